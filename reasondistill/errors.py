@@ -1,0 +1,43 @@
+"""The few errors that a user meets, drawn as a tree.
+
+    ReasonDistillError                  exit code 2, one clear message, no traceback
+    ├── ConfigError                     your file or flag: key, what we found, what to do
+    ├── DataError                       a record or data file: `path:line`, what we found
+    ├── DriftError                      a run folder and the pipeline file disagree
+    ├── StageError                      an input is missing or incomplete, or the disk is full
+    │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130)
+    └── MissingDependencyError          a package is not installed; says the pip line
+
+A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts.
+"""
+
+
+class ReasonDistillError(Exception):
+    """Base of every error that is the user's to read; the command line prints it and exits with 2."""
+
+
+class ConfigError(ReasonDistillError):
+    """A pipeline file, cluster file, prompt file or flag is wrong."""
+
+
+class DataError(ReasonDistillError):
+    """A data file cannot be read: names `path:line` and what was found there."""
+
+
+class DriftError(ReasonDistillError):
+    """A run folder was made from other settings or inputs than the ones given now."""
+
+
+class StageError(ReasonDistillError):
+    """A stage cannot start or go on: an input is missing or incomplete, or the disk is full."""
+
+
+class Interrupted(StageError):
+    """The user or the scheduler asked to stop; what was finished is on disk and the same command goes on."""
+
+
+class MissingDependencyError(ReasonDistillError):
+    """An optional package is missing; the message holds the line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed. Install it with: pip install "reasondistill[{extra}]"')

@@ -1,0 +1,68 @@
+"""Load a prompt file and render it into chat turns; its identity is name@hash.
+
+A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot` turns, and `plain = true` for base
+models that know no chat template.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import field_validator
+
+from reasondistill import resources
+from reasondistill.records import Message, fingerprint
+from reasondistill.sections import Section, load_section
+
+
+class Shot(Section):
+    """One worked example shown before the question."""
+
+    question: str
+    answer: str
+
+
+class Prompt(Section):
+    """A prompt file's content."""
+
+    about: str
+    user: str
+    system: str | None = None
+    few_shot: tuple[Shot, ...] = ()
+    plain: bool = False
+
+    @field_validator("user")
+    @classmethod
+    def _has_question(cls, user: str) -> str:
+        if "{question}" not in user:
+            raise ValueError("user: the text must contain {question}")
+        return user
+
+    def render(self, question: str) -> tuple[Message, ...]:
+        """The turns before the model's own; braces in the question or template are left alone."""
+        turns: list[Message] = []
+        if self.system is not None:
+            turns.append(Message(role="system", content=self.system))
+        for shot in self.few_shot:
+            turns.append(Message(role="user", content=self.user.replace("{question}", shot.question)))
+            turns.append(Message(role="assistant", content=shot.answer))
+        turns.append(Message(role="user", content=self.user.replace("{question}", question)))
+        return tuple(turns)
+
+
+class NamedPrompt(Section):
+    """A prompt with the name under which it was found; `tag` is what records carry."""
+
+    name: str
+    prompt: Prompt
+
+    @property
+    def tag(self) -> str:
+        """`name@hash`: the hash covers everything that reaches the model, not `about`."""
+        return f"{self.name}@{fingerprint(self.prompt.model_dump(exclude={'about'}))[:8]}"
+
+
+def load_prompt(name: str) -> NamedPrompt:
+    """Find and read a prompt by name or path. Raises ConfigError."""
+    path: Path = resources.find("prompts", name)
+    return NamedPrompt(name=path.stem, prompt=load_section(path, Prompt))

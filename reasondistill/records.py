@@ -1,0 +1,249 @@
+"""Every record that stages exchange: frozen, checked, linked by id.
+
+    Problem ─▶ Trace ─▶ Verdict ─▶ Example ─▶ Student ─▶ EvalRecord ─▶ Report
+
+Stages meet on disk in these records, one JSON object per line. Nothing here has a free-form metadata field:
+what matters has a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Finish = Literal["stop", "length", "repetition", "error"]
+Outcome = Literal["correct", "wrong", "no_answer", "truncated", "undecided"]
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "validation"]
+
+OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "undecided")
+
+
+class Record(BaseModel):
+    """Frozen, unknown fields refused, one JSON line each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> str:
+        """The record as one JSON line without its newline.
+
+        Lone surrogates, which a broken decoder can emit, are escaped: the line is always valid UTF-8.
+        """
+        try:
+            return self.model_dump_json()
+        except ValueError:  # pydantic refuses lone surrogates; the stdlib escapes them
+            return json.dumps(self.model_dump(mode="python"))
+
+
+class Origin(Record):
+    """Where a problem was read: enough to find the row again."""
+
+    dataset: str
+    revision: str
+    split: str
+    row: int
+
+
+class Problem(Record):
+    """One question with its gold answer. Its gold answer grades itself correct, or it is a `SetAside`."""
+
+    id: str
+    question: str
+    answer: str
+    reference_solution: str | None = None
+    subject: str | None = None
+    level: str | None = None
+    origin: Origin
+
+
+class SetAside(Record):
+    """A row that did not become a problem, and why."""
+
+    id: str
+    reason: str
+    detail: str
+    origin: Origin
+
+
+class Sampling(Record):
+    """How completions are drawn. Every field bears identity: another value is another sample.
+
+    `temperature=0` is greedy. `top_k=-1` and `min_p=0` mean "off". `max_tokens` counts generated tokens.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+
+
+class Message(Record):
+    """One chat turn."""
+
+    role: Role
+    content: str
+
+
+class Completion(Record):
+    """What a model wrote after a prompt, split at its think tags; nothing between the tags is altered.
+
+    `think="closed"`: `reasoning` is the think block, `answer_text` what follows it. `"open"`: a block was begun and never
+    ended, all of it is reasoning and `answer_text` is empty. `"none"`: no block, `reasoning` is None.
+    An error of the engine or the server is a completion with `finish="error"` and the message in `error`.
+    """
+
+    reasoning: str | None
+    answer_text: str
+    think: Literal["closed", "open", "none"]
+    finish: Finish
+    prompt_tokens: int
+    tokens: int
+    seconds: float
+    error: str | None = None
+
+
+class Trace(Record):
+    """One completion of one problem. `id` is `<problem id>:<sample>`."""
+
+    id: str
+    problem_id: str
+    sample: int
+    model: str
+    prompt: str
+    sampling: Sampling
+    key: str
+    seed: int
+    completion: Completion
+
+
+class Grade(Record):
+    """What the grader found. A crash, a timeout or memory limit of the checker is `undecided`, never `wrong`."""
+
+    outcome: Outcome
+    extracted: str | None
+    layer: str
+    reason: str
+    grader: str
+    seconds: float
+
+    @property
+    def is_correct(self) -> bool:
+        """True only for `correct`."""
+        return self.outcome == "correct"
+
+
+class Verdict(Record):
+    """The grade of one trace; exactly one per trace."""
+
+    trace_id: str
+    problem_id: str
+    grade: Grade
+    how: Literal["rule", "judge", "majority"] = "rule"
+
+
+class Example(Record):
+    """One training example: prompt turns, then the assistant's turn that the loss is on.
+
+    `tokens` counts generated tokens of the trace (0 where the text was not generated).
+    """
+
+    id: str
+    problem_id: str
+    trace_id: str | None
+    messages: tuple[Message, ...]
+    tokens: int
+    split: Split
+
+
+class Dropped(Record):
+    """A trace that did not become an example, and why. Kept + dropped = traces."""
+
+    trace_id: str
+    problem_id: str
+    reason: str
+
+
+class TrainingFigures(Record):
+    """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs; `loss_tokens` those in the loss."""
+
+    steps: int
+    epochs: float
+    examples: int
+    tokens: int
+    loss_tokens: int
+    seconds: float
+    train_loss: float | None
+    validation_loss: float | None
+    parameters: int
+    trained_parameters: int
+    peak_memory_gib: float
+
+
+class Student(Record):
+    """A model on disk that evals can serve."""
+
+    name: str
+    method: str
+    base: str
+    path: str
+    examples: str
+    seed: int
+    figures: TrainingFigures | None
+
+
+class EvalRecord(Record):
+    """One graded sample of one model on one benchmark problem; the completion stands in the samples file under `trace_id`."""
+
+    model: str
+    benchmark: str
+    problem_id: str
+    sample: int
+    trace_id: str
+    finish: Finish
+    tokens: int
+    grade: Grade
+
+
+class Score(Record):
+    """A mean with its interval: `n` problems, `k` samples each. `low` and `high` bound 95 %."""
+
+    model: str
+    benchmark: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    k: int
+    method: str
+
+
+class Difference(Record):
+    """Paired difference `model − baseline` over the same problems, with its 95 % interval and permutation p-value."""
+
+    model: str
+    baseline: str
+    benchmark: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    k: int
+    p_value: float
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits of the SHA-256 of the value's canonical JSON: equal values, equal fingerprints, on any machine."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""Find prompts/, pipelines/ and eval/ files: the path given, then the working directory, the checkout, the installed wheel."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from reasondistill.errors import ConfigError
+
+_HERE = Path(__file__).resolve().parent
+_KINDS = {
+    "prompts": "prompts",
+    "pipelines": "pipelines",
+    "clusters": "pipelines/clusters",
+    "benchmarks": "eval/benchmarks",
+    "models": "models",
+}
+
+
+def _places(kind: str) -> Iterator[Path]:
+    folder = _KINDS[kind]
+    yield Path.cwd() / folder
+    if (_HERE.parent / "pyproject.toml").exists():
+        yield _HERE.parent / folder
+    yield _HERE / "shipped" / folder
+
+
+def find(kind: str, name: str) -> Path:
+    """The file that `name` means: a path as it is, else `<kind>/<name>.toml` in the nearest place that has it.
+
+    Raises ConfigError with the nearest known name.
+    """
+    given = Path(name)
+    if given.suffix == ".toml" and given.exists():
+        return given
+    stem = given.name.removesuffix(".toml")
+    for place in _places(kind):
+        if (path := place / f"{stem}.toml").exists():
+            return path
+    known = sorted(available(kind))
+    close = difflib.get_close_matches(stem, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+    raise ConfigError(f"{name}: no such file, and no {kind.removesuffix('s')} of that name. {hint}")
+
+
+def available(kind: str) -> dict[str, Path]:
+    """Name → file of everything of this kind; a nearer place hides a farther one of the same name."""
+    found: dict[str, Path] = {}
+    for place in _places(kind):
+        for path in sorted(place.glob("*.toml")) if place.is_dir() else ():
+            found.setdefault(path.stem, path)
+    return found
+
+
+def shipped_model(name: str) -> Path:
+    """The folder of a model that comes with the package (`shipped:demo-teacher`). Raises ConfigError."""
+    for place in (_HERE / "shipped" / "models" / name,):
+        if (place / "config.json").exists():
+            return place
+    raise ConfigError(f"shipped:{name}: no such model in this package.")

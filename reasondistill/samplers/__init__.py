@@ -1,0 +1,114 @@
+"""What every source of completions looks like, and the splitting of think tags.
+
+A sampler takes requests and yields completions *as they finish*, in any order, so that a long one never holds the others up and a
+kill loses only what is in flight. Each request carries its own seed: the same samples come out for any number of shards.
+
+    with VllmSampler(model, settings) as sampler:
+        for sampled in sampler.sample(requests):
+            print(sampled.request.id, sampled.completion.finish)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from reasondistill.records import Completion, Finish, Message, Sampling
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a server does.
+
+    `opens_think` is True when the rendered prompt itself ends inside a think block.
+    """
+
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...] | None = None
+    opens_think: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to draw. `key` is the sample's identity, `id` names it to people (`gsm8k/train/12:3`)."""
+
+    id: str
+    key: str
+    rendered: Rendered
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A finished request."""
+
+    request: Request
+    completion: Completion
+
+
+class Sampler(Protocol):
+    """Something that completes prompts."""
+
+    @property
+    def model(self) -> str:
+        """`name@revision`: which weights, so that another revision is another sample."""
+        ...
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        """The prompt as the model will see it. `plain` joins the turns as text instead of using the chat template."""
+        ...
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+        """Yield each request once, as it finishes, in any order. A failed request is a completion with `finish="error"`."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine."""
+        ...
+
+    def __enter__(self) -> Sampler: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+def split_think(text: str, *, opens_think: bool, finish: Finish, prompt_tokens: int, tokens: int, seconds: float) -> Completion:
+    """Split a completion at its think tags; survives `<think>` standing in the prompt, missing, or never closed.
+
+    A block is there when the prompt opened it, when the text begins with `<think>`, or when a `</think>` stands in the text
+    (the tag was in the prompt and a server cut it off). The *last* `</think>` ends it, so a model that quotes the tag while it
+    thinks is not cut in half.
+    """
+    body = text.lstrip()
+    begins = body.startswith(THINK_OPEN)
+    inner = body[len(THINK_OPEN) :] if begins else text
+    if THINK_CLOSE in inner:
+        reasoning, _, answer = inner.rpartition(THINK_CLOSE)
+        return Completion(
+            reasoning=reasoning,
+            answer_text=answer,
+            think="closed",
+            finish=finish,
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            seconds=seconds,
+        )
+    if begins or opens_think:
+        return Completion(
+            reasoning=inner, answer_text="", think="open", finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds
+        )
+    return Completion(
+        reasoning=None, answer_text=text, think="none", finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds
+    )
+
+
+def failed(message: str, *, prompt_tokens: int = 0, seconds: float = 0.0) -> Completion:
+    """A completion that says that the engine or server failed, instead of a lost row."""
+    return Completion(
+        reasoning=None, answer_text="", think="none", finish="error", prompt_tokens=prompt_tokens, tokens=0, seconds=seconds, error=message
+    )

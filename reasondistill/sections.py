@@ -1,0 +1,120 @@
+"""Read a TOML file into a frozen, checked section; every fault names file, section, key and the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from reasondistill.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A frozen section of a file; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
+    """Read one TOML file as `kind`. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; a TOML file is wanted.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        apply_override(values, override)
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(path, kind, error)) from None
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set `dotted.key=value` in place; the value is read as TOML, else as text. `students.0.epochs=2` reaches into lists."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: want key=value, for example --set traces.temperature=1.0")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    place: Any = values
+    for part in parents:
+        if isinstance(place, list):
+            place = _item(place, part, override)
+        else:
+            place = place.setdefault(part, {})
+        if not isinstance(place, (dict, list)):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section.")
+    if isinstance(place, list):
+        _item(place, last, override)
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def _item(place: list[Any], part: str, override: str) -> Any:
+    if not part.isdigit() or int(part) >= len(place):
+        raise ConfigError(f"--set {override}: {part} is no place in a list of {len(place)} (count from 0).")
+    return place[int(part)]
+
+
+def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
+    """One line per fault: `file [section] key: what is wrong. Did you mean …?`"""
+    lines: list[str] = []
+    for fault in error.errors()[:5]:
+        *parents, last = [str(part) for part in fault["loc"]] or [""]
+        section = f" [{'.'.join(parents)}]" if parents else ""
+        if fault["type"] == "extra_forbidden":
+            text = f"unknown key. {nearest(last, _keys_at(kind, parents))}"
+        elif fault["type"] == "missing":
+            text = "missing; it has no default."
+        elif fault["type"] == "value_error":
+            text = str(fault["ctx"]["error"]) if "ctx" in fault else fault["msg"]
+        else:
+            text = f"{fault['msg']} (found {fault['input']!r})"
+        lines.append(f"{path}{section} {last}: {text}".replace(" : ", ": "))
+    return "\n".join(lines)
+
+
+def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    """`Did you mean x?`, or the list of what is known."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+def _keys_at(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
+    """The field names of the section that `parents` lead to."""
+    for part in parents:
+        if part.isdigit() or part not in kind.model_fields:
+            continue
+        inner = _model_in(kind.model_fields[part].annotation)
+        if inner is None:
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The Section inside an annotation such as `tuple[X, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

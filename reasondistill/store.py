@@ -1,0 +1,451 @@
+"""Shards and manifests: append, fsync, resume, read back, fingerprint.
+
+A stage folder holds shards (`*.jsonl`, one record a line), `metrics.jsonl` and `manifest.json`. One writer per shard.
+A line counts once its newline is on disk: a torn last line is dropped and its record made again. Finished files appear
+by rename. Nothing here relies on file locks.
+
+    state = open_stage(folder, Identity("traces", 1, section, inputs), grows=("n",))
+    with Shard(folder / "traces.jsonl") as shard:
+        shard.append(records)
+    finish_stage(folder, counts={"out": 12}, dropped={}, seconds=3.5)
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, BinaryIO, Literal, TypeVar
+
+import pydantic
+from pydantic_core import from_json
+
+from reasondistill.errors import DataError, DriftError, Interrupted, StageError
+from reasondistill.records import Record, canonical_json, fingerprint
+
+R = TypeVar("R", bound=Record)
+StageState = Literal["new", "partial", "complete"]
+
+MANIFEST = "manifest.json"
+
+
+# ---- identity -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a stage's output is a function of. Paths, GPUs and batch sizes are not in it."""
+
+    stage: str
+    version: int
+    section: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage, "version": self.version, "section": dict(self.section), "inputs": dict(self.inputs)}
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.to_dict())
+
+
+# ---- writing files ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk_errors(path: Path) -> Generator[None]:
+    """Turn a full disk or a missing permission into one clear StageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StageError(
+                f"{path}: the disk is full. What was written before is safe; free some space and run the same command."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS):
+            raise StageError(f"{path}: not writable ({error.strerror}).") from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically: readers see the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write a whole shard atomically; return how many records it holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
+    with disk_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                for record in records:
+                    file.write(record.to_json().encode("utf-8", "backslashreplace") + b"\n")
+                    count += 1
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return count
+
+
+class Shard:
+    """One append-only JSONL file with one writer.
+
+    Opening it cuts a torn last line off. `append` writes whole lines, flushes and fsyncs, so a kill loses at most the
+    records of the call in hand.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(path):
+            self._file: BinaryIO = open(path, "ab")  # noqa: SIM115 - held open; closed by __exit__
+        repair_tail(path)
+        self._file.seek(0, os.SEEK_END)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write these records durably. A failed write is cut off again, so the shard stays readable."""
+        lines = b"".join(record.to_json().encode("utf-8", "backslashreplace") + b"\n" for record in records)
+        start = os.path.getsize(self.path)
+        with disk_errors(self.path):
+            try:
+                self._file.write(lines)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.truncate(self.path, start)
+                raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def repair_tail(path: Path) -> int:
+    """Cut off a last line without newline (a killed writer's); return how many bytes went."""
+    if not path.exists() or (size := path.stat().st_size) == 0:
+        return 0
+    with open(path, "r+b") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            end = start
+        else:
+            keep = 0
+        if keep < size:
+            file.truncate(keep)
+    return size - keep
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered whole lines; a torn last one is passed over."""
+    if not path.exists():
+        raise StageError(f"{path}: missing. Run the stage that writes it first.")
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """Yield a shard's records in order.
+
+    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed over.
+    """
+    for number, line in _lines(path):
+        try:
+            yield kind.model_validate_json(line)
+        except pydantic.ValidationError:
+            try:  # lone surrogates: valid JSON for the stdlib only
+                yield kind.model_validate(json.loads(line))
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not a {kind.__name__}: {str(error).splitlines()[0]}") from error
+
+
+def read_keys(path: Path, key: str = "id") -> Iterator[str]:
+    """Yield one string field of every line without building records: what resume and counting need.
+
+    About 100k lines a second; memory is one line.
+    """
+    for number, line in _lines(path):
+        try:
+            yield from_json(line)[key]
+        except (ValueError, KeyError):
+            try:
+                yield json.loads(line)[key]
+            except (ValueError, KeyError) as error:
+                raise DataError(f"{path}:{number}: no field {key!r} in this line: {error}") from error
+
+
+def count_lines(path: Path) -> int:
+    """How many whole lines a shard has; 0 when it does not exist."""
+    if not path.exists():
+        return 0
+    count = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            count += block.count(b"\n")
+    return count
+
+
+def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
+    """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how many lines it has.
+
+    Workers finish out of order; after this the file is the same whatever happened on the way. Holds key and offset of
+    each line in memory, never the lines.
+    """
+    places: list[tuple[Any, int, int]] = []
+    seen: set[str] = set()
+    offset, total = 0, 0
+    for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+        if name not in seen:
+            seen.add(name)
+            places.append((order(name), offset, len(line)))
+        offset += len(line)
+        total += 1
+    if len(places) == total and all(a[0] <= b[0] for a, b in zip(places, places[1:], strict=False)):
+        return total
+    places.sort()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            with open(path, "rb") as source, open(temporary, "wb") as target:
+                for _, start, length in places:
+                    source.seek(start)
+                    target.write(source.read(length))
+                target.flush()
+                os.fsync(target.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return len(places)
+
+
+# ---- manifests ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage folder says of itself. `status` is `partial` until the stage has finished."""
+
+    identity: dict[str, Any]
+    fingerprint: str
+    status: Literal["partial", "complete"]
+    counts: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def section(self) -> dict[str, Any]:
+        return self.identity["section"]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest, or None when there is none. Raises DataError when it is not readable."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a manifest: {error}") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically."""
+    write_json(folder / MANIFEST, manifest.__dict__)
+
+
+def open_stage(
+    folder: Path,
+    identity: Identity,
+    *,
+    grows: tuple[str, ...] = (),
+    derived: bool = False,
+    keep_old: bool = False,
+    environment: Mapping[str, Any] | None = None,
+) -> StageState:
+    """Say whether the folder is new, partial or complete for this identity, and claim it.
+
+    `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
+    A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
+    Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
+    """
+    old = read_manifest(folder)
+    if old is None:
+        strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.exists() else []
+        if strangers:
+            raise DriftError(
+                f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not a run folder of ours. "
+                "Choose another name, or remove that folder."
+            )
+        state: StageState = "new"
+    elif old.fingerprint == identity.fingerprint:
+        if old.status == "complete":
+            return "complete"
+        state = "partial"
+    else:
+        changed = changed_keys(old.identity, identity.to_dict())
+        if keep_old and old.status == "complete":
+            return "complete"
+        if all(_grew(name, a, b, grows) for name, a, b in changed):
+            state = "partial"
+        elif derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed):
+            for path in folder.iterdir():
+                if path.is_file():
+                    path.unlink()
+            state = "new"
+        else:
+            raise DriftError(drift_message(folder, changed))
+    write_manifest(folder, Manifest(identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})))
+    return state
+
+
+def finish_stage(
+    folder: Path,
+    *,
+    counts: Mapping[str, int],
+    dropped: Mapping[str, int] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    seconds: float,
+) -> Manifest:
+    """Mark the folder complete. `counts` holds at least `in` and `out`."""
+    old = read_manifest(folder)
+    if old is None:
+        raise StageError(f"{folder}: no {MANIFEST}; open_stage comes first")
+    done = Manifest(
+        old.identity, old.fingerprint, "complete", dict(counts), dict(dropped or {}), dict(figures or {}), seconds, old.environment
+    )
+    write_manifest(folder, done)
+    return done
+
+
+def require_complete(folder: Path) -> Manifest:
+    """The manifest of a finished stage. Raises StageError when it is missing or unfinished."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.status != "complete":
+        state = "missing" if manifest is None else "not finished"
+        raise StageError(f"{folder}: {state}. Run that stage first (the same command without --only or --from).")
+    return manifest
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The dotted keys whose values differ, with both values (None where absent)."""
+    rows: list[tuple[str, Any, Any]] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            rows += changed_keys(a, b, f"{prefix}{key}.")
+        elif canonical_json(a) != canonical_json(b):
+            rows.append((f"{prefix}{key}", a, b))
+    return rows
+
+
+def drift_message(folder: Path, changed: list[tuple[str, Any, Any]]) -> str:
+    """One clear text: what changed, and the ways out."""
+    shown = "; ".join(f"{name.removeprefix('section.')} was {_short(a)}, is {_short(b)}" for name, a, b in changed[:5])
+    more = f" (and {len(changed) - 5} more)" if len(changed) > 5 else ""
+    return (
+        f"{folder}: made from other settings: {shown}{more}.\n"
+        "Ways out: give the run another name (--set name=…), remove that folder to make it again, "
+        "or go on with what it holds (--keep-old)."
+    )
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _grew(name: str, old: Any, new: Any, grows: tuple[str, ...]) -> bool:
+    return name.removeprefix("section.") in grows and isinstance(old, int) and isinstance(new, int) and new >= old
+
+
+# ---- stopping and metrics -----------------------------------------------------------------------------------------
+
+
+class StopSignal:
+    """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next safe point.
+
+    A second signal acts at once, as usual. Outside the main thread it does nothing.
+    """
+
+    def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
+        self.requested = False
+        self._how = how_to_resume
+        self._old: dict[int, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            signal.signal(number, self._old[number])
+            signal.raise_signal(number)
+        self.requested = True
+
+    def check(self) -> None:
+        """Raise Interrupted when a signal came in."""
+        if self.requested:
+            raise Interrupted(f"Stopped on request; everything finished so far is saved. {self._how}")
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._handle)
+            except ValueError:  # not the main thread
+                break
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def append_metrics(folder: Path, **values: Any) -> None:
+    """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder), open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The folder's metrics lines, torn ones passed over; empty when there are none."""
+    path = folder / "metrics.jsonl"
+    return [from_json(line) for _, line in _lines(path)] if path.exists() else []
