@@ -1,0 +1,27 @@
+# Each target is one line that you could type. `make setup` runs by itself when .venv is missing or older than its pins.
+VENV ?= .venv
+BIN = $(VENV)/bin
+PINS = constraints/install.py constraints/cpu.txt constraints/gpu.txt
+# 3.11 first: the pins were made on it. ensurepip is what Debian leaves out without python3-venv.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+.PHONY: setup demo test lint bench
+
+setup: $(VENV)/.stamp
+
+$(VENV)/.stamp: $(PINS)
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) constraints/install.py --venv $(VENV)
+
+demo: setup
+	$(BIN)/reasondistill run pipelines/demo.toml
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+bench: setup
+	$(BIN)/python -m pytest tests/perf -m "not gpu" -s
