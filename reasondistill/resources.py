@@ -29,11 +29,14 @@ def _places(kind: str) -> Iterator[Path]:
 def find(kind: str, name: str) -> Path:
     """The file that `name` means: a path as it is, else `<kind>/<name>.toml` in the nearest place that has it.
 
-    Raises ConfigError with the nearest known name.
+    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. Raises ConfigError with the nearest
+    known name.
     """
     given = Path(name)
     if given.suffix == ".toml" and given.exists():
         return given
+    if given.parent not in (Path("."), Path(_KINDS[kind])):
+        raise ConfigError(f"{name}: no such file.")
     stem = given.name.removesuffix(".toml")
     for place in _places(kind):
         if (path := place / f"{stem}.toml").exists():
