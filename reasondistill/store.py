@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,16 +303,18 @@ def open_stage(
     derived: bool = False,
     keep_old: bool = False,
     environment: Mapping[str, Any] | None = None,
+    beside: Container[str] = (),
 ) -> StageState:
     """Say whether the folder is new, partial or complete for this identity, and claim it.
 
     `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
+    `beside` names what other stages own in this folder (evals: one folder per benchmark).
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
     old = read_manifest(folder)
     if old is None:
-        strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.exists() else []
+        strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name not in beside] if folder.exists() else []
         if strangers:
             raise DriftError(
                 f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not a run folder of ours. "
