@@ -10,10 +10,10 @@ kill loses only what is in flight. Each request carries its own seed: the same s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from reasondistill.records import Completion, Finish, Message, Sampling
 
@@ -72,6 +72,41 @@ class Sampler(Protocol):
     def __enter__(self) -> Sampler: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def never() -> bool:
+    """False: nobody asked to stop."""
+    return False
+
+
+class SamplerBase:
+    """What our samplers share beyond the protocol; a sampler of another make may do without it.
+
+    `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
+    true, `sample` ends without waiting for what is in flight.
+    """
+
+    def __init__(self, *, max_model_len: int | None = None) -> None:
+        self.max_model_len = max_model_len
+        self.should_stop: Callable[[], bool] = never
+
+    def start(self) -> None:
+        """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
+
+    def close(self) -> None:
+        """Free the engine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def problem_and_sample(request_id: str) -> tuple[str, int]:
+    """`gsm8k/train/12:3` → (`gsm8k/train/12`, 3)."""
+    problem_id, _, sample = request_id.rpartition(":")
+    return problem_id, int(sample)
 
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"

@@ -1,0 +1,70 @@
+"""Small run folders for tests that sample; also a program: `traces_kit.py PROBLEMS FOLDER DELAY_S` samples slowly, to be killed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reasondistill.config import Cluster, Teacher, Traces
+from reasondistill.records import Origin, Problem, Trace, fingerprint
+from reasondistill.samplers import Request
+from reasondistill.samplers.scripted import ScriptedSampler
+from reasondistill.store import Identity, finish_stage, open_stage, read_records, write_records
+from reasondistill.traces import run_traces
+
+Open = Callable[[Teacher, Cluster, Sequence[Problem]], ScriptedSampler]
+
+
+def write_problems(folder: Path, count: int = 8) -> Path:
+    """A finished problems folder: "What is i+1?"."""
+    problems = [
+        Problem(
+            id=f"sums/train/{i}",
+            question=f"What is {i}+1?",
+            answer=str(i + 1),
+            reference_solution=f"{i} and one more make {i + 1}.\n#### {i + 1}",
+            origin=Origin(dataset="sums", revision="1", split="train", row=i),
+        )
+        for i in range(count)
+    ]
+    open_stage(folder, Identity("problems", 1, {"count": count}, {}))
+    write_records(folder / "problems.jsonl", problems)
+    finish_stage(folder, counts={"in": count, "out": count}, seconds=0.0)
+    return folder
+
+
+def text_of(request: Request) -> str:
+    """A text that is a function of the request's key and seed alone."""
+    return f"<think>{fingerprint(request.key)} {request.seed}</think> \\boxed{{{request.seed % 7}}}"
+
+
+def opener(script: Callable[[Request], str] = text_of, **options: object) -> Open:
+    """An open_sampler whose samplers carry the teacher's name."""
+
+    def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> ScriptedSampler:
+        return ScriptedSampler(script, model=teacher.model, **options)  # type: ignore[arg-type]
+
+    return open_sampler
+
+
+def settings(**values: object) -> Traces:
+    """Traces settings with one scripted teacher named `fake`."""
+    return Traces.model_validate({"prompt": "question", "n": 2, "teachers": ({"model": "fake", "sampler": "scripted"},)} | values)
+
+
+def traces_in(folder: Path) -> list[Trace]:
+    return list(read_records(folder / "traces.jsonl", Trace))
+
+
+def sample_slowly(problems: Path, folder: Path, delay_s: float) -> None:
+    def slow(request: Request) -> str:
+        time.sleep(delay_s)
+        return text_of(request)
+
+    run_traces(settings(n=4), problems, folder, cluster=Cluster(), open_sampler=opener(slow))
+
+
+if __name__ == "__main__":
+    sample_slowly(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
