@@ -1,0 +1,1 @@
+"""Tools that the problems and examples stages use: rows in, selections and data sets out."""

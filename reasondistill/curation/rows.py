@@ -1,0 +1,289 @@
+"""Rows of a hub dataset, a file or a procedural set, one at a time, before anything is known about their fields.
+
+    opened = open_file(Path("data/gsm8k.jsonl"))
+    for row in opened.rows:
+        print(row.index, value_at(row.fields, "metadata.answer_cot"))
+
+Covered: JSONL, a JSON list, CSV, Parquet; any dataset that `datasets` can load; any reasoning-gym set. Not covered: compressed files,
+datasets that need their own loading script.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from reasondistill.errors import ConfigError, DataError, MissingDependencyError
+from reasondistill.sections import nearest
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row and its place in the source."""
+
+    index: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenedRows:
+    """A source that is there. `inputs` is what the rows are a function of besides the settings: a content hash, a package version."""
+
+    rows: Iterator[Row]
+    dataset: str
+    revision: str
+    split: str
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+# ---- fields -------------------------------------------------------------------------------------------------------
+
+
+def value_at(fields: Mapping[str, Any], name: str) -> Any:
+    """The value at a dotted name; numbers reach into lists (`final_answer.0`). Raises KeyError."""
+    if name in fields:
+        return fields[name]
+    place: Any = fields
+    for part in name.split("."):
+        if isinstance(place, Mapping) and part in place:
+            place = place[part]
+        elif isinstance(place, list) and part.isdigit() and int(part) < len(cast("list[Any]", place)):
+            place = place[int(part)]
+        else:
+            raise KeyError(name)
+    return place
+
+
+def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted name that `value_at` finds in nested mappings."""
+    names: list[str] = []
+    for key, value in fields.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            names += field_names(cast("Mapping[str, Any]", value), f"{prefix}{key}.")
+    return names
+
+
+def as_text(value: Any) -> str:
+    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def find_path(name: str, base: Path | None) -> Path | None:
+    """The existing file or folder that `name` means: as it is (from the working directory), else from `base`."""
+    places = [Path(name)] if base is None else [Path(name), base / name]
+    return next((place for place in places if place.exists()), None)
+
+
+def open_file(path: Path) -> OpenedRows:
+    """The rows of a .jsonl, .json, .csv or .parquet file. Raises ConfigError, and DataError(`path:line`) while reading."""
+    readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
+        ".jsonl": _jsonl,
+        ".json": _json,
+        ".csv": _csv,
+        ".parquet": _parquet,
+    }
+    if path.is_dir():
+        raise ConfigError(f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a dataset folder.')
+    if path.suffix.lower() not in readers:
+        raise ConfigError(f'dataset = "{path}": cannot read "{path.suffix}" files. Known: {", ".join(readers)}.')
+    digest = content_hash(path)
+    rows = (Row(index, fields) for index, fields in enumerate(readers[path.suffix.lower()](path)))
+    return OpenedRows(rows, path.name, digest, "", {"content": digest})
+
+
+def content_hash(path: Path) -> str:
+    """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of the files in it."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with open(file, "rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _object(_parsed(line, path, number), f"{path}:{number}")
+
+
+def _json(path: Path) -> Iterator[Mapping[str, Any]]:
+    rows = _parsed(path.read_bytes(), path, 1)
+    if not isinstance(rows, list):
+        raise DataError(f"{path}:1: a JSON list of objects is wanted, found {type(rows).__name__}.")
+    for number, row in enumerate(cast("list[Any]", rows), start=1):
+        yield _object(row, f"{path}: item {number}")
+
+
+def _parsed(text: bytes, path: Path, first_line: int) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = first_line + text[: error.start].count(b"\n")
+        raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason}).") from error
+    except json.JSONDecodeError as error:
+        # A cut-off line is at fault where it ends, and its newline is not another line.
+        line = first_line + text[: error.pos].rstrip().count(b"\n")
+        raise DataError(f"{path}:{line}: broken JSON: {error.msg} (column {error.colno}).") from error
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: a JSON object is wanted, found {type(value).__name__}.")
+    return cast("Mapping[str, Any]", value)
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(1 << 30)  # the default of 128 KiB cuts long solutions
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for row in reader:
+                if None in row:
+                    raise DataError(f"{path}:{reader.line_num}: more cells than the {len(reader.fieldnames or ())} columns of the header.")
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: broken CSV: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{reader.line_num + 1}: not UTF-8 text ({error.reason}).") from error
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError("pyarrow", "data") from error
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"{path}:1: not a readable Parquet file: {error}") from error
+
+
+# ---- hub ----------------------------------------------------------------------------------------------------------
+
+
+def open_hub(
+    dataset: str,
+    folder: Path | None,
+    *,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    streaming: bool,
+    trust_remote_code: bool,
+) -> OpenedRows:
+    """The rows of a hub dataset, or of a dataset folder when `folder` is given. `streaming` reads no more than is asked for.
+
+    The builder's hash is the commit that the hub resolved the revision to; cached datasets keep theirs offline.
+    """
+    try:
+        import datasets
+        from datasets.exceptions import DatasetsError
+    except ImportError as error:
+        raise MissingDependencyError("datasets", "data") from error
+    extra: dict[str, Any] = {}
+    if trust_remote_code:
+        if "trust_remote_code" not in inspect.signature(datasets.load_dataset_builder).parameters:
+            raise ConfigError(
+                f"trust_remote_code: datasets {datasets.__version__} runs no dataset scripts. "
+                'Use the dataset\'s Parquet copy: revision = "refs/convert/parquet".'
+            )
+        extra["trust_remote_code"] = True
+    try:
+        builder = datasets.load_dataset_builder(str(folder or dataset), config, revision=revision, **extra)
+        rows = builder.as_streaming_dataset(split) if streaming or folder else _downloaded(builder, split)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise ConfigError(f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}') from error
+    if folder is not None:
+        digest = content_hash(folder)
+        return OpenedRows(_hub_rows(rows, dataset), folder.name, digest, split, {"content": digest})
+    commit = builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
+    return OpenedRows(_hub_rows(rows, dataset), dataset, commit or revision or "unknown", split)
+
+
+def _downloaded(builder: Any, split: str) -> Any:
+    builder.download_and_prepare()
+    return builder.as_dataset(split)
+
+
+def _hub_rows(rows: Iterable[Any], dataset: str) -> Iterator[Row]:
+    from datasets.exceptions import DatasetsError
+
+    index = -1
+    try:
+        for index, fields in enumerate(rows):
+            yield Row(index, fields)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(f"{dataset}:{index + 2}: cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# ---- procedural ---------------------------------------------------------------------------------------------------
+
+# Example i of a reasoning-gym set draws from Random(seed + i): neighbouring seeds share all but one of their examples.
+# Our seeds therefore stand this far apart, and each has this many rows to give.
+SEED_STRIDE = 10_000_000
+# Rows are made in blocks of a fixed size, so that asking for more rows never changes the ones before.
+BLOCK = 1_000
+
+
+def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> OpenedRows:
+    """The endless (10 million rows) stream of a reasoning-gym set: entry fields, and `template` where the set has templates.
+
+    Seed s stands for the library's seeds s · 10,000,000 and up: two seeds never share a row.
+    """
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise MissingDependencyError("reasoning-gym", "data") from error
+    if name not in DATASETS:
+        raise ConfigError(f'dataset = "{name}": reasoning-gym has no such set. {nearest(name, sorted(DATASETS))}')
+    if seed < 0:
+        raise ConfigError(f"seed = {seed}: a procedural set wants a seed of 0 or more.")  # Random(-1) is Random(1)
+
+    def make(block: int) -> Any:
+        try:
+            return reasoning_gym.create_dataset(name, size=BLOCK, seed=seed * SEED_STRIDE + block * BLOCK, **options)
+        except (TypeError, ValueError, AssertionError) as error:
+            fault = str(error) or "the set refuses these values"
+            raise ConfigError(f'options of "{name}": {fault.removeprefix("__init__() ")}') from error
+
+    first = make(0)  # a wrong option is told before any row is read
+    version = f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
+    return OpenedRows(_blocks(first, make), name, f"{version} seed {seed}", f"seed{seed}", {"reasoning-gym": version})
+
+
+def _blocks(first: Any, make: Callable[[int], Any]) -> Iterator[Row]:
+    for block in range(SEED_STRIDE // BLOCK):
+        entries = first if block == 0 else make(block)
+        templates = getattr(entries, "task_indices", None)
+        for i in range(BLOCK):
+            virtual = {} if templates is None else {"template": templates[i]}
+            yield Row(block * BLOCK + i, {**entries[i], **virtual})
