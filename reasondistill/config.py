@@ -261,7 +261,7 @@ class Pipeline(Section):
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"students: the name {twice[0]!r} is used twice")
+            raise ValueError(f"students: the name {twice[0]!r} is used twice (a student's baselines have names too: see `baselines`)")
         return self
 
     @property
@@ -278,7 +278,7 @@ class Pipeline(Section):
             for method in student.baselines if student.method == "sft" else ():
                 label = method.replace("_", "-")
                 name = f"{student.name}-{label}" if several else label
-                if name not in {other.name for other in made}:
+                if (name, method) not in {(other.name, other.method) for other in made}:
                     made.append(student.model_copy(update={"name": name, "method": method, "baselines": ()}))
         return tuple(made)
 

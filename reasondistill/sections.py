@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails
 
 from reasondistill.errors import ConfigError
 
@@ -46,7 +47,7 @@ def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
 def apply_override(values: dict[str, Any], override: str) -> None:
     """Set `dotted.key=value` in place; the value is read as TOML, else as text. `students.0.epochs=2` reaches into lists."""
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"--set {override}: want key=value, for example --set traces.temperature=1.0")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
@@ -76,20 +77,26 @@ def _item(place: list[Any], part: str, override: str) -> Any:
 
 def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
     """One line per fault: `file [section] key: what is wrong. Did you mean …?`"""
-    lines: list[str] = []
-    for fault in error.errors()[:5]:
-        *parents, last = [str(part) for part in fault["loc"]] or [""]
-        section = f" [{'.'.join(parents)}]" if parents else ""
-        if fault["type"] == "extra_forbidden":
-            text = f"unknown key. {nearest(last, _keys_at(kind, parents))}"
-        elif fault["type"] == "missing":
-            text = "missing; it has no default."
-        elif fault["type"] == "value_error":
-            text = str(fault["ctx"]["error"]) if "ctx" in fault else fault["msg"]
-        else:
-            text = f"{fault['msg']} (found {fault['input']!r})"
-        lines.append(f"{path}{section} {last}: {text}".replace(" : ", ": "))
-    return "\n".join(lines)
+    return "\n".join(_explain_one(path, kind, fault) for fault in error.errors()[:5])
+
+
+def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:
+    place = [str(part) for part in fault["loc"]]
+    if fault["type"] == "value_error":  # our own validators: their message begins with its key
+        text = str(fault.get("ctx", {}).get("error", fault["msg"]))
+        if place and text.startswith(f"{place[-1]}: "):
+            place.pop()
+    else:
+        text = f"{place.pop()}: {_what(kind, place, fault)}" if place else fault["msg"]
+    return f"{path} [{'.'.join(place)}] {text}" if place else f"{path} {text}"
+
+
+def _what(kind: type[BaseModel], parents: Sequence[str], fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key. {nearest(str(fault['loc'][-1]), _keys_at(kind, parents))}"
+    if fault["type"] == "missing":
+        return "missing; it has no default."
+    return f"{fault['msg']} (found {fault['input']!r})"
 
 
 def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
