@@ -1,0 +1,90 @@
+"""Any section reads from TOML with the same manners: unknown keys, nearest names, overrides into tables and lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import field_validator
+
+from reasondistill.errors import ConfigError
+from reasondistill.sections import Section, apply_override, load_section, nearest
+
+
+class Wheel(Section):
+    size: int
+    colour: str = "black"
+
+    @field_validator("size")
+    @classmethod
+    def _is_even(cls, size: int) -> int:
+        if size % 2:
+            raise ValueError("size: must be even")
+        return size
+
+
+class Car(Section):
+    name: str
+    wheels: tuple[Wheel, ...] = ()
+    spare: Wheel | None = None
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Car:
+    (tmp_path / "car.toml").write_text(text, encoding="utf-8")
+    return load_section(tmp_path / "car.toml", Car, overrides)
+
+
+def test_nested_tables_and_lists_are_read(tmp_path: Path) -> None:
+    car = load(tmp_path, "name = 'Käfer'\nspare = {size = 2}\n[[wheels]]\nsize = 4\n[[wheels]]\nsize = 6\ncolour = 'red'")
+    assert (car.name, car.spare, [wheel.colour for wheel in car.wheels]) == ("Käfer", Wheel(size=2), ["black", "red"])
+
+
+def test_a_key_inside_a_list_gets_the_nearest_name_of_its_own_section(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"car.toml \[wheels.0\] color: unknown key. Did you mean colour\?"):
+        load(tmp_path, "name = 'x'\n[[wheels]]\nsize = 4\ncolor = 'red'")
+
+
+def test_a_key_inside_an_optional_section_is_looked_up_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[spare\] zzz: unknown key. Known: colour, size."):
+        load(tmp_path, "name = 'x'\nspare = {size = 2, zzz = 1}")
+
+
+def test_a_validators_message_is_not_doubled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "name = 'x'\nspare = {size = 3}")
+    assert str(caught.value) == f"{tmp_path / 'car.toml'} [spare] size: must be even"
+
+
+def test_an_override_makes_the_sections_on_its_way(tmp_path: Path) -> None:
+    assert load(tmp_path, "name = 'x'", "spare.size=8").spare == Wheel(size=8)
+
+
+def test_nearest_lists_what_is_known_when_nothing_is_near() -> None:
+    assert nearest("temprature", ["temperature", "top_p"]) == "Did you mean temperature?"
+    assert nearest("qqq", ["b", "a"]) == "Known: a, b."
+
+
+@given(st.text())
+def test_any_override_is_applied_or_refused_with_our_error(text: str) -> None:
+    values: dict[str, object] = {"name": "x", "wheels": [{"size": 2}], "spare": {"size": 2}}
+    try:
+        apply_override(values, text)
+    except ConfigError as error:
+        assert str(error).startswith("--set ")
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n=.'\"\\"), min_size=1))
+def test_text_without_quotes_is_taken_as_it_stands_unless_it_is_toml(text: str) -> None:
+    values: dict[str, object] = {}
+    apply_override(values, f"name={text}")
+    assert values["name"] == text or not isinstance(values["name"], str)
+
+
+@given(st.binary())
+def test_any_bytes_are_read_or_refused_with_our_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="any.toml"):
+        load_section(path, Car)
