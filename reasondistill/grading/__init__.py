@@ -1,0 +1,14 @@
+"""Grade an answer against a gold answer: extraction, layered equivalence, five outcomes, killable workers.
+
+grade("The answer is $\\\\frac12$.", "0.5").outcome        # "correct"
+
+with GradingPool(deadline_s=5.0) as pool:
+    for name, result in pool.grade_many(GradeItem("a", text, gold) for …):
+        ...
+"""
+
+from reasondistill.grading.items import GRADER, VERSION, GradeItem, grade
+from reasondistill.grading.policies import POLICIES, Policy, find_policy
+from reasondistill.grading.pool import GradingPool
+
+__all__ = ["GRADER", "POLICIES", "VERSION", "GradeItem", "GradingPool", "Policy", "find_policy", "grade"]

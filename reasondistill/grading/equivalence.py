@@ -1,0 +1,83 @@
+"""Are two answers the same? Cheapest layer first; each decision names its layer and its reason.
+
+    decide_cheaply("0.50", "\\\\frac12", policy)   → correct, layer "exact", reason "equal_value"
+
+Layers: `string` (one spelling), `exact` (Fraction), then inside a killable worker `symbolic` (math-verify with vetoes).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from reasondistill.grading.clean import clean, string_key
+from reasondistill.grading.policies import Policy
+from reasondistill.grading.quantity import read_quantity, same_quantity
+
+Sameness = Literal["correct", "wrong", "undecided"]
+LONGEST_ANSWER = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of a comparison, the layer that made it and a short stable reason code."""
+
+    outcome: Sameness
+    layer: str
+    reason: str
+
+
+# Answers that say nothing: accepted for nothing, themselves included.
+_NOTHING = re.compile(r"(?:|[?.\-_\s]+|nan|none|null|n/?a|undefined value|\\text\{\s*\}|\{\s*\}?|\[\s*\]|\(\s*\))", re.IGNORECASE)
+_INDETERMINATE = re.compile(r"(?:\\frac\s*\{\s*\d+\s*\}\s*\{\s*0+\s*\}|\\frac\s*\d\s*0|\d+\s*/\s*0+)(?![\d.])")
+
+
+def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
+    """Decide by string or exact number; None when a deeper layer must look. Microseconds, never raises."""
+    if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
+        same = string_key(pred) == string_key(gold) if max(len(pred), len(gold)) < 1_000_000 else pred == gold
+        return Decision("correct", "string", "equal_string") if same else Decision("undecided", "string", "too_long")
+    a, b = clean(pred), clean(gold)
+    if is_nothing(a):
+        return Decision("wrong", "string", "says_nothing")
+    if is_nothing(b):
+        return Decision("undecided", "string", "gold_says_nothing")
+    if string_key(a) == string_key(b):
+        return Decision("correct", "string", "equal_string")
+    first, second = read_quantity(a), read_quantity(b)
+    if first is None or second is None:
+        return None
+    same, reason = same_quantity(first, second, policy)
+    return Decision("correct" if same else "wrong", "exact", reason)
+
+
+def is_nothing(cleaned: str) -> bool:
+    """Empty, a placeholder, or an undefined value such as 0/0."""
+    return _NOTHING.fullmatch(cleaned) is not None or _INDETERMINATE.fullmatch(cleaned) is not None or is_vacuous(cleaned)
+
+
+def is_vacuous(cleaned: str) -> bool:
+    """`1=1`: an equation between two numbers that says nothing but its own truth."""
+    left, equals, right = cleaned.partition("=")
+    return bool(equals) and "=" not in right and left.strip() == right.strip() and left.strip() != ""
+
+
+def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
+    """Decide what the cheap layers left open. May run long or die: call it in a worker."""
+    from reasondistill.grading import symbolic
+
+    a, b = clean(pred), clean(gold)
+    for text, whose in ((b, "gold"), (a, "answer")):
+        if (name := symbolic.bomb(text)) is not None:
+            return Decision("undecided", "static", f"{whose}_{name}")
+    if not symbolic.parsed(b):
+        return Decision("undecided", "symbolic", "gold_unparsed")
+    if symbolic.same(a, b):
+        return Decision("correct", "symbolic", "math_verify")
+    return Decision("wrong", "symbolic", "math_verify")
+
+
+def decide(pred: str, gold: str, policy: Policy) -> Decision:
+    """All layers, in this process."""
+    return decide_cheaply(pred, gold, policy) or decide_deeply(pred, gold, policy)

@@ -1,0 +1,110 @@
+"""From an item to its grade: the five outcomes around the comparison of two answers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from reasondistill.grading.equivalence import Decision, decide_cheaply, decide_deeply
+from reasondistill.grading.extract import Extracted, extract
+from reasondistill.grading.policies import Policy, find_policy
+from reasondistill.records import Finish, Grade, Outcome
+
+VERSION = 1
+GRADER = f"reasondistill-grader@{VERSION}"
+
+_SHOWN = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class GradeItem:
+    """What a model answered (the part after its think block, or a whole completion) and the gold answer."""
+
+    id: str
+    answer_text: str
+    gold: str
+    finish: Finish = "stop"
+    think: Literal["closed", "open", "none"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two extracted answers that a worker must compare, and where the prediction was found."""
+
+    pred: str
+    gold: str
+    where: str
+
+
+def begin(item: GradeItem, policy: Policy) -> Grade | Pair:
+    """The grade when no worker is needed, else the pair to compare. Never raises."""
+    started = time.perf_counter()
+    outcome = _decide(item, policy)
+    if isinstance(outcome, Pair):
+        return outcome
+    decision, extracted = outcome
+    return _grade(decision[0], extracted, decision[1], decision[2], time.perf_counter() - started)
+
+
+_Early = tuple[tuple[Outcome, str, str], str | None]
+
+
+def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
+    if item.finish == "error":
+        return ("undecided", "engine", "engine_error"), None
+    cut = item.finish in ("length", "repetition")
+    if item.think == "open":
+        return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None
+    found = extract(item.answer_text, join=policy.join_boxes)
+    if cut and found.where in ("whole", "formula", "number"):  # where the tokens ran out is no answer
+        found = Extracted(None, "none")
+    if found.text is None:
+        outcome: Outcome = "truncated" if cut else "no_answer"
+        return (outcome, "extract", _REASONS.get(found.where, "no_answer")), None
+    gold = gold_answer(item.gold)
+    if gold is None:
+        return ("undecided", "gold", "gold_empty"), found.text
+    if policy.engine == "layered":
+        decision = decide_cheaply(found.text, gold, policy) or _as_whole(item, found, policy)
+        if decision is not None:
+            return (decision.outcome, decision.layer, decision.reason), found.text
+    return Pair(found.text, gold, found.where)
+
+
+def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
+    """A short text that equals the gold's whole text is right, whatever was extracted from either."""
+    if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
+        return None
+    decision = decide_cheaply(item.answer_text, item.gold, policy)
+    return decision if decision is not None and decision.outcome == "correct" else None
+
+
+_REASONS = {"malformed": "malformed_box", "open_think": "think_not_closed", "none": "no_answer"}
+
+
+@lru_cache(maxsize=8192)
+def gold_answer(gold: str) -> str | None:
+    """The answer inside a gold text: bare, `$…$`, `\\boxed{}` or a text that ends in one."""
+    return extract(gold, gold=True).text
+
+
+def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
+    """The grade of a pair that was compared."""
+    return _grade(decision.outcome, pair.pred, decision.layer, decision.reason, seconds)
+
+
+def _grade(outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float) -> Grade:
+    shown = extracted if extracted is None or len(extracted) <= _SHOWN else extracted[:_SHOWN] + "…"
+    return Grade(outcome=outcome, extracted=shown, layer=layer, reason=reason, grader=GRADER, seconds=round(seconds, 6))
+
+
+def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
+    """Grade one answer in this process, without a deadline: for tests and small trusted inputs."""
+    started = time.perf_counter()
+    rules = find_policy(policy)
+    begun = begin(GradeItem("", prediction, gold), rules)
+    if isinstance(begun, Grade):
+        return begun
+    return finish(begun, decide_deeply(begun.pred, begun.gold, rules), time.perf_counter() - started)

@@ -1,0 +1,92 @@
+"""Strictness, stated: what counts as the same answer where reasonable graders disagree.
+
+`default` is the policy that we stand behind. The others imitate published graders so that their numbers can be translated:
+`lighteval` (math-verify as lighteval configures it), `evalchemy-string` (equality of normalised strings, Hendrycks' MATH
+normaliser) and `qwen-math` (Qwen2.5-Math's `math_equal`: percent guessing, relative tolerance 1e-4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from reasondistill.errors import ConfigError
+
+Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One answer per disputed convention.
+
+    engine: which comparison decides; everything below is read by `layered` only.
+    percent_is_number: 28 answers 28 % (never for values up to 1: 0.5 is not 0.5 %).
+    percent_is_fraction: 0.28 answers 28 %.
+    units_must_stand: an answer without the gold's unit is wrong (differing known units always are).
+    decimal_places: how many places a decimal needs to stand for a value that it only rounds (1/3, pi); 0 means never.
+    relative_tolerance: numbers within it are equal; 0 means exact.
+    decimal_comma: 2,74 may be read as 2.74 when the other side has a point.
+    ordered_lists: `1, 2` and `2, 1` differ even without brackets.
+    loose_brackets: a list, a tuple, a column vector and <1, 2> with the same elements in the same order are one answer.
+    number_words: `two` answers 2.
+    rename_variables: 2n+1 answers 2k+1.
+    bare_base: 11_5 answers 11.
+    choice_text: `(A) 12` answers A.
+    join_boxes: how several boxes are read: the last one, those joined by "and", or all.
+    """
+
+    name: str = "default"
+    engine: Engine = "layered"
+    percent_is_number: bool = True
+    percent_is_fraction: bool = True
+    units_must_stand: bool = False
+    decimal_places: int = 6
+    relative_tolerance: float = 0.0
+    decimal_comma: bool = True
+    ordered_lists: bool = False
+    loose_brackets: bool = False
+    number_words: bool = False
+    rename_variables: bool = False
+    bare_base: bool = False
+    choice_text: bool = False
+    join_boxes: Literal["last", "linked", "all"] = "linked"
+
+
+_DEFAULT = Policy()
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        _DEFAULT,
+        replace(
+            _DEFAULT,
+            name="strict",
+            percent_is_number=False,
+            units_must_stand=True,
+            decimal_places=0,
+            decimal_comma=False,
+            ordered_lists=True,
+            join_boxes="last",
+        ),
+        replace(
+            _DEFAULT,
+            name="lenient",
+            decimal_places=3,
+            loose_brackets=True,
+            number_words=True,
+            rename_variables=True,
+            bare_base=True,
+            choice_text=True,
+        ),
+        replace(_DEFAULT, name="lighteval", engine="math-verify", join_boxes="all"),
+        replace(_DEFAULT, name="evalchemy-string", engine="hendrycks-string", join_boxes="last"),
+        replace(_DEFAULT, name="qwen-math", engine="qwen-math", join_boxes="last"),
+    )
+}
+
+
+def find_policy(name: str) -> Policy:
+    """The policy of that name. Raises ConfigError with the known names."""
+    if name not in POLICIES:
+        raise ConfigError(f"policy = {name!r}: unknown. Known: {', '.join(sorted(POLICIES))}.")
+    return POLICIES[name]

@@ -1,0 +1,289 @@
+"""Grade many answers in worker processes that are killed when they run over.
+
+    with GradingPool(workers=2, deadline_s=5.0) as pool:
+        for name, grade in pool.grade_many(items):
+            ...
+
+Cheap layers are decided here, in the caller; only what needs sympy crosses a socket. Works from any thread and inside a process
+that holds torch or an engine: workers are forked by a mother process of their own (see `worker.py`), never from here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from reasondistill.errors import StageError
+from reasondistill.grading.equivalence import Decision
+from reasondistill.grading.items import GradeItem, Pair, begin, finish
+from reasondistill.grading.policies import find_policy
+from reasondistill.grading.worker import receive, send
+from reasondistill.records import Grade
+
+_COMMAND = struct.Struct(">cQ")
+_WINDOW = 4_096  # results held back while an earlier item is still being decided
+_POLL_EVERY = 32  # items read between two looks at the workers
+
+
+class _Mother:
+    """The process that forks workers. Started at once, waited for only when the first worker is needed."""
+
+    def __init__(self, memory_mib: int) -> None:
+        self._memory_mib = memory_mib
+        self._lock = threading.Lock()
+        self._process, self._control = self._start()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair()
+        package = str(Path(__file__).resolve().parents[2])
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))))
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "reasondistill.grading.worker", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        return process, ours
+
+    def fork_worker(self) -> _Worker:
+        """A fresh worker, in milliseconds once the mother is warm. A mother that died is replaced once."""
+        with self._lock:
+            try:
+                return self._fork()
+            except OSError:
+                self._stop()
+                self._process, self._control = self._start()
+                try:
+                    return self._fork()
+                except OSError as error:
+                    raise StageError(f"the grader's worker process does not start (exit code {self._process.poll()}): {error}") from error
+
+    def _fork(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [_COMMAND.pack(b"S", self._memory_mib)], [theirs.fileno()])
+            pid = struct.unpack(">Q", self._exactly(8))[0]
+        return _Worker(pid, ours)
+
+    def end_worker(self, worker: _Worker) -> None:
+        """Kill a worker for good."""
+        worker.stream.close()
+        with self._lock:
+            try:
+                self._control.sendall(_COMMAND.pack(b"K", worker.pid))
+                self._exactly(4)
+            except OSError:  # the mother is gone, and her children with her
+                return
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = self._control.recv(count - len(data))
+            if not part:
+                raise ConnectionError("the grader's mother process ended")
+            data += part
+        return data
+
+    def _stop(self) -> None:
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the mother; she ends her children."""
+        with self._lock:
+            self._control.close()
+            try:
+                self._process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+@dataclass(eq=False)
+class _Worker:
+    pid: int
+    stream: socket.socket
+
+
+@dataclass(eq=False)
+class _Slot:
+    """One item on its way: its grade, or the pair that a worker must decide."""
+
+    item: GradeItem
+    pair: Pair | None
+    grade: Grade | None
+    deadline: float = 0.0
+    started: float = 0.0
+
+
+class GradingPool:
+    """Grades items in order, lazily, with at most `workers` processes; see the module's docstring.
+
+    An item whose check runs longer than `deadline_s` or needs more than `memory_mib` is `undecided` (`timeout`, `memory`, `crash`).
+    """
+
+    def __init__(self, *, workers: int | None = None, deadline_s: float = 5.0, memory_mib: int = 1024, policy: str = "default") -> None:
+        find_policy(policy)
+        self.workers = workers or max(1, os.cpu_count() or 1)
+        self.deadline_s = deadline_s
+        self.policy = policy
+        self._mother = _Mother(memory_mib)
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
+        """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not grow with the input."""
+        return _Run(self).grade(items)
+
+    def grade_one(self, item: GradeItem) -> Grade:
+        """Grade a single item."""
+        return next(iter(self.grade_many([item])))[1]
+
+    def take_worker(self) -> _Worker:
+        """An idle worker, or a new one: a caller never waits for another caller's items."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._mother.fork_worker()
+
+    def give_worker(self, worker: _Worker) -> None:
+        """Take an idle worker back; ends it when there are enough."""
+        with self._lock:
+            if len(self._idle) < self.workers:
+                self._idle.append(worker)
+                return
+        self._mother.end_worker(worker)
+
+    def end_worker(self, worker: _Worker) -> None:
+        """Kill a worker that ran over or broke."""
+        self._mother.end_worker(worker)
+
+    def close(self) -> None:
+        """End all workers."""
+        with self._lock:
+            for worker in self._idle:
+                worker.stream.close()
+            self._idle.clear()
+        self._mother.close()
+
+    def __enter__(self) -> GradingPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _Run:
+    """One call of grade_many: its window of items in order, what waits for a worker, and which worker has what."""
+
+    def __init__(self, pool: GradingPool) -> None:
+        self._pool = pool
+        self._policy = find_policy(pool.policy)
+        self._window: deque[_Slot] = deque()
+        self._waiting: deque[_Slot] = deque()
+        self._busy: dict[int, tuple[_Worker, _Slot]] = {}
+
+    def grade(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
+        source = iter(items)
+        exhausted = False
+        count = 0
+        try:
+            while True:
+                if not exhausted and len(self._window) < _WINDOW:
+                    item = next(source, None)
+                    exhausted = item is None
+                    if item is not None:
+                        self._admit(item)
+                        count += 1
+                    if (self._busy or self._waiting) and count % _POLL_EVERY == 0:
+                        self._poll(0.0)
+                elif self._window and self._window[0].grade is None:
+                    self._poll(None)
+                while self._window and (grade := self._window[0].grade) is not None:
+                    yield self._window.popleft().item.id, grade
+                if exhausted and not self._window:
+                    return
+        finally:
+            for worker, _ in self._busy.values():
+                self._pool.end_worker(worker)
+
+    def _admit(self, item: GradeItem) -> None:
+        """Decide an item here, or queue it for a worker."""
+        started = time.perf_counter()
+        decided = begin(item, self._policy)
+        if isinstance(decided, Grade):
+            self._window.append(_Slot(item, None, decided))
+            return
+        slot = _Slot(item, decided, None, started=started)
+        self._window.append(slot)
+        self._waiting.append(slot)
+        if len(self._busy) < self._pool.workers:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Hand waiting pairs to workers while this run has fewer than its share."""
+        while self._waiting and len(self._busy) < self._pool.workers:
+            self._hand(self._pool.take_worker(), self._waiting.popleft())
+
+    def _hand(self, worker: _Worker, slot: _Slot) -> None:
+        assert slot.pair is not None
+        slot.started = time.perf_counter()
+        slot.deadline = time.monotonic() + self._pool.deadline_s
+        self._busy[worker.stream.fileno()] = (worker, slot)
+        request = {"pred": slot.pair.pred, "gold": slot.pair.gold, "policy": self._pool.policy, "deadline_s": self._pool.deadline_s}
+        try:
+            send(worker.stream, request)
+        except OSError:  # it died while idle: its socket reads as closed at the next look
+            return
+
+    def _poll(self, patience_s: float | None) -> None:
+        """Collect answers, waiting for one at most until the next deadline (not at all with 0), and kill what ran over."""
+        self._dispatch()
+        poller = select.poll()
+        for descriptor in self._busy:
+            poller.register(descriptor, select.POLLIN)
+        if patience_s is None:
+            patience_s = max(0.0, min(slot.deadline for _, slot in self._busy.values()) - time.monotonic())
+        for descriptor, _ in poller.poll(patience_s * 1000 + (1 if patience_s else 0)):
+            self._collect(descriptor)
+        now = time.monotonic()
+        for descriptor in [d for d, (_, slot) in self._busy.items() if slot.deadline <= now]:
+            worker, slot = self._busy.pop(descriptor)
+            self._pool.end_worker(worker)
+            self._finish(slot, Decision("undecided", "worker", "timeout"))
+        self._dispatch()
+
+    def _collect(self, descriptor: int) -> None:
+        worker, slot = self._busy.pop(descriptor)
+        worker.stream.settimeout(max(0.1, slot.deadline - time.monotonic()))
+        answer = receive(worker.stream)
+        worker.stream.settimeout(None)
+        if answer is None:
+            late = time.monotonic() >= slot.deadline
+            self._pool.end_worker(worker)
+            self._finish(slot, Decision("undecided", "worker", "timeout" if late else "crash"))
+            return
+        self._finish(slot, Decision(answer["outcome"], answer["layer"], answer["reason"]))
+        if answer["reason"] == "memory":
+            self._pool.end_worker(worker)
+        else:
+            self._pool.give_worker(worker)
+
+    def _finish(self, slot: _Slot, decision: Decision) -> None:
+        assert slot.pair is not None
+        slot.grade = finish(slot.pair, decision, time.perf_counter() - slot.started)

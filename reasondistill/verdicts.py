@@ -1,0 +1,130 @@
+"""Stage 3: Trace → Verdict, exactly one each, in trace order.
+
+    manifest = run_verdicts(section, run / "1-problems", run / "2-traces", run / "3-verdicts", workers=2, memory_mib=1024)
+
+Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from reasondistill.config import Verdicts
+from reasondistill.errors import StageError
+from reasondistill.grading import GRADER, GradeItem, GradingPool
+from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
+from reasondistill.store import (
+    Identity,
+    Manifest,
+    Shard,
+    StopSignal,
+    append_metrics,
+    finish_stage,
+    open_stage,
+    read_manifest,
+    read_records,
+    require_complete,
+)
+
+VERSION = 1
+_CHUNK = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+def run_verdicts(
+    verdicts: Verdicts,
+    problems_folder: Path,
+    traces_folder: Path,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    memory_mib: int = 1024,
+    stop: StopSignal | None = None,
+    keep_old: bool = False,
+) -> Manifest:
+    """Grade every trace into `verdicts.jsonl`; a run that was killed goes on behind its last whole line.
+
+    Raises StageError when problems or traces are not finished, DriftError when the folder was made with other settings.
+    """
+    started = time.monotonic()
+    inputs = {"problems": require_complete(problems_folder).fingerprint, "traces": require_complete(traces_folder).fingerprint}
+    section = verdicts.model_dump(mode="json") | {"grader": GRADER}
+    state = open_stage(folder, Identity("verdicts", VERSION, section, inputs), derived=True, keep_old=keep_old)
+    if state == "complete":
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        return manifest
+    golds = {problem.id: problem.answer for problem in read_records(problems_folder / "problems.jsonl", Problem)}
+    with (
+        GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool,
+        Shard(folder / "verdicts.jsonl") as shard,
+    ):
+        outcomes, reasons = _counted(folder / "verdicts.jsonl")
+        traces = islice(read_records(traces_folder / "traces.jsonl", Trace), outcomes.total(), None)
+        judged = judge_traces(traces, golds, pool)
+        while chunk := list(islice(judged, _CHUNK)):
+            shard.append(chunk)
+            outcomes.update(verdict.grade.outcome for verdict in chunk)
+            reasons.update(_undecided(chunk))
+            _report(folder, outcomes, time.monotonic() - started)
+            if stop is not None:
+                stop.check()
+    return finish_stage(
+        folder,
+        counts={"in": outcomes.total(), "out": outcomes.total()},
+        figures=_figures(outcomes, reasons),
+        seconds=time.monotonic() - started,
+    )
+
+
+def judge_traces(traces: Iterable[Trace], golds: Mapping[str, str], pool: GradingPool) -> Iterator[Verdict]:
+    """Yield exactly one Verdict per Trace, in order. A bad trace never raises; a trace of an unknown problem raises StageError."""
+    for trace_id, grade in pool.grade_many(to_item(trace, golds) for trace in traces):
+        yield Verdict(trace_id=trace_id, problem_id=trace_id.rpartition(":")[0], grade=_without_time(grade))
+
+
+def to_item(trace: Trace, golds: Mapping[str, str]) -> GradeItem:
+    """What the grader needs of a trace. Raises StageError when its problem is not among the golds."""
+    if trace.problem_id not in golds:
+        raise StageError(f"trace {trace.id}: its problem {trace.problem_id} is not in the problems folder; sample the traces again.")
+    completion = trace.completion
+    return GradeItem(trace.id, completion.answer_text, golds[trace.problem_id], completion.finish, completion.think)
+
+
+def _without_time(grade: Grade) -> Grade:
+    """Seconds differ from run to run; without them an interrupted run's file equals an uninterrupted one's."""
+    return grade.model_copy(update={"seconds": 0.0})
+
+
+def _counted(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Outcomes, and reasons of the undecided, that are on disk already."""
+    outcomes: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for verdict in read_records(path, Verdict):
+        outcomes[verdict.grade.outcome] += 1
+        reasons.update(_undecided([verdict]))
+    return outcomes, reasons
+
+
+def _undecided(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    return (verdict.grade.reason for verdict in verdicts if verdict.grade.outcome == "undecided")
+
+
+def _report(folder: Path, outcomes: Counter[str], seconds: float) -> None:
+    done = outcomes.total()
+    append_metrics(folder, done=done, seconds=round(seconds, 3), **{outcome: outcomes[outcome] for outcome in OUTCOMES})
+    share = ", ".join(f"{100 * outcomes[outcome] / done:.1f} % {outcome}" for outcome in OUTCOMES if outcomes[outcome])
+    logger.info("verdicts: %s traces · %.0f/s · %s", f"{done:,}", done / max(seconds, 1e-9), share)
+
+
+def _figures(outcomes: Counter[str], reasons: Counter[str]) -> dict[str, int | float]:
+    total = max(1, outcomes.total())
+    figures: dict[str, int | float] = {outcome: outcomes[outcome] for outcome in OUTCOMES}
+    figures["correct_share"] = round(outcomes["correct"] / total, 6)
+    return figures | {f"undecided:{reason}": count for reason, count in sorted(reasons.items())}
