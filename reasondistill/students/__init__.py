@@ -1,0 +1,139 @@
+"""Stage 5: examples → a student on disk, with the baselines that need no teacher.
+
+`sft` trains on the examples, `answer_only` on the same problems and for the same number of steps with the bare gold answer, `base` is
+the untouched base. Every method ends with a folder that transformers and vLLM load, and a `student.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import StudentSettings, TrainSettings
+from reasondistill.errors import MissingDependencyError, StageError
+from reasondistill.prompts import NamedPrompt
+from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures
+from reasondistill.store import (
+    Identity,
+    Manifest,
+    StopSignal,
+    finish_stage,
+    open_stage,
+    read_manifest,
+    read_records,
+    require_complete,
+    write_text,
+)
+
+log = logging.getLogger(__name__)
+VERSION = 1
+
+# Settings of how training is watched, saved and accompanied; the weights do not depend on them.
+_NOT_IDENTITY = {"report_to", "save_every", "evaluate_every", "baselines"}
+
+
+@dataclass(frozen=True)
+class StudentJob:
+    """Everything one student is made of. `parent` is the trained student whose number of steps an answer-only baseline copies."""
+
+    student: StudentSettings
+    prompt: NamedPrompt
+    problems: Path
+    examples: Path
+    folder: Path
+    settings: TrainSettings
+    parent: Path | None = None
+
+
+def run_student(
+    job: StudentJob, *, stop: StopSignal | None = None, keep_old: bool = False, environment: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Make one student; resume from its last checkpoint when it was interrupted.
+
+    Raises StageError when there is nothing to train on, ConfigError for a base without weights, DriftError when the folder holds a
+    student of other settings.
+    """
+    try:
+        from reasondistill.students import bases
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "transformers", "train") from error
+    identity = _identity(job, bases.base_identity(job.student))
+    if open_stage(job.folder, identity, keep_old=keep_old, environment=environment) == "complete":
+        manifest = read_manifest(job.folder)
+        assert manifest is not None
+        return manifest
+    started = time.monotonic()
+    examples = _training_examples(job)
+    figures, dropped, path = _make(job, examples, stop)
+    student = Student(
+        name=job.student.name,
+        method=job.student.method,
+        base=bases.base_identity(job.student),
+        path=str(path.relative_to(job.folder)) if path.is_relative_to(job.folder) else str(path),
+        examples=identity.inputs["examples"],
+        seed=job.student.seed,
+        figures=figures,
+    )
+    write_text(job.folder / "student.json", student.model_dump_json(indent=2) + "\n")
+    counts = {"in": len(examples), "out": len(examples) - sum(dropped.values())}
+    shown = figures.model_dump() if figures else {}
+    return finish_stage(job.folder, counts=counts, dropped=dropped, figures=shown, seconds=time.monotonic() - started)
+
+
+def read_student(folder: Path) -> Student:
+    """The finished student of a folder, its `path` absolute or a hub id. Raises StageError when it is not finished."""
+    require_complete(folder)
+    student = Student.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
+    inside = folder / student.path
+    return student.model_copy(update={"path": str(inside)}) if inside.exists() else student
+
+
+def _identity(job: StudentJob, base: str) -> Identity:
+    section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"}) | {"prompt": job.prompt.tag}
+    inputs = {"examples": require_complete(job.examples).fingerprint, "base": base}
+    if job.parent is not None:
+        inputs["parent"] = require_complete(job.parent).fingerprint
+    return Identity("students", VERSION, section, inputs)
+
+
+def _training_examples(job: StudentJob) -> list[Example]:
+    """The examples this method trains on. Answer-only: one example per problem, the gold answer in a box, no reasoning."""
+    examples = list(read_records(job.examples / "examples.jsonl", Example))
+    if not any(example.split == "train" for example in examples):
+        raise StageError(f"{job.examples}: no training examples (see dropped.jsonl there for the reasons); nothing to train on.")
+    if job.student.method != "answer_only":
+        return examples
+    splits: dict[str, Split] = {example.problem_id: example.split for example in examples}
+    problems = (p for p in read_records(job.problems / "problems.jsonl", Problem) if p.id in splits)
+    return [
+        Example(
+            id=f"{problem.id}:gold",
+            problem_id=problem.id,
+            trace_id=None,
+            messages=(*job.prompt.prompt.render(problem.question), Message(role="assistant", content=f"\\boxed{{{problem.answer}}}")),
+            tokens=0,
+            split=splits[problem.id],
+        )
+        for problem in problems
+    ]
+
+
+def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> tuple[TrainingFigures | None, dict[str, int], Path]:
+    """Build the base, and train it unless it is the untouched one."""
+    from reasondistill.students import bases
+
+    texts = [message.content for example in read_records(job.examples / "examples.jsonl", Example) for message in example.messages]
+    if job.student.method == "base":
+        return None, {}, bases.untouched(job.student, job.folder, texts)
+    from reasondistill.students import sft
+
+    max_steps = job.student.max_steps
+    if job.student.method == "answer_only" and job.parent is not None:
+        parent = read_student(job.parent).figures
+        max_steps = parent.steps if parent else max_steps
+    figures, dropped = sft.train(job.student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop)
+    return figures, dropped, job.folder / "model"

@@ -1,0 +1,185 @@
+"""The model a student starts from: a hub id, a folder, or an architecture from scratch with its own tokenizer.
+
+Imports transformers and torch; imported late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, set_seed
+
+from reasondistill import resources
+from reasondistill.config import Architecture, StudentSettings
+from reasondistill.errors import ConfigError
+from reasondistill.records import fingerprint
+
+log = logging.getLogger(__name__)
+
+# ChatML with think tags left alone: the assistant's turn is rendered exactly as it was written.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+
+
+def base_identity(student: StudentSettings) -> str:
+    """What the student starts from, as identity: the architecture's fingerprint, `folder@content hash` or `hub id@revision`."""
+    if student.architecture is not None:
+        return f"scratch@{fingerprint(student.architecture.model_dump(mode='json') | {'seed': student.seed})}"
+    path = local_base(student)
+    return f"{student.base}@{student.revision or 'main'}" if path is None else f"{path.name}@{_content_hash(path)}"
+
+
+def local_base(student: StudentSettings) -> Path | None:
+    """The folder of a local base, or None for a hub id. Raises ConfigError when the folder holds no weights."""
+    base = student.base or ""
+    path = resources.shipped_model(base.removeprefix("shipped:")) if base.startswith("shipped:") else Path(base).expanduser()
+    if not path.is_dir():
+        if base.startswith((".", "/", "~")) or base.count("/") != 1:
+            raise ConfigError(f"[students] base = {base!r}: no such folder, and not a hub id (owner/name).")
+        return None
+    if not (path / "config.json").exists() or not [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]:
+        raise ConfigError(f"[students] base = {base!r}: this folder has no model weights (config.json and *.safetensors are wanted).")
+    return path
+
+
+def _content_hash(folder: Path) -> str:
+    """A hash of config, tokenizer and weights; big files by size, first and last MiB, so that 30 GB take no time."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix not in {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}:
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with open(path, "rb") as file:
+            digest.update(file.read(1 << 20))
+            if size > 1 << 21:
+                file.seek(-(1 << 20), 2)
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """The student's tokenizer with a chat template, an EOS that training will teach, and a pad token."""
+    architecture = student.architecture
+    if architecture is not None and architecture.tokenizer == "train":
+        tokenizer = train_tokenizer(texts, architecture.vocab_size)
+    else:
+        source = architecture.tokenizer if architecture is not None else student.base or ""
+        if source.startswith("shipped:"):
+            source = str(resources.shipped_model(source.removeprefix("shipped:")))
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=student.revision, trust_remote_code=student.trust_remote_code)
+    if student.chat_template is not None:
+        tokenizer.chat_template = Path(student.chat_template).read_text(encoding="utf-8")
+    elif tokenizer.chat_template is None:
+        log.info("%s: the tokenizer has no chat template; using ChatML", student.name)
+        tokenizer.chat_template = CHATML
+    if student.eos_token is not None:
+        if student.eos_token not in tokenizer.get_vocab():
+            raise ConfigError(f"[students] {student.name} eos_token = {student.eos_token!r}: not one token of this tokenizer.")
+        tokenizer.eos_token = student.eos_token
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"[students] {student.name}: the tokenizer has no EOS token; set eos_token.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # safe: labels are explicit, padding never hides an EOS
+    return tokenizer
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that splits digits, so that small models can do sums; deterministic for the same texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    digits, byte_level = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<think>", "</think>"],
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context set."""
+    if student.architecture is not None:
+        set_seed(student.seed)
+        model = AutoModelForCausalLM.from_config(_scratch_config(student.architecture, tokenizer))
+    else:
+        source = str(local_base(student) or student.base)
+        config = AutoConfig.from_pretrained(source, revision=student.revision, trust_remote_code=student.trust_remote_code)
+        _raise_context(config, student)
+        dtype = torch.bfloat16 if student.lora is not None and torch.cuda.is_available() else torch.float32
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=student.revision, config=config, dtype=dtype, trust_remote_code=student.trust_remote_code
+        )
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def untouched(student: StudentSettings, folder: Path, texts: Sequence[str]) -> Path:
+    """Where evals find the untouched base: its own folder, or, from scratch, a saved random initialisation."""
+    if student.architecture is None:
+        return local_base(student) or Path(student.base or "")
+    tokenizer = load_tokenizer(student, texts)
+    save(load_model(student, tokenizer), tokenizer, folder / "model")
+    return folder / "model"
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write safetensors, config and tokenizer; the folder appears whole or not at all."""
+    temporary = folder.with_name(folder.name + ".part")
+    model.save_pretrained(temporary, safe_serialization=True)
+    tokenizer.save_pretrained(temporary)
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    temporary.rename(folder)
+
+
+def _scratch_config(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Any:
+    shape = architecture.model_dump(exclude={"type", "tokenizer", "vocab_size", "rope_theta"}, exclude_none=True)
+    shape.setdefault("num_key_value_heads", architecture.num_attention_heads)
+    return AutoConfig.for_model(
+        architecture.type,
+        vocab_size=len(tokenizer),
+        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
+        head_dim=architecture.hidden_size // architecture.num_attention_heads,
+        bos_token_id=None,
+        **shape,
+    )
+
+
+def _raise_context(config: Any, student: StudentSettings) -> None:
+    """Set the RoPE base and the context length that the file asks for."""
+    if student.rope_theta is not None:
+        if getattr(config, "rope_parameters", None):
+            config.rope_parameters["rope_theta"] = student.rope_theta
+        else:
+            config.rope_theta = student.rope_theta
+    if student.max_position_embeddings is not None:
+        config.max_position_embeddings = student.max_position_embeddings

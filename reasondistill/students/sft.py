@@ -1,0 +1,323 @@
+"""Supervised fine-tuning with TRL's SFTTrainer on our own ids and labels. Imports torch and trl; imported late.
+
+What we add to TRL: rows that are tokenised and checked by us, batches that are random but sorted inside (little padding, no bias),
+a global batch that does not depend on the machine, mixed precision only where it is fast, a stop that saves first, exact resume.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from reasondistill.config import StudentSettings, TrainSettings
+from reasondistill.errors import StageError
+from reasondistill.records import Example, Split, TrainingFigures
+from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
+from reasondistill.students import bases
+from reasondistill.students.optimizers import Muon
+from reasondistill.students.tokens import IGNORE, Row, tokenise_all
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    student: StudentSettings,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    folder: Path,
+    settings: TrainSettings,
+    plain: bool,
+    max_steps: int | None,
+    stop: StopSignal | None,
+) -> tuple[TrainingFigures, dict[str, int]]:
+    """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
+
+    Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
+    """
+    _quiet(settings)
+    started = time.monotonic()
+    tokenizer = bases.load_tokenizer(student, texts)
+    rows, dropped = tokenise_all(_of(examples, "train"), tokenizer, plain=plain, max_length=student.max_length)
+    held_out, _ = tokenise_all(_of(examples, "validation"), tokenizer, plain=plain, max_length=student.max_length)
+    if not rows:
+        raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
+    model = bases.load_model(student, tokenizer)
+    _check_context(student, model, rows)
+    arguments = _arguments(student, folder / "checkpoints", settings, len(rows), max_steps, bool(held_out))
+    checkpoint = _last_checkpoint(folder)
+    _forget_after(folder, checkpoint)
+    watch = _Watch(folder, stop, started)
+    trainer = _Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(rows),
+        eval_dataset=_dataset(held_out) if held_out else None,
+        processing_class=tokenizer,
+        peft_config=_lora(student),
+        callbacks=[watch],
+        optimizers=(_optimizer(student, model), None),
+    )
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop is not None:
+        stop.check()
+    validation_loss = _validate(trainer, folder) if held_out else None
+    finished: Any = trainer.model
+    trained = sum(p.numel() for p in finished.parameters() if p.requires_grad)
+    if student.lora is not None:
+        finished.save_pretrained(folder / "adapter")
+        finished = finished.merge_and_unload()
+    bases.save(finished.to(_storage_dtype(student)), tokenizer, folder / "model")
+    epochs = float(trainer.state.epoch or 0.0)
+    figures = TrainingFigures(
+        steps=trainer.state.global_step,
+        epochs=epochs,
+        examples=len(rows),
+        tokens=int(epochs * sum(len(row.input_ids) for row in rows)),
+        loss_tokens=int(epochs * sum(label != IGNORE for row in rows for label in row.labels)),
+        seconds=watch.seconds(),
+        train_loss=_last_loss(folder, result.training_loss),
+        validation_loss=validation_loss,
+        parameters=sum(p.numel() for p in finished.parameters()),
+        trained_parameters=trained,
+        peak_memory_gib=_peak_memory_gib(),
+    )
+    return figures, dropped
+
+
+class BatchSortedSampler(torch.utils.data.Sampler[int]):
+    """A fresh random order each epoch; inside each global batch rows are sorted by length.
+
+    Micro-batches then need little padding, while every optimizer step still sees a uniformly random batch: grouping whole batches by
+    length, as Trainer's `group_by_length` does, makes each step see one kind of problem.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
+        for start in range(0, len(order), self.batch):
+            yield from sorted(order[start : start + self.batch], key=lambda i: self.lengths[i])
+
+
+class _Trainer(SFTTrainer):
+    """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long already."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data: Any = self.train_dataset if train_dataset is None else train_dataset
+        arguments: Any = self.args
+        if arguments.packing:
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in data["input_ids"]]
+        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+        return BatchSortedSampler(lengths, batch, self.args.seed)
+
+
+class _Watch(TrainerCallback):
+    """Writes metrics lines, reports progress, and stops after a saved checkpoint when asked to."""
+
+    def __init__(self, folder: Path, stop: StopSignal | None, started: float) -> None:
+        self.folder, self.stop, self.started = folder, stop, started
+        earlier = [line["seconds"] for line in read_metrics(folder) if "seconds" in line]
+        self.before = max(earlier, default=0.0)
+
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self.before + time.monotonic() - self.started
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        logs = logs or {}
+        if "loss" in logs:
+            values: dict[str, Any] = {
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "accuracy": logs.get("mean_token_accuracy"),
+            }
+            left = self.seconds() / max(1, state.global_step) * (state.max_steps - state.global_step)
+            log.info("step %d/%d · loss %.4f · %.0f s left", state.global_step, state.max_steps, logs["loss"], left)
+        elif "eval_loss" in logs:
+            values = {"validation_loss": logs["eval_loss"]}
+        else:
+            return
+        append_metrics(self.folder, step=state.global_step, tokens=logs.get("num_tokens"), seconds=round(self.seconds(), 2), **values)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.stop is not None and self.stop.requested:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+def _arguments(
+    student: StudentSettings, output: Path, settings: TrainSettings, rows: int, max_steps: int | None, validates: bool
+) -> SFTConfig:
+    micro, accumulation = split_batch(student.batch_size, settings.micro_batch_size, _world_size())
+    steps = max_steps or student.max_steps
+    total = steps or max(1, math.ceil(rows / student.batch_size) * math.ceil(student.epochs))
+    schedules = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
+    kwargs = {"min_lr_rate": student.min_lr_ratio} if student.schedule == "cosine" else {}
+    return SFTConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=student.epochs,
+        max_steps=steps or -1,
+        learning_rate=student.learning_rate,
+        lr_scheduler_type=schedules[student.schedule],
+        lr_scheduler_kwargs=kwargs,
+        warmup_steps=round(student.warmup_ratio * total),
+        weight_decay=student.weight_decay,
+        adam_beta2=student.adam_beta2,
+        max_grad_norm=student.max_grad_norm,
+        max_length=student.max_length,
+        packing=student.packing,
+        eval_packing=False,
+        bf16=student.bf16 and bf16_is_fast(),
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        logging_steps=max(1, min(50, total // 100)),
+        save_steps=student.save_every,
+        save_total_limit=2,
+        eval_strategy="steps" if validates and student.evaluate_every else "no",
+        eval_steps=student.evaluate_every,
+        report_to=list(student.report_to) or "none",
+        run_name=student.name,
+        disable_tqdm=True,
+        seed=student.seed,
+        data_seed=student.seed,
+        dataset_num_proc=None,
+    )
+
+
+def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
+    """Micro-batch and accumulation steps whose product over all devices is exactly `batch`.
+
+    Raises StageError when the batch cannot be dealt evenly to that many devices.
+    """
+    if batch % world:
+        raise StageError(f"batch_size = {batch} cannot be dealt evenly to {world} processes; make it a multiple of {world}.")
+    per_device = batch // world
+    size = max(d for d in range(1, min(micro, per_device) + 1) if per_device % d == 0)
+    return size, per_device // size
+
+
+def bf16_is_fast() -> bool:
+    """True on GPUs that have bfloat16 and on CPUs with AMX or AVX512-BF16; elsewhere it is emulated, 20-50 times slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def _storage_dtype(student: StudentSettings) -> torch.dtype:
+    return torch.bfloat16 if student.bf16 else torch.float32
+
+
+def _optimizer(student: StudentSettings, model: torch.nn.Module) -> Any:
+    """Muon when asked for; None leaves AdamW to Trainer."""
+    if student.optimizer == "adamw":
+        return None
+    if student.lora is not None:
+        raise StageError(f"{student.name}: optimizer = 'muon' is for full training; LoRA uses adamw.")
+    betas = (0.9, student.adam_beta2)
+    return Muon(model.named_parameters(), lr=student.learning_rate, betas=betas, weight_decay=student.weight_decay)
+
+
+def _lora(student: StudentSettings) -> Any:
+    if student.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = student.lora
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
+
+
+def _dataset(rows: Sequence[Row]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def _of(examples: Sequence[Example], split: Split) -> Iterator[Example]:
+    return (example for example in examples if example.split == split)
+
+
+def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    longest = max(len(row.input_ids) for row in rows)
+    if limit is not None and longest > limit:
+        raise StageError(
+            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. Lower max_length, or raise "
+            "max_position_embeddings (and rope_theta)."
+        )
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    checkpoints = folder / "checkpoints"
+    for stale in checkpoints.glob("checkpoint-*"):
+        if not (stale / "trainer_state.json").exists():  # killed while saving: written last
+            stale.rename(stale.with_name(f"broken-{stale.name}"))
+    found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    return Path(found) if found else None
+
+
+def _forget_after(folder: Path, checkpoint: Path | None) -> None:
+    """Drop metrics lines of steps that will be done again, so that a curve never doubles back."""
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    kept = [line for line in read_metrics(folder) if line["step"] <= step]
+    if (folder / "metrics.jsonl").exists():
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _validate(trainer: SFTTrainer, folder: Path) -> float:
+    loss = float(trainer.evaluate()["eval_loss"])
+    log.info("validation loss %.4f", loss)
+    return loss
+
+
+def _last_loss(folder: Path, average: float) -> float:
+    losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
+    return losses[-1] if losses else average
+
+
+def _peak_memory_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _quiet(settings: TrainSettings) -> None:
+    """No tokenizer fork warnings, no progress bars in logs, and as many threads as the cluster file says."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    datasets.disable_progress_bars()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
