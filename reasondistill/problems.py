@@ -291,15 +291,26 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
             return aside("no answer mark", f"no {source.answer_after!r} in {gold[-80:]!r}")
         if not (gold := gold.strip()):
             return aside("no answer", f"nothing after {source.answer_after!r}")
+    solution = _optional_text(row, source.solution)
+    if not _is_unicode(f"{question}{gold}{solution}"):
+        return aside("broken text", "holds lone surrogates, which no tokenizer takes")
     return Problem(
         id=name,
         question=as_text(question).strip(),
         answer=gold,
-        reference_solution=_optional_text(row, source.solution),
+        reference_solution=solution,
         subject=_optional_text(row, source.subject),
         level=_optional_text(row, source.level),
         origin=origin,
     )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _optional_text(row: Row, name: str | None) -> str | None:

@@ -107,12 +107,13 @@ def test_rows_that_lack_something_are_set_aside_with_their_reason(tmp_path: Path
         {"question": " ", "answer": "#### 2"},
         {"question": "No answer?", "answer": None},
         {"question": "No field?"},
+        {"question": "Half a pair \ud800?", "answer": "#### 2"},
         {"question": "  good", "answer": "#### 3"},
     ]
     source = from_file(write_jsonl(tmp_path / "x.jsonl", rows), answer_after="####")
     assert [p.answer for p in problems(source)] == ["2"]
     reasons = [s.reason for s in set_aside(source)]
-    assert reasons == ["no answer mark", "no answer", "no question", "no answer", "no answer", "duplicate question"]
+    assert reasons == ["no answer mark", "no answer", "no question", "no answer", "no answer", "broken text", "duplicate question"]
     assert set_aside(source)[-1].detail.endswith("x/train/0")
 
 
@@ -295,7 +296,7 @@ def test_neighbouring_seeds_share_no_random_numbers() -> None:
         return {str(p.reference_solution) for p in problems(gsm_symbolic(seed=seed, limit=500, solution="metadata.variables"))}
 
     first, second = drawn(0), drawn(1)
-    assert len(first) > 450 and len(first & second) <= 2, "a chance repetition of a template with few values may stay"
+    assert len(first) > 450 and not first & second
     assert SEED_STRIDE % BLOCK == 0
 
 

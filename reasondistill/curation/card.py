@@ -1,0 +1,80 @@
+"""The data set card: what is in the data set, how it came about, and what was left out on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """One stage: records in, records out, and why the others were dropped."""
+
+    stage: str
+    entered: int
+    left: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """One Parquet file of the data set."""
+
+    split: str
+    name: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card states. `origins` and `figures` are shown as tables of name and value."""
+
+    title: str
+    files: Sequence[DatasetFile]
+    funnel: Sequence[FunnelRow]
+    origins: Mapping[str, str]
+    figures: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+
+
+def dataset_card(facts: CardFacts) -> str:
+    """README.md with the YAML head that `datasets.load_dataset` and the hub read. The same facts give the same text."""
+    head = ["---", "# license: yours to set; teacher and problems may bind you", "tags:", "- reasondistill", "- reasoning", "configs:"]
+    head += ["- config_name: default", "  data_files:"]
+    for file in facts.files:
+        head += [f"  - split: {file.split}", f"    path: {file.name}"]
+    body = [
+        "---",
+        "",
+        f"# {facts.title}",
+        "",
+        "Worked solutions written by a teacher, graded against known answers and selected by "
+        "reasondistill. Each row is one example: the prompt's turns, then the assistant's turn to learn.",
+        "",
+        *_section("How it came about", ("", ""), [[name, value] for name, value in facts.origins.items()]),
+        *_section("Funnel", ("stage", "in", "out", "dropped"), [_funnel_cells(row) for row in facts.funnel]),
+        *_section("Figures", ("", ""), [[name, value] for name, value in facts.figures.items()]),
+        *_section("Files", ("split", "file", "rows", "sha256"), [[f.split, f.name, f"{f.rows:,}", f"`{f.sha256}`"] for f in facts.files]),
+        *_section("Fingerprints", ("stage", "fingerprint"), [[name, f"`{value}`"] for name, value in facts.fingerprints.items()]),
+        "The train and validation splits share no problem. Not covered: the licence of the problems and of the teacher's output.",
+        "",
+    ]
+    return "\n".join(head + body)
+
+
+def _funnel_cells(row: FunnelRow) -> list[str]:
+    dropped = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0])))
+    return [row.stage, f"{row.entered:,}", f"{row.left:,}", dropped or "–"]
+
+
+def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
+    return [f"## {title}", "", *lines, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows), ""]
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break the table."""
+    return " ".join(text.split()).replace("|", "\\|")

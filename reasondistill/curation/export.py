@@ -1,0 +1,126 @@
+"""Examples in the shapes that other tools read: a Parquet data set, TRL prompt-completion, messages, ShareGPT."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reasondistill.errors import MissingDependencyError
+from reasondistill.records import Example
+
+# A row group is flushed at this many rows or characters: long traces must not pile up in memory.
+_GROUP_ROWS, _GROUP_CHARACTERS = 2_000, 32_000_000
+_SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+def require_parquet() -> None:
+    """Raise MissingDependencyError, before any work is done, when Parquet cannot be written."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependencyError("pyarrow", "data")
+
+
+def write_parquet(path: Path, examples: Iterable[Example]) -> int:
+    """Write columns id, problem_id, trace_id, messages (list of {role, content}) and tokens; return the number of rows.
+
+    Equal examples give an equal file. Without examples no file is made.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    columns = [("id", pa.string()), ("problem_id", pa.string()), ("trace_id", pa.string()), ("messages", pa.list_(turn))]
+    schema = pa.schema([*columns, ("tokens", pa.int64())])
+    rows = 0
+    writer: Any = None
+    with _replacing(path) as file:
+        for group in _groups(examples):
+            writer = writer or pq.ParquetWriter(file, schema)
+            writer.write_table(pa.Table.from_pylist([example.model_dump(exclude={"split"}) for example in group], schema))
+            rows += len(group)
+        if writer is not None:
+            writer.close()
+    if rows == 0:
+        path.unlink()
+    return rows
+
+
+def _groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    group: list[Example] = []
+    characters = 0
+    for example in examples:
+        group.append(example)
+        characters += sum(len(message.content) for message in example.messages)
+        if len(group) == _GROUP_ROWS or characters >= _GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line, as a whole; return how many. Without rows no file is made."""
+    count = 0
+    with _replacing(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            count += 1
+    if count == 0:
+        path.unlink()
+    return count
+
+
+class _replacing:
+    """A file that appears under its name only when it is whole and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> BinaryIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._temporary, "wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            self._file.close()
+            if error is None:
+                os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+# ---- one example, for other tools ---------------------------------------------------------------------------------
+
+
+def as_prompt_completion(example: Example) -> dict[str, Any]:
+    """TRL's conversational prompt-completion: the loss is on the completion.
+
+    https://huggingface.co/docs/trl/dataset_formats#prompt-completion
+    """
+    turns = [message.model_dump() for message in example.messages]
+    return {"prompt": turns[:-1], "completion": turns[-1:]}
+
+
+def as_messages(example: Example) -> dict[str, Any]:
+    """The OpenAI shape: one list of turns."""
+    return {"messages": [message.model_dump() for message in example.messages]}
+
+
+def as_sharegpt(example: Example) -> dict[str, Any]:
+    """ShareGPT: `from` is system, human or gpt."""
+    return {"conversations": [{"from": _SHAREGPT_ROLES[message.role], "value": message.content} for message in example.messages]}
+
+
+SHAPES: dict[str, Callable[[Example], dict[str, Any]]] = {
+    "prompt_completion": as_prompt_completion,
+    "messages": as_messages,
+    "sharegpt": as_sharegpt,
+}
