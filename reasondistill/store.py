@@ -17,8 +17,9 @@ import json
 import os
 import signal
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -58,34 +59,48 @@ class Identity:
 # ---- writing files ------------------------------------------------------------------------------------------------
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOT_OURS = (errno.EACCES, errno.EROFS, errno.EPERM)
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Generator[None]:
-    """Turn a full disk or a missing permission into one clear StageError."""
+    """Turn what a disk can refuse (full, not writable, a file where a folder should be) into one clear StageError."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _NO_ROOM:
             raise StageError(
                 f"{path}: the disk is full. What was written before is safe; free some space and run the same command."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS):
+        if error.errno in _NOT_OURS:
             raise StageError(f"{path}: not writable ({error.strerror}).") from error
+        if error.errno in _IN_THE_WAY:
+            raise StageError(f"{path}: cannot be written ({error.strerror}).") from error
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file atomically: readers see the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """A file that takes the name `path` only when it is whole and on disk: readers see the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically; lone surrogates, which a broken decoder can emit, are escaped."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,20 +110,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write a whole shard atomically; return how many records it holds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    with disk_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                for record in records:
-                    file.write(record.to_json().encode("utf-8", "backslashreplace") + b"\n")
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        for record in records:
+            file.write(record.to_json().encode("utf-8") + b"\n")
+            count += 1
     return count
 
 
@@ -121,23 +127,24 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         with disk_errors(path):
-            self._file: BinaryIO = open(path, "ab")  # noqa: SIM115 - held open; closed by __exit__
-        repair_tail(path)
-        self._file.seek(0, os.SEEK_END)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            repair_tail(path)
+            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
+            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
 
     def append(self, records: Iterable[Record]) -> None:
         """Write these records durably. A failed write is cut off again, so the shard stays readable."""
-        lines = b"".join(record.to_json().encode("utf-8", "backslashreplace") + b"\n" for record in records)
-        start = os.path.getsize(self.path)
+        rest = memoryview(b"".join(record.to_json().encode("utf-8") + b"\n" for record in records))
+        start = os.fstat(self._file.fileno()).st_size
         with disk_errors(self.path):
             try:
-                self._file.write(lines)
-                self._file.flush()
+                while rest:
+                    rest = rest[self._file.write(rest) :]
                 os.fsync(self._file.fileno())
             except OSError:
-                os.truncate(self.path, start)
+                with suppress(OSError):  # if even this fails, the next opening cuts the torn line off
+                    os.ftruncate(self._file.fileno(), start)
                 raise
 
     def close(self) -> None:
@@ -196,7 +203,15 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             try:  # lone surrogates: valid JSON for the stdlib only
                 yield kind.model_validate(json.loads(line))
             except ValueError as error:
-                raise DataError(f"{path}:{number}: not a {kind.__name__}: {str(error).splitlines()[0]}") from error
+                raise DataError(f"{path}:{number}: not a {kind.__name__}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValueError) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, pydantic.ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
+    return str(error)
 
 
 def read_keys(path: Path, key: str = "id") -> Iterator[str]:
@@ -207,10 +222,10 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
     for number, line in _lines(path):
         try:
             yield from_json(line)[key]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             try:
                 yield json.loads(line)[key]
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{path}:{number}: no field {key!r} in this line: {error}") from error
 
 
@@ -228,18 +243,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def drop_lines(path: Path, unwanted: Container[str], key: str = "id") -> None:
     """Take the lines with these keys out of a shard, atomically; the others stay byte for byte."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            with open(temporary, "wb") as target:
-                for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
-                    if name not in unwanted:
-                        target.write(line)
-                target.flush()
-                os.fsync(target.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as target:
+        for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+            if name not in unwanted:
+                target.write(line)
 
 
 def count_lines(path: Path) -> int:
@@ -259,6 +266,7 @@ def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
     Workers finish out of order; after this the file is the same whatever happened on the way. Holds key and offset of
     each line in memory, never the lines.
     """
+    repair_tail(path)
     places: list[tuple[Any, int, int]] = []
     seen: set[str] = set()
     offset, total = 0, 0
@@ -271,18 +279,10 @@ def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
     if len(places) == total and all(a[0] <= b[0] for a, b in zip(places, places[1:], strict=False)):
         return total
     places.sort()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            with open(path, "rb") as source, open(temporary, "wb") as target:
-                for _, start, length in places:
-                    source.seek(start)
-                    target.write(source.read(length))
-                target.flush()
-                os.fsync(target.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with open(path, "rb") as source, replacing(path) as target:
+        for _, start, length in places:
+            source.seek(start)
+            target.write(source.read(length))
     return len(places)
 
 
@@ -340,6 +340,8 @@ def open_stage(
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DriftError(f"{folder}: is a file; a run folder is wanted there. Choose another name, or move that file.")
     old = read_manifest(folder)
     if old is None:
         strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name not in beside] if folder.exists() else []
@@ -360,14 +362,20 @@ def open_stage(
         if all(_grew(name, a, b, grows) for name, a, b in changed):
             state = "partial"
         elif derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed):
-            for path in folder.iterdir():
-                if path.is_file():
-                    path.unlink()
+            _empty(folder, old)
             state = "new"
         else:
             raise DriftError(drift_message(folder, changed))
     write_manifest(folder, Manifest(identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})))
     return state
+
+
+def _empty(folder: Path, old: Manifest) -> None:
+    """Remove a folder's files. A kill on the way leaves it ours and unfinished: the manifest stays, and says so first."""
+    write_manifest(folder, replace(old, status="partial"))
+    for path in folder.iterdir():
+        if path.is_file() and path.name != MANIFEST:
+            path.unlink()
 
 
 def finish_stage(
@@ -470,12 +478,15 @@ class StopSignal:
 
 def append_metrics(folder: Path, **values: Any) -> None:
     """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with disk_errors(folder), open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    path = folder / "metrics.jsonl"
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        repair_tail(path)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The folder's metrics lines, torn ones passed over; empty when there are none."""
     path = folder / "metrics.jsonl"
-    return [from_json(line) for _, line in _lines(path)] if path.exists() else []
+    return list(read_rows(path)) if path.exists() else []
