@@ -5,6 +5,10 @@
 
 A problem has a question, and a gold answer that grades itself correct: a gold that the grader cannot read would count every right
 trace as wrong.
+
+Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the question, put together
+(`question = "{Body} {Question}"`). `answer_after = "####"` takes what follows the last such mark; `answer_after = '\\boxed'` the
+content of the last box.
 """
 
 from __future__ import annotations
@@ -36,12 +40,16 @@ from reasondistill.curation.rows import (
 )
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
+from reasondistill.grading.extract import last_boxes
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.sections import nearest
 
 VERSION = 1
 
 PROBLEMS, SET_ASIDE = "problems.jsonl", "set_aside.jsonl"
+
+# {field} inside a `question` key.
+_TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +179,7 @@ def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     if not head:
         raise DataError(f"{source.dataset}: no rows.")
     known = list(dict.fromkeys(name for row in head for name in field_names(row.fields)))
-    for key, name in _wanted(source).items():
+    for key, name in _wanted(source):
         if name not in known and not any(_has(row.fields, name) for row in head):
             listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             raise ConfigError(f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.')
@@ -183,9 +191,11 @@ def _close(name: str, known: list[str]) -> str:
     return f"{hint} " if hint.startswith("Did you mean") else ""
 
 
-def _wanted(source: ProblemSource) -> dict[str, str]:
-    named = {key: getattr(source, key) for key in ("question", "answer", "solution", "id", "subject", "level")}
-    return {key: name for key, name in named.items() if name is not None} | {f"filter.{name}": name for name in source.filter}
+def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
+    """Key of the section and field of the rows, for each field that the section names."""
+    named = [(key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")]
+    parts = [("question", name) for name in _TEMPLATE.findall(source.question) or [source.question]]
+    return [*parts, *((key, name) for key, name in named if name is not None), *((f"filter.{name}", name) for name in source.filter)]
 
 
 def _has(fields: Mapping[str, Any], name: str) -> bool:
@@ -278,19 +288,18 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
 
-    question, answer = _get(row.fields, source.question), _get(row.fields, source.answer)
+    question, answer = _question(row, source.question), _get(row.fields, source.answer)
     for key, value in (("question", question), ("answer", answer)):
         if isinstance(value, (list, Mapping)):
             return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
         if not as_text(value).strip():
             return aside(f"no {key}")
     gold = as_text(answer).strip()
-    if source.answer_after is not None:
-        _, mark, gold = gold.rpartition(source.answer_after)
-        if not mark:
-            return aside("no answer mark", f"no {source.answer_after!r} in {gold[-80:]!r}")
-        if not (gold := gold.strip()):
-            return aside("no answer", f"nothing after {source.answer_after!r}")
+    if (mark := source.answer_after) is not None:
+        if mark not in gold:
+            return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
+        if not (gold := _after(gold, mark)):
+            return aside("no answer", f"nothing after {mark!r}")
     solution = _optional_text(row, source.solution)
     if not _is_unicode(f"{question}{gold}{solution}"):
         return aside("broken text", "holds lone surrogates, which no tokenizer takes")
@@ -303,6 +312,21 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
         level=_optional_text(row, source.level),
         origin=origin,
     )
+
+
+def _question(row: Row, named: str) -> Any:
+    """The field, or the template with its fields put in."""
+    if _TEMPLATE.search(named):
+        return _TEMPLATE.sub(lambda match: as_text(_get(row.fields, match[1])), named)
+    return _get(row.fields, named)
+
+
+def _after(text: str, mark: str) -> str:
+    """What follows the last mark; of a box, what is in it."""
+    if mark.rstrip("{") == "\\boxed":
+        boxes = last_boxes(text, "linked", gold=True)
+        return (boxes.text or "").strip() if boxes is not None else ""
+    return text.rpartition(mark)[2].strip()
 
 
 def _is_unicode(text: str) -> bool:

@@ -117,6 +117,22 @@ def test_rows_that_lack_something_are_set_aside_with_their_reason(tmp_path: Path
     assert set_aside(source)[-1].detail.endswith("x/train/0")
 
 
+def test_a_question_can_be_put_together_from_fields(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "svamp.jsonl", [{"Body": "I have {2} pens.", "Question": "How many?", "Answer": 2.0}])
+    (read,) = problems(from_file(path, question="{Body} {Question}", answer="Answer"))
+    assert (read.question, read.answer) == ("I have {2} pens. How many?", "2")
+    with pytest.raises(ConfigError, match='question = "Bdy".*Did you mean Body'):
+        list(read_problems(from_file(path, question="{Bdy} {Question}", answer="Answer")))
+
+
+def test_the_answer_can_be_the_last_box_of_a_solution(tmp_path: Path) -> None:
+    solutions = ["First \\boxed{0}, then \\boxed{\\frac{1}{2}} cm.", "No box.", "Cut \\boxed{3"]
+    rows = [{"question": f"Question {i}?", "answer": solution} for i, solution in enumerate(solutions)]
+    source = from_file(write_jsonl(tmp_path / "math.jsonl", rows), answer_after="\\boxed", solution="answer")
+    assert [p.answer for p in problems(source)] == ["\\frac{1}{2}"]
+    assert [s.reason for s in set_aside(source)] == ["no answer mark", "no answer"]
+
+
 def test_a_field_that_does_not_exist_names_the_nearest_and_lists_some(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", ROWS)
     with pytest.raises(ConfigError, match=r'question = "questoin".*Did you mean question\?.*Fields: .*meta\.cot'):
@@ -369,8 +385,8 @@ def test_a_source_without_one_usable_row_is_an_error_that_says_why(tmp_path: Pat
 
 
 def test_the_real_grader_sets_a_gold_aside_that_it_cannot_read(tmp_path: Path) -> None:
-    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "", "(1, 2)"]
+    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "The answer is 5.", "(1, 2)"]
     rows = [{"question": f"Question {i}?", "answer": answer} for i, answer in enumerate(answers)]
     with GradingPool(workers=1) as pool:
         manifest = run_problems(from_file(write_jsonl(tmp_path / "x.jsonl", rows)), tmp_path / "out", pool=pool)
-    assert manifest.counts == {"in": 6, "out": 5} and manifest.dropped == {"no answer": 1}
+    assert manifest.counts == {"in": 6, "out": 5} and manifest.dropped == {"gold does not grade itself": 1}
