@@ -378,11 +378,24 @@ def test_a_derived_stage_with_other_settings_is_drift_all_the_same(tmp_path: Pat
 
 def test_a_kill_while_a_derived_stage_is_emptied_leaves_a_folder_that_is_still_ours(tmp_path: Path) -> None:
     complete(tmp_path, identity())
-    (tmp_path / "s.jsonl").unlink()
-    (tmp_path / "s.jsonl").mkdir()  # stands for a file whose removal never came
-    store.open_stage(tmp_path, identity(inputs={"problems": "2222"}), derived=True)
+    for number in range(5):
+        (tmp_path / f"{number}.jsonl").write_text("{}\n")
+    program = (
+        "import os, sys; from pathlib import Path; from reasondistill.store import Identity, open_stage\n"
+        "left = 6\n"
+        "def killed_before_the_last_removal(event, arguments):\n"
+        "    global left\n"
+        "    if event == 'os.remove' and str(arguments[0]).endswith('.jsonl'):\n"
+        "        left -= 1\n"
+        "        left or os._exit(9)\n"
+        "sys.addaudithook(killed_before_the_last_removal)\n"
+        "section = {'n': 4, 'teacher': {'model': 'a'}}\n"
+        "open_stage(Path(sys.argv[1]), Identity('traces', 1, section, {'problems': '2222'}), derived=True)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == 9
     manifest = store.read_manifest(tmp_path)
     assert manifest is not None and manifest.status == "partial"
+    assert store.open_stage(tmp_path, identity(inputs={"problems": "2222"}), derived=True) == "new"
 
 
 def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
