@@ -49,6 +49,8 @@ def test_a_pipeline_file_says_in_its_first_lines_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", PIPELINES, ids=by_name)
 def test_a_trace_of_full_length_fits_the_student_that_learns_it(path: Path) -> None:
     pipeline = load_pipeline(path)
+    if all(teacher.sampler in ("reference", "scripted") for teacher in pipeline.traces.teachers):
+        return  # written texts: max_tokens does not bound them, the student's own length check does
     longest = min(pipeline.examples.max_tokens or 10**9, pipeline.traces.resolve().max_tokens)
     for student in pipeline.students:
         assert longest < student.max_length, f"{student.name}: a trace of {longest} tokens and its prompt do not fit {student.max_length}"
