@@ -31,6 +31,7 @@ EXAMPLES, DROPPED, DATASET, EXPORTS = "examples.jsonl", "dropped.jsonl", "datase
 SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to fit in 100 MB.
 _BATCH = 32
+_TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -217,12 +218,16 @@ def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
 
 def _write_decisions(folder: Path, examples: Examples, prompt: NamedPrompt, tally: Tally, decisions: Iterator[Decision]) -> None:
     """Append kept and dropped to their files, a batch of problems at a time, and count."""
+    told = time.monotonic()
     with store.Shard(folder / EXAMPLES) as kept, store.Shard(folder / DROPPED) as dropped:
         while batch := list(islice(decisions, _BATCH)):
             for decision in batch:
                 tally.see(decision, _place(decision.problem.id, examples.seed), split_of(decision.problem.id, examples))
             kept.append(example for decision in batch for example in _examples(decision, prompt, examples))
             dropped.append(drop for decision in batch for drop in _dropped(decision))
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                logger.info("%d traces of %d problems · %d kept", tally.total, tally.problems, tally.kept)
 
 
 def _examples(decision: Decision, prompt: NamedPrompt, examples: Examples) -> Iterator[Example]:

@@ -21,6 +21,7 @@ import time
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,11 +32,13 @@ from reasondistill.curation.rows import (
     OpenedRows,
     Row,
     as_text,
+    content_hash,
     field_names,
     find_path,
     open_file,
     open_hub,
     open_procedural,
+    procedural_version,
     value_at,
 )
 from reasondistill.errors import ConfigError, DataError
@@ -78,9 +81,10 @@ def run_problems(
     """
     started = time.monotonic()
     held_out = held_out or {}
-    opened = open_source(source, base)
-    if store.open_stage(folder, _identity(source, opened, held_out), keep_old=keep_old) == "complete":
+    place = locate(source, base)
+    if store.open_stage(folder, _identity(source, place, held_out), keep_old=keep_old) == "complete":
         return store.require_complete(folder)
+    opened = open_source(source, place)
     set_aside: list[SetAside] = []
     kept = _kept(check_golds(without_held_out(_problems(source, opened), held_out), pool), set_aside)
     out = store.write_records(folder / PROBLEMS, kept)
@@ -100,7 +104,7 @@ def read_problems(source: ProblemSource, *, base: Path | None = None) -> Iterato
 
     A relative path is looked up from the working directory, then from `base`.
     """
-    yield from _problems(source, open_source(source, base))
+    yield from _problems(source, open_source(source, locate(source, base)))
 
 
 def normalise_question(text: str) -> str:
@@ -117,35 +121,50 @@ def normalise_question(text: str) -> str:
 # ---- opening ------------------------------------------------------------------------------------------------------
 
 
-def open_source(source: ProblemSource, base: Path | None) -> OpenedRows:
-    """Find and open the source. Raises ConfigError when it is not there."""
+@dataclass(frozen=True)
+class Place:
+    """Where a source was found. `inputs` is what its rows are a function of besides the settings: a content hash, a package version."""
+
+    path: Path | None
+    inputs: Mapping[str, str]
+
+
+def locate(source: ProblemSource, base: Path | None) -> Place:
+    """Find the source without the network and without reading rows: a finished stage needs no hub. Raises ConfigError."""
     if source.source == "procedural":
-        return open_procedural(source.dataset, seed=source.seed, options=source.options)
+        return Place(None, {"reasoning-gym": procedural_version()})
     path = find_path(source.dataset, base)
-    if source.source == "hub":
-        return open_hub(
-            source.dataset,
-            path if path is not None and path.is_dir() else None,
-            config=source.config,
-            split=source.split,
-            revision=source.revision,
-            streaming=source.limit is not None and not source.shuffle,
-            trust_remote_code=source.trust_remote_code,
-        )
+    if source.source == "hub" and (path is None or path.is_file()):
+        return Place(None, {})  # a hub revision counts as it was asked for
     if path is None:
         places = "the working directory" if base is None else f"the working directory and {base}"
         raise ConfigError(f'dataset = "{source.dataset}": no such file (looked in {places}).')
-    return open_file(path)
+    return Place(path, {"content": content_hash(path)})
 
 
-def _identity(source: ProblemSource, opened: OpenedRows, held_out: Mapping[str, str]) -> store.Identity:
-    """A local file counts by name and content, not by the folder that it lies in. A hub revision counts as it was asked for."""
+def open_source(source: ProblemSource, place: Place) -> OpenedRows:
+    """Open what was located. Raises ConfigError when it cannot be read as what the section says it is."""
+    if source.source == "procedural":
+        return open_procedural(source.dataset, seed=source.seed, options=source.options)
+    if source.source == "file" and place.path is not None:
+        return open_file(place.path, revision=place.inputs["content"], split=source.split)
+    return open_hub(
+        source.dataset,
+        place.path,
+        config=source.config,
+        split=source.split,
+        revision=place.inputs.get("content", source.revision),
+        streaming=source.limit is not None and not source.shuffle,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
+def _identity(source: ProblemSource, place: Place, held_out: Mapping[str, str]) -> store.Identity:
+    """A local file counts by name and content, not by the folder that it lies in."""
     section = source.model_dump(mode="json")
-    if "content" in opened.inputs:
-        section["dataset"] = opened.dataset
-    inputs = dict(opened.inputs)
-    if held_out:
-        inputs["held_out"] = fingerprint(dict(held_out))
+    if place.path is not None:
+        section["dataset"] = place.path.name
+    inputs = dict(place.inputs) | ({"held_out": fingerprint(dict(held_out))} if held_out else {})
     return store.Identity("problems", VERSION, section, inputs)
 
 
@@ -269,7 +288,7 @@ def _new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]
     """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
     name = source.name or _safe(Path(opened.dataset).stem if source.source == "file" else opened.dataset.rstrip("/").split("/")[-1])
     own = _safe(as_text(_get(row.fields, source.id))) or str(row.index)
-    place = f"{name}/{_safe(opened.split or source.split)}/{own}"
+    place = f"{name}/{_safe(opened.split)}/{own}"
     if place in taken:
         place = f"{place}-row{row.index}"
     while place in taken:
@@ -283,7 +302,7 @@ def _safe(text: str) -> str:
 
 
 def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> Problem | SetAside:
-    origin = Origin(dataset=opened.dataset, revision=opened.revision, split=opened.split or source.split, row=row.index)
+    origin = Origin(dataset=opened.dataset, revision=opened.revision, split=opened.split, row=row.index)
 
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)

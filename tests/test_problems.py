@@ -15,7 +15,7 @@ from reasondistill.config import ProblemSource
 from reasondistill.curation.rows import BLOCK, SEED_STRIDE
 from reasondistill.errors import ConfigError, DataError, DriftError
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.problems import normalise_question, read_problems, run_problems
+from reasondistill.problems import VERSION, normalise_question, read_problems, run_problems
 from reasondistill.records import Grade, Problem, SetAside
 
 ROWS = [
@@ -283,6 +283,14 @@ def test_a_wrong_split_config_or_dataset_is_a_config_error(dataset_folder: Path,
     keys = {"dataset": str(dataset_folder), "config": "main", "split": "test"} | wrong
     with pytest.raises(ConfigError, match="|".join(wrong.values())):
         list(read_problems(ProblemSource(source="hub", **keys)))  # type: ignore[arg-type]
+
+
+def test_a_finished_stage_needs_no_hub(tmp_path: Path) -> None:
+    source = ProblemSource(source="hub", dataset="nobody/no-such-set", revision="abc")
+    identity = store.Identity("problems", VERSION, source.model_dump(mode="json"), {})
+    store.open_stage(tmp_path / "out", identity)
+    done = store.finish_stage(tmp_path / "out", counts={"in": 1, "out": 1}, seconds=0.0)
+    assert run_problems(source, tmp_path / "out", pool=DigitPool()) == done
 
 
 def test_remote_code_is_refused_where_datasets_no_longer_runs_it(dataset_folder: Path) -> None:

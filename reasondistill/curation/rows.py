@@ -1,6 +1,7 @@
 """Rows of a hub dataset, a file or a procedural set, one at a time, before anything is known about their fields.
 
-    opened = open_file(Path("data/gsm8k.jsonl"))
+    path = Path("data/gsm8k.jsonl")
+    opened = open_file(path, revision=content_hash(path), split="train")
     for row in opened.rows:
         print(row.index, value_at(row.fields, "metadata.answer_cot"))
 
@@ -17,7 +18,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,13 +36,12 @@ class Row:
 
 @dataclass(frozen=True)
 class OpenedRows:
-    """A source that is there. `inputs` is what the rows are a function of besides the settings: a content hash, a package version."""
+    """A source that is there, and where its rows come from."""
 
     rows: Iterator[Row]
     dataset: str
     revision: str
     split: str
-    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 # ---- fields -------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def find_path(name: str, base: Path | None) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def open_file(path: Path) -> OpenedRows:
+def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
     """The rows of a .jsonl, .json, .csv or .parquet file. Raises ConfigError, and DataError(`path:line`) while reading."""
     readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
         ".jsonl": _jsonl,
@@ -104,9 +104,8 @@ def open_file(path: Path) -> OpenedRows:
         raise ConfigError(f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a dataset folder.')
     if path.suffix.lower() not in readers:
         raise ConfigError(f'dataset = "{path}": cannot read "{path.suffix}" files. Known: {", ".join(readers)}.')
-    digest = content_hash(path)
     rows = (Row(index, fields) for index, fields in enumerate(readers[path.suffix.lower()](path)))
-    return OpenedRows(rows, path.name, digest, "", {"content": digest})
+    return OpenedRows(rows, path.name, revision, split)
 
 
 def content_hash(path: Path) -> str:
@@ -195,8 +194,9 @@ def open_hub(
     streaming: bool,
     trust_remote_code: bool,
 ) -> OpenedRows:
-    """The rows of a hub dataset, or of a dataset folder when `folder` is given. `streaming` reads no more than is asked for.
+    """The rows of a hub dataset, or of a dataset folder when `folder` is given (then `revision` is its content's hash).
 
+    `streaming` reads no more than is asked for. Raises ConfigError, and DataError while reading.
     The builder's hash is the commit that the hub resolved the revision to; cached datasets keep theirs offline.
     """
     try:
@@ -213,13 +213,12 @@ def open_hub(
             )
         extra["trust_remote_code"] = True
     try:
-        builder = datasets.load_dataset_builder(str(folder or dataset), config, revision=revision, **extra)
+        builder = datasets.load_dataset_builder(str(folder or dataset), config, revision=None if folder else revision, **extra)
         rows = builder.as_streaming_dataset(split) if streaming or folder else _downloaded(builder, split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ConfigError(f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}') from error
     if folder is not None:
-        digest = content_hash(folder)
-        return OpenedRows(_hub_rows(rows, dataset), folder.name, digest, split, {"content": digest})
+        return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
     return OpenedRows(_hub_rows(rows, dataset), dataset, commit or revision or "unknown", split)
 
@@ -276,8 +275,15 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
             raise ConfigError(f'options of "{name}": {fault.removeprefix("__init__() ")}') from error
 
     first = make(0)  # a wrong option is told before any row is read
-    version = f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
-    return OpenedRows(_blocks(first, make), name, f"{version} seed {seed}", f"seed{seed}", {"reasoning-gym": version})
+    return OpenedRows(_blocks(first, make), name, f"{procedural_version()} seed {seed}", f"seed{seed}")
+
+
+def procedural_version() -> str:
+    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError."""
+    try:
+        return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingDependencyError("reasoning-gym", "data") from error
 
 
 def _blocks(first: Any, make: Callable[[int], Any]) -> Iterator[Row]:
