@@ -116,7 +116,7 @@ def install_cpu(venv: Path) -> None:
 
 def install_gpu(venv: Path) -> None:
     """vLLM for CUDA brings its own PyTorch; gpu.txt pins what does not depend on it."""
-    pip(venv, "--constraint", str(HERE / "gpu.txt"), f"{ROOT}[data,train,vllm,openai,tracking,dev]")
+    pip(venv, "--constraint", str(HERE / "gpu.txt"), "setuptools>=77", *requirements("data", "train", "vllm", "openai", "tracking", "dev"))
 
 
 def install_ourselves(venv: Path) -> None:
@@ -131,6 +131,14 @@ def check_imports(venv: Path) -> None:
         if subprocess.run([str(python(venv)), "-c", program], capture_output=True).returncode != 0:
             run([str(python(venv)), "-m", "pip", "uninstall", "-y", "-q", name], "")
     run([str(python(venv)), "-c", CHECK], "")
+
+
+def requirements(*extras: str) -> list[str]:
+    """What pyproject.toml asks for. Not `pip install .[extras]`: that would leave a build/ folder in the checkout."""
+    import tomllib  # new in 3.11: an older Python shall get as far as the message that it is too old
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
 
 
 def pin(package: str) -> str:

