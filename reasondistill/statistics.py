@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,17 @@ class Estimate:
     n: int
     k: int
     method: str
+
+
+class Gap(Protocol):
+    """What a verdict needs to know of a difference."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def p_value(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -235,7 +246,7 @@ def shrunken_t_interval(differences: Floats, *, level: float = LEVEL) -> tuple[f
     return max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
 
 
-def verdict_word(gap: PairedEstimate, *, level: float = LEVEL) -> Word:
+def verdict_word(gap: Gap, *, level: float = LEVEL) -> Word:
     """`better` or `worse` when both the interval excludes 0 and the exact test agrees; `tied` (at this n) otherwise."""
     if gap.p_value > 1 - level or gap.low <= 0 <= gap.high:
         return "tied"

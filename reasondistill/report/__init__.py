@@ -1,0 +1,91 @@
+"""Stage 7: a run folder → report.md, report.json and report.html (one file, no network).
+
+    manifest = run_report(run, run / "7-report", settings=pipeline.report, title="demo", about="…")
+
+It reads manifests, metrics and records that the stages left, and says what is there: a run that has only traces gets a report of
+its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import ReportSettings
+from reasondistill.errors import StageError
+from reasondistill.records import canonical_json, fingerprint
+from reasondistill.report import wording
+from reasondistill.report.facts import Facts, Stage, read_facts, read_stages
+from reasondistill.report.markdown import render_markdown
+from reasondistill.report.page import render_page
+from reasondistill.statistics import verdict_word
+from reasondistill.store import Identity, Manifest, finish_stage, open_stage, require_complete, write_json, write_text
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, title: str, about: str, keep_old: bool = False) -> Manifest:
+    """Write the three reports of what `run_folder` holds now; nothing is done when nothing there has changed.
+
+    Raises StageError when the folder holds no stage at all.
+    """
+    started = time.monotonic()
+    stages = read_stages(run_folder, besides=folder)
+    if not stages:
+        raise StageError(f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first.")
+    asked = fingerprint({"settings": settings.model_dump(mode="json"), "title": title, "about": about})
+    inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
+    if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True, keep_old=keep_old) == "complete":
+        return require_complete(folder)
+    facts = read_facts(run_folder, stages, traces=settings.traces)
+    title = settings.title or title
+    write_json(folder / "report.json", report_json(facts))
+    write_text(folder / "report.md", _encodable(render_markdown(facts, title=title, about=about)))
+    write_text(folder / "report.html", _encodable(render_page(facts, title=title, about=about)))
+    sentences = wording.headline(facts)
+    for sentence in sentences:
+        log.info("%s", sentence)
+    figures = {"headline": " ".join(sentences), "unfinished": ", ".join(facts.unfinished)}
+    return finish_stage(folder, counts={"in": len(stages), "out": 3}, figures=figures, seconds=time.monotonic() - started)
+
+
+def _state(run_folder: Path, stage: Stage) -> str:
+    """Changes whenever the stage has something new to tell: its manifest, or more lines while it is still at work."""
+    sizes = {path.name: path.stat().st_size for path in (run_folder / stage.place).glob("*.jsonl")}
+    return fingerprint([canonical_json(stage.manifest.__dict__), sizes])
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates, which a broken decoder can leave in a trace, have no UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def report_json(facts: Facts) -> dict[str, Any]:
+    """What scripts read; shares and differences are fractions of 1."""
+    return {
+        "scores": [score.model_dump() | {"outcomes": wording.outcome_shares(facts, score)} for score in facts.scores],
+        "differences": [row.model_dump() | {"word": verdict_word(row)} for row in facts.differences],
+        "funnel": [
+            {"stage": step.step, "in": step.came_in, "out": step.came_out, "parts": dict(step.parts), "dropped": dict(step.dropped)}
+            for step in facts.funnel
+        ],
+        "stages": [_stage_row(stage) for stage in facts.stages],
+        "students": [made.student.model_dump() for made in facts.students if made.student is not None],
+    }
+
+
+def _stage_row(stage: Stage) -> dict[str, Any]:
+    manifest = stage.manifest
+    return {
+        "stage": stage.place,
+        "status": manifest.status,
+        "fingerprint": manifest.fingerprint,
+        "counts": manifest.counts,
+        "dropped": manifest.dropped,
+        "figures": manifest.figures,
+        "seconds": manifest.seconds,
+        "environment": manifest.environment,
+    }

@@ -1,0 +1,337 @@
+"""What the report says, as sentences and tables of text: shared by the Markdown and the HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.report.facts import BASELINE_METHODS, EVALS, EXAMPLES, PROBLEMS, TRACES, VERDICTS, Facts, FunnelStep
+from reasondistill.statistics import verdict_word
+from reasondistill.store import Manifest
+
+STEP_NAMES = {PROBLEMS: "Problems", TRACES: "Traces", VERDICTS: "Verdicts", EXAMPLES: "Examples"}
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading row and rows of text; columns from `numbers` on hold numbers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 1
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def points(gap: float) -> str:
+    """`+36.0` or `−1.2`: percentage points with their sign."""
+    return f"{100 * gap:+.1f}".replace("-", MINUS)
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{percent(low)}, {percent(high)}]".replace("-", MINUS)
+
+
+def whole(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `12 min 05 s`, `1 h 12 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def p_value(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+# ---- the headline -------------------------------------------------------------------------------------------------
+
+
+def headline(facts: Facts) -> list[str]:
+    """One sentence for each distilled student on each benchmark; what there is to say when there is none."""
+    scores = [score for score in facts.scores if score.metric == "pass@1"]
+    students = [score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")]
+    return [_student_sentence(facts, score) for score in students] or [_plain_sentence(score) for score in scores] or [_progress(facts)]
+
+
+def _student_sentence(facts: Facts, score: Score) -> str:
+    rows = [row for row in facts.differences if (row.model, row.benchmark) == (score.model, score.benchmark)]
+    against = [_comparison(row) for row in rows if facts.method(row.baseline) != "teacher"]
+    sentence = _plain_sentence(score).removesuffix(".")
+    if against:
+        sentence += ": " + ", ".join(against)
+    others = [s for s in facts.scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"]
+    tails = [f"{_the(other.model)} has {percent(other.mean)} %" for other in others]
+    return "; ".join([sentence, *tails]) + "."
+
+
+def _the(model: str) -> str:
+    return "the teacher" if model == "teacher" else model
+
+
+def _plain_sentence(score: Score) -> str:
+    return (
+        f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} (n={score.n}, k={score.k})."
+    )
+
+
+def _comparison(row: Difference) -> str:
+    word = verdict_word(row)
+    than = f"tied with {row.baseline} at this n" if word == "tied" else f"{word} than {row.baseline}"
+    return f"{than} ({points(row.mean)} points {interval(row.low, row.high)})"
+
+
+def _progress(facts: Facts) -> str:
+    """What a run without scores has: traces and how many of them are correct, or problems only."""
+    counts = {outcome: len(tokens) for outcome, tokens in facts.trace_tokens.items()}
+    total, graded = sum(counts.values()), sum(counts.get(outcome, 0) for outcome in OUTCOMES)
+    if graded:
+        return f"{whole(total)} traces, {percent(counts.get('correct', 0) / graded)} % of the graded ones correct; no evals yet."
+    if total:
+        return f"{whole(total)} traces, not graded yet."
+    return f"{len(facts.stages)} stage folders, no traces yet."
+
+
+# ---- tables -------------------------------------------------------------------------------------------------------
+
+
+def outcome_shares(facts: Facts, score: Score) -> dict[str, float]:
+    return dict(facts.outcomes.get(score.benchmark, {}).get(score.model, {}))
+
+
+def scores_table(facts: Facts) -> Table:
+    headers = (
+        "model",
+        "benchmark",
+        "metric",
+        "%",
+        "95 % interval",
+        "n",
+        "k",
+        "truncated %",
+        "no answer %",
+        "undecided %",
+        "tokens",
+        "method",
+    )
+    return Table(headers, tuple(_score_row(facts, score) for score in facts.scores), numbers=3)
+
+
+def _score_row(facts: Facts, score: Score) -> tuple[str, ...]:
+    shares = outcome_shares(facts, score)
+    tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
+    return (
+        score.model,
+        score.benchmark,
+        score.metric,
+        percent(score.mean),
+        interval(score.low, score.high),
+        whole(score.n),
+        str(score.k),
+        *(percent(shares.get(outcome, 0.0)) for outcome in ("truncated", "no_answer", "undecided")),
+        "" if tokens is None else whole(tokens),
+        score.method,
+    )
+
+
+def overview_table(facts: Facts) -> Table:
+    """Models down, benchmarks across: readable in one screen for many of both."""
+    cells = {(s.model, s.benchmark): f"{percent(s.mean)} {interval(s.low, s.high)}" for s in facts.scores if s.metric == "pass@1"}
+    benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
+    models = list(dict.fromkeys(model for model, _ in cells))
+    rows = tuple((model, *(cells.get((model, benchmark), "") for benchmark in benchmarks)) for model in models)
+    return Table(("model", *benchmarks), rows)
+
+
+def differences_table(facts: Facts) -> Table:
+    headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "n", "k")
+    return Table(headers, tuple(_difference_row(row) for row in facts.differences), numbers=4)
+
+
+def _difference_row(row: Difference) -> tuple[str, ...]:
+    return (
+        row.model,
+        row.baseline,
+        row.benchmark,
+        verdict_word(row),
+        points(row.mean),
+        interval(row.low, row.high),
+        p_value(row.p_value),
+        whole(row.n),
+        str(row.k),
+    )
+
+
+def funnel_table(facts: Facts) -> Table:
+    return Table(("stage", "in", "out", "what happened"), tuple(_funnel_row(step) for step in facts.funnel))
+
+
+def _funnel_row(step: FunnelStep) -> tuple[str, ...]:
+    return STEP_NAMES[step.step], whole(step.came_in), whole(step.came_out), "; ".join(funnel_words(step))
+
+
+def funnel_words(step: FunnelStep) -> list[str]:
+    """`1,204 correct`, `12 set aside: duplicate question`."""
+    verb = "set aside" if step.step == PROBLEMS else "dropped"
+    parts = [f"{whole(count)} {label(part)}" for part, count in step.parts.items()]
+    return parts + [f"{whole(count)} {verb}: {label(reason)}" for reason, count in sorted(step.dropped.items(), key=lambda pair: -pair[1])]
+
+
+def label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def lengths_table(facts: Facts) -> Table:
+    headers = ("what", "answers", "median", "90 % are below", "longest")
+    traces = [(f"traces: {label(outcome)}", tokens) for outcome, tokens in facts.trace_tokens.items()]
+    evals = [(f"{benchmark}: {model}", tokens) for (benchmark, model), tokens in facts.eval_tokens.items()]
+    return Table(headers, tuple((name, *_quantiles(tokens)) for name, tokens in traces + evals if len(tokens)))
+
+
+def _quantiles(tokens: Sequence[int]) -> tuple[str, ...]:
+    ranked = sorted(tokens)
+    last = len(ranked) - 1
+    return whole(len(ranked)), whole(ranked[round(0.5 * last)]), whole(ranked[round(0.9 * last)]), whole(ranked[last])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one piece of work; `tokens_per_s` where tokens were made or trained on."""
+
+    name: str
+    seconds: float
+    came_in: int
+    came_out: int
+    tokens_per_s: float | None
+
+
+def timings(facts: Facts) -> list[Timing]:
+    """One row per stage and student; evals as one row for each model's sampling and one for all grading."""
+    rows = [_timing(stage.place, [stage.manifest]) for stage in facts.stages if not stage.place.startswith(f"{EVALS}/")]
+    return sorted(rows + list(_eval_timings(facts)), key=lambda row: row.name)
+
+
+def _eval_timings(facts: Facts) -> Iterator[Timing]:
+    groups: dict[str, list[Manifest]] = {}
+    for stage in facts.stages:
+        place = stage.place.split("/")
+        if place[0] != EVALS or len(place) == 1:
+            continue
+        is_sampling = place[-1] == "traces" and len(place) == 4
+        groups.setdefault(f"{EVALS}/{'sampling: ' + place[2] if is_sampling else place[-1]}", []).append(stage.manifest)
+    yield from (_timing(name, manifests) for name, manifests in groups.items())
+
+
+def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
+    tokens = sum(_number(m.figures.get("tokens")) for m in manifests)
+    working = sum(_number(m.figures.get("seconds")) for m in manifests)
+    return Timing(
+        name=name,
+        seconds=sum(m.seconds for m in manifests),
+        came_in=sum(m.counts.get("in", 0) for m in manifests),
+        came_out=sum(m.counts.get("out", 0) for m in manifests),
+        tokens_per_s=tokens / working if tokens and working else None,
+    )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def timings_table(facts: Facts) -> Table:
+    rows = tuple(
+        (
+            row.name,
+            duration(row.seconds),
+            whole(row.came_in),
+            whole(row.came_out),
+            "" if row.tokens_per_s is None else whole(row.tokens_per_s),
+        )
+        for row in timings(facts)
+    )
+    return Table(("stage", "time", "in", "out", "tokens/s"), rows)
+
+
+def students_table(facts: Facts) -> Table:
+    headers = (
+        "student",
+        "method",
+        "base",
+        "parameters",
+        "trained",
+        "steps",
+        "epochs",
+        "examples",
+        "tokens",
+        "train loss",
+        "validation loss",
+    )
+    return Table(headers, tuple(_student_row(facts, made.name) for made in facts.students), numbers=3)
+
+
+def _student_row(facts: Facts, name: str) -> tuple[str, ...]:
+    student = next(made.student for made in facts.students if made.name == name)
+    if student is None:
+        return (name, "unfinished", *[""] * 9)
+    figures = student.figures
+    if figures is None:
+        return (name, label(student.method), student.base, *[""] * 8)
+    return (
+        name,
+        label(student.method),
+        student.base,
+        whole(figures.parameters),
+        whole(figures.trained_parameters),
+        whole(figures.steps),
+        f"{figures.epochs:.3g}",
+        whole(figures.examples),
+        whole(figures.tokens),
+        *("" if loss is None else f"{loss:.4f}" for loss in (figures.train_loss, figures.validation_loss)),
+    )
+
+
+def is_training(facts: Facts) -> bool:
+    return any("loss" in line or "validation_loss" in line for made in facts.students for line in made.metrics)
+
+
+def caveats(facts: Facts) -> list[str]:
+    """What a reader must know before quoting a number."""
+    found: list[str] = []
+    if facts.unfinished:
+        found.append(f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may still change.")
+    if names := _above(facts, "undecided", 0.01):
+        found.append(f"The checker gave up on more than 1 % of the answers of {names}; undecided answers count as not correct.")
+    if names := _above(facts, "truncated", 0.05):
+        found.append(f"More than 5 % of the answers of {names} were cut at max_tokens; they count as not correct.")
+    if any(s.n < 100 for s in facts.scores):
+        found.append("Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not shown', not as 'equal'.")
+    return found
+
+
+def _above(facts: Facts, outcome: str, share: float) -> str:
+    names = [model for models in facts.outcomes.values() for model, shares in models.items() if shares.get(outcome, 0.0) > share]
+    return ", ".join(dict.fromkeys(names))
+
+
+SCORES_NOTE = (
+    "Intervals hold 95 % and cover the choice of problems and the choice of samples: Wilson for one sample per problem, Wilson with the "
+    "effective number of samples for more. Truncated, unanswered and undecided answers count as not correct."
+)
+DIFFERENCES_NOTE = (
+    "Paired over the same problems, in percentage points. Interval: Tango's score interval (k = 1) or Agresti-Min t (k > 1). p: exact "
+    "McNemar or sign-flip permutation test. 'better' and 'worse' need both to agree; otherwise the two are tied at this n."
+)
