@@ -247,7 +247,6 @@ class Pipeline(Section):
 
     name: Name
     about: str = ""
-    seed: int = 0
     problems: ProblemSource
     traces: Traces
     verdicts: Verdicts = Verdicts()

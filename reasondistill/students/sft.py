@@ -208,7 +208,8 @@ def _arguments(
         disable_tqdm=True,
         seed=student.seed,
         data_seed=student.seed,
-        dataset_num_proc=None,
+        # Our rows are tokenised, checked and short enough; TRL's passes over them would only cost minutes. Packing needs them.
+        dataset_kwargs={"skip_prepare_dataset": not student.packing},
     )
 
 
@@ -316,7 +317,8 @@ def _world_size() -> int:
 
 
 def _quiet(settings: TrainSettings) -> None:
-    """No tokenizer fork warnings, no progress bars in logs, and as many threads as the cluster file says."""
+    """No telemetry, no tokenizer fork warnings, no progress bars in logs, and as many threads as the cluster file says."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     datasets.disable_progress_bars()
     if settings.threads is not None:

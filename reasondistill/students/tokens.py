@@ -40,7 +40,8 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     text = answer.content
     if prompt.rstrip().endswith("<think>"):  # the template opens the block itself
         text = text.removeprefix("<think>").lstrip("\n")
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    # A chat template writes its own BOS; plain text gets the tokenizer's, as the samplers do it.
+    prompt_ids = tokenizer(prompt, add_special_tokens=plain)["input_ids"]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if not _same(back, text):

@@ -1,0 +1,181 @@
+"""Run tasks on this machine, each in a process of its own, so that GPU memory is free between stages.
+
+A task process writes everything to `<run>/logs/<task>.log`; the lines that are meant for people carry a mark and are handed on. When this
+process dies, its task processes die with it, so a run folder never has two writers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from reasondistill import errors
+from reasondistill.errors import Interrupted, ReasonDistillError, StageError
+from reasondistill.pipeline import Run, Task
+from reasondistill.store import StopSignal
+
+MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
+ERROR_MARK = "\x1eerror "
+
+OnLine = Callable[[Task, str], None]
+
+
+@dataclass
+class Handle:
+    """A task that runs: its process, its log and the error it reported, if any."""
+
+    task: Task
+    process: subprocess.Popen[str]
+    log: Path
+    reader: threading.Thread
+    started: float
+    error: ReasonDistillError | None = None
+
+
+def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
+    """Start one task in its own process and session."""
+    log = run.folder / "logs" / f"{task.name.replace(':', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "reasondistill", "task", str(run.folder), task.stage, *task.units]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
+        preexec_fn=_die_with_parent,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    handle = Handle(task, process, log, threading.Thread(), time.monotonic())
+    handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
+    handle.reader.start()
+    return handle
+
+
+def wait(handle: Handle) -> None:
+    """Wait for a task to end. Raises its own error, Interrupted, or StageError naming the log when it crashed."""
+    code = handle.process.wait()
+    handle.reader.join(timeout=10)
+    if code == 0:
+        return
+    if handle.error is not None:
+        raise handle.error
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    hint = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
+    raise StageError(f"{handle.task.name} crashed: {name}{hint}. Log: {handle.log}\n{_tail(handle.log)}\nRun the same command to go on.")
+
+
+def cancel(handle: Handle) -> None:
+    """Ask a task to finish the chunk in hand and stop; it says how to resume."""
+    if handle.process.poll() is None:
+        handle.process.send_signal(signal.SIGTERM)
+
+
+def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callable[[Task, float], None]) -> None:
+    """Run tasks in order, independent students side by side as far as the cluster file allows.
+
+    Raises the first task's error after the others have been stopped, and Interrupted after SIGINT or SIGTERM.
+    """
+    pending, running, failed = list(tasks), list[Handle](), list[ReasonDistillError]()
+    with _only_one(run.folder), StopSignal() as stop:
+        asked = False
+        while running or (pending and not failed and not asked):
+            if not failed and not asked:
+                for task in _startable(pending, running, run.cluster.train.parallel):
+                    pending.remove(task)
+                    running.append(submit(run, task, on_line))
+            for handle in [h for h in running if h.process.poll() is not None]:
+                running.remove(handle)
+                try:
+                    wait(handle)
+                    on_done(handle.task, time.monotonic() - handle.started)
+                except ReasonDistillError as error:
+                    failed.append(error)
+            if (failed or stop.requested) and not asked:
+                asked = True
+                for handle in running:
+                    cancel(handle)
+            time.sleep(0.05)
+        if failed:
+            raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
+        stop.check()
+
+
+def shares_engine_process() -> bool:
+    """One process for all eval models where there is no GPU: nothing has to be freed but RAM, and start-up is paid once."""
+    return shutil.which("nvidia-smi") is None
+
+
+def _startable(pending: Sequence[Task], running: Sequence[Handle], parallel: int) -> list[Task]:
+    """The tasks that may start now: stages one after the other, students beside each other but after their parents."""
+    if not pending:
+        return []
+    stage = running[0].task.stage if running else pending[0].stage
+    if running and (stage != "students" or pending[0].stage != "students"):
+        return []
+    if stage != "students":
+        return [pending[0]]
+    unfinished = {task.name for task in pending} | {handle.task.name for handle in running}
+    ready = [task for task in pending if task.stage == "students" and not unfinished & set(task.after)]
+    return ready[: parallel - len(running)]
+
+
+def _read(handle: Handle, on_line: OnLine) -> None:
+    """Copy the task's output to its log and hand the marked lines on."""
+    stream: IO[str] | None = handle.process.stdout
+    assert stream is not None
+    with open(handle.log, "a", encoding="utf-8") as log:
+        for line in stream:
+            log.write(line.removeprefix(MARK))
+            log.flush()
+            if line.startswith(ERROR_MARK):
+                handle.error = _error(line.removeprefix(ERROR_MARK))
+            elif line.startswith(MARK):
+                on_line(handle.task, line.removeprefix(MARK).rstrip("\n"))
+
+
+def _error(text: str) -> ReasonDistillError:
+    """The error that a task process reported, of its own kind again."""
+    value = json.loads(text)
+    kind = getattr(errors, value["kind"], StageError)
+    error = ReasonDistillError.__new__(kind)
+    error.args = (value["message"],)
+    return error
+
+
+def _tail(log: Path, lines: int = 8) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    return "\n".join(f"  | {line}" for line in text[-lines:])
+
+
+def _die_with_parent() -> None:
+    """Linux: be killed when the launcher is, even by SIGKILL. Elsewhere the task runs on and the folder lock tells."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Generator[None]:
+    """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it.") from None
+        yield
