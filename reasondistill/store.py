@@ -217,9 +217,15 @@ def _first_fault(error: ValueError) -> str:
 def read_keys(path: Path, key: str = "id") -> Iterator[str]:
     """Yield one string field of every line without building records: what resume and counting need.
 
-    About 100k lines a second; memory is one line.
+    Our own lines begin with their id: no JSON is parsed then, and a million lines of a gigabyte take seconds. Memory is one line.
     """
+    first = f'{{"{key}":"'.encode()
     for number, line in _lines(path):
+        if line.startswith(first):
+            text = line[len(first) : line.find(b'"', len(first))]
+            if b"\\" not in text:
+                yield text.decode()
+                continue
         try:
             yield from_json(line)[key]
         except (ValueError, KeyError, TypeError):
