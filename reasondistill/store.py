@@ -20,6 +20,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -223,7 +224,7 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
     for number, line in _lines(path):
         if line.startswith(first):
             text = line[len(first) : line.find(b'"', len(first))]
-            if b"\\" not in text:
+            if text.isascii() and b"\\" not in text:
                 yield text.decode()
                 continue
         try:
@@ -285,10 +286,9 @@ def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
     if len(places) == total and all(a[0] <= b[0] for a, b in zip(places, places[1:], strict=False)):
         return total
     places.sort()
-    with open(path, "rb") as source, replacing(path) as target:
+    with open(path, "rb") as file, replacing(path) as target, mmap(file.fileno(), 0, access=ACCESS_READ) as source:
         for _, start, length in places:
-            source.seek(start)
-            target.write(source.read(length))
+            target.write(source[start : start + length])
     return len(places)
 
 
