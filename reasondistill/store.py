@@ -20,7 +20,6 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -286,9 +285,9 @@ def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
     if len(places) == total and all(a[0] <= b[0] for a, b in zip(places, places[1:], strict=False)):
         return total
     places.sort()
-    with open(path, "rb") as file, replacing(path) as target, mmap(file.fileno(), 0, access=ACCESS_READ) as source:
+    with open(path, "rb", buffering=0) as source, replacing(path) as target:
         for _, start, length in places:
-            target.write(source[start : start + length])
+            target.write(os.pread(source.fileno(), length, start))
     return len(places)
 
 
