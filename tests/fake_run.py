@@ -32,7 +32,7 @@ from reasondistill.records import (
     Verdict,
     fingerprint,
 )
-from reasondistill.store import Identity, append_metrics, finish_stage, open_stage, write_records, write_text
+from reasondistill.store import Identity, append_metrics, finish_stage, open_stage, require_complete, write_records, write_text
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals")
 ENVIRONMENT = {
@@ -187,7 +187,7 @@ def write_traces(folder: Path, problems: Sequence[Problem], n: int, model: str, 
             "sampling": traces[0].sampling.model_dump(),
             "teachers": [model],
         },
-        inputs={"problems": "1111222233334444"},
+        inputs={"problems": require_complete(folder.parent / "1-problems").fingerprint} if folder.name == "2-traces" else {},
         counts={"in": len(problems), "out": len(traces)},
         figures={"samples": len(traces), "tokens": tokens, "seconds": 200.0, "tokens_per_s": round(tokens / 200, 1), "errors": 0},
     )
@@ -214,7 +214,7 @@ def write_verdicts(folder: Path, traces: Sequence[Trace], answers: Mapping[str, 
         "verdicts",
         {"verdicts.jsonl": verdicts},
         section={"policy": "default", "grader": "reasondistill-grader@1"},
-        inputs={"traces": "5555666677778888"},
+        inputs={"traces": require_complete(folder.parent / ("2-traces" if folder.name == "3-verdicts" else "traces")).fingerprint},
         counts={"in": len(traces), "out": len(verdicts)},
         figures=dict(counts),
     )
@@ -247,6 +247,7 @@ def write_examples(
         "examples",
         {"examples.jsonl": kept, "dropped.jsonl": dropped},
         section={"select": "all", "validation": 0.05},
+        inputs={"verdicts": require_complete(folder.parent / "3-verdicts").fingerprint},
         counts={"in": len(traces), "out": len(kept)},
         dropped=dict(Counter(record.reason for record in dropped)),
     )
@@ -282,6 +283,7 @@ def write_student(folder: Path, name: str, dice: random.Random, *, steps: int = 
         "students",
         {},
         section={"name": name, "method": method},
+        inputs={"examples": require_complete(folder.parent.parent / "4-examples").fingerprint},
         counts={"in": 1800, "out": 1800},
         figures=figures.model_dump() if figures else {},
         seconds=154.0 if figures else 1.2,

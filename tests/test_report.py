@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -38,6 +39,17 @@ def full_run(path: Path, **changes: Any) -> Path:
     baselines = {"sft": ["answer-only", "base", "teacher"]}
     evals.collect(run / "6-evals", benchmarks=benchmarks, models=MODELS, baselines=baselines, n=changes.get("samples", 1))
     return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full run without a report; `run` is a copy of it to change."""
+    return full_run(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +164,8 @@ def test_eval_problems_tell_the_models_apart(report: Path) -> None:
     assert "sft: correct" in sides and "sft: wrong" in sides and "teacher: correct" in sides
 
 
-def test_zero_traces_asked_shows_none(tmp_path: Path) -> None:
-    page = page_of(make(full_run(tmp_path), traces=0))
+def test_zero_traces_asked_shows_none(run: Path) -> None:
+    page = page_of(make(run, traces=0))
     assert "Traces to read" not in page and 'class="trace"' not in page
 
 
@@ -212,8 +224,7 @@ def test_page_is_accessible(report: Path) -> None:
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
 
 
-def test_what_a_model_wrote_is_never_markup(tmp_path: Path) -> None:
-    run = full_run(tmp_path)
+def test_what_a_model_wrote_is_never_markup(run: Path) -> None:
 
     def poison(trace: Trace) -> Trace:
         said = trace.completion.model_copy(update={"reasoning": HOSTILE, "answer_text": HOSTILE, "error": HOSTILE})
@@ -269,8 +280,7 @@ def test_a_run_with_traces_only_says_so(tmp_path: Path) -> None:
     assert "60 traces, not graded yet" in text and "not graded" in text
 
 
-def test_evals_without_students_name_the_scores(tmp_path: Path) -> None:
-    run = full_run(tmp_path)
+def test_evals_without_students_name_the_scores(run: Path) -> None:
     for name in ("sft", "answer-only", "base"):
         for path in (run / "5-students" / name).iterdir():
             path.unlink()
@@ -298,6 +308,25 @@ def test_traces_drawn_after_the_verdicts_are_not_graded(tmp_path: Path) -> None:
     assert verdicts["parts"]["not graded"] == 7
 
 
+def test_numbers_made_from_what_has_changed_since_are_flagged(run: Path) -> None:
+    assert "is stale" not in (make(run) / "report.md").read_text()
+    for place in ("6-evals/gsm_symbolic/sft/traces", "4-examples"):
+        manifest = read_manifest(run / place)
+        assert manifest is not None
+        write_manifest(run / place, replace(manifest, fingerprint="0123456789abcdef"))
+    text = (make(run) / "report.md").read_text()
+    assert "6-evals is stale: 6-evals/gsm\\_symbolic/sft/traces has changed since" in text
+    assert "5-students/sft is stale: 4-examples has changed since" in text
+    assert "5-students/base is stale" in text and "2-traces is stale" not in text
+
+
+def test_manifests_of_others_inside_a_student_are_none_of_ours(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, until="students")
+    (run / "5-students" / "sft" / "model").mkdir()
+    (run / "5-students" / "sft" / "model" / "manifest.json").write_text("[]")
+    assert "5-students/sft/model" not in page_of(make(run))
+
+
 def test_a_folder_without_stages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="nothing to report"):
         make(tmp_path)
@@ -317,8 +346,7 @@ def test_the_same_again_is_skipped_and_news_remake_it(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns != changed
 
 
-def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
-    run = full_run(tmp_path)
+def test_the_same_folder_gives_the_same_page(run: Path) -> None:
     first = page_of(make(run))
     (run / "7-report" / "manifest.json").unlink()
     for path in (run / "7-report").iterdir():

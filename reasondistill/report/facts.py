@@ -154,11 +154,38 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int) -> Facts:
     )
 
 
+# Where a run keeps its stages; other manifests (a dataset's, a model's) are none of ours.
+_PLACES = ("[0-9]-*", "5-students/*", "6-evals/*/problems", "6-evals/*/*/traces", "6-evals/*/*/verdicts")
+
+
 def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
     """Every stage folder of the run in walking order; the report's own folder is passed over."""
-    folders = [path.parent for path in run.rglob(MANIFEST) if path.parent != besides and not path.is_relative_to(besides)]
-    found = [(folder.relative_to(run).as_posix(), read_manifest(folder)) for folder in folders]
-    return tuple(Stage(place, manifest) for place, manifest in sorted(found) if manifest is not None)
+    folders = {path.parent for place in _PLACES for path in run.glob(f"{place}/{MANIFEST}")} - {besides}
+    found = sorted((folder.relative_to(run).as_posix(), read_manifest(folder)) for folder in folders)
+    return tuple(Stage(place, manifest) for place, manifest in found if manifest is not None)
+
+
+def stale_inputs(stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """Stage → the stages it was made from that have changed since."""
+    now = {stage.place: stage.manifest.fingerprint for stage in stages}
+    found = {place: list(_changed(place, stage.manifest, now)) for place, stage in {stage.place: stage for stage in stages}.items()}
+    return {place: changed for place, changed in found.items() if changed}
+
+
+def _changed(place: str, manifest: Manifest, now: Mapping[str, str]) -> Iterator[str]:
+    for key, value in manifest.identity.get("inputs", {}).items():
+        yield from (source for source in _sources(place, key) if now.get(source, value) != value)
+
+
+def _sources(place: str, key: str) -> Iterable[str]:
+    """Where an input may stand: evals name theirs by path, inside them it is beside or above; the rest are the numbered stages."""
+    if not place.startswith(EVALS):
+        return (_NUMBERED.get(key, ""),)
+    beside = Path(place).parent
+    return dict.fromkeys((f"{EVALS}/{key}", (beside / key).as_posix(), (beside.parent / key).as_posix()))
+
+
+_NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
 
 
 # ---- traces and their grades --------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ footer { color: var(--soft); font-size: .85rem; padding: 40px 20px 60px; }
 # One rule for every tone: fills, strokes and swatches take their colour from the variables above.
 _TONES = ("s0", "s1", "s2", "s3", "s4", "s5", "correct", "wrong", "truncated", "no_answer", "undecided", "other")
 _TONE_RULES = """.TONE { fill: var(--TONE); stroke: var(--TONE); } i.TONE, b.TONE { background: var(--TONE); }
-.badge.TONE { color: var(--TONE); border-color: var(--TONE); } rect.TONE { stroke: none; }
+.badge.TONE { border-color: var(--TONE); background: color-mix(in srgb, var(--TONE) 14%, transparent); } rect.TONE { stroke: none; }
 """
 STYLE = _SHEET + "".join(_TONE_RULES.replace("TONE", tone) for tone in _TONES) + "polyline.curve { fill: none; }\n"
 

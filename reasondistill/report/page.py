@@ -324,7 +324,8 @@ def _side(side: SideBySide) -> str:
         for model, shown in side.answers
     )
     badges = "".join(_badge(shown.outcome, model) for model, shown in side.answers)
-    inside = _part(f"Question {side.problem.id}", side.problem.question) + _part("Gold answer", side.problem.answer)
+    known = _facts_list({"gold answer": side.problem.answer, "problem": side.problem.id, "benchmark": side.benchmark})
+    inside = _part("Question", side.problem.question) + known
     outcomes = [shown.outcome for _, shown in side.answers]
     return _foldable(outcomes, badges + text(_first_line(side.problem.question)), f'{inside}<div class="side">{cards}</div>')
 

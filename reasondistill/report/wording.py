@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasondistill.records import OUTCOMES, Difference, Score
-from reasondistill.report.facts import BASELINE_METHODS, EVALS, EXAMPLES, PROBLEMS, TRACES, VERDICTS, Facts, FunnelStep
+from reasondistill.report.facts import BASELINE_METHODS, EVALS, EXAMPLES, PROBLEMS, TRACES, VERDICTS, Facts, FunnelStep, stale_inputs
 from reasondistill.statistics import verdict_word
 from reasondistill.store import Manifest
 
@@ -313,6 +313,8 @@ def caveats(facts: Facts) -> list[str]:
     found: list[str] = []
     if facts.unfinished:
         found.append(f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may still change.")
+    for place, changed in stale_inputs(facts.stages).items():
+        found.append(f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline again before quoting its numbers.")
     if names := _above(facts, "undecided", 0.01):
         found.append(f"The checker gave up on more than 1 % of the answers of {names}; undecided answers count as not correct.")
     if names := _above(facts, "truncated", 0.05):
