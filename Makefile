@@ -24,4 +24,4 @@ lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
 bench: setup
-	$(BIN)/python -m pytest tests/perf -m "not gpu" -s
+	for bench in tests/perf/bench_*.py; do $(BIN)/python $$bench || exit 1; done
