@@ -346,6 +346,21 @@ def test_the_same_again_is_skipped_and_news_remake_it(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns != changed
 
 
+def test_keeping_old_work_still_renews_the_report(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, until="traces", problems=4)
+    make(run)
+    run_report(run, run / "7-report", settings=ReportSettings(), title="Renewed", about="", keep_old=True)
+    assert "Renewed" in page_of(run / "7-report")
+
+
+def test_names_of_others_keep_their_underscores(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, until="examples")
+    manifest = read_manifest(run / "1-problems")
+    assert manifest is not None
+    write_manifest(run / "1-problems", replace(manifest, dropped={"held out: in benchmark gsm_symbolic_demo": 3}))
+    assert "3 set aside: held out: in benchmark gsm_symbolic_demo" in page_of(make(run))
+
+
 def test_the_same_folder_gives_the_same_page(run: Path) -> None:
     first = page_of(make(run))
     (run / "7-report" / "manifest.json").unlink()

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, title: str, about: str, keep_old: bool = False) -> Manifest:
     """Write the three reports of what `run_folder` holds now; nothing is done when nothing there has changed.
 
+    `keep_old` says what other stages do with old work; a report of old numbers helps nobody, so it is made anew all the same.
     Raises StageError when the folder holds no stage at all.
     """
     started = time.monotonic()
@@ -38,7 +39,7 @@ def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, titl
         raise StageError(f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first.")
     asked = fingerprint({"settings": settings.model_dump(mode="json"), "title": title, "about": about})
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
-    if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True, keep_old=keep_old) == "complete":
+    if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
     facts = read_facts(run_folder, stages, traces=settings.traces)
     title = settings.title or title

@@ -43,6 +43,7 @@ td.text { overflow-wrap: anywhere; min-width: 150px; }
 .whisker { width: 170px; min-width: 130px; height: 22px; display: block; }
 .plot { width: 100%; height: auto; display: block; }
 .grid-2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
+.grid-2 > figure { max-width: 640px; }
 figure { margin: 10px 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; min-width: 0; }
 .row-label { display: flex; justify-content: space-between; gap: 10px; font-size: .85rem; margin-top: 4px; }
 .tick { font-size: 13px; fill: var(--soft); } .grid { stroke: var(--line); } .axis { stroke: var(--soft); } .rail { stroke: var(--line);

@@ -13,7 +13,7 @@ from html import escape
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 520, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 42
 MOST_POINTS = 300
 
 

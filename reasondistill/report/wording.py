@@ -192,7 +192,8 @@ def funnel_words(step: FunnelStep) -> list[str]:
 
 
 def label(name: str) -> str:
-    return name.replace("_", " ")
+    """Our own words without their underscores; names that others gave stay as they are."""
+    return name.replace("_", " ") if name in (*OUTCOMES, *BASELINE_METHODS) else name
 
 
 def lengths_table(facts: Facts) -> Table:
@@ -239,8 +240,9 @@ def _eval_timings(facts: Facts) -> Iterator[Timing]:
 def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
     tokens = sum(_number(m.figures.get("tokens")) for m in manifests)
     working = sum(_number(m.figures.get("seconds")) for m in manifests)
+    is_done = all(manifest.status == "complete" for manifest in manifests)
     return Timing(
-        name=name,
+        name=name if is_done else f"{name} (unfinished)",
         seconds=sum(m.seconds for m in manifests),
         came_in=sum(m.counts.get("in", 0) for m in manifests),
         came_out=sum(m.counts.get("out", 0) for m in manifests),
