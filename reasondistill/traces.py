@@ -220,7 +220,7 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int, failed: str | N
         "n": traces.n,
         "limit": problems,
         "sampling": traces.resolve().model_dump(mode="json"),
-        "teachers": [_teacher_section(teacher) for teacher in traces.teachers],
+        "teachers": {str(number): _teacher_section(teacher) for number, teacher in enumerate(traces.teachers, start=1)},
     }
     return section if failed is None else section | {"failed": failed}
 

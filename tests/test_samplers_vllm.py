@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,15 @@ def test_a_folder_is_known_by_its_content_not_by_where_it_lies(tiny: Path, tmp_p
 def test_a_commit_is_taken_as_it_is() -> None:
     assert model_identity("Qwen/Qwen2.5-0.5B", "a" * 40) == f"Qwen/Qwen2.5-0.5B@{'a' * 40}"
     assert model_folder("Qwen/Qwen2.5-0.5B") is None
+
+
+def test_a_hub_model_out_of_reach_is_known_by_its_revision_and_refused_when_opened(tmp_path: Path) -> None:
+    code = "from reasondistill.samplers.vllm import VllmSampler, model_identity as known\nprint(known('no-such/model', 'v2'))\n"
+    code += "VllmSampler('no-such/model', revision='v2')"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ended.stdout.splitlines()[0] == "no-such/model@v2"
+    assert "ConfigError: model no-such/model: its tokenizer cannot be loaded" in ended.stderr
 
 
 def test_without_vllm_the_error_holds_the_line_that_installs_it(tiny: Path) -> None:

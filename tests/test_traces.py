@@ -153,6 +153,9 @@ def test_another_temperature_in_the_same_folder_is_drift(problems: Path, tmp_pat
     run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
     with pytest.raises(DriftError, match=r"sampling\.temperature was 0\.7, is 1\.0"):
         run_traces(settings(temperature=1.0), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open)
+    other = settings(teachers=({"model": "other", "sampler": "scripted"},))
+    with pytest.raises(DriftError, match=r'teachers\.1\.model was "fake", is "other"'):
+        run_traces(other, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open)
     with pytest.raises(DriftError, match="n was 2, is 1"):
         run_traces(settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open)
 

@@ -98,22 +98,14 @@ def hub_commit(model: str, revision: str | None) -> str | None:
         return revision
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     except ImportError:
         return None
     try:
         return huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, _http_error()) as error:
+    except Exception as error:  # no network, offline mode, no such model: each version of its HTTP client has errors of its own
         log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
     cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
     return Path(cached).parent.name if isinstance(cached, str) else None
-
-
-def _http_error() -> type[Exception]:
-    """What huggingface_hub's HTTP client raises when there is no network."""
-    import httpx
-
-    return httpx.HTTPError
 
 
 # ---- the sampler --------------------------------------------------------------------------------------------------
@@ -217,7 +209,7 @@ class VllmSampler(SamplerBase):
 
     def _feed(self, waiting: Iterator[tuple[int, Request]], in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
         """Fill the engine up to twice what it runs at once, so that its queue never runs dry; yield what it refuses."""
-        from vllm.exceptions import VLLMValidationError
+        from vllm.exceptions import VLLMError
         from vllm.inputs import tokens_input
 
         while len(in_flight) < 2 * self._max_num_seqs and (item := next(waiting, None)) is not None:
@@ -227,13 +219,15 @@ class VllmSampler(SamplerBase):
             try:
                 self._llm.llm_engine.add_request(str(number), tokens_input(ids), params)
                 in_flight[str(number)] = _InFlight(request, time.monotonic())
-            except (ValueError, VLLMValidationError) as error:
+            except (ValueError, VLLMError) as error:
                 yield Sampled(request, failed(_reason(error), prompt_tokens=len(ids)))
 
     def _step(self, in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
+        from vllm.exceptions import VLLMError
+
         try:
             outputs = self._llm.llm_engine.step()
-        except RuntimeError as error:  # EngineDeadError is one, and so is running out of memory
+        except (RuntimeError, VLLMError) as error:  # the engine's process died; memory ran out
             raise StageError(
                 f"{self.model}: vLLM stopped: {_last_line(error)}. What had finished is saved; the same command goes on."
             ) from error
@@ -266,7 +260,7 @@ class VllmSampler(SamplerBase):
 
 def _sampling_params(sampling: Sampling, max_tokens: int, seed: int) -> Any:
     from vllm import SamplingParams
-    from vllm.exceptions import VLLMValidationError
+    from vllm.exceptions import VLLMError
     from vllm.sampling_params import RequestOutputKind
 
     try:
@@ -286,7 +280,7 @@ def _sampling_params(sampling: Sampling, max_tokens: int, seed: int) -> Any:
             spaces_between_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-    except (ValueError, VLLMValidationError) as error:
+    except (ValueError, VLLMError) as error:
         raise ConfigError(f"vLLM does not take these sampling settings: {_reason(error)}") from error
 
 
@@ -359,23 +353,23 @@ def _load_tokenizer(args: Mapping[str, Any]) -> Any:
 def _context_length(args: Mapping[str, Any]) -> int:
     """The context that vLLM would give this model: what was asked for, or what the model's config allows."""
     from vllm.engine.arg_utils import EngineArgs
-    from vllm.exceptions import VLLMValidationError
+    from vllm.exceptions import VLLMError
 
     names = ("model", "revision", "trust_remote_code", "dtype", "max_model_len")
     try:
         return EngineArgs(**{name: args[name] for name in names}).create_model_config().max_model_len
-    except (OSError, ValueError, VLLMValidationError) as error:
+    except (OSError, ValueError, VLLMError) as error:
         raise ConfigError(f"model {args['model']}: vLLM does not take it: {_reason(error)}") from error
 
 
 def _start_engine(args: Mapping[str, Any]) -> Any:
     from vllm import LLM
-    from vllm.exceptions import VLLMValidationError
+    from vllm.exceptions import VLLMError
 
     log.info("%s: starting vLLM", args["model"])
     try:
-        return LLM(**args, disable_log_stats=True)
-    except (OSError, ValueError, RuntimeError, VLLMValidationError) as error:
+        return LLM(**args, disable_log_stats=True, use_tqdm_on_load=False)
+    except (OSError, ValueError, RuntimeError, VLLMError) as error:
         raise StageError(f"model {args['model']}: vLLM could not start: {_reason(error)}") from error
 
 
