@@ -18,7 +18,7 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
@@ -70,6 +70,7 @@ def train(
         callbacks=[watch],
         optimizers=(_optimizer(student, model), None),
     )
+    trainer.remove_callback(PrinterCallback)  # our own lines are enough
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop is not None:
         stop.check()

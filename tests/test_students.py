@@ -1,0 +1,282 @@
+"""Rows are exactly what inference will see; training resumes to the same weights; baselines copy problems and steps."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tiny_model import make_tiny_model, make_tokenizer
+
+from reasondistill.config import Architecture, Lora, StudentSettings, TrainSettings
+from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
+from reasondistill.prompts import NamedPrompt, Prompt
+from reasondistill.records import Example, Message, Origin, Problem
+from reasondistill.store import Identity, StopSignal, finish_stage, open_stage, read_metrics, write_records
+from reasondistill.students import StudentJob, read_student, run_student
+
+torch = pytest.importorskip("torch")
+
+PROMPT = NamedPrompt(name="question", prompt=Prompt(about="", user="{question}"))
+SHAPE = Architecture(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1, vocab_size=330, max_position_embeddings=256
+)
+# What DeepSeek-R1-Distill's template does to a finished conversation: everything up to </think> is gone.
+R1_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'].split('</think>')[-1] }}"
+    "{% else %}<|im_start|>{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+)
+
+
+def example(number: int, answer: str = "<think>\n3 + 4 = 7\n</think>\n\n\\boxed{7}", split: str = "train") -> Example:
+    turns = (Message(role="user", content=f"Tom has 3 apples and buys {number}."), Message(role="assistant", content=answer))
+    return Example(id=f"p/{number}:0", problem_id=f"p/{number}", trace_id=f"p/{number}:0", messages=turns, tokens=9, split=split)  # type: ignore[arg-type]
+
+
+def job(
+    folder: Path, student: StudentSettings, *, examples: list[Example] | None = None, name: str = "s", parent: Path | None = None
+) -> StudentJob:
+    rows = examples or [example(i, split="validation" if i % 8 == 0 else "train") for i in range(32)]
+    origin = Origin(dataset="d", revision="r", split="s", row=0)
+    golds = [Problem(id=row.problem_id, question=row.messages[0].content, answer="7", origin=origin) for row in rows]
+    for stage, records in (("examples", rows), ("problems", golds)):
+        if not (folder / stage).exists():
+            open_stage(folder / stage, Identity(stage, 1, {}, {}))
+            write_records(folder / stage / f"{stage}.jsonl", records)
+            finish_stage(folder / stage, counts={"in": len(rows), "out": len(rows)}, seconds=0.0)
+    settings = TrainSettings(micro_batch_size=4, threads=1)
+    return StudentJob(student, PROMPT, folder / "problems", folder / "examples", folder / name, settings, parent)
+
+
+def scratch(**changes: object) -> StudentSettings:
+    values: dict[str, object] = {"name": "s", "architecture": SHAPE, "epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "max_length": 200}
+    return StudentSettings(**(values | changes))  # type: ignore[arg-type]
+
+
+# ---- rows ---------------------------------------------------------------------------------------------------------
+
+
+def test_loss_is_on_the_completion_and_its_eos_only() -> None:
+    from reasondistill.students.tokens import IGNORE, tokenise
+
+    tokenizer = make_tokenizer()
+    row = tokenise(example(4), tokenizer, plain=False)
+    learned = [token for token, label in zip(row.input_ids, row.labels, strict=True) if label != IGNORE]
+    assert tokenizer.decode(learned) == "<think>\n3 + 4 = 7\n</think>\n\n\\boxed{7}<|im_end|>"
+    hidden = [token for token, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORE]
+    assert tokenizer.decode(hidden) == "<|im_start|>user\nTom has 3 apples and buys 4.<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_template_that_drops_the_reasoning_cannot_drop_it_from_training() -> None:
+    from reasondistill.students.tokens import tokenise
+
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = R1_TEMPLATE
+    text = tokenizer.decode(tokenise(example(4), tokenizer, plain=False).input_ids)
+    assert "3 + 4 = 7" in text
+    assert text.count("<think>") == 1  # the template opens the block itself; it is not opened twice
+
+
+def test_rows_that_are_too_long_are_dropped_whole_and_counted() -> None:
+    from reasondistill.students.tokens import tokenise_all
+
+    long = example(5, answer="<think>\n" + "1 + 1 = 2. " * 50 + "\n</think>\n\n\\boxed{2}")
+    rows, dropped = tokenise_all([example(4), long], make_tokenizer(), plain=False, max_length=120)
+    assert len(rows) == 1
+    assert dropped == {"longer than max_length": 1}
+
+
+def test_a_tokenizer_that_loses_text_is_refused() -> None:
+    from tokenizers import normalizers
+
+    from reasondistill.students.tokens import tokenise
+
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(StageError, match="tokenizer loses text"):
+        tokenise(example(4, answer="Seven is \\boxed{7}"), tokenizer, plain=False)
+
+
+def test_the_trained_tokenizer_splits_digits_and_is_deterministic() -> None:
+    from reasondistill.students.bases import train_tokenizer
+
+    texts = ["There are 1234 apples and 1234 pears", "<think>\n12 + 34 = 46\n</think>"] * 20
+    one, two = train_tokenizer(texts, 300), train_tokenizer(texts, 300)
+    assert one.tokenize("1234") == ["1", "2", "3", "4"]
+    assert one.get_vocab() == two.get_vocab()
+    assert one.decode(one("<think>\n7 €\n</think>")["input_ids"]) == "<think>\n7 €\n</think>"
+
+
+# ---- batches and optimizer ----------------------------------------------------------------------------------------
+
+
+def test_global_batch_is_kept_whatever_the_machine() -> None:
+    from reasondistill.students.sft import split_batch
+
+    for batch, micro, world in ((32, 8, 1), (32, 5, 2), (7, 4, 1), (128, 1, 16)):
+        size, accumulation = split_batch(batch, micro, world)
+        assert size * accumulation * world == batch
+        assert size <= micro
+    with pytest.raises(StageError, match="multiple of 3"):
+        split_batch(32, 8, 3)
+
+
+def test_batches_are_random_but_sorted_inside() -> None:
+    from reasondistill.students.sft import BatchSortedSampler
+
+    lengths = [(i * 37) % 101 for i in range(100)]
+    sampler = BatchSortedSampler(lengths, batch=10, seed=1)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second
+    for start in range(0, 100, 10):
+        inside = [lengths[i] for i in first[start : start + 10]]
+        assert inside == sorted(inside)
+    spread = [max(lengths[i] for i in first[s : s + 10]) - min(lengths[i] for i in first[s : s + 10]) for s in range(0, 100, 10)]
+    assert min(spread) > 30  # whole batches are not grouped by length
+
+
+def test_muon_updates_are_orthogonal() -> None:
+    from reasondistill.students.optimizers import orthogonalise
+
+    torch.manual_seed(0)
+    for shape in ((8, 32), (32, 8), (16, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(*shape)))
+        assert values.max() < 1.3
+    assert torch.linalg.svdvals(orthogonalise(torch.randn(8, 32))).min() > 0.6
+
+
+def test_muon_uses_adamw_for_embeddings_and_norms() -> None:
+    from reasondistill.students.optimizers import Muon
+
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.zeros(5))
+    theirs.data.copy_(ours.data)
+    muon = Muon([("norm.weight", ours)], lr=0.01, weight_decay=0.1)
+    adamw = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
+    for _ in range(5):
+        gradient = torch.randn(5)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        muon.step()
+        adamw.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+# ---- whole students -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_sft_learns_saves_and_is_skipped_when_complete(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = job(tmp_path, scratch(epochs=12))
+    manifest = run_student(made)
+    losses = [line["loss"] for line in read_metrics(made.folder) if "loss" in line]
+    assert losses[-1] < losses[0] / 2
+    student = read_student(made.folder)
+    assert student.figures is not None
+    assert student.figures.steps == 12 * math.ceil(28 / 8)
+    assert student.figures.validation_loss is not None
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student.path), AutoTokenizer.from_pretrained(student.path)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert tokenizer.chat_template
+    assert {p.suffix for p in Path(student.path).iterdir()} <= {".safetensors", ".json", ".jinja"}  # no pickle
+    assert run_student(made) == manifest
+    with pytest.raises(DriftError, match="learning_rate"):
+        run_student(job(tmp_path, scratch(epochs=12, learning_rate=1e-3)))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, optimizer: str) -> None:
+    from safetensors.torch import load_file
+
+    student = scratch(epochs=4, optimizer=optimizer)
+    run_student(job(tmp_path, student, name="whole"))
+
+    class StopAfter(StopSignal):
+        """Asks to stop once the training has written its fifth metrics line."""
+
+        @property
+        def requested(self) -> bool:  # type: ignore[override]
+            return len(read_metrics(tmp_path / "cut")) >= 5
+
+        @requested.setter
+        def requested(self, value: bool) -> None: ...
+
+    with pytest.raises(Interrupted, match="same command"):
+        run_student(job(tmp_path, student, name="cut"), stop=StopAfter())
+    run_student(job(tmp_path, student, name="cut"))
+    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    for name, weight in whole.items():
+        assert torch.equal(weight, cut[name]), name
+    steps = [line["step"] for line in read_metrics(tmp_path / "cut")]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.engine
+def test_answer_only_takes_the_same_problems_and_steps(tmp_path: Path) -> None:
+    parent = job(tmp_path, scratch(epochs=3), name="sft")
+    run_student(parent)
+    twin = job(tmp_path, scratch(method="answer_only", epochs=1), name="answer-only", parent=parent.folder)
+    run_student(twin)
+    ours, theirs = read_student(twin.folder).figures, read_student(parent.folder).figures
+    assert ours is not None and theirs is not None
+    assert (ours.steps, ours.examples) == (theirs.steps, theirs.examples)
+    assert ours.loss_tokens < theirs.loss_tokens
+
+
+@pytest.mark.engine
+def test_lora_trains_few_weights_and_leaves_a_merged_model(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    base = make_tiny_model(tmp_path / "base")
+    student = StudentSettings(name="s", base=str(base), lora=Lora(r=4, alpha=8), epochs=2, batch_size=8, learning_rate=1e-2, max_length=400)
+    made = job(tmp_path, student)
+    run_student(made)
+    figures = read_student(made.folder).figures
+    assert figures is not None
+    assert figures.trained_parameters < figures.parameters / 5
+    before, after = load_file(base / "model.safetensors"), load_file(made.folder / "model" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name].float(), after[name].float()) for name in before)
+    assert (made.folder / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.engine
+def test_packing_keeps_rows_apart(tmp_path: Path) -> None:
+    """Packed and padded training see the same loss at the first step: no row looks into its neighbour."""
+    first = {}
+    for packing in (False, True):
+        made = job(tmp_path, scratch(packing=packing, max_steps=1, batch_size=28 if not packing else 8, bf16=False), name=f"p{packing}")
+        run_student(made)
+        first[packing] = next(line["loss"] for line in read_metrics(made.folder) if "loss" in line)
+    assert first[True] == pytest.approx(first[False], abs=0.02)
+
+
+def test_the_untouched_base_is_not_copied(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    made = job(tmp_path, StudentSettings(name="base", method="base", base=str(base)))
+    run_student(made)
+    assert read_student(made.folder).path == str(base)
+
+
+def test_a_base_without_weights_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ConfigError, match="no model weights"):
+        run_student(job(tmp_path, StudentSettings(name="s", base=str(tmp_path / "empty"))))
+
+
+def test_no_training_examples_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="nothing to train on"):
+        run_student(job(tmp_path, scratch(), examples=[example(1, split="validation")]))
+
+
+def test_rows_longer_than_the_models_context_are_refused(tmp_path: Path) -> None:
+    long = example(5, answer="<think>\n" + "1 + 1 = 2. " * 60 + "\n</think>\n\n\\boxed{2}")
+    with pytest.raises(StageError, match="context is 256"):
+        run_student(job(tmp_path, scratch(max_length=2000), examples=[example(1), long]))
