@@ -372,6 +372,10 @@ def _finish(folder: Path, identity: Identity, problems: Sequence[Problem], secon
 def _sort(path: Path, places: dict[str, int]) -> None:
     def order(trace_id: str) -> tuple[int, int]:
         problem_id, sample = problem_and_sample(trace_id)
+        if problem_id not in places:
+            raise StageError(
+                f"{path}: holds a trace of {problem_id}, which is not among the problems. Remove {path.parent} to sample again."
+            )
         return places[problem_id], sample
 
     sort_shard(path, order)

@@ -205,6 +205,28 @@ def test_nothing_but_failures_is_an_error_that_shows_one(problems: Path, tmp_pat
     assert manifest.counts == {"in": 8, "out": 16}
 
 
+def test_a_teacher_that_only_fails_is_given_up_early(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def broken(request: Request) -> Completion:
+        asked.append(request.id)
+        time.sleep(0.002)
+        return failed("out of service")
+
+    problems = write_problems(tmp_path / "1-problems", 1000)
+    with pytest.raises(StageError, match=r"all \d+ samples failed.*out of service"):
+        run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(broken))
+    assert len(asked) < 1500
+
+
+def test_a_trace_of_a_problem_that_is_gone_is_a_clear_error(problems: Path, tmp_path: Path) -> None:
+    run_traces(settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    with open(tmp_path / "t" / "traces.jsonl", "a", encoding="utf-8") as file:
+        file.write(traces_in(tmp_path / "t")[0].model_copy(update={"id": "gone/0:0"}).to_json() + "\n")
+    with pytest.raises(StageError, match="holds a trace of gone/0, which is not among the problems"):
+        run_traces(settings(n=2), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+
+
 def test_limit_takes_the_first_problems_and_grows(problems: Path, tmp_path: Path) -> None:
     manifest = run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(), limit=3)
     assert manifest.counts == {"in": 3, "out": 6}

@@ -120,6 +120,7 @@ class _InFlight:
 class VllmSampler(SamplerBase):
     """One model in one vLLM engine. The engine starts with the first `sample` (or `start`); checks and rendering come before.
 
+    A completion's `seconds` run from its entry into the engine, so they hold its wait in the engine's queue.
     Raises ConfigError (no weights, no chat template, data parallelism), MissingDependencyError, StageError (the engine cannot start).
     """
 
