@@ -46,9 +46,9 @@ _TEXT = (
     r"\\(?:text|textrm|textbf|textit|textnormal|textup|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf|mbox|hbox|operatorname\*?|"
     r"boldsymbol|bm)"
 )
-_SPACES = re.compile(r"\\(?:quad|qquad|;|:| |>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n")
+_SPACES = re.compile(r"(?<!\\)\\(?:quad|qquad|;|:| |>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n")
 _STYLE = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|mathstrut|strut|nonumber|bigskip|!)(?![A-Za-z])\.?"
+    r"(?<!\\)\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|mathstrut|strut|nonumber|bigskip|!)(?![A-Za-z])\.?"
 )
 _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -87,6 +87,7 @@ def clean(text: str) -> str:
 
     `clean("$\\\\dfrac12$") == "\\\\frac12"`. Idempotent enough for a cache key; brackets and order are never changed.
     """
+    text = re.sub(r"([ \n\r\t])[ \n\r\t]+", r"\1", text)  # runs of blanks would make later patterns quadratic
     text = _CONTROL.sub(lambda m: _CONTROL_LETTER[m[0]], text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_FROM_SUPERSCRIPT) + "}", text)
     text = text.translate(_TABLE)
@@ -95,6 +96,8 @@ def clean(text: str) -> str:
     else:
         for pattern, spelling in _SPELLINGS[4:7] + _SPELLINGS[9:10]:
             text = pattern.sub(spelling, text)
+    if text.count("$") % 2 == 0 and len(text.replace("\\$", "").split("$")) > 2 and not re.search(r"(?<![\\\d])\$\d[^$]*\$?\d*\Z", text):
+        text = re.sub(r"(?<!\\)\$", " ", text)
     text = text.replace("**", "^") if re.search(r"[\w)]\*\*[\w({-]", text) else text.replace("**", "")
     return strip_delimiters(_TRAILING.sub("", strip_delimiters(text)))
 

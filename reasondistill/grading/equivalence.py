@@ -2,7 +2,8 @@
 
     decide_cheaply("0.50", "\\\\frac12", policy)   → correct, layer "exact", reason "equal_value"
 
-Layers: `string` (one spelling), `exact` (Fraction), then inside a killable worker `symbolic` (math-verify with vetoes).
+Layers: `string` (one spelling), `exact` (Fraction), then inside a killable worker `structural` (shapes, and values at fixed points) and
+`symbolic` (math-verify with vetoes).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import read_quantity, same_quantity
 
 Sameness = Literal["correct", "wrong", "undecided"]
-LONGEST_ANSWER = 4_000
+LONGEST_ANSWER = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,44 @@ def is_vacuous(cleaned: str) -> bool:
 
 def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     """Decide what the cheap layers left open. May run long or die: call it in a worker."""
+    from reasondistill.grading import compare, imitations
+
+    if policy.engine != "layered":
+        return imitations.decide(pred, gold, policy)
+    a, b = clean(pred), clean(gold)
+    try:
+        same = compare.compare(a, b, policy)
+    except RecursionError:
+        same = None
+    if same is not None:
+        return Decision("correct" if same else "wrong", "structural", "equal_parts" if same else "different_parts")
+    return _decide_symbolically(a, b)
+
+
+def _without_common_name(a: str, b: str) -> tuple[str, str]:
+    """`F_n = …` beside `F_n = …`: only the right sides are in question."""
+    (left_a, equals_a, right_a), (left_b, equals_b, right_b) = a.partition("="), b.partition("=")
+    same = equals_a and equals_b and string_key(left_a) == string_key(left_b)
+    return (
+        (right_a.strip(), right_b.strip())
+        if same and not left_a.endswith(("<", ">", "!")) and left_a.count("{") == left_a.count("}")
+        else (a, b)
+    )
+
+
+def _decide_symbolically(a: str, b: str) -> Decision:
     from reasondistill.grading import symbolic
 
-    a, b = clean(pred), clean(gold)
+    a, b = _without_common_name(a, b)
     for text, whose in ((b, "gold"), (a, "answer")):
         if (name := symbolic.bomb(text)) is not None:
             return Decision("undecided", "static", f"{whose}_{name}")
     if not symbolic.parsed(b):
         return Decision("undecided", "symbolic", "gold_unparsed")
-    if symbolic.same(a, b):
-        return Decision("correct", "symbolic", "math_verify")
-    return Decision("wrong", "symbolic", "math_verify")
+    if (veto := symbolic.veto(a, b)) is not None:
+        return Decision("wrong", "symbolic", veto)
+    same = symbolic.same(a, b)
+    return Decision("correct" if same else "wrong", "symbolic", "math_verify")
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:

@@ -153,6 +153,8 @@ _PHRASE = re.compile(
 _PHRASE_WORDS = re.compile(
     r"\W*(?:(?:final|the|answer|is|therefore|thus|so|simply|just|indeed|equal\s+to|approximately|about)\b[\s:]*)+", re.IGNORECASE
 )
+_BOLD = re.compile(r"(?<!\w)\*\*([^*\n]{1,200})\*\*(?!\w)")
+_CHOICE = re.compile(r"\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:[A-J]\b|[\d\\$])))(?=\s|[,.:;。]|\Z)")
 _SENTENCE_END = re.compile(r"[.!?。](?=\s|\Z)|\n")
 
 
@@ -168,7 +170,7 @@ def _said(tail: str) -> Extracted | None:
     last = _last(_PHRASE.finditer(tail))
     if last is None:
         return None
-    rest = tail[last.end() :].lstrip().lstrip("*").lstrip()
+    rest = _BOLD.sub(r"\1", tail[last.end() :]).lstrip().removeprefix("**").lstrip()
     if (words := _PHRASE_WORDS.match(rest)) and words.end() < len(rest.rstrip()) and len(words[0].split()) > 1:
         rest = rest[words.end() :]
     return Extracted(found, "phrase") if rest and (found := _from_sentence(rest)) else None
@@ -179,17 +181,17 @@ def _from_sentence(rest: str) -> str | None:
     if (formula := _MATH.match(rest)) is not None:
         return _linked_formulas(rest, formula)
     end = _SENTENCE_END.search(rest)
-    sentence = (rest[: end.start()] if end else rest)[:500].replace("**", "").strip()
+    sentence = (rest[: end.start()] if end else rest)[:500].removesuffix("**").strip()
+    if (choice := _CHOICE.match(sentence)) is not None:
+        return choice[1]
     if looks_bare(sentence):
         return sentence.strip("* ") or None
-    if (choice := re.match(r"\(?([A-J])\)?(?=[\s.,:;)。]|\Z)", sentence)) is not None:
-        return choice[1]
     if (number := _NUMBER.match(sentence.lstrip("$€£ ("))) is not None:
         return number[0].strip()
     if (formula := _MATH.search(sentence)) is not None:
         return _linked_formulas(sentence, formula)
     numbers = _NUMBER.findall(sentence)
-    return numbers[-1].strip() if numbers else sentence or None
+    return (numbers[-1] if "=" in sentence else numbers[0]).strip() if numbers else sentence or None
 
 
 def _linked_formulas(text: str, first: re.Match[str]) -> str:
@@ -213,7 +215,7 @@ def _inner(match: re.Match[str]) -> str:
 # ---- what is left ---------------------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(
-    r"[-+−–]?[$€£]?(?<![\w.])(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?![\d])(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+    r"[-+−–]?\\[dt]?frac\s*\{[^{}]{1,60}\}\s*\{[^{}]{1,60}\}|[-+−–]?[$€£]?(?<![A-Za-z0-9_.])(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?![\d])(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
     r"(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|pct\b))?(?![A-Za-z0-9_])"
 )
 _WORDS = re.compile(r"[^\W\d_]{2,}")
@@ -249,9 +251,12 @@ def looks_bare(text: str) -> bool:
         return len(_WORDS.findall(_COMMANDS.sub(" ", _inner(formula)))) < 12
     if "\n\n" in text:
         return False
-    words = [word for word in _WORDS.findall(_COMMANDS.sub(" ", text)) if word.lower() not in _NAMES]
+    outside = re.sub(r"\{[^{}]*\}", " ", _COMMANDS.sub(" ", text)) if "\\" in text else text
+    words = [word for word in _WORDS.findall(outside) if word.lower() not in _NAMES]
     numbers = bool(re.search(r"\d", text))
-    if numbers and re.search(r"[=:]", text) and len(words) > 1:
+    if words and (_MATH.search(text) or any(not word.isascii() for word in words) and numbers):
+        return False
+    if numbers and re.search(r"[=:]", text) and (len(words) > 1 or re.search(r"[^\W\d_]{3,}\s*[:：]", text)):
         return False
     return len(words) <= (2 if numbers else 6) and not re.search(r"[.!?]\s+\S", text)
 

@@ -27,7 +27,8 @@ class Policy:
     relative_tolerance: numbers within it are equal; 0 means exact.
     decimal_comma: 2,74 may be read as 2.74 when the other side has a point.
     ordered_lists: `1, 2` and `2, 1` differ even without brackets.
-    loose_brackets: a list, a tuple, a column vector and <1, 2> with the same elements in the same order are one answer.
+    loose_brackets: a bare list and a tuple with the same elements in the same order are one answer, whatever their brackets.
+    vectors_are_tuples: a column or row vector, <1, 2> and (1, 2) are one answer.
     number_words: `two` answers 2.
     rename_variables: 2n+1 answers 2k+1.
     bare_base: 11_5 answers 11.
@@ -45,10 +46,11 @@ class Policy:
     decimal_comma: bool = True
     ordered_lists: bool = False
     loose_brackets: bool = False
-    number_words: bool = False
+    vectors_are_tuples: bool = True
+    number_words: bool = True
     rename_variables: bool = False
-    bare_base: bool = False
-    choice_text: bool = False
+    bare_base: bool = True
+    choice_text: bool = True
     join_boxes: Literal["last", "linked", "all"] = "linked"
 
 
@@ -66,6 +68,10 @@ POLICIES: dict[str, Policy] = {
             decimal_places=0,
             decimal_comma=False,
             ordered_lists=True,
+            vectors_are_tuples=False,
+            number_words=False,
+            bare_base=False,
+            choice_text=False,
             join_boxes="last",
         ),
         replace(
@@ -73,10 +79,7 @@ POLICIES: dict[str, Policy] = {
             name="lenient",
             decimal_places=3,
             loose_brackets=True,
-            number_words=True,
             rename_variables=True,
-            bare_base=True,
-            choice_text=True,
         ),
         replace(_DEFAULT, name="lighteval", engine="math-verify", join_boxes="all"),
         replace(_DEFAULT, name="evalchemy-string", engine="hendrycks-string", join_boxes="last"),

@@ -146,9 +146,12 @@ class GradingPool:
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
-    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
-        """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not grow with the input."""
-        return _Run(self).grade(items)
+    def grade_many(self, items: Iterable[GradeItem], *, policy: str | None = None) -> Iterator[tuple[str, Grade]]:
+        """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not grow with the input.
+
+        `policy` stands in for the pool's own for this call. Raises ConfigError when there is none of that name.
+        """
+        return _Run(self, policy or self.policy).grade(items)
 
     def grade_one(self, item: GradeItem) -> Grade:
         """Grade a single item."""
@@ -191,9 +194,9 @@ class GradingPool:
 class _Run:
     """One call of grade_many: its window of items in order, what waits for a worker, and which worker has what."""
 
-    def __init__(self, pool: GradingPool) -> None:
+    def __init__(self, pool: GradingPool, policy: str) -> None:
         self._pool = pool
-        self._policy = find_policy(pool.policy)
+        self._policy = find_policy(policy)
         self._window: deque[_Slot] = deque()
         self._waiting: deque[_Slot] = deque()
         self._busy: dict[int, tuple[_Worker, _Slot]] = {}
@@ -245,7 +248,7 @@ class _Run:
         slot.started = time.perf_counter()
         slot.deadline = time.monotonic() + self._pool.deadline_s
         self._busy[worker.stream.fileno()] = (worker, slot)
-        request = {"pred": slot.pair.pred, "gold": slot.pair.gold, "policy": self._pool.policy, "deadline_s": self._pool.deadline_s}
+        request = {"pred": slot.pair.pred, "gold": slot.pair.gold, "policy": self._policy.name, "deadline_s": self._pool.deadline_s}
         try:
             send(worker.stream, request)
         except OSError:  # it died while idle: its socket reads as closed at the next look

@@ -15,7 +15,7 @@ from reasondistill.grading.policies import Policy
 _MOST_DIGITS = 4_000
 _MOST_EXPONENT = 4_000
 
-_INT = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_INT = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_INT}(?:\.\d*)?|\.\d+)"
 _POWER = r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|([-+]?\d))|[eE]([-+]?\d+))"
 _SIMPLE = re.compile(rf"([-+]?)\s*({_DECIMAL}){_POWER}?")
@@ -43,7 +43,7 @@ for _names in (
     "l liter liters litre litres", "ml milliliter milliliters", "mph", "km/h kmh kph", "m/s", "cm/s", "ft/s", "j joule joules", "kj",
     "n newton newtons", "w watt watts", "kw", "hz", "ghz", "mhz", "v volt volts", "ev", "mev", "kev", "rad radian radians",
     "degree degrees deg", "cents cent", "dollar dollars usd", "euro euros", "mol mole moles", "k kelvin", "c celsius", "f fahrenheit",
-    "pa", "kpa", "atm", "am a.m", "pm p.m", "yuan", "square sq",
+    "pa", "kpa", "atm", "am", "pm", "yuan", "square sq",
 ):  # fmt: skip
     for _name in _names.split():
         _SYNONYMS[_name] = _names.split()[0]
@@ -70,7 +70,7 @@ def read_quantity(cleaned: str) -> Quantity | None:
     if (currency := _CURRENCY.match(text)) is not None:
         inner, text = _leading_sign(text[currency.end() :])
         sign *= inner
-    for read in (_fraction, _slash, _simple):
+    for read in (_repeating, _fraction, _slash, _simple):
         if (found := read(text)) is not None:
             value, places, digits, end = found
             return _with_tail(sign * value, places, digits, text[end:])
@@ -110,6 +110,19 @@ def _slash(text: str) -> _Read | None:
         return None
     whole = Fraction(int(match[2])) if match[2] else Fraction(0)
     return None if match[2] and top >= bottom else (whole + top / bottom, None, 0, match.end())
+
+
+_REPEATING = re.compile(r"(\d*)\.(\d{0,50})\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))")
+
+
+def _repeating(text: str) -> _Read | None:
+    """`0.1\\overline{6}` is exactly 1/6."""
+    match = _REPEATING.match(text)
+    if match is None:
+        return None
+    whole, fixed, period = match[1] or "0", match[2], match[3] or match[4]
+    value = int(whole + fixed) + Fraction(int(period), 10 ** len(period) - 1)
+    return value / 10 ** len(fixed), None, 0, match.end()
 
 
 def _simple(text: str) -> _Read | None:
@@ -157,7 +170,7 @@ def read_unit(tail: str) -> str | None:
         return None
     wrapped = match[1] is not None
     words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1", (match[1] or match[2]) + " " + (match[3] or ""))
-    words = re.sub(r"[{}\s.]+", " ", words.replace("\\cdot", " ")).strip().lower()
+    words = re.sub(r"[{}\s]+", " ", words.replace("\\cdot", " ").replace(".", "")).strip().lower()
     first = re.split(r"[\s^/\-]", words, maxsplit=1)[0] if words else ""
     if not wrapped and (len(first) == 1 or (first not in _SYNONYMS and not re.match(r"\s+[A-Za-z]{3,}|[A-Za-z]{4,}", tail))):
         return None

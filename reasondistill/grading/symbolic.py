@@ -22,6 +22,7 @@ _BOMBS: list[tuple[str, re.Pattern[str]]] = [
     ("huge_factorial", re.compile(r"\d{5,}\s*[})\]]*\s*!|![\s)}]*!")),
     ("long_number", re.compile(r"\d{400,}")),
     ("huge_range", re.compile(r"\\(?:sum|prod)[^&]{0,80}\^[\s{]*\d{5,}")),
+    ("bars", re.compile(r"\|(?:[\s\w+\-]{0,4}\|){8,}")),
     ("too_deep", re.compile(r"(?:[({\[][^(){}\[\]]{0,6}){60,}")),
 ]
 
@@ -54,7 +55,54 @@ def same(a: str, b: str) -> bool:
     first, second = list(parsed(a)), list(parsed(b))
     if not first or not second:
         return False
-    return bool(verify(first, second, timeout_seconds=None)) or bool(verify(second, first, timeout_seconds=None))
+    accepted = bool(verify(first, second, timeout_seconds=None)) or bool(verify(second, first, timeout_seconds=None))
+    return accepted and not tiny_difference(a, b)
+
+
+_RELATION = re.compile(r"=|<|>|\\(?:leq|geq|neq|equiv|approx)(?![A-Za-z])")
+_LETTERS = re.compile(r"\\(?:text|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+
+
+def veto(a: str, b: str) -> str | None:
+    """Why an acceptance by math-verify would mean nothing for this pair, or None.
+
+    It solves equations and so takes x²+1=0 for x²+4=0 and 1=2 for 3=4; it drops names that look like units (6t = 6h = 6); it takes
+    differences below 1e-6 for none; it takes (2,1) for {1,2}.
+    """
+    if "=" in _outside_braces(a) and "=" in _outside_braces(b):
+        return "equations_differ"
+    if _letters(a) != _letters(b) and not (_RELATION.search(a) or _RELATION.search(b)) and not _binds(a) and not _binds(b):
+        return "names_differ"
+    if ("\\{" in a) != ("\\{" in b) and (a[:1] in "([") != (b[:1] in "(["):
+        return "brackets_differ"
+    return None
+
+
+def _outside_braces(text: str) -> str:
+    """Without what stands in braces: the = of `\\sum_{k=0}` makes no equation."""
+    for _ in range(4):
+        text = re.sub(r"\{[^{}]*\}", "", text)
+    return text
+
+
+def _letters(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z]", _LETTERS.sub(" ", text))) - {"e", "i", "d"}
+
+
+def _binds(text: str) -> bool:
+    return re.search(r"\\(?:int|sum|prod|lim)", text) is not None
+
+
+def tiny_difference(a: str, b: str) -> bool:
+    """Whether both are numbers that differ, though by less than math-verify's six decimals."""
+    import sympy
+
+    first, second = [part for part in parsed(a) if not isinstance(part, str)], [part for part in parsed(b) if not isinstance(part, str)]
+    if len(first) != 1 or len(second) != 1 or not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second)):
+        return False
+    difference = abs(sympy.N(first[0] - second[0], 50))
+    scale = max(abs(sympy.N(first[0], 50)), abs(sympy.N(second[0], 50)))
+    return bool(difference > scale * sympy.Float("1e-30"))
 
 
 def same_as_lighteval(pred: str, gold: str) -> bool:

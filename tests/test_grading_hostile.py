@@ -1,0 +1,142 @@
+"""No input hangs, kills or floods the grader: each returns within its deadline, in bounded memory, and the next item is graded as usual."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reasondistill.grading import GradeItem, GradingPool
+from reasondistill.grading.extract import extract
+from reasondistill.records import OUTCOMES
+
+DEADLINE_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GradingPool]:
+    with GradingPool(workers=2, deadline_s=DEADLINE_S) as pool:
+        pool.grade_one(GradeItem("warm", r"\boxed{\int_0^1 x dx}", "0.5"))
+        yield pool
+
+
+HOSTILE: dict[str, Callable[[], str]] = {
+    "power tower": lambda: r"\boxed{9^{9^{9^9}}}",
+    "power tower, plain": lambda: "The answer is 9**9**9**9",
+    "factorials": lambda: r"\boxed{(((10!)!)!)!}",
+    "huge sum": lambda: r"\boxed{\sum_{k=1}^{100000000} \frac{1}{k^k}}",
+    "huge binomial": lambda: r"\boxed{\binom{1000000000}{500000000}}",
+    "nested exponentials": lambda: r"\boxed{" + "e^{" * 40 + "1" + "}" * 40 + "}",
+    "hard integral": lambda: r"\boxed{\int_0^\infty \frac{x^{99}}{e^{x}-1}\ln(1+x^5) dx}",
+    "expansion": lambda: r"\boxed{(a+b+c+d+e)^{80}-1}",
+    "10,000-deep roots": lambda: r"\boxed{" + r"\sqrt{" * 10_000 + "2" + "}" * 10_000 + "}",
+    "1 MB of braces": lambda: r"\boxed{" + "{" * 500_000 + "}" * 500_000 + "}",
+    "boxes never closed": lambda: r"\boxed{" * 100_000,
+    "linked boxes": lambda: r"\boxed{1} and " * 5_000 + r"\boxed{2}",
+    "looping boxes": lambda: r"\[ \boxed{1 " * 800,
+    "500×500 matrix": lambda: r"\boxed{\begin{pmatrix}" + r"\\".join("&".join("1" * 500) for _ in range(500)) + r"\end{pmatrix}}",
+    "million digits": lambda: r"\boxed{" + "7" * 1_000_000 + "}",
+    "4,000 blanks": lambda: r"\boxed{1" + " " * 4_000 + "2}",
+    "dollars": lambda: "$ " * 20_000,
+    "answer is": lambda: "answer is " * 10_000,
+    "money": lambda: "$1 " * 30_000,
+    "bars": lambda: r"\boxed{" + "|" * 1_000 + "}",
+    "fractions of nothing": lambda: r"\boxed{" + r"\frac" * 400 + "}",
+    "carets": lambda: r"\boxed{" + "^" * 1_500 + "}",
+    "roots of roots": lambda: r"\boxed{" + r"\sqrt " * 400 + "2}",
+    "plus-minus": lambda: r"\boxed{" + r"\pm 1" * 20 + "}",
+    "units": lambda: r"\boxed{5 " + "a b " * 700 + "}",
+    "list of names": lambda: r"\boxed{" + ",".join(f"x_{i}" for i in range(390)) + "}",
+    "lone surrogate": lambda: "\\boxed{\ud8006}",
+    "NUL and right-to-left": lambda: "\\boxed{\u202e6\x00}",
+    "code": lambda: r'\boxed{__import__("os").system("touch /tmp/never")}',
+    "lambda": lambda: "The answer is (lambda: 6)()",
+    "not a number": lambda: r"\boxed{nan}",
+    "huge exponent": lambda: r"\boxed{1.5e400000}",
+    "sine of a tower": lambda: r"\boxed{\sin(10^{10^{10}})}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_answer_returns_within_its_deadline_and_is_not_accepted(pool: GradingPool, name: str) -> None:
+    text = HOSTILE[name]()
+    started = time.monotonic()
+    grade = pool.grade_one(GradeItem(name, text, "5"))
+    assert time.monotonic() - started < DEADLINE_S + 0.5
+    assert grade.outcome in OUTCOMES
+    assert grade.outcome != "correct"
+
+
+@pytest.mark.parametrize("name", ["power tower", "10,000-deep roots", "hard integral", "500×500 matrix", "lone surrogate"])
+def test_a_hostile_gold_is_survived_too(pool: GradingPool, name: str) -> None:
+    started = time.monotonic()
+    grade = pool.grade_one(GradeItem(name, r"\boxed{x^2+1}", HOSTILE[name]()))
+    assert time.monotonic() - started < DEADLINE_S + 0.5
+    assert grade.outcome in ("wrong", "undecided")
+
+
+def test_after_all_that_the_pool_still_grades_and_memory_stayed_small(pool: GradingPool) -> None:
+    items = [GradeItem(str(i), r"\boxed{\sqrt{8}}", r"2\sqrt{2}") for i in range(20)]
+    assert [grade.outcome for _, grade in pool.grade_many(items)] == ["correct"] * 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 500 * 1024
+
+
+def test_a_memory_limit_makes_undecided_not_wrong() -> None:
+    with GradingPool(workers=1, deadline_s=6.0, memory_mib=400) as pool:
+        grade = pool.grade_one(
+            GradeItem("m", r"\boxed{(a+b+c+d+e+f)^{90}-(a-b)^{80}}", r"(a+b+c+d+e+f)^{90}+(a-b)^{80}+\int_0^1 (a+b+c)^{70} da")
+        )
+        assert grade.outcome in ("undecided", "wrong")
+        assert pool.grade_one(GradeItem("n", r"\boxed{\sqrt{8}}", r"2\sqrt{2}")).outcome == "correct"
+
+
+def test_the_verdicts_are_the_same_with_one_worker_and_with_four() -> None:
+    texts = [HOSTILE[name]() for name in ("power tower", "dollars", "money", "code", "list of names")] + [r"\boxed{\sqrt{25}}"]
+    found: list[list[tuple[str, str]]] = []
+    for workers in (1, 4):
+        with GradingPool(workers=workers, deadline_s=30.0) as pool:
+            found.append([(g.outcome, g.reason) for _, g in pool.grade_many(GradeItem(t[:9], t, "5") for t in texts)])
+    assert found[0] == found[1]
+    assert found[0][-1][0] == "correct"
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("\\boxed{", "}", "{", "\\frac", "\\sqrt", "^", "_", "(", ")", "[", "]", "|", "1", "23", ",", ".", "x", "=", "<", "\\pm", "\\cup"),
+        *(
+            "\\text{",
+            " and ",
+            "answer is ",
+            "$",
+            "\\(",
+            "\\)",
+            "%",
+            "!",
+            "-",
+            "\\begin{pmatrix}",
+            "\\end{pmatrix}",
+            "\\\\",
+            "&",
+            "\\{",
+            "\\}",
+        ),
+        *(":", "#### ", "\n", "</think>", "e", "\\circ", "\\sin", "\\log", "/", "*", "\\infty", "\ud800", "½", "²"),
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(FRAGMENTS, max_size=25).map("".join), st.lists(FRAGMENTS, max_size=10).map("".join))
+def test_any_text_gets_one_of_the_five_outcomes(pool: GradingPool, prediction: str, gold: str) -> None:
+    assert pool.grade_one(GradeItem("p", prediction, gold)).outcome in OUTCOMES
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300))
+def test_extraction_never_raises_and_returns_no_blank_answer(text: str) -> None:
+    found = extract(text)
+    assert found.text is None or found.text.strip() or found.where == "boxed"
