@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup
 	for bench in tests/perf/bench_*.py; do $(BIN)/python $$bench || exit 1; done
