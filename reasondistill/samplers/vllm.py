@@ -117,6 +117,9 @@ class _InFlight:
     since: float
 
 
+_CPU_BATCHED_TOKENS = 4096
+
+
 class VllmSampler(SamplerBase):
     """One model in one vLLM engine. The engine starts with the first `sample` (or `start`); checks and rendering come before.
 
@@ -160,6 +163,11 @@ class VllmSampler(SamplerBase):
             self._args["kv_cache_memory_bytes"] = cpu_kvcache_gib << 30
         self._tokenizer = _load_tokenizer(self._args)
         self.max_model_len = _context_length(self._args)
+        if _is_cpu():
+            # vLLM throws away the token that a chunk of a prompt samples and turns the request's generator back by CUDA's offset, which
+            # a CPU generator does not have: a seeded request whose prompt is cut into chunks stops the engine. So prompts stay whole.
+            budget = max(self.max_model_len or 0, _CPU_BATCHED_TOKENS)
+            self._args |= {"enable_chunked_prefill": False, "max_num_batched_tokens": budget}
         self._llm: Any = None
         self._give_threads_back = _nothing
         self._told_clipped = False
