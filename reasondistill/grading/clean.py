@@ -164,6 +164,7 @@ _SCRIPT = re.compile(r"([\^_])\s*\{\s*(\w)\s*\}")
 _FRAC = re.compile(r"\\frac\s*(?:(\d)|\{\s*(\w+)\s*\})\s*(?:(\d)|\{\s*(\w+)\s*\})")
 
 
+@lru_cache(maxsize=8192)
 def string_key(cleaned: str) -> str:
     """What two cleaned answers must share to be the same string: spaces, text wrappers and lone braces do not count."""
     key = _UNWRAP.sub(r"\1", cleaned)

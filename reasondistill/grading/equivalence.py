@@ -34,8 +34,20 @@ _NOTHING = re.compile(r"(?:|[?.\-_\s]+|nan|none|null|n/?a|undefined value|\\text
 _INDETERMINATE = re.compile(r"(?:\\frac\s*\{\s*\d+\s*\}\s*\{\s*0+\s*\}|\\frac\s*\d\s*0|\d+\s*/\s*0+)(?![\d.])")
 
 
+# Most answers of word problems are integers: they need none of what follows.
+_INTEGER = re.compile(r"\$?([-+]?(?:\d{1,15}|[1-9]\d{0,2}(?:,\d{3}){1,4}))(?:\.0{0,3})?\$?")
+_EQUAL, _DIFFERENT = Decision("correct", "exact", "equal_value"), Decision("wrong", "exact", "different_value")
+
+
+def _integer(answer: str) -> int | None:
+    match = _INTEGER.fullmatch(answer.strip()) if len(answer) < 32 else None
+    return None if match is None else int(match[1].replace(",", ""))
+
+
 def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
     """Decide by string or exact number; None when a deeper layer must look. Microseconds, never raises."""
+    if (first := _integer(pred)) is not None and (second := _integer(gold)) is not None:
+        return _EQUAL if first == second else _DIFFERENT
     if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
         same = string_key(pred) == string_key(gold) if max(len(pred), len(gold)) < 1_000_000 else pred == gold
         return Decision("correct", "string", "equal_string") if same else Decision("undecided", "string", "too_long")

@@ -29,7 +29,7 @@ class Extracted:
     where: Where
 
 
-_BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\x08oxed\s*|\\+fbox\s*")
+_BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\\+fbox\s*")
 _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|\$([^$]{1,2000})\$|\\\\?\[((?:[^\\]|\\(?![\[\]])){1,2000})\\\\?\]|\\\\?\(((?:[^\\]|\\(?![()])){1,2000})\\\\?\)"
 )
@@ -78,7 +78,8 @@ def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
 
 def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
     """The last box, with those linked to it before it; None when there is no box at all."""
-    if "boxed" not in text and "fbox" not in text and "\x08oxed" not in text:
+    text = text.replace("\x08oxed", "\\boxed") if "\x08" in text else text
+    if "box" not in text:
         return None
     start = _last_box_start(text)
     if start is None:
@@ -101,14 +102,15 @@ class _Box:
 
 
 def _last_box_start(text: str) -> int | None:
-    """Where the last `\\boxed` begins. Reads blocks from the end, so a long trace costs its tail."""
-    end = len(text)
-    while end > 0:
-        begin = max(0, end - 65_536)
-        found = _last(_BOX.finditer(text, max(0, begin - 32), end))
-        if found is not None:
-            return found.start()
-        end = begin
+    """Where the last `\\boxed` begins, searched from the end: a long trace costs its tail."""
+    place = text.rfind("box")
+    while place >= 0:
+        start = text.rfind("\\", max(0, place - 6), place + 1)
+        if start >= 0 and _BOX.match(text, start):
+            while start > 0 and text[start - 1] == "\\":
+                start -= 1
+            return start
+        place = text.rfind("box", 0, place)
     return None
 
 
@@ -127,6 +129,8 @@ def _box_at(text: str, start: int) -> _Box | None:
 def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
     """Contents of the boxes before `start` that belong to the same answer, first to last; at most 20."""
     window = max(0, start - _TAIL)
+    if text.find("box", window, start) < 0:
+        return []
     boxes: list[_Box] = []
     for head in list(_BOX.finditer(text, window, start))[-20:]:
         if (not boxes or head.start() >= boxes[-1].end) and (box := _box_at(text, head.start())) is not None and box.end <= start:

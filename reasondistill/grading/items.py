@@ -12,7 +12,7 @@ from reasondistill.grading.extract import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.records import Finish, Grade, Outcome
 
-VERSION = 1
+VERSION = 2
 GRADER = f"reasondistill-grader@{VERSION}"
 
 _SHOWN = 2_000

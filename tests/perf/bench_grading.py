@@ -31,11 +31,23 @@ def simple(count: int, seed: int = 0) -> Iterator[GradeItem]:
 
 
 PAIRS = [
-    ("2\\sqrt{2}", "\\sqrt{8}"), ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt{3}}"), ("x^2-1", "(x-1)(x+1)"), ("\\{1,2\\}", "\\{2,1\\}"),
-    ("(0,\\frac{1}{2}]", "(0,0.5]"), ("\\frac{3\\pi}{4}", "0.75\\pi"), ("1\\pm\\sqrt{5}", "1+\\sqrt{5}, 1-\\sqrt{5}"), ("y=2x+1", "2x-y+1=0"),
-    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}1\\\\3\\end{pmatrix}"), ("2^{10}", "1024"), ("\\frac{7}{12}", "\\frac{7}{11}"),
-    ("(3,-2)", "(3,-2)"), ("\\text{Monday}", "\\text{Tuesday}"), ("10\\%", "0.1"), ("x>3", "(3,\\infty)"), ("n(n+1)/2", "\\frac{n^2+n}{2}"),
-]  # fmt: skip
+    ("2\\sqrt{2}", "\\sqrt{8}"),
+    ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt{3}}"),
+    ("x^2-1", "(x-1)(x+1)"),
+    ("\\{1,2\\}", "\\{2,1\\}"),
+    ("(0,\\frac{1}{2}]", "(0,0.5]"),
+    ("\\frac{3\\pi}{4}", "0.75\\pi"),
+    ("1\\pm\\sqrt{5}", "1+\\sqrt{5}, 1-\\sqrt{5}"),
+    ("y=2x+1", "2x-y+1=0"),
+    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}1\\\\3\\end{pmatrix}"),
+    ("2^{10}", "1024"),
+    ("\\frac{7}{12}", "\\frac{7}{11}"),
+    ("(3,-2)", "(3,-2)"),
+    ("\\text{Monday}", "\\text{Tuesday}"),
+    ("10\\%", "0.1"),
+    ("x>3", "(3,\\infty)"),
+    ("n(n+1)/2", "\\frac{n^2+n}{2}"),
+]
 
 
 def heavy(count: int, seed: int = 0) -> Iterator[GradeItem]:
