@@ -69,7 +69,7 @@ def test_an_unknown_policy_names_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("prediction", "gold", "layer", "reason"),
     [
-        (r"\boxed{7}", "7", "string", "equal_string"),
+        (r"\boxed{x + 1}", "x+1", "string", "equal_string"),
         ("0.50", r"\frac12", "exact", "equal_value"),
         ("5 cm", "5 km", "exact", "different_unit"),
         (r"\sqrt{8}", r"2\sqrt2", "structural", "equal_parts"),

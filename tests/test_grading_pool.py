@@ -126,7 +126,7 @@ def test_finish_and_think_decide_before_the_text() -> None:
         "nothing, stopped": (GradeItem("", "", "5"), "no_answer", "no_answer"),
         "half a box, cut": (GradeItem("", r"\boxed{5} or \boxed{6", "5", finish="length"), "truncated", "malformed_box"),
         "empty gold": (GradeItem("", r"\boxed{5}", " "), "undecided", "gold_empty"),
-        "answer, then cut": (GradeItem("", r"\boxed{5} and then on and", "5", finish="length"), "correct", "equal_string"),
+        "answer, then cut": (GradeItem("", r"\boxed{5} and then on and", "5", finish="length"), "correct", "equal_value"),
     }
     with GradingPool(workers=1) as pool:
         found = {name: pool.grade_one(item) for name, (item, _, _) in cases.items()}
