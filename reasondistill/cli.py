@@ -99,7 +99,8 @@ def run(
         _print_plan(job, tasks)
         return
     pipeline.save_run(job)
-    out.print(f"[bold]{settings.name}[/] · {escape(settings.about)}" if settings.about else f"[bold]{settings.name}[/]")
+    about = f" · {escape(settings.about)}" if settings.about else ""
+    out.print(f"[bold]{settings.name}[/]{about}", soft_wrap=True)
     started = time.monotonic()
     local.run_tasks(job, tasks, _print_line, _done_printer(job))
     out.print(f"[dim]{_duration(time.monotonic() - started)} in all[/]")

@@ -424,7 +424,7 @@ def preflight(run: Run) -> None:
     for teacher in teachers:
         traces.teacher_identity(teacher)
     for student in run.pipeline.students:
-        _check_base(student)
+        students.base_identity(student)
     serves = run.pipeline.students and run.pipeline.evals.benchmarks
     if serves or any(teacher.sampler == "vllm" for teacher in teachers):
         _need("vllm", "vllm")
@@ -432,19 +432,6 @@ def preflight(run: Run) -> None:
         _need("openai", "openai")
     if any(student.method != "base" for student in run.pipeline.students):
         _need("trl", "train")
-
-
-def _check_base(student: StudentSettings) -> None:
-    """A local base must hold weights; looked at without importing torch."""
-    base = student.base
-    if base is None or base.startswith("shipped:"):
-        return
-    path = Path(base).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists() or not [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]:
-            raise ConfigError(f"[students] {student.name} base = {base!r}: this folder has no model weights (*.safetensors).")
-    elif base.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise ConfigError(f"[students] {student.name} base = {base!r}: no such folder, and not a hub id (owner/name).")
 
 
 def _need(package: str, extra: str) -> None:

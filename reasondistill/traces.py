@@ -44,6 +44,7 @@ from reasondistill.store import (
     sort_shard,
     write_manifest,
 )
+from reasondistill.weights import model_identity
 
 VERSION = 1
 FILE = "traces.jsonl"
@@ -85,8 +86,6 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
 def teacher_identity(teacher: Teacher) -> str:
     """`name@revision` of the teacher's weights, found without starting an engine. Raises ConfigError when they are missing."""
     if teacher.sampler == "vllm":
-        from reasondistill.samplers.vllm import model_identity
-
         return model_identity(teacher.model, teacher.revision)
     if teacher.sampler == "scripted" and Path(teacher.model).is_file():
         from reasondistill.samplers.scripted import script_identity

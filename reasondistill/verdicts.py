@@ -50,12 +50,13 @@ def run_verdicts(
 ) -> Manifest:
     """Grade every trace into `verdicts.jsonl`; a run that was killed goes on behind its last whole line.
 
-    Raises StageError when problems or traces are not finished, DriftError when the folder was made with other settings.
+    Another grader version, policy or deadline grades all of them anew. Raises StageError when problems or traces are not finished.
     """
     started = time.monotonic()
     inputs = {"problems": require_complete(problems_folder).fingerprint, "traces": require_complete(traces_folder).fingerprint}
-    section = verdicts.model_dump(mode="json") | {"grader": GRADER}
-    state = open_stage(folder, Identity("verdicts", VERSION, section, inputs), derived=True, keep_old=keep_old)
+    # The grader and its settings are inputs: another policy grades the stored traces anew instead of stopping with a drift.
+    inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
+    state = open_stage(folder, Identity("verdicts", VERSION, {}, inputs), derived=True, keep_old=keep_old)
     if state == "complete":
         manifest = read_manifest(folder)
         assert manifest is not None

@@ -19,7 +19,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     3: ("pipeline",),
     2: ("problems", "traces", "verdicts", "examples", "students", "evals", "report", "doctor"),
     1: ("store", "prompts", "grading", "samplers", "curation", "losses", "statistics"),
-    0.2: ("config",),
+    0.2: ("config", "weights"),
     0.1: ("records", "sections", "resources", "environment"),
     0.0: ("errors",),
 }

@@ -15,8 +15,9 @@ from reasondistill.config import Cluster, VllmSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.records import Message, Sampling
 from reasondistill.samplers import Rendered, Request, Sampled
-from reasondistill.samplers.vllm import VllmSampler, folder_fingerprint, model_folder, model_identity
+from reasondistill.samplers.vllm import VllmSampler
 from reasondistill.traces import run_traces, sample_key, seed_of
+from reasondistill.weights import folder_fingerprint, model_folder, model_identity
 
 QUESTION = (Message(role="user", content="What is 1+1?"),)
 

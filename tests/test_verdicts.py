@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reasondistill.config import Verdicts
-from reasondistill.errors import DriftError, StageError
+from reasondistill.errors import StageError
 from reasondistill.records import Completion, Finish, Origin, Problem, Record, Sampling, Trace, Verdict
 from reasondistill.store import Identity, StopSignal, finish_stage, open_stage, read_records, write_records
 from reasondistill.verdicts import run_verdicts
@@ -93,10 +93,12 @@ def test_other_traces_make_the_verdicts_anew(inputs: tuple[Path, Path, Path]) ->
     assert outcomes(folder) == ["wrong"]
 
 
-def test_another_policy_in_the_same_folder_is_drift(inputs: tuple[Path, Path, Path]) -> None:
-    run_verdicts(Verdicts(), *inputs, workers=1)
-    with pytest.raises(DriftError, match="policy"):
-        run_verdicts(Verdicts(policy="strict"), *inputs, workers=1)
+def test_another_policy_grades_the_stored_traces_anew(inputs: tuple[Path, Path, Path]) -> None:
+    before = run_verdicts(Verdicts(), *inputs, workers=1)
+    after = run_verdicts(Verdicts(policy="evalchemy-string"), *inputs, workers=1)
+    assert after.fingerprint != before.fingerprint
+    graded = list(read_records(inputs[2] / "verdicts.jsonl", Verdict))
+    assert len(graded) == before.counts["out"]
 
 
 def test_a_stop_request_keeps_what_is_done(inputs: tuple[Path, Path, Path]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import MissingDependencyError, StageError
 from reasondistill.prompts import NamedPrompt
-from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures
+from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
 from reasondistill.store import (
     Identity,
     Manifest,
@@ -28,6 +28,7 @@ from reasondistill.store import (
     require_complete,
     write_text,
 )
+from reasondistill.weights import model_identity
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -57,11 +58,7 @@ def run_student(
     Raises StageError when there is nothing to train on, ConfigError for a base without weights, DriftError when the folder holds a
     student of other settings.
     """
-    try:
-        from reasondistill.students import bases
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "transformers", "train") from error
-    identity = _identity(job, bases.base_identity(job.student))
+    identity = _identity(job)
     if open_stage(job.folder, identity, keep_old=keep_old, environment=environment) == "complete":
         manifest = read_manifest(job.folder)
         assert manifest is not None
@@ -72,7 +69,7 @@ def run_student(
     student = Student(
         name=job.student.name,
         method=job.student.method,
-        base=bases.base_identity(job.student),
+        base=identity.inputs["base"],
         path=str(path.relative_to(job.folder)) if path.is_relative_to(job.folder) else str(path),
         examples=identity.inputs["examples"],
         seed=job.student.seed,
@@ -92,9 +89,16 @@ def read_student(folder: Path) -> Student:
     return student.model_copy(update={"path": str(inside)}) if inside.exists() else student
 
 
-def _identity(job: StudentJob, base: str) -> Identity:
+def base_identity(student: StudentSettings) -> str:
+    """What the student starts from: the architecture's fingerprint, or the weights' `name@revision`. Raises ConfigError."""
+    if student.architecture is None:
+        return model_identity(student.base or "", student.revision)
+    return f"scratch@{fingerprint(student.architecture.model_dump(mode='json') | {'seed': student.seed})}"
+
+
+def _identity(job: StudentJob) -> Identity:
     section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"}) | {"prompt": job.prompt.tag}
-    inputs = {"examples": require_complete(job.examples).fingerprint, "base": base}
+    inputs = {"examples": require_complete(job.examples).fingerprint, "base": base_identity(job.student)}
     if job.parent is not None:
         inputs["parent"] = require_complete(job.parent).fingerprint
     return Identity("students", VERSION, section, inputs)
@@ -124,8 +128,10 @@ def _training_examples(job: StudentJob) -> list[Example]:
 
 def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> tuple[TrainingFigures | None, dict[str, int], Path]:
     """Build the base, and train it unless it is the untouched one."""
-    from reasondistill.students import bases
-
+    try:
+        from reasondistill.students import bases
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "transformers", "train") from error
     texts = [message.content for example in read_records(job.examples / "examples.jsonl", Example) for message in example.messages]
     if job.student.method == "base":
         return None, {}, bases.untouched(job.student, job.folder, texts)

@@ -5,7 +5,6 @@ Imports transformers and torch; imported late.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from reasondistill import resources
 from reasondistill.config import Architecture, StudentSettings
 from reasondistill.errors import ConfigError
-from reasondistill.records import fingerprint
+from reasondistill.weights import model_folder
 
 log = logging.getLogger(__name__)
 
@@ -27,43 +26,6 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
-
-
-def base_identity(student: StudentSettings) -> str:
-    """What the student starts from, as identity: the architecture's fingerprint, `folder@content hash` or `hub id@revision`."""
-    if student.architecture is not None:
-        return f"scratch@{fingerprint(student.architecture.model_dump(mode='json') | {'seed': student.seed})}"
-    path = local_base(student)
-    return f"{student.base}@{student.revision or 'main'}" if path is None else f"{path.name}@{_content_hash(path)}"
-
-
-def local_base(student: StudentSettings) -> Path | None:
-    """The folder of a local base, or None for a hub id. Raises ConfigError when the folder holds no weights."""
-    base = student.base or ""
-    path = resources.shipped_model(base.removeprefix("shipped:")) if base.startswith("shipped:") else Path(base).expanduser()
-    if not path.is_dir():
-        if base.startswith((".", "/", "~")) or base.count("/") != 1:
-            raise ConfigError(f"[students] base = {base!r}: no such folder, and not a hub id (owner/name).")
-        return None
-    if not (path / "config.json").exists() or not [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]:
-        raise ConfigError(f"[students] base = {base!r}: this folder has no model weights (config.json and *.safetensors are wanted).")
-    return path
-
-
-def _content_hash(folder: Path) -> str:
-    """A hash of config, tokenizer and weights; big files by size, first and last MiB, so that 30 GB take no time."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix not in {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 20))
-            if size > 1 << 21:
-                file.seek(-(1 << 20), 2)
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -123,7 +85,7 @@ def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         set_seed(student.seed)
         model = AutoModelForCausalLM.from_config(_scratch_config(student.architecture, tokenizer))
     else:
-        source = str(local_base(student) or student.base)
+        source = str(model_folder(student.base or "") or student.base)
         config = AutoConfig.from_pretrained(source, revision=student.revision, trust_remote_code=student.trust_remote_code)
         _raise_context(config, student)
         dtype = torch.bfloat16 if student.lora is not None and torch.cuda.is_available() else torch.float32
@@ -143,7 +105,7 @@ def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
 def untouched(student: StudentSettings, folder: Path, texts: Sequence[str]) -> Path:
     """Where evals find the untouched base: its own folder, or, from scratch, a saved random initialisation."""
     if student.architecture is None:
-        return local_base(student) or Path(student.base or "")
+        return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
     save(load_model(student, tokenizer), tokenizer, folder / "model")
     return folder / "model"

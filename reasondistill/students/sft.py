@@ -29,6 +29,7 @@ from reasondistill.store import StopSignal, append_metrics, read_metrics, write_
 from reasondistill.students import bases
 from reasondistill.students.optimizers import Muon
 from reasondistill.students.tokens import IGNORE, Row, tokenise_all
+from reasondistill.weights import has_cpu_bf16
 
 log = logging.getLogger(__name__)
 
@@ -227,14 +228,8 @@ def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
 
 
 def bf16_is_fast() -> bool:
-    """True on GPUs that have bfloat16 and on CPUs with AMX or AVX512-BF16; elsewhere it is emulated, 20-50 times slower than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    """True on GPUs that have bfloat16 and on CPUs with AMX or AVX512-BF16; elsewhere it is emulated, 20 to 50 times slower than float32."""
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_cpu_bf16()
 
 
 def _storage_dtype(student: StudentSettings) -> torch.dtype:

@@ -1,0 +1,95 @@
+"""Which weights a name means: a local folder or a hub id, and its identity, without loading anything."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path
+
+from reasondistill import resources
+from reasondistill.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+SHIPPED = "shipped:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# What decides which tokens come out. Optimizer states, logs and READMEs in a checkpoint folder do not.
+_CONTENT = (
+    *("config.json", "generation_config.json", "chat_template*", "adapter_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    *_WEIGHTS,
+)
+_WHOLE_BYTES, _END_BYTES = 4 << 20, 1 << 20
+
+
+def model_folder(model: str) -> Path | None:
+    """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
+
+    Raises ConfigError when it is neither, or when the folder holds no config or no weights.
+    """
+    path = resources.shipped_model(model.removeprefix(SHIPPED)) if model.startswith(SHIPPED) else Path(model).expanduser()
+    if not path.exists():
+        if not _HUB_ID.fullmatch(model):
+            raise ConfigError(f"model {model}: no such folder.")
+        return None
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"model {model}: holds no config.json; a Hugging Face model folder is wanted.")
+    if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
+        raise ConfigError(f"model {model}: a model folder without weights (no *.safetensors and no pytorch_model*.bin).")
+    return path
+
+
+def model_identity(model: str, revision: str | None = None) -> str:
+    """`name@revision` of the weights, without an engine: a folder's fingerprint, or a hub id's commit where it can be known.
+
+    Raises ConfigError as `model_folder`.
+    """
+    folder = model_folder(model)
+    if folder is not None:
+        return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
+    return f"{model}@{hub_commit(model, revision) or revision or 'main'}"
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """12 hex digits over config, tokenizer and weights; of files above 4 MiB the size and both ends count. Paths do not."""
+    digest = hashlib.sha256()
+    files = {file for pattern in _CONTENT for file in folder.glob(pattern) if file.is_file()}
+    for file in sorted(files, key=lambda file: file.name):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as content:
+            if file.stat().st_size <= _WHOLE_BYTES:
+                digest.update(content.read())
+            else:
+                digest.update(content.read(_END_BYTES))
+                content.seek(-_END_BYTES, os.SEEK_END)
+                digest.update(content.read())
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def hub_commit(model: str, revision: str | None) -> str | None:
+    """The commit that a hub id's branch or tag points to: asked of the hub, else of the local cache; None when neither knows."""
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None
+    try:
+        return huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10).sha
+    except Exception as error:  # no network, offline mode, no such model: each version of its HTTP client has errors of its own
+        log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
+    cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """True when the CPU multiplies bf16 in hardware (x86: AMX or AVX512; ARM: bf16)."""
+    if not cpuinfo.exists():
+        return False
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    return flags is not None and not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(flags[1].split())
