@@ -109,7 +109,7 @@ def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> 
 @lru_cache(maxsize=4096)
 def read(text: str, depth: int = 0) -> Answer:
     """The shape of a cleaned answer. Never raises; what has no known shape is an Atom."""
-    text = expand_determinants(_without_prose(text.strip()))
+    text = expand_determinants(_rewritten(_without_prose(text.strip())))
     if depth > _MOST_DEPTH:
         return Atom(text)
     for reader in (_read_list, _read_relation, _read_union, _read_matrix, _read_brackets, _read_plus_minus):
@@ -123,6 +123,23 @@ _CONDITION = re.compile(
     r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)).*\Z",
     re.DOTALL,
 )
+
+
+_REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\\\{\s*\w+\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\||:)\s*([^{}|:]*(?:<|>|\\leq|\\geq|\\neq)[^{}|:]*)\\\}"), r"\1"),
+    (re.compile(r"\\begin\s*\{cases\}([^&]*?)(?:\\\\)?\s*\\end\s*\{cases\}"), r"\1"),
+    (re.compile(r"\](.+),(.+)\["), r"(\1,\2)"),
+    (re.compile(r"\\text\s*\{\s*([A-J](?:\s*(?:,|and|,\s*and)\s*[A-J])+)\s*\}"), r"\1"),
+    (re.compile(r"(?:\\text\s*\{\s*)?[Aa]ll real numbers\s*\}?"), r"\\mathbb{R}"),
+)
+
+
+def _rewritten(text: str) -> str:
+    """Other ways to write a shape: `{x | x > 2}`, systems in `cases`, `]0,1[`, lists of letters in one `\\text{}`."""
+    for pattern, form in _REWRITTEN:
+        if (match := pattern.fullmatch(text)) is not None:
+            return match.expand(form).strip().replace("\\\\", ", ")
+    return text
 
 
 def _without_prose(text: str) -> str:
