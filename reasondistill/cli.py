@@ -93,7 +93,7 @@ def run(
     cluster = config.load_cluster(resources.find("clusters", on))
     job = pipeline.Run(settings, cluster, runs / settings.name, source, keep_old)
     stages = pipeline.select_stages(only, from_, until)
-    pipeline.preflight(job)
+    pipeline.preflight(job, reads_data=dry_run)
     tasks = pipeline.plan(job, stages, share_engine_process=local.shares_engine_process())
     if dry_run:
         _print_plan(job, tasks)
@@ -153,11 +153,10 @@ def _print_plan(job: Run, tasks: list[Task]) -> None:
 
     out.print(f"[bold]{job.pipeline.name}[/] → {job.folder} (nothing is done: --dry-run)")
     table = Table("task", "state", "expected", box=None, header_style="bold")
-    expected = pipeline.estimate(job)
     states = pipeline.stage_states(job)
     for task in tasks:
         state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
-        table.add_row(task.name, state, escape(expected.get(task.stage, "")))
+        table.add_row(escape(task.name), state, escape(pipeline.estimate(job, task)))
     out.print(table)
 
 

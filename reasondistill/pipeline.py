@@ -372,12 +372,12 @@ def stage_states(run: Run) -> list[StageState]:
     places = [(stage, run.stage(stage)) for stage in STAGES if stage != "students"]
     places[4:4] = [(f"students/{s.name}", run.stage("students") / s.name) for s in run.pipeline.all_students()]
     current = {stage: m.fingerprint for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
-    return [_state(name, read_manifest(folder), current) for name, folder in places]
+    return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
 
 
-def _state(name: str, manifest: Manifest | None, current: Mapping[str, str]) -> StageState:
+def _state(name: str, manifest: Manifest | None, current: Mapping[str, str], *, has_files: bool) -> StageState:
     if manifest is None:
-        return StageState(name, "new", {}, {}, 0.0)
+        return StageState(name, "partial" if has_files else "new", {}, {}, 0.0)
     inputs = manifest.identity["inputs"]
     changed = [key for key, value in inputs.items() if key in current and current[key] != value]
     state = f"stale ({', '.join(changed)} changed)" if changed else manifest.status
@@ -410,10 +410,10 @@ def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
 # ---- before it starts ---------------------------------------------------------------------------------------------
 
 
-def preflight(run: Run) -> None:
+def preflight(run: Run, *, reads_data: bool = False) -> None:
     """Check what can be known without weights, before a GPU starts: prompts, benchmarks, model folders, packages.
 
-    Raises ConfigError or MissingDependencyError.
+    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
     """
     load_prompt(run.pipeline.traces.prompt)
     load_prompt(run.pipeline.student_prompt)
@@ -432,6 +432,10 @@ def preflight(run: Run) -> None:
         _need("openai", "openai")
     if any(student.method != "base" for student in run.pipeline.students):
         _need("trl", "train")
+    if reads_data:
+        for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
+            if source.source != "hub":
+                next(problems.read_problems(source, base=run.source.parent), None)
 
 
 def _need(package: str, extra: str) -> None:
@@ -439,29 +443,51 @@ def _need(package: str, extra: str) -> None:
         raise MissingDependencyError(package, extra)
 
 
-def estimate(run: Run) -> dict[str, str]:
-    """What each stage will make, in words; counts are exact where a stage has run, an upper bound elsewhere.
+def estimate(run: Run, task: Task) -> str:
+    """What a task will make, in words; counts are exact where the stage before has run, an upper bound elsewhere.
 
     Times come from this run folder's own earlier figures when it has any.
     """
     settings = run.pipeline
-    done = read_manifest(run.stage("problems"))
-    number = done.counts["out"] if done and done.status == "complete" else settings.problems.limit
-    known = f"{number:,}" if number is not None else "all"
-    drawn = number * settings.traces.n if number is not None else None
-    bound = f" · at most {drawn * settings.traces.resolve().max_tokens:,} tokens" if drawn else ""
-    traced = read_manifest(run.stage("traces"))
-    speed = traced.figures.get("tokens_per_s") if traced else None
-    mean = traced.figures["tokens"] / max(1, traced.counts.get("out", 0)) if traced and traced.figures.get("tokens") else None
-    time = f" · about {drawn * mean / speed / 60:.0f} min at the {speed:,.0f} tok/s measured here" if drawn and speed and mean else ""
-    made = settings.all_students()
-    models = len(eval_models(run))
-    return {
-        "problems": f"at most {known} problems",
-        "traces": f"{drawn:,} traces{bound}{time}" if drawn else f"{settings.traces.n} traces for each problem",
+    if task.stage == "students":
+        return _student_estimate(next(student for student in settings.all_students() if student.name == task.units[0]))
+    number = _number_of_problems(run)
+    if task.stage == "traces":
+        return _traces_estimate(run, number)
+    names = len(task.units) or len(eval_models(run))
+    words = {
+        "problems": f"at most {number:,} problems" if number is not None else "all rows of the source",
         "verdicts": "one verdict per trace",
         "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
-        "students": ", ".join(f"{student.name} ({student.method})" for student in made if student) if made else "none",
-        "evals": f"{models} models × {len(settings.evals.benchmarks)} benchmarks × {settings.evals.n} samples",
+        "evals": f"{names} models × {len(settings.evals.benchmarks)} benchmarks × n = {settings.evals.n}" if task.units else "the tables",
         "report": "report.md, report.json, report.html",
     }
+    return words[task.stage]
+
+
+def _number_of_problems(run: Run) -> int | None:
+    done = read_manifest(run.stage("problems"))
+    return done.counts["out"] if done is not None and done.status == "complete" else run.pipeline.problems.limit
+
+
+def _traces_estimate(run: Run, number: int | None) -> str:
+    settings = run.pipeline.traces
+    if number is None:
+        return f"{settings.n} traces for each problem"
+    drawn = number * settings.n
+    text = f"{drawn:,} traces, at most {drawn * settings.resolve().max_tokens:,} tokens"
+    done = read_manifest(run.stage("traces"))
+    figures = done.figures if done is not None else {}
+    if figures.get("tokens") and figures.get("samples") and figures.get("tokens_per_s"):
+        minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
+        text += f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
+    return text
+
+
+def _student_estimate(student: StudentSettings) -> str:
+    start = student.base or "from scratch"
+    if student.method == "base":
+        return f"{start}, untouched"
+    steps = f"{student.max_steps} steps" if student.max_steps else f"{student.epochs:g} epochs"
+    twin = ", gold answers without reasoning, as many steps as its twin" if student.method == "answer_only" else f", {steps}"
+    return f"{start}{twin}, batch {student.batch_size}" + (", LoRA" if student.lora else "")

@@ -98,6 +98,8 @@ def test_dry_run_plans_and_writes_nothing(workplace: Path) -> None:
     printed = run(workplace, "run", "small.toml", "--dry-run")
     assert "traces" in printed
     assert not (workplace / "runs").exists()
+    assert "nowhere" in run(workplace, "run", "small.toml", "--dry-run", "--set", "problems.dataset=nowhere.jsonl", code=2)
+    assert "answr" in run(workplace, "run", "small.toml", "--dry-run", "--set", "problems.answer=answr", code=2)
 
 
 def test_stages_can_be_run_one_by_one(workplace: Path) -> None:
