@@ -172,8 +172,10 @@ def test_muon_uses_adamw_for_embeddings_and_norms() -> None:
 def test_sft_learns_saves_and_is_skipped_when_complete(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    made = job(tmp_path, scratch(epochs=12))
+    pytest.importorskip("tensorboard")
+    made = job(tmp_path, scratch(epochs=12, report_to=("tensorboard",)))
     manifest = run_student(made)
+    assert list(made.folder.rglob("events.out.tfevents.*"))
     losses = [line["loss"] for line in read_metrics(made.folder) if "loss" in line]
     assert losses[-1] < losses[0] / 2
     student = read_student(made.folder)
