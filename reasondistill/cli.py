@@ -98,7 +98,6 @@ def run(
     if dry_run:
         _print_plan(job, tasks)
         return
-    pipeline.save_run(job)
     about = f" · {escape(settings.about)}" if settings.about else ""
     out.print(f"[bold]{settings.name}[/]{about}", soft_wrap=True)
     started = time.monotonic()
@@ -216,7 +215,10 @@ def list_(
 
     table = Table(box=None, show_header=False)
     for name, path in resources.available(kind).items():
-        about = str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        try:
+            about = str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            about = f"not readable: {error}"
         table.add_row(f"[bold]{name}[/]", escape(about), f"[dim]{path}[/]")
     out.print(table)
 
@@ -231,6 +233,8 @@ def copy(
         if (path := resources.available(kind).get(name.removesuffix(".toml"))) is not None:
             target = to or Path(path.name)
             target = target / path.name if target.is_dir() else target
+            if not target.parent.is_dir():
+                raise ConfigError(f"{target.parent}: no such folder.")
             if target.exists():
                 raise ConfigError(f"{target}: exists already; name another file.")
             shutil.copyfile(path, target)
@@ -251,7 +255,7 @@ def _run_folder(name: str, runs: Path) -> Path:
 def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Do one task of a run folder; launchers call this."""
     from reasondistill import pipeline
-    from reasondistill.launch.local import ERROR_MARK, MARK
+    from reasondistill.launch.local import ERROR_WORD, MARK
     from reasondistill.store import StopSignal
 
     handler = logging.StreamHandler(sys.stdout)
@@ -260,9 +264,8 @@ def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argu
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    job = pipeline.load_run(folder)
-    with _reporting_errors(ERROR_MARK), StopSignal() as stop:
-        pipeline.run_task(job, pipeline.Task(stage, tuple(units or ())), stop)
+    with _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
+        pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ())), stop)
 
 
 @contextmanager

@@ -147,6 +147,8 @@ def unusable(pair: Graded, text: str, examples: Examples) -> str | None:
         return "sampling failed"
     if outcome not in examples.outcomes:
         return f"outcome {outcome}"
+    if completion.finish in ("length", "repetition") and "truncated" not in examples.outcomes:
+        return "cut off"  # right so far, but training would teach to stop in the middle of a sentence
     if not text:
         return "empty text"
     if not _is_unicode(text):

@@ -20,8 +20,8 @@ from typing import Any
 from reasondistill import evals, examples, problems, report, resources, students, traces, verdicts
 from reasondistill.config import Benchmark, Cluster, Pipeline, StudentSettings, Teacher, Traces, load_benchmark
 from reasondistill.environment import describe_environment
-from reasondistill.errors import ConfigError, MissingDependencyError, StageError
-from reasondistill.grading import GradingPool
+from reasondistill.errors import ConfigError, DataError, MissingDependencyError, StageError
+from reasondistill.grading import GradingPool, find_policy
 from reasondistill.prompts import load_prompt
 from reasondistill.records import Problem
 from reasondistill.store import Manifest, StopSignal, read_manifest, read_records, write_manifest, write_text
@@ -102,7 +102,7 @@ def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
 
 def _parent(run: Run, student: StudentSettings) -> str | None:
     """The trained student whose steps an answer-only baseline copies; None when the file itself says the steps."""
-    if student.method != "answer_only" or student.max_steps is not None:
+    if student.method != "answer_only" or (student.max_steps is not None and not student.packing):
         return None
     name: str | None = None
     for other in run.pipeline.all_students():
@@ -287,7 +287,8 @@ def eval_models(run: Run) -> dict[str, Teacher]:
         manifest = read_manifest(folder)
         done = manifest is not None and manifest.status == "complete"
         path = students.read_student(folder).path if done else str(folder / "model")
-        models[student.name] = Teacher(name=student.name, model=path, trust_remote_code=student.trust_remote_code)
+        revision = student.revision if path == student.base else None  # a folder of our own has none
+        models[student.name] = Teacher(name=student.name, model=path, revision=revision, trust_remote_code=student.trust_remote_code)
     return models | (_teachers(run) if run.pipeline.evals.teacher else {})
 
 
@@ -343,14 +344,12 @@ def load_run(folder: Path) -> Run:
     path = folder / "run.json"
     if not path.exists():
         raise StageError(f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/.")
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Run(
-        Pipeline.model_validate(value["pipeline"]),
-        Cluster.model_validate(value["cluster"]),
-        folder,
-        Path(value["source"]),
-        value["keep_old"],
-    )
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings, cluster = Pipeline.model_validate(value["pipeline"]), Cluster.model_validate(value["cluster"])
+        return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"])
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}") from error
 
 
 # ---- looking at a run ---------------------------------------------------------------------------------------------
@@ -420,11 +419,15 @@ def preflight(run: Run, *, reads_data: bool = False) -> None:
     if run.pipeline.evals.prompt is not None:
         load_prompt(run.pipeline.evals.prompt)
     benchmarks(run)
+    _check_names(run)
+    find_policy(run.pipeline.verdicts.policy)
     teachers = [_located(teacher) for teacher in run.pipeline.traces.teachers]
     for teacher in teachers:
         traces.teacher_identity(teacher)
     for student in run.pipeline.students:
-        students.base_identity(student)
+        students.check_settings(student)
+        for tracker in student.report_to:
+            _need(tracker, "tracking")
     serves = run.pipeline.students and run.pipeline.evals.benchmarks
     if serves or any(teacher.sampler == "vllm" for teacher in teachers):
         _need("vllm", "vllm")
@@ -436,6 +439,18 @@ def preflight(run: Run, *, reads_data: bool = False) -> None:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
             if source.source != "hub":
                 next(problems.read_problems(source, base=run.source.parent), None)
+
+
+def _check_names(run: Run) -> None:
+    """Students and teachers stand beside each other in one table and one folder: their names must differ. Raises ConfigError."""
+    names = [student.name for student in run.pipeline.all_students()]
+    teachers = [teacher for teacher in run.pipeline.traces.teachers if teacher.sampler in ("vllm", "openai")]
+    asked = list(_teachers(run)) if run.pipeline.evals.teacher else []
+    if asked and len(asked) < len(teachers):
+        raise ConfigError("[traces.teachers] two teachers have the same name; give each a `name`.")
+    twice = [name for name in [*names, *asked] if [*names, *asked].count(name) > 1 or name == "problems"]
+    if twice:
+        raise ConfigError(f"[students] the name {twice[0]!r} is taken (by a teacher, or by a folder of ours); choose another.")
 
 
 def _need(package: str, extra: str) -> None:

@@ -17,18 +17,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from reasondistill import errors
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
-from reasondistill.pipeline import Run, Task
-from reasondistill.store import StopSignal
+from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.store import StopSignal, disk_errors
 
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
-ERROR_MARK = "\x1eerror "
+ERROR_WORD = "error "  # begins a marked line that is an error as JSON
 
 OnLine = Callable[[Task, str], None]
 
@@ -43,12 +43,14 @@ class Handle:
     reader: threading.Thread
     started: float
     error: ReasonDistillError | None = None
+    cancelled: bool = False
 
 
 def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
     """Start one task in its own process and session."""
-    log = run.folder / "logs" / f"{task.name.replace(':', '-')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "logs" / f"{task.name.replace(':', '-')[:100]}.log"
+    with disk_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "reasondistill", "task", str(run.folder), task.stage, *task.units]
     process = subprocess.Popen(
         command,
@@ -75,6 +77,8 @@ def wait(handle: Handle) -> None:
         return
     if handle.error is not None:
         raise handle.error
+    if handle.cancelled and code == -signal.SIGTERM:  # it had only just begun
+        raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
     raise StageError(f"{handle.task.name} crashed: {name}{hint}. Log: {handle.log}\n{_tail(handle.log)}\nRun the same command to go on.")
@@ -83,6 +87,7 @@ def wait(handle: Handle) -> None:
 def cancel(handle: Handle) -> None:
     """Ask a task to finish the chunk in hand and stop; it says how to resume."""
     if handle.process.poll() is None:
+        handle.cancelled = True
         handle.process.send_signal(signal.SIGTERM)
 
 
@@ -93,6 +98,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
     """
     pending, running, failed = list(tasks), list[Handle](), list[ReasonDistillError]()
     with _only_one(run.folder), StopSignal() as stop:
+        save_run(run)
         asked = False
         while running or (pending and not failed and not asked):
             if not failed and not asked:
@@ -136,17 +142,21 @@ def _startable(pending: Sequence[Task], running: Sequence[Handle], parallel: int
 
 
 def _read(handle: Handle, on_line: OnLine) -> None:
-    """Copy the task's output to its log and hand the marked lines on."""
+    """Copy the task's output to its log and hand the marked lines on.
+
+    Goes on whatever happens to log and terminal (disk full, pipe closed): a pipe that nobody reads would stop the task for good.
+    """
     stream: IO[str] | None = handle.process.stdout
     assert stream is not None
-    with open(handle.log, "a", encoding="utf-8") as log:
-        for line in stream:
-            log.write(line.removeprefix(MARK))
-            log.flush()
-            if line.startswith(ERROR_MARK):
-                handle.error = _error(line.removeprefix(ERROR_MARK))
-            elif line.startswith(MARK):
-                on_line(handle.task, line.removeprefix(MARK).rstrip("\n"))
+    for line in stream:
+        _, mark, rest = line.partition(MARK)  # behind an unfinished progress bar, perhaps
+        if mark and rest.startswith(ERROR_WORD):
+            handle.error = _error(rest.removeprefix(ERROR_WORD))
+        elif mark:
+            with suppress(OSError, ValueError):
+                on_line(handle.task, rest.rstrip("\n"))
+        with suppress(OSError), open(handle.log, "a", encoding="utf-8") as log:
+            log.write(line.replace(MARK, ""))
 
 
 def _error(text: str) -> ReasonDistillError:
@@ -164,7 +174,7 @@ def _tail(log: Path, lines: int = 8) -> str:
 
 
 def _die_with_parent() -> None:
-    """Linux: be killed when the launcher is, even by SIGKILL. Elsewhere the task runs on and the folder lock tells."""
+    """Linux: be killed when the launcher is, even by SIGKILL. Other systems have no such call: there the task runs to its end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import StudentSettings, TrainSettings
-from reasondistill.errors import MissingDependencyError, StageError
+from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.prompts import NamedPrompt
 from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
 from reasondistill.store import (
@@ -89,6 +89,18 @@ def read_student(folder: Path) -> Student:
     return student.model_copy(update={"path": str(inside)}) if inside.exists() else student
 
 
+def check_settings(student: StudentSettings) -> None:
+    """Refuse, before anything starts, what would fail after hours. Raises ConfigError."""
+    base_identity(student)
+    if student.chat_template is not None and not Path(student.chat_template).is_file():
+        raise ConfigError(f"[students] {student.name} chat_template = {student.chat_template!r}: no such file.")
+    if student.optimizer == "muon" and student.lora is not None:
+        raise ConfigError(f"[students] {student.name} optimizer = 'muon' is for full training; LoRA uses adamw.")
+    shape = student.architecture
+    if shape is not None and shape.hidden_size % shape.num_attention_heads:
+        raise ConfigError(f"[students] {student.name} hidden_size = {shape.hidden_size} is no multiple of num_attention_heads.")
+
+
 def base_identity(student: StudentSettings) -> str:
     """What the student starts from: the architecture's fingerprint, or the weights' `name@revision`. Raises ConfigError."""
     if student.architecture is None:
@@ -98,6 +110,8 @@ def base_identity(student: StudentSettings) -> str:
 
 def _identity(job: StudentJob) -> Identity:
     section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"}) | {"prompt": job.prompt.tag}
+    if job.student.chat_template is not None:  # what it says counts, not where it lies
+        section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
     inputs = {"examples": require_complete(job.examples).fingerprint, "base": base_identity(job.student)}
     if job.parent is not None:
         inputs["parent"] = require_complete(job.parent).fingerprint
@@ -137,9 +151,12 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
         return None, {}, bases.untouched(job.student, job.folder, texts)
     from reasondistill.students import sft
 
-    max_steps = job.student.max_steps
-    if job.student.method == "answer_only" and job.parent is not None:
-        parent = read_student(job.parent).figures
-        max_steps = parent.steps if parent else max_steps
-    figures, dropped = sft.train(job.student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop)
+    student, max_steps = job.student, job.student.max_steps
+    parent = read_student(job.parent).figures if job.parent is not None else None
+    if parent is not None:
+        max_steps = parent.steps
+        if student.packing:  # packed, a short row's batch would hold many times the examples of its twin's
+            batch = max(1, round(parent.examples * parent.epochs / parent.steps))
+            student = student.model_copy(update={"packing": False, "batch_size": batch})
+    figures, dropped = sft.train(student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop)
     return figures, dropped, job.folder / "model"

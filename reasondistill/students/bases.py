@@ -37,6 +37,7 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
         source = architecture.tokenizer if architecture is not None else student.base or ""
         if source.startswith("shipped:"):
             source = str(resources.shipped_model(source.removeprefix("shipped:")))
+        source = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
         tokenizer = AutoTokenizer.from_pretrained(source, revision=student.revision, trust_remote_code=student.trust_remote_code)
     if student.chat_template is not None:
         tokenizer.chat_template = Path(student.chat_template).read_text(encoding="utf-8")
@@ -95,20 +96,35 @@ def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
+    known = model.generation_config.eos_token_id if student.architecture is None else None
+    known = known if isinstance(known, list) else [] if known is None else [known]
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    # The base's own end of text stays a clean stop too: a base model never emits <|im_end|>.
+    model.generation_config.eos_token_id = sorted({*known, tokenizer.eos_token_id}) if known else tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
 def untouched(student: StudentSettings, folder: Path, texts: Sequence[str]) -> Path:
-    """Where evals find the untouched base: its own folder, or, from scratch, a saved random initialisation."""
-    if student.architecture is None:
+    """Where evals find the untouched base.
+
+    Its own folder or hub id, when it can be served as the students are. From scratch a saved random initialisation; where the students
+    get a chat template, an EOS or a longer context that the base lacks, the same weights saved with these.
+    """
+    changed = (student.architecture, student.chat_template, student.eos_token, student.rope_theta, student.max_position_embeddings)
+    if all(setting is None for setting in changed) and _has_template(student):
         return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
-    save(load_model(student, tokenizer), tokenizer, folder / "model")
+    model = load_model(student, tokenizer)
+    save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / "model")
     return folder / "model"
+
+
+def _has_template(student: StudentSettings) -> bool:
+    source = str(model_folder(student.base or "") or student.base)
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=student.revision, trust_remote_code=student.trust_remote_code)
+    return tokenizer.chat_template is not None
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def train(
         raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
     model = bases.load_model(student, tokenizer)
     _check_context(student, model, rows)
-    arguments = _arguments(student, folder / "checkpoints", settings, len(rows), max_steps, bool(held_out))
+    arguments = _arguments(student, folder / "checkpoints", settings, max_steps, bool(held_out))
     checkpoint = _last_checkpoint(folder)
     _forget_after(folder, checkpoint)
     watch = _Watch(folder, stop, started)
@@ -171,15 +171,12 @@ class _Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-def _arguments(
-    student: StudentSettings, output: Path, settings: TrainSettings, rows: int, max_steps: int | None, validates: bool
-) -> SFTConfig:
+def _arguments(student: StudentSettings, output: Path, settings: TrainSettings, max_steps: int | None, validates: bool) -> SFTConfig:
     micro, accumulation = split_batch(student.batch_size, settings.micro_batch_size, _world_size())
     steps = max_steps or student.max_steps
-    total = steps or max(1, math.ceil(rows / student.batch_size) * math.ceil(student.epochs))
     schedules = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
     kwargs = {"min_lr_rate": student.min_lr_ratio} if student.schedule == "cosine" else {}
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(output),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
@@ -189,7 +186,7 @@ def _arguments(
         learning_rate=student.learning_rate,
         lr_scheduler_type=schedules[student.schedule],
         lr_scheduler_kwargs=kwargs,
-        warmup_steps=round(student.warmup_ratio * total),
+        warmup_steps=student.warmup_ratio,  # below 1: a share of all steps
         weight_decay=student.weight_decay,
         adam_beta2=student.adam_beta2,
         max_grad_norm=student.max_grad_norm,
@@ -200,7 +197,7 @@ def _arguments(
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        logging_steps=max(1, min(50, total // 100)),
+        logging_steps=0.01,  # a share of all steps
         save_steps=student.save_every,
         save_total_limit=2,
         eval_strategy="steps" if validates and student.evaluate_every else "no",
@@ -213,6 +210,9 @@ def _arguments(
         # Our rows are tokenised, checked and short enough; TRL's passes over them would only cost minutes. Packing needs them.
         dataset_kwargs={"skip_prepare_dataset": not student.packing},
     )
+    if _world_size() == 1 and torch.cuda.device_count() > 1:
+        arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage] - else Trainer wraps DataParallel and multiplies the batch
+    return arguments
 
 
 def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
@@ -275,10 +275,13 @@ def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) ->
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a readable one means whole."""
     checkpoints = folder / "checkpoints"
-    for stale in checkpoints.glob("checkpoint-*"):
-        if not (stale / "trainer_state.json").exists():  # killed while saving: written last
-            stale.rename(stale.with_name(f"broken-{stale.name}"))
+    for path in checkpoints.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
     found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
     return Path(found) if found else None
 

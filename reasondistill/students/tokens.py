@@ -39,7 +39,8 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     prompt = render_prompt(tokenizer, before, plain=plain)
     text = answer.content
     if prompt.rstrip().endswith("<think>"):  # the template opens the block itself
-        text = text.removeprefix("<think>").lstrip("\n")
+        has_block = text.startswith("<think>")
+        text = text.removeprefix("<think>").lstrip("\n") if has_block else f"\n</think>\n\n{text}"  # an answer alone ends it at once
     # A chat template writes its own BOS; plain text gets the tokenizer's, as the samplers do it.
     prompt_ids = tokenizer(prompt, add_special_tokens=plain)["input_ids"]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
