@@ -85,7 +85,7 @@ def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
     report = json.loads((folder / "7-report" / "report.json").read_text())
     teacher = next(row for row in report["scores"] if row["model"] == "teacher" and row["metric"] == "pass@1")
     assert teacher["mean"] > 0.5
-    assert teacher["low"] < teacher["mean"] < teacher["high"]
+    assert teacher["low"] < teacher["mean"] <= teacher["high"]
     assert {row["baseline"] for row in report["differences"]} == {"base", "answer-only", "teacher"}
 
     sampled = {path: path.stat().st_mtime_ns for path in (folder / "6-evals").glob("*/*/traces/traces.jsonl")}
