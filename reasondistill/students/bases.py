@@ -96,12 +96,13 @@ def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
-    known = model.generation_config.eos_token_id if student.architecture is None else None
+    known: Any = model.generation_config.eos_token_id if student.architecture is None else None
     known = known if isinstance(known, list) else [] if known is None else [known]
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
     # The base's own end of text stays a clean stop too: a base model never emits <|im_end|>.
-    model.generation_config.eos_token_id = sorted({*known, tokenizer.eos_token_id}) if known else tokenizer.eos_token_id
+    end: Any = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = sorted({*known, end}) if known else end
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
 
