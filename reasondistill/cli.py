@@ -85,7 +85,7 @@ def run(
 
     Stages: problems, traces, verdicts, examples, students, evals, report.
     """
-    from reasondistill import config, pipeline
+    from reasondistill import config, pipeline, preflight
     from reasondistill.launch import local
 
     source = resources.find("pipelines", file)
@@ -93,7 +93,7 @@ def run(
     cluster = config.load_cluster(resources.find("clusters", on))
     job = pipeline.Run(settings, cluster, runs / settings.name, source, keep_old)
     stages = pipeline.select_stages(only, from_, until)
-    pipeline.preflight(job, reads_data=dry_run)
+    preflight.check(job, reads_data=dry_run)
     tasks = pipeline.plan(job, stages, share_engine_process=local.shares_engine_process())
     if dry_run:
         _print_plan(job, tasks)
@@ -148,15 +148,55 @@ def _print_result(job: Run) -> None:
 
 def _print_plan(job: Run, tasks: list[Task]) -> None:
     """What would be done, with counts and an estimate."""
-    from reasondistill import pipeline
+    from reasondistill import pipeline, preflight
 
     out.print(f"[bold]{job.pipeline.name}[/] → {job.folder} (nothing is done: --dry-run)")
     table = Table("task", "state", "expected", box=None, header_style="bold")
     states = pipeline.stage_states(job)
     for task in tasks:
         state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
-        table.add_row(escape(task.name), state, escape(pipeline.estimate(job, task)))
+        table.add_row(escape(task.name), state, escape(preflight.estimate(job, task)))
     out.print(table)
+
+
+# ---- grade --------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="Examples:\n\n  reasondistill grade answers.jsonl --out verdicts.jsonl\n\n"
+    "  reasondistill grade answers.jsonl --out strict.jsonl --policy strict --workers 8\n\n"
+    'A row that goes in: {"id": "7", "prediction": "So it is $\\\\frac12$.", "gold": "0.5"}'
+)
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSONL; each row has id, prediction (a completion or an answer), gold.")],
+    target: Annotated[Path, typer.Option("--out", help="Where the verdicts go: id, outcome, extracted, layer, reason, seconds.")],
+    policy: Annotated[str, typer.Option(help="Strictness, or another grader's rules: default, strict, lenient, lighteval, …")] = "default",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes for what needs sympy; by default one per core.")] = None,
+    deadline_s: Annotated[float, typer.Option("--deadline-s", min=0.05, help="Seconds that one row may take; then it is undecided.")] = 5.0,
+) -> None:
+    """Grade a file of answers against their golds; killed, the same command goes on where it stopped."""
+    from reasondistill.grade_file import grade_file
+    from reasondistill.records import OUTCOMES
+    from reasondistill.store import StopSignal
+
+    _log_to_terminal()
+    with StopSignal() as stop:
+        outcomes = grade_file(file, target, policy=policy, workers=workers, deadline_s=deadline_s, stop=stop)
+    table = Table("outcome", "rows", "share", box=None, header_style="bold")
+    for name in OUTCOMES:
+        table.add_row(name, f"{outcomes[name]:,}", f"{100 * outcomes[name] / max(1, outcomes.total()):.1f} %")
+    out.print(table)
+    out.print(f"{target}: {outcomes.total():,} rows", soft_wrap=True)
+
+
+def _log_to_terminal() -> None:
+    """Our own log lines as lines of the terminal."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    logger = logging.getLogger("reasondistill")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 # ---- looking ------------------------------------------------------------------------------------------------------

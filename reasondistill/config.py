@@ -179,6 +179,10 @@ class Lora(Section):
     targets: str | tuple[str, ...] = "all-linear"
 
 
+# What the untouched base of a student depends on.
+START = {"base", "revision", "architecture", "trust_remote_code", "eos_token", "chat_template", "rope_theta", "max_position_embeddings"}
+
+
 class StudentSettings(Section):
     """One model to make: `[[students]]`.
 
@@ -217,6 +221,14 @@ class StudentSettings(Section):
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
     seed: int = 0
     baselines: tuple[Literal["base", "answer_only"], ...] = ("base", "answer_only")
+
+    def start(self) -> str:
+        """Equal for students whose untouched base is the same model."""
+        return self.model_dump_json(include=START)
+
+    def recipe(self) -> str:
+        """Equal for students that train alike: their answer-only twin is the same model."""
+        return self.model_dump_json(exclude={"name", "method", "baselines", "report_to", "save_every", "evaluate_every"})
 
     @model_validator(mode="after")
     def _one_start(self) -> StudentSettings:
@@ -269,15 +281,23 @@ class Pipeline(Section):
         return self.examples.prompt or self.traces.prompt
 
     def all_students(self) -> tuple[StudentSettings, ...]:
-        """The named students and the baselines that come with them, in the order in which they are made."""
+        """The named students and the baselines that come with them, in the order in which they are made.
+
+        Students that start alike share one untouched base, students that train alike one answer-only twin.
+        """
+        starts = {s.start() for s in self.students if s.method == "sft" and "base" in s.baselines}
+        recipes = {s.recipe() for s in self.students if s.method == "sft" and "answer_only" in s.baselines}
+        several = {"base": len(starts) > 1, "answer_only": len(recipes) > 1}
         made: list[StudentSettings] = []
-        several = len({student.model_dump_json(include={"base", "revision", "architecture"}) for student in self.students}) > 1
+        known: set[tuple[str, str]] = set()
         for student in self.students:
             made.append(student)
             for method in student.baselines if student.method == "sft" else ():
-                label = method.replace("_", "-")
-                name = f"{student.name}-{label}" if several else label
-                if (name, method) not in {(other.name, other.method) for other in made}:
+                key = (method, student.start() if method == "base" else student.recipe())
+                if key not in known:
+                    known.add(key)
+                    label = method.replace("_", "-")
+                    name = f"{student.name}-{label}" if several[method] else label
                     made.append(student.model_copy(update={"name": name, "method": method, "baselines": ()}))
         return tuple(made)
 

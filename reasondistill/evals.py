@@ -95,7 +95,7 @@ def collect(
 
 def _inputs(folder: Path, benchmarks: Sequence[str], models: Sequence[str]) -> dict[str, str]:
     return {
-        f"{benchmark}/{model}/{stage}": require_complete(folder / benchmark / model / stage).fingerprint
+        f"{benchmark}/{model}/{stage}": require_complete(folder / benchmark / model / stage).output
         for benchmark in benchmarks
         for model in models
         for stage in ("traces", "verdicts")

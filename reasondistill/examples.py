@@ -70,13 +70,14 @@ def run_examples(
     _write_exports(folder, examples.export)
     logger.info("%s: %d examples of %d problems, %d traces dropped", folder, tally.kept, tally.kept_problems, tally.total - tally.kept)
     counts = {"in": tally.total, "out": tally.kept} | {name: tally.splits[name] for name in SPLITS}
-    return store.finish_stage(folder, counts=counts, dropped=tally.dropped, figures=tally.figures(), seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return store.finish_stage(folder, counts=counts, dropped=tally.dropped, figures=tally.figures(), seconds=seconds, files=[EXAMPLES])
 
 
 def _identity(examples: Examples, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]) -> store.Identity:
     """Exports are views of the examples and no part of what they are: another one must not make anybody train again."""
     section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
-    return store.Identity("examples", VERSION, section, {name: manifest.fingerprint for name, manifest in manifests.items()})
+    return store.Identity("examples", VERSION, section, {name: manifest.output for name, manifest in manifests.items()})
 
 
 def _clear(folder: Path) -> None:
@@ -285,7 +286,7 @@ def _write_dataset(
         funnel=_funnel(manifests, tally),
         origins={**about, **tally.origins()},
         figures={name: f"{value:,}" for name, value in tally.figures().items()},
-        fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()} | {"examples": identity.fingerprint},
+        fingerprints={name: manifest.output for name, manifest in manifests.items()} | {"examples": identity.fingerprint},
     )
     store.write_text(folder / DATASET / "README.md", dataset_card(facts))
 

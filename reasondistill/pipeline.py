@@ -8,7 +8,6 @@ in any process on any machine that sees the folder: stages meet on disk.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import re
@@ -20,8 +19,8 @@ from typing import Any
 from reasondistill import evals, examples, problems, report, resources, students, traces, verdicts
 from reasondistill.config import Benchmark, Cluster, Pipeline, StudentSettings, Teacher, Traces, load_benchmark
 from reasondistill.environment import describe_environment
-from reasondistill.errors import ConfigError, DataError, MissingDependencyError, StageError
-from reasondistill.grading import GradingPool, find_policy
+from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.grading import GradingPool
 from reasondistill.prompts import load_prompt
 from reasondistill.records import Problem
 from reasondistill.store import Manifest, StopSignal, read_manifest, read_records, write_manifest, write_text
@@ -167,7 +166,7 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     settings = run.pipeline.traces
-    settings = settings.model_copy(update={"teachers": tuple(_located(teacher) for teacher in settings.teachers)})
+    settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
     return traces.run_traces(settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old)
 
 
@@ -232,7 +231,7 @@ def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
 
 def _evaluate(run: Run, benchmark: str, model: str, teacher: Teacher, stop: StopSignal) -> None:
     folder = run.stage("evals") / benchmark
-    settings = _eval_traces(run, teacher, is_student=model not in _teachers(run))
+    settings = _eval_traces(run, teacher, is_student=model not in served_teachers(run))
     log.info("%s on %s", model, benchmark)
     traces.run_traces(
         settings,
@@ -289,21 +288,21 @@ def eval_models(run: Run) -> dict[str, Teacher]:
         path = students.read_student(folder).path if done else str(folder / "model")
         revision = student.revision if path == student.base else None  # a folder of our own has none
         models[student.name] = Teacher(name=student.name, model=path, revision=revision, trust_remote_code=student.trust_remote_code)
-    return models | (_teachers(run) if run.pipeline.evals.teacher else {})
+    return models | (served_teachers(run) if run.pipeline.evals.teacher else {})
 
 
-def _teachers(run: Run) -> dict[str, Teacher]:
+def served_teachers(run: Run) -> dict[str, Teacher]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
     asked = [teacher for teacher in run.pipeline.traces.teachers if teacher.sampler in ("vllm", "openai")]
     single = len(asked) == 1
-    return {teacher.name or ("teacher" if single else _model_name(teacher.model)): _located(teacher) for teacher in asked}
+    return {teacher.name or ("teacher" if single else _model_name(teacher.model)): located(teacher) for teacher in asked}
 
 
 def _model_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "teacher"
 
 
-def _located(teacher: Teacher) -> Teacher:
+def located(teacher: Teacher) -> Teacher:
     """The teacher with the folder of a shipped model in place of its `shipped:` name."""
     if not teacher.model.startswith("shipped:"):
         return teacher
@@ -314,14 +313,19 @@ def _located(teacher: Teacher) -> Teacher:
 def _baselines(run: Run) -> Mapping[str, list[str]]:
     """Each trained student is compared with its untouched base, its answer-only twin, and the teachers."""
     models = list(eval_models(run))
-    compared: dict[str, list[str]] = {}
+    named = {student.name for student in run.pipeline.students}
     rest = [student for student in run.pipeline.all_students() if student.method != "sft"]
+
+    def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
+        """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
+        came_along = other.method == "answer_only" and other.name not in named
+        return other.recipe() == student.recipe() if came_along else other.start() == student.start()
+
+    compared: dict[str, list[str]] = {}
     for student in run.pipeline.students:
-        if student.method != "sft":
-            continue
-        same = student.model_dump(include={"base", "revision", "architecture"})
-        own = [other.name for other in rest if other.model_dump(include={"base", "revision", "architecture"}) == same]
-        compared[student.name] = [name for name in [*own, *_teachers(run)] if name in models]
+        if student.method == "sft":
+            own = [other.name for other in rest if is_baseline(other, student)]
+            compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
     return compared
 
 
@@ -370,7 +374,7 @@ def stage_states(run: Run) -> list[StageState]:
     """The state of every stage and student folder of a run."""
     places = [(stage, run.stage(stage)) for stage in STAGES if stage != "students"]
     places[4:4] = [(f"students/{s.name}", run.stage("students") / s.name) for s in run.pipeline.all_students()]
-    current = {stage: m.fingerprint for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
+    current = {stage: m.output for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
     return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
 
 
@@ -404,105 +408,3 @@ def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
                 if problem_id in (record.get("problem_id"), record.get("id")):
                     yield record
-
-
-# ---- before it starts ---------------------------------------------------------------------------------------------
-
-
-def preflight(run: Run, *, reads_data: bool = False) -> None:
-    """Check what can be known without weights, before a GPU starts: prompts, benchmarks, model folders, packages.
-
-    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
-    """
-    load_prompt(run.pipeline.traces.prompt)
-    load_prompt(run.pipeline.student_prompt)
-    if run.pipeline.evals.prompt is not None:
-        load_prompt(run.pipeline.evals.prompt)
-    benchmarks(run)
-    _check_names(run)
-    find_policy(run.pipeline.verdicts.policy)
-    teachers = [_located(teacher) for teacher in run.pipeline.traces.teachers]
-    for teacher in teachers:
-        traces.teacher_identity(teacher)
-    for student in run.pipeline.students:
-        students.check_settings(student)
-        for tracker in student.report_to:
-            _need(tracker, "tracking")
-    serves = run.pipeline.students and run.pipeline.evals.benchmarks
-    if serves or any(teacher.sampler == "vllm" for teacher in teachers):
-        _need("vllm", "vllm")
-    if any(teacher.sampler == "openai" for teacher in teachers):
-        _need("openai", "openai")
-    if any(student.method != "base" for student in run.pipeline.students):
-        _need("trl", "train")
-    if reads_data:
-        for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
-            if source.source != "hub":
-                next(problems.read_problems(source, base=run.source.parent), None)
-
-
-def _check_names(run: Run) -> None:
-    """Students and teachers stand beside each other in one table and one folder: their names must differ. Raises ConfigError."""
-    names = [student.name for student in run.pipeline.all_students()]
-    teachers = [teacher for teacher in run.pipeline.traces.teachers if teacher.sampler in ("vllm", "openai")]
-    asked = list(_teachers(run)) if run.pipeline.evals.teacher else []
-    if asked and len(asked) < len(teachers):
-        raise ConfigError("[traces.teachers] two teachers have the same name; give each a `name`.")
-    twice = [name for name in [*names, *asked] if [*names, *asked].count(name) > 1 or name == "problems"]
-    if twice:
-        raise ConfigError(f"[students] the name {twice[0]!r} is taken (by a teacher, or by a folder of ours); choose another.")
-
-
-def _need(package: str, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(package, extra)
-
-
-def estimate(run: Run, task: Task) -> str:
-    """What a task will make, in words; counts are exact where the stage before has run, an upper bound elsewhere.
-
-    Times come from this run folder's own earlier figures when it has any.
-    """
-    settings = run.pipeline
-    if task.stage == "students":
-        return _student_estimate(next(student for student in settings.all_students() if student.name == task.units[0]))
-    number = _number_of_problems(run)
-    if task.stage == "traces":
-        return _traces_estimate(run, number)
-    names = len(task.units) or len(eval_models(run))
-    words = {
-        "problems": f"at most {number:,} problems" if number is not None else "all rows of the source",
-        "verdicts": "one verdict per trace",
-        "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
-        "evals": f"{names} models × {len(settings.evals.benchmarks)} benchmarks × n = {settings.evals.n}" if task.units else "the tables",
-        "report": "report.md, report.json, report.html",
-    }
-    return words[task.stage]
-
-
-def _number_of_problems(run: Run) -> int | None:
-    done = read_manifest(run.stage("problems"))
-    return done.counts["out"] if done is not None and done.status == "complete" else run.pipeline.problems.limit
-
-
-def _traces_estimate(run: Run, number: int | None) -> str:
-    settings = run.pipeline.traces
-    if number is None:
-        return f"{settings.n} traces for each problem"
-    drawn = number * settings.n
-    text = f"{drawn:,} traces, at most {drawn * settings.resolve().max_tokens:,} tokens"
-    done = read_manifest(run.stage("traces"))
-    figures = done.figures if done is not None else {}
-    if figures.get("tokens") and figures.get("samples") and figures.get("tokens_per_s"):
-        minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
-        text += f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
-    return text
-
-
-def _student_estimate(student: StudentSettings) -> str:
-    start = student.base or "from scratch"
-    if student.method == "base":
-        return f"{start}, untouched"
-    steps = f"{student.max_steps} steps" if student.max_steps else f"{student.epochs:g} epochs"
-    twin = ", gold answers without reasoning, as many steps as its twin" if student.method == "answer_only" else f", {steps}"
-    return f"{start}{twin}, batch {student.batch_size}" + (", LoRA" if student.lora else "")

@@ -96,7 +96,8 @@ def run_problems(
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = {"dataset": opened.dataset, "revision": opened.revision, "split": opened.split, "grader": GRADER}
     counts = {"in": out + len(set_aside), "out": out}
-    return store.finish_stage(folder, counts=counts, dropped=dropped, figures=figures, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return store.finish_stage(folder, counts=counts, dropped=dropped, figures=figures, seconds=seconds, files=[PROBLEMS])
 
 
 def read_problems(source: ProblemSource, *, base: Path | None = None) -> Iterator[Problem | SetAside]:

@@ -138,6 +138,17 @@ class Grade(Record):
         return self.outcome == "correct"
 
 
+class GradedRow(Record):
+    """What `reasondistill grade` says of one row of a file; `id` as it came."""
+
+    id: str | int | float | None
+    outcome: Outcome
+    extracted: str | None
+    layer: str
+    reason: str
+    seconds: float
+
+
 class Verdict(Record):
     """The grade of one trace; exactly one per trace."""
 

@@ -13,6 +13,7 @@ by rename. Nothing here relies on file locks.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -306,6 +307,15 @@ class Manifest:
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
+
+    @property
+    def output(self) -> str:
+        """What a later stage takes as its input: what this one wrote, where that is known, else what it was made from.
+
+        A stage that is removed and made again may come out otherwise (samplers on a GPU do); then what was made from it is stale.
+        """
+        return self.content or self.fingerprint
 
     @property
     def section(self) -> dict[str, Any]:
@@ -390,16 +400,32 @@ def finish_stage(
     dropped: Mapping[str, int] | None = None,
     figures: Mapping[str, Any] | None = None,
     seconds: float,
+    files: Iterable[str] = (),
 ) -> Manifest:
-    """Mark the folder complete. `counts` holds at least `in` and `out`."""
+    """Mark the folder complete. `counts` holds at least `in` and `out`; `files` names the shards that later stages read."""
     old = read_manifest(folder)
     if old is None:
         raise StageError(f"{folder}: no {MANIFEST}; open_stage comes first")
-    done = Manifest(
-        old.identity, old.fingerprint, "complete", dict(counts), dict(dropped or {}), dict(figures or {}), seconds, old.environment
+    done = replace(
+        old,
+        status="complete",
+        counts=dict(counts),
+        dropped=dict(dropped or {}),
+        figures=dict(figures or {}),
+        seconds=seconds,
+        content=content_of(folder, files),
     )
     write_manifest(folder, done)
     return done
+
+
+def content_of(folder: Path, files: Iterable[str]) -> str:
+    """16 hex digits over the bytes of these files; empty when none is named."""
+    digests: list[str] = []
+    for name in files:
+        with open(folder / name, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return fingerprint(digests) if digests else ""
 
 
 def require_complete(folder: Path) -> Manifest:

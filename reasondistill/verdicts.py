@@ -53,7 +53,7 @@ def run_verdicts(
     Another grader version, policy or deadline grades all of them anew. Raises StageError when problems or traces are not finished.
     """
     started = time.monotonic()
-    inputs = {"problems": require_complete(problems_folder).fingerprint, "traces": require_complete(traces_folder).fingerprint}
+    inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
     # The grader and its settings are inputs: another policy grades the stored traces anew instead of stopping with a drift.
     inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
     state = open_stage(folder, Identity("verdicts", VERSION, {}, inputs), derived=True, keep_old=keep_old)
@@ -81,6 +81,7 @@ def run_verdicts(
         counts={"in": outcomes.total(), "out": outcomes.total()},
         figures=_figures(outcomes, reasons),
         seconds=time.monotonic() - started,
+        files=["verdicts.jsonl"],
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -23,7 +22,8 @@ _CONTENT = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *_WEIGHTS,
 )
-_WHOLE_BYTES, _END_BYTES = 4 << 20, 1 << 20
+# Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights differ nearly everywhere.
+_WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 
 
 def model_folder(model: str) -> Path | None:
@@ -54,19 +54,29 @@ def model_identity(model: str, revision: str | None = None) -> str:
     return f"{model}@{hub_commit(model, revision) or revision or 'main'}"
 
 
+def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
+    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be known."""
+    shipped = tokenizer.startswith(SHIPPED)
+    folder = resources.shipped_model(tokenizer.removeprefix(SHIPPED)) if shipped else Path(tokenizer).expanduser()
+    if folder.is_dir():
+        return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
+    return f"{tokenizer}@{hub_commit(tokenizer, revision) or revision or 'main'}"
+
+
 def folder_fingerprint(folder: Path) -> str:
-    """12 hex digits over config, tokenizer and weights; of files above 4 MiB the size and both ends count. Paths do not."""
+    """12 hex digits over config, tokenizer and weights; of files above 64 MiB the size and 16 MiB of blocks count. Paths do not."""
     digest = hashlib.sha256()
     files = {file for pattern in _CONTENT for file in folder.glob(pattern) if file.is_file()}
     for file in sorted(files, key=lambda file: file.name):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         with open(file, "rb") as content:
-            if file.stat().st_size <= _WHOLE_BYTES:
+            size = file.stat().st_size
+            if size <= _WHOLE_BYTES:
                 digest.update(content.read())
-            else:
-                digest.update(content.read(_END_BYTES))
-                content.seek(-_END_BYTES, os.SEEK_END)
-                digest.update(content.read())
+                continue
+            for block in range(_BLOCKS):
+                content.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+                digest.update(content.read(_BLOCK_BYTES))
     return digest.hexdigest()[:12]
 
 

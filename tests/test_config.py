@@ -197,7 +197,12 @@ def test_one_student_brings_its_two_baselines(tmp_path: Path) -> None:
     assert names(load(tmp_path, SMALLEST + STUDENT)) == [("s", "sft"), ("base", "base"), ("answer-only", "answer_only")]
 
 
-def test_students_of_one_base_share_the_baselines(tmp_path: Path) -> None:
+def test_students_of_one_base_share_it_and_each_recipe_has_its_twin(tmp_path: Path) -> None:
+    made = names(load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"') + "learning_rate = 1e-3"))
+    assert [name for name, _ in made] == ["s", "base", "s-answer-only", "t", "t-answer-only"]
+
+
+def test_students_that_train_alike_share_the_baselines(tmp_path: Path) -> None:
     made = names(load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"')))
     assert made == [("s", "sft"), ("base", "base"), ("answer-only", "answer_only"), ("t", "sft")]
 

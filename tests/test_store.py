@@ -309,6 +309,19 @@ def test_a_stage_goes_from_new_over_partial_to_complete(tmp_path: Path) -> None:
     assert (done.counts, done.dropped, done.figures, done.section["n"]) == ({"in": 2, "out": 1}, {"too long": 1}, {"speed": 2.5}, 4)
 
 
+def test_an_output_is_what_was_written_and_else_what_it_was_made_from(tmp_path: Path) -> None:
+    outputs: list[str] = []
+    for text in ("a", "b", "a"):
+        (tmp_path / "manifest.json").unlink(missing_ok=True)
+        (tmp_path / "x.jsonl").unlink(missing_ok=True)
+        store.open_stage(tmp_path, identity())
+        (tmp_path / "x.jsonl").write_text(text)
+        outputs.append(store.finish_stage(tmp_path, counts={}, seconds=0, files=["x.jsonl"]).output)
+    assert outputs[0] == outputs[2] != outputs[1]
+    bare = store.finish_stage(tmp_path, counts={}, seconds=0)
+    assert bare.output == bare.fingerprint == identity().fingerprint
+
+
 def test_what_was_recorded_of_the_environment_is_kept_and_bears_no_identity(tmp_path: Path) -> None:
     store.open_stage(tmp_path, identity(), environment={"commit": "abc"})
     store.finish_stage(tmp_path, counts={"in": 0, "out": 0}, seconds=0)

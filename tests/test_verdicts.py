@@ -32,7 +32,7 @@ def stage(folder: Path, file: str, records: list[Record], n: int = 1) -> Path:
         shutil.rmtree(folder)
     open_stage(folder, Identity(file, 1, {"n": n, "count": len(records)}, {}), derived=True)
     write_records(folder / f"{file}.jsonl", records)
-    finish_stage(folder, counts={"in": len(records), "out": len(records)}, seconds=0.0)
+    finish_stage(folder, counts={"in": len(records), "out": len(records)}, seconds=0.0, files=[f"{file}.jsonl"])
     return folder
 
 
@@ -91,6 +91,15 @@ def test_other_traces_make_the_verdicts_anew(inputs: tuple[Path, Path, Path]) ->
     stage(traces, "traces", [trace("set/0:0", r"\boxed{7}")], n=2)
     run_verdicts(Verdicts(), problems, traces, folder, workers=1)
     assert outcomes(folder) == ["wrong"]
+
+
+def test_traces_that_were_drawn_again_and_came_out_otherwise_are_graded_anew(inputs: tuple[Path, Path, Path]) -> None:
+    """A GPU repeats no draw to the bit: the same settings do not make the same traces."""
+    problems, traces, folder = inputs
+    for text, outcome in ((r"\boxed{42}", "correct"), (r"\boxed{7}", "wrong")):
+        stage(traces, "traces", [trace("set/0:0", text)], n=2)
+        run_verdicts(Verdicts(), problems, traces, folder, workers=1)
+        assert outcomes(folder) == [outcome]
 
 
 def test_another_policy_grades_the_stored_traces_anew(inputs: tuple[Path, Path, Path]) -> None:

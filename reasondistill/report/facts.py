@@ -167,7 +167,7 @@ def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
 
 def stale_inputs(stages: Iterable[Stage]) -> dict[str, list[str]]:
     """Stage → the stages it was made from that have changed since."""
-    now = {stage.place: stage.manifest.fingerprint for stage in stages}
+    now = {stage.place: stage.manifest.output for stage in stages}
     found = {place: list(_changed(place, stage.manifest, now)) for place, stage in {stage.place: stage for stage in stages}.items()}
     return {place: changed for place, changed in found.items() if changed}
 

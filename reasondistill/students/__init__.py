@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import StudentSettings, TrainSettings
+from reasondistill.config import START, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.prompts import NamedPrompt
 from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
@@ -28,7 +28,7 @@ from reasondistill.store import (
     require_complete,
     write_text,
 )
-from reasondistill.weights import model_identity
+from reasondistill.weights import model_identity, tokenizer_identity
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -105,14 +105,20 @@ def base_identity(student: StudentSettings) -> str:
     """What the student starts from: the architecture's fingerprint, or the weights' `name@revision`. Raises ConfigError."""
     if student.architecture is None:
         return model_identity(student.base or "", student.revision)
-    return f"scratch@{fingerprint(student.architecture.model_dump(mode='json') | {'seed': student.seed})}"
+    shape = student.architecture.model_dump(mode="json") | {"seed": student.seed}
+    if student.architecture.tokenizer != "train":
+        shape["tokenizer"] = tokenizer_identity(student.architecture.tokenizer, student.revision)
+    return f"scratch@{fingerprint(shape)}"
 
 
 def _identity(job: StudentJob) -> Identity:
-    section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"}) | {"prompt": job.prompt.tag}
+    section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"})
+    if job.student.method == "base":  # how others train does not touch it
+        section = {key: value for key, value in section.items() if key in START | {"name", "method", "bf16"}}
+    section["prompt"] = job.prompt.tag
     if job.student.chat_template is not None:  # what it says counts, not where it lies
         section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
-    inputs = {"examples": require_complete(job.examples).fingerprint, "base": base_identity(job.student)}
+    inputs = {"examples": require_complete(job.examples).output, "base": base_identity(job.student)}
     if job.parent is not None:
         inputs["parent"] = require_complete(job.parent).fingerprint
     return Identity("students", VERSION, section, inputs)

@@ -76,12 +76,7 @@ def train(
     if stop is not None:
         stop.check()
     validation_loss = _validate(trainer, folder) if held_out else None
-    finished: Any = trainer.model
-    trained = sum(p.numel() for p in finished.parameters() if p.requires_grad)
-    if student.lora is not None:
-        finished.save_pretrained(folder / "adapter")
-        finished = finished.merge_and_unload()
-    bases.save(finished.to(_storage_dtype(student)), tokenizer, folder / "model")
+    parameters, trained = _save(trainer.model, student, tokenizer, folder)
     epochs = float(trainer.state.epoch or 0.0)
     figures = TrainingFigures(
         steps=trainer.state.global_step,
@@ -92,11 +87,21 @@ def train(
         seconds=watch.seconds(),
         train_loss=_last_loss(folder, result.training_loss),
         validation_loss=validation_loss,
-        parameters=sum(p.numel() for p in finished.parameters()),
+        parameters=parameters,
         trained_parameters=trained,
         peak_memory_gib=_peak_memory_gib(),
     )
     return figures, dropped
+
+
+def _save(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> tuple[int, int]:
+    """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there are and how many were trained."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if student.lora is not None:
+        model.save_pretrained(folder / "adapter")
+        model = model.merge_and_unload()
+    bases.save(model.to(_storage_dtype(student)), tokenizer, folder / "model")
+    return sum(p.numel() for p in model.parameters()), trained
 
 
 class BatchSortedSampler(torch.utils.data.Sampler[int]):

@@ -9,16 +9,12 @@ the stage was killed, and raising `n` draws only the new ones. Evals sample with
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from reasondistill.config import Cluster, Teacher, Traces
@@ -29,13 +25,10 @@ from reasondistill.samplers import Rendered, Request, Sampled, Sampler, SamplerB
 from reasondistill.store import (
     Identity,
     Manifest,
-    Shard,
     StopSignal,
-    append_metrics,
     drop_lines,
     finish_stage,
     open_stage,
-    read_manifest,
     read_metrics,
     read_records,
     read_rows,
@@ -44,69 +37,16 @@ from reasondistill.store import (
     sort_shard,
     write_manifest,
 )
-from reasondistill.weights import model_identity
+from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
+from reasondistill.traces.teachers import deal, open_sampler, teacher_identity
+
+__all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "tally", "teacher_identity"]
 
 VERSION = 1
 FILE = "traces.jsonl"
 log = logging.getLogger(__name__)
 
-# A batch is durable after this many traces or this many seconds, whichever comes first.
-BATCH_TRACES, BATCH_SECONDS = 64, 1.0
-REPORT_SECONDS = 10.0
-# When so many samples failed and none ever succeeded, the set-up is wrong, not the samples.
-HOPELESS = 32
-
 OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], Sampler]
-
-
-# ---- teachers -----------------------------------------------------------------------------------------------------
-
-
-def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
-    """The sampler that a teacher means, with the cluster's settings. Raises ConfigError or MissingDependencyError."""
-    if teacher.sampler == "vllm":
-        from reasondistill.samplers.vllm import VllmSampler
-
-        options = cluster.vllm.model_dump() | teacher.model_dump(include={"template_options", "trust_remote_code"})
-        return VllmSampler(teacher.model, revision=teacher.revision, **options)
-    if teacher.sampler == "openai":
-        from reasondistill.samplers.openai import OpenAISampler
-
-        options = cluster.openai.model_dump() | teacher.model_dump(include={"template_options"})
-        return OpenAISampler(teacher.model, revision=teacher.revision, **options)
-    if teacher.sampler == "scripted":
-        from reasondistill.samplers.scripted import ScriptedSampler
-
-        return ScriptedSampler.from_file(Path(teacher.model), problems)
-    from reasondistill.samplers.reference import ReferenceSampler
-
-    return ReferenceSampler(problems)
-
-
-def teacher_identity(teacher: Teacher) -> str:
-    """`name@revision` of the teacher's weights, found without starting an engine. Raises ConfigError when they are missing."""
-    if teacher.sampler == "vllm":
-        return model_identity(teacher.model, teacher.revision)
-    if teacher.sampler == "scripted" and Path(teacher.model).is_file():
-        from reasondistill.samplers.scripted import script_identity
-
-        return script_identity(Path(teacher.model))
-    return f"{teacher.model}@{teacher.revision}" if teacher.revision else teacher.model
-
-
-def deal(problem_id: str, shares: Sequence[float]) -> int:
-    """Which teacher gets this problem: a stable hash of its id against the cumulative shares.
-
-    >>> deal("gsm8k/train/12", [1.0])
-    0
-    """
-    digest = hashlib.sha256(f"deal:{problem_id}".encode()).digest()
-    point = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares)
-    for index, share in enumerate(shares):
-        point -= share
-        if point < 0:
-            return index
-    return len(shares) - 1
 
 
 # ---- one sample ---------------------------------------------------------------------------------------------------
@@ -181,12 +121,12 @@ def run_traces(
     Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
     """
     started = time.monotonic()
-    inputs = {"problems": require_complete(problems_folder).fingerprint}
+    inputs = {"problems": require_complete(problems_folder).output}
     problems = tuple(read_records(problems_folder / "problems.jsonl", Problem))[:limit]
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    identity = Identity("traces", VERSION, _section(traces, prompt, len(problems), _failed_before(folder)), inputs)
+    identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not _reopen(folder, identity):
         return require_complete(folder)
     finished = _finished_samples(folder)
@@ -196,7 +136,7 @@ def run_traces(
         finished |= {f"{problem_id}:{sample}" for problem_id, samples in work.missing.items() for sample in samples}
         if stop is not None:
             stop.check()
-    return _finish(folder, identity, problems, time.monotonic() - started)
+    return _finish(folder, problems, time.monotonic() - started)
 
 
 @dataclass(frozen=True)
@@ -212,26 +152,20 @@ class _Job:
     stop: StopSignal | None
 
 
-def _section(traces: Traces, prompt: NamedPrompt, problems: int, failed: str | None) -> dict[str, Any]:
-    """What the traces are a function of. `failed` is there only while samples of ours failed: retrying them changes what follows."""
-    section: dict[str, Any] = {
+def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
+    """What the traces are a function of."""
+    return {
         "prompt": prompt.tag,
         "n": traces.n,
         "limit": problems,
         "sampling": traces.resolve().model_dump(mode="json"),
         "teachers": {str(number): _teacher_section(teacher) for number, teacher in enumerate(traces.teachers, start=1)},
     }
-    return section if failed is None else section | {"failed": failed}
 
 
 def _teacher_section(teacher: Teacher) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
     return {"model": teacher_identity(teacher)} | kept
-
-
-def _failed_before(folder: Path) -> str | None:
-    manifest = read_manifest(folder)
-    return None if manifest is None else manifest.section.get("failed")
 
 
 def _reopen(folder: Path, identity: Identity) -> bool:
@@ -288,9 +222,17 @@ def _draw(job: _Job, work: _Work, *, done: int) -> None:
 
         check_lengths(sampler, render, work.problems)
         _make_ready(sampler, job.stop)
-        progress = Progress(job.folder, work, done=done, total=job.total, load_seconds=time.monotonic() - started)
+        progress = Progress(
+            job.folder,
+            teacher=work.teacher.model,
+            samples=work.samples,
+            is_fresh=work.is_fresh,
+            done=done,
+            total=job.total,
+            load_seconds=time.monotonic() - started,
+        )
         requests = _requests(work, sampler, render, job.traces.resolve())
-        with _Recorder(job.folder / FILE, progress) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
+        with Recorder(job.folder / FILE, progress) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
             for sampled in drawn:
                 recorder.put(_trace(sampled, sampler.model, job.prompt.tag))
                 if job.stop is not None and job.stop.requested:
@@ -354,18 +296,17 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def _finish(folder: Path, identity: Identity, problems: Sequence[Problem], seconds: float) -> Manifest:
+def _finish(folder: Path, problems: Sequence[Problem], seconds: float) -> Manifest:
     """Canonical order, figures, manifest."""
     places = {problem.id: place for place, problem in enumerate(problems)}
     _sort(folder / FILE, places)
     sums = tally(folder / FILE)
     if len(sums.failed) == sums.samples:
-        raise _hopeless(sums.samples, sums.error)
+        raise hopeless(sums.samples, sums.error)
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
-    _remember_failed(folder, identity, sums.failed)
     counts = {"in": len(problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    return finish_stage(folder, counts=counts, figures=_figures(folder, sums), seconds=seconds)
+    return finish_stage(folder, counts=counts, figures=_figures(folder, sums), seconds=seconds, files=[FILE])
 
 
 def _sort(path: Path, places: dict[str, int]) -> None:
@@ -378,21 +319,6 @@ def _sort(path: Path, places: dict[str, int]) -> None:
         return places[problem_id], sample
 
     sort_shard(path, order)
-
-
-def _hopeless(samples: int, error: str | None) -> StageError:
-    return StageError(f"all {samples} samples failed; the last one said: {error}")
-
-
-def _remember_failed(folder: Path, identity: Identity, failed: list[str]) -> None:
-    """Put which samples failed into the folder's identity: what was made from it is stale once they have succeeded."""
-    section = {key: value for key, value in identity.section.items() if key != "failed"}
-    if failed:
-        section["failed"] = f"{len(failed)} samples, {fingerprint(failed)}"
-    now = replace(identity, section=section)
-    manifest = read_manifest(folder)
-    if manifest is not None and manifest.fingerprint != now.fingerprint:
-        write_manifest(folder, replace(manifest, identity=now.to_dict(), fingerprint=now.fingerprint))
 
 
 def _figures(folder: Path, sums: Tally) -> dict[str, Any]:
@@ -409,132 +335,3 @@ def _figures(folder: Path, sums: Tally) -> dict[str, Any]:
         "truncated": round(sums.truncated / sums.samples, 4),
         "errors": len(sums.failed),
     }
-
-
-# ---- writing and telling ------------------------------------------------------------------------------------------
-
-
-class Progress:
-    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
-
-    `seconds` and `tokens` count this session only: from the first request of one teacher in one process.
-    """
-
-    def __init__(self, folder: Path, work: _Work, *, done: int, total: int, load_seconds: float) -> None:
-        self._folder, self._work = folder, work
-        self._done, self._total, self._load_seconds = done, total, load_seconds
-        self._session = f"{time.time():.3f}"
-        self._start = self._told = time.monotonic()
-        self.drawn = self.tokens = self.truncated = self.errors = 0
-        self.last_error: str | None = None
-
-    def add(self, traces: Iterable[Trace]) -> None:
-        for trace in traces:
-            self.drawn += 1
-            self.tokens += trace.completion.tokens
-            self.truncated += trace.completion.finish == "length"
-            if trace.completion.finish == "error":
-                self.errors += 1
-                self.last_error = trace.completion.error
-
-    @property
-    def is_hopeless(self) -> bool:
-        """This teacher never wrote a trace here, and many samples failed."""
-        return self._work.is_fresh and self.drawn == self.errors >= HOPELESS
-
-    def tell(self, *, now: bool = False) -> None:
-        """Log and append a metrics line when it is time."""
-        if not now and time.monotonic() - self._told < REPORT_SECONDS:
-            return
-        self._told = time.monotonic()
-        seconds = self._told - self._start
-        log.info("%s", self.line(seconds))
-        append_metrics(
-            self._folder,
-            time=round(time.time(), 3),
-            session=self._session,
-            teacher=self._work.teacher.model,
-            done=self._done + self.drawn,
-            total=self._total,
-            tokens=self.tokens,
-            truncated=self.truncated,
-            errors=self.errors,
-            seconds=round(seconds, 3),
-            load_seconds=round(self._load_seconds, 3),
-        )
-
-    def line(self, seconds: float) -> str:
-        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 1h12m left`."""
-        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{self.tokens / max(seconds, 1e-9):,.0f} tok/s"]
-        parts.append(f"{100 * self.truncated / max(self.drawn, 1):.1f} % truncated")
-        if self.errors:
-            parts.append(f"{self.errors:,} failed")
-        if self.drawn and self.drawn < self._work.samples:
-            parts.append(f"{duration((self._work.samples - self.drawn) * seconds / self.drawn)} left")
-        return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """`41s`, `12m05s`, `1h12m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-class _Recorder:
-    """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
-    about a second even when the next one takes minutes."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path, self._progress = path, progress
-        self._queue: queue.SimpleQueue[Trace | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
-
-    def put(self, trace: Trace) -> None:
-        """Hand a trace over. Raises what the writer met: a full disk, or nothing but failed samples."""
-        if self._error is not None:
-            raise self._error
-        self._queue.put(trace)
-
-    def __enter__(self) -> _Recorder:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            with Shard(self._path) as shard:
-                is_open = True
-                while is_open:
-                    batch, is_open = self._batch()
-                    if batch:
-                        shard.append(batch)
-                        self._progress.add(batch)
-                    self._progress.tell(now=not is_open)
-                    if self._progress.is_hopeless:
-                        raise _hopeless(self._progress.drawn, self._progress.last_error)
-        except BaseException as error:  # handed over to the stage's own thread, which raises it
-            self._error = error
-
-    def _batch(self) -> tuple[list[Trace], bool]:
-        """The next traces, at most a second's worth; False once the end was seen."""
-        batch: list[Trace] = []
-        deadline = time.monotonic() + BATCH_SECONDS
-        while len(batch) < BATCH_TRACES and (left := deadline - time.monotonic()) > 0:
-            try:
-                trace = self._queue.get(timeout=left)
-            except queue.Empty:
-                break
-            if trace is None:
-                return batch, False
-            batch.append(trace)
-        return batch, True

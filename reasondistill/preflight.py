@@ -1,0 +1,118 @@
+"""Before a run starts: what can be checked without weights, and what each task will make.
+
+check(run)                     # raises what would otherwise fail hours later
+estimate(run, task)            # "40,000 traces, at most 320,000,000 tokens"
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from reasondistill import problems, students, traces
+from reasondistill.config import StudentSettings
+from reasondistill.errors import ConfigError, MissingDependencyError
+from reasondistill.grading import find_policy
+from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers
+from reasondistill.prompts import load_prompt
+from reasondistill.store import read_manifest
+
+
+def check(run: Run, *, reads_data: bool = False) -> None:
+    """Check what can be known without weights, before a GPU starts: prompts, benchmarks, model folders, packages.
+
+    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
+    """
+    load_prompt(run.pipeline.traces.prompt)
+    load_prompt(run.pipeline.student_prompt)
+    if run.pipeline.evals.prompt is not None:
+        load_prompt(run.pipeline.evals.prompt)
+    benchmarks(run)
+    _check_names(run)
+    find_policy(run.pipeline.verdicts.policy)
+    teachers = [located(teacher) for teacher in run.pipeline.traces.teachers]
+    for teacher in teachers:
+        traces.teacher_identity(teacher)
+    for student in run.pipeline.students:
+        students.check_settings(student)
+        for tracker in student.report_to:
+            _need(tracker, "tracking")
+    serves = run.pipeline.students and run.pipeline.evals.benchmarks
+    if serves or any(teacher.sampler == "vllm" for teacher in teachers):
+        _need("vllm", "vllm")
+    if any(teacher.sampler == "openai" for teacher in teachers):
+        _need("openai", "openai")
+    if any(student.method != "base" for student in run.pipeline.students):
+        _need("trl", "train")
+    if reads_data:
+        for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
+            if source.source != "hub":
+                next(problems.read_problems(source, base=run.source.parent), None)
+
+
+def _check_names(run: Run) -> None:
+    """Students and teachers stand beside each other in one table and one folder: their names must differ. Raises ConfigError."""
+    names = [student.name for student in run.pipeline.all_students()]
+    teachers = [teacher for teacher in run.pipeline.traces.teachers if teacher.sampler in ("vllm", "openai")]
+    asked = list(served_teachers(run)) if run.pipeline.evals.teacher else []
+    if asked and len(asked) < len(teachers):
+        raise ConfigError("[traces.teachers] two teachers have the same name; give each a `name`.")
+    twice = [name for name in [*names, *asked] if [*names, *asked].count(name) > 1 or name == "problems"]
+    if twice:
+        raise ConfigError(f"[students] the name {twice[0]!r} is taken (by a teacher, or by a folder of ours); choose another.")
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(package, extra)
+
+
+def estimate(run: Run, task: Task) -> str:
+    """What a task will make, in words; counts are exact where the stage before has run, an upper bound elsewhere.
+
+    Times come from this run folder's own earlier figures when it has any.
+    """
+    settings = run.pipeline
+    if task.stage == "students":
+        return _student_estimate(next(student for student in settings.all_students() if student.name == task.units[0]))
+    number = _number_of_problems(run)
+    if task.stage == "traces":
+        return _traces_estimate(run, number)
+    names = len(task.units) or len(eval_models(run))
+    words = {
+        "problems": f"at most {number:,} problems" if number is not None else "all rows of the source",
+        "verdicts": "one verdict per trace",
+        "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
+        "evals": f"{names} models × {len(settings.evals.benchmarks)} benchmarks × n = {settings.evals.n}" if task.units else "the tables",
+        "report": "report.md, report.json, report.html",
+    }
+    return words[task.stage]
+
+
+def _number_of_problems(run: Run) -> int | None:
+    done = read_manifest(run.stage("problems"))
+    return done.counts["out"] if done is not None and done.status == "complete" else run.pipeline.problems.limit
+
+
+def _traces_estimate(run: Run, number: int | None) -> str:
+    settings = run.pipeline.traces
+    if number is None:
+        return f"{settings.n} traces for each problem"
+    drawn = number * settings.n
+    text = f"{drawn:,} traces"
+    if any(teacher.sampler in ("vllm", "openai") for teacher in settings.teachers):
+        text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
+    done = read_manifest(run.stage("traces"))
+    figures = done.figures if done is not None else {}
+    if figures.get("tokens") and figures.get("samples") and figures.get("tokens_per_s"):
+        minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
+        text += f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
+    return text
+
+
+def _student_estimate(student: StudentSettings) -> str:
+    start = student.base or "from scratch"
+    if student.method == "base":
+        return f"{start}, untouched"
+    steps = f"{student.max_steps} steps" if student.max_steps else f"{student.epochs:g} epochs"
+    twin = ", gold answers without reasoning, as many steps as its twin" if student.method == "answer_only" else f", {steps}"
+    return f"{start}{twin}, batch {student.batch_size}" + (", LoRA" if student.lora else "")

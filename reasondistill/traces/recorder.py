@@ -1,0 +1,155 @@
+"""Writing traces durably while the engine goes on, and telling how far it is."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from reasondistill.errors import StageError
+from reasondistill.records import Trace
+from reasondistill.store import Shard, append_metrics
+
+log = logging.getLogger(__name__)
+
+# A batch is durable after this many traces or this many seconds, whichever comes first.
+BATCH_TRACES, BATCH_SECONDS = 64, 1.0
+REPORT_SECONDS = 10.0
+# When so many samples failed and none ever succeeded, the set-up is wrong, not the samples.
+HOPELESS = 32
+
+
+class Progress:
+    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
+
+    `samples` are what this teacher has to draw now; `is_fresh` says that it never drew one here. `seconds` and `tokens` count this
+    session only: from the first request of one teacher in one process.
+    """
+
+    def __init__(self, folder: Path, *, teacher: str, samples: int, is_fresh: bool, done: int, total: int, load_seconds: float) -> None:
+        self._folder, self._teacher, self._samples, self._is_fresh = folder, teacher, samples, is_fresh
+        self._done, self._total, self._load_seconds = done, total, load_seconds
+        self._session = f"{time.time():.3f}"
+        self._start = self._told = time.monotonic()
+        self.drawn = self.tokens = self.truncated = self.errors = 0
+        self.last_error: str | None = None
+
+    def add(self, traces: Iterable[Trace]) -> None:
+        for trace in traces:
+            self.drawn += 1
+            self.tokens += trace.completion.tokens
+            self.truncated += trace.completion.finish == "length"
+            if trace.completion.finish == "error":
+                self.errors += 1
+                self.last_error = trace.completion.error
+
+    @property
+    def is_hopeless(self) -> bool:
+        """This teacher never wrote a trace here, and many samples failed."""
+        return self._is_fresh and self.drawn == self.errors >= HOPELESS
+
+    def tell(self, *, now: bool = False) -> None:
+        """Log and append a metrics line when it is time."""
+        if not now and time.monotonic() - self._told < REPORT_SECONDS:
+            return
+        self._told = time.monotonic()
+        seconds = self._told - self._start
+        log.info("%s", self.line(seconds))
+        append_metrics(
+            self._folder,
+            time=round(time.time(), 3),
+            session=self._session,
+            teacher=self._teacher,
+            done=self._done + self.drawn,
+            total=self._total,
+            tokens=self.tokens,
+            truncated=self.truncated,
+            errors=self.errors,
+            seconds=round(seconds, 3),
+            load_seconds=round(self._load_seconds, 3),
+        )
+
+    def line(self, seconds: float) -> str:
+        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 1h12m left`."""
+        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{self.tokens / max(seconds, 1e-9):,.0f} tok/s"]
+        parts.append(f"{100 * self.truncated / max(self.drawn, 1):.1f} % truncated")
+        if self.errors:
+            parts.append(f"{self.errors:,} failed")
+        if self.drawn and self.drawn < self._samples:
+            parts.append(f"{duration((self._samples - self.drawn) * seconds / self.drawn)} left")
+        return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`41s`, `12m05s`, `1h12m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def hopeless(samples: int, error: str | None) -> StageError:
+    """What to raise when nothing but failures came."""
+    return StageError(f"all {samples} samples failed; the last one said: {error}")
+
+
+class Recorder:
+    """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
+    about a second even when the next one takes minutes."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self._path, self._progress = path, progress
+        self._queue: queue.SimpleQueue[Trace | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
+
+    def put(self, trace: Trace) -> None:
+        """Hand a trace over. Raises what the writer met: a full disk, or nothing but failed samples."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(trace)
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            with Shard(self._path) as shard:
+                is_open = True
+                while is_open:
+                    batch, is_open = self._batch()
+                    if batch:
+                        shard.append(batch)
+                        self._progress.add(batch)
+                    self._progress.tell(now=not is_open)
+                    if self._progress.is_hopeless:
+                        raise hopeless(self._progress.drawn, self._progress.last_error)
+        except BaseException as error:  # handed over to the stage's own thread, which raises it
+            self._error = error
+
+    def _batch(self) -> tuple[list[Trace], bool]:
+        """The next traces, at most a second's worth; False once the end was seen."""
+        batch: list[Trace] = []
+        deadline = time.monotonic() + BATCH_SECONDS
+        while len(batch) < BATCH_TRACES and (left := deadline - time.monotonic()) > 0:
+            try:
+                trace = self._queue.get(timeout=left)
+            except queue.Empty:
+                break
+            if trace is None:
+                return batch, False
+            batch.append(trace)
+        return batch, True
