@@ -295,6 +295,7 @@ def _run_folder(name: str, runs: Path) -> Path:
 def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Do one task of a run folder; launchers call this."""
     from reasondistill import pipeline
+    from reasondistill.launch.leash import Leash
     from reasondistill.launch.local import ERROR_WORD, MARK
     from reasondistill.store import StopSignal
 
@@ -304,7 +305,7 @@ def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argu
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    with _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
+    with Leash(), _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
         pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ())), stop)
 
 

@@ -180,7 +180,17 @@ class Lora(Section):
 
 
 # What the untouched base of a student depends on.
-START = {"base", "revision", "architecture", "trust_remote_code", "eos_token", "chat_template", "rope_theta", "max_position_embeddings"}
+START = {
+    "base",
+    "revision",
+    "architecture",
+    "trust_remote_code",
+    "eos_token",
+    "chat_template",
+    "rope_theta",
+    "max_position_embeddings",
+    "bf16",
+}
 
 
 class StudentSettings(Section):
@@ -224,11 +234,15 @@ class StudentSettings(Section):
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""
-        return self.model_dump_json(include=START)
+        return self.model_dump_json(include=START | ({"seed"} if self.architecture is not None else set()))
 
     def recipe(self) -> str:
         """Equal for students that train alike: their answer-only twin is the same model."""
         return self.model_dump_json(exclude={"name", "method", "baselines", "report_to", "save_every", "evaluate_every"})
+
+    def kind(self) -> str:
+        """Equal for students of one method that come out as the same model."""
+        return self.start() if self.method == "base" else self.recipe()
 
     @model_validator(mode="after")
     def _one_start(self) -> StudentSettings:
@@ -283,22 +297,20 @@ class Pipeline(Section):
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and the baselines that come with them, in the order in which they are made.
 
-        Students that start alike share one untouched base, students that train alike one answer-only twin.
+        Students that start alike share one untouched base, students that train alike one answer-only twin; one that the file names
+        itself is enough. The first of a kind has the plain name, which it keeps when more students come.
         """
-        starts = {s.start() for s in self.students if s.method == "sft" and "base" in s.baselines}
-        recipes = {s.recipe() for s in self.students if s.method == "sft" and "answer_only" in s.baselines}
-        several = {"base": len(starts) > 1, "answer_only": len(recipes) > 1}
         made: list[StudentSettings] = []
-        known: set[tuple[str, str]] = set()
+        known = {(student.method, student.kind()) for student in self.students if student.method != "sft"}
         for student in self.students:
             made.append(student)
             for method in student.baselines if student.method == "sft" else ():
-                key = (method, student.start() if method == "base" else student.recipe())
-                if key not in known:
-                    known.add(key)
+                twin = student.model_copy(update={"method": method, "baselines": ()})
+                if (method, twin.kind()) not in known:
                     label = method.replace("_", "-")
-                    name = f"{student.name}-{label}" if several[method] else label
-                    made.append(student.model_copy(update={"name": name, "method": method, "baselines": ()}))
+                    first = method not in {other for other, _ in known}
+                    known.add((method, twin.kind()))
+                    made.append(twin.model_copy(update={"name": label if first else f"{student.name}-{label}"}))
         return tuple(made)
 
 

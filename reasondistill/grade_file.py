@@ -22,7 +22,7 @@ from typing import Any, get_args
 from reasondistill.errors import ConfigError, DataError, DriftError, StageError
 from reasondistill.grading import GRADER, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, Finish, GradedRow
-from reasondistill.store import Shard, StopSignal, changed_keys, count_lines, read_rows, repair_tail, write_json
+from reasondistill.store import Shard, StopSignal, changed_keys, numbered_rows, read_rows, repair_tail, write_json
 
 _CHUNK = 1_000
 _TELL_SECONDS = 5.0
@@ -49,6 +49,8 @@ def grade_file(
         total = _count(source)
         _claim(target, {"grader": GRADER, "policy": policy, "deadline_s": deadline_s, "input": _digest(source)})
         outcomes = Counter(row["outcome"] for row in read_rows(target)) if target.exists() else Counter[str]()
+        if outcomes.total() > total:
+            raise DataError(f"{target}: holds more rows than {source}; two commands wrote it. Remove it and {target.name}.manifest.json.")
         if outcomes.total():
             log.info("%s: %s rows are graded already", target, f"{outcomes.total():,}")
         progress = _Progress(total, outcomes.total())
@@ -106,11 +108,13 @@ def _graded(rows: Iterable[tuple[Any, GradeItem]], pool: GradingPool) -> Iterato
 
 def _rows(source: Path) -> Iterator[tuple[Any, GradeItem]]:
     """Each row's id and what the grader needs of it. Raises DataError, naming the line."""
-    for number, row in enumerate(read_rows(source), start=1):
+    for number, row in numbered_rows(source):
         if not isinstance(row, dict):
             raise DataError(f"{source}:{number}: not a JSON object.")
         if missing := [key for key in ("id", "prediction", "gold") if key not in row]:
             raise DataError(f"{source}:{number}: no field {missing[0]!r}; this row has {', '.join(map(repr, row)) or 'none'}.")
+        if isinstance(row["id"], bool | list | dict):
+            raise DataError(f"{source}:{number}: id = {json.dumps(row['id'])}; a text or a number is wanted.")
         finish = row.get("finish", "stop")
         if finish not in get_args(Finish):
             raise DataError(f"{source}:{number}: finish = {finish!r}; one of {', '.join(get_args(Finish))} is wanted.")
@@ -133,7 +137,8 @@ def _count(source: Path) -> int:
             file.seek(-1, 2)
             if file.read(1) != b"\n":
                 raise DataError(f"{source}: its last line does not end; is it still being written? Add a newline when it is whole.")
-    return count_lines(source)
+    with open(source, "rb") as file:
+        return sum(not line.isspace() for line in file)
 
 
 def _digest(source: Path) -> str:

@@ -103,13 +103,9 @@ def _parent(run: Run, student: StudentSettings) -> str | None:
     """The trained student whose steps an answer-only baseline copies; None when the file itself says the steps."""
     if student.method != "answer_only" or (student.max_steps is not None and not student.packing):
         return None
-    name: str | None = None
-    for other in run.pipeline.all_students():
-        if other.name == student.name:
-            return name
-        if other.method == "sft":
-            name = other.name
-    return name
+    trained = [other for other in run.pipeline.students if other.method == "sft"]
+    likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
+    return likest[-1].name if likest else None
 
 
 # ---- doing it -----------------------------------------------------------------------------------------------------
@@ -167,7 +163,11 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
 def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     settings = run.pipeline.traces
     settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
-    return traces.run_traces(settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old)
+    # Failed samples that succeed later would change the examples; once students are made of them they stay as they are.
+    heal = not any(run.stage("students").glob("*/manifest.json"))
+    return traces.run_traces(
+        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=heal
+    )
 
 
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:

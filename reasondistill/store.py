@@ -238,12 +238,21 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield every line as plain JSON, its shape unchecked: for counting over millions of lines. Memory is one line."""
-    for number, line in _lines(path):
+    return (row for _, row in _numbered(path, _lines(path)))
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and plain JSON of every line of a file that others wrote; blank lines are passed over."""
+    return _numbered(path, ((number, line) for number, line in _lines(path) if not line.isspace()))
+
+
+def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
+    for number, line in lines:
         try:
-            yield from_json(line)
+            yield number, from_json(line)
         except ValueError:  # lone surrogates: valid JSON for the stdlib only
             try:
-                yield json.loads(line)
+                yield number, json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: not a JSON line: {error}") from error
 
@@ -401,8 +410,12 @@ def finish_stage(
     figures: Mapping[str, Any] | None = None,
     seconds: float,
     files: Iterable[str] = (),
+    content: str = "",
 ) -> Manifest:
-    """Mark the folder complete. `counts` holds at least `in` and `out`; `files` names the shards that later stages read."""
+    """Mark the folder complete. `counts` holds at least `in` and `out`.
+
+    `files` names the shards that later stages read; `content` stands for them where not every byte counts.
+    """
     old = read_manifest(folder)
     if old is None:
         raise StageError(f"{folder}: no {MANIFEST}; open_stage comes first")
@@ -413,7 +426,7 @@ def finish_stage(
         dropped=dict(dropped or {}),
         figures=dict(figures or {}),
         seconds=seconds,
-        content=content_of(folder, files),
+        content=content or content_of(folder, files),
     )
     write_manifest(folder, done)
     return done

@@ -56,6 +56,7 @@ def run_verdicts(
     inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
     # The grader and its settings are inputs: another policy grades the stored traces anew instead of stopping with a drift.
     inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
+    keep_old = keep_old and _same_traces(folder, inputs)
     state = open_stage(folder, Identity("verdicts", VERSION, {}, inputs), derived=True, keep_old=keep_old)
     if state == "complete":
         manifest = read_manifest(folder)
@@ -83,6 +84,12 @@ def run_verdicts(
         seconds=time.monotonic() - started,
         files=["verdicts.jsonl"],
     )
+
+
+def _same_traces(folder: Path, inputs: Mapping[str, str]) -> bool:
+    """Whether the folder's verdicts are of these very traces; others would silently be taken for theirs."""
+    old = read_manifest(folder)
+    return old is not None and all(old.identity["inputs"].get(key) == inputs[key] for key in ("problems", "traces"))
 
 
 def judge_traces(traces: Iterable[Trace], golds: Mapping[str, str], pool: GradingPool) -> Iterator[Verdict]:

@@ -55,11 +55,13 @@ def model_identity(model: str, revision: str | None = None) -> str:
 
 
 def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
-    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be known."""
+    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be known. Raises ConfigError."""
     shipped = tokenizer.startswith(SHIPPED)
     folder = resources.shipped_model(tokenizer.removeprefix(SHIPPED)) if shipped else Path(tokenizer).expanduser()
     if folder.is_dir():
         return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
+    if not _HUB_ID.fullmatch(tokenizer):
+        raise ConfigError(f"tokenizer {tokenizer}: no such folder.")
     return f"{tokenizer}@{hub_commit(tokenizer, revision) or revision or 'main'}"
 
 
@@ -93,8 +95,11 @@ def hub_commit(model: str, revision: str | None) -> str | None:
         return huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10).sha
     except Exception as error:  # no network, offline mode, no such model: each version of its HTTP client has errors of its own
         log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
-    cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
-    return Path(cached).parent.name if isinstance(cached, str) else None
+    for name in ("config.json", "tokenizer_config.json"):
+        cached = huggingface_hub.try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    return None
 
 
 def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -199,7 +199,26 @@ def test_one_student_brings_its_two_baselines(tmp_path: Path) -> None:
 
 def test_students_of_one_base_share_it_and_each_recipe_has_its_twin(tmp_path: Path) -> None:
     made = names(load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"') + "learning_rate = 1e-3"))
-    assert [name for name, _ in made] == ["s", "base", "s-answer-only", "t", "t-answer-only"]
+    assert [name for name, _ in made] == ["s", "base", "answer-only", "t", "t-answer-only"]
+
+
+def test_a_second_student_takes_no_name_away(tmp_path: Path) -> None:
+    one = names(load(tmp_path, SMALLEST + STUDENT))
+    two = names(load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"') + "learning_rate = 1e-3"))
+    assert two[: len(one)] == one
+
+
+def test_a_baseline_that_the_file_names_is_enough(tmp_path: Path) -> None:
+    own = STUDENT.replace('"s"', '"plain"') + 'method = "base"'
+    for text in (own + "\n" + STUDENT, STUDENT + own):
+        assert sorted(name for name, _ in names(load(tmp_path, SMALLEST + text))) == ["answer-only", "plain", "s"]
+
+
+def test_two_seeds_from_scratch_have_two_bases() -> None:
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    one, two = (StudentSettings.model_validate({"name": "s", "architecture": shape, "seed": seed}) for seed in (0, 1))
+    assert one.start() != two.start()
+    assert StudentSettings(name="s", base="b", seed=0).start() == StudentSettings(name="t", base="b", seed=1).start()
 
 
 def test_students_that_train_alike_share_the_baselines(tmp_path: Path) -> None:
@@ -209,7 +228,7 @@ def test_students_that_train_alike_share_the_baselines(tmp_path: Path) -> None:
 
 def test_students_of_two_bases_bring_their_own(tmp_path: Path) -> None:
     made = names(load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"').replace("some/base", "other/base")))
-    assert [name for name, _ in made] == ["s", "s-base", "s-answer-only", "t", "t-base", "t-answer-only"]
+    assert [name for name, _ in made] == ["s", "base", "answer-only", "t", "t-base", "t-answer-only"]
 
 
 def test_a_baseline_trains_like_its_student(tmp_path: Path) -> None:

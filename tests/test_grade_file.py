@@ -75,6 +75,7 @@ def test_a_stop_keeps_the_chunk_in_hand_and_the_same_call_goes_on(tmp_path: Path
     [
         ({"id": 1, "prediction": "2"}, "in.jsonl:7: no field 'gold'"),
         ([1], "in.jsonl:7: not a JSON object"),
+        ({"id": [1], "prediction": "2", "gold": "2"}, "in.jsonl:7: id = "),
         ({"id": 1, "prediction": "2", "gold": "2", "finish": "eos"}, "finish = 'eos'"),
     ],
 )
@@ -82,6 +83,12 @@ def test_a_row_that_cannot_be_read_is_named_and_those_before_it_are_kept(tmp_pat
     with pytest.raises(DataError, match=words):
         grade_file(write(tmp_path / "in.jsonl", [*ROWS, row]), tmp_path / "out.jsonl", workers=1)
     assert [row["outcome"] for row in read(tmp_path / "out.jsonl")] == WANTED
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    source.write_text(source.read_text().replace("\n", "\n\n"))
+    assert grade_file(source, tmp_path / "out.jsonl", workers=1).total() == len(ROWS)
 
 
 def test_another_policy_or_input_never_mixes(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_traces_that_were_drawn_again_and_came_out_otherwise_are_graded_anew(inp
         assert outcomes(folder) == [outcome]
 
 
+def test_keeping_old_work_never_pairs_old_verdicts_with_new_traces(inputs: tuple[Path, Path, Path]) -> None:
+    run_verdicts(Verdicts(), *inputs, workers=1)
+    problems, traces, folder = inputs
+    run_verdicts(Verdicts(policy="strict"), problems, traces, folder, workers=1, keep_old=True)
+    assert len(outcomes(folder)) == 7
+    stage(traces, "traces", [trace("set/0:0", r"\boxed{7}")], n=2)
+    run_verdicts(Verdicts(), problems, traces, folder, workers=1, keep_old=True)
+    assert outcomes(folder) == ["wrong"]
+
+
 def test_another_policy_grades_the_stored_traces_anew(inputs: tuple[Path, Path, Path]) -> None:
     before = run_verdicts(Verdicts(), *inputs, workers=1)
     after = run_verdicts(Verdicts(policy="evalchemy-string"), *inputs, workers=1)

@@ -23,7 +23,6 @@ from reasondistill.config import Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.records import Finish, Message, Sampling
 from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed, split_think
-from reasondistill.samplers.leash import Leash
 from reasondistill.weights import has_cpu_bf16, hub_commit, model_folder, model_identity
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,6 @@ class VllmSampler(SamplerBase):
             budget = max(self.max_model_len or 0, _CPU_BATCHED_TOKENS)
             self._args |= {"enable_chunked_prefill": False, "max_num_batched_tokens": budget}
         self._llm: Any = None
-        self._leash: Leash | None = None
         self._give_threads_back = _nothing
         self._told_clipped = False
 
@@ -124,7 +122,6 @@ class VllmSampler(SamplerBase):
         if self._llm is None:
             self._give_threads_back = _take_threads() if _is_cpu() else _nothing
             self._llm = _start_engine(self._args)
-            self._leash = Leash()
             self.max_model_len = self._llm.model_config.max_model_len
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
@@ -185,9 +182,6 @@ class VllmSampler(SamplerBase):
         if self._llm is not None:
             llm, self._llm = self._llm, None
             _stop_engine(llm)
-        if self._leash is not None:
-            self._leash.release()
-            self._leash = None
         self._give_threads_back()
         self._give_threads_back = _nothing
 

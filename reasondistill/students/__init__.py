@@ -71,7 +71,7 @@ def run_student(
         method=job.student.method,
         base=identity.inputs["base"],
         path=str(path.relative_to(job.folder)) if path.is_relative_to(job.folder) else str(path),
-        examples=identity.inputs["examples"],
+        examples=identity.inputs.get("examples", ""),
         seed=job.student.seed,
         figures=figures,
     )
@@ -115,10 +115,16 @@ def _identity(job: StudentJob) -> Identity:
     section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"})
     if job.student.method == "base":  # how others train does not touch it
         section = {key: value for key, value in section.items() if key in START | {"name", "method", "bf16"}}
-    section["prompt"] = job.prompt.tag
+    else:
+        section["prompt"] = job.prompt.tag
     if job.student.chat_template is not None:  # what it says counts, not where it lies
         section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
-    inputs = {"examples": require_complete(job.examples).output, "base": base_identity(job.student)}
+    inputs = {"base": base_identity(job.student)}
+    shape = job.student.architecture
+    if job.student.method != "base" or (shape is not None and shape.tokenizer == "train"):
+        inputs["examples"] = require_complete(job.examples).output
+    if job.student.method == "answer_only":
+        inputs["problems"] = require_complete(job.problems).output  # it learns their gold answers
     if job.parent is not None:
         inputs["parent"] = require_complete(job.parent).fingerprint
     return Identity("students", VERSION, section, inputs)

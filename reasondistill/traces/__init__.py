@@ -9,6 +9,8 @@ the stage was killed, and raising `n` draws only the new ones. Evals sample with
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -114,10 +116,11 @@ def run_traces(
     stop: StopSignal | None = None,
     limit: int | None = None,
     keep_old: bool = False,
+    heal: bool = True,
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
 
-    A failed sample is written with `finish="error"`, counted, and drawn again by the next run.
+    A failed sample is written with `finish="error"`, counted, and drawn again by the next run, unless `heal` is off.
     Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
     """
     started = time.monotonic()
@@ -127,7 +130,7 @@ def run_traces(
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
-    if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not _reopen(folder, identity):
+    if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (heal and _reopen(folder, identity)):
         return require_complete(folder)
     finished = _finished_samples(folder)
     job = _Job(traces, prompt, folder, len(problems) * traces.n, cluster, open_sampler, stop)
@@ -306,7 +309,21 @@ def _finish(folder: Path, problems: Sequence[Problem], seconds: float) -> Manife
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
     counts = {"in": len(problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    return finish_stage(folder, counts=counts, figures=_figures(folder, sums), seconds=seconds, files=[FILE])
+    return finish_stage(folder, counts=counts, figures=_figures(folder, sums), seconds=seconds, content=_content(folder / FILE))
+
+
+def _content(path: Path) -> str:
+    """What later stages are made from: every byte of the traces, but of a failed one only that it failed.
+
+    A sample that fails again, some seconds slower, makes nobody grade and train again.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for line in file:
+            if b'"finish":"error"' in line and (row := json.loads(line))["completion"]["finish"] == "error":
+                line = f"{row['id']} failed\n".encode()
+            digest.update(line)
+    return digest.hexdigest()[:16]
 
 
 def _sort(path: Path, places: dict[str, int]) -> None:
