@@ -133,10 +133,10 @@ def _print_result(job: Run) -> None:
     if report.get("headline"):
         out.print(f"\n[bold]{escape(report['headline'])}[/]", soft_wrap=True)
     if report["scores"]:
-        table = Table("model", "benchmark", "score", "95 % interval", "n × k", box=None, header_style="bold")
+        table = Table("model", "benchmark", "metric", "score", "95 % interval", "n × k", box=None, header_style="bold")
         for row in report["scores"]:
             interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-            table.add_row(row["model"], row["benchmark"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}")
+            table.add_row(row["model"], row["benchmark"], row["metric"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}")
         out.print(table)
     for row in report["differences"]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
