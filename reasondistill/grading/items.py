@@ -15,7 +15,7 @@ from reasondistill.records import Finish, Grade, Outcome
 VERSION = 2
 GRADER = f"reasondistill-grader@{VERSION}"
 
-_SHOWN = 2_000
+LONGEST_SHOWN = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
 
 
 def _grade(outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float) -> Grade:
-    shown = extracted if extracted is None or len(extracted) <= _SHOWN else extracted[:_SHOWN] + "…"
+    shown = extracted if extracted is None or len(extracted) <= LONGEST_SHOWN else extracted[:LONGEST_SHOWN] + "…"
     return Grade(outcome=outcome, extracted=shown, layer=layer, reason=reason, grader=GRADER, seconds=round(seconds, 6))
 
 
