@@ -10,7 +10,7 @@ from typing import Literal
 from reasondistill.grading.equivalence import Decision, decide_cheaply, decide_deeply
 from reasondistill.grading.extract import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
-from reasondistill.records import Finish, Grade, Outcome
+from reasondistill.records import Finish, Grade, Outcome, Trace
 
 VERSION = 2
 GRADER = f"reasondistill-grader@{VERSION}"
@@ -27,6 +27,12 @@ class GradeItem:
     gold: str
     finish: Finish = "stop"
     think: Literal["closed", "open", "none"] = "none"
+
+    @classmethod
+    def of(cls, trace: Trace, gold: str) -> GradeItem:
+        """What the grader needs of a trace."""
+        completion = trace.completion
+        return cls(trace.id, completion.answer_text, gold, completion.finish, completion.think)
 
 
 @dataclass(frozen=True, slots=True)

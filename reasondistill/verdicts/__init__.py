@@ -134,8 +134,7 @@ def to_item(trace: Trace, golds: Mapping[str, str]) -> GradeItem:
     """What the grader needs of a trace. Raises StageError when its problem is not among the golds."""
     if trace.problem_id not in golds:
         raise StageError(f"trace {trace.id}: its problem {trace.problem_id} is not in the problems folder; sample the traces again.")
-    completion = trace.completion
-    return GradeItem(trace.id, completion.answer_text, golds[trace.problem_id], completion.finish, completion.think)
+    return GradeItem.of(trace, golds[trace.problem_id])
 
 
 def _without_time(grade: Grade) -> Grade:
