@@ -163,18 +163,21 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
 def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     settings = run.pipeline.traces
     settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
-    # Failed samples that succeed later would change the examples; once students are made of them they stay as they are.
-    heal = not any(run.stage("students").glob("*/manifest.json"))
     return traces.run_traces(
-        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=heal
+        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=_may_heal(run)
     )
 
 
+def _may_heal(run: Run) -> bool:
+    """Failed samples and judgements that succeed later would change the examples; once students are made of them they stay as they are."""
+    return not any(run.stage("students").glob("*/manifest.json"))
+
+
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop)
+    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop, heal=_may_heal(run))
 
 
-def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal) -> Manifest:
+def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal, *, heal: bool = True) -> Manifest:
     grade, settings = run.cluster.grade, run.pipeline.verdicts
     if settings.judge is not None:
         settings = settings.model_copy(update={"judge": located(settings.judge)})
@@ -188,6 +191,7 @@ def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, s
         cluster=run.cluster,
         stop=stop,
         keep_old=run.keep_old,
+        heal=heal,
     )
 
 

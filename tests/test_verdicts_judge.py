@@ -246,6 +246,7 @@ def test_a_failed_request_leaves_the_answer_undecided_and_the_next_run_asks_agai
     assert verdicts_in(inputs[2])["set/b:0"].how == "rule"
     assert [ruling.trace_id for ruling in read_records(inputs[2] / REPLIES, Ruling)] == ["set/a:0"]
     healed = Bench()
+    assert run(inputs, healed, heal=False) == manifest and healed.opened == 0
     manifest = run(inputs, healed)
     assert [request.id for request in healed.asked] == ["set/b:0"]
     assert "judge_failed" not in manifest.figures and manifest.figures["judged"] == 3

@@ -56,11 +56,13 @@ def run_verdicts(
     open_sampler: OpenSampler = open_sampler,
     stop: StopSignal | None = None,
     keep_old: bool = False,
+    heal: bool = True,
 ) -> Manifest:
     """Grade every trace into `verdicts.jsonl`; a run that was killed goes on behind its last whole line.
 
     Another grader version, policy, deadline or judge grades all of them anew; what a judge has replied before is not asked again.
-    `cluster` says where a judge is served. Raises StageError when problems or traces are not finished.
+    `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off.
+    Raises StageError when problems or traces are not finished.
     """
     started = time.monotonic()
     inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
@@ -72,7 +74,7 @@ def run_verdicts(
         inputs |= {"judge": court.identity}
     identity = Identity("verdicts", VERSION, {}, inputs)
     state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
-    if state == "complete" and not _reopen(folder, identity):
+    if state == "complete" and not (heal and _reopen(folder, identity)):
         return require_complete(folder)
     with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
