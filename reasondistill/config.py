@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,9 +75,11 @@ class SamplingSettings(Section):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: tuple[str, ...] | None = None
 
+    usual: ClassVar[dict[str, Any]] = {}
+
     def resolve(self) -> Sampling:
         """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
-        values: dict[str, Any] = {}
+        values = dict(self.usual)
         if self.settings is not None:
             if self.settings not in VENDOR_SETTINGS:
                 raise ConfigError(f"settings = {self.settings!r}: unknown. {nearest(self.settings, VENDOR_SETTINGS)}")
@@ -127,11 +129,32 @@ class Traces(SamplingSettings):
     teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
 
 
+class Judge(SamplingSettings):
+    """A model that is asked whether an answer that the grader could not decide equals the gold answer: `[verdicts.judge]`.
+
+    `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy unless the file says otherwise.
+    """
+
+    model: str
+    revision: str | None = None
+    sampler: Literal["vllm", "openai", "scripted"] = "vllm"
+    prompt: str = "judge"
+    template_options: dict[str, Scalar] = {}
+    trust_remote_code: bool = False
+
+    usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
+
+    def as_teacher(self) -> Teacher:
+        """The same model as samplers are opened for."""
+        return Teacher(**self.model_dump(include={"model", "revision", "sampler", "template_options", "trust_remote_code"}))
+
+
 class Verdicts(Section):
-    """How traces are graded."""
+    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to no decision."""
 
     policy: str = "default"
     deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    judge: Judge | None = None
 
 
 class Examples(Section):
@@ -385,9 +408,9 @@ class Cluster(Section):
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we found, what to do."""
     pipeline = load_section(path, Pipeline, overrides)
-    for name, section in (("traces", pipeline.traces), ("evals", pipeline.evals)):
+    for name, section in (("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)):
         try:
-            section.resolve()
+            _ = section.resolve() if section is not None else None
         except ConfigError as error:
             raise ConfigError(f"{path} [{name}] {error}") from None
     return pipeline

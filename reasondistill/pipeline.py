@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reasondistill import evals, examples, problems, report, resources, students, traces, verdicts
-from reasondistill.config import Benchmark, Cluster, Pipeline, StudentSettings, Teacher, Traces, load_benchmark
+from reasondistill.config import Benchmark, Cluster, Judge, Pipeline, StudentSettings, Teacher, Traces, load_benchmark
 from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.grading import GradingPool
@@ -163,28 +163,35 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
 def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     settings = run.pipeline.traces
     settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
-    # Failed samples that succeed later would change the examples; once students are made of them they stay as they are.
-    heal = not any(run.stage("students").glob("*/manifest.json"))
     return traces.run_traces(
-        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=heal
+        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=_may_heal(run)
     )
 
 
+def _may_heal(run: Run) -> bool:
+    """Failed samples and judgements that succeed later would change the examples; once students are made of them they stay as they are."""
+    return not any(run.stage("students").glob("*/manifest.json"))
+
+
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop)
+    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop, heal=_may_heal(run))
 
 
-def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal) -> Manifest:
-    grade = run.cluster.grade
+def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal, *, heal: bool = True) -> Manifest:
+    grade, settings = run.cluster.grade, run.pipeline.verdicts
+    if settings.judge is not None:
+        settings = settings.model_copy(update={"judge": located(settings.judge)})
     return verdicts.run_verdicts(
-        run.pipeline.verdicts,
+        settings,
         problems_folder,
         traces_folder,
         folder,
         workers=grade.workers,
         memory_mib=grade.memory_mib,
+        cluster=run.cluster,
         stop=stop,
         keep_old=run.keep_old,
+        heal=heal,
     )
 
 
@@ -302,12 +309,15 @@ def _model_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "teacher"
 
 
-def located(teacher: Teacher) -> Teacher:
-    """The teacher with the folder of a shipped model in place of its `shipped:` name."""
-    if not teacher.model.startswith("shipped:"):
-        return teacher
-    name = teacher.model.removeprefix("shipped:")
-    return teacher.model_copy(update={"model": str(resources.shipped_model(name)), "name": teacher.name})
+Asked = TypeVar("Asked", Teacher, Judge)
+
+
+def located(asked: Asked) -> Asked:
+    """The teacher or judge with the folder of a shipped model in place of its `shipped:` name."""
+    if not asked.model.startswith("shipped:"):
+        return asked
+    name = asked.model.removeprefix("shipped:")
+    return asked.model_copy(update={"model": str(resources.shipped_model(name))})
 
 
 def _baselines(run: Run) -> Mapping[str, list[str]]:

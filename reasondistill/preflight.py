@@ -7,8 +7,9 @@ estimate(run, task)            # "40,000 traces, at most 320,000,000 tokens"
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
-from reasondistill import problems, students, traces
+from reasondistill import problems, students, traces, verdicts
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
@@ -32,6 +33,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     teachers = [located(teacher) for teacher in run.pipeline.traces.teachers]
     for teacher in teachers:
         traces.teacher_identity(teacher)
+    _check_judge(run)
     for student in run.pipeline.students:
         students.check_settings(student)
         for tracker in student.report_to:
@@ -47,6 +49,19 @@ def check(run: Run, *, reads_data: bool = False) -> None:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
             if source.source != "hub":
                 next(problems.read_problems(source, base=run.source.parent), None)
+
+
+def _check_judge(run: Run) -> None:
+    """The judge's prompt, model folder or script, and package. Raises ConfigError or MissingDependencyError."""
+    judge = run.pipeline.verdicts.judge
+    if judge is None:
+        return
+    verdicts.load_judge_prompt(judge.prompt)
+    traces.teacher_identity(located(judge).as_teacher())
+    if judge.sampler == "scripted" and not Path(judge.model).is_file():
+        raise ConfigError(f"[verdicts.judge] model = {judge.model!r}: no such script file.")
+    if judge.sampler in ("vllm", "openai"):
+        _need(judge.sampler, judge.sampler)
 
 
 def _check_names(run: Run) -> None:
@@ -80,7 +95,7 @@ def estimate(run: Run, task: Task) -> str:
     names = len(task.units) or len(eval_models(run))
     words = {
         "problems": f"at most {number:,} problems" if number is not None else "all rows of the source",
-        "verdicts": "one verdict per trace",
+        "verdicts": _verdicts_estimate(run),
         "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
         "evals": f"{names} models × {len(settings.evals.benchmarks)} benchmarks × n = {settings.evals.n}" if task.units else "the tables",
         "report": "report.md, report.json, report.html",
@@ -107,6 +122,11 @@ def _traces_estimate(run: Run, number: int | None) -> str:
         minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
         text += f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
     return text
+
+
+def _verdicts_estimate(run: Run) -> str:
+    judge = run.pipeline.verdicts.judge
+    return "one verdict per trace" + (f"; {judge.model} is asked about undecided ones" if judge is not None else "")
 
 
 def _student_estimate(student: StudentSettings) -> str:

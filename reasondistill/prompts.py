@@ -1,11 +1,13 @@
 """Load a prompt file and render it into chat turns; its identity is name@hash.
 
 A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot` turns, and `plain = true` for base
-models that know no chat template.
+models that know no chat template. A judge's prompt also has `{gold}` and `{answer}` in it.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import field_validator
@@ -38,16 +40,24 @@ class Prompt(Section):
             raise ValueError("user: the text must contain {question}")
         return user
 
-    def render(self, question: str) -> tuple[Message, ...]:
-        """The turns before the model's own; braces in the question or template are left alone."""
+    def render(self, question: str, **parts: str) -> tuple[Message, ...]:
+        """The turns before the model's own; `parts` fill what else the user turn names, `{gold}` for example.
+
+        Other braces, in the template or in what is filled in, are left alone.
+        """
         turns: list[Message] = []
         if self.system is not None:
             turns.append(Message(role="system", content=self.system))
         for shot in self.few_shot:
-            turns.append(Message(role="user", content=self.user.replace("{question}", shot.question)))
+            turns.append(Message(role="user", content=_fill(self.user, {"question": shot.question})))
             turns.append(Message(role="assistant", content=shot.answer))
-        turns.append(Message(role="user", content=self.user.replace("{question}", question)))
+        turns.append(Message(role="user", content=_fill(self.user, {"question": question} | parts)))
         return tuple(turns)
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put every part in its place, in one pass: `{gold}` inside a question stays as it is."""
+    return re.sub("|".join(re.escape(f"{{{name}}}") for name in parts), lambda found: parts[found[0][1:-1]], template)
 
 
 class NamedPrompt(Section):

@@ -158,6 +158,15 @@ class Verdict(Record):
     how: Literal["rule", "judge", "majority"] = "rule"
 
 
+class Ruling(Record):
+    """What a judge replied about one undecided answer. `key` is the identity of judge, prompt and sampling: nothing is asked twice."""
+
+    key: str
+    judge: str
+    trace_id: str
+    completion: Completion
+
+
 class Example(Record):
     """One training example: prompt turns, then the assistant's turn that the loss is on.
 

@@ -360,7 +360,7 @@ def open_stage(
     """Say whether the folder is new, partial or complete for this identity, and claim it.
 
     `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
-    `beside` names what other stages own in this folder (evals: one folder per benchmark).
+    `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
@@ -386,7 +386,7 @@ def open_stage(
         if all(_grew(name, a, b, grows) for name, a, b in changed):
             state = "partial"
         elif derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed):
-            _empty(folder, old)
+            _empty(folder, old, beside)
             state = "new"
         else:
             raise DriftError(drift_message(folder, changed))
@@ -394,11 +394,11 @@ def open_stage(
     return state
 
 
-def _empty(folder: Path, old: Manifest) -> None:
-    """Remove a folder's files. A kill on the way leaves it ours and unfinished: the manifest stays, and says so first."""
+def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
+    """Remove a folder's files but those `beside`. A kill on the way leaves it unfinished: the manifest stays, and says so first."""
     write_manifest(folder, replace(old, status="partial"))
     for path in folder.iterdir():
-        if path.is_file() and path.name != MANIFEST:
+        if path.is_file() and path.name != MANIFEST and path.name not in beside:
             path.unlink()
 
 

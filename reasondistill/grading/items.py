@@ -10,12 +10,12 @@ from typing import Literal
 from reasondistill.grading.equivalence import Decision, decide_cheaply, decide_deeply
 from reasondistill.grading.extract import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
-from reasondistill.records import Finish, Grade, Outcome
+from reasondistill.records import Finish, Grade, Outcome, Trace
 
 VERSION = 2
 GRADER = f"reasondistill-grader@{VERSION}"
 
-_SHOWN = 2_000
+LONGEST_SHOWN = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,12 @@ class GradeItem:
     gold: str
     finish: Finish = "stop"
     think: Literal["closed", "open", "none"] = "none"
+
+    @classmethod
+    def of(cls, trace: Trace, gold: str) -> GradeItem:
+        """What the grader needs of a trace."""
+        completion = trace.completion
+        return cls(trace.id, completion.answer_text, gold, completion.finish, completion.think)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
 
 
 def _grade(outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float) -> Grade:
-    shown = extracted if extracted is None or len(extracted) <= _SHOWN else extracted[:_SHOWN] + "…"
+    shown = extracted if extracted is None or len(extracted) <= LONGEST_SHOWN else extracted[:LONGEST_SHOWN] + "…"
     return Grade(outcome=outcome, extracted=shown, layer=layer, reason=reason, grader=GRADER, seconds=round(seconds, 6))
 
 

@@ -321,9 +321,20 @@ def caveats(facts: Facts) -> list[str]:
         found.append(f"The checker gave up on more than 1 % of the answers of {names}; undecided answers count as not correct.")
     if names := _above(facts, "truncated", 0.05):
         found.append(f"More than 5 % of the answers of {names} were cut at max_tokens; they count as not correct.")
+    if judged := ", ".join(_judged(facts)):
+        found.append(f"Where the grader could not decide, a model judged, and its verdicts count: {judged}.")
     if any(s.n < 100 for s in facts.scores):
         found.append("Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not shown', not as 'equal'.")
     return found
+
+
+def _judged(facts: Facts) -> Iterator[str]:
+    """`12 of 300 in 3-verdicts by wise-model@0123`, for each folder of verdicts that a judge decided some of."""
+    for stage in facts.stages:
+        figures = stage.manifest.figures
+        if decided := figures.get("judged_correct", 0) + figures.get("judged_wrong", 0):
+            name = stage.manifest.identity["inputs"]["judge"].split()[0]
+            yield f"{whole(decided)} of {whole(stage.manifest.counts['out'])} in {stage.place} by {name}"
 
 
 def _above(facts: Facts, outcome: str, share: float) -> str:

@@ -103,10 +103,22 @@ class SamplerBase:
         self.close()
 
 
+def make_ready(sampler: Sampler, should_stop: Callable[[], bool]) -> None:
+    """Load the engine, and let it ask whether to stop."""
+    if isinstance(sampler, SamplerBase):
+        sampler.should_stop = should_stop
+        sampler.start()
+
+
 def problem_and_sample(request_id: str) -> tuple[str, int]:
     """`gsm8k/train/12:3` → (`gsm8k/train/12`, 3)."""
     problem_id, _, sample = request_id.rpartition(":")
     return problem_id, int(sample)
+
+
+def seed_of(key: str) -> int:
+    """31 bits of the key: every engine and server takes such a seed."""
+    return int(key, 16) & 0x7FFFFFFF
 
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"

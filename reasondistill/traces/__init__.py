@@ -23,7 +23,8 @@ from reasondistill.config import Cluster, Teacher, Traces
 from reasondistill.errors import StageError
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
-from reasondistill.samplers import Rendered, Request, Sampled, Sampler, SamplerBase, problem_and_sample
+from reasondistill.samplers import Rendered, Request, Sampled, Sampler, SamplerBase, make_ready, problem_and_sample, seed_of
+from reasondistill.samplers.opening import OpenSampler, open_sampler, teacher_identity
 from reasondistill.store import (
     Identity,
     Manifest,
@@ -40,15 +41,13 @@ from reasondistill.store import (
     write_manifest,
 )
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
-from reasondistill.traces.teachers import deal, open_sampler, teacher_identity
+from reasondistill.traces.teachers import deal
 
 __all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "tally", "teacher_identity"]
 
 VERSION = 1
 FILE = "traces.jsonl"
 log = logging.getLogger(__name__)
-
-OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], Sampler]
 
 
 # ---- one sample ---------------------------------------------------------------------------------------------------
@@ -58,11 +57,6 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
     """The sample's identity: equal keys mean the same draw."""
     prompt = list(rendered.token_ids) if rendered.token_ids is not None else [m.model_dump() for m in rendered.messages]
     return fingerprint({"model": model, "prompt": prompt, "sampling": sampling.model_dump(mode="json"), "sample": sample})
-
-
-def seed_of(key: str) -> int:
-    """31 bits of the key: every engine and server takes such a seed."""
-    return int(key, 16) & 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
@@ -224,7 +218,7 @@ def _draw(job: _Job, work: _Work, *, done: int) -> None:
             return sampler.render(job.prompt.prompt.render(problem.question), plain=job.prompt.prompt.plain)
 
         check_lengths(sampler, render, work.problems)
-        _make_ready(sampler, job.stop)
+        make_ready(sampler, lambda: job.stop is not None and job.stop.requested)
         progress = Progress(
             job.folder,
             teacher=work.teacher.model,
@@ -245,13 +239,6 @@ def _draw(job: _Job, work: _Work, *, done: int) -> None:
 def _generator(drawn: Iterable[Sampled]) -> Generator[Sampled]:
     """Any iterable as a generator, which can be closed."""
     yield from drawn
-
-
-def _make_ready(sampler: Sampler, stop: StopSignal | None) -> None:
-    if isinstance(sampler, SamplerBase):
-        if stop is not None:
-            sampler.should_stop = lambda: stop.requested
-        sampler.start()
 
 
 def check_lengths(sampler: Sampler, render: Callable[[Problem], Rendered], problems: Iterable[Problem]) -> None:

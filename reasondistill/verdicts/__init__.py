@@ -2,7 +2,8 @@
 
     manifest = run_verdicts(section, run / "1-problems", run / "2-traces", run / "3-verdicts", workers=2, memory_mib=1024)
 
-Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is made anew.
+Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is made anew. A judge, where the file
+names one, is asked about what the rules left undecided (`judge.py`); evals grade with the same function.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from reasondistill.config import Verdicts
+from reasondistill.config import Cluster, Verdicts
 from reasondistill.errors import StageError
 from reasondistill.grading import GRADER, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
+from reasondistill.samplers.opening import OpenSampler, open_sampler
 from reasondistill.store import (
     Identity,
     Manifest,
@@ -29,7 +32,11 @@ from reasondistill.store import (
     read_manifest,
     read_records,
     require_complete,
+    write_manifest,
 )
+from reasondistill.verdicts.judge import REPLIES, Court, judge_undecided, load_judge_prompt
+
+__all__ = ["judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
 
 VERSION = 1
 _CHUNK = 1_000
@@ -45,45 +52,72 @@ def run_verdicts(
     *,
     workers: int | None = None,
     memory_mib: int = 1024,
+    cluster: Cluster | None = None,
+    open_sampler: OpenSampler = open_sampler,
     stop: StopSignal | None = None,
     keep_old: bool = False,
+    heal: bool = True,
 ) -> Manifest:
     """Grade every trace into `verdicts.jsonl`; a run that was killed goes on behind its last whole line.
 
-    Another grader version, policy or deadline grades all of them anew. Raises StageError when problems or traces are not finished.
+    Another grader version, policy, deadline or judge grades all of them anew; what a judge has replied before is not asked again.
+    `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off.
+    Raises StageError when problems or traces are not finished.
     """
     started = time.monotonic()
     inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
     # The grader and its settings are inputs: another policy grades the stored traces anew instead of stopping with a drift.
     inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
     keep_old = keep_old and _same_traces(folder, inputs)
-    state = open_stage(folder, Identity("verdicts", VERSION, {}, inputs), derived=True, keep_old=keep_old)
-    if state == "complete":
-        manifest = read_manifest(folder)
-        assert manifest is not None
-        return manifest
+    court = Court.of(verdicts.judge, cluster or Cluster(), open_sampler) if verdicts.judge is not None else None
+    if court is not None:
+        inputs |= {"judge": court.identity}
+    identity = Identity("verdicts", VERSION, {}, inputs)
+    state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
+    if state == "complete" and not (heal and _reopen(folder, identity)):
+        return require_complete(folder)
+    with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
+        outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
+    figures: dict[str, int | float] = {}
+    if court is not None:
+        figures = judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
+        outcomes, reasons = _counted(folder / "verdicts.jsonl")
+    return finish_stage(
+        folder,
+        counts={"in": outcomes.total(), "out": outcomes.total()},
+        figures=_figures(outcomes, reasons) | figures,
+        seconds=time.monotonic() - started,
+        files=["verdicts.jsonl"],
+    )
+
+
+def _reopen(folder: Path, identity: Identity) -> bool:
+    """Make a finished folder partial again when its judge did not answer everything; say whether it was so."""
+    manifest = require_complete(folder)
+    if manifest.fingerprint != identity.fingerprint or not manifest.figures.get("judge_failed"):
+        return False
+    write_manifest(folder, replace(manifest, status="partial"))
+    return True
+
+
+def _grade_by_rules(
+    pool: GradingPool, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal | None
+) -> tuple[Counter[str], Counter[str]]:
+    """Write the verdicts that are not on disk yet; return all outcomes, and the reasons of the undecided."""
+    started = time.monotonic()
     golds = {problem.id: problem.answer for problem in read_records(problems_folder / "problems.jsonl", Problem)}
-    with (
-        GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool,
-        Shard(folder / "verdicts.jsonl") as shard,
-    ):
+    with Shard(folder / "verdicts.jsonl") as shard:
         outcomes, reasons = _counted(folder / "verdicts.jsonl")
         traces = islice(read_records(traces_folder / "traces.jsonl", Trace), outcomes.total(), None)
-        judged = judge_traces(traces, golds, pool)
-        while chunk := list(islice(judged, _CHUNK)):
+        graded = judge_traces(traces, golds, pool)
+        while chunk := list(islice(graded, _CHUNK)):
             shard.append(chunk)
             outcomes.update(verdict.grade.outcome for verdict in chunk)
             reasons.update(_undecided(chunk))
             _report(folder, outcomes, time.monotonic() - started)
             if stop is not None:
                 stop.check()
-    return finish_stage(
-        folder,
-        counts={"in": outcomes.total(), "out": outcomes.total()},
-        figures=_figures(outcomes, reasons),
-        seconds=time.monotonic() - started,
-        files=["verdicts.jsonl"],
-    )
+    return outcomes, reasons
 
 
 def _same_traces(folder: Path, inputs: Mapping[str, str]) -> bool:
@@ -102,8 +136,7 @@ def to_item(trace: Trace, golds: Mapping[str, str]) -> GradeItem:
     """What the grader needs of a trace. Raises StageError when its problem is not among the golds."""
     if trace.problem_id not in golds:
         raise StageError(f"trace {trace.id}: its problem {trace.problem_id} is not in the problems folder; sample the traces again.")
-    completion = trace.completion
-    return GradeItem(trace.id, completion.answer_text, golds[trace.problem_id], completion.finish, completion.think)
+    return GradeItem.of(trace, golds[trace.problem_id])
 
 
 def _without_time(grade: Grade) -> Grade:

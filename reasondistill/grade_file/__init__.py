@@ -9,23 +9,22 @@ its last whole line; what it is a function of stands beside the output, so that 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from reasondistill.errors import ConfigError, DataError, DriftError, StageError
+from reasondistill.errors import ConfigError, DataError, DriftError
+from reasondistill.grade_file.progress import Progress
+from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, GradeItem, GradingPool
-from reasondistill.records import OUTCOMES, Finish, GradedRow
-from reasondistill.store import Shard, StopSignal, changed_keys, numbered_rows, read_rows, repair_tail, write_json
+from reasondistill.records import OUTCOMES, GradedRow
+from reasondistill.store import Shard, StopSignal, changed_keys, read_rows, repair_tail, write_json
 
 _CHUNK = 1_000
-_TELL_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +45,19 @@ def grade_file(
     output was made from something else), ConfigError (no such policy, a foreign file in the way) and Interrupted.
     """
     with GradingPool(workers=workers, deadline_s=deadline_s, memory_mib=memory_mib, policy=policy) as pool:
-        total = _count(source)
-        _claim(target, {"grader": GRADER, "policy": policy, "deadline_s": deadline_s, "input": _digest(source)})
+        total = count_answers(source)
+        _claim(target, {"grader": GRADER, "policy": policy, "deadline_s": deadline_s, "input": digest_of(source)})
         outcomes = Counter(row["outcome"] for row in read_rows(target)) if target.exists() else Counter[str]()
         if outcomes.total() > total:
             raise DataError(f"{target}: holds more rows than {source}; two commands wrote it. Remove it and {target.name}.manifest.json.")
         if outcomes.total():
             log.info("%s: %s rows are graded already", target, f"{outcomes.total():,}")
-        progress = _Progress(total, outcomes.total())
+        progress = Progress(total, outcomes.total())
         with Shard(target) as shard:
-            graded = _graded(islice(_rows(source), outcomes.total(), None), pool)
+            graded = _graded(islice(read_answers(source), outcomes.total(), None), pool)
             while chunk := _chunk(graded, shard):
                 outcomes.update(row.outcome for row in chunk)
-                progress.tell(outcomes)
+                progress.tell(outcomes.total(), {name: outcomes[name] for name in OUTCOMES if outcomes[name]})
                 if stop is not None:
                     stop.check()
     return outcomes
@@ -103,49 +102,6 @@ def _graded(rows: Iterable[tuple[Any, GradeItem]], pool: GradingPool) -> Iterato
         raise fault
 
 
-# ---- the input ----------------------------------------------------------------------------------------------------
-
-
-def _rows(source: Path) -> Iterator[tuple[Any, GradeItem]]:
-    """Each row's id and what the grader needs of it. Raises DataError, naming the line."""
-    for number, row in numbered_rows(source):
-        if not isinstance(row, dict):
-            raise DataError(f"{source}:{number}: not a JSON object.")
-        if missing := [key for key in ("id", "prediction", "gold") if key not in row]:
-            raise DataError(f"{source}:{number}: no field {missing[0]!r}; this row has {', '.join(map(repr, row)) or 'none'}.")
-        if isinstance(row["id"], bool | list | dict):
-            raise DataError(f"{source}:{number}: id = {json.dumps(row['id'])}; a text or a number is wanted.")
-        finish = row.get("finish", "stop")
-        if finish not in get_args(Finish):
-            raise DataError(f"{source}:{number}: finish = {finish!r}; one of {', '.join(get_args(Finish))} is wanted.")
-        yield row["id"], GradeItem(str(number), _text(row["prediction"]), _text(row["gold"]), finish)
-
-
-def _text(value: Any) -> str:
-    """A string as it is, null as nothing, a number or a list as JSON writes it."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _count(source: Path) -> int:
-    if not source.is_file():
-        raise StageError(f"{source}: no such file.")
-    with open(source, "rb") as file:
-        file.seek(0, 2)
-        if file.tell():
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                raise DataError(f"{source}: its last line does not end; is it still being written? Add a newline when it is whole.")
-    with open(source, "rb") as file:
-        return sum(not line.isspace() for line in file)
-
-
-def _digest(source: Path) -> str:
-    with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 # ---- the output ---------------------------------------------------------------------------------------------------
 
 
@@ -165,21 +121,3 @@ def _claim(target: Path, made_from: dict[str, Any]) -> None:
     if target.exists():
         raise ConfigError(f"{target}: exists and is not ours (no {beside.name} beside it). Name another file with --out.")
     write_json(beside, made_from)
-
-
-class _Progress:
-    """A line every five seconds, and one at the end."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._before = total, done
-        self._start = self._told = time.monotonic()
-
-    def tell(self, outcomes: Counter[str]) -> None:
-        done, now = outcomes.total(), time.monotonic()
-        if now - self._told < _TELL_SECONDS and done < self._total:
-            return
-        self._told = now
-        speed = (done - self._before) / max(now - self._start, 1e-9)
-        left = "" if done >= self._total else f" · {(self._total - done) / max(speed, 1e-9):,.0f} s left"
-        shares = ", ".join(f"{100 * outcomes[name] / done:.1f} % {name}" for name in OUTCOMES if outcomes[name])
-        log.info("%s/%s · %s/s · %s%s", f"{done:,}", f"{self._total:,}", f"{speed:,.0f}", shares, left)

@@ -1,0 +1,268 @@
+"""The grader matrix: stored answers under several policies, side by side. `reasondistill matrix`; nothing is generated.
+
+    with GradingPool(workers=2) as pool:
+        made = compare_policies([file_answers(Path("answers.jsonl"))], ["default", "lighteval"], pool, out=Path("matrix"))
+
+A number that was published under another grader's rules can be translated: what a policy accepts, with its interval, and on how many
+answers any two disagree. `disagreements.jsonl` holds those answers, to be read. Rows of a file count as problems of their own; samples
+of a run are grouped by problem, as in its evals.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reasondistill.errors import ConfigError, Interrupted, StageError
+from reasondistill.grade_file.progress import Progress
+from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
+from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
+from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
+from reasondistill.statistics import mean_interval
+from reasondistill.store import StopSignal, count_lines, read_records, require_complete, write_json, write_records
+
+MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"
+_CHUNK = 4_096
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One stored answer: its id as it came, what the grader needs, and the problem that it is a sample of (None: one of its own)."""
+
+    id: Any
+    item: GradeItem
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Answers that are scored together: those of a file, or of one model on a benchmark. `made_from` says which they are."""
+
+    name: str
+    answers: Iterable[Answer]
+    total: int
+    made_from: dict[str, Any]
+
+
+class Disagreement(Record):
+    """An answer with different outcomes under different policies; each field but the first three by policy."""
+
+    id: str | int | float | None
+    source: str
+    gold: str
+    outcomes: dict[str, Outcome]
+    extracted: dict[str, str | None]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PolicyScore:
+    """How much of a source one policy accepts: `n` problems, `k` samples each, 95 % between `low` and `high`."""
+
+    source: str
+    policy: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    k: int
+    method: str
+    outcomes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All of it. `accepted_by_one[source, a, b]` answers are correct under a and not under b; `differing` have several outcomes."""
+
+    policies: tuple[str, ...]
+    scores: tuple[PolicyScore, ...]
+    accepted_by_one: Counter[tuple[str, str, str]]
+    differing: int
+
+
+def find_policies(names: str | None) -> list[str]:
+    """The policies of a list with commas, all known ones without it. Raises ConfigError."""
+    if names is None:
+        return list(POLICIES)
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not wanted:
+        raise ConfigError(f"--policies {names!r}: names none. Known: {', '.join(sorted(POLICIES))}.")
+    return [find_policy(name).name for name in wanted]
+
+
+# ---- where answers come from --------------------------------------------------------------------------------------
+
+
+def file_answers(path: Path) -> Source:
+    """A file as for `reasondistill grade`. Raises StageError (no such file) and, while it is read, DataError (`path:line`)."""
+    total = count_answers(path)
+    answers = (Answer(name, item) for name, item in read_answers(path))
+    return Source(path.name, answers, total, {"file": path.name, "sha256": digest_of(path)})
+
+
+def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
+    """The samples that each model of a run has on a benchmark. Raises StageError when there are none or some are missing."""
+    folder = evals_folder / benchmark
+    if not (folder / "problems" / "problems.jsonl").exists():
+        known = sorted(path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl"))
+        raise StageError(f"{evals_folder}: holds no benchmark {benchmark!r}. It has: {', '.join(known) or 'none, run its evals first'}.")
+    golds = {problem.id: problem.answer for problem in read_records(folder / "problems" / "problems.jsonl", Problem)}
+    sources = [_model_answers(path.parent, golds) for path in sorted(folder.glob("*/traces"))]
+    if not sources:
+        raise StageError(f"{folder}: holds no samples. Run the evals first.")
+    return sources
+
+
+def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
+    manifest = require_complete(folder / "traces")
+    path = folder / "traces" / "traces.jsonl"
+    made_from = {"traces": manifest.output, **{key: manifest.section.get(key) for key in ("prompt", "n", "limit", "sampling")}}
+    return Source(folder.name, _trace_answers(path, golds), count_lines(path), made_from)
+
+
+def _trace_answers(path: Path, golds: dict[str, str]) -> Iterator[Answer]:
+    for trace in read_records(path, Trace):
+        if trace.problem_id not in golds:
+            raise StageError(f"{path}: trace {trace.id}: its problem is not in the problems folder; sample the traces again.")
+        if trace.completion.finish == "error":
+            raise StageError(f"{path}: sample {trace.id} failed in the engine. Run the evals again: it is drawn anew.")
+        yield Answer(trace.id, GradeItem.of(trace, golds[trace.problem_id]), trace.problem_id)
+
+
+# ---- comparing ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sheet:
+    """What the policies said of one source. `samples` counts each problem's answers, which stand together in a finished stage."""
+
+    samples: array[int] = field(default_factory=lambda: array("q"))
+    last: str | None = None
+    correct: dict[str, bytearray] = field(default_factory=dict[str, bytearray])
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+
+    def add(self, problem: str | None, grades: dict[str, Grade]) -> None:
+        if problem is None or problem != self.last:
+            self.samples.append(0)
+        self.samples[-1] += 1
+        self.last = problem
+        for policy, grade in grades.items():
+            self.correct.setdefault(policy, bytearray()).append(grade.is_correct)
+            self.outcomes[policy, grade.outcome] += 1
+
+
+def compare_policies(
+    sources: Sequence[Source], policies: Sequence[str], pool: GradingPool, *, out: Path | None = None, stop: StopSignal | None = None
+) -> Matrix:
+    """Grade every answer under every policy; with `out`, write matrix.json and disagreements.jsonl into that folder.
+
+    Raises ConfigError (a folder that is not ours), StageError and DataError (answers that cannot be read), Interrupted; then no file
+    is written.
+    """
+    if out is not None:
+        _check_folder(out)
+    sheets = {source.name: _Sheet() for source in sources}
+    accepted: Counter[tuple[str, str, str]] = Counter()
+    found = _disagreements(sources, policies, pool, sheets, accepted, stop)
+    differing = write_records(out / DISAGREEMENTS, found) if out is not None else sum(1 for _ in found)
+    scores = tuple(_score(source, policy, sheets[source.name]) for source in sources for policy in policies)
+    made = Matrix(tuple(policies), scores, accepted, differing)
+    if out is not None:
+        write_json(out / MATRIX, _as_json(made, sources, pool))
+    return made
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; name a folder with --out.")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in (MATRIX, DISAGREEMENTS)) if out.exists() else []
+    if strangers:
+        raise ConfigError(f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new folder with --out.")
+
+
+def _disagreements(
+    sources: Sequence[Source],
+    policies: Sequence[str],
+    pool: GradingPool,
+    sheets: dict[str, _Sheet],
+    accepted: Counter[tuple[str, str, str]],
+    stop: StopSignal | None,
+) -> Iterator[Disagreement]:
+    """Grade everything, fill the sheets and the counts, and yield the answers that policies differ on."""
+    done, progress = 0, Progress(sum(source.total for source in sources))
+    for source in sources:
+        answers, sheet = iter(source.answers), sheets[source.name]
+        while chunk := list(islice(answers, _CHUNK)):
+            for answer, grades in zip(chunk, _graded(chunk, policies, pool), strict=True):
+                sheet.add(answer.problem, grades)
+                right = [policy for policy, grade in grades.items() if grade.is_correct]
+                accepted.update((source.name, a, b) for a in right for b in policies if b not in right)
+                if len({grade.outcome for grade in grades.values()}) > 1:
+                    yield _disagreement(source.name, answer, grades)
+            done += len(chunk)
+            progress.tell(done, {policy: sum(sum(sheets[name].correct.get(policy, b"")) for name in sheets) for policy in policies})
+            if stop is not None and stop.requested:
+                raise Interrupted("Stopped on request; a matrix is written as a whole or not at all.")
+
+
+def _graded(chunk: Sequence[Answer], policies: Sequence[str], pool: GradingPool) -> Iterator[dict[str, Grade]]:
+    """For each answer its grade under each policy."""
+    columns = [[grade for _, grade in pool.grade_many((answer.item for answer in chunk), policy=policy)] for policy in policies]
+    return (dict(zip(policies, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _disagreement(source: str, answer: Answer, grades: dict[str, Grade]) -> Disagreement:
+    return Disagreement(
+        id=answer.id,
+        source=source,
+        gold=answer.item.gold,
+        outcomes={policy: grade.outcome for policy, grade in grades.items()},
+        extracted={policy: grade.extracted for policy, grade in grades.items()},
+        reasons={policy: grade.reason for policy, grade in grades.items()},
+    )
+
+
+# ---- the result ---------------------------------------------------------------------------------------------------
+
+
+def _score(source: Source, policy: str, sheet: _Sheet) -> PolicyScore:
+    """Raises StageError when there is nothing to score, or problems have different numbers of samples."""
+    sizes = set(sheet.samples)
+    if not sizes:
+        raise StageError(f"{source.name}: holds no answers; there is nothing to compare.")
+    if len(sizes) > 1:
+        raise StageError(f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. Run the evals to their end.")
+    correct = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_).reshape(len(sheet.samples), sizes.pop())
+    found = mean_interval(correct)
+    outcomes = {name: sheet.outcomes[policy, name] for name in OUTCOMES}
+    return PolicyScore(source.name, policy, found.mean, found.low, found.high, found.n, found.k, found.method, outcomes)
+
+
+def _as_json(made: Matrix, sources: Sequence[Source], pool: GradingPool) -> dict[str, Any]:
+    pairs = [
+        {
+            "source": source.name,
+            "policies": [a, b],
+            "only_first_accepts": made.accepted_by_one[source.name, a, b],
+            "only_second_accepts": made.accepted_by_one[source.name, b, a],
+        }
+        for source in sources
+        for number, a in enumerate(made.policies)
+        for b in made.policies[number + 1 :]
+    ]
+    return {
+        "grader": GRADER,
+        "deadline_s": pool.deadline_s,
+        "policies": {name: asdict(POLICIES[name]) for name in made.policies},
+        "sources": {source.name: source.made_from for source in sources},
+        "scores": [asdict(score) for score in made.scores],
+        "pairs": pairs,
+        "differing": made.differing,
+    }

@@ -1,0 +1,45 @@
+"""Which sampler a file's `model` and `sampler` mean, and who that is, without starting an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reasondistill.config import Cluster, Teacher
+from reasondistill.records import Problem
+from reasondistill.samplers import Sampler
+from reasondistill.weights import model_identity
+
+OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], Sampler]
+
+
+def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
+    """The sampler that a teacher means, with the cluster's settings. Raises ConfigError or MissingDependencyError."""
+    if teacher.sampler == "vllm":
+        from reasondistill.samplers.vllm import VllmSampler
+
+        options = cluster.vllm.model_dump() | teacher.model_dump(include={"template_options", "trust_remote_code"})
+        return VllmSampler(teacher.model, revision=teacher.revision, **options)
+    if teacher.sampler == "openai":
+        from reasondistill.samplers.openai import OpenAISampler
+
+        options = cluster.openai.model_dump() | teacher.model_dump(include={"template_options"})
+        return OpenAISampler(teacher.model, revision=teacher.revision, **options)
+    if teacher.sampler == "scripted":
+        from reasondistill.samplers.scripted import ScriptedSampler
+
+        return ScriptedSampler.from_file(Path(teacher.model), problems)
+    from reasondistill.samplers.reference import ReferenceSampler
+
+    return ReferenceSampler(problems)
+
+
+def teacher_identity(teacher: Teacher) -> str:
+    """`name@revision` of the teacher's weights, found without starting an engine. Raises ConfigError when they are missing."""
+    if teacher.sampler == "vllm":
+        return model_identity(teacher.model, teacher.revision)
+    if teacher.sampler == "scripted" and Path(teacher.model).is_file():
+        from reasondistill.samplers.scripted import script_identity
+
+        return script_identity(Path(teacher.model))
+    return f"{teacher.model}@{teacher.revision}" if teacher.revision else teacher.model
