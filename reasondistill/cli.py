@@ -137,7 +137,9 @@ def _print_result(job: Run) -> None:
         table = Table("model", "benchmark", "metric", "score", "95 % interval", "n × k", box=None, header_style="bold")
         for row in report["scores"]:
             interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-            table.add_row(row["model"], row["benchmark"], row["metric"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}")
+            table.add_row(
+                row["model"], row["benchmark"], row["metric"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}"
+            )
         out.print(table)
     for row in report["differences"]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
