@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal, special, stats
+from scipy import special
 
 LEVEL = 0.95
 
@@ -188,6 +188,8 @@ def sign_flip_p_value(differences: Ints) -> float:
     That is the permutation test of "both models are the same", labels swapped within each problem; with differences in
     {−1, 0, 1} it is exact McNemar (binomial test over the discordant ones). Computed by convolution, not by sampling.
     """
+    from scipy import signal  # a second to import, and every process of a run imports us
+
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if sizes.size == 0:
         return 1.0
@@ -200,6 +202,8 @@ def sign_flip_p_value(differences: Ints) -> float:
 
 def _coin_sums(size: int, count: int) -> Floats:
     """Probabilities of the sum of `count` fair ±`size` coins, at −count·size … count·size."""
+    from scipy import stats
+
     probabilities = np.zeros(2 * size * count + 1)
     probabilities[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
     return probabilities
