@@ -182,7 +182,7 @@ def grade(
     from reasondistill.records import OUTCOMES
     from reasondistill.store import StopSignal
 
-    _log_to_terminal()
+    _log_lines("  ")
     with StopSignal() as stop:
         outcomes = grade_file(file, target, policy=policy, workers=workers, deadline_s=deadline_s, stop=stop)
     table = Table("outcome", "rows", "share", box=None, header_style="bold")
@@ -212,7 +212,7 @@ def matrix(
     from reasondistill.pipeline import load_run
     from reasondistill.store import StopSignal
 
-    _log_to_terminal()
+    _log_lines("  ")
     names = find_policies(policies)
     if benchmark is not None:
         sources = run_answers(load_run(_run_folder(answers, runs)).stage("evals"), benchmark)
@@ -246,10 +246,10 @@ def _print_matrix(made: Matrix) -> None:
         out.print(counts)
 
 
-def _log_to_terminal() -> None:
-    """Our own log lines as lines of the terminal."""
+def _log_lines(mark: str) -> None:
+    """Our own log lines on standard output, each with a mark before it."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("  %(message)s"))
+    handler.setFormatter(logging.Formatter(mark + "%(message)s"))
     logger = logging.getLogger("reasondistill")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
@@ -356,12 +356,7 @@ def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argu
     from reasondistill.launch.local import ERROR_WORD, MARK
     from reasondistill.store import StopSignal
 
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(MARK + "%(message)s"))
-    logger = logging.getLogger("reasondistill")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    _log_lines(MARK)
     with Leash(), _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
         pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ())), stop)
 

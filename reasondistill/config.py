@@ -202,6 +202,8 @@ class Lora(Section):
     targets: str | tuple[str, ...] = "all-linear"
 
 
+# Settings of how training is watched, saved and accompanied; the weights do not depend on them.
+WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
 # What the untouched base of a student depends on.
 START = {
     "base",
@@ -261,7 +263,7 @@ class StudentSettings(Section):
 
     def recipe(self) -> str:
         """Equal for students that train alike: their answer-only twin is the same model."""
-        return self.model_dump_json(exclude={"name", "method", "baselines", "report_to", "save_every", "evaluate_every"})
+        return self.model_dump_json(exclude=WATCHING | {"name", "method"})
 
     def kind(self) -> str:
         """Equal for students of one method that come out as the same model."""

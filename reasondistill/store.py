@@ -394,6 +394,15 @@ def open_stage(
     return state
 
 
+def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
+    """Make a finished folder partial again when its count or figure `failed` says that something is to be tried again; say whether so."""
+    manifest = require_complete(folder)
+    if manifest.fingerprint != identity.fingerprint or not (manifest.counts.get(failed) or manifest.figures.get(failed)):
+        return False
+    write_manifest(folder, replace(manifest, status="partial"))
+    return True
+
+
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
     """Remove a folder's files but those `beside`. A kill on the way leaves it unfinished: the manifest stays, and says so first."""
     write_manifest(folder, replace(old, status="partial"))

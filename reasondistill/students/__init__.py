@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import START, StudentSettings, TrainSettings
+from reasondistill.config import START, WATCHING, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.prompts import NamedPrompt
 from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
@@ -32,9 +32,6 @@ from reasondistill.weights import model_identity, tokenizer_identity
 
 log = logging.getLogger(__name__)
 VERSION = 1
-
-# Settings of how training is watched, saved and accompanied; the weights do not depend on them.
-_NOT_IDENTITY = {"report_to", "save_every", "evaluate_every", "baselines"}
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,9 @@ def base_identity(student: StudentSettings) -> str:
 
 
 def _identity(job: StudentJob) -> Identity:
-    section = job.student.model_dump(mode="json", exclude=_NOT_IDENTITY | {"base", "revision"})
+    section = job.student.model_dump(mode="json", exclude=WATCHING | {"base", "revision"})
     if job.student.method == "base":  # how others train does not touch it
-        section = {key: value for key, value in section.items() if key in START | {"name", "method", "bf16"}}
+        section = {key: value for key, value in section.items() if key in START | {"name", "method"}}
     else:
         section["prompt"] = job.prompt.tag
     if job.student.chat_template is not None:  # what it says counts, not where it lies

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ from reasondistill.store import (
     read_metrics,
     read_records,
     read_rows,
+    reopen_stage,
     repair_tail,
     require_complete,
     sort_shard,
-    write_manifest,
 )
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
 from reasondistill.traces.teachers import deal
@@ -124,7 +124,9 @@ def run_traces(
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
-    if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (heal and _reopen(folder, identity)):
+    if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
+        heal and reopen_stage(folder, identity, "failed")
+    ):
         return require_complete(folder)
     finished = _finished_samples(folder)
     job = _Job(traces, prompt, folder, len(problems) * traces.n, cluster, open_sampler, stop)
@@ -163,15 +165,6 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, An
 def _teacher_section(teacher: Teacher) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
     return {"model": teacher_identity(teacher)} | kept
-
-
-def _reopen(folder: Path, identity: Identity) -> bool:
-    """Make a finished folder partial again when samples in it had failed; say whether it was so."""
-    manifest = require_complete(folder)
-    if manifest.fingerprint != identity.fingerprint or not manifest.counts.get("failed"):
-        return False
-    write_manifest(folder, replace(manifest, status="partial"))
-    return True
 
 
 def _finished_samples(folder: Path) -> set[str]:

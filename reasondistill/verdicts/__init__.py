@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,8 +30,8 @@ from reasondistill.store import (
     open_stage,
     read_manifest,
     read_records,
+    reopen_stage,
     require_complete,
-    write_manifest,
 )
 from reasondistill.verdicts.judge import REPLIES, Court, judge_undecided, load_judge_prompt
 
@@ -74,7 +73,7 @@ def run_verdicts(
         inputs |= {"judge": court.identity}
     identity = Identity("verdicts", VERSION, {}, inputs)
     state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
-    if state == "complete" and not (heal and _reopen(folder, identity)):
+    if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
         return require_complete(folder)
     with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
@@ -89,15 +88,6 @@ def run_verdicts(
         seconds=time.monotonic() - started,
         files=["verdicts.jsonl"],
     )
-
-
-def _reopen(folder: Path, identity: Identity) -> bool:
-    """Make a finished folder partial again when its judge did not answer everything; say whether it was so."""
-    manifest = require_complete(folder)
-    if manifest.fingerprint != identity.fingerprint or not manifest.figures.get("judge_failed"):
-        return False
-    write_manifest(folder, replace(manifest, status="partial"))
-    return True
 
 
 def _grade_by_rules(
