@@ -165,23 +165,25 @@ class Comparison:
         return _all(self.answers(x, y) for x, y in zip(a, b, strict=True))
 
     def _matching(self, a: list[Answer], b: list[Answer]) -> Verdict:
-        """Whether the elements pair up in some order."""
+        """Whether the elements pair up in some order; unknown when what is left over on both sides could."""
         if len(a) != len(b):
             return False
         left = list(b)
-        unknown = False
+        doubtful: list[Answer] = []
         for x in a:
-            found = None
+            unknown = False
             for i, y in enumerate(left):
-                same = self.answers(x, y)
-                unknown = unknown or same is None
-                if same:
-                    found = i
+                if same := self.answers(x, y):
+                    left.pop(i)
                     break
-            if found is None:
-                return None if unknown else False
-            left.pop(found)
-        return True
+                unknown = unknown or same is None
+            else:
+                if not unknown:
+                    return False
+                doubtful.append(x)
+        if not doubtful:
+            return True
+        return None if all(any(self.answers(x, y) is None for x in doubtful) for y in left) else False
 
     def _many_and_one(self, many: Many, one: Answer) -> Verdict:
         """A list beside a single value: a single element, a decimal comma, or not the same."""

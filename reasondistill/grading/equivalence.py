@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from reasondistill.grading.clean import clean, string_key
@@ -39,6 +40,7 @@ _INTEGER = re.compile(r"\$?([-+]?(?:\d{1,15}|[1-9]\d{0,2}(?:,\d{3}){1,4}))(?:\.0
 _EQUAL, _DIFFERENT = Decision("correct", "exact", "equal_value"), Decision("wrong", "exact", "different_value")
 
 
+@lru_cache(maxsize=8192)
 def _integer(answer: str) -> int | None:
     match = _INTEGER.fullmatch(answer.strip()) if len(answer) < 32 else None
     return None if match is None else int(match[1].replace(",", ""))

@@ -30,6 +30,7 @@ class Extracted:
 
 
 _BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\\+fbox\s*")
+_BARE_TOKEN = re.compile(r"\\[A-Za-z]+|[-+]?[\w.]+")
 _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|\$([^$]{1,2000})\$|\\\\?\[((?:[^\\]|\\(?![\[\]])){1,2000})\\\\?\]|\\\\?\(((?:[^\\]|\\(?![()])){1,2000})\\\\?\)"
 )
@@ -79,8 +80,6 @@ def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
 def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
     """The last box, with those linked to it before it; None when there is no box at all."""
     text = text.replace("\x08oxed", "\\boxed") if "\x08" in text else text
-    if "box" not in text:
-        return None
     start = _last_box_start(text)
     if start is None:
         return None
@@ -103,14 +102,18 @@ class _Box:
 
 def _last_box_start(text: str) -> int | None:
     """Where the last `\\boxed` begins, searched from the end: a long trace costs its tail."""
-    place = text.rfind("box")
-    while place >= 0:
-        start = text.rfind("\\", max(0, place - 6), place + 1)
+    boxed, framed = text.rfind("boxed"), text.rfind("fbox")
+    while boxed >= 0 or framed >= 0:
+        place = max(boxed, framed + 1)
+        start = text.rfind("\\", max(0, place - 6), place)
         if start >= 0 and _BOX.match(text, start):
             while start > 0 and text[start - 1] == "\\":
                 start -= 1
             return start
-        place = text.rfind("box", 0, place)
+        if boxed == place:
+            boxed = text.rfind("boxed", 0, place)
+        else:
+            framed = text.rfind("fbox", 0, framed)
     return None
 
 
@@ -120,7 +123,7 @@ def _box_at(text: str, start: int) -> _Box | None:
     if head is None or head.end() >= len(text):
         return None
     if text[head.end()] != "{":
-        token = re.compile(r"\\[A-Za-z]+|[-+]?[\w.]+").match(text, head.end())
+        token = _BARE_TOKEN.match(text, head.end())
         return _Box(start, token.end(), token[0]) if token else None
     end = matching_brace(text, head.end(), _LONGEST)
     return None if end < 0 else _Box(start, end + 1, text[head.end() + 1 : end])
@@ -129,7 +132,7 @@ def _box_at(text: str, start: int) -> _Box | None:
 def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
     """Contents of the boxes before `start` that belong to the same answer, first to last; at most 20."""
     window = max(0, start - _TAIL)
-    if text.find("box", window, start) < 0:
+    if text.find("boxed", window, start) < 0 and text.find("fbox", window, start) < 0:
         return []
     boxes: list[_Box] = []
     for head in list(_BOX.finditer(text, window, start))[-20:]:

@@ -120,7 +120,7 @@ class _Worker:
     stream: socket.socket
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Slot:
     """One item on its way: its grade, or the pair that a worker must decide."""
 
@@ -202,37 +202,38 @@ class _Run:
         self._busy: dict[int, tuple[_Worker, _Slot]] = {}
 
     def grade(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
-        source = iter(items)
-        exhausted = False
-        count = 0
+        window = self._window
         try:
-            while True:
-                if not exhausted and len(self._window) < _WINDOW:
-                    item = next(source, None)
-                    exhausted = item is None
-                    if item is not None:
-                        self._admit(item)
-                        count += 1
-                    if (self._busy or self._waiting) and count % _POLL_EVERY == 0:
+            for count, item in enumerate(items):
+                decided = begin(item, self._policy)
+                if window or isinstance(decided, Pair):
+                    self._admit(item, decided)
+                    if count % _POLL_EVERY == 0:
                         self._poll(0.0)
-                elif self._window and self._window[0].grade is None:
-                    self._poll(None)
-                while self._window and (grade := self._window[0].grade) is not None:
-                    yield self._window.popleft().item.id, grade
-                if exhausted and not self._window:
-                    return
+                    while window and (len(window) >= _WINDOW or window[0].grade is not None):
+                        yield self._next()
+                else:
+                    yield item.id, decided
+            while window:
+                yield self._next()
         finally:
             for worker, _ in self._busy.values():
                 self._pool.end_worker(worker)
 
-    def _admit(self, item: GradeItem) -> None:
-        """Decide an item here, or queue it for a worker."""
-        started = time.perf_counter()
-        decided = begin(item, self._policy)
+    def _next(self) -> tuple[str, Grade]:
+        """The result of the oldest item in the window, waited for."""
+        slot = self._window[0]
+        while slot.grade is None:
+            self._poll(None)
+        self._window.popleft()
+        return slot.item.id, slot.grade
+
+    def _admit(self, item: GradeItem, decided: Grade | Pair) -> None:
+        """Put an item behind the others in the window, and its pair before a worker when one is free."""
         if isinstance(decided, Grade):
             self._window.append(_Slot(item, None, decided))
             return
-        slot = _Slot(item, decided, None, started=started)
+        slot = _Slot(item, decided, None)
         self._window.append(slot)
         self._waiting.append(slot)
         if len(self._busy) < self._pool.workers:

@@ -31,7 +31,7 @@ _CURRENCY_AFTER = re.compile(r"\s*(?:\\?\$|[€£¥₹]|(?:USD|EUR|dollars?|euro
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*")
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
 _UNIT = re.compile(
-    r"\s*(?:\\text\s*\{([^{}]*)\}|([A-Za-zµ][A-Za-z.\-/ ]*))((?:\s*(?:\^\s*\{?-?\d\}?|/|\\cdot|\s|\\text\s*\{[^{}]*\}|[A-Za-z]+))*)\s*"
+    r"\s*(?:\\text\s*\{([^{}]*)\}|([A-Za-zµ][A-Za-z.\-/ ]*+))((?:\^\s*\{?-?\d\}?|/|\\cdot|\s|\\text\s*\{[^{}]*\}|[A-Za-z])*+)"
 )
 
 _SYNONYMS: dict[str, str] = {}

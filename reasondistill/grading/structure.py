@@ -300,9 +300,12 @@ def _read_brackets(text: str, depth: int) -> Answer | None:
     return None
 
 
+_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
+
+
 def _read_plus_minus(text: str, depth: int) -> Answer | None:
     """`1 ± √2` is the list of both values."""
-    if "\\pm" not in text and "\\mp" not in text:
+    if _PLUS_MINUS.search(text) is None:
         return None
     upper = re.sub(r"\\pm(?![A-Za-z])", "+", re.sub(r"\\mp(?![A-Za-z])", "-", text))
     lower = re.sub(r"\\pm(?![A-Za-z])", "-", re.sub(r"\\mp(?![A-Za-z])", "+", text))

@@ -238,7 +238,7 @@ class _Parser:
         self._next()
         if not token:
             raise Unsupported("ends early")
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
             return self._number(token)
         if token.startswith("\\"):
             return self._command(token[1:])
@@ -330,9 +330,9 @@ class _Parser:
         if self._peek() == "(":
             return self._group("(", ")")
         token = self._peek()
-        if len(token) > 1 and token.isdigit():
+        if len(token) > 1 and token.isdecimal():
             self._tokens[self._at : self._at + 1] = list(token)
-        if token[:1].isdigit():
+        if token[:1].isdecimal():
             return ("num", self._next())
         return self._primary()
 
@@ -350,7 +350,7 @@ class _Parser:
         if self._peek() == "{":
             return self._group("{", "}")
         token = self._peek()
-        if len(token) > 1 and token.isdigit():
+        if len(token) > 1 and token.isdecimal():
             self._tokens[self._at : self._at + 1] = [token[0], token[1:]]
         return self._primary()
 
@@ -366,7 +366,7 @@ class _Parser:
         while (
             self._peek() == "/"
             and self._at + 1 < len(self._tokens)
-            and self._tokens[self._at + 1].isdigit()
+            and self._tokens[self._at + 1].isdecimal()
             and node[0] in ("const", "mul")
         ):
             self._next()  # sin pi/6
