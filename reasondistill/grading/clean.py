@@ -23,7 +23,11 @@ _CHARACTERS: dict[str, str] = {
     "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}", "…": r"\ldots ", "⋯": r"\ldots ", "，": ",", "。": ".", "、": ",",
     "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]", "｛": "{", "｝": "}", "％": "%", "＝": "=", "＋": "+",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\u3000": " ", "\t": " ", "\r": " ",
-    "∥": r"\|", "∣": "|", "∠": r"\angle ", "△": r"\triangle ", "→": r"\to ", "∛": r"\sqrt[3]", "√": r"\sqrt ",
+    "‒": "-", "⁻": "-", "∶": ":", "˚": r"^\circ ", "٪": "%", "٫": ".", "⅐": r"\frac{1}{7}", "⅑": r"\frac{1}{9}", "⅒": r"\frac{1}{10}",
+    "⅚": r"\frac{5}{6}", "．": ".", "／": "/", "－": "-", "＄": r"\$", "￡": "£", "￥": "¥", "Ω": r"\Omega ", "ρ": r"\rho ", "ε": r"\varepsilon ",
+    "δ": r"\delta ", "τ": r"\tau ", "η": r"\eta ", "κ": r"\kappa ", "ψ": r"\psi ", "Φ": r"\Phi ", "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ",
+    "⇒": r"\Rightarrow ", "∴": r"\therefore ", "√": r"\sqrt ", "∑": r"\sum ", "∫": r"\int ", "∀": r"\forall ", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
+    "∥": r"\|", "∣": "|", "∠": r"\angle ", "△": r"\triangle ", "→": r"\to ", "∛": r"\sqrt[3]",
 }  # fmt: skip
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2066\u2067\u2068\u2069\ufeff\u00ad\x00"
 _FULLWIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF5B)}
@@ -51,7 +55,7 @@ _STYLE = re.compile(
     r"(?<!\\)\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|mathstrut|strut|nonumber|bigskip|!)(?![A-Za-z])\.?"
 )
 _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\(?:[dtc]|nice|s)frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:le|leqslant|leqq)(?![A-Za-z])"), r"\\leq"),
     (re.compile(r"\\(?:ge|geqslant|geqq)(?![A-Za-z])"), r"\\geq"),
     (re.compile(r"\\(?:ne)(?![A-Za-z])|\\not\s*="), r"\\neq"),
@@ -81,6 +85,9 @@ _TRAILING = re.compile(r"(?:\s|\\+$|(?<!\d)\.$|(?<=\d)\.$|[,;:]$|\\\\$)+$")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\],;%!$])")
 
 
+_WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}\\]*\d[^{}\\]*)\}")
+
+
 @lru_cache(maxsize=8192)
 def clean(text: str) -> str:
     """The answer in one spelling: no invisible characters, no style, `\\text{…}` for every text command, plain commands.
@@ -91,7 +98,8 @@ def clean(text: str) -> str:
     text = _CONTROL.sub(lambda m: _CONTROL_LETTER[m[0]], text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_FROM_SUPERSCRIPT) + "}", text)
     text = text.translate(_TABLE)
-    if "\\" in text:
+    text = _without_marks(text)
+    if "\\" in text or "{" in text or "~" in text:
         text = _clean_latex(text)
     else:
         for pattern, spelling in _SPELLINGS[4:7] + _SPELLINGS[9:10]:
@@ -99,11 +107,43 @@ def clean(text: str) -> str:
     if text.count("$") % 2 == 0 and len(text.replace("\\$", "").split("$")) > 2 and not re.search(r"(?<![\\\d])\$\d[^$]*\$?\d*\Z", text):
         text = re.sub(r"(?<!\\)\$", " ", text)
     text = text.replace("**", "^") if re.search(r"[\w)]\*\*[\w({-]", text) else text.replace("**", "")
-    return strip_delimiters(_TRAILING.sub("", strip_delimiters(text)))
+    text = strip_delimiters(_TRAILING.sub("", strip_delimiters(text)))
+    whole = _WHOLE_TEXT.fullmatch(text)
+    return whole[1].strip() if whole is not None else text
+
+
+_MARKS = re.compile(r"`+|(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]")
+_DECORATION = re.compile(
+    r"\\(?:text)?color\s*\{[A-Za-z!0-9]+\}|\\color\s*\[[^\]]*\]\s*\{[^{}]*\}|\\(?:colorbox|fcolorbox)\s*\{[^{}]*\}|\\tag\*?\s*\{[^{}]*\}|"
+    r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bold|blacksquare|square\Z|checkmark|qed|boxed\Z|centering|mathclap|ensuremath|displaylines)(?![A-Za-z])|"
+    r"\\(?:underline|emph|uline|cancel|mathop|ensuremath|underbrace)(?=\s*\{)"
+)
+_ENVIRONMENT = re.compile(r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}", re.DOTALL)
+
+
+def _without_marks(text: str) -> str:
+    """Without Markdown, HTML and end marks around the answer."""
+    if not text.isalnum():
+        text = _MARKS.sub("", text)
+        text = re.sub(r"&(lt|gt|amp);", lambda m: {"lt": "<", "gt": ">", "amp": "&"}[m[1]], text)
+        text = re.sub(r"\A\s*=\s*(?=\S)", "", text)
+    return text
+
+
+def _last_row(text: str) -> str:
+    """What the last row of a displayed environment says."""
+    match = _ENVIRONMENT.fullmatch(text.strip())
+    if match is None:
+        return text
+    rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2]) if row.strip()]
+    return rows[-1].replace("&", " ").strip() if rows else text
 
 
 def _clean_latex(text: str) -> str:
     """Style, spacing and synonyms of commands."""
+    text = _DECORATION.sub("", text) if "\\" in text else text
+    text = _last_row(text) if "\\begin" in text else text
+    text = re.sub(r"(?<=\d)\{([.:])\}(?=\d)", r"\1", text).replace("{}", "") if "{" in text else text
     if "\\\\" in text and ("\\begin" not in text or "\\\\begin" in text):
         text = _DOUBLED.sub(r"\\", text)
     text = re.sub(_TEXT + r"(?![A-Za-z])\s*(?=\{)", r"\\text", text)

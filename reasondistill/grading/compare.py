@@ -6,14 +6,18 @@ The result is True, False, or None where only a computer algebra system can tell
 from __future__ import annotations
 
 import re
+from fractions import Fraction
+
+import mpmath
 
 from reasondistill.grading import evaluate
 from reasondistill.grading.clean import clean, string_key
 from reasondistill.grading.policies import Policy
-from reasondistill.grading.quantity import Quantity, read_quantity, read_unit, rounds_to, same_quantity, units_agree
+from reasondistill.grading.quantity import Quantity, read_quantity, rounds_to, same_quantity, split_unit
 from reasondistill.grading.regions import Region, region_of, same_region
 from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, is_name, read
 from reasondistill.grading.syntax import Node, Unsupported, parse
+from reasondistill.grading.units import units_agree
 from reasondistill.grading.words import same_words, wordy
 
 Verdict = bool | None
@@ -55,14 +59,33 @@ class Comparison:
         first, second = read_quantity(a), read_quantity(b)
         if first is not None and second is not None:
             return same_quantity(first, second, self._policy)[0]
+        if self._same_with_short_units(a, first, b, second):
+            return True
         if (special := self._special(a, b)) is not None:
             return special
+        if (measured := self._measured(a, b)) is not None:
+            return measured
         words = same_words(a, b, self._policy)
         return words if words is not None else self._expressions(a, b)
+
+    def _measured(self, a: str, b: str) -> Verdict:
+        """Expressions with units, whose words are not answers in words; letters on both sides are algebra."""
+        (core_a, unit_a), (core_b, unit_b) = split_unit(a), split_unit(b)
+        if not (unit_a or unit_b) or wordy(core_a) or wordy(core_b):
+            return None
+        return self._expressions(a, b)
+
+    def _same_with_short_units(self, a: str, first: Quantity | None, b: str, second: Quantity | None) -> bool:
+        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit."""
+        known, text = (first, b) if first is not None else (second, a)
+        if known is None or not known.unit or (found := read_quantity(text, short_units=True)) is None:
+            return False
+        return bool(found.unit) and same_quantity(known, found, self._policy)[0]
 
     def _special(self, a: str, b: str) -> Verdict:
         """Clock times, ratios, numbers in another base and congruences."""
         for pattern, decide in (
+            (_DATE, _same_date),
             (_CLOCK, _same_clock),
             (_RATIO, self._same_ratio),
             (_BASED, self._same_based),
@@ -74,11 +97,17 @@ class Comparison:
         based = _BASED.fullmatch(a) or _BASED.fullmatch(b)
         if based is not None:
             other = b if _BASED.fullmatch(a) else a
-            return self._policy.bare_base and based[1] == other.strip()
+            return self._policy.bare_base and based[1] == other.strip() or self._policy.based_value and self._same_value(_based_value(based), read_quantity(other))
         return None
 
+    def _same_value(self, a: Quantity | None, b: Quantity | None) -> bool:
+        return a is not None and b is not None and a.value == b.value
+
     def _same_ratio(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
-        return self._trees(f"({a[1]})*({b[2]})", f"({b[1]})*({a[2]})")
+        if (a[3] is None) != (b[3] is None):
+            return False
+        same = self._trees(f"({a[1]})*({b[2]})", f"({b[1]})*({a[2]})")
+        return self._trees(f"({a[2]})*({b[3]})", f"({b[2]})*({a[3]})") if same and a[3] is not None else same
 
     def _same_based(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
         return (a[1].lstrip("0"), _BASES.get(a[2], a[2])) == (b[1].lstrip("0"), _BASES.get(b[2], b[2]))
@@ -95,10 +124,14 @@ class Comparison:
         """Two expressions, each perhaps with a unit or a percent sign."""
         first, unit_a = split_unit(a)
         second, unit_b = split_unit(b)
-        if (unit_a == "%") != (unit_b == "%"):
-            return self._percent_expressions(*(first, second) if unit_a == "%" else (second, first))
+        if unit_a == "%" or unit_b == "%":
+            if unit_a == unit_b:
+                return self._trees(first, second)
+            return not (unit_a and unit_b) and self._percent_expressions(*(first, second) if unit_a == "%" else (second, first))
         same = self._trees(first, second)
-        return same if not same else units_agree(unit_a, unit_b, self._policy)
+        if same:
+            return units_agree(unit_a, unit_b, self._policy)
+        return True if unit_a != unit_b and self._trees(a, b) else same
 
     def _percent_expressions(self, percent: str, number: str) -> Verdict:
         if self._policy.percent_is_fraction and self._trees(f"({percent})/100", number):
@@ -111,6 +144,8 @@ class Comparison:
         """Equal trees, or a long decimal that rounds the other value."""
         try:
             first, second = parse(a), parse(b)
+            if self._policy.real_odd_roots:
+                first, second = _with_real_roots(first), _with_real_roots(second)
             if evaluate.same_expression(first, second):
                 return True
             return self._rounded(a, second) or self._rounded(b, first) or self._renamed(first, second)
@@ -284,33 +319,34 @@ class Comparison:
         return None if a is None or b is None else same_region(a, b)
 
 
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?:\s*(?:\\text\s*\{)?\s*([AaPp])\.?\s*[Mm]\.?\s*\}?)?")
-_RATIO = re.compile(r"([^:=,]+):([^:=,]+)")
-_BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?")
+_RATIO = re.compile(r"([^:=,]+)(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)([^:=,]+)(?::([^:=,]+))?")
+_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
+_BASED = re.compile(r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
 _BASES = {name: str(i) for i, name in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2)}
 _CONGRUENCE = re.compile(
     r"(.*?)\\equiv(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
 )
 
 
+def _based_value(based: re.Match[str]) -> Quantity | None:
+    """The value of a number in a base up to 16; None when it has other digits."""
+    try:
+        return Quantity(Fraction(int(based[1], int(_BASES.get(based[2], based[2])))))
+    except ValueError:
+        return None
+
+
 def _same_clock(a: re.Match[str], b: re.Match[str]) -> bool:
     """12:00 and 1:00 differ; a half of the day that only one side names decides nothing."""
-    halves = {(match[3] or "").lower() for match in (a, b)} - {""}
-    return (int(a[1]), a[2]) == (int(b[1]), b[2]) and len(halves) < 2
+    halves = {(match[4] or "").lower() for match in (a, b)} - {""}
+    first, second = ((int(m[1] or m[5]), int(m[2] or m[6] or 0), int(m[3] or m[7] or 0)) for m in (a, b))
+    return first == second and len(halves) < 2
 
 
-def split_unit(text: str) -> tuple[str, str]:
-    """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, `cm`); `\\frac12\\%` → (…, `%`)."""
-    percent = re.fullmatch(r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL)
-    if percent is not None and percent[1]:
-        return percent[1].strip(), "%"
-    wrapped = re.fullmatch(r"(.*[^\s\\])\s*(\\text\s*\{[^{}]{2,}\}(?:\s*\^\s*(?:\{\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\})*)", text, re.DOTALL)
-    if wrapped is not None and (unit := read_unit(wrapped[2])) is not None:
-        return wrapped[1].strip(), unit
-    spelled = re.fullmatch(r"(.*[\d})])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2})", text, re.DOTALL)
-    if spelled is not None and (unit := read_unit(" " + spelled[2])) is not None:
-        return spelled[1].strip(), unit
-    return text, ""
+def _same_date(a: re.Match[str], b: re.Match[str]) -> bool:
+    """3/4/2020 and 6/8/2020 are no fractions."""
+    return [int(part) for part in a.groups() if part and part.isdecimal()] == [int(part) for part in b.groups() if part and part.isdecimal()]
 
 
 def value_of(relation: Relation) -> str | None:
@@ -397,10 +433,6 @@ def _is_plain(text: str) -> bool:
 
 
 def _rounds_real(quantity: Quantity, node: Node, policy: Policy) -> bool:
-    from fractions import Fraction
-
-    import mpmath
-
     value = evaluate.real_value(node)
     if mpmath.isinf(value):
         return False
@@ -409,6 +441,14 @@ def _rounds_real(quantity: Quantity, node: Node, policy: Policy) -> bool:
         return False
     exact = Fraction((-1) ** sign * int(mantissa)) * Fraction(2) ** exponent
     return rounds_to(quantity, exact, policy)
+
+
+def _with_real_roots(node: Node) -> Node:
+    """Powers of 1/n with an odd n as roots."""
+    parts = tuple(_with_real_roots(part) if isinstance(part, tuple) else part for part in node)
+    if parts[0] == "pow" and (exponent := evaluate.exact(parts[2])) is not None and exponent.numerator == 1 and exponent.denominator % 2:
+        return ("root", parts[1], ("num", str(exponent.denominator))) if exponent.denominator > 1 else parts[1]
+    return parts
 
 
 def _rename(node: Node, old: str, new: str) -> Node:

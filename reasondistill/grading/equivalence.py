@@ -106,12 +106,14 @@ def _without_common_name(a: str, b: str) -> tuple[str, str]:
 
 
 def _decide_symbolically(a: str, b: str) -> Decision:
-    from reasondistill.grading import symbolic
+    from reasondistill.grading import evaluate, symbolic
 
     a, b = _without_common_name(a, b)
     for text, whose in ((b, "gold"), (a, "answer")):
         if (name := symbolic.bomb(text)) is not None:
             return Decision("undecided", "static", f"{whose}_{name}")
+        if evaluate.too_large(text):
+            return Decision("undecided", "static", f"{whose}_too_large")
     if not symbolic.parsed(b):
         return Decision("undecided", "symbolic", "gold_unparsed")
     if (veto := symbolic.veto(a, b)) is not None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, factorial
+from math import comb, factorial, gcd, lcm, prod
 from typing import Any
 
 import mpmath
 from mpmath.libmp import ComplexResult
 
-from reasondistill.grading.syntax import Node, Unsupported, has, names_in
+from reasondistill.grading.syntax import FUNCTIONS, Node, Unsupported, has, names_in, parse
 
 _MOST_BITS = 200_000
 _MOST_LOG2 = 10_000_000
@@ -58,9 +58,21 @@ def _exact_step(node: Node, values: list[Fraction]) -> Fraction | None:
         return -a
     if kind == "fact":
         return Fraction(factorial(int(a))) if a.denominator == 1 and 0 <= a <= 5_000 else None
+    if kind == "fact2":
+        return Fraction(prod(range(int(a), 0, -2))) if a.denominator == 1 and 0 <= a <= 1_000 else None
+    if kind == "several":
+        return _of_several(node[1], values)
     if kind == "fn" and node[1] in ("abs", "floor", "ceil"):
         return {"abs": abs(a), "floor": Fraction(a.__floor__()), "ceil": Fraction(a.__ceil__())}[node[1]]
     return _exact_binary(kind, a, values[1]) if len(values) > 1 else None
+
+
+def _of_several(name: str, values: list[Fraction]) -> Fraction | None:
+    if name in ("max", "min"):
+        return max(values) if name == "max" else min(values)
+    if any(value.denominator != 1 for value in values):
+        return None
+    return Fraction((gcd if name == "gcd" else lcm)(*(int(value) for value in values)))
 
 
 def _exact_binary(kind: str, a: Fraction, b: Fraction) -> Fraction | None:
@@ -107,8 +119,12 @@ def _integer_root(value: int, index: int) -> int | None:
 # ---- numbers at a point -------------------------------------------------------------------------------------------------
 
 
-def value_at(node: Node, point: dict[str, Any], *, log10: bool = False, degrees: bool = False) -> Any:
+def value_at(node: Node, point: dict[str, Any], *, log10: bool = False) -> Any:
     """The complex value at a point in the current precision. Raises Unsupported for sizes out of bounds, ZeroDivisionError for poles."""
+    return _value(node, point, log10, False, has(node, "const", "inf"))
+
+
+def _value(node: Node, point: dict[str, Any], log10: bool, degrees: bool, infinite: bool) -> Any:
     kind = node[0]
     if kind == "num":
         if len(node[1]) > 1_000:
@@ -119,12 +135,12 @@ def value_at(node: Node, point: dict[str, Any], *, log10: bool = False, degrees:
     if kind == "name":
         return point[node[1]]
     if kind == "deg":
-        value = value_at(node[1], point, log10=log10)
+        value = _value(node[1], point, log10, False, infinite)
         return value * mpmath.pi / 180 if degrees else value
     trig = kind == "fn" and node[1] in _TRIG
-    values = [value_at(part, point, log10=log10, degrees=degrees or trig) for part in node[1:] if isinstance(part, tuple)]
+    values = [_value(part, point, log10, degrees or trig, infinite) for part in node[1:] if isinstance(part, tuple)]
     result = _step(node, values, log10)
-    if mpmath.isnan(result) or (mpmath.isinf(result) and not has(node, "const", "inf")):
+    if mpmath.isnan(result) or (mpmath.isinf(result) and not infinite):
         raise ZeroDivisionError
     return result
 
@@ -167,6 +183,8 @@ def _step(node: Node, values: list[Any], log10: bool) -> Any:
 
 
 def _function(name: str, a: Any, log10: bool) -> Any:
+    if name not in FUNCTIONS:
+        raise Unsupported(name)
     size = _log2(a)
     if name in ("ln", "log"):
         return mpmath.log10(a) if log10 and name == "log" else mpmath.log(a)
@@ -297,3 +315,12 @@ def real_value(node: Node) -> Any:
     if sample is None or not (mpmath.isinf(sample[1]) or _is_real(sample)):
         raise Unsupported("not real")
     return mpmath.re(sample[1])
+
+
+def too_large(text: str) -> bool:
+    """Whether an expression is a number beyond what can be computed here; a computer algebra system would only run away with it."""
+    try:
+        real_value(parse(text))
+    except Unsupported as unsupported:
+        return str(unsupported) == "too_large"
+    return False

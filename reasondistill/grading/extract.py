@@ -1,7 +1,8 @@
 """Find the answer in what a model wrote, and say where it came from. Linear in the text; all but the boxes looks at the tail only.
 
-The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; the last formula; the last number.
-A malformed last box never falls back to an earlier one: the model did not finish its answer.
+The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; a choice that is named; then what the last
+telling sentence has in bold, as a formula, as a number. A malformed last box, or an "answer is" with nothing behind it, never falls back
+to an earlier one: the model did not finish its answer.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from reasondistill.grading import prose
 from reasondistill.grading.clean import matching_brace
 
-Where = Literal["boxed", "marker", "phrase", "whole", "formula", "number", "none", "malformed", "open_think"]
+Where = Literal["boxed", "marker", "phrase", "whole", "choice", "bold", "formula", "number", "none", "malformed", "open_think"]
 
 _TAIL = 4_000
 _LONGEST = 20_000
-_THINK_CLOSE = "</think>"
+_THINK_OPEN = re.compile(r"[^\n]{0,40}?(?:<(think|thinking|thought|reasoning)>|<\|channel\|>analysis)")
+_THINK_CLOSE = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|channel\|>final<\|message\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,6 @@ class Extracted:
 
 _BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\\+fbox\s*")
 _BARE_TOKEN = re.compile(r"\\[A-Za-z]+|[-+]?[\w.]+")
-_MATH = re.compile(
-    r"\$\$([^$]{1,2000})\$\$|\$([^$]{1,2000})\$|\\\\?\[((?:[^\\]|\\(?![\[\]])){1,2000})\\\\?\]|\\\\?\(((?:[^\\]|\\(?![()])){1,2000})\\\\?\)"
-)
 _LINK = re.compile(r"\s*[,;]?\s*(?:and|or|[,;&])?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z")
 _NOISE = re.compile(r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)")
 
@@ -43,30 +43,43 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
 
     `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`.
     """
-    if _THINK_CLOSE in text:
-        text = text.rpartition(_THINK_CLOSE)[2]
-    elif text.lstrip().startswith("<think>"):
-        return Extracted(None, "open_think")
-    text = _cut_chatter(text)
+    if "<" in text:
+        text = _cut_chatter(text)
+        if (closed := _last(_THINK_CLOSE.finditer(text))) is not None:
+            text = text[closed.end() :]
+        elif _THINK_OPEN.match(text.lstrip()):
+            return Extracted(None, "open_think")
+        text = _in_tags(text)
     if (boxed := last_boxes(text, "all" if gold and join == "linked" else join, gold=gold)) is not None:
         return boxed
     tail = text[-_TAIL:]
     for find in (_marked, _said):
-        if (found := find(tail)) is not None:
+        if (found := find(tail, gold)) is not None:
             return found
     if gold or looks_bare(text):
         return _whole(text)
-    return _last_formula(tail) or _last_number(tail) or Extracted(None, "none")
+    return _chosen(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
+
+
+_TURN_END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|return|im_start)\|>|</s>|<end_of_turn>|<eos>")
+_HEADER = re.compile(r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+")
+_TAGS = re.compile(r"<(answer|final_answer|solution)>\s*(.*?)\s*(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def _cut_chatter(text: str) -> str:
-    """Without a chat token and what follows it, without answer tags around the answer."""
-    for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>"):
-        if token in text:
-            text = text.partition(token)[0]
+    """Without chat tokens before the answer, and without what follows the end of the turn."""
+    header = _HEADER.match(text)
+    text = text[header.end() :] if header else text
+    end = _TURN_END.search(text)
+    return text[: end.start()] if end else text
+
+
+def _in_tags(text: str) -> str:
+    """What stands in the last answer tags."""
     if "<answer>" in text:
-        text = text.rpartition("<answer>")[2].partition("</answer>")[0]
-    return text
+        return text.rpartition("<answer>")[2].partition("</answer>")[0]
+    tagged = _last(_TAGS.finditer(text[-_TAIL:]))
+    return tagged[2] if tagged else text
 
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
@@ -152,101 +165,160 @@ def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
 
 # ---- marks and phrases ----------------------------------------------------------------------------------------------
 
+_IS = r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|是|为|equals|->|→|⇒)\b|->|→|[:：=是为])"
 _PHRASE = re.compile(
-    r"(?:\b(?:final\s+)?answers?|\bresult|\breply|\bsolution|答案|réponse|respuesta|antwort|ответ)\W{0,4}\s*"
-    r"(?:(?:is|are|est|es|ist|should\s+be|must\s+be|would\s+be|to\s+be|是|为|equals)\b|[:：=是为])\s*[:：]?\s*",
+    rf"(?:\b(?:final\s+)?answers?|\b(?:correct|right|best)\s+(?:option|choice|letter)|答案|réponse|respuesta|resposta|risposta|antwort|ответ)"
+    rf"(?:\s+(?:correcta|correcte|finale?|here))?\W{{0,4}}\s*{_IS}\s*[:：]?\s*",
     re.IGNORECASE,
 )
-_PHRASE_WORDS = re.compile(
-    r"\W*(?:(?:final|the|answer|is|therefore|thus|so|simply|just|indeed|equal\s+to|approximately|about)\b[\s:]*)+", re.IGNORECASE
+_WEAK = re.compile(rf"\b(?:results?|reply|solution)\W{{0,4}}\s*{_IS}\s*[:：]?\s*", re.IGNORECASE)
+_HEADING = re.compile(r"(?m)^[ \t>*_#]*(?:final\s+)?answer[ \t*_#]*\n+(?=\s*\S)", re.IGNORECASE)
+_CORRECTION = re.compile(r"\b(?:wait|oops|correction|misread|mistake|actually)\b|Let me re", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|letter|opción|选项?|答案)\s*)?\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:\(?[A-J]\b|[\d\\$])))(?=[\s,.:;。，*)]|\Z)", re.IGNORECASE
 )
-_BOLD = re.compile(r"(?<!\w)\*\*([^*\n]{1,200})\*\*(?!\w)")
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:[A-J]\b|[\d\\$])))(?=\s|[,.:;。]|\Z)")
-_SENTENCE_END = re.compile(r"[.!?。](?=\s|\Z)|\n")
+_EMPTY = re.compile(r"[\s*_:：#$.?\\()\[\]-]*")
+_TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 
-def _marked(tail: str) -> Extracted | None:
-    """What follows the last `####`, up to the end of its line."""
-    _, mark, rest = tail.rpartition("####")
+def _marked(tail: str, gold: bool) -> Extracted | None:
+    """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
+    before, mark, rest = tail.rpartition("####")
+    if not mark:
+        return None
+    rest = rest.lstrip("#")
     line = rest.strip().split("\n", 1)[0].strip()
-    return Extracted(line, "marker") if mark and line else None
+    if gold:
+        return Extracted(line, "marker") if line else None
+    if not line:
+        return Extracted(None, "malformed")
+    label = re.match(r"[*_\s]*(?:(?:the\s+)?(?:final\s+)?answer|total|result|solution)(?:\s+is)?[*_\s]*(?:[:：][*_\s]*|\Z|(?=[\d$\\]))", line, re.IGNORECASE)
+    if label is not None:
+        said = rest.strip()[label.end() :]
+        return _stated(said, "marker") if said.strip() else None
+    bare = line.strip("*_ ")
+    plausible = re.match(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b", bare) is not None and not re.match(r"\d+[.)]\s+[A-Z]", bare)
+    return Extracted(bare, "marker") if plausible or (looks_bare(bare) and not before.count("####")) and ":" not in bare else None
 
 
-def _said(tail: str) -> Extracted | None:
-    """What follows the last "answer is", when anything does."""
+def _said(tail: str, gold: bool) -> Extracted | None:
+    """What follows the last "answer is", when anything does; "result is" only where nothing comes after it."""
     last = _last(_PHRASE.finditer(tail))
+    heading = _last(_HEADING.finditer(tail))
+    if heading is not None and (last is None or heading.end() > last.end()):
+        last = heading
+    if last is None and (weak := _last(_WEAK.finditer(tail))) is not None:
+        rest = tail[weak.end() :]
+        end = prose.SENTENCE_END.search(rest)
+        if end is None or not _TELLING.search(rest[end.end() :]) or gold:
+            last = weak
     if last is None:
         return None
-    rest = _BOLD.sub(r"\1", tail[last.end() :]).lstrip().removeprefix("**").lstrip()
-    if (words := _PHRASE_WORDS.match(rest)) and words.end() < len(rest.rstrip()) and len(words[0].split()) > 1:
-        rest = rest[words.end() :]
-    return Extracted(found, "phrase") if rest and (found := _from_sentence(rest)) else None
+    rest = tail[last.end() :]
+    if _EMPTY.fullmatch(rest):
+        return Extracted(None, "malformed") if not gold else None
+    turned = _last(_CORRECTION.finditer(rest))
+    if turned is not None and _TELLING.search(rest[turned.end() :]):
+        return None
+    found = _stated(rest, "phrase")
+    if found.text is not None and not _TELLING.search(found.text) and (end := prose.SENTENCE_END.search(rest)) and re.search(r"\d", rest[end.end() :]):
+        return None
+    return found
 
 
-def _from_sentence(rest: str) -> str | None:
+def _stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a choice letter, or its words."""
-    if (formula := _MATH.match(rest)) is not None:
-        return _linked_formulas(rest, formula)
-    end = _SENTENCE_END.search(rest)
-    sentence = (rest[: end.start()] if end else rest)[:500].removesuffix("**").strip()
+    rest = prose.without_lead(rest)
+    bold = re.match(r"(?:the\b.{0,80}?)?\*\*([^*\n]{1,200})\*\*", rest)
+    rest = bold[1] + rest[bold.end() :] if bold and bold.start(1) <= 2 else rest
+    if (formula := prose.formula_at(rest)) is not None:
+        return Extracted(prose.linked_formulas(rest, formula), where)
+    sentence = prose.clause(rest)
     if (choice := _CHOICE.match(sentence)) is not None:
-        return choice[1]
+        return Extracted(choice[1].upper(), where)
     if looks_bare(sentence):
-        return sentence.strip("* ") or None
-    if (number := _NUMBER.match(sentence.lstrip("$€£ ("))) is not None:
-        return number[0].strip()
-    if (formula := _MATH.search(sentence)) is not None:
-        return _linked_formulas(sentence, formula)
-    numbers = _NUMBER.findall(sentence)
-    return (numbers[-1] if "=" in sentence else numbers[0]).strip() if numbers else sentence or None
+        return Extracted(sentence.strip("*_ `") or None, where)
+    return _from_sentence(sentence, where) or Extracted(sentence.strip("*_ `") or None, where)
 
 
-def _linked_formulas(text: str, first: re.Match[str]) -> str:
-    """A formula and those joined to it by "and" or a comma, as one list; a unit or percent after it stays with it."""
-    parts = [_inner(first)]
-    end = first.end()
-    while (following := _MATH.search(text, end, end + 200)) is not None and len(parts) < 20:
-        between = text[end : following.start()].strip()
-        if between not in {",", "and", "or", ";", ", and", ", or"}:
-            break
-        parts.append(_inner(following))
-        end = following.end()
-    unit = re.match(r"\s*(%|percent\b|pct\b|degrees\b|°)", text[end:])
-    return ", ".join(parts) + (f" {unit[1]}" if unit else "")
-
-
-def _inner(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None).strip()
+def _from_sentence(sentence: str, where: Where | None = None) -> Extracted | None:
+    """What a sentence tells, looked for in bold, in formulas, in plain numbers."""
+    for span in reversed(prose.bold_spans(sentence)):
+        if looks_bare(span) or _TELLING.search(span):
+            inner = _from_sentence(span) if not looks_bare(span) else Extracted(span, "bold")
+            if inner is not None and inner.text:
+                return Extracted(inner.text, where or "bold")
+    found = [match for match in prose.formulas(sentence) if not prose.is_only_unit(prose.inner(match))]
+    if found:
+        copula = _last(re.finditer(r"\b(?:is|are|equals?)\b|是|为", sentence[: found[-1].start()]))
+        first = next((i for i, match in enumerate(found) if copula is None or match.start() >= copula.end()), 0)
+        if where is None and copula is None:
+            first = len(found) - 1
+            while first > 0 and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS:
+                first -= 1
+        if not re.search(r"\d", re.sub(r"\([^()]*\)", "", sentence[found[-1].end() :])):
+            return Extracted(prose.linked_formulas(sentence, found[first]), where or "formula")
+    number = prose.stated_number(sentence)
+    return None if number is None else Extracted(number, where or "number")
 
 
 # ---- what is left ---------------------------------------------------------------------------------------------------
 
-_NUMBER = re.compile(
-    r"[-+−–]?\\[dt]?frac\s*\{[^{}]{1,60}\}\s*\{[^{}]{1,60}\}|[-+−–]?[$€£]?(?<![A-Za-z0-9_.])(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?![\d])(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-    r"(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|pct\b))?(?![A-Za-z0-9_])"
+_CHOSEN = re.compile(
+    r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
+    r"\b(?:choose|pick|select|go\s+with)\s+\**\(?([A-J])\b|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])\b|opción\s+\(?([A-J])\b"
 )
-_WORDS = re.compile(r"[^\W\d_]{2,}")
+_FIRST_LABEL = re.compile(r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S")
+
+
+def _chosen(tail: str) -> Extracted | None:
+    """A choice that is named, or a text that begins with a choice's label."""
+    last = _last(_CHOSEN.finditer(tail))
+    if last is not None:
+        return Extracted(next(letter for letter in last.groups() if letter), "choice")
+    label = _FIRST_LABEL.match(tail)
+    return Extracted(label[1] or label[2], "choice") if label is not None and len(tail) < 400 else None
+
+
+def _concluded(tail: str) -> Extracted | None:
+    """What the last sentence that tells anything tells."""
+    environments = list(_DISPLAY.finditer(tail))
+    if environments and not re.search(r"\d", tail[environments[-1].end() :]):
+        return Extracted(environments[-1][0], "formula")
+    for sentence in reversed(_sentences(tail)):
+        if (found := _from_sentence(sentence)) is not None and found.text:
+            return Extracted(found.text.strip(), found.where)
+    return None
+
+
+_DISPLAY = re.compile(r"\\begin\s*\{(align|aligned|equation|gather|gathered|multline)\*?\}(?:(?!\\begin)[\s\S]){0,2000}?\\end\s*\{\1\*?\}")
+
+
+def _sentences(tail: str) -> list[str]:
+    """The text cut at sentence ends; formulas stay whole."""
+    guarded = {match.start(): match.end() for match in prose.formulas(tail)}
+    parts: list[str] = []
+    start = at = 0
+    ends = sorted(guarded.items())
+    for end in prose.SENTENCE_END.finditer(tail):
+        while ends and ends[0][1] <= end.start():
+            ends.pop(0)
+        if ends and ends[0][0] < end.start():
+            continue
+        parts.append(tail[start : end.start()])
+        start = at = end.end()
+    parts.append(tail[at:])
+    return [part for part in parts if part.strip()]
+
+
 _COMMANDS = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_NAMES = {
-    "sqrt",
-    "sin",
-    "cos",
-    "tan",
-    "log",
-    "ln",
-    "pi",
-    "exp",
-    "arctan",
-    "arcsin",
-    "arccos",
-    "and",
-    "or",
-    "percent",
-    "pct",
-    "percentage",
-    "nan",
-    "inf",
-}
+_WORDS = re.compile(r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=(²³])|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff]{2,}")
+_NAMES = {"sqrt", "sin", "cos", "tan", "log", "ln", "pi", "exp", "arctan", "arcsin", "arccos", "and", "or", "percent", "pct", "percentage", "nan", "inf", "to"}
+_VERBS = frozenset(
+    "is are was were be has have had gets get gives got costs cost earns earn needs need equals so thus hence therefore there we he she it they i "
+    "makes make becomes means since because if then total using let find area after".split()
+)
+_ABBREVIATED = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|No|approx|lb|lbs|oz|ft|in|hr|min|sec|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[A-J])\.")
 
 
 def looks_bare(text: str) -> bool:
@@ -254,40 +326,47 @@ def looks_bare(text: str) -> bool:
     text = text.strip()
     if not text or len(text) > 2_000:
         return False
-    if (formula := _MATH.fullmatch(text)) is not None:
-        return len(_WORDS.findall(_COMMANDS.sub(" ", _inner(formula)))) < 12
-    if "\n\n" in text:
+    if (formula := prose.formula_at(text)) is not None and formula.end() == len(text):
+        return len(_words(prose.inner(formula))) < 12
+    if "\n\n" in text or "**" in text.strip("*"):
         return False
-    outside = re.sub(r"\{[^{}]*\}", " ", _COMMANDS.sub(" ", text)) if "\\" in text else text
-    words = [word for word in _WORDS.findall(outside) if word.lower() not in _NAMES]
-    numbers = bool(re.search(r"\d", text))
-    if words and (_MATH.search(text) or any(not word.isascii() for word in words) and numbers):
+    words = _words(text)
+    numbers = re.search(r"\d", text) is not None
+    if words and (_has_formula(text) or any(not word.isascii() for word in words) and numbers and len(words[0]) > 1 and re.search(r"[\u0400-\u9fff]{3,}", text)):
+        return False
+    low = [word.lower() for word in words]
+    if not _VERBS.isdisjoint(low) and (numbers or len(words) > 2):
         return False
     if numbers and re.search(r"[=:]", text) and (len(words) > 1 or re.search(r"[^\W\d_]{3,}\s*[:：]", text)):
         return False
-    return len(words) <= (2 if numbers else 6) and not re.search(r"[.!?]\s+\S", text)
+    if re.search(r"[.!?]\s+\S", _ABBREVIATED.sub("", text)):
+        return False
+    starts = re.match(r"[-+−$€£\\(]*\d", text) is not None
+    return len(words) <= ((8 if starts else 2) if numbers else 6)
+
+
+def _words(text: str) -> list[str]:
+    """The words outside commands; products of letters such as `xy` or `nRT` are none."""
+    outside = re.sub(r"\{[^{}]*\}", " ", _COMMANDS.sub(" ", text)) if "\\" in text else text
+    return [word for word in _WORDS.findall(outside) if word.lower() not in _NAMES and not _is_product(word)]
+
+
+def _is_product(word: str) -> bool:
+    low = word.lower()
+    return (len(word) <= 3 and not re.search(r"[aeiou]", low)) or (len(word) <= 3 and word.isupper()) or (len(word) == 2 and low not in _VERBS and low not in _TWO)
+
+
+_TWO = frozenset("am an as at by do go he in is it me my no of on or so to up us we".split())
+
+
+def _has_formula(text: str) -> bool:
+    return next(prose.formulas(text), None) is not None
+
+
+def _only_words(text: str) -> bool:
+    return not re.search(r"\d", text) and len(text.split()) <= 6
 
 
 def _whole(text: str) -> Extracted:
     text = text.strip()
     return Extracted(text, "whole") if text else Extracted(None, "none")
-
-
-def _last_formula(tail: str) -> Extracted | None:
-    """The last formula in dollars or brackets, with those linked before it; an equation's unit stays with it."""
-    formulas = list(_MATH.finditer(tail))
-    if not formulas:
-        return None
-    first = len(formulas) - 1
-    while first > 0 and tail[formulas[first - 1].end() : formulas[first].start()].strip() in {",", "and", "or", ";", ", and"}:
-        first -= 1
-    after = tail[formulas[-1].end() :]
-    if _NUMBER.search(after):
-        return None
-    return Extracted(_linked_formulas(tail, formulas[first]), "formula")
-
-
-def _last_number(tail: str) -> Extracted | None:
-    """The last number that is no part of a word."""
-    last = _last(_NUMBER.finditer(tail))
-    return Extracted(last[0].strip(), "number") if last else None

@@ -11,7 +11,7 @@ from reasondistill.grading.policies import Policy
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:
     """The decision of the grader that the policy's engine names. Runs in a worker."""
-    same = {"math-verify": like_math_verify, "hendrycks-string": like_hendrycks, "qwen-math": like_qwen}[policy.engine](pred, gold)
+    same = _ENGINES[policy.engine](pred, gold)
     return Decision("correct" if same else "wrong", policy.engine, "imitation")
 
 
@@ -95,3 +95,32 @@ def _float(text: str) -> float | None:
         return float(plain[:-1]) / 100 if plain.endswith("%") else float(plain)
     except ValueError:
         return None
+
+
+_DROPPED = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\(?:%|\$|left|right|!|,|;)|%|(?<=\d)\s*(?:degrees|percent)\b")
+_TEXT_OR_NUMBER = re.compile(r"[a-zA-Z ,]+|-?[\d,]+(?:\.\d+)?")
+_DELIMITED = re.compile(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\boxed\{", re.DOTALL)
+
+
+def like_nemo(pred: str, gold: str) -> bool:
+    """NeMo-Skills' `math_equal`: choice letters; strings without percent signs and degrees; texts and numbers end there; else math-verify in dollars."""
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    from reasondistill.grading import symbolic
+
+    if re.fullmatch(r"[A-J]", gold.strip()) and re.fullmatch(r"\(?([A-J])\)?\.?", pred.strip()):
+        return gold.strip() in pred
+    a, b = (_DROPPED.sub("", text).strip().rstrip(".") for text in (pred, gold))
+    key_a, key_b = hendrycks_key(a).replace(",", ""), hendrycks_key(b).replace(",", "")
+    if key_a == key_b:
+        return True
+    if (_TEXT_OR_NUMBER.fullmatch(key_a) and _TEXT_OR_NUMBER.fullmatch(key_b)) or symbolic.bomb(a) or symbolic.bomb(b):
+        return False
+    first, second = (
+        parse(text if _DELIMITED.search(text) else f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[arg-type]
+        for text in (b, a)
+    )
+    return bool(verify(first, second, timeout_seconds=None))
+
+
+_ENGINES = {"math-verify": like_math_verify, "hendrycks-string": like_hendrycks, "qwen-math": like_qwen, "nemo-skills": like_nemo}

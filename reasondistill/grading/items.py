@@ -64,7 +64,9 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     if item.think == "open":
         return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None
     found = extract(item.answer_text, join=policy.join_boxes)
-    if cut and found.where in ("whole", "formula", "number"):  # where the tokens ran out is no answer
+    if cut and found.where in ("whole", "choice", "bold", "formula", "number"):  # where the tokens ran out is no answer
+        found = Extracted(None, "none")
+    if policy.anchored_only and found.where in ("bold", "formula", "number"):
         found = Extracted(None, "none")
     if found.text is None:
         outcome: Outcome = "truncated" if cut else "no_answer"

@@ -2,7 +2,8 @@
 
 `default` is the policy that we stand behind. The others imitate published graders so that their numbers can be translated:
 `lighteval` (math-verify as lighteval configures it), `evalchemy-string` (equality of normalised strings, Hendrycks' MATH
-normaliser) and `qwen-math` (Qwen2.5-Math's `math_equal`: percent guessing, relative tolerance 1e-4).
+normaliser), `qwen-math` (Qwen2.5-Math's `math_equal`: percent guessing, relative tolerance 1e-4) and `nemo-skills` (NeMo-Skills'
+`math_equal`: percent signs and degrees dropped, texts and numbers as strings, else math-verify).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 from reasondistill.errors import ConfigError
 
-Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math"]
+Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math", "nemo-skills"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Policy:
     percent_is_fraction: 0.28 answers 28 %.
     units_must_stand: an answer without the gold's unit is wrong (differing known units always are).
     decimal_places: how many places a decimal needs to stand for a value that it only rounds (1/3, pi); 0 means never.
+    rounded_decimals: 3.1416 answers 3.14159, at `decimal_places` or more.
     relative_tolerance: numbers within it are equal; 0 means exact.
     decimal_comma: 2,74 may be read as 2.74 when the other side has a point.
     ordered_lists: `1, 2` and `2, 1` differ even without brackets.
@@ -32,6 +34,9 @@ class Policy:
     number_words: `two` answers 2.
     rename_variables: 2n+1 answers 2k+1.
     bare_base: 11_5 answers 11.
+    based_value: 101_2 answers 5.
+    real_odd_roots: (-8)^{1/3} is -2, not the principal root.
+    anchored_only: an answer needs a box, `####` or "answer is", or to be the whole text; the last formula or number of a text is none.
     choice_text: `(A) 12` answers A.
     join_boxes: how several boxes are read: the last one, those joined by "and", or all.
     """
@@ -42,6 +47,7 @@ class Policy:
     percent_is_fraction: bool = True
     units_must_stand: bool = False
     decimal_places: int = 6
+    rounded_decimals: bool = False
     relative_tolerance: float = 0.0
     decimal_comma: bool = True
     ordered_lists: bool = False
@@ -50,6 +56,9 @@ class Policy:
     number_words: bool = True
     rename_variables: bool = False
     bare_base: bool = True
+    based_value: bool = False
+    real_odd_roots: bool = False
+    anchored_only: bool = False
     choice_text: bool = True
     join_boxes: Literal["last", "linked", "all"] = "linked"
 
@@ -72,18 +81,23 @@ POLICIES: dict[str, Policy] = {
             number_words=False,
             bare_base=False,
             choice_text=False,
+            anchored_only=True,
             join_boxes="last",
         ),
         replace(
             _DEFAULT,
             name="lenient",
             decimal_places=3,
+            rounded_decimals=True,
             loose_brackets=True,
             rename_variables=True,
+            based_value=True,
+            real_odd_roots=True,
         ),
         replace(_DEFAULT, name="lighteval", engine="math-verify", join_boxes="all"),
         replace(_DEFAULT, name="evalchemy-string", engine="hendrycks-string", join_boxes="last"),
         replace(_DEFAULT, name="qwen-math", engine="qwen-math", join_boxes="last"),
+        replace(_DEFAULT, name="nemo-skills", engine="nemo-skills", join_boxes="last"),
     )
 }
 

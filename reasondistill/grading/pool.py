@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -32,7 +33,9 @@ from reasondistill.grading.worker import receive, send
 from reasondistill.records import Grade
 
 _COMMAND = struct.Struct(">cQ")
-_WINDOW = 4_096  # results held back while an earlier item is still being decided
+_OUT_OF_TIME = (signal.SIGPROF, signal.SIGALRM)
+_WINDOW = 32_768  # results held back while an earlier item is still being decided
+_REMEMBERED = 32_768  # decisions of workers: many samples of a problem give one answer
 _POLL_EVERY = 32  # items read between two looks at the workers
 
 
@@ -79,15 +82,15 @@ class _Mother:
             pid = struct.unpack(">Q", self._exactly(8))[0]
         return _Worker(pid, ours)
 
-    def end_worker(self, worker: _Worker) -> None:
-        """Kill a worker for good."""
+    def end_worker(self, worker: _Worker) -> int:
+        """Kill a worker for good; its wait status, that of an earlier death if it was dead already."""
         worker.stream.close()
         with self._lock:
             try:
                 self._control.sendall(_COMMAND.pack(b"K", worker.pid))
-                self._exactly(4)
+                return struct.unpack(">i", self._exactly(4))[0]
             except OSError:  # the mother is gone, and her children with her
-                return
+                return 0
 
     def _exactly(self, count: int) -> bytes:
         data = b""
@@ -114,6 +117,9 @@ class _Mother:
                 self._process.wait()
 
 
+_Key = tuple[str, str, str]  # policy, answer, gold
+
+
 @dataclass(eq=False)
 class _Worker:
     pid: int
@@ -122,9 +128,9 @@ class _Worker:
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One item on its way: its grade, or the pair that a worker must decide."""
+    """One item on its way: its grade, or the pair that a worker must decide. It holds no whole text: the window may be long."""
 
-    item: GradeItem
+    id: str
     pair: Pair | None
     grade: Grade | None
     deadline: float = 0.0
@@ -132,18 +138,21 @@ class _Slot:
 
 
 class GradingPool:
-    """Grades items in order, lazily, with at most `workers` processes; see the module's docstring.
+    """Grades items in order, lazily, with at most `workers` processes, and no more than there are cores; see the module's docstring.
 
     An item whose check runs longer than `deadline_s` or needs more than `memory_mib` is `undecided` (`timeout`, `memory`, `crash`).
+    A check gets half of `deadline_s` in CPU time: so a machine that others use too comes to the same verdicts.
     """
 
     def __init__(self, *, workers: int | None = None, deadline_s: float = 5.0, memory_mib: int = 1024, policy: str = "default") -> None:
         find_policy(policy)
-        self.workers = workers or max(1, os.cpu_count() or 1)
+        cores = len(os.sched_getaffinity(0))
+        self.workers = min(workers or cores, cores)
         self.deadline_s = deadline_s
         self.policy = policy
         self._mother = _Mother(memory_mib)
         self._idle: list[_Worker] = []
+        self._remembered: dict[_Key, Decision] = {}
         self._lock = threading.Lock()
 
     def grade_many(self, items: Iterable[GradeItem], *, policy: str | None = None) -> Iterator[tuple[str, Grade]]:
@@ -172,9 +181,20 @@ class GradingPool:
                 return
         self._mother.end_worker(worker)
 
-    def end_worker(self, worker: _Worker) -> None:
-        """Kill a worker that ran over or broke."""
-        self._mother.end_worker(worker)
+    def end_worker(self, worker: _Worker) -> int:
+        """Kill a worker that ran over or broke; its wait status."""
+        return self._mother.end_worker(worker)
+
+    def recall(self, key: _Key) -> Decision | None:
+        """What a worker decided on this pair before."""
+        return self._remembered.get(key)
+
+    def remember(self, key: _Key, decision: Decision) -> None:
+        """Keep a worker's decision; the oldest goes when there are too many."""
+        with self._lock:
+            self._remembered[key] = decision
+            if len(self._remembered) > _REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
 
     def close(self) -> None:
         """End all workers."""
@@ -199,6 +219,7 @@ class _Run:
         self._policy = find_policy(policy)
         self._window: deque[_Slot] = deque()
         self._waiting: deque[_Slot] = deque()
+        self._asked: dict[_Key, list[_Slot]] = {}
         self._busy: dict[int, tuple[_Worker, _Slot]] = {}
 
     def grade(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
@@ -226,15 +247,22 @@ class _Run:
         while slot.grade is None:
             self._poll(None)
         self._window.popleft()
-        return slot.item.id, slot.grade
+        return slot.id, slot.grade
 
     def _admit(self, item: GradeItem, decided: Grade | Pair) -> None:
         """Put an item behind the others in the window, and its pair before a worker when one is free."""
-        if isinstance(decided, Grade):
-            self._window.append(_Slot(item, None, decided))
-            return
-        slot = _Slot(item, decided, None)
+        slot = _Slot(item.id, None, decided) if isinstance(decided, Grade) else _Slot(item.id, decided, None)
         self._window.append(slot)
+        if isinstance(decided, Grade):
+            return
+        key = (self._policy.name, decided.pred, decided.gold)
+        if (known := self._pool.recall(key)) is not None:
+            slot.grade = finish(decided, known, 0.0)
+            return
+        asked = self._asked.setdefault(key, [])
+        asked.append(slot)
+        if len(asked) > 1:
+            return
         self._waiting.append(slot)
         if len(self._busy) < self._pool.workers:
             self._dispatch()
@@ -278,8 +306,8 @@ class _Run:
         answer = receive(worker.stream)
         worker.stream.settimeout(None)
         if answer is None:
-            late = time.monotonic() >= slot.deadline
-            self._pool.end_worker(worker)
+            status = self._pool.end_worker(worker)
+            late = time.monotonic() >= slot.deadline or os.WIFSIGNALED(status) and os.WTERMSIG(status) in _OUT_OF_TIME
             self._finish(slot, Decision("undecided", "worker", "timeout" if late else "crash"))
             return
         self._finish(slot, Decision(answer["outcome"], answer["layer"], answer["reason"]))
@@ -289,5 +317,16 @@ class _Run:
             self._pool.give_worker(worker)
 
     def _finish(self, slot: _Slot, decision: Decision) -> None:
+        """Give a decision to all items that ask for it; not that of a crash, which may have been another's doing."""
         assert slot.pair is not None
         slot.grade = finish(slot.pair, decision, time.perf_counter() - slot.started)
+        key = (self._policy.name, slot.pair.pred, slot.pair.gold)
+        others = self._asked.pop(key)[1:]
+        if decision.reason == "crash":
+            if others:
+                self._asked[key] = others
+                self._waiting.append(others[0])
+            return
+        self._pool.remember(key, decision)
+        for asking in others:
+            asking.grade = finish(slot.pair, decision, 0.0)

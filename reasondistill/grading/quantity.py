@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import Literal
 
 from reasondistill.grading.policies import Policy
+from reasondistill.grading.units import CURRENCIES, Unit, read_short_unit, read_unit, units_agree
 
 _MOST_DIGITS = 4_000
 _MOST_EXPONENT = 4_000
@@ -26,27 +28,14 @@ _FRACTION = re.compile(
 _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
 _BRACKETED = re.compile(r"([-+]?)\s*\(\s*([^()]*)\s*\)")
 
-_CURRENCY = re.compile(r"(?:\\?\$|[€£¥₹]|(?:USD|US\\?\$|EUR|Rs\.?)(?![A-Za-z]))\s*")
-_CURRENCY_AFTER = re.compile(r"\s*(?:\\?\$|[€£¥₹]|(?:USD|EUR|dollars?|euros?|bucks)(?![A-Za-z]))\s*\.?")
+_CURRENCY = re.compile(r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*")
+_CURRENCY_AFTER = re.compile(r"\s*(\\?\$|[€£¥₹¢₩])\s*\.?")
+_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "Rs": "rupee", "Rs.": "rupee", "\\$": "dollar", "\\pounds": "pound", "\\euro": "euro"} | CURRENCIES
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*")
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
-_UNIT = re.compile(
-    r"\s*(?:\\text\s*\{([^{}]*)\}|([A-Za-zµ][A-Za-z.\-/ ]*+))((?:\^\s*\{?-?\d\}?|/|\\cdot|\s|\\text\s*\{[^{}]*\}|[A-Za-z])*+)"
-)
-
-_SYNONYMS: dict[str, str] = {}
-for _names in (
-    "cm centimeter centimeters centimetre centimetres", "m meter meters metre metres", "mm millimeter millimeters",
-    "km kilometer kilometers kilometre kilometres", "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles",
-    "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days", "week weeks", "month months",
-    "year years yr yrs", "g gram grams", "kg kilogram kilograms", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
-    "l liter liters litre litres", "ml milliliter milliliters", "mph", "km/h kmh kph", "m/s", "cm/s", "ft/s", "j joule joules", "kj",
-    "n newton newtons", "w watt watts", "kw", "hz", "ghz", "mhz", "v volt volts", "ev", "mev", "kev", "rad radian radians",
-    "degree degrees deg", "cents cent", "dollar dollars usd", "euro euros", "mol mole moles", "k kelvin", "c celsius", "f fahrenheit",
-    "pa", "kpa", "atm", "am", "pm", "yuan", "square sq",
-):  # fmt: skip
-    for _name in _names.split():
-        _SYNONYMS[_name] = _names.split()[0]
+_SCALE = re.compile(r"\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])(\s*\})?", re.IGNORECASE)
+_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_ORDINAL = re.compile(r"\s*(?:\^\s*\{?\s*)?(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\s*\}?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +44,34 @@ class Quantity:
 
     value: Fraction
     percent: bool = False
-    unit: str = ""
+    unit: Unit = ()
     places: int | None = None
     mantissa_digits: int = 0
 
 
 @lru_cache(maxsize=8192)
-def read_quantity(cleaned: str) -> Quantity | None:
-    """The number that a cleaned answer is, or None when it is something else."""
+def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None:
+    """The number that a cleaned answer is, or None when it is something else. With `short_units` one letter may be a unit: 5 m."""
     text = cleaned.strip()
-    if not text or len(text) > _MOST_DIGITS or not any(character.isdigit() for character in text):
+    if not text or len(text) > _MOST_DIGITS or not any(character.isdecimal() for character in text):
         return None
     sign, text = _leading_sign(text)
+    unit: Unit = ()
     if (currency := _CURRENCY.match(text)) is not None:
         inner, text = _leading_sign(text[currency.end() :])
-        sign *= inner
+        sign, unit = sign * inner, ((_CODES[currency[1]], 1),)
     for read in (_repeating, _fraction, _slash, _simple):
         if (found := read(text)) is not None:
             value, places, digits, end = found
-            return _with_tail(sign * value, places, digits, text[end:])
+            quantity = _with_tail(sign * value, places, digits, text[end:], short_units)
+            return quantity if quantity is None or not unit else _priced(quantity, unit)
     return None
+
+
+def _priced(quantity: Quantity, unit: Unit) -> Quantity | None:
+    """With the currency that stood before the number; `$5 per hour` keeps the hour, `$5 cm` is nothing."""
+    rest = tuple(part for part in quantity.unit if part != unit[0])
+    return replace(quantity, unit=tuple(sorted(unit + rest))) if not quantity.percent and all(power < 0 for _, power in rest) else None
 
 
 def _leading_sign(text: str) -> tuple[int, str]:
@@ -112,7 +109,9 @@ def _slash(text: str) -> _Read | None:
     return None if match[2] and top >= bottom else (whole + top / bottom, None, 0, match.end())
 
 
-_REPEATING = re.compile(r"(\d*)\.(\d{0,50})\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))")
+_REPEATING = re.compile(
+    r"(\d*)\.(\d{0,50}?)(?:\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))|\((\d{1,50})\)|(\d{1,6})\6\6*(?:\\ldots|\.\.\.))"
+)
 
 
 def _repeating(text: str) -> _Read | None:
@@ -120,7 +119,7 @@ def _repeating(text: str) -> _Read | None:
     match = _REPEATING.match(text)
     if match is None:
         return None
-    whole, fixed, period = match[1] or "0", match[2], match[3] or match[4]
+    whole, fixed, period = match[1] or "0", match[2], match[3] or match[4] or match[5] or match[6]
     value = int(whole + fixed) + Fraction(int(period), 10 ** len(period) - 1)
     return value / 10 ** len(fixed), None, 0, match.end()
 
@@ -149,47 +148,47 @@ def _plain(digits: str) -> Fraction:
     return Fraction(text + "0" if text.endswith(".") else text)
 
 
-def _with_tail(value: Fraction, places: int | None, digits: int, tail: str) -> Quantity | None:
-    """The number with the percent sign, currency or unit after it; None when something else follows."""
+def _with_tail(value: Fraction, places: int | None, digits: int, tail: str, short_units: bool) -> Quantity | None:
+    """The number with the scale word, percent sign, currency or unit after it; None when something else follows."""
     if not tail.strip() or tail.strip() == ".":
         return Quantity(value, places=places, mantissa_digits=digits)
+    if (scale := _SCALE.match(tail)) is not None and scale[1].lower() in _SCALES:
+        factor = _SCALES[scale[1].lower()]
+        rest = tail[scale.end() :] if scale[2] or "\\text" not in scale[0] else "\\text{" + tail[scale.end() :]
+        places = None if places is None else max(0, places - len(str(factor)) + 1) or None
+        return _with_tail(value * factor, places, digits, rest, short_units)
     if _PERCENT.fullmatch(tail):
         return Quantity(value, percent=True, places=places, mantissa_digits=digits)
-    if _CURRENCY_AFTER.fullmatch(tail):
-        return Quantity(value, places=places, mantissa_digits=digits)
+    if (currency := _CURRENCY_AFTER.fullmatch(tail)) is not None:
+        return Quantity(value, unit=((_CODES[currency[1]], 1),), places=places, mantissa_digits=digits)
     if (degree := _DEGREE.fullmatch(tail)) is not None:
-        return Quantity(value, unit=f"degree {degree[1]}".strip(), places=places, mantissa_digits=digits)
-    unit = read_unit(tail)
+        return Quantity(value, unit=((_DEGREES[degree[1]], 1),), places=places, mantissa_digits=digits)
+    if value.denominator == 1 and _ORDINAL.fullmatch(tail):
+        return Quantity(value)
+    unit = read_short_unit(tail) if short_units else read_unit(tail)
     return None if unit is None else Quantity(value, unit=unit, places=places, mantissa_digits=digits)
 
 
-def read_unit(tail: str) -> str | None:
-    """The unit in its short form, or None when the tail is algebra: `5 t` and `5t` are five times t, `5 cm` is a length."""
-    match = _UNIT.fullmatch(tail)
-    if match is None:
-        return None
-    wrapped = match[1] is not None
-    words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1", (match[1] or match[2]) + " " + (match[3] or ""))
-    words = re.sub(r"[{}\s]+", " ", words.replace("\\cdot", " ").replace(".", "")).strip().lower()
-    first = re.split(r"[\s^/\-]", words, maxsplit=1)[0] if words else ""
-    if not wrapped and (len(first) == 1 or (first not in _SYNONYMS and not re.match(r"\s+[A-Za-z]{3,}|[A-Za-z]{4,}", tail))):
-        return None
-    if re.fullmatch(r"and|or|to|if|when|where|mod|i|e|pi|sqrt|sin|cos|tan|log|ln|choose|times|plus|minus", first):
-        return None
-    return " ".join(_SYNONYMS.get(word.strip("."), word) for word in words.split()) if words else ""
+_DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
 
-def units_agree(a: str, b: str, policy: Policy) -> bool:
-    """Whether two units may stand for each other. Unknown words ("12 ways", "12 apples") decide nothing; cm and m do."""
-    if a == b:
-        return True
-    if not a or not b:
-        return not policy.units_must_stand or not (_known(a) or _known(b))
-    return not (_known(a) and _known(b)) or a.split()[0] == b.split()[0] == "degree"
+def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
+    """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, cm); `\\frac12\\%` → (…, `%`). Words that are no unit stay, but behind a number."""
+    percent = re.fullmatch(r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL)
+    if percent is not None and percent[1]:
+        return percent[1].strip(), "%"
+    degree = re.fullmatch(r"(.*[^\s\\])\s*\^\s*\\circ\s*", text, re.DOTALL)
+    if degree is not None:
+        return degree[1].strip(), (("degree", 1),)
+    for pattern, lead in ((_WRAPPED_UNIT, ""), (_SPELLED_UNIT, " ")):
+        match = pattern.fullmatch(text)
+        if match is not None and (unit := read_unit(lead + match[2])) is not None and (unit or match[1][:1].isdigit()):
+            return match[1].strip(), unit
+    return text, ()
 
 
-def _known(unit: str) -> bool:
-    return bool(unit) and re.split(r"[\s^/]", unit)[0] in set(_SYNONYMS.values())
+_WRAPPED_UNIT = re.compile(r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)", re.DOTALL)
+_SPELLED_UNIT = re.compile(r"(.*[\d})πi])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2}(?:\s*\^\s*\{?\d\}?)?)", re.DOTALL)
 
 
 def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
@@ -203,7 +202,11 @@ def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
 
 def _same_percent(percent: Quantity, number: Quantity, *, policy: Policy) -> tuple[bool, str]:
     """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a fraction)."""
-    if policy.percent_is_fraction and percent.value / 100 == number.value:
+    if number.unit:
+        return False, "percent_differs"
+    places = None if percent.places is None else percent.places + 2
+    hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
+    if policy.percent_is_fraction and same_value(hundredth, number, policy):
         return True, "percent_as_fraction"
     if policy.percent_is_number and abs(percent.value) > 1 and percent.value == number.value:
         return True, "percent_as_number"
@@ -216,7 +219,11 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
         return True
     if policy.relative_tolerance and abs(a.value - b.value) <= Fraction(policy.relative_tolerance) * max(abs(a.value), abs(b.value)):
         return True
-    return rounds_to(a, b.value, policy) if b.places is None else rounds_to(b, a.value, policy) if a.places is None else False
+    if a.places is None or b.places is None:
+        return rounds_to(a, b.value, policy) if b.places is None else rounds_to(b, a.value, policy)
+    short, long = (a, b) if a.places <= b.places else (b, a)
+    enough = policy.rounded_decimals and short.places is not None and short.places >= max(1, policy.decimal_places)
+    return enough and abs(short.value - long.value) <= Fraction(1, 2 * 10 ** (short.places or 0))
 
 
 def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
@@ -229,4 +236,6 @@ def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
         return False
     if decimal.mantissa_digits < policy.decimal_places or value == 0 or (value * 10**12).denominator == 1:
         return False
-    return abs(decimal.value - value) < Fraction(1, 10**places)
+    error, place = abs(decimal.value - value), Fraction(1, 10**places)
+    cut = abs(decimal.value) <= abs(value) and error < place
+    return cut or error <= place / 2

@@ -243,7 +243,9 @@ def _rows(inside: str) -> _Rows | None:
 
 def _multiplied(a: Sequence[Sequence[str]], b: Sequence[Sequence[str]] | None) -> _Rows | None:
     """The product, entry by entry as expressions; small matrices only."""
-    if b is None or not a or not b or len(a[0]) != len(b) or max(len(a), len(b), len(b[0])) > 6:
+    if b is None or not a or not b or max(len(a), len(b), len(b[0])) > 6:
+        return None
+    if {len(line) for line in a} != {len(b)} or len({len(row) for row in b}) != 1:
         return None
     return tuple(tuple("+".join(f"({x})*({row[j]})" for x, row in zip(line, b, strict=True)) for j in range(len(b[0]))) for line in a)
 

@@ -13,7 +13,7 @@ from typing import Any
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 # Sizes beyond which sympy is known to run away; each is far above what answers of benchmarks need.
-_LONGEST = 1_500
+_LONGEST, _DEEPEST = 1_500, 15
 
 _BOMBS: list[tuple[str, re.Pattern[str]]] = [
     ("power_tower", re.compile(r"(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)")),
@@ -31,7 +31,17 @@ def bomb(text: str) -> str | None:
     """The name of the construct that would make sympy run away, or None. Linear; costs microseconds."""
     if len(text) > _LONGEST:
         return "too_long"
+    if _brace_depth(text) > _DEEPEST:
+        return "too_deep"
     return next((name for name, pattern in _BOMBS if pattern.search(text)), None)
+
+
+def _brace_depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @lru_cache(maxsize=4096)
@@ -59,6 +69,7 @@ def same(a: str, b: str) -> bool:
     return accepted and not tiny_difference(a, b)
 
 
+_SIDE_BY_SIDE = re.compile(r"\d\s+\d")
 _RELATION = re.compile(r"=|<|>|\\(?:leq|geq|neq|equiv|approx)(?![A-Za-z])")
 _LETTERS = re.compile(r"\\(?:text|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 
@@ -73,6 +84,8 @@ def veto(a: str, b: str) -> str | None:
         return "equations_differ"
     if _letters(a) != _letters(b) and not (_RELATION.search(a) or _RELATION.search(b)) and not _binds(a) and not _binds(b):
         return "names_differ"
+    if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
+        return "numbers_side_by_side"
     if ("\\{" in a) != ("\\{" in b) and (a[:1] in "([") != (b[:1] in "(["):
         return "brackets_differ"
     return None
@@ -100,9 +113,10 @@ def tiny_difference(a: str, b: str) -> bool:
     first, second = [part for part in parsed(a) if not isinstance(part, str)], [part for part in parsed(b) if not isinstance(part, str)]
     if len(first) != 1 or len(second) != 1 or not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second)):
         return False
-    difference = abs(sympy.N(first[0] - second[0], 50))
-    scale = max(abs(sympy.N(first[0], 50)), abs(sympy.N(second[0], 50)))
-    return bool(difference > scale * sympy.Float("1e-30"))
+    difference, *sizes = (sympy.N(abs(value), 50) for value in (first[0] - second[0], first[0], second[0]))
+    if not all(value.is_Float or value.is_Integer for value in (difference, *sizes)):
+        return False
+    return bool(difference > max(sizes) * sympy.Float("1e-30"))
 
 
 def same_as_lighteval(pred: str, gold: str) -> bool:

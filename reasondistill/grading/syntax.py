@@ -126,6 +126,8 @@ class _Parser:
             elif self._take("/"):
                 node = ("div", node, self._signed())
             elif self._starts_factor():
+                if self._peek()[0].isdecimal() and self._tokens[self._at - 1][-1].isdecimal():
+                    raise Unsupported("two numbers side by side")
                 node = ("mul", node, self._power())
             else:
                 return node
@@ -195,7 +197,7 @@ class _Parser:
     def _postfix(self, node: Node) -> Node:
         while True:
             if self._take("!"):
-                node = ("fact", node)
+                node = ("fact2" if self._take("!") else "fact", node)
             elif self._take("%"):
                 node = ("div", node, ("num", "100"))
             elif self._peek() == "'" or self._peek() == "_":
@@ -333,11 +335,13 @@ class _Parser:
         if len(token) > 1 and token.isdecimal():
             self._tokens[self._at : self._at + 1] = list(token)
         if token[:1].isdecimal():
-            return ("num", self._next())
+            return ("num", self._next().replace(",", ""))
         return self._primary()
 
     def _function(self, name: str) -> Node:
         """`\\sin^2 2x`, `\\log_2(8)`, `\\tan^{-1} 1`."""
+        if name in ("gcd", "lcm", "max", "min"):
+            return self._of_several(name)
         base = self._base() if name == "log" and self._take("_") else None
         exponent = self._script() if self._take("^") else None
         argument = self._function_argument()
@@ -345,6 +349,15 @@ class _Parser:
             return ("fn", _INVERSE[name], argument)
         node: Node = ("log", argument, base) if base is not None else ("fn", name, argument)
         return node if exponent is None else ("pow", node, exponent)
+
+    def _of_several(self, name: str) -> Node:
+        """`\\gcd(12, 18)`."""
+        self._expect("(")
+        parts = [self._sum()]
+        while self._take(","):
+            parts.append(self._sum())
+        self._expect(")")
+        return ("several", name, *parts)
 
     def _base(self) -> Node:
         if self._peek() == "{":

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from reasondistill.grading.policies import Policy
+from reasondistill.grading.quantity import read_quantity
 
-_CHOICE = re.compile(r"(?:\\text\s*\{)?\s*\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?")
+_CHOICE = re.compile(r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?")
 _CHOICE_WITH_TEXT = re.compile(r"(?:\\text\s*\{)?\s*(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z]))(.+)", re.DOTALL)
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
-_NUMBERS = {
-    word: str(i)
-    for i, word in enumerate(
-        re.findall(
-            r"\w+",
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-            "nineteen twenty",
-        )
-    )
-}
 _MATH_WORDS = {
     "sqrt",
     "frac",
@@ -45,24 +37,29 @@ def wordy(text: str) -> bool:
         return not re.match(r"\s*[-+]?[\d.(\\]*\d", text)
     plain = re.sub(r"\\[A-Za-z]+|_\{[^{}]*\}|_\w", " ", _WRAPPED.sub(" ", text))
     words = [word for word in re.findall(r"[^\W\d_]+", plain) if word.lower() not in _MATH_WORDS]
-    return any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words) or text.lower() in (
-        "yes",
-        "no",
-        "odd",
-        "even",
-        "two",
-        "one",
-        "six",
-        "ten",
-    )
+    return any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words) or text.lower() in _SHORT_WORDS
+
+
+_SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"])
+_LABEL = re.compile(r"[A-Z]{2,}")
+_SAME_WORDS = (
+    (re.compile(r"\bsolutions\b"), "solution"),
+    (re.compile(r"\b(?:dne|doesnt exist|does not exist)\b"), "dne"),
+    (re.compile(r"\breal solution\b"), "solution"),
+    (re.compile(r"\binfinite solution\b|\binfinitely many solution\b|\binfinite number of solution\b"), "infinitely many solution"),
+    (re.compile(r" & "), " and "),
+)
 
 
 def word_key(text: str) -> str:
     """Words without case, wrappers, articles and punctuation."""
     plain = _WRAPPED.sub(r" \1 ", text).lower()
     plain = re.sub(r"\\[a-z]+|[$^_{}\\]", " ", plain)
-    plain = re.sub(r"\b(?:the|an|a|is|are)\b|[.,;:!\"'()]", " ", plain)
-    return " ".join(plain.split())
+    plain = re.sub(r"\b(?:the|an|a|is|are)\b|[.,;:!\"'`()]", " ", plain).replace("-", " ")
+    plain = " ".join(plain.split())
+    for pattern, word in _SAME_WORDS:
+        plain = pattern.sub(word, plain)
+    return plain
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool | None:
@@ -74,11 +71,57 @@ def same_words(a: str, b: str, policy: Policy) -> bool | None:
         letter, other = (first, b) if first else (second, a)
         if letter and (labelled := _CHOICE_WITH_TEXT.fullmatch(other)) is not None:
             return letter[1].upper() == (labelled[1] or labelled[2])
-    if policy.number_words and (number := _NUMBERS.get(word_key(a)) or _NUMBERS.get(word_key(b))):
-        return number in (word_key(a), word_key(b))
-    if not wordy(a) and not wordy(b):
+    if _LABEL.fullmatch(a) and _LABEL.fullmatch(b):  # AAS is not ASA
+        return a == b
+    key_a, key_b = word_key(a), word_key(b)
+    if key_a and key_a == key_b and (wordy(a) or wordy(b)):
+        return True
+    if policy.number_words and (same := _same_number(a, key_a, b, key_b)) is not None:
+        return same
+    return False if wordy(a) or wordy(b) else None
+
+
+def _same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
+    """`twenty-one` beside 21 or `Twenty one`; None when neither side is a number in words."""
+    first, second = number_in_words(key_a), number_in_words(key_b)
+    if first is None and second is None:
         return None
-    return bool(word_key(a)) and word_key(a) == word_key(b)
+    values = [value if value is not None else _written(text) for value, text in ((first, a), (second, b))]
+    return None if None in values else values[0] == values[1]
+
+
+def _written(text: str) -> Fraction | None:
+    found = read_quantity(text)
+    return None if found is None or found.percent else found.value
+
+
+_ONES = {word: i for i, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split())}
+_TENS = {word: 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+_BIG = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10}
+
+
+def number_in_words(key: str) -> Fraction | None:
+    """The value of `one hundred twenty`, `minus three`, `two thirds`, `half`, or None. One word more behind it says what is counted."""
+    words = [word for word in key.split() if word != "and"]
+    sign = -1 if words[:1] in (["minus"], ["negative"]) else 1
+    words = words[1:] if sign < 0 else words
+    total = part = 0
+    used = 0
+    for word in words:
+        if word in _ONES or word in _TENS:
+            part += _ONES.get(word, 0) + _TENS.get(word, 0)
+        elif word == "hundred" and used:
+            part *= 100
+        elif word in _BIG and used:
+            total, part = total + part * _BIG[word], 0
+        else:
+            break
+        used += 1
+    rest = words[used:]
+    if rest and rest[0].removesuffix("s") in _PARTS | {"halve": 2} and len(rest) == 1:
+        return sign * Fraction(total + part if used else 1, _PARTS.get(rest[0].removesuffix("s"), 2))
+    return Fraction(sign * (total + part)) if used and len(rest) <= 1 and rest != ["percent"] else None
 
 
 def _same_letter(a: str, b: str) -> bool:

@@ -82,6 +82,7 @@ def _fork(control: socket.socket, descriptor: int, *, memory_mib: int) -> int:
     try:
         control.close()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
         limit = memory_mib << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -95,9 +96,11 @@ def _fork(control: socket.socket, descriptor: int, *, memory_mib: int) -> int:
 def serve(stream: socket.socket) -> None:
     """Answer requests until the socket closes. A memory fault ends the worker after its answer: its heap is not to be trusted."""
     while (request := receive(stream)) is not None:
-        # A backstop should the pool be suspended or gone: SIGALRM kills even inside C code.
+        # Both kill even inside C code: CPU time first; on the clock only should the pool be suspended or gone.
+        signal.setitimer(signal.ITIMER_PROF, request["deadline_s"] / 2)
         signal.setitimer(signal.ITIMER_REAL, request["deadline_s"] + 1.0)
         answer = _answer(request)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         send(stream, answer)
         if answer["reason"] == "memory":

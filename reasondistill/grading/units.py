@@ -1,0 +1,172 @@
+"""Units of measure, read into powers: `9.8\\\\text{ m/s}^2` has the unit m¹·s⁻². Nothing is converted: metres and feet are different units.
+
+Words that are no unit ("12 apples", "12 ways") say what is counted; they decide nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from reasondistill.grading.policies import Policy
+
+Unit = tuple[tuple[str, int], ...]  # (symbol, power), by symbol; empty for none and for what is only counted
+
+_SYMBOLS: dict[str, str] = {}
+for _names in (
+    "cm centimeter centimetre cms", "m meter metre", "mm millimeter millimetre", "km kilometer kilometre", "nm nanometer nanometre", "dm decimeter decimetre",
+    "µm micrometer micron", "in inch inches", "ft foot feet", "yd yard yds", "mi mile", "ly lightyear", "s sec second secs", "ms millisecond", "min minute mins",
+    "h hr hour hrs", "day", "week wk", "month", "year yr yrs", "decade", "century centuries", "g gram gm", "kg kilogram kgs", "mg milligram", "oz ounce",
+    "pound lb lbs sterling gbp", "nmi nautical", "rps", "dime", "quarter", "nickel",
+    "ton tonne", "l liter litre", "ml milliliter millilitre", "cl centiliter centilitre", "gal gallon", "qt quart", "pt pint", "cup", "tbsp tablespoon",
+    "tsp teaspoon", "acre", "ha hectare", "n newton", "kn", "j joule", "kj", "cal calorie", "kcal", "w watt", "kw kilowatt", "mw", "hz hertz", "khz", "mhz",
+    "ghz", "v volt", "kv", "a amp ampere", "ohm ω", "ev", "mev", "kev", "rad radian", "degree deg", "kelvin", "celsius centigrade", "fahrenheit", "pa pascal", "kpa",
+    "atm", "bar", "mol mole", "c coulomb", "f farad", "t tesla", "byte", "bit", "kb", "mb", "gb", "tb", "rpm", "knot", "unit", "people person",
+    "dollar usd bucks buck", "euro eur", "yen jpy yuan rmb", "rupee rs inr", "cent penny pennies", "am", "pm", "won", "peso", "franc",
+):  # fmt: skip
+    for _name in _names.split():
+        _SYMBOLS[_name] = _names.split()[0]
+del _SYMBOLS["people"], _SYMBOLS["person"]
+_COMPOUNDS: dict[str, Unit] = {"mph": (("h", -1), ("mi", 1)), "kmh": (("h", -1), ("km", 1)), "kph": (("h", -1), ("km", 1)), "kmph": (("h", -1), ("km", 1)), "cc": (("cm", 3),)}  # fmt: skip
+CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent", "₩": "won"}
+_MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
+_CASED = {"L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "C": "celsius", "F": "fahrenheit", "K": "kelvin", "T": "t"}
+_SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
+_POWER_WORDS = {"squared": 2, "cubed": 3}
+_SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_NO_UNITS = frozenset("and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not".split())
+_TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµΩ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
+
+
+def read_unit(tail: str) -> Unit | None:
+    """The unit that stands behind a number, or None when the tail is algebra: `5 t` and `5t` are five times t, `5 cm` is a length."""
+    return _read(tail, lax=False)
+
+
+def read_short_unit(tail: str) -> Unit | None:
+    """The same where single letters count: the other side says that they are units."""
+    return _read(tail, lax=True)
+
+
+@lru_cache(maxsize=4096)
+def _read(tail: str, *, lax: bool) -> Unit | None:
+    if len(tail) > 200:
+        return None
+    wrapped = "\\text" in tail
+    plain = re.sub(r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}", r" \1/\2 ", tail)
+    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain).replace("\\cdot", "·").replace("\\%", "%")
+    plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
+    if not plain:
+        return () if wrapped or not tail.strip() else None
+    if not wrapped and not lax and not _looks_like_unit(plain, tail):
+        return None
+    return _powers(plain)
+
+
+def _looks_like_unit(plain: str, tail: str) -> bool:
+    """Without `\\text{}`: a known word, a compound of known symbols, or a long word set off by a space."""
+    first = re.match(r"[A-Za-zµΩ]+", plain)
+    if first is None:
+        return False
+    word = first[0]
+    if re.fullmatch(r"[A-Za-z]{1,3}\s*/\s*[A-Za-z]{1,3}(?:\^?\{?\d\}?)?", plain):
+        return all(_symbol(part) is not None for part in re.findall(r"[A-Za-z]+", plain))
+    if len(word) == 1:
+        return False
+    return _symbol(word) is not None or word.lower() in _SHAPES or (len(word) >= 3 and tail[:1].isspace()) or len(word) >= 4
+
+
+def _powers(plain: str) -> Unit | None:
+    """Fold the words into powers; None at a sign that no unit has."""
+    found: dict[str, int] = {}
+    sign, shape, last = 1, 1, ""
+    for match in _TOKEN.finditer(plain):
+        if match[2]:
+            if last:
+                found[last] = found[last] * int(match[2])
+            continue
+        if match[6]:
+            return None
+        if match[5]:
+            sign = -1 if match[5] == "/" else sign
+            continue
+        word = match[3]
+        if word is None:
+            continue
+        if word.lower() in _NO_UNITS:
+            return None
+        if word.lower() in ("per", "an", "a", "each", "every"):
+            sign = -1 if word.lower() in ("per", "each", "every") else sign
+        elif word.lower() in _SHAPES:
+            shape = _SHAPES[word.lower()]
+        elif word.lower() in _POWER_WORDS:
+            if not last:
+                return None
+            found[last] *= _POWER_WORDS[word.lower()]
+        else:
+            last = _add(found, word, sign * shape * int(match[4] or 1))
+            sign, shape = (sign if last else 1), 1
+    return tuple(sorted((symbol, power) for symbol, power in found.items() if power))
+
+
+def _add(found: dict[str, int], word: str, power: int) -> str:
+    """Count a word in; its symbol, empty when it is no unit."""
+    if word.lower() in _COMPOUNDS:
+        for symbol, times in _COMPOUNDS[word.lower()]:
+            found[symbol] = found.get(symbol, 0) + times * power
+        return ""
+    symbol = _symbol(word)
+    if symbol is None:
+        return ""
+    found[symbol] = found.get(symbol, 0) + power
+    return symbol
+
+
+def _symbol(word: str) -> str | None:
+    if word in _CASED:
+        return _CASED[word]
+    low = word.lower()
+    for name in (low, low.removesuffix("s"), low.removesuffix("es")):
+        if name in _SYMBOLS and (name == low or name not in _SHORT):
+            return _SYMBOLS[name]
+    return None
+
+
+def leading_unit(text: str) -> str:
+    """The unit words that a text begins with, as written: ` cm^2 of paper` → ` cm^2`."""
+    found = _LEADING.match(text)
+    if found is None:
+        return ""
+    end = 0
+    for match in _UNIT_WORD.finditer(text, 0, found.end()):
+        word = match[1]
+        if word.lower() not in {"per", *_SHAPES, *_POWER_WORDS} and word.lower() not in _COMPOUNDS and (_symbol(word) is None or word in ("a", "A", "in")):
+            break
+        end = match.end()
+    return text[:end]
+
+
+_UNIT_WORD = re.compile(r"[\s/-]*([A-Za-zµ]+)(?:\s*\^\s*\{?\d\}?|[²³]|\d(?!\w))?")
+_LEADING = re.compile(r"(?:[\s/-]?[\s/]?[A-Za-zµ]+(?:\s*\^\s*\{?\d\}?|[²³]|\d(?!\w))?){1,4}")
+
+
+def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
+    """Whether two units may stand for each other: a missing one may (a policy), a different one may not. Money may always lack its sign."""
+    if a == b:
+        return True
+    if not a or not b:
+        return not policy.units_must_stand or dict(a or b).keys() <= _MONEY | {"unit"}
+    if "unit" in dict(a) or "unit" in dict(b):
+        return sum(dict(a).values()) == sum(dict(b).values())
+    bare = {symbol: power for symbol, power in a if symbol not in _SCALES}
+    return bare == {symbol: power for symbol, power in b if symbol not in _SCALES} and _scales_agree(dict(a), dict(b))
+
+
+_SCALES = frozenset({"degree", "celsius centigrade", "fahrenheit", "kelvin"})
+
+
+def _scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
+    """`20°` may stand for `20°C`, but °C is not °F."""
+    first, second = _SCALES & a.keys(), _SCALES & b.keys()
+    return first == second or {"degree"} in (first, second) and bool(first) and bool(second) and "kelvin" not in first | second
