@@ -112,12 +112,13 @@ def clean(text: str) -> str:
     return whole[1].strip() if whole is not None else text
 
 
-_MARKS = re.compile(r"`+|(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]")
+_MARKS = re.compile(r"`+|\A[\s•=>-]*[=>]\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]")
 _DECORATION = re.compile(
     r"\\(?:text)?color\s*\{[A-Za-z!0-9]+\}|\\color\s*\[[^\]]*\]\s*\{[^{}]*\}|\\(?:colorbox|fcolorbox)\s*\{[^{}]*\}|\\tag\*?\s*\{[^{}]*\}|"
     r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bold|blacksquare|square\Z|checkmark|qed|boxed\Z|centering|mathclap|ensuremath|displaylines)(?![A-Za-z])|"
     r"\\(?:underline|emph|uline|cancel|mathop|ensuremath|underbrace)(?=\s*\{)"
 )
+_SAID_BEFORE = re.compile(r"\A\s*\\text\s*\{[^{}]*(?:\bis|:|=|\b[Rr]emainder|\b[Mm]inimum|\b[Mm]aximum|\b[Tt]otal)\s*\}\s*(?=\S)")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}", re.DOTALL)
 
 
@@ -142,7 +143,8 @@ def _last_row(text: str) -> str:
 def _clean_latex(text: str) -> str:
     """Style, spacing and synonyms of commands."""
     text = _DECORATION.sub("", text) if "\\" in text else text
-    text = _last_row(text) if "\\begin" in text else text
+    text = _last_row(strip_delimiters(text)) if "\\begin" in text else text
+    text = _SAID_BEFORE.sub("", text, count=1) if "\\text" in text else text
     text = re.sub(r"(?<=\d)\{([.:])\}(?=\d)", r"\1", text).replace("{}", "") if "{" in text else text
     if "\\\\" in text and ("\\begin" not in text or "\\\\begin" in text):
         text = _DOUBLED.sub(r"\\", text)

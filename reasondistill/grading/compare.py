@@ -18,7 +18,7 @@ from reasondistill.grading.regions import Region, region_of, same_region
 from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, is_name, read
 from reasondistill.grading.syntax import Node, Unsupported, parse
 from reasondistill.grading.units import units_agree
-from reasondistill.grading.words import same_words, wordy
+from reasondistill.grading.words import same_choice, same_words, wordy
 
 Verdict = bool | None
 
@@ -63,6 +63,8 @@ class Comparison:
             return True
         if (special := self._special(a, b)) is not None:
             return special
+        if (choice := same_choice(a, b, self._policy)) is not None:
+            return choice
         if (measured := self._measured(a, b)) is not None:
             return measured
         words = same_words(a, b, self._policy)

@@ -20,7 +20,7 @@ Where = Literal["boxed", "marker", "phrase", "whole", "choice", "bold", "formula
 
 _TAIL = 4_000
 _LONGEST = 20_000
-_THINK_OPEN = re.compile(r"[^\n]{0,40}?(?:<(think|thinking|thought|reasoning)>|<\|channel\|>analysis)")
+_THINK_OPEN = re.compile(r"(?:\w{1,12}:\s*)?(?:<(think|thinking|thought|reasoning)>|<\|channel\|>analysis)")
 _THINK_CLOSE = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|channel\|>final<\|message\|>")
 
 
@@ -33,8 +33,8 @@ class Extracted:
 
 
 _BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\\+fbox\s*")
-_BARE_TOKEN = re.compile(r"\\[A-Za-z]+|[-+]?[\w.]+")
-_LINK = re.compile(r"\s*[,;]?\s*(?:and|or|[,;&])?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z")
+_BARE_TOKEN = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*(?:\{[^{}]*\}|\d)|\\[A-Za-z]+|[-+]?[\w.]+")
+_LINK = re.compile(r"\s*[,;]?\s*(?:and|or|[,;&])?\s*(?:[A-Za-z](?:_\w)?\s*=)?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z")
 _NOISE = re.compile(r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)")
 
 
@@ -43,7 +43,7 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
 
     `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`.
     """
-    if "<" in text:
+    if "<" in text or "[/" in text:
         text = _cut_chatter(text)
         if (closed := _last(_THINK_CLOSE.finditer(text))) is not None:
             text = text[closed.end() :]
@@ -56,18 +56,25 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
     for find in (_marked, _said):
         if (found := find(tail, gold)) is not None:
             return found
-    if gold or looks_bare(text):
+    if gold:
         return _whole(text)
-    return _chosen(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
+    if (chosen := _chosen(tail)) is not None:
+        return chosen
+    if looks_bare(text):
+        return _whole(text)
+    return _labelled(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
 
 
-_TURN_END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|return|im_start)\|>|</s>|<end_of_turn>|<eos>")
+_TURN_END = re.compile(r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]")
+_FINAL_CHANNEL = "<|channel|>final<|message|>"
 _HEADER = re.compile(r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+")
-_TAGS = re.compile(r"<(answer|final_answer|solution)>\s*(.*?)\s*(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAGS = re.compile(r"[<\[](answer|final_answer|solution)[>\]]\s*(.*?)\s*(?:[<\[]/\1[>\]]|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def _cut_chatter(text: str) -> str:
     """Without chat tokens before the answer, and without what follows the end of the turn."""
+    if _FINAL_CHANNEL in text:
+        text = text.rpartition(_FINAL_CHANNEL)[2]
     header = _HEADER.match(text)
     text = text[header.end() :] if header else text
     end = _TURN_END.search(text)
@@ -102,8 +109,18 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
     contents = [last.content]
     if join != "last":
         contents = _linked_before(text, last.start, join, gold) + contents
-    distinct = list(dict.fromkeys(content.strip() for content in contents))
+    distinct = list(dict.fromkeys(_spoken(content.strip()) for content in contents))
     return Extracted(", ".join(distinct), "boxed") if "".join(distinct) else Extracted(None, "none")
+
+
+def _spoken(content: str) -> str:
+    """What a box says that holds a sentence: `There are 12 apples`."""
+    whole = re.fullmatch(r"\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}", content)
+    words = (whole[1] if whole else content).strip()
+    if len(words) > 300 or not re.search(r"\d", words) or "\\" in words.replace("\\$", "") or _VERBS.isdisjoint(words.lower().split()):
+        return content
+    found = _stated(words, "boxed") if (said := _said(words, False)) is None else said
+    return found.text or content
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +182,9 @@ def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
 
 # ---- marks and phrases ----------------------------------------------------------------------------------------------
 
-_IS = r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|是|为|equals|->|→|⇒)\b|->|→|[:：=是为])"
+_IS = r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|equals|là)\b|->|→|⇒|[:：=是为은는は选]|هي|คือ|है|-\s(?=\(?[A-J]\)?\W*\Z))"
 _PHRASE = re.compile(
-    rf"(?:\b(?:final\s+)?answers?|\b(?:correct|right|best)\s+(?:option|choice|letter)|答案|réponse|respuesta|resposta|risposta|antwort|ответ)"
+    rf"(?:\b(?:final\s+)?answers?|\b(?:correct|right|best)\s+(?:option|choice|letter)|\b(?:correct\s+)?choice|答案|正确选项|答え|정답|답|उत्तर|الإجابة|đáp\s+án|คำตอบ|réponse|respuesta|resposta|risposta|antwort|ответ)"
     rf"(?:\s+(?:correcta|correcte|finale?|here))?\W{{0,4}}\s*{_IS}\s*[:：]?\s*",
     re.IGNORECASE,
 )
@@ -175,14 +192,16 @@ _WEAK = re.compile(rf"\b(?:results?|reply|solution)\W{{0,4}}\s*{_IS}\s*[:：]?\s
 _HEADING = re.compile(r"(?m)^[ \t>*_#]*(?:final\s+)?answer[ \t*_#]*\n+(?=\s*\S)", re.IGNORECASE)
 _CORRECTION = re.compile(r"\b(?:wait|oops|correction|misread|mistake|actually)\b|Let me re", re.IGNORECASE)
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|letter|opción|选项?|答案)\s*)?\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:\(?[A-J]\b|[\d\\$])))(?=[\s,.:;。，*)]|\Z)", re.IGNORECASE
+    r"(?:(?i:the\s+|la\s+)?(?i:option|choice|letter|opción|选项?|答案)\s*)?\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:\(?[A-J]\b|[\d\\$]))|\s*,\s*\([A-J]\))(?=[\s,.:;。，*)]|\Z)"
 )
+_BOLD_START = re.compile(r"[\s:：]*(\*\*|__)(?=\S)([^*_\n]{1,200})\1")
 _EMPTY = re.compile(r"[\s*_:：#$.?\\()\[\]-]*")
 _TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 
 def _marked(tail: str, gold: bool) -> Extracted | None:
     """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
+    tail = re.sub(r"(####[^\n#]*\S[^\n#]*)#{2,}\s*\Z", r"\1", tail) if tail.rstrip().endswith("##") else tail
     before, mark, rest = tail.rpartition("####")
     if not mark:
         return None
@@ -198,7 +217,7 @@ def _marked(tail: str, gold: bool) -> Extracted | None:
         return _stated(said, "marker") if said.strip() else None
     bare = line.strip("*_ ")
     plausible = re.match(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b", bare) is not None and not re.match(r"\d+[.)]\s+[A-Z]", bare)
-    return Extracted(bare, "marker") if plausible or (looks_bare(bare) and not before.count("####")) and ":" not in bare else None
+    return Extracted(bare, "marker") if plausible or (looks_bare(bare) and "\n" not in rest.strip()) and ":" not in bare else None
 
 
 def _said(tail: str, gold: bool) -> Extracted | None:
@@ -228,9 +247,11 @@ def _said(tail: str, gold: bool) -> Extracted | None:
 
 def _stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a choice letter, or its words."""
+    if (bold := _BOLD_START.match(rest)) is not None and _TELLING.search(bold[2]) and not re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :]):
+        rest = bold[2]
     rest = prose.without_lead(rest)
-    bold = re.match(r"(?:the\b.{0,80}?)?\*\*([^*\n]{1,200})\*\*", rest)
-    rest = bold[1] + rest[bold.end() :] if bold and bold.start(1) <= 2 else rest
+    if (display := _DISPLAY.match(rest)) is not None:
+        return Extracted(display[0], where)
     if (formula := prose.formula_at(rest)) is not None:
         return Extracted(prose.linked_formulas(rest, formula), where)
     sentence = prose.clause(rest)
@@ -243,39 +264,46 @@ def _stated(rest: str, where: Where) -> Extracted:
 
 def _from_sentence(sentence: str, where: Where | None = None) -> Extracted | None:
     """What a sentence tells, looked for in bold, in formulas, in plain numbers."""
-    for span in reversed(prose.bold_spans(sentence)):
-        if looks_bare(span) or _TELLING.search(span):
-            inner = _from_sentence(span) if not looks_bare(span) else Extracted(span, "bold")
-            if inner is not None and inner.text:
-                return Extracted(inner.text, where or "bold")
+    spans = [span.rstrip(".") for span in prose.bold_spans(sentence) if looks_bare(span) or _TELLING.search(span)]
+    if spans and "**" in sentence:
+        inner = Extracted(", ".join(prose.linked_bold(sentence, spans)), "bold") if looks_bare(spans[-1]) else _from_sentence(spans[-1])
+        if inner is not None and inner.text:
+            return Extracted(inner.text, where or "bold")
     found = [match for match in prose.formulas(sentence) if not prose.is_only_unit(prose.inner(match))]
     if found:
         copula = _last(re.finditer(r"\b(?:is|are|equals?)\b|是|为", sentence[: found[-1].start()]))
         first = next((i for i, match in enumerate(found) if copula is None or match.start() >= copula.end()), 0)
         if where is None and copula is None:
             first = len(found) - 1
-            while first > 0 and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS:
+            while first > 0 and not _EQUATES.search(prose.inner(found[-1])) and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS:
                 first -= 1
         if not re.search(r"\d", re.sub(r"\([^()]*\)", "", sentence[found[-1].end() :])):
             return Extracted(prose.linked_formulas(sentence, found[first]), where or "formula")
-    number = prose.stated_number(sentence)
+    number = prose.stated_number(sentence, first=where is not None)
     return None if number is None else Extracted(number, where or "number")
 
+
+_EQUATES = re.compile(r"[A-Za-z}\d]\s*[-+*/^].*=|\\frac.*=")
 
 # ---- what is left ---------------------------------------------------------------------------------------------------
 
 _CHOSEN = re.compile(
     r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
-    r"\b(?:choose|pick|select|go\s+with)\s+\**\(?([A-J])\b|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])\b|opción\s+\(?([A-J])\b"
+    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])\b|opción\s+\(?([A-J])\b"
 )
 _FIRST_LABEL = re.compile(r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S")
 
 
 def _chosen(tail: str) -> Extracted | None:
-    """A choice that is named, or a text that begins with a choice's label."""
+    """A choice that is named."""
     last = _last(_CHOSEN.finditer(tail))
-    if last is not None:
+    if last is not None and not re.search(r"\d{2}", tail[last.end() + 40 :]):
         return Extracted(next(letter for letter in last.groups() if letter), "choice")
+    return None
+
+
+def _labelled(tail: str) -> Extracted | None:
+    """A short text that begins with a choice's label."""
     label = _FIRST_LABEL.match(tail)
     return Extracted(label[1] or label[2], "choice") if label is not None and len(tail) < 400 else None
 
@@ -286,11 +314,23 @@ def _concluded(tail: str) -> Extracted | None:
     if environments and not re.search(r"\d", tail[environments[-1].end() :]):
         return Extracted(environments[-1][0], "formula")
     for sentence in reversed(_sentences(tail)):
+        if _REMARK.match(sentence):
+            continue
         if (found := _from_sentence(sentence)) is not None and found.text:
             return Extracted(found.text.strip(), found.where)
-    return None
+    return _in_words(tail)
 
 
+def _in_words(tail: str) -> Extracted | None:
+    """`The winner is Tom.` says Tom."""
+    sentences = _sentences(tail)
+    copula = _last(_IS_WORD.finditer(sentences[-1])) if sentences else None
+    said = "" if copula is None else sentences[-1][copula.end() :].strip("*_ $.").strip()
+    return Extracted(said, "number") if said and len(said.split()) <= 4 and copula is not None and copula.start() > 0 else None
+
+
+_IS_WORD = re.compile(r"\s(?:is|are)\s+")
+_REMARK = re.compile(r"[\s*_(]*(?:Note|N\.?B\.?|Check|Verif\w+|Explanation|Remark)\b", re.IGNORECASE)
 _DISPLAY = re.compile(r"\\begin\s*\{(align|aligned|equation|gather|gathered|multline)\*?\}(?:(?!\\begin)[\s\S]){0,2000}?\\end\s*\{\1\*?\}")
 
 
@@ -316,8 +356,10 @@ _WORDS = re.compile(r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=
 _NAMES = {"sqrt", "sin", "cos", "tan", "log", "ln", "pi", "exp", "arctan", "arcsin", "arccos", "and", "or", "percent", "pct", "percentage", "nan", "inf", "to"}
 _VERBS = frozenset(
     "is are was were be has have had gets get gives got costs cost earns earn needs need equals so thus hence therefore there we he she it they i "
-    "makes make becomes means since because if then total using let find area after".split()
+    "makes make becomes means since because if then total using let find area after es est ist el la der die das le il that's okay about exactly approximately".split()
 )
+_PREPOSITIONS = frozenset("for of from as that but in by at after with than because since this".split())
+_FOREIGN = re.compile(r"[\u0400-\u04ff\u0600-\u0e7f\u3040-\u9fff\uac00-\ud7af]{2,}")
 _ABBREVIATED = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|No|approx|lb|lbs|oz|ft|in|hr|min|sec|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[A-J])\.")
 
 
@@ -332,16 +374,20 @@ def looks_bare(text: str) -> bool:
         return False
     words = _words(text)
     numbers = re.search(r"\d", text) is not None
-    if words and (_has_formula(text) or any(not word.isascii() for word in words) and numbers and len(words[0]) > 1 and re.search(r"[\u0400-\u9fff]{3,}", text)):
+    starts = re.match(r"[-+−–$€£\\(\[{=~]*\s*[\d.]", text) is not None
+    if words and _has_formula(text) or numbers and not starts and _FOREIGN.search(text):
         return False
     low = [word.lower() for word in words]
+    if starts and not _PREPOSITIONS.isdisjoint(low) or numbers and "=" in text and re.search(r"[$€£]\d", text):
+        return False
+    if numbers and words and (first := re.search(r"\d", text)) is not None and _words(text[: first.start()] + " "):
+        return False
     if not _VERBS.isdisjoint(low) and (numbers or len(words) > 2):
         return False
     if numbers and re.search(r"[=:]", text) and (len(words) > 1 or re.search(r"[^\W\d_]{3,}\s*[:：]", text)):
         return False
     if re.search(r"[.!?]\s+\S", _ABBREVIATED.sub("", text)):
         return False
-    starts = re.match(r"[-+−$€£\\(]*\d", text) is not None
     return len(words) <= ((8 if starts else 2) if numbers else 6)
 
 

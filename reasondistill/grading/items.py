@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,11 +75,23 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     gold = gold_answer(item.gold)
     if gold is None:
         return ("undecided", "gold", "gold_empty"), found.text
+    if found.where not in ("boxed", "marker", "whole") and (side := _right_side(found.text, gold)):
+        found = Extracted(side, found.where)
     if policy.engine == "layered":
         decision = decide_cheaply(found.text, gold, policy) or _as_whole(item, found, policy)
         if decision is not None:
             return (decision.outcome, decision.layer, decision.reason), found.text
     return Pair(found.text, gold, found.where)
+
+
+def _right_side(text: str, gold: str) -> str | None:
+    """In a sentence `so m + n = 55` the answer is 55, unless an equation is asked for. A box says exactly what it says."""
+    if "=" not in text or _RELATES.search(gold) or _RELATES.search(text.replace("=", "")) or "," in text or "\\begin" in text:
+        return None
+    return text.rpartition("=")[2].strip() or None
+
+
+_RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
 def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:

@@ -72,7 +72,7 @@ _RUN_TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
     r"(?P<fn>(?<![A-Za-z])(?:sqrt|cbrt|ln|log|sin|cos|tan|arcsin|arccos|arctan|pi|exp)(?![A-Za-z]))|"
     r"(?P<name>(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’]))|(?P<sign>[π√∞∛θ°½⅓¼¾⅔⅛²³¹⁰⁴⁵⁶⁷⁸⁹⁻⁺ⁿ₀-₉%!])|"
-    r"(?P<cmd>\\[A-Za-z]+|[{}_])|(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|(?P<open>[(\[])|(?P<close>[)\]])|(?P<comma>,)|(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
+    r"(?P<cmd>\\[A-Za-z]+|_)|(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,)|(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
     re.DOTALL,
 )
 _FIRM = {"num", "fn", "name", "sign", "close", "cmd"}
@@ -107,6 +107,8 @@ def _glued(kind: str, last: str, following: str, depth: int, text: str, match: r
     if kind == "gap":
         if last in ("op", "open") or following in ("op", "close") or (depth > 0 and last == "comma"):
             return not (following == "op" and text[match.end() : match.end() + 1] in "-–−" and text[match.end() + 1 : match.end() + 2] == " " and last == "other")
+        if last == "num" and following == "fn":
+            return True
         return last == "num" and re.match(r"\d+/\d+|\d{3}(?!\d)", text[match.end() :]) is not None and text[match.start() - 4 : match.start()].count(".") == 0
     if kind == "comma":
         return depth > 0
@@ -118,17 +120,22 @@ def _close(found: list[tuple[str, int]], text: str, start: int, end: int, kinds:
     run = text[start:end]
     while run and (run[-1] in " +*/^=×·÷±−–<>≤≥≈:,([\\$_" or (run[-1] == "-")):
         run = run[:-1]
-    stripped = re.sub(r"\A(?:[\s+*/^=×·÷:,)\]<>≤≥≈–]+|[-−]\s+)+", "", run)
-    for left, right in (("(", ")"), ("[", "]")):
-        if stripped.count(left) < stripped.count(right):
-            stripped = stripped.rstrip(right) if stripped.endswith(right) else stripped.rpartition(right)[2]
-        elif stripped.count(left) > stripped.count(right):
-            stripped = stripped.replace(left, "", 1) if stripped.startswith(left) else stripped.rpartition(left)[0]
-    stripped = stripped.strip()
+    stripped = _balanced(re.sub(r"\A(?:[\s+*/^=×·÷:,)\]}>≤≥≈]+|[-−–]\s+|<(?!\d+,))+", "", run)).strip()
     if re.fullmatch(r"\d+[-–]\d+", stripped):  # a range names its ends
         stripped = re.split(r"[-–]", stripped)[1]
     if re.search(r"\d|[π∞½⅓¼¾⅔⅛]", stripped) and not ({"name"} == kinds):
         found.append((stripped, start + len(run)))
+
+
+def _balanced(run: str) -> str:
+    """Without a bracket that has no partner: `(2, 5]` is whole, `3)` is 3."""
+    opened = sum(run.count(sign) for sign in "([{")
+    closed = sum(run.count(sign) for sign in ")]}")
+    if closed > opened:
+        return run[:-1] if run[-1:] in ")]}" else re.split(r"[)\]}]", run)[-1]
+    if opened > closed:
+        return run[1:] if run[:1] in "([{" else re.split(r"[(\[{]", run)[0]
+    return run
 
 
 def with_unit(text: str, run: str, end: int) -> str:
@@ -141,7 +148,8 @@ def with_unit(text: str, run: str, end: int) -> str:
     scale = re.match(r"\s*(?:hundred|thousand|million|billion|trillion|dozen)\b", text[end:])
     end_of_scale = end + scale.end() if scale else end
     unit = leading_unit(text[end_of_scale:])
-    return run + (scale[0] if scale else "") + (unit if not run.startswith(("$", "\\$")) else "")
+    wrapped = f"\\text{{{unit}}}" if unit and not run.startswith(("$", "\\$")) else ""
+    return run + (scale[0] if scale else "") + wrapped
 
 
 # ---- clauses --------------------------------------------------------------------------------------------------------
@@ -183,11 +191,14 @@ def bold_spans(text: str) -> list[str]:
     return [span for match in _BOLD.finditer(text) if (span := (match[1] or match[2]).strip()) and not span.endswith((":", "："))]
 
 
-def stated_number(sentence: str) -> str | None:
-    """The number, point or expression that a plain sentence states: behind its last "is" or "=", else its last one."""
-    if "=" not in sentence:
-        aside = re.search(r"(?<=\w)\s+\([^()]*[a-z][^()]*\)", sentence)
-        sentence = sentence[: aside.start()] + sentence[aside.end() :] if aside else sentence
+def stated_number(sentence: str, *, first: bool = False) -> str | None:
+    """The number, point or expression that a plain sentence states: behind its last "is" or "=", else its last one (its `first`)."""
+    aside = re.search(r"(?<=[\w%])\s+\([^()]*[A-Za-z]{3,}[^()]*\)", sentence)
+    sentence = sentence[: aside.start()] + sentence[aside.end() :] if aside and re.search(r"\d", sentence[: aside.start()]) else sentence
+    if (restated := _RESTATED.search(sentence)) is not None:
+        return restated[1].rstrip(".,")
+    if (equations := _EQUATIONS.search(sentence)) is not None:
+        return re.sub(r"\s*(?:,\s*)?(?:\b(?:and|or)\b|或|和)\s*", ", ", equations[0])
     found = runs(sentence)
     if not found:
         return None
@@ -196,7 +207,22 @@ def stated_number(sentence: str) -> str | None:
         tail = sentence[copulas[-1].end() :]
         joined = _listed(tail)
         return joined or _without_left_side(with_unit(tail, *after[0]))
-    return _without_left_side(with_unit(sentence, *found[-1]))
+    return _without_left_side(with_unit(sentence, *found[0 if first and "=" not in sentence else -1]))
+
+
+_RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*)(?=\W*\Z)")
+_EQUATIONS = re.compile(r"\b[A-Za-z]\s*=\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*=\s*-?\d[\d./]*)+(?![\w*^(+-])")
+
+
+def linked_bold(sentence: str, spans: list[str]) -> list[str]:
+    """The last bold span with those that "and", "or" or a comma join to it."""
+    chosen = [spans[-1]]
+    for before in reversed(spans[:-1]):
+        between = re.search(rf"{re.escape(before)}\.?\*\*\s*(.*?)\s*\*\*{re.escape(chosen[0])}", sentence)
+        if between is None or between[1] not in SEPARATORS:
+            break
+        chosen.insert(0, before)
+    return chosen
 
 
 def _listed(text: str) -> str | None:

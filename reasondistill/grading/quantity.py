@@ -165,10 +165,13 @@ def _with_tail(value: Fraction, places: int | None, digits: int, tail: str, shor
         return Quantity(value, unit=((_DEGREES[degree[1]], 1),), places=places, mantissa_digits=digits)
     if value.denominator == 1 and _ORDINAL.fullmatch(tail):
         return Quantity(value)
+    if _COUNTED.fullmatch(tail):
+        return Quantity(value, places=places, mantissa_digits=digits)
     unit = read_short_unit(tail) if short_units else read_unit(tail)
     return None if unit is None else Quantity(value, unit=unit, places=places, mantissa_digits=digits)
 
 
+_COUNTED = re.compile(r"\s*(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?")
 _DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
 

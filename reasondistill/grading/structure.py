@@ -120,7 +120,7 @@ def read(text: str, depth: int = 0) -> Answer:
 
 _QUANTIFIER = re.compile(r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*")
 _CONDITION = re.compile(
-    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)).*\Z",
+    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|\\text\s*\{\s*(?:\(?since|because|is the answer)).*\Z",
     re.DOTALL,
 )
 
@@ -142,8 +142,13 @@ def _rewritten(text: str) -> str:
     return text
 
 
+_ARROW = re.compile(r"\\(?:Rightarrow|implies|Longrightarrow|therefore|Leftrightarrow|iff)(?![A-Za-z])")
+
+
 def _without_prose(text: str) -> str:
-    """Without a leading quantifier or arrow, and without what is only said behind the answer."""
+    """Without a leading quantifier, without what leads to the answer, and without what is only said behind it."""
+    text = _ARROW.split(text)[-1] if "\\" in text else text
+    text = _CONDITION.sub("", text) if _CONDITION.search(text) and not text.startswith("\\text") else text
     text = _QUANTIFIER.sub("", text, count=1) if _QUANTIFIER.match(text) else text
     return text.strip().rstrip(".,;").strip() if not text.endswith("\\,") else text
 
@@ -322,6 +327,8 @@ def is_name(side: str) -> bool:
 
     `2x + z` is no name: `2x + z = 1` is an equation, not the answer 1.
     """
+    if side.strip() in ("\\pi", "e", "i"):
+        return False
     core = _NAME_PARTS.sub(lambda match: "n" if match[0].startswith("\\") else "", side)
     core = re.sub(r"(?<=[A-Za-z])\s*\([^()]*\)", "", core)
     return bool(core.strip()) and re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is not None and re.search(r"[A-Za-z]", core) is not None

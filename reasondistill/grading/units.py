@@ -36,7 +36,7 @@ _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _NO_UNITS = frozenset("and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not".split())
-_TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµΩ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
+_TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
 
 
 def read_unit(tail: str) -> Unit | None:
@@ -66,7 +66,7 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
 
 def _looks_like_unit(plain: str, tail: str) -> bool:
     """Without `\\text{}`: a known word, a compound of known symbols, or a long word set off by a space."""
-    first = re.match(r"[A-Za-zµΩ]+", plain)
+    first = re.match(r"[A-Za-zµμΩÀ-ɏ]+", plain)
     if first is None:
         return False
     word = first[0]

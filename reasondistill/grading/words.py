@@ -9,7 +9,7 @@ from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import read_quantity
 
 _CHOICE = re.compile(r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?")
-_CHOICE_WITH_TEXT = re.compile(r"(?:\\text\s*\{)?\s*(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z]))(.+)", re.DOTALL)
+_CHOICE_WITH_TEXT = re.compile(r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)", re.DOTALL)
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
 _MATH_WORDS = {
     "sqrt",
@@ -41,6 +41,7 @@ def wordy(text: str) -> bool:
 
 
 _SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"])
+_YES = re.compile(r"\W*(yes|no)\s*[,.;:]\s*\S", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Z]{2,}")
 _SAME_WORDS = (
     (re.compile(r"\bsolutions\b"), "solution"),
@@ -62,18 +63,26 @@ def word_key(text: str) -> str:
     return plain
 
 
-def same_words(a: str, b: str, policy: Policy) -> bool | None:
-    """Compare as choices or as words; None when neither side is words."""
+def same_choice(a: str, b: str, policy: Policy) -> bool | None:
+    """Compare as choices; None when they are none."""
     first, second = _CHOICE.fullmatch(a), _CHOICE.fullmatch(b)
     if first and second:
         return _same_letter(first[1], second[1])
     if policy.choice_text and (first or second):
         letter, other = (first, b) if first else (second, a)
         if letter and (labelled := _CHOICE_WITH_TEXT.fullmatch(other)) is not None:
-            return letter[1].upper() == (labelled[1] or labelled[2])
+            return letter[1].upper() == (labelled[1] or labelled[2] or labelled[3])
+    return None
+
+
+def same_words(a: str, b: str, policy: Policy) -> bool | None:
+    """Compare as words or as numbers in words; None when neither side is words."""
     if _LABEL.fullmatch(a) and _LABEL.fullmatch(b):  # AAS is not ASA
         return a == b
     key_a, key_b = word_key(a), word_key(b)
+    for text, key in ((a, key_b), (b, key_a)):
+        if key in ("yes", "no") and (said := _YES.match(text)) is not None:
+            return said[1].lower() == key
     if key_a and key_a == key_b and (wordy(a) or wordy(b)):
         return True
     if policy.number_words and (same := _same_number(a, key_a, b, key_b)) is not None:
