@@ -137,7 +137,7 @@ def _last_row(text: str) -> str:
     if match is None:
         return text
     rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2]) if row.strip()]
-    return rows[-1].replace("&", " ").strip() if rows else text
+    return rows[-1].replace("&", " ").strip().removeprefix("=").strip() if rows else text
 
 
 def _clean_latex(text: str) -> str:

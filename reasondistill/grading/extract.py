@@ -201,7 +201,8 @@ _TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 def _marked(tail: str, gold: bool) -> Extracted | None:
     """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
-    tail = re.sub(r"(####[^\n#]*\S[^\n#]*)#{2,}\s*\Z", r"\1", tail) if tail.rstrip().endswith("##") else tail
+    if tail.rstrip().endswith("####") and "####" in tail.rstrip().rstrip("#").rpartition("\n")[2]:
+        tail = tail.rstrip().rstrip("#").rstrip()
     before, mark, rest = tail.rpartition("####")
     if not mark:
         return None
@@ -249,6 +250,10 @@ def _stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a choice letter, or its words."""
     if (bold := _BOLD_START.match(rest)) is not None and _TELLING.search(bold[2]) and not re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :]):
         rest = bold[2]
+    elif bold is not None and _TELLING.search(bold[2]) and (listed := _from_sentence(prose.clause(rest), where)) is not None:
+        return listed
+    if (again := prose.restated(rest)) is not None:
+        return Extracted(again, where)
     rest = prose.without_lead(rest)
     if (display := _DISPLAY.match(rest)) is not None:
         return Extracted(display[0], where)
@@ -289,7 +294,7 @@ _EQUATES = re.compile(r"[A-Za-z}\d]\s*[-+*/^].*=|\\frac.*=")
 
 _CHOSEN = re.compile(
     r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
-    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])\b|opción\s+\(?([A-J])\b"
+    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|opción\s+\(?([A-J])\b"
 )
 _FIRST_LABEL = re.compile(r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S")
 
@@ -324,6 +329,8 @@ def _concluded(tail: str) -> Extracted | None:
 def _in_words(tail: str) -> Extracted | None:
     """`The winner is Tom.` says Tom."""
     sentences = _sentences(tail)
+    if sentences and (said_first := re.match(r"\W*(Yes|No)\b[,.]", sentences[-1])) is not None:
+        return Extracted(said_first[1], "number")
     copula = _last(_IS_WORD.finditer(sentences[-1])) if sentences else None
     said = "" if copula is None else sentences[-1][copula.end() :].strip("*_ $.").strip()
     return Extracted(said, "number") if said and len(said.split()) <= 4 and copula is not None and copula.start() > 0 else None
@@ -359,6 +366,7 @@ _VERBS = frozenset(
     "makes make becomes means since because if then total using let find area after es est ist el la der die das le il that's okay about exactly approximately".split()
 )
 _PREPOSITIONS = frozenset("for of from as that but in by at after with than because since this".split())
+_MONTHS = frozenset("jan feb mar apr may jun jul aug sep oct nov dec".split())
 _FOREIGN = re.compile(r"[\u0400-\u04ff\u0600-\u0e7f\u3040-\u9fff\uac00-\ud7af]{2,}")
 _ABBREVIATED = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|No|approx|lb|lbs|oz|ft|in|hr|min|sec|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[A-J])\.")
 
@@ -380,7 +388,8 @@ def looks_bare(text: str) -> bool:
     low = [word.lower() for word in words]
     if starts and not _PREPOSITIONS.isdisjoint(low) or numbers and "=" in text and re.search(r"[$€£]\d", text):
         return False
-    if numbers and words and (first := re.search(r"\d", text)) is not None and _words(text[: first.start()] + " "):
+    first = re.search(r"\d", text)
+    if first is not None and (before := _words(text[: first.start()] + " ")) and not (len(before) == 1 and before[0][:3].lower() in _MONTHS):
         return False
     if not _VERBS.isdisjoint(low) and (numbers or len(words) > 2):
         return False

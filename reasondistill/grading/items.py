@@ -98,8 +98,11 @@ def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | N
     """A short text that equals the gold's whole text is right, whatever was extracted from either."""
     if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return None
-    decision = decide_cheaply(item.answer_text, item.gold, policy)
-    return decision if decision is not None and decision.outcome == "correct" else None
+    for gold in (item.gold, gold_answer(item.gold) or ""):
+        decision = decide_cheaply(item.answer_text, gold, policy)
+        if decision is not None and decision.outcome == "correct":
+            return decision
+    return None
 
 
 _REASONS = {"malformed": "malformed_box", "open_think": "think_not_closed", "none": "no_answer"}

@@ -148,6 +148,7 @@ def with_unit(text: str, run: str, end: int) -> str:
     scale = re.match(r"\s*(?:hundred|thousand|million|billion|trillion|dozen)\b", text[end:])
     end_of_scale = end + scale.end() if scale else end
     unit = leading_unit(text[end_of_scale:])
+    unit = unit.replace("²", "2").replace("³", "3").replace("^", "")
     wrapped = f"\\text{{{unit}}}" if unit and not run.startswith(("$", "\\$")) else ""
     return run + (scale[0] if scale else "") + wrapped
 
@@ -164,7 +165,7 @@ _TURN = re.compile(
     r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)\s*.*\Z|[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
     re.DOTALL,
 )
-_ASIDE = re.compile(r"(?<=[\w%}])\s*[(（](?![-\d.]+\s*,)[^()（）]*[)）]?\s*\Z")
+_ASIDE = re.compile(r"(?<=[\w%}])(?:\s+[(（]|（)(?![-\d.]+\s*,)[^()（）]*[)）]?\s*\Z")
 _COPULA = re.compile(r"\b(?:is|are|equals?|was|were|be|becomes|est|sont|ist|sind|es|son|é|è)\b(?:\s+(?:equal\s+to|about|approximately|only|just|exactly|now|then))?|=|等于|是|为")
 _BOLD = re.compile(r"(?<!\w)\*\*([^*\n]{1,200})\*\*(?!\w)|(?<!\w)__([^_\n]{1,200})__(?!\w)")
 
@@ -193,16 +194,18 @@ def bold_spans(text: str) -> list[str]:
 
 def stated_number(sentence: str, *, first: bool = False) -> str | None:
     """The number, point or expression that a plain sentence states: behind its last "is" or "=", else its last one (its `first`)."""
+    if (part := re.search(r"\d\W*\w*\s+(out of)\b", sentence)) is not None:
+        sentence = sentence[: part.start(1)]
     aside = re.search(r"(?<=[\w%])\s+\([^()]*[A-Za-z]{3,}[^()]*\)", sentence)
     sentence = sentence[: aside.start()] + sentence[aside.end() :] if aside and re.search(r"\d", sentence[: aside.start()]) else sentence
-    if (restated := _RESTATED.search(sentence)) is not None:
-        return restated[1].rstrip(".,")
     if (equations := _EQUATIONS.search(sentence)) is not None:
-        return re.sub(r"\s*(?:,\s*)?(?:\b(?:and|or)\b|或|和)\s*", ", ", equations[0])
+        return re.sub(r"\s*(?:,\s*)?(?:\band\b|和)\s*", ", ", equations[0]) if not re.search("[<>≤≥]", equations[0]) else equations[0]
     found = runs(sentence)
     if not found:
         return None
     copulas = [match for match in _COPULA.finditer(sentence) if match[0] != "="]
+    if copulas and _BOUND.match(sentence[copulas[-1].end() :]) or not copulas and _BOUND.search(sentence):
+        return None
     if copulas and (after := runs(sentence[copulas[-1].end() :])):
         tail = sentence[copulas[-1].end() :]
         joined = _listed(tail)
@@ -210,8 +213,16 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
     return _without_left_side(with_unit(sentence, *found[0 if first and "=" not in sentence else -1]))
 
 
-_RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*)(?=\W*\Z)")
-_EQUATIONS = re.compile(r"\b[A-Za-z]\s*=\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*=\s*-?\d[\d./]*)+(?![\w*^(+-])")
+_BOUND = re.compile(r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|unknown)\b")
+_RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*%?)(?=\W*\Z)")
+_EQUATIONS = re.compile(r"(?<![A-Za-z])[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*)+(?![\w*^(+-])")
+
+
+def restated(rest: str) -> str | None:
+    """`84/2, or 42.` and `the sum of both, which is 42.` state 42."""
+    end = SENTENCE_END.search(rest)
+    found = _RESTATED.search((rest[: end.start()] if end else rest)[:500])
+    return found[1].rstrip(".,") if found else None
 
 
 def linked_bold(sentence: str, spans: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECI
 _BRACKETED = re.compile(r"([-+]?)\s*\(\s*([^()]*)\s*\)")
 
 _CURRENCY = re.compile(r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*")
-_CURRENCY_AFTER = re.compile(r"\s*(\\?\$|[€£¥₹¢₩])\s*\.?")
+_CURRENCY_AFTER = re.compile(r"\s*(?:\\text\s*\{\s*)?(\\?\$|[€£¥₹¢₩])(?:\s*\})?\s*\.?")
 _CODES = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "Rs": "rupee", "Rs.": "rupee", "\\$": "dollar", "\\pounds": "pound", "\\euro": "euro"} | CURRENCIES
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*")
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")

@@ -53,7 +53,7 @@ def read_short_unit(tail: str) -> Unit | None:
 def _read(tail: str, *, lax: bool) -> Unit | None:
     if len(tail) > 200:
         return None
-    wrapped = "\\text" in tail
+    wrapped = tail.lstrip().startswith("\\text")
     plain = re.sub(r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}", r" \1/\2 ", tail)
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain).replace("\\cdot", "·").replace("\\%", "%")
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
