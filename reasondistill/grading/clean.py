@@ -69,6 +69,11 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\(?:lbrace|lbrack)(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\(?:rbrace|rbrack)(?![A-Za-z])"), r"\\}"),
     (re.compile(r"\\(?:[lr]?vert)(?![A-Za-z])"), "|"),
+    (re.compile(r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*[-\\]\s*(?=\\\{)"), r"\\setminus "),
+    (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r"\\cup "),
+    (re.compile(r"\\text\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|arcsin|arccos|arctan|sinh|cosh|tanh|tg|ctg|arctg|cis|exp|lcm|gcd|max|min|arsinh|arcsec|arccsc)\s*\}"), r"\\\1 "),
+    (re.compile(r"\\frac\s*\{\s*d\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\}"), r"\1'"),
+    (re.compile(r"\\frac\s*\{\s*d\s*\^\s*\{?2\}?\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\^\s*\{?2\}?\s*\}"), r"\1''"),
     (re.compile(r"\\colon(?![A-Za-z])"), ":"),
     (re.compile(r"\\div(?![A-Za-z])"), "/"),
     (re.compile(r"\\(?:ast|star)(?![A-Za-z])"), "*"),
@@ -137,7 +142,14 @@ def _last_row(text: str) -> str:
     if match is None:
         return text
     rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2]) if row.strip()]
+    plain = [row.replace("&", " ").strip() for row in rows]
+    names = [match[1] for row in plain if (match := re.match(r"([A-Za-z](?:_\w)?)\s*=", row))]
+    if len(rows) > 1 and len(set(names)) == len(rows):
+        return ", ".join(plain)
     return rows[-1].replace("&", " ").strip().removeprefix("=").strip() if rows else text
+
+
+_BASIS = re.compile(r"\\(?:mathbf|vec|boldsymbol|bm|hat|textbf)\s*\{?\s*\\?([ijk])(?:math)?\s*\}")
 
 
 def _clean_latex(text: str) -> str:
@@ -148,6 +160,7 @@ def _clean_latex(text: str) -> str:
     text = re.sub(r"(?<=\d)\{([.:])\}(?=\d)", r"\1", text).replace("{}", "") if "{" in text else text
     if "\\\\" in text and ("\\begin" not in text or "\\\\begin" in text):
         text = _DOUBLED.sub(r"\\", text)
+    text = _BASIS.sub(r"\\hat{\1}", text)
     text = re.sub(_TEXT + r"(?![A-Za-z])\s*(?=\{)", r"\\text", text)
     text = re.sub(_TEXT + r"(?![A-Za-z])\s+([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
     text = re.sub(r"\\(?:em|it|rm|bf|sf|tt|cal|mathrm|textbf)(?![A-Za-z])", " ", text)

@@ -15,8 +15,8 @@ from reasondistill.grading.clean import clean, string_key
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import Quantity, read_quantity, rounds_to, same_quantity, split_unit
 from reasondistill.grading.regions import Region, region_of, same_region
-from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, is_name, read
-from reasondistill.grading.syntax import Node, Unsupported, parse
+from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, Within, is_name, read
+from reasondistill.grading.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.units import units_agree
 from reasondistill.grading.words import same_choice, same_words, wordy
 
@@ -36,6 +36,8 @@ class Comparison:
 
     def answers(self, a: Answer, b: Answer) -> Verdict:
         """Dispatch on the shapes."""
+        if isinstance(a, Within) or isinstance(b, Within):
+            return self._within(a, b)
         if isinstance(a, Relation) or isinstance(b, Relation):
             return self._relations(a, b)
         if isinstance(a, Union) or isinstance(b, Union):
@@ -47,6 +49,15 @@ class Comparison:
         if isinstance(a, Many) or isinstance(b, Many):
             return self._many_and_one(*(a, b) if isinstance(a, Many) else (b, a))  # type: ignore[arg-type]
         return self.atoms(a.text, b.text)
+
+    def _within(self, a: Answer, b: Answer) -> Verdict:
+        """`x ∈ A` is A; where both sides name what lies in it, the names must agree."""
+        if isinstance(a, Within) and isinstance(b, Within):
+            return string_key(a.name) == string_key(b.name) and self.answers(a.of, b.of)
+        within, other = (a, b) if isinstance(a, Within) else (b, a)
+        assert isinstance(within, Within)
+        listed = isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts)
+        return self._regions(within, other) if listed or isinstance(other, Relation) else self.answers(within.of, other)
 
     # ---- single values ----------------------------------------------------------------------------------------------
 
@@ -63,6 +74,8 @@ class Comparison:
             return True
         if (special := self._special(a, b)) is not None:
             return special
+        if (pieces := self._piecewise(a, b)) is not None:
+            return pieces
         if (choice := same_choice(a, b, self._policy)) is not None:
             return choice
         if (measured := self._measured(a, b)) is not None:
@@ -83,6 +96,30 @@ class Comparison:
         if known is None or not known.unit or (found := read_quantity(text, short_units=True)) is None:
             return False
         return bool(found.unit) and same_quantity(known, found, self._policy)[0]
+
+    def _piecewise(self, a: str, b: str) -> Verdict:
+        """Functions by cases: the same pieces with the same conditions, in any order."""
+        first, second = _CASES.fullmatch(a), _CASES.fullmatch(b)
+        if first is None or second is None:
+            return None
+        rows_a, rows_b = (
+            [tuple(part.strip().rstrip(",") for part in row.split("&", 1)) for row in match[1].split("\\\\") if row.strip()] for match in (first, second)
+        )
+        if len(rows_a) != len(rows_b) or any(len(row) != 2 for row in (*rows_a, *rows_b)):
+            return None if len(rows_a) == len(rows_b) else False
+        left = list(rows_b)
+        for value, condition in rows_a:
+            same = next((i for i, row in enumerate(left) if self._same_condition(condition, row[1]) and self.answers(read(value), read(row[0]))), None)
+            if same is None:
+                return False
+            left.pop(same)
+        return True
+
+    def _same_condition(self, a: str, b: str) -> bool:
+        plain_a, plain_b = (re.sub(r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|[{}]", " ", text) for text in (a, b))
+        return string_key(plain_a.replace("\\text", "")).replace(" ", "") == string_key(plain_b.replace("\\text", "")).replace(" ", "") or bool(
+            self.answers(read(plain_a.strip()), read(plain_b.strip()))
+        )
 
     def _special(self, a: str, b: str) -> Verdict:
         """Clock times, ratios, numbers in another base and congruences."""
@@ -144,15 +181,19 @@ class Comparison:
 
     def _trees(self, a: str, b: str) -> Verdict:
         """Equal trees, or a long decimal that rounds the other value."""
-        try:
-            first, second = parse(a), parse(b)
-            if self._policy.real_odd_roots:
-                first, second = _with_real_roots(first), _with_real_roots(second)
-            if evaluate.same_expression(first, second):
+        found: Verdict = None
+        for calls in readings(a, b):
+            try:
+                first, second = parse(a, calls), parse(b, calls)
+                if self._policy.real_odd_roots:
+                    first, second = _with_real_roots(first), _with_real_roots(second)
+                found = evaluate.same_expression(first, second)
+                found = found or self._rounded(a, second) or self._rounded(b, first) or self._renamed(first, second)
+            except Unsupported:
+                continue
+            if found:
                 return True
-            return self._rounded(a, second) or self._rounded(b, first) or self._renamed(first, second)
-        except Unsupported:
-            return None
+        return found
 
     def _rounded(self, decimal: str, node: Node) -> bool:
         quantity = read_quantity(decimal)
@@ -184,6 +225,11 @@ class Comparison:
             for named, values in ((a, b), (b, a)):
                 if named.kind == "list" and values.kind == "tuple" and (assigned := _assigned(named)):
                     return self._in_order(assigned, values.parts)
+            single = next((many for many in (a, b) if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0])), None)
+            if single is not None:
+                return self.answers(single.parts[0], b if single is a else a)
+            if any(isinstance(part, Relation) and part.is_equation for many in (a, b) if many.kind == "list" for part in many.parts):
+                return False
             plain = all(isinstance(part, Atom) for part in (*a.parts, *b.parts))
             return False if plain or {"set", "vector"} & {a.kind, b.kind} else self._regions(a, b)
         if a.kind in ordered:
@@ -230,6 +276,8 @@ class Comparison:
             return comma
         if many.kind == "set" and len(many.parts) == 0:
             return one.text in ("\\emptyset", "\\phi")
+        if many.kind == "set" and len(many.parts) == 1 and (_is_set(many.parts[0]) or _is_set(one)):
+            return False
         if len(many.parts) == 1 and many.kind in ("set", "list"):
             return self.answers(many.parts[0], one)
         if (region := region_of(one)) is not None:
@@ -286,6 +334,8 @@ class Comparison:
                 return None if self._proportional(a, b) is None else self._proportional(a, b)
         if self._same_sides(a, b):
             return True
+        if len(a.sides) > 2 or len(b.sides) > 2:
+            return self._matching([read(side) for side in a.sides], [read(side) for side in b.sides])
         return self._proportional(a, b)
 
     def _same_sides(self, a: Relation, b: Relation) -> bool:
@@ -293,13 +343,20 @@ class Comparison:
         return len(set(keys_a)) > 1 and (keys_a == keys_b or keys_a == keys_b[::-1])
 
     def _proportional(self, a: Relation, b: Relation, *, positive: bool = False) -> Verdict:
-        try:
-            first, second = _difference(a), _difference(b)
-            if not evaluate.names_in(first) or not evaluate.names_in(second):
-                return False
-            return evaluate.proportional(first, second, positive=positive)
-        except Unsupported:
-            return None
+        found: Verdict = None
+        for calls in readings(*a.sides, *b.sides):
+            try:
+                first, second = _difference(a, calls), _difference(b, calls)
+                if not evaluate.names_in(first) or not evaluate.names_in(second):
+                    return False
+                found = evaluate.proportional(first, second, positive=positive)
+                if not found and not positive:
+                    found = evaluate.proportional(evaluate.numerator(first), evaluate.numerator(second))
+            except Unsupported:
+                continue
+            if found:
+                return True
+        return found
 
     def _inequalities(self, a: Relation, b: Relation) -> Verdict:
         first, second = region_of(a), region_of(b)
@@ -321,13 +378,14 @@ class Comparison:
         return None if a is None or b is None else same_region(a, b)
 
 
+_CASES = re.compile(r"\\begin\s*\{cases\}(.*)\\end\s*\{cases\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?")
 _RATIO = re.compile(r"([^:=,]+)(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)([^:=,]+)(?::([^:=,]+))?")
 _DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
 _BASED = re.compile(r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
 _BASES = {name: str(i) for i, name in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2)}
 _CONGRUENCE = re.compile(
-    r"(.*?)\\equiv(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
+    r"(.*?)\\equiv(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*(?:\\text\s*\{)?\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
 )
 
 
@@ -366,18 +424,23 @@ def value_of(relation: Relation) -> str | None:
 def named_value(relation: Relation) -> tuple[str, str] | None:
     """(name, value) of `x = …` or `… = x`; of a chain the last value."""
     if is_name(relation.sides[0]):
-        return relation.sides[0], relation.sides[-1]
+        between, last = ({letter for side in sides for letter in _free_letters(side)} for sides in (relation.sides[1:-1], relation.sides[-1:]))
+        return (relation.sides[0], relation.sides[-1]) if between <= last else None
     if is_name(relation.sides[-1]) and len(relation.sides) == 2:
         return relation.sides[-1], relation.sides[0]
     return None
+
+
+def _free_letters(side: str) -> set[str]:
+    return set(re.findall(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", side))
 
 
 def _both_names(name: str, value: str) -> bool:
     return is_name(name) and is_name(value)
 
 
-def _difference(relation: Relation) -> Node:
-    return ("add", parse(relation.sides[0]), ("neg", parse(relation.sides[-1])))
+def _difference(relation: Relation, calls: frozenset[str]) -> Node:
+    return ("add", parse(relation.sides[0], calls), ("neg", parse(relation.sides[-1], calls)))
 
 
 _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -388,6 +451,10 @@ def _ascending(relation: Relation) -> Relation:
     if any(sign in (">", ">=") for sign in relation.signs):
         return Relation(relation.sides[::-1], tuple(_TURNED[sign] for sign in reversed(relation.signs)))
     return relation
+
+
+def _is_set(answer: Answer) -> bool:
+    return (isinstance(answer, Many) and answer.kind == "set") or (isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi"))
 
 
 def _flat(many: Many) -> list[Answer]:
@@ -409,11 +476,11 @@ def _expanded(part: Answer) -> list[Answer]:
 
 
 def _assigned(many: Many) -> tuple[Answer, ...]:
-    """The values of `x = 3, y = 4`, in order, when every element names another one; else empty."""
+    """The values of `x = 3, y = 4` in the order of the names, when every element names another one; else empty."""
     named = [named_value(part) if isinstance(part, Relation) and part.is_equation else None for part in many.parts]
     known = [pair for pair in named if pair is not None]
     distinct = len({string_key(name) for name, _ in known}) == len(named)
-    return tuple(read(value) for _, value in known) if len(known) == len(named) and distinct else ()
+    return tuple(read(value) for _, value in sorted(known)) if len(known) == len(named) and distinct and many.left != "or" else ()
 
 
 def _all(results: object) -> Verdict:

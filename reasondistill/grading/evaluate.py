@@ -6,6 +6,7 @@ small, is a difference: 1/20! is not 1/21!, 10^-20 is not 0. Sizes are bounded b
 
 from __future__ import annotations
 
+import zlib
 from fractions import Fraction
 from functools import lru_cache
 from math import comb, factorial, gcd, lcm, prod
@@ -31,6 +32,9 @@ _POINTS = (
     (-1.4325131, 0.8346268, -0.7642236, 1.2020569, -2.1456217, 0.5432589, -1.1319882, -0.3532364),
     (0.7390851, -1.6066951, 1.1865691, -0.5671432, 0.9189385, -2.5029078, 1.7052111, 0.4812118),
 )
+
+
+_WHOLE = (1, 2, 3, 4, 8, 9, 16)  # where floor and ceiling differ from what they are in between
 
 
 def exact(node: Node) -> Fraction | None:
@@ -176,10 +180,23 @@ def _step(node: Node, values: list[Any], log10: bool) -> Any:
         return mpmath.log(a) / mpmath.log(b)
     if kind == "fact":
         return _gamma(a + 1)
+    if kind == "call":
+        return _opaque(node[1], values)
     if kind == "binom":
         below = values[1]
         return _gamma(a + 1) / _gamma(below + 1) / _gamma(a - below + 1)
     return _function(node[1], a, log10)
+
+
+def _opaque(name: str, values: list[Any]) -> Any:
+    """Some function of its arguments, another one for each name: what f(x) is nobody knows, but f(1+x) is f(x+1)."""
+    seed = zlib.crc32(name.encode())
+    result = mpmath.mpf(seed % 97 + 3) / 101
+    for i, value in enumerate(values):
+        if _log2(value) > 20:
+            raise Unsupported("too_large")
+        result += mpmath.sin(value * (seed % (89 + 7 * i) + 11) / 37 + i) * (i + 2) + value * (seed % 13 + 5 + i) / 29
+    return result
 
 
 def _function(name: str, a: Any, log10: bool) -> Any:
@@ -194,6 +211,8 @@ def _function(name: str, a: Any, log10: bool) -> Any:
         raise Unsupported("too_large")
     if name == "exp":
         return mpmath.exp(a)
+    if name in ("Gamma", "zeta"):
+        return _gamma(a) if name == "Gamma" else mpmath.zeta(a)
     if name not in _PLAIN_FUNCTIONS:
         raise Unsupported(name)
     return _PLAIN_FUNCTIONS[name](a)
@@ -232,7 +251,10 @@ def _gamma(a: Any) -> Any:
 
 
 def _values(node: Node, names: tuple[str, ...], row: int, digits: int, log10: bool) -> Any:
-    point = {name: mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8 for i, name in enumerate(names)}
+    if row < len(_POINTS):
+        point = {name: mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8 for i, name in enumerate(names)}
+    else:
+        point = {name: mpmath.mpf(_WHOLE[(row + 3 * i) % len(_WHOLE)]) for i, name in enumerate(names)}
     with mpmath.workdps(digits):
         return value_at(node, point, log10=log10)
 
@@ -276,7 +298,9 @@ def _same_everywhere(a: Node, b: Node, *, log10: bool) -> bool:
     Branches of roots differ off the real line: 1/√n is √(1/n) for the n that anybody means.
     """
     names = tuple(sorted(names_in(a) | names_in(b)))
-    samples = [(_sample(a, names, row, log10), _sample(b, names, row, log10)) for row in range(len(_POINTS) if names else 1)]
+    stepped = any(has(node, "fn", name) for node in (a, b) for name in ("floor", "ceil"))
+    rows = len(_POINTS) + (len(_WHOLE) if stepped else 0) if names else 1
+    samples = [(_sample(a, names, row, log10), _sample(b, names, row, log10)) for row in range(rows)]
     defined = [(first, second) for first, second in samples if first is not None and second is not None]
     complex_meant = has(a, "const", "i") or has(b, "const", "i")
     real = [pair for pair in defined if complex_meant or (_is_real(pair[0]) and _is_real(pair[1]))]
@@ -305,6 +329,39 @@ def proportional(a: Node, b: Node, *, positive: bool = False) -> bool:
     if positive and not all(_is_real(ratio) and mpmath.re(ratio[1]) > 0 for ratio in ratios):
         return False
     return all(vanishes(ratios[0], ratio) for ratio in ratios[1:])
+
+
+def numerator(node: Node) -> Node:
+    """The numerator of a tree over one common denominator: y − 6/x becomes yx − 6."""
+    return _over_one(node)[0]
+
+
+_ONE: Node = ("num", "1")
+
+
+def _over_one(node: Node) -> tuple[Node, Node]:
+    kind = node[0]
+    if kind == "neg":
+        top, bottom = _over_one(node[1])
+        return ("neg", top), bottom
+    if kind == "add":
+        (a, b), (c, d) = _over_one(node[1]), _over_one(node[2])
+        if b == d:
+            return ("add", a, c), b
+        return ("add", _times(a, d), _times(c, b)), _times(b, d)
+    if kind in ("mul", "div"):
+        (a, b), (c, d) = _over_one(node[1]), _over_one(node[2])
+        return (_times(a, c), _times(b, d)) if kind == "mul" else (_times(a, d), _times(b, c))
+    if kind == "pow" and (power := exact(node[2])) is not None and power.denominator == 1 and abs(power) <= 12:
+        top, bottom = _over_one(node[1])
+        whole: Node = ("num", str(abs(int(power))))
+        raised = tuple(part if part == _ONE else ("pow", part, whole) for part in (top, bottom))
+        return (raised[0], raised[1]) if power >= 0 else (raised[1], raised[0])
+    return node, _ONE
+
+
+def _times(a: Node, b: Node) -> Node:
+    return b if a == _ONE else a if b == _ONE else ("mul", a, b)
 
 
 def real_value(node: Node) -> Any:

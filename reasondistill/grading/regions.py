@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import mpmath
 
 from reasondistill.grading.evaluate import real_value
-from reasondistill.grading.structure import Answer, Atom, Many, Relation, Union, is_name, read
+from reasondistill.grading.structure import Answer, Atom, Many, Relation, Union, Within, is_name, read, split_top
 from reasondistill.grading.syntax import Unsupported, parse
 
 _SAME = mpmath.mpf(10) ** -30
@@ -43,6 +44,9 @@ def region_of(answer: Answer) -> Region | None:
 def _region(answer: Answer) -> Region | None:
     if isinstance(answer, Atom):
         return _named_region(answer.text)
+    if isinstance(answer, Within):
+        inside = _region(answer.of)
+        return None if inside is None else Region(inside.intervals, answer.name)
     if isinstance(answer, Relation):
         return _of_inequality(answer)
     if isinstance(answer, Many):
@@ -53,12 +57,16 @@ def _region(answer: Answer) -> Region | None:
 
 
 def _named_region(text: str) -> Region | None:
+    if "\\cap" in text and len(parts := split_top(text, frozenset({"\\cap"}))) > 1:
+        return _intersection([_region(read(part.strip())) for part in parts])
     whole, minus, points = text.partition("\\setminus")
     if minus:
         return _without_points(_region(read(whole.strip())), _region(read(points.strip())))
     key = text.replace(" ", "").replace("\\text{R}", "\\mathbb{R}")
     if key in ("\\mathbb{R}", "\\mathbbR", "\\Bbb{R}", "allrealnumbers", "\\text{allrealnumbers}"):
         return Region((Interval(-mpmath.inf, mpmath.inf, False, False),))
+    if re.fullmatch(r"\\mathbb\{?R\}?(?:\^\{?\+\}?|_\{?(?:\+|>0)\}?)", key):
+        return Region((Interval(mpmath.mpf(0), mpmath.inf, False, False),))
     return Region(()) if key in ("\\emptyset", "\\phi") else None
 
 
@@ -86,8 +94,8 @@ def _of_many(many: Many) -> Region | None:
     if many.kind == "set":
         points = [real_value(parse(part.text)) for part in many.parts if isinstance(part, Atom)]
         return _sorted([Interval(point, point, True, True) for point in points]) if len(points) == len(many.parts) else None
-    if many.kind == "list" and all(isinstance(part, Relation | Many | Union) for part in many.parts):
-        return _joined([_region(part) for part in many.parts])
+    if many.kind == "list" and all(isinstance(part, Relation | Many | Union | Within) for part in many.parts):
+        return _of_list(many)
     return None
 
 
@@ -124,6 +132,38 @@ def _of_bounds(interval: Interval, name: str) -> Region | None:
         return Region((Interval(-interval.high, interval.high, interval.high_closed, interval.high_closed),), inner)
     mirrored = Interval(-interval.high, -interval.low, interval.high_closed, interval.low_closed)
     return Region((mirrored, interval), inner)
+
+
+def _of_list(many: Many) -> Region | None:
+    """What "or" joins is a union, what "and" joins an intersection. A comma means "and" where something is left by it, or one part is ≠."""
+    regions = [_region(part) for part in many.parts]
+    if many.left == "or":
+        return _joined(regions)
+    both = _intersection(regions)
+    unequal = any(isinstance(part, Relation) and "!=" in part.signs for part in many.parts)
+    named = all(isinstance(part, Relation | Within) for part in many.parts)
+    if many.left == "and" and named or unequal or (named and both is not None and both.intervals):
+        return both
+    return _joined(regions)
+
+
+def _intersection(regions: list[Region | None]) -> Region | None:
+    known = [region for region in regions if region is not None]
+    names = {region.name for region in known} - {""}
+    if len(known) != len(regions) or len(names) > 1:
+        return None
+    left = [Interval(-mpmath.inf, mpmath.inf, False, False)]
+    for region in known:
+        left = [common for x in left for y in region.intervals if (common := _common(x, y)) is not None]
+    return Region(_sorted(left).intervals, names.pop() if names else "")
+
+
+def _common(x: Interval, y: Interval) -> Interval | None:
+    low, low_closed = max((x.low, not x.low_closed), (y.low, not y.low_closed))
+    high, high_closed = min((x.high, x.high_closed), (y.high, y.high_closed))
+    if low > high or (low == high and not (not low_closed and high_closed)):
+        return None
+    return Interval(low, high, not low_closed, high_closed)
 
 
 def _joined(regions: list[Region | None]) -> Region | None:

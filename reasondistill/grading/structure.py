@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice, product
 from typing import Literal
 
 _MOST_PARTS = 400
@@ -60,7 +61,15 @@ class Union:
     parts: tuple[Answer, ...]
 
 
-Answer = Atom | Many | Matrix | Relation | Union
+@dataclass(frozen=True, slots=True)
+class Within:
+    """`x \\in A`."""
+
+    name: str
+    of: Answer
+
+
+Answer = Atom | Many | Matrix | Relation | Union | Within
 
 _OPEN, _CLOSE = {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"}, {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"}
 _PIECE = re.compile(r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.|\d[\d.,]*\d|[A-Za-z]+|\s+|.", re.DOTALL)
@@ -109,7 +118,7 @@ def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> 
 @lru_cache(maxsize=4096)
 def read(text: str, depth: int = 0) -> Answer:
     """The shape of a cleaned answer. Never raises; what has no known shape is an Atom."""
-    text = expand_determinants(_rewritten(_without_prose(text.strip())))
+    text = _without_qualifier(expand_determinants(_rewritten(_without_prose(text.strip()))))
     if depth > _MOST_DEPTH:
         return Atom(text)
     for reader in (_read_list, _read_relation, _read_union, _read_matrix, _read_brackets, _read_plus_minus):
@@ -126,12 +135,36 @@ _CONDITION = re.compile(
 
 
 _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\\\{\s*\w+\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\||:)\s*([^{}|:]*(?:<|>|\\leq|\\geq|\\neq)[^{}|:]*)\\\}"), r"\1"),
+    (
+        re.compile(
+            r"\\?\{\s*\w+\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\||:)\s*((?:[^{}|:]|\\text\s*\{[^{}]*\})*(?:<|>|\\leq|\\geq|\\neq)(?:[^{}|:]|\\text\s*\{[^{}]*\})*?)\\?\}"
+        ),
+        r"\1",
+    ),
+    (re.compile(r"\\\{\s*(.+?)\s*(?:\\mid|\||:)\s*([a-z])\s*\\in\s*\\mathbb\s*\{?([ZN])\}?\s*\\\}"), r"\1, \2\\in\\mathbb{\3}"),
+    (re.compile(r"([A-Za-z])\s*\\neq\s*\\pm\s*([^,]+)"), r"\1\\neq \2, \1\\neq -\2"),
+    (re.compile(r"([A-Za-z])\s*\\neq\s*([^,\\<>=]+),\s*([^,\\<>=]+)"), r"\1\\neq \2, \1\\neq \3"),
+    (re.compile(r"<([^<>=]+,[^<>=]+)>"), r"\\langle \1\\rangle "),
+    (re.compile(r"(\([^()]*,[^()]*\))\s*\^\s*\{?\s*(?:T|\\top)\s*\}?"), r"\1"),
+    (re.compile(r"[A-Z](?:_\w)?\s*(\((?:[^()]|\([^()]*\))*,(?:[^()]|\([^()]*\))*\))"), r"\1"),
+    (re.compile(r"\\?\{?\s*\\begin\s*\{array\}\s*\{l+\}([^&]*=[^&]*)\\end\s*\{array\}\s*"), r"\1"),
     (re.compile(r"\\begin\s*\{cases\}([^&]*?)(?:\\\\)?\s*\\end\s*\{cases\}"), r"\1"),
     (re.compile(r"\](.+),(.+)\["), r"(\1,\2)"),
     (re.compile(r"\\text\s*\{\s*([A-J](?:\s*(?:,|and|,\s*and)\s*[A-J])+)\s*\}"), r"\1"),
     (re.compile(r"(?:\\text\s*\{\s*)?[Aa]ll real numbers\s*\}?"), r"\\mathbb{R}"),
 )
+
+
+_QUALIFIER = re.compile(r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*([a-z])(?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z")
+
+
+def _without_qualifier(text: str) -> str:
+    """Without `k \\in \\mathbb{Z}` behind the answer; the bound letter is called k, whatever it was."""
+    match = _QUALIFIER.search(text) if "\\mathbb" in text else None
+    if match is None or not text[: match.start()].strip():
+        return text
+    rest = text[: match.start()].strip()
+    return rest if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", rest) else re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", "k", rest)
 
 
 def _rewritten(text: str) -> str:
@@ -165,7 +198,15 @@ def _read_list(text: str, depth: int) -> Answer | None:
     parts = [part for part in parts if part]
     if len(parts) < 2 or len(parts) > _MOST_PARTS:
         return None
-    return Many("list", tuple(read(part, depth + 1) for part in _shared_name(parts)))
+    return Many("list", tuple(read(part, depth + 1) for part in _shared_name(parts)), _connective(text))
+
+
+def _connective(text: str) -> str:
+    """`or` or `and` when the parts are joined by words, else nothing."""
+    words = {piece for piece, level in pieces(text) if level == 0 and _CONNECTIVE.fullmatch(piece)}
+    if any(re.search(r"or|vee", word) for word in words):
+        return "or"
+    return "and" if words else ""
 
 
 def _group(text: str, depth: int) -> Answer:
@@ -203,7 +244,7 @@ def _read_relation(text: str, depth: int) -> Answer | None:
                 break
             sign = "="
         if level == 0 and sign == "\\in" and not signs and is_name(sides[0]):
-            return read(text.split("\\in", 1)[1], depth + 1)
+            return Within(sides[0].strip(), read(text.split("\\in", 1)[1], depth + 1))
         if level == 0 and sign in _SIGNS:
             signs.append(_SIGNS[sign])
             sides.append("")
@@ -222,18 +263,32 @@ def _read_union(text: str, depth: int) -> Answer | None:
     )
 
 
+_RAISED = re.compile(r"(\\begin.*\\end\s*\{\w+\*?\})\s*\^\s*\{?\s*(T|\\top|[2-5])\s*\}?", re.DOTALL)
+
+
 def _read_matrix(text: str, depth: int) -> Answer | None:
-    """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied out."""
+    """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied out, small powers too."""
+    if (raised := _RAISED.fullmatch(text)) is not None and isinstance(base := _read_matrix(raised[1], depth), Matrix):
+        return _raised(base, raised[2])
     if text.startswith("(") and text.endswith(")") and "\\begin" in text[:9]:
         text = text[1:-1].strip()
     found = list(_MATRIX.finditer(text))
     if not found or len(found) > 4 or _MATRIX.sub("", text).replace("\\cdot", "").strip():
         return None
-    product = _rows(found[0][1])
+    rows = _rows(found[0][1])
     for match in found[1:]:
-        if product is None or (product := _multiplied(product, _rows(match[1]))) is None:
+        if rows is None or (rows := _multiplied(rows, _rows(match[1]))) is None:
             return None
-    return None if product is None else Matrix(product)
+    return None if rows is None else Matrix(rows)
+
+
+def _raised(base: Matrix, exponent: str) -> Matrix | None:
+    if exponent in ("T", "\\top"):
+        return Matrix(tuple(zip(*base.rows, strict=True))) if len({len(row) for row in base.rows}) == 1 else None
+    rows: _Rows | None = base.rows
+    for _ in range(int(exponent) - 1):
+        rows = _multiplied(rows or (), base.rows)
+    return None if rows is None else Matrix(rows)
 
 
 _Rows = tuple[tuple[str, ...], ...]
@@ -300,11 +355,24 @@ def _read_brackets(text: str, depth: int) -> Answer | None:
         return Many("set", parts, "{", "}") if left == "\\{" or len(parts) > 1 else parts[0] if parts else None
     if left == "\\langle":
         return Many("vector", parts, "<", ">")
+    if left == "[" == right.replace("]", "[") and len(parts) > 1 and all(isinstance(part, Many) and part.left == "[" for part in parts):
+        return Matrix(tuple(tuple(_plain(entry) for entry in part.parts) for part in parts if isinstance(part, Many)))
     if left in ("(", "[") and right in (")", "]") and len(parts) > 1:
-        return Many("tuple", parts, left, right)
+        return _spread(parts, left, right)
     if (left, right) in (("(", ")"), ("[", "]")) and len(parts) == 1 and "," not in inside:
         return parts[0]
     return None
+
+
+def _plain(entry: Answer) -> str:
+    return entry.text if isinstance(entry, Atom) else str(entry)
+
+
+def _spread(parts: tuple[Answer, ...], left: str, right: str) -> Many:
+    """`(±1, 2)` is the list of (1, 2) and (-1, 2)."""
+    choices = [part.parts if isinstance(part, Many) and part.kind == "list" and part.left == "±" else (part,) for part in parts]
+    found = [Many("tuple", tuple(chosen), left, right) for chosen in islice(product(*choices), 64)]
+    return found[0] if len(found) == 1 else Many("list", tuple(found))
 
 
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
@@ -316,7 +384,7 @@ def _read_plus_minus(text: str, depth: int) -> Answer | None:
         return None
     upper = re.sub(r"\\pm(?![A-Za-z])", "+", re.sub(r"\\mp(?![A-Za-z])", "-", text))
     lower = re.sub(r"\\pm(?![A-Za-z])", "-", re.sub(r"\\mp(?![A-Za-z])", "+", text))
-    return Many("list", (read(upper.strip(), depth + 1), read(lower.strip(), depth + 1)))
+    return Many("list", (read(upper.strip(), depth + 1), read(lower.strip(), depth + 1)), "±")
 
 
 _NAME_PARTS = re.compile(r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'")
@@ -328,6 +396,8 @@ def is_name(side: str) -> bool:
     `2x + z` is no name: `2x + z = 1` is an equation, not the answer 1.
     """
     if side.strip() in ("\\pi", "e", "i"):
+        return False
+    if "\\sqrt" in side or re.search(r"\^\s*\{\s*-1\s*\}(?!\s*\()", side):
         return False
     core = _NAME_PARTS.sub(lambda match: "n" if match[0].startswith("\\") else "", side)
     core = re.sub(r"(?<=[A-Za-z])\s*\([^()]*\)", "", core)

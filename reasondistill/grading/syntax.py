@@ -24,10 +24,12 @@ class Unsupported(Exception):
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "ln", "log", "lg",
-    "exp", "sqrt", "arsinh", "asin", "acos", "atan", "abs", "floor", "ceil", "cbrt", "gcd", "max", "min", "lcm",
+    "exp", "sqrt", "arsinh", "asin", "tg", "ctg", "arctg", "arcctg", "arcsinh", "cis", "coth", "sech", "csch", "arcsec", "arccsc", "zeta", "Gamma", "acos", "atan", "abs", "floor", "ceil", "cbrt", "gcd", "max", "min", "lcm",
 }  # fmt: skip
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
-_RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
+_RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "arcsinh": "arsinh"}
+CALLED = frozenset("fghFGH")  # letters that name functions where nothing says otherwise
+_INSIDE = ("sin", "cos", "tan", "ln", "log", "sqrt", "arctan", "arcsin", "arccos")
 _GREEK = set(
     re.findall(
         r"\w+",
@@ -50,7 +52,8 @@ def tokens(text: str) -> list[str]:
     position, end = 0, len(text.rstrip())
     while position < end:
         word = _WORD.match(text, position)
-        if word is not None and not (found and found[-1].isalpha() and len(found[-1]) == 1 and text[position - 1].isalpha()):
+        inside = found and found[-1].isalpha() and len(found[-1]) == 1 and text[position - 1].isalpha()
+        if word is not None and (not inside or word[0] in _INSIDE):
             found.append("\\" + word[0])
             position = word.end()
             continue
@@ -77,8 +80,9 @@ def _named(content: str) -> list[str]:
 class _Parser:
     """Precedence climbing over the tokens."""
 
-    def __init__(self, found: list[str]) -> None:
+    def __init__(self, found: list[str], calls: frozenset[str]) -> None:
         self._tokens = found
+        self._calls = calls
         self._at = 0
         self._depth = 0
         self._bars = 0
@@ -121,7 +125,9 @@ class _Parser:
     def _product(self) -> Node:
         node = self._signed()
         while True:
-            if self._take("*", "\\cdot", "\\times", "\\bullet"):
+            if node[0] == "name" and node[1].startswith(("vec ", "'")) and self._take("\\times"):
+                node = ("call", "cross", node, self._signed())
+            elif self._take("*", "\\cdot", "\\times", "\\bullet"):
                 node = ("mul", node, self._signed())
             elif self._take("/"):
                 node = ("div", node, self._signed())
@@ -210,7 +216,7 @@ class _Parser:
         if node[0] != "name":
             raise Unsupported("subscript of a number")
         if self._next() == "'":
-            return ("name", node[1] + "'")
+            return self._call(node[1] + "'") if self._peek() == "(" else ("name", node[1] + "'")
         return ("name", f"{node[1]}_{self._subscript()}")
 
     def _subscript(self) -> str:
@@ -273,20 +279,18 @@ class _Parser:
             return ("const", "e")
         if letter == "i":
             return ("const", "i")
-        if letter in "fghFGH" and self._peek() == "(":
+        if letter in self._calls and self._peek() == "(":
             return self._call(letter)
         return ("name", letter)
 
     def _call(self, name: str) -> Node:
-        """`f(x)`: an unknown function of its arguments as they are written."""
-        depth, parts = 0, []
-        while self._peek():
-            token = self._next()
-            parts.append(token)
-            depth += (token == "(") - (token == ")")
-            if depth == 0:
-                return ("name", name + "".join(parts))
-        raise Unsupported("unclosed call")
+        """`f(x, y)`: an unknown function of the values of its arguments."""
+        self._expect("(")
+        parts = [self._sum()]
+        while self._take(","):
+            parts.append(self._sum())
+        self._expect(")")
+        return ("call", name, *parts)
 
     def _command(self, name: str) -> Node:
         if name in ("pi",):
@@ -305,8 +309,11 @@ class _Parser:
             node = self._sum()
             self._expect("\\r" + name[1:])
             return ("fn", "floor" if name == "lfloor" else "ceil", node)
+        if name == "Delta" and len(self._peek()) == 1 and self._peek().isalpha():
+            return ("name", f"Delta {self._next()}")
         if name in _GREEK:
-            return ("name", name)
+            name = "epsilon" if name == "varepsilon" else name
+            return self._call(name) if name in self._calls and self._peek() == "(" else ("name", name)
         if name in _ACCENTS or name in _MARKS:
             return ("name", f"{name} {self._label()}")
         raise Unsupported(name)
@@ -347,7 +354,9 @@ class _Parser:
         argument = self._function_argument()
         if exponent == ("neg", ("num", "1")) and name in _INVERSE:
             return ("fn", _INVERSE[name], argument)
-        node: Node = ("log", argument, base) if base is not None else ("fn", name, argument)
+        if name == "lg":
+            base = ("num", "10")
+        node: Node = ("log", argument, base) if base is not None else _applied(name, argument)
         return node if exponent is None else ("pow", node, exponent)
 
     def _of_several(self, name: str) -> Node:
@@ -387,14 +396,51 @@ class _Parser:
         return node
 
 
+_RECIPROCAL = {"coth": "tanh", "sech": "cosh", "csch": "sinh"}
+
+
+def _applied(name: str, argument: Node) -> Node:
+    if name in _RECIPROCAL:
+        return ("div", ("num", "1"), ("fn", _RECIPROCAL[name], argument))
+    if name in ("arcsec", "arccsc"):
+        return ("fn", "arccos" if name == "arcsec" else "arcsin", ("div", ("num", "1"), argument))
+    if name == "cis":
+        return ("add", ("fn", "cos", argument), ("mul", ("const", "i"), ("fn", "sin", argument)))
+    return ("fn", name, argument)
+
+
+def readings(*texts: str) -> tuple[frozenset[str], ...]:
+    """Which letters before a bracket are functions, the likelier reading first.
+
+    f, g, h, F, G and H are, unless one also stands alone (mg(1-k) beside mg-mgk); any other letter is where it never stands alone and is
+    applied twice in one text: T(n) - T(1).
+    """
+    called: list[set[str]] = []
+    alone: set[str] = set()
+    often: set[str] = set()
+    for text in texts:
+        try:
+            found = [token.removeprefix("\\") for token in tokens(text)]
+        except Unsupported:
+            continue
+        names = {token for token in found if (len(token) == 1 and token.isalpha()) or token in _GREEK}
+        applied = [token for token, after in zip(found, [*found[1:], ""], strict=True) if after == "(" and token in names]
+        alone |= {token for token, after in zip(found, [*found[1:], ""], strict=True) if after != "(" and token in names}
+        often |= {token for token in applied if applied.count(token) > 1}
+        called.append(set(applied))
+    every = set().union(*called)
+    likely = frozenset((every & CALLED) | (often - alone))
+    return (likely,) if not likely & alone else (likely, likely - alone)
+
+
 @lru_cache(maxsize=8192)
-def parse(text: str) -> Node:
-    """The tree of an expression. Raises Unsupported."""
+def parse(text: str, calls: frozenset[str] = CALLED) -> Node:
+    """The tree of an expression; letters in `calls` before a bracket are functions. Raises Unsupported."""
     found = tokens(text)
     if not found:
         raise Unsupported("empty")
     try:
-        return _Parser(found).whole()
+        return _Parser(found, calls).whole()
     except RecursionError:
         raise Unsupported("too_deep") from None
 

@@ -35,6 +35,7 @@ _CASED = {"L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "C": "cels
 _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_COUNTED = frozenset(["men", "pens", "hens", "cows", "gps", "US", "pcs"])
 _NO_UNITS = frozenset("and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not".split())
 _TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
 
@@ -74,7 +75,7 @@ def _looks_like_unit(plain: str, tail: str) -> bool:
         return all(_symbol(part) is not None for part in re.findall(r"[A-Za-z]+", plain))
     if len(word) == 1:
         return False
-    return _symbol(word) is not None or word.lower() in _SHAPES or (len(word) >= 3 and tail[:1].isspace()) or len(word) >= 4
+    return _symbol(word) is not None or word.lower() in _SHAPES or word in _COUNTED or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
 
 
 def _powers(plain: str) -> Unit | None:
@@ -96,7 +97,7 @@ def _powers(plain: str) -> Unit | None:
             continue
         if word.lower() in _NO_UNITS:
             return None
-        if word.lower() in ("per", "an", "a", "each", "every"):
+        if word.lower() in ("per", "an", "each", "every") or word == "a":
             sign = -1 if word.lower() in ("per", "each", "every") else sign
         elif word.lower() in _SHAPES:
             shape = _SHAPES[word.lower()]

@@ -35,19 +35,28 @@ def wordy(text: str) -> bool:
     """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of four."""
     if any(re.search(r"[A-Za-z]{2,}", match[1]) and not re.match(r"\s*\d", match[1]) for match in _WRAPPED.finditer(text)):
         return not re.match(r"\s*[-+]?[\d.(\\]*\d", text)
+    if "\\begin" in text:
+        return False
     plain = re.sub(r"\\[A-Za-z]+|_\{[^{}]*\}|_\w", " ", _WRAPPED.sub(" ", text))
+    if re.search(r"[\^+*/=]|\\(?:frac|sqrt)", text) and not re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", plain):
+        return False
+    plain = _FUNCTIONS.sub(" ", plain)
     words = [word for word in re.findall(r"[^\W\d_]+", plain) if word.lower() not in _MATH_WORDS]
     return any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words) or text.lower() in _SHORT_WORDS
 
 
+_FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
 _SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"])
 _YES = re.compile(r"\W*(yes|no)\s*[,.;:]\s*\S", re.IGNORECASE)
+_NAMED_AS = {"\\emptyset": "no solution", "\\{\\}": "no solution", "\\infty": "infinity", "-\\infty": "minus infinity"}
 _LABEL = re.compile(r"[A-Z]{2,}")
 _SAME_WORDS = (
     (re.compile(r"\bsolutions\b"), "solution"),
     (re.compile(r"\b(?:dne|doesnt exist|does not exist)\b"), "dne"),
     (re.compile(r"\breal solution\b"), "solution"),
     (re.compile(r"\binfinite solution\b|\binfinitely many solution\b|\binfinite number of solution\b"), "infinitely many solution"),
+    (re.compile(r"\bempty set\b"), "no solution"),
+    (re.compile(r"\bnegative infinity\b"), "minus infinity"),
     (re.compile(r" & "), " and "),
 )
 
@@ -80,6 +89,7 @@ def same_words(a: str, b: str, policy: Policy) -> bool | None:
     if _LABEL.fullmatch(a) and _LABEL.fullmatch(b):  # AAS is not ASA
         return a == b
     key_a, key_b = word_key(a), word_key(b)
+    key_a, key_b = _NAMED_AS.get(a.replace(" ", ""), key_a), _NAMED_AS.get(b.replace(" ", ""), key_b)
     for text, key in ((a, key_b), (b, key_a)):
         if key in ("yes", "no") and (said := _YES.match(text)) is not None:
             return said[1].lower() == key
