@@ -41,7 +41,10 @@ class Comparison:
         if isinstance(a, Relation) or isinstance(b, Relation):
             return self._relations(a, b)
         if isinstance(a, Union) or isinstance(b, Union):
-            return self._regions(a, b)
+            same = self._regions(a, b)
+            if same is None and isinstance(a, Union) and isinstance(b, Union):
+                same = self._matching(list(a.parts), list(b.parts)) or None
+            return same
         if isinstance(a, Matrix) or isinstance(b, Matrix):
             return self._matrices(a, b)
         if isinstance(a, Many) and isinstance(b, Many):
@@ -153,11 +156,14 @@ class Comparison:
 
     def _same_congruence(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
         moduli = [read_quantity(match[3].strip()) for match in (a, b)]
-        rests = [read_quantity(match[2].strip()) for match in (a, b)]
-        if string_key(a[1]) != string_key(b[1]) or None in moduli or None in rests:
-            return None
-        values = [found.value for found in (*moduli, *rests) if found is not None]
-        return values[0] == values[1] != 0 and (values[2] - values[3]) % values[0] == 0
+        if string_key(a[1] or "") != string_key(b[1] or "") or None in moduli:
+            crossed = string_key(a[1] or "") == string_key(b[2]) and string_key(a[2]) == string_key(b[1] or "")
+            return True if crossed and string_key(a[3]) == string_key(b[3]) else None
+        values = [found.value for found in moduli if found is not None]
+        if values[0] != values[1] or values[0] == 0:
+            return False
+        rests = [_residues(match[2], values[0]) for match in (a, b)]
+        return None if None in rests else rests[0] == rests[1]
 
     def _expressions(self, a: str, b: str) -> Verdict:
         """Two expressions, each perhaps with a unit or a percent sign."""
@@ -181,6 +187,8 @@ class Comparison:
 
     def _trees(self, a: str, b: str) -> Verdict:
         """Equal trees, or a long decimal that rounds the other value."""
+        if (constant_a := _CONSTANT.search(a)) and (constant_b := _CONSTANT.search(b)):
+            a, b = a[: constant_a.start()], b[: constant_b.start()]
         found: Verdict = None
         for calls in readings(a, b):
             try:
@@ -240,7 +248,17 @@ class Comparison:
             return self._regions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in (*a.parts, *b.parts)):
             return self._in_order(a.parts, b.parts)
+        if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
+            return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
+
+    def _distinct(self, parts: list[Answer]) -> list[Answer]:
+        """Without elements that equal an earlier one: {0.5, 1/2} has one."""
+        kept: list[Answer] = []
+        for part in parts[:40]:
+            if not any(self.answers(part, other) for other in kept):
+                kept.append(part)
+        return kept + parts[40:]
 
     def _in_order(self, a: tuple[Answer, ...], b: tuple[Answer, ...]) -> Verdict:
         if len(a) != len(b):
@@ -378,6 +396,7 @@ class Comparison:
         return None if a is None or b is None else same_region(a, b)
 
 
+_CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 _CASES = re.compile(r"\\begin\s*\{cases\}(.*)\\end\s*\{cases\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?")
 _RATIO = re.compile(r"([^:=,]+)(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)([^:=,]+)(?::([^:=,]+))?")
@@ -385,8 +404,15 @@ _DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2}
 _BASED = re.compile(r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
 _BASES = {name: str(i) for i, name in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2)}
 _CONGRUENCE = re.compile(
-    r"(.*?)\\equiv(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*(?:\\text\s*\{)?\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
+    r"(?:(.*?)\\equiv)?(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*(?:\\text\s*\{)?\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
 )
+
+
+def _residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
+    """What `1, 4` and `\\pm 1` leave, modulo 5."""
+    signed = [part for item in text.split(",") for part in ((item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,))]
+    found = [read_quantity(part.strip().replace("- ", "-")) for part in signed]
+    return None if None in found else frozenset(quantity.value % modulus for quantity in found if quantity is not None)
 
 
 def _based_value(based: re.Match[str]) -> Quantity | None:

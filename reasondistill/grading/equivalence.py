@@ -109,6 +109,7 @@ def _decide_symbolically(a: str, b: str) -> Decision:
     from reasondistill.grading import evaluate, symbolic
 
     a, b = _without_common_name(a, b)
+    a, b = symbolic.with_bound_names(a), symbolic.with_bound_names(b)
     for text, whose in ((b, "gold"), (a, "answer")):
         if (name := symbolic.bomb(text)) is not None:
             return Decision("undecided", "static", f"{whose}_{name}")
@@ -118,8 +119,12 @@ def _decide_symbolically(a: str, b: str) -> Decision:
         return Decision("undecided", "symbolic", "gold_unparsed")
     if (veto := symbolic.veto(a, b)) is not None:
         return Decision("wrong", "symbolic", veto)
-    same = symbolic.same(a, b)
-    return Decision("correct" if same else "wrong", "symbolic", "math_verify")
+    if symbolic.same(a, b):
+        return Decision("correct", "symbolic", "math_verify")
+    if (evaluated := symbolic.same_evaluated(a, b)) is not None:
+        return Decision("correct" if evaluated else "wrong", "symbolic", "evaluated")
+    unevaluated = symbolic.binds(a) or symbolic.binds(b)
+    return Decision("undecided", "symbolic", "not_evaluated") if unevaluated else Decision("wrong", "symbolic", "math_verify")
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:

@@ -155,7 +155,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-_QUALIFIER = re.compile(r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*([a-z])(?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z")
+_QUALIFIER = re.compile(r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z")
 
 
 def _without_qualifier(text: str) -> str:

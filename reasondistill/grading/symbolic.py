@@ -82,7 +82,7 @@ def veto(a: str, b: str) -> str | None:
     """
     if "=" in _outside_braces(a) and "=" in _outside_braces(b):
         return "equations_differ"
-    if _letters(a) != _letters(b) and not (_RELATION.search(a) or _RELATION.search(b)) and not _binds(a) and not _binds(b):
+    if _letters(a) != _letters(b) and not (_RELATION.search(a) or _RELATION.search(b)) and not binds(a) and not binds(b):
         return "names_differ"
     if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
         return "numbers_side_by_side"
@@ -102,8 +102,43 @@ def _letters(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z]", _LETTERS.sub(" ", text))) - {"e", "i", "d"}
 
 
-def _binds(text: str) -> bool:
+def binds(text: str) -> bool:
+    """Whether an integral, a sum, a product or a limit stands in it."""
     return re.search(r"\\(?:int|sum|prod|lim)", text) is not None
+
+
+_INDEX = re.compile(r"\\(?:sum|prod)\s*_\s*\{?\s*([a-z])\s*=")
+_VARIABLE = re.compile(r"\\int.*?(?<![A-Za-z])d\s*([a-z])(?![A-Za-z])")
+
+
+def with_bound_names(text: str) -> str:
+    """Sums over k and integrals over x, whatever their letters were, where those letters are free."""
+    for pattern, letter in ((_INDEX, "k"), (_VARIABLE, "x")):
+        match = pattern.search(text)
+        if match is None or match[1] == letter or re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", text):
+            continue
+        text = re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])|(?<=(?<![A-Za-z])d){match[1]}(?![A-Za-z])", letter, text)
+    return text
+
+
+def same_evaluated(a: str, b: str) -> bool | None:
+    """Compare the values of integrals, sums, products and limits; None when there are none or one cannot be evaluated."""
+    import sympy
+
+    if not (binds(a) or binds(b)):
+        return None
+    first, second = ([part for part in parsed(text) if isinstance(part, sympy.Expr)] for text in (a, b))
+    if len(first) != 1 or len(second) != 1:
+        return None
+    values = [found[0].doit() for found in (first, second)]
+    if any(value.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit) for value in values):
+        return None
+    if values[0] == values[1]:
+        return True
+    difference = sympy.simplify(values[0] - values[1])
+    if difference.is_number:
+        return bool(abs(sympy.N(difference, 50)) < sympy.Float("1e-30"))
+    return False if difference.free_symbols else None
 
 
 def tiny_difference(a: str, b: str) -> bool:

@@ -75,7 +75,7 @@ def _looks_like_unit(plain: str, tail: str) -> bool:
         return all(_symbol(part) is not None for part in re.findall(r"[A-Za-z]+", plain))
     if len(word) == 1:
         return False
-    return _symbol(word) is not None or word.lower() in _SHAPES or word in _COUNTED or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
+    return _symbol(word) is not None or word.lower() in _SHAPES or word.lower() in _COMPOUNDS or word in _COUNTED or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
 
 
 def _powers(plain: str) -> Unit | None:
