@@ -24,9 +24,11 @@ _CHARACTERS: dict[str, str] = {
     "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]", "｛": "{", "｝": "}", "％": "%", "＝": "=", "＋": "+",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\u3000": " ", "\t": " ", "\r": " ",
     "‒": "-", "⁻": "-", "∶": ":", "˚": r"^\circ ", "٪": "%", "٫": ".", "⅐": r"\frac{1}{7}", "⅑": r"\frac{1}{9}", "⅒": r"\frac{1}{10}",
-    "⅚": r"\frac{5}{6}", "．": ".", "／": "/", "－": "-", "＄": r"\$", "￡": "£", "￥": "¥", "Ω": r"\Omega ", "ρ": r"\rho ", "ε": r"\varepsilon ",
-    "δ": r"\delta ", "τ": r"\tau ", "η": r"\eta ", "κ": r"\kappa ", "ψ": r"\psi ", "Φ": r"\Phi ", "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ",
-    "⇒": r"\Rightarrow ", "∴": r"\therefore ", "√": r"\sqrt ", "∑": r"\sum ", "∫": r"\int ", "∀": r"\forall ", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
+    "⅚": r"\frac{5}{6}", "．": ".", "／": "/", "－": "-", "＄": r"\$", "￡": "£", "￥": "¥", "Ω": r"\Omega ", "ρ": r"\rho ",
+    "ε": r"\varepsilon ", "δ": r"\delta ", "τ": r"\tau ", "η": r"\eta ", "κ": r"\kappa ", "ψ": r"\psi ", "Φ": r"\Phi ",
+    "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ", "⇒": r"\Rightarrow ", "∴": r"\therefore ", "√": r"\sqrt ", "∑": r"\sum ",
+    "∫": r"\int ", "∀": r"\forall ",
+    "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
     "∥": r"\|", "∣": "|", "∠": r"\angle ", "△": r"\triangle ", "→": r"\to ", "∛": r"\sqrt[3]",
 }  # fmt: skip
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2066\u2067\u2068\u2069\ufeff\u00ad\x00"
@@ -71,7 +73,12 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\(?:[lr]?vert)(?![A-Za-z])"), "|"),
     (re.compile(r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*[-\\]\s*(?=\\\{)"), r"\\setminus "),
     (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r"\\cup "),
-    (re.compile(r"\\text\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|arcsin|arccos|arctan|sinh|cosh|tanh|tg|ctg|arctg|cis|exp|lcm|gcd|max|min|arsinh|arcsec|arccsc)\s*\}"), r"\\\1 "),
+    (
+        re.compile(
+            r"\\text\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|arcsin|arccos|arctan|sinh|cosh|tanh|tg|ctg|arctg|cis|exp|lcm|gcd|max|min|arsinh|arcsec|arccsc)\s*\}"
+        ),
+        r"\\\1 ",
+    ),
     (re.compile(r"\\frac\s*\{\s*d\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\}"), r"\1'"),
     (re.compile(r"\\frac\s*\{\s*d\s*\^\s*\{?2\}?\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\^\s*\{?2\}?\s*\}"), r"\1''"),
     (re.compile(r"\\colon(?![A-Za-z])"), ":"),
@@ -93,6 +100,9 @@ _DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\],;%!$])")
 _WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}\\]*\d[^{}\\]*)\}")
 
 
+_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]\b)")
+
+
 @lru_cache(maxsize=8192)
 def clean(text: str) -> str:
     """The answer in one spelling: no invisible characters, no style, `\\text{…}` for every text command, plain commands.
@@ -102,6 +112,7 @@ def clean(text: str) -> str:
     text = re.sub(r"([ \n\r\t])[ \n\r\t]+", r"\1", text)  # runs of blanks would make later patterns quadratic
     text = _CONTROL.sub(lambda m: _CONTROL_LETTER[m[0]], text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_FROM_SUPERSCRIPT) + "}", text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text) if "√" in text else text
     text = text.translate(_TABLE)
     text = _without_marks(text)
     if "\\" in text or "{" in text or "~" in text:
@@ -117,14 +128,21 @@ def clean(text: str) -> str:
     return whole[1].strip() if whole is not None else text
 
 
-_MARKS = re.compile(r"`+|\A[\s•=>-]*[=>]\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]")
+_MARKS = re.compile(
+    r"`+|\A[\s•=>-]*[=>]\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|"
+    r"(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|"
+    r"&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]"
+)
 _DECORATION = re.compile(
     r"\\(?:text)?color\s*\{[A-Za-z!0-9]+\}|\\color\s*\[[^\]]*\]\s*\{[^{}]*\}|\\(?:colorbox|fcolorbox)\s*\{[^{}]*\}|\\tag\*?\s*\{[^{}]*\}|"
-    r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bold|blacksquare|square\Z|checkmark|qed|boxed\Z|centering|mathclap|ensuremath|displaylines)(?![A-Za-z])|"
+    r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bold|blacksquare|square\Z|checkmark|qed|boxed\Z|centering|"
+    r"mathclap|ensuremath|displaylines)(?![A-Za-z])|"
     r"\\(?:underline|emph|uline|cancel|mathop|ensuremath|underbrace)(?=\s*\{)"
 )
 _SAID_BEFORE = re.compile(r"\A\s*\\text\s*\{[^{}]*(?:\bis|:|=|\b[Rr]emainder|\b[Mm]inimum|\b[Mm]aximum|\b[Tt]otal)\s*\}\s*(?=\S)")
-_ENVIRONMENT = re.compile(r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}", re.DOTALL)
+_ENVIRONMENT = re.compile(
+    r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}", re.DOTALL
+)
 
 
 def _without_marks(text: str) -> str:
@@ -152,6 +170,10 @@ def _last_row(text: str) -> str:
 _BASIS = re.compile(r"\\(?:mathbf|vec|boldsymbol|bm|hat|textbf)\s*\{?\s*\\?([ijk])(?:math)?\s*\}")
 
 
+_MICRO = re.compile(r"\\mu\s*\\text\s*\{\s*(?=[a-zA-Z])|(?<=\\text\{)\\mu\s*(?=[a-zA-Z])")
+_NESTED_POWER = re.compile(r"(?<=\w)\^\{\s*-?\d\s*\}(?=[^{}]*\})")
+
+
 def _clean_latex(text: str) -> str:
     """Style, spacing and synonyms of commands."""
     text = _DECORATION.sub("", text) if "\\" in text else text
@@ -164,6 +186,9 @@ def _clean_latex(text: str) -> str:
     text = re.sub(_TEXT + r"(?![A-Za-z])\s*(?=\{)", r"\\text", text)
     text = re.sub(_TEXT + r"(?![A-Za-z])\s+([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
     text = re.sub(r"\\(?:em|it|rm|bf|sf|tt|cal|mathrm|textbf)(?![A-Za-z])", " ", text)
+    if "\\text" in text:
+        text = _MICRO.sub(lambda match: "\\text{µ" if match[0].endswith("{") else "µ", text)
+        text = _NESTED_POWER.sub(lambda match: match[0].replace("{", "", 1).replace("}", "", 1), text)
     text = text.replace("{,}", ",") if re.search(r"\d\{,\}\d", text) else text
     text = _join_thousands(text)
     text = _SPACES.sub(" ", text.replace(r"\,", " ")) if "\\begin" not in text else _SPACES.sub(" ", text).replace(r"\,", " ")

@@ -18,7 +18,7 @@ from reasondistill.grading.regions import Region, region_of, same_region
 from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, Within, is_name, read
 from reasondistill.grading.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.units import units_agree
-from reasondistill.grading.words import same_choice, same_words, wordy
+from reasondistill.grading.words import same_choice, same_words, without_label, wordy
 
 Verdict = bool | None
 
@@ -79,6 +79,8 @@ class Comparison:
             return special
         if (pieces := self._piecewise(a, b)) is not None:
             return pieces
+        if self._policy.choice_text and (bare := self._unlabelled(a, b)) is not None:
+            return bare
         if (choice := same_choice(a, b, self._policy)) is not None:
             return choice
         if (measured := self._measured(a, b)) is not None:
@@ -106,23 +108,38 @@ class Comparison:
         if first is None or second is None:
             return None
         rows_a, rows_b = (
-            [tuple(part.strip().rstrip(",") for part in row.split("&", 1)) for row in match[1].split("\\\\") if row.strip()] for match in (first, second)
+            [tuple(part.strip().rstrip(",") for part in row.split("&", 1)) for row in match[1].split("\\\\") if row.strip()]
+            for match in (first, second)
         )
         if len(rows_a) != len(rows_b) or any(len(row) != 2 for row in (*rows_a, *rows_b)):
             return None if len(rows_a) == len(rows_b) else False
         left = list(rows_b)
         for value, condition in rows_a:
-            same = next((i for i, row in enumerate(left) if self._same_condition(condition, row[1]) and self.answers(read(value), read(row[0]))), None)
+            same = next(
+                (i for i, row in enumerate(left) if self._same_condition(condition, row[1]) and self.answers(read(value), read(row[0]))),
+                None,
+            )
             if same is None:
                 return False
             left.pop(same)
         return True
 
     def _same_condition(self, a: str, b: str) -> bool:
-        plain_a, plain_b = (re.sub(r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|[{}]", " ", text) for text in (a, b))
-        return string_key(plain_a.replace("\\text", "")).replace(" ", "") == string_key(plain_b.replace("\\text", "")).replace(" ", "") or bool(
-            self.answers(read(plain_a.strip()), read(plain_b.strip()))
+        plain_a, plain_b = (
+            re.sub(r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|[{}]", " ", text)
+            for text in (a, b)
         )
+        return string_key(plain_a.replace("\\text", "")).replace(" ", "") == string_key(plain_b.replace("\\text", "")).replace(
+            " ", ""
+        ) or bool(self.answers(read(plain_a.strip()), read(plain_b.strip())))
+
+    def _unlabelled(self, a: str, b: str) -> Verdict:
+        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
+        for labelled, other in ((a, b), (b, a)):
+            value = without_label(labelled)
+            if value is not None and without_label(other) is None and not re.fullmatch(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*", other):
+                return True if self.answers(read(value), read(other)) else None
+        return None
 
     def _special(self, a: str, b: str) -> Verdict:
         """Clock times, ratios, numbers in another base and congruences."""
@@ -139,7 +156,12 @@ class Comparison:
         based = _BASED.fullmatch(a) or _BASED.fullmatch(b)
         if based is not None:
             other = b if _BASED.fullmatch(a) else a
-            return self._policy.bare_base and based[1] == other.strip() or self._policy.based_value and self._same_value(_based_value(based), read_quantity(other))
+            return (
+                self._policy.bare_base
+                and based[1] == other.strip()
+                or self._policy.based_value
+                and self._same_value(_based_value(based), read_quantity(other))
+            )
         return None
 
     def _same_value(self, a: Quantity | None, b: Quantity | None) -> bool:
@@ -156,7 +178,8 @@ class Comparison:
 
     def _same_congruence(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
         moduli = [read_quantity(match[3].strip()) for match in (a, b)]
-        if string_key(a[1] or "") != string_key(b[1] or "") or None in moduli:
+        named = string_key(a[1] or ""), string_key(b[1] or "")
+        if (named[0] != named[1] and "" not in named) or None in moduli:
             crossed = string_key(a[1] or "") == string_key(b[2]) and string_key(a[2]) == string_key(b[1] or "")
             return True if crossed and string_key(a[3]) == string_key(b[3]) else None
         values = [found.value for found in moduli if found is not None]
@@ -410,7 +433,9 @@ _CONGRUENCE = re.compile(
 
 def _residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
     """What `1, 4` and `\\pm 1` leave, modulo 5."""
-    signed = [part for item in text.split(",") for part in ((item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,))]
+    signed = [
+        part for item in text.split(",") for part in ((item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,))
+    ]
     found = [read_quantity(part.strip().replace("- ", "-")) for part in signed]
     return None if None in found else frozenset(quantity.value % modulus for quantity in found if quantity is not None)
 
@@ -432,7 +457,9 @@ def _same_clock(a: re.Match[str], b: re.Match[str]) -> bool:
 
 def _same_date(a: re.Match[str], b: re.Match[str]) -> bool:
     """3/4/2020 and 6/8/2020 are no fractions."""
-    return [int(part) for part in a.groups() if part and part.isdecimal()] == [int(part) for part in b.groups() if part and part.isdecimal()]
+    return [int(part) for part in a.groups() if part and part.isdecimal()] == [
+        int(part) for part in b.groups() if part and part.isdecimal()
+    ]
 
 
 def value_of(relation: Relation) -> str | None:
@@ -450,7 +477,9 @@ def value_of(relation: Relation) -> str | None:
 def named_value(relation: Relation) -> tuple[str, str] | None:
     """(name, value) of `x = …` or `… = x`; of a chain the last value."""
     if is_name(relation.sides[0]):
-        between, last = ({letter for side in sides for letter in _free_letters(side)} for sides in (relation.sides[1:-1], relation.sides[-1:]))
+        between, last = (
+            {letter for side in sides for letter in _free_letters(side)} for sides in (relation.sides[1:-1], relation.sides[-1:])
+        )
         return (relation.sides[0], relation.sides[-1]) if between <= last else None
     if is_name(relation.sides[-1]) and len(relation.sides) == 2:
         return relation.sides[-1], relation.sides[0]

@@ -1,8 +1,8 @@
 """Find the answer in what a model wrote, and say where it came from. Linear in the text; all but the boxes looks at the tail only.
 
-The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; a choice that is named; then what the last
-telling sentence has in bold, as a formula, as a number. A malformed last box, or an "answer is" with nothing behind it, never falls back
-to an earlier one: the model did not finish its answer.
+The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; a choice that is named; then what
+the last telling sentence has in bold, as a formula, as a number. A malformed last box, or an "answer is" with nothing behind it, never
+falls back to an earlier one: the model did not finish its answer.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
         elif _THINK_OPEN.match(text.lstrip()):
             return Extracted(None, "open_think")
         text = _in_tags(text)
+    if not gold:
+        text = _before_next_question(text)
     if (boxed := last_boxes(text, "all" if gold and join == "linked" else join, gold=gold)) is not None:
         return boxed
     tail = text[-_TAIL:]
@@ -57,7 +59,7 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
         if (found := find(tail, gold)) is not None:
             return found
     if gold:
-        return _whole(text)
+        return _of_sentence(text) or _whole(text)
     if (chosen := _chosen(tail)) is not None:
         return chosen
     if looks_bare(text):
@@ -65,9 +67,14 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
     return _labelled(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
 
 
-_TURN_END = re.compile(r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]")
+_NEXT_QUESTION = re.compile(r"\n\s*(?:#+\s*|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)\s*\d*\s*[:.]")
+_TURN_END = re.compile(
+    r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]"
+)
 _FINAL_CHANNEL = "<|channel|>final<|message|>"
-_HEADER = re.compile(r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+")
+_HEADER = re.compile(
+    r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+"
+)
 _TAGS = re.compile(r"[<\[](answer|final_answer|solution)[>\]]\s*(.*?)\s*(?:[<\[]/\1[>\]]|\Z)", re.DOTALL | re.IGNORECASE)
 
 
@@ -81,12 +88,33 @@ def _cut_chatter(text: str) -> str:
     return text[: end.start()] if end else text
 
 
+def _before_next_question(text: str) -> str:
+    """Without the questions that a model goes on to ask itself once it has answered its own."""
+    if "Q:" not in text and "Question" not in text and "Problem" not in text and "Human:" not in text and "User:" not in text:
+        return text
+    for question in _NEXT_QUESTION.finditer(text):
+        before = text[max(0, question.start() - _TAIL) : question.start()]
+        if "boxed{" in before or "####" in before or _PHRASE.search(before):
+            return text[: question.start()]
+    return text
+
+
 def _in_tags(text: str) -> str:
     """What stands in the last answer tags."""
     if "<answer>" in text:
         return text.rpartition("<answer>")[2].partition("</answer>")[0]
     tagged = _last(_TAGS.finditer(text[-_TAIL:]))
     return tagged[2] if tagged else text
+
+
+_ENDS_IN_FORMULA = re.compile(r"(?:\$|\\\)|\\\])\s*\.?\s*\Z")
+
+
+def _of_sentence(gold: str) -> Extracted | None:
+    """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as they are."""
+    if not _ENDS_IN_FORMULA.search(gold) or not {"is", "are", "equals"} & set(gold.lower().split()):
+        return None
+    return _from_sentence(prose.clause(gold[-_TAIL:]) if "\n" not in gold else _sentences(gold[-_TAIL:])[-1])
 
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
@@ -115,6 +143,8 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
 
 def _spoken(content: str) -> str:
     """What a box says that holds a sentence: `There are 12 apples`."""
+    if " " not in content:
+        return content
     whole = re.fullmatch(r"\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}", content)
     words = (whole[1] if whole else content).strip()
     if len(words) > 300 or not re.search(r"\d", words) or "\\" in words.replace("\\$", "") or _VERBS.isdisjoint(words.lower().split()):
@@ -182,7 +212,10 @@ def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
 
 # ---- marks and phrases ----------------------------------------------------------------------------------------------
 
-_IS = r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|equals|là)\b|->|→|⇒|[:：=是为은는は选]|هي|คือ|है|-\s(?=\(?[A-J]\)?\W*\Z))"
+_IS = (
+    r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|equals|là)\b|"
+    r"->|→|⇒|[:：=是为은는は选]|هي|คือ|है|-\s(?=\(?[A-J]\)?\W*\Z))"
+)
 _PHRASE = re.compile(
     rf"(?:\b(?:final\s+)?answers?|\b(?:correct|right|best)\s+(?:option|choice|letter)|\b(?:correct\s+)?choice|答案|正确选项|答え|정답|답|उत्तर|الإجابة|đáp\s+án|คำตอบ|réponse|respuesta|resposta|risposta|antwort|ответ)"
     rf"(?:\s+(?:correcta|correcte|finale?|here))?\W{{0,4}}\s*{_IS}\s*[:：]?\s*",
@@ -199,6 +232,13 @@ _EMPTY = re.compile(r"[\s*_:：#$.?\\()\[\]-]*")
 _TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 
+_PLAIN_MARK = re.compile(r"[-+$]?\d[\d,.]*%?")
+_MARK_LABEL = re.compile(
+    r"[*_\s]*(?:(?:the\s+)?(?:final\s+)?answer|total|result|solution)(?:\s+is)?[*_\s]*(?:[:：][*_\s]*|\Z|(?=[\d$\\]))", re.IGNORECASE
+)
+_MARK_PLAUSIBLE = re.compile(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b")
+
+
 def _marked(tail: str, gold: bool) -> Extracted | None:
     """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
     if tail.rstrip().endswith("####") and "####" in tail.rstrip().rstrip("#").rpartition("\n")[2]:
@@ -212,12 +252,14 @@ def _marked(tail: str, gold: bool) -> Extracted | None:
         return Extracted(line, "marker") if line else None
     if not line:
         return Extracted(None, "malformed")
-    label = re.match(r"[*_\s]*(?:(?:the\s+)?(?:final\s+)?answer|total|result|solution)(?:\s+is)?[*_\s]*(?:[:：][*_\s]*|\Z|(?=[\d$\\]))", line, re.IGNORECASE)
+    if _PLAIN_MARK.fullmatch(line):
+        return Extracted(line, "marker")
+    label = _MARK_LABEL.match(line)
     if label is not None:
         said = rest.strip()[label.end() :]
         return _stated(said, "marker") if said.strip() else None
     bare = line.strip("*_ ")
-    plausible = re.match(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b", bare) is not None and not re.match(r"\d+[.)]\s+[A-Z]", bare)
+    plausible = _MARK_PLAUSIBLE.match(bare) is not None and not re.match(r"\d+[.)]\s+[A-Z]", bare)
     return Extracted(bare, "marker") if plausible or (looks_bare(bare) and "\n" not in rest.strip()) and ":" not in bare else None
 
 
@@ -241,14 +283,23 @@ def _said(tail: str, gold: bool) -> Extracted | None:
     if turned is not None and _TELLING.search(rest[turned.end() :]):
         return None
     found = _stated(rest, "phrase")
-    if found.text is not None and not _TELLING.search(found.text) and (end := prose.SENTENCE_END.search(rest)) and re.search(r"\d", rest[end.end() :]):
+    if (
+        found.text is not None
+        and not _TELLING.search(found.text)
+        and (end := prose.SENTENCE_END.search(rest))
+        and re.search(r"\d", rest[end.end() :])
+    ):
         return None
     return found
 
 
 def _stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a choice letter, or its words."""
-    if (bold := _BOLD_START.match(rest)) is not None and _TELLING.search(bold[2]) and not re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :]):
+    if (
+        (bold := _BOLD_START.match(rest)) is not None
+        and _TELLING.search(bold[2])
+        and not re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :])
+    ):
         rest = bold[2]
     elif bold is not None and _TELLING.search(bold[2]) and (listed := _from_sentence(prose.clause(rest), where)) is not None:
         return listed
@@ -280,7 +331,11 @@ def _from_sentence(sentence: str, where: Where | None = None) -> Extracted | Non
         first = next((i for i, match in enumerate(found) if copula is None or match.start() >= copula.end()), 0)
         if where is None and copula is None:
             first = len(found) - 1
-            while first > 0 and not _EQUATES.search(prose.inner(found[-1])) and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS:
+            while (
+                first > 0
+                and not _EQUATES.search(prose.inner(found[-1]))
+                and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS
+            ):
                 first -= 1
         if not re.search(r"\d", re.sub(r"\([^()]*\)", "", sentence[found[-1].end() :])):
             return Extracted(prose.linked_formulas(sentence, found[first]), where or "formula")
@@ -360,15 +415,41 @@ def _sentences(tail: str) -> list[str]:
 
 _COMMANDS = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORDS = re.compile(r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=(²³])|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff]{2,}")
-_NAMES = {"sqrt", "sin", "cos", "tan", "log", "ln", "pi", "exp", "arctan", "arcsin", "arccos", "and", "or", "percent", "pct", "percentage", "nan", "inf", "to"}
+_NAMES = {
+    "sqrt",
+    "sin",
+    "cos",
+    "tan",
+    "log",
+    "ln",
+    "pi",
+    "exp",
+    "arctan",
+    "arcsin",
+    "arccos",
+    "and",
+    "or",
+    "percent",
+    "pct",
+    "percentage",
+    "nan",
+    "inf",
+    "to",
+}
 _VERBS = frozenset(
-    "is are was were be has have had gets get gives got costs cost earns earn needs need equals so thus hence therefore there we he she it they i "
-    "makes make becomes means since because if then total using let find area after es est ist el la der die das le il that's okay about exactly approximately".split()
+    re.findall(
+        r"[\w']+",
+        "is are was were be has have had gets get gives got costs cost earns earn needs need equals so thus hence therefore there we he "
+        "she it they i makes make becomes means since because if then total using let find area after es est ist el la der die das le il "
+        "that's okay about exactly approximately",
+    )
 )
-_PREPOSITIONS = frozenset("for of from as that but in by at after with than because since this".split())
-_MONTHS = frozenset("jan feb mar apr may jun jul aug sep oct nov dec".split())
+_PREPOSITIONS = frozenset(re.findall(r"\w+", "for of from as that but in by at after with than because since this"))
+_MONTHS = frozenset(re.findall(r"\w+", "jan feb mar apr may jun jul aug sep oct nov dec"))
 _FOREIGN = re.compile(r"[\u0400-\u04ff\u0600-\u0e7f\u3040-\u9fff\uac00-\ud7af]{2,}")
-_ABBREVIATED = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|No|approx|lb|lbs|oz|ft|in|hr|min|sec|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[A-J])\.")
+_ABBREVIATED = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|St|No|approx|lb|lbs|oz|ft|in|hr|min|sec|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[A-J])\."
+)
 
 
 def looks_bare(text: str) -> bool:
@@ -389,7 +470,11 @@ def looks_bare(text: str) -> bool:
     if starts and not _PREPOSITIONS.isdisjoint(low) or numbers and "=" in text and re.search(r"[$€£]\d", text):
         return False
     first = re.search(r"\d", text)
-    if first is not None and (before := _words(text[: first.start()] + " ")) and not (len(before) == 1 and before[0][:3].lower() in _MONTHS):
+    if (
+        first is not None
+        and (before := _words(text[: first.start()] + " "))
+        and not (len(before) == 1 and before[0][:3].lower() in _MONTHS)
+    ):
         return False
     if not _VERBS.isdisjoint(low) and (numbers or len(words) > 2):
         return False
@@ -408,10 +493,14 @@ def _words(text: str) -> list[str]:
 
 def _is_product(word: str) -> bool:
     low = word.lower()
-    return (len(word) <= 3 and not re.search(r"[aeiou]", low)) or (len(word) <= 3 and word.isupper()) or (len(word) == 2 and low not in _VERBS and low not in _TWO)
+    return (
+        (len(word) <= 3 and not re.search(r"[aeiou]", low))
+        or (len(word) <= 3 and word.isupper())
+        or (len(word) == 2 and low not in _VERBS and low not in _TWO)
+    )
 
 
-_TWO = frozenset("am an as at by do go he in is it me my no of on or so to up us we".split())
+_TWO = frozenset(re.findall(r"\w+", "am an as at by do go he in is it me my no of on or so to up us we"))
 
 
 def _has_formula(text: str) -> bool:

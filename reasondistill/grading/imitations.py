@@ -103,7 +103,7 @@ _DELIMITED = re.compile(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\boxed\{", re.DOTALL)
 
 
 def like_nemo(pred: str, gold: str) -> bool:
-    """NeMo-Skills' `math_equal`: choice letters; strings without percent signs and degrees; texts and numbers end there; else math-verify in dollars."""
+    """NeMo-Skills' `math_equal`: choice letters; strings without percent signs, which decide texts and numbers; else math-verify."""
     from math_verify import LatexExtractionConfig, parse, verify
 
     from reasondistill.grading import symbolic

@@ -1,4 +1,4 @@
-"""Read the answer that a sentence states: `… so the area is 9π cm^2 (about 28).` → `9π cm^2`. Linear in the text; callers pass a tail or a clause."""
+"""Read the answer that a sentence states: `… so the area is 9π cm^2 (about 28).` → `9π cm^2`. Linear in the text that it is given."""
 
 from __future__ import annotations
 
@@ -69,10 +69,11 @@ def is_only_unit(formula: str) -> bool:
 # ---- runs of plain mathematics --------------------------------------------------------------------------------------
 
 _RUN_TOKEN = re.compile(
-    r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
+    r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|(?<![,\d])\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
     r"(?P<fn>(?<![A-Za-z])(?:sqrt|cbrt|ln|log|sin|cos|tan|arcsin|arccos|arctan|pi|exp)(?![A-Za-z]))|"
     r"(?P<name>(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’]))|(?P<sign>[π√∞∛θ°½⅓¼¾⅔⅛²³¹⁰⁴⁵⁶⁷⁸⁹⁻⁺ⁿ₀-₉%!])|"
-    r"(?P<cmd>\\[A-Za-z]+|_)|(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,)|(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
+    r"(?P<cmd>\\[A-Za-z]+|_)|(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|(?P<open>[(\[{])|(?P<close>[)\]}])|"
+    r"(?P<comma>,)|(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
     re.DOTALL,
 )
 _FIRM = {"num", "fn", "name", "sign", "close", "cmd"}
@@ -106,10 +107,19 @@ def _glued(kind: str, last: str, following: str, depth: int, text: str, match: r
         return False
     if kind == "gap":
         if last in ("op", "open") or following in ("op", "close") or (depth > 0 and last == "comma"):
-            return not (following == "op" and text[match.end() : match.end() + 1] in "-–−" and text[match.end() + 1 : match.end() + 2] == " " and last == "other")
+            return not (
+                following == "op"
+                and text[match.end() : match.end() + 1] in "-–−"
+                and text[match.end() + 1 : match.end() + 2] == " "
+                and last == "other"
+            )
         if last == "num" and following == "fn":
             return True
-        return last == "num" and re.match(r"\d+/\d+|\d{3}(?!\d)", text[match.end() :]) is not None and text[match.start() - 4 : match.start()].count(".") == 0
+        return (
+            last == "num"
+            and re.match(r"\d+/\d+|\d{3}(?!\d)", text[match.end() :]) is not None
+            and text[match.start() - 4 : match.start()].count(".") == 0
+        )
     if kind == "comma":
         return depth > 0
     return not (kind == "cash" and last in _FIRM)
@@ -123,7 +133,7 @@ def _close(found: list[tuple[str, int]], text: str, start: int, end: int, kinds:
     stripped = _balanced(re.sub(r"\A(?:[\s+*/^=×·÷:,)\]}>≤≥≈]+|[-−–]\s+|<(?!\d+,))+", "", run)).strip()
     if re.fullmatch(r"\d+[-–]\d+", stripped):  # a range names its ends
         stripped = re.split(r"[-–]", stripped)[1]
-    if re.search(r"\d|[π∞½⅓¼¾⅔⅛]", stripped) and not ({"name"} == kinds):
+    if re.search(r"\d|[π∞½⅓¼¾⅔⅛]", stripped) and kinds != {"name"}:
         found.append((stripped, start + len(run)))
 
 
@@ -142,7 +152,9 @@ def with_unit(text: str, run: str, end: int) -> str:
     """The run with the unit of measure, the percent sign or the scale word that follows it."""
     if re.search(r"[a-z=<>]", run):
         return run
-    after = re.match(r"\s*(%|percent\b|pct\b|°\s*[CF]?\b|degrees?\b(?:\s+(?:Celsius|Fahrenheit))?|[ap]\.?m\b\.?)", text[end:], re.IGNORECASE)
+    after = re.match(
+        r"\s*(%|percent\b|pct\b|°\s*[CF]?\b|degrees?\b(?:\s+(?:Celsius|Fahrenheit))?|[ap]\.?m\b\.?)", text[end:], re.IGNORECASE
+    )
     if after is not None:
         return f"{run} {after[1]}"
     scale = re.match(r"\s*(?:hundred|thousand|million|billion|trillion|dozen)\b", text[end:])
@@ -157,16 +169,20 @@ def with_unit(text: str, run: str, end: int) -> str:
 
 SENTENCE_END = re.compile(r"(?<!\b[A-Z])(?<!Mr)(?<!Mrs)(?<!Dr)(?<!Ms)(?<!approx)[.!?。](?=\s|\Z)|\n")
 _LEAD = re.compile(
-    r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|approximately|about|roughly|around|nearly|also|now|clearly|given by|equal to|"
-    r"the number|a total of|the value|donc|also|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|is|are|final|answer|the)\b[\s,:*_]*)+(?=\S)",
+    r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|approximately|about|roughly|around|nearly|"
+    r"also|now|clearly|given by|equal to|the number|a total of|the value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
+    r"is|are|final|answer|the)\b[\s,:*_]*)+(?=\S)",
     re.IGNORECASE,
 )
 _TURN = re.compile(
-    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)\s*.*\Z|[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
+    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)\s*.*\Z|"
+    r"[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
     re.DOTALL,
 )
 _ASIDE = re.compile(r"(?<=[\w%}])(?:\s+[(（]|（)(?![-\d.]+\s*,)[^()（）]*[)）]?\s*\Z")
-_COPULA = re.compile(r"\b(?:is|are|equals?|was|were|be|becomes|est|sont|ist|sind|es|son|é|è)\b(?:\s+(?:equal\s+to|about|approximately|only|just|exactly|now|then))?|=|等于|是|为")
+_COPULA = re.compile(
+    r"\b(?:is|are|equals?|was|were|be|becomes|est|sont|ist|sind|es|son|é|è)\b(?:\s+(?:equal\s+to|about|approximately|only|just|exactly|now|then))?|=|等于|是|为"
+)
 _BOLD = re.compile(r"(?<!\w)\*\*([^*\n]{1,200})\*\*(?!\w)|(?<!\w)__([^_\n]{1,200})__(?!\w)")
 
 
@@ -189,7 +205,8 @@ def clause(rest: str) -> str:
 
 def bold_spans(text: str) -> list[str]:
     """What is set in bold, labels that end in a colon left out."""
-    return [span for match in _BOLD.finditer(text) if (span := (match[1] or match[2]).strip()) and not span.endswith((":", "："))]
+    found = [((match[1] or match[2]).strip(), text[match.end() : match.end() + 1]) for match in _BOLD.finditer(text)]
+    return [span for span, after in found if span and not span.endswith((":", "：")) and after not in (":", "：")]
 
 
 def stated_number(sentence: str, *, first: bool = False) -> str | None:
@@ -215,7 +232,9 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
 
 _BOUND = re.compile(r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|unknown)\b")
 _RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*%?)(?=\W*\Z)")
-_EQUATIONS = re.compile(r"(?<![A-Za-z])[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*)+(?![\w*^(+-])")
+_EQUATIONS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*)+(?![\w*^(+-])"
+)
 
 
 def restated(rest: str) -> str | None:

@@ -28,9 +28,20 @@ _FRACTION = re.compile(
 _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
 _BRACKETED = re.compile(r"([-+]?)\s*\(\s*([^()]*)\s*\)")
 
-_CURRENCY = re.compile(r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*")
+_CURRENCY = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*"
+)
 _CURRENCY_AFTER = re.compile(r"\s*(?:\\text\s*\{\s*)?(\\?\$|[€£¥₹¢₩])(?:\s*\})?\s*\.?")
-_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "Rs": "rupee", "Rs.": "rupee", "\\$": "dollar", "\\pounds": "pound", "\\euro": "euro"} | CURRENCIES
+_CODES = {
+    "USD": "dollar",
+    "EUR": "euro",
+    "GBP": "pound",
+    "Rs": "rupee",
+    "Rs.": "rupee",
+    "\\$": "dollar",
+    "\\pounds": "pound",
+    "\\euro": "euro",
+} | CURRENCIES
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*")
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
 _SCALE = re.compile(r"\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])(\s*\})?", re.IGNORECASE)
@@ -190,7 +201,9 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
     return text, ()
 
 
-_WRAPPED_UNIT = re.compile(r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)", re.DOTALL)
+_WRAPPED_UNIT = re.compile(
+    r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)", re.DOTALL
+)
 _SPELLED_UNIT = re.compile(r"(.*[\d})πi])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2}(?:\s*\^\s*\{?\d\}?)?)", re.DOTALL)
 
 

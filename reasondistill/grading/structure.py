@@ -129,7 +129,8 @@ def read(text: str, depth: int = 0) -> Answer:
 
 _QUANTIFIER = re.compile(r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*")
 _CONDITION = re.compile(
-    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|\\text\s*\{\s*(?:\(?since|because|is the answer)).*\Z",
+    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|"
+    r"\\text\s*\{\s*(?:\(?since|because|is the answer)).*\Z",
     re.DOTALL,
 )
 
@@ -155,7 +156,9 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-_QUALIFIER = re.compile(r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z")
+_QUALIFIER = re.compile(
+    r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z"
+)
 
 
 def _without_qualifier(text: str) -> str:

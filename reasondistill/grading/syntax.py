@@ -24,10 +24,20 @@ class Unsupported(Exception):
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "ln", "log", "lg",
-    "exp", "sqrt", "arsinh", "asin", "tg", "ctg", "arctg", "arcctg", "arcsinh", "cis", "coth", "sech", "csch", "arcsec", "arccsc", "zeta", "Gamma", "acos", "atan", "abs", "floor", "ceil", "cbrt", "gcd", "max", "min", "lcm",
+    "exp", "sqrt", "arsinh", "asin", "tg", "ctg", "arctg", "arcctg", "arcsinh", "cis", "coth", "sech", "csch", "arcsec", "arccsc",
+    "zeta", "Gamma", "acos", "atan", "abs", "floor", "ceil", "cbrt", "gcd", "max", "min", "lcm",
 }  # fmt: skip
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
-_RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "arcsinh": "arsinh"}
+_RENAMED = {
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "tg": "tan",
+    "ctg": "cot",
+    "arctg": "arctan",
+    "arcctg": "arccot",
+    "arcsinh": "arsinh",
+}
 CALLED = frozenset("fghFGH")  # letters that name functions where nothing says otherwise
 _INSIDE = ("sin", "cos", "tan", "ln", "log", "sqrt", "arctan", "arcsin", "arccos")
 _GREEK = set(
@@ -418,19 +428,24 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
     called: list[set[str]] = []
     alone: set[str] = set()
     often: set[str] = set()
+    at_zero: set[str] = set()  # I(0) is a value, never nothing
     for text in texts:
         try:
             found = [token.removeprefix("\\") for token in tokens(text)]
         except Unsupported:
             continue
         names = {token for token in found if (len(token) == 1 and token.isalpha()) or token in _GREEK}
-        applied = [token for token, after in zip(found, [*found[1:], ""], strict=True) if after == "(" and token in names]
-        alone |= {token for token, after in zip(found, [*found[1:], ""], strict=True) if after != "(" and token in names}
+        applied = [token for token, after in zip(found, [*found[1:], ""], strict=False) if after == "(" and token in names]
+        alone |= {token for token, after in zip(found, [*found[1:], ""], strict=False) if after != "(" and token in names}
         often |= {token for token in applied if applied.count(token) > 1}
+        at_zero |= {
+            a for a, b, c, d in zip(found, found[1:], found[2:], found[3:], strict=False) if a in names and [b, c, d] == ["(", "0", ")"]
+        }
         called.append(set(applied))
     every = set().union(*called)
-    likely = frozenset((every & CALLED) | (often - alone))
-    return (likely,) if not likely & alone else (likely, likely - alone)
+    likely = frozenset((every & CALLED) | (often - alone) | at_zero)
+    fewer = likely - (alone - at_zero)
+    return (likely,) if fewer == likely else (likely, fewer)
 
 
 @lru_cache(maxsize=8192)

@@ -13,22 +13,28 @@ from reasondistill.grading.policies import Policy
 
 Unit = tuple[tuple[str, int], ...]  # (symbol, power), by symbol; empty for none and for what is only counted
 
-_SYMBOLS: dict[str, str] = {}
-for _names in (
-    "cm centimeter centimetre cms", "m meter metre", "mm millimeter millimetre", "km kilometer kilometre", "nm nanometer nanometre", "dm decimeter decimetre",
-    "µm micrometer micron", "in inch inches", "ft foot feet", "yd yard yds", "mi mile", "ly lightyear", "s sec second secs", "ms millisecond", "min minute mins",
-    "h hr hour hrs", "day", "week wk", "month", "year yr yrs", "decade", "century centuries", "g gram gm", "kg kilogram kgs", "mg milligram", "oz ounce",
-    "pound lb lbs sterling gbp", "nmi nautical", "rps", "dime", "quarter", "nickel",
-    "ton tonne", "l liter litre", "ml milliliter millilitre", "cl centiliter centilitre", "gal gallon", "qt quart", "pt pint", "cup", "tbsp tablespoon",
-    "tsp teaspoon", "acre", "ha hectare", "n newton", "kn", "j joule", "kj", "cal calorie", "kcal", "w watt", "kw kilowatt", "mw", "hz hertz", "khz", "mhz",
-    "ghz", "v volt", "kv", "a amp ampere", "ohm ω", "ev", "mev", "kev", "rad radian", "degree deg", "kelvin", "celsius centigrade", "fahrenheit", "pa pascal", "kpa",
-    "atm", "bar", "mol mole", "c coulomb", "f farad", "t tesla", "byte", "bit", "kb", "mb", "gb", "tb", "rpm", "knot", "unit", "people person",
-    "dollar usd bucks buck", "euro eur", "yen jpy yuan rmb", "rupee rs inr", "cent penny pennies", "am", "pm", "won", "peso", "franc",
-):  # fmt: skip
-    for _name in _names.split():
-        _SYMBOLS[_name] = _names.split()[0]
-del _SYMBOLS["people"], _SYMBOLS["person"]
-_COMPOUNDS: dict[str, Unit] = {"mph": (("h", -1), ("mi", 1)), "kmh": (("h", -1), ("km", 1)), "kph": (("h", -1), ("km", 1)), "kmph": (("h", -1), ("km", 1)), "cc": (("cm", 3),)}  # fmt: skip
+# The symbol of each unit and its other names; every name may have a plural s.
+_NAMES = """
+cm centimeter centimetre cms; m meter metre; mm millimeter millimetre; km kilometer kilometre; nm nanometer nanometre;
+dm decimeter decimetre; µm micrometer micron; in inch inches; ft foot feet; yd yard yds; mi mile; ly lightyear;
+s sec second secs; ms millisecond; min minute mins; h hr hour hrs; day; week wk; month; year yr yrs; decade;
+century centuries; g gram gm; kg kilogram kgs; mg milligram; oz ounce; pound lb lbs sterling gbp; nmi nautical;
+pc parsec; kpc; mpc; au; erg; ångström angstrom; debye; gauss; mbar; torr; dioptre diopter; arcmin arcminute; arcsec arcsecond;
+rps; dime; quarter; nickel; ton tonne; l liter litre; ml milliliter millilitre; cl centiliter centilitre; gal gallon; qt quart;
+pt pint; cup; tbsp tablespoon; tsp teaspoon; acre; ha hectare; n newton; kn; j joule; kj; cal calorie; kcal; w watt;
+kw kilowatt; mw; hz hertz; khz; mhz; ghz; v volt; kv; a amp ampere; ohm ω; ev; mev; kev; rad radian; degree deg; kelvin;
+celsius centigrade; fahrenheit; pa pascal; kpa; atm; bar; mol mole; c coulomb; f farad; t tesla; byte; bit; kb; mb; gb; tb;
+rpm; knot; unit; dollar usd bucks buck; euro eur; yen jpy yuan rmb; rupee rs inr; cent penny pennies; am; pm; won; peso;
+franc
+"""
+_SYMBOLS = {name: names.split()[0] for names in re.split(r"[;\n]+", _NAMES.strip()) for name in names.split()}
+_COMPOUNDS: dict[str, Unit] = {
+    "mph": (("h", -1), ("mi", 1)),
+    "kmh": (("h", -1), ("km", 1)),
+    "kph": (("h", -1), ("km", 1)),
+    "kmph": (("h", -1), ("km", 1)),
+    "cc": (("cm", 3),),
+}
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent", "₩": "won"}
 _MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
 _CASED = {"L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "C": "celsius", "F": "fahrenheit", "K": "kelvin", "T": "t"}
@@ -36,7 +42,7 @@ _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _COUNTED = frozenset(["men", "pens", "hens", "cows", "gps", "US", "pcs"])
-_NO_UNITS = frozenset("and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not".split())
+_NO_UNITS = frozenset(re.findall(r"\w+", "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not"))
 _TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
 
 
@@ -75,7 +81,13 @@ def _looks_like_unit(plain: str, tail: str) -> bool:
         return all(_symbol(part) is not None for part in re.findall(r"[A-Za-z]+", plain))
     if len(word) == 1:
         return False
-    return _symbol(word) is not None or word.lower() in _SHAPES or word.lower() in _COMPOUNDS or word in _COUNTED or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
+    return (
+        _symbol(word) is not None
+        or word.lower() in _SHAPES
+        or word.lower() in _COMPOUNDS
+        or word in _COUNTED
+        or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
+    )
 
 
 def _powers(plain: str) -> Unit | None:
@@ -111,13 +123,16 @@ def _powers(plain: str) -> Unit | None:
     return tuple(sorted((symbol, power) for symbol, power in found.items() if power))
 
 
+_LOOKS_SYMBOLIC = re.compile(r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}")  # kpc, Mpc, AU: not known, but no words either
+
+
 def _add(found: dict[str, int], word: str, power: int) -> str:
     """Count a word in; its symbol, empty when it is no unit."""
     if word.lower() in _COMPOUNDS:
         for symbol, times in _COMPOUNDS[word.lower()]:
             found[symbol] = found.get(symbol, 0) + times * power
         return ""
-    symbol = _symbol(word)
+    symbol = _symbol(word) or (word if _LOOKS_SYMBOLIC.fullmatch(word) else None)
     if symbol is None:
         return ""
     found[symbol] = found.get(symbol, 0) + power
@@ -142,7 +157,11 @@ def leading_unit(text: str) -> str:
     end = 0
     for match in _UNIT_WORD.finditer(text, 0, found.end()):
         word = match[1]
-        if word.lower() not in {"per", *_SHAPES, *_POWER_WORDS} and word.lower() not in _COMPOUNDS and (_symbol(word) is None or word in ("a", "A", "in")):
+        if (
+            word.lower() not in {"per", *_SHAPES, *_POWER_WORDS}
+            and word.lower() not in _COMPOUNDS
+            and (_symbol(word) is None or word in ("a", "A", "in"))
+        ):
             break
         end = match.end()
     return text[:end]

@@ -8,8 +8,13 @@ from fractions import Fraction
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import read_quantity
 
-_CHOICE = re.compile(r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?")
-_CHOICE_WITH_TEXT = re.compile(r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)", re.DOTALL)
+_CHOICE = re.compile(
+    r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?"
+)
+_CHOICE_WITH_TEXT = re.compile(
+    r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)",
+    re.DOTALL,
+)
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
 _MATH_WORDS = {
     "sqrt",
@@ -46,7 +51,9 @@ def wordy(text: str) -> bool:
 
 
 _FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
-_SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"])
+_SHORT_WORDS = frozenset(
+    ["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"]
+)
 _YES = re.compile(r"\W*(yes|no)\s*[,.;:]\s*\S", re.IGNORECASE)
 _NAMED_AS = {"\\emptyset": "no solution", "\\{\\}": "no solution", "\\infty": "infinity", "-\\infty": "minus infinity"}
 _LABEL = re.compile(r"[A-Z]{2,}")
@@ -84,6 +91,12 @@ def same_choice(a: str, b: str, policy: Policy) -> bool | None:
     return None
 
 
+def without_label(text: str) -> str | None:
+    """What stands behind a choice's label: `(B) 42` → `42`; None when there is no label."""
+    labelled = _CHOICE_WITH_TEXT.fullmatch(text)
+    return labelled[4].strip() if labelled is not None and re.search(r"\d", labelled[4]) else None
+
+
 def same_words(a: str, b: str, policy: Policy) -> bool | None:
     """Compare as words or as numbers in words; None when neither side is words."""
     if _LABEL.fullmatch(a) and _LABEL.fullmatch(b):  # AAS is not ASA
@@ -114,10 +127,31 @@ def _written(text: str) -> Fraction | None:
     return None if found is None or found.percent else found.value
 
 
-_ONES = {word: i for i, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split())}
-_TENS = {word: 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+_ONES = {
+    word: i
+    for i, word in enumerate(
+        re.findall(
+            r"\w+",
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+            "nineteen",
+        )
+    )
+}
+_TENS = {word: 10 * i for i, word in enumerate(re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety"), start=2)}
 _BIG = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10}
+_PARTS = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+}
 
 
 def number_in_words(key: str) -> Fraction | None:

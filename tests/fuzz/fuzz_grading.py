@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -23,25 +24,42 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["reasondistill.grading"]):
-    from reasondistill.grading import clean, compare, equivalence, evaluate, extract, items, policies, quantity, regions, structure, syntax, words
+    from reasondistill.grading import (
+        clean,
+        compare,
+        equivalence,
+        evaluate,
+        extract,
+        items,
+        policies,
+        quantity,
+        regions,
+        structure,
+        syntax,
+        words,
+    )
 
     del evaluate, quantity, regions, structure, syntax, words  # imported to be instrumented
 
 SLOW_S, STUCK_S = 0.5, 5.0
-FRAGMENTS = (
-    "\\boxed{ } { \\frac \\sqrt \\sqrt[3]{ ^ _ ( ) [ ] | 0 1 2 3 7 23 100 1,000 0.5 .25 , . ; : x y n k e i a b = < > \\leq \\geq \\neq \\pm \\mp \\cup \\cap "
-    "\\in \\text{ and or answer is $ \\( \\) \\[ \\] % ! - + * / \\cdot \\times \\begin{pmatrix} \\end{pmatrix} \\\\ & \\{ \\} #### </think> <think> "
-    "\\circ \\sin \\cos \\log_2 \\ln \\infty \\pi \\left \\right \\overline{ \\binom{ \\lfloor \\rfloor \\ldots \\mathbb{R} \\setminus \\langle \\rangle ² ½ √ "
-    "− ∞ π ± × ° 三 cm m/s minutes dollars A B C (A) Monday no solution \\sum_{k=1}^ \\int_0^ \\lim_{x\\to d \\pmod{ \\equiv \\approx ' \\prime \\vec{ "
-    "\\operatorname{ \\begin{cases} \\end{cases} \\begin{array}{cc} \\end{array} \\quad \\, \\! \\; ~ ** `"
-).split(" ")
+_FRAGMENTS = r"""
+\boxed{ } { \frac \sqrt \sqrt[3]{ ^ _ ( ) [ ] | 0 1 2 3 7 23 100 1,000 0.5 .25 , . ; : x y n k e i a b = < > \leq \geq
+\neq \pm \mp \cup \cap \in \text{ and or answer is $ \( \) \[ \] % ! - + * / \cdot \times \begin{pmatrix} \end{pmatrix}
+\\ & \{ \} #### </think> <think> \circ \sin \cos \log_2 \ln \infty \pi \left \right \overline{ \binom{ \lfloor \rfloor
+\ldots \mathbb{R} \setminus \langle \rangle ² ½ √ − ∞ π ± × ° 三 cm m/s minutes dollars A B C (A) Monday no solution
+\sum_{k=1}^ \int_0^ \lim_{x\to d \pmod{ \equiv \approx ' \prime \vec{ \operatorname{ \begin{cases} \end{cases}
+\begin{array}{cc} \end{array} \quad \, \! \; ~ ** `
+"""
+FRAGMENTS = re.findall(r"\S+", _FRAGMENTS)
 SEPARATOR = "\x1f"
 
 
 def decode(data: bytes) -> tuple[str, str]:
     """A prediction and a gold: plain text behind `T`, else one fragment per byte."""
     if data[:1] == b"T":
-        text = data[1:].decode("utf-8", "surrogatepass" if b"\xed" in data else "ignore") if _decodes(data[1:]) else data[1:].decode("latin-1")
+        text = (
+            data[1:].decode("utf-8", "surrogatepass" if b"\xed" in data else "ignore") if _decodes(data[1:]) else data[1:].decode("latin-1")
+        )
     else:
         text = "".join(SEPARATOR if byte == 0 else " " if byte == 255 else FRAGMENTS[byte % len(FRAGMENTS)] for byte in data)
     left, _, right = text.partition(SEPARATOR)
