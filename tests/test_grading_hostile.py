@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.grading.extract import extract
+from reasondistill.grading.pool import _Run  # type: ignore[reportPrivateUsage]
 from reasondistill.records import OUTCOMES
 
 DEADLINE_S = 2.0
@@ -58,6 +62,20 @@ HOSTILE: dict[str, Callable[[], str]] = {
     "not a number": lambda: r"\boxed{nan}",
     "huge exponent": lambda: r"\boxed{1.5e400000}",
     "sine of a tower": lambda: r"\boxed{\sin(10^{10^{10}})}",
+    "lone surrogates": lambda: "\\boxed{" + "\ud800\udfff" * 5_000 + "}",
+    "NUL bytes": lambda: "\\boxed{6" + "\x00" * 100_000 + "}",
+    "questions": lambda: "Question: 5\n\n" * 50_000 + "6",
+    "bold": lambda: "**a** " * 100_000,
+    "formulas": lambda: "$x$ is $y$. " * 80_000,
+    "aligned": lambda: r"\begin{aligned}" * 20_000 + "6" + r"\end{aligned}" * 20_000,
+    "align, never ended": lambda: r"\begin{align}" + r"x &= 1 \\ " * 20_000,
+    "choices": lambda: "option (A) is " * 50_000,
+    "unit words": lambda: "The answer is 6 " + "cm " * 50_000,
+    "text in text": lambda: r"\boxed{" + r"\text{" * 2_000 + "6" + "}" * 2_000 + "}",
+    "letters as unit": lambda: r"\boxed{1" + "u" * 200 + "/2004!}",
+    "matrix of powers": lambda: (
+        r"\boxed{\begin{pmatrix}" + r"\\".join("&".join(f"x^{{{i}}}" for i in range(60)) for _ in range(60)) + r"\end{pmatrix}}"
+    ),
 }
 
 
@@ -86,22 +104,53 @@ def test_after_all_that_the_pool_still_grades_and_memory_stayed_small(pool: Grad
 
 
 def test_a_memory_limit_makes_undecided_not_wrong() -> None:
-    with GradingPool(workers=1, deadline_s=6.0, memory_mib=400) as pool:
-        grade = pool.grade_one(
-            GradeItem("m", r"\boxed{(a+b+c+d+e+f)^{90}-(a-b)^{80}}", r"(a+b+c+d+e+f)^{90}+(a-b)^{80}+\int_0^1 (a+b+c)^{70} da")
-        )
-        assert grade.outcome in ("undecided", "wrong")
-        assert pool.grade_one(GradeItem("n", r"\boxed{\sqrt{8}}", r"2\sqrt{2}")).outcome == "correct"
+    item = GradeItem("m", r"\boxed{\sum_{k=1}^{9} k^{3} x^k}", r"\sum_{k=1}^{9} x^k k^{4}")
+    with GradingPool(workers=1, deadline_s=30.0, memory_mib=1) as pool:
+        assert [(g.outcome, g.reason) for _, g in pool.grade_many([item, item])] == [("undecided", "memory")] * 2
+    with GradingPool(workers=1, deadline_s=30.0) as pool:
+        assert pool.grade_one(item).outcome == "wrong"
 
 
-def test_the_verdicts_are_the_same_with_one_worker_and_with_four() -> None:
-    texts = [HOSTILE[name]() for name in ("power tower", "dollars", "money", "code", "list of names")] + [r"\boxed{\sqrt{25}}"]
-    found: list[list[tuple[str, str]]] = []
-    for workers in (1, 4):
-        with GradingPool(workers=workers, deadline_s=30.0) as pool:
-            found.append([(g.outcome, g.reason) for _, g in pool.grade_many(GradeItem(t[:9], t, "5") for t in texts)])
-    assert found[0] == found[1]
-    assert found[0][-1][0] == "correct"
+def verdicts(workers: int, deadline_s: float = 8.0) -> list[tuple[str, str]]:
+    """Outcome and reason of hostile and of ordinary answers."""
+    pairs = [(make(), "5") for name, make in HOSTILE.items() if name != "hard integral"]
+    pairs += [
+        (r"\boxed{\sqrt{25}}", "5"),
+        (r"\boxed{\sum_{k=1}^{n} k}", r"\frac{n(n+1)}{2}"),
+        (r"\int_0^1 x dx", r"\frac12"),
+        ("x>3", r"(3,\infty)"),
+    ]
+    with GradingPool(workers=workers, deadline_s=deadline_s) as pool:
+        return [(g.outcome, g.reason) for _, g in pool.grade_many(GradeItem(str(i), a, b) for i, (a, b) in enumerate(pairs))]
+
+
+def test_the_verdicts_are_the_same_with_one_worker_with_eight_and_on_a_busy_machine() -> None:
+    alone = verdicts(1)
+    assert [outcome for outcome, _ in alone[-4:]] == ["correct"] * 4
+    assert verdicts(8) == alone
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        assert verdicts(2) == alone
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_an_answer_is_looked_at_once_however_often_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[str] = []
+    hand = _Run._hand  # type: ignore[reportPrivateUsage]
+
+    def counting(run: _Run, worker: Any, slot: Any) -> None:
+        handed.append(slot.id)
+        hand(run, worker, slot)
+
+    monkeypatch.setattr(_Run, "_hand", counting)
+    with GradingPool(workers=2, deadline_s=1.0) as pool:
+        items = [GradeItem(str(i), HOSTILE["hard integral"](), "5") for i in range(50)]
+        assert {g.reason for _, g in pool.grade_many(items)} == {"timeout"}
+        assert {g.reason for _, g in pool.grade_many(items)} == {"timeout"}
+    assert handed == ["0"]
 
 
 FRAGMENTS = st.sampled_from(

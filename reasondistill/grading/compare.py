@@ -15,6 +15,7 @@ from reasondistill.grading.clean import clean, string_key
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import Quantity, read_quantity, rounds_to, same_quantity, split_unit
 from reasondistill.grading.regions import Region, region_of, same_region
+from reasondistill.grading.special import same_special
 from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, Within, is_name, read
 from reasondistill.grading.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.units import units_agree
@@ -32,7 +33,7 @@ class Comparison:
     """One comparison under one policy."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
 
     def answers(self, a: Answer, b: Answer) -> Verdict:
         """Dispatch on the shapes."""
@@ -72,20 +73,18 @@ class Comparison:
             return False
         first, second = read_quantity(a), read_quantity(b)
         if first is not None and second is not None:
-            return same_quantity(first, second, self._policy)[0]
+            return same_quantity(first, second, self.policy)[0]
         if self._same_with_short_units(a, first, b, second):
             return True
-        if (special := self._special(a, b)) is not None:
+        if (special := same_special(self, a, b)) is not None:
             return special
-        if (pieces := self._piecewise(a, b)) is not None:
-            return pieces
-        if self._policy.choice_text and (bare := self._unlabelled(a, b)) is not None:
+        if self.policy.choice_text and (bare := self._unlabelled(a, b)) is not None:
             return bare
-        if (choice := same_choice(a, b, self._policy)) is not None:
+        if (choice := same_choice(a, b, self.policy)) is not None:
             return choice
         if (measured := self._measured(a, b)) is not None:
             return measured
-        words = same_words(a, b, self._policy)
+        words = same_words(a, b, self.policy)
         return words if words is not None else self._expressions(a, b)
 
     def _measured(self, a: str, b: str) -> Verdict:
@@ -100,38 +99,7 @@ class Comparison:
         known, text = (first, b) if first is not None else (second, a)
         if known is None or not known.unit or (found := read_quantity(text, short_units=True)) is None:
             return False
-        return bool(found.unit) and same_quantity(known, found, self._policy)[0]
-
-    def _piecewise(self, a: str, b: str) -> Verdict:
-        """Functions by cases: the same pieces with the same conditions, in any order."""
-        first, second = _CASES.fullmatch(a), _CASES.fullmatch(b)
-        if first is None or second is None:
-            return None
-        rows_a, rows_b = (
-            [tuple(part.strip().rstrip(",") for part in row.split("&", 1)) for row in match[1].split("\\\\") if row.strip()]
-            for match in (first, second)
-        )
-        if len(rows_a) != len(rows_b) or any(len(row) != 2 for row in (*rows_a, *rows_b)):
-            return None if len(rows_a) == len(rows_b) else False
-        left = list(rows_b)
-        for value, condition in rows_a:
-            same = next(
-                (i for i, row in enumerate(left) if self._same_condition(condition, row[1]) and self.answers(read(value), read(row[0]))),
-                None,
-            )
-            if same is None:
-                return False
-            left.pop(same)
-        return True
-
-    def _same_condition(self, a: str, b: str) -> bool:
-        plain_a, plain_b = (
-            re.sub(r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|[{}]", " ", text)
-            for text in (a, b)
-        )
-        return string_key(plain_a.replace("\\text", "")).replace(" ", "") == string_key(plain_b.replace("\\text", "")).replace(
-            " ", ""
-        ) or bool(self.answers(read(plain_a.strip()), read(plain_b.strip())))
+        return bool(found.unit) and same_quantity(known, found, self.policy)[0]
 
     def _unlabelled(self, a: str, b: str) -> Verdict:
         """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
@@ -141,74 +109,27 @@ class Comparison:
                 return True if self.answers(read(value), read(other)) else None
         return None
 
-    def _special(self, a: str, b: str) -> Verdict:
-        """Clock times, ratios, numbers in another base and congruences."""
-        for pattern, decide in (
-            (_DATE, _same_date),
-            (_CLOCK, _same_clock),
-            (_RATIO, self._same_ratio),
-            (_BASED, self._same_based),
-            (_CONGRUENCE, self._same_congruence),
-        ):
-            first, second = pattern.fullmatch(a), pattern.fullmatch(b)
-            if first and second:
-                return decide(first, second)
-        based = _BASED.fullmatch(a) or _BASED.fullmatch(b)
-        if based is not None:
-            other = b if _BASED.fullmatch(a) else a
-            return (
-                self._policy.bare_base
-                and based[1] == other.strip()
-                or self._policy.based_value
-                and self._same_value(_based_value(based), read_quantity(other))
-            )
-        return None
-
-    def _same_value(self, a: Quantity | None, b: Quantity | None) -> bool:
-        return a is not None and b is not None and a.value == b.value
-
-    def _same_ratio(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
-        if (a[3] is None) != (b[3] is None):
-            return False
-        same = self._trees(f"({a[1]})*({b[2]})", f"({b[1]})*({a[2]})")
-        return self._trees(f"({a[2]})*({b[3]})", f"({b[2]})*({a[3]})") if same and a[3] is not None else same
-
-    def _same_based(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
-        return (a[1].lstrip("0"), _BASES.get(a[2], a[2])) == (b[1].lstrip("0"), _BASES.get(b[2], b[2]))
-
-    def _same_congruence(self, a: re.Match[str], b: re.Match[str]) -> Verdict:
-        moduli = [read_quantity(match[3].strip()) for match in (a, b)]
-        named = string_key(a[1] or ""), string_key(b[1] or "")
-        if (named[0] != named[1] and "" not in named) or None in moduli:
-            crossed = string_key(a[1] or "") == string_key(b[2]) and string_key(a[2]) == string_key(b[1] or "")
-            return True if crossed and string_key(a[3]) == string_key(b[3]) else None
-        values = [found.value for found in moduli if found is not None]
-        if values[0] != values[1] or values[0] == 0:
-            return False
-        rests = [_residues(match[2], values[0]) for match in (a, b)]
-        return None if None in rests else rests[0] == rests[1]
-
     def _expressions(self, a: str, b: str) -> Verdict:
         """Two expressions, each perhaps with a unit or a percent sign."""
         first, unit_a = split_unit(a)
         second, unit_b = split_unit(b)
         if unit_a == "%" or unit_b == "%":
             if unit_a == unit_b:
-                return self._trees(first, second)
+                return self.trees(first, second)
             return not (unit_a and unit_b) and self._percent_expressions(*(first, second) if unit_a == "%" else (second, first))
-        same = self._trees(first, second)
+        same = self.trees(first, second)
         if same:
-            return units_agree(unit_a, unit_b, self._policy)
-        return True if unit_a != unit_b and self._trees(a, b) else same
+            return units_agree(unit_a, unit_b, self.policy)
+        return True if unit_a != unit_b and self.trees(a, b) else same
 
     def _percent_expressions(self, percent: str, number: str) -> Verdict:
-        if self._policy.percent_is_fraction and self._trees(f"({percent})/100", number):
+        if self.policy.percent_is_fraction and self.trees(f"({percent})/100", number):
             return True
         quantity = read_quantity(percent)
         big = quantity is None or abs(quantity.value) > 1
-        return self._trees(percent, number) if self._policy.percent_is_number and big else False
+        return self.trees(percent, number) if self.policy.percent_is_number and big else False
 
-    def _trees(self, a: str, b: str) -> Verdict:
+    def trees(self, a: str, b: str) -> Verdict:
         """Equal trees, or a long decimal that rounds the other value."""
         if (constant_a := _CONSTANT.search(a)) and (constant_b := _CONSTANT.search(b)):
             a, b = a[: constant_a.start()], b[: constant_b.start()]
@@ -216,7 +137,7 @@ class Comparison:
         for calls in readings(a, b):
             try:
                 first, second = parse(a, calls), parse(b, calls)
-                if self._policy.real_odd_roots:
+                if self.policy.real_odd_roots:
                     first, second = _with_real_roots(first), _with_real_roots(second)
                 found = evaluate.same_expression(first, second)
                 found = found or self._rounded(a, second) or self._rounded(b, first) or self._renamed(first, second)
@@ -228,19 +149,19 @@ class Comparison:
 
     def _rounded(self, decimal: str, node: Node) -> bool:
         quantity = read_quantity(decimal)
-        if quantity is None or quantity.places is None or quantity.places < self._policy.decimal_places:
+        if quantity is None or quantity.places is None or quantity.places < self.policy.decimal_places:
             return False
         if (value := evaluate.exact(node)) is not None:
-            return rounds_to(quantity, value, self._policy)
+            return rounds_to(quantity, value, self.policy)
         try:
-            return _rounds_real(quantity, node, self._policy)
+            return _rounds_real(quantity, node, self.policy)
         except Unsupported:
             return False
 
     def _renamed(self, a: Node, b: Node) -> bool:
         """2n+1 and 2k+1, when the policy lets names differ."""
         names_a, names_b = evaluate.names_in(a), evaluate.names_in(b)
-        if not self._policy.rename_variables or len(names_a) != 1 or len(names_b) != 1 or names_a == names_b:
+        if not self.policy.rename_variables or len(names_a) != 1 or len(names_b) != 1 or names_a == names_b:
             return False
         return evaluate.same_expression(a, _rename(b, names_b.pop(), names_a.pop()))
 
@@ -248,10 +169,10 @@ class Comparison:
 
     def _many(self, a: Many, b: Many) -> Verdict:
         ordered = {"tuple", "vector"}
-        if {a.kind, b.kind} == ordered and self._policy.vectors_are_tuples:
+        if {a.kind, b.kind} == ordered and self.policy.vectors_are_tuples:
             return self._in_order(a.parts, b.parts)
         if (a.kind in ordered) != (b.kind in ordered) or (a.kind != b.kind and a.kind in ordered):
-            if self._policy.loose_brackets:
+            if self.policy.loose_brackets:
                 return self._in_order(a.parts, b.parts)
             for named, values in ((a, b), (b, a)):
                 if named.kind == "list" and values.kind == "tuple" and (assigned := _assigned(named)):
@@ -265,7 +186,7 @@ class Comparison:
             return False if plain or {"set", "vector"} & {a.kind, b.kind} else self._regions(a, b)
         if a.kind in ordered:
             return (a.left, a.right) == (b.left, b.right) and self._in_order(a.parts, b.parts)
-        if self._policy.ordered_lists and a.kind == b.kind == "list":
+        if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
         if any(isinstance(part, Relation) and not part.is_equation for part in (*a.parts, *b.parts)):
             return self._regions(a, b)
@@ -328,12 +249,12 @@ class Comparison:
     def _decimal_comma(self, many: Many, one: Atom) -> Verdict:
         """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands elsewhere."""
         parts = [part.text for part in many.parts if isinstance(part, Atom)]
-        if not self._policy.decimal_comma or many.kind != "list" or len(parts) != 2 or len(many.parts) != 2 or "." not in one.text:
+        if not self.policy.decimal_comma or many.kind != "list" or len(parts) != 2 or len(many.parts) != 2 or "." not in one.text:
             return None
         if not re.fullmatch(r"[-+]?\d+", parts[0]) or not re.fullmatch(r"\d+(?:\s*\S{0,10})", parts[1]):
             return None
         first, second = read_quantity(f"{parts[0]}.{parts[1]}"), read_quantity(one.text)
-        return first is not None and second is not None and same_quantity(first, second, self._policy)[0]
+        return first is not None and second is not None and same_quantity(first, second, self.policy)[0]
 
     def _matrices(self, a: Answer, b: Answer) -> Verdict:
         if isinstance(a, Matrix) and isinstance(b, Matrix):
@@ -347,7 +268,7 @@ class Comparison:
                 return None
             column = tuple(read(entry) for row in matrix.rows for entry in row)
             flat = len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows)
-            loose = self._policy.loose_brackets or (self._policy.vectors_are_tuples and other.kind != "list")
+            loose = self.policy.loose_brackets or (self.policy.vectors_are_tuples and other.kind != "list")
             return loose and flat and other.kind != "set" and self._in_order(column, other.parts)
         return None if "\\begin" in str(other) else False
 
@@ -420,46 +341,6 @@ class Comparison:
 
 
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
-_CASES = re.compile(r"\\begin\s*\{cases\}(.*)\\end\s*\{cases\}", re.DOTALL)
-_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?")
-_RATIO = re.compile(r"([^:=,]+)(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)([^:=,]+)(?::([^:=,]+))?")
-_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
-_BASED = re.compile(r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
-_BASES = {name: str(i) for i, name in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2)}
-_CONGRUENCE = re.compile(
-    r"(?:(.*?)\\equiv)?(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*(?:\\text\s*\{)?\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
-)
-
-
-def _residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
-    """What `1, 4` and `\\pm 1` leave, modulo 5."""
-    signed = [
-        part for item in text.split(",") for part in ((item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,))
-    ]
-    found = [read_quantity(part.strip().replace("- ", "-")) for part in signed]
-    return None if None in found else frozenset(quantity.value % modulus for quantity in found if quantity is not None)
-
-
-def _based_value(based: re.Match[str]) -> Quantity | None:
-    """The value of a number in a base up to 16; None when it has other digits."""
-    try:
-        return Quantity(Fraction(int(based[1], int(_BASES.get(based[2], based[2])))))
-    except ValueError:
-        return None
-
-
-def _same_clock(a: re.Match[str], b: re.Match[str]) -> bool:
-    """12:00 and 1:00 differ; a half of the day that only one side names decides nothing."""
-    halves = {(match[4] or "").lower() for match in (a, b)} - {""}
-    first, second = ((int(m[1] or m[5]), int(m[2] or m[6] or 0), int(m[3] or m[7] or 0)) for m in (a, b))
-    return first == second and len(halves) < 2
-
-
-def _same_date(a: re.Match[str], b: re.Match[str]) -> bool:
-    """3/4/2020 and 6/8/2020 are no fractions."""
-    return [int(part) for part in a.groups() if part and part.isdecimal()] == [
-        int(part) for part in b.groups() if part and part.isdecimal()
-    ]
 
 
 def value_of(relation: Relation) -> str | None:

@@ -113,8 +113,8 @@ def _decide_symbolically(a: str, b: str) -> Decision:
     for text, whose in ((b, "gold"), (a, "answer")):
         if (name := symbolic.bomb(text)) is not None:
             return Decision("undecided", "static", f"{whose}_{name}")
-        if evaluate.too_large(text):
-            return Decision("undecided", "static", f"{whose}_too_large")
+    if evaluate.too_large(a, b):
+        return Decision("undecided", "static", "too_large")
     if not symbolic.parsed(b):
         return Decision("undecided", "symbolic", "gold_unparsed")
     if (veto := symbolic.veto(a, b)) is not None:

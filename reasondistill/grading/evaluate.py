@@ -7,6 +7,7 @@ small, is a difference: 1/20! is not 1/21!, 10^-20 is not 0. Sizes are bounded b
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from math import comb, factorial, gcd, lcm, prod
@@ -374,10 +375,17 @@ def real_value(node: Node) -> Any:
     return mpmath.re(sample[1])
 
 
-def too_large(text: str) -> bool:
-    """Whether an expression is a number beyond what can be computed here; a computer algebra system would only run away with it."""
-    try:
-        real_value(parse(text))
-    except Unsupported as unsupported:
-        return str(unsupported) == "too_large"
+def too_large(a: str, b: str) -> bool:
+    """Whether two expressions have values beyond what can be computed here; a computer algebra system would only run away with them."""
+    checks: tuple[Callable[[], Any], ...] = (
+        lambda: real_value(parse(a)),
+        lambda: real_value(parse(b)),
+        lambda: same_expression(parse(a), parse(b)),
+    )
+    for check in checks:
+        try:
+            check()
+        except Unsupported as unsupported:
+            if str(unsupported) == "too_large":
+                return True
     return False

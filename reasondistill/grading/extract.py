@@ -92,11 +92,10 @@ def _before_next_question(text: str) -> str:
     """Without the questions that a model goes on to ask itself once it has answered its own."""
     if "Q:" not in text and "Question" not in text and "Problem" not in text and "Human:" not in text and "User:" not in text:
         return text
-    for question in _NEXT_QUESTION.finditer(text):
-        before = text[max(0, question.start() - _TAIL) : question.start()]
-        if "boxed{" in before or "####" in before or _PHRASE.search(before):
-            return text[: question.start()]
-    return text
+    said = _PHRASE.search(text)
+    places = [place for place in (text.find("boxed{"), text.find("####"), said.start() if said else -1) if place >= 0]
+    question = _NEXT_QUESTION.search(text, min(places)) if places else None
+    return text[: question.start()] if question else text
 
 
 def _in_tags(text: str) -> str:
@@ -243,7 +242,7 @@ def _marked(tail: str, gold: bool) -> Extracted | None:
     """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
     if tail.rstrip().endswith("####") and "####" in tail.rstrip().rstrip("#").rpartition("\n")[2]:
         tail = tail.rstrip().rstrip("#").rstrip()
-    before, mark, rest = tail.rpartition("####")
+    _, mark, rest = tail.rpartition("####")
     if not mark:
         return None
     rest = rest.lstrip("#")

@@ -72,16 +72,16 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     if found.text is None:
         outcome: Outcome = "truncated" if cut else "no_answer"
         return (outcome, "extract", _REASONS.get(found.where, "no_answer")), None
-    gold = gold_answer(item.gold)
+    gold, answer = gold_answer(item.gold), found.text
     if gold is None:
-        return ("undecided", "gold", "gold_empty"), found.text
-    if found.where not in ("boxed", "marker", "whole") and (side := _right_side(found.text, gold)):
-        found = Extracted(side, found.where)
+        return ("undecided", "gold", "gold_empty"), answer
+    if policy.engine == "layered" and found.where not in ("boxed", "marker", "whole"):
+        answer = _right_side(answer, gold) or answer
     if policy.engine == "layered":
-        decision = decide_cheaply(found.text, gold, policy) or _as_whole(item, found, policy)
+        decision = decide_cheaply(answer, gold, policy) or _as_whole(item, found, policy)
         if decision is not None:
-            return (decision.outcome, decision.layer, decision.reason), found.text
-    return Pair(found.text, gold, found.where)
+            return (decision.outcome, decision.layer, decision.reason), answer
+    return Pair(answer, gold, found.where)
 
 
 def _right_side(text: str, gold: str) -> str | None:

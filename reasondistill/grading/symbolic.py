@@ -13,7 +13,7 @@ from typing import Any
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 # Sizes beyond which sympy is known to run away; each is far above what answers of benchmarks need.
-_LONGEST, _DEEPEST = 1_500, 15
+_LONGEST, _DEEPEST, _MOST_BARS = 1_500, 15, 8
 
 _BOMBS: list[tuple[str, re.Pattern[str]]] = [
     ("power_tower", re.compile(r"(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)")),
@@ -31,6 +31,8 @@ def bomb(text: str) -> str | None:
     """The name of the construct that would make sympy run away, or None. Linear; costs microseconds."""
     if len(text) > _LONGEST:
         return "too_long"
+    if text.count("|") > _MOST_BARS:
+        return "bars"
     if _brace_depth(text) > _DEEPEST:
         return "too_deep"
     return next((name for name, pattern in _BOMBS if pattern.search(text)), None)

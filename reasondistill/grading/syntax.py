@@ -133,9 +133,9 @@ class _Parser:
         return node
 
     def _product(self) -> Node:
-        node = self._signed()
+        node: Node = self._signed()
         while True:
-            if node[0] == "name" and node[1].startswith(("vec ", "'")) and self._take("\\times"):
+            if _is_vector(node) and self._take("\\times"):
                 node = ("call", "cross", node, self._signed())
             elif self._take("*", "\\cdot", "\\times", "\\bullet"):
                 node = ("mul", node, self._signed())
@@ -417,6 +417,10 @@ def _applied(name: str, argument: Node) -> Node:
     if name == "cis":
         return ("add", ("fn", "cos", argument), ("mul", ("const", "i"), ("fn", "sin", argument)))
     return ("fn", name, argument)
+
+
+def _is_vector(node: Node) -> bool:
+    return node[0] == "name" and str(node[1]).startswith(("vec ", "'"))
 
 
 def readings(*texts: str) -> tuple[frozenset[str], ...]:

@@ -188,5 +188,5 @@ _SCALES = frozenset({"degree", "celsius centigrade", "fahrenheit", "kelvin"})
 
 def _scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
     """`20°` may stand for `20°C`, but °C is not °F."""
-    first, second = _SCALES & a.keys(), _SCALES & b.keys()
-    return first == second or {"degree"} in (first, second) and bool(first) and bool(second) and "kelvin" not in first | second
+    first, second = sorted(_SCALES & a.keys()), sorted(_SCALES & b.keys())
+    return first == second or bool(first and second) and ["degree"] in (first, second) and "kelvin" not in first + second
