@@ -32,7 +32,8 @@ class ProblemSource(Section):
     `source="hub"`: `dataset` is a Hugging Face dataset id (`config`, `split`, `revision`).
     `source="file"`: `dataset` is a .jsonl, .json, .csv or .parquet file.
     `source="procedural"`: `dataset` is a reasoning-gym name; `seed` and `options` make the stream, `limit` its length.
-    The field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the last such mark.
+    The field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the last such mark. `answer=""`:
+    nobody knows the answers; the samples vote (`[verdicts] majority`).
     `filter` keeps rows whose field is one of the listed values.
     """
 
@@ -150,11 +151,15 @@ class Judge(SamplingSettings):
 
 
 class Verdicts(Section):
-    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to no decision."""
+    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to no decision.
+
+    `majority`: where a problem has no gold answer, the answer that at least this share of its samples gives stands in for it.
+    """
 
     policy: str = "default"
     deadline_s: Annotated[float, Field(gt=0)] = 5.0
     judge: Judge | None = None
+    majority: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Examples(Section):
@@ -307,6 +312,14 @@ class Pipeline(Section):
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
+    def _somebody_knows_the_answers(self) -> Pipeline:
+        if not self.problems.answer and self.verdicts.majority is None:
+            raise ValueError('verdicts: the problems have no answers (answer = ""); let the samples vote with majority = 0.5')
+        if self.verdicts.majority is not None and self.traces.n < 2:
+            raise ValueError("verdicts.majority: traces.n = 1; one sample is no majority")
+        return self
+
+    @model_validator(mode="after")
     def _distinct_students(self) -> Pipeline:
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -346,6 +359,12 @@ class Benchmark(Section):
     about: str = ""
     licence: str = ""
     problems: ProblemSource
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Benchmark:
+        if not self.problems.answer:
+            raise ValueError("problems.answer: a benchmark needs gold answers; name the field that holds them")
+        return self
 
 
 # ---- WHERE: a cluster file ----------------------------------------------------------------------------------------

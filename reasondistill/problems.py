@@ -215,7 +215,7 @@ def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
     """Key of the section and field of the rows, for each field that the section names."""
     named = [(key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")]
     parts = [("question", name) for name in _TEMPLATE.findall(source.question) or [source.question]]
-    return [*parts, *((key, name) for key, name in named if name is not None), *((f"filter.{name}", name) for name in source.filter)]
+    return [*parts, *((key, name) for key, name in named if name), *((f"filter.{name}", name) for name in source.filter)]
 
 
 def _has(fields: Mapping[str, Any], name: str) -> bool:
@@ -308,14 +308,14 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
 
-    question, answer = _question(row, source.question), _get(row.fields, source.answer)
-    for key, value in (("question", question), ("answer", answer)):
+    question, answer = _question(row, source.question), _get(row.fields, source.answer) if source.answer else ""
+    for key, value in (("question", question), ("answer", answer)) if source.answer else (("question", question),):
         if isinstance(value, (list, Mapping)):
             return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
         if not as_text(value).strip():
             return aside(f"no {key}")
     gold = as_text(answer).strip()
-    if (mark := source.answer_after) is not None:
+    if (mark := source.answer_after) is not None and source.answer:
         if mark not in gold:
             return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
         if not (gold := _after(gold, mark)):
@@ -385,11 +385,12 @@ def check_golds(entries: Iterable[Problem | SetAside], pool: Grader) -> Iterator
     def items() -> Iterator[GradeItem]:
         for entry in entries:
             waiting.append(entry)
-            if isinstance(entry, Problem):
+            if _has_gold(entry):
+                assert isinstance(entry, Problem)
                 yield GradeItem(id=entry.id, answer_text=f"\\boxed{{{entry.answer}}}", gold=entry.answer)
 
     for name, grade in pool.grade_many(items()):
-        while isinstance(waiting[0], SetAside):
+        while not _has_gold(waiting[0]):
             yield waiting.popleft()
         problem = waiting.popleft()
         assert isinstance(problem, Problem) and problem.id == name, f"the pool answered {name} for {problem.id}"
@@ -398,6 +399,10 @@ def check_golds(entries: Iterable[Problem | SetAside], pool: Grader) -> Iterator
         else:
             yield _aside(problem, "gold does not grade itself", f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})")
     yield from waiting
+
+
+def _has_gold(entry: Problem | SetAside) -> bool:
+    return isinstance(entry, Problem) and entry.answer != ""
 
 
 def _kept(entries: Iterable[Problem | SetAside], set_aside: list[SetAside]) -> Iterator[Problem]:

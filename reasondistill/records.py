@@ -48,7 +48,7 @@ class Origin(Record):
 
 
 class Problem(Record):
-    """One question with its gold answer. Its gold answer grades itself correct, or it is a `SetAside`."""
+    """One question with its gold answer, which grades itself correct, else it is a `SetAside`. Empty where nobody knows the answer."""
 
     id: str
     question: str
@@ -150,12 +150,23 @@ class GradedRow(Record):
 
 
 class Verdict(Record):
-    """The grade of one trace; exactly one per trace."""
+    """The grade of one trace; exactly one per trace. `vote_share` is that of the answer which stood in for a gold, by majority."""
 
     trace_id: str
     problem_id: str
     grade: Grade
     how: Literal["rule", "judge", "majority"] = "rule"
+    vote_share: float | None = None
+
+
+class PseudoLabel(Record):
+    """What the samples of a problem without a gold answer say: the answer of most of them, and how many of `n` gave it."""
+
+    problem_id: str
+    answer: str
+    votes: int
+    n: int
+    accepted: bool
 
 
 class Ruling(Record):

@@ -393,8 +393,16 @@ def test_a_source_without_one_usable_row_is_an_error_that_says_why(tmp_path: Pat
 
 
 def test_the_real_grader_sets_a_gold_aside_that_it_cannot_read(tmp_path: Path) -> None:
-    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "The answer is 5.", "(1, 2)"]
+    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "nan", "(1, 2)"]
     rows = [{"question": f"Question {i}?", "answer": answer} for i, answer in enumerate(answers)]
     with GradingPool(workers=1) as pool:
         manifest = run_problems(from_file(write_jsonl(tmp_path / "x.jsonl", rows)), tmp_path / "out", pool=pool)
     assert manifest.counts == {"in": 6, "out": 5} and manifest.dropped == {"gold does not grade itself": 1}
+
+
+def test_problems_without_answers_are_kept_when_the_file_says_so(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"question": "What is 1+1?"}, {"question": ""}, {"question": "And 2+3?"}])
+    with GradingPool(workers=1) as pool:
+        run_problems(from_file(path, answer=""), tmp_path / "out", pool=pool)
+    kept = list(store.read_records(tmp_path / "out" / "problems.jsonl", Problem))
+    assert [(problem.question, problem.answer) for problem in kept] == [("What is 1+1?", ""), ("And 2+3?", "")]

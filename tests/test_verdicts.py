@@ -9,7 +9,7 @@ import pytest
 
 from reasondistill.config import Verdicts
 from reasondistill.errors import StageError
-from reasondistill.records import Completion, Finish, Origin, Problem, Record, Sampling, Trace, Verdict
+from reasondistill.records import Completion, Finish, Origin, Problem, PseudoLabel, Record, Sampling, Trace, Verdict
 from reasondistill.store import Identity, StopSignal, finish_stage, open_stage, read_records, write_records
 from reasondistill.verdicts import run_verdicts
 
@@ -134,3 +134,34 @@ def test_a_trace_without_its_problem_is_named(inputs: tuple[Path, Path, Path]) -
     stage(traces, "traces", [trace("other/9:0", "1")], n=2)
     with pytest.raises(StageError, match="other/9"):
         run_verdicts(Verdicts(), problems, traces, folder, workers=1)
+
+
+def test_where_there_is_no_gold_the_samples_vote_by_equivalence(tmp_path: Path) -> None:
+    problems = stage(tmp_path / "1", "problems", [problem("set/0", ""), problem("set/1", "7"), problem("set/2", ""), problem("set/3", "")])
+    traces: list[Record] = [
+        trace("set/0:0", r"So \boxed{0.5}."),
+        trace("set/0:1", r"So \boxed{\frac12}."),
+        trace("set/0:2", r"So \boxed{3}."),
+        trace("set/0:3", "I go on and on", finish="length"),
+        trace("set/1:0", r"\boxed{7}"),
+        trace("set/2:0", r"\boxed{1}"),
+        trace("set/2:1", r"\boxed{2}"),
+        trace("set/3:0", "", think="open"),
+    ]
+    folder = tmp_path / "3"
+    manifest = run_verdicts(Verdicts(majority=0.5), problems, stage(tmp_path / "2", "traces", traces), folder, workers=1)
+    verdicts = list(read_records(folder / "verdicts.jsonl", Verdict))
+    assert [verdict.grade.outcome for verdict in verdicts] == [
+        *("correct", "correct", "wrong", "truncated"),
+        "correct",
+        *("undecided", "undecided"),
+        "no_answer",
+    ]
+    assert [verdict.how for verdict in verdicts] == ["majority"] * 3 + ["rule"] * 2 + ["majority"] * 2 + ["rule"]
+    assert (verdicts[0].vote_share, verdicts[4].vote_share) == (0.5, None)
+    labels = list(read_records(folder / "labels.jsonl", PseudoLabel))
+    assert [(label.problem_id, label.answer, label.votes, label.n, label.accepted) for label in labels] == [
+        ("set/0", "0.5", 2, 4, True),
+        ("set/2", "1", 1, 2, False),
+    ]
+    assert manifest.figures["unlabelled_problems"] == 3 and manifest.figures["pseudo_labels"] == 1

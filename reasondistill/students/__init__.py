@@ -15,6 +15,7 @@ from typing import Any
 
 from reasondistill.config import START, WATCHING, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
+from reasondistill.grading.extract import extract
 from reasondistill.prompts import NamedPrompt
 from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
 from reasondistill.store import (
@@ -128,20 +129,27 @@ def _identity(job: StudentJob) -> Identity:
 
 
 def _training_examples(job: StudentJob) -> list[Example]:
-    """The examples this method trains on. Answer-only: one example per problem, the gold answer in a box, no reasoning."""
+    """The examples this method trains on. Answer-only: one example per problem, the gold answer in a box, no reasoning.
+
+    Where there is no gold answer, what the problem's first kept trace answered stands in for it.
+    """
     examples = list(read_records(job.examples / "examples.jsonl", Example))
     if not any(example.split == "train" for example in examples):
         raise StageError(f"{job.examples}: no training examples (see dropped.jsonl there for the reasons); nothing to train on.")
     if job.student.method != "answer_only":
         return examples
     splits: dict[str, Split] = {example.problem_id: example.split for example in examples}
+    answered = {example.problem_id: example.messages[-1].content for example in reversed(examples)}
     problems = (p for p in read_records(job.problems / "problems.jsonl", Problem) if p.id in splits)
     return [
         Example(
             id=f"{problem.id}:gold",
             problem_id=problem.id,
             trace_id=None,
-            messages=(*job.prompt.prompt.render(problem.question), Message(role="assistant", content=f"\\boxed{{{problem.answer}}}")),
+            messages=(
+                *job.prompt.prompt.render(problem.question),
+                Message(role="assistant", content=f"\\boxed{{{problem.answer or extract(answered[problem.id]).text or ''}}}"),
+            ),
             tokens=0,
             split=splits[problem.id],
         )

@@ -34,6 +34,7 @@ from reasondistill.store import (
     require_complete,
 )
 from reasondistill.verdicts.judge import REPLIES, Court, judge_undecided, load_judge_prompt
+from reasondistill.verdicts.vote import vote_on_unlabelled
 
 __all__ = ["judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
 
@@ -71,15 +72,20 @@ def run_verdicts(
     court = Court.of(verdicts.judge, cluster or Cluster(), open_sampler) if verdicts.judge is not None else None
     if court is not None:
         inputs |= {"judge": court.identity}
+    if verdicts.majority is not None:
+        inputs |= {"majority": str(verdicts.majority)}
     identity = Identity("verdicts", VERSION, {}, inputs)
     state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
     if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
         return require_complete(folder)
     with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
-    figures: dict[str, int | float] = {}
+        figures: dict[str, int | float] = {}
+        if verdicts.majority is not None:
+            figures |= vote_on_unlabelled(pool, problems_folder / "problems.jsonl", folder, verdicts.majority)
+            outcomes, reasons = _counted(folder / "verdicts.jsonl")
     if court is not None:
-        figures = judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
+        figures |= judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
         outcomes, reasons = _counted(folder / "verdicts.jsonl")
     return finish_stage(
         folder,

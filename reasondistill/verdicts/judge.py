@@ -31,7 +31,7 @@ from reasondistill.store import Shard, StopSignal, read_records, repair_tail, wr
 REPLIES = "judge.jsonl"
 _TELL_SECONDS = 10.0
 # The engine failed, or the gold answer says nothing: there is nothing to compare.
-_NOT_ASKED = ("engine_error", "gold_empty", "gold_says_nothing")
+_NOT_ASKED = ("engine_error", "gold_empty", "gold_says_nothing", "no_majority")
 _VERDICT = re.compile(r"VERDICT: (EQUAL|DIFFERENT|UNCLEAR)")
 _OUTCOMES: dict[str, Outcome] = {"EQUAL": "correct", "DIFFERENT": "wrong", "UNCLEAR": "undecided"}
 
