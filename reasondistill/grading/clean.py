@@ -171,6 +171,7 @@ _BASIS = re.compile(r"\\(?:mathbf|vec|boldsymbol|bm|hat|textbf)\s*\{?\s*\\?([ijk
 
 
 _MICRO = re.compile(r"\\mu\s*\\text\s*\{\s*(?=[a-zA-Z])|(?<=\\text\{)\\mu\s*(?=[a-zA-Z])")
+_EMPTY_BRACES = re.compile(r"\\text\s*\{\}|(?<![A-Za-z])\{\}")
 _NESTED_POWER = re.compile(r"(?<=\w)\^\{\s*-?\d\s*\}(?=[^{}]*\})")
 
 
@@ -179,7 +180,8 @@ def _clean_latex(text: str) -> str:
     text = _DECORATION.sub("", text) if "\\" in text else text
     text = _last_row(strip_delimiters(text)) if "\\begin" in text else text
     text = _SAID_BEFORE.sub("", text, count=1) if "\\text" in text else text
-    text = re.sub(r"(?<=\d)\{([.:])\}(?=\d)", r"\1", text).replace("{}", "") if "{" in text else text
+    text = re.sub(r"(?<=\d)\{([.:])\}(?=\d)", r"\1", text) if "{" in text else text
+    text = _EMPTY_BRACES.sub("", text) if "{}" in text else text
     if "\\\\" in text and ("\\begin" not in text or "\\\\begin" in text):
         text = _DOUBLED.sub(r"\\", text)
     text = _BASIS.sub(r"\\hat{\1}", text)

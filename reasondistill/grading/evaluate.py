@@ -324,6 +324,8 @@ def proportional(a: Node, b: Node, *, positive: bool = False) -> bool:
         first, second = _sample(a, names, row, False), _sample(b, names, row, False)
         if first is None or second is None or 0 in (*first, *second) or not (_is_real(first) and _is_real(second)):
             continue
+        if any(mpmath.isinf(value) for value in (*first, *second)):
+            raise Unsupported("infinite")
         ratios.append((first[0] / second[0], first[1] / second[1]))
     if len(ratios) < 3:
         raise Unsupported("undefined")
