@@ -145,6 +145,11 @@ def million(rows: int = 1_000_000) -> None:
     print(f"million  {outcomes.total():,} rows in {seconds:.0f} s, {speed:,.0f}/s, {memory >> 10} MiB (before: {before >> 10})")
 
 
+def _in_box(text: str) -> str:
+    """A bare answer as math-verify wants it; a text with a formula or a box in it stays."""
+    return text if any(mark in text for mark in ("$", "\\boxed", "\\(", "\\[")) or len(text.split()) > 12 else f"\\boxed{{{text}}}"
+
+
 def cases(path: Path) -> None:
     """Print the agreement of each policy, and of plain math-verify, with the rows whose verdict nobody disputes."""
     from math_verify import parse, verify
@@ -156,8 +161,9 @@ def cases(path: Path) -> None:
     with GradingPool(deadline_s=10.0) as pool:
         for policy in POLICIES:
             found[policy] = [grade.is_correct for _, grade in pool.grade_many(items, policy=policy)]
-    found["math-verify, golds as they are"] = [verify(parse(row["gold"]), parse(row["prediction"])) for row in rows]
-    found["math-verify, golds in a box"] = [verify(parse(f"\\boxed{{{row['gold']}}}"), parse(row["prediction"])) for row in rows]
+    found["math-verify, as they are"] = [verify(parse(row["gold"]), parse(row["prediction"])) for row in rows]
+    boxed = [{key: _in_box(row[key]) for key in ("gold", "prediction")} for row in rows]
+    found["math-verify, bare ones in a box"] = [verify(parse(row["gold"]), parse(row["prediction"])) for row in boxed]
     for name, verdicts in found.items():
         right = sum(verdict == row["expected"] for verdict, row in zip(verdicts, rows, strict=True))
         false = sum(verdict and not row["expected"] for verdict, row in zip(verdicts, rows, strict=True))
@@ -168,8 +174,12 @@ def compare(name: str, items: list[GradeItem], sample: int) -> None:
     """Print one line: both rates, their ratio, and the verdicts that differ on the sample that both did."""
     rate, verdicts = ours(items)
     plain_rate, plain_verdicts = plain(items[:sample])
-    differing = sum(a != b for a, b in zip(verdicts, plain_verdicts, strict=False))
-    print(f"{name:8} ours {rate:9,.0f}/s   math-verify {plain_rate:7,.0f}/s   {rate / plain_rate:6.1f}×   {differing} of {sample} differ")
+    differing = [item for item, a, b in zip(items, verdicts, plain_verdicts, strict=False) if a != b]
+    print(
+        f"{name:8} ours {rate:9,.0f}/s   math-verify {plain_rate:7,.0f}/s   {rate / plain_rate:6.1f}×   {len(differing)} of {sample} differ"
+    )
+    for answer in sorted({(item.answer_text.rpartition("\\boxed")[2][:60], item.gold) for item in differing}):
+        print("         differ:", *answer)
 
 
 def main() -> None:
