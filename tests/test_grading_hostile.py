@@ -72,6 +72,9 @@ HOSTILE: dict[str, Callable[[], str]] = {
     "choices": lambda: "option (A) is " * 50_000,
     "unit words": lambda: "The answer is 6 " + "cm " * 50_000,
     "text in text": lambda: r"\boxed{" + r"\text{" * 2_000 + "6" + "}" * 2_000 + "}",
+    "question, then blank lines": lambda: "Question #### 6" + "\n" * 60_000,
+    "question, then blanks": lambda: "#### 6\nQ" + " " * 60_000,
+    "blanks in a formula": lambda: "$6" + " " * 60_000 + "$6$",
     "letters as unit": lambda: r"\boxed{1" + "u" * 200 + "/2004!}",
     "matrix of powers": lambda: (
         r"\boxed{\begin{pmatrix}" + r"\\".join("&".join(f"x^{{{i}}}" for i in range(60)) for _ in range(60)) + r"\end{pmatrix}}"
@@ -89,7 +92,9 @@ def test_a_hostile_answer_returns_within_its_deadline_and_is_not_accepted(pool: 
     assert grade.outcome != "correct"
 
 
-@pytest.mark.parametrize("name", ["power tower", "10,000-deep roots", "hard integral", "500×500 matrix", "lone surrogate"])
+@pytest.mark.parametrize(
+    "name", ["power tower", "10,000-deep roots", "hard integral", "500×500 matrix", "lone surrogate", "blanks in a formula"]
+)
 def test_a_hostile_gold_is_survived_too(pool: GradingPool, name: str) -> None:
     started = time.monotonic()
     grade = pool.grade_one(GradeItem(name, r"\boxed{x^2+1}", HOSTILE[name]()))

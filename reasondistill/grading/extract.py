@@ -67,7 +67,9 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
     return _labelled(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
 
 
-_NEXT_QUESTION = re.compile(r"\n\s*(?:#+\s*|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)\s*\d*\s*[:.]")
+_NEXT_QUESTION = re.compile(
+    r"\n[ \t]*(?:#{1,6} ?|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)[ \t]{0,3}\d{0,3}[ \t]{0,3}[:.]"
+)
 _TURN_END = re.compile(
     r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]"
 )
@@ -106,12 +108,9 @@ def _in_tags(text: str) -> str:
     return tagged[2] if tagged else text
 
 
-_ENDS_IN_FORMULA = re.compile(r"(?:\$|\\\)|\\\])\s*\.?\s*\Z")
-
-
 def _of_sentence(gold: str) -> Extracted | None:
     """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as they are."""
-    if not _ENDS_IN_FORMULA.search(gold) or not {"is", "are", "equals"} & set(gold.lower().split()):
+    if not gold.rstrip(". \n\t").endswith(("$", "\\)", "\\]")) or not {"is", "are", "equals"} & set(gold.lower().split()):
         return None
     return _from_sentence(prose.clause(gold[-_TAIL:]) if "\n" not in gold else _sentences(gold[-_TAIL:])[-1])
 
