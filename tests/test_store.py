@@ -455,6 +455,15 @@ def test_a_signal_waits_for_the_next_safe_point(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def heard_interrupt() -> Iterator[None]:
+    """SIGINT as a foreground command has it: a shell's background job ignores it, and so would its tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupt")
 def test_a_second_signal_acts_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
