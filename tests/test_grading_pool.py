@@ -126,6 +126,8 @@ def test_finish_and_think_decide_before_the_text() -> None:
         "nothing, stopped": (GradeItem("", "", "5"), "no_answer", "no_answer"),
         "half a box, cut": (GradeItem("", r"\boxed{5} or \boxed{6", "5", finish="length"), "truncated", "malformed_box"),
         "empty gold": (GradeItem("", r"\boxed{5}", " "), "undecided", "gold_empty"),
+        "answer begun, cut": (GradeItem("", "The answer is 5", "5", finish="length"), "truncated", "no_answer"),
+        "answer said, then cut": (GradeItem("", "The answer is 5. Let me check tha", "5", finish="length"), "correct", "equal_value"),
         "answer, then cut": (GradeItem("", r"\boxed{5} and then on and", "5", finish="length"), "correct", "equal_value"),
     }
     with GradingPool(workers=1) as pool:

@@ -67,6 +67,8 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     found = extract(item.answer_text, join=policy.join_boxes)
     if cut and found.where in ("whole", "choice", "bold", "formula", "number"):  # where the tokens ran out is no answer
         found = Extracted(None, "none")
+    if cut and found.where == "phrase" and item.answer_text.rstrip().endswith((found.text or "")[-20:]):  # perhaps there was more to come
+        found = Extracted(None, "none")
     if policy.anchored_only and found.where in ("bold", "formula", "number"):
         found = Extracted(None, "none")
     if found.text is None:
