@@ -41,7 +41,6 @@ _TABLE: dict[int, str | None] = {
 }
 
 _SUPERSCRIPT_RUN = re.compile(f"(?<=[\\w)}}\\]|!'])[{_SUPERSCRIPTS}]+")
-_LONE_SUPERSCRIPT = re.compile(f"[{_SUPERSCRIPTS}]+")
 _FROM_SUPERSCRIPT = str.maketrans(_SUPERSCRIPTS, "0123456789+-n")
 
 # "\f", "\t", "\b" and "\r" of a string literal written without care: \frac, \text, \boxed, \right.
@@ -92,7 +91,6 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\infin(?:ity)?(?![A-Za-z])"), r"\\infty"),
 ]
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_THIN_IN_NUMBER = re.compile(r"(?<=\d)(?:\\,|\{,\}|\\!|,\\!|\\!,\\!)(?=\s*\d{3}(?!\d))")
 _TRAILING = re.compile(r"(?:\s|\\+$|(?<!\d)\.$|(?<=\d)\.$|[,;:]$|\\\\$)+$")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\],;%!$])")
 

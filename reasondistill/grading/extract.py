@@ -97,7 +97,11 @@ def _before_next_question(text: str) -> str:
     said = _PHRASE.search(text)
     places = [place for place in (text.find("boxed{"), text.find("####"), said.start() if said else -1) if place >= 0]
     question = _NEXT_QUESTION.search(text, min(places)) if places else None
-    return text[: question.start()] if question else text
+    if question is None:
+        return text
+    head, rest = text[: question.start()], text[question.start() :]
+    only_after = any(mark in rest for mark in ("boxed{", "####")) and not any(mark in head for mark in ("boxed{", "####"))
+    return text if only_after else head
 
 
 def _in_tags(text: str) -> str:

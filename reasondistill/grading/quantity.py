@@ -26,7 +26,6 @@ _FRACTION = re.compile(
     rf"([-+]?)\s*(\d+(?:\s*|\s+and\s+))??\\frac\s*(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))\s*(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))"
 )
 _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
-_BRACKETED = re.compile(r"([-+]?)\s*\(\s*([^()]*)\s*\)")
 
 _CURRENCY = re.compile(
     r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*"
