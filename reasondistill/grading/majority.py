@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import comb
 
 from reasondistill.grading.clean import clean, string_key
 from reasondistill.grading.equivalence import decide_cheaply
@@ -74,3 +76,37 @@ def same_in(pool: GradingPool) -> Same:
         return pool.grade_one(GradeItem("", f"\\boxed{{{a}}}", f"\\boxed{{{b}}}")).is_correct
 
     return same
+
+
+def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
+    """The chance that the majority of k samples, drawn without replacement from n, is the right answer; exact, over all subsets.
+
+    `sizes` are the cluster sizes, `right` the index of the cluster that is correct (None: no sample is), `n` counts samples without an
+    answer too. A tie is broken by chance. k = 1 is the mean. Raises ValueError for k outside 1..n. Self-consistency: Wang et al. 2022.
+    """
+    if not 1 <= k <= n or sum(sizes) > n:
+        raise ValueError(f"k = {k}: not between 1 and the {n} samples, or more answers than samples")
+    if right is None:
+        return 0.0
+    others = [size for i, size in enumerate(sizes) if i != right]
+    favourable = Fraction(0)
+    for votes in range(1, min(k, sizes[right]) + 1):
+        ways = _ways(others, n - sum(sizes), k - votes, votes)
+        favourable += comb(sizes[right], votes) * sum((Fraction(count, ties + 1) for ties, count in ways.items()), Fraction(0))
+    return float(favourable / comb(n, k))
+
+
+def _ways(others: Sequence[int], silent: int, drawn: int, votes: int) -> dict[int, int]:
+    """For each number of clusters that tie with `votes`, in how many ways `drawn` samples come from the others, none above `votes`."""
+    counts: dict[tuple[int, int], int] = {(0, 0): 1}  # (samples drawn, ties) → ways
+    for size in others:
+        following: dict[tuple[int, int], int] = {}
+        for (taken, ties), count in counts.items():
+            for more in range(min(size, votes, drawn - taken) + 1):
+                place = (taken + more, ties + (more == votes))
+                following[place] = following.get(place, 0) + count * comb(size, more)
+        counts = following
+    ways: dict[int, int] = {}
+    for (taken, ties), count in counts.items():
+        ways[ties] = ways.get(ties, 0) + count * comb(silent, drawn - taken)
+    return ways
