@@ -400,44 +400,23 @@ _DISPLAY = re.compile(r"\\begin\s*\{(align|aligned|equation|gather|gathered|mult
 
 def _sentences(tail: str) -> list[str]:
     """The text cut at sentence ends; formulas stay whole."""
-    guarded = {match.start(): match.end() for match in prose.formulas(tail)}
+    whole = [match.span() for match in prose.formulas(tail)]
     parts: list[str] = []
-    start = at = 0
-    ends = sorted(guarded.items())
+    start = 0
     for end in prose.SENTENCE_END.finditer(tail):
-        while ends and ends[0][1] <= end.start():
-            ends.pop(0)
-        if ends and ends[0][0] < end.start():
+        while whole and whole[0][1] <= end.start():
+            whole.pop(0)
+        if whole and whole[0][0] < end.start():
             continue
         parts.append(tail[start : end.start()])
-        start = at = end.end()
-    parts.append(tail[at:])
+        start = end.end()
+    parts.append(tail[start:])
     return [part for part in parts if part.strip()]
 
 
 _COMMANDS = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORDS = re.compile(r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=(²³])|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff]{2,}")
-_NAMES = {
-    "sqrt",
-    "sin",
-    "cos",
-    "tan",
-    "log",
-    "ln",
-    "pi",
-    "exp",
-    "arctan",
-    "arcsin",
-    "arccos",
-    "and",
-    "or",
-    "percent",
-    "pct",
-    "percentage",
-    "nan",
-    "inf",
-    "to",
-}
+_NAMES = frozenset(re.findall(r"\w+", "sqrt sin cos tan log ln pi exp arctan arcsin arccos and or percent pct percentage nan inf to"))
 _VERBS = frozenset(
     re.findall(
         r"[\w']+",

@@ -106,12 +106,7 @@ def _glued(kind: str, last: str, following: str, depth: int, text: str, match: r
         return False
     if kind == "gap":
         if last in ("op", "open") or following in ("op", "close") or (depth > 0 and last == "comma"):
-            return not (
-                following == "op"
-                and text[match.end() : match.end() + 1] in "-–−"
-                and text[match.end() + 1 : match.end() + 2] == " "
-                and last == "other"
-            )
+            return True
         if last == "num" and following == "fn":
             return True
         return (

@@ -27,7 +27,10 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Several answers: a bare `list`, a `set`, a bracketed `tuple` (`left`, `right` are its brackets) or a `vector`."""
+    """Several answers: a bare `list`, a `set`, a bracketed `tuple` (`left`, `right` are its brackets) or a `vector`.
+
+    Of a list `left` says what joins it: `or`, `and`, `±`, or nothing for commas.
+    """
 
     kind: Literal["list", "set", "tuple", "vector"]
     parts: tuple[Answer, ...]

@@ -41,7 +41,7 @@ _CASED = {"L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "C": "cels
 _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_COUNTED = frozenset(["men", "pens", "hens", "cows", "gps", "US", "pcs"])
+_COUNTED = frozenset(["men", "gps", "US", "pcs"])  # too short to be told from products of letters
 _NO_UNITS = frozenset(re.findall(r"\w+", "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not"))
 _TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
 
@@ -183,7 +183,7 @@ def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
     return bare == {symbol: power for symbol, power in b if symbol not in _SCALES} and _scales_agree(dict(a), dict(b))
 
 
-_SCALES = frozenset({"degree", "celsius centigrade", "fahrenheit", "kelvin"})
+_SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
 
 
 def _scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:

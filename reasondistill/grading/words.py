@@ -16,24 +16,7 @@ _CHOICE_WITH_TEXT = re.compile(
     re.DOTALL,
 )
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
-_MATH_WORDS = {
-    "sqrt",
-    "frac",
-    "sin",
-    "cos",
-    "tan",
-    "log",
-    "arctan",
-    "arcsin",
-    "arccos",
-    "infty",
-    "infinity",
-    "sinh",
-    "cosh",
-    "floor",
-    "ceil",
-    "binom",
-}
+_MATH_WORDS = frozenset(re.findall(r"\w+", "sqrt frac sin cos tan log arctan arcsin arccos infty infinity sinh cosh floor ceil binom"))
 
 
 def wordy(text: str) -> bool:
