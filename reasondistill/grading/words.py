@@ -34,12 +34,12 @@ def wordy(text: str) -> bool:
 
 
 _FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
-_SHORT_WORDS = frozenset(
-    ["yes", "no", "odd", "even", "two", "one", "six", "ten", "red", "amy", "joe", "tom", "bob", "sam", "ann", "tea", "dne"]
-)
+_SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "dne"])
 _YES = re.compile(r"\W*(yes|no)\s*[,.;:]\s*\S", re.IGNORECASE)
 _NAMED_AS = {"\\emptyset": "no solution", "\\{\\}": "no solution", "\\infty": "infinity", "-\\infty": "minus infinity"}
 _LABEL = re.compile(r"[A-Z]{2,}")
+_LOWER = re.compile(r"(?=[a-z]*[eiou])[a-z]{3,}")  # a word and no product of letters: abc has no such vowel
+_NAME = re.compile(r"[A-Z][a-z]{2,}")
 _SAME_WORDS = (
     (re.compile(r"\bsolutions\b"), "solution"),
     (re.compile(r"\b(?:dne|doesnt exist|does not exist)\b"), "dne"),
@@ -82,7 +82,9 @@ def without_label(text: str) -> str | None:
 
 def same_words(a: str, b: str, policy: Policy) -> bool | None:
     """Compare as words or as numbers in words; None when neither side is words."""
-    if _LABEL.fullmatch(a) and _LABEL.fullmatch(b):  # AAS is not ASA
+    if a.lower() == b.lower() and (_LOWER.fullmatch(a.lower()) or _NAME.fullmatch(a) or _NAME.fullmatch(b)):
+        return True
+    if all(_LABEL.fullmatch(text) or _LOWER.fullmatch(text) for text in (a, b)):  # AAS is not ASA, saw is not was
         return a == b
     key_a, key_b = word_key(a), word_key(b)
     key_a, key_b = _NAMED_AS.get(a.replace(" ", ""), key_a), _NAMED_AS.get(b.replace(" ", ""), key_b)
