@@ -1,0 +1,73 @@
+"""The whole shape of a pipeline file (WHAT is done) and of a cluster file (WHERE it is done).
+
+Every section is a stage, a module and a run folder. Unknown keys fail with the nearest known one. What stands in a
+pipeline file bears identity; what stands in a cluster file never does.
+
+    pipeline = load_pipeline(Path("pipelines/demo.toml"), ["traces.temperature=1.0"])
+    cluster = load_cluster(Path("pipelines/clusters/local.toml"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasondistill.config.basics import Name, Scalar
+from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
+from reasondistill.config.pipeline import Evals, Pipeline, ReportSettings
+from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.sources import Benchmark, ProblemSource
+from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
+from reasondistill.errors import ConfigError
+from reasondistill.sections import load_section
+
+__all__ = [
+    "Architecture",
+    "Benchmark",
+    "Cluster",
+    "Evals",
+    "Examples",
+    "GradeSettings",
+    "Judge",
+    "Lora",
+    "Name",
+    "OpenAISettings",
+    "Pipeline",
+    "ProblemSource",
+    "ReportSettings",
+    "START",
+    "SamplingSettings",
+    "Scalar",
+    "StudentSettings",
+    "Teacher",
+    "Traces",
+    "TrainSettings",
+    "VENDOR_SETTINGS",
+    "Verdicts",
+    "VllmSettings",
+    "WATCHING",
+    "load_benchmark",
+    "load_cluster",
+    "load_pipeline",
+]
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we found, what to do."""
+    pipeline = load_section(path, Pipeline, overrides)
+    for name, section in (("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)):
+        try:
+            _ = section.resolve() if section is not None else None
+        except ConfigError as error:
+            raise ConfigError(f"{path} [{name}] {error}") from None
+    return pipeline
+
+
+def load_cluster(path: Path, overrides: Sequence[str] = ()) -> Cluster:
+    """Read a cluster file. Raises ConfigError."""
+    return load_section(path, Cluster, overrides)
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Read a benchmark file. Raises ConfigError."""
+    return load_section(path, Benchmark)

@@ -1,0 +1,110 @@
+"""How completions are drawn and graded, and by whom: `[traces]`, `[verdicts]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reasondistill.config.basics import Name, Scalar
+from reasondistill.errors import ConfigError
+from reasondistill.records import Sampling
+from reasondistill.sections import Section, nearest
+
+
+class SamplingSettings(Section):
+    """How completions are drawn: a vendor's recommendation by name (`settings`), single keys over it, the rest by default."""
+
+    settings: str | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: tuple[str, ...] | None = None
+
+    usual: ClassVar[dict[str, Any]] = {}
+
+    def resolve(self) -> Sampling:
+        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
+        values = dict(self.usual)
+        if self.settings is not None:
+            if self.settings not in VENDOR_SETTINGS:
+                raise ConfigError(f"settings = {self.settings!r}: unknown. {nearest(self.settings, VENDOR_SETTINGS)}")
+            values |= VENDOR_SETTINGS[self.settings]
+        own = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        return Sampling(**(values | own))
+
+
+# What vendors recommend for their models, by name; the link is the source.
+VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    # https://huggingface.co/deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B (usage recommendations)
+    "deepseek-r1": {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768},
+    # https://huggingface.co/Qwen/QwQ-32B (usage guidelines)
+    "qwq": {"temperature": 0.6, "top_p": 0.95, "top_k": 40, "min_p": 0.0, "max_tokens": 32768},
+    # https://huggingface.co/Qwen/Qwen3-8B (best practices)
+    "qwen3-thinking": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "max_tokens": 32768},
+    "qwen3-instruct": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.0, "max_tokens": 16384},
+    # generation_config.json of Qwen/Qwen2.5-*-Instruct
+    "qwen2.5-instruct": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05, "max_tokens": 4096},
+    # https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct generation_config.json
+    "llama3-instruct": {"temperature": 0.6, "top_p": 0.9, "max_tokens": 4096},
+}
+
+
+class Teacher(Section):
+    """One model that writes traces. Problems are dealt to teachers by `share`, the same way every time.
+
+    `sampler="vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any OpenAI-compatible server (address in
+    the cluster file). `"reference"`: the problems' own reference solutions. `"scripted"`: a JSONL of completions, for dry runs.
+    """
+
+    model: str
+    name: Name | None = None
+    revision: str | None = None
+    sampler: Literal["vllm", "openai", "reference", "scripted"] = "vllm"
+    share: Annotated[float, Field(gt=0)] = 1.0
+    template_options: dict[str, Scalar] = {}
+    trust_remote_code: bool = False
+
+
+class Traces(SamplingSettings):
+    """n samples per problem from one or several teachers. Raising `n` tops up."""
+
+    prompt: str = "think"
+    n: Annotated[int, Field(ge=1)] = 4
+    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+
+
+class Judge(SamplingSettings):
+    """A model that is asked whether an answer that the grader could not decide equals the gold answer: `[verdicts.judge]`.
+
+    `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy unless the file says otherwise.
+    """
+
+    model: str
+    revision: str | None = None
+    sampler: Literal["vllm", "openai", "scripted"] = "vllm"
+    prompt: str = "judge"
+    template_options: dict[str, Scalar] = {}
+    trust_remote_code: bool = False
+
+    usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
+
+    def as_teacher(self) -> Teacher:
+        """The same model as samplers are opened for."""
+        return Teacher(**self.model_dump(include={"model", "revision", "sampler", "template_options", "trust_remote_code"}))
+
+
+class Verdicts(Section):
+    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to no decision.
+
+    `majority`: where a problem has no gold answer, the answer that at least this share of its samples gives stands in for it.
+    """
+
+    policy: str = "default"
+    deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    judge: Judge | None = None
+    majority: Annotated[float, Field(gt=0, le=1)] | None = None

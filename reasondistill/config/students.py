@@ -1,0 +1,129 @@
+"""What a student is trained on and how: `[examples]`, `[[students]]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reasondistill.config.basics import Name
+from reasondistill.sections import Section
+
+
+class Examples(Section):
+    """Which verified traces become training examples.
+
+    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem. `outcomes` says what counts as
+    usable. `min_tokens` and `max_tokens` bound the generated tokens. `validation` is a share of *problems*.
+    """
+
+    select: Literal["all", "shortest", "longest", "random", "first"] = "all"
+    k: Annotated[int, Field(ge=1)] = 1
+    outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = ("correct",)
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    require_think: bool = False
+    require_boxed: bool = False
+    prompt: str | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    seed: int = 0
+    export: tuple[Literal["prompt_completion", "messages", "sharegpt"], ...] = ()
+
+
+class Architecture(Section):
+    """A from-scratch model. `tokenizer` is a folder or hub id, or `train`: a byte-level BPE that splits digits, trained on the examples."""
+
+    type: Literal["llama", "qwen2", "qwen3"] = "llama"
+    hidden_size: Annotated[int, Field(ge=8)]
+    intermediate_size: Annotated[int, Field(ge=8)]
+    num_hidden_layers: Annotated[int, Field(ge=1)]
+    num_attention_heads: Annotated[int, Field(ge=1)]
+    num_key_value_heads: Annotated[int, Field(ge=1)] | None = None
+    max_position_embeddings: Annotated[int, Field(ge=16)] = 1024
+    rope_theta: float = 10000.0
+    tie_word_embeddings: bool = True
+    tokenizer: str = "train"
+    vocab_size: Annotated[int, Field(ge=300)] = 1024
+
+
+class Lora(Section):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): rank, scale and which linear layers."""
+
+    r: Annotated[int, Field(ge=1)] = 32
+    alpha: Annotated[int, Field(ge=1)] = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+# Settings of how training is watched, saved and accompanied; the weights do not depend on them.
+WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
+# What the untouched base of a student depends on.
+START = {
+    "base",
+    "revision",
+    "architecture",
+    "trust_remote_code",
+    "eos_token",
+    "chat_template",
+    "rope_theta",
+    "max_position_embeddings",
+    "bf16",
+}
+
+
+class StudentSettings(Section):
+    """One model to make: `[[students]]`.
+
+    `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"base"` is
+    the untouched base. `base` is a hub id or folder; `architecture` starts from scratch. `batch_size` counts examples per optimizer
+    step over all devices (packed rows when `packing`). `baselines` come with it: they need no teacher.
+    """
+
+    name: Name
+    method: Literal["sft", "answer_only", "base"] = "sft"
+    base: str | None = None
+    revision: str | None = None
+    architecture: Architecture | None = None
+    trust_remote_code: bool = False
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    max_length: Annotated[int, Field(ge=16)] = 4096
+    packing: bool = False
+    bf16: bool = True
+    lora: Lora | None = None
+    eos_token: str | None = None
+    chat_template: str | None = None
+    rope_theta: float | None = None
+    max_position_embeddings: int | None = None
+    evaluate_every: Annotated[int, Field(ge=1)] | None = None
+    save_every: Annotated[int, Field(ge=1)] = 500
+    report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
+    seed: int = 0
+    baselines: tuple[Literal["base", "answer_only"], ...] = ("base", "answer_only")
+
+    def start(self) -> str:
+        """Equal for students whose untouched base is the same model."""
+        return self.model_dump_json(include=START | ({"seed"} if self.architecture is not None else set()))
+
+    def recipe(self) -> str:
+        """Equal for students that train alike: their answer-only twin is the same model."""
+        return self.model_dump_json(exclude=WATCHING | {"name", "method"})
+
+    def kind(self) -> str:
+        """Equal for students of one method that come out as the same model."""
+        return self.start() if self.method == "base" else self.recipe()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> StudentSettings:
+        if (self.base is None) == (self.architecture is None):
+            raise ValueError("base: give either base (a hub id or folder) or an [students.architecture] table, not both or none")
+        return self
