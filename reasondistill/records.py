@@ -242,7 +242,10 @@ class EvalRecord(Record):
 
 
 class Score(Record):
-    """A mean with its interval: `n` problems, `k` samples each. `low` and `high` bound 95 %."""
+    """A mean with its interval: `n` problems, `k` samples each. `low` and `high` bound 95 %.
+
+    `part` says which problems or budget it is of, when not all: `level: 3`, `overlap: clean`, `tokens: 4096`.
+    """
 
     model: str
     benchmark: str
@@ -253,10 +256,16 @@ class Score(Record):
     n: int
     k: int
     method: str
+    part: str = ""
 
 
 class Difference(Record):
-    """Paired difference `model − baseline` over the same problems, with its 95 % interval and permutation p-value."""
+    """Paired difference `model − baseline` over the same problems, with its 95 % interval and exact permutation p-value.
+
+    `p_adjusted` is Holm's, over all models that are compared with this baseline on this benchmark. `word` (better, worse, tied at this
+    n) needs the interval and the adjusted p-value to agree. With one sample each, `gained` problems are solved by the model alone and
+    `lost` ones by the baseline alone (McNemar's counts).
+    """
 
     model: str
     baseline: str
@@ -268,6 +277,10 @@ class Difference(Record):
     n: int
     k: int
     p_value: float
+    p_adjusted: float
+    word: Literal["better", "worse", "tied"]
+    gained: int | None = None
+    lost: int | None = None
 
 
 def canonical_json(value: Any) -> str:

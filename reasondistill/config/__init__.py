@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
-from reasondistill.config.pipeline import Evals, Pipeline, ReportSettings
+from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
 from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
 from reasondistill.config.sources import Benchmark, ProblemSource
 from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
@@ -24,7 +24,9 @@ from reasondistill.sections import load_section
 __all__ = [
     "Architecture",
     "Benchmark",
+    "Checkpoints",
     "Cluster",
+    "EvalModel",
     "Evals",
     "Examples",
     "GradeSettings",
@@ -55,7 +57,9 @@ __all__ = [
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we found, what to do."""
     pipeline = load_section(path, Pipeline, overrides)
-    for name, section in (("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)):
+    sections = [("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)]
+    sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
+    for name, section in sections:
         try:
             _ = section.resolve() if section is not None else None
         except ConfigError as error:

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reasondistill.config.basics import Name
-from reasondistill.config.sampling import SamplingSettings, Traces, Verdicts
+from reasondistill.config.basics import Name, Scalar
+from reasondistill.config.sampling import SamplingSettings, Teacher, Traces, Verdicts
 from reasondistill.config.sources import ProblemSource
 from reasondistill.config.students import Examples, StudentSettings
 from reasondistill.sections import Section
 
 
+class EvalModel(SamplingSettings):
+    """A model that this run did not make, measured beside its students: `[[evals.models]]`.
+
+    `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without a `prompt` it gets that of `[evals]`,
+    else the one that the benchmark recommends.
+    """
+
+    name: Name
+    model: str
+    revision: str | None = None
+    sampler: Literal["vllm", "openai"] = "vllm"
+    prompt: str | None = None
+    template_options: dict[str, Scalar] = {}
+    trust_remote_code: bool = False
+
+    def as_teacher(self) -> Teacher:
+        """The same model as samplers are opened for."""
+        return Teacher(**self.model_dump(include={"name", "model", "revision", "sampler", "template_options", "trust_remote_code"}))
+
+
+class Checkpoints(Section):
+    """Accuracy against training steps: `[evals.checkpoints]`. `count` snapshots of each student are kept while it is trained.
+
+    They are measured on the first `limit` problems of `benchmarks` (all of them when empty), `n` samples each.
+    """
+
+    count: Annotated[int, Field(ge=0)] = 0
+    benchmarks: tuple[str, ...] = ()
+    limit: Annotated[int, Field(ge=1)] | None = 100
+    n: Annotated[int, Field(ge=1)] = 1
+
+
 class Evals(SamplingSettings):
-    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising `n` tops up."""
+    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising `n` tops up.
+
+    `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts under which every model is measured, to
+    see how much the prompt matters. `models` are measured beside the students; whatever `against` names, every other model is compared
+    with. `published` shows published numbers of eval/baselines.toml beside ours.
+    """
 
     benchmarks: tuple[str, ...] = ()
-    n: Annotated[int, Field(ge=1)] = 1
+    n: Annotated[int, Field(ge=1)] | Literal["recommended"] = 1
     prompt: str | None = None
+    prompts: tuple[str, ...] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
     teacher: bool = True
+    models: tuple[EvalModel, ...] = ()
+    against: tuple[str, ...] = ()
+    checkpoints: Checkpoints = Checkpoints()
+    published: bool = True
 
 
 class ReportSettings(Section):
@@ -31,12 +73,12 @@ class ReportSettings(Section):
 
 
 class Pipeline(Section):
-    """A pipeline file."""
+    """A pipeline file. One without `[problems]` and `[traces]` only measures: the models of `[evals]`, nothing is taught."""
 
     name: Name
     about: str = ""
-    problems: ProblemSource
-    traces: Traces
+    problems: ProblemSource | None = None
+    traces: Traces | None = None
     verdicts: Verdicts = Verdicts()
     examples: Examples = Examples()
     students: tuple[StudentSettings, ...] = ()
@@ -44,7 +86,19 @@ class Pipeline(Section):
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
+    def _teaches_or_measures(self) -> Pipeline:
+        missing = [key for key, section in (("problems", self.problems), ("traces", self.traces)) if section is None]
+        if missing == ["problems", "traces"]:
+            if self.students or not self.evals.models:
+                raise ValueError("problems: missing. Without [problems] and [traces] a file only measures, and wants [[evals.models]]")
+        elif missing:
+            raise ValueError(f"{missing[0]}: missing; a run that teaches has both [problems] and [traces]")
+        return self
+
+    @model_validator(mode="after")
     def _somebody_knows_the_answers(self) -> Pipeline:
+        if self.problems is None or self.traces is None:
+            return self
         if not self.problems.answer and self.verdicts.majority is None:
             raise ValueError('verdicts: the problems have no answers (answer = ""); let the samples vote with majority = 0.5')
         if self.verdicts.majority is not None and self.traces.n < 2:
@@ -62,7 +116,12 @@ class Pipeline(Section):
     @property
     def student_prompt(self) -> str:
         """The prompt that examples and evals use unless they name their own."""
-        return self.examples.prompt or self.traces.prompt
+        return self.examples.prompt or (self.traces.prompt if self.traces is not None else "")
+
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """Who writes traces; nobody in a file that only measures."""
+        return self.traces.teachers if self.traces is not None else ()
 
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and the baselines that come with them, in the order in which they are made.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from reasondistill.config import Cluster, Teacher
@@ -10,7 +11,7 @@ from reasondistill.records import Problem
 from reasondistill.samplers import Sampler
 from reasondistill.weights import model_identity
 
-OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], Sampler]
+OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], AbstractContextManager[Sampler]]
 
 
 def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
@@ -32,6 +33,23 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
     from reasondistill.samplers.reference import ReferenceSampler
 
     return ReferenceSampler(problems)
+
+
+@contextmanager
+def kept_open() -> Generator[OpenSampler]:
+    """An opener that starts the engine of *one* teacher at most once and lends it to whoever opens it until the block ends."""
+    kept: list[Sampler] = []
+
+    def lend(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> AbstractContextManager[Sampler]:
+        if not kept:
+            kept.append(open_sampler(teacher, cluster, problems))
+        return nullcontext(kept[0])
+
+    try:
+        yield lend
+    finally:
+        for sampler in kept:
+            sampler.close()
 
 
 def teacher_identity(teacher: Teacher) -> str:

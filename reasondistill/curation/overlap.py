@@ -1,0 +1,40 @@
+"""Which benchmark problems a training set may give away: those that share a run of 13 words with one of its questions.
+
+13-grams of words, numbers included, as GPT-3 was checked (Brown et al. 2020, arXiv 2005.14165, appendix C). A shared run does not prove
+that the answer was learnt, and paraphrases are not found: the scores of both halves stand in the report, to be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+N_GRAM = 13
+_WORD = re.compile(r"[^\W_]+")
+
+Words = tuple[str, ...]
+
+
+def overlapping(questions: Mapping[str, str], training: Iterable[str], *, n: int = N_GRAM) -> frozenset[str]:
+    """Ids of the questions that share `n` words in a row with a training text; shorter ones must equal a whole text.
+
+    Memory is that of the questions; the training texts are streamed.
+    """
+    owners: dict[Words, set[str]] = {}
+    for name, question in questions.items():
+        for run in _runs(question, n):
+            owners.setdefault(run, set()).add(name)
+    found: set[str] = set()
+    for text in training:
+        for run in _runs(text, n):
+            if run in owners:
+                found |= owners[run]
+    return frozenset(found)
+
+
+def _runs(text: str, n: int) -> Iterator[Words]:
+    words = tuple(_WORD.findall(text.lower()))
+    if len(words) < n:
+        yield words
+    for start in range(len(words) - n + 1):
+        yield words[start : start + n]

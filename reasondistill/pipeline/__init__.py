@@ -1,0 +1,245 @@
+"""The seven stages in order: what to skip, resume, refuse.
+
+    Problem ─▶ Trace ─▶ Verdict ─▶ Example ─▶ Student ─▶ EvalRecord ─▶ Report
+
+A `Run` is a pipeline file, a cluster file and a folder. `plan` lists its tasks in order; `run_task` does one of them and may be called
+in any process on any machine that sees the folder: stages meet on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from reasondistill import examples, problems, report, resources, students, traces, verdicts
+from reasondistill.config import StudentSettings
+from reasondistill.environment import describe_environment
+from reasondistill.errors import ConfigError
+from reasondistill.grading import GradingPool
+from reasondistill.pipeline import measuring
+from reasondistill.pipeline.looking import StageState, stage_states, walk
+from reasondistill.pipeline.measuring import eval_models, served_teachers
+from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run
+from reasondistill.prompts import load_prompt
+from reasondistill.records import Problem
+from reasondistill.store import Manifest, StopSignal, read_records, write_manifest
+
+__all__ = [
+    "FOLDERS",
+    "STAGES",
+    "Run",
+    "StageState",
+    "Task",
+    "benchmarks",
+    "eval_models",
+    "folder_of",
+    "load_run",
+    "located",
+    "plan",
+    "run_task",
+    "save_run",
+    "select_stages",
+    "served_teachers",
+    "stage_states",
+    "walk",
+]
+
+log = logging.getLogger(__name__)
+
+
+# ---- what there is to do ------------------------------------------------------------------------------------------
+
+
+def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list[Task]:
+    """The tasks of these stages in order. With `share_engine_process` one process serves all eval models, one after the other."""
+    wanted = set(stages)
+    if not wanted & set(run.stages):
+        raise ConfigError(f"{run.source}: only measures, there is no stage {sorted(wanted)[0]}. Stages: {', '.join(run.stages)}.")
+    tasks: list[Task] = []
+    for stage in run.stages:
+        if stage not in wanted:
+            continue
+        if stage == "students":
+            tasks += [Task("students", (student.name,), _parent_tasks(run, student)) for student in run.pipeline.all_students()]
+        elif stage == "evals":
+            models = tuple(eval_models(run))
+            groups = [models] if share_engine_process else [(model,) for model in models]
+            tasks += [Task("evals", group) for group in groups if group and run.pipeline.evals.benchmarks]
+            tasks += [Task("evals")] if models and run.pipeline.evals.benchmarks else []
+        else:
+            tasks.append(Task(stage))
+    return tasks
+
+
+def select_stages(only: str | None, first: str | None, last: str | None) -> list[str]:
+    """The stage names between `first` and `last`, or just `only`. Raises ConfigError for an unknown name or an empty range."""
+    for name in (only, first, last):
+        if name is not None and name not in STAGES:
+            raise ConfigError(f"no stage is called {name!r}. Stages: {', '.join(STAGES)}.")
+    if only is not None:
+        return [only]
+    chosen: list[str] = list(STAGES[STAGES.index(first or STAGES[0]) : STAGES.index(last or STAGES[-1]) + 1])
+    if not chosen:
+        raise ConfigError(f"--from {first} comes after --until {last}.")
+    return chosen
+
+
+def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
+    parent = _parent(run, student)
+    return (f"students:{parent}",) if parent else ()
+
+
+def _parent(run: Run, student: StudentSettings) -> str | None:
+    """The trained student whose steps an answer-only baseline copies; None when the file itself says the steps."""
+    if student.method != "answer_only" or (student.max_steps is not None and not student.packing):
+        return None
+    trained = [other for other in run.pipeline.students if other.method == "sft"]
+    likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
+    return likest[-1].name if likest else None
+
+
+# ---- doing it -----------------------------------------------------------------------------------------------------
+
+
+def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
+    """Do one task; skip what is complete, resume what is partial, refuse what was made from something else."""
+    doers = {
+        "problems": _run_problems,
+        "traces": _run_traces,
+        "verdicts": _run_verdicts,
+        "examples": _run_examples,
+        "students": _run_student,
+        "evals": _run_evals,
+        "report": _run_report,
+    }
+    manifest = doers[task.stage](run, task, stop)
+    return _with_environment(folder_of(run, task), manifest) if manifest is not None else None
+
+
+def folder_of(run: Run, task: Task) -> Path:
+    """The folder that a task finishes."""
+    return run.stage("students") / task.units[0] if task.stage == "students" else run.stage(task.stage)
+
+
+def _with_environment(folder: Path, manifest: Manifest) -> Manifest:
+    """Record where a stage was finished; a folder that was complete before keeps its own."""
+    if manifest.environment:
+        return manifest
+    full = replace(manifest, environment=describe_environment())
+    write_manifest(folder, full)
+    return full
+
+
+def _pool(run: Run) -> GradingPool:
+    settings, grade = run.pipeline.verdicts, run.cluster.grade
+    return GradingPool(workers=grade.workers, deadline_s=settings.deadline_s, memory_mib=grade.memory_mib, policy=settings.policy)
+
+
+def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    """Benchmarks first: a training problem that a benchmark also has is set aside."""
+    assert run.pipeline.problems is not None
+    with _pool(run) as pool:
+        held_out: dict[str, str] = {}
+        for benchmark in benchmarks(run):
+            measuring.prepare(run, benchmark, pool)
+            for problem in read_records(run.stage("evals") / benchmark.name / "problems" / "problems.jsonl", Problem):
+                held_out[problems.normalise_question(problem.question)] = benchmark.name
+        return problems.run_problems(
+            run.pipeline.problems, run.stage("problems"), pool=pool, held_out=held_out, keep_old=run.keep_old, base=run.source.parent
+        )
+
+
+def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    assert run.pipeline.traces is not None
+    settings = run.pipeline.traces
+    settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
+    return traces.run_traces(
+        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=_may_heal(run)
+    )
+
+
+def _may_heal(run: Run) -> bool:
+    """Failed samples and judgements that succeed later would change the examples; once students are made of them they stay as they are."""
+    return not any(run.stage("students").glob("*/manifest.json"))
+
+
+def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop, heal=_may_heal(run))
+
+
+def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal, *, heal: bool = True) -> Manifest:
+    grade, settings = run.cluster.grade, run.pipeline.verdicts
+    if settings.judge is not None:
+        settings = settings.model_copy(update={"judge": located(settings.judge)})
+    return verdicts.run_verdicts(
+        settings,
+        problems_folder,
+        traces_folder,
+        folder,
+        workers=grade.workers,
+        memory_mib=grade.memory_mib,
+        cluster=run.cluster,
+        stop=stop,
+        keep_old=run.keep_old,
+        heal=heal,
+    )
+
+
+def _run_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    return examples.run_examples(
+        run.pipeline.examples,
+        load_prompt(run.pipeline.student_prompt),
+        run.stage("problems"),
+        run.stage("traces"),
+        run.stage("verdicts"),
+        run.stage("examples"),
+        about={"name": run.pipeline.name, "about": run.pipeline.about},
+        keep_old=run.keep_old,
+    )
+
+
+def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
+    parent = _parent(run, student)
+    job = students.StudentJob(
+        student=student,
+        prompt=load_prompt(run.pipeline.student_prompt),
+        problems=run.stage("problems"),
+        examples=run.stage("examples"),
+        folder=run.stage("students") / student.name,
+        settings=run.cluster.train,
+        snapshots=run.pipeline.evals.checkpoints.count,
+        parent=run.stage("students") / parent if parent else None,
+    )
+    return students.run_student(job, stop=stop, keep_old=run.keep_old)
+
+
+def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
+    """Sample and grade the named models on every benchmark; without names, put the tables together."""
+    with _pool(run) as pool:
+        if not task.units:
+            return measuring.collect(run, pool)
+        for benchmark in benchmarks(run):
+            measuring.prepare(run, benchmark, pool)
+
+    def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
+        return _grade(run, problems_folder, traces_folder, folder, stop)
+
+    for model in task.units:
+        measuring.measure(run, model, grade, stop)
+    return None
+
+
+def _run_report(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    return report.run_report(
+        run.folder,
+        run.stage("report"),
+        settings=run.pipeline.report,
+        title=run.pipeline.report.title or run.pipeline.name,
+        about=run.pipeline.about,
+        keep_old=run.keep_old,
+    )
+
+

@@ -1,0 +1,223 @@
+"""Stage 6 of a run: who is measured, on what, under which prompts; and the sampling of one model, which starts its engine once.
+
+    6-evals/<benchmark>/problems
+    6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
+    6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
+    6-evals/<benchmark>/<student>@step-<n>/{traces,verdicts}         [evals.checkpoints]
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reasondistill import evals, problems, students, traces
+from reasondistill.config import Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
+from reasondistill.errors import ConfigError
+from reasondistill.grading import GradingPool
+from reasondistill.pipeline.runs import Run, benchmarks, located
+from reasondistill.samplers.opening import kept_open
+from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
+
+log = logging.getLogger(__name__)
+
+Grade = Callable[[Path, Path, Path], Manifest]
+
+_SAMPLING = set(SamplingSettings.model_fields)
+
+
+# ---- who is measured ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model to measure: how it is served, the prompt it was made for (None: the benchmark's), sampling keys of its own."""
+
+    teacher: Teacher
+    prompt: str | None
+    sampling: EvalModel | None = None
+
+
+def eval_models(run: Run) -> dict[str, Measured]:
+    """Name → model: students and baselines from the run folder, the teachers, then the models that [evals] names."""
+    models: dict[str, Measured] = {}
+    for student in run.pipeline.all_students():
+        folder = run.stage("students") / student.name
+        manifest = read_manifest(folder)
+        done = manifest is not None and manifest.status == "complete"
+        path = students.read_student(folder).path if done else str(folder / "model")
+        revision = student.revision if path == student.base else None  # a folder of our own has none
+        served = Teacher(name=student.name, model=path, revision=revision, trust_remote_code=student.trust_remote_code)
+        models[student.name] = Measured(served, run.pipeline.student_prompt)
+    if run.pipeline.evals.teacher and run.pipeline.traces is not None:
+        prompt = run.pipeline.traces.prompt
+        models |= {name: Measured(teacher, prompt) for name, teacher in served_teachers(run).items()}
+    return models | {model.name: Measured(located(model.as_teacher()), model.prompt, model) for model in run.pipeline.evals.models}
+
+
+def served_teachers(run: Run) -> dict[str, Teacher]:
+    """The teachers that can be asked anything: not the reference solutions, not a script."""
+    asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")]
+    single = len(asked) == 1
+    return {teacher.name or ("teacher" if single else _model_name(teacher.model)): located(teacher) for teacher in asked}
+
+
+def _model_name(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "teacher"
+
+
+def baselines(run: Run) -> Mapping[str, list[str]]:
+    """Who is compared with whom: each trained student with its untouched base, its twins and the teachers; all with `against`."""
+    models = list(eval_models(run))
+    named = {student.name for student in run.pipeline.students}
+    trained = [student for student in run.pipeline.students if student.method not in students.TWINS]
+    rest = [student for student in run.pipeline.all_students() if student.method in students.TWINS]
+
+    def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
+        """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
+        came_along = other.method != "base" and other.name not in named
+        return other.recipe() == student.recipe() if came_along else other.start() == student.start()
+
+    compared: dict[str, list[str]] = {}
+    for student in trained:
+        own = [other.name for other in rest if is_baseline(other, student)]
+        compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
+    for other in run.pipeline.evals.against:
+        if other not in models:
+            raise ConfigError(f"[evals] against: {other!r} is not among the models that are measured: {', '.join(models)}.")
+        for model in models:
+            if model != other and other not in compared.setdefault(model, []):
+                compared[model].append(other)
+    return {model: others for model, others in compared.items() if others}
+
+
+# ---- how ----------------------------------------------------------------------------------------------------------
+
+
+def samples_of(run: Run, benchmark: Benchmark) -> int:
+    """Samples per problem: what [evals] says, or what the benchmark recommends."""
+    asked = run.pipeline.evals.n
+    return benchmark.n if asked == "recommended" else asked
+
+
+def sampling_of(run: Run, measured: Measured, benchmark: Benchmark, *, prompt: str | None = None, n: int | None = None) -> Traces:
+    """How a model is sampled: as the traces were, but for what [evals] says, and above it the model's own keys.
+
+    The prompt: the one asked for, else that of [evals], else the one that the model was made for, else the benchmark's.
+    """
+    settings, written = run.pipeline.evals, run.pipeline.traces
+    own = settings.model_dump(include=_SAMPLING, exclude_none=True)
+    inherited = written.model_dump(include=_SAMPLING, exclude_none=True) if written is not None and "settings" not in own else {}
+    keys = inherited | own
+    if measured.sampling is not None:
+        theirs = measured.sampling.model_dump(include=_SAMPLING, exclude_none=True)
+        keys = theirs if "settings" in theirs else keys | theirs
+    chosen = prompt or (measured.sampling.prompt if measured.sampling is not None else None) or settings.prompt or measured.prompt
+    return Traces(**keys, prompt=chosen or benchmark.prompt, n=n or samples_of(run, benchmark), teachers=(measured.teacher,))
+
+
+def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
+    """The problems of a benchmark in 6-evals, checked against what its file promises; nothing is done when they are there."""
+    folder = run.stage("evals") / benchmark.name / "problems"
+    return problems.run_benchmark(benchmark, folder, pool=pool, keep_old=run.keep_old, base=run.source.parent)
+
+
+def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
+    """Draw and grade all samples of one model on every benchmark: under its own prompt, under the others, at its checkpoints.
+
+    One engine serves all of it that has the same weights, and is closed before the grading.
+    """
+    measured = eval_models(run)[model]
+    cells = [(benchmark, model, sampling_of(run, measured, benchmark), run.pipeline.evals.limit) for benchmark in benchmarks(run)]
+    for prompt in run.pipeline.evals.prompts:
+        name = f"{model}{evals.SEPARATOR}{prompt}"
+        cells += [(b, name, sampling_of(run, measured, b, prompt=prompt), run.pipeline.evals.limit) for b in benchmarks(run)]
+    _sample(run, cells, stop)
+    _grade(run, cells, grade)
+    for step, folder in _snapshots(run, model):
+        served = Measured(measured.teacher.model_copy(update={"model": str(folder), "revision": None}), measured.prompt)
+        cells = list(_checkpoint_cells(run, f"{model}{evals.SEPARATOR}step-{step}", served))
+        _sample(run, cells, stop)
+        _grade(run, cells, grade)
+
+
+_Cell = tuple[Benchmark, str, Traces, int | None]
+
+
+def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
+    with kept_open() as open_sampler:
+        for benchmark, name, settings, limit in cells:
+            folder = run.stage("evals") / benchmark.name
+            log.info("%s on %s", name, benchmark.name)
+            traces.run_traces(
+                settings,
+                folder / "problems",
+                folder / name / "traces",
+                cluster=run.cluster,
+                open_sampler=open_sampler,
+                stop=stop,
+                limit=limit,
+                keep_old=run.keep_old,
+            )
+
+
+def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
+    for benchmark, name, _, _ in cells:
+        folder = run.stage("evals") / benchmark.name
+        grade(folder / "problems", folder / name / "traces", folder / name / "verdicts")
+
+
+# ---- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
+    """Step and folder of the snapshots of a student; none for other models, or when none are asked for."""
+    count = run.pipeline.evals.checkpoints.count
+    student = next((s for s in run.pipeline.all_students() if s.name == model and s.method != "base"), None)
+    return students.snapshots(run.stage("students") / model)[:count] if count and student is not None else []
+
+
+def step_benchmarks(run: Run) -> list[Benchmark]:
+    """The benchmarks that checkpoints are measured on. Raises ConfigError for one that [evals] does not name."""
+    wanted, known = run.pipeline.evals.checkpoints.benchmarks, benchmarks(run)
+    strangers = set(wanted) - {benchmark.name for benchmark in known}
+    if strangers:
+        raise ConfigError(f"[evals.checkpoints] benchmarks: {sorted(strangers)[0]!r} is not among those of [evals].")
+    return [benchmark for benchmark in known if not wanted or benchmark.name in wanted]
+
+
+def _checkpoint_cells(run: Run, name: str, served: Measured) -> Iterator[_Cell]:
+    settings = run.pipeline.evals.checkpoints
+    limits = [limit for limit in (settings.limit, run.pipeline.evals.limit) if limit is not None]
+    for benchmark in step_benchmarks(run):
+        yield benchmark, name, sampling_of(run, served, benchmark, n=settings.n), min(limits, default=None)
+
+
+# ---- together -----------------------------------------------------------------------------------------------------
+
+
+def collect(run: Run, pool: GradingPool) -> Manifest:
+    """Put the tables together from everything that was sampled and graded."""
+    models = list(eval_models(run))
+    has_steps = run.pipeline.evals.checkpoints.count > 0
+    variants = evals.Variants(
+        prompts=run.pipeline.evals.prompts,
+        steps={model: tuple(step for step, _ in found) for model in models if (found := _snapshots(run, model))},
+        step_benchmarks=tuple(benchmark.name for benchmark in step_benchmarks(run)) if has_steps else (),
+        step_n=run.pipeline.evals.checkpoints.n,
+    )
+    training = run.stage("problems") if run.pipeline.students else None
+    if training is not None:
+        require_complete(training)
+    return evals.collect(
+        run.stage("evals"),
+        benchmarks={benchmark.name: samples_of(run, benchmark) for benchmark in benchmarks(run)},
+        models=models,
+        baselines=baselines(run),
+        pool=pool,
+        variants=variants,
+        training=training / "problems.jsonl" if training is not None else None,
+    )

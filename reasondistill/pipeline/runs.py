@@ -1,0 +1,96 @@
+"""A run: a pipeline file, a cluster file and a folder; what every stage and every process of it needs to know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reasondistill import resources
+from reasondistill.config import Benchmark, Cluster, Judge, Pipeline, Teacher, load_benchmark
+from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.store import write_text
+
+STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
+FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data paths are also tried beside it."""
+
+    pipeline: Pipeline
+    cluster: Cluster
+    folder: Path
+    source: Path
+    keep_old: bool = False
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage."""
+        return self.folder / FOLDERS[name]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this file has: all seven, or only the measuring."""
+        return STAGES if self.pipeline.traces is not None else ("evals", "report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of a stage that one process does: all of it, one student, or the samples of some models."""
+
+    stage: str
+    units: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}:{'+'.join(self.units)}" if self.units else self.stage
+
+
+def benchmarks(run: Run) -> list[Benchmark]:
+    """The benchmark files that [evals] names. Raises ConfigError."""
+    found = [load_benchmark(resources.find("benchmarks", name)) for name in run.pipeline.evals.benchmarks]
+    names = [benchmark.name for benchmark in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"[evals] benchmarks: two of {names} have the same name.")
+    return found
+
+
+Asked = TypeVar("Asked", Teacher, Judge)
+
+
+def located(asked: Asked) -> Asked:
+    """The teacher or judge with the folder of a shipped model in place of its `shipped:` name."""
+    if not asked.model.startswith("shipped:"):
+        return asked
+    name = asked.model.removeprefix("shipped:")
+    return asked.model_copy(update={"model": str(resources.shipped_model(name))})
+
+
+# ---- the run folder's own file ------------------------------------------------------------------------------------
+
+
+def save_run(run: Run) -> None:
+    """Write what a task process needs to know: `run.json`. Holds no secret."""
+    value = {
+        "pipeline": run.pipeline.model_dump(mode="json"),
+        "cluster": run.cluster.model_dump(mode="json"),
+        "source": str(run.source.resolve()),
+        "keep_old": run.keep_old,
+    }
+    write_text(run.folder / "run.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_run(folder: Path) -> Run:
+    """The run that `save_run` wrote. Raises StageError when the folder is no run folder."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise StageError(f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/.")
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings, cluster = Pipeline.model_validate(value["pipeline"]), Cluster.model_validate(value["cluster"])
+        return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"])
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}") from error
