@@ -2,6 +2,7 @@
 
     with GradingPool() as pool:
         run_problems(pipeline.problems, Path("runs/demo/1-problems"), pool=pool)
+        run_benchmark(load_benchmark(Path("eval/benchmarks/gsm8k.toml")), Path("runs/demo/6-evals/gsm8k/problems"), pool=pool)
 
 A problem has a question, and a gold answer that grades itself correct: a gold that the grader cannot read would count every right
 trace as wrong.
@@ -14,7 +15,6 @@ content of the last box.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import logging
 import re
 import time
@@ -22,37 +22,34 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from reasondistill import store
-from reasondistill.config import ProblemSource
+from reasondistill.config import Benchmark, ProblemSource
+from reasondistill.curation.benchmarks import apply_errata, check_answer_kind, check_content, check_found, errata_identity
+from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
     as_text,
     content_hash,
-    field_names,
     find_path,
+    get_value,
     open_file,
     open_hub,
     open_procedural,
     procedural_version,
-    value_at,
 )
+from reasondistill.curation.selection import TEMPLATE, selected
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract import last_boxes
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
-from reasondistill.sections import nearest
 
 VERSION = 1
 
 PROBLEMS, SET_ASIDE = "problems.jsonl", "set_aside.jsonl"
-
-# {field} inside a `question` key.
-_TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +79,70 @@ def run_problems(
     started = time.monotonic()
     held_out = held_out or {}
     place = locate(source, base)
-    if store.open_stage(folder, _identity(source, place, held_out), keep_old=keep_old) == "complete":
+    if store.open_stage(folder, _identity(source, place, {"held_out": held_out}), keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     opened = open_source(source, place)
+    entries = without_held_out(without_duplicates(_entries(source, opened)), held_out)
+    return _write(source, opened, entries, folder, pool, started)
+
+
+def run_benchmark(benchmark: Benchmark, folder: Path, *, pool: Grader, keep_old: bool = False, base: Path | None = None) -> store.Manifest:
+    """The same for a benchmark: its rows, content and kind of answer are checked, then its errata applied.
+
+    Raises DataError when the set is not the one that the file describes; nothing is written then. What is set aside is not measured:
+    the manifest counts it and the log says so. A finished folder is held to the file's `rows` and `content` too.
+    """
+    started = time.monotonic()
+    source = benchmark.problems
+    place = locate(source, base)
+    identity = _identity(source, place, {}, benchmark)
+    before = store.read_manifest(folder)
+    if before is not None and before.status == "complete":
+        store.open_stage(folder, identity, keep_old=keep_old)
+        if not keep_old and "content" in before.figures:
+            check_found(benchmark, before.counts["in"], before.figures["content"])
+        return before
+    opened = open_source(source, place)
+    read = list(_entries(source, opened))
+    content = check_content(benchmark, read)
+    entries = list(apply_errata(benchmark, read))
+    check_answer_kind(benchmark, entries)
+    store.open_stage(folder, identity, keep_old=keep_old)
+    if benchmark.content is None:
+        logger.info(
+            'benchmark %s: rows = %d, content = "%s"; with these keys its file fixes what is measured', benchmark.name, len(read), content
+        )
+    corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
+    figures = {"content": content, "corrected": corrected}
+    manifest = _write(source, opened, without_duplicates(entries), folder, pool, started, figures)
+    if manifest.dropped:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
+        lost = sum(manifest.dropped.values())
+        logger.warning(
+            "benchmark %s: %d of %d rows are not measured: %s. See %s", benchmark.name, lost, len(read), reasons, folder / SET_ASIDE
+        )
+    return manifest
+
+
+def _write(
+    source: ProblemSource,
+    opened: OpenedRows,
+    entries: Iterable[Problem | SetAside],
+    folder: Path,
+    pool: Grader,
+    started: float,
+    more: Mapping[str, Any] | None = None,
+) -> store.Manifest:
+    """Check the golds, write both files and finish the stage."""
     set_aside: list[SetAside] = []
-    kept = _kept(check_golds(without_held_out(_problems(source, opened), held_out), pool), set_aside)
-    out = store.write_records(folder / PROBLEMS, kept)
+    out = store.write_records(folder / PROBLEMS, _kept(check_golds(entries, pool), set_aside))
     store.write_records(folder / SET_ASIDE, set_aside)
     dropped = Counter(aside.reason for aside in set_aside)
     if out == 0:
         raise DataError(_nothing_left(source, set_aside, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, len(set_aside))
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
-    figures = {"dataset": opened.dataset, "revision": opened.revision, "split": opened.split, "grader": GRADER}
+    figures = {"dataset": opened.dataset, "revision": opened.revision, "split": opened.split, "grader": GRADER, **(more or {})}
     counts = {"in": out + len(set_aside), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(folder, counts=counts, dropped=dropped, figures=figures, seconds=seconds, files=[PROBLEMS])
@@ -105,7 +153,7 @@ def read_problems(source: ProblemSource, *, base: Path | None = None) -> Iterato
 
     A relative path is looked up from the working directory, then from `base`.
     """
-    yield from _problems(source, open_source(source, locate(source, base)))
+    yield from without_duplicates(_entries(source, open_source(source, locate(source, base))))
 
 
 def normalise_question(text: str) -> str:
@@ -160,135 +208,48 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
     )
 
 
-def _identity(source: ProblemSource, place: Place, held_out: Mapping[str, str]) -> store.Identity:
-    """A local file counts by name and content, not by the folder that it lies in."""
-    section = source.model_dump(mode="json")
+def _identity(
+    source: ProblemSource, place: Place, others: Mapping[str, Mapping[str, str]], benchmark: Benchmark | None = None
+) -> store.Identity:
+    """A local file counts by name and content, not by the folder that it lies in. `others` are texts that shape the outcome too.
+
+    A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin them later is no other benchmark.
+    """
+    section = source.model_dump(mode="json", exclude=None if source.choices else {"choices"})
     if place.path is not None:
         section["dataset"] = place.path.name
-    inputs = dict(place.inputs) | ({"held_out": fingerprint(dict(held_out))} if held_out else {})
+    if benchmark is not None and benchmark.errata:
+        section["errata"] = errata_identity(benchmark)
+    inputs = dict(place.inputs) | {name: fingerprint(dict(texts)) for name, texts in others.items() if texts}
     return store.Identity("problems", VERSION, section, inputs)
-
-
-# ---- choosing rows ------------------------------------------------------------------------------------------------
-
-_PEEK = 100
-# A procedural stream has no end: a filter that matches this rarely is taken for one that never does.
-_PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
-
-
-def _selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows that the filter keeps, shuffled when asked, at most `limit` of them."""
-    rows = _matching(source, _checked(source, rows))
-    if source.source == "procedural":
-        rows = islice(rows, source.limit)
-    if not source.shuffle:
-        return islice(rows, source.limit)
-    # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to the length of the file.
-    ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
-    chosen = sorted(ranked) if source.limit is None else heapq.nsmallest(source.limit, ranked)
-    return (row for _, _, row in chosen)
-
-
-def _rank(seed: int, index: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{index}".encode()).digest()[:8]
-
-
-def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The same rows; raises when there is none, or when a mapped field stands in none of the first hundred."""
-    head = list(islice(rows, _PEEK))
-    if not head:
-        raise DataError(f"{source.dataset}: no rows.")
-    known = list(dict.fromkeys(name for row in head for name in field_names(row.fields)))
-    for key, name in _wanted(source):
-        if name not in known and not any(_has(row.fields, name) for row in head):
-            listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-            raise ConfigError(f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.')
-    return chain(head, rows)
-
-
-def _close(name: str, known: list[str]) -> str:
-    hint = nearest(name, known)
-    return f"{hint} " if hint.startswith("Did you mean") else ""
-
-
-def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
-    """Key of the section and field of the rows, for each field that the section names."""
-    named = [(key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")]
-    parts = [("question", name) for name in _TEMPLATE.findall(source.question) or [source.question]]
-    return [*parts, *((key, name) for key, name in named if name), *((f"filter.{name}", name) for name in source.filter)]
-
-
-def _has(fields: Mapping[str, Any], name: str) -> bool:
-    try:
-        value_at(fields, name)
-    except KeyError:
-        return False
-    return True
-
-
-def _get(fields: Mapping[str, Any], name: str | None) -> Any:
-    """The value, or None where this row lacks it."""
-    return value_at(fields, name) if name is not None and _has(fields, name) else None
-
-
-def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    if not source.filter:
-        yield from rows
-        return
-    wanted = {name: {_filter_key(value) for value in values} for name, values in source.filter.items()}
-    seen: dict[str, Counter[str]] = {name: Counter() for name in wanted}
-    found = 0
-    for scanned, row in enumerate(rows):
-        keys = {name: _filter_keys(_get(row.fields, name)) for name in wanted}
-        if all(keys[name] & wanted[name] for name in wanted):
-            found += 1
-            yield row
-            continue
-        for name, values in keys.items():
-            if len(seen[name]) < 100:
-                seen[name].update(values)
-        if source.source == "procedural" and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * found:
-            raise ConfigError(f"filter: {found} of the first {scanned + 1:,} rows match. {_values_seen(seen)}")
-    if found == 0:
-        raise ConfigError(f"filter: no row of {source.dataset} matches. {_values_seen(seen)}")
-
-
-def _filter_keys(value: Any) -> set[str]:
-    """A list matches by any of its items (a row with several tags)."""
-    return {_filter_key(item) for item in value} if isinstance(value, list) else {_filter_key(value)}
-
-
-def _filter_key(value: Any) -> str:
-    """5 and "5" are the same; so are true and the "True" of a CSV file."""
-    text = as_text(value).strip()
-    return text.lower() if text in ("True", "False") else text
-
-
-def _values_seen(seen: Mapping[str, Counter[str]]) -> str:
-    shown = (f"{name} is one of {', '.join(repr(value) for value in sorted(values)[:12])}" for name, values in seen.items() if values)
-    return "Found: " + "; ".join(shown) + "."
 
 
 # ---- rows to problems ---------------------------------------------------------------------------------------------
 
 
-def _problems(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
+def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
+    """What each selected row became, each with an id of its own."""
     ids: set[str] = set()
+    for row in selected(source, opened.rows):
+        yield _problem(source, opened, row, _new_id(source, opened, row, ids))
+
+
+def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose question came before."""
     questions: dict[bytes, str] = {}
-    for row in _selected(source, opened.rows):
-        made = _problem(source, opened, row, _new_id(source, opened, row, ids))
-        if isinstance(made, SetAside):
-            yield made
+    for entry in entries:
+        if isinstance(entry, SetAside):
+            yield entry
             continue
-        text = hashlib.sha256(normalise_question(made.question).encode("utf-8", "surrogatepass")).digest()[:16]
-        first = questions.setdefault(text, made.id)
-        yield made if first == made.id else _aside(made, "duplicate question", f"the same question as {first}")
+        text = hashlib.sha256(normalise_question(entry.question).encode("utf-8", "surrogatepass")).digest()[:16]
+        first = questions.setdefault(text, entry.id)
+        yield entry if first == entry.id else _aside(entry, "duplicate question", f"the same question as {first}")
 
 
 def _new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
     """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
     name = source.name or _safe(Path(opened.dataset).stem if source.source == "file" else opened.dataset.rstrip("/").split("/")[-1])
-    own = _safe(as_text(_get(row.fields, source.id))) or str(row.index)
+    own = _safe(as_text(get_value(row.fields, source.id))) or str(row.index)
     place = f"{name}/{_safe(opened.split)}/{own}"
     if place in taken:
         place = f"{place}-row{row.index}"
@@ -308,7 +269,7 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
 
-    question, answer = _question(row, source.question), _get(row.fields, source.answer) if source.answer else ""
+    question, answer = _question(row, source.question), get_value(row.fields, source.answer) if source.answer else ""
     for key, value in (("question", question), ("answer", answer)) if source.answer else (("question", question),):
         if isinstance(value, (list, Mapping)):
             return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
@@ -320,12 +281,18 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
             return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
         if not (gold := _after(gold, mark)):
             return aside("no answer", f"nothing after {mark!r}")
+    text = as_text(question).strip()
+    if source.choices is not None:
+        chosen = _multiple_choice(source, row, text)
+        if isinstance(chosen, str):
+            return aside("no choice of options", chosen)
+        text, gold = chosen
     solution = _optional_text(row, source.solution)
-    if not _is_unicode(f"{question}{gold}{solution}"):
+    if not _is_unicode(f"{text}{gold}{solution}"):
         return aside("broken text", "holds lone surrogates, which no tokenizer takes")
     return Problem(
         id=name,
-        question=as_text(question).strip(),
+        question=text,
         answer=gold,
         reference_solution=solution,
         subject=_optional_text(row, source.subject),
@@ -336,9 +303,27 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
 
 def _question(row: Row, named: str) -> Any:
     """The field, or the template with its fields put in."""
-    if _TEMPLATE.search(named):
-        return _TEMPLATE.sub(lambda match: as_text(_get(row.fields, match[1])), named)
-    return _get(row.fields, named)
+    if TEMPLATE.search(named):
+        return TEMPLATE.sub(lambda match: as_text(get_value(row.fields, match[1])), named)
+    return get_value(row.fields, named)
+
+
+def _multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str, str] | str:
+    """The question with its options and the right letter, or what is wrong with them."""
+    if isinstance(source.choices, str):
+        held = get_value(row.fields, source.choices)
+        options = [as_text(option).strip() for option in cast("list[Any]", held)] if isinstance(held, list) else []
+        answer = get_value(row.fields, source.answer)
+        if (right := find_right(options, answer)) is None:
+            return f"{source.answer} = {as_text(answer)!r} is none of {len(options)} options"
+    else:
+        fields = source.choices or ()
+        options, right = [as_text(get_value(row.fields, name)).strip() for name in fields], fields.index(source.answer)
+    if (fault := fault_of(options, right)) is not None:
+        return fault
+    if not isinstance(source.choices, str):
+        options, right = shuffled(question, options, right, seed=source.seed)
+    return lettered(question, options, right)
 
 
 def _after(text: str, mark: str) -> str:
@@ -358,7 +343,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _optional_text(row: Row, name: str | None) -> str | None:
-    return as_text(_get(row.fields, name)) or None
+    return as_text(get_value(row.fields, name)) or None
 
 
 def _aside(problem: Problem, reason: str, detail: str) -> SetAside:

@@ -16,17 +16,19 @@ from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
 from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
 from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
-from reasondistill.config.sources import Benchmark, ProblemSource
+from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
 from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.sections import load_section
 
 __all__ = [
+    "AnswerKind",
     "Architecture",
     "Benchmark",
     "Checkpoints",
     "Cluster",
     "EvalModel",
+    "Erratum",
     "Evals",
     "Examples",
     "GradeSettings",

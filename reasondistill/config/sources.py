@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.sections import Section
 
+AnswerKind = Literal["integer", "number", "expression", "choice"]
+
 
 class ProblemSource(Section):
     """Where problems come from and how their rows map to a Problem.
@@ -19,6 +21,9 @@ class ProblemSource(Section):
     The field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the last such mark. `answer=""`:
     nobody knows the answers; the samples vote (`[verdicts] majority`).
     `filter` keeps rows whose field is one of the listed values.
+    `choices` makes multiple choice: the options are lettered behind the question and the gold answer is a letter. A list names one field
+    per option and is shuffled row by row (`answer` is one of them; it would always be A). A single name is a field that holds a list,
+    in its own order; `answer` holds a letter, a place counted from 0, or the text of an option.
     """
 
     source: Literal["hub", "file", "procedural"]
@@ -34,6 +39,7 @@ class ProblemSource(Section):
     subject: str | None = None
     level: str | None = None
     answer_after: str | None = None
+    choices: str | tuple[str, ...] | None = None
     filter: dict[str, list[Scalar]] = {}
     shuffle: bool = False
     seed: int = 0
@@ -47,17 +53,70 @@ class ProblemSource(Section):
             raise ValueError("limit: a procedural set has no end; say how many problems you want")
         return self
 
+    @model_validator(mode="after")
+    def _choices_hold_the_answer(self) -> ProblemSource:
+        if self.choices is None:
+            return self
+        if self.answer_after is not None:
+            raise ValueError("answer_after: choices name the answer by its field; leave one of the two out")
+        if not isinstance(self.choices, str) and (self.answer not in self.choices or len(set(self.choices)) < 2):
+            raise ValueError(f'choices: list at least two fields, one of them the answer ("{self.answer}")')
+        return self
+
+
+class Erratum(Section):
+    """A published gold answer that is wrong, put right (`answer`) or left out (`drop`).
+
+    `id` is the last part of a problem's id: the row's own id, else its place counted from 0. `question_starts` guards it: in a copy with
+    another order the same place holds another question.
+    """
+
+    id: str
+    question_starts: str | None = None
+    answer: str | None = None
+    drop: bool = False
+    reason: Annotated[str, Field(min_length=1)]
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Erratum:
+        if (self.answer is not None) == self.drop:
+            raise ValueError('answer: an erratum has either answer = "…" or drop = true')
+        if self.answer is not None and not self.answer.strip():
+            raise ValueError("answer: empty; use drop = true to leave the problem out")
+        return self
+
 
 class Benchmark(Section):
-    """A file of eval/benchmarks: what is measured."""
+    """A file of eval/benchmarks: what is measured.
+
+    `rows` and `content` (curation.benchmarks.content_of) are what the set holds, checked whenever it is read; `answer_kind` is what its
+    gold answers look like. `n` and `prompt` are recommendations: samples per problem, and the prompt for models that we did not train.
+    """
 
     name: Name
     about: str = ""
     licence: str = ""
+    paper: str = ""
+    url: str = ""
+    n: Annotated[int, Field(ge=1)] = 1
+    prompt: Name | None = None
+    answer_kind: AnswerKind | None = None
+    rows: Annotated[int, Field(ge=1)] | None = None
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    errata: tuple[Erratum, ...] = ()
     problems: ProblemSource
 
     @model_validator(mode="after")
     def _has_answers(self) -> Benchmark:
         if not self.problems.answer:
             raise ValueError("problems.answer: a benchmark needs gold answers; name the field that holds them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_erratum_per_problem(self) -> Benchmark:
+        ids = [erratum.id for erratum in self.errata]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"errata: two for the problem {twice[0]!r}")
         return self

@@ -62,6 +62,20 @@ def value_at(fields: Mapping[str, Any], name: str) -> Any:
     return place
 
 
+def has_value(fields: Mapping[str, Any], name: str) -> bool:
+    """Whether `value_at` finds something."""
+    try:
+        value_at(fields, name)
+    except KeyError:
+        return False
+    return True
+
+
+def get_value(fields: Mapping[str, Any], name: str | None) -> Any:
+    """The value, or None where this row lacks it."""
+    return value_at(fields, name) if name is not None and has_value(fields, name) else None
+
+
 def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Every dotted name that `value_at` finds in nested mappings."""
     names: list[str] = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from reasondistill.statistics.basics import LEVEL
 from reasondistill.statistics.means import Estimate, bootstrap_interval, mean_interval, wilson
-from reasondistill.statistics.metrics import pass_at_k
+from reasondistill.statistics.metrics import BudgetPoint, g_pass_at_k, mg_pass_at_k, pass_at_k, within_budget
 from reasondistill.statistics.paired import (
     Gap,
     PairedEstimate,
@@ -28,13 +28,16 @@ from reasondistill.statistics.paired import (
 )
 
 __all__ = [
+    "BudgetPoint",
     "Estimate",
     "Gap",
     "LEVEL",
     "PairedEstimate",
     "Word",
     "bootstrap_interval",
+    "g_pass_at_k",
     "mean_interval",
+    "mg_pass_at_k",
     "paired_difference",
     "pass_at_k",
     "shrunken_t_interval",
@@ -42,4 +45,5 @@ __all__ = [
     "tango_interval",
     "verdict_word",
     "wilson",
+    "within_budget",
 ]

@@ -1,0 +1,49 @@
+"""Multiple choice: options lettered behind the question, and the letter of the right one.
+
+lettered("How many?", ["3", "4"], right=1)  # ("How many?\n\nA) 3\nB) 4", "B")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Sequence
+from typing import Any
+
+LETTERS = string.ascii_uppercase[:10]  # the grader reads A to J
+
+
+def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, str]:
+    """The question with its options below it, and the letter of `options[right]`."""
+    lines = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return f"{question}\n\n{lines}", LETTERS[right]
+
+
+def shuffled(question: str, options: Sequence[str], right: int, *, seed: int) -> tuple[list[str], int]:
+    """The options in an order that seed and question fix, and where the right one went.
+
+    They rank by a hash of their text: the order owes nothing to the order of the fields or of the rows.
+    """
+    order = sorted(
+        range(len(options)), key=lambda i: hashlib.sha256(f"{seed}\n{question}\n{options[i]}".encode("utf-8", "replace")).digest()
+    )
+    return [options[i] for i in order], order.index(right)
+
+
+def find_right(options: Sequence[str], answer: Any) -> int | None:
+    """Which option an answer means: a place counted from 0, a letter, or the text of exactly one option; None when it means none."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        return answer if 0 <= answer < len(options) else None
+    text = str(answer).strip()
+    if len(letter := text.strip("().").upper()) == 1 and letter in LETTERS[: len(options)]:
+        return LETTERS.index(letter)
+    return options.index(text) if options.count(text) == 1 else None
+
+
+def fault_of(options: Sequence[str], right: int) -> str | None:
+    """Why these options are no question: fewer than two, more than letters, an empty one, the right one twice."""
+    if not 2 <= len(options) <= len(LETTERS):
+        return f"{len(options)} options; 2 to {len(LETTERS)} are wanted"
+    if any(not option for option in options):
+        return "an option is empty"
+    return "the right option stands there twice" if options.count(options[right]) > 1 else None

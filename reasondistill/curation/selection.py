@@ -1,0 +1,104 @@
+"""Which rows of a source are wanted: `filter`, `shuffle`, `limit`, after a look whether the named fields exist."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+from reasondistill.config import ProblemSource
+from reasondistill.curation.rows import Row, as_text, field_names, get_value, has_value
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.sections import nearest
+
+# {field} inside a `question` key.
+TEMPLATE = re.compile(r"\{([^{}]+)\}")
+
+_PEEK = 100
+# A procedural stream has no end: a filter that matches this rarely is taken for one that never does.
+_PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
+
+
+def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows that the filter keeps, shuffled when asked, at most `limit` of them."""
+    rows = _matching(source, _checked(source, rows))
+    if source.source == "procedural":
+        rows = islice(rows, source.limit)
+    if not source.shuffle:
+        return islice(rows, source.limit)
+    # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to the length of the file.
+    ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
+    chosen = sorted(ranked) if source.limit is None else heapq.nsmallest(source.limit, ranked)
+    return (row for _, _, row in chosen)
+
+
+def _rank(seed: int, index: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{index}".encode()).digest()[:8]
+
+
+def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
+    """The same rows; raises when there is none, or when a mapped field stands in none of the first hundred."""
+    head = list(islice(rows, _PEEK))
+    if not head:
+        raise DataError(f"{source.dataset}: no rows.")
+    known = list(dict.fromkeys(name for row in head for name in field_names(row.fields)))
+    for key, name in _wanted(source):
+        if name not in known and not any(has_value(row.fields, name) for row in head):
+            listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+            raise ConfigError(f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.')
+    return chain(head, rows)
+
+
+def _close(name: str, known: list[str]) -> str:
+    hint = nearest(name, known)
+    return f"{hint} " if hint.startswith("Did you mean") else ""
+
+
+def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
+    """Key of the section and field of the rows, for each field that the section names."""
+    named = [(key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")]
+    parts = [("question", name) for name in TEMPLATE.findall(source.question) or [source.question]]
+    parts += [("choices", name) for name in ([source.choices] if isinstance(source.choices, str) else source.choices or ())]
+    return [*parts, *((key, name) for key, name in named if name), *((f"filter.{name}", name) for name in source.filter)]
+
+
+def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
+    if not source.filter:
+        yield from rows
+        return
+    wanted = {name: {_filter_key(value) for value in values} for name, values in source.filter.items()}
+    seen: dict[str, Counter[str]] = {name: Counter() for name in wanted}
+    found = 0
+    for scanned, row in enumerate(rows):
+        keys = {name: _filter_keys(get_value(row.fields, name)) for name in wanted}
+        if all(keys[name] & wanted[name] for name in wanted):
+            found += 1
+            yield row
+            continue
+        for name, values in keys.items():
+            if len(seen[name]) < 100:
+                seen[name].update(values)
+        if source.source == "procedural" and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * found:
+            raise ConfigError(f"filter: {found} of the first {scanned + 1:,} rows match. {_values_seen(seen)}")
+    if found == 0:
+        raise ConfigError(f"filter: no row of {source.dataset} matches. {_values_seen(seen)}")
+
+
+def _filter_keys(value: Any) -> set[str]:
+    """A list matches by any of its items (a row with several tags)."""
+    return {_filter_key(item) for item in value} if isinstance(value, list) else {_filter_key(value)}
+
+
+def _filter_key(value: Any) -> str:
+    """5 and "5" are the same; so are true and the "True" of a CSV file."""
+    text = as_text(value).strip()
+    return text.lower() if text in ("True", "False") else text
+
+
+def _values_seen(seen: Mapping[str, Counter[str]]) -> str:
+    shown = (f"{name} is one of {', '.join(repr(value) for value in sorted(values)[:12])}" for name, values in seen.items() if values)
+    return "Found: " + "; ".join(shown) + "."
