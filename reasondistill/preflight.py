@@ -14,6 +14,7 @@ from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
 from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers
+from reasondistill.pipeline.measuring import baselines, step_benchmarks
 from reasondistill.prompts import load_prompt
 from reasondistill.store import read_manifest
 
@@ -23,14 +24,18 @@ def check(run: Run, *, reads_data: bool = False) -> None:
 
     `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
     """
-    load_prompt(run.pipeline.traces.prompt)
-    load_prompt(run.pipeline.student_prompt)
-    if run.pipeline.evals.prompt is not None:
-        load_prompt(run.pipeline.evals.prompt)
-    benchmarks(run)
+    written, settings = run.pipeline.traces, run.pipeline.evals
+    own = [model.prompt for model in settings.models]
+    recommended = [benchmark.prompt for benchmark in benchmarks(run)]
+    asked = [written.prompt if written is not None else None, run.pipeline.student_prompt, settings.prompt]
+    for prompt in (*asked, *settings.prompts, *own, *recommended):
+        if prompt:
+            load_prompt(prompt)
+    step_benchmarks(run)
     _check_names(run)
+    baselines(run)
     find_policy(run.pipeline.verdicts.policy)
-    teachers = [located(teacher) for teacher in run.pipeline.traces.teachers]
+    teachers = [located(teacher) for teacher in (*run.pipeline.teachers, *(model.as_teacher() for model in settings.models))]
     for teacher in teachers:
         traces.teacher_identity(teacher)
     _check_judge(run)
@@ -47,7 +52,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
         _need("trl", "train")
     if reads_data:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
-            if source.source != "hub":
+            if source is not None and source.source != "hub":
                 next(problems.read_problems(source, base=run.source.parent), None)
 
 
@@ -67,13 +72,14 @@ def _check_judge(run: Run) -> None:
 def _check_names(run: Run) -> None:
     """Students and teachers stand beside each other in one table and one folder: their names must differ. Raises ConfigError."""
     names = [student.name for student in run.pipeline.all_students()]
-    teachers = [teacher for teacher in run.pipeline.traces.teachers if teacher.sampler in ("vllm", "openai")]
+    teachers = [teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")]
     asked = list(served_teachers(run)) if run.pipeline.evals.teacher else []
     if asked and len(asked) < len(teachers):
         raise ConfigError("[traces.teachers] two teachers have the same name; give each a `name`.")
-    twice = [name for name in [*names, *asked] if [*names, *asked].count(name) > 1 or name == "problems"]
+    every = [*names, *asked, *(model.name for model in run.pipeline.evals.models)]
+    twice = [name for name in every if every.count(name) > 1 or name == "problems"]
     if twice:
-        raise ConfigError(f"[students] the name {twice[0]!r} is taken (by a teacher, or by a folder of ours); choose another.")
+        raise ConfigError(f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a folder of ours); choose another.")
 
 
 def _need(package: str, extra: str) -> None:
@@ -92,12 +98,14 @@ def estimate(run: Run, task: Task) -> str:
     number = _number_of_problems(run)
     if task.stage == "traces":
         return _traces_estimate(run, number)
-    names = len(task.units) or len(eval_models(run))
+    names, measured = len(task.units) or len(eval_models(run)), settings.evals
+    answers = f"{names} models × {len(measured.benchmarks)} benchmarks × n = {measured.n}"
+    answers += f" × {1 + len(measured.prompts)} prompts" if measured.prompts else ""
     words = {
         "problems": f"at most {number:,} problems" if number is not None else "all rows of the source",
         "verdicts": _verdicts_estimate(run),
         "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
-        "evals": f"{names} models × {len(settings.evals.benchmarks)} benchmarks × n = {settings.evals.n}" if task.units else "the tables",
+        "evals": answers if task.units else "the tables",
         "report": "report.md, report.json, report.html",
     }
     return words[task.stage]
@@ -105,11 +113,14 @@ def estimate(run: Run, task: Task) -> str:
 
 def _number_of_problems(run: Run) -> int | None:
     done = read_manifest(run.stage("problems"))
-    return done.counts["out"] if done is not None and done.status == "complete" else run.pipeline.problems.limit
+    if done is not None and done.status == "complete":
+        return done.counts["out"]
+    return run.pipeline.problems.limit if run.pipeline.problems is not None else None
 
 
 def _traces_estimate(run: Run, number: int | None) -> str:
     settings = run.pipeline.traces
+    assert settings is not None
     if number is None:
         return f"{settings.n} traces for each problem"
     drawn = number * settings.n

@@ -36,6 +36,11 @@ def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return check_section(path, kind, values, overrides)
+
+
+def check_section(path: Path, kind: type[S], values: dict[str, Any], overrides: Sequence[str] = ()) -> S:
+    """The values of a file, or what stands for one, as `kind`. Raises ConfigError."""
     for override in overrides:
         apply_override(values, override)
     try:

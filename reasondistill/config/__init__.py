@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
@@ -19,7 +20,7 @@ from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettin
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
 from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
 from reasondistill.errors import ConfigError
-from reasondistill.sections import load_section
+from reasondistill.sections import check_section, load_section
 
 __all__ = [
     "AnswerKind",
@@ -53,12 +54,22 @@ __all__ = [
     "load_benchmark",
     "load_cluster",
     "load_pipeline",
+    "make_pipeline",
 ]
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we found, what to do."""
-    pipeline = load_section(path, Pipeline, overrides)
+    return _sampling_checked(path, load_section(path, Pipeline, overrides))
+
+
+def make_pipeline(values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path) -> Pipeline:
+    """A pipeline that stands in no file: `source` is what messages name. Raises ConfigError."""
+    return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
+
+
+def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
+    """The same; raises ConfigError for vendor settings that we do not know."""
     sections = [("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)]
     sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
     for name, section in sections:

@@ -154,13 +154,13 @@ def _summary(
     return {
         "scores": [score.model_dump() for sheet, wrong in zip(every, classes, strict=True) for score in score_sheet(sheet, wrong)],
         "parts": [
-            part.model_dump()
-            for sheet in own.values()
-            for part in score_parts(sheet, problems[sheet.benchmark], suspects[sheet.benchmark])
+            part.model_dump() for sheet in own.values() for part in score_parts(sheet, problems[sheet.benchmark], suspects[sheet.benchmark])
         ],
         "differences": [row.model_dump() for row in differences(own, baselines)],
         "prompts": list(_spreads(own, sheets, variants.prompts, seed)),
-        "overlap": {name: {"suspect": len(found), "of": len(problems[name]), "n_gram": N_GRAM} for name, found in suspects.items() if found},
+        "overlap": {
+            name: {"suspect": len(found), "of": len(problems[name]), "n_gram": N_GRAM} for name, found in suspects.items() if found
+        },
         "bootstrap": [_bootstrap_row(sheet, seed) for sheet in own.values() if sheet.k > 1],
         "outcomes": _nested(sheets, Sheet.shares),
         "tokens": _nested(sheets, lambda sheet: float(sheet.tokens.mean())),

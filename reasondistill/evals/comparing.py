@@ -1,7 +1,7 @@
 """Models against baselines over the same problems: paired differences, Holm's correction, and the problems that flipped.
 
-    for row in differences(sheets, {"distilled": ["base", "answer-only"]}):
-        print(row.model, row.word, "than", row.baseline, row.mean, row.p_adjusted)
+for row in differences(sheets, {"distilled": ["base", "answer-only"]}):
+    print(row.model, row.word, "than", row.baseline, row.mean, row.p_adjusted)
 """
 
 from __future__ import annotations

@@ -55,9 +55,8 @@ def score_parts(sheet: Sheet, problems: Mapping[str, Problem], suspects: frozens
     if suspects:
         yield _part(sheet, "overlap: clean", sheet.rows(lambda name: name not in suspects))
         yield _part(sheet, "overlap: suspect", sheet.rows(suspects.__contains__))
-    budgets = token_budgets(sheet.max_tokens)
-    for budget, correct in zip(budgets, within_budget(sheet.correct, sheet.tokens, budgets), strict=True):
-        yield _part(sheet, f"tokens: {budget}", correct)
+    for point in within_budget(sheet.correct, sheet.tokens, token_budgets(sheet.max_tokens)):
+        yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
 
 
 def token_budgets(max_tokens: int) -> list[int]:

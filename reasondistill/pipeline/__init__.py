@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from reasondistill import examples, problems, report, resources, students, traces, verdicts
+from reasondistill import examples, problems, report, students, traces, verdicts
 from reasondistill.config import StudentSettings
 from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError
@@ -241,5 +241,3 @@ def _run_report(run: Run, task: Task, stop: StopSignal) -> Manifest:
         about=run.pipeline.about,
         keep_old=run.keep_old,
     )
-
-

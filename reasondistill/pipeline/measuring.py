@@ -1,9 +1,9 @@
 """Stage 6 of a run: who is measured, on what, under which prompts; and the sampling of one model, which starts its engine once.
 
-    6-evals/<benchmark>/problems
-    6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
-    6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
-    6-evals/<benchmark>/<student>@step-<n>/{traces,verdicts}         [evals.checkpoints]
+6-evals/<benchmark>/problems
+6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
+6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
+6-evals/<benchmark>/<student>@step-<n>/{traces,verdicts}         [evals.checkpoints]
 """
 
 from __future__ import annotations

@@ -1,0 +1,163 @@
+"""Arguments and printing. What is done stands in pipeline/, where it runs in launch/."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import reasondistill
+from reasondistill import resources
+from reasondistill.cli import grading, measuring, running
+from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
+from reasondistill.cli.running import print_result
+from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["app", "grading", "main", "measuring", "running"]
+
+
+def main() -> None:
+    """Entry point: a ReasonDistillError is one clear message and exit code 2, a requested stop exit code 130."""
+    try:
+        app()
+    except Interrupted as error:
+        err.print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
+        sys.exit(130)
+    except ReasonDistillError as error:
+        err.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(reasondistill.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None: ...
+
+
+# ---- looking ------------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example:\n\n  reasondistill show demo")
+def show(
+    name: Annotated[str, typer.Argument(help="A run's name or folder.")],
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """The state of each stage of a run: counts, drops, time, and what is stale."""
+    from reasondistill import pipeline
+
+    job = pipeline.load_run(run_folder(name, runs))
+    table = Table("stage", "state", "in", "out", "dropped", "time", box=None, header_style="bold")
+    colours = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim"}
+    for row in pipeline.stage_states(job):
+        dropped = ", ".join(f"{number:,} {reason}" for reason, number in row.dropped.items())
+        state = f"[{colours.get(row.state.split()[0], 'red')}]{escape(row.state)}[/]"
+        seconds = duration(row.seconds) if row.seconds else ""
+        table.add_row(row.name, state, count_text(row.counts.get("in")), count_text(row.counts.get("out")), escape(dropped), seconds)
+    out.print(table)
+    print_result(job)
+
+
+@app.command(epilog="Example:\n\n  reasondistill walk demo gsm_symbolic/seed1/12")
+def walk(
+    name: Annotated[str, typer.Argument(help="A run's name or folder.")],
+    problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """One problem through all stages: question, traces, verdicts, examples, and the evals' samples."""
+    from reasondistill import pipeline
+
+    job = pipeline.load_run(run_folder(name, runs))
+    found = False
+    for title, rows in pipeline.walk(job, problem_id):
+        for row in rows:
+            found = True
+            out.print(f"[bold]{escape(title)}[/]")
+            for key, value in row.items():
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                out.print(f"  [cyan]{key}[/] {escape(text)}", soft_wrap=True)
+    if not found:
+        raise StageError(f"{job.folder}: no problem {problem_id!r}. Ids stand in {job.stage('problems')}/problems.jsonl.")
+
+
+@app.command(name="list", epilog="Example:\n\n  reasondistill list pipelines")
+def list_(
+    kind: Annotated[str, typer.Argument(help="prompts, pipelines, benchmarks or clusters")],
+) -> None:
+    """What is at hand, with a line about each."""
+    if kind not in ("prompts", "pipelines", "benchmarks", "clusters"):
+        raise ConfigError(f"list {kind}: unknown. Known: prompts, pipelines, benchmarks, clusters.")
+    import tomllib
+
+    table = Table(box=None, show_header=False)
+    for name, path in resources.available(kind).items():
+        try:
+            about = str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            about = f"not readable: {error}"
+        table.add_row(f"[bold]{name}[/]", escape(about), f"[dim]{path}[/]")
+    out.print(table)
+
+
+@app.command(epilog="Example:\n\n  reasondistill copy gsm8k_sft mine.toml")
+def copy(
+    name: Annotated[str, typer.Argument(help="The name of a shipped pipeline, prompt, benchmark or cluster file.")],
+    to: Annotated[Path | None, typer.Argument(help="Where to; by default its own file name, here.")] = None,
+) -> None:
+    """Copy a shipped file here, to change it."""
+    for kind in ("pipelines", "prompts", "benchmarks", "clusters"):
+        if (path := resources.available(kind).get(name.removesuffix(".toml"))) is not None:
+            target = to or Path(path.name)
+            target = target / path.name if target.is_dir() else target
+            if not target.parent.is_dir():
+                raise ConfigError(f"{target.parent}: no such folder.")
+            if target.exists():
+                raise ConfigError(f"{target}: exists already; name another file.")
+            shutil.copyfile(path, target)
+            out.print(f"{path} → {target}")
+            return
+    raise ConfigError(f"{name}: no shipped file of that name. See `reasondistill list pipelines` (prompts, benchmarks, clusters).")
+
+
+# ---- the process of one task --------------------------------------------------------------------------------------
+
+
+@app.command(hidden=True)
+def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Do one task of a run folder; launchers call this."""
+    from reasondistill import pipeline
+    from reasondistill.launch.leash import Leash
+    from reasondistill.launch.local import ERROR_WORD, MARK
+    from reasondistill.store import StopSignal
+
+    log_lines(MARK)
+    with Leash(), _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
+        pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ())), stop)
+
+
+@contextmanager
+def _reporting_errors(mark: str) -> Generator[None]:
+    """Send a user's error to the launcher as one marked line; exit as the launcher would."""
+    try:
+        yield
+    except ReasonDistillError as error:
+        kind, message = type(error).__name__, str(error)
+        print(mark + json.dumps({"kind": kind, "message": message}), flush=True)
+        sys.exit(130 if isinstance(error, Interrupted) else 2)
+
+

@@ -1,0 +1,49 @@
+"""What all commands share: the application, where it prints, how it names things."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Distil a reasoning model into a small one, and say honestly by how much it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+RunsDir = Annotated[Path, typer.Option("--runs", help="Where run folders are.")]
+
+
+def log_lines(mark: str) -> None:
+    """Our own log lines on standard output, each with a mark before it."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(mark + "%(message)s"))
+    logger = logging.getLogger("reasondistill")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def run_folder(name: str, runs: Path) -> Path:
+    given = Path(name)
+    return given if (given / "run.json").exists() else runs / name
+
+
+def count_text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,142 @@
+"""`run`: the stages of a pipeline file, with progress on the terminal; what every run prints at its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from reasondistill import resources
+from reasondistill.cli.console import RunsDir, app, duration, out
+
+if TYPE_CHECKING:
+    from reasondistill.pipeline import Run, Task
+
+
+@app.command(
+    epilog="Examples:\n\n  reasondistill run pipelines/demo.toml\n\n  reasondistill run gsm8k_sft --dry-run\n\n"
+    "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n  reasondistill run demo --until examples"
+)
+def run(
+    file: Annotated[str, typer.Argument(help="A pipeline file, or the name of a shipped one (see `list pipelines`).")],
+    only: Annotated[str | None, typer.Option(help="Do this stage alone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Begin with this stage; earlier ones must be complete.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key: traces.temperature=1.0")] = None,
+    on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything that needs no weights, print the plan, do nothing.")] = False,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Go on with finished stages although settings have changed since.")] = False,
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """Run a pipeline file; what is complete is skipped, what is partial is resumed.
+
+    Stages: problems, traces, verdicts, examples, students, evals, report.
+    """
+    from reasondistill import config, pipeline
+
+    source = resources.find("pipelines", file)
+    settings = config.load_pipeline(source, set_ or [])
+    cluster = config.load_cluster(resources.find("clusters", on))
+    job = pipeline.Run(settings, cluster, runs / settings.name, source, keep_old)
+    start(job, pipeline.select_stages(only, from_, until), dry_run=dry_run)
+
+
+def start(job: Run, stages: list[str], *, dry_run: bool) -> None:
+    """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
+    from reasondistill import pipeline, preflight
+    from reasondistill.launch import local
+
+    preflight.check(job, reads_data=dry_run)
+    tasks = pipeline.plan(job, stages, share_engine_process=local.shares_engine_process())
+    if dry_run:
+        _print_plan(job, tasks)
+        return
+    about = f" · {escape(job.pipeline.about)}" if job.pipeline.about else ""
+    out.print(f"[bold]{job.pipeline.name}[/]{about}", soft_wrap=True)
+    started = time.monotonic()
+    local.run_tasks(job, tasks, _print_line, _done_printer(job))
+    out.print(f"[dim]{duration(time.monotonic() - started)} in all[/]")
+    print_result(job)
+
+
+def _print_line(task: Task, line: str) -> None:
+    out.print(f"  [dim]{task.name}[/] {escape(line)}", soft_wrap=True)
+
+
+def _done_printer(job: Run) -> Callable[[Task, float], None]:
+    """Print one line when a task ends: what went in, what came out, how long it took."""
+    from reasondistill.pipeline import folder_of
+    from reasondistill.store import read_manifest
+
+    def done(task: Task, seconds: float) -> None:
+        manifest = read_manifest(folder_of(job, task)) if task.stage != "evals" or not task.units else None
+        counts = f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · " if manifest else ""
+        dropped = "".join(f" · {number:,} {reason}" for reason, number in (manifest.dropped if manifest else {}).items())
+        out.print(f"[green]✓[/] {task.name} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
+
+    return done
+
+
+# More rows than this are read as models × benchmarks.
+_MOST_ROWS = 12
+
+
+def print_result(job: Run) -> None:
+    """The scores, the differences, and where the report is."""
+    folder = job.stage("report")
+    if not (folder / "report.json").exists():
+        return
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    if report.get("headline"):
+        out.print(f"\n[bold]{escape(report['headline'])}[/]", soft_wrap=True)
+    scores = [row for row in report["scores"] if row["metric"] == "pass@1" and "@" not in row["model"]]
+    if scores:
+        out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
+    for row in report["differences"][:_MOST_ROWS]:
+        interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+        gap = f"{100 * row['mean']:+.1f} points {escape(interval)} {row['word']}"
+        out.print(f"  {row['model']} − {row['baseline']} on {row['benchmark']}: {gap}")
+    if len(report["differences"]) > _MOST_ROWS:
+        out.print(f"  … {len(report['differences']) - _MOST_ROWS} more differences in the report")
+    for name in ("report.html", "report.md", "report.json"):
+        if (folder / name).exists():
+            out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)
+
+
+def _score_rows(scores: list[dict[str, Any]]) -> Table:
+    """One line per score, its interval beside it, and what was cut off or not answered."""
+    table = Table("model", "benchmark", "score", "95 % interval", "n × k", "truncated", "no answer", "undecided", box=None, header_style="bold")
+    for row in scores:
+        interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        shares = (f"{100 * row['outcomes'].get(name, 0):.1f} %" for name in ("truncated", "no_answer", "undecided"))
+        table.add_row(row["model"], row["benchmark"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}", *shares)
+    return table
+
+
+def _score_grid(scores: list[dict[str, Any]]) -> Table:
+    """Models down, benchmarks across; each cell has half the width of its interval behind it."""
+    benchmarks = list(dict.fromkeys(row["benchmark"] for row in scores))
+    cells = {(row["model"], row["benchmark"]): f"{100 * row['mean']:.1f}[dim]±{50 * (row['high'] - row['low']):.1f}[/]" for row in scores}
+    table = Table("model", *benchmarks, box=None, header_style="bold")
+    for model in dict.fromkeys(row["model"] for row in scores):
+        table.add_row(model, *(cells.get((model, benchmark), "") for benchmark in benchmarks))
+    return table
+
+
+def _print_plan(job: Run, tasks: list[Task]) -> None:
+    """What would be done, with counts and an estimate."""
+    from reasondistill import pipeline, preflight
+
+    out.print(f"[bold]{job.pipeline.name}[/] → {job.folder} (nothing is done: --dry-run)")
+    table = Table("task", "state", "expected", box=None, header_style="bold")
+    states = pipeline.stage_states(job)
+    for task in tasks:
+        state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
+        table.add_row(escape(task.name), state, escape(preflight.estimate(job, task)))
+    out.print(table)

@@ -1,0 +1,47 @@
+"""Published numbers: eval/baselines.toml. Each says whose it is, how it was sampled and graded, and where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from reasondistill.sections import Section, load_section
+
+
+class PublishedSampling(Section):
+    """How the published samples were drawn; what the source does not say is left out."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+
+
+class Published(Section):
+    """One model in one source. `scores` are pass@1 in percent by benchmark name, `spread` the ± that the source prints."""
+
+    model: str
+    hub: str = ""
+    source: Annotated[str, Field(min_length=1)]
+    url: str = ""
+    harness: str = ""
+    grader: str = ""
+    sampling: PublishedSampling = PublishedSampling()
+    samples: dict[str, int] = {}
+    spread_is: str = ""
+    scores: Annotated[dict[str, float], Field(min_length=1)]
+    spread: dict[str, float] = {}
+    majority: dict[str, float] = {}
+
+
+class Baselines(Section):
+    """eval/baselines.toml."""
+
+    about: str = ""
+    published: tuple[Published, ...] = ()
+
+
+def load_baselines(path: Path) -> Baselines:
+    """Read the published numbers. Raises ConfigError."""
+    return load_section(path, Baselines)
