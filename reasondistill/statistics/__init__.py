@@ -26,6 +26,7 @@ from reasondistill.statistics.paired import (
     tango_interval,
     verdict_word,
 )
+from reasondistill.statistics.several import PooledEstimate, Spread, exchangeable_p_value, holm, pooled_difference, variant_spread
 
 __all__ = [
     "BudgetPoint",
@@ -33,16 +34,22 @@ __all__ = [
     "Gap",
     "LEVEL",
     "PairedEstimate",
+    "PooledEstimate",
+    "Spread",
     "Word",
     "bootstrap_interval",
+    "exchangeable_p_value",
     "g_pass_at_k",
+    "holm",
     "mean_interval",
     "mg_pass_at_k",
     "paired_difference",
     "pass_at_k",
+    "pooled_difference",
     "shrunken_t_interval",
     "sign_flip_p_value",
     "tango_interval",
+    "variant_spread",
     "verdict_word",
     "wilson",
     "within_budget",

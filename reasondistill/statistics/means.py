@@ -91,7 +91,8 @@ def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
 def _correlation(correct: NDArray[Any]) -> float:
     """Correlation ρ of two samples of one problem, at most 1: the ANOVA estimate, cautious where there is little to see.
 
-    It may fall a little below 0, so that chance pulls it to both sides of a true 0, but 1 + (k − 1)ρ ≥ _LEAST_SPREAD. With no success at all ρ is unknown, and 1 (every problem is all or nothing) is the guess that never overstates.
+    It may fall a little below 0, so that chance pulls it to both sides of a true 0, but 1 + (k − 1)ρ ≥ _LEAST_SPREAD.
+    With no success at all ρ is unknown, and 1 (every problem is all or nothing) is the guess that never overstates.
     """
     n, k = shape_of(correct)
     rates = np.mean(correct, axis=1)

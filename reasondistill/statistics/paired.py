@@ -44,17 +44,26 @@ def paired_difference(ours: NDArray[Any], theirs: NDArray[Any], *, level: float 
     One sample each: Tango's score interval and exact McNemar. More: the interval of `shrunken_t_interval` over per-problem
     differences and the exact sign-flip test. Raises ValueError when the problems differ in number.
     """
-    (n, k), (other, m) = shape_of(ours), shape_of(theirs)
-    if n != other:
-        raise ValueError(f"not the same problems: {n} rows against {other}")
-    scale = math.lcm(k, m)
-    steps = hits_of(ours) * (scale // k) - hits_of(theirs) * (scale // m)  # integers: 1 step = 1 / scale
+    steps, scale = step_differences(ours, theirs)
+    (n, k), m = shape_of(ours), theirs.shape[1]
     mean = float(steps.mean()) / scale
     if k == m == 1:
         low, high = tango_interval(int((steps > 0).sum()), int((steps < 0).sum()), n, level=level)
         return PairedEstimate(mean, low, high, n, 1, sign_flip_p_value(steps), "tango; mcnemar exact")
     low, high = shrunken_t_interval(steps / scale, level=level)
     return PairedEstimate(mean, low, high, n, min(k, m), sign_flip_p_value(steps), "agresti-min t; sign flip exact")
+
+
+def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
+    """Each problem's difference as a whole number of steps, and how many steps are 1: the least common multiple of the sample counts.
+
+    Both (problems, samples). Whole numbers, so that exact tests compare exactly. Raises ValueError when the problems differ in number.
+    """
+    (n, k), (other, m) = shape_of(ours), shape_of(theirs)
+    if n != other:
+        raise ValueError(f"not the same problems: {n} rows against {other}")
+    scale = math.lcm(k, m)
+    return hits_of(ours) * (scale // k) - hits_of(theirs) * (scale // m), scale
 
 
 def sign_flip_p_value(differences: Ints) -> float:
