@@ -23,7 +23,7 @@ from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.grading import GradingPool
 from reasondistill.prompts import load_prompt
 from reasondistill.records import Problem
-from reasondistill.store import Manifest, StopSignal, read_manifest, read_records, write_manifest, write_text
+from reasondistill.store import Manifest, StopSignal, content_of, read_manifest, read_records, write_manifest, write_text
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,12 @@ def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
 
 
 def _parent(run: Run, student: StudentSettings) -> str | None:
-    """The trained student whose steps an answer-only baseline copies; None when the file itself says the steps."""
-    if student.method != "answer_only" or (student.max_steps is not None and not student.packing):
+    """The trained student whose steps a twin copies; None when the file itself says the steps.
+
+    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
+    """
+    recounts = student.method == "answer_only" and student.packing
+    if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
         return None
     trained = [other for other in run.pipeline.students if other.method == "sft"]
     likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
@@ -204,6 +208,7 @@ def _run_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
         run.stage("verdicts"),
         run.stage("examples"),
         about={"name": run.pipeline.name, "about": run.pipeline.about},
+        unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
         keep_old=run.keep_old,
     )
 
@@ -219,6 +224,7 @@ def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         folder=run.stage("students") / student.name,
         settings=run.cluster.train,
         parent=run.stage("students") / parent if parent else None,
+        snapshots=run.pipeline.evals.checkpoints,
     )
     return students.run_student(job, stop=stop, keep_old=run.keep_old)
 
@@ -321,14 +327,14 @@ def located(asked: Asked) -> Asked:
 
 
 def _baselines(run: Run) -> Mapping[str, list[str]]:
-    """Each trained student is compared with its untouched base, its answer-only twin, and the teachers."""
+    """Each trained student is compared with its untouched base, its answer-only and unverified twins, and the teachers."""
     models = list(eval_models(run))
     named = {student.name for student in run.pipeline.students}
     rest = [student for student in run.pipeline.all_students() if student.method != "sft"]
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
         """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
-        came_along = other.method == "answer_only" and other.name not in named
+        came_along = other.method != "base" and other.name not in named
         return other.recipe() == student.recipe() if came_along else other.start() == student.start()
 
     compared: dict[str, list[str]] = {}
@@ -385,6 +391,8 @@ def stage_states(run: Run) -> list[StageState]:
     places = [(stage, run.stage(stage)) for stage in STAGES if stage != "students"]
     places[4:4] = [(f"students/{s.name}", run.stage("students") / s.name) for s in run.pipeline.all_students()]
     current = {stage: m.output for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
+    if (run.stage("examples") / examples.UNVERIFIED).exists():
+        current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
     return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
 
 
@@ -401,7 +409,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     """What each stage holds about one problem: (place, records), training side first, then each benchmark and model."""
     files = [run.stage("problems") / name for name in ("problems.jsonl", "set_aside.jsonl")]
     files += [run.stage("traces") / "traces.jsonl", run.stage("verdicts") / "verdicts.jsonl"]
-    files += [run.stage("examples") / name for name in ("examples.jsonl", "dropped.jsonl")]
+    files += [run.stage("examples") / name for name in (examples.EXAMPLES, examples.DROPPED, examples.UNVERIFIED)]
     files += sorted(run.stage("evals").glob("*/problems/problems.jsonl"))
     files += sorted([*run.stage("evals").glob("*/*/traces/traces.jsonl"), *run.stage("evals").glob("*/*/verdicts/verdicts.jsonl")])
     for path in files:

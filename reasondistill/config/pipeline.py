@@ -14,13 +14,17 @@ from reasondistill.sections import Section
 
 
 class Evals(SamplingSettings):
-    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising `n` tops up."""
+    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising `n` tops up.
+
+    `checkpoints`: how many evenly spaced weights each training keeps to be measured too, the last being the finished student.
+    """
 
     benchmarks: tuple[str, ...] = ()
     n: Annotated[int, Field(ge=1)] = 1
     prompt: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     teacher: bool = True
+    checkpoints: Annotated[int, Field(ge=0)] = 0
 
 
 class ReportSettings(Section):
@@ -67,7 +71,7 @@ class Pipeline(Section):
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and the baselines that come with them, in the order in which they are made.
 
-        Students that start alike share one untouched base, students that train alike one answer-only twin; one that the file names
+        Students that start alike share one untouched base, students that train alike one twin of each method; one that the file names
         itself is enough. The first of a kind has the plain name, which it keeps when more students come.
         """
         made: list[StudentSettings] = []
