@@ -27,7 +27,7 @@ from reasondistill.records import Completion, Dropped, Example, Message, Problem
 
 VERSION = 1
 
-EXAMPLES, DROPPED, DATASET, EXPORTS = "examples.jsonl", "dropped.jsonl", "dataset", "exports"
+EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS = "examples.jsonl", "dropped.jsonl", "unverified.jsonl", "dataset", "exports"
 SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to fit in 100 MB.
 _BATCH = 32
@@ -45,10 +45,12 @@ def run_examples(
     folder: Path,
     *,
     about: Mapping[str, str],
+    unverified: bool = False,
     keep_old: bool = False,
 ) -> store.Manifest:
     """Write examples.jsonl, dropped.jsonl, dataset/ (Parquet and card) and exports/; `about` goes into the card.
 
+    With `unverified` also unverified.jsonl: what the same settings choose when nobody grades. It can be asked for later, as exports can.
     Raises StageError when an input is unfinished, inputs do not belong together, or no trace is kept.
     """
     started = time.monotonic()
@@ -57,15 +59,21 @@ def run_examples(
     manifests = {name: store.require_complete(path) for name, path in inputs.items()}
     identity = _identity(examples, prompt, manifests)
     if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
+        done = store.require_complete(folder)
+        if unverified and done.fingerprint != identity.fingerprint and not (folder / UNVERIFIED).exists():
+            raise StageError(f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. Remove that folder to make both.")
+        if unverified:
+            _write_unverified(folder, examples, prompt, inputs)
         _write_exports(folder, examples.export)
-        return store.require_complete(folder)
+        return done
     _clear(folder)
     tally = Tally()
-    graded = _graded(traces_folder / "traces.jsonl", verdicts_folder / "verdicts.jsonl")
-    _write_decisions(folder, examples, prompt, tally, decide_all(graded, _read(problems_folder / "problems.jsonl"), examples))
+    _write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
     if tally.kept == 0:
         raise StageError(_nothing_kept(folder, tally))
     _mend_split(folder, tally, examples.validation)
+    if unverified:
+        _write_unverified(folder, examples, prompt, inputs)
     _write_dataset(folder, tally, manifests, identity, about)
     _write_exports(folder, examples.export)
     logger.info("%s: %d examples of %d problems, %d traces dropped", folder, tally.kept, tally.kept_problems, tally.total - tally.kept)
@@ -81,7 +89,7 @@ def _identity(examples: Examples, prompt: NamedPrompt, manifests: Mapping[str, s
 
 
 def _clear(folder: Path) -> None:
-    for name in (EXAMPLES, DROPPED):
+    for name in (EXAMPLES, DROPPED, UNVERIFIED):
         (folder / name).unlink(missing_ok=True)
     for name in (DATASET, EXPORTS):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -114,23 +122,23 @@ def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Spl
 # ---- deciding -----------------------------------------------------------------------------------------------------
 
 
-def decide_all(graded: Iterable[Graded], problems: Iterator[Problem], examples: Examples) -> Iterator[Decision]:
+def decide_all(graded: Iterable[Graded], problems: Iterator[Problem], examples: Examples, *, verified: bool = True) -> Iterator[Decision]:
     """One Decision per problem that has traces. Both inputs come in problem order. Raises StageError when they do not."""
     for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         problem = next((problem for problem in problems if problem.id == problem_id), None)
         if problem is None:
             raise StageError(f"traces of {problem_id}: no such problem, or traces out of order. Run the traces stage again.")
-        yield decide(problem, tuple(group), examples)
+        yield decide(problem, tuple(group), examples, verified=verified)
 
 
-def decide(problem: Problem, pairs: Sequence[Graded], examples: Examples) -> Decision:
+def decide(problem: Problem, pairs: Sequence[Graded], examples: Examples, *, verified: bool = True) -> Decision:
     """Which of one problem's traces are kept. Each of the others gets its first reason."""
     reasons: dict[str, str] = {}
     usable: list[Graded] = []
     texts: set[str] = set()
     for pair in pairs:
         text = render_assistant(pair.trace.completion)
-        reason = unusable(pair, text, examples) or ("duplicate text" if text in texts else None)
+        reason = unusable(pair, text, examples, verified=verified) or ("duplicate text" if text in texts else None)
         if reason is not None:
             reasons[pair.trace.id] = reason
         else:
@@ -141,12 +149,15 @@ def decide(problem: Problem, pairs: Sequence[Graded], examples: Examples) -> Dec
     return Decision(problem, tuple(pairs), reasons)
 
 
-def unusable(pair: Graded, text: str, examples: Examples) -> str | None:
-    """Why this trace cannot become an example, or None. Looks at this trace alone."""
+def unusable(pair: Graded, text: str, examples: Examples, *, verified: bool = True) -> str | None:
+    """Why this trace cannot become an example, or None. Looks at this trace alone.
+
+    Without `verified` its verdict is not looked at.
+    """
     completion, outcome = pair.trace.completion, pair.verdict.grade.outcome
     if completion.finish == "error":
         return "sampling failed"
-    if outcome not in examples.outcomes:
+    if verified and outcome not in examples.outcomes:
         return f"outcome {outcome}"
     if completion.finish in ("length", "repetition") and "truncated" not in examples.outcomes:
         return "cut off"  # right so far, but training would teach to stop in the middle of a sentence
@@ -202,8 +213,9 @@ def _place(problem_id: str, seed: int) -> float:
 # ---- reading and writing ------------------------------------------------------------------------------------------
 
 
-def _read(problems: Path) -> Iterator[Problem]:
-    return store.read_records(problems, Problem)
+def _decisions(inputs: Mapping[str, Path], examples: Examples, *, verified: bool = True) -> Iterator[Decision]:
+    graded = _graded(inputs["traces"] / "traces.jsonl", inputs["verdicts"] / "verdicts.jsonl")
+    return decide_all(graded, store.read_records(inputs["problems"] / "problems.jsonl", Problem), examples, verified=verified)
 
 
 def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
@@ -264,6 +276,27 @@ def _move(folder: Path, tally: Tally, problem_id: str, split: Split) -> None:
             yield example
 
     store.write_records(folder / EXAMPLES, moved())
+
+
+def _write_unverified(folder: Path, examples: Examples, prompt: NamedPrompt, inputs: Mapping[str, Path]) -> None:
+    """Write unverified.jsonl unless it is there: what the same filters, selection and split choose when no verdict is looked at.
+
+    Wrong, missing and undecided answers are in it, and problems without a right one. What was cut off (`finish`) is not: nobody needs a
+    grader to know that. A problem stands in the split in which examples.jsonl has it.
+    """
+    if (folder / UNVERIFIED).exists():
+        return
+    kept = store.read_records(folder / EXAMPLES, Example)
+    mended: dict[str, Split] = {
+        example.problem_id: example.split for example in kept if example.split != split_of(example.problem_id, examples)
+    }
+
+    def chosen() -> Iterator[Example]:
+        for decision in _decisions(inputs, examples, verified=False):
+            split = mended.get(decision.problem.id) or split_of(decision.problem.id, examples)
+            yield from (make_example(decision.problem, pair.trace, prompt, split) for pair in decision.kept)
+
+    logger.info("%s: %d examples that nobody verified", folder, store.write_records(folder / UNVERIFIED, chosen()))
 
 
 def _of_split(folder: Path, split: Split) -> Iterator[Example]:

@@ -145,5 +145,6 @@ def _student_estimate(student: StudentSettings) -> str:
     if student.method == "base":
         return f"{start}, untouched"
     steps = f"{student.max_steps} steps" if student.max_steps else f"{student.epochs:g} epochs"
-    twin = ", gold answers without reasoning, as many steps as its twin" if student.method == "answer_only" else f", {steps}"
-    return f"{start}{twin}, batch {student.batch_size}" + (", LoRA" if student.lora else "")
+    twins = {"answer_only": "gold answers without reasoning", "unverified": "traces whatever their verdict"}
+    how = f"{twins[student.method]}, as many steps as its twin" if student.method in twins else steps
+    return f"{start}, {how}, batch {student.batch_size}" + (", LoRA" if student.lora else "")

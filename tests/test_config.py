@@ -241,6 +241,20 @@ def test_baselines_can_be_left_out(tmp_path: Path) -> None:
     assert names(load(tmp_path, SMALLEST + STUDENT + "baselines = []")) == [("s", "sft")]
 
 
+def test_an_unverified_twin_comes_when_asked_for_and_trains_like_its_student(tmp_path: Path) -> None:
+    both = 'baselines = ["answer_only", "unverified"]\nlearning_rate = 3e-4\n'
+    made = load(tmp_path, SMALLEST + STUDENT + both).all_students()
+    assert [(s.name, s.method) for s in made] == [("s", "sft"), ("answer-only", "answer_only"), ("unverified", "unverified")]
+    assert made[2].recipe() == made[0].recipe()
+    second = STUDENT.replace('"s"', '"t"') + both + "seed = 1\n"
+    assert [name for name, _ in names(load(tmp_path, SMALLEST + STUDENT + both + second))][3:] == ["t", "t-answer-only", "t-unverified"]
+
+
+def test_no_weights_are_kept_for_the_curve_unless_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, SMALLEST).evals.checkpoints == 0
+    assert load(tmp_path, SMALLEST, "evals.checkpoints=5").evals.checkpoints == 5
+
+
 def test_a_student_has_either_a_base_or_an_architecture() -> None:
     with pytest.raises(ValidationError, match="give either base"):
         StudentSettings.model_validate(

@@ -77,8 +77,9 @@ class Run:
 
     def make(self, **keys: Any) -> store.Manifest:
         prompt = keys.pop("prompt_file", PROMPT)
+        options = {key: keys.pop(key, False) for key in ("unverified", "keep_old")}
         about = {"name": "demo", "pipeline": "demo.toml"}
-        return run_examples(Examples(**keys), prompt, self.problems, self.traces, self.verdicts, self.out, about=about)
+        return run_examples(Examples(**keys), prompt, self.problems, self.traces, self.verdicts, self.out, about=about, **options)
 
     @property
     def examples(self) -> list[Example]:
@@ -297,6 +298,96 @@ def test_figures_count_problems_lengths_and_pass_rates(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+# ---- what nobody verified -----------------------------------------------------------------------------------------
+
+
+def unverified(run: Run) -> list[Example]:
+    return list(store.read_records(run.out / "unverified.jsonl", Example))
+
+
+def test_without_a_grader_wrong_traces_are_chosen_too_but_none_that_are_known_to_be_cut_off(tmp_path: Path) -> None:
+    pairs = [
+        graded(1, 0, "wrong"),
+        graded(1, 1, "no_answer"),
+        graded(1, 2, "undecided"),
+        graded(1, 3, "truncated", finish="length"),
+        graded(1, 4, "undecided", finish="error", error="boom"),
+        graded(1, 5, "truncated"),
+        graded(2, 0),
+        graded(2, 1, finish="repetition"),
+    ]
+    run = Run(tmp_path, pairs)
+    run.make(validation=0, unverified=True)
+    assert [example.id for example in run.examples] == ["d/train/2:0"]
+    assert [example.id for example in unverified(run)] == [f"d/train/1:{sample}" for sample in (0, 1, 2, 5)] + ["d/train/2:0"]
+    assert unverified(run)[-1] == run.examples[0]
+
+
+def test_without_a_grader_the_other_rules_are_the_same(tmp_path: Path) -> None:
+    pairs = [graded(1, sample, "wrong" if sample == 1 else "correct", tokens=tokens) for sample, tokens in enumerate(LENGTHS)]
+    pairs += [graded(2, 0, "wrong", tokens=90), graded(2, 1, tokens=20, text="It is 1."), graded(2, 2, "wrong", tokens=30)]
+    run = Run(tmp_path, pairs)
+    run.make(select="shortest", max_tokens=50, require_boxed=True, validation=0, unverified=True)
+    assert [example.id for example in run.examples] == ["d/train/1:3"]
+    assert [example.id for example in unverified(run)] == ["d/train/1:1", "d/train/2:2"]
+
+
+def test_no_verdict_has_a_say_in_what_nobody_verified(run: Run) -> None:
+    run.make(validation=0.3, select="random", unverified=True)
+    first = (run.out / "unverified.jsonl").read_bytes()
+    verdicts = list(store.read_records(run.verdicts / "verdicts.jsonl", Verdict))
+    others = [v.model_copy(update={"grade": v.grade.model_copy(update={"outcome": OUTCOMES[n % 5]})}) for n, v in enumerate(verdicts)]
+    finished(run.verdicts, "verdicts", verdicts=others)
+    before = run.examples
+    run.make(validation=0.3, select="random", unverified=True)
+    assert run.examples != before
+    assert (run.out / "unverified.jsonl").read_bytes() == first
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_a_problem_stands_in_one_split_whether_verified_or_not(tmp_path: Path, share: float) -> None:
+    """Also the one that was moved because a split was empty."""
+    run = Run(tmp_path, [graded(number, sample, outcome) for number in (1, 2) for sample, outcome in enumerate(("correct", "wrong"))])
+    run.make(validation=share, unverified=True)
+    splits = {example.problem_id: example.split for example in run.examples}
+    assert set(splits.values()) == {"train", "validation"}
+    assert {example.problem_id: example.split for example in unverified(run)} == splits
+    assert len(unverified(run)) == 4
+
+
+def test_unverified_examples_are_written_only_when_asked_for_also_later(run: Run) -> None:
+    first = run.make()
+    before = dict(contents(run.out))
+    assert "unverified.jsonl" not in before
+    assert run.make(unverified=True) == first
+    after = dict(contents(run.out))
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"unverified.jsonl"} and len(unverified(run)) == 80
+
+
+def test_unverified_examples_follow_the_traces(run: Run) -> None:
+    run.make(unverified=True)
+    traces = list(store.read_records(run.traces / "traces.jsonl", Trace))
+    wrong = run.dropped.keys()
+    changed = [
+        t.model_copy(update={"completion": t.completion.model_copy(update={"reasoning": "else"})}) if t.id in wrong else t for t in traces
+    ]
+    finished(run.traces, "traces", traces=changed)
+    before = run.examples
+    run.make(unverified=True)
+    assert run.examples == before
+    assert sum("else" in example.messages[-1].content for example in unverified(run)) == len(wrong)
+    finished(run.traces, "traces", traces=traces)
+    run.make()  # nobody asks any more: none is left that belongs to other traces
+    assert not (run.out / "unverified.jsonl").exists()
+
+
+def test_unverified_examples_are_not_added_to_examples_of_other_settings(run: Run) -> None:
+    run.make()
+    with pytest.raises(StageError, match="made from other settings, unverified.jsonl cannot be added"):
+        run.make(select="shortest", keep_old=True, unverified=True)
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -333,13 +424,13 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_a_stage_that_was_killed_half_way_ends_with_the_same_files(run: Run, tmp_path: Path) -> None:
-    keys: dict[str, Any] = {"validation": 0.3, "export": ["messages"]}
+    keys: dict[str, Any] = {"validation": 0.3, "export": ["messages"], "unverified": True}
     run.make(**keys)
     whole = dict(contents(run.out))
     manifest = store.read_manifest(run.out)
     assert manifest is not None
     store.write_manifest(run.out, store.Manifest(manifest.identity, manifest.fingerprint, "partial"))
-    for name in ("examples.jsonl", "dropped.jsonl"):
+    for name in ("examples.jsonl", "dropped.jsonl", "unverified.jsonl"):
         (run.out / name).write_bytes(whole[name][: len(whole[name]) // 2])
     (run.out / "dataset" / "validation.parquet").unlink()
     run.make(**keys)

@@ -12,9 +12,10 @@ from test_cli import run as command
 from reasondistill import resources
 from reasondistill.config import Cluster, load_pipeline
 from reasondistill.errors import ConfigError
-from reasondistill.pipeline import STAGES, Run, eval_models, plan, select_stages
+from reasondistill.pipeline import STAGES, Run, eval_models, plan, select_stages, stage_states
+from reasondistill.pipeline import _baselines as compared_with
 from reasondistill.records import EvalRecord, Example, Trace, Verdict
-from reasondistill.store import read_manifest, read_records
+from reasondistill.store import Identity, content_of, finish_stage, open_stage, read_manifest, read_records
 from reasondistill.students import read_student
 
 DEMO = resources.find("pipelines", "demo")
@@ -44,6 +45,35 @@ def test_answer_only_waits_for_its_twin_unless_the_file_says_the_steps(tmp_path:
     waiting = plan(Run(pipeline, Cluster(), tmp_path, source), ["students"], share_engine_process=True)
     assert {task.units[0]: task.after for task in waiting} == {"teacher": (), "answer-only": ("students:teacher",)}
     assert all(not task.after for task in plan(demo(tmp_path), ["students"], share_engine_process=True))
+
+
+def test_an_unverified_twin_waits_for_the_steps_and_is_compared_with_its_own_student(tmp_path: Path) -> None:
+    source = resources.find("pipelines", "demo_teacher")
+    pipeline = load_pipeline(source, ["students.0.baselines=['unverified']"])
+    waiting = plan(Run(pipeline, Cluster(), tmp_path, source), ["students"], share_engine_process=True)
+    assert {task.units[0]: task.after for task in waiting} == {"teacher": (), "unverified": ("students:teacher",)}
+    asked = demo(tmp_path, "students.0.baselines=['base', 'unverified']", "students.0.packing=true")
+    assert all(not task.after for task in plan(asked, ["students"], share_engine_process=True))
+    assert compared_with(asked) == {"distilled": ["base", "unverified", "teacher"]}
+
+
+def test_other_unverified_traces_make_the_student_stale_and_no_other(tmp_path: Path) -> None:
+    made = demo(tmp_path, "students.0.baselines=['unverified']")
+    folder = made.stage("examples")
+    finish(folder, "examples", {})
+    (folder / "unverified.jsonl").write_text("one\n")
+    finish(made.stage("students") / "unverified", "students", {"unverified": content_of(folder, ["unverified.jsonl"])})
+    finish(made.stage("students") / "distilled", "students", {"base": "b"})
+    states = {state.name: state.state for state in stage_states(made)}
+    assert (states["students/unverified"], states["students/distilled"]) == ("complete", "complete")
+    (folder / "unverified.jsonl").write_text("other\n")
+    states = {state.name: state.state for state in stage_states(made)}
+    assert (states["students/unverified"], states["students/distilled"]) == ("stale (unverified changed)", "complete")
+
+
+def finish(folder: Path, stage: str, inputs: dict[str, str]) -> None:
+    open_stage(folder, Identity(stage, 1, {}, inputs))
+    finish_stage(folder, counts={"in": 1, "out": 1}, seconds=0.0)
 
 
 def test_reference_solutions_are_no_model_to_evaluate(tmp_path: Path) -> None:

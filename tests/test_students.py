@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_model import make_tiny_model, make_tokenizer
@@ -13,8 +16,8 @@ from reasondistill.config import Architecture, Lora, StudentSettings, TrainSetti
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.prompts import NamedPrompt, Prompt
 from reasondistill.records import Example, Message, Origin, Problem
-from reasondistill.store import Identity, StopSignal, finish_stage, open_stage, read_metrics, write_records
-from reasondistill.students import StudentJob, read_student, run_student
+from reasondistill.store import Identity, StopSignal, content_of, finish_stage, open_stage, read_metrics, write_records
+from reasondistill.students import StudentJob, read_student, run_student, snapshots
 
 torch = pytest.importorskip("torch")
 
@@ -229,6 +232,182 @@ def test_answer_only_takes_the_same_problems_and_steps(tmp_path: Path) -> None:
     assert ours is not None and theirs is not None
     assert (ours.steps, ours.examples) == (theirs.steps, theirs.examples)
     assert ours.loss_tokens < theirs.loss_tokens
+
+
+def with_unverified(made: StudentJob) -> StudentJob:
+    """The examples folder also holds twice as many traces that nobody verified."""
+    rows = [example(i, answer=f"<think>\n3 + 4 = {n}\n</think>\n\n\\boxed{{{n}}}") for i in range(1, 33) for n in (7, 8)]
+    write_records(made.examples / "unverified.jsonl", rows)
+    return made
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_unverified_twin_sees_other_traces_for_as_many_steps(tmp_path: Path, packing: bool) -> None:
+    parent = job(tmp_path, scratch(epochs=3, packing=packing, bf16=False), name="sft")
+    run_student(parent)
+    settings = scratch(method="unverified", epochs=3, packing=packing, bf16=False)
+    twin = with_unverified(job(tmp_path, settings, name="unverified", parent=parent.folder))
+    assert run_student(twin).counts == {"in": 64, "out": 64}
+    student, theirs = read_student(twin.folder), read_student(parent.folder).figures
+    assert student.figures is not None and theirs is not None
+    assert student.figures.steps == theirs.steps
+    assert student.figures.examples == 64 > theirs.examples
+    assert student.figures.tokens == pytest.approx(theirs.tokens, rel=0.15)  # an equal budget, packed or not
+    assert student.examples == content_of(twin.examples, ["unverified.jsonl"])
+    write_records(twin.examples / "unverified.jsonl", [example(1)])
+    with pytest.raises(DriftError, match="unverified was"):
+        run_student(twin)
+    run_student(parent)  # its student is still the same
+
+
+def test_an_unverified_student_needs_the_file_that_stage_4_writes_when_asked(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"no unverified\.jsonl.*Run the examples stage again"):
+        run_student(job(tmp_path, scratch(method="unverified")))
+
+
+def test_an_unverified_student_of_a_base_with_a_tokenizer_does_not_depend_on_any_verdict(tmp_path: Path) -> None:
+    from reasondistill.students import _identity as identity
+
+    settings = StudentSettings(name="s", method="unverified", base=str(make_tiny_model(tmp_path / "base")))
+    assert set(identity(with_unverified(job(tmp_path, settings))).inputs) == {"base", "unverified"}
+    assert set(identity(with_unverified(job(tmp_path, scratch(method="unverified")))).inputs) == {"base", "examples", "unverified"}
+
+
+# ---- weights on the way -------------------------------------------------------------------------------------------
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_weights_are_kept_at_even_distances() -> None:
+    from reasondistill.students.sft import snapshot_steps
+
+    assert snapshot_steps(450, 5) == [90, 180, 270, 360]
+    assert snapshot_steps(10, 4) == [2, 5, 8]
+    assert snapshot_steps(3, 10) == [1, 2]
+    assert snapshot_steps(450, 0) == snapshot_steps(450, 1) == []
+
+
+@pytest.mark.engine
+def test_kept_weights_are_models_and_training_does_not_notice(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = scratch(max_steps=10)
+    plain, watched = job(tmp_path, settings, name="plain"), replace(job(tmp_path, settings, name="watched"), snapshots=5)
+    assert run_student(plain).fingerprint == run_student(watched).fingerprint
+    assert same(weights(plain.folder / "model"), weights(watched.folder / "model"))
+    kept = snapshots(watched.folder)
+    assert [(step, str(path.relative_to(watched.folder))) for step, path in kept] == [
+        *((step, f"snapshots/step-{step}") for step in (2, 4, 6, 8)),
+        (10, "model"),
+    ]
+    for (_, one), (_, two) in pairwise(kept):
+        assert not same(weights(one), weights(two))
+    ours, model = kept[3][1], kept[-1][1]
+    assert sorted(p.name for p in ours.iterdir()) == sorted(p.name for p in model.iterdir())
+    assert {k: (w.dtype, w.shape) for k, w in weights(ours).items()} == {k: (w.dtype, w.shape) for k, w in weights(model).items()}
+    for path in model.iterdir():
+        if path.name != "model.safetensors":
+            assert path.read_bytes() == (ours / path.name).read_bytes(), path.name
+    loaded = AutoModelForCausalLM.from_pretrained(ours)
+    assert loaded.dtype == torch.bfloat16
+    tokenizer = AutoTokenizer.from_pretrained(ours)
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1"}], add_generation_prompt=True, tokenize=False)
+    with pytest.raises(StageError, match="train again with evals.checkpoints"):
+        snapshots(plain.folder)
+
+
+@pytest.mark.engine
+def test_a_killed_training_keeps_the_earlier_weights_and_makes_the_later_ones(tmp_path: Path) -> None:
+    settings = scratch(max_steps=12, save_every=3)
+    whole, cut = (replace(job(tmp_path, settings, name=name), snapshots=6) for name in ("whole", "cut"))
+    run_student(whole)
+
+    class Killed(BaseException):
+        """Nothing catches it, as nothing catches a kill."""
+
+    class KillAt8(StopSignal):
+        @property
+        def requested(self) -> bool:  # type: ignore[override]
+            if (cut.folder / "snapshots" / "step-8").exists():
+                raise Killed
+            return False
+
+        @requested.setter
+        def requested(self, value: bool) -> None: ...
+
+    with pytest.raises(Killed):
+        run_student(cut, stop=KillAt8())
+    kept = cut.folder / "snapshots"
+    assert {path.name for path in kept.iterdir()} == {"step-2", "step-4", "step-6", "step-8"}
+    assert (cut.folder / "checkpoints" / "checkpoint-6").exists()  # goes on from here: step 8 is made again
+    exact = weights(cut.folder / "checkpoints" / "checkpoint-6")
+    assert same({name: weight.to(torch.bfloat16) for name, weight in exact.items()}, weights(kept / "step-6"))
+    first = (kept / "step-4" / "model.safetensors").stat().st_mtime_ns
+    again = (kept / "step-8" / "model.safetensors").stat().st_mtime_ns
+    (kept / "step-10.part").mkdir()
+    (kept / "step-7").mkdir()  # of another spacing
+    run_student(cut)
+    assert (kept / "step-4" / "model.safetensors").stat().st_mtime_ns == first
+    assert (kept / "step-8" / "model.safetensors").stat().st_mtime_ns > again
+    assert {path.name for path in kept.iterdir()} == {f"step-{step}" for step in (2, 4, 6, 8, 10)}
+    for (step, one), (other, two) in zip(snapshots(whole.folder), snapshots(cut.folder), strict=True):
+        assert step == other and same(weights(one), weights(two)), step
+
+
+@pytest.mark.engine
+def test_under_lora_the_kept_weights_are_merged_and_training_does_not_notice(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    lora = Lora(r=4, alpha=8, dropout=0.1)
+    values: dict[str, Any] = {"schedule": "constant", "warmup_ratio": 0, "batch_size": 8, "learning_rate": 1e-2, "max_length": 400}
+    settings = StudentSettings(name="s", base=str(base), lora=lora, max_steps=6, **values)
+    plain, watched = job(tmp_path, settings, name="plain"), replace(job(tmp_path, settings, name="watched"), snapshots=3)
+    short = job(tmp_path, settings.model_copy(update={"max_steps": 4}), name="short")
+    for made in (plain, watched, short):
+        run_student(made)
+    assert same(weights(plain.folder / "model"), weights(watched.folder / "model"))
+    assert same(weights(short.folder / "model"), weights(watched.folder / "snapshots" / "step-4"))
+    kept = dict(snapshots(watched.folder))
+    assert list(kept) == [2, 4, 6]
+    assert weights(kept[2]).keys() == weights(base).keys()
+    assert not (kept[2] / "adapter_config.json").exists()
+    assert not same(weights(kept[2]), weights(kept[4])) and not same(weights(kept[4]), weights(kept[6]))
+
+
+def test_a_copy_shares_nothing_with_the_model_but_keeps_its_ties(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.students.sft import copy_to_cpu
+
+    model = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "base"))
+    model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+    copied = copy_to_cpu(model, torch.bfloat16)
+    assert {p.dtype for p in copied.parameters()} == {torch.bfloat16} and {p.dtype for p in model.parameters()} == {torch.float32}
+    assert copied.lm_head.weight is copied.model.embed_tokens.weight
+    assert all(p.grad is None and not p.requires_grad for p in copied.parameters())
+    assert all(p.grad is not None and p.requires_grad for p in model.parameters())
+    theirs = {p.data_ptr() for p in model.parameters()}
+    assert not theirs & {p.data_ptr() for p in copy_to_cpu(model).parameters()}
+    assert copied.config is not model.config
+
+
+def test_an_untouched_base_has_no_steps(tmp_path: Path) -> None:
+    made = job(tmp_path, StudentSettings(name="base", method="base", base=str(make_tiny_model(tmp_path / "base"))))
+    with pytest.raises(StageError, match="missing"):
+        snapshots(made.folder)
+    run_student(made)
+    assert snapshots(made.folder) == []
+
+
+# ---- special cases ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.engine

@@ -159,5 +159,3 @@ def _reporting_errors(mark: str) -> Generator[None]:
         kind, message = type(error).__name__, str(error)
         print(mark + json.dumps({"kind": kind, "message": message}), flush=True)
         sys.exit(130 if isinstance(error, Interrupted) else 2)
-
-

@@ -105,7 +105,9 @@ def compare(
     benchmark: Annotated[str | None, typer.Option(help="Only this one; by default all that everybody answered.")] = None,
     common: Annotated[bool, typer.Option("--common", help="Where problem sets differ, compare on the problems that all answered.")] = False,
     flips: Annotated[int, typer.Option(min=0, help="Print this many problems that flipped, to be read.")] = 5,
-    target: Annotated[Path | None, typer.Option("--out", help="Write everything, all flips with both texts too, into this JSON file.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="Write everything, all flips with both texts too, into this JSON file.")
+    ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Paired comparison of stored samples: difference with interval, exact p, who flipped; better, worse or tied at this n."""
@@ -197,7 +199,12 @@ def _write_comparison(made: Comparison, ours: Entrant, theirs: Entrant, target: 
 
     flipped = {
         benchmark: [
-            {"problem": flip.problem.model_dump(), "shares": [flip.flip.ours, flip.flip.theirs], "answers": flip.answers, "texts": flip.texts}
+            {
+                "problem": flip.problem.model_dump(),
+                "shares": [flip.flip.ours, flip.flip.theirs],
+                "answers": flip.answers,
+                "texts": flip.texts,
+            }
             for flip in read_flips(ours, theirs, benchmark, found)
         ]
         for benchmark, found in made.flips.items()

@@ -50,7 +50,7 @@ class Evals(SamplingSettings):
 
     `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts under which every model is measured, to
     see how much the prompt matters. `models` are measured beside the students; whatever `against` names, every other model is compared
-    with. `published` shows published numbers of eval/baselines.toml beside ours.
+    with.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -62,14 +62,14 @@ class Evals(SamplingSettings):
     models: tuple[EvalModel, ...] = ()
     against: tuple[str, ...] = ()
     checkpoints: Checkpoints = Checkpoints()
-    published: bool = True
 
 
 class ReportSettings(Section):
-    """What the report shows besides the table."""
+    """What the report shows besides the table: so many traces, and published numbers (eval/baselines.toml) of the same benchmarks."""
 
     title: str | None = None
     traces: Annotated[int, Field(ge=0)] = 10
+    published: bool = True
 
 
 class Pipeline(Section):
@@ -126,7 +126,7 @@ class Pipeline(Section):
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and the baselines that come with them, in the order in which they are made.
 
-        Students that start alike share one untouched base, students that train alike one answer-only twin; one that the file names
+        Students that start alike share one untouched base, students that train alike one twin of each method; one that the file names
         itself is enough. The first of a kind has the plain name, which it keeps when more students come.
         """
         made: list[StudentSettings] = []

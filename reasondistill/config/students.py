@@ -11,7 +11,7 @@ from reasondistill.sections import Section
 
 
 class Examples(Section):
-    """Which verified traces become training examples.
+    """Which verified traces become training examples. An `unverified` student takes the same ones but for `outcomes`.
 
     `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem. `outcomes` says what counts as
     usable. `min_tokens` and `max_tokens` bound the generated tokens. `validation` is a share of *problems*.
@@ -74,13 +74,14 @@ START = {
 class StudentSettings(Section):
     """One model to make: `[[students]]`.
 
-    `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"base"` is
-    the untouched base. `base` is a hub id or folder; `architecture` starts from scratch. `batch_size` counts examples per optimizer
-    step over all devices (packed rows when `packing`). `baselines` come with it: they need no teacher.
+    `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"unverified"` on
+    the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base. `base` is a hub id or
+    folder; `architecture` starts from scratch. `batch_size` counts examples per optimizer step over all devices (packed rows when
+    `packing`). `baselines` come with it; the two of the default need no teacher.
     """
 
     name: Name
-    method: Literal["sft", "answer_only", "base"] = "sft"
+    method: Literal["sft", "answer_only", "unverified", "base"] = "sft"
     base: str | None = None
     revision: str | None = None
     architecture: Architecture | None = None
@@ -108,14 +109,14 @@ class StudentSettings(Section):
     save_every: Annotated[int, Field(ge=1)] = 500
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
     seed: int = 0
-    baselines: tuple[Literal["base", "answer_only"], ...] = ("base", "answer_only")
+    baselines: tuple[Literal["base", "answer_only", "unverified"], ...] = ("base", "answer_only")
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""
         return self.model_dump_json(include=START | ({"seed"} if self.architecture is not None else set()))
 
     def recipe(self) -> str:
-        """Equal for students that train alike: their answer-only twin is the same model."""
+        """Equal for students that train alike: their answer-only and unverified twins are the same models."""
         return self.model_dump_json(exclude=WATCHING | {"name", "method"})
 
     def kind(self) -> str:

@@ -1,8 +1,8 @@
 """Models of several runs side by side: `reasondistill compare`. Their stored samples are read and compared problem by problem.
 
-    ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
-    made = compare([ours], base)
-    made.differences[0].word, made.flips["gsm8k"][0].problem_id
+ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
+made = compare([ours], base)
+made.differences[0].word, made.flips["gsm8k"][0].problem_id
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def changed_settings(ours: tuple[Path, str | None], theirs: tuple[Path, str | No
     Without models, those that both runs have are set beside each other. Raises StageError when nothing can be.
     """
     found: dict[str, list[Change]] = {}
-    for benchmark in sorted({path.parent.name for path in ours[0].glob("*/problems")} & {p.parent.name for p in theirs[0].glob("*/problems")}):
+    for benchmark in sorted(
+        {path.parent.name for path in ours[0].glob("*/problems")} & {p.parent.name for p in theirs[0].glob("*/problems")}
+    ):
         for first, second in _model_pairs(ours, theirs, benchmark):
             label = first if first == second else f"{first} and {second}"
             found[f"{label} on {benchmark}"] = changes(ours[0] / benchmark / first, theirs[0] / benchmark / second)

@@ -92,8 +92,12 @@ def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
 
 
 def _parent(run: Run, student: StudentSettings) -> str | None:
-    """The trained student whose steps an answer-only baseline copies; None when the file itself says the steps."""
-    if student.method != "answer_only" or (student.max_steps is not None and not student.packing):
+    """The trained student whose steps a twin copies; None when the file itself says the steps.
+
+    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
+    """
+    recounts = student.method == "answer_only" and student.packing
+    if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
         return None
     trained = [other for other in run.pipeline.students if other.method == "sft"]
     likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
@@ -196,6 +200,7 @@ def _run_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
         run.stage("verdicts"),
         run.stage("examples"),
         about={"name": run.pipeline.name, "about": run.pipeline.about},
+        unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
         keep_old=run.keep_old,
     )
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reasondistill import examples
 from reasondistill.pipeline.runs import Run
-from reasondistill.store import Manifest, read_manifest
+from reasondistill.store import Manifest, content_of, read_manifest
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ def stage_states(run: Run) -> list[StageState]:
     at = len(places) - 2
     places[at:at] = [(f"students/{s.name}", run.stage("students") / s.name) for s in run.pipeline.all_students()]
     current = {stage: m.output for stage in run.stages if (m := read_manifest(run.stage(stage))) is not None}
+    if (run.stage("examples") / examples.UNVERIFIED).exists():
+        current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
     return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
 
 
@@ -45,7 +48,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     """What each stage holds about one problem: (place, records), training side first, then each benchmark and model."""
     files = [run.stage("problems") / name for name in ("problems.jsonl", "set_aside.jsonl")]
     files += [run.stage("traces") / "traces.jsonl", run.stage("verdicts") / "verdicts.jsonl"]
-    files += [run.stage("examples") / name for name in ("examples.jsonl", "dropped.jsonl")]
+    files += [run.stage("examples") / name for name in (examples.EXAMPLES, examples.DROPPED, examples.UNVERIFIED)]
     files += sorted(run.stage("evals").glob("*/problems/problems.jsonl"))
     files += sorted([*run.stage("evals").glob("*/*/traces/traces.jsonl"), *run.stage("evals").glob("*/*/verdicts/verdicts.jsonl")])
     for path in files:

@@ -1,12 +1,14 @@
-"""Stage 5: examples → a student on disk, with the baselines that need no teacher.
+"""Stage 5: examples → a student on disk, with its baselines.
 
-`sft` trains on the examples, `answer_only` on the same problems and for the same number of steps with the bare gold answer, `base` is
-the untouched base. Every method ends with a folder that transformers and vLLM load, and a `student.json`.
+`sft` trains on the examples. `answer_only` trains on the same problems and for the same number of steps with the bare gold answer: did
+the reasoning help? `unverified` trains for the same number of steps on the traces that the same rules choose whatever their verdict:
+did verifying help? `base` is the untouched base. Every method ends with a folder that transformers and vLLM load, and a `student.json`.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from reasondistill.store import (
     Identity,
     Manifest,
     StopSignal,
+    content_of,
     finish_stage,
     open_stage,
     read_manifest,
@@ -34,10 +37,20 @@ from reasondistill.weights import model_identity, tokenizer_identity
 log = logging.getLogger(__name__)
 VERSION = 1
 
+# The files of the examples folder that methods train on.
+EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
+SNAPSHOTS = "snapshots"
+# Methods that are there to be compared with.
+TWINS = ("base", "answer_only", "unverified")
+
 
 @dataclass(frozen=True)
 class StudentJob:
-    """Everything one student is made of. `parent` is the trained student whose number of steps an answer-only baseline copies."""
+    """Everything one student is made of.
+
+    `parent` is the trained student whose number of steps a baseline copies. `snapshots` is how many evenly spaced weights of the training
+    are kept, the last of them being the finished model; the student is the same with any number of them.
+    """
 
     student: StudentSettings
     prompt: NamedPrompt
@@ -46,6 +59,7 @@ class StudentJob:
     folder: Path
     settings: TrainSettings
     parent: Path | None = None
+    snapshots: int = 0
 
 
 def run_student(
@@ -69,7 +83,7 @@ def run_student(
         method=job.student.method,
         base=identity.inputs["base"],
         path=str(path.relative_to(job.folder)) if path.is_relative_to(job.folder) else str(path),
-        examples=identity.inputs.get("examples", ""),
+        examples=identity.inputs.get("unverified", identity.inputs.get("examples", "")),
         seed=job.student.seed,
         figures=figures,
     )
@@ -85,6 +99,24 @@ def read_student(folder: Path) -> Student:
     student = Student.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
     inside = folder / student.path
     return student.model_copy(update={"path": str(inside)}) if inside.exists() else student
+
+
+def snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """The weights of a finished student after so many steps, in order of steps: model folders that transformers and vLLM load.
+
+    The last is the finished model itself, of which there is no second copy. Empty for an untouched base: it was never trained.
+    Raises StageError when the student is not finished, or was trained without keeping any.
+    """
+    student = read_student(folder)
+    if student.figures is None:
+        return []
+    if not (folder / SNAPSHOTS).is_dir():
+        raise StageError(
+            f"{folder}: no snapshots were kept while this student was trained. Remove that folder and train again with "
+            "evals.checkpoints.count = the number of them that is wanted."
+        )
+    found = {int(match[1]): path for path in (folder / SNAPSHOTS).iterdir() if (match := re.fullmatch(r"step-(\d+)", path.name))}
+    return sorted((found | {student.figures.steps: Path(student.path)}).items())
 
 
 def check_settings(student: StudentSettings) -> None:
@@ -118,9 +150,10 @@ def _identity(job: StudentJob) -> Identity:
     if job.student.chat_template is not None:  # what it says counts, not where it lies
         section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
     inputs = {"base": base_identity(job.student)}
-    shape = job.student.architecture
-    if job.student.method != "base" or (shape is not None and shape.tokenizer == "train"):
+    if job.student.method in ("sft", "answer_only") or _trains_tokenizer(job.student):
         inputs["examples"] = require_complete(job.examples).output
+    if job.student.method == "unverified":
+        inputs["unverified"] = _unverified_content(job.examples)
     if job.student.method == "answer_only":
         inputs["problems"] = require_complete(job.problems).output  # it learns their gold answers
     if job.parent is not None:
@@ -128,16 +161,35 @@ def _identity(job: StudentJob) -> Identity:
     return Identity("students", VERSION, section, inputs)
 
 
+def _trains_tokenizer(student: StudentSettings) -> bool:
+    """On the examples, for every method: students that start alike read and write the same tokens."""
+    return student.architecture is not None and student.architecture.tokenizer == "train"
+
+
+def _unverified_content(examples: Path) -> str:
+    """What stage 4 chose without looking at verdicts. Raises StageError when it was not asked to."""
+    require_complete(examples)
+    if not (examples / UNVERIFIED).exists():
+        raise StageError(
+            f"{examples}: no {UNVERIFIED}, which an unverified student trains on. Run the examples stage again: it adds the file."
+        )
+    return content_of(examples, [UNVERIFIED])
+
+
 def _training_examples(job: StudentJob) -> list[Example]:
-    """The examples this method trains on. Answer-only: one example per problem, the gold answer in a box, no reasoning.
+    """The examples this method trains on; no gold answer has a say in the unverified ones."""
+    file = UNVERIFIED if job.student.method == "unverified" else EXAMPLES
+    examples = list(read_records(job.examples / file, Example))
+    if not any(example.split == "train" for example in examples):
+        raise StageError(f"{job.examples}: no training examples (see dropped.jsonl there for the reasons); nothing to train on.")
+    return _answers_only(job, examples) if job.student.method == "answer_only" else examples
+
+
+def _answers_only(job: StudentJob, examples: list[Example]) -> list[Example]:
+    """One example per problem: the gold answer in a box, no reasoning.
 
     Where there is no gold answer, what the problem's first kept trace answered stands in for it.
     """
-    examples = list(read_records(job.examples / "examples.jsonl", Example))
-    if not any(example.split == "train" for example in examples):
-        raise StageError(f"{job.examples}: no training examples (see dropped.jsonl there for the reasons); nothing to train on.")
-    if job.student.method != "answer_only":
-        return examples
     splits: dict[str, Split] = {example.problem_id: example.split for example in examples}
     answered = {example.problem_id: example.messages[-1].content for example in reversed(examples)}
     problems = (p for p in read_records(job.problems / "problems.jsonl", Problem) if p.id in splits)
@@ -163,7 +215,7 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
         from reasondistill.students import bases
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "transformers", "train") from error
-    texts = [message.content for example in read_records(job.examples / "examples.jsonl", Example) for message in example.messages]
+    texts = [message.content for example in read_records(job.examples / EXAMPLES, Example) for message in example.messages]
     if job.student.method == "base":
         return None, {}, bases.untouched(job.student, job.folder, texts)
     from reasondistill.students import sft
@@ -172,8 +224,11 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
     parent = read_student(job.parent).figures if job.parent is not None else None
     if parent is not None:
         max_steps = parent.steps
-        if student.packing:  # packed, a short row's batch would hold many times the examples of its twin's
+        if student.packing and student.method == "answer_only":
+            # Packed, a short row's batch would hold many times the examples of its twin's.
             batch = max(1, round(parent.examples * parent.epochs / parent.steps))
             student = student.model_copy(update={"packing": False, "batch_size": batch})
-    figures, dropped = sft.train(student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop)
+    figures, dropped = sft.train(
+        student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop, snapshots=job.snapshots
+    )
     return figures, dropped, job.folder / "model"

@@ -6,6 +6,7 @@ Imports transformers and torch; imported late.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,9 @@ def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     temporary = folder.with_name(folder.name + ".part")
     model.save_pretrained(temporary, safe_serialization=True)
     tokenizer.save_pretrained(temporary)
+    for path in filter(Path.is_file, temporary.iterdir()):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
     if folder.exists():
         for path in folder.iterdir():
             path.unlink()

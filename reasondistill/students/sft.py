@@ -6,6 +6,7 @@ a global batch that does not depend on the machine, mixed precision only where i
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.records import Example, Split, TrainingFigures
 from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
-from reasondistill.students import bases
+from reasondistill.students import SNAPSHOTS, bases
 from reasondistill.students.optimizers import Muon
 from reasondistill.students.tokens import IGNORE, Row, tokenise_all
 from reasondistill.weights import has_cpu_bf16
@@ -43,9 +44,12 @@ def train(
     plain: bool,
     max_steps: int | None,
     stop: StopSignal | None,
+    *,
+    snapshots: int = 0,
 ) -> tuple[TrainingFigures, dict[str, int]]:
     """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
 
+    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
     """
     _quiet(settings)
@@ -61,6 +65,7 @@ def train(
     checkpoint = _last_checkpoint(folder)
     _forget_after(folder, checkpoint)
     watch = _Watch(folder, stop, started)
+    keeper = _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer)
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -68,7 +73,7 @@ def train(
         eval_dataset=_dataset(held_out) if held_out else None,
         processing_class=tokenizer,
         peft_config=_lora(student),
-        callbacks=[watch],
+        callbacks=[watch, keeper],
         optimizers=(_optimizer(student, model), None),
     )
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
@@ -99,9 +104,30 @@ def _save(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) ->
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
         model.save_pretrained(folder / "adapter")
-        model = model.merge_and_unload()
-    bases.save(model.to(_storage_dtype(student)), tokenizer, folder / "model")
+    model = _save_merged(model, student, tokenizer, folder / "model")
     return sum(p.numel() for p in model.parameters()), trained
+
+
+def _save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> Any:
+    """Write the model as it is served, with LoRA's weights merged in; return that model. The one that came in is used up."""
+    if student.lora is not None:
+        model = model.merge_and_unload()
+    model = model.to(_storage_dtype(student))
+    bases.save(model, tokenizer, folder)
+    return model
+
+
+def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
+    """A copy of the model on the CPU, floats as `dtype`; the model is not touched, gradients stay behind, a GPU needs no room for it."""
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        wanted = dtype if tensor.is_floating_point() else None
+        return tensor.detach().to("cpu", wanted or tensor.dtype, copy=True)
+
+    # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else (config, modules) is copied as usual.
+    memo: dict[int, Any] = {id(buffer): copied(buffer) for buffer in model.buffers()}
+    memo |= {id(p): torch.nn.Parameter(copied(p), requires_grad=False) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
 
 
 class BatchSortedSampler(torch.utils.data.Sampler[int]):
@@ -138,6 +164,43 @@ class _Trainer(SFTTrainer):
         lengths = [len(ids) for ids in data["input_ids"]]
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         return BatchSortedSampler(lengths, batch, self.args.seed)
+
+
+class _Snapshots(TrainerCallback):
+    """Keeps copies of the weights in `folder/step-N` while a model is trained; the training does not notice.
+
+    After a resume those of another spacing are removed, the later ones are made, and the earlier ones stay.
+    """
+
+    def __init__(self, folder: Path, count: int, student: StudentSettings, tokenizer: Any) -> None:
+        self.folder, self.count, self.student, self.tokenizer = folder, count, student, tokenizer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.count == 0 or not state.is_world_process_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        planned = {f"step-{step}" for step in snapshot_steps(state.max_steps, self.count)}
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name not in planned:
+                shutil.rmtree(path)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: torch.nn.Module | None = None, **_: Any
+    ) -> None:
+        if state.is_world_process_zero and state.global_step in snapshot_steps(state.max_steps, self.count):
+            # Under LoRA the sum of base and adapter is made first and rounded after, as for the finished model.
+            copied = copy_to_cpu(model, None if self.student.lora is not None else _storage_dtype(self.student))
+            _save_merged(copied, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
+            log.info("step %d/%d · weights kept", state.global_step, state.max_steps)
+
+
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """After which steps weights are kept: `count` evenly spaced points, without the last, which is the finished model.
+
+    >>> snapshot_steps(450, 5)
+    [90, 180, 270, 360]
+    """
+    return sorted({round(steps * i / count) for i in range(1, count)} - {0, steps})
 
 
 class _Watch(TrainerCallback):
@@ -292,11 +355,14 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def _forget_after(folder: Path, checkpoint: Path | None) -> None:
-    """Drop metrics lines of steps that will be done again, so that a curve never doubles back."""
+    """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back and shows one training only."""
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
     if (folder / "metrics.jsonl").exists():
         write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    for path in (folder / SNAPSHOTS).glob("step-*"):
+        if not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step:  # no digits: torn by a kill
+            shutil.rmtree(path)
 
 
 def _validate(trainer: SFTTrainer, folder: Path) -> float:
