@@ -103,7 +103,7 @@ def compare(
     models: Annotated[list[str], typer.Argument(help="RUN/MODEL. With two and no --against, the first is compared with the second.")],
     against: Annotated[str | None, typer.Option(help="RUN/MODEL that all others are compared with.")] = None,
     benchmark: Annotated[str | None, typer.Option(help="Only this one; by default all that everybody answered.")] = None,
-    common: Annotated[bool, typer.Option("--common", help="Where problem sets differ, compare on the problems that all answered.")] = False,
+    common: Annotated[bool, typer.Option("--common", help="Where problem sets differ, compare on what all answered.")] = False,
     flips: Annotated[int, typer.Option(min=0, help="Print this many problems that flipped, to be read.")] = 5,
     target: Annotated[
         Path | None, typer.Option("--out", help="Write everything, all flips with both texts too, into this JSON file.")

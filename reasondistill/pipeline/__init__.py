@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from reasondistill import examples, problems, report, students, traces, verdicts
 from reasondistill.config import StudentSettings
-from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import measuring
 from reasondistill.pipeline.looking import StageState, stage_states, walk
 from reasondistill.pipeline.measuring import eval_models, served_teachers
-from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run
+from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run, with_environment
 from reasondistill.prompts import load_prompt
 from reasondistill.records import Problem
-from reasondistill.store import Manifest, StopSignal, read_records, write_manifest
+from reasondistill.store import Manifest, StopSignal, read_records
 
 __all__ = [
     "FOLDERS",
@@ -119,21 +117,12 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         "report": _run_report,
     }
     manifest = doers[task.stage](run, task, stop)
-    return _with_environment(folder_of(run, task), manifest) if manifest is not None else None
+    return with_environment(folder_of(run, task), manifest) if manifest is not None else None
 
 
 def folder_of(run: Run, task: Task) -> Path:
     """The folder that a task finishes."""
     return run.stage("students") / task.units[0] if task.stage == "students" else run.stage(task.stage)
-
-
-def _with_environment(folder: Path, manifest: Manifest) -> Manifest:
-    """Record where a stage was finished; a folder that was complete before keeps its own."""
-    if manifest.environment:
-        return manifest
-    full = replace(manifest, environment=describe_environment())
-    write_manifest(folder, full)
-    return full
 
 
 def _pool(run: Run) -> GradingPool:

@@ -18,7 +18,7 @@ from reasondistill import evals, problems, students, traces
 from reasondistill.config import Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
-from reasondistill.pipeline.runs import Run, benchmarks, located
+from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.samplers.opening import kept_open
 from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
 
@@ -152,7 +152,7 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
         for benchmark, name, settings, limit in cells:
             folder = run.stage("evals") / benchmark.name
             log.info("%s on %s", name, benchmark.name)
-            traces.run_traces(
+            manifest = traces.run_traces(
                 settings,
                 folder / "problems",
                 folder / name / "traces",
@@ -162,6 +162,7 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
                 limit=limit,
                 keep_old=run.keep_old,
             )
+            with_environment(folder / name / "traces", manifest)
 
 
 def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:

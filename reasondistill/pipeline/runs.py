@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill import resources
 from reasondistill.config import Benchmark, Cluster, Judge, Pipeline, Teacher, load_benchmark
+from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.store import write_text
+from reasondistill.store import Manifest, write_manifest, write_text
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
@@ -67,6 +68,15 @@ def located(asked: Asked) -> Asked:
         return asked
     name = asked.model.removeprefix("shipped:")
     return asked.model_copy(update={"model": str(resources.shipped_model(name))})
+
+
+def with_environment(folder: Path, manifest: Manifest) -> Manifest:
+    """Record where a stage was finished; a folder that was complete before keeps its own."""
+    if manifest.environment:
+        return manifest
+    full = replace(manifest, environment=describe_environment())
+    write_manifest(folder, full)
+    return full
 
 
 # ---- the run folder's own file ------------------------------------------------------------------------------------

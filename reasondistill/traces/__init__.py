@@ -135,7 +135,7 @@ def run_traces(
         finished |= {f"{problem_id}:{sample}" for problem_id, samples in work.missing.items() for sample in samples}
         if stop is not None:
             stop.check()
-    return _finish(folder, problems, time.monotonic() - started)
+    return _finish(folder, problems, time.monotonic() - started, _engine(traces, cluster))
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def _finish(folder: Path, problems: Sequence[Problem], seconds: float) -> Manifest:
+def _finish(folder: Path, problems: Sequence[Problem], seconds: float, engine: dict[str, Any]) -> Manifest:
     """Canonical order, figures, manifest."""
     places = {problem.id: place for place, problem in enumerate(problems)}
     _sort(folder / FILE, places)
@@ -289,7 +289,14 @@ def _finish(folder: Path, problems: Sequence[Problem], seconds: float) -> Manife
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
     counts = {"in": len(problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    return finish_stage(folder, counts=counts, figures=_figures(folder, sums), seconds=seconds, content=_content(folder / FILE))
+    return finish_stage(folder, counts=counts, figures=_figures(folder, sums) | engine, seconds=seconds, content=_content(folder / FILE))
+
+
+def _engine(traces: Traces, cluster: Cluster) -> dict[str, Any]:
+    """Engine settings that the last bits of a number may depend on: told, not part of the identity."""
+    if all(teacher.sampler != "vllm" for teacher in traces.teachers):
+        return {}
+    return {"engine": cluster.vllm.model_dump(mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib"})}
 
 
 def _content(path: Path) -> str:
