@@ -55,10 +55,7 @@ def train(
     _quiet(settings)
     started = time.monotonic()
     tokenizer = bases.load_tokenizer(student, texts)
-    rows, dropped = tokenise_all(_of(examples, "train"), tokenizer, plain=plain, max_length=student.max_length)
-    held_out, _ = tokenise_all(_of(examples, "validation"), tokenizer, plain=plain, max_length=student.max_length)
-    if not rows:
-        raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
+    rows, held_out, dropped = _rows(student, examples, tokenizer, plain=plain)
     model = bases.load_model(student, tokenizer)
     _check_context(student, model, rows)
     arguments = _arguments(student, folder / "checkpoints", settings, max_steps, bool(held_out))
@@ -97,6 +94,17 @@ def train(
         peak_memory_gib=_peak_memory_gib(),
     )
     return figures, dropped
+
+
+def _rows(
+    student: StudentSettings, examples: Sequence[Example], tokenizer: Any, *, plain: bool
+) -> tuple[list[Row], list[Row], dict[str, int]]:
+    """Rows to train on, rows to validate on, and how many of the former were dropped, by reason."""
+    rows, dropped = tokenise_all(_of(examples, "train"), tokenizer, plain=plain, max_length=student.max_length)
+    held_out, _ = tokenise_all(_of(examples, "validation"), tokenizer, plain=plain, max_length=student.max_length)
+    if not rows:
+        raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
+    return rows, held_out, dropped
 
 
 def _save(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> tuple[int, int]:
