@@ -14,6 +14,7 @@ _KINDS = {
     "pipelines": "pipelines",
     "clusters": "pipelines/clusters",
     "benchmarks": "eval/benchmarks",
+    "published": "eval",
     "models": "models",
 }
 

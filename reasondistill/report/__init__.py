@@ -13,17 +13,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from reasondistill import resources
 from reasondistill.config import ReportSettings
+from reasondistill.config.published import load_baselines
 from reasondistill.errors import StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.report import wording
+from reasondistill.report import evidence, wording
 from reasondistill.report.facts import Facts, Stage, read_facts, read_stages
 from reasondistill.report.markdown import render_markdown
 from reasondistill.report.page import render_page
-from reasondistill.statistics import verdict_word
 from reasondistill.store import Identity, Manifest, finish_stage, open_stage, require_complete, write_json, write_text
 
-VERSION = 1
+VERSION = 2
 log = logging.getLogger(__name__)
 
 
@@ -37,11 +38,14 @@ def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, titl
     stages = read_stages(run_folder, besides=folder)
     if not stages:
         raise StageError(f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first.")
-    asked = fingerprint({"settings": settings.model_dump(mode="json"), "title": title, "about": about})
+    published = load_baselines(resources.find("published", "baselines")).published if settings.published else ()
+    asked = fingerprint(
+        {"settings": settings.model_dump(mode="json"), "title": title, "about": about, "published": [row.model_dump() for row in published]}
+    )
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
-    facts = read_facts(run_folder, stages, traces=settings.traces)
+    facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
     title = settings.title or title
     write_json(folder / "report.json", report_json(facts))
     write_text(folder / "report.md", _encodable(render_markdown(facts, title=title, about=about)))
@@ -68,7 +72,11 @@ def report_json(facts: Facts) -> dict[str, Any]:
     """What scripts read; shares and differences are fractions of 1."""
     return {
         "scores": [score.model_dump() | {"outcomes": wording.outcome_shares(facts, score)} for score in facts.scores],
-        "differences": [row.model_dump() | {"word": verdict_word(row)} for row in facts.differences],
+        "differences": [row.model_dump() for row in facts.differences],
+        "parts": [part.model_dump() for part in facts.parts],
+        "prompts": list(facts.prompts),
+        "overlap": dict(facts.overlap),
+        "published": [dict(zip(evidence.PUBLISHED_HEADERS, row, strict=True)) for row in evidence.published_table(facts).rows],
         "funnel": [
             {"stage": step.step, "in": step.came_in, "out": step.came_out, "parts": dict(step.parts), "dropped": dict(step.dropped)}
             for step in facts.funnel

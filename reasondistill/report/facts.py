@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from reasondistill.config.published import Published
 from reasondistill.records import (
     OUTCOMES,
     Difference,
@@ -40,7 +41,8 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
     "6-evals",
 )
 NOT_GRADED = "not graded"
-BASELINE_METHODS = ("base", "answer_only")
+BASELINE_METHODS = ("base", "answer_only", "unverified")
+VARIANT = "@"  # `distilled@step-90`, `distilled@qwen_math`: not a model of its own
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ class Facts:
     outcomes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict[str, Any])
     mean_tokens: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
     bootstrap: tuple[Mapping[str, Any], ...] = ()
+    parts: tuple[Score, ...] = ()
+    prompts: tuple[Mapping[str, Any], ...] = ()
+    overlap: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
+    published: tuple[Published, ...] = ()
     eval_tokens: Mapping[tuple[str, str], array[int]] = field(default_factory=dict[tuple[str, str], "array[int]"])
     side_by_side: tuple[SideBySide, ...] = ()
 
@@ -119,6 +125,11 @@ class Facts:
                 return made.student.method if made.student else "unfinished"
         return "teacher"
 
+    @property
+    def own_scores(self) -> tuple[Score, ...]:
+        """The scores of models under their own prompt, at the end of their training."""
+        return tuple(score for score in self.scores if VARIANT not in score.model)
+
     def stage(self, place: str) -> Manifest | None:
         return next((stage.manifest for stage in self.stages if stage.place == place), None)
 
@@ -127,8 +138,8 @@ class Facts:
         return [stage.place for stage in self.stages if stage.manifest.status != "complete"]
 
 
-def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int) -> Facts:
-    """Everything the report says about `run`; `traces` is how many to show."""
+def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: tuple[Published, ...] = ()) -> Facts:
+    """Everything the report says about `run`; `traces` is how many to show, `published` what others have published."""
     graded = _Graded(traces)
     for trace, grade in _graded(run):
         graded.add(trace, grade)
@@ -149,6 +160,10 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int) -> Facts:
         outcomes=summary.get("outcomes", {}),
         mean_tokens=summary.get("tokens", {}),
         bootstrap=tuple(summary.get("bootstrap", ())),
+        parts=tuple(Score(**row) for row in summary.get("parts", ())),
+        prompts=tuple(summary.get("prompts", ())),
+        overlap=summary.get("overlap", {}),
+        published=published,
         eval_tokens=records.tokens if records else {},
         side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2))) if records and traces else (),
     )
@@ -299,6 +314,8 @@ class _Records:
     def read(self, path: Path) -> None:
         nobody: frozenset[str] = frozenset()
         for record in read_records(path, EvalRecord):
+            if VARIANT in record.model:
+                continue
             self.tokens.setdefault((record.benchmark, record.model), array("q")).append(record.tokens)
             if record.sample == 0:
                 key = (record.benchmark, record.problem_id)

@@ -36,6 +36,9 @@ tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: .82rem; white-space: nowrap; }
 tbody th { font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
+small { color: var(--soft); font-size: .78em; margin-left: 2px; }
+.tight th, .tight td { padding: 4px 8px; } .tight table { font-size: .84rem; } .tight tbody th { max-width: 210px; overflow: hidden;
+  text-overflow: ellipsis; }
 td.text { overflow-wrap: anywhere; min-width: 150px; }
 .unbroken { white-space: nowrap; }
 .better { color: var(--good); font-weight: 650; } .worse { color: var(--bad); font-weight: 650; } .tied { color: var(--tied); font-weight:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reasondistill.report import wording
+from reasondistill.report import evidence, wording
 from reasondistill.report.facts import Facts, Shown, SideBySide, environments, flatten
 
 # A text longer than this is cut here; the page and the run folder have more of it.
@@ -46,14 +46,40 @@ def table(content: wording.Table) -> str:
 
 
 def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    yield "Scores", [wording.SCORES_NOTE, table(wording.scores_table(facts))] if facts.scores else []
+    yield "Scores", _scores(facts) if facts.own_scores else []
     yield "Against its baselines", [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts))] if facts.differences else []
+    yield "Behind the scores", list(_evidence(facts))
+    yield "Published numbers", [evidence.PUBLISHED_NOTE, rows] if (rows := table(evidence.published_table(facts))) else []
     yield "From problems to examples", [table(wording.funnel_table(facts))] if facts.funnel else []
     yield "Training", [table(wording.students_table(facts)), _losses(facts)] if facts.students else []
     yield "Lengths", [table(wording.lengths_table(facts))] if facts.trace_tokens or facts.eval_tokens else []
     yield "Time and speed", [table(wording.timings_table(facts))]
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _made(facts)
+
+
+def _scores(facts: Facts) -> list[str]:
+    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else [])]
+    several = len({score.benchmark for score in facts.own_scores}) > 1
+    return [*notes, *([table(wording.overview_table(facts))] if several else []), table(wording.scores_table(facts))]
+
+
+def _evidence(facts: Facts) -> Iterator[str]:
+    for kind in ("subject", "level", "overlap"):
+        for benchmark, content in evidence.parts_tables(facts, kind):
+            yield f"### {inline(benchmark)} by {kind}"
+            if kind == "overlap":
+                yield evidence.overlap_note(facts, benchmark)
+            yield table(content)
+    for benchmark, content in evidence.parts_tables(facts, "tokens"):
+        yield f"### {inline(benchmark)} within token budgets\n\n{evidence.BUDGET_NOTE}"
+        yield table(content)
+    if facts.prompts:
+        yield f"### Under other prompts\n\n{evidence.PROMPTS_NOTE}\n\n{table(evidence.prompts_table(facts))}"
+    if rows := table(evidence.steps_table(facts)):
+        yield f"### During training\n\n{rows}"
+    if said := evidence.repeatability(facts):
+        yield said
 
 
 def _losses(facts: Facts) -> str:

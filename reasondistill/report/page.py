@@ -9,25 +9,19 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 
-from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.records import OUTCOMES
 from reasondistill.report import wording
 from reasondistill.report.facts import STUDENTS, Facts, FunnelStep, MadeStudent, Shown, SideBySide, environments, flatten
+from reasondistill.report.html import facts_list, figure, plain, stack, table, text, tone
 from reasondistill.report.look import SCRIPT, STYLE
-from reasondistill.report.plots import Line, histogram, line_chart, whisker
-from reasondistill.statistics import verdict_word
+from reasondistill.report.plots import Line, histogram, line_chart
+from reasondistill.report.scores import differences_section, evidence_section, published_section, scores_section
 
 # A text longer than this is cut in the page; the whole of it stands in the run folder.
 LONGEST_TEXT = 60_000
 # Benchmarks whose lengths and matrices are open from the start; the others fold.
 OPEN_BENCHMARKS = 2
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-def text(value: object) -> str:
-    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD."""
-    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)), quote=True)
 
 
 def render_page(facts: Facts, *, title: str, about: str) -> str:
@@ -65,85 +59,16 @@ def _with_words(sentence: str) -> str:
 
 
 def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    yield "scores", "Scores", _scores(facts)
-    yield "differences", "Against its baselines", _differences(facts)
+    yield "scores", "Scores", scores_section(facts)
+    yield "differences", "Against its baselines", differences_section(facts)
+    yield "evidence", "Behind the scores", evidence_section(facts)
+    yield "published", "Published numbers", published_section(facts)
     yield "funnel", "From problems to examples", _funnel(facts)
     yield "training", "Training", _training(facts)
     yield "lengths", "Lengths", _lengths(facts)
     yield "timings", "Time and speed", _timings(facts)
     yield "read", "Traces to read", _read(facts)
     yield "made", "How it was made", _made(facts)
-
-
-# ---- scores and differences ---------------------------------------------------------------------------------------
-
-
-def _scores(facts: Facts) -> str:
-    if not facts.scores:
-        return ""
-    benchmarks = list(dict.fromkeys(score.benchmark for score in facts.scores))
-    tables = "".join(_scores_of(facts, benchmark) for benchmark in benchmarks)
-    if len(benchmarks) > 1:
-        fold = f'<details><summary>Every score with its outcomes</summary><div class="inside">{tables}</div></details>'
-        tables = _plain(wording.overview_table(facts)) + fold
-    return f'<p class="note">{text(wording.SCORES_NOTE)}</p>{tables}{_legend(OUTCOMES)}{_bootstrap(facts)}'
-
-
-def _scores_of(facts: Facts, benchmark: str) -> str:
-    rows = [_score_row(facts, score) for score in facts.scores if score.benchmark == benchmark]
-    headers = ("model", "%", "95 % interval", "0 … 100", "outcomes", "metric", "n", "k", "tokens")
-    return f"<h3>{text(benchmark)}</h3>" + _table(headers, rows, numbers={1, 2, 6, 7, 8})
-
-
-def _score_row(facts: Facts, score: Score) -> list[str]:
-    tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
-    shares = wording.outcome_shares(facts, score)
-    return [
-        text(score.model),
-        wording.percent(score.mean),
-        wording.interval(score.low, score.high),
-        whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
-        _stack({outcome: shares[outcome] for outcome in OUTCOMES if shares.get(outcome)}, is_share=True),
-        text(score.metric),
-        wording.whole(score.n),
-        str(score.k),
-        "" if tokens is None else wording.whole(tokens),
-    ]
-
-
-def _bootstrap(facts: Facts) -> str:
-    if not facts.bootstrap:
-        return ""
-    rows = [[text(r["model"]), text(r["benchmark"]), wording.interval(r["low"], r["high"]), text(r["method"])] for r in facts.bootstrap]
-    table = _table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
-    return f"<details><summary>The same intervals by another road: hierarchical bootstrap</summary>{table}</details>"
-
-
-def _differences(facts: Facts) -> str:
-    if not facts.differences:
-        return ""
-    reach = max(0.05, *(abs(bound) for row in facts.differences for bound in (row.low, row.high)))
-    scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
-    headers = ("model", "", "against", "points", "95 % interval", scale, "benchmark", "p", "n", "k")
-    table = _table(headers, [_difference_row(row, reach) for row in facts.differences], numbers={3, 4, 7, 8, 9})
-    return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{table}'
-
-
-def _difference_row(row: Difference, reach: float) -> list[str]:
-    word = verdict_word(row)
-    tone = {"better": "correct", "worse": "wrong", "tied": "other"}[word]
-    return [
-        text(row.model),
-        f'<span class="{word}">{word}</span>',
-        text(row.baseline),
-        wording.points(row.mean),
-        wording.interval(row.low, row.high),
-        whisker(row.mean, row.low, row.high, start=-reach, end=reach, zero=0, tone=tone),
-        text(row.benchmark),
-        text(wording.p_value(row.p_value)),
-        wording.whole(row.n),
-        str(row.k),
-    ]
 
 
 # ---- the funnel ---------------------------------------------------------------------------------------------------
@@ -159,7 +84,7 @@ def _funnel(facts: Facts) -> str:
 def _step(step: FunnelStep) -> str:
     parts = dict(step.parts) or {"out": step.came_out}
     lost = sum(step.dropped.values())
-    bar = _stack(parts | ({"dropped": lost} if lost else {}), is_share=False)
+    bar = stack(parts | ({"dropped": lost} if lost else {}), is_share=False)
     counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
     items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
     name = wording.STEP_NAMES[step.step]
@@ -171,24 +96,7 @@ def _step(step: FunnelStep) -> str:
 def _swatch(line: str) -> str:
     """The colour that the bar has for this line: `1,204 no answer` is the no_answer one."""
     name = line.partition(" ")[2]
-    return f'<i class="{_tone("dropped" if ": " in name else name.replace(" ", "_"))}"></i>'
-
-
-def _tone(name: str) -> str:
-    known = {"out": "s0", "train": "s0", "validation": "s5"}
-    return name if name in OUTCOMES else known.get(name, "other")
-
-
-def _stack(parts: Mapping[str, float], *, is_share: bool) -> str:
-    """A bar cut in proportion; the label says it in words."""
-    said = ", ".join(f"{wording.label(name)} {wording.percent(v) + ' %' if is_share else wording.whole(v)}" for name, v in parts.items())
-    total = sum(parts.values()) or 1
-    pieces = "".join(f'<b class="{_tone(name)}" style="flex:{value / total:.5f} 1 0"></b>' for name, value in parts.items() if value)
-    return f'<div class="stack" role="img" aria-label="{text(said)}" title="{text(said)}">{pieces}</div>'
-
-
-def _legend(names: Iterable[str]) -> str:
-    return '<ul class="legend">' + "".join(f'<li><i class="{_tone(name)}"></i>{text(wording.label(name))}</li>' for name in names) + "</ul>"
+    return f'<i class="{tone("dropped" if ": " in name else name.replace(" ", "_"))}"></i>'
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
@@ -197,7 +105,7 @@ def _legend(names: Iterable[str]) -> str:
 def _training(facts: Facts) -> str:
     if not facts.students:
         return ""
-    return _curves(facts) + _plain(wording.students_table(facts))
+    return _curves(facts) + plain(wording.students_table(facts))
 
 
 def _curves(facts: Facts) -> str:
@@ -206,10 +114,10 @@ def _curves(facts: Facts) -> str:
         return ""
     lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]
     rates = [Line(made.name, _points(made, "learning_rate"), colour) for colour, made in enumerate(trained)]
-    loss = _figure(
+    loss = figure(
         line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, "Loss by step; dashed on the validation split."
     )
-    rate = _figure(line_chart(rates, across="step", up="learning rate", label="Learning rate over steps"), rates, "Learning rate by step.")
+    rate = figure(line_chart(rates, across="step", up="learning rate", label="Learning rate over steps"), rates, "Learning rate by step.")
     return f'<div class="grid-2">{loss}{rate}</div>'
 
 
@@ -224,26 +132,11 @@ def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
     return [(float(line["step"]), float(line[key])) for line in made.metrics if line.get(key) is not None and "step" in line]
 
 
-def _figure(plot: str, lines: Sequence[Line], caption: str) -> str:
-    if not plot:
-        return ""
-    marks = "".join(
-        f'<li><i class="{"dash" if line.dashed else f"s{line.colour % 6}"}"{_border(line)}></i>{text(line.name)}</li>'
-        for line in lines
-        if line.points
-    )
-    return f'<figure>{plot}<ul class="legend">{marks}</ul><figcaption>{text(caption)}</figcaption></figure>'
-
-
-def _border(line: Line) -> str:
-    return f' style="border-color:var(--s{line.colour % 6})"' if line.dashed else ""
-
-
 # ---- lengths and timings ------------------------------------------------------------------------------------------
 
 
 def _lengths(facts: Facts) -> str:
-    figures = [_histograms("Teacher traces by outcome", {name: (tokens, _tone(name)) for name, tokens in facts.trace_tokens.items()})]
+    figures = [_histograms("Teacher traces by outcome", {name: (tokens, tone(name)) for name, tokens in facts.trace_tokens.items()})]
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.eval_tokens))
     for benchmark in benchmarks[:OPEN_BENCHMARKS]:
         models = [(model, tokens) for (where, model), tokens in facts.eval_tokens.items() if where == benchmark]
@@ -252,7 +145,7 @@ def _lengths(facts: Facts) -> str:
     shown = "".join(figures)
     if not shown:
         return ""
-    table = _plain(wording.lengths_table(facts))
+    table = plain(wording.lengths_table(facts))
     return f'<div class="grid-2">{shown}</div><details><summary>Medians and longest, as numbers</summary>{table}</details>'
 
 
@@ -287,7 +180,7 @@ def _timings(facts: Facts) -> str:
         for row in rows
     ]
     total = wording.duration(sum(row.seconds for row in rows))
-    return f'<p class="note">{total} in all stages together.</p>' + _table(
+    return f'<p class="note">{total} in all stages together.</p>' + table(
         ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
     )
 
@@ -324,7 +217,7 @@ def _side(side: SideBySide) -> str:
         for model, shown in side.answers
     )
     badges = "".join(_badge(shown.outcome, model) for model, shown in side.answers)
-    known = _facts_list({"gold answer": side.problem.answer, "problem": side.problem.id, "benchmark": side.benchmark})
+    known = facts_list({"gold answer": side.problem.answer, "problem": side.problem.id, "benchmark": side.benchmark})
     inside = _part("Question", side.problem.question) + known
     outcomes = [shown.outcome for _, shown in side.answers]
     return _foldable(outcomes, badges + text(_first_line(side.problem.question)), f'{inside}<div class="side">{cards}</div>')
@@ -338,7 +231,7 @@ def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
 
 def _badge(outcome: str, of: str | None = None) -> str:
     said = wording.label(outcome) if of is None else f"{of}: {wording.label(outcome)}"
-    return f'<span class="badge {_tone(outcome)}">{text(said)}</span>'
+    return f'<span class="badge {tone(outcome)}">{text(said)}</span>'
 
 
 def _written(shown: Shown) -> str:
@@ -364,7 +257,7 @@ def _verdict(shown: Shown, gold: str | None) -> str:
         facts |= {"extracted": "nothing" if grade.extracted is None else grade.extracted, "verdict": wording.label(grade.outcome)}
         facts |= {"because": f"{grade.reason} ({grade.layer})"}
     facts |= {"trace": shown.trace.id, "model": shown.trace.model, "tokens": f"{completion.tokens:,}, ended by {completion.finish}"}
-    return _facts_list(facts)
+    return facts_list(facts)
 
 
 def _first_line(question: str) -> str:
@@ -383,7 +276,7 @@ def _made(facts: Facts) -> str:
         for key, values in environments(facts.stages).items()
         for value, places in values.items()
     ]
-    table = _table(("environment", "value", "stages"), surroundings, texts={1, 2}) if surroundings else ""
+    table = table(("environment", "value", "stages"), surroundings, texts={1, 2}) if surroundings else ""
     settings = "".join(_settings(facts, place) for place in (stage.place for stage in facts.stages))
     return table + _example(facts) + settings
 
@@ -406,31 +299,5 @@ def _settings(facts: Facts, place: str) -> str:
         shown |= {f"figure: {key}": value for key, value in flatten(manifest.figures)}
     return (
         f'<details><summary>{text(place)} <span class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '
-        f'{text(manifest.identity.get("version"))}</span></summary><div class="inside">{_facts_list(shown)}</div></details>'
+        f'{text(manifest.identity.get("version"))}</span></summary><div class="inside">{facts_list(shown)}</div></details>'
     )
-
-
-# ---- small pieces -------------------------------------------------------------------------------------------------
-
-
-def _facts_list(facts: Mapping[str, object]) -> str:
-    return '<dl class="facts">' + "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items()) + "</dl>"
-
-
-def _plain(table: wording.Table) -> str:
-    rows = [[text(cell) for cell in row] for row in table.rows]
-    return _table(table.headers, rows, numbers=set(range(table.numbers, len(table.headers))))
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: set[int] | None = None, texts: set[int] | None = None) -> str:
-    """Rows of ready HTML; the first cell of each heads its row. `numbers` are right-aligned columns, `texts` may wrap anywhere."""
-    kinds = dict.fromkeys(numbers or (), ' class="number"') | dict.fromkeys(texts or (), ' class="text"')
-    head = "".join(f'<th scope="col"{kinds.get(place, "")}>{text(name)}</th>' for place, name in enumerate(headers))
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(f"<td{kinds.get(place, '')}>{cell}</td>" for place, cell in enumerate(row[1:], start=1))
-        + "</tr>"
-        for row in rows
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{table}</div>'

@@ -44,8 +44,11 @@ def whisker(mean: float, low: float, high: float, *, start: float, end: float, z
     return f'<svg class="whisker" viewBox="0 0 160 22" role="img" aria-label="{text}">{"".join(parts)}</svg>'
 
 
-def line_chart(lines: Sequence[Line], *, across: str, up: str, label: str) -> str:
-    """Curves over a common axis; long ones are averaged in buckets, far outliers leave the picture at the top."""
+def line_chart(lines: Sequence[Line], *, across: str, up: str, label: str, powers_of_two: bool = False) -> str:
+    """Curves over a common axis; long ones are averaged in buckets, far outliers leave the picture at the top.
+
+    With `powers_of_two` the points stand at log2 of what is shown, and the axis says the number itself.
+    """
     drawn = [Line(line.name, thin_out(line.points), line.colour, line.dashed) for line in lines if line.points]
     xs = [x for line in drawn for x, _ in line.points]
     ys = sorted(y for line in drawn for _, y in line.points if math.isfinite(y))
@@ -53,7 +56,11 @@ def line_chart(lines: Sequence[Line], *, across: str, up: str, label: str) -> st
         return ""
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]) if ys[0] < 0 else 0.0, 1.05 * ys[round(0.985 * (len(ys) - 1))])
     place = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    body = [*_grid(place, x_ticks, y_ticks), _axis_names(across, up), *(_curve(line, place) for line in drawn)]
+    body = [
+        *_grid(place, [tick for tick in x_ticks if not powers_of_two or tick == round(tick)], y_ticks, 2 if powers_of_two else None),
+        _axis_names(across, up),
+        *(_curve(line, place) for line in drawn),
+    ]
     return _svg(body, WIDTH, HEIGHT, label)
 
 
@@ -119,14 +126,17 @@ class _Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (inside - self.y0) / (self.y1 - self.y0)
 
 
-def _grid(place: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> list[str]:
+def _grid(place: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], base: int | None) -> list[str]:
     floor = HEIGHT - BOTTOM
     level = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place.y(t):.1f}" y2="{place.y(t):.1f}"/>'
         f'<text class="tick" x="{LEFT - 7}" y="{place.y(t) + 4:.1f}" text-anchor="end">{_short(t)}</text>'
         for t in y_ticks
     ]
-    upright = [f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" text-anchor="middle">{_short(t)}</text>' for t in x_ticks]
+    upright = [
+        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" text-anchor="middle">{_short(t if base is None else base**t)}</text>'
+        for t in x_ticks
+    ]
     return [*level, *upright, f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>']
 
 

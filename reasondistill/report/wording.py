@@ -8,7 +8,6 @@ from typing import Any
 
 from reasondistill.records import OUTCOMES, Difference, Score
 from reasondistill.report.facts import BASELINE_METHODS, EVALS, EXAMPLES, PROBLEMS, TRACES, VERDICTS, Facts, FunnelStep, stale_inputs
-from reasondistill.statistics import verdict_word
 from reasondistill.store import Manifest
 
 STEP_NAMES = {PROBLEMS: "Problems", TRACES: "Traces", VERDICTS: "Verdicts", EXAMPLES: "Examples"}
@@ -63,7 +62,7 @@ def p_value(p: float) -> str:
 
 def headline(facts: Facts) -> list[str]:
     """One sentence for each distilled student on each benchmark; what there is to say when there is none."""
-    scores = [score for score in facts.scores if score.metric == "pass@1"]
+    scores = [score for score in facts.own_scores if score.metric == "pass@1"]
     students = [score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")]
     return [_student_sentence(facts, score) for score in students] or [_plain_sentence(score) for score in scores] or [_progress(facts)]
 
@@ -74,7 +73,7 @@ def _student_sentence(facts: Facts, score: Score) -> str:
     sentence = _plain_sentence(score).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
-    others = [s for s in facts.scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"]
+    others = [s for s in facts.own_scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"]
     tails = [f"{_the(other.model)} has {percent(other.mean)} %" for other in others]
     return "; ".join([sentence, *tails]) + "."
 
@@ -90,7 +89,7 @@ def _plain_sentence(score: Score) -> str:
 
 
 def _comparison(row: Difference) -> str:
-    word = verdict_word(row)
+    word = row.word
     than = f"tied with {row.baseline} at this n" if word == "tied" else f"{word} than {row.baseline}"
     return f"{than} ({points(row.mean)} points {interval(row.low, row.high)})"
 
@@ -113,52 +112,62 @@ def outcome_shares(facts: Facts, score: Score) -> dict[str, float]:
     return dict(facts.outcomes.get(score.benchmark, {}).get(score.model, {}))
 
 
+def metrics(facts: Facts) -> list[str]:
+    """pass@1 and, with several samples, pass@k, maj@k and mG-Pass@k of all k samples, on any benchmark."""
+    widest = {score.metric for score in facts.own_scores if score.metric == "pass@1" or score.metric.endswith(f"@{score.k}")}
+    return sorted(widest, key=lambda name: (name != "pass@1", name.partition("@")[0], int(name.partition("@")[2])))
+
+
 def scores_table(facts: Facts) -> Table:
-    headers = (
-        "model",
-        "benchmark",
-        "metric",
-        "%",
-        "95 % interval",
-        "n",
-        "k",
-        "truncated %",
-        "no answer %",
-        "undecided %",
-        "tokens",
-        "method",
-    )
-    return Table(headers, tuple(_score_row(facts, score) for score in facts.scores), numbers=3)
+    """One row for each model on each benchmark."""
+    names = metrics(facts)
+    headers = ("model", "benchmark", names[0], "95 % interval", *names[1:], "n", "k", "truncated %", "no answer %", "undecided %", "tokens")
+    rows = [score for score in facts.own_scores if score.metric == "pass@1"]
+    return Table(headers, tuple(_score_row(facts, score, names[1:]) for score in rows), numbers=2)
 
 
-def _score_row(facts: Facts, score: Score) -> tuple[str, ...]:
+def also(facts: Facts, score: Score, names: Sequence[str]) -> list[str]:
+    """The other metrics of the same samples; blank where there is none."""
+    found = {other.metric: other for other in facts.own_scores if (other.model, other.benchmark) == (score.model, score.benchmark)}
+    return [f"{percent(found[name].mean)} {interval(found[name].low, found[name].high)}" if name in found else "" for name in names]
+
+
+def _score_row(facts: Facts, score: Score, names: Sequence[str]) -> tuple[str, ...]:
     shares = outcome_shares(facts, score)
     tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
     return (
         score.model,
         score.benchmark,
-        score.metric,
         percent(score.mean),
         interval(score.low, score.high),
+        *also(facts, score, names),
         whole(score.n),
         str(score.k),
         *(percent(shares.get(outcome, 0.0)) for outcome in ("truncated", "no_answer", "undecided")),
         "" if tokens is None else whole(tokens),
-        score.method,
     )
 
 
 def overview_table(facts: Facts) -> Table:
     """Models down, benchmarks across: readable in one screen for many of both."""
-    cells = {(s.model, s.benchmark): f"{percent(s.mean)} {interval(s.low, s.high)}" for s in facts.scores if s.metric == "pass@1"}
+    cells = overview_cells(facts)
     benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
     models = list(dict.fromkeys(model for model, _ in cells))
-    rows = tuple((model, *(cells.get((model, benchmark), "") for benchmark in benchmarks)) for model in models)
-    return Table(("model", *benchmarks), rows)
+
+    def said(model: str, benchmark: str) -> str:
+        score = cells.get((model, benchmark))
+        return f"{percent(score.mean)} {interval(score.low, score.high)}" if score is not None else ""
+
+    return Table(("model", *benchmarks), tuple((model, *(said(model, benchmark) for benchmark in benchmarks)) for model in models))
+
+
+def overview_cells(facts: Facts) -> dict[tuple[str, str], Score]:
+    """pass@1 by model and benchmark."""
+    return {(score.model, score.benchmark): score for score in facts.own_scores if score.metric == "pass@1"}
 
 
 def differences_table(facts: Facts) -> Table:
-    headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "n", "k")
+    headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)", "gained", "lost", "n", "k")
     return Table(headers, tuple(_difference_row(row) for row in facts.differences), numbers=4)
 
 
@@ -167,10 +176,12 @@ def _difference_row(row: Difference) -> tuple[str, ...]:
         row.model,
         row.baseline,
         row.benchmark,
-        verdict_word(row),
+        row.word,
         points(row.mean),
         interval(row.low, row.high),
         p_value(row.p_value),
+        p_value(row.p_adjusted),
+        *("" if count is None else whole(count) for count in (row.gained, row.lost)),
         whole(row.n),
         str(row.k),
     )
@@ -323,7 +334,7 @@ def caveats(facts: Facts) -> list[str]:
         found.append(f"More than 5 % of the answers of {names} were cut at max_tokens; they count as not correct.")
     if judged := ", ".join(_judged(facts)):
         found.append(f"Where the grader could not decide, a model judged, and its verdicts count: {judged}.")
-    if any(s.n < 100 for s in facts.scores):
+    if any(s.n < 100 for s in facts.own_scores):
         found.append("Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not shown', not as 'equal'.")
     return found
 
@@ -343,10 +354,18 @@ def _above(facts: Facts, outcome: str, share: float) -> str:
 
 
 SCORES_NOTE = (
-    "Intervals hold 95 % and cover the choice of problems and the choice of samples: Wilson for one sample per problem, Wilson with the "
-    "effective number of samples for more. Truncated, unanswered and undecided answers count as not correct."
+    "pass@1 is the mean over all k samples of all n problems (also called avg@k). Intervals hold 95 % and cover the choice of problems and "
+    "the choice of samples: Wilson for one sample per problem, Wilson with the effective number of samples for more. Truncated, unanswered "
+    "and undecided answers count as not correct; their shares stand beside every score."
+)
+METRICS_NOTE = (
+    "pass@k: at least one of k samples is right (Chen et al. 2021, unbiased). maj@k: the answer that most of k samples give is right, "
+    "answers counted by equivalence, over all subsets of k, ties by chance (Wang et al. 2022). mg-pass@k: how steadily it is right, the mean "
+    "over shares from half to all of k samples (Liu et al. 2024)."
 )
 DIFFERENCES_NOTE = (
     "Paired over the same problems, in percentage points. Interval: Tango's score interval (k = 1) or Agresti-Min t (k > 1). p: exact "
-    "McNemar or sign-flip permutation test. 'better' and 'worse' need both to agree; otherwise the two are tied at this n."
+    "McNemar or sign-flip permutation test, then adjusted (Holm) over all models that are compared with the same baseline on the same "
+    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; otherwise the two are tied at this n. gained, lost: problems "
+    "that only the model, or only its baseline, solved (k = 1)."
 )

@@ -1,0 +1,174 @@
+"""The page's sections about scores: the overview, each benchmark, differences, what stands behind them, what others published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.report import evidence, wording
+from reasondistill.report.facts import Facts
+from reasondistill.report.html import figure, legend, plain, stack, table, text
+from reasondistill.report.plots import line_chart, whisker
+
+# From this many scores on the single ones fold and the overview stands alone.
+_FOLDS = 13
+
+
+def scores_section(facts: Facts) -> str:
+    if not facts.own_scores:
+        return ""
+    benchmarks = list(dict.fromkeys(score.benchmark for score in facts.own_scores))
+    names = wording.metrics(facts)
+    tables = "".join(_scores_of(facts, benchmark, names) for benchmark in benchmarks)
+    if len(wording.overview_cells(facts)) >= _FOLDS:
+        tables = f'<details><summary>Every score with its outcomes</summary><div class="inside">{tables}</div></details>'
+    overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
+    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(names) > 1 else [])]
+    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes)
+    return f"{overview}{said}{tables}{legend(OUTCOMES)}{_bootstrap(facts)}"
+
+
+def _overview(facts: Facts, benchmarks: list[str]) -> str:
+    """Models down, benchmarks across: the mean, and half of its interval small behind it; the best of a column is bold."""
+    cells = wording.overview_cells(facts)
+    best = {name: max(score.mean for (_, where), score in cells.items() if where == name) for name in benchmarks}
+
+    def cell(model: str, name: str) -> str:
+        score = cells.get((model, name))
+        if score is None:
+            return ""
+        mean = wording.percent(score.mean)
+        shown = f"<b>{mean}</b>" if score.mean == best[name] else mean
+        title = f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, n={score.n}, k={score.k}"
+        return f'<span title="{text(title)}">{shown}<small>±{wording.percent((score.high - score.low) / 2)}</small></span>'
+
+    models = list(dict.fromkeys(model for model, _ in cells))
+    rows = [[text(model), *(cell(model, name) for name in benchmarks)] for model in models]
+    note = (
+        "pass@1 in percent; ± is half of the 95 % interval, the exact bounds show on hovering. Bold: the highest, which need not be better."
+    )
+    grid = table(("model", *benchmarks), rows, numbers=set(range(1, len(benchmarks) + 1)))
+    return f'<div class="tight">{grid}</div><p class="note">{text(note)}</p>'
+
+
+def _scores_of(facts: Facts, benchmark: str, names: list[str]) -> str:
+    found = [score for score in facts.own_scores if score.benchmark == benchmark and score.metric == "pass@1"]
+    others = [name for name in names[1:] if any(s.metric == name and s.benchmark == benchmark for s in facts.own_scores)]
+    headers = ("model", "%", "95 % interval", "0 … 100", "outcomes", *others, "n", "k", "tokens")
+    rows = [_score_row(facts, score, others) for score in found]
+    return f"<h3>{text(benchmark)}</h3>" + table(headers, rows, numbers={1, 2, *range(5, len(headers))})
+
+
+def _score_row(facts: Facts, score: Score, others: list[str]) -> list[str]:
+    tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
+    shares = wording.outcome_shares(facts, score)
+    return [
+        text(score.model),
+        wording.percent(score.mean),
+        wording.interval(score.low, score.high),
+        whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
+        stack({outcome: shares[outcome] for outcome in OUTCOMES if shares.get(outcome)}, is_share=True),
+        *(text(cell) for cell in wording.also(facts, score, others)),
+        wording.whole(score.n),
+        str(score.k),
+        "" if tokens is None else wording.whole(tokens),
+    ]
+
+
+def _bootstrap(facts: Facts) -> str:
+    if not facts.bootstrap:
+        return ""
+    rows = [[text(r["model"]), text(r["benchmark"]), wording.interval(r["low"], r["high"]), text(r["method"])] for r in facts.bootstrap]
+    found = table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
+    return f"<details><summary>The same intervals by another road: hierarchical bootstrap</summary>{found}</details>"
+
+
+# ---- differences --------------------------------------------------------------------------------------------------
+
+
+def differences_section(facts: Facts) -> str:
+    if not facts.differences:
+        return ""
+    reach = max(0.05, *(abs(bound) for row in facts.differences for bound in (row.low, row.high)))
+    scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
+    headers = ("model", "", "against", "points", "95 % interval", scale, "benchmark", "p", "p (Holm)", "gained", "lost", "n", "k")
+    found = table(headers, [_difference_row(row, reach) for row in facts.differences], numbers={3, 4, *range(7, len(headers))})
+    return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
+
+
+def _difference_row(row: Difference, reach: float) -> list[str]:
+    tone = {"better": "correct", "worse": "wrong", "tied": "other"}[row.word]
+    return [
+        text(row.model),
+        f'<span class="{row.word}">{row.word}</span>',
+        text(row.baseline),
+        wording.points(row.mean),
+        wording.interval(row.low, row.high),
+        whisker(row.mean, row.low, row.high, start=-reach, end=reach, zero=0, tone=tone),
+        text(row.benchmark),
+        text(wording.p_value(row.p_value)),
+        text(wording.p_value(row.p_adjusted)),
+        *("" if count is None else wording.whole(count) for count in (row.gained, row.lost)),
+        wording.whole(row.n),
+        str(row.k),
+    ]
+
+
+# ---- behind the scores --------------------------------------------------------------------------------------------
+
+
+def evidence_section(facts: Facts) -> str:
+    parts = [*_steps(facts), *_curves(facts), *_groups(facts)]
+    if facts.prompts:
+        parts.append(_folded("Under other prompts", evidence.PROMPTS_NOTE, plain(evidence.prompts_table(facts)), is_open=True))
+    said = evidence.repeatability(facts)
+    return "".join(parts) + (f'<p class="note">{text(said)}</p>' if said else "")
+
+
+def _steps(facts: Facts) -> Iterator[str]:
+    benchmarks = list(dict.fromkeys(score.benchmark for score in facts.scores))
+    drawn = [(name, lines) for name in benchmarks if (lines := evidence.step_lines(facts, name))]
+    charts = [
+        figure(line_chart(lines, across="step", up="pass@1, %", label=f"Accuracy on {name} over steps"), lines, f"{name}: pass@1 by step.")
+        for name, lines in drawn
+    ]
+    if charts:
+        yield f'<div class="grid-2">{"".join(charts)}</div>' + _folded(
+            "Accuracy by step, as numbers", "", plain(evidence.steps_table(facts))
+        )
+
+
+def _curves(facts: Facts) -> Iterator[str]:
+    """pass@k and maj@k over k, and accuracy over token budgets, benchmark by benchmark."""
+    for name in dict.fromkeys(score.benchmark for score in facts.own_scores):
+        samples, budgets = evidence.samples_lines(facts, name), evidence.budget_lines(facts, name)
+        charts: list[str] = []
+        if samples:
+            chart = line_chart(samples, across="samples k", up="%", label=f"pass@k and maj@k on {name}", powers_of_two=True)
+            charts.append(figure(chart, samples, f"{name}: pass@k, and dashed maj@k, over k."))
+        if budgets:
+            chart = line_chart(budgets, across="tokens", up="pass@1, %", label=f"Accuracy on {name} by token budget", powers_of_two=True)
+            charts.append(figure(chart, budgets, f"{name}: accuracy within a token budget. {evidence.BUDGET_NOTE}"))
+        if charts:
+            yield f'<div class="grid-2">{"".join(charts)}</div>'
+
+
+def _groups(facts: Facts) -> Iterator[str]:
+    for kind in ("overlap", "subject", "level"):
+        for benchmark, found in evidence.parts_tables(facts, kind):
+            note = evidence.overlap_note(facts, benchmark) if kind == "overlap" else ""
+            yield _folded(f"{benchmark} by {kind}", note, plain(found))
+
+
+def _folded(title: str, note: str, inside: str, *, is_open: bool = False) -> str:
+    said = f'<p class="note">{text(note)}</p>' if note else ""
+    opened = " open" if is_open else ""
+    return f'<details{opened}><summary>{text(title)}</summary><div class="inside">{said}{inside}</div></details>'
+
+
+def published_section(facts: Facts) -> str:
+    found = evidence.published_table(facts)
+    if not found.rows:
+        return ""
+    rows = [[text(cell) for cell in row] for row in found.rows]
+    return f'<p class="note">{text(evidence.PUBLISHED_NOTE)}</p>' + table(found.headers, rows, numbers={2, 4}, texts={5, 6, 7, 8})
