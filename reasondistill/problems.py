@@ -28,7 +28,7 @@ from typing import Any, Protocol, cast
 from reasondistill import store
 from reasondistill.config import Benchmark, ProblemSource
 from reasondistill.curation.benchmarks import apply_errata, check_answer_kind, check_content, check_found, errata_identity
-from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled
+from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled, without_options
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
@@ -154,6 +154,12 @@ def read_problems(source: ProblemSource, *, base: Path | None = None) -> Iterato
     A relative path is looked up from the working directory, then from `base`.
     """
     yield from without_duplicates(_entries(source, open_source(source, locate(source, base))))
+
+
+def questions_of(folder: Path) -> Iterator[str]:
+    """The normalised questions of a finished folder, those of multiple choice without their options too: what training must not hold."""
+    for problem in store.read_records(folder / PROBLEMS, Problem):
+        yield from {normalise_question(problem.question), normalise_question(without_options(problem.question))}
 
 
 def normalise_question(text: str) -> str:

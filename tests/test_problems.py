@@ -278,6 +278,12 @@ def test_a_hub_dataset_is_read_by_config_and_split(dataset_folder: Path) -> None
     assert {p.id for p in shuffled} < {p.id for p in read} and len(shuffled) == 3
 
 
+def test_two_splits_are_read_one_after_the_other(dataset_folder: Path) -> None:
+    read = problems(ProblemSource(source="hub", dataset=str(dataset_folder), config="main", split="train+test"))
+    assert [p.answer for p in read] == [str(i + 1) for i in (*range(10), *range(100, 110))]
+    assert read[12].id == "sums/train-test/12"
+
+
 @pytest.mark.parametrize("wrong", [{"split": "tset"}, {"config": "mian"}, {"dataset": "/no/such/folder"}])
 def test_a_wrong_split_config_or_dataset_is_a_config_error(dataset_folder: Path, wrong: dict[str, str]) -> None:
     keys = {"dataset": str(dataset_folder), "config": "main", "split": "test"} | wrong

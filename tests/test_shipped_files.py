@@ -81,6 +81,18 @@ def test_a_benchmark_file_is_valid_named_like_itself_and_states_its_licence(path
     benchmark = load_benchmark(path)
     assert benchmark.name == path.stem
     assert benchmark.about and benchmark.licence
+    assert benchmark.rows and benchmark.answer_kind
+    assert 1 <= benchmark.n <= 64 and "\nn = " in path.read_text(encoding="utf-8")
+    assert benchmark.prompt is not None and load_prompt(benchmark.prompt).prompt.user
+    assert (benchmark.problems.choices is not None) == (benchmark.answer_kind == "choice")
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=by_name)
+def test_a_benchmark_file_pins_its_content_or_says_that_it_does_not(path: Path) -> None:
+    benchmark, text = load_benchmark(path), path.read_text(encoding="utf-8")
+    assert (benchmark.content is None) == ("# Not pinned yet: `content`" in text)
+    assert benchmark.problems.source != "hub" or benchmark.problems.revision, "a hub set has a revision"
+    assert all(erratum.question_starts and erratum.reason for erratum in benchmark.errata)
 
 
 @pytest.mark.parametrize("path", PROMPTS, ids=by_name)

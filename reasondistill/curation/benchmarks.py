@@ -20,20 +20,24 @@ from reasondistill.config import AnswerKind, Benchmark, Erratum
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Problem, SetAside
 
+# Copies write a whole number 45, 045 or "45.0".
+_WHOLE = re.compile(r"^(-?)0*(\d+)(?:\.0+)?$")
+
 
 def content_of(entries: Iterable[Problem | SetAside]) -> str:
     """16 hex digits for the questions and gold answers of a set, whatever file they came from and in whatever order.
 
-    Copies differ in blanks and in how they encode an accent, so runs of white space are one blank and text is NFC; case and every
-    other sign count. A repeated problem counts as often as it stands there. Rows that lack question or answer are no part of it: `rows`
-    counts them.
+    Copies differ in blanks and in how they encode an accent or a whole number, so runs of white space are one blank, text is NFC and a gold
+    045.0 is 45; case and every other sign count. A repeated problem counts as often as it stands there. Rows that lack question or answer
+    are no part of it: `rows` counts them.
     """
     pairs = sorted(_digest(entry) for entry in entries if isinstance(entry, Problem))
     return hashlib.sha256(b"".join(pairs)).hexdigest()[:16]
 
 
 def _digest(problem: Problem) -> bytes:
-    return hashlib.sha256(f"{_folded(problem.question)}\0{_folded(problem.answer)}".encode("utf-8", "surrogatepass")).digest()
+    gold = _WHOLE.sub(r"\1\2", _folded(problem.answer))
+    return hashlib.sha256(f"{_folded(problem.question)}\0{gold}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _folded(text: str) -> str:

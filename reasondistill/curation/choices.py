@@ -19,6 +19,11 @@ def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, st
     return f"{question}\n\n{lines}", LETTERS[right]
 
 
+def without_options(question: str) -> str:
+    """The question as it stood before `lettered`."""
+    return question.partition(f"\n\n{LETTERS[0]}) ")[0]
+
+
 def shuffled(question: str, options: Sequence[str], right: int, *, seed: int) -> tuple[list[str], int]:
     """The options in an order that seed and question fix, and where the right one went.
 

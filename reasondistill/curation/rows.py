@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -228,13 +229,18 @@ def open_hub(
         extra["trust_remote_code"] = True
     try:
         builder = datasets.load_dataset_builder(str(folder or dataset), config, revision=None if folder else revision, **extra)
-        rows = builder.as_streaming_dataset(split) if streaming or folder else _downloaded(builder, split)
+        rows = _streamed(builder, split) if streaming or folder else _downloaded(builder, split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ConfigError(f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}') from error
     if folder is not None:
         return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
     return OpenedRows(_hub_rows(rows, dataset), dataset, commit or revision or "unknown", split)
+
+
+def _streamed(builder: Any, split: str) -> Iterable[Any]:
+    """Streams know single splits only; `train+test` is both in turn."""
+    return chain.from_iterable([builder.as_streaming_dataset(part.strip()) for part in split.split("+")])
 
 
 def _downloaded(builder: Any, split: str) -> Any:
