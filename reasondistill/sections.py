@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,24 @@ def _item(place: list[Any], part: str, override: str) -> Any:
 
 def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
     """One line per fault: `file [section] key: what is wrong. Did you mean …?`"""
-    return "\n".join(_explain_one(path, kind, fault) for fault in error.errors()[:5])
+    return "\n".join(_explain_one(path, kind, fault) for fault in _one_for_each_key(error.errors())[:5])
+
+
+# What pydantic puts behind a key that may be of several types: `n = 0` is neither a whole number ≥ 1 nor "recommended".
+_TYPE_TAG = re.compile(r"constrained-\w+|literal\[.*\]|int|str|float|bool|none")
+
+
+def _one_for_each_key(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults without type tags; of several about one key the first."""
+    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for fault in faults:
+        *parents, last = fault["loc"] or ("",)
+        is_tag = parents and isinstance(last, str) and _TYPE_TAG.fullmatch(last)
+        place = tuple(parents) if is_tag else fault["loc"]
+        kept = fault.copy()
+        kept["loc"] = place
+        found.setdefault(place, kept)
+    return list(found.values())
 
 
 def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:

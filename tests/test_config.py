@@ -251,8 +251,8 @@ def test_an_unverified_twin_comes_when_asked_for_and_trains_like_its_student(tmp
 
 
 def test_no_weights_are_kept_for_the_curve_unless_asked_for(tmp_path: Path) -> None:
-    assert load(tmp_path, SMALLEST).evals.checkpoints == 0
-    assert load(tmp_path, SMALLEST, "evals.checkpoints=5").evals.checkpoints == 5
+    assert load(tmp_path, SMALLEST).evals.checkpoints.count == 0
+    assert load(tmp_path, SMALLEST, "evals.checkpoints.count=5").evals.checkpoints.count == 5
 
 
 def test_a_student_has_either_a_base_or_an_architecture() -> None:

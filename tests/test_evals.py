@@ -11,6 +11,7 @@ from fake_run import fake_run
 
 from reasondistill import evals
 from reasondistill.errors import StageError
+from reasondistill.grading import GradingPool
 from reasondistill.records import Difference, EvalRecord, Score, Trace, Verdict
 from reasondistill.store import read_records, write_records
 
@@ -19,8 +20,10 @@ BASELINES = {"sft": ["answer-only", "base", "teacher"]}
 
 
 def collect(run: Path, **changes: Any) -> dict[str, Any]:
-    asked: dict[str, Any] = {"benchmarks": ["gsm_symbolic"], "models": MODELS, "baselines": BASELINES, "n": 1} | changes
-    evals.collect(run / "6-evals", **asked)
+    asked: dict[str, Any] = {"models": MODELS, "baselines": BASELINES} | changes
+    asked["benchmarks"] = {"gsm_symbolic": asked.pop("n", 1)}
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", pool=pool, **asked)
     return json.loads((run / "6-evals" / "scores.json").read_text())
 
 

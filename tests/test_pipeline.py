@@ -13,7 +13,7 @@ from reasondistill import resources
 from reasondistill.config import Cluster, load_pipeline
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import STAGES, Run, eval_models, plan, select_stages, stage_states
-from reasondistill.pipeline import _baselines as compared_with
+from reasondistill.pipeline.measuring import baselines as compared_with
 from reasondistill.records import EvalRecord, Example, Trace, Verdict
 from reasondistill.store import Identity, content_of, finish_stage, open_stage, read_manifest, read_records
 from reasondistill.students import read_student

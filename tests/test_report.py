@@ -18,6 +18,7 @@ from fake_run import STAGES, fake_run
 from reasondistill import evals
 from reasondistill.config import ReportSettings
 from reasondistill.errors import StageError
+from reasondistill.grading import GradingPool
 from reasondistill.records import Student, Trace
 from reasondistill.report import plots, run_report
 from reasondistill.report.markdown import fenced, inline
@@ -37,7 +38,9 @@ def full_run(path: Path, **changes: Any) -> Path:
     run = fake_run(path, **changes)
     benchmarks = list(changes.get("benchmarks", ["gsm_symbolic"]))
     baselines = {"sft": ["answer-only", "base", "teacher"]}
-    evals.collect(run / "6-evals", benchmarks=benchmarks, models=MODELS, baselines=baselines, n=changes.get("samples", 1))
+    asked = dict.fromkeys(benchmarks, changes.get("samples", 1))
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", benchmarks=asked, models=MODELS, baselines=baselines, pool=pool)
     return run
 
 
@@ -107,7 +110,7 @@ class Outline(HTMLParser):
 
 def test_json_has_the_promised_keys_and_the_numbers_of_the_evals(report: Path) -> None:
     found = json_of(report)
-    assert set(found) == {"scores", "differences", "funnel", "stages", "students"}
+    assert set(found) == {"scores", "differences", "parts", "prompts", "overlap", "published", "funnel", "stages", "students"}
     assert all({"model", "benchmark", "metric", "mean", "low", "high", "n", "k"} <= set(row) for row in found["scores"])
     assert all({"model", "baseline", "benchmark", "mean", "low", "high"} <= set(row) for row in found["differences"])
     source = json.loads((report.parent / "6-evals" / "scores.json").read_text())
@@ -212,7 +215,7 @@ def test_page_is_well_formed_and_loads_nothing(report: Path) -> None:
 def test_navigation_leads_to_sections_that_exist(report: Path) -> None:
     outline = Outline(page_of(report))
     assert [a["href"] for a in outline.all("a")] == [f"#{section['id']}" for section in outline.all("section")]
-    assert len(outline.all("section")) == 8
+    assert len(outline.all("section")) == 9
 
 
 def test_page_is_accessible(report: Path) -> None:
@@ -372,8 +375,20 @@ def test_the_same_folder_gives_the_same_page(run: Path) -> None:
 def test_many_models_and_benchmarks_begin_with_one_matrix(tmp_path: Path) -> None:
     page = page_of(make(full_run(tmp_path, problems=5, benchmarks=("a", "b", "c"))))
     Outline(page)
-    matrix = page[page.index('id="scores"') : page.index("Every score with its outcomes")]
+    matrix = page[page.index('id="scores"') : page.index("<h3>a</h3>")]
     assert matrix.count("<tr>") == 1 + 4 and matrix.count('scope="col"') == 4
+
+
+def test_twenty_models_on_ten_benchmarks_fold_behind_the_overview(tmp_path: Path) -> None:
+    names = [f"model-{number}" for number in range(20)]
+    benchmarks = [f"set-{number}" for number in range(10)]
+    run = fake_run(tmp_path, problems=6, benchmarks=benchmarks, right=dict.fromkeys(names, 0.5) | {"teacher": 0.9})
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", benchmarks=dict.fromkeys(benchmarks, 1), models=names, baselines={}, pool=pool)
+    page = page_of(make(run))
+    Outline(page)
+    overview = page[page.index('id="scores"') : page.index("Every score with its outcomes")]
+    assert overview.count("<tr>") == 1 + 20 and overview.count('scope="col"') == 11
 
 
 def test_loss_lines_without_numbers_are_passed_over(tmp_path: Path) -> None:

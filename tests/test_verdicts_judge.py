@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_verdicts import problem, stage, trace
 
-from reasondistill import evals, pipeline
+from reasondistill import pipeline
 from reasondistill.config import Cluster, Judge, Teacher, Verdicts, load_pipeline
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError
 from reasondistill.pipeline import Run
@@ -326,14 +326,16 @@ def test_the_command_asks_a_scripted_judge(tmp_path: Path) -> None:
 
 
 def test_answers_of_evals_are_judged_by_the_same_function(tmp_path: Path) -> None:
-    (tmp_path / "script.jsonl").write_text(json.dumps({"problem_id": "set/a", "text": HUGE}) + "\n")
-    (tmp_path / "judge.jsonl").write_text('{"problem_id": "set/a", "text": "VERDICT: EQUAL"}\n')
-    run = load(tmp_path, f'model = "{tmp_path}/judge.jsonl"\nsampler = "scripted"\n[evals]\nbenchmarks = ["sums"]\nprompt = "question"\n')
-    folder = run.stage("evals") / "sums"
-    stage(folder / "problems", "problems", [problem("set/a", "42")])
+    (tmp_path / "sums.jsonl").write_text('{"question": "Big?", "answer": "42"}\n')
+    (tmp_path / "sums.toml").write_text(f'name = "sums"\n[problems]\nsource = "file"\ndataset = "{tmp_path}/sums.jsonl"\n')
+    (tmp_path / "script.jsonl").write_text(json.dumps({"question": "Big?", "text": HUGE}) + "\n")
+    (tmp_path / "judge.jsonl").write_text('{"question": "Big?", "text": "VERDICT: EQUAL"}\n')
+    measured = f'[[evals.models]]\nname = "student"\nmodel = "{tmp_path}/script.jsonl"\nsampler = "scripted"\nprompt = "question"\n'
+    evals = f'[evals]\nbenchmarks = ["{tmp_path}/sums.toml"]\nteacher = false\n'
+    run = load(tmp_path, f'model = "{tmp_path}/judge.jsonl"\nsampler = "scripted"\n{evals}{measured}')
     with StopSignal() as stop:
-        pipeline._evaluate(run, "sums", "student", Teacher(model=str(tmp_path / "script.jsonl"), sampler="scripted"), stop)
-    evals.collect(run.stage("evals"), benchmarks=["sums"], models=["student"], baselines={}, n=1)
+        for task in pipeline.plan(run, ["evals"], share_engine_process=True):
+            pipeline.run_task(run, task, stop)
     record = next(iter(read_records(run.stage("evals") / "records.jsonl", EvalRecord)))
     assert record.grade.outcome == "correct" and record.grade.layer == "judge" and record.grade.reason.startswith("judge@")
     said = caveats(read_facts(run.folder, read_stages(run.folder, besides=run.stage("report")), traces=0))

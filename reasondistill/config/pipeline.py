@@ -23,7 +23,7 @@ class EvalModel(SamplingSettings):
     name: Name
     model: str
     revision: str | None = None
-    sampler: Literal["vllm", "openai"] = "vllm"
+    sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str | None = None
     template_options: dict[str, Scalar] = {}
     trust_remote_code: bool = False

@@ -209,14 +209,10 @@ def repeatability(facts: Facts) -> str:
     if not sampled:
         return ""
     said = (
-        "Every sample has a seed of its own, made from model, prompt, sampling and sample number: the number of processes does not matter. "
+        "Every sample has a seed of its own, made from model, prompt, sampling and sample number: any number of processes draws the same."
     )
     if any(manifest.environment.get("gpus") for manifest in sampled):
-        return said + (
-            "On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, some samples may differ, greedy ones too. The "
-            "stored samples do not change, and the same command reads them again."
-        )
-    return said + (
-        "On a CPU in float32 drawing them anew gave the same texts in our tests, in other batches too; vLLM does not promise it. The stored "
-        "samples do not change, and the same command reads them again."
-    )
+        said += " On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, some samples may differ, greedy ones too."
+    else:
+        said += " On a CPU in float32 drawing them anew gave the same texts in our tests, in other batches too; vLLM does not promise it."
+    return f"{said} The stored samples do not change, and the same command reads them again."

@@ -22,9 +22,10 @@ def facts_list(facts: Mapping[str, object]) -> str:
     return '<dl class="facts">' + "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items()) + "</dl>"
 
 
-def plain(table: wording.Table) -> str:
-    rows = [[text(cell) for cell in row] for row in table.rows]
-    return table(table.headers, rows, numbers=set(range(table.numbers, len(table.headers))))
+def plain(content: wording.Table) -> str:
+    """A table of text."""
+    rows = [[text(cell) for cell in row] for row in content.rows]
+    return table(content.headers, rows, numbers=set(range(content.numbers, len(content.headers))))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: set[int] | None = None, texts: set[int] | None = None) -> str:

@@ -276,9 +276,9 @@ def _made(facts: Facts) -> str:
         for key, values in environments(facts.stages).items()
         for value, places in values.items()
     ]
-    table = table(("environment", "value", "stages"), surroundings, texts={1, 2}) if surroundings else ""
+    shown = table(("environment", "value", "stages"), surroundings, texts={1, 2}) if surroundings else ""
     settings = "".join(_settings(facts, place) for place in (stage.place for stage in facts.stages))
-    return table + _example(facts) + settings
+    return shown + _example(facts) + settings
 
 
 def _example(facts: Facts) -> str:

@@ -6,7 +6,7 @@ Each function returns one `<svg>` with role and label for screen readers. Number
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -56,11 +56,8 @@ def line_chart(lines: Sequence[Line], *, across: str, up: str, label: str, power
         return ""
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]) if ys[0] < 0 else 0.0, 1.05 * ys[round(0.985 * (len(ys) - 1))])
     place = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    body = [
-        *_grid(place, [tick for tick in x_ticks if not powers_of_two or tick == round(tick)], y_ticks, 2 if powers_of_two else None),
-        _axis_names(across, up),
-        *(_curve(line, place) for line in drawn),
-    ]
+    said = {tick: _short(2**tick if powers_of_two else tick) for tick in x_ticks if not powers_of_two or tick == round(tick)}
+    body = [*_grid(place, said, y_ticks), _axis_names(across, up), *(_curve(line, place) for line in drawn)]
     return _svg(body, WIDTH, HEIGHT, label)
 
 
@@ -126,7 +123,7 @@ class _Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (inside - self.y0) / (self.y1 - self.y0)
 
 
-def _grid(place: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], base: int | None) -> list[str]:
+def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float]) -> list[str]:
     floor = HEIGHT - BOTTOM
     level = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place.y(t):.1f}" y2="{place.y(t):.1f}"/>'
@@ -134,8 +131,7 @@ def _grid(place: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], bas
         for t in y_ticks
     ]
     upright = [
-        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" text-anchor="middle">{_short(t if base is None else base**t)}</text>'
-        for t in x_ticks
+        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" text-anchor="middle">{said}</text>' for t, said in x_ticks.items()
     ]
     return [*level, *upright, f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>']
 

@@ -360,8 +360,8 @@ SCORES_NOTE = (
 )
 METRICS_NOTE = (
     "pass@k: at least one of k samples is right (Chen et al. 2021, unbiased). maj@k: the answer that most of k samples give is right, "
-    "answers counted by equivalence, over all subsets of k, ties by chance (Wang et al. 2022). mg-pass@k: how steadily it is right, the mean "
-    "over shares from half to all of k samples (Liu et al. 2024)."
+    "answers counted by equivalence, over all subsets of k, ties by chance (Wang et al. 2022). mg-pass@k: how steadily it is right, the "
+    "mean over shares from half to all of k samples (Liu et al. 2024)."
 )
 DIFFERENCES_NOTE = (
     "Paired over the same problems, in percentage points. Interval: Tango's score interval (k = 1) or Agresti-Min t (k > 1). p: exact "

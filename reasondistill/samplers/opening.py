@@ -41,6 +41,8 @@ def kept_open() -> Generator[OpenSampler]:
     kept: list[Sampler] = []
 
     def lend(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> AbstractContextManager[Sampler]:
+        if teacher.sampler in ("scripted", "reference"):  # these hold the problems that they were opened with, and no engine
+            return open_sampler(teacher, cluster, problems)
         if not kept:
             kept.append(open_sampler(teacher, cluster, problems))
         return nullcontext(kept[0])
