@@ -72,9 +72,27 @@ def test_one_sample_gives_the_wilson_interval_of_scipy(hits: int, n: int) -> Non
 def test_interval_covers_the_population_mean_in_95_percent_of_draws(n: int, k: int, name: str) -> None:
     rates, mean = POPULATIONS[name]
     random = np.random.default_rng(7)
-    estimates = [mean_interval(draw(random, rates(random, n), k)) for _ in range(600)]
+    estimates = [mean_interval(draw(random, rates(random, n), k)) for _ in range(2000)]
     covered = np.mean([e.low <= mean <= e.high for e in estimates])
-    assert 0.93 <= covered <= 0.985  # 600 draws: ± 1.7 points around 95 %
+    # One sample: the number of hits is binomial whatever the rates are, and steps of 1/30 let no interval cover 95 % evenly.
+    most = wilson_coverage(n, mean) if k == 1 else 0.965
+    assert 0.93 <= covered <= most + 0.01  # 2000 draws: ± 1 point; 4000 by hand stay in 93 to 97, but for 97.5 of 30 × 1, mostly hard
+
+
+def wilson_coverage(n: int, mean: float) -> float:
+    """Exactly, summed over the binomial."""
+    hits = np.arange(n + 1)
+    covers = [low <= mean <= high for low, high in (wilson(h / n, n) for h in hits)]
+    return float(stats.binom.pmf(hits, n, mean)[covers].sum())
+
+
+@pytest.mark.parametrize("k", [4, 16])
+def test_problems_that_are_all_alike_get_no_wider_interval_than_they_need(k: int) -> None:
+    """An estimate of ρ that may not fall below 0 is above it on average and widened this interval by 4 to 5 % (n = 30)."""
+    random = np.random.default_rng(17)
+    widths = [e.high - e.low for e in (mean_interval(draw(random, np.full(30, 0.5), k)) for _ in range(500))]
+    independent = 2 * stats.t.ppf(0.975, 29) * 0.5 / math.sqrt(30 * k)
+    assert 0.98 * independent <= np.mean(widths) <= 1.06 * independent
 
 
 @pytest.mark.parametrize("name", ["middling", "all alike"])
@@ -200,12 +218,13 @@ PAIRS: dict[str, tuple[Callable[[np.random.Generator, int], tuple[NDArray[np.flo
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("k", [1, 4])
-@pytest.mark.parametrize("n", [30, 300])
-def test_paired_interval_covers_and_the_test_rejects_no_true_null(n: int, k: int, name: str) -> None:
+@pytest.mark.parametrize(("k", "m"), [(1, 1), (4, 4), (16, 16), (16, 4), (1, 4)])
+@pytest.mark.parametrize("n", [30, 500])
+def test_paired_interval_covers_and_the_test_rejects_no_true_null(n: int, k: int, m: int, name: str) -> None:
     pair, gap = PAIRS[name]
     random = np.random.default_rng(13)
-    estimates = [paired_difference(*(draw(random, rates, k) for rates in pair(random, n))) for _ in range(500)]
+    drawn = [pair(random, n) for _ in range(500)]
+    estimates = [paired_difference(draw(random, ours, k), draw(random, theirs, m)) for ours, theirs in drawn]
     assert 0.925 <= np.mean([e.low <= gap <= e.high for e in estimates]) <= 0.99
     if gap == 0:
         assert np.mean([e.p_value <= 0.05 for e in estimates]) <= 0.07  # 5 % and two standard errors of 500 draws

@@ -7,8 +7,11 @@ sources. Nothing returns an interval of zero width, and nothing says more than i
     gap = paired_difference(ours, baseline)           # same problems, row by row
     print(score.mean, score.low, score.high, gap.p_value, verdict_word(gap))
 
-Everything is deterministic; what draws random numbers takes a seed. What is *not* covered: several comparisons at once
-(correct for them outside), and problems that are not independent of each other (templates, translations).
+    holm([gap.p_value, …])                            # several comparisons at once are corrected here, and only where asked
+    needed_problems(0.03, k=16)                       # before the run: how many problems show +3 points?
+
+Everything is deterministic; what draws random numbers takes a seed. What is *not* covered: problems that are not independent
+of each other (templates, translations), and kinds of problems too rare to be among those asked.
 """
 
 from __future__ import annotations
@@ -26,6 +29,16 @@ from reasondistill.statistics.paired import (
     tango_interval,
     verdict_word,
 )
+from reasondistill.statistics.planning import (
+    Population,
+    difference_variance,
+    estimate_population,
+    needed_problems,
+    needed_samples,
+    power,
+    simulate_power,
+    smallest_effect,
+)
 from reasondistill.statistics.several import PooledEstimate, Spread, exchangeable_p_value, holm, pooled_difference, variant_spread
 
 __all__ = [
@@ -35,19 +48,27 @@ __all__ = [
     "LEVEL",
     "PairedEstimate",
     "PooledEstimate",
+    "Population",
     "Spread",
     "Word",
     "bootstrap_interval",
+    "difference_variance",
+    "estimate_population",
     "exchangeable_p_value",
     "g_pass_at_k",
     "holm",
     "mean_interval",
     "mg_pass_at_k",
+    "needed_problems",
+    "needed_samples",
     "paired_difference",
     "pass_at_k",
     "pooled_difference",
+    "power",
     "shrunken_t_interval",
     "sign_flip_p_value",
+    "simulate_power",
+    "smallest_effect",
     "tango_interval",
     "variant_spread",
     "verdict_word",

@@ -1,0 +1,291 @@
+"""How many problems and samples it takes to show a difference, before any GPU hour is spent on them.
+
+    power(30, 16, 0.03)                               # chance that 30 problems × 16 samples show +3 points
+    needed_problems(0.03, k=16)                       # problems that show it in 80 % of all runs
+    needed_samples(0.03, n=30)                        # None: no number of samples makes up for 30 problems
+    smallest_effect(30, 16)                           # what 30 × 16 can show
+    population = estimate_population(ours, theirs)    # from a past run: two sheets (problems, samples)
+
+"Show" is what this package calls it: `verdict_word(paired_difference(…))` is not `tied`, two-sided at 5 %.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from reasondistill.statistics.basics import LEVEL, Floats, hits_of, shape_of
+from reasondistill.statistics.paired import paired_difference, verdict_word
+
+_MOST_PROBLEMS = 10_000_000
+_MOST_SAMPLES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Population:
+    """Two models on one population of problems. Model i solves problem j with its own rate; samples are draws with that rate.
+
+    * `base`: the baseline's mean rate; the other model's is `base + effect`.
+    * `rho`: the variance of a model's rates over problems, as a share of base (1 − base): also the correlation of two samples of
+      one problem. 0: all problems equally hard; 1: each is always or never solved, and more samples tell nothing.
+    * `alike`: correlation of the two models' rates over problems.
+    * `within_known`: False where the data could not tell rho apart from sampling noise and it was set to 1 (see `estimate_population`).
+
+    The defaults are a reasonable guess and not a measurement: a small reasoning model on a competition (30 % of AIME), problems
+    that are mostly almost always or almost never solved (Beta rates with rho = 0.6 have pass@64 = 69 %), and a baseline of the same
+    kind, often the same base model, that finds hard what the other one does. Estimate your own as soon as there is a run to do so.
+    """
+
+    base: float = 0.3
+    rho: float = 0.6
+    alike: float = 0.8
+    within_known: bool = True
+
+    def __post_init__(self) -> None:
+        if not (0 < self.base < 1 and 0 <= self.rho <= 1 and -1 <= self.alike <= 1):
+            raise ValueError(f"want 0 < base < 1, 0 ≤ rho ≤ 1, −1 ≤ alike ≤ 1, found {self}")
+
+
+def difference_variance(k: float, effect: float, population: Population = Population()) -> float:
+    """Variance over problems of the difference of the two models' means of k samples; divided by n, that of the mean difference.
+
+    Var(p − q) + (E[p(1 − p)] + E[q(1 − q)]) / k: Miller 2024 (arXiv 2411.00640), section 3. `k` may be infinite. Raises ValueError
+    for k < 1 and for an effect that takes the mean rate out of [0, 1].
+    """
+    if k < 1:
+        raise ValueError(f"want k ≥ 1 samples, found {k}")
+    ours, theirs, joint = _moments(effect, population)
+    rho = population.rho
+    return max(0.0, rho * (ours + theirs) - 2 * joint) + (1 - rho) * (ours + theirs) / k
+
+
+def _moments(effect: float, population: Population) -> tuple[float, float, float]:
+    """mean · (1 − mean) of ours and of theirs, and the covariance of the two rates."""
+    base = population.base
+    if not 0 <= base + effect <= 1:
+        raise ValueError(f"an effect of {effect:+g} on a base of {base:g} leaves [0, 1]")
+    ours, theirs = (base + effect) * (1 - base - effect), base * (1 - base)
+    return ours, theirs, population.alike * population.rho * math.sqrt(ours * theirs)
+
+
+def power(n: int, k: float, effect: float, population: Population = Population(), *, level: float = LEVEL) -> float:
+    """Chance that `n` problems × `k` samples of both models show a difference whose true size is `effect`, either way.
+
+    k = 1: exact McNemar, summed over the possible numbers of discordant problems. k > 1 (may be infinite): the sign-flip test's
+    statistic Σd / √Σd² is nearly normal, with the mean and variance of the delta method at the moments that d has when rates are
+    Beta distributed and tied by a Gaussian copula; it has to pass the normal quantile by half a step of its lattice. Agrees with
+    `simulate_power` to about 4 points for n ≥ 30 and effects of 3 to 15 points; below n = 30 it is a rough guide.
+    Raises ValueError for n < 2, k < 1 and an effect that takes the mean rate out of [0, 1].
+    """
+    if n < 2:
+        raise ValueError(f"want at least two problems, found {n}")
+    variance = difference_variance(k, effect, population)
+    if k == 1:
+        return _power_of_mcnemar(n, effect, variance, level)
+    return _power_of_flips(n, k, effect, variance, population, level)
+
+
+def _power_of_mcnemar(n: int, effect: float, variance: float, level: float) -> float:
+    """Binomial over the number of discordant problems, binomial over who won them."""
+    from scipy import stats
+
+    discordant = min(1.0, variance + effect**2)  # E[d²] of d in {−1, 0, 1}
+    only_ours = min(max((1 + effect / discordant) / 2, 0.0), 1.0) if discordant > 0 else 0.5
+    seen, tail = np.arange(n + 1), (1 - level) / 2
+    critical = stats.binom.ppf(tail, seen, 0.5)  # the least c with P(X ≤ c) ≥ tail: one less where that is more than tail
+    critical = np.where(stats.binom.cdf(critical, seen, 0.5) <= tail, critical, critical - 1)
+    rejected = stats.binom.cdf(critical, seen, only_ours) + stats.binom.cdf(critical, seen, 1 - only_ours)
+    return float(np.clip(stats.binom.pmf(seen, n, discordant) @ rejected, 0.0, 1.0))
+
+
+def _power_of_flips(n: int, k: float, effect: float, variance: float, population: Population, level: float) -> float:
+    square = variance + effect**2
+    if square == 0:
+        return 0.0
+    skew, kurtosis = _shape_of_differences(k, effect, population)
+    third, fourth = skew * variance**1.5, kurtosis * variance**2
+    # Cov(d, d²) and Var(d²), from central moments.
+    tied = third + 2 * effect * variance
+    loose = fourth - variance**2 + 4 * effect * third + 4 * effect**2 * variance
+    scale = (variance - effect * tied / square + effect**2 * loose / (4 * square**2)) / square
+    # The median, not the mean: what the mean loses to skewness (second order) the statistic's own skewness gives back at its middle.
+    mean = effect * math.sqrt(n / square)
+    bound = _bound(n, k, square, (fourth + 4 * effect * third + 6 * effect**2 * variance + effect**4) / square**2, level)
+    spread = math.sqrt(max(scale, 1e-6))
+    return float(np.clip(special.ndtr((mean - bound) / spread) + special.ndtr((-mean - bound) / spread), 0.0, 1.0))
+
+
+def _bound(n: int, k: float, square: float, tails: float, level: float) -> float:
+    """What Σd / √Σd² has to reach for signs that are fair coins; `square` is E[d²], `tails` E[d⁴] / E[d²]².
+
+    The normal quantile, less what the lighter tails of such sums take off (Cornish & Fisher 1938; their excess kurtosis is
+    −2 Σd⁴ / (Σd²)²), and half a step: the sums lie 2/k apart and the one seen counts as extreme.
+    """
+    z = float(special.ndtri((1 + level) / 2))
+    return z - (z**3 - 3 * z) / 12 * tails / n + 1 / k / math.sqrt(n * square)
+
+
+def needed_problems(
+    effect: float, k: float, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL
+) -> int | None:
+    """The fewest problems that show `effect` with probability `chance`; None if ten million do not (an effect of 0). Errors as `power`."""
+    return _least(lambda n: power(n, k, effect, population, level=level) >= chance, 2, _MOST_PROBLEMS if k > 1 else 1_000_000)
+
+
+def needed_samples(
+    effect: float, n: int, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL
+) -> int | None:
+    """The fewest samples of both models that show `effect` on `n` problems; None when no number does. Errors as `power`.
+
+    Samples only take away the noise within problems. What problems differ among each other stays, and 30 may be too few for ever.
+    """
+    if power(n, math.inf, effect, population, level=level) < chance:
+        return None
+    return _least(lambda k: power(n, k, effect, population, level=level) >= chance, 1, _MOST_SAMPLES)
+
+
+def smallest_effect(n: int, k: float, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL) -> float | None:
+    """The smallest gain over the base that `n` problems × `k` samples show with probability `chance`, to a hundredth of a point.
+
+    None where not even reaching 100 % would be shown. Errors as `power`.
+    """
+    steps = math.floor((1 - population.base) * 10_000)
+    found = _least(lambda step: power(n, k, min(step / 10_000, 1 - population.base), population, level=level) >= chance, 1, steps)
+    return None if found is None else found / 10_000
+
+
+def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The first number from low to high that is enough: doubling, then halving; None when high is not."""
+    below, step = low - 1, 1
+    while not enough(min(below + step, high)):
+        if below + step >= high:
+            return None
+        below, step = below + step, 2 * step
+    above = min(below + step, high)
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (below, middle) if enough(middle) else (middle, above)
+    return above
+
+
+def estimate_population(ours: NDArray[Any], theirs: NDArray[Any]) -> Population:
+    """The population that a past run of two models on the same problems speaks for: moment estimates, clipped to what is possible.
+
+    Both (problems, samples), sample counts may differ; `theirs` is the baseline. rho is pooled over the sheets with several samples
+    (variance of problem means less its sampling noise); the covariance of the two models' rates needs no correction, since their
+    samples are independent. With one sample each, rates and noise cannot be told apart: all is taken for difference between
+    problems (rho = 1, `within_known` False), which never promises that more samples will help. A base of 0 or 1 is moved in by half a
+    problem. Estimates from 30 problems are rough. Raises ValueError for less than two problems or two different numbers of them.
+    """
+    (n, k), (other, m) = shape_of(ours), shape_of(theirs)
+    if n != other or n < 2:
+        raise ValueError(f"want the same two or more problems, found {n} rows against {other}")
+    rates = [hits_of(ours) / k, hits_of(theirs) / m]
+    totals = [float(rate.mean() * (1 - rate.mean())) for rate in rates]
+    covariance = float(np.cov(rates[0], rates[1])[0, 1])
+    several = [(rate, samples) for rate, samples in zip(rates, (k, m), strict=True) if samples > 1]
+    within = sum(float(np.mean(rate * (1 - rate))) * samples / (samples - 1) for rate, samples in several)
+    total = sum(float(rate.mean() * (1 - rate.mean())) for rate, _ in several)
+    rho = min(max(1 - within / total, 0.0), 1.0) if total > 0 else 1.0
+    scale = rho * math.sqrt(totals[0] * totals[1])
+    return Population(
+        base=min(max(float(rates[1].mean()), 0.5 / n), 1 - 0.5 / n),
+        rho=rho,
+        alike=min(max(covariance / scale, -1.0), 1.0) if scale > 0 else 0.0,
+        within_known=total > 0,
+    )
+
+
+# ---- simulation ---------------------------------------------------------------------------------------------------
+
+
+def simulate_power(
+    n: int,
+    k: int,
+    effect: float,
+    population: Population = Population(),
+    *,
+    runs: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> float:
+    """The same by drawing `runs` such experiments and putting each through `paired_difference` and `verdict_word`.
+
+    Rates are Beta distributed with the population's mean and rho, tied by a Gaussian copula whose parameter is found so that
+    the *rates* correlate as `alike` says, or as nearly as two Beta distributions of different means can.
+    """
+    random = np.random.default_rng(seed)
+    rates = _rates(effect, population)
+    shown = 0
+    for _ in range(runs):
+        sheets = [random.random((n, k), dtype=np.float32) < rate[:, None] for rate in rates.draw(random, n)]
+        shown += verdict_word(paired_difference(sheets[0], sheets[1], level=level), level=level) != "tied"
+    return shown / runs
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Rates as functions of two normal scores that correlate as `tie`: tables over `normal`."""
+
+    normal: Floats
+    ours: Floats
+    theirs: Floats
+    tie: float
+
+    def draw(self, random: np.random.Generator, n: int) -> tuple[Floats, Floats]:
+        return self.at(random.standard_normal(n), random.standard_normal(n))
+
+    def at(self, first: Floats, other: Floats) -> tuple[Floats, Floats]:
+        """Rates of ours and theirs at two independent normal scores."""
+        second = self.tie * first + math.sqrt(1 - self.tie**2) * other
+        return np.interp(first, self.normal, self.ours), np.interp(second, self.normal, self.theirs)
+
+
+# Even steps through the normal distribution: their means stand for expectations, a hundred by a hundred to 1 in 1,000.
+_POINTS = np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=256)
+def _rates(effect: float, population: Population) -> _Rates:
+    """Beta rates whose tie makes them correlate as `alike`; by bisection."""
+    normal = np.linspace(-7, 7, 2_801)
+    ours, theirs = (_beta_quantiles(mean, population.rho, normal) for mean in (population.base + effect, population.base))
+
+    def found(tie: float) -> float:
+        a, b = _Rates(normal, ours, theirs, tie).at(_POINTS[:, None], _POINTS[None, :])
+        spread = float(np.std(a) * np.std(b))
+        return float(np.mean((a - a.mean()) * (b - b.mean()))) / spread if spread > 0 else 0.0
+
+    low, high = -1.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if found(middle) < population.alike else (low, middle)
+    return _Rates(normal, ours, theirs, (low + high) / 2)
+
+
+def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
+    """The Beta distribution's value at each normal score; almost all or almost nothing where rho is at its end."""
+    size = 1 / min(max(rho, 1e-4), 1 - 1e-4) - 1
+    inside = min(max(mean, 1e-9), 1 - 1e-9)
+    return np.asarray(special.betaincinv(inside * size, (1 - inside) * size, special.ndtr(normal)), dtype=np.float64)
+
+
+def _shape_of_differences(k: float, effect: float, population: Population) -> tuple[float, float]:
+    """Skewness and kurtosis of one problem's difference: that of the rates and of two binomials around them."""
+    p, q = _rates(effect, population).at(_POINTS[:, None], _POINTS[None, :])
+    gap = p - q - np.mean(p - q)
+    second = (p * (1 - p) + q * (1 - q)) / k
+    third = (p * (1 - p) * (1 - 2 * p) - q * (1 - q) * (1 - 2 * q)) / k**2
+    fourth = 3 * second**2 + sum(r * (1 - r) * (1 - 6 * r * (1 - r)) for r in (p, q)) / k**3
+    variance = float(np.mean(gap**2 + second))
+    if variance < 1e-12:
+        return 0.0, 3.0
+    skew = float(np.mean(gap**3 + 3 * gap * second + third)) / variance**1.5
+    return skew, float(np.mean(gap**4 + 6 * gap**2 * second + 4 * gap * third + fourth)) / variance**2
