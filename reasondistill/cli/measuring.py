@@ -1,4 +1,4 @@
-"""`eval`, `compare`, `diff`, `power`: measure models, compare what was measured, and plan what can be shown."""
+"""`eval`, `compare`, `diff`: measure models, and compare what was measured."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def eval_(
 
     named = [_named(model) for model in models]
     asked: dict[str, Any] = {
-        "benchmarks": _names(benchmarks),
+        "benchmarks": names_in(benchmarks),
         "n": n if n == "recommended" else _whole(n),
         "prompt": prompt,
-        "prompts": _names(prompts or ""),
+        "prompts": names_in(prompts or ""),
         "settings": settings,
         "temperature": temperature,
         "max_tokens": max_tokens,
@@ -64,7 +64,7 @@ def eval_(
         "models": [{"name": label, "model": model} for label, model in named],
         "against": [against] if against else [],
     }
-    label = name or "eval-" + "-".join([*(label for label, _ in named), *(Path(b).stem for b in _names(benchmarks))])[:100]
+    label = name or "eval-" + "-".join([*(label for label, _ in named), *(Path(b).stem for b in names_in(benchmarks))])[:100]
     values = {"name": label, "evals": {key: value for key, value in asked.items() if value is not None}}
     source = Path.cwd() / "the-eval-command"
     made = config.make_pipeline(values, set_ or [], source=source)
@@ -81,7 +81,7 @@ def _named(text: str) -> tuple[str, str]:
     return (parts[-1] if parts else text).removeprefix("shipped:"), text
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
