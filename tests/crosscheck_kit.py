@@ -1,0 +1,183 @@
+"""The same evals by us and by EleutherAI's lm-evaluation-harness (`lm_eval`): one folder of files, two programs, one table of rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import ProblemSource
+from reasondistill.problems import read_problems
+from reasondistill.prompts import Prompt
+from reasondistill.records import Problem, Trace, Verdict
+from reasondistill.store import read_records
+from reasondistill.weights import model_folder
+
+TASK = "crosscheck"
+STRICT, FLEXIBLE = "strict-match", "flexible-extract"
+TEACHER_TEMPLATES = [3, 5, 6, 9, 10, 13, 14, 16, 23, 24, 31, 34, 39, 40, 41, 43, 45, 48, 50, 54, 55, 57, 58, 59, 62, 72, 78, 88, 95, 96]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides are told. `plain`: the turns are joined as text, else the model's chat template is applied."""
+
+    model: str
+    prompt: Prompt
+    max_tokens: int
+    max_model_len: int
+    stop: tuple[str, ...] = ()
+
+
+def gsm_symbolic_rows(count: int, seed: int = 21) -> list[dict[str, str]]:
+    """Problems of the shipped teacher's templates in GSM8K's own form: a worked solution, then `#### 1,234` with thousands commas."""
+    source = ProblemSource(
+        source="procedural",
+        dataset="gsm_symbolic",
+        seed=seed,
+        limit=count,
+        solution="metadata.answer_cot",
+        filter={"template": list(TEACHER_TEMPLATES)},
+    )
+    problems = [entry for entry in read_problems(source) if isinstance(entry, Problem)]
+    return [{"question": p.question, "answer": f"{_worked(p)}\n#### {int(p.answer):,}"} for p in problems]
+
+
+def _worked(problem: Problem) -> str:
+    return (problem.reference_solution or "").partition("####")[0].strip()
+
+
+# ---- both sides' files --------------------------------------------------------------------------------------------
+
+
+def write_side_by_side(folder: Path, rows: Sequence[Mapping[str, str]], setting: Setting) -> None:
+    """One GSM8K file; a benchmark, prompt, cluster and pipeline file for us; a task file for the harness."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "test.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    _write_ours(folder, data, setting)
+    _write_theirs(folder, data, setting)
+
+
+def _write_ours(folder: Path, data: Path, setting: Setting) -> None:
+    prompt = setting.prompt
+    shots = "".join(f"\n[[few_shot]]\nquestion = {_toml(shot.question)}\nanswer = {_toml(shot.answer)}\n" for shot in prompt.few_shot)
+    (folder / "prompt.toml").write_text(
+        f'about = "the prompt of both"\nplain = {str(prompt.plain).lower()}\nuser = {_toml(prompt.user)}\n{shots}', encoding="utf-8"
+    )
+    source = f'source = "file"\ndataset = {_toml(str(data))}\nsplit = "test"\nanswer_after = "####"\nsolution = "answer"\n'
+    (folder / "benchmark.toml").write_text(f'name = "crosscheck"\n\n[problems]\nname = "crosscheck"\n{source}', encoding="utf-8")
+    (folder / "cluster.toml").write_text(
+        f'[vllm]\ndtype = "float32"\nenforce_eager = true\nmax_num_seqs = 64\nmax_model_len = {setting.max_model_len}\ncpu_kvcache_gib = 1\n',
+        encoding="utf-8",
+    )
+    (folder / "pipeline.toml").write_text(
+        f'name = "ours"\n\n[problems]\nname = "unused"\n{source}\n[traces]\nprompt = {_toml(str(folder / "prompt.toml"))}\n\n'
+        f'[[traces.teachers]]\nname = "model"\nmodel = {_toml(setting.model)}\n\n[evals]\nbenchmarks = [{_toml(str(folder / "benchmark.toml"))}]\n'
+        f'settings = "greedy"\nmax_tokens = {setting.max_tokens}\nstop = {json.dumps(list(setting.stop))}\n',
+        encoding="utf-8",
+    )
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML basic string
+
+
+def _write_theirs(folder: Path, data: Path, setting: Setting) -> None:
+    """The harness's own gsm8k.yaml, filters and metric as they are, on the local file and with our prompt."""
+    import lm_eval
+
+    gsm8k = Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml"
+    doc_to_text = "\n\n".join(message.content for message in setting.prompt.render("{{question}}"))
+    task = {
+        "include": str(gsm8k),
+        "task": TASK,
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "training_split": None,
+        "fewshot_split": None,
+        "num_fewshot": 0,
+        "doc_to_text": doc_to_text,
+        "generation_kwargs": {
+            "until": list(setting.stop),
+            "do_sample": False,
+            "temperature": 0.0,
+            "max_gen_toks": setting.max_tokens,
+        },
+    }
+    (folder / "tasks").mkdir(exist_ok=True)
+    (folder / "tasks" / "crosscheck.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML
+    model_args = {
+        "pretrained": str(model_folder(setting.model)),
+        "dtype": "float32",
+        "max_model_len": setting.max_model_len,
+        "enforce_eager": True,
+        "max_num_seqs": 64,
+        "kv_cache_memory_bytes": 1 << 30,
+    }
+    asked = {"model_args": model_args, "apply_chat_template": not setting.prompt.plain}
+    (folder / "harness_arguments.json").write_text(json.dumps(asked), encoding="utf-8")
+
+
+# ---- both sides' programs -----------------------------------------------------------------------------------------
+
+OURS = Path("runs") / "ours" / "6-evals" / "crosscheck"
+
+
+def run_ours(folder: Path) -> float:
+    """`reasondistill run` of the evals stage; the seconds it took."""
+    return _run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--only", "evals", "--on", "cluster.toml")
+
+
+def run_theirs(folder: Path) -> float:
+    """The harness on the same; the seconds it took."""
+    return _run(folder, str(Path(__file__).with_name("crosscheck_harness.py")), "evaluate", str(folder))
+
+
+def _run(folder: Path, *command: str) -> float:
+    """Both sides run under the same conditions: vLLM's engine in the program's own process, its log quiet, no hub."""
+    alike = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=os.environ | alike)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return time.perf_counter() - started
+
+
+# ---- side by side -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One problem: what each side was given, what it wrote and what became of it."""
+
+    question: str
+    gold: str
+    trace: Trace
+    verdict: Verdict
+    theirs: dict[str, Any]
+
+    @property
+    def our_text(self) -> str:
+        """The whole completion, as the model wrote it."""
+        done = self.trace.completion
+        opened = {"closed": "<think>", "open": "<think>", "none": ""}[done.think]
+        closed = "</think>" if done.think == "closed" else ""
+        return f"{opened}{done.reasoning or ''}{closed}{done.answer_text}"
+
+
+def side_by_side(folder: Path) -> list[Row]:
+    """Both sides' results, joined by the row of the file."""
+    ours = folder / OURS
+    problems = read_records(ours / "problems" / "problems.jsonl", Problem)
+    traces = read_records(ours / "model" / "traces" / "traces.jsonl", Trace)
+    verdicts = read_records(ours / "model" / "verdicts" / "verdicts.jsonl", Verdict)
+    theirs = json.loads((folder / "harness.json").read_text(encoding="utf-8"))["rows"]
+    joined = zip(problems, traces, verdicts, strict=True)
+    return [Row(p.question, p.answer, trace, verdict, theirs[p.origin.row]) for p, trace, verdict in joined]
