@@ -71,14 +71,18 @@ def _write_ours(folder: Path, data: Path, setting: Setting) -> None:
     (folder / "prompt.toml").write_text(
         f'about = "the prompt of both"\nplain = {str(prompt.plain).lower()}\nuser = {_toml(prompt.user)}\n{shots}', encoding="utf-8"
     )
-    source = f'source = "file"\ndataset = {_toml(str(data))}\nsplit = "test"\nanswer_after = "####"\nsolution = "answer"\n'
-    (folder / "benchmark.toml").write_text(f'name = "crosscheck"\n\n[problems]\nname = "crosscheck"\n{source}', encoding="utf-8")
+    (folder / "benchmark.toml").write_text(
+        f'name = "crosscheck"\n\n[problems]\nsource = "file"\ndataset = {_toml(str(data))}\nname = "crosscheck"\nsplit = "test"\n'
+        'answer_after = "####"\nsolution = "answer"\n',
+        encoding="utf-8",
+    )
     (folder / "cluster.toml").write_text(
         f'[vllm]\ndtype = "float32"\nenforce_eager = true\nmax_num_seqs = 64\nmax_model_len = {setting.max_model_len}\ncpu_kvcache_gib = 1\n',
         encoding="utf-8",
     )
+    (folder / "train.jsonl").write_text('{"question": "What is 1+1?", "answer": "2"}\n', encoding="utf-8")  # a pipeline has problems of its own
     (folder / "pipeline.toml").write_text(
-        f'name = "ours"\n\n[problems]\nname = "unused"\n{source}\n[traces]\nprompt = {_toml(str(folder / "prompt.toml"))}\n\n'
+        f'name = "ours"\n\n[problems]\nsource = "file"\ndataset = "train.jsonl"\n\n[traces]\nprompt = {_toml(str(folder / "prompt.toml"))}\n\n'
         f'[[traces.teachers]]\nname = "model"\nmodel = {_toml(setting.model)}\n\n[evals]\nbenchmarks = [{_toml(str(folder / "benchmark.toml"))}]\n'
         f'settings = "greedy"\nmax_tokens = {setting.max_tokens}\nstop = {json.dumps(list(setting.stop))}\n',
         encoding="utf-8",
@@ -132,8 +136,9 @@ OURS = Path("runs") / "ours" / "6-evals" / "crosscheck"
 
 
 def run_ours(folder: Path) -> float:
-    """`reasondistill run` of the evals stage; the seconds it took."""
-    return _run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--only", "evals", "--on", "cluster.toml")
+    """`reasondistill run` of the two stages that evals need; the seconds it took."""
+    stages = (("--until", "problems"), ("--only", "evals"))
+    return sum(_run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--on", "cluster.toml", *stage) for stage in stages)
 
 
 def run_theirs(folder: Path) -> float:
