@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from reasondistill.config import ProblemSource
+from reasondistill.grading import GradeItem
 from reasondistill.problems import read_problems
 from reasondistill.prompts import Prompt
-from reasondistill.records import Problem, Trace, Verdict
+from reasondistill.records import Grade, Problem, Trace, Verdict
 from reasondistill.store import read_records
 from reasondistill.weights import model_folder
 
@@ -80,7 +83,9 @@ def _write_ours(folder: Path, data: Path, setting: Setting) -> None:
         f'[vllm]\ndtype = "float32"\nenforce_eager = true\nmax_num_seqs = 64\nmax_model_len = {setting.max_model_len}\ncpu_kvcache_gib = 1\n',
         encoding="utf-8",
     )
-    (folder / "train.jsonl").write_text('{"question": "What is 1+1?", "answer": "2"}\n', encoding="utf-8")  # a pipeline has problems of its own
+    (folder / "train.jsonl").write_text(
+        '{"question": "What is 1+1?", "answer": "2"}\n', encoding="utf-8"
+    )  # a pipeline has problems of its own
     (folder / "pipeline.toml").write_text(
         f'name = "ours"\n\n[problems]\nsource = "file"\ndataset = "train.jsonl"\n\n[traces]\nprompt = {_toml(str(folder / "prompt.toml"))}\n\n'
         f'[[traces.teachers]]\nname = "model"\nmodel = {_toml(setting.model)}\n\n[evals]\nbenchmarks = [{_toml(str(folder / "benchmark.toml"))}]\n'
@@ -186,3 +191,50 @@ def side_by_side(folder: Path) -> list[Row]:
     theirs = json.loads((folder / "harness.json").read_text(encoding="utf-8"))["rows"]
     joined = zip(problems, traces, verdicts, strict=True)
     return [Row(p.question, p.answer, trace, verdict, theirs[p.origin.row]) for p, trace, verdict in joined]
+
+
+def item_of(row: Row) -> GradeItem:
+    """The harness's completion as our grader takes it: what follows the think block."""
+    _, closed, answer = row.theirs["text"].rpartition("</think>")
+    return GradeItem(row.trace.id, answer, row.gold, row.trace.completion.finish, row.trace.completion.think if closed else "none")
+
+
+# ---- disagreements, explained -------------------------------------------------------------------------------------
+
+_MARK = re.compile(r"#### (-?[0-9.,]+)")  # the harness's strict filter
+_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # its flexible one
+
+
+def explain(text: str, gold: str, grade: Grade, filter_name: str, extracted: str) -> str | None:
+    """Why our grade and the harness's differ on one completion, by rule; None for a difference that nobody has explained yet."""
+    if filter_name == STRICT and not _MARK.search(text):
+        return "strict: no `#### number` in the text"
+    if grade.outcome == "truncated":
+        return "cut off: the tokens ran out before an answer was stated; the harness takes a number of the unfinished text"
+    if filter_name == FLEXIBLE and (said := _said_before(text, grade.extracted)) is not None and said < _last_number(text):
+        return "goes on: numbers follow the stated answer, and flexible-extract takes the last of them"
+    if not any(digit.isdigit() for digit in extracted):
+        return "no digit: flexible-extract takes a run of dots or commas"
+    if grade.is_correct and _value(extracted) is not None and _value(extracted) == _value(gold):
+        return "spelling: the harness compares strings, 4.50 is not 4.5"
+    return None
+
+
+def _said_before(text: str, answer: str | None) -> int | None:
+    """Where the answer behind the mark or in the box ends, if there is one."""
+    if not answer:
+        return None
+    marks = [text.rfind(mark + answer) for mark in ("#### ", "####", "\\boxed{")]
+    return max(marks) + len("#### ") + len(answer) if max(marks) >= 0 else None
+
+
+def _last_number(text: str) -> int:
+    """Where the last number of the text begins, -1 when there is none."""
+    return max((found.start() for found in _NUMBER.finditer(text)), default=-1)
+
+
+def _value(text: str) -> Fraction | None:
+    try:
+        return Fraction(text.replace(",", "").replace("$", "").rstrip("."))
+    except (ValueError, ZeroDivisionError):
+        return None
