@@ -64,34 +64,64 @@ def write_side_by_side(folder: Path, rows: Sequence[Mapping[str, str]], setting:
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "test.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    _write_ours(folder, data, setting)
+    _write_ours(folder, setting)
     _write_theirs(folder, data, setting)
 
 
-def _write_ours(folder: Path, data: Path, setting: Setting) -> None:
-    prompt = setting.prompt
-    shots = "".join(f"\n[[few_shot]]\nquestion = {_toml(shot.question)}\nanswer = {_toml(shot.answer)}\n" for shot in prompt.few_shot)
-    (folder / "prompt.toml").write_text(
-        f'about = "the prompt of both"\nplain = {str(prompt.plain).lower()}\nuser = {_toml(prompt.user)}\n{shots}', encoding="utf-8"
-    )
-    (folder / "benchmark.toml").write_text(
-        f'name = "crosscheck"\n\n[problems]\nsource = "file"\ndataset = {_toml(str(data))}\nname = "crosscheck"\nsplit = "test"\n'
-        'answer_after = "####"\nsolution = "answer"\n',
-        encoding="utf-8",
-    )
-    (folder / "cluster.toml").write_text(
-        f'[vllm]\ndtype = "float32"\nenforce_eager = true\nmax_num_seqs = 64\nmax_model_len = {setting.max_model_len}\ncpu_kvcache_gib = 1\n',
-        encoding="utf-8",
-    )
-    (folder / "train.jsonl").write_text(
-        '{"question": "What is 1+1?", "answer": "2"}\n', encoding="utf-8"
-    )  # a pipeline has problems of its own
-    (folder / "pipeline.toml").write_text(
-        f'name = "ours"\n\n[problems]\nsource = "file"\ndataset = "train.jsonl"\n\n[traces]\nprompt = {_toml(str(folder / "prompt.toml"))}\n\n'
-        f'[[traces.teachers]]\nname = "model"\nmodel = {_toml(setting.model)}\n\n[evals]\nbenchmarks = [{_toml(str(folder / "benchmark.toml"))}]\n'
-        f'settings = "greedy"\nmax_tokens = {setting.max_tokens}\nstop = {json.dumps(list(setting.stop))}\n',
-        encoding="utf-8",
-    )
+BENCHMARK = """
+name = "crosscheck"
+
+[problems]
+source = "file"
+dataset = "test.jsonl"
+name = "crosscheck"
+split = "test"
+answer_after = "####"
+solution = "answer"
+"""
+# A pipeline has problems of its own too; nothing is drawn from them here.
+PIPELINE = """
+name = "ours"
+
+[problems]
+source = "file"
+dataset = "train.jsonl"
+
+[traces]
+prompt = "./prompt.toml"
+
+[[traces.teachers]]
+name = "model"
+model = {model}
+
+[evals]
+benchmarks = ["./benchmark.toml"]
+settings = "greedy"
+max_tokens = {max_tokens}
+stop = {stop}
+"""
+CLUSTER = """
+[vllm]
+dtype = "float32"
+enforce_eager = true
+max_num_seqs = 64
+max_model_len = {max_model_len}
+cpu_kvcache_gib = 1
+"""
+
+
+def _write_ours(folder: Path, setting: Setting) -> None:
+    shots = "".join(f"[[few_shot]]\nquestion = {_toml(shot.question)}\nanswer = {_toml(shot.answer)}\n" for shot in setting.prompt.few_shot)
+    plain = str(setting.prompt.plain).lower()
+    texts = {
+        "prompt.toml": f'about = "the prompt of both"\nplain = {plain}\nuser = {_toml(setting.prompt.user)}\n{shots}',
+        "benchmark.toml": BENCHMARK,
+        "pipeline.toml": PIPELINE.format(model=_toml(setting.model), max_tokens=setting.max_tokens, stop=json.dumps(setting.stop)),
+        "cluster.toml": CLUSTER.format(max_model_len=setting.max_model_len),
+        "train.jsonl": '{"question": "What is 1+1?", "answer": "2"}\n',
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _toml(text: str) -> str:
