@@ -1,4 +1,7 @@
-"""The same evals by us and by EleutherAI's lm-evaluation-harness (`lm_eval`): one folder of files, two programs, one table of rows."""
+"""The same evals by us and by EleutherAI's lm-evaluation-harness (`lm_eval`): one folder of files, two programs, one table of rows.
+
+As a program, `crosscheck_kit.py FOLDER` times our grader on the harness's completions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import ProblemSource
-from reasondistill.grading import GradeItem
+from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.problems import read_problems
 from reasondistill.prompts import Prompt
 from reasondistill.records import Grade, Problem, Trace, Verdict
@@ -229,33 +232,62 @@ def item_of(row: Row) -> GradeItem:
     return GradeItem(row.trace.id, answer, row.gold, row.trace.completion.finish, row.trace.completion.think if closed else "none")
 
 
+def time_scoring(folder: Path, rounds: int = 3) -> tuple[float, float]:
+    """Seconds that we and the harness take to score the harness's completions; the fastest of several rounds each.
+
+    Starting and ending our workers and building the harness's task are not in it. Each round of ours is a process of its own: it must not
+    look its verdicts up in the round before.
+    """
+    ours = [_seconds(str(Path(__file__)), str(folder))[0] for _ in range(rounds)]
+    theirs = _seconds(str(Path(__file__).with_name("crosscheck_harness.py")), "score", str(folder), str(rounds))
+    return min(ours), min(theirs)
+
+
+def _seconds(*command: str) -> list[float]:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    return [float(line.split()[0]) for line in done.stdout.splitlines()]
+
+
+def score(folder: Path) -> None:
+    """Print the seconds of grading all completions once."""
+    items = [item_of(row) for row in side_by_side(folder)]
+    with GradingPool(workers=1) as pool:
+        started = time.perf_counter()
+        correct = sum(grade.is_correct for _, grade in pool.grade_many(items))
+        print(time.perf_counter() - started, correct / len(items))
+
+
 # ---- disagreements, explained -------------------------------------------------------------------------------------
 
-_MARK = re.compile(r"#### (-?[0-9.,]+)")  # the harness's strict filter
-_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # its flexible one
+_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # what the harness's flexible filter takes for a number
+_INVALID = "[invalid]"
 
 
-def explain(text: str, gold: str, grade: Grade, filter_name: str, extracted: str) -> str | None:
+def agree(grade: Grade, theirs: Mapping[str, Any]) -> bool:
+    """The same verdict on the same answer: both found the same value, or both found none."""
+    return grade.is_correct == theirs["correct"] and _value(grade.extracted or "") == _value(theirs["extracted"])
+
+
+def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]) -> str | None:
     """Why our grade and the harness's differ on one completion, by rule; None for a difference that nobody has explained yet."""
-    if filter_name == STRICT and not _MARK.search(text):
-        return "strict: no `#### number` in the text"
+    extracted = theirs["extracted"]
+    if filter_name == STRICT and extracted == _INVALID:
+        return "no mark: there is no `#### number` in the text"
     if grade.outcome == "truncated":
-        return "cut off: the tokens ran out before an answer was stated; the harness takes a number of the unfinished text"
-    if filter_name == FLEXIBLE and (said := _said_before(text, grade.extracted)) is not None and said < _last_number(text):
-        return "goes on: numbers follow the stated answer, and flexible-extract takes the last of them"
-    if not any(digit.isdigit() for digit in extracted):
-        return "no digit: flexible-extract takes a run of dots or commas"
-    if grade.is_correct and _value(extracted) is not None and _value(extracted) == _value(gold):
-        return "spelling: the harness compares strings, 4.50 is not 4.5"
+        return "cut off: the tokens ran out before an answer was stated, the harness takes a number of the unfinished text"
+    if not any(sign.isdigit() for sign in extracted):
+        return "no digit: the filter takes dots or commas for a number"
+    if _value(extracted) == _value(grade.extracted or ""):
+        return "spelling: the same number, but the harness compares strings" if grade.is_correct else None
+    if filter_name == FLEXIBLE and 0 <= _end_of_answer(text, grade.extracted) <= _last_number(text):
+        return "goes on: numbers follow the stated answer, flexible-extract takes the last of them"
     return None
 
 
-def _said_before(text: str, answer: str | None) -> int | None:
-    """Where the answer behind the mark or in the box ends, if there is one."""
-    if not answer:
-        return None
-    marks = [text.rfind(mark + answer) for mark in ("#### ", "####", "\\boxed{")]
-    return max(marks) + len("#### ") + len(answer) if max(marks) >= 0 else None
+def _end_of_answer(text: str, answer: str | None) -> int:
+    """Where the answer that stands behind the mark or in a box ends, -1 when it stands in neither."""
+    found = [(place, mark) for mark in ("#### ", "####", "\\boxed{") if answer and (place := text.rfind(mark + answer)) >= 0]
+    return max((place + len(mark + (answer or "")) for place, mark in found), default=-1)
 
 
 def _last_number(text: str) -> int:
@@ -268,3 +300,7 @@ def _value(text: str) -> Fraction | None:
         return Fraction(text.replace(",", "").replace("$", "").rstrip("."))
     except (ValueError, ZeroDivisionError):
         return None
+
+
+if __name__ == "__main__":
+    score(Path(sys.argv[1]))
