@@ -139,15 +139,14 @@ def test_where_the_text_is_the_same_every_other_answer_or_verdict_has_a_known_re
             reason = explain(row.theirs["text"], grade, name, theirs)
             assert reason is not None, f"{row.trace.id} {name}: ours {grade}, theirs {theirs}, gold {row.gold}, {row.our_text!r}"
             reasons[f"{name}: {'other verdict' if grade.is_correct != theirs['correct'] else 'other answer'}, {reason}"] += 1
-    counts = [
-        sum(row.verdict.grade.is_correct for row in alike),
-        *(sum(row.theirs[name]["correct"] for row in alike) for name in (FLEXIBLE, STRICT)),
-    ]
-    print(
-        f"\n{len(alike)} of {len(crosscheck.rows)} texts alike. Correct: ours {counts[0]}, flexible-extract {counts[1]}, strict-match {counts[2]}"
-    )
+    ours, flexible, strict = (sum(column) for column in zip(*map(_verdicts, alike), strict=True))
+    print(f"\n{len(alike)} of {len(crosscheck.rows)} texts alike. Correct: ours {ours}, {FLEXIBLE} {flexible}, {STRICT} {strict}")
     print("\n".join(f"{count:5} × {reason}" for reason, count in reasons.most_common()))
     assert reasons[f"{FLEXIBLE}: the same answer and verdict"] > len(alike) / 3, "hardly anything was compared"
+
+
+def _verdicts(row: Row) -> tuple[bool, bool, bool]:
+    return row.verdict.grade.is_correct, row.theirs[FLEXIBLE]["correct"], row.theirs[STRICT]["correct"]
 
 
 def test_the_harness_completions_get_the_same_grades_from_us(crosscheck: Crosscheck) -> None:
