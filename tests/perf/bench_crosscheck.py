@@ -5,7 +5,8 @@
 
 The shipped teacher answers gsm_symbolic problems in GSM8K's form, greedily, on the same prompt tokens; tests/test_crosscheck.py compares
 what comes out. Scoring: the same completions, our grader and the harness's two GSM8K filters with their metric. The whole road: both
-programs from start to written scores, one after the other in each round. Prints one line of JSON; without `lm_eval` it says so and ends well.
+programs from start to written scores, one after the other in each round. Prints one line of JSON, or
+that `lm_eval` is not installed.
 """
 
 from __future__ import annotations
