@@ -4,8 +4,8 @@
     python -m pytest -m slow tests/test_crosscheck.py
 
 The shipped teacher on gsm_symbolic problems always runs. Real GSM8K runs too when REASONDISTILL_GSM8K names OpenAI's test.jsonl and
-REASONDISTILL_CROSSCHECK_MODEL the folder of a model that goes on from worked examples (SmolLM2-135M-Instruct: 2 % right, many kinds of
-wrong endings); REASONDISTILL_CROSSCHECK_ROWS says how many of its problems.
+REASONDISTILL_CROSSCHECK_MODEL the folder of a model that goes on from worked examples (SmolLM2-135M-Instruct: hardly ever right, with
+many kinds of endings); REASONDISTILL_CROSSCHECK_ROWS says how many of its problems.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def real_gsm8k() -> tuple[list[dict[str, str]], Setting]:
     file, model = os.environ.get("REASONDISTILL_GSM8K"), os.environ.get("REASONDISTILL_CROSSCHECK_MODEL")
     if not file or not model:
         pytest.skip("set REASONDISTILL_GSM8K to GSM8K's test.jsonl and REASONDISTILL_CROSSCHECK_MODEL to a model's folder")
-    count = int(os.environ.get("REASONDISTILL_CROSSCHECK_ROWS", "100"))
+    count = int(os.environ.get("REASONDISTILL_CROSSCHECK_ROWS", "48"))
     rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()[:count]]
     # No stop string: a base model goes on to invent questions, and the two ways to find an answer differ most.
     return [{"question": row["question"], "answer": row["answer"]} for row in rows], Setting(model, with_marks(), 160, 1536)
@@ -142,7 +142,8 @@ def test_where_the_text_is_the_same_every_other_answer_or_verdict_has_a_known_re
     ours, flexible, strict = (sum(column) for column in zip(*map(_verdicts, alike), strict=True))
     print(f"\n{len(alike)} of {len(crosscheck.rows)} texts alike. Correct: ours {ours}, {FLEXIBLE} {flexible}, {STRICT} {strict}")
     print("\n".join(f"{count:5} × {reason}" for reason, count in reasons.most_common()))
-    assert reasons[f"{FLEXIBLE}: the same answer and verdict"] > len(alike) / 3, "hardly anything was compared"
+    same = max(reasons[f"{name}: the same answer and verdict"] for name in (FLEXIBLE, STRICT))
+    assert same > len(alike) / 2, "the filter that reads answers as this prompt asks for them agrees on most"
 
 
 def _verdicts(row: Row) -> tuple[bool, bool, bool]:
