@@ -54,6 +54,14 @@ def test_the_gpu_pins_are_within_what_pyproject_asks_for() -> None:
             assert asked[name].specifier.contains(exact), f"{asked[name]} but {exact} is pinned"
 
 
+def test_the_crosscheck_pins_are_exact_and_replace_nothing_that_set_up_installs() -> None:
+    pinned = pins("crosscheck.txt")
+    assert all(str(pin.specifier).startswith("==") for pin in pinned.values())
+    assert not set(pinned) & set(pins("cpu.txt"))
+    (wanted,) = [Requirement(line) for line in PROJECT["optional-dependencies"]["crosscheck"]]
+    assert wanted.specifier.contains(str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("=="))
+
+
 # ---- make ---------------------------------------------------------------------------------------------------------
 
 
