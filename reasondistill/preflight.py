@@ -25,7 +25,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
     """
     written, settings = run.pipeline.traces, run.pipeline.evals
-    own = [model.prompt for model in settings.models]
+    own = [prompt for model in eval_models(run).values() for prompt in (model.prompt, model.sampling and model.sampling.prompt)]
     recommended = [benchmark.prompt for benchmark in benchmarks(run)]
     asked = [written.prompt if written is not None else None, run.pipeline.student_prompt, settings.prompt]
     for prompt in (*asked, *settings.prompts, *own, *recommended):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import re
 from pathlib import Path
@@ -100,6 +101,21 @@ def hub_commit(model: str, revision: str | None) -> str | None:
         if isinstance(cached, str):
             return Path(cached).parent.name
     return None
+
+
+# What a model folder of ours says of itself; no part of its identity.
+OWN_FACTS = "reasondistill.json"
+
+
+def made_for(model: str) -> str | None:
+    """The name of the prompt that a model folder of ours was trained with; None where nobody wrote it down."""
+    path = (model_folder(model) or Path(model)) / OWN_FACTS
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["prompt"]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f'{path}: wants {{"prompt": "NAME"}}, the prompt that this model was trained with.') from None
 
 
 def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

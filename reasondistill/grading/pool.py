@@ -45,6 +45,7 @@ class _Mother:
     def __init__(self, memory_mib: int) -> None:
         self._memory_mib = memory_mib
         self._lock = threading.Lock()
+        self._has_children = False
         self._process, self._control = self._start()
 
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -80,6 +81,7 @@ class _Mother:
         with theirs:
             socket.send_fds(self._control, [_COMMAND.pack(b"S", self._memory_mib)], [theirs.fileno()])
             pid = struct.unpack(">Q", self._exactly(8))[0]
+        self._has_children = True
         return _Worker(pid, ours)
 
     def end_worker(self, worker: _Worker) -> int:
@@ -107,11 +109,11 @@ class _Mother:
         self._process.wait()
 
     def close(self) -> None:
-        """End the mother; she ends her children."""
+        """End the mother; she ends her children. One without children may still be importing sympy: nobody waits for that."""
         with self._lock:
             self._control.close()
             try:
-                self._process.wait(timeout=2)
+                self._process.wait(timeout=2 if self._has_children else 0)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -21,6 +21,7 @@ from reasondistill.grading import GradingPool
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.samplers.opening import kept_open
 from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
+from reasondistill.weights import made_for
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,10 @@ def eval_models(run: Run) -> dict[str, Measured]:
     if run.pipeline.evals.teacher and run.pipeline.traces is not None:
         prompt = run.pipeline.traces.prompt
         models |= {name: Measured(teacher, prompt) for name, teacher in served_teachers(run).items()}
-    return models | {model.name: Measured(located(model.as_teacher()), model.prompt, model) for model in run.pipeline.evals.models}
+    for model in run.pipeline.evals.models:
+        served = located(model.as_teacher())
+        models[model.name] = Measured(served, made_for(served.model) if served.sampler == "vllm" else None, model)
+    return models
 
 
 def served_teachers(run: Run) -> dict[str, Teacher]:

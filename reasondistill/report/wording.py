@@ -115,7 +115,8 @@ def outcome_shares(facts: Facts, score: Score) -> dict[str, float]:
 def metrics(facts: Facts) -> list[str]:
     """pass@1 and, with several samples, pass@k, maj@k and mG-Pass@k of all k samples, on any benchmark."""
     widest = {score.metric for score in facts.own_scores if score.metric == "pass@1" or score.metric.endswith(f"@{score.k}")}
-    return sorted(widest, key=lambda name: (name != "pass@1", name.partition("@")[0], int(name.partition("@")[2])))
+    order = ("pass", "maj", "mg-pass")
+    return sorted(widest, key=lambda name: (name != "pass@1", order.index(name.partition("@")[0]), int(name.partition("@")[2])))
 
 
 def scores_table(facts: Facts) -> Table:

@@ -30,9 +30,10 @@ from reasondistill.store import (
     read_manifest,
     read_records,
     require_complete,
+    write_json,
     write_text,
 )
-from reasondistill.weights import model_identity, tokenizer_identity
+from reasondistill.weights import OWN_FACTS, model_identity, tokenizer_identity
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -88,6 +89,8 @@ def run_student(
         figures=figures,
     )
     write_text(job.folder / "student.json", student.model_dump_json(indent=2) + "\n")
+    if path.is_relative_to(job.folder):
+        write_json(path / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
     counts = {"in": len(examples), "out": len(examples) - sum(dropped.values())}
     shown = figures.model_dump() if figures else {}
     return finish_stage(job.folder, counts=counts, dropped=dropped, figures=shown, seconds=time.monotonic() - started)
