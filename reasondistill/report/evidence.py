@@ -110,8 +110,20 @@ def steps_table(facts: Facts) -> Table:
     )
 
 
+# A chart has so many colours.
+MOST_MODELS = 6
+
+
 def _models(facts: Facts, benchmark: str) -> list[str]:
-    return list(dict.fromkeys(score.model for score in facts.own_scores if score.benchmark == benchmark))
+    """The models that a chart shows: all, or the best ones."""
+    found = {score.model: score.mean for score in facts.own_scores if score.benchmark == benchmark and score.metric == "pass@1"}
+    best = sorted(found, key=lambda model: -found[model])[:MOST_MODELS]
+    return [model for model in found if model in best]
+
+
+def chosen_note(facts: Facts, benchmark: str) -> str:
+    models = {score.model for score in facts.own_scores if score.benchmark == benchmark}
+    return f" The best {MOST_MODELS} of {len(models)} models." if len(models) > MOST_MODELS else ""
 
 
 # ---- prompts ------------------------------------------------------------------------------------------------------

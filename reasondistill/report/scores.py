@@ -10,8 +10,11 @@ from reasondistill.report.facts import Facts
 from reasondistill.report.html import figure, legend, plain, stack, table, text
 from reasondistill.report.plots import line_chart, whisker
 
+# Benchmarks whose curves are open from the start; the others fold.
+OPEN_BENCHMARKS = 2
 # From this many scores on the single ones fold and the overview stands alone.
 _FOLDS = 13
+_MOST_DIFFERENCES = 24
 
 
 def scores_section(facts: Facts) -> str:
@@ -91,8 +94,12 @@ def differences_section(facts: Facts) -> str:
         return ""
     reach = max(0.05, *(abs(bound) for row in facts.differences for bound in (row.low, row.high)))
     scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
-    headers = ("model", "", "against", "points", "95 % interval", scale, "benchmark", "p", "p (Holm)", "gained", "lost", "n", "k")
+    headers = ("model", "", "against", "points", "95 % interval", scale, "benchmark", "p", "p (Holm)", "flips", "n × k")
     found = table(headers, [_difference_row(row, reach) for row in facts.differences], numbers={3, 4, *range(7, len(headers))})
+    if len(facts.differences) > _MOST_DIFFERENCES:
+        words = [row.word for row in facts.differences]
+        counts = ", ".join(f"{words.count(word)} {word}" for word in ("better", "worse", "tied") if word in words)
+        found = f"<details><summary>{len(words)} comparisons: {counts}</summary>{found}</details>"
     return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
 
 
@@ -108,9 +115,8 @@ def _difference_row(row: Difference, reach: float) -> list[str]:
         text(row.benchmark),
         text(wording.p_value(row.p_value)),
         text(wording.p_value(row.p_adjusted)),
-        *("" if count is None else wording.whole(count) for count in (row.gained, row.lost)),
-        wording.whole(row.n),
-        str(row.k),
+        wording.flips(row),
+        f"{wording.whole(row.n)} × {row.k}",
     ]
 
 
@@ -140,17 +146,19 @@ def _steps(facts: Facts) -> Iterator[str]:
 
 def _curves(facts: Facts) -> Iterator[str]:
     """pass@k and maj@k over k, and accuracy over token budgets, benchmark by benchmark."""
-    for name in dict.fromkeys(score.benchmark for score in facts.own_scores):
+    for place, name in enumerate(dict.fromkeys(score.benchmark for score in facts.own_scores)):
         samples, budgets = evidence.samples_lines(facts, name), evidence.budget_lines(facts, name)
         charts: list[str] = []
         if samples:
             chart = line_chart(samples, across="samples k", up="%", label=f"pass@k and maj@k on {name}", powers_of_two=True)
-            charts.append(figure(chart, samples, f"{name}: pass@k, and dashed maj@k, over k."))
+            charts.append(figure(chart, samples, f"{name}: pass@k, and dashed maj@k, over k.{evidence.chosen_note(facts, name)}"))
         if budgets:
+            said = f"{name}: accuracy within a token budget.{evidence.chosen_note(facts, name)} {evidence.BUDGET_NOTE}"
             chart = line_chart(budgets, across="tokens", up="pass@1, %", label=f"Accuracy on {name} by token budget", powers_of_two=True)
-            charts.append(figure(chart, budgets, f"{name}: accuracy within a token budget. {evidence.BUDGET_NOTE}"))
+            charts.append(figure(chart, budgets, said))
         if charts:
-            yield f'<div class="grid-2">{"".join(charts)}</div>'
+            drawn = f'<div class="grid-2">{"".join(charts)}</div>'
+            yield drawn if place < OPEN_BENCHMARKS else _folded(f"{name}: curves", "", drawn)
 
 
 def _groups(facts: Facts) -> Iterator[str]:

@@ -64,7 +64,25 @@ def headline(facts: Facts) -> list[str]:
     """One sentence for each distilled student on each benchmark; what there is to say when there is none."""
     scores = [score for score in facts.own_scores if score.metric == "pass@1"]
     students = [score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")]
-    return [_student_sentence(facts, score) for score in students] or [_plain_sentence(score) for score in scores] or [_progress(facts)]
+    if students:
+        return _at_most([_student_sentence(facts, score) for score in students])
+    if len(scores) > MOST_SENTENCES:
+        return [_counts(scores)]
+    return [_plain_sentence(score) for score in scores] or [_progress(facts)]
+
+
+# More sentences than this nobody reads: the overview says it.
+MOST_SENTENCES = 6
+
+
+def _at_most(sentences: list[str]) -> list[str]:
+    rest = len(sentences) - MOST_SENTENCES
+    return [*sentences[:MOST_SENTENCES], *([f"{rest} more in the table."] if rest > 0 else [])]
+
+
+def _counts(scores: Sequence[Score]) -> str:
+    models, benchmarks = len({score.model for score in scores}), len({score.benchmark for score in scores})
+    return f"{models} models on {benchmarks} benchmarks, {whole(sum(score.n * score.k for score in scores))} graded samples."
 
 
 def _student_sentence(facts: Facts, score: Score) -> str:
@@ -168,7 +186,7 @@ def overview_cells(facts: Facts) -> dict[tuple[str, str], Score]:
 
 
 def differences_table(facts: Facts) -> Table:
-    headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)", "gained", "lost", "n", "k")
+    headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)", "flips", "n", "k")
     return Table(headers, tuple(_difference_row(row) for row in facts.differences), numbers=4)
 
 
@@ -182,10 +200,15 @@ def _difference_row(row: Difference) -> tuple[str, ...]:
         interval(row.low, row.high),
         p_value(row.p_value),
         p_value(row.p_adjusted),
-        *("" if count is None else whole(count) for count in (row.gained, row.lost)),
+        flips(row),
         whole(row.n),
         str(row.k),
     )
+
+
+def flips(row: Difference) -> str:
+    """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several samples."""
+    return "" if row.gained is None or row.lost is None else f"+{whole(row.gained)} {MINUS}{whole(row.lost)}"
 
 
 def funnel_table(facts: Facts) -> Table:
@@ -367,6 +390,6 @@ METRICS_NOTE = (
 DIFFERENCES_NOTE = (
     "Paired over the same problems, in percentage points. Interval: Tango's score interval (k = 1) or Agresti-Min t (k > 1). p: exact "
     "McNemar or sign-flip permutation test, then adjusted (Holm) over all models that are compared with the same baseline on the same "
-    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; otherwise the two are tied at this n. gained, lost: problems "
-    "that only the model, or only its baseline, solved (k = 1)."
+    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; otherwise the two are tied at this n. flips: problems that "
+    "only the model (+), or only its baseline (" + MINUS + "), solved (k = 1)."
 )
