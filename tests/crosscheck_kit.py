@@ -63,7 +63,7 @@ def _worked(problem: Problem) -> str:
 
 
 def write_side_by_side(folder: Path, rows: Sequence[Mapping[str, str]], setting: Setting) -> None:
-    """One GSM8K file; a benchmark, prompt, cluster and pipeline file for us; a task file for the harness."""
+    """One GSM8K file; a benchmark, prompt, cluster and pipeline file for us (one that only measures); a task file for the harness."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "test.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -82,26 +82,19 @@ split = "test"
 answer_after = "####"
 solution = "answer"
 """
-# A pipeline has problems of its own too; nothing is drawn from them here.
 PIPELINE = """
 name = "ours"
 
-[problems]
-source = "file"
-dataset = "train.jsonl"
-
-[traces]
-prompt = "./prompt.toml"
-
-[[traces.teachers]]
-name = "model"
-model = {model}
-
 [evals]
 benchmarks = ["./benchmark.toml"]
+prompt = "./prompt.toml"
 settings = "greedy"
 max_tokens = {max_tokens}
 stop = {stop}
+
+[[evals.models]]
+name = "model"
+model = {model}
 """
 CLUSTER = """
 [vllm]
@@ -121,7 +114,6 @@ def _write_ours(folder: Path, setting: Setting) -> None:
         "benchmark.toml": BENCHMARK,
         "pipeline.toml": PIPELINE.format(model=_toml(setting.model), max_tokens=setting.max_tokens, stop=json.dumps(setting.stop)),
         "cluster.toml": CLUSTER.format(max_model_len=setting.max_model_len),
-        "train.jsonl": '{"question": "What is 1+1?", "answer": "2"}\n',
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -174,9 +166,8 @@ OURS = Path("runs") / "ours" / "6-evals" / "crosscheck"
 
 
 def run_ours(folder: Path) -> float:
-    """`reasondistill run` of the two stages that evals need; the seconds it took."""
-    stages = (("--until", "problems"), ("--only", "evals"))
-    return sum(_run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--on", "cluster.toml", *stage) for stage in stages)
+    """`reasondistill run` of a file that only measures; the seconds it took."""
+    return _run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--on", "cluster.toml", "--only", "evals")
 
 
 def run_theirs(folder: Path) -> float:
