@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_run import fake_run
 
 from reasondistill import evals
+from reasondistill.curation.overlap import overlapping
 from reasondistill.errors import StageError
+from reasondistill.evals.scoring import token_budgets
+from reasondistill.evals.sheets import Sheet
+from reasondistill.evals.votes import majority_rates, wrong_classes
 from reasondistill.grading import GradingPool
-from reasondistill.records import Difference, EvalRecord, Score, Trace, Verdict
+from reasondistill.records import Difference, EvalRecord, Problem, Score, Trace, Verdict
 from reasondistill.store import read_records, write_records
 
 MODELS = ["sft", "answer-only", "base", "teacher"]
@@ -172,3 +179,78 @@ def test_a_limit_scores_the_first_problems_only_when_all_models_share_it(tmp_pat
     manifest.write_text(manifest.read_text().replace('"limit": 12', '"limit": 9').replace('"fingerprint": "', '"fingerprint": "f'))
     with pytest.raises(StageError, match="different numbers of problems"):
         collect(run)
+
+
+# ---- parts --------------------------------------------------------------------------------------------------------
+
+
+def training_set(run: Path, texts: list[str]) -> Path:
+    """A finished problems folder that holds these questions; its problems file."""
+    folder = run / "1-problems"
+    problems = list(read_records(folder / "problems.jsonl", Problem))
+    write_records(folder / "problems.jsonl", [problems[0].model_copy(update={"question": text}) for text in texts])
+    return folder / "problems.jsonl"
+
+
+def test_problems_that_the_training_set_gives_away_are_scored_apart(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    questions = [p.question for p in read_records(run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl", Problem)]
+    found = collect(run, training=training_set(run, [f"As asked: {questions[0]} Say it.", "A short one."]))
+    same = sum(" ".join(q.split()[:13]) == " ".join(questions[0].split()[:13]) for q in questions)
+    assert found["overlap"]["gsm_symbolic"]["suspect"] >= same >= 1
+    parts = {row["part"]: row["n"] for row in found["parts"] if row["model"] == "sft" and row["part"].startswith("overlap")}
+    assert sum(parts.values()) == 30 and parts.get("overlap: suspect") == found["overlap"]["gsm_symbolic"]["suspect"]
+
+
+def test_a_benchmark_that_is_all_given_away_has_no_clean_half(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    questions = [p.question for p in read_records(run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl", Problem)]
+    found = collect(run, training=training_set(run, questions))
+    assert {row["part"] for row in found["parts"] if row["part"].startswith("overlap")} == {"overlap: suspect"}
+
+
+def test_overlap_is_a_run_of_words_whatever_the_marks_between_them() -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    asked = {"a": f"{words} fourteen", "b": words.replace("seven", "7"), "c": "Short one?"}
+    assert overlapping(asked, [f"So: {words.upper().replace(' ', ', ')}!", "short one"]) == {"a", "c"}
+
+
+def test_token_budgets_cut_the_same_samples_again(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=2)
+    found = collect(run, n=2)
+    parts = {row["part"]: row["mean"] for row in found["parts"] if row["model"] == "teacher" and row["part"].startswith("tokens")}
+    assert list(parts) == [f"tokens: {budget}" for budget in (8, 16, 32, 64, 128, 256)]
+    graded = list(zip(traces_of(run, "teacher"), verdicts_of(run, "teacher"), strict=True))
+    assert parts["tokens: 128"] == pytest.approx(sum(v.grade.is_correct and t.completion.tokens <= 128 for t, v in graded) / 60)
+    assert token_budgets(32_768) == [1024, 2048, 4096, 8192, 16_384, 32_768] and token_budgets(3000)[-2:] == [2048, 3000]
+
+
+# ---- majority -----------------------------------------------------------------------------------------------------
+
+
+def test_majority_counts_answers_by_equivalence_and_equals_all_subsets() -> None:
+    wrong = [Counter({"1/2": 2, "0.5": 1, "3": 1}), Counter({r"\sqrt{8}": 1, r"2\sqrt{2}": 1}), Counter[str]()]
+    right = [4, 1, 3]
+    correct = np.array([[place < hits for place in range(8)] for hits in right])
+    sheet = Sheet("m", "b", ("p", "q", "r"), correct, np.ones((3, 8), np.int32), wrong=wrong)
+    with GradingPool(workers=1) as pool:
+        classes = wrong_classes([sheet], pool)[0]
+    assert classes == [(3, 1), (2,), ()]
+    for k in range(1, 9):
+        by_hand = [brute_majority(hits, sizes, 8, k) for hits, sizes in zip(right, classes, strict=True)]
+        assert majority_rates(sheet, classes, k) == pytest.approx(by_hand)
+
+
+def brute_majority(right: int, wrong: tuple[int, ...], n: int, k: int) -> float:
+    """Every subset of k samples votes; silent samples have no vote, ties are split."""
+    votes: list[int | None] = [0] * right
+    for name, size in enumerate(wrong, start=1):
+        votes += [name] * size
+    votes += [None] * (n - len(votes))
+    won = 0.0
+    subsets = list(combinations(votes, k))
+    for subset in subsets:
+        counts = Counter(vote for vote in subset if vote is not None)
+        best = [name for name, count in counts.items() if count == max(counts.values())]
+        won += (0 in best) / len(best) if best else 0.0
+    return won / len(subsets)

@@ -11,10 +11,11 @@ import pytest
 from tiny_model import make_tiny_model
 from traces_kit import settings, traces_in, write_problems
 
-from reasondistill.config import Cluster, VllmSettings
+from reasondistill.config import Cluster, Teacher, VllmSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.records import Message, Sampling
 from reasondistill.samplers import Rendered, Request, Sampled
+from reasondistill.samplers.opening import kept_open
 from reasondistill.samplers.vllm import VllmSampler
 from reasondistill.traces import run_traces, sample_key, seed_of
 from reasondistill.weights import folder_fingerprint, model_folder, model_identity
@@ -129,6 +130,25 @@ def test_greedy_twice_is_the_same_text_and_seeds_make_samples_differ(sampler: Vl
     drawn = [texts(list(sampler.sample(requests(sampler, 12)))) for _ in range(2)]
     assert drawn[0] == drawn[1], "a seed must give the same sample again"
     assert len(set(drawn[0].values())) >= 11, "vendor defaults (top_k=1) leaked in, or seeds are shared"
+
+
+@pytest.mark.engine
+def test_any_number_of_shards_in_any_order_draws_the_same_samples(sampler: VllmSampler) -> None:
+    """Other requests in the batch change nothing: what each sample is depends on its own key alone."""
+    for temperature in (0.0, 1.0):
+        whole = requests(sampler, 24, temperature=temperature)
+        together = texts(list(sampler.sample(whole)))
+        shards = [whole[::-1][part::5] for part in range(5)]
+        assert {name: text for shard in shards for name, text in texts(list(sampler.sample(shard))).items()} == together
+
+
+def test_a_kept_engine_is_opened_once_for_all_benchmarks(tiny: Path) -> None:
+    cluster = Cluster(vllm=VllmSettings(cpu_kvcache_gib=1))
+    with kept_open() as lend:
+        with lend(Teacher(model=str(tiny)), cluster, ()) as first:
+            pass
+        with lend(Teacher(model=str(tiny)), cluster, ()) as second:
+            assert second is first
 
 
 @pytest.mark.engine

@@ -53,8 +53,8 @@ def score_parts(sheet: Sheet, problems: Mapping[str, Problem], suspects: frozens
         for value, members in _groups(sheet, problems, of).items():
             yield _part(sheet, f"{name}: {value}", sheet.rows(members.__contains__))
     if suspects:
-        yield _part(sheet, "overlap: clean", sheet.rows(lambda name: name not in suspects))
-        yield _part(sheet, "overlap: suspect", sheet.rows(suspects.__contains__))
+        halves = {"clean": sheet.rows(lambda name: name not in suspects), "suspect": sheet.rows(suspects.__contains__)}
+        yield from (_part(sheet, f"overlap: {name}", correct) for name, correct in halves.items() if len(correct))
     for point in within_budget(sheet.correct, sheet.tokens, token_budgets(sheet.max_tokens)):
         yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
 

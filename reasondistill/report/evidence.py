@@ -40,6 +40,11 @@ def _row(cells: Mapping[tuple[str, str], Score], name: str, models: list[str]) -
 
 def overlap_note(facts: Facts, benchmark: str) -> str:
     found = facts.overlap[benchmark]
+    if found["suspect"] == found["of"]:
+        return (
+            f"All problems of {benchmark} share a run of {found['n_gram']} words with a training question, as problems made from the same "
+            "templates do: the scores say how well these templates were learnt, not what happens on other ones."
+        )
     return (
         f"{whole(found['suspect'])} of {whole(found['of'])} problems of {benchmark} share a run of {found['n_gram']} words with a training "
         "question. If the suspect ones score higher, the training set may have given them away. What a base model saw before is not known."
