@@ -31,7 +31,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     for prompt in (*asked, *settings.prompts, *own, *recommended):
         if prompt:
             load_prompt(prompt)
-    step_benchmarks(run)
+    _check_variants(run)
     _check_names(run)
     baselines(run)
     find_policy(run.pipeline.verdicts.policy)
@@ -54,6 +54,19 @@ def check(run: Run, *, reads_data: bool = False) -> None:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
             if source is not None and source.source != "hub":
                 next(problems.read_problems(source, base=run.source.parent), None)
+
+
+def _check_variants(run: Run) -> None:
+    """Further prompts, and the snapshots of students that are finished already. Raises ConfigError or StageError."""
+    for prompt in run.pipeline.evals.prompts:
+        if "@" in load_prompt(prompt).name:
+            raise ConfigError(f"[evals] prompts: {prompt!r} has an @ in its name, which marks variants of a model; rename the file.")
+    step_benchmarks(run)
+    if run.pipeline.evals.checkpoints.count:
+        for student in run.pipeline.all_students():
+            done = read_manifest(run.stage("students") / student.name)
+            if done is not None and done.status == "complete":
+                students.snapshots(run.stage("students") / student.name)
 
 
 def _check_judge(run: Run) -> None:

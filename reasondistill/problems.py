@@ -90,15 +90,15 @@ def run_benchmark(benchmark: Benchmark, folder: Path, *, pool: Grader, keep_old:
     """The same for a benchmark: its rows, content and kind of answer are checked, then its errata applied.
 
     Raises DataError when the set is not the one that the file describes; nothing is written then. What is set aside is not measured:
-    the manifest counts it and the log says so. A finished folder is held to the file's `rows` and `content` too.
+    the manifest counts it and the log says so. A finished folder is held to the file's `rows` and `content` too. When the file has changed
+    (an erratum, say) the problems are read anew; samples whose questions are the same stay, and are graded anew.
     """
     started = time.monotonic()
     source = benchmark.problems
     place = locate(source, base)
     identity = _identity(source, place, {}, benchmark)
     before = store.read_manifest(folder)
-    if before is not None and before.status == "complete":
-        store.open_stage(folder, identity, keep_old=keep_old)
+    if before is not None and before.status == "complete" and (keep_old or before.fingerprint == identity.fingerprint):
         if not keep_old and "content" in before.figures:
             check_found(benchmark, before.counts["in"], before.figures["content"])
         return before
@@ -107,7 +107,7 @@ def run_benchmark(benchmark: Benchmark, folder: Path, *, pool: Grader, keep_old:
     content = check_content(benchmark, read)
     entries = list(apply_errata(benchmark, read))
     check_answer_kind(benchmark, entries)
-    store.open_stage(folder, identity, keep_old=keep_old)
+    store.open_stage(folder, identity, remade=True)
     if benchmark.content is None:
         logger.info(
             'benchmark %s: rows = %d, content = "%s"; with these keys its file fixes what is measured', benchmark.name, len(read), content

@@ -353,6 +353,7 @@ def open_stage(
     *,
     grows: tuple[str, ...] = (),
     derived: bool = False,
+    remade: bool = False,
     keep_old: bool = False,
     environment: Mapping[str, Any] | None = None,
     beside: Container[str] = (),
@@ -362,6 +363,7 @@ def open_stage(
     `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
     `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
+    A `remade` one is made anew whatever changed: what was made from it says for itself whether it still fits.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
     if folder.exists() and not folder.is_dir():
@@ -385,7 +387,7 @@ def open_stage(
             return "complete"
         if all(_grew(name, a, b, grows) for name, a, b in changed):
             state = "partial"
-        elif derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed):
+        elif remade or (derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed)):
             _empty(folder, old, beside)
             state = "new"
         else:

@@ -43,9 +43,10 @@ def workplace(tmp_path: Path) -> Path:
 
 
 def measure(workplace: Path, *more: str, models: tuple[str, ...] = ("strong", "weak"), name: str = "trial", code: int = 0) -> str:
-    scripted = [part for number in range(len(models)) for part in ("--set", f'evals.models.{number}.sampler="scripted"')]
     named = [f"{model}={model}.jsonl" for model in models]
-    return run(workplace, "eval", *named, "--benchmarks", "first.toml,second.toml", "--name", name, *scripted, *more, code=code)
+    return run(
+        workplace, "eval", *named, "--benchmarks", "first.toml,second.toml", "--name", name, "--sampler", "scripted", *more, code=code
+    )
 
 
 def scores_of(workplace: Path, name: str = "trial") -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -74,6 +75,63 @@ def test_the_same_command_draws_nothing_again_and_more_models_join_the_table(wor
     measure(workplace, models=("strong", "weak", "twin"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "twin"}
+
+
+def test_models_named_later_join_those_that_the_run_has(workplace: Path) -> None:
+    measure(workplace)
+    printed = measure(workplace, models=("twin",))
+    assert "also in this run: strong, weak" in printed
+    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "twin"}
+    report = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
+    assert "Not all models were asked alike" not in report
+
+
+def test_fewer_samples_than_are_there_are_no_reason_to_draw_again(workplace: Path) -> None:
+    measure(workplace)
+    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
+    measure(workplace, "--n", "1")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {row["k"] for row in scores_of(workplace).values()} == {1}
+
+
+def test_a_gold_that_is_put_right_grades_the_same_samples_anew(workplace: Path) -> None:
+    measure(workplace)
+    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
+    with open(workplace / "first.toml", "a") as file:
+        file.write('[[errata]]\nid = "3"\nanswer = "7"\nreason = "to see what happens"\n')
+    measure(workplace)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    scores = scores_of(workplace)
+    assert scores["strong", "first", "pass@1"]["mean"] == pytest.approx(5 / 6)
+    assert scores["weak", "first", "pass@1"]["mean"] == pytest.approx(3 / 6)  # it had said 7
+
+
+def test_a_benchmark_that_is_left_out_later_leaves_its_samples_in_peace(workplace: Path) -> None:
+    measure(workplace)
+    for file in ("6-evals/manifest.json", "6-evals/records.jsonl", "6-evals/scores.json", "run.json"):  # as if it was stopped before
+        (workplace / "runs" / "trial" / file).unlink()
+    run(workplace, "eval", "strong=strong.jsonl", "-b", "second.toml", "--name", "trial", "--sampler", "scripted")
+    assert (workplace / "runs" / "trial" / "6-evals" / "first" / "strong" / "traces" / "traces.jsonl").exists()
+
+
+def test_models_that_were_asked_differently_are_flagged(workplace: Path) -> None:
+    measure(workplace, "--set", 'evals.models.0.prompt="think"')
+    report = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
+    assert "Not all models were asked alike" in report
+
+
+def test_a_prompt_may_be_called_like_a_step(workplace: Path) -> None:
+    (workplace / "step-by-step.toml").write_text('about = "x"\nuser = "{question} Step by step."\n')
+    measure(workplace, "--prompts", "step-by-step.toml")
+    assert scores_of(workplace)["strong@step-by-step", "first", "pass@2"]["k"] == 2
+
+
+def test_names_and_revisions_on_the_command_line() -> None:
+    from reasondistill.cli.measuring import _named
+
+    assert _named("base=org/model@v1") == {"name": "base", "model": "org/model", "revision": "v1"}
+    assert _named("runs/demo/5-students/distilled/model") == {"name": "distilled", "model": "runs/demo/5-students/distilled/model"}
+    assert _named("runs/lr=1e-5/model")["model"] == "runs/lr=1e-5/model"
 
 
 def test_further_prompts_stand_apart_with_their_spread(workplace: Path) -> None:
@@ -130,7 +188,7 @@ def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(wo
     measure(workplace, "--n", "1")
     printed = run(workplace, "compare", "trial/strong", "trial/weak", "--out", "c.json", "--flips", "1")
     assert "better" in printed and "+66.7" in printed and "all, by problem" in printed
-    assert "model" in printed and "gold" in printed  # the setting that differs, and a problem that flipped
+    assert "strong@" in printed and "weak@" in printed and "gold" in printed  # the setting that differs, and a problem that flipped
     found = json.loads((workplace / "c.json").read_text())
     first = next(row for row in found["differences"] if row["benchmark"] == "first")
     assert (first["gained"], first["lost"], first["n"]) == (4, 0, 6)
@@ -177,7 +235,7 @@ def test_what_cannot_be_compared_is_said(workplace: Path, arguments: list[str], 
 
 
 def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
-    measure(workplace, "--temperature", "0")
+    measure(workplace, "--temperature", "0", "--n", "2")
     measure(workplace, "--temperature", "0.6", "--prompt", "think", "--set", 'verdicts.policy="strict"', name="other")
     found = json.loads(run(workplace, "diff", "trial", "other", "--json"))
     assert set(found) == {f"{model} on {name}" for model in ("strong", "weak") for name in ("first", "second")}

@@ -112,7 +112,7 @@ def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
     assert (twin.steps, twin.examples) == (distilled.steps, distilled.examples)
 
     records = list(read_records(folder / "6-evals" / "records.jsonl", EvalRecord))
-    on_the_way = [f"{name}@step-{step}" for name in ("distilled", "answer-only", "unverified") for step in (6, 12)]
+    on_the_way = [f"{name}@step@{step}" for name in ("distilled", "answer-only", "unverified") for step in (6, 12)]
     models = ("distilled", "base", "answer-only", "unverified", "teacher")
     assert Counter(record.model for record in records) == dict.fromkeys(models, 24) | dict.fromkeys(on_the_way, 6)
     report = json.loads((folder / "7-report" / "report.json").read_text())

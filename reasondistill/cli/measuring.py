@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from reasondistill.cli.running import start
 from reasondistill.errors import ConfigError
 
 if TYPE_CHECKING:
+    from reasondistill.config import Pipeline
     from reasondistill.evals.settings import Change
     from reasondistill.evals.stored import Comparison, Entrant
     from reasondistill.records import Difference
@@ -35,23 +37,29 @@ def eval_(
     models: Annotated[list[str], typer.Argument(help="Hub ids or folders, each as MODEL or NAME=MODEL.")],
     benchmarks: Annotated[str, typer.Option("--benchmarks", "-b", help="Names or files, with commas between them: see `list benchmarks`.")],
     n: Annotated[str, typer.Option(help="Samples per problem, or `recommended`.")] = "recommended",
-    prompt: Annotated[str | None, typer.Option(help="A prompt for all; by default the one that each benchmark recommends.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A prompt for all; by default a model's own, else the benchmark's.")] = None,
     prompts: Annotated[str | None, typer.Option(help="Further prompts, to see how much they matter.")] = None,
     settings: Annotated[str | None, typer.Option(help="Sampling that a vendor recommends: greedy, deepseek-r1, qwen3-thinking, …")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Tokens that an answer may take.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Tokens that an answer may take, at most the context.")] = None,
+    sampler: Annotated[str, typer.Option(help="vllm, openai (address in the cluster file), or scripted for dry runs.")] = "vllm",
     limit: Annotated[int | None, typer.Option(help="The first problems only.")] = None,
     against: Annotated[str | None, typer.Option(help="The name of the model that the others are compared with.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder; by default made of models and benchmarks.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key: verdicts.policy=strict")] = None,
     on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything that needs no weights, print the plan, do nothing.")] = False,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Go on with samples although settings have changed since.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Measure models on benchmarks: pass@1, pass@k, maj@k with intervals, in one report. The same command resumes, and adds models."""
+    """Measure models on benchmarks: pass@1, pass@k, maj@k with intervals, in one report.
+
+    The same command resumes. Another one with the same --name adds models and benchmarks to what that run has.
+    """
     from reasondistill import config, pipeline
 
     named = [_named(model) for model in models]
+    long = 32_768 if settings is None else None  # a vendor's settings say it; the context clips it
     asked: dict[str, Any] = {
         "benchmarks": names_in(benchmarks),
         "n": n if n == "recommended" else _whole(n),
@@ -59,26 +67,46 @@ def eval_(
         "prompts": names_in(prompts or ""),
         "settings": settings,
         "temperature": temperature,
-        "max_tokens": max_tokens,
+        "max_tokens": max_tokens or long,
         "limit": limit,
-        "models": [{"name": label, "model": model} for label, model in named],
+        "models": [model | {"sampler": sampler} for model in named],
         "against": [against] if against else [],
     }
-    label = name or "eval-" + "-".join([*(label for label, _ in named), *(Path(b).stem for b in names_in(benchmarks))])[:100]
+    label = name or "eval-" + "-".join(dict.fromkeys(Path(b).stem for b in names_in(benchmarks)))[:100]
     values = {"name": label, "evals": {key: value for key, value in asked.items() if value is not None}}
     source = Path.cwd() / "the-eval-command"
     made = config.make_pipeline(values, set_ or [], source=source)
+    if (runs / made.name / "run.json").exists():
+        made = _joined(pipeline.load_run(runs / made.name).pipeline, made)
     cluster = config.load_cluster(resources.find("clusters", on))
-    start(pipeline.Run(made, cluster, runs / made.name, source), ["evals", "report"], dry_run=dry_run)
+    start(pipeline.Run(made, cluster, runs / made.name, source, keep_old), ["evals", "report"], dry_run=dry_run)
 
 
-def _named(text: str) -> tuple[str, str]:
-    """`base=Qwen/Qwen2.5-1.5B` → (base, Qwen/Qwen2.5-1.5B); without a name the last part of the path that says something."""
-    label, equals, model = text.partition("=")
-    if equals:
-        return label, model
-    parts = [part for part in text.rstrip("/").split("/") if part not in ("model", "")]
-    return (parts[-1] if parts else text).removeprefix("shipped:"), text
+def _joined(before: Pipeline, asked: Pipeline) -> Pipeline:
+    """What is asked for, with the models and benchmarks that the run had before. Raises ConfigError for a run that teaches."""
+    if before.traces is not None:
+        raise ConfigError(f"--name {asked.name}: that run teaches; its evals belong to its pipeline file. Choose another name.")
+    names = {model.name for model in asked.evals.models}
+    kept = tuple(model for model in before.evals.models if model.name not in names)
+    benchmarks = tuple(name for name in before.evals.benchmarks if name not in asked.evals.benchmarks)
+    if kept or benchmarks:
+        out.print(f"[dim]also in this run: {', '.join([*(model.name for model in kept), *benchmarks])}[/]", soft_wrap=True)
+    joined = {"models": (*kept, *asked.evals.models), "benchmarks": (*benchmarks, *asked.evals.benchmarks)}
+    return asked.model_copy(update={"evals": asked.evals.model_copy(update=joined)})
+
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
+
+
+def _named(text: str) -> dict[str, str]:
+    """`base=org/model@revision` → name, model, revision; without a name the last part of the path that says something."""
+    label, model = "", text
+    if _LABEL.match(text) and not Path(text).exists():
+        label, _, model = text.partition("=")
+    given, at, revision = model.rpartition("@")
+    pinned = {"model": given, "revision": revision} if at and not Path(model).exists() else {"model": model}
+    parts = [part for part in pinned["model"].rstrip("/").split("/") if part not in ("model", "")]
+    return pinned | {"name": label or (parts[-1] if parts else text).removeprefix("shipped:")}
 
 
 def names_in(text: str) -> list[str]:
@@ -154,7 +182,7 @@ def _print_differences(made: Comparison) -> None:
         for name, gap in (("all, by problem", pooled.by_problem), ("all, by benchmark", pooled.by_benchmark)):
             word = verdict_word(gap)
             interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            cells = (f"[{_TONE[word]}]{word}[/]", f"{100 * gap.mean:+.1f}", escape(interval), f"{gap.p_value:.2g}", "", "")
+            cells = (f"[{_TONE[word]}]{word}[/]", f"{100 * gap.mean:+.1f}", escape(interval), "", f"{gap.p_value:.2g}", "")
             table.add_row(label, made.differences[0].baseline, name, *cells)
     out.print(table)
     if any(row.word == "tied" for row in made.differences):

@@ -43,7 +43,13 @@ def power(
     population = _population(like, and_, runs)
     population = replace(population, base=base) if base is not None else population
     known = f"right {100 * population.base:.0f} % · samples of a problem agree by {population.rho:.2f} · models by {population.alike:.2f}"
-    out.print(f"{number:,} problems · {known}{'' if like else ' (a guess; --like takes it from a run)'}", soft_wrap=True)
+    if like is None:
+        known += " (a guess; --like takes it from a run)"
+    elif not population.within_known:
+        population = replace(population, rho=statistics.Population().rho)
+        known = f"right {100 * population.base:.0f} % · one sample each says nothing of how far samples agree; {population.rho} assumed"
+    _check_effect(population.base, effect)
+    out.print(f"{number:,} problems · {known}", soft_wrap=True)
     table = Table("samples", f"chance to show {100 * effect:+.1f}", "smallest shown", "problems needed", box=None, header_style="bold")
     for k in sorted({1, 4, 16, 64, n}):
         smallest = statistics.smallest_effect(number, k, population, chance=chance)
@@ -62,6 +68,11 @@ def power(
         out.print(f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of samples: take more problems.")
     else:
         out.print(f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples each on, {100 * chance:.0f} times of 100.")
+
+
+def _check_effect(base: float, effect: float) -> None:
+    if base + effect > 1:
+        raise ConfigError(f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time cannot gain that much.")
 
 
 def _points(effect: float | None) -> str:

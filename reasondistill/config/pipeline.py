@@ -17,7 +17,7 @@ class EvalModel(SamplingSettings):
     """A model that this run did not make, measured beside its students: `[[evals.models]]`.
 
     `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without a `prompt` it gets that of `[evals]`,
-    else the one that the benchmark recommends.
+    else, when it is a folder of ours, the one that it was trained with, else the one that the benchmark recommends.
     """
 
     name: Name

@@ -8,7 +8,7 @@ Sampling and grading exist once: the stages of traces and verdicts have filled o
 
 and `collect` joins them into 6-evals/records.jsonl and 6-evals/scores.json. A model that lacks samples is refused by name:
 fewer samples than asked never deflate a score. `undecided` samples (the checker gave up) count as not correct, and their share
-stands beside every score. A model may stand there several times, `<model>@<prompt>` and `<model>@step-<n>`: see `Variants`.
+stands beside every score. A model may stand there several times, `<model>@<prompt>` and `<model>@step@<n>`: see `Variants`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,22 @@ from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.errors import StageError
 from reasondistill.evals.comparing import differences
 from reasondistill.evals.scoring import score_parts, score_sheet
-from reasondistill.evals.sheets import SEPARATOR, Sheet, asked_problems, fill, read_problems
+from reasondistill.evals.sheets import SEPARATOR, STEP, Sheet, asked_problems, fill, read_problems
 from reasondistill.evals.votes import wrong_classes
 from reasondistill.grading import GradingPool
 from reasondistill.records import EvalRecord, Problem, fingerprint
 from reasondistill.statistics.several import exchangeable_p_value
-from reasondistill.store import Identity, Manifest, finish_stage, open_stage, read_records, require_complete, write_json, write_records
+from reasondistill.store import (
+    MANIFEST,
+    Identity,
+    Manifest,
+    finish_stage,
+    open_stage,
+    read_records,
+    require_complete,
+    write_json,
+    write_records,
+)
 
 VERSION = 2
 RECORDS, SCORES = "records.jsonl", "scores.json"
@@ -41,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Variants:
-    """Who answered what besides each model under its own prompt: `<model>@<prompt>` and `<model>@step-<n>`, by benchmark.
+    """Who answered what besides each model under its own prompt: `<model>@<prompt>` and `<model>@step@<n>`, by benchmark.
 
     `n` samples per problem count for each benchmark; checkpoints have `checkpoint_n`.
     """
@@ -55,10 +65,10 @@ class Variants:
         """The names of the variants on a benchmark."""
         yield from (f"{model}{SEPARATOR}{prompt}" for model in models for prompt in self.prompts)
         if benchmark in self.step_benchmarks:
-            yield from (f"{model}{SEPARATOR}step-{step}" for model in models for step in self.steps.get(model, ()))
+            yield from (f"{model}{STEP}{step}" for model in models for step in self.steps.get(model, ()))
 
     def samples(self, name: str, n: int) -> int:
-        return self.step_n if f"{SEPARATOR}step-" in name else n
+        return self.step_n if STEP in name else n
 
 
 def collect(
@@ -88,7 +98,7 @@ def collect(
     inputs |= {"training": require_complete(training.parent).output} if training is not None else {}
     # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of stopping with a drift.
     identity = Identity("evals", VERSION, {}, inputs)
-    if open_stage(evals_folder, identity, derived=True, beside=set(benchmarks)) == "complete":
+    if open_stage(evals_folder, identity, derived=True, beside=_measured(evals_folder)) == "complete":
         return require_complete(evals_folder)
     sheets: dict[tuple[str, str], Sheet] = {}
     wanted = {(name, model): variants.samples(model, benchmarks[name]) for name, model in cells}
@@ -97,6 +107,11 @@ def collect(
     write_json(evals_folder / SCORES, scores)
     counts = {"in": total, "out": total, "benchmarks": len(benchmarks), "models": len(models)}
     return finish_stage(evals_folder, counts=counts, figures=_figures(scores), seconds=time.monotonic() - started)
+
+
+def _measured(folder: Path) -> set[str]:
+    """The benchmark folders: those of this run, and of an earlier one that asked for others."""
+    return {path.parent.parent.name for path in folder.glob(f"*/problems/{MANIFEST}")}
 
 
 def _inputs(folder: Path, cells: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -116,7 +131,7 @@ def _records(folder: Path, wanted: Mapping[tuple[str, str], int], sheets: dict[t
         known = read_problems(folder / benchmark)
         models = [model for where, model in wanted if where == benchmark]
         asked = {model: asked_problems(known, folder / benchmark / model / "traces") for model in models}
-        _same_problems(folder / benchmark, {model: names for model, names in asked.items() if "@step-" not in model})
+        _same_problems(folder / benchmark, {model: names for model, names in asked.items() if STEP not in model})
         for model in models:
             sheet = Sheet.empty(model, benchmark, asked[model], wanted[benchmark, model])
             yield from fill(sheet, folder / benchmark / model)
@@ -150,7 +165,8 @@ def _summary(
     every = list(sheets.values())
     classes = wrong_classes(every, pool)
     problems = {benchmark: read_problems(folder / benchmark) for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets)}
-    suspects = {name: _suspects(known, training) for name, known in problems.items()}
+    asked = {name: {problem for sheet in own.values() if sheet.benchmark == name for problem in sheet.problems} for name in problems}
+    suspects = {name: _suspects({key: known[key] for key in known if key in asked[name]}, training) for name, known in problems.items()}
     return {
         "scores": [score.model_dump() for sheet, wrong in zip(every, classes, strict=True) for score in score_sheet(sheet, wrong)],
         "parts": [
@@ -158,9 +174,7 @@ def _summary(
         ],
         "differences": [row.model_dump() for row in differences(own, baselines)],
         "prompts": list(_spreads(own, sheets, variants.prompts, seed)),
-        "overlap": {
-            name: {"suspect": len(found), "of": len(problems[name]), "n_gram": N_GRAM} for name, found in suspects.items() if found
-        },
+        "overlap": {name: {"suspect": len(found), "of": len(asked[name]), "n_gram": N_GRAM} for name, found in suspects.items() if found},
         "bootstrap": [_bootstrap_row(sheet, seed) for sheet in own.values() if sheet.k > 1],
         "outcomes": _nested(sheets, Sheet.shares),
         "tokens": _nested(sheets, lambda sheet: float(sheet.tokens.mean())),

@@ -18,7 +18,7 @@ from reasondistill.evals.comparing import Flip, differences, flips
 from reasondistill.evals.settings import Change, changes
 from reasondistill.evals.sheets import Sheet, read_problems, read_sheet
 from reasondistill.records import Difference, Problem, Trace, Verdict, fingerprint
-from reasondistill.statistics.several import PooledEstimate, pooled_difference
+from reasondistill.statistics.several import PooledEstimate, holm, pooled_difference
 from reasondistill.store import read_records
 
 EVALS = "6-evals"
@@ -56,7 +56,10 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that was found. `flips` and `changes` are of the first entrant against the baseline, by benchmark."""
+    """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one problem are not in it.
+
+    `flips` and `changes` are of the first entrant against the baseline, by benchmark.
+    """
 
     sheets: Mapping[tuple[str, str], Sheet]
     differences: list[Difference]
@@ -79,19 +82,31 @@ def compare(entrants: Sequence[Entrant], against: Entrant, *, benchmark: str | N
     for name in names:
         sheets |= {(name, sheet.model): sheet for sheet in _aligned(everyone, name, common=common)}
     rows = differences(sheets, {entrant.label: [against.label] for entrant in entrants})
+    large = [name for name in names if len(sheets[name, against.label].problems) > 1]
     pooled = {
-        entrant.label: pooled_difference([(sheets[name, entrant.label].correct, sheets[name, against.label].correct) for name in names])
+        entrant.label: pooled_difference([(sheets[name, entrant.label].correct, sheets[name, against.label].correct) for name in large])
         for entrant in entrants
-        if len(names) > 1
+        if len(large) > 1
     }
     first = entrants[0]
     return Comparison(
         sheets,
         rows,
-        pooled,
+        _adjusted(pooled),
         {name: flips(sheets[name, first.label], sheets[name, against.label]) for name in names},
         {name: changes(first.cell(name), against.cell(name)) for name in names},
     )
+
+
+def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]:
+    """The same with Holm's p-values over all entrants, for each of the two ways to pool."""
+    labels = list(pooled)
+    by_problem = holm([pooled[label].by_problem.p_value for label in labels]).tolist()
+    by_benchmark = holm([pooled[label].by_benchmark.p_value for label in labels]).tolist()
+    return {
+        label: PooledEstimate(replace(pooled[label].by_problem, p_value=a), replace(pooled[label].by_benchmark, p_value=b))
+        for label, a, b in zip(labels, by_problem, by_benchmark, strict=True)
+    }
 
 
 def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> list[str]:

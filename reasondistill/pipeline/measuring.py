@@ -3,7 +3,7 @@
 6-evals/<benchmark>/problems
 6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
 6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
-6-evals/<benchmark>/<student>@step-<n>/{traces,verdicts}         [evals.checkpoints]
+6-evals/<benchmark>/<student>@step@<n>/{traces,verdicts}         [evals.checkpoints]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from reasondistill.config import Benchmark, EvalModel, SamplingSettings, Student
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
+from reasondistill.prompts import load_prompt
 from reasondistill.samplers.opening import kept_open
 from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
 from reasondistill.weights import made_for
@@ -102,9 +103,11 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
 
 
 def samples_of(run: Run, benchmark: Benchmark) -> int:
-    """Samples per problem: what [evals] says, or what the benchmark recommends."""
+    """Samples per problem: what [evals] says, or what the benchmark recommends; one where greedy sampling would repeat itself."""
     asked = run.pipeline.evals.n
-    return benchmark.n if asked == "recommended" else asked
+    if asked == "recommended":
+        return 1 if run.pipeline.evals.resolve().temperature == 0 else benchmark.n
+    return asked
 
 
 def sampling_of(run: Run, measured: Measured, benchmark: Benchmark, *, prompt: str | None = None, n: int | None = None) -> Traces:
@@ -137,13 +140,13 @@ def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
     measured = eval_models(run)[model]
     cells = [(benchmark, model, sampling_of(run, measured, benchmark), run.pipeline.evals.limit) for benchmark in benchmarks(run)]
     for prompt in run.pipeline.evals.prompts:
-        name = f"{model}{evals.SEPARATOR}{prompt}"
+        name = f"{model}{evals.SEPARATOR}{load_prompt(prompt).name}"
         cells += [(b, name, sampling_of(run, measured, b, prompt=prompt), run.pipeline.evals.limit) for b in benchmarks(run)]
     _sample(run, cells, stop)
     _grade(run, cells, grade)
     for step, folder in _snapshots(run, model):
         served = Measured(measured.teacher.model_copy(update={"model": str(folder), "revision": None}), measured.prompt)
-        cells = list(_checkpoint_cells(run, f"{model}{evals.SEPARATOR}step-{step}", served))
+        cells = list(_checkpoint_cells(run, f"{model}{evals.STEP}{step}", served))
         _sample(run, cells, stop)
         _grade(run, cells, grade)
 
@@ -165,6 +168,7 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
                 stop=stop,
                 limit=limit,
                 keep_old=run.keep_old,
+                first_samples=True,
             )
             with_environment(folder / name / "traces", manifest)
 
@@ -179,10 +183,16 @@ def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
 
 
 def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
-    """Step and folder of the snapshots of a student; none for other models, or when none are asked for."""
+    """Step and folder of the snapshots of a student; none for other models, or when none are asked for. Raises StageError as they do."""
     count = run.pipeline.evals.checkpoints.count
     student = next((s for s in run.pipeline.all_students() if s.name == model and s.method != "base"), None)
-    return students.snapshots(run.stage("students") / model)[:count] if count and student is not None else []
+    if not count or student is None:
+        return []
+    found = students.snapshots(run.stage("students") / model)
+    if len(found) < count:
+        log.warning("%s: %d snapshots were kept while it was trained, not %d; these are measured", model, len(found), count)
+    # Fewer than were kept: evenly spaced ones, the last is the finished student.
+    return [found[round((place + 1) * len(found) / count) - 1] for place in range(min(count, len(found)))] if len(found) > count else found
 
 
 def step_benchmarks(run: Run) -> list[Benchmark]:
@@ -209,7 +219,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
     models = list(eval_models(run))
     has_steps = run.pipeline.evals.checkpoints.count > 0
     variants = evals.Variants(
-        prompts=run.pipeline.evals.prompts,
+        prompts=tuple(load_prompt(prompt).name for prompt in run.pipeline.evals.prompts),
         steps={model: tuple(step for step, _ in found) for model in models if (found := _snapshots(run, model))},
         step_benchmarks=tuple(benchmark.name for benchmark in step_benchmarks(run)) if has_steps else (),
         step_n=run.pipeline.evals.checkpoints.n,

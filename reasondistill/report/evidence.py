@@ -8,7 +8,7 @@ from typing import Any
 
 from reasondistill.config.published import Published
 from reasondistill.records import Score
-from reasondistill.report.facts import EVALS, VARIANT, Facts
+from reasondistill.report.facts import EVALS, STEP, VARIANT, Facts
 from reasondistill.report.plots import Line
 from reasondistill.report.wording import Table, interval, p_value, percent, points, whole
 
@@ -88,7 +88,7 @@ def step_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 over training steps of each student with snapshots."""
     found: dict[str, list[tuple[float, float]]] = {}
     for score in facts.scores:
-        model, mark, step = score.model.partition(f"{VARIANT}step-")
+        model, mark, step = score.model.partition(STEP)
         if mark and score.metric == "pass@1" and score.benchmark == benchmark:
             found.setdefault(model, []).append((float(step), 100 * score.mean))
     return [Line(model, sorted(line), colour) for colour, (model, line) in enumerate(found.items())]
@@ -98,7 +98,7 @@ def steps_table(facts: Facts) -> Table:
     """The same as numbers, with intervals."""
     rows: list[tuple[tuple[str, str, int], tuple[str, ...]]] = []
     for score in facts.scores:
-        model, mark, step = score.model.partition(f"{VARIANT}step-")
+        model, mark, step = score.model.partition(STEP)
         if mark and score.metric == "pass@1":
             cells = (
                 model,
@@ -185,26 +185,46 @@ def _sampling_words(sampling: Mapping[str, Any]) -> str:
 
 def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     """`T 0.8 (ours 0.6)`: settings that the source states and this run has otherwise; the grader always differs."""
-    section = _section(facts, benchmark)
-    ours: Mapping[str, Any] = section.get("sampling", {})
+    sections = list(_sections(facts, benchmark))
     theirs = row.sampling.model_dump(exclude_none=True)
     for key, value in theirs.items():
-        if ours.get(key) is not None and float(ours[key]) != float(value):
-            yield f"{key} {value:g} (ours {float(ours[key]):g})"
-    if benchmark in row.samples and section.get("n") not in (None, row.samples[benchmark]):
-        yield f"samples {row.samples[benchmark]} (ours {section['n']})"
+        ours = sorted({float(section["sampling"][key]) for section in sections if section.get("sampling", {}).get(key) is not None})
+        if ours and ours != [float(value)]:
+            yield f"{key} {value:g} (ours {', '.join(f'{other:g}' for other in ours)})"
+    samples = sorted({int(section["n"]) for section in sections if "n" in section})
+    if benchmark in row.samples and samples != [row.samples[benchmark]]:
+        yield f"samples {row.samples[benchmark]} (ours {', '.join(map(str, samples))})"
     if not theirs:
         yield "sampling not stated"
-    yield "grader"
+    problems = facts.stage(f"{EVALS}/{benchmark}/problems")
+    asked = max((int(section.get("limit", 0)) for section in sections), default=0)
+    if problems is not None and 0 < asked < problems.counts.get("in", 0):
+        yield f"problems (ours {asked} of {problems.counts['in']})"
+    yield "prompt and grader"
 
 
-def _section(facts: Facts, benchmark: str) -> Mapping[str, Any]:
-    """How this run sampled the benchmark, by its first model's manifest."""
+def _sections(facts: Facts, benchmark: str) -> Iterator[Mapping[str, Any]]:
+    """How this run sampled the benchmark, for each model under its own prompt."""
     for stage in facts.stages:
         place = stage.place.split("/")
-        if place[0] == EVALS and len(place) == 4 and place[1] == benchmark and place[3] == "traces":
-            return stage.manifest.section
-    return {}
+        is_cell = place[0] == EVALS and len(place) == 4 and place[1] == benchmark and place[3] == "traces"
+        if is_cell and VARIANT not in place[2]:
+            yield stage.manifest.section
+
+
+def unlike(facts: Facts) -> Iterator[str]:
+    """`gsm8k: prompt think@1a2b for student, question@3c4d for base`, where models of one table were not asked alike."""
+    for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
+        asked: dict[str, dict[str, list[str]]] = {}
+        for stage in facts.stages:
+            place = stage.place.split("/")
+            if place[0] == EVALS and len(place) == 4 and place[1] == benchmark and place[3] == "traces" and VARIANT not in place[2]:
+                section = stage.manifest.section
+                for key, value in {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}.items():
+                    asked.setdefault(key, {}).setdefault(str(value), []).append(place[2])
+        for key, values in asked.items():
+            if len(values) > 1:
+                yield f"{benchmark}: {key} " + ", ".join(f"{value} for {' and '.join(models)}" for value, models in values.items())
 
 
 PUBLISHED_NOTE = (
@@ -212,9 +232,16 @@ PUBLISHED_NOTE = (
     "published number with its sampling and grader, and measure the model here (`reasondistill eval`) before you compare."
 )
 BUDGET_NOTE = (
-    "One run cut again: a sample counts when it is right and ended within the budget, as a run with that limit would have had it. A lower "
-    "bound where an answer stood in the text before its end."
+    "One run cut again: a sample counts when it is right and ended within the budget, as in a run with that limit (which would draw other "
+    "samples of the same kind). A lower bound where an answer stood in the text before its end."
 )
+
+
+def unlike_caveat(facts: Facts) -> list[str]:
+    """One line when models that stand beside each other were asked differently."""
+    found = list(unlike(facts))
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"Not all models were asked alike, so a difference may be that of the settings. {'; '.join(found[:3])}{more}."] if found else []
 
 
 # ---- repeating it -------------------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
 )
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
-VARIANT = "@"  # `distilled@step-90`, `distilled@qwen_math`: not a model of its own
+VARIANT = "@"  # `distilled@qwen_math`: not a model of its own
+STEP = "@step@"  # `distilled@step@90`: nor is that
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ LONGEST_TEXT = 4_000
 def render_markdown(facts: Facts, *, title: str, about: str) -> str:
     """The whole report; sections without content are left out."""
     parts = [f"# {inline(title)}", inline(about), *(f"**{inline(line)}**" for line in wording.headline(facts))]
-    parts += [f"> {inline(line)}" for line in wording.caveats(facts)]
+    parts += [f"> {inline(line)}" for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts))]
     for name, body in _sections(facts):
         if body:
             parts += [f"## {name}", *body]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reasondistill.records import OUTCOMES
-from reasondistill.report import wording
+from reasondistill.report import evidence, wording
 from reasondistill.report.facts import STUDENTS, Facts, FunnelStep, MadeStudent, Shown, SideBySide, environments, flatten
 from reasondistill.report.html import facts_list, figure, plain, stack, table, text, tone
 from reasondistill.report.look import SCRIPT, STYLE
@@ -48,7 +48,7 @@ def _policy() -> str:
 
 def _top(facts: Facts, title: str, about: str) -> str:
     lines = "".join(f'<p class="headline">{_with_words(line)}</p>' for line in wording.headline(facts))
-    caveats = "".join(f'<p class="caveat">{text(line)}</p>' for line in wording.caveats(facts))
+    caveats = "".join(f'<p class="caveat">{text(line)}</p>' for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts)))
     return f'<h1>{text(title)}</h1><p class="about">{text(about)}</p>{lines}{caveats}'
 
 

@@ -97,10 +97,10 @@ def _log_choose(n: Any, k: Any) -> Any:
 def within_budget(correct: NDArray[Any], tokens: NDArray[Any], budgets: Sequence[int], *, level: float = LEVEL) -> tuple[BudgetPoint, ...]:
     """Accuracy under each token budget, from one run with a long one: a sample counts when it is correct and fits.
 
-    `correct` and `tokens`, the tokens that each sample took, are (problems, samples). A sampler with a fixed seed writes the same
-    first tokens under a shorter limit, so a sample that ended within the budget is unchanged and one that did not would have been
-    cut off: counted as wrong. That is a lower bound where the answer already stood in the text before the cut and the grader
-    would have found it, or where a run is told its budget. `finished` counts samples of at most `budget` tokens, right or wrong.
+    `correct` and `tokens`, the tokens that each sample took, are (problems, samples). A run with a shorter limit would write the same
+    first tokens, as far as chance is the same: a sample that ended within the budget is unchanged, and one that did not would have
+    been cut off: counted as wrong. That is a lower bound where the answer already stood in the text before the cut and the grader would
+    have found it, or where a run is told its budget. `finished` counts samples of at most `budget` tokens, right or wrong.
     One point per budget, in their order. Raises ValueError for a shape other than (problems, samples) or two different ones.
     """
     shape_of(correct)

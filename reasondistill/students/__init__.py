@@ -89,8 +89,9 @@ def run_student(
         figures=figures,
     )
     write_text(job.folder / "student.json", student.model_dump_json(indent=2) + "\n")
-    if path.is_relative_to(job.folder):
-        write_json(path / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
+    own = [path] if path.is_relative_to(job.folder) else []
+    for folder in (*own, *(job.folder / SNAPSHOTS).glob("step-*")):
+        write_json(folder / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
     counts = {"in": len(examples), "out": len(examples) - sum(dropped.values())}
     shown = figures.model_dump() if figures else {}
     return finish_stage(job.folder, counts=counts, dropped=dropped, figures=shown, seconds=time.monotonic() - started)

@@ -32,6 +32,7 @@ from reasondistill.store import (
     drop_lines,
     finish_stage,
     open_stage,
+    read_manifest,
     read_metrics,
     read_records,
     read_rows,
@@ -111,19 +112,26 @@ def run_traces(
     limit: int | None = None,
     keep_old: bool = False,
     heal: bool = True,
+    first_samples: bool = False,
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
+
+    With `first_samples` a finished folder with more samples of each problem will do: who reads it takes the first n.
 
     A failed sample is written with `finish="error"`, counted, and drawn again by the next run, unless `heal` is off.
     Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
     """
     started = time.monotonic()
-    inputs = {"problems": require_complete(problems_folder).output}
+    inputs = _inputs(traces, problems_folder)
     problems = tuple(read_records(problems_folder / "problems.jsonl", Problem))[:limit]
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
+    section = _section(traces, prompt, len(problems))
+    before = read_manifest(folder)
+    if first_samples and before is not None and before.status == "complete" and before.section.get("n", 0) > traces.n:
+        section["n"] = before.section["n"]
+    identity = Identity("traces", VERSION, section, inputs)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
         heal and reopen_stage(folder, identity, "failed")
     ):
@@ -136,6 +144,20 @@ def run_traces(
         if stop is not None:
             stop.check()
     return _finish(folder, problems, time.monotonic() - started, _engine(traces, cluster))
+
+
+def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
+    """What a model is asked: ids and questions. A gold answer that is put right changes grades, never samples.
+
+    Reference solutions are traces themselves: then the whole problems count.
+    """
+    output = require_complete(problems_folder).output
+    if any(teacher.sampler == "reference" for teacher in traces.teachers):
+        return {"problems": output}
+    digest = hashlib.sha256()
+    for problem in read_records(problems_folder / "problems.jsonl", Problem):
+        digest.update(f"{problem.id}\0{problem.question}\0".encode("utf-8", "surrogatepass"))
+    return {"questions": digest.hexdigest()[:16]}
 
 
 @dataclass(frozen=True)
