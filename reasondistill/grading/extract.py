@@ -38,10 +38,11 @@ _LINK = re.compile(r"\s*[,;]?\s*(?:and|or|[,;&])?\s*(?:[A-Za-z](?:_\w)?\s*=)?\s*
 _NOISE = re.compile(r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)")
 
 
-def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted:
+def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool = False) -> Extracted:
     """The answer in a completion, a bare answer or (with `gold`) a gold text.
 
-    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`.
+    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only what stands in a
+    box, behind a mark or behind "the answer is" counts, as in a text that was cut off.
     """
     if "<" in text or "[/" in text:
         text = _cut_chatter(text)
@@ -58,6 +59,8 @@ def extract(text: str, *, join: str = "linked", gold: bool = False) -> Extracted
     for find in (_marked, _said):
         if (found := find(tail, gold)) is not None:
             return found
+    if stated:
+        return Extracted(None, "none")
     if gold:
         return _of_sentence(text) or _whole(text)
     if (chosen := _chosen(tail)) is not None:

@@ -64,9 +64,7 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     cut = item.finish in ("length", "repetition")
     if item.think == "open":
         return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None
-    found = extract(item.answer_text, join=policy.join_boxes)
-    if cut and found.where in ("whole", "choice", "bold", "formula", "number"):  # where the tokens ran out is no answer
-        found = Extracted(None, "none")
+    found = extract(item.answer_text, join=policy.join_boxes, stated=cut)  # where the tokens ran out is no answer
     if cut and found.where == "phrase" and item.answer_text.rstrip().endswith((found.text or "")[-20:]):  # perhaps there was more to come
         found = Extracted(None, "none")
     if policy.anchored_only and found.where in ("bold", "formula", "number"):
