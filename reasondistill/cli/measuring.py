@@ -34,18 +34,20 @@ if TYPE_CHECKING:
     "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks gsm_symbolic_12 --prompts question,think",
 )
 def eval_(
-    models: Annotated[list[str], typer.Argument(help="Hub ids or folders, each as MODEL or NAME=MODEL.")],
+    models: Annotated[list[str], typer.Argument(help="Hub ids or folders: MODEL, NAME=MODEL, MODEL@REVISION.")],
     benchmarks: Annotated[str, typer.Option("--benchmarks", "-b", help="Names or files, with commas between them: see `list benchmarks`.")],
     n: Annotated[str, typer.Option(help="Samples per problem, or `recommended`.")] = "recommended",
     prompt: Annotated[str | None, typer.Option(help="A prompt for all; by default a model's own, else the benchmark's.")] = None,
     prompts: Annotated[str | None, typer.Option(help="Further prompts, to see how much they matter.")] = None,
     settings: Annotated[str | None, typer.Option(help="Sampling that a vendor recommends: greedy, deepseek-r1, qwen3-thinking, …")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Tokens that an answer may take, at most the context.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="Tokens of an answer; by default 32,768, or what the context leaves.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help="vllm, openai (address in the cluster file), or scripted for dry runs.")] = "vllm",
     limit: Annotated[int | None, typer.Option(help="The first problems only.")] = None,
     against: Annotated[str | None, typer.Option(help="The name of the model that the others are compared with.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run folder; by default made of models and benchmarks.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder; by default made of the benchmarks.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key: verdicts.policy=strict")] = None,
     on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything that needs no weights, print the plan, do nothing.")] = False,
