@@ -41,9 +41,7 @@ def eval_(
     prompts: Annotated[str | None, typer.Option(help="Further prompts, to see how much they matter.")] = None,
     settings: Annotated[str | None, typer.Option(help="Sampling that a vendor recommends: greedy, deepseek-r1, qwen3-thinking, …")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="Tokens per answer; by default 32,768 or the context.")
-    ] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Tokens per answer; by default 32,768 or the context.")] = None,
     sampler: Annotated[str, typer.Option(help="vllm, openai (address in the cluster file), or scripted for dry runs.")] = "vllm",
     limit: Annotated[int | None, typer.Option(help="The first problems only.")] = None,
     against: Annotated[str | None, typer.Option(help="The name of the model that the others are compared with.")] = None,

@@ -41,8 +41,8 @@ _NOISE = re.compile(r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]
 def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool = False) -> Extracted:
     """The answer in a completion, a bare answer or (with `gold`) a gold text.
 
-    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only a box, a mark or
-    "the answer is" counts, as in a text that was cut off.
+    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only a box, a mark
+    or "the answer is" counts, as in a text that was cut off.
     """
     if "<" in text or "[/" in text:
         text = _cut_chatter(text)
