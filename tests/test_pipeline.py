@@ -94,7 +94,7 @@ def test_stages_are_chosen_by_name() -> None:
 def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
     """vLLM serves the shipped teacher, TRL trains, vLLM serves the students; then the grader alone changes and nothing is drawn again."""
     small = ["problems.limit=96", "students.0.max_steps=12", "evals.limit=12", "evals.max_tokens=96", "evals.n=2"]
-    small += ["students.0.baselines=['base', 'answer_only', 'unverified']", "evals.checkpoints.count=2", "evals.checkpoints.limit=6"]
+    small += ["evals.checkpoints.count=2", "evals.checkpoints.limit=6"]
     arguments = ["run", str(DEMO), *(part for override in small for part in ("--set", override))]
     printed = command(tmp_path, *arguments)
     folder = tmp_path / "runs" / "demo"
@@ -112,18 +112,18 @@ def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
     assert (twin.steps, twin.examples) == (distilled.steps, distilled.examples)
 
     records = list(read_records(folder / "6-evals" / "records.jsonl", EvalRecord))
-    on_the_way = [f"{name}@step@{step}" for name in ("distilled", "answer-only", "unverified") for step in (6, 12)]
-    models = ("distilled", "base", "answer-only", "unverified", "teacher")
+    on_the_way = [f"{name}@step@{step}" for name in ("distilled", "answer-only") for step in (6, 12)]
+    models = ("distilled", "base", "answer-only", "teacher")
     assert Counter(record.model for record in records) == dict.fromkeys(models, 24) | dict.fromkeys(on_the_way, 6)
     report = json.loads((folder / "7-report" / "report.json").read_text())
     teacher = next(row for row in report["scores"] if row["model"] == "teacher" and row["metric"] == "pass@1")
     assert teacher["mean"] > 0.5
     assert teacher["low"] < teacher["mean"] <= teacher["high"]
-    assert {row["baseline"] for row in report["differences"]} == {"base", "answer-only", "unverified", "teacher"}
+    assert {row["baseline"] for row in report["differences"]} == {"base", "answer-only", "teacher"}
     assert "Accuracy by step" in (folder / "7-report" / "report.html").read_text()
 
     sampled = {path: path.stat().st_mtime_ns for path in (folder / "6-evals").glob("*/*/traces/traces.jsonl")}
-    assert len(sampled) == 5 + 6
+    assert len(sampled) == 4 + 4
     command(tmp_path, *arguments, "--set", "verdicts.policy=evalchemy-string", "--only", "evals")
     graded = read_manifest(folder / "6-evals" / "gsm_symbolic_12" / "teacher" / "verdicts")
     assert graded is not None and graded.identity["inputs"]["policy"] == "evalchemy-string"

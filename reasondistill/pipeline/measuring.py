@@ -142,11 +142,15 @@ def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
     for prompt in run.pipeline.evals.prompts:
         name = f"{model}{evals.SEPARATOR}{load_prompt(prompt).name}"
         cells += [(b, name, sampling_of(run, measured, b, prompt=prompt), run.pipeline.evals.limit) for b in benchmarks(run)]
-    _sample(run, cells, stop)
-    _grade(run, cells, grade)
+    engines = [cells]
     for step, folder in _snapshots(run, model):
         served = Measured(measured.teacher.model_copy(update={"model": str(folder), "revision": None}), measured.prompt)
-        cells = list(_checkpoint_cells(run, f"{model}{evals.STEP}{step}", served))
+        checkpoint = list(_checkpoint_cells(run, f"{model}{evals.STEP}{step}", served))
+        if str(folder) == measured.teacher.model:  # the last one is the finished student
+            cells += checkpoint
+        else:
+            engines.append(checkpoint)
+    for cells in engines:
         _sample(run, cells, stop)
         _grade(run, cells, grade)
 
