@@ -111,9 +111,7 @@ def print_result(job: Run) -> None:
 
 def _score_rows(scores: list[dict[str, Any]]) -> Table:
     """One line per score, its interval beside it, and how many samples were cut off, had no answer, or stayed undecided."""
-    table = Table(
-        "model", "benchmark", "score", "95 % interval", "n × k", "truncated", "no answer", "undecided", box=None, header_style="bold"
-    )
+    table = Table("model", "benchmark", "pass@1", "95 % interval", "n × k", "cut·none·? %", box=None, header_style="bold")
     for row in scores:
         interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
         shares = "·".join(f"{100 * row['outcomes'].get(name, 0):.1f}" for name in ("truncated", "no_answer", "undecided"))
