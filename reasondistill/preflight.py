@@ -16,6 +16,7 @@ from reasondistill.grading import find_policy
 from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers
 from reasondistill.pipeline.measuring import baselines, step_benchmarks
 from reasondistill.prompts import load_prompt
+from reasondistill.records import VARIANT
 from reasondistill.store import read_manifest
 
 
@@ -59,7 +60,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
 def _check_variants(run: Run) -> None:
     """Further prompts, and the snapshots of students that are finished already. Raises ConfigError or StageError."""
     for prompt in run.pipeline.evals.prompts:
-        if "@" in load_prompt(prompt).name:
+        if VARIANT in load_prompt(prompt).name:
             raise ConfigError(f"[evals] prompts: {prompt!r} has an @ in its name, which marks variants of a model; rename the file.")
     step_benchmarks(run)
     if run.pipeline.evals.checkpoints.count:

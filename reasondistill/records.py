@@ -228,6 +228,12 @@ class Student(Record):
     figures: TrainingFigures | None
 
 
+# A model's name may carry what it was measured under: `distilled@qwen_math`, another prompt (no prompt has an @ in its name), and
+# `distilled@step@90`, itself after 90 training steps.
+VARIANT = "@"
+STEP = "@step@"
+
+
 class EvalRecord(Record):
     """One graded sample of one model on one benchmark problem; the completion stands in the samples file under `trace_id`."""
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, duration, out
+from reasondistill.records import VARIANT
 
 if TYPE_CHECKING:
     from reasondistill.pipeline import Run, Task
@@ -95,7 +96,7 @@ def print_result(job: Run) -> None:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     if report.get("headline"):
         out.print(f"\n[bold]{escape(report['headline'])}[/]", soft_wrap=True)
-    scores = [row for row in report["scores"] if row["metric"] == "pass@1" and "@" not in row["model"]]
+    scores = [row for row in report["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
     for row in report["differences"][:_MOST_ROWS]:

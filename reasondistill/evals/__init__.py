@@ -27,10 +27,10 @@ from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.errors import StageError
 from reasondistill.evals.comparing import differences
 from reasondistill.evals.scoring import score_parts, score_sheet
-from reasondistill.evals.sheets import SEPARATOR, STEP, Sheet, asked_problems, fill, read_problems
+from reasondistill.evals.sheets import Sheet, asked_problems, fill, read_problems
 from reasondistill.evals.votes import wrong_classes
 from reasondistill.grading import GradingPool
-from reasondistill.records import EvalRecord, Problem, fingerprint
+from reasondistill.records import STEP, VARIANT, EvalRecord, Problem, fingerprint
 from reasondistill.statistics.several import exchangeable_p_value
 from reasondistill.store import (
     MANIFEST,
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 class Variants:
     """Who answered what besides each model under its own prompt: `<model>@<prompt>` and `<model>@step@<n>`, by benchmark.
 
-    `n` samples per problem count for each benchmark; checkpoints have `checkpoint_n`.
+    `steps` are those of each student's snapshots, measured on `step_benchmarks` with `step_n` samples per problem.
     """
 
     prompts: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Variants:
 
     def of(self, benchmark: str, models: Sequence[str]) -> Iterator[str]:
         """The names of the variants on a benchmark."""
-        yield from (f"{model}{SEPARATOR}{prompt}" for model in models for prompt in self.prompts)
+        yield from (f"{model}{VARIANT}{prompt}" for model in models for prompt in self.prompts)
         if benchmark in self.step_benchmarks:
             yield from (f"{model}{STEP}{step}" for model in models for step in self.steps.get(model, ()))
 
@@ -201,7 +201,7 @@ def _spreads(
 ) -> Iterator[dict[str, Any]]:
     """How much the prompt matters to each model on each benchmark: lowest and highest score, and the p-value of "not at all"."""
     for (benchmark, model), sheet in own.items() if prompts else ():
-        under = {"its own": sheet} | {prompt: sheets[benchmark, f"{model}{SEPARATOR}{prompt}"] for prompt in prompts}
+        under = {"its own": sheet} | {prompt: sheets[benchmark, f"{model}{VARIANT}{prompt}"] for prompt in prompts}
         hits = np.stack([other.correct.sum(axis=1) for other in under.values()], axis=1)
         means = {prompt: float(other.correct.mean()) for prompt, other in under.items()}
         low, high = min(means.values()), max(means.values())

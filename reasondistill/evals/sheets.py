@@ -21,9 +21,6 @@ from reasondistill.errors import StageError
 from reasondistill.records import OUTCOMES, EvalRecord, Problem, Trace, Verdict
 from reasondistill.store import Manifest, read_records, require_complete
 
-SEPARATOR = "@"  # `distilled@qwen_math`: the same model under another prompt; no prompt has an @ in its name
-STEP = "@step@"  # `distilled@step@90`: the same student at another step
-
 
 @dataclass
 class Sheet:

@@ -41,7 +41,7 @@ def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple
         return first
     asked = sorted(open_pairs)
     items = (GradeItem(str(i), f"\\boxed{{{a}}}", f"\\boxed{{{b}}}") for i, (a, b) in enumerate(asked))
-    # Whatever stays undecided counts as different. Those that are the same may bring up new pairs: these do too.
+    # Classes that now fall together are compared with others than before; such a pair, if open again, counts as different.
     known |= {pair: grade.is_correct for pair, (_, grade) in zip(asked, pool.grade_many(items), strict=True)}
     return [[_sizes(answers, same) for answers in sheet.wrong] for sheet in sheets]
 

@@ -21,8 +21,7 @@ from reasondistill.pipeline.looking import StageState, stage_states, walk
 from reasondistill.pipeline.measuring import eval_models, served_teachers
 from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run, with_environment
 from reasondistill.prompts import load_prompt
-from reasondistill.records import Problem
-from reasondistill.store import Manifest, StopSignal, read_records
+from reasondistill.store import Manifest, StopSignal
 
 __all__ = [
     "FOLDERS",
@@ -137,8 +136,8 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
         held_out: dict[str, str] = {}
         for benchmark in benchmarks(run):
             measuring.prepare(run, benchmark, pool)
-            for problem in read_records(run.stage("evals") / benchmark.name / "problems" / "problems.jsonl", Problem):
-                held_out[problems.normalise_question(problem.question)] = benchmark.name
+            questions = problems.questions_of(run.stage("evals") / benchmark.name / "problems")
+            held_out |= dict.fromkeys(questions, benchmark.name)
         return problems.run_problems(
             run.pipeline.problems, run.stage("problems"), pool=pool, held_out=held_out, keep_old=run.keep_old, base=run.source.parent
         )

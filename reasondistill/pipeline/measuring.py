@@ -20,6 +20,7 @@ from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.prompts import load_prompt
+from reasondistill.records import STEP, VARIANT
 from reasondistill.samplers.opening import kept_open
 from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
 from reasondistill.weights import made_for
@@ -140,12 +141,12 @@ def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
     measured = eval_models(run)[model]
     cells = [(benchmark, model, sampling_of(run, measured, benchmark), run.pipeline.evals.limit) for benchmark in benchmarks(run)]
     for prompt in run.pipeline.evals.prompts:
-        name = f"{model}{evals.SEPARATOR}{load_prompt(prompt).name}"
+        name = f"{model}{VARIANT}{load_prompt(prompt).name}"
         cells += [(b, name, sampling_of(run, measured, b, prompt=prompt), run.pipeline.evals.limit) for b in benchmarks(run)]
     engines = [cells]
     for step, folder in _snapshots(run, model):
         served = Measured(measured.teacher.model_copy(update={"model": str(folder), "revision": None}), measured.prompt)
-        checkpoint = list(_checkpoint_cells(run, f"{model}{evals.STEP}{step}", served))
+        checkpoint = list(_checkpoint_cells(run, f"{model}{STEP}{step}", served))
         if str(folder) == measured.teacher.model:  # the last one is the finished student
             cells += checkpoint
         else:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reasondistill.config.published import Published
-from reasondistill.records import Score
-from reasondistill.report.facts import EVALS, STEP, VARIANT, Facts
+from reasondistill.records import STEP, VARIANT, Score
+from reasondistill.report.facts import EVALS, Facts
 from reasondistill.report.plots import Line
 from reasondistill.report.wording import Table, interval, p_value, percent, points, whole
 
@@ -84,35 +84,32 @@ def budget_lines(facts: Facts, benchmark: str) -> list[Line]:
     return lines
 
 
+def _steps(facts: Facts) -> Iterator[tuple[str, int, Score]]:
+    """Student, step and pass@1 of every snapshot that was measured."""
+    for score in facts.scores:
+        model, mark, step = score.model.partition(STEP)
+        if mark and score.metric == "pass@1":
+            yield model, int(step), score
+
+
 def step_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 over training steps of each student with snapshots."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for score in facts.scores:
-        model, mark, step = score.model.partition(STEP)
-        if mark and score.metric == "pass@1" and score.benchmark == benchmark:
-            found.setdefault(model, []).append((float(step), 100 * score.mean))
+    for model, step, score in _steps(facts):
+        if score.benchmark == benchmark:
+            found.setdefault(model, []).append((step, 100 * score.mean))
     return [Line(model, sorted(line), colour) for colour, (model, line) in enumerate(found.items())]
 
 
 def steps_table(facts: Facts) -> Table:
     """The same as numbers, with intervals."""
-    rows: list[tuple[tuple[str, str, int], tuple[str, ...]]] = []
-    for score in facts.scores:
-        model, mark, step = score.model.partition(STEP)
-        if mark and score.metric == "pass@1":
-            cells = (
-                model,
-                score.benchmark,
-                whole(int(step)),
-                percent(score.mean),
-                interval(score.low, score.high),
-                whole(score.n),
-                str(score.k),
-            )
-            rows.append(((model, score.benchmark, int(step)), cells))
-    return Table(
-        ("student", "benchmark", "step", "pass@1", "95 % interval", "n", "k"), tuple(cells for _, cells in sorted(rows)), numbers=2
+    headers = ("student", "benchmark", "step", "pass@1", "95 % interval", "n", "k")
+    ordered = sorted(_steps(facts), key=lambda found: (found[0], found[2].benchmark, found[1]))
+    rows = tuple(
+        (model, score.benchmark, whole(step), percent(score.mean), interval(score.low, score.high), whole(score.n), str(score.k))
+        for model, step, score in ordered
     )
+    return Table(headers, rows, numbers=2)
 
 
 # A chart has so many colours.
@@ -185,7 +182,7 @@ def _sampling_words(sampling: Mapping[str, Any]) -> str:
 
 def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     """`T 0.8 (ours 0.6)`: settings that the source states and this run has otherwise; the grader always differs."""
-    sections = list(_sections(facts, benchmark))
+    sections = _sections(facts, benchmark).values()
     theirs = row.sampling.model_dump(exclude_none=True)
     for key, value in theirs.items():
         ours = sorted({float(section["sampling"][key]) for section in sections if section.get("sampling", {}).get(key) is not None})
@@ -203,25 +200,23 @@ def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     yield "prompt and grader"
 
 
-def _sections(facts: Facts, benchmark: str) -> Iterator[Mapping[str, Any]]:
-    """How this run sampled the benchmark, for each model under its own prompt."""
+def _sections(facts: Facts, benchmark: str) -> dict[str, Mapping[str, Any]]:
+    """How this run sampled the benchmark: each model under its own prompt."""
+    found: dict[str, Mapping[str, Any]] = {}
     for stage in facts.stages:
         place = stage.place.split("/")
-        is_cell = place[0] == EVALS and len(place) == 4 and place[1] == benchmark and place[3] == "traces"
-        if is_cell and VARIANT not in place[2]:
-            yield stage.manifest.section
+        if len(place) == 4 and (place[0], place[1], place[3]) == (EVALS, benchmark, "traces") and VARIANT not in place[2]:
+            found[place[2]] = stage.manifest.section
+    return found
 
 
 def unlike(facts: Facts) -> Iterator[str]:
     """`gsm8k: prompt think@1a2b for student, question@3c4d for base`, where models of one table were not asked alike."""
     for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
         asked: dict[str, dict[str, list[str]]] = {}
-        for stage in facts.stages:
-            place = stage.place.split("/")
-            if place[0] == EVALS and len(place) == 4 and place[1] == benchmark and place[3] == "traces" and VARIANT not in place[2]:
-                section = stage.manifest.section
-                for key, value in {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}.items():
-                    asked.setdefault(key, {}).setdefault(str(value), []).append(place[2])
+        for model, section in _sections(facts, benchmark).items():
+            for key, value in {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}.items():
+                asked.setdefault(key, {}).setdefault(str(value), []).append(model)
         for key, values in asked.items():
             if len(values) > 1:
                 yield f"{benchmark}: {key} " + ", ".join(f"{value} for {' and '.join(models)}" for value, models in values.items())

@@ -19,6 +19,7 @@ from typing import Any
 from reasondistill.config.published import Published
 from reasondistill.records import (
     OUTCOMES,
+    VARIANT,
     Difference,
     EvalRecord,
     Example,
@@ -42,8 +43,6 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
 )
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
-VARIANT = "@"  # `distilled@qwen_math`: not a model of its own
-STEP = "@step@"  # `distilled@step@90`: nor is that
 
 
 @dataclass(frozen=True)

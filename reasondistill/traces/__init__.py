@@ -116,7 +116,7 @@ def run_traces(
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
 
-    With `first_samples` a finished folder with more samples of each problem will do: who reads it takes the first n.
+    With `first_samples` a folder that was begun with more samples of each problem will do: who reads it takes the first n.
 
     A failed sample is written with `finish="error"`, counted, and drawn again by the next run, unless `heal` is off.
     Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
@@ -127,11 +127,10 @@ def run_traces(
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    section = _section(traces, prompt, len(problems))
     before = read_manifest(folder)
-    if first_samples and before is not None and before.status == "complete" and before.section.get("n", 0) > traces.n:
-        section["n"] = before.section["n"]
-    identity = Identity("traces", VERSION, section, inputs)
+    if first_samples and before is not None and before.section.get("n", 0) > traces.n:
+        traces = traces.model_copy(update={"n": before.section["n"]})
+    identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
         heal and reopen_stage(folder, identity, "failed")
     ):
