@@ -10,14 +10,15 @@ import importlib.util
 from pathlib import Path
 
 from reasondistill import problems, students, traces, verdicts
-from reasondistill.config import StudentSettings
+from reasondistill.config import CACHED, StudentSettings, TopkKd
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
-from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers
+from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers, teacher_of
 from reasondistill.pipeline.measuring import baselines, step_benchmarks
 from reasondistill.prompts import load_prompt
 from reasondistill.records import VARIANT
 from reasondistill.store import read_manifest
+from reasondistill.weights import model_identity
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
@@ -42,6 +43,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     _check_judge(run)
     for student in run.pipeline.students:
         students.check_settings(student)
+        _check_teacher(run, student)
         for tracker in student.report_to:
             _need(tracker, "tracking")
     serves = run.pipeline.students and run.pipeline.evals.benchmarks
@@ -55,6 +57,27 @@ def check(run: Run, *, reads_data: bool = False) -> None:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
             if source is not None and source.source != "hub":
                 next(problems.read_problems(source, base=run.source.parent), None)
+
+
+def _check_teacher(run: Run, student: StudentSettings) -> None:
+    """Whether a student that distils has somebody to learn from. Raises ConfigError."""
+    if student.method in CACHED:
+        written = run.pipeline.traces
+        settings = student.method_settings()
+        assert isinstance(settings, TopkKd)
+        if written is None or (written.logprobs or 0) < settings.k:
+            raise ConfigError(
+                f"[students] {student.name} method = {student.method!r} learns from stored log-probabilities: "
+                f"set [traces] logprobs = {settings.k}."
+            )
+    elif student.distils():
+        teacher = teacher_of(run, student)
+        if teacher is None:
+            raise ConfigError(
+                f"[students] {student.name} method = {student.method!r} needs a teacher in memory; the traces have no single one that vLLM "
+                "serves. Name it: teacher = a hub id or folder."
+            )
+        model_identity(teacher.model, teacher.revision)
 
 
 def _check_variants(run: Run) -> None:

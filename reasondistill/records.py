@@ -201,7 +201,11 @@ class Dropped(Record):
 
 
 class TrainingFigures(Record):
-    """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs; `loss_tokens` those in the loss."""
+    """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs; `loss_tokens` those in the loss.
+
+    `perplexity` is that of held-out traces per token, `teacher_kl` KL(teacher‖student) there in nats per token. Rollouts are what the
+    student wrote itself while it was trained, `rollouts_correct` the share of right answers where they were graded.
+    """
 
     steps: int
     epochs: float
@@ -214,6 +218,13 @@ class TrainingFigures(Record):
     parameters: int
     trained_parameters: int
     peak_memory_gib: float
+    perplexity: float | None = None
+    teacher: str | None = None
+    teacher_kl: float | None = None
+    teacher_seconds: float = 0.0
+    rollout_seconds: float = 0.0
+    rollout_tokens: int = 0
+    rollouts_correct: float | None = None
 
 
 class Student(Record):

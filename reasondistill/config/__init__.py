@@ -15,14 +15,45 @@ from typing import Any
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
+from reasondistill.config.distilling import (
+    CACHED,
+    METHODS,
+    Distillm2,
+    Feature,
+    Gkd,
+    Kd,
+    Method,
+    Minillm,
+    Relation,
+    ReverseKl,
+    Rollouts,
+    SkewKl,
+    TopkKd,
+)
 from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
 from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
-from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
+from reasondistill.config.students import START, STUDENT, TEACHING, TWINS, WATCHING, Architecture, Examples, Lora, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.sections import check_section, load_section
 
 __all__ = [
+    "TEACHING",
+    "TWINS",
+    "STUDENT",
+    "TopkKd",
+    "SkewKl",
+    "Rollouts",
+    "ReverseKl",
+    "Relation",
+    "Minillm",
+    "Method",
+    "Kd",
+    "Gkd",
+    "Feature",
+    "Distillm2",
+    "METHODS",
+    "CACHED",
     "AnswerKind",
     "Architecture",
     "Benchmark",

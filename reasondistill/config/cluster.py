@@ -35,12 +35,19 @@ class OpenAISettings(Section):
 
 
 class TrainSettings(Section):
-    """How training runs here. `micro_batch_size` is per device; the global batch stays the student's `batch_size`."""
+    """How training runs here. `micro_batch_size` is per device; the global batch stays the student's `batch_size`.
+
+    `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same process on a GPU where vLLM is installed,
+    else transformers; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
+    """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
     gradient_checkpointing: bool = False
     threads: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] = 1
+    rollouts: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
+    rollouts_url: str | None = None
+    rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
 
 
 class GradeSettings(Section):

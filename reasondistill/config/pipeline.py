@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.sampling import SamplingSettings, Teacher, Traces, Verdicts
 from reasondistill.config.sources import ProblemSource
-from reasondistill.config.students import Examples, StudentSettings
+from reasondistill.config.students import STUDENT, TEACHING, TWINS, Examples, StudentSettings
 from reasondistill.sections import Section
 
 
@@ -107,6 +107,15 @@ class Pipeline(Section):
 
     @model_validator(mode="after")
     def _distinct_students(self) -> Pipeline:
+        earlier: dict[str, StudentSettings] = {}
+        for student in self.students:
+            parent = earlier.get(student.parent or "")
+            if student.parent is not None and parent is None:
+                raise ValueError(f"students: {student.name} starts from {student.base!r}; no student before it is called that")
+            if parent is not None and parent.seeds and not (student.seeds and set(student.seeds) <= set(parent.seeds)):
+                seeds = list(parent.seeds)
+                raise ValueError(f"students: {student.name} starts from {parent.name}, made with seeds {seeds}; give it such seeds")
+            earlier[student.name] = student
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -124,20 +133,52 @@ class Pipeline(Section):
         return self.traces.teachers if self.traces is not None else ()
 
     def all_students(self) -> tuple[StudentSettings, ...]:
-        """The named students and the baselines that come with them, in the order in which they are made.
+        """The named students and the baselines that come with them, in the order in which they are made, one for each seed.
 
         Students that start alike share one untouched base, students that train alike one twin of each method; one that the file names
         itself is enough. The first of a kind has the plain name, which it keeps when more students come.
         """
+        return tuple(single for student in self._with_twins() for single in self._by_seed(student))
+
+    def _with_twins(self) -> list[StudentSettings]:
         made: list[StudentSettings] = []
-        known = {(student.method, student.kind()) for student in self.students if student.method != "sft"}
+        known = {(student.method, student.kind()) for student in self.students if student.method in TWINS}
         for student in self.students:
             made.append(student)
-            for method in student.baselines if student.method == "sft" else ():
-                twin = student.model_copy(update={"method": method, "baselines": ()})
-                if (method, twin.kind()) not in known:
+            for method in student.baselines if student.method not in TWINS else ():
+                twin = _twin(student, method)
+                # What a student of this file starts from is in the table already.
+                continues = method == "base" and student.parent is not None
+                if not continues and (method, twin.kind()) not in known:
                     label = method.replace("_", "-")
                     first = method not in {other for other, _ in known}
                     known.add((method, twin.kind()))
                     made.append(twin.model_copy(update={"name": label if first else f"{student.name}-{label}"}))
-        return tuple(made)
+        return made
+
+    def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
+        """One student per seed; it continues the student of the same seed, where that one has several."""
+        if not student.seeds:
+            return [student]
+        parent = next((other for other in self.students if other.name == student.parent), None)
+        singles = [student.model_copy(update={"name": seed_name(student.name, seed), "seed": seed, "seeds": ()}) for seed in student.seeds]
+        if parent is None or not parent.seeds:
+            return singles
+        return [single.model_copy(update={"base": f"{STUDENT}{seed_name(parent.name, single.seed)}"}) for single in singles]
+
+    def seed_groups(self) -> dict[str, tuple[str, ...]]:
+        """Name in the file → the students that were made of it, one for each seed; only those with several."""
+        made = {student.name: tuple(single.name for single in self._by_seed(student)) for student in self._with_twins()}
+        return {name: singles for name, singles in made.items() if len(singles) > 1}
+
+
+def seed_name(name: str, seed: int) -> str:
+    """What a student is called that is made once for each of several seeds."""
+    return f"{name}-seed{seed}"
+
+
+def _twin(student: StudentSettings, method: str) -> StudentSettings:
+    update = {"method": method, "baselines": ()} | dict.fromkeys(TEACHING)
+    if method == "base" and student.architecture is None:
+        update["seeds"] = ()  # weights that were there before know no seed
+    return student.model_copy(update=update)

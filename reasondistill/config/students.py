@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
+from reasondistill.config.distilling import METHODS, Method, Methods
 from reasondistill.sections import Section
 
 
@@ -57,6 +58,12 @@ class Lora(Section):
 
 # Settings of how training is watched, saved and accompanied; the weights do not depend on them.
 WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
+# Methods that are there to be compared with.
+TWINS = ("base", "answer_only", "unverified")
+# A base that another student of the same file is: `base = "student:warm"`.
+STUDENT = "student:"
+# What only methods with a teacher look at.
+TEACHING = {"teacher", "teacher_revision", *METHODS}
 # What the untouched base of a student depends on.
 START = {
     "base",
@@ -71,17 +78,35 @@ START = {
 }
 
 
-class StudentSettings(Section):
+class StudentSettings(Methods):
     """One model to make: `[[students]]`.
 
     `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"unverified"` on
-    the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base. `base` is a hub id or
-    folder; `architecture` starts from scratch. `batch_size` counts examples per optimizer step over all devices (packed rows when
-    `packing`). `baselines` come with it; the two of the default need no teacher.
+    the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base; the others learn from a
+    teacher's distributions (config/distilling.py), `teacher` being a hub id or folder (None: the one that wrote the traces). `base` is a
+    hub id, a folder, or `student:NAME`, another student of this file; `architecture` starts from scratch. `batch_size` counts examples per
+    optimizer step over all devices (packed rows when `packing`). `baselines` come with it; the two of the default need no teacher.
+    `seeds` makes one model for each, `NAME-seed0` and so on, which the report puts together.
     """
 
     name: Name
-    method: Literal["sft", "answer_only", "unverified", "base"] = "sft"
+    method: Literal[
+        "sft",
+        "answer_only",
+        "unverified",
+        "base",
+        "kd",
+        "gkd",
+        "reverse_kl",
+        "skew_kl",
+        "distillm2",
+        "minillm",
+        "topk_kd",
+        "feature",
+        "relation",
+    ] = "sft"
+    teacher: str | None = None
+    teacher_revision: str | None = None
     base: str | None = None
     revision: str | None = None
     architecture: Architecture | None = None
@@ -109,19 +134,42 @@ class StudentSettings(Section):
     save_every: Annotated[int, Field(ge=1)] = 500
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
     seed: int = 0
+    seeds: tuple[int, ...] = ()
     baselines: tuple[Literal["base", "answer_only", "unverified"], ...] = ("base", "answer_only")
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""
-        return self.model_dump_json(include=START | ({"seed"} if self.architecture is not None else set()))
+        return self.model_dump_json(include=START | ({"seed", "seeds"} if self.architecture is not None else set()))
 
     def recipe(self) -> str:
         """Equal for students that train alike: their answer-only and unverified twins are the same models."""
-        return self.model_dump_json(exclude=WATCHING | {"name", "method"})
+        return self.model_dump_json(exclude=WATCHING | TEACHING | {"name", "method"})
+
+    @property
+    def parent(self) -> str | None:
+        """The student of the same file that this one starts from."""
+        return self.base.removeprefix(STUDENT) if self.base is not None and self.base.startswith(STUDENT) else None
+
+    def distils(self) -> bool:
+        """True for the methods that learn from a teacher's distributions or representations."""
+        return self.method in METHODS
+
+    def method_settings(self) -> Method:
+        """The method's own table, or its defaults. Only for students that distil."""
+        return getattr(self, self.method) or METHODS[self.method]()
 
     def kind(self) -> str:
         """Equal for students of one method that come out as the same model."""
         return self.start() if self.method == "base" else self.recipe()
+
+    @model_validator(mode="after")
+    def _own_table_only(self) -> StudentSettings:
+        strangers = [name for name in METHODS if name != self.method and getattr(self, name) is not None]
+        if strangers:
+            raise ValueError(f"{strangers[0]}: a table for another method; this student's method is {self.method!r}")
+        if self.method not in METHODS and (self.teacher or self.teacher_revision):
+            raise ValueError(f"teacher: method {self.method!r} has none; what the examples say is all that it learns")
+        return self
 
     @model_validator(mode="after")
     def _one_start(self) -> StudentSettings:

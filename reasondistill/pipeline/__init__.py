@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reasondistill import examples, problems, report, students, traces, verdicts
-from reasondistill.config import StudentSettings
+from reasondistill.config import TWINS, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import measuring
 from reasondistill.pipeline.looking import StageState, stage_states, walk
-from reasondistill.pipeline.measuring import eval_models, served_teachers
+from reasondistill.pipeline.measuring import eval_models, served_teachers, teacher_of
 from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run, with_environment
 from reasondistill.prompts import load_prompt
 from reasondistill.store import Manifest, StopSignal
@@ -40,6 +40,7 @@ __all__ = [
     "select_stages",
     "served_teachers",
     "stage_states",
+    "teacher_of",
     "walk",
 ]
 
@@ -84,8 +85,7 @@ def select_stages(only: str | None, first: str | None, last: str | None) -> list
 
 
 def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
-    parent = _parent(run, student)
-    return (f"students:{parent}",) if parent else ()
+    return tuple(f"students:{name}" for name in dict.fromkeys((_parent(run, student), student.parent)) if name)
 
 
 def _parent(run: Run, student: StudentSettings) -> str | None:
@@ -96,7 +96,7 @@ def _parent(run: Run, student: StudentSettings) -> str | None:
     recounts = student.method == "answer_only" and student.packing
     if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
         return None
-    trained = [other for other in run.pipeline.students if other.method == "sft"]
+    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS and other.parent is None]
     likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
     return likest[-1].name if likest else None
 
@@ -196,8 +196,15 @@ def _run_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
 def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
     student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
     parent = _parent(run, student)
+    teacher = teacher_of(run, student)
+    if student.parent is not None:
+        start = students.read_student(run.stage("students") / student.parent).path
+        student = student.model_copy(update={"base": start, "revision": None})
     job = students.StudentJob(
         student=student,
+        teacher=teacher.model if teacher is not None else None,
+        teacher_revision=teacher.revision if teacher is not None else None,
+        traces=run.stage("traces"),
         prompt=load_prompt(run.pipeline.student_prompt),
         problems=run.stage("problems"),
         examples=run.stage("examples"),

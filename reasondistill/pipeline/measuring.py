@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasondistill import evals, problems, students, traces
-from reasondistill.config import Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
+from reasondistill.config import TWINS, Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
@@ -71,6 +71,16 @@ def served_teachers(run: Run) -> dict[str, Teacher]:
     return {teacher.name or ("teacher" if single else _model_name(teacher.model)): located(teacher) for teacher in asked}
 
 
+def teacher_of(run: Run, student: StudentSettings) -> Teacher | None:
+    """Whose distributions a student learns: the one it names, else the only teacher of the traces that vLLM serves."""
+    if not student.distils():
+        return None
+    if student.teacher is not None:
+        return located(Teacher(model=student.teacher, revision=student.teacher_revision))
+    asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler == "vllm"]
+    return located(asked[0]) if len(asked) == 1 else None
+
+
 def _model_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "teacher"
 
@@ -79,8 +89,8 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     """Who is compared with whom: each trained student with its untouched base, its twins and the teachers; all with `against`."""
     models = list(eval_models(run))
     named = {student.name for student in run.pipeline.students}
-    trained = [student for student in run.pipeline.students if student.method not in students.TWINS]
-    rest = [student for student in run.pipeline.all_students() if student.method in students.TWINS]
+    trained = [student for student in run.pipeline.students if student.method not in TWINS]
+    rest = [student for student in run.pipeline.all_students() if student.method in TWINS]
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
         """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""

@@ -2,7 +2,8 @@
 
 `sft` trains on the examples. `answer_only` trains on the same problems and for the same number of steps with the bare gold answer: did
 the reasoning help? `unverified` trains for the same number of steps on the traces that the same rules choose whatever their verdict:
-did verifying help? `base` is the untouched base. Every method ends with a folder that transformers and vLLM load, and a `student.json`.
+did verifying help? `base` is the untouched base. The other methods (distilling/) learn from a teacher's distributions as well. Every
+method ends with a folder that transformers and vLLM load, and a `student.json`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reasondistill.config import START, WATCHING, StudentSettings, TrainSettings
+from reasondistill.config import CACHED, METHODS, START, WATCHING, Feature, StudentSettings, TopkKd, TrainSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.grading.extract import extract
 from reasondistill.prompts import NamedPrompt
@@ -33,7 +34,11 @@ from reasondistill.store import (
     write_json,
     write_text,
 )
+from reasondistill.topk import TopKReader
 from reasondistill.weights import OWN_FACTS, model_identity, tokenizer_identity
+
+if TYPE_CHECKING:
+    from reasondistill.students.distilling.training import Distillation
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -41,15 +46,16 @@ VERSION = 1
 # The files of the examples folder that methods train on.
 EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
 SNAPSHOTS = "snapshots"
-# Methods that are there to be compared with.
-TWINS = ("base", "answer_only", "unverified")
+# Where the traces stage keeps the teacher's log-probabilities.
+TOP_K = "topk"
 
 
 @dataclass(frozen=True)
 class StudentJob:
     """Everything one student is made of.
 
-    `parent` is the trained student whose number of steps a baseline copies. `snapshots` is how many evenly spaced weights of the training
+    `parent` is the trained student whose number of steps a baseline copies. `teacher` is who a distilling student learns from, a hub id or
+    folder, and `traces` the folder with what that teacher wrote. `snapshots` is how many evenly spaced weights of the training
     are kept, the last of them being the finished model; the student is the same with any number of them.
     """
 
@@ -61,6 +67,9 @@ class StudentJob:
     settings: TrainSettings
     parent: Path | None = None
     snapshots: int = 0
+    teacher: str | None = None
+    teacher_revision: str | None = None
+    traces: Path | None = None
 
 
 def run_student(
@@ -125,11 +134,17 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def check_settings(student: StudentSettings) -> None:
     """Refuse, before anything starts, what would fail after hours. Raises ConfigError."""
-    base_identity(student)
+    if student.parent is None:  # else its base is still to be made
+        base_identity(student)
     if student.chat_template is not None and not Path(student.chat_template).is_file():
         raise ConfigError(f"[students] {student.name} chat_template = {student.chat_template!r}: no such file.")
     if student.optimizer == "muon" and student.lora is not None:
         raise ConfigError(f"[students] {student.name} optimizer = 'muon' is for full training; LoRA uses adamw.")
+    if student.method == "feature" and student.lora is not None:
+        raise ConfigError(f"[students] {student.name} method = 'feature' trains projectors beside the whole student; leave lora out.")
+    settings = student.method_settings() if student.distils() else None
+    if isinstance(settings, Feature) and settings.recipe == "tinybert" and student.packing:
+        raise ConfigError(f"[students] {student.name} recipe = 'tinybert' compares attention text by text; set packing = false.")
     shape = student.architecture
     if shape is not None and shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(f"[students] {student.name} hidden_size = {shape.hidden_size} is no multiple of num_attention_heads.")
@@ -146,7 +161,10 @@ def base_identity(student: StudentSettings) -> str:
 
 
 def _identity(job: StudentJob) -> Identity:
-    section = job.student.model_dump(mode="json", exclude=WATCHING | {"base", "revision"})
+    left_out = WATCHING | {"base", "revision", "seeds", "teacher", "teacher_revision", *METHODS}
+    section = job.student.model_dump(mode="json", exclude=left_out)
+    if job.student.distils():
+        section[job.student.method] = job.student.method_settings().model_dump(mode="json")
     if job.student.method == "base":  # how others train does not touch it
         section = {key: value for key, value in section.items() if key in START | {"name", "method"}}
     else:
@@ -154,15 +172,41 @@ def _identity(job: StudentJob) -> Identity:
     if job.student.chat_template is not None:  # what it says counts, not where it lies
         section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
     inputs = {"base": base_identity(job.student)}
-    if job.student.method in ("sft", "answer_only") or _trains_tokenizer(job.student):
+    if job.student.method in ("sft", "answer_only", *METHODS) or _trains_tokenizer(job.student):
         inputs["examples"] = require_complete(job.examples).output
     if job.student.method == "unverified":
         inputs["unverified"] = _unverified_content(job.examples)
     if job.student.method == "answer_only":
         inputs["problems"] = require_complete(job.problems).output  # it learns their gold answers
+    if job.student.distils():
+        inputs |= _teacher_input(job)
     if job.parent is not None:
         inputs["parent"] = require_complete(job.parent).fingerprint
     return Identity("students", VERSION, section, inputs)
+
+
+def _teacher_input(job: StudentJob) -> dict[str, str]:
+    """Whose distributions are learnt: the teacher's weights, or what was stored of them. Raises ConfigError or StageError."""
+    if job.student.method in CACHED:
+        return {"top_k": TopKReader(_top_k(job)).identity()}
+    if job.teacher is None:
+        raise ConfigError(
+            f"[students] {job.student.name} method = {job.student.method!r} needs a teacher in memory, and the traces have no single one "
+            "that is served by vLLM. Name it: teacher = a hub id or folder."
+        )
+    return {"teacher": model_identity(job.teacher, job.teacher_revision)}
+
+
+def _top_k(job: StudentJob) -> Path:
+    folder = (job.traces or Path()) / TOP_K
+    if job.traces is None or not folder.is_dir():
+        settings = job.student.method_settings()
+        assert isinstance(settings, TopkKd)
+        raise StageError(
+            f"[students] {job.student.name}: the teacher's log-probabilities are not stored with the traces ({folder}). Set [traces] "
+            f"logprobs = {settings.k} and run the traces stage again: it adds them to the traces that are there."
+        )
+    return folder
 
 
 def _trains_tokenizer(student: StudentSettings) -> bool:
@@ -232,7 +276,35 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
             # Packed, a short row's batch would hold many times the examples of its twin's.
             batch = max(1, round(parent.examples * parent.epochs / parent.steps))
             student = student.model_copy(update={"packing": False, "batch_size": batch})
-    figures, dropped = sft.train(
-        student, examples, texts, job.folder, job.settings, job.prompt.prompt.plain, max_steps, stop, snapshots=job.snapshots
-    )
+    method = _distillation(job) if student.distils() else None
+    try:
+        figures, dropped = sft.train(
+            student,
+            examples,
+            texts,
+            job.folder,
+            job.settings,
+            job.prompt.prompt.plain,
+            max_steps,
+            stop,
+            snapshots=job.snapshots,
+            method=method,
+        )
+    finally:
+        if method is not None:
+            method.close()
     return figures, dropped, job.folder / "model"
+
+
+def _distillation(job: StudentJob) -> Distillation:
+    from reasondistill.students.distilling.training import Distillation
+
+    return Distillation(
+        student=job.student,
+        settings=job.settings,
+        teacher=job.teacher or "",
+        revision=job.teacher_revision,
+        golds={problem.id: problem.answer for problem in read_records(job.problems / "problems.jsonl", Problem)},
+        top_k=(job.traces or Path()) / TOP_K,
+        folder=job.folder,
+    )

@@ -46,24 +46,32 @@ def train(
     stop: StopSignal | None,
     *,
     snapshots: int = 0,
+    method: Training | None = None,
 ) -> tuple[TrainingFigures, dict[str, int]]:
     """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
 
-    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`.
+    `method` is what trains in place of plain cross-entropy. Of `snapshots` evenly spaced weights all but the last, which is the model
+    itself, are kept in `folder/snapshots`.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
     """
     _quiet(settings)
     started = time.monotonic()
+    method = method or Training()
     tokenizer = bases.load_tokenizer(student, texts)
     rows, held_out, dropped = _rows(student, examples, tokenizer, plain=plain)
+    rows = method.rows(rows, tokenizer)
     model = bases.load_model(student, tokenizer)
     _check_context(student, model, rows)
+    method.prepare(model, tokenizer)
     arguments = _arguments(student, folder / "checkpoints", settings, max_steps, bool(held_out))
     checkpoint = _last_checkpoint(folder)
     _forget_after(folder, checkpoint)
     watch = _Watch(folder, stop, started)
-    keeper = _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer)
-    trainer = _Trainer(
+    keeper = _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, method)
+    trainer = method.trainer(
+        rows,
+        held_out,
+        checkpoint,
         model=model,
         args=arguments,
         train_dataset=_dataset(rows),
@@ -78,22 +86,49 @@ def train(
     if stop is not None:
         stop.check()
     validation_loss = _validate(trainer, folder) if held_out else None
+    own = method.figures(trainer, held_out)
+    method.strip(trainer.model)
     parameters, trained = _save(trainer.model, student, tokenizer, folder)
     epochs = float(trainer.state.epoch or 0.0)
+    tokens = {
+        "tokens": int(epochs * sum(len(row.input_ids) for row in rows)),
+        "loss_tokens": int(epochs * sum(label != IGNORE for row in rows for label in row.labels)),
+    }
     figures = TrainingFigures(
         steps=trainer.state.global_step,
         epochs=epochs,
         examples=len(rows),
-        tokens=int(epochs * sum(len(row.input_ids) for row in rows)),
-        loss_tokens=int(epochs * sum(label != IGNORE for row in rows for label in row.labels)),
         seconds=watch.seconds(),
         train_loss=_last_loss(folder, result.training_loss),
         validation_loss=validation_loss,
         parameters=parameters,
         trained_parameters=trained,
         peak_memory_gib=_peak_memory_gib(),
+        **tokens | own,
     )
     return figures, dropped
+
+
+class Training:
+    """What a method adds to supervised fine-tuning; this one adds nothing."""
+
+    def rows(self, rows: list[Row], tokenizer: Any) -> list[Row]:
+        """The rows to train on."""
+        return rows
+
+    def prepare(self, model: Any, tokenizer: Any) -> None:
+        """Load what the training needs besides the student, and add what is trained beside it. Raises ConfigError or StageError."""
+
+    def trainer(self, rows: Sequence[Row], held_out: Sequence[Row], checkpoint: Path | None, **arguments: Any) -> SortedTrainer:
+        """The trainer; `arguments` are SFTTrainer's."""
+        return SortedTrainer(**arguments)
+
+    def figures(self, trainer: Any, held_out: Sequence[Row]) -> dict[str, Any]:
+        """Fields of TrainingFigures that the method knows, or knows better."""
+        return {}
+
+    def strip(self, model: Any) -> None:
+        """Take off a model, or a copy of it, what is no part of the finished student."""
 
 
 def _rows(
@@ -161,7 +196,7 @@ class BatchSortedSampler(torch.utils.data.Sampler[int]):
             yield from sorted(order[start : start + self.batch], key=lambda i: self.lengths[i])
 
 
-class _Trainer(SFTTrainer):
+class SortedTrainer(SFTTrainer):
     """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long already."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -180,8 +215,8 @@ class _Snapshots(TrainerCallback):
     After a resume those of another spacing are removed, the later ones are made, and the earlier ones stay.
     """
 
-    def __init__(self, folder: Path, count: int, student: StudentSettings, tokenizer: Any) -> None:
-        self.folder, self.count, self.student, self.tokenizer = folder, count, student, tokenizer
+    def __init__(self, folder: Path, count: int, student: StudentSettings, tokenizer: Any, method: Training) -> None:
+        self.folder, self.count, self.student, self.tokenizer, self.method = folder, count, student, tokenizer, method
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.count == 0 or not state.is_world_process_zero:
@@ -198,6 +233,7 @@ class _Snapshots(TrainerCallback):
         if state.is_world_process_zero and state.global_step in snapshot_steps(state.max_steps, self.count):
             # Under LoRA the sum of base and adapter is made first and rounded after, as for the finished model.
             copied = copy_to_cpu(model, None if self.student.lora is not None else _storage_dtype(self.student))
+            self.method.strip(copied)
             _save_merged(copied, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
             log.info("step %d/%d · weights kept", state.global_step, state.max_steps)
 
@@ -333,7 +369,8 @@ def _lora(student: StudentSettings) -> Any:
 
 
 def _dataset(rows: Sequence[Row]) -> datasets.Dataset:
-    return datasets.Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
+    return datasets.Dataset.from_dict(columns | {"row": list(range(len(rows)))})
 
 
 def _of(examples: Sequence[Example], split: Split) -> Iterator[Example]:

@@ -19,10 +19,12 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: `labels` is IGNORE over the prompt, the token itself over the completion and the EOS."""
+    """One training row: `labels` is IGNORE over the prompt, the token itself over the completion and the EOS. The rest says of what."""
 
     input_ids: list[int]
     labels: list[int]
+    problem_id: str = ""
+    trace_id: str | None = None
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[Message], *, plain: bool) -> str:
@@ -50,7 +52,7 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
             f"{example.id}: tokenising and decoding changes the text ({_first_difference(text, back)}); this tokenizer loses text."
         )
     completion = [*ids, tokenizer.eos_token_id]
-    return Row([*prompt_ids, *completion], [IGNORE] * len(prompt_ids) + completion)
+    return Row([*prompt_ids, *completion], [IGNORE] * len(prompt_ids) + completion, example.problem_id, example.trace_id)
 
 
 def tokenise_all(examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int) -> tuple[list[Row], dict[str, int]]:

@@ -1,0 +1,147 @@
+"""What a student writes while it is trained: by transformers, or by vLLM with the weights of the moment. Imports torch; imported late.
+
+Prompts and completions are token ids; a completion ends with the EOS unless its tokens ran out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+log = logging.getLogger(__name__)
+
+# So many prompts are decoded at once by transformers.
+AT_ONCE = 64
+
+
+class Writer(Protocol):
+    """Something that completes prompts with the student's present weights."""
+
+    def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
+        """One completion of at most `max_tokens` per prompt."""
+        ...
+
+
+class TransformersWriter:
+    """`generate` of transformers: batched, left-padded, without any sampling default of a vendor. Equal seeds write equal texts.
+
+    With `mix` > 0 each token is drawn from mix·teacher + (1 − mix)·student (MiniLLM, eq. 7).
+    """
+
+    def __init__(self, model: Any, *, eos: Sequence[int], pad: int, teacher: Any = None, mix: float = 0.0) -> None:
+        self.model, self.eos, self.pad, self.teacher, self.mix = model, list(eos), pad, teacher, mix
+
+    def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+                torch.manual_seed(seed)
+                order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+                written: dict[int, list[int]] = {}
+                for start in range(0, len(order), AT_ONCE):
+                    places = order[start : start + AT_ONCE]
+                    written |= zip(places, self._batch([prompts[p] for p in places], max_tokens, temperature, device), strict=True)
+        finally:
+            self.model.train(was_training)
+        return [written[place] for place in range(len(prompts))]
+
+    def _batch(self, prompts: Sequence[list[int]], max_tokens: int, temperature: float, device: torch.device) -> list[list[int]]:
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            repetition_penalty=1.0,
+            max_new_tokens=max_tokens,
+            eos_token_id=self.eos,
+            pad_token_id=self.pad,
+            use_cache=True,
+        )
+        processors = LogitsProcessorList([_Mixture(self.teacher, self.mix, mask, temperature)] if self.mix else [])
+        output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
+        return [_until_end(row, self.eos) for row in output[:, width:].tolist()]
+
+
+class _Mixture(LogitsProcessor):
+    """Scores whose softmax at `temperature` is the mixture of teacher and student; the teacher keeps its own cache."""
+
+    def __init__(self, teacher: Any, share: float, mask: torch.Tensor, temperature: float) -> None:
+        self.teacher, self.share, self.mask, self.temperature = teacher, share, mask, temperature
+        self.cache: Any = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        new = input_ids if self.cache is None else input_ids[:, -1:]
+        if self.cache is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
+        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
+        output = self.teacher(
+            input_ids=new, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+        )
+        self.cache = output.past_key_values
+        width = min(scores.shape[-1], output.logits.shape[-1])
+        theirs = torch.log_softmax(output.logits[:, -1, :width].float() / self.temperature, dim=-1)
+        ours = torch.log_softmax(scores[:, :width].float() / self.temperature, dim=-1)
+        mixed = torch.logaddexp(theirs + _log(self.share), ours + _log(1 - self.share)) * self.temperature
+        blocked = scores.new_full(scores.shape, float("-inf"))
+        blocked[:, :width] = mixed.to(scores.dtype)
+        return blocked
+
+
+def _log(share: float) -> float:
+    return float(torch.log(torch.tensor(share, dtype=torch.float64)))
+
+
+def _until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in eos), None)
+    return ids if end is None else ids[: end + 1]
+
+
+class VllmWriter:
+    """vLLM with the student's weights of the moment, through TRL: in this process (`url` None), or a `trl vllm-serve` at `url`.
+
+    The first text starts the engine on the weights in `start`. Not repeatable bit by bit: vLLM draws from a generator of its own.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, accelerator: Any, *, start: Path, url: str | None, memory: float, context: int) -> None:
+        self.model, self.tokenizer, self.accelerator = model, tokenizer, accelerator
+        self.start, self.url, self.memory, self.context = start, url, memory, context
+        self._engine: Any = None
+
+    def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
+        if self._engine is None:
+            self._engine = self._open(max_tokens)
+        self._engine.temperature, self._engine.max_completion_length = temperature, max_tokens
+        self._engine.sync_weights()
+        _, completions, _, _ = self._engine.generate([list(prompt) for prompt in prompts], None, 1)
+        return [list(ids) for ids in completions]
+
+    def _open(self, max_tokens: int) -> Any:
+        from trl.generation.vllm_generation import VLLMGeneration
+
+        if self.url is None and not (self.start / "config.json").exists() and self.accelerator.is_main_process:
+            self.model.save_pretrained(self.start, safe_serialization=True)
+            self.tokenizer.save_pretrained(self.start)
+        self.accelerator.wait_for_everyone()
+        self.model.name_or_path = str(self.start)
+        log.info("rollouts: starting vLLM")
+        return VLLMGeneration(
+            self.model,
+            self.accelerator,
+            self.tokenizer,
+            mode="colocate" if self.url is None else "server",
+            server_base_url=self.url,
+            gpu_memory_utilization=self.memory,
+            max_model_length=self.context,
+            max_completion_length=max_tokens,
+            logprobs=None,
+        )

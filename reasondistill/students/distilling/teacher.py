@@ -1,0 +1,140 @@
+"""The teacher in memory: its last hidden states, layers and attention for a batch, without gradients. Imports torch; imported late."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.losses import Head
+from reasondistill.weights import model_folder
+
+log = logging.getLogger(__name__)
+
+# What stays free beside the teacher's weights, for the student and activations.
+_ROOM = 1.2
+
+
+@dataclass(frozen=True)
+class States:
+    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer where they were asked for."""
+
+    last: torch.Tensor
+    layers: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
+
+
+def head_of(model: Any) -> Head:
+    """The output head of a causal language model."""
+    head = model.get_output_embeddings()
+    return Head(head.weight, getattr(head, "bias", None))
+
+
+def states(model: Any, unwrapped: Any, inputs: Mapping[str, torch.Tensor], *, layers: bool = False, attentions: bool = False) -> States:
+    """One forward pass of `model` without its head: (texts, tokens, vocabulary) logits are never made.
+
+    `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one position, for form's sake.
+    """
+    names = ("input_ids", "attention_mask", "position_ids")
+    wanted = {name: inputs[name] for name in names if name in inputs}
+    wanted |= {"output_hidden_states": True} if layers else {}
+    wanted |= {"output_attentions": True} if attentions else {}
+    with _watched(unwrapped.get_output_embeddings()) as seen:
+        outputs = model(**wanted, use_cache=False)  # with a cache, packed rows would see each other
+    return States(seen[0], tuple(outputs.hidden_states or ()) if layers else (), tuple(outputs.attentions or ()) if attentions else ())
+
+
+@contextmanager
+def _watched(head: torch.nn.Module) -> Generator[list[torch.Tensor]]:
+    seen: list[torch.Tensor] = []
+
+    def keep(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen.append(arguments[0])
+        return (arguments[0][:, :1], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+class Teacher:
+    """A frozen causal language model. `seconds` is what its forward passes took."""
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.name, self.seconds = name, 0.0
+        self.head = head_of(self.model)
+
+    @torch.no_grad()
+    def states(self, inputs: Mapping[str, torch.Tensor], *, layers: bool = False, attentions: bool = False) -> States:
+        """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the teacher's own."""
+        started = self._now(inputs["input_ids"])
+        found = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
+        self.seconds += self._now(inputs["input_ids"]) - started
+        return found
+
+    @staticmethod
+    def _now(tensor: torch.Tensor) -> float:
+        if tensor.is_cuda:
+            torch.cuda.synchronize(tensor.device)
+        return time.monotonic()
+
+
+def load_teacher(model: str, revision: str | None, *, student_tokenizer: Any, trust_remote_code: bool, device: torch.device) -> Teacher:
+    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU.
+
+    Raises ConfigError when its tokenizer is another than the student's, StageError when it does not fit in memory.
+    """
+    source = str(model_folder(model) or model)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    check_tokenizers(tokenizer, student_tokenizer, model)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    check_fits(model, AutoConfig.from_pretrained(source, **options), dtype, device, trust_remote_code=trust_remote_code)
+    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    log.info("teacher %s: %s parameters in %s", model, f"{loaded.num_parameters():,}", str(dtype).removeprefix("torch."))
+    return Teacher(loaded.to(device), model)
+
+
+def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
+    """Raise ConfigError, naming tokens, unless both read and write the same ids."""
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    unlike = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
+    if unlike:
+        shown = ", ".join(f"{token!r} ({theirs.get(token, 'none')} there, {ours.get(token, 'none')} here)" for token in unlike[:5])
+        raise ConfigError(
+            f"teacher {name}: its tokenizer is not the student's: {len(unlike):,} tokens differ, {shown}. Its probabilities are of other "
+            "tokens; take a student of the same family, or method = 'sft', which learns from text alone."
+        )
+
+
+def check_fits(name: str, config: Any, dtype: torch.dtype, device: torch.device, *, trust_remote_code: bool = False) -> None:
+    """Raise StageError when the teacher's weights, and a fifth more, are larger than the free memory."""
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).parameters())
+    needed, free = parameters * dtype.itemsize * _ROOM, free_memory(device)
+    if needed > free:
+        raise StageError(
+            f"teacher {name} does not fit: {parameters:,} parameters want {needed / 2**30:,.1f} GiB in "
+            f"{str(dtype).removeprefix('torch.')}, {free / 2**30:,.1f} GiB are free. Use method = 'topk_kd' with [traces] logprobs, which "
+            "needs no teacher in memory, or a smaller teacher."
+        )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on the device, or in the machine's memory."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if Path("/proc/meminfo").exists() else []
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0]) * 1024 if found else float("inf")

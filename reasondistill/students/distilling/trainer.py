@@ -1,0 +1,247 @@
+"""SFTTrainer with a teacher: texts are chosen per step, the loss is a method's, the head is applied in chunks. Imported late."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from reasondistill.config import Rollouts
+from reasondistill.losses import log_probs_of, token_losses
+from reasondistill.students.distilling.lessons import Lesson, Micro, Moment
+from reasondistill.students.distilling.rollouts import Writer
+from reasondistill.students.distilling.teacher import Teacher, head_of, states
+from reasondistill.students.distilling.texts import Text, collate, fixed_text, split_evenly, written_text
+from reasondistill.students.sft import SortedTrainer
+from reasondistill.students.tokens import IGNORE, Row
+
+log = logging.getLogger(__name__)
+
+# What a method keeps beside a checkpoint of the trainer.
+STATE = "distillation-{rank}.json"
+
+Grade = Callable[[Sequence[tuple[int, list[int]]]], list[bool]]
+
+
+class DistillTrainer(SortedTrainer):
+    """Trains on what `lesson` says. The loss of a step is the mean over all tokens that are in it, on all ranks and accumulation steps.
+
+    `grade` tells which of (row, completion) answer rightly. What it adds to a checkpoint lets a resumed training go on exactly.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        lesson: Lesson,
+        rows: Sequence[Row],
+        held_out: Sequence[Row],
+        teacher: Teacher | None,
+        writers: Callable[[DistillTrainer], tuple[Writer, Callable[[float], Writer]]],
+        vocabulary: int,
+        max_length: int,
+        grade: Grade | None,
+        flat: bool,
+        **arguments: Any,
+    ) -> None:
+        self.lesson, self.rows, self.held_out, self.teacher = lesson, rows, held_out, teacher
+        self.vocabulary, self.max_length, self.grade, self.flat = vocabulary, max_length, grade, flat
+        pad = arguments["processing_class"].pad_token_id
+        self._collate = partial(collate, pad=pad, flat=flat)
+        super().__init__(data_collator=self._collated, **arguments)
+        self._open_writers, self._writers = writers, None
+        self.counts = {"tokens": 0, "loss_tokens": 0, "rollout_tokens": 0, "rollouts": 0, "rollouts_correct": 0, "graded": 0}
+        self.seconds = {"rollouts": 0.0, "teacher": 0.0}
+
+    # -- texts
+
+    def _collated(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return self._collate([Text(f["input_ids"], f["labels"], f["row"]) for f in features])
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The micro-batches of one optimizer step, after the method has had its say on their texts."""
+        batches: list[Any] = []
+        for _ in range(num_batches):
+            if (batch := next(epoch_iterator, None)) is None:
+                break
+            batches.append(batch)
+        if batches:
+            fixed = [fixed_text(self.rows[row], row) for batch in batches for row in batch["rows"].tolist()]
+            texts = self.lesson.texts(fixed, self._moment())
+            if texts is not fixed:
+                # As many micro-batches as before: all ranks and the accumulation agree on their number.
+                batches = [self._collate(part) for part in split_evenly(texts, len(batches))]
+            for batch in batches:
+                self._count(batch)
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _count(self, batch: Mapping[str, torch.Tensor]) -> None:
+        mask = batch.get("attention_mask")
+        self.counts["tokens"] += int(mask.sum()) if mask is not None else batch["input_ids"].numel()
+        self.counts["loss_tokens"] += int((batch["labels"][:, 1:] != IGNORE).sum())
+
+    def _moment(self) -> Moment:
+        return Moment(
+            step=self.state.global_step,
+            steps=self.state.max_steps,
+            epoch=int(self.state.epoch or 0),
+            write=lambda texts, settings: self._write(texts, settings, 0.0),
+            mixed_write=self._write,
+            log_probs=self._log_probs,
+            held_out_loss=lambda: self.held_out_loss(most=64),
+            shared=self._shared,
+        )
+
+    def _write(self, texts: Sequence[Text], settings: Rollouts, mix: float) -> list[Text]:
+        """What the student answers to the prompts of `texts`."""
+        if self._writers is None:
+            self._writers = self._open_writers(self)
+        plain, mixed = self._writers
+        prompts = [text.input_ids[: text.prompt_length] for text in texts]
+        room = self.max_length - max(len(prompt) for prompt in prompts)
+        seed = hash((self.args.seed, self.state.global_step, self.accelerator.process_index)) % 2**31
+        started = time.monotonic()
+        with torch.no_grad():
+            tokens = max(1, min(room, settings.max_tokens or room))
+            completions = (mixed(mix) if mix else plain).write(prompts, tokens, temperature=settings.rollout_temperature, seed=seed)
+        self.seconds["rollouts"] += time.monotonic() - started
+        self.counts["rollouts"] += len(completions)
+        self.counts["rollout_tokens"] += sum(map(len, completions))
+        weights = self._weights([(text.row, ids) for text, ids in zip(texts, completions, strict=True)], settings)
+        return [
+            written_text(prompt, ids, text.row, weight)
+            for prompt, ids, text, weight in zip(prompts, completions, texts, weights, strict=True)
+        ]
+
+    def _weights(self, written: Sequence[tuple[int, list[int]]], settings: Rollouts) -> list[float]:
+        if settings.wrong_weight is None or self.grade is None:
+            return [1.0] * len(written)
+        correct = self.grade(written)
+        self.counts["graded"] += len(correct)
+        self.counts["rollouts_correct"] += sum(correct)
+        return [1.0 if is_correct else settings.wrong_weight for is_correct in correct]
+
+    def _shared(self, make: Callable[[list[Text]], list[Text]]) -> list[Text]:
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        own = make([fixed_text(self.rows[place], place) for place in range(rank, len(self.rows), world)])
+        return own if world == 1 else gather_object(own)
+
+    # -- losses
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> Any:
+        """The method's loss in training; the cross-entropy per token, which all methods can be compared by, in evaluation."""
+        if not model.training:
+            loss = self._cross_entropy(model, inputs)
+            return (loss, {}) if return_outputs else loss
+        micro = self._micro(model, inputs, num_items_in_batch)
+        loss = self.lesson.loss(micro)
+        return (loss, {}) if return_outputs else loss
+
+    def _micro(self, model: Any, inputs: Mapping[str, Any], items: torch.Tensor | int | None) -> Micro:
+        progress = self.state.global_step / max(1, self.state.max_steps)
+        unwrapped = self.accelerator.unwrap_model(model)
+        wanted = {
+            "layers": self.lesson.layers_now(progress),
+            "attentions": self.lesson.needs_attentions and self.lesson.layers_now(progress),
+        }
+        teacher = self.teacher if self.lesson.needs_teacher else None
+        tokens = items if items is not None else (inputs["labels"][:, 1:] != IGNORE).sum()
+        # DDP averages gradients over ranks; the number of tokens is that of all of them.
+        world = self.accelerator.num_processes if items is not None and self.args.average_tokens_across_devices else 1
+        return Micro(
+            inputs=inputs,
+            student=states(model, unwrapped, inputs, **wanted),
+            head=head_of(unwrapped),
+            teacher_states=teacher.states(inputs, **wanted) if teacher is not None else None,
+            teacher_head=teacher.head if teacher is not None else None,
+            vocabulary=self.vocabulary,
+            scale=world / max(1.0, float(tokens)),
+            progress=progress,
+        )
+
+    def _cross_entropy(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        unwrapped = self.accelerator.unwrap_model(model)
+        keep = inputs["labels"][:, 1:] != IGNORE
+        hidden = states(model, unwrapped, inputs).last[:, :-1][keep]
+        found = token_losses(
+            hidden, head_of(unwrapped), labels=inputs["labels"][:, 1:][keep], cross_entropy_weights=1.0, vocabulary=self.vocabulary
+        )
+        assert found.cross_entropy is not None
+        return found.cross_entropy.mean()
+
+    @torch.no_grad()
+    def held_out_loss(self, most: int) -> float:
+        """Cross-entropy per token of the first `most` held-out traces."""
+        model = self.accelerator.unwrap_model(self.model)
+        was_training, total, tokens = model.training, 0.0, 0
+        model.eval()
+        size = self.args.per_device_eval_batch_size
+        chosen = [fixed_text(row, place) for place, row in enumerate(self.held_out[:most])]
+        for start in range(0, len(chosen), size):
+            inputs = self._on_device(self._collate(chosen[start : start + size]))
+            count = int((inputs["labels"][:, 1:] != IGNORE).sum())
+            total, tokens = total + float(self._cross_entropy(model, inputs)) * count, tokens + count
+        model.train(was_training)
+        return total / max(1, tokens)
+
+    @torch.no_grad()
+    def _log_probs(self, texts: Sequence[Text]) -> list[tuple[list[float], list[float]]]:
+        """Of each completion token under the student as it is now, and under the teacher."""
+        assert self.teacher is not None
+        model, found = self.accelerator.unwrap_model(self.model), list[tuple[list[float], list[float]]]()
+        size = self.args.per_device_train_batch_size
+        for start in range(0, len(texts), size):
+            part = texts[start : start + size]
+            inputs = self._on_device(self._collate(part))
+            keep = inputs["labels"][:, 1:] != IGNORE
+            labels = inputs["labels"][:, 1:][keep]
+            both = [
+                log_probs_of(own.last[:, :-1][keep], head, labels, vocabulary=self.vocabulary).tolist()
+                for own, head in ((states(model, model, inputs), head_of(model)), (self.teacher.states(inputs), self.teacher.head))
+            ]
+            place = 0
+            for text in part:
+                end = place + sum(label != IGNORE for label in (text.labels[1:]))
+                found.append((both[0][place:end], both[1][place:end]))
+                place = end
+        return found
+
+    def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+
+    # -- checkpoints and figures
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {"lesson": self.lesson.state(), "counts": self.counts, "seconds": self.spent()}
+        # Before the trainer's own files: the last of them says that the checkpoint is whole.
+        (folder / STATE.format(rank=self.accelerator.process_index)).write_text(json.dumps(state), encoding="utf-8")
+        super()._save_checkpoint(model, trial)
+
+    def restore(self, checkpoint: Path | None) -> None:
+        """Go on from where a checkpoint left the method."""
+        path = checkpoint / STATE.format(rank=self.accelerator.process_index) if checkpoint is not None else None
+        if path is not None and path.exists():
+            state = json.loads(path.read_text(encoding="utf-8"))
+            self.lesson.restore(state["lesson"])
+            self.counts, self.seconds = state["counts"], state["seconds"]
+
+    def counts_of_all(self) -> dict[str, int]:
+        """Tokens and rollouts over all ranks."""
+        ranks = gather_object([self.counts]) if self.accelerator.num_processes > 1 else [self.counts]
+        return {name: sum(counts[name] for counts in ranks) for name in self.counts}
+
+    def spent(self) -> dict[str, float]:
+        """Seconds in rollouts and in the teacher's forward passes, those before an interruption included."""
+        return {"rollouts": self.seconds["rollouts"], "teacher": self.seconds["teacher"] + (self.teacher.seconds if self.teacher else 0.0)}

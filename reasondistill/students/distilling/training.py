@@ -1,0 +1,219 @@
+"""From a student's settings to a training with its method: teacher, writers and lesson put together. Imported late."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from reasondistill.config import (
+    Distillm2,
+    Feature,
+    Gkd,
+    Kd,
+    Method,
+    Minillm,
+    Relation,
+    ReverseKl,
+    Rollouts,
+    SkewKl,
+    StudentSettings,
+    TopkKd,
+    TrainSettings,
+)
+from reasondistill.errors import ConfigError
+from reasondistill.grading import GradeItem, GradingPool
+from reasondistill.samplers import split_think
+from reasondistill.students.distilling.classic import PROJECTORS, FeatureLesson, RelationLesson
+from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
+from reasondistill.students.distilling.lessons import Lesson
+from reasondistill.students.distilling.minillm import MinillmLesson
+from reasondistill.students.distilling.rollouts import TransformersWriter, VllmWriter, Writer
+from reasondistill.students.distilling.stored import StoredTopK
+from reasondistill.students.distilling.teacher import Teacher, load_teacher
+from reasondistill.students.distilling.texts import fixed_text
+from reasondistill.students.distilling.trainer import DistillTrainer
+from reasondistill.students.sft import SortedTrainer, Training
+from reasondistill.students.tokens import Row
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Distillation(Training):
+    """The training of one student that distils.
+
+    `teacher` is a hub id or folder (unused by methods without a teacher in memory), `golds` the gold answer by problem id, `top_k` the
+    folder with the teacher's stored log-probabilities, `folder` the student's own.
+    """
+
+    student: StudentSettings
+    settings: TrainSettings
+    teacher: str
+    revision: str | None
+    golds: Mapping[str, str]
+    top_k: Path
+    folder: Path
+    pool: GradingPool | None = None
+    _lesson: Lesson | None = None
+    _teacher: Teacher | None = None
+    _store: StoredTopK | None = None
+    _tokenizer: Any = None
+
+    def rows(self, rows: list[Row], tokenizer: Any) -> list[Row]:
+        if self.student.method != "topk_kd":
+            return rows
+        settings = cast("TopkKd", self.student.method_settings())
+        self._store = StoredTopK(self.top_k, settings.k, tokenizer)
+        kept = self._store.rows(rows, self.student.max_length)
+        if len(kept) < len(rows):
+            log.warning(
+                "%d of %d traces have no stored log-probabilities, or are too long with their own tokens", len(rows) - len(kept), len(rows)
+            )
+        return kept
+
+    def prepare(self, model: Any, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._lesson = self._make_lesson()
+        if not self._lesson.needs_teacher:
+            return
+        device = torch.device(
+            "cuda" if torch.cuda.is_available() else "cpu", torch.cuda.current_device() if torch.cuda.is_available() else None
+        )
+        self._teacher = load_teacher(
+            self.teacher,
+            self.revision,
+            student_tokenizer=tokenizer,
+            trust_remote_code=self.student.trust_remote_code,
+            device=device,
+        )
+        self._lesson.prepare(model, self._teacher.model)
+        if self._lesson.needs_attentions:  # other implementations never make the attention matrix
+            model.set_attn_implementation("eager")
+            self._teacher.model.set_attn_implementation("eager")
+
+    def _make_lesson(self) -> Lesson:
+        settings: Method = self.student.method_settings()
+        if isinstance(settings, TopkKd):
+            assert self._store is not None
+            return TopkLesson(settings, self._store.stored)
+        made: dict[type[Any], Callable[[Any], Lesson]] = {
+            Kd: KdLesson,
+            Gkd: lambda own: GkdLesson(own, self.student.seed),
+            ReverseKl: lambda own: GkdLesson(own, self.student.seed),
+            SkewKl: lambda own: SkewKlLesson(own, self.student.seed),
+            Distillm2: Distillm2Lesson,
+            Minillm: MinillmLesson,
+            Feature: FeatureLesson,
+            Relation: RelationLesson,
+        }
+        return made[type(settings)](settings)
+
+    def trainer(self, rows: Sequence[Row], held_out: Sequence[Row], checkpoint: Path | None, **arguments: Any) -> SortedTrainer:
+        assert self._lesson is not None
+        settings = self.student.method_settings()
+        if isinstance(settings, SkewKl) and not held_out:
+            raise ConfigError(
+                f"[students] {self.student.name}: skew_kl looks at the loss on held-out traces to decide who writes; there are none. "
+                "Set [examples] validation above 0."
+            )
+        arguments["args"].remove_unused_columns = False
+        # TRL packs rows before training; here texts change from step to step, so each micro-batch becomes one row by itself.
+        arguments["args"].packing, arguments["args"].dataset_kwargs = False, {"skip_prepare_dataset": True}
+        trainer = DistillTrainer(
+            lesson=self._lesson,
+            rows=rows,
+            held_out=held_out,
+            teacher=self._teacher,
+            writers=self._writers,
+            vocabulary=len(self._tokenizer),
+            max_length=self.student.max_length,
+            grade=self._grader(rows, settings),
+            flat=self.student.packing,
+            **arguments,
+        )
+        trainer.restore(checkpoint)
+        return trainer
+
+    def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
+        """What writes rollouts, and the same with the teacher mixed in, which only transformers can do."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        end: Any = model.generation_config.eos_token_id
+        eos, pad = (end if isinstance(end, list) else [end]), self._tokenizer.pad_token_id
+        kind = self.settings.rollouts
+        if kind == "auto":
+            kind = "vllm" if torch.cuda.is_available() and _has_vllm() else "transformers"
+
+        def mixed(share: float) -> Writer:
+            assert self._teacher is not None
+            return TransformersWriter(model, eos=eos, pad=pad, teacher=self._teacher.model, mix=share)
+
+        if kind == "transformers":
+            return TransformersWriter(model, eos=eos, pad=pad), mixed
+        if kind == "vllm_server" and self.settings.rollouts_url is None:
+            raise ConfigError("[train] rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`.")
+        writer = VllmWriter(
+            model,
+            self._tokenizer,
+            trainer.accelerator,
+            start=self.folder / "rollouts",
+            url=self.settings.rollouts_url if kind == "vllm_server" else None,
+            memory=self.settings.rollouts_memory,
+            context=self.student.max_length,
+        )
+        return writer, mixed
+
+    def _grader(self, rows: Sequence[Row], settings: Method) -> Callable[[Sequence[tuple[int, list[int]]]], list[bool]] | None:
+        if not isinstance(settings, Rollouts) or settings.wrong_weight is None:
+            return None
+
+        def grade(written: Sequence[tuple[int, list[int]]]) -> list[bool]:
+            if self.pool is None:
+                self.pool = GradingPool(workers=1)
+            golds = [self.golds.get(rows[row].problem_id, "") for row, _ in written]
+            items = [
+                _grade_item(str(place), self._tokenizer, rows[row], ids, gold)
+                for place, ((row, ids), gold) in enumerate(zip(written, golds, strict=True))
+            ]
+            return [found.is_correct for _, found in self.pool.grade_many(items)]
+
+        return grade
+
+    def figures(self, trainer: Any, held_out: Sequence[Row]) -> dict[str, Any]:
+        counts, seconds = trainer.counts_of_all(), trainer.spent()
+        return {
+            "tokens": counts["tokens"],
+            "loss_tokens": counts["loss_tokens"],
+            "teacher": self.teacher,
+            "teacher_seconds": round(seconds["teacher"], 2),
+            "rollout_seconds": round(seconds["rollouts"], 2),
+            "rollout_tokens": counts["rollout_tokens"],
+            "rollouts_correct": counts["rollouts_correct"] / counts["graded"] if counts["graded"] else None,
+        }
+
+    def strip(self, model: Any) -> None:
+        if hasattr(model, PROJECTORS):
+            delattr(model, PROJECTORS)
+
+    def close(self) -> None:
+        """End the grading processes."""
+        if self.pool is not None:
+            self.pool.close()
+
+
+def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str) -> GradeItem:
+    is_cut = not completion or completion[-1] != tokenizer.eos_token_id
+    text = tokenizer.decode(list(completion if is_cut else completion[:-1]), skip_special_tokens=False)
+    prompt = tokenizer.decode(row.input_ids[: fixed_text(row, 0).prompt_length], skip_special_tokens=False)
+    opens = prompt.rstrip().endswith("<think>")
+    found = split_think(text, opens_think=opens, finish="length" if is_cut else "stop", prompt_tokens=0, tokens=0, seconds=0.0)
+    return GradeItem(name, found.answer_text, gold, found.finish, found.think)
+
+
+def _has_vllm() -> bool:
+    return importlib.util.find_spec("vllm") is not None
