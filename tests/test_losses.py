@@ -472,7 +472,7 @@ def test_kept_tokens_with_a_tail_bucket_equal_autograd(k: int, id_type: torch.dt
     z, t = draw(6, V, seed=1, scale=2).requires_grad_(), draw(6, V, seed=2, scale=2)
     ids, log_p = kept_tokens(t, k)
     if k == 4:
-        ids[2, 2:], ids[3, 1:], log_p[3, 1:] = -1, -1, -math.inf
+        ids[2, 2:], ids[3, 1:], ids[4, 0], log_p[3, 1:] = -1, -1, -1, -math.inf
     expected = bucketed(z, ids, log_p)
     teacher = TopKTeacher(ids.to(id_type), log_p)
     head = Head(torch.eye(V, dtype=torch.float64))
@@ -519,6 +519,9 @@ def test_kept_tokens_of_sixteen_bits_and_extreme_logits_stay_finite(scale: float
         (gradient,) = torch.autograd.grad(losses.total, z)
         assert losses.total.isfinite()
         assert gradient.isfinite().all()
+    # All tokens are kept: rounding to 16 bits leaves no tail that could cost anything.
+    wanted = divergence_of_logits(z.double(), t.double(), Divergence("forward_kl")).sum()
+    assert abs(losses.total - wanted) <= 2e-3 * wanted
 
 
 @pytest.mark.parametrize("divergence", [d for d in DIVERGENCES if (d.plain_kind, d.temperature) != ("forward_kl", 1.0)], ids=name)
