@@ -1,0 +1,284 @@
+"""Cross-entropy, divergence and policy term of each position, without ever holding a (tokens, vocabulary) tensor.
+
+Chunk by chunk: student logits, teacher logits, the losses, and their derivative with respect to the student's logits in closed form, which
+is written over those logits and goes at once into the gradients of hidden states and head. Nothing of a chunk is kept for the backward,
+which only scales. Two buffers of chunk × vocabulary and a few of block × vocabulary are alive at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from reasondistill.errors import ConfigError
+from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
+from reasondistill.losses.heads import Head, Projection, add_product, blocks, chunks, default_chunk, exact_dtype, new_buffer, project
+from reasondistill.losses.policy import Policy, surrogate
+from reasondistill.losses.teachers import LiveTeacher, TopKTeacher, check_labels, check_top_k, tail_value_and_gradient
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """`total` is the scalar to call backward on; the rest, (N,) each, is detached and unweighted, None where it was not asked for.
+
+    `cross_entropy` is −log q(label) at temperature 1. `clipped` says where the policy term stands still.
+    """
+
+    total: Tensor
+    divergence: Tensor | None = None
+    cross_entropy: Tensor | None = None
+    clipped: Tensor | None = None
+
+
+def token_losses(
+    hidden: Tensor,
+    head: Head,
+    *,
+    labels: Tensor | None = None,
+    cross_entropy_weights: Tensor | float | None = None,
+    teacher: LiveTeacher | TopKTeacher | None = None,
+    divergence: Divergence | None = None,
+    divergence_weights: Tensor | float | None = None,
+    policy: Policy | None = None,
+    policy_weights: Tensor | float | None = None,
+    vocabulary: int | None = None,
+    chunk_tokens: int | None = None,
+) -> TokenLosses:
+    """total = Σ_n cross_entropy_weights[n]·CE_n + divergence_weights[n]·D_n + policy_weights[n]·PPO_n, with its gradients.
+
+    `hidden` (N, hidden) holds only positions of the loss, `labels` (N,) their tokens. Weights are (N,) or one number for all and already
+    hold 1/normaliser; a loss without weights is reported and stays out of the total:
+
+        losses = token_losses(hidden, Head(weight), teacher=LiveTeacher(h, Head(w)), divergence=Divergence("reverse_kl"),
+                              divergence_weights=1 / len(hidden), labels=labels)
+        losses.total.backward()
+
+    `total` is differentiable, once, with respect to hidden, head.weight and head.bias; where one needs no gradient (LoRA's frozen head,
+    evaluation under no_grad) none is made. The gradient of the hidden states has their type, those of the head are summed in float32.
+    Logits come from a product in the hidden states' type (autocast's where that is on); everything after it is float32, or float64 for
+    float64 inputs. Cross-entropy and policy term are at temperature 1 whatever the divergence's. `vocabulary` cuts both heads to that
+    many rows (len(tokenizer): padding differs between sizes of a family); rows cut off get gradient zero. `chunk_tokens` is how many rows
+    are worked on at a time, by default as many as make 256 MiB; results depend on it by rounding only.
+
+    Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not fit.
+    Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher with another tokenizer.
+    """
+    vocabulary = _common_vocabulary(head, teacher) if vocabulary is None else vocabulary
+    _check(hidden, labels, cross_entropy_weights, teacher, divergence, policy, policy_weights, vocabulary)
+    job = _Job(
+        labels=labels,
+        cross_entropy_weights=_spread(cross_entropy_weights, hidden),
+        teacher=teacher,
+        divergence=divergence,
+        divergence_weights=_spread(divergence_weights, hidden) if teacher is not None else None,
+        policy=policy,
+        policy_weights=_spread(policy_weights, hidden),
+        vocabulary=vocabulary,
+        chunk_tokens=default_chunk(vocabulary) if chunk_tokens is None else max(1, chunk_tokens),
+    )
+    # Function.forward cannot see whether gradients are on: it always runs without.
+    wanted = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, head.weight, head.bias))
+    return TokenLosses(*_ChunkedLosses.apply(hidden, head.weight, head.bias, job, wanted))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that carries no gradient; weights are None or (N,)."""
+
+    labels: Tensor | None
+    cross_entropy_weights: Tensor | None
+    teacher: LiveTeacher | TopKTeacher | None
+    divergence: Divergence | None
+    divergence_weights: Tensor | None
+    policy: Policy | None
+    policy_weights: Tensor | None
+    vocabulary: int
+    chunk_tokens: int
+
+    @property
+    def has_weights(self) -> bool:
+        return any(w is not None for w in (self.cross_entropy_weights, self.divergence_weights, self.policy_weights))
+
+
+def _common_vocabulary(head: Head, teacher: LiveTeacher | TopKTeacher | None) -> int:
+    rows = len(head.weight)
+    if isinstance(teacher, LiveTeacher) and len(teacher.head.weight) != rows:
+        raise ConfigError(
+            f"the student's head has {rows:,} rows, the teacher's {len(teacher.head.weight):,}: padding, or another tokenizer. "
+            "If they share the tokenizer, give vocabulary=len(tokenizer)"
+        )
+    return rows
+
+
+def _check(
+    hidden: Tensor,
+    labels: Tensor | None,
+    cross_entropy_weights: Tensor | float | None,
+    teacher: LiveTeacher | TopKTeacher | None,
+    divergence: Divergence | None,
+    policy: Policy | None,
+    policy_weights: Tensor | float | None,
+    vocabulary: int,
+) -> None:
+    if labels is None and (cross_entropy_weights is not None or policy is not None):
+        raise ValueError("cross-entropy and policy term need labels")
+    if policy is None and policy_weights is not None:
+        raise ValueError("policy_weights without a policy")
+    if (teacher is None) != (divergence is None):
+        raise ValueError("a divergence needs a teacher, and a teacher a divergence")
+    if labels is not None:
+        check_labels(labels, len(hidden), vocabulary)
+    if isinstance(teacher, TopKTeacher) and divergence is not None:
+        check_top_k(teacher, divergence, vocabulary)
+    told = None if teacher is None else len(teacher.ids if isinstance(teacher, TopKTeacher) else teacher.hidden)
+    if told not in (None, len(hidden)):
+        raise ValueError(f"the teacher speaks of {told} positions, the student of {len(hidden)}")
+
+
+def _spread(weights: Tensor | float | None, hidden: Tensor) -> Tensor | None:
+    """Weights as (N,), in the type that the losses are computed in."""
+    if weights is None:
+        return None
+    return torch.as_tensor(weights, dtype=exact_dtype(hidden), device=hidden.device).detach().expand(len(hidden))
+
+
+class _Tally:
+    """The losses of each position, (N,), filled block by block."""
+
+    def __init__(self, job: _Job, hidden: Tensor) -> None:
+        def column(about: object, dtype: torch.dtype) -> Tensor | None:
+            return None if about is None else torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
+
+        self.job, exact = job, exact_dtype(hidden)
+        self.cross_entropy = column(job.labels, exact)
+        self.divergence = column(job.teacher, exact)
+        self.surrogate = column(job.policy, exact)
+        self.clipped = column(job.policy, torch.bool)
+
+    def total(self, hidden: Tensor) -> Tensor:
+        """The weighted sum; rows without a weight are no part of it."""
+        pairs = (
+            (self.job.cross_entropy_weights, self.cross_entropy),
+            (self.job.divergence_weights, self.divergence),
+            (self.job.policy_weights, self.surrogate),
+        )
+        total = torch.zeros((), dtype=exact_dtype(hidden), device=hidden.device)
+        for weights, values in pairs:
+            if weights is not None and values is not None:
+                total += (weights * values).sum()
+        return total
+
+    def take_labels(self, logits: Tensor, labels: Tensor, rows: slice, needs_gradient: bool) -> Tensor | None:
+        """Cross-entropy and policy term of a block, and their weighted derivative with respect to its logits."""
+        job, labels = self.job, labels[rows].long().unsqueeze(-1)
+        log_q = torch.log_softmax(logits, -1)
+        chosen = log_q.gather(-1, labels).squeeze(-1)
+        # What a step of log q(label) does to the total.
+        slope = torch.zeros_like(chosen)
+        if self.cross_entropy is not None:
+            self.cross_entropy[rows] = -chosen
+            slope -= 0.0 if job.cross_entropy_weights is None else job.cross_entropy_weights[rows]
+        if job.policy is not None and self.surrogate is not None and self.clipped is not None:
+            self.surrogate[rows], steep, self.clipped[rows] = surrogate(chosen, job.policy, rows)
+            slope += 0.0 if job.policy_weights is None else job.policy_weights[rows] * steep
+        if not needs_gradient or (job.cross_entropy_weights is None and job.policy_weights is None):
+            return None
+        slope = slope.unsqueeze(-1)
+        # d log q(label) / dz = onehot − q
+        return log_q.exp_().mul_(-slope).scatter_add_(-1, labels, slope)
+
+    def take_divergence(self, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool) -> Tensor | None:
+        """Divergence of a block, and its weighted derivative with respect to its logits."""
+        job, gradient = self.job, None
+        assert job.divergence is not None and self.divergence is not None
+        if isinstance(job.teacher, TopKTeacher):
+            value, gradient = tail_value_and_gradient(logits, job.teacher.ids[rows], job.teacher.log_probs[rows])
+        elif teacher_logits is not None and needs_gradient and job.divergence_weights is not None:
+            value, gradient = value_and_gradient(logits, teacher_logits, job.divergence)
+        else:
+            assert teacher_logits is not None
+            value = divergence_of_logits(logits, teacher_logits, job.divergence)
+        self.divergence[rows] = value
+        if gradient is None or job.divergence_weights is None or not needs_gradient:
+            return None
+        return gradient.mul_(job.divergence_weights[rows].unsqueeze(-1))
+
+
+class _Gradients:
+    """Gradients of hidden states, weight and bias, as far as they are wanted, filled chunk by chunk."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...]) -> None:
+        exact = exact_dtype(hidden)
+        self.hidden = torch.empty_like(hidden, requires_grad=False) if wanted[0] else None
+        self.weight = torch.zeros_like(weight, dtype=exact, requires_grad=False) if wanted[1] else None
+        self.bias = torch.zeros_like(bias, dtype=exact, requires_grad=False) if wanted[2] and bias is not None else None
+
+    def take(self, slopes: Tensor, student: Projection, rows: slice) -> None:
+        """Add what a chunk's d total / d logits (rows, vocabulary) means for each."""
+        vocabulary = slopes.shape[1]
+        if self.hidden is not None:
+            self.hidden[rows] = slopes.to(student.weight.dtype) @ student.weight
+        if self.weight is not None:
+            add_product(self.weight[:vocabulary], slopes.T, student.hidden[rows])
+        if self.bias is not None:
+            self.bias[:vocabulary] += slopes.sum(0)
+
+
+def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) -> _Tally:
+    """One pass over all chunks."""
+    tally = _Tally(job, hidden)
+    student = project(hidden, head, job.vocabulary)
+    buffer = new_buffer(hidden, job.vocabulary, job.chunk_tokens)
+    teacher = project(job.teacher.hidden, job.teacher.head, job.vocabulary) if isinstance(job.teacher, LiveTeacher) else None
+    teacher_buffer = None if teacher is None else torch.empty_like(buffer)
+    with torch.autocast(hidden.device.type, enabled=False):
+        for rows in chunks(len(hidden), job.chunk_tokens):
+            logits = student.write(rows, buffer)
+            told = teacher.write(rows, teacher_buffer) if teacher is not None and teacher_buffer is not None else None
+            for block in blocks(logits):
+                here = slice(rows.start + block.start, rows.start + block.stop)
+                _run_block(tally, logits[block], None if told is None else told[block], here, gradients is not None)
+            if gradients is not None:
+                gradients.take(logits, student, rows)
+    return tally
+
+
+def _run_block(tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool) -> None:
+    """Record the losses of a few rows and, where gradients are needed, write the derivative over their logits."""
+    job, parts = tally.job, list[Tensor | None]()
+    if job.labels is not None:
+        parts.append(tally.take_labels(logits, job.labels, rows, needs_gradient))
+    if job.teacher is not None:
+        parts.append(tally.take_divergence(logits, teacher_logits, rows, needs_gradient))
+    if needs_gradient:
+        weighted = [part for part in parts if part is not None]
+        logits.copy_(weighted[0])
+        for part in weighted[1:]:
+            logits.add_(part)
+
+
+class _ChunkedLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
+        gradients = _Gradients(hidden, weight, bias, wanted) if any(wanted) and job.has_weights else None
+        tally = _run(hidden, Head(weight, bias), job, gradients)
+        if gradients is not None:
+            # Saved, not kept as attributes: autograd lets go of them before it hands them on, so that .grad takes them over uncopied.
+            ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        details = (tally.divergence, tally.cross_entropy, tally.clipped)
+        ctx.mark_non_differentiable(*(values for values in details if values is not None))
+        return (tally.total(hidden), *details)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        saved = ctx.saved_tensors or (None, None, None)
+        # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual factor is 1.
+        is_one = bool(grad_total == 1)
+        scaled = (g if g is None or is_one else g * grad_total.to(g.dtype) for g in saved)
+        return (*(None if g is None else g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), None, None)
