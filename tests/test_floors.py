@@ -30,7 +30,10 @@ HEAVY = {
     "reasoning_gym", "pandas", "pyarrow", "matplotlib", "tokenizers", "safetensors",
 }  # fmt: skip
 # Imported only from inside functions, so they may name their heavy package at the top.
-LATE = {"samplers/vllm.py", "samplers/openai.py", "students/bases.py", "students/optimizers.py", "students/sft.py"}
+LATE = {
+    *("samplers/vllm.py", "samplers/openai.py"),
+    *("students/bases.py", "students/held_out.py", "students/optimizers.py", "students/sft.py", "students/shrinking.py"),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

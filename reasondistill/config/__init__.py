@@ -17,6 +17,7 @@ from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
 from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
 from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.shrinking import Shrink
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
 from reasondistill.config.students import START, WATCHING, Architecture, Examples, Lora, StudentSettings
 from reasondistill.errors import ConfigError
@@ -43,6 +44,7 @@ __all__ = [
     "START",
     "SamplingSettings",
     "Scalar",
+    "Shrink",
     "StudentSettings",
     "Teacher",
     "Traces",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
+from reasondistill.config.shrinking import Shrink
 from reasondistill.sections import Section
 
 
@@ -68,6 +69,7 @@ START = {
     "rope_theta",
     "max_position_embeddings",
     "bf16",
+    "shrink",
 }
 
 
@@ -76,8 +78,8 @@ class StudentSettings(Section):
 
     `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"unverified"` on
     the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base. `base` is a hub id or
-    folder; `architecture` starts from scratch. `batch_size` counts examples per optimizer step over all devices (packed rows when
-    `packing`). `baselines` come with it; the two of the default need no teacher.
+    folder; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts examples per optimizer step over all
+    devices (packed rows when `packing`). `baselines` come with it; the two of the default need no teacher.
     """
 
     name: Name
@@ -101,6 +103,7 @@ class StudentSettings(Section):
     packing: bool = False
     bf16: bool = True
     lora: Lora | None = None
+    shrink: Shrink | None = None
     eos_token: str | None = None
     chat_template: str | None = None
     rope_theta: float | None = None
@@ -127,4 +130,6 @@ class StudentSettings(Section):
     def _one_start(self) -> StudentSettings:
         if (self.base is None) == (self.architecture is None):
             raise ValueError("base: give either base (a hub id or folder) or an [students.architecture] table, not both or none")
+        if self.shrink is not None and self.base is None:
+            raise ValueError("shrink: cuts a student out of its base; it goes with base, not with [students.architecture]")
         return self
