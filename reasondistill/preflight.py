@@ -178,9 +178,9 @@ def _verdicts_estimate(run: Run) -> str:
 
 
 def _student_estimate(student: StudentSettings) -> str:
-    start = student.base or "from scratch"
+    start = (student.base or "from scratch") + (", shrunk" if student.shrink else "")
     if student.method == "base":
-        return f"{start}, untouched"
+        return f"{start}, not trained" if student.shrink else f"{start}, untouched"
     steps = f"{student.max_steps} steps" if student.max_steps else f"{student.epochs:g} epochs"
     twins = {"answer_only": "gold answers without reasoning", "unverified": "traces whatever their verdict"}
     how = f"{twins[student.method]}, as many steps as its twin" if student.method in twins else steps

@@ -227,6 +227,24 @@ class TrainingFigures(Record):
     rollouts_correct: float | None = None
 
 
+class Shrunk(Record):
+    """What a student is of the larger model it was cut out of. `layers` are those that stayed, by their old number.
+
+    Perplexity, and KL(larger‖student) in nats per token, are over the `tokens` of the validation rows: of the larger model itself
+    (`base`), of the student `before` and `after` training. None without such rows; `after` also where nothing was trained.
+    """
+
+    parameters_before: int
+    parameters: int
+    layers: tuple[int, ...]
+    tokens: int = 0
+    perplexity_base: float | None = None
+    perplexity_before: float | None = None
+    kl_before: float | None = None
+    perplexity_after: float | None = None
+    kl_after: float | None = None
+
+
 class Student(Record):
     """A model on disk that evals can serve."""
 
@@ -237,6 +255,7 @@ class Student(Record):
     examples: str
     seed: int
     figures: TrainingFigures | None
+    shrunk: Shrunk | None = None
 
 
 # A model's name may carry what it was measured under: `distilled@qwen_math`, another prompt (no prompt has an @ in its name), and

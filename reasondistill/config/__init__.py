@@ -32,6 +32,7 @@ from reasondistill.config.distilling import (
 )
 from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
 from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.shrinking import Shrink
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
 from reasondistill.config.students import START, STUDENT, TEACHING, TWINS, WATCHING, Architecture, Examples, Lora, StudentSettings
 from reasondistill.errors import ConfigError
@@ -74,6 +75,7 @@ __all__ = [
     "START",
     "SamplingSettings",
     "Scalar",
+    "Shrink",
     "StudentSettings",
     "Teacher",
     "Traces",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
 from reasondistill.config.distilling import METHODS, Method, Methods
+from reasondistill.config.shrinking import Shrink
 from reasondistill.sections import Section
 
 
@@ -75,6 +76,7 @@ START = {
     "rope_theta",
     "max_position_embeddings",
     "bf16",
+    "shrink",
 }
 
 
@@ -84,9 +86,9 @@ class StudentSettings(Methods):
     `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"unverified"` on
     the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base; the others learn from a
     teacher's distributions (config/distilling.py), `teacher` being a hub id or folder (None: the one that wrote the traces). `base` is a
-    hub id, a folder, or `student:NAME`, another student of this file; `architecture` starts from scratch. `batch_size` counts examples per
-    optimizer step over all devices (packed rows when `packing`). `baselines` come with it; the two of the default need no teacher.
-    `seeds` makes one model for each, `NAME-seed0` and so on, which the report puts together.
+    hub id, a folder, or `student:NAME`, another student of this file; `architecture` starts from scratch, `shrink` from a part of `base`.
+    `batch_size` counts examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with it; the two of the
+    default need no teacher. `seeds` makes one model for each, `NAME-seed0` and so on, which the report puts together.
     """
 
     name: Name
@@ -126,6 +128,7 @@ class StudentSettings(Methods):
     packing: bool = False
     bf16: bool = True
     lora: Lora | None = None
+    shrink: Shrink | None = None
     eos_token: str | None = None
     chat_template: str | None = None
     rope_theta: float | None = None
@@ -175,4 +178,6 @@ class StudentSettings(Methods):
     def _one_start(self) -> StudentSettings:
         if (self.base is None) == (self.architecture is None):
             raise ValueError("base: give either base (a hub id or folder) or an [students.architecture] table, not both or none")
+        if self.shrink is not None and self.base is None:
+            raise ValueError("shrink: cuts a student out of its base; it goes with base, not with [students.architecture]")
         return self

@@ -8,6 +8,7 @@ method ends with a folder that transformers and vLLM load, and a `student.json`.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -20,7 +21,7 @@ from reasondistill.config import CACHED, METHODS, START, WATCHING, Feature, Stud
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.grading.extract import extract
 from reasondistill.prompts import NamedPrompt
-from reasondistill.records import Example, Message, Problem, Split, Student, TrainingFigures, fingerprint
+from reasondistill.records import Example, Message, Problem, Shrunk, Split, Student, TrainingFigures, fingerprint
 from reasondistill.store import (
     Identity,
     Manifest,
@@ -35,7 +36,7 @@ from reasondistill.store import (
     write_text,
 )
 from reasondistill.topk import TopKReader
-from reasondistill.weights import OWN_FACTS, model_identity, tokenizer_identity
+from reasondistill.weights import OWN_FACTS, model_folder, model_identity, tokenizer_identity
 
 if TYPE_CHECKING:
     from reasondistill.students.distilling.training import Distillation
@@ -48,6 +49,8 @@ EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
 SNAPSHOTS = "snapshots"
 # Where the traces stage keeps the teacher's log-probabilities.
 TOP_K = "topk"
+# Validation examples that a shrunk student is compared with its base on.
+HELD_OUT = 256
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def run_student(
         examples=identity.inputs.get("unverified", identity.inputs.get("examples", "")),
         seed=job.student.seed,
         figures=figures,
+        shrunk=_shrunk(job, path) if job.student.shrink is not None else None,
     )
     write_text(job.folder / "student.json", student.model_dump_json(indent=2) + "\n")
     own = [path] if path.is_relative_to(job.folder) else []
@@ -145,6 +149,8 @@ def check_settings(student: StudentSettings) -> None:
     settings = student.method_settings() if student.distils() else None
     if isinstance(settings, Feature) and settings.recipe == "tinybert" and student.packing:
         raise ConfigError(f"[students] {student.name} recipe = 'tinybert' compares attention text by text; set packing = false.")
+    if student.shrink is not None and (folder := model_folder(student.base or "")) is not None:
+        student.shrink.check(json.loads((folder / "config.json").read_text(encoding="utf-8")), f"[students] {student.name}")
     shape = student.architecture
     if shape is not None and shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(f"[students] {student.name} hidden_size = {shape.hidden_size} is no multiple of num_attention_heads.")
@@ -165,14 +171,16 @@ def _identity(job: StudentJob) -> Identity:
     section = job.student.model_dump(mode="json", exclude=left_out)
     if job.student.distils():
         section[job.student.method] = job.student.method_settings().model_dump(mode="json")
+    if job.student.shrink is None:
+        del section["shrink"]  # students that were made before there was such a setting stay the same
     if job.student.method == "base":  # how others train does not touch it
         section = {key: value for key, value in section.items() if key in START | {"name", "method"}}
-    else:
+    if job.student.method != "base" or _is_calibrated(job.student):
         section["prompt"] = job.prompt.tag
     if job.student.chat_template is not None:  # what it says counts, not where it lies
         section["chat_template"] = fingerprint(Path(job.student.chat_template).read_text(encoding="utf-8"))
     inputs = {"base": base_identity(job.student)}
-    if job.student.method in ("sft", "answer_only", *METHODS) or _trains_tokenizer(job.student):
+    if job.student.method in ("sft", "answer_only", *METHODS) or _trains_tokenizer(job.student) or _is_calibrated(job.student):
         inputs["examples"] = require_complete(job.examples).output
     if job.student.method == "unverified":
         inputs["unverified"] = _unverified_content(job.examples)
@@ -212,6 +220,35 @@ def _top_k(job: StudentJob) -> Path:
 def _trains_tokenizer(student: StudentSettings) -> bool:
     """On the examples, for every method: students that start alike read and write the same tokens."""
     return student.architecture is not None and student.architecture.tokenizer == "train"
+
+
+def _is_calibrated(student: StudentSettings) -> bool:
+    """On the examples, for every method: students that start alike are cut alike."""
+    return student.shrink is not None and student.shrink.is_calibrated
+
+
+def _calibration(job: StudentJob) -> list[Example]:
+    """The examples that say which parts of the base a student keeps, evenly spread over those to train on."""
+    if job.student.shrink is None or not job.student.shrink.is_calibrated:
+        return []
+    return _spread([e for e in read_records(job.examples / EXAMPLES, Example) if e.split == "train"], job.student.shrink.calibration)
+
+
+def _spread(examples: list[Example], count: int) -> list[Example]:
+    """At most `count` of them at even distances, in order."""
+    count = min(count, len(examples))
+    return [examples[i * len(examples) // count] for i in range(count)]
+
+
+def _shrunk(job: StudentJob, model: Path) -> Shrunk:
+    """How far a student that was cut out of its base is from it, on at most `HELD_OUT` validation examples."""
+    from reasondistill.students import held_out
+
+    examples = list(read_records(job.examples / EXAMPLES, Example))
+    validation = _spread([example for example in examples if example.split == "validation"], HELD_OUT)
+    texts = [message.content for example in examples for message in example.messages]
+    trained = None if job.student.method == "base" else model
+    return held_out.shrunk(job.student, texts, _calibration(job), validation, plain=job.prompt.prompt.plain, trained=trained)
 
 
 def _unverified_content(examples: Path) -> str:
@@ -265,7 +302,8 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
         raise MissingDependencyError(error.name or "transformers", "train") from error
     texts = [message.content for example in read_records(job.examples / EXAMPLES, Example) for message in example.messages]
     if job.student.method == "base":
-        return None, {}, bases.untouched(job.student, job.folder, texts)
+        plain = job.prompt.prompt.plain
+        return None, {}, bases.untouched(job.student, job.folder, texts, calibration=_calibration(job), plain=plain)
     from reasondistill.students import sft
 
     student, max_steps = job.student, job.student.max_steps
@@ -288,6 +326,7 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
             max_steps,
             stop,
             snapshots=job.snapshots,
+            calibration=_calibration(job),
             method=method,
         )
     finally:

@@ -17,6 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from reasondistill import resources
 from reasondistill.config import Architecture, StudentSettings
 from reasondistill.errors import ConfigError
+from reasondistill.records import Example
+from reasondistill.students import shrinking
+from reasondistill.students.tokens import Row, tokenise
 from reasondistill.weights import model_folder
 
 log = logging.getLogger(__name__)
@@ -81,8 +84,17 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context set."""
+def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast, calibration: Sequence[Row] = ()) -> Any:
+    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context set.
+
+    `calibration` rows say what a student that is cut out of its base keeps; the same rows, the same model.
+    """
+    model = load_whole(student, tokenizer)
+    return model if student.shrink is None else shrinking.shrink(model, student.shrink, calibration)
+
+
+def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """What `load_model` gives, before anything is cut out of it."""
     if student.architecture is not None:
         set_seed(student.seed)
         model = AutoModelForCausalLM.from_config(_scratch_config(student.architecture, tokenizer))
@@ -108,17 +120,21 @@ def load_model(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     return model
 
 
-def untouched(student: StudentSettings, folder: Path, texts: Sequence[str]) -> Path:
+def untouched(
+    student: StudentSettings, folder: Path, texts: Sequence[str], *, calibration: Sequence[Example] = (), plain: bool = False
+) -> Path:
     """Where evals find the untouched base.
 
-    Its own folder or hub id, when it can be served as the students are. From scratch a saved random initialisation; where the students
-    get a chat template, an EOS or a longer context that the base lacks, the same weights saved with these.
+    Its own folder or hub id, when it can be served as the students are. From scratch a saved random initialisation, of a larger model
+    what was cut out of it, neither of them trained; where the students get a chat template, an EOS or a longer context that the base
+    lacks, the same weights saved with these.
     """
-    changed = (student.architecture, student.chat_template, student.eos_token, student.rope_theta, student.max_position_embeddings)
-    if all(setting is None for setting in changed) and _has_template(student):
+    changed = (student.architecture, student.shrink, student.chat_template, student.eos_token)
+    longer = (student.rope_theta, student.max_position_embeddings)
+    if all(setting is None for setting in (*changed, *longer)) and _has_template(student):
         return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
-    model = load_model(student, tokenizer)
+    model = load_model(student, tokenizer, [tokenise(example, tokenizer, plain=plain) for example in calibration])
     save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / "model")
     return folder / "model"
 

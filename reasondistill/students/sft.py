@@ -29,7 +29,7 @@ from reasondistill.records import Example, Split, TrainingFigures
 from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
 from reasondistill.students import SNAPSHOTS, bases
 from reasondistill.students.optimizers import Muon
-from reasondistill.students.tokens import IGNORE, Row, tokenise_all
+from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
 from reasondistill.weights import has_cpu_bf16
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,13 @@ def train(
     stop: StopSignal | None,
     *,
     snapshots: int = 0,
+    calibration: Sequence[Example] = (),
     method: Training | None = None,
 ) -> tuple[TrainingFigures, dict[str, int]]:
     """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
 
-    `method` is what trains in place of plain cross-entropy. Of `snapshots` evenly spaced weights all but the last, which is the model
-    itself, are kept in `folder/snapshots`.
+    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `calibration`
+    is what a student that is cut out of its base is measured on before. `method` is what trains in place of plain cross-entropy.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
     """
     _quiet(settings)
@@ -60,7 +61,7 @@ def train(
     tokenizer = bases.load_tokenizer(student, texts)
     rows, held_out, dropped = _rows(student, examples, tokenizer, plain=plain)
     rows = method.rows(rows, tokenizer)
-    model = bases.load_model(student, tokenizer)
+    model = bases.load_model(student, tokenizer, [tokenise(example, tokenizer, plain=plain) for example in calibration])
     _check_context(student, model, rows)
     method.prepare(model, tokenizer)
     arguments = _arguments(student, folder / "checkpoints", settings, max_steps, bool(held_out))

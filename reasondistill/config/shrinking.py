@@ -1,0 +1,78 @@
+"""A student cut out of a larger model: `[students.shrink]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from reasondistill.errors import ConfigError
+from reasondistill.sections import Section
+
+SHRINKABLE = ("llama", "qwen2", "qwen3")
+# Our key → what a Hugging Face config calls it.
+SIZES = {
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_key_value_heads": "num_key_value_heads",
+}
+Size = Annotated[int, Field(ge=1)] | None
+
+
+class Shrink(Section):
+    """The sizes that the student keeps of its `base`; those left out stay as they are. Recovering is what training is for.
+
+    `layers`: how many stay; `choose` says which: `even` copies every k-th layer (DistilBERT, arXiv 1910.01108), `importance` keeps
+    those that change their input most (block influence: Minitron, arXiv 2407.14679; ShortGPT, arXiv 2403.03853). `hidden_size` and
+    `intermediate_size` keep the channels, `num_key_value_heads` the attention groups (a key-value head with all of its query heads)
+    that are most active on `calibration` training examples.
+    """
+
+    layers: Size = None
+    choose: Literal["even", "importance"] = "even"
+    hidden_size: Size = None
+    intermediate_size: Size = None
+    num_key_value_heads: Size = None
+    calibration: Annotated[int, Field(ge=1)] = 256
+
+    @property
+    def is_calibrated(self) -> bool:
+        """True when training examples have a say in what stays."""
+        by_width = (self.hidden_size, self.intermediate_size, self.num_key_value_heads)
+        return any(size is not None for size in by_width) or (self.layers is not None and self.choose == "importance")
+
+    def check(self, base: Mapping[str, Any], place: str) -> None:
+        """Raise ConfigError, at `place`, for a base whose config does not allow these sizes; what the config leaves out is let pass."""
+        kind = base.get("model_type")
+        if kind not in SHRINKABLE:
+            known = ", ".join(SHRINKABLE)
+            raise ConfigError(f"{place} shrink: the base is of type {kind!r}; what can be shrunk: {known}; no mixture of experts.")
+        for key, theirs in SIZES.items():
+            wanted, has = getattr(self, key), base.get(theirs)
+            if wanted is not None and has is not None and wanted > has:
+                raise ConfigError(f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} is {has}.")
+        if "hidden_size" in base and "num_attention_heads" in base:
+            self._check_heads(base, kind, place)
+
+    def _check_heads(self, base: Mapping[str, Any], kind: str, place: str) -> None:
+        key = "hidden_size" if self.hidden_size is not None else "num_key_value_heads"
+        if self.hidden_size is None and self.num_key_value_heads is None:
+            return
+        groups = base.get("num_key_value_heads") or base["num_attention_heads"]
+        heads = base["num_attention_heads"] // groups * (self.num_key_value_heads or groups)
+        hidden = self.hidden_size or base["hidden_size"]
+        said = f"{place} shrink.{key} = {getattr(self, key)}: hidden_size {hidden} with {heads} attention heads"
+        if kind == "llama" and hidden % heads:
+            raise ConfigError(f"{said}; transformers wants a multiple.")
+        if kind == "qwen2" and hidden * base["num_attention_heads"] != base["hidden_size"] * heads:
+            # vLLM's Qwen2 divides hidden_size by the heads, whatever head_dim says.
+            each = base["hidden_size"] // base["num_attention_heads"]
+            raise ConfigError(f"{said}; a qwen2 has {each} for each: shrink hidden_size and num_key_value_heads by the same factor.")
+
+    @model_validator(mode="after")
+    def _shrinks_something(self) -> Shrink:
+        if all(getattr(self, key) is None for key in SIZES):
+            raise ValueError(f"shrink: set at least one of {', '.join(SIZES)}")
+        return self

@@ -1,0 +1,120 @@
+"""Perplexity and KL(teacher‖student) on rows that nobody trained on, without a tensor of all tokens × vocabulary. Imported late."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from reasondistill.config import StudentSettings
+from reasondistill.records import Example, Shrunk
+from reasondistill.students import bases, shrinking
+from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
+
+# Entries of the largest (tokens, vocabulary) tensor: 256 MiB in float32.
+ENTRIES = 1 << 26
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Means over `tokens` labelled tokens: exp of the cross-entropy, and nats of KL(teacher‖student); None without a teacher."""
+
+    perplexity: float
+    kl: float | None
+    tokens: int
+
+
+@torch.no_grad()
+def held_out(model: Any, rows: Sequence[Row], *, teacher: Any = None) -> HeldOut:
+    """How well a model predicts the labels of rows, and how far it is from a teacher there; every labelled token weighs the same.
+
+    Both models read the same ids. Where their vocabularies differ in size, as padded ones do, all of it is over the smaller one.
+    Works through PEFT and other wrappers that have `get_output_embeddings`. Raises ValueError when no token is labelled.
+    """
+    loss, divergence, tokens = 0.0, 0.0, 0
+    sizes = [each.get_output_embeddings().weight.shape[0] for each in (model, teacher) if each is not None]
+    vocabulary = min(sizes)
+    for row in rows:
+        ours, labels = _hidden_and_labels(model, row)
+        theirs = _hidden_and_labels(teacher, row)[0] if teacher is not None else None
+        step = max(1, ENTRIES // max(sizes))
+        for start in range(0, len(labels), step):
+            here = slice(start, start + step)
+            log_q = _log_probabilities(model, ours[here], vocabulary)
+            loss -= float(log_q.gather(1, labels[here].to(log_q.device)[:, None]).double().sum())
+            if theirs is not None:
+                log_p = _log_probabilities(teacher, theirs[here], vocabulary).to(log_q.device)
+                divergence += float(torch.nn.functional.kl_div(log_q, log_p, reduction="sum", log_target=True))
+        tokens += len(labels)
+    if tokens == 0:
+        raise ValueError("no labelled token in these rows")
+    return HeldOut(math.exp(loss / tokens), divergence / tokens if teacher is not None else None, tokens)
+
+
+def _hidden_and_labels(model: Any, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the head reads at the positions that predict a labelled token, (labels, hidden), and these labels."""
+    caught: list[torch.Tensor] = []
+
+    def catch(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        caught.append(inputs[0])
+        return (inputs[0][:, -1:], *inputs[1:])  # one position's logits are cheap
+
+    training, device = model.training, model.device
+    hook = model.get_output_embeddings().register_forward_pre_hook(catch)
+    try:
+        model.eval()
+        model(input_ids=torch.tensor([row.input_ids], device=device), use_cache=False)
+    finally:
+        hook.remove()
+        model.train(training)
+    labels = torch.tensor(row.labels[1:])
+    learned = labels != IGNORE
+    return caught[0][0, :-1][learned.to(device)], labels[learned]
+
+
+def _log_probabilities(model: Any, hidden: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    return model.get_output_embeddings()(hidden)[:, :vocabulary].float().log_softmax(-1)
+
+
+def shrunk(
+    student: StudentSettings,
+    texts: Sequence[str],
+    calibration: Sequence[Example],
+    validation: Sequence[Example],
+    *,
+    plain: bool,
+    trained: Path | None,
+) -> Shrunk:
+    """What was cut out of the base, and how far it is from it on the validation examples, before and after training."""
+    assert student.shrink is not None
+    tokenizer = bases.load_tokenizer(student, texts)
+    whole = bases.load_whole(student, tokenizer)
+    kept = shrinking.choose(whole, student.shrink, [tokenise(example, tokenizer, plain=plain) for example in calibration])
+    start = shrinking.cut(whole, kept)
+    facts = Shrunk(parameters_before=shrinking.count_parameters(whole), parameters=shrinking.count_parameters(start), layers=kept.layers)
+    rows, _ = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length)
+    if not any(label != IGNORE for row in rows for label in row.labels):
+        return facts
+    whole, start = _ready(whole), _ready(start)
+    base, before = held_out(whole, rows), held_out(start, rows, teacher=whole)
+    after = held_out(_ready(AutoModelForCausalLM.from_pretrained(trained)), rows, teacher=whole) if trained is not None else None
+    return facts.model_copy(
+        update={
+            "tokens": before.tokens,
+            "perplexity_base": base.perplexity,
+            "perplexity_before": before.perplexity,
+            "kl_before": before.kl,
+            "perplexity_after": after.perplexity if after is not None else None,
+            "kl_after": after.kl if after is not None else None,
+        }
+    )
+
+
+def _ready(model: Any) -> Any:
+    """Where and as it computes fast: bfloat16 on a GPU, float32 on a CPU."""
+    return model.to("cuda", torch.bfloat16) if torch.cuda.is_available() else model.float()
