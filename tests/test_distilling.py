@@ -1,4 +1,4 @@
-"""Each method is what its paper says, against the others and by hand; batches, processes, packing and kills do not change what comes out."""
+"""Each method is what its paper says, against the others and by hand; batches, processes, packing and kills change nothing."""
 
 from __future__ import annotations
 
@@ -239,9 +239,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, teacher: Path, method
     both = [made(tmp_path, teacher, student, name=f"rank{rank}", micro=2) for rank in range(2)]
     run_student(alone)
     _run_together(both, tmp_path)
-    for one in both:
-        assert distance(weights(alone), weights(one)) < 2e-5
-        assert figures(one).loss_tokens == figures(alone).loss_tokens
+    assert distance(weights(alone), weights(both[0])) < 2e-5  # the first of several processes saves
+    assert figures(both[0]).loss_tokens == figures(alone).loss_tokens
 
 
 def _run_together(jobs: list[StudentJob], folder: Path) -> None:
@@ -253,9 +252,7 @@ def _run_together(jobs: list[StudentJob], folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = (
-        f"import pickle; from reasondistill.students import run_student; run_student(pickle.load(open({str(folder / 'job.bin')!r}, 'rb')))"
-    )
+    code = "import pickle, sys; from reasondistill.students import run_student; run_student(pickle.load(open(sys.argv[1], 'rb')))"
     shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
     ranks = [

@@ -49,7 +49,7 @@ EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
 SNAPSHOTS = "snapshots"
 # Where the traces stage keeps the teacher's log-probabilities.
 TOP_K = "topk"
-# Validation examples that a shrunk student is compared with its base on.
+# Validation examples that perplexity, and the distance to a teacher or base, are of.
 HELD_OUT = 256
 
 
@@ -234,6 +234,11 @@ def _calibration(job: StudentJob) -> list[Example]:
     return _spread([e for e in read_records(job.examples / EXAMPLES, Example) if e.split == "train"], job.student.shrink.calibration)
 
 
+def _held_out(job: StudentJob) -> list[Example]:
+    """The verified traces that perplexity is of, whatever the student itself was trained on."""
+    return _spread([e for e in read_records(job.examples / EXAMPLES, Example) if e.split == "validation"], HELD_OUT)
+
+
 def _spread(examples: list[Example], count: int) -> list[Example]:
     """At most `count` of them at even distances, in order."""
     count = min(count, len(examples))
@@ -245,7 +250,7 @@ def _shrunk(job: StudentJob, model: Path) -> Shrunk:
     from reasondistill.students import held_out
 
     examples = list(read_records(job.examples / EXAMPLES, Example))
-    validation = _spread([example for example in examples if example.split == "validation"], HELD_OUT)
+    validation = _held_out(job)
     texts = [message.content for example in examples for message in example.messages]
     trained = None if job.student.method == "base" else model
     return held_out.shrunk(job.student, texts, _calibration(job), validation, plain=job.prompt.prompt.plain, trained=trained)
@@ -327,6 +332,7 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
             stop,
             snapshots=job.snapshots,
             calibration=_calibration(job),
+            measured_on=_held_out(job),
             method=method,
         )
     finally:

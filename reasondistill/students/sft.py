@@ -28,6 +28,7 @@ from reasondistill.errors import StageError
 from reasondistill.records import Example, Split, TrainingFigures
 from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
 from reasondistill.students import SNAPSHOTS, bases
+from reasondistill.students.held_out import held_out as held_out_figures
 from reasondistill.students.optimizers import Muon
 from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
 from reasondistill.weights import has_cpu_bf16
@@ -47,12 +48,14 @@ def train(
     *,
     snapshots: int = 0,
     calibration: Sequence[Example] = (),
+    measured_on: Sequence[Example] = (),
     method: Training | None = None,
 ) -> tuple[TrainingFigures, dict[str, int]]:
     """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
 
     Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `calibration`
-    is what a student that is cut out of its base is measured on before. `method` is what trains in place of plain cross-entropy.
+    is what a student that is cut out of its base is measured on before, `measured_on` what perplexity is of. `method` is what trains in
+    place of plain cross-entropy.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
     """
     _quiet(settings)
@@ -87,7 +90,11 @@ def train(
     if stop is not None:
         stop.check()
     validation_loss = _validate(trainer, folder) if held_out else None
-    own = method.figures(trainer, held_out)
+    measured, _ = tokenise_all(measured_on, tokenizer, plain=plain, max_length=student.max_length)
+    own = method.figures(trainer)
+    if measured and trainer.is_world_process_zero():
+        found = held_out_figures(trainer.model, measured, teacher=method.teacher_model())
+        own |= {"perplexity": found.perplexity, "teacher_kl": found.kl}
     method.strip(trainer.model)
     parameters, trained = _save(trainer.model, student, tokenizer, folder)
     epochs = float(trainer.state.epoch or 0.0)
@@ -124,7 +131,11 @@ class Training:
         """The trainer; `arguments` are SFTTrainer's."""
         return SortedTrainer(**arguments)
 
-    def figures(self, trainer: Any, held_out: Sequence[Row]) -> dict[str, Any]:
+    def teacher_model(self) -> Any:
+        """The teacher in memory, if there is one."""
+        return None
+
+    def figures(self, trainer: Any) -> dict[str, Any]:
         """Fields of TrainingFigures that the method knows, or knows better."""
         return {}
 

@@ -184,7 +184,10 @@ class Distillation(Training):
 
         return grade
 
-    def figures(self, trainer: Any, held_out: Sequence[Row]) -> dict[str, Any]:
+    def teacher_model(self) -> Any:
+        return self._teacher.model if self._teacher is not None else None
+
+    def figures(self, trainer: Any) -> dict[str, Any]:
         counts, seconds = trainer.counts_of_all(), trainer.spent()
         return {
             "tokens": counts["tokens"],
