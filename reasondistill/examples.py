@@ -22,8 +22,8 @@ from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
 from reasondistill.curation.tally import Decision, Graded, Tally
 from reasondistill.errors import StageError
-from reasondistill.prompts import NamedPrompt
-from reasondistill.records import Completion, Dropped, Example, Message, Problem, Split, Trace, Verdict
+from reasondistill.prompts import NamedPrompt, render_assistant
+from reasondistill.records import Dropped, Example, Message, Problem, Split, Trace, Verdict
 
 VERSION = 1
 
@@ -96,20 +96,6 @@ def _clear(folder: Path) -> None:
 
 
 # ---- one example --------------------------------------------------------------------------------------------------
-
-
-def render_assistant(completion: Completion) -> str:
-    """The assistant's turn: `<think>\\n…\\n</think>\\n\\n<answer>`, or the bare answer where there was no think block.
-
-    A block that was never closed stays open.
-    """
-    answer = completion.answer_text.strip()
-    if completion.think == "none" or completion.reasoning is None:
-        return answer
-    reasoning = completion.reasoning.strip()
-    if completion.think == "open":
-        return f"<think>\n{reasoning}"
-    return f"<think>\n{reasoning}\n</think>\n\n{answer}".rstrip()
 
 
 def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Split) -> Example:

@@ -1,7 +1,8 @@
 """Load a prompt file and render it into chat turns; its identity is name@hash.
 
 A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot` turns, and `plain = true` for base
-models that know no chat template. A judge's prompt also has `{gold}` and `{answer}` in it.
+models that know no chat template. A judge's prompt also has `{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is
+rendered here too: once, for all who tokenise it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from pydantic import field_validator
 
 from reasondistill import resources
-from reasondistill.records import Message, fingerprint
+from reasondistill.records import Completion, Message, fingerprint
 from reasondistill.sections import Section, load_section
 
 
@@ -76,3 +77,28 @@ def load_prompt(name: str) -> NamedPrompt:
     """Find and read a prompt by name or path. Raises ConfigError."""
     path: Path = resources.find("prompts", name)
     return NamedPrompt(name=path.stem, prompt=load_section(path, Prompt))
+
+
+# ---- the assistant's turn -----------------------------------------------------------------------------------------
+
+
+def render_assistant(completion: Completion) -> str:
+    """The assistant's turn: `<think>\\n…\\n</think>\\n\\n<answer>`, or the bare answer where there was no think block.
+
+    A block that was never closed stays open.
+    """
+    answer = completion.answer_text.strip()
+    if completion.think == "none" or completion.reasoning is None:
+        return answer
+    reasoning = completion.reasoning.strip()
+    if completion.think == "open":
+        return f"<think>\n{reasoning}"
+    return f"<think>\n{reasoning}\n</think>\n\n{answer}".rstrip()
+
+
+def after_prompt(text: str, *, opens_think: bool) -> str:
+    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has written its tag already."""
+    if not opens_think:
+        return text
+    has_block = text.startswith("<think>")
+    return text.removeprefix("<think>").lstrip("\n") if has_block else f"\n</think>\n\n{text}"  # an answer alone ends it at once

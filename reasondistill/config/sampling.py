@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.errors import ConfigError
@@ -71,11 +71,32 @@ class Teacher(Section):
 
 
 class Traces(SamplingSettings):
-    """n samples per problem from one or several teachers. Raising `n` tops up."""
+    """n samples per problem from one or several teachers. Raising `n` tops up.
+
+    `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for students that learn from them; the samples
+    are the same with and without. Asked for later, they are captured from the stored texts. Teachers that are not vLLM's give none:
+    `logprobs_model` (a hub id or folder) then scores their traces.
+    """
 
     prompt: str = "think"
     n: Annotated[int, Field(ge=1)] = 4
+    logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
+    logprobs_model: str | None = None
     teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _somebody_gives_log_probabilities(self) -> Traces:
+        others = [teacher for teacher in self.teachers if teacher.sampler != "vllm"]
+        if self.logprobs_model is not None and self.logprobs is None:
+            raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
+        if self.logprobs_model is not None and not others:
+            raise ValueError("logprobs_model: every teacher runs in vLLM and scores its own traces; leave it out")
+        if self.logprobs is not None and others and self.logprobs_model is None:
+            raise ValueError(
+                f'logprobs: {others[0].model} (sampler = "{others[0].sampler}") gives no log-probabilities. Name a model that scores its '
+                'traces, logprobs_model = "hub id or folder", or leave logprobs out'
+            )
+        return self
 
 
 class Judge(SamplingSettings):

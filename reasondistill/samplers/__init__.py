@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reasondistill.records import Completion, Finish, Message, Sampling
 
@@ -32,13 +35,30 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw. `key` is the sample's identity, `id` names it to people (`gsm8k/train/12:3`)."""
+    """One sample to draw. `key` is the sample's identity, `id` names it to people (`gsm8k/train/12:3`).
+
+    `logprobs` asks for so many of the most likely tokens at each place; the sample is the same with and without.
+    """
 
     id: str
     key: str
     rendered: Rendered
     sampling: Sampling
     seed: int
+    logprobs: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The K most likely tokens at each token of a completion, most likely first, the completion's own EOS included.
+
+    `token_ids` (tokens,) int32 is the completion itself, whose tokens need not be among the K; `ids` (tokens, K) int32; `log_probs`
+    (tokens, K) float32 over the whole vocabulary, at temperature 1 and before top-p.
+    """
+
+    token_ids: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    log_probs: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,26 @@ class Sampled:
 
     request: Request
     completion: Completion
+    top_k: TopK | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A completion that stands already and whose `logprobs` most likely tokens are wanted: prompt and completion as token ids."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of it; `top_k` is None when the engine did not take it, and `error` says why."""
+
+    written: Written
+    top_k: TopK | None
+    error: str | None = None
 
 
 class Sampler(Protocol):
@@ -74,6 +114,18 @@ class Sampler(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+@runtime_checkable
+class Scorer(Protocol):
+    """A sampler that also says how likely other tokens were. `vocabulary_size` counts what its model scores, padding included."""
+
+    tokenizer: Any
+    vocabulary_size: int
+
+    def score(self, written: Iterable[Written]) -> Iterator[Scored]:
+        """Yield each completion once, in any order."""
+        ...
+
+
 def never() -> bool:
     """False: nobody asked to stop."""
     return False
@@ -83,12 +135,15 @@ class SamplerBase:
     """What our samplers share beyond the protocol; a sampler of another make may do without it.
 
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
-    true, `sample` ends without waiting for what is in flight.
+    true, `sample` ends without waiting for what is in flight. `max_logprobs` is what requests may ask for, and `scores` says that
+    completions will be scored: an engine must know both when it starts.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
         self.max_model_len = max_model_len
         self.should_stop: Callable[[], bool] = never
+        self.max_logprobs = 0
+        self.scores = False
 
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
@@ -103,10 +158,11 @@ class SamplerBase:
         self.close()
 
 
-def make_ready(sampler: Sampler, should_stop: Callable[[], bool]) -> None:
+def make_ready(sampler: Sampler, should_stop: Callable[[], bool], *, max_logprobs: int = 0, scores: bool = False) -> None:
     """Load the engine, and let it ask whether to stop."""
     if isinstance(sampler, SamplerBase):
         sampler.should_stop = should_stop
+        sampler.max_logprobs, sampler.scores = max_logprobs, scores
         sampler.start()
 
 

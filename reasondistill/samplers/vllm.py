@@ -6,6 +6,10 @@
 The engine is fed continuously: a finished request makes room for the next at once, so no chunk waits for its longest trace. Each sample is
 a request of its own with its own seed, and complete sampling parameters: defaults that a vendor put into generation_config.json never
 leak in (its extra EOS ids do count). Prompts are rendered and tokenised here; the engine sees token ids only.
+
+`score` says how likely a completion's tokens and their K rivals were: one pass over prompt and completion. vLLM holds the full logits of
+what it takes in at once, tokens × vocabulary × 4 bytes, two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k entries),
+on a CPU of a whole trace (2.5 GiB each for 4,096 tokens).
 """
 
 from __future__ import annotations
@@ -19,10 +23,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reasondistill.config import Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.records import Finish, Message, Sampling
-from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed, split_think
+from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, Scored, TopK, Written, failed, split_think
+from reasondistill.samplers.logprobs import FlatRows, Rows, collect
 from reasondistill.weights import has_cpu_bf16, hub_commit, model_folder, model_identity
 
 log = logging.getLogger(__name__)
@@ -37,9 +44,14 @@ _FINISH: dict[str | None, Finish] = {"stop": "stop", "length": "length", "repeti
 class _InFlight:
     request: Request
     since: float
+    rows: Rows | None = None
 
 
 _CPU_BATCHED_TOKENS = 4096
+# Log-probabilities of a prompt need its full logits, which vLLM does not plan memory for.
+_SCORED_TOKENS, _SCORED_AT_ONCE = 2048, 32
+# vLLM refuses to be asked for more log-probabilities than its engine was started with; 20 is its default.
+_MAX_LOGPROBS = 20
 
 
 class VllmSampler(SamplerBase):
@@ -83,8 +95,10 @@ class VllmSampler(SamplerBase):
         self._args |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_prefix_caching": True}
         if _is_cpu() and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             self._args["kv_cache_memory_bytes"] = cpu_kvcache_gib << 30
-        self._tokenizer = _load_tokenizer(self._args)
-        self.max_model_len = _context_length(self._args)
+        self.tokenizer = load_tokenizer(model, self._args["revision"], trust_remote_code)
+        config = _model_config(self._args)
+        self.max_model_len = config.max_model_len
+        self.vocabulary_size = max(config.get_vocab_size(), len(self.tokenizer))
         if _is_cpu():
             # vLLM throws away the token that a chunk of a prompt samples and turns the request's generator back by CUDA's offset, which
             # a CPU generator does not have: a seeded request whose prompt is cut into chunks stops the engine. So prompts stay whole.
@@ -102,17 +116,17 @@ class VllmSampler(SamplerBase):
             text = "\n\n".join(message.content for message in messages)
         else:
             text = self._apply_template(messages)
-        ids = self._tokenizer(text, add_special_tokens=plain)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=plain)["input_ids"]
         return Rendered(messages, tuple(ids), opens_think=text.rstrip().endswith("<think>"))
 
     def _apply_template(self, messages: tuple[Message, ...]) -> str:
         from jinja2 import TemplateError
 
-        if not self._tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             raise ConfigError(f"{self.model}: the tokenizer has no chat template. Use a prompt with plain = true.")
         turns = [message.model_dump() for message in messages]
         try:
-            return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **self._options)
+            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **self._options)
         except TemplateError as error:
             raise ConfigError(f"{self.model}: the chat template refuses this prompt: {error}") from error
 
@@ -121,8 +135,14 @@ class VllmSampler(SamplerBase):
     def start(self) -> None:
         if self._llm is None:
             self._give_threads_back = _take_threads() if _is_cpu() else _nothing
-            self._llm = _start_engine(self._args)
+            self._llm = _start_engine(self._args | self._logprob_args())
             self.max_model_len = self._llm.model_config.max_model_len
+
+    def _logprob_args(self) -> dict[str, Any]:
+        args: dict[str, Any] = {"max_logprobs": max(_MAX_LOGPROBS, self.max_logprobs)}
+        if self.scores and not _is_cpu():
+            args |= {"enable_chunked_prefill": True, "max_num_batched_tokens": _SCORED_TOKENS}
+        return args
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         self.start()
@@ -146,14 +166,20 @@ class VllmSampler(SamplerBase):
         while len(in_flight) < 2 * self._max_num_seqs and (item := next(waiting, None)) is not None:
             number, request = item
             ids = list(request.rendered.token_ids or ())
-            params = self._params(request.sampling, len(ids), request.seed)
+            params = self._params(request, len(ids))
             try:
-                self._llm.llm_engine.add_request(str(number), tokens_input(ids), params)
-                in_flight[str(number)] = _InFlight(request, time.monotonic())
+                engine_id = self._llm.llm_engine.add_request(str(number), tokens_input(ids), params)
+                rows = self._collect(engine_id, request.logprobs) if request.logprobs else None
+                in_flight[str(number)] = _InFlight(request, time.monotonic(), rows)
             except (ValueError, VLLMError) as error:
                 yield Sampled(request, failed(_reason(error), prompt_tokens=len(ids)))
 
     def _step(self, in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
+        for output in self._finished():
+            yield _sampled(in_flight.pop(output.request_id), output)
+
+    def _finished(self) -> list[Any]:
+        """One step of the engine; the outputs of the requests that it ended."""
         from vllm.exceptions import VLLMError
 
         try:
@@ -162,20 +188,54 @@ class VllmSampler(SamplerBase):
             raise StageError(
                 f"{self.model}: vLLM stopped: {_last_line(error)}. What had finished is saved; the same command goes on."
             ) from error
-        for output in outputs:
-            if output.finished:
-                yield _sampled(in_flight.pop(output.request_id), output)
+        return [output for output in outputs if output.finished]
 
-    def _params(self, sampling: Sampling, prompt_tokens: int, seed: int) -> Any:
+    def _collect(self, engine_id: str, k: int) -> Rows | None:
+        return collect(self._llm, engine_id, k)
+
+    # -- scoring
+
+    def score(self, written: Iterable[Written]) -> Iterator[Scored]:
+        self.start()
+        in_flight: dict[str, tuple[Written, Rows | None]] = {}
+        waiting = iter(enumerate(written))
+        try:
+            while not self.should_stop():
+                yield from self._feed_written(waiting, in_flight)
+                if not in_flight:
+                    return
+                for output in self._finished():
+                    one, rows = in_flight.pop(output.request_id)
+                    yield Scored(one, _scored(one, rows or FlatRows(one.logprobs, output)))
+        finally:
+            if in_flight and self._llm is not None:
+                self._llm.llm_engine.abort_request(list(in_flight))
+
+    def _feed_written(self, waiting: Iterator[tuple[int, Written]], in_flight: dict[str, tuple[Written, Rows | None]]) -> Iterator[Scored]:
+        from vllm.exceptions import VLLMError
+        from vllm.inputs import tokens_input
+
+        while len(in_flight) < _SCORED_AT_ONCE and (item := next(waiting, None)) is not None:
+            number, one = item
+            # The last token is left out and its rivals are those of one token that is drawn: so a trace that fills the context fits.
+            ids = [*one.prompt_ids, *one.token_ids[:-1]]
+            try:
+                engine_id = self._llm.llm_engine.add_request(str(number), tokens_input(ids), _scoring_params(one.logprobs))
+                in_flight[str(number)] = (one, self._collect(engine_id, one.logprobs))
+            except (ValueError, VLLMError) as error:
+                yield Scored(one, None, _reason(error))
+
+    def _params(self, request: Request, prompt_tokens: int) -> Any:
         """Complete parameters: nothing is left to generation_config. `max_tokens` is clipped to what the context leaves.
 
         Raises ConfigError for a value that vLLM refuses: it would refuse it for every sample.
         """
+        sampling = request.sampling
         room = (self.max_model_len or 0) - prompt_tokens
         if room < sampling.max_tokens and not self._told_clipped:
             self._told_clipped = True
             log.warning("%s: max_tokens %d does not fit max_model_len %s; clipped", self.model, sampling.max_tokens, self.max_model_len)
-        return _sampling_params(sampling, max(1, min(sampling.max_tokens, room)), seed)
+        return _sampling_params(sampling, max(1, min(sampling.max_tokens, room)), request.seed, request.logprobs)
 
     def close(self) -> None:
         """Shut the engine down and free its memory: another model can be loaded in this process."""
@@ -189,7 +249,7 @@ class VllmSampler(SamplerBase):
 # ---- vLLM's side of the border ------------------------------------------------------------------------------------
 
 
-def _sampling_params(sampling: Sampling, max_tokens: int, seed: int) -> Any:
+def _sampling_params(sampling: Sampling, max_tokens: int, seed: int, logprobs: int) -> Any:
     from vllm import SamplingParams
     from vllm.exceptions import VLLMError
     from vllm.sampling_params import RequestOutputKind
@@ -207,12 +267,29 @@ def _sampling_params(sampling: Sampling, max_tokens: int, seed: int) -> Any:
             max_tokens=max_tokens,
             stop=list(sampling.stop),
             seed=seed if sampling.temperature > 0 else None,
+            logprobs=logprobs or None,
+            flat_logprobs=bool(logprobs),
             skip_special_tokens=False,  # think tags are special tokens in some tokenizers
             spaces_between_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
     except (ValueError, VLLMError) as error:
         raise ConfigError(f"vLLM does not take these sampling settings: {_reason(error)}") from error
+
+
+def _scoring_params(logprobs: int) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        prompt_logprobs=logprobs,
+        logprobs=logprobs,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
 
 
 def _prepare_environment() -> None:
@@ -264,23 +341,25 @@ def _dtype(dtype: str) -> str:
     return "auto" if has_cpu_bf16() else "float32"
 
 
-def _load_tokenizer(args: Mapping[str, Any]) -> Any:
+def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The tokenizer of a hub id or folder. Raises ConfigError."""
     from transformers import AutoTokenizer
 
+    name = str(model_folder(model) or model)
     try:
-        return AutoTokenizer.from_pretrained(args["model"], revision=args["revision"], trust_remote_code=args["trust_remote_code"])
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model {args['model']}: its tokenizer cannot be loaded: {_last_line(error)}") from error
+        raise ConfigError(f"model {name}: its tokenizer cannot be loaded: {_last_line(error)}") from error
 
 
-def _context_length(args: Mapping[str, Any]) -> int:
-    """The context that vLLM would give this model: what was asked for, or what the model's config allows."""
+def _model_config(args: Mapping[str, Any]) -> Any:
+    """The model as vLLM sees it: the context it would get (what was asked for, or what its config allows), its vocabulary."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.exceptions import VLLMError
 
     names = ("model", "revision", "trust_remote_code", "dtype", "max_model_len")
     try:
-        return EngineArgs(**{name: args[name] for name in names}).create_model_config().max_model_len
+        return EngineArgs(**{name: args[name] for name in names}).create_model_config()
     except (OSError, ValueError, VLLMError) as error:
         raise ConfigError(f"model {args['model']}: vLLM does not take it: {_reason(error)}") from error
 
@@ -324,7 +403,22 @@ def _sampled(in_flight: _InFlight, output: Any) -> Sampled:
         tokens=len(answer.token_ids),
         seconds=round(seconds, 3),
     )
-    return Sampled(request, completion)
+    if not request.logprobs:
+        return Sampled(request, completion)
+    rows = in_flight.rows or FlatRows(request.logprobs, output)
+    return Sampled(request, completion, rows.drawn(list(answer.token_ids)))
+
+
+def _scored(one: Written, rows: Rows | FlatRows) -> TopK:
+    """The rivals of each token of the completion: what the token before it predicted."""
+    ids, log_probs = rows.prompt()
+    last = rows.drawn([])
+    start, tokens = len(one.prompt_ids) - 1, len(one.token_ids)
+    return TopK(
+        np.array(one.token_ids, np.int32),
+        np.concatenate([ids[start : start + tokens - 1], last.ids]),
+        np.concatenate([log_probs[start : start + tokens - 1], last.log_probs]),
+    )
 
 
 def _last_line(error: BaseException) -> str:

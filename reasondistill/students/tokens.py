@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasondistill.errors import StageError
+from reasondistill.prompts import after_prompt
 from reasondistill.records import Example, Message
 
 IGNORE = -100
@@ -39,10 +40,7 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     """One example as ids and labels. Raises StageError when decoding does not give the assistant's text back."""
     *before, answer = example.messages
     prompt = render_prompt(tokenizer, before, plain=plain)
-    text = answer.content
-    if prompt.rstrip().endswith("<think>"):  # the template opens the block itself
-        has_block = text.startswith("<think>")
-        text = text.removeprefix("<think>").lstrip("\n") if has_block else f"\n</think>\n\n{text}"  # an answer alone ends it at once
+    text = after_prompt(answer.content, opens_think=prompt.rstrip().endswith("<think>"))
     # A chat template writes its own BOS; plain text gets the tokenizer's, as the samplers do it.
     prompt_ids = tokenizer(prompt, add_special_tokens=plain)["input_ids"]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

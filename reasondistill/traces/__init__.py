@@ -5,6 +5,8 @@
 Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. A sample's key is the fingerprint of model revision,
 prompt as the model sees it, sampling and sample index; its seed is derived from the key. So the same samples come out however often
 the stage was killed, and raising `n` draws only the new ones. Evals sample with the same function.
+
+With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py); traces.jsonl is the same with and without.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,10 @@ from reasondistill.store import (
     repair_tail,
     require_complete,
     sort_shard,
+    write_manifest,
 )
+from reasondistill.topk import TopKWriter
+from reasondistill.traces import capture
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
 from reasondistill.traces.teachers import deal
 
@@ -62,24 +67,28 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
 
 @dataclass(frozen=True)
 class _Work:
-    """What one teacher still has to draw: problems with the sample numbers that are missing. `is_fresh`: it has none yet."""
+    """What one teacher still has to draw: problems with the sample numbers that are missing. `is_fresh`: it has none yet.
+
+    `unscored` are traces that it has drawn and whose top K are wanted now.
+    """
 
     teacher: Teacher
     problems: tuple[Problem, ...]
     missing: dict[str, tuple[int, ...]]
     is_fresh: bool
+    unscored: frozenset[str] = frozenset()
 
     @property
     def samples(self) -> int:
         return sum(len(numbers) for numbers in self.missing.values())
 
 
-def _requests(work: _Work, sampler: Sampler, render: Callable[[Problem], Rendered], sampling: Sampling) -> Iterator[Request]:
+def _requests(work: _Work, sampler: Sampler, render: Callable[[Problem], Rendered], sampling: Sampling, logprobs: int) -> Iterator[Request]:
     for problem in work.problems:
         rendered = render(problem)
         for sample in work.missing[problem.id]:
             key = sample_key(sampler.model, rendered, sampling, sample)
-            yield Request(f"{problem.id}:{sample}", key, rendered, sampling, seed_of(key))
+            yield Request(f"{problem.id}:{sample}", key, rendered, sampling, seed_of(key), logprobs)
 
 
 def _trace(sampled: Sampled, model: str, prompt: str) -> Trace:
@@ -131,18 +140,21 @@ def run_traces(
     if first_samples and before is not None and before.section.get("n", 0) > traces.n:
         traces = traces.model_copy(update={"n": before.section["n"]})
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
+    capture.check_tokenizers(traces)
+    job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
         heal and reopen_stage(folder, identity, "failed")
     ):
-        return require_complete(folder)
+        return _capture_later(job, require_complete(folder))
+    capture.check_models(traces, folder)
     finished = _finished_samples(folder)
-    job = _Job(traces, prompt, folder, len(problems) * traces.n, cluster, open_sampler, stop)
-    for work in _plan(traces, problems, finished):
-        _draw(job, work, done=len(finished))
+    for work in _plan(traces, problems, finished, _unscored(job)):
+        _work_on(job, work, done=len(finished))
         finished |= {f"{problem_id}:{sample}" for problem_id, samples in work.missing.items() for sample in samples}
         if stop is not None:
             stop.check()
-    return _finish(folder, problems, time.monotonic() - started, _engine(traces, cluster))
+    _score_others(job)
+    return _finish(job, time.monotonic() - started)
 
 
 def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
@@ -164,12 +176,20 @@ class _Job:
     """What stays the same for all teachers of a run."""
 
     traces: Traces
+    problems: tuple[Problem, ...]
     prompt: NamedPrompt
     folder: Path
-    total: int
     cluster: Cluster
     open_sampler: OpenSampler
     stop: StopSignal | None
+
+    @property
+    def total(self) -> int:
+        return len(self.problems) * self.traces.n
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stop is not None and self.stop.requested
 
 
 def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
@@ -203,51 +223,139 @@ def _finished_samples(folder: Path) -> set[str]:
     return finish.keys() - failed
 
 
-def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str]) -> list[_Work]:
-    """What each teacher has to draw; teachers with nothing to do are left out, so that their engine never starts."""
+def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
+    """What each teacher has to draw and to score; teachers with nothing to do are left out, so that their engine never starts."""
+    hands = _hands(traces, problems)
+    works = [_work(teacher, hand, traces.n, finished, unscored) for teacher, hand in zip(traces.teachers, hands, strict=True)]
+    return [work for work in works if work.missing or work.unscored]
+
+
+def _hands(traces: Traces, problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Each teacher's own problems."""
     hands: list[list[Problem]] = [[] for _ in traces.teachers]
     shares = [teacher.share for teacher in traces.teachers]
     for problem in problems:
         hands[deal(problem.id, shares)].append(problem)
-    works = [_work(teacher, hand, traces.n, finished) for teacher, hand in zip(traces.teachers, hands, strict=True)]
-    return [work for work in works if work.missing]
+    return hands
 
 
-def _work(teacher: Teacher, hand: Sequence[Problem], n: int, finished: set[str]) -> _Work:
+def _work(teacher: Teacher, hand: Sequence[Problem], n: int, finished: set[str], unscored: set[str]) -> _Work:
     missing: dict[str, tuple[int, ...]] = {}
     for problem in hand:
         if samples := tuple(sample for sample in range(n) if f"{problem.id}:{sample}" not in finished):
             missing[problem.id] = samples
     is_fresh = sum(map(len, missing.values())) == n * len(hand)
-    return _Work(teacher, tuple(problem for problem in hand if problem.id in missing), missing, is_fresh)
+    own = {problem.id for problem in hand} if teacher.sampler == "vllm" else set[str]()
+    mine = frozenset(trace_id for trace_id in unscored if problem_and_sample(trace_id)[0] in own)
+    return _Work(teacher, tuple(problem for problem in hand if problem.id in missing), missing, is_fresh, mine)
 
 
-def _draw(job: _Job, work: _Work, *, done: int) -> None:
-    """Open one teacher, draw what is missing, write it; returns early when asked to stop."""
+def _work_on(job: _Job, work: _Work, *, done: int) -> None:
+    """Open one teacher; draw what is missing, score what stands already; returns early when asked to stop."""
     started = time.monotonic()
-    log.info("%s: %d samples of %d problems to draw", work.teacher.model, work.samples, len(work.problems))
+    k = _logprobs_of(job, work.teacher)
+    if work.samples:
+        log.info("%s: %d samples of %d problems to draw", work.teacher.model, work.samples, len(work.problems))
     with job.open_sampler(work.teacher, job.cluster, work.problems) as sampler:
-
-        def render(problem: Problem) -> Rendered:
-            return sampler.render(job.prompt.prompt.render(problem.question), plain=job.prompt.prompt.plain)
-
+        render = _renderer(job, sampler)
         check_lengths(sampler, render, work.problems)
-        make_ready(sampler, lambda: job.stop is not None and job.stop.requested)
-        progress = Progress(
-            job.folder,
-            teacher=work.teacher.model,
-            samples=work.samples,
-            is_fresh=work.is_fresh,
-            done=done,
-            total=job.total,
-            load_seconds=time.monotonic() - started,
-        )
-        requests = _requests(work, sampler, render, job.traces.resolve())
-        with Recorder(job.folder / FILE, progress) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
-            for sampled in drawn:
-                recorder.put(_trace(sampled, sampler.model, job.prompt.tag))
-                if job.stop is not None and job.stop.requested:
-                    break
+        with capture.open_cache(job.folder, sampler, k) if k else nullcontext() as cache:
+            make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=bool(work.unscored))
+            if work.samples:
+                _draw(job, work, sampler, cache, done=done, load_seconds=time.monotonic() - started)
+            if cache is not None and work.unscored and not job.is_stopped:
+                _score(job, sampler, cache, work.unscored, own=True)
+
+
+def _logprobs_of(job: _Job, teacher: Teacher) -> int:
+    """K for a teacher that can give its log-probabilities, else 0."""
+    return job.traces.logprobs or 0 if teacher.sampler == "vllm" else 0
+
+
+def _renderer(job: _Job, sampler: Sampler) -> Callable[[Problem], Rendered]:
+    prompt = job.prompt.prompt
+    return lambda problem: sampler.render(prompt.render(problem.question), plain=prompt.plain)
+
+
+def _draw(job: _Job, work: _Work, sampler: Sampler, cache: TopKWriter | None, *, done: int, load_seconds: float) -> None:
+    """Draw and write what is missing."""
+    progress = Progress(
+        job.folder,
+        teacher=work.teacher.model,
+        samples=work.samples,
+        is_fresh=work.is_fresh,
+        done=done,
+        total=job.total,
+        load_seconds=load_seconds,
+    )
+    logprobs = _logprobs_of(job, work.teacher)
+    requests = _requests(work, sampler, _renderer(job, sampler), job.traces.resolve(), logprobs)
+    with Recorder(job.folder / FILE, progress, cache) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
+        for sampled in drawn:
+            recorder.put(_trace(sampled, sampler.model, job.prompt.tag), sampled.top_k)
+            if job.is_stopped:
+                break
+
+
+# ---- the top K of traces that stand already -----------------------------------------------------------------------
+
+
+def _unscored(job: _Job) -> set[str]:
+    return capture.unscored(job.folder, job.traces.logprobs) if job.traces.logprobs is not None else set()
+
+
+def _score(job: _Job, sampler: Sampler, cache: TopKWriter, wanted: Set[str], *, own: bool) -> None:
+    """The second pass over these traces on a running engine."""
+    problems = {problem.id: problem for problem in job.problems}
+    capture.score(
+        job.folder,
+        sampler,
+        cache,
+        wanted,
+        k=job.traces.logprobs or 0,
+        render=_renderer(job, sampler),
+        problems=problems,
+        total=len(wanted),
+        own=own,
+        should_stop=lambda: job.is_stopped,
+    )
+
+
+def _score_others(job: _Job) -> None:
+    """The traces of teachers that give no log-probabilities, scored by `logprobs_model`."""
+    teacher = capture.scoring_teacher(job.traces)
+    if teacher is None:
+        return
+    hands = _hands(job.traces, job.problems)
+    others = {problem.id for teacher, hand in zip(job.traces.teachers, hands, strict=True) if teacher.sampler != "vllm" for problem in hand}
+    wanted = {trace_id for trace_id in _unscored(job) if problem_and_sample(trace_id)[0] in others}
+    if not wanted:
+        return
+    k = job.traces.logprobs or 0
+    with job.open_sampler(teacher, job.cluster, ()) as sampler, capture.open_cache(job.folder, sampler, k) as cache:
+        make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
+        _score(job, sampler, cache, wanted, own=False)
+    if job.stop is not None:
+        job.stop.check()
+
+
+def _capture_later(job: _Job, done: Manifest) -> Manifest:
+    """A finished folder that is asked for (more of) the top K: nothing is drawn, and later stages read the same traces."""
+    if capture.is_captured(job.traces, job.folder, done):
+        return done
+    everything = {f"{problem.id}:{sample}" for problem in job.problems for sample in range(job.traces.n)}
+    for work in _plan(job.traces, job.problems, everything, _unscored(job)):
+        _work_on(job, work, done=0)
+        if job.stop is not None:
+            job.stop.check()
+    _score_others(job)
+    manifest = replace(done, figures=done.figures | _cache_figures(job))
+    write_manifest(job.folder, manifest)
+    return manifest
+
+
+def _cache_figures(job: _Job) -> dict[str, Any]:
+    return capture.figures(job.folder, job.traces.logprobs) if job.traces.logprobs is not None else {}
 
 
 def _generator(drawn: Iterable[Sampled]) -> Generator[Sampled]:
@@ -300,17 +408,19 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def _finish(folder: Path, problems: Sequence[Problem], seconds: float, engine: dict[str, Any]) -> Manifest:
+def _finish(job: _Job, seconds: float) -> Manifest:
     """Canonical order, figures, manifest."""
-    places = {problem.id: place for place, problem in enumerate(problems)}
+    folder = job.folder
+    places = {problem.id: place for place, problem in enumerate(job.problems)}
     _sort(folder / FILE, places)
     sums = tally(folder / FILE)
     if len(sums.failed) == sums.samples:
         raise hopeless(sums.samples, sums.error)
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
-    counts = {"in": len(problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    return finish_stage(folder, counts=counts, figures=_figures(folder, sums) | engine, seconds=seconds, content=_content(folder / FILE))
+    counts = {"in": len(job.problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
+    figures = _figures(folder, sums) | _cache_figures(job) | _engine(job.traces, job.cluster)
+    return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=_content(folder / FILE))
 
 
 def _engine(traces: Traces, cluster: Cluster) -> dict[str, Any]:

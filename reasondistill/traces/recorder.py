@@ -13,6 +13,7 @@ from types import TracebackType
 from reasondistill.errors import StageError
 from reasondistill.records import Trace
 from reasondistill.store import Shard, append_metrics
+from reasondistill.topk import TopK, TopKWriter
 
 log = logging.getLogger(__name__)
 
@@ -101,19 +102,22 @@ def hopeless(samples: int, error: str | None) -> StageError:
 
 class Recorder:
     """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
-    about a second even when the next one takes minutes."""
+    about a second even when the next one takes minutes.
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path, self._progress = path, progress
-        self._queue: queue.SimpleQueue[Trace | None] = queue.SimpleQueue()
+    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them.
+    """
+
+    def __init__(self, path: Path, progress: Progress, cache: TopKWriter | None = None) -> None:
+        self._path, self._progress, self._cache = path, progress, cache
+        self._queue: queue.SimpleQueue[tuple[Trace, TopK | None] | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
 
-    def put(self, trace: Trace) -> None:
+    def put(self, trace: Trace, top_k: TopK | None = None) -> None:
         """Hand a trace over. Raises what the writer met: a full disk, or nothing but failed samples."""
         if self._error is not None:
             raise self._error
-        self._queue.put(trace)
+        self._queue.put((trace, top_k))
 
     def __enter__(self) -> Recorder:
         self._thread.start()
@@ -132,24 +136,27 @@ class Recorder:
                 while is_open:
                     batch, is_open = self._batch()
                     if batch:
-                        shard.append(batch)
-                        self._progress.add(batch)
+                        traces = [trace for trace, _ in batch]
+                        if self._cache is not None:
+                            self._cache.append((trace.id, top_k) for trace, top_k in batch if top_k is not None)
+                        shard.append(traces)
+                        self._progress.add(traces)
                     self._progress.tell(now=not is_open)
                     if self._progress.is_hopeless:
                         raise hopeless(self._progress.drawn, self._progress.last_error)
         except BaseException as error:  # handed over to the stage's own thread, which raises it
             self._error = error
 
-    def _batch(self) -> tuple[list[Trace], bool]:
+    def _batch(self) -> tuple[list[tuple[Trace, TopK | None]], bool]:
         """The next traces, at most a second's worth; False once the end was seen."""
-        batch: list[Trace] = []
+        batch: list[tuple[Trace, TopK | None]] = []
         deadline = time.monotonic() + BATCH_SECONDS
         while len(batch) < BATCH_TRACES and (left := deadline - time.monotonic()) > 0:
             try:
-                trace = self._queue.get(timeout=left)
+                item = self._queue.get(timeout=left)
             except queue.Empty:
                 break
-            if trace is None:
+            if item is None:
                 return batch, False
-            batch.append(trace)
+            batch.append(item)
         return batch, True

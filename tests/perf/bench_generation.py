@@ -48,7 +48,7 @@ def requests(sampler: VllmSampler, traces: Sequence[Trace], problems: dict[str, 
 def time_raw(sampler: VllmSampler, drawn: Sequence[Request]) -> tuple[float, int]:
     """Seconds and tokens of one `LLM.generate`."""
     prompts = [{"prompt_token_ids": list(request.rendered.token_ids or ())} for request in drawn]
-    params = [sampler._params(r.sampling, len(r.rendered.token_ids or ()), r.seed) for r in drawn]
+    params = [sampler._params(r, len(r.rendered.token_ids or ())) for r in drawn]
     started = time.perf_counter()
     outputs = sampler._llm.generate(prompts, params, use_tqdm=False)
     return time.perf_counter() - started, sum(len(output.outputs[0].token_ids) for output in outputs)
