@@ -101,13 +101,26 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     for student in trained:
         own = [other.name for other in rest if is_baseline(other, student)]
         compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
+    groups = run.pipeline.seed_groups()
+    for model, other in _same_seed(groups, run.pipeline.evals.against):
+        if model != other and other not in compared.setdefault(model, []):
+            compared[model].append(other)
     for other in run.pipeline.evals.against:
+        if other in groups:
+            continue
         if other not in models:
             raise ConfigError(f"[evals] against: {other!r} is not among the models that are measured: {', '.join(models)}.")
         for model in models:
             if model != other and other not in compared.setdefault(model, []):
                 compared[model].append(other)
     return {model: others for model, others in compared.items() if others}
+
+
+def _same_seed(groups: Mapping[str, tuple[str, ...]], against: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each student of several seeds with the one of the same seed that is made of another block of the file."""
+    seeds = {single: single.removeprefix(name) for name, singles in groups.items() for single in singles}
+    for other in (name for name in against if name in groups):
+        yield from ((single, f"{other}{seed}") for single, seed in seeds.items() if f"{other}{seed}" in groups[other])
 
 
 # ---- how ----------------------------------------------------------------------------------------------------------

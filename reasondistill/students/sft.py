@@ -98,7 +98,7 @@ def train(
     method.strip(trainer.model)
     parameters, trained = _save(trainer.model, student, tokenizer, folder)
     epochs = float(trainer.state.epoch or 0.0)
-    tokens = {
+    tokens: dict[str, Any] = {
         "tokens": int(epochs * sum(len(row.input_ids) for row in rows)),
         "loss_tokens": int(epochs * sum(label != IGNORE for row in rows for label in row.labels)),
     }

@@ -79,7 +79,7 @@ class _Mixture(LogitsProcessor):
         self.teacher, self.share, self.mask, self.temperature = teacher, share, mask, temperature
         self.cache: Any = None
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
         new = input_ids if self.cache is None else input_ids[:, -1:]
         if self.cache is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)

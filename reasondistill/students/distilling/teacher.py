@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.losses import Head
+from reasondistill.vocabulary import unequal_tokens
 from reasondistill.weights import model_folder
 
 log = logging.getLogger(__name__)
@@ -103,18 +104,16 @@ def load_teacher(model: str, revision: str | None, *, student_tokenizer: Any, tr
     check_fits(model, AutoConfig.from_pretrained(source, **options), dtype, device, trust_remote_code=trust_remote_code)
     loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     log.info("teacher %s: %s parameters in %s", model, f"{loaded.num_parameters():,}", str(dtype).removeprefix("torch."))
-    return Teacher(loaded.to(device), model)
+    loaded.to(device)  # pyright: ignore[reportArgumentType] - a decorator of transformers hides the method's own signature
+    return Teacher(loaded, model)
 
 
 def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
-    """Raise ConfigError, naming tokens, unless both read and write the same ids."""
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
-    unlike = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
-    if unlike:
-        shown = ", ".join(f"{token!r} ({theirs.get(token, 'none')} there, {ours.get(token, 'none')} here)" for token in unlike[:5])
+    """Raise ConfigError, naming tokens, unless both mean the same by the same ids."""
+    if unlike := unequal_tokens(student, teacher):
         raise ConfigError(
-            f"teacher {name}: its tokenizer is not the student's: {len(unlike):,} tokens differ, {shown}. Its probabilities are of other "
-            "tokens; take a student of the same family, or method = 'sft', which learns from text alone."
+            f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its probabilities are of other tokens; take a "
+            "student of the same family, or method = 'sft', which learns from text alone."
         )
 
 

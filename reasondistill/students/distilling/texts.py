@@ -53,7 +53,8 @@ def stored(text: Text) -> dict[str, Any]:
 
 def restored(value: Mapping[str, Any]) -> Text:
     """What `stored` kept."""
-    return Text(**{key: tuple(item) if key in _VALUES else item for key, item in value.items()})
+    fields: dict[str, Any] = {key: tuple(item) if key in _VALUES else item for key, item in value.items()}
+    return Text(**fields)
 
 
 # Per-token values of a batch and what stands where there is nothing.

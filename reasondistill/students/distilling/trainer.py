@@ -222,7 +222,7 @@ class DistillTrainer(SortedTrainer):
     # -- checkpoints and figures
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         state = {"lesson": self.lesson.state(), "counts": self.counts, "seconds": self.spent()}
         # Before the trainer's own files: the last of them says that the checkpoint is whole.

@@ -82,9 +82,7 @@ class Distillation(Training):
         self._lesson = self._make_lesson()
         if not self._lesson.needs_teacher:
             return
-        device = torch.device(
-            "cuda" if torch.cuda.is_available() else "cpu", torch.cuda.current_device() if torch.cuda.is_available() else None
-        )
+        device = torch.device(f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu")
         self._teacher = load_teacher(
             self.teacher,
             self.revision,
