@@ -18,6 +18,7 @@ from reasondistill.pipeline.measuring import baselines, step_benchmarks
 from reasondistill.prompts import load_prompt
 from reasondistill.records import VARIANT
 from reasondistill.store import read_manifest
+from reasondistill.weights import model_identity
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
@@ -40,6 +41,9 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     for teacher in teachers:
         traces.teacher_identity(teacher)
     _check_judge(run)
+    if written is not None and written.logprobs_model is not None:
+        model_identity(written.logprobs_model)
+        _need("vllm", "vllm")
     for student in run.pipeline.students:
         students.check_settings(student)
         for tracker in student.report_to:
