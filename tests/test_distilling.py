@@ -465,7 +465,8 @@ def store(folder: Path, teacher: Path, k: int, texts: dict[str, tuple[list[int],
     from reasondistill.vocabulary import vocabulary_of
 
     model = AutoModelForCausalLM.from_pretrained(teacher, dtype=torch.float32)
-    source = Source(k=k, model="teacher", vocabulary=vocabulary_of(AutoTokenizer.from_pretrained(teacher)))
+    vocabulary = vocabulary_of(AutoTokenizer.from_pretrained(teacher))
+    source = Source(model="teacher", k=k, vocabulary=vocabulary, vocabulary_size=len(vocabulary))
     with TopKWriter(folder, source) as writer, torch.no_grad():
         for name, (prompt, completion) in texts.items():
             logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
@@ -493,10 +494,18 @@ def with_stored(tmp_path: Path, teacher: Path, student: StudentSettings, k: int,
 
 def test_all_tokens_stored_teach_what_a_teacher_in_memory_does(tmp_path: Path, teacher: Path) -> None:
     """K = V: forward KL, to what sixteen bits keep of a log-probability."""
-    stored = trained(with_stored(tmp_path, teacher, distils(teacher, "topk_kd", topk_kd={"k": 300, "alpha": 1.0}, epochs=1), 300))
+    from transformers import AutoTokenizer
+
+    size = len(AutoTokenizer.from_pretrained(teacher))
+    stored = trained(with_stored(tmp_path, teacher, distils(teacher, "topk_kd", topk_kd={"k": size, "alpha": 1.0}, epochs=1), size))
     live = trained(made(tmp_path, teacher, distils(teacher, "kd", kd={"alpha": 1.0, "temperature": 1.0}, epochs=1), name="kd"))
     start = trained(made(tmp_path, teacher, distils(teacher, "base"), name="base"))
-    assert distance(stored, live) < 0.05 * distance(stored, start)
+
+    def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+        # Not the largest entry: AdamW takes the sign of gradients that are all but zero.
+        return sum(float((ours[name] - theirs[name]).square().sum()) for name in ours) ** 0.5
+
+    assert apart(stored, live) < 0.03 * apart(stored, start)
 
 
 def test_fewer_stored_tokens_than_asked_for_are_refused_with_the_way_out(tmp_path: Path, teacher: Path) -> None:

@@ -80,6 +80,8 @@ def test_each_seed_is_compared_with_the_same_seed_of_the_reference(tmp_path: Pat
     compared = baselines(run_of(pipeline(*students, evals={"against": ["sft"]}), tmp_path))
     assert "sft-seed1" in compared["kd-seed1"] and "sft-seed0" not in compared["kd-seed1"]
     assert "sft-seed1" not in compared["sft-seed1"]
+    # What the warm start is compared with, those that go on from it are compared with as well.
+    assert {"base-seed1", "answer-only-seed1", "teacher"} <= set(compared["kd-seed1"]) and "base-seed0" not in compared["kd-seed1"]
 
 
 def test_the_teacher_is_the_one_of_the_traces_unless_the_student_names_another(tmp_path: Path) -> None:
