@@ -158,6 +158,8 @@ def test_wrong_student_texts_are_marked_and_weigh_what_the_file_says(tmp_path: P
     # A random model never boxes a 7: all its texts weigh nothing, and nothing is learnt.
     assert distance(trained(one), before) == 0
     assert figures(one).rollouts_correct == 0.0
+    last = [line for line in read_metrics(one.folder) if "loss" in line][-1]
+    assert last["rollouts_correct"] == 0.0 and last["rollout_tokens"] == figures(one).rollout_tokens > 0
 
 
 # ---- classic methods ----------------------------------------------------------------------------------------------
