@@ -20,10 +20,10 @@ from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.prompts import load_prompt
-from reasondistill.records import STEP, VARIANT
+from reasondistill.records import STEP, VARIANT, MeasuredModel
 from reasondistill.samplers.opening import kept_open
 from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
-from reasondistill.weights import made_for
+from reasondistill.weights import count_parameters, made_for, weight_bytes
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,9 @@ def _model_name(model: str) -> str:
 def baselines(run: Run) -> Mapping[str, list[str]]:
     """Who is compared with whom: each trained student with its untouched base, its twins and the teachers; all with `against`."""
     models = list(eval_models(run))
-    named = {student.name for student in run.pipeline.students}
-    trained = [student for student in run.pipeline.students if student.method not in TWINS]
+    groups = run.pipeline.seed_groups()
+    named = {single for student in run.pipeline.students for single in groups.get(student.name, (student.name,))}
+    trained = [student for student in run.pipeline.all_students() if student.method not in TWINS]
     rest = [student for student in run.pipeline.all_students() if student.method in TWINS]
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
@@ -101,7 +102,6 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     for student in trained:
         own = [other.name for other in rest if is_baseline(other, student)]
         compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
-    groups = run.pipeline.seed_groups()
     for model, other in _same_seed(groups, run.pipeline.evals.against):
         if model != other and other not in compared.setdefault(model, []):
             compared[model].append(other)
@@ -263,4 +263,30 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         pool=pool,
         variants=variants,
         training=training / "problems.jsonl" if training is not None else None,
+        groups={name: singles for name, singles in run.pipeline.seed_groups().items() if set(singles) <= set(models)},
+        about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
+        reference=next(iter(run.pipeline.evals.against), None),
     )
+
+
+def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
+    """Who a model is, and how large, where its weights are on this machine."""
+    served = measured.teacher
+    path = Path(served.model).expanduser()
+    is_here = served.sampler == "vllm" and (path / "config.json").is_file()
+    return MeasuredModel(
+        name=name,
+        is_teacher=name in served_teachers(run) and name not in {model.name for model in run.pipeline.evals.models},
+        base=_untouched(run, name),
+        parameters=count_parameters(path) if is_here else None,
+        size_bytes=weight_bytes(path) if is_here else None,
+    )
+
+
+def _untouched(run: Run, name: str) -> str | None:
+    """The untouched model that the training of a student began with, through all students that it continues."""
+    made = {student.name: student for student in run.pipeline.all_students()}
+    root = made.get(name)
+    while root is not None and root.parent is not None:
+        root = made[root.parent]
+    return next((other.name for other in made.values() if root is not None and other.method == "base" and other.start() == root.start()), None)

@@ -47,7 +47,7 @@ def table(content: wording.Table) -> str:
 
 def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Scores", _scores(facts) if facts.own_scores else []
-    yield "Against its baselines", [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts))] if facts.differences else []
+    yield "Against its baselines", _differences(facts) if facts.main_differences else []
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", [evidence.PUBLISHED_NOTE, rows] if (rows := table(evidence.published_table(facts))) else []
     yield "From problems to examples", [table(wording.funnel_table(facts))] if facts.funnel else []
@@ -59,9 +59,19 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 
 
 def _scores(facts: Facts) -> list[str]:
-    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else [])]
+    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else []), facts.seeds.note]
     several = len({score.benchmark for score in facts.own_scores}) > 1
-    return [*notes, *([table(wording.overview_table(facts))] if several else []), table(wording.scores_table(facts))]
+    shown = [*notes, *([table(wording.overview_table(facts))] if several else []), table(wording.scores_table(facts))]
+    if facts.single_scores:
+        shown += ["### Each seed alone", table(wording.scores_table(facts, facts.single_scores))]
+    return shown
+
+
+def _differences(facts: Facts) -> list[str]:
+    shown = [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts.main_differences))]
+    if facts.single_differences:
+        shown += ["### Each seed alone", table(wording.differences_table(facts.single_differences))]
+    return shown
 
 
 def _evidence(facts: Facts) -> Iterator[str]:

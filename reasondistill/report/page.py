@@ -105,11 +105,15 @@ def _swatch(line: str) -> str:
 def _training(facts: Facts) -> str:
     if not facts.students:
         return ""
-    return _curves(facts) + plain(wording.students_table(facts))
+    made = plain(wording.students_table(facts))
+    if facts.seeds.members:
+        made = f"<details><summary>Every student: {len(facts.students)}</summary>{made}</details>"
+    return _curves(facts) + made
 
 
 def _curves(facts: Facts) -> str:
     trained = [made for made in facts.students if any("loss" in line or "validation_loss" in line for line in made.metrics)]
+    trained = [made for made in trained if not facts.is_later_seed(made.name)]
     if not trained:
         return ""
     lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]
