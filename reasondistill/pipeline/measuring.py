@@ -2,6 +2,7 @@
 
 6-evals/<benchmark>/problems
 6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
+6-evals/<benchmark>/<model>/latency.json                         [evals] latency
 6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
 6-evals/<benchmark>/<student>@step@<n>/{traces,verdicts}         [evals.checkpoints]
 """
@@ -12,17 +13,20 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from reasondistill import evals, problems, students, traces
 from reasondistill.config import TWINS, Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
+from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.prompts import load_prompt
-from reasondistill.records import STEP, VARIANT, MeasuredModel
-from reasondistill.samplers.opening import kept_open
-from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
+from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
+from reasondistill.samplers import make_ready
+from reasondistill.samplers.opening import OpenSampler, kept_open
+from reasondistill.store import Manifest, StopSignal, read_manifest, read_records, require_complete
 from reasondistill.weights import count_parameters, made_for, weight_bytes
 
 log = logging.getLogger(__name__)
@@ -199,6 +203,20 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
                 first_samples=True,
             )
             with_environment(folder / name / "traces", manifest)
+        if cells and VARIANT not in cells[0][1]:
+            _time_alone(run, cells[0], open_sampler, stop)
+
+
+def _time_alone(run: Run, cell: _Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
+    """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that is open."""
+    benchmark, name, settings, _ = cell
+    folder, count = run.stage("evals") / benchmark.name, run.pipeline.evals.latency
+    if not count or stop.requested or latency.is_measured(folder / name, count):
+        return
+    asked = list(islice(read_records(folder / "problems" / "problems.jsonl", Problem), count))
+    with open_sampler(settings.teachers[0], run.cluster, asked) as sampler:
+        make_ready(sampler, lambda: stop.requested)
+        latency.measure_latency(sampler, asked, load_prompt(settings.prompt), folder / name, count)
 
 
 def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
@@ -289,4 +307,6 @@ def _untouched(run: Run, name: str) -> str | None:
     root = made.get(name)
     while root is not None and root.parent is not None:
         root = made[root.parent]
-    return next((other.name for other in made.values() if root is not None and other.method == "base" and other.start() == root.start()), None)
+    return next(
+        (other.name for other in made.values() if root is not None and other.method == "base" and other.start() == root.start()), None
+    )

@@ -43,6 +43,7 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
     "5-students",
     "6-evals",
 )
+LATENCIES = f"{EVALS}/*/*/latency.json"
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
 
@@ -226,7 +227,7 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
         seeds=seeds,
         models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
         reference=summary.get("reference"),
-        latency=_latency(run / EVALS),
+        latency=_latency(run),
     )
 
 
@@ -442,9 +443,9 @@ def _pooled_tokens(tokens: Mapping[tuple[str, str], array[int]], seeds: Seeds) -
     return found
 
 
-def _latency(folder: Path) -> dict[str, Mapping[str, float]]:
+def _latency(run: Path) -> dict[str, Mapping[str, float]]:
     """Model → milliseconds per token and seconds per answer, where it was measured."""
-    return {path.parent.name: _read_json(path) for path in sorted(folder.glob("*/*/latency.json"))}
+    return {path.parent.name: _read_json(path) for path in sorted(run.glob(LATENCIES))}
 
 
 # ---- shared -------------------------------------------------------------------------------------------------------

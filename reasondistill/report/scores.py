@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reasondistill.records import OUTCOMES, Difference, Score
-from reasondistill.report import evidence, wording
+from reasondistill.report import evidence, methods, wording
 from reasondistill.report.facts import Facts
 from reasondistill.report.html import figure, legend, plain, stack, table, text
 from reasondistill.report.plots import line_chart, whisker
@@ -111,7 +111,7 @@ def differences_section(facts: Facts) -> str:
     if len(facts.main_differences) > _MOST_DIFFERENCES:
         found = f"<details><summary>{_counted(facts.main_differences)}</summary>{found}</details>"
     if facts.single_differences:
-        found += f"<details><summary>Each seed alone: {_counted(facts.single_differences)}</summary>{_differences(facts.single_differences)}</details>"
+        found += _folded(f"Each seed alone: {_counted(facts.single_differences)}", "", _differences(facts.single_differences))
     return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
 
 
@@ -143,6 +143,45 @@ def _difference_row(row: Difference, reach: float) -> list[str]:
         wording.flips(row),
         f"{wording.whole(row.n)} × {row.k}",
     ]
+
+
+# ---- methods ------------------------------------------------------------------------------------------------------
+
+
+def methods_section(facts: Facts) -> str:
+    """Methods side by side: what each reached on each benchmark, what it cost, how large the models are."""
+    if not methods.has_methods(facts):
+        return ""
+    rows = methods.reached(facts)
+    parts = [f'<p class="note">{text(methods.METHODS_NOTE)} {text(facts.seeds.note)}</p>'] if rows else []
+    for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
+        parts.append(f"<h3>{text(benchmark)}</h3>" + _reached(facts, [row for row in rows if row.score.benchmark == benchmark]))
+    for name, note, content in (
+        ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
+        ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
+        ("Cut out of a larger model", "", methods.shrunk_table(facts)),
+    ):
+        said = f'<p class="note">{text(note)}</p>' if note else ""
+        parts.append(f'<h3>{name}</h3>{said}<div class="tight">{plain(content)}</div>' if content.rows else "")
+    return "".join(parts)
+
+
+def _reached(facts: Facts, rows: Sequence[methods.Reached]) -> str:
+    """The table with a picture of each interval; all on the scale that holds them."""
+    low, high = min(row.score.low for row in rows), max(row.score.high for row in rows)
+    start, end = max(0.0, low - (high - low) / 20), min(1.0, high + (high - low) / 20)
+    scale = f"{100 * start:.0f} … {100 * end:.0f}"
+    headers = methods.reached_headers(facts)
+    cells = [[_coloured(cell) for cell in methods.reached_cells(row)] for row in rows]
+    for row, line in zip(rows, cells, strict=True):
+        line.insert(4, whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"))
+    words = {1, 4, 8}
+    shown = table((*headers[:4], scale, *headers[4:]), cells, numbers=set(range(1, len(headers) + 1)) - words)
+    return f'<div class="tight">{shown}</div>'
+
+
+def _coloured(cell: str) -> str:
+    return f'<span class="{cell}">{cell}</span>' if cell in ("better", "worse", "tied") else text(cell)
 
 
 # ---- behind the scores --------------------------------------------------------------------------------------------

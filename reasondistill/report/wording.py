@@ -105,7 +105,9 @@ def _student_sentence(facts: Facts, score: Score) -> str:
     sentence = _plain_sentence(score, len(facts.members(score.model))).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
-    others = [s for s in facts.main_scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"]
+    others = [
+        s for s in facts.main_scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"
+    ]
     tails = [f"{_the(other.model)} has {percent(other.mean)} %" for other in others]
     return "; ".join([sentence, *tails]) + "."
 
