@@ -319,6 +319,32 @@ class Difference(Record):
     lost: int | None = None
 
 
+class SeedSpread(Record):
+    """The scores of students that differ in their seed alone: `seeds` maps each to its own, `deviation` is the sample's (n − 1)."""
+
+    model: str
+    benchmark: str
+    metric: str
+    seeds: dict[str, float]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+class MeasuredModel(Record):
+    """Who a measured model is. `base` names the untouched model that its training began with, where that one is measured too.
+
+    `parameters` and `size_bytes` are those of its weights on disk; None where they are not on this machine.
+    """
+
+    name: str
+    is_teacher: bool = False
+    base: str | None = None
+    parameters: int | None = None
+    size_bytes: int | None = None
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

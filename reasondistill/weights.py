@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -101,6 +102,32 @@ def hub_commit(model: str, revision: str | None) -> str | None:
         if isinstance(cached, str):
             return Path(cached).parent.name
     return None
+
+
+# ---- how large they are -------------------------------------------------------------------------------------------
+
+
+def count_parameters(folder: Path) -> int | None:
+    """The elements of all tensors in the safetensors of a folder, from their headers; None where there are none.
+
+    A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …, "shape": […], …}, …}.
+    Weights that are quantised into packed integers are counted as packed. Raises ConfigError for a file that is no safetensors.
+    """
+    return sum(map(_count_elements, files)) if (files := sorted(folder.glob("*.safetensors"))) else None
+
+
+def _count_elements(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, OverflowError, MemoryError, AttributeError, KeyError, TypeError):
+        raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
+
+
+def weight_bytes(folder: Path) -> int:
+    """The size of all weight files of a folder."""
+    return sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern))
 
 
 # What a model folder of ours says of itself; no part of its identity.

@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "hardware": {"cpu": "Xeon, 2 cores", "gpu": "none"},
     "command": "reasondistill run pipelines/demo.toml",
 }
+MADE = {"sft": "sft", "answer-only": "answer_only", "base": "base"}
 RIGHT = {"teacher": 0.83, "sft": 0.42, "answer-only": 0.06, "base": 0.0}
 SECONDS = {"problems": 3.1, "traces": 212.4, "verdicts": 18.0, "examples": 2.2, "students": 341.0, "evals": 9.8}
 
@@ -55,9 +56,14 @@ def fake_run(
     samples: int = 1,
     benchmarks: Sequence[str] = ("gsm_symbolic",),
     right: Mapping[str, float] = RIGHT,
+    made: Mapping[str, str] = MADE,
+    figures: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Fill `run` with the stages up to `until`; evals are sampled and graded, not yet collected."""
+    """Fill `run` with the stages up to `until`; evals are sampled and graded, not yet collected.
+
+    `made` says by which method each student was made, `figures` what its training figures have besides the usual.
+    """
     dice = random.Random(seed)
     last = STAGES.index(until)
     train = fake_problems("gsm_symbolic/train", problems, dice)
@@ -69,8 +75,8 @@ def fake_run(
     if last >= 3:
         write_examples(run / "4-examples", train, traces, verdicts, dice)
     if last >= 4:
-        for name in ("sft", "answer-only", "base"):
-            write_student(run / "5-students" / name, name, dice)
+        for name, method in made.items():
+            write_student(run / "5-students" / name, name, dice, method=method, **(figures or {}).get(name, {}))
     if last >= 5:
         for benchmark in benchmarks:
             write_answers(run / "6-evals" / benchmark, fake_problems(f"{benchmark}/test", problems, dice), samples, right, dice)
@@ -253,8 +259,7 @@ def write_examples(
     )
 
 
-def write_student(folder: Path, name: str, dice: random.Random, *, steps: int = 60) -> None:
-    method = {"sft": "sft", "answer-only": "answer_only"}.get(name, "base")
+def write_student(folder: Path, name: str, dice: random.Random, *, method: str, steps: int = 60, **more: Any) -> None:
     figures = None
     if method != "base":
         for step in range(1, steps + 1):
@@ -263,17 +268,20 @@ def write_student(folder: Path, name: str, dice: random.Random, *, steps: int = 
             if step % 15 == 0:
                 append_metrics(folder, step=step, validation_loss=loss + 0.08, tokens=step * 4000, seconds=step * 2.5)
         figures = TrainingFigures(
-            steps=steps,
-            epochs=3,
-            examples=1800,
-            tokens=steps * 4000,
-            loss_tokens=steps * 2900,
-            seconds=steps * 2.5,
-            train_loss=0.31,
-            validation_loss=0.42,
-            parameters=2_100_000,
-            trained_parameters=2_100_000,
-            peak_memory_gib=1.3,
+            **{
+                "steps": steps,
+                "epochs": 3,
+                "examples": 1800,
+                "tokens": steps * 4000,
+                "loss_tokens": steps * 2900,
+                "seconds": steps * 2.5,
+                "train_loss": 0.31,
+                "validation_loss": 0.42,
+                "parameters": 2_100_000,
+                "trained_parameters": 2_100_000,
+                "peak_memory_gib": 1.3,
+            }
+            | more
         )
     student = Student(
         name=name, method=method, base="scratch llama 2.1M", path="model", examples="9999aaaabbbbcccc", seed=0, figures=figures

@@ -96,15 +96,16 @@ def print_result(job: Run) -> None:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     if report.get("headline"):
         out.print(f"\n[bold]{escape(report['headline'])}[/]", soft_wrap=True)
-    scores = [row for row in report["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
+    together = report.get("groups", report)  # students of several seeds are one row
+    scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
-    for row in report["differences"][:_MOST_ROWS]:
+    for row in together["differences"][:_MOST_ROWS]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         gap = f"{100 * row['mean']:+.1f} points {escape(interval)} {row['word']}"
         out.print(f"  {row['model']} − {row['baseline']} on {row['benchmark']}: {gap}")
-    if len(report["differences"]) > _MOST_ROWS:
-        out.print(f"  … {len(report['differences']) - _MOST_ROWS} more differences in the report")
+    if len(together["differences"]) > _MOST_ROWS:
+        out.print(f"  … {len(together['differences']) - _MOST_ROWS} more differences in the report")
     for name in ("report.html", "report.md", "report.json"):
         if (folder / name).exists():
             out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)

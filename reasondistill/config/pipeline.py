@@ -50,7 +50,7 @@ class Evals(SamplingSettings):
 
     `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts under which every model is measured, to
     see how much the prompt matters. `models` are measured beside the students; whatever `against` names, every other model is compared
-    with.
+    with. The first `latency` problems are answered once more, one at a time, to see how long a single answer takes.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -61,6 +61,7 @@ class Evals(SamplingSettings):
     teacher: bool = True
     models: tuple[EvalModel, ...] = ()
     against: tuple[str, ...] = ()
+    latency: Annotated[int, Field(ge=0)] = 0
     checkpoints: Checkpoints = Checkpoints()
 
 

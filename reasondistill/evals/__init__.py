@@ -27,10 +27,11 @@ from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.errors import StageError
 from reasondistill.evals.comparing import differences
 from reasondistill.evals.scoring import score_parts, score_sheet
+from reasondistill.evals.seeds import pool_seeds
 from reasondistill.evals.sheets import Sheet, asked_problems, fill, read_problems
 from reasondistill.evals.votes import wrong_classes
 from reasondistill.grading import GradingPool
-from reasondistill.records import STEP, VARIANT, EvalRecord, Problem, fingerprint
+from reasondistill.records import STEP, VARIANT, EvalRecord, MeasuredModel, Problem, fingerprint
 from reasondistill.statistics.several import exchangeable_p_value
 from reasondistill.store import (
     MANIFEST,
@@ -80,20 +81,29 @@ def collect(
     pool: GradingPool,
     variants: Variants | None = None,
     training: Path | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    about: Sequence[MeasuredModel] = (),
+    reference: str | None = None,
     seed: int = 0,
 ) -> Manifest:
     """Join samples and grades of every model on every benchmark; write records.jsonl and scores.json.
 
     `benchmarks` says how many samples per problem are wanted of each; more than that on disk are left aside. `baselines` maps a model to
     those it is compared with. `training` is the problems file that students were trained on: benchmark problems that it may give away
-    are scored apart. The `pool` groups equivalent answers for maj@k.
+    are scored apart. The `pool` groups equivalent answers for maj@k. `groups` maps a name to the models that differ in their seed alone:
+    they are scored and compared together too. `about` says who the models are, and `reference` whom the report compares methods with; both
+    are handed on as they are.
     Raises StageError when a set is missing, unfinished, incomplete or holds samples that failed in the engine.
     """
     started = time.monotonic()
-    variants = variants or Variants()
+    variants, groups = variants or Variants(), groups or {}
+    if twice := sorted(groups.keys() & set(models)):
+        raise StageError(f"{evals_folder}: {twice[0]} is both a model and a student of several seeds; give the model another name.")
     cells = [(name, model) for name in benchmarks for model in (*models, *variants.of(name, models))]
     asked = {"benchmarks": dict(benchmarks), "models": models, "baselines": {m: list(b) for m, b in baselines.items()}}
     asked |= {"variants": asdict(variants), "policy": pool.policy, "seed": seed}
+    asked |= {"groups": {name: list(members) for name, members in groups.items()}} if groups else {}
+    asked |= {"reference": reference} if reference is not None else {}
     inputs = {"asked": fingerprint(asked), **_inputs(evals_folder, cells)}
     inputs |= {"training": require_complete(training.parent).output} if training is not None else {}
     # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of stopping with a drift.
@@ -104,6 +114,8 @@ def collect(
     wanted = {(name, model): variants.samples(model, benchmarks[name]) for name, model in cells}
     total = write_records(evals_folder / RECORDS, _records(evals_folder, wanted, sheets))
     scores = _summary(evals_folder, sheets, models, baselines, pool, training, variants, seed)
+    scores |= {"groups": pool_seeds(_own(sheets, models), groups, baselines)} if groups else {}
+    scores |= {"models": [model.model_dump() for model in about], "reference": reference}
     write_json(evals_folder / SCORES, scores)
     counts = {"in": total, "out": total, "benchmarks": len(benchmarks), "models": len(models)}
     return finish_stage(evals_folder, counts=counts, figures=_figures(scores), seconds=time.monotonic() - started)
@@ -161,7 +173,7 @@ def _summary(
     variants: Variants,
     seed: int,
 ) -> dict[str, Any]:
-    own = {key: sheet for key, sheet in sheets.items() if key[1] in models}
+    own = _own(sheets, models)
     every = list(sheets.values())
     classes = wrong_classes(every, pool)
     problems = {benchmark: read_problems(folder / benchmark) for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets)}
@@ -179,6 +191,11 @@ def _summary(
         "outcomes": _nested(sheets, Sheet.shares),
         "tokens": _nested(sheets, lambda sheet: float(sheet.tokens.mean())),
     }
+
+
+def _own(sheets: Mapping[tuple[str, str], Sheet], models: Sequence[str]) -> dict[tuple[str, str], Sheet]:
+    """The sheets of the models under their own prompt, at the end of their training."""
+    return {key: sheet for key, sheet in sheets.items() if key[1] in models}
 
 
 def _nested(sheets: Mapping[tuple[str, str], Sheet], value: Any) -> dict[str, dict[str, Any]]:
@@ -223,9 +240,9 @@ def _bootstrap_row(sheet: Sheet, seed: int) -> dict[str, Any]:
 
 
 def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of text per model and benchmark."""
+    """One line of text per model, and per group of seeds, and benchmark."""
     return {
         f"{row['model']} on {row['benchmark']}": f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-        for row in scores["scores"]
+        for row in (*scores.get("groups", {}).get("scores", ()), *scores["scores"])
         if row["metric"] == "pass@1"
     }

@@ -29,13 +29,18 @@ def score_sheet(sheet: Sheet, wrong: Sequence[tuple[int, ...]]) -> Iterator[Scor
 
     `wrong` holds the sizes of each problem's classes of equivalent wrong answers.
     """
-    yield _score(sheet, "pass@1", statistics.mean_interval(sheet.correct))
+    yield pass_at_1(sheet)
     hits, n = sheet.correct.sum(axis=1), sheet.k
     for k in sample_counts(n):
         yield _rate_score(sheet, f"pass@{k}", statistics.pass_at_k(hits, n, k))
         yield _rate_score(sheet, f"maj@{k}", majority_rates(sheet, wrong, k))
     if n > 1:
         yield _rate_score(sheet, f"mg-pass@{n}", mg_pass_at_k(hits, n, n))
+
+
+def pass_at_1(sheet: Sheet) -> Score:
+    """The mean over all samples of all problems."""
+    return _score(sheet, "pass@1", statistics.mean_interval(sheet.correct))
 
 
 def sample_counts(n: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 6-evals/<benchmark>/problems
 6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
+6-evals/<benchmark>/<model>/latency.json                         [evals] latency
 6-evals/<benchmark>/<model>@<prompt>/{traces,verdicts}           [evals] prompts
 6-evals/<benchmark>/<student>@step@<n>/{traces,verdicts}         [evals.checkpoints]
 """
@@ -12,18 +13,21 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from reasondistill import evals, problems, students, traces
 from reasondistill.config import TWINS, Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
+from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.prompts import load_prompt
-from reasondistill.records import STEP, VARIANT
-from reasondistill.samplers.opening import kept_open
-from reasondistill.store import Manifest, StopSignal, read_manifest, require_complete
-from reasondistill.weights import made_for
+from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
+from reasondistill.samplers import make_ready
+from reasondistill.samplers.opening import OpenSampler, kept_open
+from reasondistill.store import Manifest, StopSignal, read_manifest, read_records, require_complete
+from reasondistill.weights import count_parameters, made_for, weight_bytes
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +207,20 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
                 first_samples=True,
             )
             with_environment(folder / name / "traces", manifest)
+        if cells and VARIANT not in cells[0][1]:
+            _time_alone(run, cells[0], open_sampler, stop)
+
+
+def _time_alone(run: Run, cell: _Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
+    """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that is open."""
+    benchmark, name, settings, _ = cell
+    folder, count = run.stage("evals") / benchmark.name, run.pipeline.evals.latency
+    if not count or stop.requested or latency.is_measured(folder / name, count):
+        return
+    asked = list(islice(read_records(folder / "problems" / "problems.jsonl", Problem), count))
+    with open_sampler(settings.teachers[0], run.cluster, asked) as sampler:
+        make_ready(sampler, lambda: stop.requested)
+        latency.measure_latency(sampler, asked, load_prompt(settings.prompt), folder / name, count)
 
 
 def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
@@ -267,4 +285,32 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         pool=pool,
         variants=variants,
         training=training / "problems.jsonl" if training is not None else None,
+        groups={name: singles for name, singles in run.pipeline.seed_groups().items() if set(singles) <= set(models)},
+        about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
+        reference=next(iter(run.pipeline.evals.against), None),
+    )
+
+
+def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
+    """Who a model is, and how large, where its weights are on this machine."""
+    served = measured.teacher
+    path = Path(served.model).expanduser()
+    is_here = served.sampler == "vllm" and (path / "config.json").is_file()
+    return MeasuredModel(
+        name=name,
+        is_teacher=name in served_teachers(run) and name not in {model.name for model in run.pipeline.evals.models},
+        base=_untouched(run, name),
+        parameters=count_parameters(path) if is_here else None,
+        size_bytes=weight_bytes(path) if is_here else None,
+    )
+
+
+def _untouched(run: Run, name: str) -> str | None:
+    """The untouched model that the training of a student began with, through all students that it continues."""
+    made = {student.name: student for student in run.pipeline.all_students()}
+    root = made.get(name)
+    while root is not None and root.parent is not None:
+        root = made[root.parent]
+    return next(
+        (other.name for other in made.values() if root is not None and other.method == "base" and other.start() == root.start()), None
     )

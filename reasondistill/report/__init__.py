@@ -3,7 +3,8 @@
     manifest = run_report(run, run / "7-report", settings=pipeline.report, title="demo", about="…")
 
 It reads manifests, metrics and records that the stages left, and says what is there: a run that has only traces gets a report of
-its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`.
+its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`;
+`groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are compared.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_baselines
 from reasondistill.errors import StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.report import evidence, wording
-from reasondistill.report.facts import Facts, Stage, read_facts, read_stages
+from reasondistill.report import evidence, methods, wording
+from reasondistill.report.facts import LATENCIES, Facts, Stage, read_facts, read_stages
 from reasondistill.report.markdown import render_markdown
 from reasondistill.report.page import render_page
 from reasondistill.store import Identity, Manifest, finish_stage, open_stage, require_complete, write_json, write_text
@@ -43,6 +44,7 @@ def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, titl
         {"settings": settings.model_dump(mode="json"), "title": title, "about": about, "published": [row.model_dump() for row in published]}
     )
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
+    inputs |= {path.relative_to(run_folder).as_posix(): fingerprint(path.read_text()) for path in run_folder.glob(LATENCIES)}
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
@@ -70,7 +72,7 @@ def _encodable(text: str) -> str:
 
 def report_json(facts: Facts) -> dict[str, Any]:
     """What scripts read; shares and differences are fractions of 1."""
-    return {
+    found: dict[str, Any] = {
         "scores": [score.model_dump() | {"outcomes": wording.outcome_shares(facts, score)} for score in facts.scores],
         "differences": [row.model_dump() for row in facts.differences],
         "parts": [part.model_dump() for part in facts.parts],
@@ -83,6 +85,18 @@ def report_json(facts: Facts) -> dict[str, Any]:
         ],
         "stages": [_stage_row(stage) for stage in facts.stages],
         "students": [made.student.model_dump() for made in facts.students if made.student is not None],
+    }
+    return found | ({"groups": _groups_json(facts)} if facts.seeds.members else {}) | methods.methods_json(facts)
+
+
+def _groups_json(facts: Facts) -> dict[str, Any]:
+    """Students of several seeds: who they are, and every score and comparison with them taken together."""
+    return {
+        "members": {name: list(members) for name, members in facts.seeds.members.items()},
+        "scores": [score.model_dump() | {"outcomes": wording.outcome_shares(facts, score)} for score in facts.main_scores],
+        "differences": [row.model_dump() for row in facts.main_differences],
+        "spread": [row.model_dump() for row in facts.seeds.spread],
+        "note": facts.seeds.note,
     }
 
 

@@ -24,8 +24,10 @@ from reasondistill.records import (
     EvalRecord,
     Example,
     Grade,
+    MeasuredModel,
     Problem,
     Score,
+    SeedSpread,
     Student,
     Trace,
     Verdict,
@@ -41,6 +43,7 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
     "5-students",
     "6-evals",
 )
+LATENCIES = f"{EVALS}/*/*/latency.json"
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
 
@@ -96,8 +99,23 @@ class MadeStudent:
 
 
 @dataclass(frozen=True)
+class Seeds:
+    """Students that differ in their seed alone, taken together: `members` of each name, and every comparison with names for members."""
+
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    scores: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    spread: tuple[SeedSpread, ...] = ()
+    note: str = ""
+
+    def of(self, model: str) -> str | None:
+        """The name that a model is one of."""
+        return next((name for name, members in self.members.items() if model in members), None)
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What a run folder holds."""
+    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each."""
 
     run: str
     stages: tuple[Stage, ...] = ()
@@ -117,18 +135,56 @@ class Facts:
     published: tuple[Published, ...] = ()
     eval_tokens: Mapping[tuple[str, str], array[int]] = field(default_factory=dict[tuple[str, str], "array[int]"])
     side_by_side: tuple[SideBySide, ...] = ()
+    seeds: Seeds = Seeds()
+    models: Mapping[str, MeasuredModel] = field(default_factory=dict[str, MeasuredModel])
+    reference: str | None = None
+    latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
 
     def method(self, model: str) -> str:
         """How a model was made; `teacher` for one that this run did not make."""
+        first = self.members(model)[0]
         for made in self.students:
-            if made.name == model:
+            if made.name == first:
                 return made.student.method if made.student else "unfinished"
         return "teacher"
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The students that a name stands for, one for each seed; else the model itself."""
+        return self.seeds.members.get(name, (name,))
 
     @property
     def own_scores(self) -> tuple[Score, ...]:
         """The scores of models under their own prompt, at the end of their training."""
         return tuple(score for score in self.scores if VARIANT not in score.model)
+
+    @property
+    def main_scores(self) -> tuple[Score, ...]:
+        """The same with students that differ in their seed alone taken together, where the first of them stood."""
+        pooled = {(score.model, score.benchmark, score.metric): score for score in self.seeds.scores}
+        rows: list[Score | None] = []
+        for score in self.own_scores:
+            group = self.seeds.of(score.model)
+            rows.append(score if group is None else pooled.pop((group, score.benchmark, score.metric), None))
+        return tuple(row for row in rows if row is not None)
+
+    @property
+    def single_scores(self) -> tuple[Score, ...]:
+        """The scores of each seed alone; none where every student was made once."""
+        return tuple(score for score in self.own_scores if self.seeds.of(score.model) is not None)
+
+    @property
+    def main_differences(self) -> tuple[Difference, ...]:
+        return self.seeds.differences if self.seeds.members else self.differences
+
+    @property
+    def single_differences(self) -> tuple[Difference, ...]:
+        """The comparisons of each seed alone."""
+        return tuple(row for row in self.differences if self.seeds.of(row.model) or self.seeds.of(row.baseline))
+
+    def is_later_seed(self, model: str) -> bool:
+        """True for all but the first student of several seeds: where one stands for all."""
+        group = self.seeds.of(model)
+        return group is not None and model != self.members(group)[0]
 
     def stage(self, place: str) -> Manifest | None:
         return next((stage.manifest for stage in self.stages if stage.place == place), None)
@@ -147,6 +203,8 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
     if records is not None:
         records.read(run / EVALS / "records.jsonl")
     summary = _read_json(run / EVALS / "scores.json")
+    groups = summary.get("groups", {})
+    seeds = _seeds(groups)
     return Facts(
         run=run.resolve().name,
         stages=stages,
@@ -157,15 +215,19 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
         students=tuple(_students(run / STUDENTS)),
         scores=tuple(Score(**row) for row in summary.get("scores", ())),
         differences=tuple(Difference(**row) for row in summary.get("differences", ())),
-        outcomes=summary.get("outcomes", {}),
-        mean_tokens=summary.get("tokens", {}),
+        outcomes=_joined(summary.get("outcomes", {}), groups.get("outcomes", {})),
+        mean_tokens=_joined(summary.get("tokens", {}), groups.get("tokens", {})),
         bootstrap=tuple(summary.get("bootstrap", ())),
         parts=tuple(Score(**row) for row in summary.get("parts", ())),
         prompts=tuple(summary.get("prompts", ())),
         overlap=summary.get("overlap", {}),
         published=published,
-        eval_tokens=records.tokens if records else {},
-        side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2))) if records and traces else (),
+        eval_tokens=_pooled_tokens(records.tokens, seeds) if records else {},
+        side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2), seeds)) if records and traces else (),
+        seeds=seeds,
+        models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
+        reference=summary.get("reference"),
+        latency=_latency(run),
     )
 
 
@@ -331,7 +393,9 @@ class _Records:
         return list(_in_turns(heapq.nsmallest(limit, row, key=lambda key: _lot(key[1])) for row in rows))[:limit]
 
 
-def _side_by_side(folder: Path, records: _Records, limit: int) -> Iterator[SideBySide]:
+def _side_by_side(folder: Path, records: _Records, limit: int, seeds: Seeds) -> Iterator[SideBySide]:
+    """What each model wrote; of students that differ in their seed alone, the first."""
+    later = {member for members in seeds.members.values() for member in members[1:]}
     chosen = set(records.choose(limit))
     grades = {
         (record.benchmark, record.model, record.problem_id): record.grade
@@ -340,7 +404,7 @@ def _side_by_side(folder: Path, records: _Records, limit: int) -> Iterator[SideB
     }
     for benchmark in sorted({benchmark for benchmark, _ in chosen}):
         wanted = {problem for where, problem in chosen if where == benchmark}
-        models = [model for where, model in records.tokens if where == benchmark]
+        models = [model for where, model in records.tokens if where == benchmark and model not in later]
         texts = {model: _first_samples(folder / benchmark / model / "traces" / "traces.jsonl", wanted) for model in models}
         for name, problem in _find_problems(folder / benchmark / "problems" / "problems.jsonl", wanted).items():
             answers = [
@@ -354,6 +418,34 @@ def _side_by_side(folder: Path, records: _Records, limit: int) -> Iterator[SideB
 def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
     traces = read_records(path, Trace) if path.exists() else iter(())
     return {trace.problem_id: trace for trace in traces if trace.sample == 0 and trace.problem_id in wanted}
+
+
+def _seeds(groups: Mapping[str, Any]) -> Seeds:
+    return Seeds(
+        members={name: tuple(members) for name, members in groups.get("members", {}).items()},
+        scores=tuple(Score(**row) for row in groups.get("scores", ())),
+        differences=tuple(Difference(**row) for row in groups.get("differences", ())),
+        spread=tuple(SeedSpread(**row) for row in groups.get("spread", ())),
+        note=groups.get("note", ""),
+    )
+
+
+def _joined(singles: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Benchmark → model or group → value."""
+    return {benchmark: {**found, **groups.get(benchmark, {})} for benchmark, found in singles.items()}
+
+
+def _pooled_tokens(tokens: Mapping[tuple[str, str], array[int]], seeds: Seeds) -> dict[tuple[str, str], array[int]]:
+    """Token counts by benchmark and model, those of all seeds together."""
+    found: dict[tuple[str, str], array[int]] = {}
+    for (benchmark, model), counts in tokens.items():
+        found.setdefault((benchmark, seeds.of(model) or model), array("q")).extend(counts)
+    return found
+
+
+def _latency(run: Path) -> dict[str, Mapping[str, float]]:
+    """Model → milliseconds per token and seconds per answer, where it was measured."""
+    return {path.parent.name: _read_json(path) for path in sorted(run.glob(LATENCIES))}
 
 
 # ---- shared -------------------------------------------------------------------------------------------------------

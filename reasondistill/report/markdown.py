@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reasondistill.report import evidence, wording
+from reasondistill.report import evidence, methods, wording
 from reasondistill.report.facts import Facts, Shown, SideBySide, environments, flatten
 
 # A text longer than this is cut here; the page and the run folder have more of it.
@@ -47,7 +47,8 @@ def table(content: wording.Table) -> str:
 
 def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Scores", _scores(facts) if facts.own_scores else []
-    yield "Against its baselines", [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts))] if facts.differences else []
+    yield "Against its baselines", _differences(facts) if facts.main_differences else []
+    yield "Methods", list(_methods(facts)) if methods.has_methods(facts) else []
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", [evidence.PUBLISHED_NOTE, rows] if (rows := table(evidence.published_table(facts))) else []
     yield "From problems to examples", [table(wording.funnel_table(facts))] if facts.funnel else []
@@ -59,9 +60,35 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 
 
 def _scores(facts: Facts) -> list[str]:
-    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else [])]
+    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else []), facts.seeds.note]
     several = len({score.benchmark for score in facts.own_scores}) > 1
-    return [*notes, *([table(wording.overview_table(facts))] if several else []), table(wording.scores_table(facts))]
+    shown = [*notes, *([table(wording.overview_table(facts))] if several else []), table(wording.scores_table(facts))]
+    if facts.single_scores:
+        shown += ["### Each seed alone", table(wording.scores_table(facts, facts.single_scores))]
+    return shown
+
+
+def _differences(facts: Facts) -> list[str]:
+    shown = [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts.main_differences))]
+    if facts.single_differences:
+        shown += ["### Each seed alone", table(wording.differences_table(facts.single_differences))]
+    return shown
+
+
+def _methods(facts: Facts) -> Iterator[str]:
+    tables = list(methods.reached_tables(facts))
+    if tables:
+        yield methods.METHODS_NOTE
+    for benchmark, content in tables:
+        yield f"### {inline(benchmark)}"
+        yield table(content)
+    for name, note, content in (
+        ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
+        ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
+        ("Cut out of a larger model", "", methods.shrunk_table(facts)),
+    ):
+        if content.rows:
+            yield "\n\n".join(part for part in (f"### {name}", note, table(content)) if part)
 
 
 def _evidence(facts: Facts) -> Iterator[str]:

@@ -16,7 +16,7 @@ from reasondistill.report.facts import STUDENTS, Facts, FunnelStep, MadeStudent,
 from reasondistill.report.html import facts_list, figure, plain, stack, table, text, tone
 from reasondistill.report.look import SCRIPT, STYLE
 from reasondistill.report.plots import Line, histogram, line_chart
-from reasondistill.report.scores import differences_section, evidence_section, published_section, scores_section
+from reasondistill.report.scores import differences_section, evidence_section, methods_section, published_section, scores_section
 
 # A text longer than this is cut in the page; the whole of it stands in the run folder.
 LONGEST_TEXT = 60_000
@@ -61,6 +61,7 @@ def _with_words(sentence: str) -> str:
 def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "scores", "Scores", scores_section(facts)
     yield "differences", "Against its baselines", differences_section(facts)
+    yield "methods", "Methods", methods_section(facts)
     yield "evidence", "Behind the scores", evidence_section(facts)
     yield "published", "Published numbers", published_section(facts)
     yield "funnel", "From problems to examples", _funnel(facts)
@@ -105,11 +106,15 @@ def _swatch(line: str) -> str:
 def _training(facts: Facts) -> str:
     if not facts.students:
         return ""
-    return _curves(facts) + plain(wording.students_table(facts))
+    made = plain(wording.students_table(facts))
+    if facts.seeds.members:
+        made = f"<details><summary>Every student: {len(facts.students)}</summary>{made}</details>"
+    return _curves(facts) + made
 
 
 def _curves(facts: Facts) -> str:
     trained = [made for made in facts.students if any("loss" in line or "validation_loss" in line for line in made.metrics)]
+    trained = [made for made in trained if not facts.is_later_seed(made.name)]
     if not trained:
         return ""
     lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]

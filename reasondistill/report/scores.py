@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from reasondistill.records import OUTCOMES, Difference, Score
-from reasondistill.report import evidence, wording
+from reasondistill.report import evidence, methods, wording
 from reasondistill.report.facts import Facts
 from reasondistill.report.html import figure, legend, plain, stack, table, text
 from reasondistill.report.plots import line_chart, whisker
@@ -26,9 +26,17 @@ def scores_section(facts: Facts) -> str:
     if len(wording.overview_cells(facts)) >= _FOLDS:
         tables = f'<details><summary>Every score with its outcomes</summary><div class="inside">{tables}</div></details>'
     overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
-    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(names) > 1 else [])]
-    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes)
-    return f"{overview}{said}{tables}{legend(OUTCOMES)}{_bootstrap(facts)}"
+    notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(names) > 1 else []), facts.seeds.note]
+    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes if note)
+    return f"{overview}{said}{tables}{_seeds_alone(facts, names)}{legend(OUTCOMES)}{_bootstrap(facts)}"
+
+
+def _seeds_alone(facts: Facts, names: list[str]) -> str:
+    """The scores of each seed, folded."""
+    found = [score for score in facts.single_scores if score.metric == "pass@1"]
+    if not found:
+        return ""
+    return _folded(f"Each seed alone: {len(found)} scores", "", _score_table(facts, found, ["benchmark"], names[1:]))
 
 
 def _overview(facts: Facts, benchmarks: list[str]) -> str:
@@ -55,18 +63,25 @@ def _overview(facts: Facts, benchmarks: list[str]) -> str:
 
 
 def _scores_of(facts: Facts, benchmark: str, names: list[str]) -> str:
-    found = [score for score in facts.own_scores if score.benchmark == benchmark and score.metric == "pass@1"]
-    others = [name for name in names[1:] if any(s.metric == name and s.benchmark == benchmark for s in facts.own_scores)]
-    headers = ("model", "%", "95 % interval", "0 … 100", "outcomes", *others, "n", "k", "tokens")
-    rows = [_score_row(facts, score, others) for score in found]
-    return f"<h3>{text(benchmark)}</h3>" + table(headers, rows, numbers={1, 2, *range(5, len(headers))})
+    found = [score for score in facts.main_scores if score.benchmark == benchmark and score.metric == "pass@1"]
+    others = [name for name in names[1:] if any(s.metric == name and s.benchmark == benchmark for s in facts.main_scores)]
+    return f"<h3>{text(benchmark)}</h3>" + _score_table(facts, found, [], others)
 
 
-def _score_row(facts: Facts, score: Score, others: list[str]) -> list[str]:
+def _score_table(facts: Facts, scores: list[Score], also: list[str], others: list[str]) -> str:
+    """One row for each score; `also` is "benchmark" where the scores are of several."""
+    headers = ("model", *also, "%", "95 % interval", "0 … 100", "outcomes", *others, "n", "k", "tokens")
+    rows = [_score_row(facts, score, others, [score.benchmark] if also else []) for score in scores]
+    first = 1 + len(also)
+    return table(headers, rows, numbers={first, first + 1, *range(first + 4, len(headers))})
+
+
+def _score_row(facts: Facts, score: Score, others: list[str], where: list[str]) -> list[str]:
     tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
     shares = wording.outcome_shares(facts, score)
     return [
         text(score.model),
+        *map(text, where),
         wording.percent(score.mean),
         wording.interval(score.low, score.high),
         whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
@@ -90,17 +105,27 @@ def _bootstrap(facts: Facts) -> str:
 
 
 def differences_section(facts: Facts) -> str:
-    if not facts.differences:
+    if not facts.main_differences:
         return ""
-    reach = max(0.05, *(abs(bound) for row in facts.differences for bound in (row.low, row.high)))
+    found = _differences(facts.main_differences)
+    if len(facts.main_differences) > _MOST_DIFFERENCES:
+        found = f"<details><summary>{_counted(facts.main_differences)}</summary>{found}</details>"
+    if facts.single_differences:
+        found += _folded(f"Each seed alone: {_counted(facts.single_differences)}", "", _differences(facts.single_differences))
+    return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
+
+
+def _differences(rows: Sequence[Difference]) -> str:
+    reach = max(0.05, *(abs(bound) for row in rows for bound in (row.low, row.high)))
     scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
     headers = ("model", "", "against", "points", "95 % interval", scale, "benchmark", "p", "p (Holm)", "flips", "n × k")
-    found = table(headers, [_difference_row(row, reach) for row in facts.differences], numbers={3, 4, *range(7, len(headers))})
-    if len(facts.differences) > _MOST_DIFFERENCES:
-        words = [row.word for row in facts.differences]
-        counts = ", ".join(f"{words.count(word)} {word}" for word in ("better", "worse", "tied") if word in words)
-        found = f"<details><summary>{len(words)} comparisons: {counts}</summary>{found}</details>"
-    return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
+    return table(headers, [_difference_row(row, reach) for row in rows], numbers={3, 4, *range(7, len(headers))})
+
+
+def _counted(rows: Sequence[Difference]) -> str:
+    words = [row.word for row in rows]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in ("better", "worse", "tied") if word in words)
+    return f"{len(words)} comparisons: {counts}"
 
 
 def _difference_row(row: Difference, reach: float) -> list[str]:
@@ -118,6 +143,45 @@ def _difference_row(row: Difference, reach: float) -> list[str]:
         wording.flips(row),
         f"{wording.whole(row.n)} × {row.k}",
     ]
+
+
+# ---- methods ------------------------------------------------------------------------------------------------------
+
+
+def methods_section(facts: Facts) -> str:
+    """Methods side by side: what each reached on each benchmark, what it cost, how large the models are."""
+    if not methods.has_methods(facts):
+        return ""
+    rows = methods.reached(facts)
+    parts = [f'<p class="note">{text(methods.METHODS_NOTE)} {text(facts.seeds.note)}</p>'] if rows else []
+    for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
+        parts.append(f"<h3>{text(benchmark)}</h3>" + _reached(facts, [row for row in rows if row.score.benchmark == benchmark]))
+    for name, note, content in (
+        ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
+        ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
+        ("Cut out of a larger model", "", methods.shrunk_table(facts)),
+    ):
+        said = f'<p class="note">{text(note)}</p>' if note else ""
+        parts.append(f'<h3>{name}</h3>{said}<div class="tight">{plain(content)}</div>' if content.rows else "")
+    return "".join(parts)
+
+
+def _reached(facts: Facts, rows: Sequence[methods.Reached]) -> str:
+    """The table with a picture of each interval; all on the scale that holds them."""
+    low, high = min(row.score.low for row in rows), max(row.score.high for row in rows)
+    start, end = max(0.0, low - (high - low) / 20), min(1.0, high + (high - low) / 20)
+    scale = f"{100 * start:.0f} … {100 * end:.0f}"
+    headers = methods.reached_headers(facts)
+    cells = [[_coloured(cell) for cell in methods.reached_cells(row)] for row in rows]
+    for row, line in zip(rows, cells, strict=True):
+        line.insert(4, whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"))
+    words = {1, 4, 8}
+    shown = table((*headers[:4], scale, *headers[4:]), cells, numbers=set(range(1, len(headers) + 1)) - words)
+    return f'<div class="tight">{shown}</div>'
+
+
+def _coloured(cell: str) -> str:
+    return f'<span class="{cell}">{cell}</span>' if cell in ("better", "worse", "tied") else text(cell)
 
 
 # ---- behind the scores --------------------------------------------------------------------------------------------

@@ -61,14 +61,28 @@ def p_value(p: float) -> str:
 
 
 def headline(facts: Facts) -> list[str]:
-    """One sentence for each distilled student on each benchmark; what there is to say when there is none."""
-    scores = [score for score in facts.own_scores if score.metric == "pass@1"]
+    """One sentence for each distilled student on each benchmark; what there is to say when there is none.
+
+    With students of several seeds, the one with the highest score speaks for all.
+    """
+    scores = [score for score in facts.main_scores if score.metric == "pass@1"]
     students = [score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")]
+    if facts.seeds.members and students:
+        return _at_most(list(_highest(facts, students)))
     if students:
         return _at_most([_student_sentence(facts, score) for score in students])
     if len(scores) > MOST_SENTENCES:
         return [_counts(scores)]
     return [_plain_sentence(score) for score in scores] or [_progress(facts)]
+
+
+def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
+    """One sentence for each benchmark: `gkd has the highest score of 9 students on gsm8k: gkd answers …`."""
+    for benchmark in dict.fromkeys(score.benchmark for score in students):
+        found = [score for score in students if score.benchmark == benchmark]
+        best = max(found, key=lambda score: score.mean)
+        said = _student_sentence(facts, best)
+        yield f"{best.model} has the highest score of {len(found)} students: {said}" if len(found) > 1 else said
 
 
 # More sentences than this nobody reads: the overview says it.
@@ -86,12 +100,14 @@ def _counts(scores: Sequence[Score]) -> str:
 
 
 def _student_sentence(facts: Facts, score: Score) -> str:
-    rows = [row for row in facts.differences if (row.model, row.benchmark) == (score.model, score.benchmark)]
+    rows = [row for row in facts.main_differences if (row.model, row.benchmark) == (score.model, score.benchmark)]
     against = [_comparison(row) for row in rows if facts.method(row.baseline) != "teacher"]
-    sentence = _plain_sentence(score).removesuffix(".")
+    sentence = _plain_sentence(score, len(facts.members(score.model))).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
-    others = [s for s in facts.own_scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"]
+    others = [
+        s for s in facts.main_scores if s.metric == "pass@1" and s.benchmark == score.benchmark and facts.method(s.model) == "teacher"
+    ]
     tails = [f"{_the(other.model)} has {percent(other.mean)} %" for other in others]
     return "; ".join([sentence, *tails]) + "."
 
@@ -100,10 +116,9 @@ def _the(model: str) -> str:
     return "the teacher" if model == "teacher" else model
 
 
-def _plain_sentence(score: Score) -> str:
-    return (
-        f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} (n={score.n}, k={score.k})."
-    )
+def _plain_sentence(score: Score, seeds: int = 1) -> str:
+    drawn = f"n={score.n}, k={score.k}" + (f" over {seeds} seeds" if seeds > 1 else "")
+    return f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} ({drawn})."
 
 
 def _comparison(row: Difference) -> str:
@@ -137,11 +152,11 @@ def metrics(facts: Facts) -> list[str]:
     return sorted(widest, key=lambda name: (name != "pass@1", order.index(name.partition("@")[0]), int(name.partition("@")[2])))
 
 
-def scores_table(facts: Facts) -> Table:
-    """One row for each model on each benchmark."""
+def scores_table(facts: Facts, scores: Sequence[Score] | None = None) -> Table:
+    """One row for each model on each benchmark; of `scores`, or of all with the seeds of a student together."""
     names = metrics(facts)
     headers = ("model", "benchmark", names[0], "95 % interval", *names[1:], "n", "k", "truncated %", "no answer %", "undecided %", "tokens")
-    rows = [score for score in facts.own_scores if score.metric == "pass@1"]
+    rows = [score for score in (facts.main_scores if scores is None else scores) if score.metric == "pass@1"]
     return Table(headers, tuple(_score_row(facts, score, names[1:]) for score in rows), numbers=2)
 
 
@@ -182,12 +197,12 @@ def overview_table(facts: Facts) -> Table:
 
 def overview_cells(facts: Facts) -> dict[tuple[str, str], Score]:
     """pass@1 by model and benchmark."""
-    return {(score.model, score.benchmark): score for score in facts.own_scores if score.metric == "pass@1"}
+    return {(score.model, score.benchmark): score for score in facts.main_scores if score.metric == "pass@1"}
 
 
-def differences_table(facts: Facts) -> Table:
+def differences_table(differences: Sequence[Difference]) -> Table:
     headers = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)", "flips", "n", "k")
-    return Table(headers, tuple(_difference_row(row) for row in facts.differences), numbers=4)
+    return Table(headers, tuple(_difference_row(row) for row in differences), numbers=4)
 
 
 def _difference_row(row: Difference) -> tuple[str, ...]:
@@ -374,6 +389,7 @@ def _judged(facts: Facts) -> Iterator[str]:
 
 def _above(facts: Facts, outcome: str, share: float) -> str:
     names = [model for models in facts.outcomes.values() for model, shares in models.items() if shares.get(outcome, 0.0) > share]
+    names = [name for name in names if facts.seeds.of(name) is None]
     return ", ".join(dict.fromkeys(names))
 
 

@@ -1,0 +1,55 @@
+"""How long one answer takes when nothing else is asked: greedy, one problem at a time, on the engine that has just drawn the samples.
+
+6-evals/<benchmark>/<model>/latency.json stands beside the samples and changes none of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from reasondistill.prompts import NamedPrompt
+from reasondistill.records import Problem, Sampling, fingerprint
+from reasondistill.samplers import Request, Sampler
+from reasondistill.store import write_json
+
+FILE = "latency.json"
+MAX_TOKENS = 128
+log = logging.getLogger(__name__)
+
+
+def is_measured(folder: Path, problems: int) -> bool:
+    """True when the folder has the latency over so many problems."""
+    path = folder / FILE
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == problems
+
+
+def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int) -> None:
+    """Write the mean milliseconds per token and seconds per answer over the first `count` problems; nothing when asked to stop.
+
+    The first answer is given twice and counts once: what an engine prepares at its first request is no answering.
+    """
+    asked = [_request(sampler, problem, prompt) for problem in islice(problems, count)]
+    seconds, tokens = 0.0, 0
+    for place, request in enumerate([*asked[:1], *asked]):
+        started = time.perf_counter()
+        answers = [sampled.completion for sampled in sampler.sample([request])]
+        if not answers or answers[0].finish == "error":
+            log.warning("%s: no latency, %s", folder.name, answers[0].error if answers else "stopped")
+            return
+        if place:
+            seconds, tokens = seconds + time.perf_counter() - started, tokens + answers[0].tokens
+    found = {"asked": count, "problems": len(asked), "max_tokens": MAX_TOKENS, "model": sampler.model, "tokens": tokens}
+    found |= {"ms_per_token": 1000 * seconds / max(1, tokens), "seconds_per_answer": seconds / max(1, len(asked))}
+    write_json(folder / FILE, found)
+    log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
+
+
+def _request(sampler: Sampler, problem: Problem, prompt: NamedPrompt) -> Request:
+    rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+    sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
+    return Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)
