@@ -24,7 +24,7 @@ import datasets
 import torch
 from device import Device, attempt, said, shown
 from device import Row as Figures
-from transformers import AutoModelForCausalLM, PrinterCallback, Qwen2Config, TrainerCallback
+from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
@@ -120,9 +120,12 @@ def cells(sizes: Sizes, parts: set[str], attention: str) -> Iterator[Cell]:
 
 
 def make_model(config: Qwen2Config, dtype: torch.dtype, attention: str, device: Device, *, seed: int) -> Any:
-    torch.manual_seed(seed)
     with device.torch:  # 1.5B random numbers are quick there
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+        model: Any = Qwen2ForCausalLM._from_config(config, dtype=dtype, attn_implementation=attention)
+    # Again, seeded: the first model of a process draws otherwise than the later ones do.
+    torch.manual_seed(seed)
+    for matrix in (p for p in model.parameters() if p.ndim > 1):
+        torch.nn.init.normal_(matrix, std=config.initializer_range)
     return model.to(device.torch)
 
 
