@@ -270,6 +270,19 @@ def _run_together(jobs: list[StudentJob], folder: Path) -> None:
         assert rank.returncode == 0, told.decode()[-2000:]
 
 
+def test_the_head_is_applied_in_the_precision_of_the_training(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate casts inside the model's forward; what follows it would fall back to float32, ten times slower on a GPU."""
+    from reasondistill.students import sft
+    from reasondistill.students.distilling.divergences import KdLesson
+
+    seen: list[bool] = []
+    plain = KdLesson.loss
+    monkeypatch.setattr(sft, "bf16_is_fast", lambda: True)
+    monkeypatch.setattr(KdLesson, "loss", lambda self, micro: seen.append(torch.is_autocast_enabled("cpu")) or plain(self, micro))
+    run_student(made(tmp_path, teacher, distils(teacher, "kd", max_steps=2, bf16=True)))
+    assert seen and all(seen)
+
+
 # ---- interruptions ------------------------------------------------------------------------------------------------
 
 

@@ -144,7 +144,8 @@ class DistillTrainer(SortedTrainer):
             loss = self._cross_entropy(model, inputs)
             return (loss, {}) if return_outputs else loss
         micro = self._micro(model, inputs, num_items_in_batch)
-        loss = self.lesson.loss(micro)
+        with self.accelerator.autocast():  # accelerate's own is around the model's forward alone; the head is ours
+            loss = self.lesson.loss(micro)
         return (loss, {}) if return_outputs else loss
 
     def _micro(self, model: Any, inputs: Mapping[str, Any], items: torch.Tensor | int | None) -> Micro:
@@ -173,9 +174,10 @@ class DistillTrainer(SortedTrainer):
         unwrapped = self.accelerator.unwrap_model(model)
         keep = inputs["labels"][:, 1:] != IGNORE
         hidden = states(model, unwrapped, inputs).last[:, :-1][keep]
-        found = token_losses(
-            hidden, head_of(unwrapped), labels=inputs["labels"][:, 1:][keep], cross_entropy_weights=1.0, vocabulary=self.vocabulary
-        )
+        with self.accelerator.autocast():
+            found = token_losses(
+                hidden, head_of(unwrapped), labels=inputs["labels"][:, 1:][keep], cross_entropy_weights=1.0, vocabulary=self.vocabulary
+            )
         assert found.cross_entropy is not None
         return found.cross_entropy.mean()
 
@@ -205,10 +207,9 @@ class DistillTrainer(SortedTrainer):
             inputs = self._on_device(self._collate(part))
             keep = inputs["labels"][:, 1:] != IGNORE
             labels = inputs["labels"][:, 1:][keep]
-            both = [
-                log_probs_of(own.last[:, :-1][keep], head, labels, vocabulary=self.vocabulary).tolist()
-                for own, head in ((states(model, model, inputs), head_of(model)), (self.teacher.states(inputs), self.teacher.head))
-            ]
+            models = ((states(model, model, inputs), head_of(model)), (self.teacher.states(inputs), self.teacher.head))
+            with self.accelerator.autocast():
+                both = [log_probs_of(own.last[:, :-1][keep], head, labels, vocabulary=self.vocabulary).tolist() for own, head in models]
             place = 0
             for text in part:
                 end = place + sum(label != IGNORE for label in (text.labels[1:]))
