@@ -6,7 +6,7 @@ PINS = constraints/install.py constraints/cpu.txt constraints/gpu.txt
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint bench bench-gpu
 
 setup: $(VENV)/.stamp
 
@@ -25,3 +25,6 @@ lint: setup
 
 bench: setup
 	for bench in tests/perf/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+bench-gpu: setup
+	$(BIN)/python tests/perf/gpu/bench.py

@@ -41,6 +41,9 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     for teacher in teachers:
         traces.teacher_identity(teacher)
     _check_judge(run)
+    if written is not None and written.logprobs_model is not None:
+        model_identity(written.logprobs_model)
+        _need("vllm", "vllm")
     for student in run.pipeline.students:
         students.check_settings(student)
         _check_teacher(run, student)

@@ -158,6 +158,8 @@ def test_wrong_student_texts_are_marked_and_weigh_what_the_file_says(tmp_path: P
     # A random model never boxes a 7: all its texts weigh nothing, and nothing is learnt.
     assert distance(trained(one), before) == 0
     assert figures(one).rollouts_correct == 0.0
+    last = [line for line in read_metrics(one.folder) if "loss" in line][-1]
+    assert last["rollouts_correct"] == 0.0 and last["rollout_tokens"] == figures(one).rollout_tokens > 0
 
 
 # ---- classic methods ----------------------------------------------------------------------------------------------
@@ -450,3 +452,87 @@ def test_feature_losses_train_the_whole_student(teacher: Path) -> None:
         check_settings(StudentSettings(name="s", method="feature", base=str(teacher), lora={}))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="set packing = false"):
         check_settings(StudentSettings(name="s", method="feature", base=str(teacher), packing=True, feature={"recipe": "tinybert"}))  # type: ignore[arg-type]
+
+
+# ---- stored log-probabilities -------------------------------------------------------------------------------------
+
+
+def store(folder: Path, teacher: Path, k: int, texts: dict[str, tuple[list[int], list[int]]]) -> None:
+    """The teacher's K best tokens at each place of completions, computed by transformers: trace id → prompt, completion."""
+    import numpy as np
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from reasondistill.samplers import TopK
+    from reasondistill.topk import Source, TopKWriter
+    from reasondistill.vocabulary import vocabulary_of
+
+    model = AutoModelForCausalLM.from_pretrained(teacher, dtype=torch.float32)
+    vocabulary = vocabulary_of(AutoTokenizer.from_pretrained(teacher))
+    source = Source(model="teacher", k=k, vocabulary=vocabulary, vocabulary_size=len(vocabulary))
+    with TopKWriter(folder, source) as writer, torch.no_grad():
+        for name, (prompt, completion) in texts.items():
+            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+            values, ids = torch.log_softmax(logits.double(), -1).topk(k)
+            kept = TopK(np.array(completion, np.int32), ids.numpy().astype(np.int32), values.numpy().astype(np.float32))
+            writer.append([(name, kept)])
+
+
+def with_stored(tmp_path: Path, teacher: Path, student: StudentSettings, k: int, name: str = "topk") -> StudentJob:
+    from transformers import AutoTokenizer
+
+    from reasondistill.records import Example
+    from reasondistill.store import read_records
+    from reasondistill.students.tokens import IGNORE, tokenise
+
+    one = replace(made(tmp_path, teacher, student, name=name), traces=tmp_path / "traces")
+    if not (tmp_path / "traces").exists():
+        tokenizer = AutoTokenizer.from_pretrained(teacher)
+        rows = [tokenise(row, tokenizer, plain=False) for row in read_records(one.examples / "examples.jsonl", Example)]
+        starts = [sum(label == IGNORE for label in row.labels) for row in rows]
+        texts = {row.trace_id or "": (row.input_ids[:at], row.input_ids[at:]) for row, at in zip(rows, starts, strict=True)}
+        store(tmp_path / "traces" / "topk", teacher, k, texts)
+    return one
+
+
+def test_all_tokens_stored_teach_what_a_teacher_in_memory_does(tmp_path: Path, teacher: Path) -> None:
+    """K = V: forward KL, to what sixteen bits keep of a log-probability."""
+    from transformers import AutoTokenizer
+
+    size = len(AutoTokenizer.from_pretrained(teacher))
+    stored = trained(with_stored(tmp_path, teacher, distils(teacher, "topk_kd", topk_kd={"k": size, "alpha": 1.0}, epochs=1), size))
+    live = trained(made(tmp_path, teacher, distils(teacher, "kd", kd={"alpha": 1.0, "temperature": 1.0}, epochs=1), name="kd"))
+    start = trained(made(tmp_path, teacher, distils(teacher, "base"), name="base"))
+
+    def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+        # Not the largest entry: AdamW takes the sign of gradients that are all but zero.
+        return sum(float((ours[name] - theirs[name]).square().sum()) for name in ours) ** 0.5
+
+    assert apart(stored, live) < 0.03 * apart(stored, start)
+
+
+def test_fewer_stored_tokens_than_asked_for_are_refused_with_the_way_out(tmp_path: Path, teacher: Path) -> None:
+    with pytest.raises(ConfigError, match=r"k = 16.*holds 4 per token. Raise \[traces\] logprobs"):
+        run_student(with_stored(tmp_path, teacher, distils(teacher, "topk_kd"), 4))
+
+
+def test_nothing_stored_is_said_before_training(tmp_path: Path, teacher: Path) -> None:
+    one = replace(made(tmp_path, teacher, distils(teacher, "topk_kd")), traces=tmp_path / "nothing")
+    with pytest.raises(StageError, match=r"\[traces\] logprobs = 16"):
+        run_student(one)
+
+
+def test_stored_log_probabilities_of_another_tokenizer_are_refused(tmp_path: Path, teacher: Path) -> None:
+    one = with_stored(tmp_path, teacher, scratch(method="topk_kd", bf16=False), 16)
+    with pytest.raises(ConfigError, match="do not have the same tokens"):
+        run_student(one)
+
+
+def test_the_students_identity_holds_what_was_stored(tmp_path: Path, teacher: Path) -> None:
+    from reasondistill.students import _identity as identity
+
+    one = with_stored(tmp_path, teacher, distils(teacher, "topk_kd"), 16)
+    before = identity(one).inputs["top_k"]
+    (tmp_path / "traces" / "topk").rename(tmp_path / "old")
+    (tmp_path / "traces").rmdir()
+    other = make_tiny_model(tmp_path / "other", seed=9)
+    assert identity(with_stored(tmp_path, other, distils(teacher, "topk_kd"), 16)).inputs["top_k"] != before

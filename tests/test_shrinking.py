@@ -396,6 +396,7 @@ def test_vllm_writes_what_transformers_writes(kind: str, tmp_path: Path) -> None
     hidden = 144 if kind == "llama" else 128
     small = shrunk(model_of(kind, **shape, **each), layers=2, intermediate_size=96, hidden_size=hidden, num_key_value_heads=2)
     small.generation_config.eos_token_id = small.config.eos_token_id = tokenizer.eos_token_id
+    small.model.embed_tokens.weight.data[tokenizer.eos_token_id] = 0  # it does not end at once
     small.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -405,4 +406,5 @@ def test_vllm_writes_what_transformers_writes(kind: str, tmp_path: Path) -> None
     ids = torch.tensor([asked.rendered.token_ids])
     ours = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
     text = tokenizer.decode([token for token in ours.tolist() if token != tokenizer.eos_token_id])
-    assert len(ours) > 4 and written.completion.answer_text == text
+    # Half a character at the end is withheld by the engine.
+    assert len(ours) > 4 and written.completion.answer_text.rstrip("\ufffd") == text.rstrip("\ufffd")

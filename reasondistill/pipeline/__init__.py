@@ -96,7 +96,7 @@ def _parent(run: Run, student: StudentSettings) -> str | None:
     recounts = student.method == "answer_only" and student.packing
     if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
         return None
-    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS and other.parent is None]
+    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS]
     likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
     return likest[-1].name if likest else None
 

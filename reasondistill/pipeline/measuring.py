@@ -91,19 +91,23 @@ def _model_name(model: str) -> str:
 
 def baselines(run: Run) -> Mapping[str, list[str]]:
     """Who is compared with whom: each trained student with its untouched base, its twins and the teachers; all with `against`."""
-    models = list(eval_models(run))
+    models, every = list(eval_models(run)), {student.name: student for student in run.pipeline.all_students()}
     groups = run.pipeline.seed_groups()
-    named = {single for student in run.pipeline.students for single in groups.get(student.name, (student.name,))}
-    trained = [student for student in run.pipeline.all_students() if student.method not in TWINS]
-    rest = [student for student in run.pipeline.all_students() if student.method in TWINS]
+    named = {name for student in run.pipeline.students for name in groups.get(student.name, (student.name,))}
+    rest = [student for student in every.values() if student.method in TWINS]
+
+    def first(student: StudentSettings) -> StudentSettings:
+        """Where a student that goes on from others began."""
+        return first(every[student.parent]) if student.parent is not None else student
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
         """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
-        came_along = other.method != "base" and other.name not in named
-        return other.recipe() == student.recipe() if came_along else other.start() == student.start()
+        if other.method != "base" and other.name not in named:
+            return other.recipe() in (student.recipe(), first(student).recipe())
+        return first(other).start() == first(student).start()
 
     compared: dict[str, list[str]] = {}
-    for student in trained:
+    for student in (student for student in every.values() if student.method not in TWINS):
         own = [other.name for other in rest if is_baseline(other, student)]
         compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
     for model, other in _same_seed(groups, run.pipeline.evals.against):

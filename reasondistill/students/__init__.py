@@ -319,22 +319,11 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
             # Packed, a short row's batch would hold many times the examples of its twin's.
             batch = max(1, round(parent.examples * parent.epochs / parent.steps))
             student = student.model_copy(update={"packing": False, "batch_size": batch})
+    plain = job.prompt.prompt.plain
+    material = sft.Material(examples, texts, plain, calibration=_calibration(job), held_out=_held_out(job))
     method = _distillation(job) if student.distils() else None
     try:
-        figures, dropped = sft.train(
-            student,
-            examples,
-            texts,
-            job.folder,
-            job.settings,
-            job.prompt.prompt.plain,
-            max_steps,
-            stop,
-            snapshots=job.snapshots,
-            calibration=_calibration(job),
-            measured_on=_held_out(job),
-            method=method,
-        )
+        figures, dropped = sft.train(student, material, job.folder, job.settings, max_steps, stop, snapshots=job.snapshots, method=method)
     finally:
         if method is not None:
             method.close()

@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,93 +29,106 @@ from reasondistill.errors import StageError
 from reasondistill.records import Example, Split, TrainingFigures
 from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
 from reasondistill.students import SNAPSHOTS, bases
-from reasondistill.students.held_out import held_out as held_out_figures
+from reasondistill.students.held_out import held_out
 from reasondistill.students.optimizers import Muon
 from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
 from reasondistill.weights import has_cpu_bf16
 
 log = logging.getLogger(__name__)
 
+# What a training tells, besides its loss, when the student writes texts of its own.
+ROLLOUT_FACTS = ("rollout_tokens", "rollouts_correct")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a student learns from and is measured on: `examples` to train and validate on, and `texts`, all of them, for a tokenizer.
+
+    `plain` says how prompts are rendered. `calibration` is what a student that is cut out of its base is measured on before,
+    `held_out` what its perplexity is of.
+    """
+
+    examples: Sequence[Example]
+    texts: Sequence[str]
+    plain: bool = False
+    calibration: Sequence[Example] = ()
+    held_out: Sequence[Example] = ()
+
 
 def train(
     student: StudentSettings,
-    examples: Sequence[Example],
-    texts: Sequence[str],
+    material: Material,
     folder: Path,
     settings: TrainSettings,
-    plain: bool,
     max_steps: int | None,
     stop: StopSignal | None,
     *,
     snapshots: int = 0,
-    calibration: Sequence[Example] = (),
-    measured_on: Sequence[Example] = (),
     method: Training | None = None,
 ) -> tuple[TrainingFigures, dict[str, int]]:
     """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
 
-    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `calibration`
-    is what a student that is cut out of its base is measured on before, `measured_on` what perplexity is of. `method` is what trains in
-    place of plain cross-entropy.
+    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `method` is what
+    trains in place of plain cross-entropy.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
     """
     _quiet(settings)
-    started = time.monotonic()
-    method = method or Training()
-    tokenizer = bases.load_tokenizer(student, texts)
-    rows, held_out, dropped = _rows(student, examples, tokenizer, plain=plain)
+    started, method = time.monotonic(), method or Training()
+    tokenizer = bases.load_tokenizer(student, material.texts)
+    rows, validation, dropped = _rows(student, material, tokenizer)
     rows = method.rows(rows, tokenizer)
-    model = bases.load_model(student, tokenizer, [tokenise(example, tokenizer, plain=plain) for example in calibration])
+    calibration = [tokenise(example, tokenizer, plain=material.plain) for example in material.calibration]
+    model = bases.load_model(student, tokenizer, calibration)
     _check_context(student, model, rows)
     method.prepare(model, tokenizer)
-    arguments = _arguments(student, folder / "checkpoints", settings, max_steps, bool(held_out))
     checkpoint = _last_checkpoint(folder)
     _forget_after(folder, checkpoint)
     watch = _Watch(folder, stop, started)
-    keeper = _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, method)
     trainer = method.trainer(
         rows,
-        held_out,
+        validation,
         checkpoint,
         model=model,
-        args=arguments,
+        args=_arguments(student, folder / "checkpoints", settings, max_steps, bool(validation)),
         train_dataset=_dataset(rows),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        eval_dataset=_dataset(validation) if validation else None,
         processing_class=tokenizer,
         peft_config=_lora(student),
-        callbacks=[watch, keeper],
+        callbacks=[watch, _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, method)],
         optimizers=(_optimizer(student, model), None),
     )
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop is not None:
         stop.check()
-    validation_loss = _validate(trainer, folder) if held_out else None
-    measured, _ = tokenise_all(measured_on, tokenizer, plain=plain, max_length=student.max_length)
-    own = method.figures(trainer)
-    if measured and trainer.is_world_process_zero():
-        found = held_out_figures(trainer.model, measured, teacher=method.teacher_model())
-        own |= {"perplexity": found.perplexity, "teacher_kl": found.kl}
+    figures: dict[str, Any] = _cost(trainer, rows, folder) | {"validation_loss": _validate(trainer, folder) if validation else None}
+    figures |= method.figures(trainer) | _distance(trainer, student, material, tokenizer, method)
     method.strip(trainer.model)
     parameters, trained = _save(trainer.model, student, tokenizer, folder)
+    return TrainingFigures(**figures, parameters=parameters, trained_parameters=trained, seconds=watch.seconds()), dropped
+
+
+def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+    """Steps, tokens, loss and memory of a training on fixed rows."""
     epochs = float(trainer.state.epoch or 0.0)
-    tokens: dict[str, Any] = {
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": epochs,
+        "examples": len(rows),
         "tokens": int(epochs * sum(len(row.input_ids) for row in rows)),
         "loss_tokens": int(epochs * sum(label != IGNORE for row in rows for label in row.labels)),
+        "train_loss": next((line["loss"] for line in reversed(read_metrics(folder)) if "loss" in line), None),
+        "peak_memory_gib": _peak_memory_gib(),
     }
-    figures = TrainingFigures(
-        steps=trainer.state.global_step,
-        epochs=epochs,
-        examples=len(rows),
-        seconds=watch.seconds(),
-        train_loss=_last_loss(folder, result.training_loss),
-        validation_loss=validation_loss,
-        parameters=parameters,
-        trained_parameters=trained,
-        peak_memory_gib=_peak_memory_gib(),
-        **tokens | own,
-    )
-    return figures, dropped
+
+
+def _distance(trainer: Any, student: StudentSettings, material: Material, tokenizer: Any, method: Training) -> dict[str, Any]:
+    """Perplexity on held-out traces, and how far the student is from its teacher there, when it has one in memory."""
+    rows, _ = tokenise_all(material.held_out, tokenizer, plain=material.plain, max_length=student.max_length)
+    if not rows or not trainer.is_world_process_zero():
+        return {}
+    found = held_out(trainer.model, rows, teacher=method.teacher_model())
+    return {"perplexity": found.perplexity, "teacher_kl": found.kl}
 
 
 class Training:
@@ -143,15 +157,14 @@ class Training:
         """Take off a model, or a copy of it, what is no part of the finished student."""
 
 
-def _rows(
-    student: StudentSettings, examples: Sequence[Example], tokenizer: Any, *, plain: bool
-) -> tuple[list[Row], list[Row], dict[str, int]]:
+def _rows(student: StudentSettings, material: Material, tokenizer: Any) -> tuple[list[Row], list[Row], dict[str, int]]:
     """Rows to train on, rows to validate on, and how many of the former were dropped, by reason."""
-    rows, dropped = tokenise_all(_of(examples, "train"), tokenizer, plain=plain, max_length=student.max_length)
-    held_out, _ = tokenise_all(_of(examples, "validation"), tokenizer, plain=plain, max_length=student.max_length)
+    how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
+    rows, dropped = tokenise_all(_of(material.examples, "train"), tokenizer, **how)
+    validation, _ = tokenise_all(_of(material.examples, "validation"), tokenizer, **how)
     if not rows:
         raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
-    return rows, held_out, dropped
+    return rows, validation, dropped
 
 
 def _save(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> tuple[int, int]:
@@ -281,8 +294,11 @@ class _Watch(TrainerCallback):
                 "learning_rate": logs["learning_rate"],
                 "accuracy": logs.get("mean_token_accuracy"),
             }
+            values |= {name: logs[name] for name in ROLLOUT_FACTS if name in logs}
             left = self.seconds() / max(1, state.global_step) * (state.max_steps - state.global_step)
-            log.info("step %d/%d · loss %.4f · %.0f s left", state.global_step, state.max_steps, logs["loss"], left)
+            wrote = f" · {logs['rollout_tokens']:,} tokens by the student" if logs.get("rollout_tokens") else ""
+            wrote += f", {100 * logs['rollouts_correct']:.0f} % right" if "rollouts_correct" in logs else ""
+            log.info("step %d/%d · loss %.4f%s · %.0f s left", state.global_step, state.max_steps, logs["loss"], wrote, left)
         elif "eval_loss" in logs:
             values = {"validation_loss": logs["eval_loss"]}
         else:
@@ -426,11 +442,6 @@ def _validate(trainer: SFTTrainer, folder: Path) -> float:
     loss = float(trainer.evaluate()["eval_loss"])
     log.info("validation loss %.4f", loss)
     return loss
-
-
-def _last_loss(folder: Path, average: float) -> float:
-    losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
-    return losses[-1] if losses else average
 
 
 def _peak_memory_gib() -> float:

@@ -100,8 +100,9 @@ def choose(model: Any, settings: Shrink, rows: Sequence[Row]) -> Kept:
     found = measure(model, rows) if settings.is_calibrated else None
     blocks = found.blocks if found is not None and settings.choose == "importance" else None
     layers = _layers(config.num_hidden_layers, settings.layers, blocks)
-    # An RMSNorm of fewer channels divides by the mean square of those alone. The important ones hold most of it, so that what they
-    # read would come out smaller; sqrt(old/new) keeps it, exactly where those that go are zero. Minitron does not rescale. MEASURED
+    # An RMSNorm of fewer channels divides by the mean square of those alone; sqrt(old/new) keeps the scale of what stays, exactly where
+    # what goes is zero. Minitron does not rescale. The shipped teacher's 192 channels cut to 168 and 144, perplexity on 150 held-out
+    # rows (1.001 before): 1.077 and 2.46 with it, 1.112 and 5.08 without; by the measured mean squares instead 1.110 and 5.29.
     hidden = _best(None if found is None else found.hidden, settings.hidden_size, config.hidden_size)
     wide, heads = config.intermediate_size, config.num_key_value_heads
     return Kept(

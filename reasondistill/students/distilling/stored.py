@@ -29,6 +29,7 @@ class StoredTopK:
         if self.reader.k < k:
             raise ConfigError(f"topk_kd.k = {k}: {folder} holds {self.reader.k} per token. Raise [traces] logprobs, or lower k.")
         self.reader.check_tokenizer(tokenizer)
+        self._vocabulary = len(tokenizer)
         self._rows: list[Row] = []
 
     def rows(self, rows: Sequence[Row], max_length: int) -> list[Row]:
@@ -46,6 +47,7 @@ class StoredTopK:
         return Row([*row.input_ids[:prompt], *written], [IGNORE] * prompt + written, row.problem_id, row.trace_id)
 
     def stored(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and log-probabilities (tokens, k) of a training row's completion."""
+        """Ids and log-probabilities (tokens, k) of a training row's completion; -1 where a teacher's padded vocabulary goes beyond ours."""
         found = self.reader.read(self._rows[place].trace_id or "", self.k)
-        return torch.from_numpy(found.ids.astype("int64")), torch.from_numpy(found.log_probs.astype("float32"))
+        ids = torch.from_numpy(found.ids.astype("int64"))
+        return ids.masked_fill(ids >= self._vocabulary, -1), torch.from_numpy(found.log_probs.astype("float32"))

@@ -221,6 +221,14 @@ class DistillTrainer(SortedTrainer):
 
     # -- checkpoints and figures
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The trainer's own log with what the student has written so far."""
+        if "loss" in logs and self.counts["rollouts"]:
+            logs = logs | {"rollout_tokens": self.counts["rollout_tokens"]}
+            if self.counts["graded"]:
+                logs["rollouts_correct"] = self.counts["rollouts_correct"] / self.counts["graded"]
+        super().log(logs, start_time)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
