@@ -206,7 +206,7 @@ def test_runs_without_seeds_or_distilling_students_have_no_such_section(tmp_path
 def test_a_single_distilling_student_has_the_section_without_seeds(tmp_path: Path) -> None:
     run = fake_run(tmp_path, problems=6, made={"sft": "kd", "base": "base"})
     text = (make(run) / "report.md").read_text()  # not measured yet: what training cost is known
-    assert "### Cost" in text and "| sft | kd |" in text
+    assert "### Cost" in text and "| student | method | tokens in loss |" in text and "| sft | kd |" in text
 
 
 # ---- weights and latency
@@ -229,7 +229,7 @@ def test_parameters_are_counted_from_the_headers_of_all_shards(tmp_path: Path) -
         count_parameters(tmp_path)
 
 
-def test_latency_is_written_beside_the_samples_and_shown(run: Path, tmp_path: Path) -> None:
+def test_latency_is_written_beside_the_samples(run: Path, tmp_path: Path) -> None:
     problems = list(read_records(run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl", Problem))
     sampler = ScriptedSampler({problem.id: ["one two three four"] for problem in problems})
     folder = tmp_path / "teacher"
@@ -239,6 +239,17 @@ def test_latency_is_written_beside_the_samples_and_shown(run: Path, tmp_path: Pa
     assert is_measured(folder, 5) and not is_measured(folder, 6)
     assert (found["problems"], found["tokens"]) == (5, 20)
     assert found["ms_per_token"] == pytest.approx(1000 * found["seconds_per_answer"] / 4)
+
+
+def test_latency_is_shown_once_it_is_there_and_remakes_the_report(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=6, made={"sft": "kd", "base": "base"})
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", benchmarks={"gsm_symbolic": 1}, models=["sft", "base", "teacher"], baselines={}, pool=pool)
+    assert "alone: ms per token" not in page_of(make(run))
+    path = run / "6-evals" / "gsm_symbolic" / "sft" / "latency.json"
+    path.write_text(json.dumps({"asked": 2, "ms_per_token": 7.25, "seconds_per_answer": 0.5}))
+    page = page_of(make(run))
+    assert "alone: ms per token" in page and ">7.25<" in page
 
 
 def test_a_failed_answer_leaves_no_latency(tmp_path: Path, run: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_group_is_not_compared_with_itself() -> None:
 def test_every_seed_is_compared_with_the_baselines_of_its_own_seed(tmp_path: Path) -> None:
     source = resources.find("pipelines", "compare_methods")
     found = baselines(Run(load_pipeline(source), Cluster(), tmp_path, source))
-    assert found["kd-seed1"] == ["teacher", "sft-seed1"]
+    assert found["kd-seed1"] == ["base-seed1", "answer-only-seed1", "teacher", "sft-seed1"]
     assert found["warm-seed2"] == ["base-seed2", "answer-only-seed2", "teacher", "sft-seed2"]
     assert "kd" not in found and "warm" not in found
 

@@ -79,7 +79,7 @@ def _methods(facts: Facts) -> Iterator[str]:
     tables = list(methods.reached_tables(facts))
     if tables:
         yield methods.METHODS_NOTE
-    for benchmark, content in tables:
+    for benchmark, _, content in tables:
         yield f"### {inline(benchmark)}"
         yield table(content)
     for name, note, content in (

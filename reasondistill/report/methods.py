@@ -12,7 +12,7 @@ from typing import Any
 from reasondistill.config.distilling import METHODS
 from reasondistill.records import Difference, MeasuredModel, Score, SeedSpread, Shrunk, Student, TrainingFigures
 from reasondistill.report.facts import EVALS, Facts
-from reasondistill.report.wording import Table, interval, label, p_value, percent, points, whole
+from reasondistill.report.wording import MINUS, Table, interval, label, p_value, percent, points, whole
 
 
 @dataclass(frozen=True)
@@ -214,36 +214,45 @@ def _is_sampling(place: str, members: Sequence[str]) -> bool:
 # ---- tables -------------------------------------------------------------------------------------------------------
 
 
-def reached_headers(facts: Facts) -> tuple[str, ...]:
+def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
+    """Each benchmark with its rows, as they are and as text."""
     against = reference(facts)
-    names = (f"{word} against {against}" if word == "points" and against else word for word in ("points", "95 % interval", "p (Holm)", ""))
-    return ("student", "method", "pass@1", "95 % interval", *names, "gap closed %", "seeds: sd", "seeds: lowest, highest", "n", "k")
-
-
-def reached_cells(row: Reached) -> tuple[str, ...]:
-    score, gap, spread = row.score, row.difference, row.spread
-    against = ("", "", "", "") if gap is None else (points(gap.mean), interval(gap.low, gap.high), p_value(gap.p_adjusted), gap.word)
-    seeds = ("", "") if spread is None else (percent(spread.deviation), f"{percent(spread.low)}, {percent(spread.high)}")
-    closed = _said(row.gap_closed, percent).replace("-", "\N{MINUS SIGN}")
-    head = (score.model, label(row.method), percent(score.mean), interval(score.low, score.high))
-    return (*head, *against, closed, *seeds, whole(score.n), str(score.k))
-
-
-def reached_tables(facts: Facts) -> Iterator[tuple[str, Table]]:
-    """Benchmark and its table."""
+    headers = ("student", "method", "pass@1", "95 % interval", f"points against {against}" if against else "points", "its interval")
+    headers += ("p (Holm)", "", "gap closed %", "seeds: sd", "seeds: range", "n × k")
     rows = reached(facts)
     for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
-        cells = tuple(reached_cells(row) for row in rows if row.score.benchmark == benchmark)
-        yield benchmark, Table(reached_headers(facts), cells, numbers=2)
+        found = [row for row in rows if row.score.benchmark == benchmark]
+        yield benchmark, found, _without_blanks(headers, [_reached_cells(row) for row in found], numbers=1)
+
+
+def _reached_cells(row: Reached) -> tuple[str, ...]:
+    score, gap, spread = row.score, row.difference, row.spread
+    against = ("", "", "", "") if gap is None else (points(gap.mean), interval(gap.low, gap.high), p_value(gap.p_adjusted), gap.word)
+    seeds = ("", "") if spread is None else (percent(spread.deviation), f"{percent(spread.low)} … {percent(spread.high)}")
+    closed = _said(row.gap_closed, percent).replace("-", MINUS)
+    head = (score.model, _method(score.model, row.method), percent(score.mean), interval(score.low, score.high))
+    return (*head, *against, closed, *seeds, f"{whole(score.n)} × {score.k}")
+
+
+def _method(name: str, method: str) -> str:
+    """Blank for a student that is called like its method."""
+    return "" if name.replace("-", "_") == method else label(method)
+
+
+def _without_blanks(headers: Sequence[str], rows: Sequence[tuple[str, ...]], *, numbers: int) -> Table:
+    """The table without the columns that are blank in every row; `numbers` is right for what is left."""
+    kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
+    text_columns = sum(place <= numbers for place in kept)
+    return Table(tuple(headers[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows), text_columns)
 
 
 def costs_table(facts: Facts) -> Table:
     headers = ("student", "method", "perplexity", "KL to teacher", "tokens in loss", "tokens", "tokens/s", "peak GiB")
-    headers += ("teacher, % of time", "rollouts, % of time", "rollouts correct %")
-    rows = tuple(
+    headers += ("teacher %", "rollouts %", "rollouts correct %")
+    rows = [
         (
             row.model,
-            label(row.method),
+            _method(row.model, row.method),
             _said(row.perplexity, lambda value: f"{value:.3f}"),
             _said(row.teacher_kl, lambda value: f"{value:.4f}"),
             *(_said(value, whole) for value in (row.loss_tokens, row.tokens, row.tokens_per_s)),
@@ -251,13 +260,12 @@ def costs_table(facts: Facts) -> Table:
             *(_said(value, percent) for value in (row.teacher_share, row.rollout_share, row.rollouts_correct)),
         )
         for row in costs(facts)
-    )
-    return Table(headers, rows, numbers=2)
+    ]
+    return _without_blanks(headers, rows, numbers=1)
 
 
 def sizes_table(facts: Facts) -> Table:
-    """Columns that are blank in every row are left out."""
-    headers = ("model", "parameters", "smaller than teacher", "MiB on disk", "sampling: tokens/s", "seconds per answer")
+    headers = ("model", "parameters", "smaller than teacher", "MiB on disk", "sampling: tokens/s", "sampling: seconds per answer")
     headers += ("alone: ms per token", "alone: seconds per answer")
     rows = [
         (
@@ -272,8 +280,7 @@ def sizes_table(facts: Facts) -> Table:
         )
         for row in sizes(facts)
     ]
-    kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
-    return Table(tuple(headers[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows))
+    return _without_blanks(headers, rows, numbers=0)
 
 
 def shrunk_table(facts: Facts) -> Table:
@@ -318,8 +325,8 @@ METHODS_NOTE = (
     "seeds: standard deviation and range of pass@1, in points, over students that differ in their seed alone."
 )
 COSTS_NOTE = (
-    "perplexity and KL(teacher ‖ student), in nats per token, on held-out traces of the teacher. Of several seeds: means. Time of the "
-    "teacher's forward passes and of the student's own writing (rollouts) as shares of all training time."
+    "perplexity and KL(teacher ‖ student), in nats per token, on held-out traces of the teacher. teacher %, rollouts %: the teacher's "
+    "forward passes and the student's own writing as shares of all training time. Of several seeds: means."
 )
 SIZES_NOTE = (
     "smaller than teacher: its parameters divided by the model's. Sampling speed is that of the evals, many answers at once, on whatever "

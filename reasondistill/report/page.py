@@ -119,9 +119,8 @@ def _curves(facts: Facts) -> str:
         return ""
     lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]
     rates = [Line(made.name, _points(made, "learning_rate"), colour) for colour, made in enumerate(trained)]
-    loss = figure(
-        line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, "Loss by step; dashed on the validation split."
-    )
+    caption = "Loss by step; dashed on the validation split." + (" The first seed of each student." if facts.seeds.members else "")
+    loss = figure(line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, caption)
     rate = figure(line_chart(rates, across="step", up="learning rate", label="Learning rate over steps"), rates, "Learning rate by step.")
     return f'<div class="grid-2">{loss}{rate}</div>'
 

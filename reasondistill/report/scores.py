@@ -152,10 +152,9 @@ def methods_section(facts: Facts) -> str:
     """Methods side by side: what each reached on each benchmark, what it cost, how large the models are."""
     if not methods.has_methods(facts):
         return ""
-    rows = methods.reached(facts)
-    parts = [f'<p class="note">{text(methods.METHODS_NOTE)} {text(facts.seeds.note)}</p>'] if rows else []
-    for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
-        parts.append(f"<h3>{text(benchmark)}</h3>" + _reached(facts, [row for row in rows if row.score.benchmark == benchmark]))
+    drawn = list(methods.reached_tables(facts))
+    parts = [f'<p class="note">{text(methods.METHODS_NOTE)}</p>'] if drawn else []
+    parts += [f"<h3>{text(benchmark)}</h3>" + _reached(rows, content) for benchmark, rows, content in drawn]
     for name, note, content in (
         ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
         ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
@@ -166,18 +165,17 @@ def methods_section(facts: Facts) -> str:
     return "".join(parts)
 
 
-def _reached(facts: Facts, rows: Sequence[methods.Reached]) -> str:
+def _reached(rows: Sequence[methods.Reached], content: wording.Table) -> str:
     """The table with a picture of each interval; all on the scale that holds them."""
     low, high = min(row.score.low for row in rows), max(row.score.high for row in rows)
     start, end = max(0.0, low - (high - low) / 20), min(1.0, high + (high - low) / 20)
-    scale = f"{100 * start:.0f} … {100 * end:.0f}"
-    headers = methods.reached_headers(facts)
-    cells = [[_coloured(cell) for cell in methods.reached_cells(row)] for row in rows]
+    place = content.headers.index("95 % interval") + 1
+    cells = [[_coloured(cell) for cell in row] for row in content.rows]
     for row, line in zip(rows, cells, strict=True):
-        line.insert(4, whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"))
-    words = {1, 4, 8}
-    shown = table((*headers[:4], scale, *headers[4:]), cells, numbers=set(range(1, len(headers) + 1)) - words)
-    return f'<div class="tight">{shown}</div>'
+        line.insert(place, whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"))
+    headers = (*content.headers[:place], f"{100 * start:.0f} … {100 * end:.0f}", *content.headers[place:])
+    numbers = {at for at, name in enumerate(headers) if at >= content.numbers and at != place and name}
+    return f'<div class="tight">{table(headers, cells, numbers=numbers)}</div>'
 
 
 def _coloured(cell: str) -> str:
