@@ -94,8 +94,6 @@ def print_result(job: Run) -> None:
     if not (folder / "report.json").exists():
         return
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    if report.get("headline"):
-        out.print(f"\n[bold]{escape(report['headline'])}[/]", soft_wrap=True)
     together = report.get("groups", report)  # students of several seeds are one row
     scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:

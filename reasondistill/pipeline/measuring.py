@@ -96,15 +96,11 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     named = {name for student in run.pipeline.students for name in groups.get(student.name, (student.name,))}
     rest = [student for student in every.values() if student.method in TWINS]
 
-    def first(student: StudentSettings) -> StudentSettings:
-        """Where a student that goes on from others began."""
-        return first(every[student.parent]) if student.parent is not None else student
-
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
         """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
         if other.method != "base" and other.name not in named:
-            return other.recipe() in (student.recipe(), first(student).recipe())
-        return first(other).start() == first(student).start()
+            return other.recipe() in (student.recipe(), _first(every, student).recipe())
+        return _first(every, other).start() == _first(every, student).start()
 
     compared: dict[str, list[str]] = {}
     for student in (student for student in every.values() if student.method not in TWINS):
@@ -122,6 +118,11 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
             if model != other and other not in compared.setdefault(model, []):
                 compared[model].append(other)
     return {model: others for model, others in compared.items() if others}
+
+
+def _first(made: Mapping[str, StudentSettings], student: StudentSettings) -> StudentSettings:
+    """Where a student that goes on from others began."""
+    return _first(made, made[student.parent]) if student.parent is not None else student
 
 
 def _same_seed(groups: Mapping[str, tuple[str, ...]], against: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -308,9 +309,7 @@ def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
 def _untouched(run: Run, name: str) -> str | None:
     """The untouched model that the training of a student began with, through all students that it continues."""
     made = {student.name: student for student in run.pipeline.all_students()}
-    root = made.get(name)
-    while root is not None and root.parent is not None:
-        root = made[root.parent]
-    return next(
-        (other.name for other in made.values() if root is not None and other.method == "base" and other.start() == root.start()), None
-    )
+    if name not in made:
+        return None
+    start = _first(made, made[name]).start()
+    return next((other.name for other in made.values() if other.method == "base" and other.start() == start), None)
