@@ -414,6 +414,30 @@ def vllm_follows(folder: str) -> None:
     print("followed")
 
 
+@pytest.mark.parametrize("method", ["kd", "reverse_kl"])
+def test_an_adapter_learns_from_distributions_too(tmp_path: Path, teacher: Path, method: str) -> None:
+    base = make_tiny_model(tmp_path / "base", seed=8)
+    table = {"reverse_kl": {"max_tokens": 6}} if method == "reverse_kl" else {}
+    student = StudentSettings(
+        name="s", method=method, base=str(base), lora={"r": 4}, bf16=False, max_steps=2, batch_size=8, learning_rate=1e-2, **table
+    )  # type: ignore[arg-type]
+    one = made(tmp_path, teacher, student)
+    merged = trained(one)
+    assert (one.folder / "adapter" / "adapter_model.safetensors").exists()
+    assert figures(one).trained_parameters < figures(one).parameters / 4
+    assert float((merged["model.layers.0.mlp.up_proj.weight"] - start_of(base)["model.layers.0.mlp.up_proj.weight"]).abs().max()) > 0
+    if method == "reverse_kl":
+        served = replace(one, folder=tmp_path / "vllm", settings=one.settings.model_copy(update={"rollouts": "vllm"}))
+        with pytest.raises(ConfigError, match="under LoRA writes with rollouts = 'transformers'"):
+            run_student(served)
+
+
+def start_of(base: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(base / "model.safetensors")
+
+
 # ---- refusals -----------------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ class TrainSettings(Section):
     """How training runs here. `micro_batch_size` is per device; the global batch stays the student's `batch_size`.
 
     `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same process on a GPU where vLLM is installed,
-    else transformers; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
+    else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8

@@ -23,7 +23,7 @@ class MinillmLesson(Lesson):
         self.served, self.batch = 0, list[Text]()
 
     def texts(self, fixed: list[Text], moment: Moment) -> list[Text]:
-        if not self.batch or self.served >= self.settings.reuse:
+        if self.served >= self.settings.reuse or len(self.batch) < len(fixed):  # an epoch's last batch may be a small one
             self.served, self.batch = 0, self._rollouts(fixed, moment)
         self.served += 1
         return self.batch

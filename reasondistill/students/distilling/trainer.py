@@ -109,6 +109,8 @@ class DistillTrainer(SortedTrainer):
         room = self.max_length - max(len(prompt) for prompt in prompts)
         seed = hash((self.args.seed, self.state.global_step, self.accelerator.process_index)) % 2**31
         started = time.monotonic()
+        if len(texts) > 8 * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps:
+            log.info("step %d/%d · the student answers %d prompts", self.state.global_step, self.state.max_steps, len(texts))
         with torch.no_grad():
             tokens = max(1, min(room, settings.max_tokens or room))
             completions = (mixed(mix) if mix else plain).write(prompts, tokens, temperature=settings.rollout_temperature, seed=seed)

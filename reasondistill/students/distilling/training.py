@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ class Distillation(Training):
         self._lesson = self._make_lesson()
         if not self._lesson.needs_teacher:
             return
-        device = torch.device(f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu")
+        # The trainer, which would say, comes later: it wants the model with what is trained beside it.
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
         self._teacher = load_teacher(
             self.teacher,
             self.revision,
@@ -145,7 +147,9 @@ class Distillation(Training):
         eos, pad = (end if isinstance(end, list) else [end]), self._tokenizer.pad_token_id
         kind = self.settings.rollouts
         if kind == "auto":
-            kind = "vllm" if torch.cuda.is_available() and _has_vllm() else "transformers"
+            kind = "vllm" if torch.cuda.is_available() and _has_vllm() and self.student.lora is None else "transformers"
+        if kind != "transformers" and self.student.lora is not None:
+            raise ConfigError(f"[train] rollouts = {kind!r}: a student under LoRA writes with rollouts = 'transformers' as yet.")
 
         def mixed(share: float) -> Writer:
             assert self._teacher is not None
