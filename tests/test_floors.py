@@ -33,7 +33,14 @@ HEAVY = {
 # Imported only from inside functions, so they may name their heavy package at the top.
 LATE = {
     *("samplers/vllm.py", "samplers/openai.py"),
-    *("students/bases.py", "students/held_out.py", "students/optimizers.py", "students/sft.py", "students/shrinking.py"),
+    *(
+        "students/bases.py",
+        "students/held_out.py",
+        "students/hidden.py",
+        "students/optimizers.py",
+        "students/sft.py",
+        "students/shrinking.py",
+    ),
     *(f"students/distilling/{name}.py" for name in ("classic", "divergences", "lessons", "minillm", "rollouts", "stored", "teacher")),
     *(f"students/distilling/{name}.py" for name in ("texts", "trainer", "training")),
     *(f"losses/{name}.py" for name in ("__init__", "classic", "divergences", "fused", "heads", "policy", "teachers")),

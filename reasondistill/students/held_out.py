@@ -12,12 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from reasondistill.config import StudentSettings
+from reasondistill.losses import Divergence, LiveTeacher, token_losses
 from reasondistill.records import Example, Shrunk
 from reasondistill.students import bases, shrinking
+from reasondistill.students.hidden import head_of, states
 from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
-
-# Entries of the largest (tokens, vocabulary) tensor: 256 MiB in float32.
-ENTRIES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -37,48 +36,36 @@ def held_out(model: Any, rows: Sequence[Row], *, teacher: Any = None) -> HeldOut
     Works through PEFT and other wrappers that have `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
     loss, divergence, tokens = 0.0, 0.0, 0
-    sizes = [each.get_output_embeddings().weight.shape[0] for each in (model, teacher) if each is not None]
-    vocabulary = min(sizes)
+    vocabulary = min(len(head_of(each).weight) for each in (model, teacher) if each is not None)
     for row in rows:
-        ours, labels = _hidden_and_labels(model, row)
-        theirs = _hidden_and_labels(teacher, row)[0] if teacher is not None else None
-        step = max(1, ENTRIES // max(sizes))
-        for start in range(0, len(labels), step):
-            here = slice(start, start + step)
-            log_q = _log_probabilities(model, ours[here], vocabulary)
-            loss -= float(log_q.gather(1, labels[here].to(log_q.device)[:, None]).double().sum())
-            if theirs is not None:
-                log_p = _log_probabilities(teacher, theirs[here], vocabulary).to(log_q.device)
-                divergence += float(torch.nn.functional.kl_div(log_q, log_p, reduction="sum", log_target=True))
-        tokens += len(labels)
+        labels = torch.tensor(row.labels[1:], device=model.device)
+        learned = labels != IGNORE
+        if not learned.any():
+            continue
+        found = token_losses(
+            _hidden(model, row, learned),
+            head_of(model),
+            labels=labels[learned],
+            teacher=LiveTeacher(_hidden(teacher, row, learned), head_of(teacher)) if teacher is not None else None,
+            divergence=Divergence("forward_kl") if teacher is not None else None,
+            vocabulary=vocabulary,
+        )
+        assert found.cross_entropy is not None
+        loss += float(found.cross_entropy.double().sum())
+        divergence += float(found.divergence.double().sum()) if found.divergence is not None else 0.0
+        tokens += int(learned.sum())
     if tokens == 0:
         raise ValueError("no labelled token in these rows")
     return HeldOut(math.exp(loss / tokens), divergence / tokens if teacher is not None else None, tokens)
 
 
-def _hidden_and_labels(model: Any, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the head reads at the positions that predict a labelled token, (labels, hidden), and these labels."""
-    caught: list[torch.Tensor] = []
-
-    def catch(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        caught.append(inputs[0])
-        return (inputs[0][:, -1:], *inputs[1:])  # one position's logits are cheap
-
-    training, device = model.training, model.device
-    hook = model.get_output_embeddings().register_forward_pre_hook(catch)
-    try:
-        model.eval()
-        model(input_ids=torch.tensor([row.input_ids], device=device), use_cache=False)
-    finally:
-        hook.remove()
-        model.train(training)
-    labels = torch.tensor(row.labels[1:])
-    learned = labels != IGNORE
-    return caught[0][0, :-1][learned.to(device)], labels[learned]
-
-
-def _log_probabilities(model: Any, hidden: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    return model.get_output_embeddings()(hidden)[:, :vocabulary].float().log_softmax(-1)
+def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
+    """What the head reads at the positions that predict a labelled token: (labels, hidden)."""
+    training = model.training
+    model.eval()
+    last = states(model, model, {"input_ids": torch.tensor([row.input_ids], device=model.device)}).last
+    model.train(training)
+    return last[0, :-1][learned]
 
 
 def shrunk(

@@ -12,8 +12,8 @@ import torch
 
 from reasondistill.config import Rollouts
 from reasondistill.losses import Head, LiveTeacher, TokenLosses, token_losses
-from reasondistill.students.distilling.teacher import States
 from reasondistill.students.distilling.texts import Text
+from reasondistill.students.hidden import States
 from reasondistill.students.tokens import IGNORE
 
 Write = Callable[[Sequence[Text], Rollouts], list[Text]]

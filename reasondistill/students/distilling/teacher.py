@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from reasondistill.errors import ConfigError, StageError
-from reasondistill.losses import Head
+from reasondistill.students.hidden import States, head_of, states
 from reasondistill.vocabulary import unequal_tokens
 from reasondistill.weights import model_folder
 
@@ -22,50 +20,6 @@ log = logging.getLogger(__name__)
 
 # What stays free beside the teacher's weights, for the student and activations.
 _ROOM = 1.2
-
-
-@dataclass(frozen=True)
-class States:
-    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer where they were asked for."""
-
-    last: torch.Tensor
-    layers: tuple[torch.Tensor, ...] = ()
-    attentions: tuple[torch.Tensor, ...] = ()
-
-
-def head_of(model: Any) -> Head:
-    """The output head of a causal language model."""
-    head = model.get_output_embeddings()
-    return Head(head.weight, getattr(head, "bias", None))
-
-
-def states(model: Any, unwrapped: Any, inputs: Mapping[str, torch.Tensor], *, layers: bool = False, attentions: bool = False) -> States:
-    """One forward pass of `model` without its head: (texts, tokens, vocabulary) logits are never made.
-
-    `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one position, for form's sake.
-    """
-    names = ("input_ids", "attention_mask", "position_ids")
-    wanted = {name: inputs[name] for name in names if name in inputs}
-    wanted |= {"output_hidden_states": True} if layers else {}
-    wanted |= {"output_attentions": True} if attentions else {}
-    with _watched(unwrapped.get_output_embeddings()) as seen:
-        outputs = model(**wanted, use_cache=False)  # with a cache, packed rows would see each other
-    return States(seen[0], tuple(outputs.hidden_states or ()) if layers else (), tuple(outputs.attentions or ()) if attentions else ())
-
-
-@contextmanager
-def _watched(head: torch.nn.Module) -> Generator[list[torch.Tensor]]:
-    seen: list[torch.Tensor] = []
-
-    def keep(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        seen.append(arguments[0])
-        return (arguments[0][:, :1], *arguments[1:])
-
-    handle = head.register_forward_pre_hook(keep)
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 class Teacher:

@@ -17,8 +17,9 @@ from reasondistill.config import Rollouts
 from reasondistill.losses import log_probs_of, token_losses
 from reasondistill.students.distilling.lessons import Lesson, Micro, Moment
 from reasondistill.students.distilling.rollouts import Writer
-from reasondistill.students.distilling.teacher import Teacher, head_of, states
+from reasondistill.students.distilling.teacher import Teacher
 from reasondistill.students.distilling.texts import Text, collate, fixed_text, split_evenly, written_text
+from reasondistill.students.hidden import head_of, states
 from reasondistill.students.sft import SortedTrainer
 from reasondistill.students.tokens import IGNORE, Row
 
