@@ -29,14 +29,15 @@ class HeldOut:
 
 
 @torch.no_grad()
-def held_out(model: Any, rows: Sequence[Row], *, teacher: Any = None) -> HeldOut:
+def held_out(model: Any, rows: Sequence[Row], *, teacher: Any = None, vocabulary: int | None = None) -> HeldOut:
     """How well a model predicts the labels of rows, and how far it is from a teacher there; every labelled token weighs the same.
 
-    Both models read the same ids. Where their vocabularies differ in size, as padded ones do, all of it is over the smaller one.
+    Both models read the same ids. All of it is over the first `vocabulary` tokens (None: over the smaller of both vocabularies).
     Works through PEFT and other wrappers that have `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
     loss, divergence, tokens = 0.0, 0.0, 0
-    vocabulary = min(len(head_of(each).weight) for each in (model, teacher) if each is not None)
+    sizes = [len(head_of(each).weight) for each in (model, teacher) if each is not None]
+    vocabulary = min([*sizes, vocabulary or min(sizes)])
     for row in rows:
         labels = torch.tensor(row.labels[1:], device=model.device)
         learned = labels != IGNORE

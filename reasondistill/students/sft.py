@@ -76,7 +76,7 @@ def train(
     started, method = time.monotonic(), method or Training()
     tokenizer = bases.load_tokenizer(student, material.texts)
     rows, validation, dropped = _rows(student, material, tokenizer)
-    rows = method.rows(rows, tokenizer)
+    rows, unusable = method.rows(rows, tokenizer)
     calibration = [tokenise(example, tokenizer, plain=material.plain) for example in material.calibration]
     model = bases.load_model(student, tokenizer, calibration)
     _check_context(student, model, rows)
@@ -105,7 +105,7 @@ def train(
     figures |= method.figures(trainer) | _distance(trainer, student, material, tokenizer, method)
     method.strip(trainer.model)
     parameters, trained = _save(trainer.model, student, tokenizer, folder)
-    return TrainingFigures(**figures, parameters=parameters, trained_parameters=trained, seconds=watch.seconds()), dropped
+    return TrainingFigures(**figures, parameters=parameters, trained_parameters=trained, seconds=watch.seconds()), dropped | unusable
 
 
 def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
@@ -127,16 +127,16 @@ def _distance(trainer: Any, student: StudentSettings, material: Material, tokeni
     rows, _ = tokenise_all(material.held_out, tokenizer, plain=material.plain, max_length=student.max_length)
     if not rows or not trainer.is_world_process_zero():
         return {}
-    found = held_out(trainer.model, rows, teacher=method.teacher_model())
+    found = held_out(trainer.model, rows, teacher=method.teacher_model(), vocabulary=len(tokenizer))
     return {"perplexity": found.perplexity, "teacher_kl": found.kl}
 
 
 class Training:
     """What a method adds to supervised fine-tuning; this one adds nothing."""
 
-    def rows(self, rows: list[Row], tokenizer: Any) -> list[Row]:
-        """The rows to train on."""
-        return rows
+    def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
+        """The rows to train on, and how many cannot be used, by reason."""
+        return rows, {}
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
         """Load what the training needs besides the student, and add what is trained beside it. Raises ConfigError or StageError."""

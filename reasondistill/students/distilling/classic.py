@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 
 from reasondistill.config import Feature, Relation
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.errors import ConfigError
 from reasondistill.losses import Divergence, attention_loss, hidden_loss, relation_angle, relation_distance, uniform_layer_map
 from reasondistill.students.distilling.lessons import Lesson, Micro
 from reasondistill.students.tokens import IGNORE
 
+# Fewer answers have no angle between them.
+LEAST_RELATED = 3
 # The linear layers that lift the student's widths to the teacher's: trained and saved with the optimizer, no part of the finished model.
 PROJECTORS = "distillation_projectors"
 
@@ -55,7 +57,8 @@ class FeatureLesson(Lesson):
         first_stage = self.settings.recipe == "tinybert" and micro.progress < self.settings.first_stage
         total = self._imitation(micro) if self.settings.recipe != "tinybert" or first_stage else micro.hidden.new_zeros(())
         if first_stage:
-            return total + self._attention(micro)
+            # The head learns nothing yet; data parallelism wants a gradient of it all the same.
+            return total + self._attention(micro) + 0.0 * micro.head.weight.sum()
         return (
             total
             + micro.losses(
@@ -92,7 +95,7 @@ class FeatureLesson(Lesson):
         for ours, theirs in self.pairs:
             if ours > 0:  # the embeddings attend to nothing
                 total = total + attention_loss(micro.student.attentions[ours - 1], micro.teacher_states.attentions[theirs - 1], mask)
-        return total * len(micro.labels) * micro.scale
+        return self.settings.hidden * total * len(micro.labels) * micro.scale
 
 
 class RelationLesson(Lesson):
@@ -106,10 +109,11 @@ class RelationLesson(Lesson):
     def loss(self, micro: Micro) -> torch.Tensor:
         assert micro.teacher_states is not None
         total = micro.losses(labels=micro.labels, cross_entropy_weights=self.settings.ce * micro.weights).total
-        ours, theirs = self._pooled(micro, micro.student.last), self._pooled(micro, micro.teacher_states.last)
-        if len(ours) < 3:
-            raise StageError(f"method = 'relation': a micro-batch of {len(ours)} texts has no angles; raise micro_batch_size to 3 or more.")
-        relations = self.settings.distance * relation_distance(ours, theirs) + self.settings.angle * relation_angle(ours, theirs)
+        with torch.autocast(micro.hidden.device.type, enabled=False):  # angles in bfloat16 would be of two digits
+            ours, theirs = self._pooled(micro, micro.student.last), self._pooled(micro, micro.teacher_states.last)
+            if len(ours) < LEAST_RELATED:  # what an epoch leaves over
+                return total
+            relations = self.settings.distance * relation_distance(ours, theirs) + self.settings.angle * relation_angle(ours, theirs)
         return total + relations * len(micro.labels) * micro.scale
 
     @staticmethod

@@ -53,8 +53,8 @@ class GkdLesson(Lesson):
 class SkewKlLesson(Lesson):
     """DistiLLM (Ko et al. 2024), section 3: skewed divergence; adaptive off-policy share φ with a replay buffer.
 
-    With progress t and u uniform: u < φ·(1 − t), or u < φ while the buffer holds too few, writes new text; else u < φ draws from the
-    buffer; else the traces.
+    With progress t and u uniform: u < φ·(1 − t), or u < φ while the buffer is not full, writes new text; else u < φ draws from the buffer;
+    else the traces.
     """
 
     def __init__(self, settings: SkewKl, seed: int) -> None:
@@ -70,7 +70,7 @@ class SkewKlLesson(Lesson):
         tossed = coin(self.seed, moment.step)
         if tossed >= self.share:
             return fixed
-        if tossed < self.share * (1 - moment.progress) or len(self.buffer) < len(fixed):
+        if tossed < self.share * (1 - moment.progress) or len(self.buffer) < self.settings.capacity:
             written = moment.write(fixed, self.settings)
             self.buffer.extend(written)
             return written

@@ -23,7 +23,7 @@ class MinillmLesson(Lesson):
         self.served, self.batch = 0, list[Text]()
 
     def texts(self, fixed: list[Text], moment: Moment) -> list[Text]:
-        if self.served >= self.settings.reuse or len(self.batch) < len(fixed):  # an epoch's last batch may be a small one
+        if self.served >= self.settings.reuse or len(self.batch) != len(fixed):  # an epoch's last batch may be a small one
             self.served, self.batch = 0, self._rollouts(fixed, moment)
         self.served += 1
         return self.batch
@@ -77,7 +77,7 @@ def later_rewards(rewards: Sequence[float], gamma: float, *, clip: float = float
 
 
 def whitened(rows: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Mean 0 and deviation 1 over all tokens; zeros stay zeros."""
+    """Mean 0 and deviation 1 over all tokens of this rank's batch; zeros stay zeros."""
     values = torch.tensor([value for row in rows for value in row], dtype=torch.float64)
     deviation = float(values.std(correction=0)) if len(values) else 0.0
     if deviation < 1e-12:

@@ -6,12 +6,15 @@ Prompts and completions are token ids; a completion ends with the EOS unless its
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from reasondistill.students import bases
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +36,11 @@ class TransformersWriter:
     With `mix` > 0 each token is drawn from mix·teacher + (1 − mix)·student (MiniLLM, eq. 7).
     """
 
-    def __init__(self, model: Any, *, eos: Sequence[int], pad: int, teacher: Any = None, mix: float = 0.0) -> None:
-        self.model, self.eos, self.pad, self.teacher, self.mix = model, list(eos), pad, teacher, mix
+    def __init__(
+        self, model: Any, *, eos: Sequence[int], pad: int, vocabulary: int | None = None, teacher: Any = None, mix: float = 0.0
+    ) -> None:
+        self.model, self.eos, self.pad, self.vocabulary = model, list(eos), pad, vocabulary
+        self.teacher, self.mix = teacher, mix
 
     def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
         device = next(self.model.parameters()).device
@@ -68,8 +74,32 @@ class TransformersWriter:
             use_cache=True,
         )
         processors = LogitsProcessorList([_Mixture(self.teacher, self.mix, mask, temperature)] if self.mix else [])
-        output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
+        if self.vocabulary is not None:
+            processors.append(_OfTheTokenizer(self.vocabulary))
+        with _bare(self.model):
+            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
         return [_until_end(row, self.eos) for row in output[:, width:].tolist()]
+
+
+@contextmanager
+def _bare(model: Any) -> Generator[None]:
+    """Without the model's own generation config, from which `generate` fills whatever ours leaves open."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+class _OfTheTokenizer(LogitsProcessor):
+    """Only tokens that the tokenizer knows: models pad their vocabulary."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        return scores.index_fill(1, torch.arange(self.vocabulary, scores.shape[1], device=scores.device), float("-inf"))
 
 
 class _Mixture(LogitsProcessor):
@@ -128,9 +158,8 @@ class VllmWriter:
     def _open(self, max_tokens: int) -> Any:
         from trl.generation.vllm_generation import VLLMGeneration
 
-        if self.url is None and not (self.start / "config.json").exists() and self.accelerator.is_main_process:
-            self.model.save_pretrained(self.start, safe_serialization=True)
-            self.tokenizer.save_pretrained(self.start)
+        if self.url is None and self.accelerator.is_main_process:
+            bases.save(self.model, self.tokenizer, self.start)
         self.accelerator.wait_for_everyone()
         self.model.name_or_path = str(self.start)
         log.info("rollouts: starting vLLM")

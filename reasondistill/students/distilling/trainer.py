@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from accelerate.utils import gather_object
 
 from reasondistill.config import Rollouts
+from reasondistill.errors import StageError
 from reasondistill.losses import log_probs_of, token_losses
 from reasondistill.students.distilling.lessons import Lesson, Micro, Moment
 from reasondistill.students.distilling.rollouts import Writer
@@ -55,7 +57,7 @@ class DistillTrainer(SortedTrainer):
     ) -> None:
         self.lesson, self.rows, self.held_out, self.teacher = lesson, rows, held_out, teacher
         self.vocabulary, self.max_length, self.grade, self.flat = vocabulary, max_length, grade, flat
-        pad = arguments["processing_class"].pad_token_id
+        pad, self._end = arguments["processing_class"].pad_token_id, arguments["processing_class"].eos_token_id
         self._collate = partial(collate, pad=pad, flat=flat)
         super().__init__(data_collator=self._collated, **arguments)
         self._open_writers, self._writers = writers, None
@@ -82,7 +84,10 @@ class DistillTrainer(SortedTrainer):
                 batches = [self._collate(part) for part in split_evenly(texts, len(batches))]
             for batch in batches:
                 self._count(batch)
-        return batches, self._get_num_items_in_batch(batches, device)
+        # Counted here: the trainer's own count depends on the signature of the model.
+        items = torch.tensor(sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches), device=device)
+        everywhere: Any = self.accelerator.gather(items)
+        return batches, everywhere.sum()
 
     def _count(self, batch: Mapping[str, torch.Tensor]) -> None:
         mask = batch.get("attention_mask")
@@ -107,14 +112,15 @@ class DistillTrainer(SortedTrainer):
             self._writers = self._open_writers(self)
         plain, mixed = self._writers
         prompts = [text.input_ids[: text.prompt_length] for text in texts]
-        room = self.max_length - max(len(prompt) for prompt in prompts)
+        room = self.max_length - min(len(prompt) for prompt in prompts)
         seed = hash((self.args.seed, self.state.global_step, self.accelerator.process_index)) % 2**31
         started = time.monotonic()
         if len(texts) > 8 * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps:
             log.info("step %d/%d · the student answers %d prompts", self.state.global_step, self.state.max_steps, len(texts))
         with torch.no_grad():
             tokens = max(1, min(room, settings.max_tokens or room))
-            completions = (mixed(mix) if mix else plain).write(prompts, tokens, temperature=settings.rollout_temperature, seed=seed)
+            written = (mixed(mix) if mix else plain).write(prompts, tokens, temperature=settings.rollout_temperature, seed=seed)
+        completions = [self._usable(ids, self.max_length - len(prompt)) for ids, prompt in zip(written, prompts, strict=True)]
         self.seconds["rollouts"] += time.monotonic() - started
         self.counts["rollouts"] += len(completions)
         self.counts["rollout_tokens"] += sum(map(len, completions))
@@ -123,6 +129,11 @@ class DistillTrainer(SortedTrainer):
             written_text(prompt, ids, text.row, weight)
             for prompt, ids, text, weight in zip(prompts, completions, texts, weights, strict=True)
         ]
+
+    def _usable(self, completion: list[int], room: int) -> list[int]:
+        """The completion as far as it fits, and up to the first id that is no token of the tokenizer; never empty."""
+        end = next((place for place, token in enumerate(completion) if token >= self.vocabulary), len(completion))
+        return completion[: min(end, room)] or [self._end]
 
     def _weights(self, written: Sequence[tuple[int, list[int]]], settings: Rollouts) -> list[float]:
         if settings.wrong_weight is None or self.grade is None:
@@ -134,7 +145,9 @@ class DistillTrainer(SortedTrainer):
 
     def _shared(self, make: Callable[[list[Text]], list[Text]]) -> list[Text]:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        own = make([fixed_text(self.rows[place], place) for place in range(rank, len(self.rows), world)])
+        share, last = math.ceil(len(self.rows) / world), len(self.rows) - 1
+        places = [min(rank + number * world, last) for number in range(share)]  # as many on every rank: a server deals answers by number
+        own = make([fixed_text(self.rows[place], place) for place in places])
         return own if world == 1 else gather_object(own)
 
     # -- losses
@@ -161,7 +174,7 @@ class DistillTrainer(SortedTrainer):
         teacher = self.teacher if self.lesson.needs_teacher else None
         tokens = items if items is not None else (inputs["labels"][:, 1:] != IGNORE).sum()
         # DDP averages gradients over ranks; the number of tokens is that of all of them.
-        world = self.accelerator.num_processes if items is not None and self.args.average_tokens_across_devices else 1
+        world = self.accelerator.num_processes if items is not None else 1
         return Micro(
             inputs=inputs,
             student=states(model, unwrapped, inputs, **wanted),
@@ -204,6 +217,8 @@ class DistillTrainer(SortedTrainer):
         """Of each completion token under the student as it is now, and under the teacher."""
         assert self.teacher is not None
         model, found = self.accelerator.unwrap_model(self.model), list[tuple[list[float], list[float]]]()
+        was_training = model.training
+        model.eval()
         size = self.args.per_device_train_batch_size
         for start in range(0, len(texts), size):
             part = texts[start : start + size]
@@ -218,6 +233,7 @@ class DistillTrainer(SortedTrainer):
                 end = place + sum(label != IGNORE for label in (text.labels[1:]))
                 found.append((both[0][place:end], both[1][place:end]))
                 place = end
+        model.train(was_training)
         return found
 
     def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -227,6 +243,8 @@ class DistillTrainer(SortedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The trainer's own log with what the student has written so far."""
+        if "loss" in logs:
+            logs = logs | {"num_tokens": self.counts["tokens"]}
         if "loss" in logs and self.counts["rollouts"]:
             logs = logs | {"rollout_tokens": self.counts["rollout_tokens"]}
             if self.counts["graded"]:
@@ -242,12 +260,18 @@ class DistillTrainer(SortedTrainer):
         super()._save_checkpoint(model, trial)
 
     def restore(self, checkpoint: Path | None) -> None:
-        """Go on from where a checkpoint left the method."""
-        path = checkpoint / STATE.format(rank=self.accelerator.process_index) if checkpoint is not None else None
-        if path is not None and path.exists():
-            state = json.loads(path.read_text(encoding="utf-8"))
-            self.lesson.restore(state["lesson"])
-            self.counts, self.seconds = state["counts"], state["seconds"]
+        """Go on from where a checkpoint left the method. Raises StageError when it was left by another number of processes."""
+        if checkpoint is None:
+            return
+        kept = len(list(checkpoint.glob(STATE.format(rank="*"))))
+        if kept != self.accelerator.num_processes:
+            raise StageError(
+                f"{checkpoint}: was kept by {kept} processes, this training has {self.accelerator.num_processes}. Go on with as many, or "
+                f"remove {checkpoint.parent} to train anew."
+            )
+        state = json.loads((checkpoint / STATE.format(rank=self.accelerator.process_index)).read_text(encoding="utf-8"))
+        self.lesson.restore(state["lesson"])
+        self.counts, self.seconds = state["counts"], state["seconds"]
 
     def counts_of_all(self) -> dict[str, int]:
         """Tokens and rollouts over all ranks."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from transformers import set_seed
 
 from reasondistill.config import (
     Distillm2,
@@ -30,7 +32,7 @@ from reasondistill.config import (
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.samplers import split_think
-from reasondistill.students.distilling.classic import PROJECTORS, FeatureLesson, RelationLesson
+from reasondistill.students.distilling.classic import LEAST_RELATED, PROJECTORS, FeatureLesson, RelationLesson
 from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
 from reasondistill.students.distilling.lessons import Lesson
 from reasondistill.students.distilling.minillm import MinillmLesson
@@ -38,9 +40,10 @@ from reasondistill.students.distilling.rollouts import TransformersWriter, VllmW
 from reasondistill.students.distilling.stored import StoredTopK
 from reasondistill.students.distilling.teacher import Teacher, load_teacher
 from reasondistill.students.distilling.texts import fixed_text
-from reasondistill.students.distilling.trainer import DistillTrainer
+from reasondistill.students.distilling.trainer import DistillTrainer, Grade
 from reasondistill.students.sft import SortedTrainer, Training
 from reasondistill.students.tokens import Row
+from reasondistill.weights import model_identity
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +69,12 @@ class Distillation(Training):
     _store: StoredTopK | None = None
     _tokenizer: Any = None
 
-    def rows(self, rows: list[Row], tokenizer: Any) -> list[Row]:
+    def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
         if self.student.method != "topk_kd":
-            return rows
+            return rows, {}
         settings = cast("TopkKd", self.student.method_settings())
         self._store = StoredTopK(self.top_k, settings.k, tokenizer)
-        kept = self._store.rows(rows, self.student.max_length)
-        if len(kept) < len(rows):
-            log.warning(
-                "%d of %d traces have no stored log-probabilities, or are too long with their own tokens", len(rows) - len(kept), len(rows)
-            )
-        return kept
+        return self._store.rows(rows, self.student.max_length)
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -92,6 +90,7 @@ class Distillation(Training):
             trust_remote_code=self.student.trust_remote_code,
             device=device,
         )
+        set_seed(self.student.seed)  # what is trained beside the student begins with its seed too
         self._lesson.prepare(model, self._teacher.model)
         if self._lesson.needs_attentions:  # other implementations never make the attention matrix
             model.set_attn_implementation("eager")
@@ -122,7 +121,14 @@ class Distillation(Training):
                 f"[students] {self.student.name}: skew_kl looks at the loss on held-out traces to decide who writes; there are none. "
                 "Set [examples] validation above 0."
             )
+        if isinstance(settings, Relation) and arguments["args"].per_device_train_batch_size < LEAST_RELATED:
+            raise ConfigError(
+                f"[students] {self.student.name}: relation looks at the angles between {LEAST_RELATED} answers; raise [train] "
+                "micro_batch_size (and batch_size) to as many or more."
+            )
         arguments["args"].remove_unused_columns = False
+        # Every weight gets its gradient, though not all through the model's own forward.
+        arguments["args"].ddp_find_unused_parameters = False
         # TRL packs rows before training; here texts change from step to step, so each micro-batch becomes one row by itself.
         arguments["args"].packing, arguments["args"].dataset_kwargs = False, {"skip_prepare_dataset": True}
         trainer = DistillTrainer(
@@ -133,7 +139,7 @@ class Distillation(Training):
             writers=self._writers,
             vocabulary=len(self._tokenizer),
             max_length=self.student.max_length,
-            grade=self._grader(rows, settings),
+            grade=self._grader(rows, settings, ends_of(arguments["model"])),
             flat=self.student.packing,
             **arguments,
         )
@@ -143,8 +149,7 @@ class Distillation(Training):
     def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
         """What writes rollouts, and the same with the teacher mixed in, which only transformers can do."""
         model = trainer.accelerator.unwrap_model(trainer.model)
-        end: Any = model.generation_config.eos_token_id
-        eos, pad = (end if isinstance(end, list) else [end]), self._tokenizer.pad_token_id
+        eos, pad = ends_of(model), self._tokenizer.pad_token_id
         kind = self.settings.rollouts
         if kind == "auto":
             kind = "vllm" if torch.cuda.is_available() and _has_vllm() and self.student.lora is None else "transformers"
@@ -153,10 +158,10 @@ class Distillation(Training):
 
         def mixed(share: float) -> Writer:
             assert self._teacher is not None
-            return TransformersWriter(model, eos=eos, pad=pad, teacher=self._teacher.model, mix=share)
+            return TransformersWriter(model, eos=eos, pad=pad, vocabulary=len(self._tokenizer), teacher=self._teacher.model, mix=share)
 
         if kind == "transformers":
-            return TransformersWriter(model, eos=eos, pad=pad), mixed
+            return TransformersWriter(model, eos=eos, pad=pad, vocabulary=len(self._tokenizer)), mixed
         if kind == "vllm_server" and self.settings.rollouts_url is None:
             raise ConfigError("[train] rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`.")
         writer = VllmWriter(
@@ -170,7 +175,7 @@ class Distillation(Training):
         )
         return writer, mixed
 
-    def _grader(self, rows: Sequence[Row], settings: Method) -> Callable[[Sequence[tuple[int, list[int]]]], list[bool]] | None:
+    def _grader(self, rows: Sequence[Row], settings: Method, eos: Sequence[int]) -> Grade | None:
         if not isinstance(settings, Rollouts) or settings.wrong_weight is None:
             return None
 
@@ -179,7 +184,7 @@ class Distillation(Training):
                 self.pool = GradingPool(workers=1)
             golds = [self.golds.get(rows[row].problem_id, "") for row, _ in written]
             items = [
-                _grade_item(str(place), self._tokenizer, rows[row], ids, gold)
+                _grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
                 for place, ((row, ids), gold) in enumerate(zip(written, golds, strict=True))
             ]
             return [found.is_correct for _, found in self.pool.grade_many(items)]
@@ -194,30 +199,43 @@ class Distillation(Training):
         return {
             "tokens": counts["tokens"],
             "loss_tokens": counts["loss_tokens"],
-            "teacher": self.teacher,
+            "teacher": self._teacher_name(),
             "teacher_seconds": round(seconds["teacher"], 2),
             "rollout_seconds": round(seconds["rollouts"], 2),
             "rollout_tokens": counts["rollout_tokens"],
             "rollouts_correct": counts["rollouts_correct"] / counts["graded"] if counts["graded"] else None,
         }
 
+    def _teacher_name(self) -> str | None:
+        """`name@revision` of whose distributions were learnt."""
+        if self._store is not None:
+            return ", ".join(sorted(self._store.reader.models))
+        return model_identity(self.teacher, self.revision)
+
     def strip(self, model: Any) -> None:
         if hasattr(model, PROJECTORS):
             delattr(model, PROJECTORS)
 
     def close(self) -> None:
-        """End the grading processes."""
+        """End the grading processes; take away the weights that vLLM began with."""
         if self.pool is not None:
             self.pool.close()
+        shutil.rmtree(self.folder / "rollouts", ignore_errors=True)
 
 
-def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str) -> GradeItem:
-    is_cut = not completion or completion[-1] != tokenizer.eos_token_id
+def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
+    is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(list(completion if is_cut else completion[:-1]), skip_special_tokens=False)
     prompt = tokenizer.decode(row.input_ids[: fixed_text(row, 0).prompt_length], skip_special_tokens=False)
     opens = prompt.rstrip().endswith("<think>")
     found = split_think(text, opens_think=opens, finish="length" if is_cut else "stop", prompt_tokens=0, tokens=0, seconds=0.0)
     return GradeItem(name, found.answer_text, gold, found.finish, found.think)
+
+
+def ends_of(model: Any) -> list[int]:
+    """The tokens that end what a model writes."""
+    end: Any = model.generation_config.eos_token_id
+    return list(end) if isinstance(end, list) else [end]
 
 
 def _has_vllm() -> bool:
