@@ -55,10 +55,10 @@ class FeatureLesson(Lesson):
 
     def loss(self, micro: Micro) -> torch.Tensor:
         first_stage = self.settings.recipe == "tinybert" and micro.progress < self.settings.first_stage
-        total = self._imitation(micro) if self.settings.recipe != "tinybert" or first_stage else micro.hidden.new_zeros(())
+        total = self._imitation(micro) if self.settings.recipe != "tinybert" or first_stage else self._nothing(micro)
         if first_stage:
-            # The head learns nothing yet; data parallelism wants a gradient of it all the same.
-            return total + self._attention(micro) + 0.0 * micro.head.weight.sum()
+            # Head and last norm learn nothing yet; data parallelism wants a gradient of them all the same.
+            return total + self._attention(micro) + 0.0 * (micro.head.weight.sum() + micro.student.last.sum())
         return (
             total
             + micro.losses(
@@ -69,6 +69,11 @@ class FeatureLesson(Lesson):
                 divergence_weights=self.settings.soft * micro.weights,
             ).total
         )
+
+    def _nothing(self, micro: Micro) -> torch.Tensor:
+        """Zero, with a gradient of zero for the projectors that a second stage does not use: data parallelism wants one."""
+        unused = [] if self.projectors is None else [weight.sum() for weight in self.projectors.parameters()]
+        return micro.hidden.new_zeros(()) + 0.0 * sum(unused)
 
     def _imitation(self, micro: Micro) -> torch.Tensor:
         """Mean over the tokens in the loss, summed over pairs of layers."""
