@@ -106,3 +106,11 @@ def test_top_k_distillation_wants_as_many_stored_as_it_reads(tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=r"set \[traces\] logprobs = 16"):
             check(run_of(pipeline(student, **stored), tmp_path))
     check(run_of(pipeline(student, logprobs=16), tmp_path))
+
+
+def test_a_task_of_many_models_is_called_by_the_first_of_them() -> None:
+    from reasondistill.pipeline import Task
+
+    assert Task("evals", ("a", "b", "c", "d")).label == "evals:a+b+c+d"
+    assert Task("evals", ("a", "b", "c", "d", "e")).label == "evals:a+b+c and 2 more"
+    assert Task("report").label == "report"

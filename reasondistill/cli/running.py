@@ -67,7 +67,7 @@ def start(job: Run, stages: list[str], *, dry_run: bool) -> None:
 
 
 def _print_line(task: Task, line: str) -> None:
-    out.print(f"  [dim]{task.name}[/] {escape(line)}", soft_wrap=True)
+    out.print(f"  [dim]{task.label}[/] {escape(line)}", soft_wrap=True)
 
 
 def _done_printer(job: Run) -> Callable[[Task, float], None]:
@@ -79,7 +79,7 @@ def _done_printer(job: Run) -> Callable[[Task, float], None]:
         manifest = read_manifest(folder_of(job, task)) if task.stage != "evals" or not task.units else None
         counts = f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · " if manifest else ""
         dropped = "".join(f" · {number:,} {reason}" for reason, number in (manifest.dropped if manifest else {}).items())
-        out.print(f"[green]✓[/] {task.name} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
+        out.print(f"[green]✓[/] {task.label} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
 
     return done
 
@@ -138,5 +138,5 @@ def _print_plan(job: Run, tasks: list[Task]) -> None:
     states = pipeline.stage_states(job)
     for task in tasks:
         state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
-        table.add_row(escape(task.name), state, escape(preflight.estimate(job, task)))
+        table.add_row(escape(task.label), state, escape(preflight.estimate(job, task)))
     out.print(table)

@@ -49,6 +49,12 @@ class Task:
     def name(self) -> str:
         return f"{self.stage}:{'+'.join(self.units)}" if self.units else self.stage
 
+    @property
+    def label(self) -> str:
+        """The name as people read it before every line: of many units the first and how many more."""
+        rest = len(self.units) - 3
+        return self.name if rest < 2 else f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more"
+
 
 def benchmarks(run: Run) -> list[Benchmark]:
     """The benchmark files that [evals] names. Raises ConfigError."""
