@@ -76,10 +76,7 @@ def _check_teacher(run: Run, student: StudentSettings) -> None:
     elif student.distils():
         teacher = teacher_of(run, student)
         if teacher is None:
-            raise ConfigError(
-                f"[students] {student.name} method = {student.method!r} needs a teacher in memory; the traces have no single one that vLLM "
-                "serves. Name it: teacher = a hub id or folder."
-            )
+            raise students.no_teacher(student)
         model_identity(teacher.model, teacher.revision)
 
 

@@ -126,7 +126,7 @@ def test_skew_kl_lets_the_student_write_once_its_loss_has_risen() -> None:
             return [replace(text, by_student=True) for text in texts]
 
         nothing: Any = None
-        return Moment(step, 50, 0, write, nothing, nothing, lambda: next(told), nothing)
+        return Moment(step, 50, 0, write, nothing, lambda: next(told), nothing)
 
     shares: list[float] = []
     for step in range(0, 25, 5):

@@ -35,7 +35,7 @@ from reasondistill.store import (
     write_json,
     write_text,
 )
-from reasondistill.topk import TopKReader
+from reasondistill.topk import FOLDER, TopKReader
 from reasondistill.weights import OWN_FACTS, model_folder, model_identity, tokenizer_identity
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ VERSION = 1
 # The files of the examples folder that methods train on.
 EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
 SNAPSHOTS = "snapshots"
-# Where the traces stage keeps the teacher's log-probabilities.
-TOP_K = "topk"
 # Validation examples that perplexity, and the distance to a teacher or base, are of.
 HELD_OUT = 256
 
@@ -198,15 +196,20 @@ def _teacher_input(job: StudentJob) -> dict[str, str]:
     if job.student.method in CACHED:
         return {"top_k": TopKReader(_top_k(job)).identity()}
     if job.teacher is None:
-        raise ConfigError(
-            f"[students] {job.student.name} method = {job.student.method!r} needs a teacher in memory, and the traces have no single one "
-            "that is served by vLLM. Name it: teacher = a hub id or folder."
-        )
+        raise no_teacher(job.student)
     return {"teacher": model_identity(job.teacher, job.teacher_revision)}
 
 
+def no_teacher(student: StudentSettings) -> ConfigError:
+    """What to raise when nobody is there to learn from."""
+    return ConfigError(
+        f"[students] {student.name} method = {student.method!r} needs a teacher in memory; the traces have no single one that vLLM serves. "
+        "Name it: teacher = a hub id or folder."
+    )
+
+
 def _top_k(job: StudentJob) -> Path:
-    folder = (job.traces or Path()) / TOP_K
+    folder = (job.traces or Path()) / FOLDER
     if job.traces is None or not folder.is_dir():
         settings = job.student.method_settings()
         assert isinstance(settings, TopkKd)
@@ -339,6 +342,6 @@ def _distillation(job: StudentJob) -> Distillation:
         teacher=job.teacher or "",
         revision=job.teacher_revision,
         golds={problem.id: problem.answer for problem in read_records(job.problems / "problems.jsonl", Problem)},
-        top_k=(job.traces or Path()) / TOP_K,
+        top_k=(job.traces or Path()) / FOLDER,
         folder=job.folder,
     )

@@ -27,6 +27,15 @@ class Row:
     problem_id: str = ""
     trace_id: str | None = None
 
+    @property
+    def prompt_length(self) -> int:
+        return prompt_length(self.labels)
+
+
+def prompt_length(labels: Sequence[int]) -> int:
+    """How many tokens come before the first one that the loss is on."""
+    return next((place for place, label in enumerate(labels) if label != IGNORE), len(labels))
+
 
 def render_prompt(tokenizer: Any, messages: Sequence[Message], *, plain: bool) -> str:
     """The text before the assistant's turn, as the samplers render it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 
@@ -16,6 +16,8 @@ from reasondistill.students.tokens import IGNORE
 LEAST_RELATED = 3
 # The linear layers that lift the student's widths to the teacher's: trained and saved with the optimizer, no part of the finished model.
 PROJECTORS = "distillation_projectors"
+# How the published recipes measure hidden states.
+_MEASURES: dict[str, Literal["mse", "cosine"]] = {"distilbert": "cosine", "tinybert": "mse"}
 
 
 class FeatureLesson(Lesson):
@@ -23,8 +25,8 @@ class FeatureLesson(Lesson):
 
     def __init__(self, settings: Feature) -> None:
         self.settings = settings
-        self.needs_layers = settings.recipe != "distilbert"  # pyright: ignore[reportAttributeAccessIssue] - of this method only
-        self.needs_attentions = settings.recipe == "tinybert"  # pyright: ignore[reportAttributeAccessIssue]
+        self.needs_layers = settings.recipe != "distilbert"
+        self.needs_attentions = settings.recipe == "tinybert"
         self.divergence = Divergence("forward_kl", temperature=settings.temperature)
         self.pairs: list[tuple[int, int]] = []
         self.projectors: torch.nn.ModuleList | None = None
@@ -78,9 +80,7 @@ class FeatureLesson(Lesson):
     def _imitation(self, micro: Micro) -> torch.Tensor:
         """Mean over the tokens in the loss, summed over pairs of layers."""
         assert micro.teacher_states is not None
-        measure = (
-            "cosine" if self.settings.recipe == "distilbert" else "mse" if self.settings.recipe == "tinybert" else self.settings.measure
-        )
+        measure = _MEASURES.get(self.settings.recipe, self.settings.measure)
         total = micro.hidden.new_zeros((), dtype=torch.float32)
         for number, (ours, theirs) in enumerate(self.pairs):
             student = self._layer(micro, micro.student.layers, micro.student.last, ours)
@@ -105,8 +105,6 @@ class FeatureLesson(Lesson):
 
 class RelationLesson(Lesson):
     """RKD: the distances and angles between the answers of a micro-batch, beside CE."""
-
-    needs_teacher: ClassVar[bool] = True
 
     def __init__(self, settings: Relation) -> None:
         self.settings = settings

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from reasondistill.config import Distillm2, Gkd, Kd, ReverseKl, SkewKl, TopkKd
-from reasondistill.losses import Divergence, TopKTeacher
+from reasondistill.config import Distillm2, Gkd, ReverseKl, SkewKl, TopkKd
+from reasondistill.losses import Divergence, LiveTeacher, TopKTeacher
 from reasondistill.students.distilling.lessons import Lesson, Micro, Moment, coin
-from reasondistill.students.distilling.texts import Text, restored, stored
+from reasondistill.students.distilling.texts import Text, as_json, from_json
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +20,19 @@ log = logging.getLogger(__name__)
 class KdLesson(Lesson):
     """Hinton et al. 2015: alpha·T²·KL(p_T‖q_T) + (1−alpha)·CE on the traces."""
 
-    def __init__(self, settings: Kd) -> None:
-        self.alpha = settings.alpha
-        self.divergence = Divergence("forward_kl", temperature=settings.temperature)
+    def __init__(self, alpha: float, temperature: float = 1.0) -> None:
+        self.alpha, self.divergence = alpha, Divergence("forward_kl", temperature=temperature)
 
     def loss(self, micro: Micro) -> torch.Tensor:
         terms: dict[str, Any] = {}
         if self.alpha > 0:
-            terms |= {"teacher": micro.teacher, "divergence": self.divergence, "divergence_weights": self.alpha * micro.weights}
+            terms |= {"teacher": self.teacher(micro), "divergence": self.divergence, "divergence_weights": self.alpha * micro.weights}
         if self.alpha < 1:
             terms |= {"labels": micro.labels, "cross_entropy_weights": (1 - self.alpha) * micro.weights}
         return micro.losses(**terms).total
+
+    def teacher(self, micro: Micro) -> LiveTeacher | TopKTeacher:
+        return micro.teacher
 
 
 class GkdLesson(Lesson):
@@ -61,7 +63,7 @@ class SkewKlLesson(Lesson):
         self.settings, self.seed = settings, seed
         self.divergence = Divergence("skew_reverse_kl" if settings.reverse else "skew_kl", alpha=settings.alpha)
         self.share = settings.start_share
-        self.lowest_told: float | None = None
+        self.last_loss: float | None = None
         self.checked = 0
         self.buffer: deque[Text] = deque(maxlen=settings.capacity)
 
@@ -80,27 +82,27 @@ class SkewKlLesson(Lesson):
     def _check(self, moment: Moment) -> None:
         """At each check: a held-out loss that rose by `tolerance` since the last change raises the share."""
         due = int(moment.progress * self.settings.checks)
-        if self.share >= 1 or (self.lowest_told is not None and due <= self.checked):
+        if self.share >= 1 or (self.last_loss is not None and due <= self.checked):
             return
         self.checked = due
         now = moment.held_out_loss()
-        if self.lowest_told is None:
-            self.lowest_told = now
-        elif now >= self.lowest_told + self.settings.tolerance:
-            self.share, self.lowest_told = min(1.0, self.share + 0.1), now
+        if self.last_loss is None:
+            self.last_loss = now
+        elif now >= self.last_loss + self.settings.tolerance:
+            self.share, self.last_loss = min(1.0, self.share + 0.1), now
             log.info("step %d · held-out loss %.4f has risen: %.0f %% of the steps use student text", moment.step, now, 100 * self.share)
 
     def loss(self, micro: Micro) -> torch.Tensor:
         return micro.losses(teacher=micro.teacher, divergence=self.divergence, divergence_weights=micro.weights).total
 
     def state(self) -> dict[str, Any]:
-        buffer = [stored(text) for text in self.buffer]
-        return {"share": self.share, "lowest_told": self.lowest_told, "checked": self.checked, "buffer": buffer}
+        buffer = [as_json(text) for text in self.buffer]
+        return {"share": self.share, "last_loss": self.last_loss, "checked": self.checked, "buffer": buffer}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.share, self.lowest_told, self.checked = state["share"], state["lowest_told"], state["checked"]
+        self.share, self.last_loss, self.checked = state["share"], state["last_loss"], state["checked"]
         self.buffer.clear()
-        self.buffer.extend(restored(text) for text in state["buffer"])
+        self.buffer.extend(from_json(text) for text in state["buffer"])
 
 
 class Distillm2Lesson(Lesson):
@@ -128,30 +130,22 @@ class Distillm2Lesson(Lesson):
         return first.total + second.total
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "answers": [stored(text) for text in self.answers.values()]}
+        return {"epoch": self.epoch, "answers": [as_json(text) for text in self.answers.values()]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self.answers = state["epoch"], {text["row"]: restored(text) for text in state["answers"]}
+        self.epoch, self.answers = state["epoch"], {text["row"]: from_json(text) for text in state["answers"]}
 
 
-class TopkLesson(Lesson):
-    """Forward KL from stored log-probabilities with one bucket for the rest, and CE. `stored(row)`: ids and values (tokens, K)."""
+class TopkLesson(KdLesson):
+    """The same from stored log-probabilities with one bucket for the rest. `stored(row)`: ids and values (tokens, K)."""
 
     needs_teacher = False
 
     def __init__(self, settings: TopkKd, stored: Callable[[int], tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self.alpha, self.stored = settings.alpha, stored
-        self.divergence = Divergence("forward_kl")
+        super().__init__(settings.alpha)
+        self.stored = stored
 
-    def loss(self, micro: Micro) -> torch.Tensor:
-        terms: dict[str, Any] = {}
-        if self.alpha > 0:
-            terms |= {"teacher": self._teacher(micro), "divergence": self.divergence, "divergence_weights": self.alpha * micro.weights}
-        if self.alpha < 1:
-            terms |= {"labels": micro.labels, "cross_entropy_weights": (1 - self.alpha) * micro.weights}
-        return micro.losses(**terms).total
-
-    def _teacher(self, micro: Micro) -> TopKTeacher:
+    def teacher(self, micro: Micro) -> TopKTeacher:
         """The stored values of every kept position, in their order."""
         rows, places, device = micro.values("row").tolist(), micro.values("place"), micro.hidden.device
         found = {row: self.stored(row) for row in dict.fromkeys(rows)}

@@ -6,33 +6,34 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, Protocol
 
 import torch
 
 from reasondistill.config import Rollouts
 from reasondistill.losses import Head, LiveTeacher, TokenLosses, token_losses
-from reasondistill.students.distilling.texts import Text
+from reasondistill.students.distilling.texts import Text, in_loss
 from reasondistill.students.hidden import States
-from reasondistill.students.tokens import IGNORE
 
-Write = Callable[[Sequence[Text], Rollouts], list[Text]]
+
+class Write(Protocol):
+    """The student's answers to the prompts of texts, with a share `mix` of the teacher's distribution mixed in."""
+
+    def __call__(self, texts: Sequence[Text], settings: Rollouts, mix: float = 0.0) -> list[Text]: ...
 
 
 @dataclass(frozen=True)
 class Moment:
     """Where training is, and what a method may ask for there.
 
-    `write` lets the student answer the prompts of texts; `mixed_write` with a share of the teacher's distribution mixed in; `log_probs` of
-    each completion token under student and teacher; `held_out_loss` is the student's cross-entropy on held-out traces; `shared` deals all
-    training texts to the ranks and gathers what each made of its own.
+    `write` lets the student answer prompts; `log_probs` are those of each completion token under student and teacher; `held_out_loss` is
+    the student's cross-entropy on held-out traces; `shared` deals all training texts to the ranks and gathers what each made of its own.
     """
 
     step: int
     steps: int
     epoch: int
     write: Write
-    mixed_write: Callable[[Sequence[Text], Rollouts, float], list[Text]]
     log_probs: Callable[[Sequence[Text]], list[tuple[list[float], list[float]]]]
     held_out_loss: Callable[[], float]
     shared: Callable[[Callable[[list[Text]], list[Text]]], list[Text]]
@@ -60,7 +61,7 @@ class Micro:
 
     @cached_property
     def keep(self) -> torch.Tensor:
-        return self.inputs["labels"][:, 1:] != IGNORE
+        return in_loss(self.inputs)
 
     @cached_property
     def hidden(self) -> torch.Tensor:
@@ -95,9 +96,9 @@ class Lesson:
     `state` and `restore` carry what must survive a checkpoint.
     """
 
-    needs_teacher: ClassVar[bool] = True
-    needs_layers: ClassVar[bool] = False
-    needs_attentions: ClassVar[bool] = False
+    needs_teacher = True
+    needs_layers = False
+    needs_attentions = False
 
     def texts(self, fixed: list[Text], moment: Moment) -> list[Text]:
         return fixed

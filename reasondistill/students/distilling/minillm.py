@@ -11,7 +11,7 @@ import torch
 from reasondistill.config import Minillm
 from reasondistill.losses import Divergence, Policy
 from reasondistill.students.distilling.lessons import Lesson, Micro, Moment
-from reasondistill.students.distilling.texts import Text, restored, stored
+from reasondistill.students.distilling.texts import Text, as_json, from_json
 
 
 class MinillmLesson(Lesson):
@@ -31,7 +31,7 @@ class MinillmLesson(Lesson):
     def _rollouts(self, fixed: list[Text], moment: Moment) -> list[Text]:
         """What the student writes, each token with its advantage, its log-probability at the time, and its importance."""
         settings = self.settings
-        written = moment.mixed_write(fixed, settings, settings.teacher_mix)
+        written = moment.write(fixed, settings, settings.teacher_mix)
         both = moment.log_probs(written)
         rewards = [[p - q for q, p in zip(ours, theirs, strict=True)] for ours, theirs in both]
         later = [later_rewards(row, settings.gamma, clip=settings.reward_clip, normalise=settings.length_normalised) for row in rewards]
@@ -55,10 +55,10 @@ class MinillmLesson(Lesson):
         ).total
 
     def state(self) -> dict[str, Any]:
-        return {"served": self.served, "batch": [stored(text) for text in self.batch]}
+        return {"served": self.served, "batch": [as_json(text) for text in self.batch]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.served, self.batch = state["served"], [restored(text) for text in state["batch"]]
+        self.served, self.batch = state["served"], [from_json(text) for text in state["batch"]]
 
 
 def later_rewards(rewards: Sequence[float], gamma: float, *, clip: float = float("inf"), normalise: bool = True) -> list[float]:

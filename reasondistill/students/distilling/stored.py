@@ -21,11 +21,6 @@ class StoredTopK:
     """
 
     def __init__(self, folder: Path, k: int, tokenizer: Any) -> None:
-        if not folder.is_dir():
-            raise StageError(
-                f"{folder}: the teacher's log-probabilities were not stored. Set [traces] logprobs = {k} and run the traces stage again: "
-                "it adds them to the traces that are there."
-            )
         self.reader, self.k = TopKReader(folder), k
         if self.reader.k < k:
             raise ConfigError(f"topk_kd.k = {k}: {folder} holds {self.reader.k} per token. Raise [traces] logprobs, or lower k.")
@@ -57,7 +52,7 @@ class StoredTopK:
         """The row, or why it cannot be one."""
         if row.trace_id is None or row.trace_id not in self.reader:
             return "no stored log-probabilities"
-        prompt = next(place for place, label in enumerate(row.labels) if label != IGNORE)
+        prompt = row.prompt_length
         written = [int(token) for token in self.reader.read(row.trace_id, 1).token_ids]
         if self._text(written) != self._text(row.input_ids[prompt:]):
             # One prompt opens the think block and the other leaves it to the answer, or stop strings were cut off.

@@ -25,9 +25,9 @@ _ROOM = 1.2
 class Teacher:
     """A frozen causal language model. `seconds` is what its forward passes took."""
 
-    def __init__(self, model: Any, name: str) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.name, self.seconds = name, 0.0
+        self.seconds = 0.0
         self.head = head_of(self.model)
 
     @torch.no_grad()
@@ -59,7 +59,7 @@ def load_teacher(model: str, revision: str | None, *, student_tokenizer: Any, tr
     loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     log.info("teacher %s: %s parameters in %s", model, f"{loaded.num_parameters():,}", str(dtype).removeprefix("torch."))
     loaded.to(device)  # pyright: ignore[reportArgumentType] - a decorator of transformers hides the method's own signature
-    return Teacher(loaded, model)
+    return Teacher(loaded)
 
 
 def check_tokenizers(teacher: Any, student: Any, name: str) -> None:

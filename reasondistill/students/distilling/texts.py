@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from reasondistill.students.tokens import IGNORE, Row
+from reasondistill.students.tokens import IGNORE, Row, prompt_length
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,7 @@ class Text:
 
     @property
     def prompt_length(self) -> int:
-        return next((place for place, label in enumerate(self.labels) if label != IGNORE), len(self.labels))
-
-    @property
-    def completion(self) -> list[int]:
-        return self.input_ids[self.prompt_length :]
+        return prompt_length(self.labels)
 
 
 def fixed_text(row: Row, place: int) -> Text:
@@ -46,19 +42,24 @@ def written_text(prompt: list[int], completion: list[int], place: int, weight: f
     return Text([*prompt, *completion], [IGNORE] * len(prompt) + completion, place, by_student=True, weight=weight)
 
 
-def stored(text: Text) -> dict[str, Any]:
-    """A text as JSON can keep it."""
+# What a policy gradient knows of each completion token.
+_VALUES = ("advantages", "old_log_probs", "importance")
+
+
+def as_json(text: Text) -> dict[str, Any]:
+    """A text as a checkpoint keeps it."""
     return asdict(text)
 
 
-def restored(value: Mapping[str, Any]) -> Text:
-    """What `stored` kept."""
+def from_json(value: Mapping[str, Any]) -> Text:
+    """The text that `as_json` kept."""
     fields: dict[str, Any] = {key: tuple(item) if key in _VALUES else item for key, item in value.items()}
     return Text(**fields)
 
 
-# Per-token values of a batch and what stands where there is nothing.
-_VALUES = ("advantages", "old_log_probs", "importance")
+def in_loss(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """(texts, tokens − 1): True where the next token is one that the loss is on."""
+    return batch["labels"][:, 1:] != IGNORE
 
 
 def collate(texts: Sequence[Text], *, pad: int, flat: bool) -> dict[str, Any]:

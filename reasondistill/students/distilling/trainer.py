@@ -20,7 +20,8 @@ from reasondistill.losses import log_probs_of, token_losses
 from reasondistill.students.distilling.lessons import Lesson, Micro, Moment
 from reasondistill.students.distilling.rollouts import Writer
 from reasondistill.students.distilling.teacher import Teacher
-from reasondistill.students.distilling.texts import Text, collate, fixed_text, split_evenly, written_text
+from reasondistill.students.distilling.texts import Text, collate, fixed_text, in_loss, split_evenly, written_text
+from reasondistill.students.held_out import held_out
 from reasondistill.students.hidden import head_of, states
 from reasondistill.students.sft import SortedTrainer
 from reasondistill.students.tokens import IGNORE, Row
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # What a method keeps beside a checkpoint of the trainer.
 STATE = "distillation-{rank}.json"
+
+# So many held-out traces tell a method whether the student still gets better.
+MOST_LOOKED_AT = 64
 
 Grade = Callable[[Sequence[tuple[int, list[int]]]], list[bool]]
 
@@ -56,7 +60,7 @@ class DistillTrainer(SortedTrainer):
         **arguments: Any,
     ) -> None:
         self.lesson, self.rows, self.held_out, self.teacher = lesson, rows, held_out, teacher
-        self.vocabulary, self.max_length, self.grade, self.flat = vocabulary, max_length, grade, flat
+        self.vocabulary, self.max_length, self.grade = vocabulary, max_length, grade
         pad, self._end = arguments["processing_class"].pad_token_id, arguments["processing_class"].eos_token_id
         self._collate = partial(collate, pad=pad, flat=flat)
         super().__init__(data_collator=self._collated, **arguments)
@@ -85,28 +89,28 @@ class DistillTrainer(SortedTrainer):
             for batch in batches:
                 self._count(batch)
         # Counted here: the trainer's own count depends on the signature of the model.
-        items = torch.tensor(sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches), device=device)
+        items = torch.tensor(sum(int(in_loss(batch).sum()) for batch in batches), device=device)
         everywhere: Any = self.accelerator.gather(items)
         return batches, everywhere.sum()
 
     def _count(self, batch: Mapping[str, torch.Tensor]) -> None:
         mask = batch.get("attention_mask")
         self.counts["tokens"] += int(mask.sum()) if mask is not None else batch["input_ids"].numel()
-        self.counts["loss_tokens"] += int((batch["labels"][:, 1:] != IGNORE).sum())
+        self.counts["loss_tokens"] += int(in_loss(batch).sum())
 
     def _moment(self) -> Moment:
+        model = self.accelerator.unwrap_model(self.model)
         return Moment(
             step=self.state.global_step,
             steps=self.state.max_steps,
             epoch=int(self.state.epoch or 0),
-            write=lambda texts, settings: self._write(texts, settings, 0.0),
-            mixed_write=self._write,
+            write=self._write,
             log_probs=self._log_probs,
-            held_out_loss=lambda: self.held_out_loss(most=64),
+            held_out_loss=lambda: math.log(held_out(model, self.held_out[:MOST_LOOKED_AT], vocabulary=self.vocabulary).perplexity),
             shared=self._shared,
         )
 
-    def _write(self, texts: Sequence[Text], settings: Rollouts, mix: float) -> list[Text]:
+    def _write(self, texts: Sequence[Text], settings: Rollouts, mix: float = 0.0) -> list[Text]:
         """What the student answers to the prompts of `texts`."""
         if self._writers is None:
             self._writers = self._open_writers(self)
@@ -172,7 +176,7 @@ class DistillTrainer(SortedTrainer):
             "attentions": self.lesson.needs_attentions and self.lesson.layers_now(progress),
         }
         teacher = self.teacher if self.lesson.needs_teacher else None
-        tokens = items if items is not None else (inputs["labels"][:, 1:] != IGNORE).sum()
+        tokens = items if items is not None else in_loss(inputs).sum()
         # DDP averages gradients over ranks; the number of tokens is that of all of them.
         world = self.accelerator.num_processes if items is not None else 1
         return Micro(
@@ -188,7 +192,7 @@ class DistillTrainer(SortedTrainer):
 
     def _cross_entropy(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         unwrapped = self.accelerator.unwrap_model(model)
-        keep = inputs["labels"][:, 1:] != IGNORE
+        keep = in_loss(inputs)
         hidden = states(model, unwrapped, inputs).last[:, :-1][keep]
         with self.accelerator.autocast():
             found = token_losses(
@@ -196,21 +200,6 @@ class DistillTrainer(SortedTrainer):
             )
         assert found.cross_entropy is not None
         return found.cross_entropy.mean()
-
-    @torch.no_grad()
-    def held_out_loss(self, most: int) -> float:
-        """Cross-entropy per token of the first `most` held-out traces."""
-        model = self.accelerator.unwrap_model(self.model)
-        was_training, total, tokens = model.training, 0.0, 0
-        model.eval()
-        size = self.args.per_device_eval_batch_size
-        chosen = [fixed_text(row, place) for place, row in enumerate(self.held_out[:most])]
-        for start in range(0, len(chosen), size):
-            inputs = self._on_device(self._collate(chosen[start : start + size]))
-            count = int((inputs["labels"][:, 1:] != IGNORE).sum())
-            total, tokens = total + float(self._cross_entropy(model, inputs)) * count, tokens + count
-        model.train(was_training)
-        return total / max(1, tokens)
 
     @torch.no_grad()
     def _log_probs(self, texts: Sequence[Text]) -> list[tuple[list[float], list[float]]]:
@@ -223,14 +212,14 @@ class DistillTrainer(SortedTrainer):
         for start in range(0, len(texts), size):
             part = texts[start : start + size]
             inputs = self._on_device(self._collate(part))
-            keep = inputs["labels"][:, 1:] != IGNORE
+            keep = in_loss(inputs)
             labels = inputs["labels"][:, 1:][keep]
             models = ((states(model, model, inputs), head_of(model)), (self.teacher.states(inputs), self.teacher.head))
             with self.accelerator.autocast():
                 both = [log_probs_of(own.last[:, :-1][keep], head, labels, vocabulary=self.vocabulary).tolist() for own, head in models]
             place = 0
             for text in part:
-                end = place + sum(label != IGNORE for label in (text.labels[1:]))
+                end = place + sum(label != IGNORE for label in text.labels[1:])
                 found.append((both[0][place:end], both[1][place:end]))
                 place = end
         model.train(was_training)

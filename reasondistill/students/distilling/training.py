@@ -39,7 +39,6 @@ from reasondistill.students.distilling.minillm import MinillmLesson
 from reasondistill.students.distilling.rollouts import TransformersWriter, VllmWriter, Writer
 from reasondistill.students.distilling.stored import StoredTopK
 from reasondistill.students.distilling.teacher import Teacher, load_teacher
-from reasondistill.students.distilling.texts import fixed_text
 from reasondistill.students.distilling.trainer import DistillTrainer, Grade
 from reasondistill.students.sft import SortedTrainer, Training
 from reasondistill.students.tokens import Row
@@ -102,7 +101,7 @@ class Distillation(Training):
             assert self._store is not None
             return TopkLesson(settings, self._store.stored)
         made: dict[type[Any], Callable[[Any], Lesson]] = {
-            Kd: KdLesson,
+            Kd: lambda own: KdLesson(own.alpha, own.temperature),
             Gkd: lambda own: GkdLesson(own, self.student.seed),
             ReverseKl: lambda own: GkdLesson(own, self.student.seed),
             SkewKl: lambda own: SkewKlLesson(own, self.student.seed),
@@ -226,7 +225,7 @@ class Distillation(Training):
 def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
     is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(list(completion if is_cut else completion[:-1]), skip_special_tokens=False)
-    prompt = tokenizer.decode(row.input_ids[: fixed_text(row, 0).prompt_length], skip_special_tokens=False)
+    prompt = tokenizer.decode(row.input_ids[: row.prompt_length], skip_special_tokens=False)
     opens = prompt.rstrip().endswith("<think>")
     found = split_think(text, opens_think=opens, finish="length" if is_cut else "stop", prompt_tokens=0, tokens=0, seconds=0.0)
     return GradeItem(name, found.answer_text, gold, found.finish, found.think)

@@ -29,7 +29,7 @@ from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
-from reasondistill.config import Kd, StudentSettings, TrainSettings
+from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.students import bases, sft
 from reasondistill.students.distilling.divergences import KdLesson
 from reasondistill.students.distilling.lessons import Lesson, Micro
@@ -220,10 +220,10 @@ def make_trainer(cell: Cell, sizes: Sizes, device: Device, folder: Path, model: 
         return SFTTrainer(**shared) if cell.way == "trl" else sft.SortedTrainer(**shared)
     arguments.remove_unused_columns = False
     return DistillTrainer(
-        lesson=KdLesson(Kd(alpha=1.0, temperature=1.0)) if cell.way == "ours" else TrlLesson(cell.way, bf16=arguments.bf16),
+        lesson=KdLesson(alpha=1.0) if cell.way == "ours" else TrlLesson(cell.way, bf16=arguments.bf16),
         rows=rows,
         held_out=[],
-        teacher=Teacher(teacher, "random"),
+        teacher=Teacher(teacher),
         writers=_no_writers,
         vocabulary=sizes.student.vocab_size,
         max_length=cell.tokens,
