@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config.basics import Name, Scalar
-from reasondistill.config.cluster import Cluster, GradeSettings, OpenAISettings, TrainSettings, VllmSettings
+from reasondistill.config.cluster import Cluster, Environment, GradeSettings, OpenAISettings, Resources, TrainSettings, VllmSettings
 from reasondistill.config.distilling import (
     CACHED,
     METHODS,
@@ -60,6 +60,7 @@ __all__ = [
     "Benchmark",
     "Checkpoints",
     "Cluster",
+    "Environment",
     "EvalModel",
     "Erratum",
     "Evals",
@@ -73,6 +74,7 @@ __all__ = [
     "ProblemSource",
     "ReportSettings",
     "START",
+    "Resources",
     "SamplingSettings",
     "Scalar",
     "Shrink",

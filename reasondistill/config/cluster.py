@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from reasondistill.config.basics import Name
 from reasondistill.sections import Section
 
 
@@ -39,6 +40,9 @@ class TrainSettings(Section):
 
     `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same process on a GPU where vLLM is installed,
     else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
+    `processes` train one student together on each node, through `accelerate launch`: a process per GPU. `strategy` is how they share the
+    work: `ddp` copies the model, `fsdp2` and `zero3` split parameters, gradients and optimizer, `zero2` the last two; or a file of
+    accelerate's own.
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
@@ -48,6 +52,8 @@ class TrainSettings(Section):
     rollouts: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
     rollouts_url: str | None = None
     rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    processes: Annotated[int, Field(ge=1)] = 1
+    strategy: str = "ddp"
 
 
 class GradeSettings(Section):
@@ -57,13 +63,112 @@ class GradeSettings(Section):
     memory_mib: Annotated[int, Field(ge=128)] = 1024
 
 
+class Resources(Section):
+    """What a stage gets: `[stages.NAME]`, over `[stages.default]`.
+
+    `shards` is the number of workers that fill it side by side (traces, verdicts, evals), at most `max_concurrent` of them at a time. The
+    rest is what each worker gets on each of its `nodes`. `memory` and `time` are written as Slurm writes them (`64G`, `1-12:00:00`), and so
+    are further `options` (`["--exclusive"]`). `environment` names a section of `[environments]`.
+    """
+
+    shards: Annotated[int, Field(ge=1)] = 1
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    nodes: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[int, Field(ge=0)] = 0
+    cpus: Annotated[int, Field(ge=1)] = 1
+    memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
+    time: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    options: tuple[str, ...] = ()
+    environment: str | None = None
+
+
+class Stages(Section):
+    """What each stage gets; keys that a stage does not set come from `default`."""
+
+    default: Resources = Resources()
+    problems: Resources = Resources()
+    traces: Resources = Resources()
+    verdicts: Resources = Resources()
+    examples: Resources = Resources()
+    students: Resources = Resources()
+    evals: Resources = Resources()
+    report: Resources = Resources()
+
+    def of(self, name: str) -> Resources:
+        """The stage's own keys over those of `default`."""
+        own: Resources = getattr(self, name)
+        return self.default.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+
+
+class Environment(Section):
+    """What stands before a stage's command: modules to load, shell lines, variables; or a container that it runs in.
+
+    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`.
+    """
+
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    variables: dict[str, str] = {}
+    container: str | None = None
+    python: str | None = None
+
+
+class SlurmSettings(Section):
+    """How Slurm is used. A worker is told `signal_s` seconds before its time is up, writes what it holds, and is queued again.
+
+    One that crashed is queued again `restarts` times.
+    """
+
+    requeue: bool = True
+    restarts: Annotated[int, Field(ge=0)] = 2
+    signal_s: Annotated[int, Field(ge=10)] = 120
+
+
+class RaySettings(Section):
+    """Which Ray: `address` of a running cluster (`auto`, `ray://head:10001`), or none to have one started on this machine.
+
+    A worker whose node or process was lost is started again `restarts` times.
+    """
+
+    address: str | None = None
+    restarts: Annotated[int, Field(ge=0)] = 3
+
+
+class Prices(Section):
+    """What an hour costs, in whatever money: for `forecast`."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Cluster(Section):
     """A cluster file. None of it bears identity."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "slurm", "ray"] = "local"
     about: str = ""
-    shards: Annotated[int, Field(ge=1)] = 1
+    stages: Stages = Stages()
+    environments: dict[Name, Environment] = {}
+    slurm: SlurmSettings = SlurmSettings()
+    ray: RaySettings = RaySettings()
+    prices: Prices = Prices()
     vllm: VllmSettings = VllmSettings()
     openai: OpenAISettings = OpenAISettings()
     train: TrainSettings = TrainSettings()
     grade: GradeSettings = GradeSettings()
+
+    @model_validator(mode="after")
+    def _environments_exist(self) -> Self:
+        for stage in Stages.model_fields:
+            name = self.stages.of(stage).environment
+            if name is not None and name not in self.environments:
+                raise ValueError(f"stages.{stage}.environment: there is no [environments.{name}]")
+        return self
+
+    def environment(self, stage: str) -> Environment:
+        """What stands before a stage's command."""
+        name = self.stages.of(stage).environment
+        return self.environments[name] if name is not None else Environment()

@@ -92,7 +92,8 @@ def save_run(run: Run) -> None:
     """Write what a task process needs to know: `run.json`. Holds no secret."""
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
-        "cluster": run.cluster.model_dump(mode="json"),
+        # Only what was set: a stage's own keys stand over those of [stages.default].
+        "cluster": run.cluster.model_dump(mode="json", exclude_unset=True),
         "source": str(run.source.resolve()),
         "keep_old": run.keep_old,
     }
