@@ -17,10 +17,12 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -35,6 +37,8 @@ R = TypeVar("R", bound=Record)
 StageState = Literal["new", "partial", "complete"]
 
 MANIFEST = "manifest.json"
+# The environment variable with the seconds that SIGUSR1 leaves.
+GRACE = "REASONDISTILL_GRACE_S"
 
 
 # ---- identity -----------------------------------------------------------------------------------------------------
@@ -197,14 +201,36 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
 
     Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed over.
     """
+    return (_record(line, kind, f"{path}:{number}") for number, line in _lines(path))
+
+
+def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
+    """At most `count` records of a shard, from a byte offset on that `offsets_of` gave."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for number, line in enumerate(islice(file, count), start=1):
+            if line.endswith(b"\n"):
+                yield _record(line, kind, f"{path}: line {number} behind byte {offset}")
+
+
+def offsets_of(path: Path, every: int) -> list[int]:
+    """The byte offsets of a shard's lines 0, `every`, 2 × `every`, …"""
+    offset, found = 0, list[int]()
     for number, line in _lines(path):
-        try:
-            yield kind.model_validate_json(line)
-        except pydantic.ValidationError:
-            try:  # lone surrogates: valid JSON for the stdlib only
-                yield kind.model_validate(json.loads(line))
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not a {kind.__name__}: {_first_fault(error)}") from error
+        if (number - 1) % every == 0:
+            found.append(offset)
+        offset += len(line)
+    return found
+
+
+def _record(line: bytes, kind: type[R], place: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except pydantic.ValidationError:
+        try:  # lone surrogates: valid JSON for the stdlib only
+            return kind.model_validate(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{place}: not a {kind.__name__}: {_first_fault(error)}") from error
 
 
 def _first_fault(error: ValueError) -> str:
@@ -461,6 +487,18 @@ def require_complete(folder: Path) -> Manifest:
     return manifest
 
 
+def require_open(folder: Path, identity: Identity | None) -> Manifest:
+    """The manifest of a stage that another process has opened. Raises StageError when none has, DriftError when it was made from other
+    settings than `identity`.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise StageError(f"{folder}: is not open for workers. Start the stage with `reasondistill run` or `resume`.")
+    if identity is not None and manifest.fingerprint != identity.fingerprint:
+        raise DriftError(drift_message(folder, changed_keys(manifest.identity, identity.to_dict())))
+    return manifest
+
+
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """The dotted keys whose values differ, with both values (None where absent)."""
     rows: list[tuple[str, Any, Any]] = []
@@ -499,19 +537,30 @@ def _grew(name: str, old: Any, new: Any, grows: tuple[str, ...]) -> bool:
 class StopSignal:
     """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next safe point.
 
-    A second signal acts at once, as usual. Outside the main thread it does nothing.
+    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the end of the time, asks as well, but leaves `grace_s`
+    seconds until it `is_urgent`: to end what is in hand, not to begin anything. Outside the main thread it does nothing.
     """
 
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
         self.requested = False
         self._how = how_to_resume
+        self._urgent_at = 0.0
         self._old: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.is_urgent:
             signal.signal(number, self._old[number])
             signal.raise_signal(number)
-        self.requested = True
+        self.requested, self._urgent_at = True, 0.0
+
+    def _announce(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.requested, self._urgent_at = True, time.monotonic() + float(os.environ.get(GRACE, "60"))
+
+    @property
+    def is_urgent(self) -> bool:
+        """A stop was requested and what is in hand is to be dropped."""
+        return self.requested and time.monotonic() >= self._urgent_at
 
     def check(self) -> None:
         """Raise Interrupted when a signal came in."""
@@ -523,7 +572,8 @@ class StopSignal:
             try:
                 self._old[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread
-                break
+                return self
+        self._old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._announce)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

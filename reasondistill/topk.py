@@ -179,7 +179,7 @@ def _claim(folder: Path, source: Source) -> Header:
     if (folder / HEADER).exists():
         old = read_header(folder)
         if old.tokenizer != header.tokenizer or old.id_bytes != header.id_bytes:
-            differences = unequal_ids(_read_vocabulary(folder), source.vocabulary) or ["the number of ids"]
+            differences = unequal_ids(read_vocabulary(folder), source.vocabulary) or ["the number of ids"]
             raise ConfigError(
                 f"{folder}: holds log-probabilities of {', '.join(old.models)}, whose tokens are not those of {source.model} "
                 f"({'; '.join(differences)}). One cache holds one vocabulary."
@@ -251,7 +251,8 @@ def read_index(folder: Path) -> Iterator[IndexLine]:
             raise DataError(f"{path}:{number}: not a line of a top-K index: {error!r}") from error
 
 
-def _read_vocabulary(folder: Path) -> dict[str, int]:
+def read_vocabulary(folder: Path) -> dict[str, int]:
+    """token → id of the teacher. Raises DataError."""
     path = folder / VOCABULARY
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -311,7 +312,7 @@ class TopKReader:
         mine = vocabulary_of(tokenizer)
         if vocabulary_fingerprint(mine) == self.tokenizer:
             return
-        differences = unequal_ids(_read_vocabulary(self.folder), mine)
+        differences = unequal_ids(read_vocabulary(self.folder), mine)
         raise ConfigError(
             f"{self.folder}: the teacher ({', '.join(self.models)}) and this student do not have the same tokens "
             f"({'; '.join(differences)}; here: the teacher). Take a student of the teacher's family, or learn from the texts alone."

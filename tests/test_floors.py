@@ -18,7 +18,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     4: ("launch", "preflight"),
     3: ("pipeline",),
     2: ("problems", "traces", "verdicts", "grade_file", "examples", "students", "evals", "report", "doctor"),
-    1.1: ("topk",),
+    1.1: ("topk", "crew"),
     1.0: ("store", "prompts", "grading", "samplers", "curation", "losses", "statistics"),
     0.2: ("config", "weights", "vocabulary"),
     0.1: ("records", "sections", "resources", "environment"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -15,15 +16,16 @@ from rich.table import Table
 
 import reasondistill
 from reasondistill import resources
-from reasondistill.cli import grading, measuring, planning, running
+from reasondistill.cli import grading, jobs, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+from reasondistill.store import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["app", "grading", "main", "measuring", "planning", "running"]
+__all__ = ["app", "grading", "jobs", "main", "measuring", "planning", "running"]
 
 
 def main() -> None:
@@ -138,24 +140,36 @@ def copy(
 
 
 @app.command(hidden=True)
-def task(folder: Path, stage: str, units: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+def task(
+    folder: Path,
+    stage: str,
+    units: Annotated[list[str] | None, typer.Argument()] = None,
+    share: Annotated[str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")] = None,
+) -> None:
     """Do one task of a run folder; launchers call this."""
     from reasondistill import pipeline
+    from reasondistill.crew import parsed
     from reasondistill.launch.leash import Leash
-    from reasondistill.launch.local import ERROR_WORD, MARK
+    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, MARK
     from reasondistill.store import StopSignal
 
-    log_lines(MARK)
-    with Leash(), _reporting_errors(MARK + ERROR_WORD), StopSignal() as stop:
-        pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ())), stop)
+    errors = os.environ.get(ERROR_FILE)
+    log_lines("" if errors else MARK)
+    with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
+        pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None), stop)
 
 
 @contextmanager
-def _reporting_errors(mark: str) -> Generator[None]:
-    """Send a user's error to the launcher as one marked line; exit as the launcher would."""
+def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
+    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher would."""
     try:
         yield
     except ReasonDistillError as error:
         kind, message = type(error).__name__, str(error)
-        print(mark + json.dumps({"kind": kind, "message": message}), flush=True)
+        value = {"kind": kind, "message": message}
+        if file is not None:
+            write_json(file, value)
+            print(f"{kind}: {message}", flush=True)
+        else:
+            print(mark + json.dumps(value), flush=True)
         sys.exit(130 if isinstance(error, Interrupted) else 2)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Examples:\n\n  reasondistill run pipelines/demo.toml\n\n  reasondistill run gsm8k_sft --dry-run\n\n"
-    "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n  reasondistill run demo --until examples"
+    "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n  reasondistill run demo --until examples\n\n"
+    "  reasondistill run r1_distill_qwen_1_5b --on slurm --dry-run"
 )
 def run(
     file: Annotated[str, typer.Argument(help="A pipeline file, or the name of a shipped one (see `list pipelines`).")],
@@ -33,9 +34,12 @@ def run(
     on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything that needs no weights, print the plan, do nothing.")] = False,
     keep_old: Annotated[bool, typer.Option("--keep-old", help="Go on with finished stages although settings have changed since.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Run a pipeline file; what is complete is skipped, what is partial is resumed.
+
+    On Slurm the jobs are sent and this returns: see `status`, `logs`, `cancel`, `resume`.
 
     Stages: problems, traces, verdicts, examples, students, evals, report.
     """
@@ -45,22 +49,29 @@ def run(
     settings = config.load_pipeline(source, set_ or [])
     cluster = config.load_cluster(resources.find("clusters", on))
     job = pipeline.Run(settings, cluster, runs / settings.name, source, keep_old)
-    start(job, pipeline.select_stages(only, from_, until), dry_run=dry_run)
+    start(job, pipeline.select_stages(only, from_, until), dry_run=dry_run, wait=wait)
 
 
-def start(job: Run, stages: list[str], *, dry_run: bool) -> None:
+def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
     """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
     from reasondistill import pipeline, preflight
+    from reasondistill.cli.jobs import submit_to_slurm
     from reasondistill.launch import local
 
     preflight.check(job, reads_data=dry_run)
-    tasks = pipeline.plan(job, stages, share_engine_process=local.shares_engine_process())
+    is_local = job.cluster.kind == "local"
+    tasks = pipeline.plan(job, stages, share_engine_process=is_local and local.shares_engine_process())
     if dry_run:
         _print_plan(job, tasks)
         return
     about = f" · {escape(job.pipeline.about)}" if job.pipeline.about else ""
     out.print(f"[bold]{job.pipeline.name}[/]{about}", soft_wrap=True)
     started = time.monotonic()
+    if job.cluster.kind == "slurm":
+        submit_to_slurm(job, pipeline.remaining(job, tasks), wait=wait)
+        if wait:
+            print_result(job)
+        return
     local.run_tasks(job, tasks, _print_line, _done_printer(job))
     out.print(f"[dim]{duration(time.monotonic() - started)} in all[/]")
     print_result(job)
@@ -140,3 +151,18 @@ def _print_plan(job: Run, tasks: list[Task]) -> None:
         state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
         table.add_row(escape(task.label), state, escape(preflight.estimate(job, task)))
     out.print(table)
+    if job.cluster.kind == "slurm":
+        _print_scripts(job, tasks)
+
+
+def _print_scripts(job: Run, tasks: list[Task]) -> None:
+    """What Slurm would be sent, in files that can be sent by hand."""
+    from reasondistill import pipeline
+    from reasondistill.launch import slurm
+
+    folder = job.folder / slurm.FOLDER / "by-hand"
+    pipeline.save_run(job)
+    written = [path for _, path in slurm.write_scripts(job, pipeline.remaining(job, tasks), folder)]
+    for path in (*written, folder / "submit.sh"):
+        out.print(f"\n[bold]{path}[/]", soft_wrap=True)
+        out.print(escape(path.read_text(encoding="utf-8")), soft_wrap=True)

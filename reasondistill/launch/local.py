@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,16 +20,18 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
 from reasondistill import errors
-from reasondistill.errors import Interrupted, ReasonDistillError, StageError
+from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import StopSignal, disk_errors
 
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
 ERROR_WORD = "error "  # begins a marked line that is an error as JSON
+ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
 
 OnLine = Callable[[Task, str], None]
 
@@ -48,10 +51,10 @@ class Handle:
 
 def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
     """Start one task in its own process and session."""
-    log = run.folder / "logs" / f"{task.name.replace(':', '-')[:100]}.log"
+    log = log_of(run, task)
     with disk_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "reasondistill", "task", str(run.folder), task.stage, *task.units]
+    command = [sys.executable, "-m", "reasondistill", *arguments(run, task)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -61,12 +64,36 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
         preexec_fn=_die_with_parent,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
     )
     handle = Handle(task, process, log, threading.Thread(), time.monotonic())
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
+
+
+def arguments(run: Run, task: Task) -> list[str]:
+    """What to call reasondistill with so that it does a task."""
+    share = ["--share", task.share.text] if task.share is not None else []
+    return ["task", str(run.folder), task.stage, *task.units, *share]
+
+
+def log_of(run: Run, task: Task) -> Path:
+    """Where a task's output goes."""
+    return run.folder / "logs" / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
+
+
+def _own_gpus(run: Run, task: Task) -> dict[str, str]:
+    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by number."""
+    if task.share is None or task.share.role != "work" or not (gpus := run.cluster.stages.of(task.stage).gpus):
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    known = visible.split(",") if visible else None
+    first = gpus * task.share.number
+    mine = known[first : first + gpus] if known is not None else [str(number) for number in range(first, first + gpus)]
+    if len(mine) < gpus:
+        raise ConfigError(f"[stages.{task.stage}] shards × gpus is more than the GPUs that are visible (CUDA_VISIBLE_DEVICES={visible}).")
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
 
 
 def wait(handle: Handle) -> None:
@@ -102,7 +129,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
         asked = False
         while running or (pending and not failed and not asked):
             if not failed and not asked:
-                for task in _startable(pending, running, run.cluster.train.parallel):
+                for task in _startable(pending, running, run):
                     pending.remove(task)
                     running.append(submit(run, task, on_line))
             for handle in [h for h in running if h.process.poll() is not None]:
@@ -127,18 +154,18 @@ def shares_engine_process() -> bool:
     return shutil.which("nvidia-smi") is None
 
 
-def _startable(pending: Sequence[Task], running: Sequence[Handle], parallel: int) -> list[Task]:
-    """The tasks that may start now: stages one after the other, students beside each other but after their parents."""
-    if not pending:
+def _startable(pending: Sequence[Task], running: Sequence[Handle], run: Run) -> list[Task]:
+    """The tasks that may start now: stages one after the other, workers of a stage and students (after their parents) beside each other."""
+    if not pending or (running and not (pending[0].is_parallel and running[0].task.is_parallel)):
         return []
     stage = running[0].task.stage if running else pending[0].stage
-    if running and (stage != "students" or pending[0].stage != "students"):
-        return []
-    if stage != "students":
+    if not pending[0].is_parallel:
         return [pending[0]]
     unfinished = {task.name for task in pending} | {handle.task.name for handle in running}
-    ready = [task for task in pending if task.stage == "students" and not unfinished & set(task.after)]
-    return ready[: parallel - len(running)]
+    beside = list(takewhile(lambda task: task.is_parallel and task.stage == stage, pending))
+    ready = [task for task in beside if not unfinished & set(task.after)]
+    most = run.cluster.train.parallel if stage == "students" else run.cluster.stages.of(stage).max_concurrent or len(ready) + len(running)
+    return ready[: max(0, most - len(running))]
 
 
 def _read(handle: Handle, on_line: OnLine) -> None:

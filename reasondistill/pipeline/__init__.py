@@ -14,10 +14,11 @@ from pathlib import Path
 
 from reasondistill import examples, problems, report, students, traces, verdicts
 from reasondistill.config import TWINS, StudentSettings
+from reasondistill.crew import Share
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import measuring
-from reasondistill.pipeline.looking import StageState, stage_states, walk
+from reasondistill.pipeline.looking import StageState, progress_of, remaining, stage_states, walk
 from reasondistill.pipeline.measuring import eval_models, served_teachers, teacher_of
 from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run, with_environment
 from reasondistill.prompts import load_prompt
@@ -35,6 +36,8 @@ __all__ = [
     "load_run",
     "located",
     "plan",
+    "progress_of",
+    "remaining",
     "run_task",
     "save_run",
     "select_stages",
@@ -59,16 +62,26 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
     for stage in run.stages:
         if stage not in wanted:
             continue
+        shards = run.cluster.stages.of(stage).shards
         if stage == "students":
             tasks += [Task("students", (student.name,), _parent_tasks(run, student)) for student in run.pipeline.all_students()]
         elif stage == "evals":
-            models = tuple(eval_models(run))
-            groups = [models] if share_engine_process else [(model,) for model in models]
-            tasks += [Task("evals", group) for group in groups if group and run.pipeline.evals.benchmarks]
-            tasks += [Task("evals")] if models and run.pipeline.evals.benchmarks else []
+            models = tuple(eval_models(run)) if run.pipeline.evals.benchmarks else ()
+            groups = [models] if share_engine_process or shards > 1 else [(model,) for model in models]
+            for group in groups if models else []:
+                tasks += _shared("evals", shards, group) if shards > 1 else [Task("evals", group)]
+            tasks += [Task("evals")] if models else []
+        elif stage in ("traces", "verdicts") and shards > 1:
+            tasks += _shared(stage, shards)
         else:
             tasks.append(Task(stage))
     return tasks
+
+
+def _shared(stage: str, shards: int, units: tuple[str, ...] = ()) -> list[Task]:
+    """One process opens the stage, workers fill it side by side, one closes it."""
+    workers = [Task(stage, units, share=Share("work", number, shards)) for number in range(shards)]
+    return [Task(stage, units, share=Share("open", of=shards)), *workers, Task(stage, units, share=Share("close", of=shards))]
 
 
 def select_stages(only: str | None, first: str | None, last: str | None) -> list[str]:
@@ -116,7 +129,9 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         "report": _run_report,
     }
     manifest = doers[task.stage](run, task, stop)
-    return with_environment(folder_of(run, task), manifest) if manifest is not None else None
+    if manifest is None or manifest.status == "partial":  # open for workers
+        return manifest
+    return with_environment(folder_of(run, task), manifest)
 
 
 def folder_of(run: Run, task: Task) -> Path:
@@ -148,7 +163,14 @@ def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     settings = run.pipeline.traces
     settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
     return traces.run_traces(
-        settings, run.stage("problems"), run.stage("traces"), cluster=run.cluster, stop=stop, keep_old=run.keep_old, heal=_may_heal(run)
+        settings,
+        run.stage("problems"),
+        run.stage("traces"),
+        cluster=run.cluster,
+        stop=stop,
+        keep_old=run.keep_old,
+        heal=_may_heal(run),
+        share=task.share,
     )
 
 
@@ -158,10 +180,20 @@ def _may_heal(run: Run) -> bool:
 
 
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    return _grade(run, run.stage("problems"), run.stage("traces"), run.stage("verdicts"), stop, heal=_may_heal(run))
+    folders = run.stage("problems"), run.stage("traces"), run.stage("verdicts")
+    return _grade(run, *folders, stop, heal=_may_heal(run), share=task.share)
 
 
-def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, stop: StopSignal, *, heal: bool = True) -> Manifest:
+def _grade(
+    run: Run,
+    problems_folder: Path,
+    traces_folder: Path,
+    folder: Path,
+    stop: StopSignal,
+    *,
+    heal: bool = True,
+    share: Share | None = None,
+) -> Manifest:
     grade, settings = run.cluster.grade, run.pipeline.verdicts
     if settings.judge is not None:
         settings = settings.model_copy(update={"judge": located(settings.judge)})
@@ -176,6 +208,7 @@ def _grade(run: Run, problems_folder: Path, traces_folder: Path, folder: Path, s
         stop=stop,
         keep_old=run.keep_old,
         heal=heal,
+        share=share,
     )
 
 
@@ -218,17 +251,21 @@ def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     """Sample and grade the named models on every benchmark; without names, put the tables together."""
-    with _pool(run) as pool:
-        if not task.units:
-            return measuring.collect(run, pool)
-        for benchmark in benchmarks(run):
-            measuring.prepare(run, benchmark, pool)
+    share = task.share
+    if share is None or share.role == "open":
+        with _pool(run) as pool:
+            if not task.units:
+                return measuring.collect(run, pool)
+            for benchmark in benchmarks(run):
+                measuring.prepare(run, benchmark, pool)
 
     def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
         return _grade(run, problems_folder, traces_folder, folder, stop)
 
-    for model in task.units:
-        measuring.measure(run, model, grade, stop)
+    # Each worker begins with another model: an engine is loaded for a model of one's own before one helps with others.
+    first = share.number % len(task.units) if share is not None else 0
+    for model in (*task.units[first:], *task.units[:first]):
+        measuring.measure(run, model, grade, stop, share)
     return None
 
 

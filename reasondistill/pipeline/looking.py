@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
-from reasondistill import examples
-from reasondistill.pipeline.runs import Run
-from reasondistill.store import Manifest, content_of, read_manifest
+from reasondistill import crew, examples, traces, verdicts
+from reasondistill.pipeline.runs import Run, Task
+from reasondistill.store import Manifest, content_of, count_lines, read_manifest
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,59 @@ def stage_states(run: Run) -> list[StageState]:
     if (run.stage("examples") / examples.UNVERIFIED).exists():
         current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
     return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
+
+
+def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks without those of finished stages, up to the first stage that is unfinished or stale; everything behind it may change.
+
+    Of a stage that several workers fill, no more workers than there are chunks missing.
+    """
+    states = {state.name: state.state for state in stage_states(run)}
+    kept = list(dropwhile(lambda task: states.get(_folder_name(task)) == "complete", tasks))
+    first = kept[0].stage if kept else None
+    missing = _missing_chunks(run, first) if first is not None else None
+    if missing is None or kept[0].share is None:
+        return kept
+    return [_among(task, missing) for task in kept if not _is_idle(task, first, missing)]
+
+
+def _folder_name(task: Task) -> str:
+    return f"students/{task.units[0]}" if task.stage == "students" else task.stage
+
+
+def _is_idle(task: Task, stage: str | None, chunks: int) -> bool:
+    return task.stage == stage and task.share is not None and task.share.role == "work" and task.share.number >= chunks
+
+
+def _among(task: Task, chunks: int) -> Task:
+    """The same among no more workers than chunks."""
+    return replace(task, share=replace(task.share, of=min(task.share.of, chunks))) if task.share is not None else task
+
+
+def _missing_chunks(run: Run, stage: str) -> int | None:
+    """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or nothing is claimed in chunks."""
+    folder, problems = run.stage(stage), read_manifest(run.stage("problems"))
+    if stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists():
+        return None
+    total = problems.counts.get("out", 0) * run.pipeline.traces.n
+    return max(1, math.ceil((total - traces_drawn(folder)) / traces.CHUNK_SAMPLES))
+
+
+def traces_drawn(folder: Path) -> int:
+    """The traces of a folder, those of its workers included."""
+    files = [folder / traces.FILE, *(part / traces.FILE for part in crew.worker_folders(folder))]
+    return sum(count_lines(path) for path in files)
+
+
+def progress_of(run: Run, stage: str) -> str:
+    """How far a stage is in its own units, as a short text; empty where that is not known."""
+    folder, problems = run.stage(stage), read_manifest(run.stage("problems"))
+    if stage == "traces" and run.pipeline.traces is not None and problems is not None:
+        return f"{traces_drawn(folder):,}/{problems.counts.get('out', 0) * run.pipeline.traces.n:,} traces"
+    if stage == "verdicts":
+        files = [folder / verdicts.FILE, *(part / verdicts.FILE for part in crew.worker_folders(folder))]
+        return f"{sum(map(count_lines, files)):,}/{count_lines(run.stage('traces') / traces.FILE):,} verdicts"
+    return ""
 
 
 def _state(name: str, manifest: Manifest | None, current: Mapping[str, str], *, has_files: bool) -> StageState:

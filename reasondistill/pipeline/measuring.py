@@ -18,6 +18,7 @@ from pathlib import Path
 
 from reasondistill import evals, problems, students, traces
 from reasondistill.config import TWINS, Benchmark, EvalModel, SamplingSettings, StudentSettings, Teacher, Traces
+from reasondistill.crew import Share
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import latency
@@ -165,10 +166,11 @@ def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
     return problems.run_benchmark(benchmark, folder, pool=pool, keep_old=run.keep_old, base=run.source.parent)
 
 
-def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
+def measure(run: Run, model: str, grade: Grade, stop: StopSignal, share: Share | None = None) -> None:
     """Draw and grade all samples of one model on every benchmark: under its own prompt, under the others, at its checkpoints.
 
-    One engine serves all of it that has the same weights, and is closed before the grading.
+    One engine serves all of it that has the same weights, and is closed before the grading. Of several workers each draws the chunks that
+    it claims; who closes the folders grades.
     """
     measured = eval_models(run)[model]
     cells = [(benchmark, model, sampling_of(run, measured, benchmark), run.pipeline.evals.limit) for benchmark in benchmarks(run)]
@@ -184,14 +186,15 @@ def measure(run: Run, model: str, grade: Grade, stop: StopSignal) -> None:
         else:
             engines.append(checkpoint)
     for cells in engines:
-        _sample(run, cells, stop)
-        _grade(run, cells, grade)
+        _sample(run, cells, stop, share)
+        if share is None or share.role == "close":
+            _grade(run, cells, grade)
 
 
 _Cell = tuple[Benchmark, str, Traces, int | None]
 
 
-def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
+def _sample(run: Run, cells: list[_Cell], stop: StopSignal, share: Share | None) -> None:
     with kept_open() as open_sampler:
         for benchmark, name, settings, limit in cells:
             folder = run.stage("evals") / benchmark.name
@@ -206,9 +209,11 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal) -> None:
                 limit=limit,
                 keep_old=run.keep_old,
                 first_samples=True,
+                share=share,
             )
-            with_environment(folder / name / "traces", manifest)
-        if cells and VARIANT not in cells[0][1]:
+            if manifest.status == "complete":
+                with_environment(folder / name / "traces", manifest)
+        if cells and VARIANT not in cells[0][1] and (share is None or share.role == "close"):
             _time_alone(run, cells[0], open_sampler, stop)
 
 

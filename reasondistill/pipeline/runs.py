@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from reasondistill import resources
 from reasondistill.config import Benchmark, Cluster, Judge, Pipeline, Teacher, load_benchmark
+from reasondistill.crew import Share
 from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.store import Manifest, write_manifest, write_text
@@ -39,21 +40,30 @@ class Run:
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of a stage that one process does: all of it, one student, or the samples of some models."""
+    """A piece of a stage that one process does: all of it, one student, the samples of some models, or a share in what many workers do."""
 
     stage: str
     units: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    share: Share | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.stage}:{'+'.join(self.units)}" if self.units else self.stage
+        name = f"{self.stage}:{'+'.join(self.units)}" if self.units else self.stage
+        return f"{name}[{self.share}]" if self.share is not None else name
+
+    @property
+    def is_parallel(self) -> bool:
+        """Others of its kind may run beside it: students, and workers of one stage."""
+        return self.stage == "students" or (self.share is not None and self.share.role == "work")
 
     @property
     def label(self) -> str:
         """The name as people read it before every line: of many units the first and how many more."""
         rest = len(self.units) - 3
-        return self.name if rest < 2 else f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more"
+        if rest < 2:
+            return self.name
+        return f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more" + (f"[{self.share}]" if self.share is not None else "")
 
 
 def benchmarks(run: Run) -> list[Benchmark]:

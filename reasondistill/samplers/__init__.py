@@ -136,7 +136,8 @@ class SamplerBase:
 
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
     true, `sample` ends without waiting for what is in flight. `max_logprobs` is what requests may ask for, and `scores` says that
-    completions will be scored: an engine must know both when it starts.
+    completions will be scored: an engine must know both when it starts. `shares` says that other workers draw from the same stock: what
+    waits in one engine's queue would be missed by another.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
@@ -144,6 +145,7 @@ class SamplerBase:
         self.should_stop: Callable[[], bool] = never
         self.max_logprobs = 0
         self.scores = False
+        self.shares = False
 
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
@@ -158,11 +160,13 @@ class SamplerBase:
         self.close()
 
 
-def make_ready(sampler: Sampler, should_stop: Callable[[], bool], *, max_logprobs: int = 0, scores: bool = False) -> None:
+def make_ready(
+    sampler: Sampler, should_stop: Callable[[], bool], *, max_logprobs: int = 0, scores: bool = False, shares: bool = False
+) -> None:
     """Load the engine, and let it ask whether to stop."""
     if isinstance(sampler, SamplerBase):
         sampler.should_stop = should_stop
-        sampler.max_logprobs, sampler.scores = max_logprobs, scores
+        sampler.max_logprobs, sampler.scores, sampler.shares = max_logprobs, scores, shares
         sampler.start()
 
 

@@ -159,11 +159,15 @@ class VllmSampler(SamplerBase):
                 self._llm.llm_engine.abort_request(list(in_flight))
 
     def _feed(self, waiting: Iterator[tuple[int, Request]], in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
-        """Fill the engine up to twice what it runs at once, so that its queue never runs dry; yield what it refuses."""
+        """Fill the engine up to twice what it runs at once (a little above it beside other workers); yield what it refuses.
+
+        So its queue never runs dry.
+        """
         from vllm.exceptions import VLLMError
         from vllm.inputs import tokens_input
 
-        while len(in_flight) < 2 * self._max_num_seqs and (item := next(waiting, None)) is not None:
+        room = self._max_num_seqs + (max(1, self._max_num_seqs // 8) if self.shares else self._max_num_seqs)
+        while len(in_flight) < room and (item := next(waiting, None)) is not None:
             number, request = item
             ids = list(request.rendered.token_ids or ())
             params = self._params(request, len(ids))

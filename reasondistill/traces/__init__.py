@@ -7,21 +7,27 @@ prompt as the model sees it, sampling and sample index; its seed is derived from
 the stage was killed, and raising `n` draws only the new ones. Evals sample with the same function.
 
 With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py); traces.jsonl is the same with and without.
+
+Several workers may fill one folder (crew.py): one process opens it, workers draw the chunks that they claim, one process closes it. The
+traces are the same for any number of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from reasondistill import crew
 from reasondistill.config import Cluster, Teacher, Traces
+from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
@@ -34,25 +40,27 @@ from reasondistill.store import (
     drop_lines,
     finish_stage,
     open_stage,
+    read_keys,
     read_manifest,
-    read_metrics,
     read_records,
     read_rows,
     reopen_stage,
     repair_tail,
     require_complete,
-    sort_shard,
+    require_open,
     write_manifest,
 )
 from reasondistill.topk import TopKWriter
-from reasondistill.traces import capture
+from reasondistill.traces import capture, ending
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
 from reasondistill.traces.teachers import deal
 
-__all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "tally", "teacher_identity"]
+__all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "teacher_identity"]
 
 VERSION = 1
 FILE = "traces.jsonl"
+# Workers claim so many samples at once: few enough that all end together, enough that claiming costs nothing.
+CHUNK_SAMPLES, CHUNKS_PER_WORKER = 64, 16
 log = logging.getLogger(__name__)
 
 
@@ -69,10 +77,13 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
 class _Work:
     """What one teacher still has to draw: problems with the sample numbers that are missing. `is_fresh`: it has none yet.
 
-    `unscored` are traces that it has drawn and whose top K are wanted now.
+    `hand` are all problems of this teacher, `number` is its place among the teachers. `unscored` are traces that it has drawn and whose
+    top K are wanted now.
     """
 
     teacher: Teacher
+    number: int
+    hand: tuple[Problem, ...]
     problems: tuple[Problem, ...]
     missing: dict[str, tuple[int, ...]]
     is_fresh: bool
@@ -83,8 +94,12 @@ class _Work:
         return sum(len(numbers) for numbers in self.missing.values())
 
 
-def _requests(work: _Work, sampler: Sampler, render: Callable[[Problem], Rendered], sampling: Sampling, logprobs: int) -> Iterator[Request]:
-    for problem in work.problems:
+def _requests(job: _Job, work: _Work, problems: Iterable[Problem], sampler: Sampler) -> Iterator[Request]:
+    """The missing samples of these problems, until somebody asks to stop: what is in flight may still end then."""
+    render, sampling, logprobs = _renderer(job, sampler), job.traces.resolve(), _logprobs_of(job, work.teacher)
+    for problem in problems:
+        if job.stop is not None and job.stop.requested:
+            return
         rendered = render(problem)
         for sample in work.missing[problem.id]:
             key = sample_key(sampler.model, rendered, sampling, sample)
@@ -122,10 +137,12 @@ def run_traces(
     keep_old: bool = False,
     heal: bool = True,
     first_samples: bool = False,
+    share: Share | None = None,
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
 
     With `first_samples` a folder that was begun with more samples of each problem will do: who reads it takes the first n.
+    With `share` this process opens the folder for workers, is one of them, or closes it; only closing gives a complete manifest.
 
     A failed sample is written with `finish="error"`, counted, and drawn again by the next run, unless `heal` is off.
     Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
@@ -142,12 +159,20 @@ def run_traces(
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     capture.check_tokenizers(traces)
     job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop)
+    if share is not None and share.role != "open":
+        manifest = require_open(folder, None if keep_old else identity)
+        if manifest.status == "partial":
+            return _fill(job, share.number) if share.role == "work" else _close(job)
+        return manifest if share.role == "work" else _capture_later(job, manifest)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
         heal and reopen_stage(folder, identity, "failed")
     ):
-        return _capture_later(job, require_complete(folder))
+        return _capture_later(job, require_complete(folder)) if share is None else require_complete(folder)
     capture.check_models(traces, folder)
+    _take_in(folder)
     finished = _finished_samples(folder)
+    if share is not None:
+        return _open(job, share.of, missing=job.total - len(finished))
     for work in _plan(traces, problems, finished, _unscored(job)):
         _work_on(job, work, done=len(finished))
         finished |= {f"{problem_id}:{sample}" for problem_id, samples in work.missing.items() for sample in samples}
@@ -155,6 +180,63 @@ def run_traces(
             stop.check()
     _score_others(job)
     return _finish(job, time.monotonic() - started)
+
+
+# ---- with several workers -----------------------------------------------------------------------------------------
+
+
+def _take_in(folder: Path) -> None:
+    """What workers left behind becomes the folder's own."""
+    for part in crew.worker_folders(folder):
+        capture.take_in(folder, part)
+    crew.gather(folder, extras=[capture.FOLDER])
+
+
+def _open(job: _Job, workers: int, *, missing: int) -> Manifest:
+    """An attempt of so many workers at what is missing."""
+    problems = max(1, min(CHUNK_SAMPLES // job.traces.n, math.ceil(len(job.problems) / (workers * CHUNKS_PER_WORKER))))
+    crew.begin(job.folder, workers=workers, chunk=problems, keep=True)
+    log.info("%d of %d samples to draw by %d workers, %d problems at a time", missing, job.total, workers, problems)
+    return require_open(job.folder, None)
+
+
+def _fill(job: _Job, number: int) -> Manifest:
+    """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
+    worker = Worker(job.folder, number)
+    own = replace(job, own=worker.folder)
+    finished = _finished_ids(job.folder / FILE) | _finished_samples(worker.folder)
+    for work in _plan(job.traces, job.problems, finished, set()):
+        claimed = _claimed(work, worker)
+        if (first := next(claimed, None)) is not None:
+            _work_on(own, work, done=len(finished), problems=chain([first], claimed))
+        if job.stop is not None:
+            job.stop.check()
+    return require_open(job.folder, None)
+
+
+def _claimed(work: _Work, worker: Worker) -> Iterator[Problem]:
+    """The problems of the chunks that this worker gets, as long as they lack samples."""
+    size = worker.attempt.chunk
+    for chunk in worker.claims(math.ceil(len(work.hand) / size), group=f"teacher{work.number}"):
+        yield from (problem for problem in work.hand[chunk * size : (chunk + 1) * size] if problem.id in work.missing)
+
+
+def _close(job: _Job) -> Manifest:
+    """All workers' traces in one file, complete or not closed: raises StageError saying how many are missing."""
+    attempt = crew.current(job.folder)
+    _take_in(job.folder)
+    finished = _finished_ids(job.folder / FILE)
+    if (missing := job.total - len(finished)) > 0:
+        raise StageError(
+            f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended early (see the logs of this run). What there "
+            "is, is safe; `reasondistill resume` draws the rest."
+        )
+    for work in _plan(job.traces, job.problems, finished, _unscored(job)):
+        _work_on(job, work, done=len(finished))
+    _score_others(job)
+    if job.stop is not None:
+        job.stop.check()
+    return _finish(job, time.time() - attempt.began if attempt is not None else 0.0)
 
 
 def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
@@ -173,7 +255,7 @@ def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same for all teachers of a run."""
+    """What stays the same for all teachers of a run. `own` is a worker's folder."""
 
     traces: Traces
     problems: tuple[Problem, ...]
@@ -182,6 +264,12 @@ class _Job:
     cluster: Cluster
     open_sampler: OpenSampler
     stop: StopSignal | None
+    own: Path | None = None
+
+    @property
+    def target(self) -> Path:
+        """Where this process writes: a worker's own folder, or that of the stage."""
+        return self.own or self.folder
 
     @property
     def total(self) -> int:
@@ -189,7 +277,7 @@ class _Job:
 
     @property
     def is_stopped(self) -> bool:
-        return self.stop is not None and self.stop.requested
+        return self.stop is not None and self.stop.is_urgent
 
 
 def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
@@ -223,10 +311,16 @@ def _finished_samples(folder: Path) -> set[str]:
     return finish.keys() - failed
 
 
+def _finished_ids(path: Path) -> set[str]:
+    """The ids of all traces of a file that only others write."""
+    return set(read_keys(path)) if path.exists() else set()
+
+
 def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
     """What each teacher has to draw and to score; teachers with nothing to do are left out, so that their engine never starts."""
     hands = _hands(traces, problems)
-    works = [_work(teacher, hand, traces.n, finished, unscored) for teacher, hand in zip(traces.teachers, hands, strict=True)]
+    dealt = enumerate(zip(traces.teachers, hands, strict=True))
+    works = [_work(teacher, number, hand, traces.n, finished, unscored) for number, (teacher, hand) in dealt]
     return [work for work in works if work.missing or work.unscored]
 
 
@@ -239,7 +333,7 @@ def _hands(traces: Traces, problems: Sequence[Problem]) -> list[list[Problem]]:
     return hands
 
 
-def _work(teacher: Teacher, hand: Sequence[Problem], n: int, finished: set[str], unscored: set[str]) -> _Work:
+def _work(teacher: Teacher, number: int, hand: Sequence[Problem], n: int, finished: set[str], unscored: set[str]) -> _Work:
     missing: dict[str, tuple[int, ...]] = {}
     for problem in hand:
         if samples := tuple(sample for sample in range(n) if f"{problem.id}:{sample}" not in finished):
@@ -247,22 +341,25 @@ def _work(teacher: Teacher, hand: Sequence[Problem], n: int, finished: set[str],
     is_fresh = sum(map(len, missing.values())) == n * len(hand)
     own = {problem.id for problem in hand} if teacher.sampler == "vllm" else set[str]()
     mine = frozenset(trace_id for trace_id in unscored if problem_and_sample(trace_id)[0] in own)
-    return _Work(teacher, tuple(problem for problem in hand if problem.id in missing), missing, is_fresh, mine)
+    return _Work(teacher, number, tuple(hand), tuple(problem for problem in hand if problem.id in missing), missing, is_fresh, mine)
 
 
-def _work_on(job: _Job, work: _Work, *, done: int) -> None:
-    """Open one teacher; draw what is missing, score what stands already; returns early when asked to stop."""
+def _work_on(job: _Job, work: _Work, *, done: int, problems: Iterable[Problem] | None = None) -> None:
+    """Open one teacher; draw what is missing (of `problems`, which a worker claims on the way), score what stands already.
+
+    Returns early when asked to stop.
+    """
     started = time.monotonic()
     k = _logprobs_of(job, work.teacher)
     if work.samples:
         log.info("%s: %d samples of %d problems to draw", work.teacher.model, work.samples, len(work.problems))
     with job.open_sampler(work.teacher, job.cluster, work.problems) as sampler:
-        render = _renderer(job, sampler)
-        check_lengths(sampler, render, work.problems)
-        with capture.open_cache(job.folder, sampler, k) if k else nullcontext() as cache:
-            make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=bool(work.unscored))
+        if problems is None:
+            check_lengths(sampler, _renderer(job, sampler), work.problems)
+        with capture.open_cache(job.target, sampler, k) if k else nullcontext() as cache:
+            make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=bool(work.unscored), shares=problems is not None)
             if work.samples:
-                _draw(job, work, sampler, cache, done=done, load_seconds=time.monotonic() - started)
+                _draw(job, work, problems or work.problems, sampler, cache, done=done, load_seconds=time.monotonic() - started)
             if cache is not None and work.unscored and not job.is_stopped:
                 _score(job, sampler, cache, work.unscored, own=True)
 
@@ -277,10 +374,19 @@ def _renderer(job: _Job, sampler: Sampler) -> Callable[[Problem], Rendered]:
     return lambda problem: sampler.render(prompt.render(problem.question), plain=prompt.plain)
 
 
-def _draw(job: _Job, work: _Work, sampler: Sampler, cache: TopKWriter | None, *, done: int, load_seconds: float) -> None:
-    """Draw and write what is missing."""
+def _draw(
+    job: _Job,
+    work: _Work,
+    problems: Iterable[Problem],
+    sampler: Sampler,
+    cache: TopKWriter | None,
+    *,
+    done: int,
+    load_seconds: float,
+) -> None:
+    """Draw and write what is missing of these problems."""
     progress = Progress(
-        job.folder,
+        job.target,
         teacher=work.teacher.model,
         samples=work.samples,
         is_fresh=work.is_fresh,
@@ -288,9 +394,8 @@ def _draw(job: _Job, work: _Work, sampler: Sampler, cache: TopKWriter | None, *,
         total=job.total,
         load_seconds=load_seconds,
     )
-    logprobs = _logprobs_of(job, work.teacher)
-    requests = _requests(work, sampler, _renderer(job, sampler), job.traces.resolve(), logprobs)
-    with Recorder(job.folder / FILE, progress, cache) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
+    requests = _requests(job, work, problems, sampler)
+    with Recorder(job.target / FILE, progress, cache) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
         for sampled in drawn:
             recorder.put(_trace(sampled, sampler.model, job.prompt.tag), sampled.top_k)
             if job.is_stopped:
@@ -378,95 +483,16 @@ def check_lengths(sampler: Sampler, render: Callable[[Problem], Rendered], probl
 # ---- the end ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Tally:
-    """Sums over a traces file."""
-
-    samples: int = 0
-    tokens: int = 0
-    prompt_tokens: int = 0
-    truncated: int = 0
-    failed: list[str] = field(default_factory=list)
-    error: str | None = None
-
-    def add(self, row: dict[str, Any]) -> None:
-        completion = row["completion"]
-        self.samples += 1
-        self.tokens += completion["tokens"]
-        self.prompt_tokens += completion["prompt_tokens"]
-        self.truncated += completion["finish"] == "length"
-        if completion["finish"] == "error":
-            self.failed.append(row["id"])
-            self.error = completion["error"]
-
-
-def tally(path: Path) -> Tally:
-    """Count a traces file, one line in memory at a time."""
-    sums = Tally()
-    for row in read_rows(path):
-        sums.add(row)
-    return sums
-
-
 def _finish(job: _Job, seconds: float) -> Manifest:
     """Canonical order, figures, manifest."""
     folder = job.folder
     places = {problem.id: place for place, problem in enumerate(job.problems)}
-    _sort(folder / FILE, places)
-    sums = tally(folder / FILE)
+    ending.sort(folder / FILE, places)
+    sums = ending.tally(folder / FILE)
     if len(sums.failed) == sums.samples:
         raise hopeless(sums.samples, sums.error)
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
     counts = {"in": len(job.problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    figures = _figures(folder, sums) | _cache_figures(job) | _engine(job.traces, job.cluster)
-    return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=_content(folder / FILE))
-
-
-def _engine(traces: Traces, cluster: Cluster) -> dict[str, Any]:
-    """Engine settings that the last bits of a number may depend on: told, not part of the identity."""
-    if all(teacher.sampler != "vllm" for teacher in traces.teachers):
-        return {}
-    return {"engine": cluster.vllm.model_dump(mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib"})}
-
-
-def _content(path: Path) -> str:
-    """What later stages are made from: every byte of the traces, but of a failed one only that it failed.
-
-    A sample that fails again, some seconds slower, makes nobody grade and train again.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for line in file:
-            if b'"finish":"error"' in line and (row := json.loads(line))["completion"]["finish"] == "error":
-                line = f"{row['id']} failed\n".encode()
-            digest.update(line)
-    return digest.hexdigest()[:16]
-
-
-def _sort(path: Path, places: dict[str, int]) -> None:
-    def order(trace_id: str) -> tuple[int, int]:
-        problem_id, sample = problem_and_sample(trace_id)
-        if problem_id not in places:
-            raise StageError(
-                f"{path}: holds a trace of {problem_id}, which is not among the problems. Remove {path.parent} to sample again."
-            )
-        return places[problem_id], sample
-
-    sort_shard(path, order)
-
-
-def _figures(folder: Path, sums: Tally) -> dict[str, Any]:
-    """Numbers for the report; time and speed are summed over all runs that filled this folder."""
-    sessions = {line["session"]: line for line in read_metrics(folder)}.values()
-    seconds = sum(line["seconds"] for line in sessions)
-    return {
-        "samples": sums.samples,
-        "tokens": sums.tokens,
-        "prompt_tokens": sums.prompt_tokens,
-        "seconds": round(seconds, 3),
-        "tokens_per_s": round(sum(line["tokens"] for line in sessions) / seconds, 1) if seconds else 0.0,
-        "load_seconds": round(sum(line["load_seconds"] for line in sessions), 3),
-        "truncated": round(sums.truncated / sums.samples, 4),
-        "errors": len(sums.failed),
-    }
+    figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
+    return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=ending.content(folder / FILE))

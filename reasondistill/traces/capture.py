@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from reasondistill.records import Completion, Problem, Trace
 from reasondistill.samplers import Rendered, Sampler, Scored, Scorer, Written
 from reasondistill.samplers.opening import teacher_identity
 from reasondistill.store import Manifest, read_records, read_rows
-from reasondistill.topk import FOLDER, Source, TopK, TopKReader, TopKWriter, read_header, read_index
+from reasondistill.topk import FOLDER, Source, TopK, TopKReader, TopKWriter, read_header, read_index, read_vocabulary
 from reasondistill.traces.recorder import BATCH_SECONDS, BATCH_TRACES, REPORT_SECONDS, duration
 from reasondistill.vocabulary import unequal_tokens, vocabulary_of
 
@@ -100,6 +101,19 @@ def figures(folder: Path, k: int) -> dict[str, Any]:
         per_token = round(reader.bytes / reader.tokens, 2) if reader.tokens else 0.0
         found = {"topk_k": k, "topk_tokens": reader.tokens, "topk_bytes": reader.bytes, "topk_bytes_per_token": per_token}
     return found | ({"topk_missing": missing} if missing else {})
+
+
+def take_in(folder: Path, part: Path) -> None:
+    """Put what a worker captured into the cache of its stage; what is there already stays."""
+    if not (part / FOLDER / "topk.json").exists():
+        return
+    header = read_header(part / FOLDER)
+    source = Source(header.models[-1], header.k, read_vocabulary(part / FOLDER), header.vocabulary_size)
+    has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
+    with TopKReader(part / FOLDER) as reader, TopKWriter(folder / FOLDER, source) as writer:
+        wanted = iter([trace_id for trace_id in reader if has.get(trace_id, 0) < reader.line(trace_id).k])
+        while batch := list(islice(wanted, BATCH_TRACES)):
+            writer.append((trace_id, reader.read(trace_id)) for trace_id in batch)
 
 
 # ---- the cache of one engine --------------------------------------------------------------------------------------

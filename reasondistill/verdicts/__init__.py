@@ -9,16 +9,20 @@ names one, is asked about what the rules left undecided (`judge.py`); evals grad
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from reasondistill import crew
 from reasondistill.config import Cluster, Verdicts
+from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
 from reasondistill.grading import GRADER, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
+from reasondistill.samplers import problem_and_sample
 from reasondistill.samplers.opening import OpenSampler, open_sampler
 from reasondistill.store import (
     Identity,
@@ -26,12 +30,18 @@ from reasondistill.store import (
     Shard,
     StopSignal,
     append_metrics,
+    count_lines,
     finish_stage,
+    offsets_of,
     open_stage,
+    read_keys,
     read_manifest,
     read_records,
+    records_at,
     reopen_stage,
     require_complete,
+    require_open,
+    sort_shard,
 )
 from reasondistill.verdicts.judge import REPLIES, Court, judge_undecided, load_judge_prompt
 from reasondistill.verdicts.vote import vote_on_unlabelled
@@ -39,7 +49,10 @@ from reasondistill.verdicts.vote import vote_on_unlabelled
 __all__ = ["judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
 
 VERSION = 1
+FILE = "verdicts.jsonl"
 _CHUNK = 1_000
+# Workers claim fewer at once where there are few: all end together.
+CHUNKS_PER_WORKER = 16
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +70,11 @@ def run_verdicts(
     stop: StopSignal | None = None,
     keep_old: bool = False,
     heal: bool = True,
+    share: Share | None = None,
 ) -> Manifest:
-    """Grade every trace into `verdicts.jsonl`; a run that was killed goes on behind its last whole line.
+    """Grade every trace into `verdicts.jsonl`; a run that was killed goes on with what is missing.
+
+    With `share` this process opens the folder for workers, is one of them, or closes it, which is also when traces vote and a judge speaks.
 
     Another grader version, policy, deadline or judge grades all of them anew; what a judge has replied before is not asked again.
     `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off.
@@ -75,25 +91,107 @@ def run_verdicts(
     if verdicts.majority is not None:
         inputs |= {"majority": str(verdicts.majority)}
     identity = Identity("verdicts", VERSION, {}, inputs)
-    state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
-    if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
-        return require_complete(folder)
+    if share is not None and share.role != "open":
+        manifest = require_open(folder, None if keep_old else identity)
+        if manifest.status == "complete":
+            return manifest
+    else:
+        state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
+        if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
+            return require_complete(folder)
+        if share is not None:
+            return _open(folder, traces_folder / "traces.jsonl", share.of, keep=state != "new")
+        crew.gather(folder) if state != "new" else crew.discard(folder)
     with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
+        if share is not None and share.role == "work":
+            return _fill(pool, problems_folder, traces_folder, folder, share.number, stop)
+        if share is not None:
+            _take_in(problems_folder, traces_folder, folder)
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
         figures: dict[str, int | float] = {}
         if verdicts.majority is not None:
             figures |= vote_on_unlabelled(pool, problems_folder / "problems.jsonl", folder, verdicts.majority)
-            outcomes, reasons = _counted(folder / "verdicts.jsonl")
+            outcomes, reasons = _counted(folder / FILE)
     if court is not None:
         figures |= judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
-        outcomes, reasons = _counted(folder / "verdicts.jsonl")
+        outcomes, reasons = _counted(folder / FILE)
     return finish_stage(
         folder,
         counts={"in": outcomes.total(), "out": outcomes.total()},
         figures=_figures(outcomes, reasons) | figures,
         seconds=time.monotonic() - started,
-        files=["verdicts.jsonl"],
+        files=[FILE],
     )
+
+
+# ---- with several workers -----------------------------------------------------------------------------------------
+
+
+def _open(folder: Path, traces: Path, workers: int, *, keep: bool) -> Manifest:
+    """An attempt of so many workers."""
+    count = count_lines(traces)
+    chunk = max(1, min(_CHUNK, math.ceil(count / (workers * CHUNKS_PER_WORKER))))
+    crew.begin(folder, workers=workers, chunk=chunk, keep=keep, offsets=offsets_of(traces, chunk))
+    logger.info("%d traces to grade by %d workers, %d at a time", count, workers, chunk)
+    return require_open(folder, None)
+
+
+def _fill(pool: GradingPool, problems_folder: Path, traces_folder: Path, folder: Path, number: int, stop: StopSignal | None) -> Manifest:
+    """One worker's part: the traces of the chunks that it claims."""
+    worker, started = Worker(folder, number), time.monotonic()
+    golds = _golds(problems_folder)
+    done = _finished(folder / FILE) | _finished(worker.folder / FILE)
+    outcomes: Counter[str] = Counter()
+    with Shard(worker.folder / FILE) as shard:
+        for traces in _claimed(worker, traces_folder / "traces.jsonl"):
+            chunk = list(judge_traces((trace for trace in traces if trace.id not in done), golds, pool))
+            shard.append(chunk)
+            outcomes.update(verdict.grade.outcome for verdict in chunk)
+            _report(worker.folder, outcomes, time.monotonic() - started)
+            if stop is not None:
+                stop.check()
+    return require_open(folder, None)
+
+
+def _claimed(worker: Worker, path: Path) -> Iterator[list[Trace]]:
+    """The traces of the chunks that this worker gets."""
+    attempt = worker.attempt
+    for chunk in worker.claims(len(attempt.offsets)):
+        yield list(records_at(path, Trace, attempt.offsets[chunk], attempt.chunk))
+
+
+def _take_in(problems_folder: Path, traces_folder: Path, folder: Path) -> None:
+    """All workers' verdicts in one file, in the order of the traces. Raises StageError when some are missing."""
+    crew.gather(folder)
+    _in_order(problems_folder, folder)
+    graded, traces = count_lines(folder / FILE), count_lines(traces_folder / "traces.jsonl")
+    if graded < traces:
+        raise StageError(
+            f"{folder}: {traces - graded} of {traces} verdicts are missing: a worker has ended early (see the logs of this run). What "
+            "there is, is safe; `reasondistill resume` grades the rest."
+        )
+
+
+# ---- grading ------------------------------------------------------------------------------------------------------
+
+
+def _golds(problems_folder: Path) -> dict[str, str]:
+    return {problem.id: problem.answer for problem in read_records(problems_folder / "problems.jsonl", Problem)}
+
+
+def _finished(path: Path) -> set[str]:
+    return set(read_keys(path, "trace_id")) if path.exists() else set()
+
+
+def _in_order(problems_folder: Path, folder: Path) -> None:
+    """Verdicts in the order of problems and samples, which is that of the traces."""
+    places = {problem_id: place for place, problem_id in enumerate(read_keys(problems_folder / "problems.jsonl"))}
+
+    def order(trace_id: str) -> tuple[int, int]:
+        problem_id, sample = problem_and_sample(trace_id)
+        return places[problem_id], sample
+
+    sort_shard(folder / FILE, order, "trace_id")
 
 
 def _grade_by_rules(
@@ -101,11 +199,11 @@ def _grade_by_rules(
 ) -> tuple[Counter[str], Counter[str]]:
     """Write the verdicts that are not on disk yet; return all outcomes, and the reasons of the undecided."""
     started = time.monotonic()
-    golds = {problem.id: problem.answer for problem in read_records(problems_folder / "problems.jsonl", Problem)}
-    with Shard(folder / "verdicts.jsonl") as shard:
-        outcomes, reasons = _counted(folder / "verdicts.jsonl")
-        traces = islice(read_records(traces_folder / "traces.jsonl", Trace), outcomes.total(), None)
-        graded = judge_traces(traces, golds, pool)
+    with Shard(folder / FILE) as shard:
+        outcomes, reasons = _counted(folder / FILE)
+        done = _finished(folder / FILE)
+        traces = (trace for trace in read_records(traces_folder / "traces.jsonl", Trace) if trace.id not in done)
+        graded = judge_traces(traces, _golds(problems_folder), pool)
         while chunk := list(islice(graded, _CHUNK)):
             shard.append(chunk)
             outcomes.update(verdict.grade.outcome for verdict in chunk)
@@ -113,6 +211,8 @@ def _grade_by_rules(
             _report(folder, outcomes, time.monotonic() - started)
             if stop is not None:
                 stop.check()
+    if done:
+        _in_order(problems_folder, folder)
     return outcomes, reasons
 
 

@@ -1,0 +1,124 @@
+"""sbatch scripts: one per step, which a person can read and send by hand."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from reasondistill.config import Environment, Resources
+from reasondistill.launch.local import ERROR_FILE
+from reasondistill.launch.steps import Step
+from reasondistill.pipeline import Run, Task
+from reasondistill.store import GRACE
+
+# A user's error: trying again would fail again.
+_USER_ERROR = 2
+
+_RUN_A_TASK = """\
+# One task. SIGUSR1 says that the time is nearly up: the task ends what it has in hand, and the job is queued again.
+task() {
+    "$@" &
+    child=$!
+    code=
+    while [ -z "$code" ]; do
+        wait "$child"; code=$?
+        if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then code=; fi
+    done
+    [ "$code" -eq 0 ] && return
+    echo "$code" > "$marks/$here.failed"
+    if [ -n "$announced" ] && [ "$code" -ne %(user_error)d ]; then again "its time was up"; fi
+    case "$code" in %(user_error)d | 130) exit "$code" ;; esac
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt %(restarts)d ]; then again "exit code $code"; fi
+    exit "$code"
+}
+again() {
+    %(requeue)s
+}
+announced=
+trap 'announced=1; kill -USR1 "$child" 2>/dev/null' USR1
+trap 'kill -TERM "$child" 2>/dev/null' TERM
+"""
+
+_REQUEUE = """\
+echo "queued again: $1"
+    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}" && sleep 300"""
+
+
+def script_of(run: Run, step: Step, marks: Path, *, elements: Sequence[int] | None = None) -> str:
+    """The text of a step's sbatch script. `marks` is where it says how it ended; `elements` those of an array that are to run."""
+    lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {_about(step)}"]
+    lines += [f"#SBATCH {option}" for option in _options(run, step, elements)]
+    lines += ["set -u", f"cd {shlex.quote(str(Path.cwd()))}", *_setting(step.environment)]
+    slurm = run.cluster.slurm
+    # A third of the time that is left goes to ending samples, the rest to writing them and to leaving.
+    lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
+    lines += [f"marks={shlex.quote(str(marks))}", f"here={step.name}" + ("-$SLURM_ARRAY_TASK_ID" if step.is_array else "")]
+    lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".*']
+    requeue = _REQUEUE if slurm.requeue else ":"
+    lines += [(_RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}).rstrip()]
+    lines += [*_tasks(run, step), 'echo 0 > "$marks/$here.done"']
+    return "\n".join(lines) + "\n"
+
+
+def _about(step: Step) -> str:
+    if not step.is_array:
+        return ", then ".join(task.label for task in step.tasks)
+    return f"{step.tasks[0].label} to {step.tasks[-1].label}, side by side" if len(step.tasks) > 1 else step.tasks[0].label
+
+
+def _options(run: Run, step: Step, elements: Sequence[int] | None) -> Iterator[str]:
+    yield f"--job-name={run.pipeline.name}.{step.name}"
+    place = run.folder.resolve() / "logs" / step.name
+    yield f"--output={place}" + ("-%a.log" if step.is_array else ".log")
+    yield "--open-mode=append"
+    if step.is_array:
+        wanted = elements if elements is not None else range(len(step.tasks))
+        throttle = f"%{step.resources.max_concurrent}" if step.resources.max_concurrent else ""
+        yield f"--array={','.join(map(str, wanted)) if elements is not None else f'0-{len(step.tasks) - 1}'}{throttle}"
+    yield from resource_options(step.resources)
+    yield f"--signal=B:USR1@{run.cluster.slurm.signal_s}"
+    yield "--requeue" if run.cluster.slurm.requeue else "--no-requeue"
+    yield from step.resources.options
+
+
+def resource_options(resources: Resources) -> Iterator[str]:
+    """What sbatch is asked for, in its own words."""
+    yield f"--nodes={resources.nodes}"
+    yield "--ntasks-per-node=1"
+    yield f"--cpus-per-task={resources.cpus}"
+    if resources.gpus:
+        yield f"--gpus-per-node={resources.gpus}"
+    named = {"mem": resources.memory, "time": resources.time, "partition": resources.partition, "account": resources.account}
+    named |= {"qos": resources.qos, "constraint": resources.constraint}
+    yield from (f"--{name}={value}" for name, value in named.items() if value is not None)
+
+
+def _setting(environment: Environment) -> Iterator[str]:
+    yield from (f"module load {shlex.quote(module)}" for module in environment.modules)
+    yield from environment.setup
+    yield from (f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items())
+
+
+def _tasks(run: Run, step: Step) -> Iterator[str]:
+    """The calls: in order, or the one that this element is."""
+    if not step.is_array:
+        yield from (f"task {_call(run, step, task)}" for task in step.tasks)
+        return
+    first = step.tasks[0]
+    if first.share is not None:  # all alike but for their number
+        share = f'--share "work:$SLURM_ARRAY_TASK_ID:{first.share.of}"'
+        yield f"task {_call(run, step, Task(first.stage, first.units))} {share}"
+        return
+    yield 'case "$SLURM_ARRAY_TASK_ID" in'
+    yield from (f"{number}) task {_call(run, step, task)} ;;" for number, task in enumerate(step.tasks))
+    yield "esac"
+
+
+def _call(run: Run, step: Step, task: Task) -> str:
+    """The shell words that do a task."""
+    share = ["--share", task.share.text] if task.share is not None else []
+    python = step.environment.python or (sys.executable if step.environment == Environment() else "python")
+    words = [python, "-m", "reasondistill", "task", str(run.folder.resolve()), task.stage, *task.units, *share]
+    return " ".join([*([step.environment.container] if step.environment.container else []), shlex.join(words)])
