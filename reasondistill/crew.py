@@ -24,7 +24,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -173,19 +174,26 @@ class Worker:
         yield from (chunk for chunk in (*stripe, *rest) if f"{group}-{chunk}" not in taken and self._claim(f"{group}-{chunk}"))
 
     def _names(self, group: str) -> list[str]:
-        with disk_errors(self._claims):
+        with self._in_time():
             return [name for name in os.listdir(self._claims) if name.rpartition("-")[0] == group]
 
     def _owner(self, name: str) -> str:
-        return os.readlink(self._claims / name)
+        with self._in_time():
+            return os.readlink(self._claims / name)
+
+    @contextmanager
+    def _in_time(self) -> Generator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise StageError(f"{self._claims}: this attempt is over; another one has begun.") from None
 
     def _claim(self, name: str) -> bool:
         """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
-        try:
-            os.symlink(f"w{self.number}", self._claims / name)
-        except FileExistsError:
-            # An NFS server may have done what it is asked a second time: the link is ours although it "exists".
-            return self._owner(name) == f"w{self.number}"
-        except FileNotFoundError:
-            raise StageError(f"{self._claims}: this attempt is over; another one has begun.") from None
+        with self._in_time(), disk_errors(self._claims):
+            try:
+                os.symlink(f"w{self.number}", self._claims / name)
+            except FileExistsError:
+                # An NFS server may have done what it is asked a second time: the link is ours although it "exists".
+                return self._owner(name) == f"w{self.number}"
         return True
