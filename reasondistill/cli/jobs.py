@@ -25,6 +25,9 @@ def submit_to_slurm(job: Run, tasks: list[Task], *, wait: bool) -> None:
     """Send a run's jobs, and say how to look at them; with `wait` follow them to the end."""
     from reasondistill.launch import slurm
 
+    if not tasks:
+        out.print("Nothing is left to do.")
+        return
     for sent in slurm.submit(job, tasks):
         out.print(f"  {sent.step} [dim]job {sent.job_id}{_elements(sent)}[/]")
     if not wait:
@@ -137,4 +140,4 @@ def resume(
     job = pipeline.load_run(run_folder(name, runs))
     if on is not None:
         job = replace(job, cluster=config.load_cluster(resources.find("clusters", on)))
-    start(job, list(job.stages), wait=wait)
+    start(job, [stage for stage in job.stages if not job.asked or stage in job.asked], wait=wait)

@@ -48,8 +48,8 @@ def run(
     source = resources.find("pipelines", file)
     settings = config.load_pipeline(source, set_ or [])
     cluster = config.load_cluster(resources.find("clusters", on))
-    job = pipeline.Run(settings, cluster, runs / settings.name, source, keep_old)
-    start(job, pipeline.select_stages(only, from_, until), dry_run=dry_run, wait=wait)
+    stages = pipeline.select_stages(only, from_, until)
+    start(pipeline.Run(settings, cluster, runs / settings.name, source, keep_old, tuple(stages)), stages, dry_run=dry_run, wait=wait)
 
 
 def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:

@@ -27,18 +27,18 @@ task() {
         if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then code=; fi
     done
     [ "$code" -eq 0 ] && return
-    echo "$code" > "$marks/$here.failed"
     if [ -n "$announced" ] && [ "$code" -ne %(user_error)d ]; then again "its time was up"; fi
-    case "$code" in %(user_error)d | 130) exit "$code" ;; esac
+    if [ -n "$cancelled" ] || [ "$code" -eq %(user_error)d ] || [ "$code" -eq 130 ]; then exit "$code"; fi
     if [ "${SLURM_RESTART_COUNT:-0}" -lt %(restarts)d ]; then again "exit code $code"; fi
     exit "$code"
 }
 again() {
     %(requeue)s
 }
-announced=
+announced= cancelled=
 trap 'announced=1; kill -USR1 "$child" 2>/dev/null' USR1
-trap 'kill -TERM "$child" 2>/dev/null' TERM
+trap 'cancelled=1' TERM  # Slurm tells the task itself; a second signal would end it at once
+trap 'code=$?; [ -e "$marks/$here.done" ] || echo "$code" > "$marks/$here.failed"' EXIT
 """
 
 _REQUEUE = """\
@@ -50,7 +50,7 @@ def script_of(run: Run, step: Step, marks: Path, *, elements: Sequence[int] | No
     """The text of a step's sbatch script. `marks` is where it says how it ended; `elements` those of an array that are to run."""
     lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {_about(step)}"]
     lines += [f"#SBATCH {option}" for option in _options(run, step, elements)]
-    lines += ["set -u", f"cd {shlex.quote(str(Path.cwd()))}", *_setting(step.environment)]
+    lines += ["set -u", f"cd {shlex.quote(str(Path.cwd()))}"]
     slurm = run.cluster.slurm
     # A third of the time that is left goes to ending samples, the rest to writing them and to leaving.
     lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
@@ -58,7 +58,7 @@ def script_of(run: Run, step: Step, marks: Path, *, elements: Sequence[int] | No
     lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".*']
     requeue = _REQUEUE if slurm.requeue else ":"
     lines += [(_RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}).rstrip()]
-    lines += [*_tasks(run, step), 'echo 0 > "$marks/$here.done"']
+    lines += [*_setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
     return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import write_json, write_text
 
 FOLDER = "slurm"
-JOBS = "jobs.json"
+JOBS, MARKS = "jobs.json", "marks"
 # Slurm's words for a job that still may do something.
 _ALIVE = {
     "PENDING",
@@ -89,9 +89,10 @@ class JobState:
 def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[Step, Path]]:
     """One script per step, and `submit.sh`, which sends them all in order by hand."""
     steps, written = steps_of(run, tasks), list[tuple[Step, Path]]()
+    (folder / MARKS).mkdir(parents=True, exist_ok=True)
     for step in steps:
         path = folder / f"{step.name}.sbatch"
-        write_text(path, script_of(run, step, folder.resolve()))
+        write_text(path, script_of(run, step, folder.resolve() / MARKS))
         written.append((step, path))
     lines = [
         "#!/bin/bash",
@@ -190,7 +191,7 @@ def _state(folder: Path, job: Job, queue: Mapping[int, tuple[str, str]]) -> JobS
     errors: list[str] = []
     reasons: list[str] = []
     for element in job.elements:
-        mark = folder / (f"{job.step}-{element}" if job.is_array else job.step)
+        mark = folder / MARKS / (f"{job.step}-{element}" if job.is_array else job.step)
         word, reason = queue.get(element, ("", ""))
         if word in _ALIVE:
             counts["waiting" if word in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"] += 1

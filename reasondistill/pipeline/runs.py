@@ -20,13 +20,17 @@ FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, sta
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data paths are also tried beside it."""
+    """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data paths are also tried beside it.
+
+    `asked` are the stages that this command is for (none: all): what `resume` goes on with.
+    """
 
     pipeline: Pipeline
     cluster: Cluster
     folder: Path
     source: Path
     keep_old: bool = False
+    asked: tuple[str, ...] = ()
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
@@ -106,6 +110,7 @@ def save_run(run: Run) -> None:
         "cluster": run.cluster.model_dump(mode="json", exclude_unset=True),
         "source": str(run.source.resolve()),
         "keep_old": run.keep_old,
+        "asked": list(run.asked),
     }
     write_text(run.folder / "run.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -118,6 +123,6 @@ def load_run(folder: Path) -> Run:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         settings, cluster = Pipeline.model_validate(value["pipeline"]), Cluster.model_validate(value["cluster"])
-        return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"])
+        return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"], tuple(value.get("asked", ())))
     except (ValueError, KeyError) as error:
         raise DataError(f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}") from error
