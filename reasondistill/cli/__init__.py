@@ -150,11 +150,11 @@ def task(
     from reasondistill import pipeline
     from reasondistill.crew import parsed
     from reasondistill.launch.leash import Leash
-    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, MARK
+    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK
     from reasondistill.store import StopSignal
 
     errors = os.environ.get(ERROR_FILE)
-    log_lines("" if errors else MARK)
+    log_lines("" if errors and KEEP_MARKS not in os.environ else MARK)
     with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
         pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None), stop)
 

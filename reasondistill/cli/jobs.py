@@ -90,6 +90,8 @@ def logs(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """The last lines of what a run's tasks wrote, wherever they ran."""
+    from reasondistill.launch.local import MARK
+
     folder = run_folder(name, runs) / "logs"
     found = [path for path in sorted(folder.glob("*.log")) if task is None or path.name.startswith(task)]
     if not found:
@@ -99,7 +101,7 @@ def logs(
         text = path.read_text(encoding="utf-8", errors="replace")
         read[path] = path.stat().st_size
         out.print(f"[bold]{path.name}[/]")
-        out.print(escape("\n".join(text.splitlines()[-lines:])), soft_wrap=True)
+        out.print(escape("\n".join(text.replace(MARK, "").splitlines()[-lines:])), soft_wrap=True)
     while follow_:
         time.sleep(1.0)
         for path in found:
@@ -107,7 +109,7 @@ def logs(
                 file.seek(read[path])
                 added = file.read().decode("utf-8", "replace")
             read[path] += len(added.encode())
-            for line in added.splitlines():
+            for line in added.replace(MARK, "").splitlines():
                 out.print(f"[dim]{path.stem}[/] {escape(line)}", soft_wrap=True)
 
 

@@ -72,13 +72,18 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
         if wait:
             print_result(job)
         return
-    local.run_tasks(job, tasks, _print_line, _done_printer(job))
+    if job.cluster.kind == "ray":
+        from reasondistill.launch import ray
+
+        ray.run_tasks(job, pipeline.remaining(job, tasks), _print_line, _done_printer(job))
+    else:
+        local.run_tasks(job, tasks, _print_line, _done_printer(job))
     out.print(f"[dim]{duration(time.monotonic() - started)} in all[/]")
     print_result(job)
 
 
 def _print_line(task: Task, line: str) -> None:
-    out.print(f"  [dim]{task.label}[/] {escape(line)}", soft_wrap=True)
+    out.print(f"  [dim]{escape(task.label)}[/] {escape(line)}", soft_wrap=True)
 
 
 def _done_printer(job: Run) -> Callable[[Task, float], None]:
@@ -90,7 +95,7 @@ def _done_printer(job: Run) -> Callable[[Task, float], None]:
         manifest = read_manifest(folder_of(job, task)) if task.stage != "evals" or not task.units else None
         counts = f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · " if manifest else ""
         dropped = "".join(f" · {number:,} {reason}" for reason, number in (manifest.dropped if manifest else {}).items())
-        out.print(f"[green]✓[/] {task.label} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
+        out.print(f"[green]✓[/] {escape(task.label)} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
 
     return done
 

@@ -32,6 +32,7 @@ from reasondistill.store import StopSignal, disk_errors
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
 ERROR_WORD = "error "  # begins a marked line that is an error as JSON
 ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
+KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
 
 OnLine = Callable[[Task, str], None]
 
@@ -63,7 +64,7 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
         text=True,
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         env=os.environ | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
     )
     handle = Handle(task, process, log, threading.Thread(), time.monotonic())
@@ -72,10 +73,10 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
     return handle
 
 
-def arguments(run: Run, task: Task) -> list[str]:
-    """What to call reasondistill with so that it does a task."""
+def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:
+    """What to call reasondistill with so that it does a task; `resolved`: from any folder."""
     share = ["--share", task.share.text] if task.share is not None else []
-    return ["task", str(run.folder), task.stage, *task.units, *share]
+    return ["task", str(run.folder.resolve() if resolved else run.folder), task.stage, *task.units, *share]
 
 
 def log_of(run: Run, task: Task) -> Path:
@@ -124,7 +125,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
     Raises the first task's error after the others have been stopped, and Interrupted after SIGINT or SIGTERM.
     """
     pending, running, failed = list(tasks), list[Handle](), list[ReasonDistillError]()
-    with _only_one(run.folder), StopSignal() as stop:
+    with only_one(run.folder), StopSignal() as stop:
         save_run(run)
         asked = False
         while running or (pending and not failed and not asked):
@@ -200,14 +201,14 @@ def _tail(log: Path, lines: int = 8) -> str:
     return "\n".join(f"  | {line}" for line in text[-lines:])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Linux: be killed when the launcher is, even by SIGKILL. Other systems have no such call: there the task runs to its end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @contextmanager
-def _only_one(folder: Path) -> Generator[None]:
+def only_one(folder: Path) -> Generator[None]:
     """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as file:

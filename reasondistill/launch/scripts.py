@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasondistill.config import Environment, Resources
-from reasondistill.launch.local import ERROR_FILE
+from reasondistill.launch.local import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
 from reasondistill.pipeline import Run, Task
 from reasondistill.store import GRACE
@@ -118,7 +118,6 @@ def _tasks(run: Run, step: Step) -> Iterator[str]:
 
 def _call(run: Run, step: Step, task: Task) -> str:
     """The shell words that do a task."""
-    share = ["--share", task.share.text] if task.share is not None else []
     python = step.environment.python or (sys.executable if step.environment == Environment() else "python")
-    words = [python, "-m", "reasondistill", "task", str(run.folder.resolve()), task.stage, *task.units, *share]
+    words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
     return " ".join([*([step.environment.container] if step.environment.container else []), shlex.join(words)])
