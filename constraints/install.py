@@ -116,7 +116,8 @@ def install_cpu(venv: Path) -> None:
 
 def install_gpu(venv: Path) -> None:
     """vLLM for CUDA brings its own PyTorch; gpu.txt pins what does not depend on it."""
-    pip(venv, "--constraint", str(HERE / "gpu.txt"), "setuptools>=77", *requirements("data", "train", "vllm", "openai", "tracking", "dev"))
+    wanted = requirements("data", "train", "vllm", "openai", "ray", "tracking", "dev")
+    pip(venv, "--constraint", str(HERE / "gpu.txt"), "setuptools>=77", *wanted)
 
 
 def install_ourselves(venv: Path) -> None:

@@ -17,9 +17,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from keeper import Keeper, free_ports
 
 NODES = ("n1", "n2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
@@ -67,37 +69,6 @@ NodeName=n1 NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=4000 State=UNKN
 NodeName=n2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=n[1-2] MaxTime=1 State=UP
-"""
-
-# Keeps one daemon and everything that it starts, however it detaches itself; ends it all when its standard input ends, which is when we say
-# so or are gone, by kill -9 too. Without it a slurmd that is killed leaves its jobs running.
-_KEEPER = """
-import ctypes, os, signal, subprocess, sys, time
-ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes that lose their parent become ours
-subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # after the start: the daemon would inherit it
-
-def descendants():
-    parents = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as stat:
-                parents[int(pid)] = int(stat.read().rpartition(b")")[2].split()[1])
-        except OSError:
-            pass
-    found = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}
-
-sys.stdin.buffer.read()
-while left := descendants():
-    for pid in left:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    time.sleep(0.01)
 """
 
 
@@ -152,7 +123,7 @@ class SlurmMachine:
         self._pid_file = folder / "slurmctld.pid"
         self._requeue_wait_s = requeue_wait_s
         self._remember_s = remember_s
-        self._keepers: dict[str, subprocess.Popen[bytes]] = {}
+        self._keepers: dict[str, Keeper] = {}
 
     def __enter__(self) -> SlurmMachine:
         try:
@@ -269,7 +240,7 @@ class SlurmMachine:
             host=socket.gethostname().partition(".")[0],
             user=getpass.getuser(),
             folder=self.folder,
-            ports=_free_ports(1 + len(NODES)),
+            ports=free_ports(1 + len(NODES)),
             requeue_wait_s=self._requeue_wait_s,
             remember_s=self._remember_s,
         )
@@ -282,17 +253,10 @@ class SlurmMachine:
         else:  # -f says no more than SLURM_CONF does, but shows in a list of processes whose they are
             daemon = ["slurmd", "-N", name] if name in NODES else [name]
             command = [*daemon, "-D", "-f", self.env["SLURM_CONF"]]
-        keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, *command]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._keepers[name] = subprocess.Popen(
-                keeper, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment(), start_new_session=True
-            )
+        self._keepers[name] = Keeper(command, self.folder / f"{name}.log", self._environment())
 
     def _kill(self, name: str) -> None:
-        keeper = self._keepers.pop(name)
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-        keeper.wait(timeout=30)
+        self._keepers.pop(name).end()
 
     def _wait(self, jobs: Iterable[str], is_so: Callable[[Job], bool], word: str, timeout_s: float) -> list[Job]:
         asked = set(jobs)
@@ -329,12 +293,3 @@ class SlurmMachine:
         for log in sorted(self.folder.glob("*.log")):
             parts.append(f"{log.name}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
         return "\n".join(parts)
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    """Ports of the loopback that nobody listens on."""
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports

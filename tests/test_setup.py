@@ -35,7 +35,7 @@ def requirements(*extras: str) -> list[Requirement]:
 def test_the_cpu_pins_are_exact_and_within_what_pyproject_asks_for() -> None:
     pinned = pins("cpu.txt")
     assert all(str(pin.specifier).startswith("==") and "*" not in str(pin.specifier) for pin in pinned.values())
-    for wanted in requirements("data", "train", "vllm-cpu", "openai", "tracking", "dev"):
+    for wanted in requirements("data", "train", "vllm-cpu", "openai", "ray", "tracking", "dev"):
         version = str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
         assert wanted.specifier.contains(version, prereleases=True), f"{wanted} but {version} is pinned"
 
@@ -47,7 +47,7 @@ def test_the_cpu_pins_hold_what_vllm_asks_for_and_no_media_package() -> None:
 
 
 def test_the_gpu_pins_are_within_what_pyproject_asks_for() -> None:
-    asked = {canonicalize_name(wanted.name): wanted for wanted in requirements("data", "train", "vllm", "openai", "tracking", "dev")}
+    asked = {canonicalize_name(wanted.name): wanted for wanted in requirements("data", "train", "vllm", "openai", "ray", "tracking", "dev")}
     for name, pin in pins("gpu.txt").items():
         exact = str(pin.specifier).removeprefix("==")
         if name in asked and exact[0].isdigit() and "*" not in exact:
