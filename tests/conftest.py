@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
+from cluster_kit import SlowTeacher, records_alone
 
 
 @pytest.fixture
@@ -36,3 +38,27 @@ def ray_machine(ray_folder: Path) -> Iterator[ray_kit.RayMachine]:
         pytest.skip(reason)
     with ray_kit.RayMachine(ray_folder) as machine:
         yield machine
+
+
+# ---- a run that any launcher can do -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _teacher() -> Iterator[SlowTeacher]:
+    made = SlowTeacher()
+    yield made
+    made.http.shutdown()
+
+
+@pytest.fixture
+def slow_teacher(_teacher: SlowTeacher) -> SlowTeacher:
+    """A teacher who has not been asked anything yet, and is quick until the test says otherwise."""
+    _teacher.delay_s, _teacher.refuses = 0.0, ""
+    _teacher.asked.clear()
+    return _teacher
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, _teacher: SlowTeacher) -> dict[str, list[dict[str, Any]]]:
+    """The records that one machine makes, by file; ask for it before anything that slows the teacher down."""
+    return records_alone(tmp_path_factory.mktemp("alone"), _teacher)

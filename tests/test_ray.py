@@ -27,11 +27,11 @@ workers = 1
 
 
 @pytest.fixture
-def bed(tmp_path: Path, teacher: SlowTeacher) -> Bed:
-    return Bed(tmp_path, teacher, CLUSTER)
+def bed(tmp_path: Path, slow_teacher: SlowTeacher) -> Bed:
+    return Bed(tmp_path, slow_teacher, CLUSTER)
 
 
-def test_a_run_on_ray_makes_the_records_that_one_machine_makes_although_a_worker_is_killed(bed: Bed, undisturbed: dict[str, object]) -> None:
+def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_killed(bed: Bed, undisturbed: dict[str, object]) -> None:
     bed.teacher.delay_s = 0.3
     command = [sys.executable, "-m", "reasondistill", "run", "sums.toml", "--on", "cluster.toml", "--until", "examples"]
     process = subprocess.Popen(command, cwd=bed.folder, env=bed.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -48,6 +48,7 @@ def test_a_run_on_ray_makes_the_records_that_one_machine_makes_although_a_worker
     assert repeated <= 2 * 2, "only what was in flight is drawn again"
 
 
+@pytest.mark.slow
 def test_an_error_names_its_task_and_the_others_finish(bed: Bed) -> None:
     bed.teacher.refuses = "What is 7 modulo"
     said = bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "verdicts")
@@ -64,6 +65,7 @@ def test_an_error_names_its_task_and_the_others_finish(bed: Bed) -> None:
     assert 120 - 4 <= graded < 120  # all but the chunk that holds the broken line
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_workers_and_the_same_command_goes_on(bed: Bed, undisturbed: dict[str, object]) -> None:
     bed.teacher.delay_s = 0.5
     command = [sys.executable, "-m", "reasondistill", "run", "sums.toml", "--on", "cluster.toml", "--until", "traces"]

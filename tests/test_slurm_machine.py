@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm_machine import Job, SlurmError, SlurmMachine, why_not
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]  # the equipment itself, and what Slurm does: 60 s
 
 # A job that stays until it is started a second time.
 STAYS_ONCE = 'echo "start ${SLURM_RESTART_COUNT:-0} on $SLURMD_NODENAME" >> log; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60'

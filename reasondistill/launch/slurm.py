@@ -182,7 +182,7 @@ def states(run: Run) -> list[JobState]:
     if found is None:
         return []
     folder, jobs = found
-    queue = _queue([job.job_id for job in jobs])
+    queue = _queue({job.job_id: f"{run.pipeline.name}.{job.step}" for job in jobs})
     return [_state(folder, job, queue.get(job.job_id, {})) for job in jobs]
 
 
@@ -221,16 +221,19 @@ def _error(mark: Path) -> str:
     return f"ended with exit code {Path(f'{mark}.failed').read_text().strip()}"
 
 
-def _queue(job_ids: Sequence[str]) -> dict[str, dict[int, tuple[str, str]]]:
-    """Job id → element → Slurm's state and reason, of the jobs that Slurm still knows. Raises StageError when it does not answer."""
-    done = _call(["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T|%r"])
+def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
+    """Job id → element → Slurm's state and reason, of the jobs that Slurm still knows. Raises StageError when it does not answer.
+
+    A job must have its number and its name: a controller that crashed may give the numbers of its last seconds again.
+    """
+    done = _call(["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T|%r|%j"])
     if done.returncode:
         raise StageError(f"squeue does not answer: {done.stderr.strip()}")
     found: dict[str, dict[int, tuple[str, str]]] = {}
     for line in done.stdout.splitlines():
-        name, word, reason = line.strip().split("|", 2)
-        job_id, _, element = name.partition("_")
-        if job_id in job_ids:
+        place, word, reason, name = line.strip().split("|", 3)
+        job_id, _, element = place.partition("_")
+        if names.get(job_id) == name:
             found.setdefault(job_id, {})[int(element) if element.isdigit() else 0] = (word, reason)
     return found
 
