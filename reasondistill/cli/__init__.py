@@ -15,7 +15,7 @@ from rich.table import Table
 
 import reasondistill
 from reasondistill import resources
-from reasondistill.cli import grading, measuring, planning, running
+from reasondistill.cli import forecasting, grading, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
@@ -23,7 +23,7 @@ from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, S
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["app", "grading", "main", "measuring", "planning", "running"]
+__all__ = ["app", "forecasting", "grading", "main", "measuring", "planning", "running"]
 
 
 def main() -> None:
