@@ -44,10 +44,8 @@ def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, titl
         {"settings": settings.model_dump(mode="json"), "title": title, "about": about, "published": [row.model_dump() for row in published]}
     )
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
-    inputs |= {
-        path.relative_to(run_folder).as_posix(): fingerprint(path.read_text())
-        for path in (*run_folder.glob(LATENCIES), *run_folder.glob(FORECAST))
-    }
+    beside = (*run_folder.glob(LATENCIES), *run_folder.glob(FORECAST))
+    inputs |= {path.relative_to(run_folder).as_posix(): fingerprint(path.read_text()) for path in beside}
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
@@ -89,12 +87,8 @@ def report_json(facts: Facts) -> dict[str, Any]:
         "stages": [_stage_row(stage) for stage in facts.stages],
         "students": [made.student.model_dump() for made in facts.students if made.student is not None],
     }
-    return (
-        found
-        | ({"groups": _groups_json(facts)} if facts.seeds.members else {})
-        | methods.methods_json(facts)
-        | foretold.foretold_json(facts)
-    )
+    found |= {"groups": _groups_json(facts)} if facts.seeds.members else {}
+    return found | methods.methods_json(facts) | foretold.foretold_json(facts)
 
 
 def _groups_json(facts: Facts) -> dict[str, Any]:

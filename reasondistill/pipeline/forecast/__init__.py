@@ -32,7 +32,7 @@ from reasondistill.pipeline.forecast.costs import (
     to_record,
     workers,
 )
-from reasondistill.pipeline.forecast.draws import Draws, exact
+from reasondistill.pipeline.forecast.draws import ONCE, Draws, exact
 from reasondistill.pipeline.forecast.evidence import Evidence, folder_bytes, lines_in, read_evidence
 from reasondistill.pipeline.forecast.teaching import examples_draws, students_costs, students_wall
 from reasondistill.pipeline.forecast.writing import evals_costs, traces_cost
@@ -42,8 +42,9 @@ from reasondistill.store import write_json
 
 __all__ = ["Given", "calibration_run", "make_forecast", "save"]
 
-# The time of fewer traces is mostly that of starting the checkers.
+# The time of fewer rows or traces may be that of starting alone (processes, imports).
 _MANY = 1_000
+_FEW_SEEN = "measured on a few only, which may have been all start-up: a wide interval"
 
 
 def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
@@ -126,11 +127,17 @@ def _counted(context: Context, stage: str, unit: str, amount: Draws | None) -> C
     if amount is None or not measured:
         return Cost(stage, "new", work, unknown=HOW_MANY if amount is None else CALIBRATE)
     evidence, manifest = max(measured, key=lambda pair: pair[1].counts["in"])
-    share = amount / manifest.counts["in"] if stage != "report" else exact(1.0)
-    seconds = share * manifest.seconds * context.dice.factor(stage, 0.2)
+    seen = manifest.counts["in"]
+    share = amount / seen if stage != "report" else exact(1.0)
+    seconds = manifest.seconds * context.dice.factor(stage, ONCE) * _grown(context, stage, share, seen)
     size = share * folder_bytes(evidence.folder / context.run.stage(stage).name)
-    notes = ("measured on a few only: at most so long",) if manifest.counts["in"] < _MANY and stage != "report" else ()
+    notes = (_FEW_SEEN,) if seen < _MANY and stage != "report" else ()
     return Cost(stage, "new", work, None, seconds, seconds, seconds, size, (evidence.source,), notes)
+
+
+def _grown(context: Context, stage: str, share: Draws, seen: int) -> Draws:
+    """How many times longer `share` times as much takes: as often, or, where few were seen, anything from no longer at all to that."""
+    return share if seen >= _MANY or share[0] <= 1 else context.dice.between(f"growth of {stage}", float(share[0]))
 
 
 def _verdicts(context: Context, samples: Draws | None) -> Cost:
@@ -150,9 +157,9 @@ def _verdicts(context: Context, samples: Draws | None) -> Cost:
     assert speed is not None
     rate = speed.tokens_per_s / cores * _cores(context.run) * context.dice.factor("verdicts", speed.spread)
     shards, rounds = workers(context.run.cluster.stages.of("verdicts"))
-    work_s = samples / rate
+    work_s = graded / rate * _grown(context, "verdicts", samples / max(1, graded), graded)
     notes = [f"{speed.tokens_per_s / cores:,.0f} traces/s per core"]
-    notes += ["measured on a few only: at most so long"] if graded < _MANY else []
+    notes += [_FEW_SEEN] if graded < _MANY else []
     notes += ["without the judge"] if context.run.pipeline.verdicts.judge is not None else []
     size = samples * (folder_bytes(evidence.folder / "3-verdicts") / max(1, graded))
     wall = work_s * rounds / shards

@@ -88,13 +88,17 @@ def _is_own_half(context: Context, evidence: Evidence) -> bool:
 
 @dataclass(frozen=True)
 class Basis:
-    """Whose lengths and whose speed a model's samples are forecast by; `spread` is added where it is another's."""
+    """Whose lengths and whose speed a model's samples are forecast by; `spread` is added where it is another's.
+
+    `at_once` is how many samples the speed was measured with, where the engine takes more: None where that makes no difference.
+    """
 
     lengths: Written | None = None
     speed: Speed | None = None
     length_spread: float = 0.0
     speed_spread: float = 0.0
     tokens_per_sample: float | None = None
+    at_once: int | None = None
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -172,9 +176,14 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
     seconds = None
     if speed is not None:
         factor = context.dice.factor(f"speed of {piece.name}", math.hypot(speed.spread, piece.basis.speed_spread))
-        seconds = rest / (speed.tokens_per_s * factor)
+        seconds = rest / (speed.tokens_per_s * factor * context.dice.between(f"batch of {piece.name}", _fuller(context, piece)))
     total = made + rest
     return Drawn(total, rest, seconds, spent, total * per_token if per_token is not None else None)
+
+
+def _fuller(context: Context, piece: Piece) -> float:
+    """How much fuller the engine will be than when its speed was measured: so many times faster it is at most, and no slower."""
+    return min(context.run.cluster.vllm.max_num_seqs, piece.rest) / piece.basis.at_once if piece.basis.at_once else 1.0
 
 
 def _mean_tokens(context: Context, piece: Piece) -> Draws | None:
@@ -210,13 +219,19 @@ def sampled(context: Context, stage: str, pieces: Sequence[Piece], work: str, *,
     state: State = "new" if not done else "partial" if rest else "done"
     own = ("this run",) if done else ()
     sources = tuple(dict.fromkeys((*own, *(s for p in pieces if p.rest for s in p.basis.sources))))
-    notes = tuple(dict.fromkeys(note for p in pieces if p.rest for note in (*p.basis.notes, *tail(p))))
+    notes = tuple(dict.fromkeys(note for p in pieces if p.rest for note in (*p.basis.notes, *_batch_note(context, p), *tail(p))))
     return Cost(stage, state, work, tokens, wall, left, worker, size, sources, notes, CALIBRATE if wall is None or tokens is None else None)
 
 
 def _longest_s(piece: Piece) -> float:
     lengths = piece.basis.lengths
     return lengths.longest_s if piece.rest and lengths is not None else 0.0
+
+
+def _batch_note(context: Context, piece: Piece) -> Iterator[str]:
+    if _fuller(context, piece) > 1:
+        seats = context.run.cluster.vllm.max_num_seqs
+        yield f"speed measured on {piece.basis.at_once} samples at once, the engine takes {seats}: more --calibrate narrows the interval"
 
 
 def tail(piece: Piece) -> Iterator[str]:

@@ -34,6 +34,8 @@ LEAST = 0.05
 STAND_IN = 0.3
 # Student's t of few problems has tails that no run has: they are cut here.
 _FAR = 5.0
+# The largest variance of log lengths that is believed.
+_SKEWED = 1.5
 
 
 def exact(value: float) -> Draws:
@@ -55,6 +57,10 @@ class Dice:
         deviates = np.concatenate([[0.0], self._random(name).standard_normal(RUNS)])
         return np.exp(math.sqrt(math.log1p(spread**2)) * deviates)
 
+    def between(self, name: str, most: float) -> Draws:
+        """A factor that is at least 1 and at most `most`, and nothing more is known: log-uniform, the geometric mean expected."""
+        return max(1.0, most) ** np.concatenate([[0.5], self._random(name).random(RUNS)])
+
     def mean(self, name: str, sums: Floats, counts: Floats, future: float) -> Draws:
         """The mean of samples that come in groups (problems), over `future` further groups: `sums` and `counts` by group.
 
@@ -64,9 +70,11 @@ class Dice:
         mean, n = float(sums.sum() / counts.sum()), len(sums)
         if mean <= 0:
             return exact(0.0)
-        residuals = (sums - mean * counts) / counts.mean()
-        variance = float(residuals @ residuals) / max(1, n - 1)
-        spread = math.sqrt(variance * (1 / n + 1 / max(1.0, future))) / mean
+        residuals = (sums - mean * counts) / counts.mean() / mean
+        logs = np.log(np.maximum(sums / counts, 1.0))
+        # The variance of few skewed values is mostly too small, that of their logarithms is not (measured by simulation, see tests).
+        variance = max(float(residuals @ residuals) / max(1, n - 1), math.expm1(min(_SKEWED, float(np.var(logs, ddof=min(1, n - 1))))))
+        spread = math.sqrt(variance * (1 / n + 1 / max(1.0, future)))
         if n < 3:
             return mean * self.factor(name, max(ONCE, spread))
         deviates = np.clip(self._random(name).standard_t(n - 1, RUNS), -_FAR, _FAR)

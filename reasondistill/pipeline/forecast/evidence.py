@@ -42,7 +42,8 @@ class Speed:
 class Written:
     """What one model wrote in one folder: tokens and samples of each problem, its speed, its longest text.
 
-    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with little else to do.
+    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with little else to do. `runs` are how many
+    models wrote it, each by itself.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Written:
     longest_tokens: int
     longest_s: float
     speed: Speed | None
+    runs: int = 1
 
     @property
     def total_tokens(self) -> float:
@@ -63,15 +65,28 @@ class Written:
     def total_samples(self) -> int:
         return int(self.samples.sum())
 
+    @property
+    def together(self) -> int:
+        """Samples that one engine had at once, at most."""
+        return max(1, self.total_samples // self.runs)
+
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of the graded traces: usable ones of each problem (no text twice) among `samples`, and tokens of a row to train on."""
+    """What became of the graded traces: usable ones of each problem (no text twice) among `samples`.
+
+    `rows` and `row_tokens` are those to train on, prompt and completion, of each problem that has any; `all_row_tokens` the mean over all.
+    """
 
     usable: Floats
     samples: Floats
-    row_tokens: float
+    rows: Floats
+    row_tokens: Floats
     all_row_tokens: float
+
+    @property
+    def mean_row_tokens(self) -> float:
+        return float(self.row_tokens.sum() / self.rows.sum())
 
 
 @dataclass(frozen=True)
@@ -175,7 +190,9 @@ def speed_of(sessions: Iterable[Sequence[tuple[float, float]]], start_s: float =
         return None
     spent, made = np.array(times), np.array(amounts)
     mean = float(made.sum() / spent.sum())
-    variance = float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
+    # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
+    few = (len(times) + 1) / max(1, len(times) - 1)
+    variance = few * float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
     spread = max(variance**0.5 / mean, LEAST if len(times) >= _FEW else ONCE)
     return Speed(mean, min(spread, 1.0), start_s + float(np.mean(warming)))
 
@@ -200,6 +217,7 @@ def pool_written(found: Sequence[Written]) -> Written:
         longest_tokens=max(written.longest_tokens for written in found),
         longest_s=max(written.longest_s for written in found),
         speed=pool_speeds(speeds),
+        runs=len(found),
     )
 
 
@@ -312,13 +330,16 @@ def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
             every.append(rowed)
         if _is_usable(completion, verdict["grade"]["outcome"], settings):
             usable[hash((completion["reasoning"], completion["answer_text"]))] = rowed
-    chosen = [length for lengths in texts.values() for length in _chosen(list(lengths.values()), settings)]
+    chosen = [kept for lengths in texts.values() if (kept := _chosen(list(lengths.values()), settings))]
     if not every:
         return None
-    usable = np.array([len(lengths) for lengths in texts.values()], dtype=np.float64)
-    drawn = np.array(list(samples.values()), dtype=np.float64)
-    mean = statistics.mean(every)
-    return Kept(usable, drawn, statistics.mean(chosen) if chosen else mean, mean)
+    return Kept(
+        usable=np.array([len(lengths) for lengths in texts.values()], dtype=np.float64),
+        samples=np.array(list(samples.values()), dtype=np.float64),
+        rows=np.array([len(kept) for kept in chosen] or [1.0]),
+        row_tokens=np.array([sum(kept) for kept in chosen] or [statistics.mean(every)], dtype=np.float64),
+        all_row_tokens=statistics.mean(every),
+    )
 
 
 def _is_usable(completion: Mapping[str, Any], outcome: str, settings: Examples) -> bool:

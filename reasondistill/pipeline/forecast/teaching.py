@@ -14,7 +14,7 @@ from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import plan
 from reasondistill.pipeline.forecast.costs import CALIBRATE, HOW_MANY, Context, Cost, State, finished, stand_in, without_seed
-from reasondistill.pipeline.forecast.draws import Draws, Floats, exact
+from reasondistill.pipeline.forecast.draws import ONCE, Draws, Floats, exact
 from reasondistill.pipeline.forecast.evidence import Evidence, Kept, Speed, Trained, pool_speeds, short_name
 from reasondistill.weights import count_parameters, model_folder
 
@@ -62,7 +62,7 @@ class _Known:
 
     speed: Speed | None
     speed_spread: float
-    row_tokens: float | None
+    row_tokens: Draws | None
     model: Trained | None
     sources: tuple[str, ...]
     notes: tuple[str, ...]
@@ -141,7 +141,7 @@ def _at_speed(context: Context, cost: Cost, student: StudentSettings, known: _Kn
 def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost:
     """An untouched base is read or built, and written once."""
     measured = known.model.seconds if known.model is not None else 0.0
-    seconds = measured * context.dice.factor("base", known.speed_spread or 0.2)
+    seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
     notes = known.notes if known.model is not None else ("untouched: nothing is trained",)
     own = exact(0.0) if student.base is not None and student.shrink is None else _bytes(context, student, known, exact(0.0))
     return Cost(f"students/{student.name}", "new", "not trained", None, seconds, seconds, seconds, own, known.sources, notes)
@@ -167,11 +167,11 @@ def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
     return share * np.minimum(examples, problems * solved)
 
 
-def _amount(student: StudentSettings, twin: StudentSettings | None, examples: Draws, row_tokens: float) -> tuple[Draws, Draws]:
+def _amount(student: StudentSettings, twin: StudentSettings | None, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
     """Steps and tokens. A twin takes as many steps as the student that it is compared with."""
     asked = twin if twin is not None else student
     rows = np.maximum(1.0, examples * row_tokens / student.max_length if student.packing else examples)
-    per_row = student.max_length if student.packing else row_tokens
+    per_row = exact(student.max_length) if student.packing else np.minimum(row_tokens, student.max_length)
     in_epoch = np.ceil(rows / student.batch_size)
     steps = exact(asked.max_steps) if asked.max_steps else np.maximum(1.0, np.ceil(asked.epochs * in_epoch))
     return steps, steps * rows / in_epoch * per_row
@@ -196,7 +196,7 @@ def _known(context: Context, student: StudentSettings) -> _Known:
             return _from(context, student, start, *found)
     rows = _rows_from_traces(context, student)
     sources = (context.kept[0].source,) if rows is not None and context.kept is not None else ()
-    return _Known(None, 0.0, rows, None, sources, ())
+    return _Known(None, 0.0, _row_draws(context, rows, context.kept[1] if context.kept else None), None, sources, ())
 
 
 def _from(context: Context, student: StudentSettings, start: str, evidence: Evidence, measured: Sequence[Trained]) -> _Known:
@@ -207,10 +207,12 @@ def _from(context: Context, student: StudentSettings, start: str, evidence: Evid
         size = f", {trained.parameters:,} parameters" if trained.parameters else ""
         notes.append(f"{student.name} by {trained.name} of {evidence.label} ({trained.method}{size})")
     own = _is_seed(trained, student) or trained.method == student.method
-    rows = trained.row_tokens if own and trained.row_tokens is not None else _rows_from_traces(context, student)
+    is_counted = own and trained.row_tokens is not None
+    rows = trained.row_tokens if is_counted else _rows_from_traces(context, student)
+    kept = evidence.kept if is_counted else context.kept[1] if context.kept else None
     sources = (evidence.source,)
     speed = pool_speeds([other.speed for other in measured if other.speed is not None])
-    return _Known(speed, stand_in(is_same), rows, trained, sources, tuple(notes))
+    return _Known(speed, stand_in(is_same), _row_draws(context, rows, kept), trained, sources, tuple(notes))
 
 
 def _measured(evidence: Evidence, rank: Callable[[Trained], bool], student: StudentSettings) -> list[Trained] | None:
@@ -238,6 +240,14 @@ def _alike(trained: Trained, start: str) -> bool:
     return trained.base in (start, "model")
 
 
+def _row_draws(context: Context, row_tokens: float | None, kept: Kept | None) -> Draws | None:
+    """The mean row of the examples to come: as uncertain as the few that were seen leave it."""
+    if row_tokens is None or kept is None:
+        return exact(row_tokens) if row_tokens is not None else None
+    drawn = context.dice.mean("rows", kept.row_tokens, kept.rows, context.problems or len(kept.rows))
+    return row_tokens * drawn / drawn[0]
+
+
 def _rows_from_traces(context: Context, student: StudentSettings) -> float | None:
     """Tokens of a row by the teacher's own count, its prompt and its end of text included."""
     if student.method == "answer_only":
@@ -246,7 +256,7 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
     if context.kept is None:
         return None
     kept = context.kept[1]
-    return 1 + (kept.all_row_tokens if student.method == "unverified" else kept.row_tokens)
+    return 1 + (kept.all_row_tokens if student.method == "unverified" else kept.mean_row_tokens)
 
 
 # ---- disk ---------------------------------------------------------------------------------------------------------

@@ -69,12 +69,15 @@ def _teacher_basis(context: Context, teacher: Teacher, name: str) -> Basis:
         evidence, written = found
         is_same = written.model == name or evidence is context.own or evidence.is_calibration
         notes = [] if is_same else [f"{name} was never measured: {written.model} of {evidence.label} stands in for it"]
-        seats = context.run.cluster.vllm.max_num_seqs
-        if teacher.sampler == "vllm" and written.total_samples < seats:
-            notes.append(f"measured on {written.total_samples} samples at once, the engine takes {seats}: it may be faster")
-        spread = stand_in(is_same)
-        basis = Basis(written, written.speed, spread, spread, sources=(evidence.source,), notes=tuple(notes))
+        spread, at_once = stand_in(is_same), _at_once(context, teacher, written)
+        basis = Basis(written, written.speed, spread, spread, at_once=at_once, sources=(evidence.source,), notes=tuple(notes))
     return _with_given(context, basis)
+
+
+def _at_once(context: Context, teacher: Teacher, written: Written) -> int | None:
+    """How many samples the engine had, where that was too few to fill it."""
+    is_few = written.together < context.run.cluster.vllm.max_num_seqs
+    return written.together if teacher.sampler == "vllm" and is_few else None
 
 
 def _with_given(context: Context, basis: Basis) -> Basis:
@@ -84,7 +87,7 @@ def _with_given(context: Context, basis: Basis) -> Basis:
         basis = replace(basis, tokens_per_sample=given.tokens_per_trace)
     if (speed := given.speed()) is not None:
         start = basis.speed.start_s if basis.speed is not None else 0.0
-        basis = replace(basis, speed=replace(speed, start_s=start), speed_spread=0.0)
+        basis = replace(basis, speed=replace(speed, start_s=start), speed_spread=0.0, at_once=None)
     if given.tokens_per_trace is None and given.tokens_per_s is None:
         return basis
     measured = basis.sources if given.tokens_per_trace is None or given.tokens_per_s is None else ()
@@ -188,7 +191,8 @@ def _answer_basis(context: Context, benchmark: str, model: str, measured: measur
     elif context.given.tokens_per_trace is not None and (is_teacher or _reasons(student)):
         basis = replace(basis, tokens_per_sample=context.given.tokens_per_trace)
     if speed is not None:
-        basis = replace(basis, speed=speed.written.speed, speed_spread=speed.spread)
+        at_once = _at_once(context, measured.teacher, speed.written)
+        basis = replace(basis, speed=speed.written.speed, speed_spread=speed.spread, at_once=at_once)
     elif is_teacher and (said := context.given.speed()) is not None:
         basis = replace(basis, speed=said)
     used = [hint for hint in (lengths, speed) if hint is not None]
