@@ -74,7 +74,7 @@ def usable_share(folder: Path) -> float:
     return len(right) / count_lines(folder / "2-traces" / "traces.jsonl")
 
 
-def trained(folder: Path, name: str = "small", *, method: str = "sft", steps: int = 50, rows: int = 200) -> None:
+def trained(folder: Path, name: str = "small", *, method: str = "sft", steps: int = 50, rows: int = 200, loss_tokens: int = 1000) -> None:
     """A finished student of the test's architecture with a known speed."""
     for step in range(1, steps + 1):
         append_metrics(folder / name, step=step, loss=1.0, learning_rate=1.0, tokens=step * STEP_TOKENS, seconds=START_S + step * STEP_S)
@@ -83,7 +83,7 @@ def trained(folder: Path, name: str = "small", *, method: str = "sft", steps: in
         epochs=steps * STEP_TOKENS / 100 / rows,  # rows of 100 tokens
         examples=rows,
         tokens=steps * STEP_TOKENS,
-        loss_tokens=steps * STEP_TOKENS,
+        loss_tokens=loss_tokens,
         seconds=START_S + steps * STEP_S,
         train_loss=1.0,
         validation_loss=None,
@@ -316,11 +316,22 @@ def test_a_method_that_was_never_trained_is_unknown_and_another_size_is_told(tmp
 
 def test_what_the_user_gives_stands_over_what_was_measured(tmp_path: Path) -> None:
     folder = like(tmp_path / "like")
-    row = stage(make_forecast(planned(tmp_path), like=[folder], given=Given(5000.0, 1000.0)), "traces")
-    assert row.tokens == Range(expected=2_000_000, low=2_000_000, high=2_000_000)
-    assert row.wall_hours.expected == hours(2_000_000 / 1000 + LOAD) and row.source == "as given"
-    alone = stage(make_forecast(planned(tmp_path), given=Given(5000.0, 1000.0)), "traces")
-    assert alone.wall_hours.expected == hours(2000) and alone.unknown is None
+    row = stage(make_forecast(planned(tmp_path), like=[folder], given=Given(1500.0, 1000.0)), "traces")
+    assert row.tokens == Range(expected=600_000, low=600_000, high=600_000)
+    assert row.wall_hours.expected == hours(600_000 / 1000 + LOAD) and row.source == "as given"
+    alone = stage(make_forecast(planned(tmp_path), given=Given(1500.0, 1000.0)), "traces")
+    assert alone.wall_hours.expected == hours(600) and alone.unknown is None
+
+
+def test_a_file_that_only_measures_is_forecast_by_a_run_that_measured_the_same_model(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "like", benchmarks=("gsm_symbolic_12",))
+    values = {"name": "planned", "evals": {"benchmarks": ["gsm_symbolic_12"], "n": 2, "models": [{"name": "sft", "model": "org/sft"}]}}
+    job = Run(check_section(Path("p.toml"), Pipeline, values, ()), Cluster(), tmp_path / "planned", tmp_path / "p.toml")
+    assert stage(make_forecast(job), "evals/sft").unknown is not None
+    found = make_forecast(job, like=[folder])
+    tokens = tokens_of(folder / "6-evals" / "gsm_symbolic_12" / "sft" / "traces")
+    assert [row.stage for row in found.stages] == ["evals/sft", "report"]
+    assert stage(found, "evals/sft").tokens.expected == pytest.approx(2 * tokens)
 
 
 # ---- intervals ----------------------------------------------------------------------------------------------------
@@ -496,6 +507,17 @@ def test_what_a_barely_trained_student_writes_is_no_measure_of_the_finished_one(
     row = stage(make_forecast(job), "evals/small")
     assert row.tokens.expected == pytest.approx(teachers)
     assert any("as long as their teacher" in note for note in row.notes)
+
+
+def test_an_answer_only_student_writes_what_it_learns(tmp_path: Path) -> None:
+    job = planned(tmp_path, students=[student(method="answer_only")], evals={"benchmarks": ["gsm_symbolic_12"], "max_tokens": 2048})
+    scratch = like(tmp_path / "planned.calibration")
+    trained(scratch / "5-students", method="answer_only", loss_tokens=50 * STEP_TOKENS // 10)  # rows of 100 tokens, 10 of them answer
+    dice = random.Random(1)
+    asked = fake_problems("gsm_symbolic_12/test", 20, dice)
+    write_problems(scratch / "6-evals" / "gsm_symbolic_12" / "problems", asked)
+    write_traces(scratch / "6-evals" / "gsm_symbolic_12" / "small" / "traces", asked, 1, "small", 0.0, dice)
+    assert stage(make_forecast(job), "evals/small").tokens.expected == pytest.approx(20 * 10)
 
 
 def test_the_source_names_the_hardware(tmp_path: Path) -> None:

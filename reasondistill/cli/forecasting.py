@@ -111,11 +111,13 @@ def print_forecast(told: Forecast) -> None:
     )
     out.print(table)
     for text, stages in _said(told).items():
+        stages = list(dict.fromkeys(re.sub(_SEED, "", stage) for stage in stages))
         names = ", ".join(stages[:3]) + (f" and {len(stages) - 3} more" if len(stages) > 3 else "")
         colour = "yellow" if text.startswith("unknown") else "dim"
         out.print(f"[{colour}]{escape(names)}: {escape(text)}[/]", soft_wrap=True)
 
 
+_SEED = r"-seed\d+$"
 _STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
 
 
@@ -123,7 +125,7 @@ def _together(told: Sequence[StageForecast], cells: dict[str, dict[str, str]]) -
     """Rows that say the same of several seeds of one student are one row."""
     found: dict[tuple[Any, ...], tuple[list[str], StageForecast]] = {}
     for row in told:
-        key = (re.sub(r"-seed\d+$", "", row.stage), row.state, row.work, *cells[row.stage].values())
+        key = (re.sub(_SEED, "", row.stage), row.state, row.work, *cells[row.stage].values())
         found.setdefault(key, ([], row))[0].append(row.stage)
     return list(found.values())
 

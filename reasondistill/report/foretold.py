@@ -114,7 +114,8 @@ def note(facts: Facts) -> str:
     made = facts.forecast
     return (
         f"Foretold on {made.made.partition('T')[0]} for {made.cluster}, from {sources}. Intervals hold 90 % of simulated runs: {inside} of "
-        f"{len(rows)} numbers came inside theirs. Stages that were finished then, or are not yet, are left out."
+        f"{len(rows)} numbers came inside theirs; those that stand on one measurement hold or miss together. Stages that were finished "
+        "then, or are not yet, are left out."
     )
 
 

@@ -30,6 +30,7 @@ from reasondistill.pipeline.forecast.costs import (
     finished,
     known_sum,
     to_record,
+    without_seed,
     workers,
 )
 from reasondistill.pipeline.forecast.draws import ONCE, Draws, exact
@@ -186,6 +187,7 @@ def _total(context: Context, costs: Sequence[Cost]) -> Cost:
     others = [cost for cost in costs if not cost.stage.startswith("students/")]
     wall, left = students_wall(context, students) if students else (exact(0.0), exact(0.0))
     unknown = [cost.stage for cost in costs if cost.unknown is not None]
+    names = ", ".join(dict.fromkeys(map(without_seed, unknown)))
     is_done = all(cost.state == "done" for cost in costs)
     return Cost(
         "total",
@@ -196,5 +198,5 @@ def _total(context: Context, costs: Sequence[Cost]) -> Cost:
         left_s=known_sum([left, *(cost.left_s for cost in others)]),
         worker_s=known_sum([cost.worker_s for cost in costs]),
         bytes=known_sum([cost.bytes for cost in costs]),
-        unknown=f"without what is unknown: {', '.join(unknown)}" if unknown else None,
+        unknown=f"without what is unknown: {names}" if unknown else None,
     )

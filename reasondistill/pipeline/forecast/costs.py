@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from reasondistill.config import Cluster, Resources
-from reasondistill.pipeline.forecast.draws import STAND_IN, Dice, Draws, exact, in_hours, in_range
+from reasondistill.pipeline.forecast.draws import ONCE, STAND_IN, Dice, Draws, exact, in_hours, in_range
 from reasondistill.pipeline.forecast.evidence import Evidence, Kept, Speed, Written
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import StageForecast
@@ -189,10 +189,11 @@ def _fuller(context: Context, piece: Piece) -> float:
 def _mean_tokens(context: Context, piece: Piece) -> Draws | None:
     basis = piece.basis
     if basis.tokens_per_sample is not None:
-        return exact(basis.tokens_per_sample)
-    if basis.lengths is None:
+        mean = exact(basis.tokens_per_sample)
+    elif basis.lengths is not None:
+        mean = context.dice.mean(f"lengths of {piece.name}", basis.lengths.tokens, basis.lengths.samples, piece.rest / piece.n)
+    else:
         return None
-    mean = context.dice.mean(f"lengths of {piece.name}", basis.lengths.tokens, basis.lengths.samples, piece.rest / piece.n)
     if basis.length_spread:
         mean = mean * context.dice.factor(f"stand-in lengths of {piece.name}", basis.length_spread)
     return np.minimum(mean, piece.cap)
@@ -207,7 +208,7 @@ def sampled(context: Context, stage: str, pieces: Sequence[Piece], work: str, *,
     drawn = [draw_piece(context, piece) for piece in pieces]
     rest = sum(piece.rest for piece in pieces)
     starts = [p.basis.speed.start_s if p.basis.speed is not None else 0.0 for p in pieces if p.rest]
-    start = sum(starts) if engines is None else engines * max(starts, default=0.0)
+    start = (sum(starts) if engines is None else engines * max(starts, default=0.0)) * context.dice.factor(f"start of {stage}", ONCE)
     tokens, size = total([d.tokens for d in drawn]), total([d.bytes for d in drawn])
     work_s, spent = total([d.rest_s for d in drawn]), sum(d.spent_s for d in drawn)
     wall = left = worker = None

@@ -91,7 +91,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Trained:
-    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what it started from."""
+    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what it started from.
+
+    Of the tokens of a row `loss_tokens` are those that it learns to write.
+    """
 
     name: str
     method: str
@@ -99,6 +102,7 @@ class Trained:
     done: int
     tokens: float
     row_tokens: float | None
+    loss_tokens: float | None
     seconds: float
     bytes: int
     parameters: int | None
@@ -375,13 +379,15 @@ def _trained(folder: Path, manifest: Manifest) -> Trained:
     done = figures.steps if figures is not None else (lines[-1]["step"] if lines else 0)
     tokens = figures.tokens if figures is not None else (lines[-1].get("tokens") or 0 if lines else 0)
     seconds = max(manifest.seconds, figures.seconds if figures is not None else 0.0, lines[-1]["seconds"] if lines else 0.0)
+    rows = figures.epochs * figures.examples if figures is not None else 0
     return Trained(
         name=folder.name,
         method=manifest.section.get("method", ""),
         base=_base(manifest),
         done=done,
         tokens=tokens,
-        row_tokens=figures.tokens / (figures.epochs * figures.examples) if figures is not None and figures.examples else None,
+        row_tokens=figures.tokens / rows if figures is not None and rows else None,
+        loss_tokens=figures.loss_tokens / rows if figures is not None and rows else None,
         seconds=seconds,
         bytes=folder_bytes(folder),
         parameters=figures.parameters if figures is not None else None,

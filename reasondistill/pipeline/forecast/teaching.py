@@ -205,7 +205,7 @@ def _from(context: Context, student: StudentSettings, start: str, evidence: Evid
     notes: list[str] = []
     if not is_same:
         size = f", {trained.parameters:,} parameters" if trained.parameters else ""
-        notes.append(f"{student.name} by {trained.name} of {evidence.label} ({trained.method}{size})")
+        notes.append(f"{without_seed(student.name)} by {without_seed(trained.name)} of {evidence.label} ({trained.method}{size})")
     own = _is_seed(trained, student) or trained.method == student.method
     is_counted = own and trained.row_tokens is not None
     rows = trained.row_tokens if is_counted else _rows_from_traces(context, student)

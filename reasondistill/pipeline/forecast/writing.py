@@ -84,7 +84,7 @@ def _with_given(context: Context, basis: Basis) -> Basis:
     """What the user says stands over what was measured."""
     given = context.given
     if given.tokens_per_trace is not None:
-        basis = replace(basis, tokens_per_sample=given.tokens_per_trace)
+        basis = replace(basis, tokens_per_sample=given.tokens_per_trace, length_spread=0.0)
     if (speed := given.speed()) is not None:
         start = basis.speed.start_s if basis.speed is not None else 0.0
         basis = replace(basis, speed=replace(speed, start_s=start), speed_spread=0.0, at_once=None)
@@ -187,7 +187,7 @@ def _answer_basis(context: Context, benchmark: str, model: str, measured: measur
     speed = _speed(context, benchmark, model, measured, student)
     basis = Basis()
     if lengths is not None:
-        basis = replace(basis, lengths=lengths.written, length_spread=lengths.spread)
+        basis = replace(basis, lengths=lengths.written, length_spread=lengths.spread, tokens_per_sample=lengths.tokens)
     elif context.given.tokens_per_trace is not None and (is_teacher or _reasons(student)):
         basis = replace(basis, tokens_per_sample=context.given.tokens_per_trace)
     if speed is not None:
@@ -203,19 +203,20 @@ def _answer_basis(context: Context, benchmark: str, model: str, measured: measur
 
 @dataclass(frozen=True)
 class _Hint:
-    """What somebody wrote, how far it may be off for who is asked, and why it was taken."""
+    """What somebody wrote, how far it may be off for who is asked, and why it was taken; `tokens` stands over its mean length."""
 
     written: Written
     source: str
     spread: float = 0.0
     note: str = ""
+    tokens: float | None = None
 
 
 def _lengths(context: Context, benchmark: str, model: str, measured: measuring.Measured, student: StudentSettings | None) -> _Hint | None:
     """The model's own lengths; for a student that learns to reason its teacher's.
 
     In eleven ways of teaching the students' answers came out within 2 % of the teacher's lengths (eval/FINDINGS.md, compare_methods). A
-    calibration trains for a few steps only: what such a student writes is no measure of the finished one.
+    calibration trains for a few steps only: what such a student writes is no measure of the finished one, what it learns is.
     """
     is_trained = student is not None and student.method != "base"
     reasons = _reasons(student)
@@ -227,8 +228,16 @@ def _lengths(context: Context, benchmark: str, model: str, measured: measuring.M
         return replace(hint, spread=STAND_IN, note=f"students as long as their teacher ({hint.source})") if reasons else hint
     for evidence in context.everything:
         if hint := _own_answers(evidence, benchmark, model, measured, student):
-            return replace(hint, note=f"{without_seed(model)} after a few steps only: its texts may become shorter")
+            learnt = _learnt(evidence, model)
+            return (
+                replace(hint, spread=STAND_IN, note=f"{without_seed(model)} as long as what it learns", tokens=learnt) if learnt else hint
+            )
     return None
+
+
+def _learnt(evidence: Evidence, model: str) -> float | None:
+    """The mean tokens that a student was taught to write."""
+    return next((s.loss_tokens for name, s in evidence.students.items() if without_seed(name) == without_seed(model)), None)
 
 
 def _reasons(student: StudentSettings | None) -> bool:
