@@ -13,7 +13,7 @@ import numpy as np
 
 from reasondistill.config import Cluster, Resources
 from reasondistill.pipeline.forecast.draws import ONCE, STAND_IN, Dice, Draws, exact, in_hours, in_range
-from reasondistill.pipeline.forecast.evidence import Evidence, Kept, Speed, Written
+from reasondistill.pipeline.forecast.evidence import Evidence, Kept, Speed, Written, short_name
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import StageForecast
 from reasondistill.store import read_manifest
@@ -22,6 +22,8 @@ T = TypeVar("T")
 State = Literal["new", "partial", "done"]
 
 CALIBRATE = "unknown: use --calibrate 20"
+# So many graded problems of its own tell a run more than any other run does.
+_MANY_GRADED = 50
 HOW_MANY = "unknown how many problems: run with --only problems, or set problems.limit"
 
 
@@ -75,15 +77,14 @@ class Context:
 
     @cached_property
     def kept(self) -> tuple[Evidence, Kept] | None:
-        """The largest body of graded traces: a handful at the beginning of a run says less than a finished run like it."""
+        """The best body of graded traces: the run's own where they are many, those of the same teacher, the largest."""
         graded = [(evidence, evidence.kept) for evidence in self.everything if evidence.kept is not None]
-        return max(graded, key=lambda pair: (_is_own_half(self, pair[0]), len(pair[1].usable)), default=None)
+        return max(graded, key=lambda pair: self._worth(*pair), default=None)
 
-
-def _is_own_half(context: Context, evidence: Evidence) -> bool:
-    """Half of the run's own problems are a better sample of them than any other run."""
-    kept = evidence.kept
-    return evidence is context.own and kept is not None and 2 * len(kept.usable) >= (context.problems or math.inf)
+    def _worth(self, evidence: Evidence, kept: Kept) -> tuple[bool, bool, int]:
+        many = len(kept.usable) >= min(_MANY_GRADED, (self.problems or _MANY_GRADED) / 2)
+        asked = {short_name(teacher.model.removeprefix("shipped:")) for teacher in self.run.pipeline.teachers}
+        return evidence is self.own and many, evidence.is_calibration or bool(asked & evidence.teachers.keys()), len(kept.usable)
 
 
 @dataclass(frozen=True)

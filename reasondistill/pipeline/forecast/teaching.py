@@ -118,7 +118,7 @@ def _student_cost(context: Context, student: StudentSettings, twin: StudentSetti
     examples = _train_examples(context, student)
     if examples is None or row_tokens is None:
         return replace(cost, work=_steps_words(student), unknown=HOW_MANY if context.problems is None else CALIBRATE)
-    steps, tokens = _amount(student, twin, examples, row_tokens)
+    steps, tokens = _amount(student, _twins_steps(context, twin), examples, row_tokens)
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
     cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
     return _at_speed(context, cost, student, known, own, steps)
@@ -167,14 +167,29 @@ def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
     return share * np.minimum(examples, problems * solved)
 
 
-def _amount(student: StudentSettings, twin: StudentSettings | None, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
-    """Steps and tokens. A twin takes as many steps as the student that it is compared with."""
-    asked = twin if twin is not None else student
-    rows = np.maximum(1.0, examples * row_tokens / student.max_length if student.packing else examples)
+def _amount(student: StudentSettings, steps: Draws | None, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
+    """Steps and tokens; `steps` where they are not the student's own."""
+    in_epoch, rows = _in_epoch(student, examples, row_tokens)
     per_row = exact(student.max_length) if student.packing else np.minimum(row_tokens, student.max_length)
-    in_epoch = np.ceil(rows / student.batch_size)
-    steps = exact(asked.max_steps) if asked.max_steps else np.maximum(1.0, np.ceil(asked.epochs * in_epoch))
-    return steps, steps * rows / in_epoch * per_row
+    taken = _steps(student, in_epoch) if steps is None else steps
+    return taken, taken * rows / in_epoch * per_row
+
+
+def _steps(student: StudentSettings, in_epoch: Draws) -> Draws:
+    return exact(student.max_steps) if student.max_steps else np.maximum(1.0, np.ceil(student.epochs * in_epoch))
+
+
+def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
+    """Steps of an epoch, and the rows that they share."""
+    rows = np.maximum(1.0, examples * row_tokens / student.max_length if student.packing else examples)
+    return np.ceil(rows / student.batch_size), rows
+
+
+def _twins_steps(context: Context, twin: StudentSettings | None) -> Draws | None:
+    """The steps of the student that a baseline is the twin of: it takes as many."""
+    if twin is None or (examples := _train_examples(context, twin)) is None or (rows := _known(context, twin).row_tokens) is None:
+        return None
+    return _steps(twin, _in_epoch(twin, examples, rows)[0])
 
 
 # ---- what is known ------------------------------------------------------------------------------------------------
@@ -182,13 +197,13 @@ def _amount(student: StudentSettings, twin: StudentSettings | None, examples: Dr
 
 def _known(context: Context, student: StudentSettings) -> _Known:
     """The student itself, a seed of it or its like in other folders; then the same method; plain methods stand in for each other."""
-    start = _start(context, student)
+    start = start_of(context, student)
     ranks: list[Callable[[Trained], bool]] = [
-        lambda trained: _is_seed(trained, student) and _alike(trained, start),
+        lambda trained: _is_seed(trained, student) and is_alike(trained, start),
         lambda trained: _is_seed(trained, student),
-        lambda trained: trained.method == student.method and _alike(trained, start),
+        lambda trained: trained.method == student.method and is_alike(trained, start),
         lambda trained: trained.method == student.method,
-        lambda trained: trained.method in _PLAIN and student.method in _PLAIN and _alike(trained, start),
+        lambda trained: trained.method in _PLAIN and student.method in _PLAIN and is_alike(trained, start),
     ]
     for rank in ranks:
         found = context.first(lambda evidence, rank=rank: _measured(evidence, rank, student))
@@ -201,7 +216,7 @@ def _known(context: Context, student: StudentSettings) -> _Known:
 
 def _from(context: Context, student: StudentSettings, start: str, evidence: Evidence, measured: Sequence[Trained]) -> _Known:
     trained = measured[0]
-    is_same = trained.method == student.method and _alike(trained, start)
+    is_same = trained.method == student.method and is_alike(trained, start)
     notes: list[str] = []
     if not is_same:
         size = f", {trained.parameters:,} parameters" if trained.parameters else ""
@@ -225,7 +240,7 @@ def _is_seed(trained: Trained, student: StudentSettings) -> bool:
     return without_seed(trained.name) == without_seed(student.name) and trained.method == student.method
 
 
-def _start(context: Context, student: StudentSettings) -> str:
+def start_of(context: Context, student: StudentSettings) -> str:
     """The shape that a student starts from, through all students that it continues."""
     every = {other.name: other for other in context.run.pipeline.all_students()}
     while student.parent is not None:
@@ -235,7 +250,8 @@ def _start(context: Context, student: StudentSettings) -> str:
     return short_name(student.base or "")
 
 
-def _alike(trained: Trained, start: str) -> bool:
+def is_alike(trained: Trained, start: str) -> bool:
+    """Whether a training began with the same shape."""
     # A student that continues another one starts from a folder `model`, whatever that other one is called.
     return trained.base in (start, "model")
 
