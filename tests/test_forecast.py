@@ -16,6 +16,7 @@ from test_cli import workplace as workplace
 from test_report import full_run, make
 
 from reasondistill.config import Cluster, Examples, Pipeline
+from reasondistill.errors import DataError
 from reasondistill.pipeline import Run, plan
 from reasondistill.pipeline.forecast import Given, make_forecast, save
 from reasondistill.pipeline.forecast.calibrating import calibration_run
@@ -172,6 +173,15 @@ def test_epochs_become_steps_and_packed_rows_are_full(tmp_path: Path) -> None:
     packed = make_forecast(planned(tmp_path, students=[student(packing=True, max_length=1000)]), like=[folder])
     packs = rows * 100 / 1000
     assert stage(packed, "students/small").tokens.expected == pytest.approx(300 * packs / np.ceil(packs / 32) * 1000)
+
+
+def test_a_twin_takes_as_many_steps_as_its_student_whatever_its_own_rows(tmp_path: Path) -> None:
+    folder = like(tmp_path / "like")
+    trained(folder / "5-students")
+    asked = student(max_steps=None, epochs=3, baselines=["answer_only"])
+    found = make_forecast(planned(tmp_path, students=[asked]), like=[folder])
+    own, twin = stage(found, "students/small").work.split(",")[0], stage(found, "students/answer-only").work.split(",")[0]
+    assert own == twin == f"{3 * np.ceil(0.9 * 400 * usable_share(folder) / 32):,.0f} steps"
 
 
 def test_seeds_cost_each_and_stand_side_by_side(tmp_path: Path) -> None:
@@ -438,6 +448,13 @@ def test_a_report_without_a_forecast_has_no_such_section_and_a_new_forecast_make
     assert "Forecast and fact" not in (make(run) / "report.md").read_text()
     foretold(run)
     assert "Forecast and fact" in (make(run) / "report.md").read_text()
+
+
+def test_a_forecast_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", until="problems")
+    (run / FORECAST).write_text('{"run": 1}')
+    with pytest.raises(DataError, match="forecast.json: not written by this version"):
+        make(run)
 
 
 def test_a_forecast_of_a_finished_run_leaves_the_one_that_foretold_it(tmp_path: Path) -> None:
