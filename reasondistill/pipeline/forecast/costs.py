@@ -157,7 +157,6 @@ class Drawn:
     """What a piece comes to: tokens and engine seconds of what is left, and what was spent."""
 
     tokens: Draws | None
-    rest_tokens: Draws | None
     rest_s: Draws | None
     spent_s: float
     bytes: Draws | None
@@ -169,17 +168,17 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
     spent = piece.done.seconds if piece.done is not None else 0.0
     per_token = next((w.bytes_per_token for w in (piece.done, piece.basis.lengths) if w is not None), None)
     if not piece.rest:
-        return Drawn(exact(made), exact(0.0), exact(0.0), spent, exact(made * (per_token or 0.0)))
+        return Drawn(exact(made), exact(0.0), spent, exact(made * (per_token or 0.0)))
     mean = _mean_tokens(context, piece)
     if mean is None:
-        return Drawn(None, None, None, spent, None)
+        return Drawn(None, None, spent, None)
     rest, speed = piece.rest * mean, piece.basis.speed
     seconds = None
     if speed is not None:
         factor = context.dice.factor(f"speed of {piece.name}", math.hypot(speed.spread, piece.basis.speed_spread))
         seconds = rest / (speed.tokens_per_s * factor * context.dice.between(f"batch of {piece.name}", _fuller(context, piece)))
     total = made + rest
-    return Drawn(total, rest, seconds, spent, total * per_token if per_token is not None else None)
+    return Drawn(total, seconds, spent, total * per_token if per_token is not None else None)
 
 
 def _fuller(context: Context, piece: Piece) -> float:
