@@ -16,7 +16,7 @@ from reasondistill.grading import find_policy
 from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers, teacher_of
 from reasondistill.pipeline.measuring import baselines, step_benchmarks
 from reasondistill.prompts import load_prompt
-from reasondistill.records import VARIANT
+from reasondistill.records import FORECAST, VARIANT, Forecast
 from reasondistill.store import read_manifest
 from reasondistill.weights import model_identity
 
@@ -127,8 +127,30 @@ def _need(package: str, extra: str) -> None:
 def estimate(run: Run, task: Task) -> str:
     """What a task will make, in words; counts are exact where the stage before has run, an upper bound elsewhere.
 
-    Times come from this run folder's own earlier figures when it has any.
+    Times come from this run folder's own earlier figures when it has any, and from `forecast.json` when a forecast was made.
     """
+    return _amount(run, task) + _foretold(run, task)
+
+
+def _foretold(run: Run, task: Task) -> str:
+    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there is none."""
+    path = run.folder / FORECAST
+    if not path.exists():
+        return ""
+    names = {f"{task.stage}/{unit}" for unit in task.units} or {task.stage}
+    stages = [stage for stage in Forecast.model_validate_json(path.read_bytes()).stages if stage.stage in names]
+    hours = [stage.wall_hours for stage in stages if stage.wall_hours is not None]
+    if not hours or len(hours) < len(names):
+        return ""
+    expected, low, high = (sum(getattr(found, bound) for found in hours) for bound in ("expected", "low", "high"))
+    return f"; forecast {_time(expected)} [{_time(low)}, {_time(high)}]"
+
+
+def _time(hours: float) -> str:
+    return f"{60 * hours:,.1f} min" if hours < 2 else f"{hours:,.1f} h"
+
+
+def _amount(run: Run, task: Task) -> str:
     settings = run.pipeline
     if task.stage == "students":
         return _student_estimate(next(student for student in settings.all_students() if student.name == task.units[0]))

@@ -345,6 +345,52 @@ class MeasuredModel(Record):
     size_bytes: int | None = None
 
 
+class Range(Record):
+    """What is expected, and the bounds that 90 % of the simulated runs stay between; all three are equal where it is known."""
+
+    expected: float
+    low: float
+    high: float
+
+
+class StageForecast(Record):
+    """What a stage takes from its beginning to its end: `traces`, one student (`students/NAME`), the samples of one model (`evals/NAME`).
+
+    `worker_hours` are those of all workers together, `left_hours` what is still to come of `wall_hours`. None is not known; `unknown`
+    says what would make it known. `money` is in whatever the cluster file's prices are in. `source` says where the numbers are from.
+    """
+
+    stage: str
+    state: Literal["new", "partial", "done"]
+    work: str
+    tokens: Range | None = None
+    wall_hours: Range | None = None
+    left_hours: Range | None = None
+    worker_hours: Range | None = None
+    gpu_hours: Range | None = None
+    cpu_hours: Range | None = None
+    bytes: Range | None = None
+    money: Range | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    unknown: str | None = None
+
+
+class Forecast(Record):
+    """What a run will cost, as it was told at `made`; `total` counts the stages that are known."""
+
+    run: str
+    made: str
+    cluster: str
+    sources: tuple[str, ...]
+    stages: tuple[StageForecast, ...]
+    total: StageForecast
+
+
+# Where a run folder keeps it.
+FORECAST = "forecast.json"
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

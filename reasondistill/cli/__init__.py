@@ -16,7 +16,7 @@ from rich.table import Table
 
 import reasondistill
 from reasondistill import resources
-from reasondistill.cli import grading, jobs, measuring, planning, running
+from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
@@ -25,7 +25,7 @@ from reasondistill.store import write_json
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["app", "grading", "jobs", "main", "measuring", "planning", "running"]
+__all__ = ["app", "forecasting", "grading", "jobs", "main", "measuring", "planning", "running"]
 
 
 def main() -> None:

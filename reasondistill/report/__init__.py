@@ -4,7 +4,7 @@
 
 It reads manifests, metrics and records that the stages left, and says what is there: a run that has only traces gets a report of
 its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`;
-`groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are compared.
+`groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are compared; `forecast` where one was made.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from reasondistill import resources
 from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_baselines
 from reasondistill.errors import StageError
-from reasondistill.records import canonical_json, fingerprint
-from reasondistill.report import evidence, methods, wording
+from reasondistill.records import FORECAST, canonical_json, fingerprint
+from reasondistill.report import evidence, foretold, methods, wording
 from reasondistill.report.facts import LATENCIES, Facts, Stage, read_facts, read_stages
 from reasondistill.report.markdown import render_markdown
 from reasondistill.report.page import render_page
@@ -44,7 +44,8 @@ def run_report(run_folder: Path, folder: Path, *, settings: ReportSettings, titl
         {"settings": settings.model_dump(mode="json"), "title": title, "about": about, "published": [row.model_dump() for row in published]}
     )
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
-    inputs |= {path.relative_to(run_folder).as_posix(): fingerprint(path.read_text()) for path in run_folder.glob(LATENCIES)}
+    beside = (*run_folder.glob(LATENCIES), *run_folder.glob(FORECAST))
+    inputs |= {path.relative_to(run_folder).as_posix(): fingerprint(path.read_text()) for path in beside}
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
@@ -86,7 +87,8 @@ def report_json(facts: Facts) -> dict[str, Any]:
         "stages": [_stage_row(stage) for stage in facts.stages],
         "students": [made.student.model_dump() for made in facts.students if made.student is not None],
     }
-    return found | ({"groups": _groups_json(facts)} if facts.seeds.members else {}) | methods.methods_json(facts)
+    found |= {"groups": _groups_json(facts)} if facts.seeds.members else {}
+    return found | methods.methods_json(facts) | foretold.foretold_json(facts)
 
 
 def _groups_json(facts: Facts) -> dict[str, Any]:

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config.published import Published
+from reasondistill.errors import DataError
 from reasondistill.records import (
+    FORECAST,
     OUTCOMES,
     VARIANT,
     Difference,
     EvalRecord,
     Example,
+    Forecast,
     Grade,
     MeasuredModel,
     Problem,
@@ -139,6 +142,7 @@ class Facts:
     models: Mapping[str, MeasuredModel] = field(default_factory=dict[str, MeasuredModel])
     reference: str | None = None
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
+    forecast: Forecast | None = None
 
     def method(self, model: str) -> str:
         """How a model was made; `teacher` for one that this run did not make."""
@@ -228,6 +232,7 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
         models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
         reference=summary.get("reference"),
         latency=_latency(run),
+        forecast=_forecast(run / FORECAST),
     )
 
 
@@ -446,6 +451,13 @@ def _pooled_tokens(tokens: Mapping[tuple[str, str], array[int]], seeds: Seeds) -
 def _latency(run: Path) -> dict[str, Mapping[str, float]]:
     """Model → milliseconds per token and seconds per answer, where it was measured."""
     return {path.parent.name: _read_json(path) for path in sorted(run.glob(LATENCIES))}
+
+
+def _forecast(path: Path) -> Forecast | None:
+    try:
+        return Forecast.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValueError as error:
+        raise DataError(f"{path}: not written by this version of reasondistill; remove it, or make the forecast again.") from error
 
 
 # ---- shared -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reasondistill.report import evidence, methods, wording
+from reasondistill.report import evidence, foretold, methods, wording
 from reasondistill.report.facts import Facts, Shown, SideBySide, environments, flatten
 
 # A text longer than this is cut here; the page and the run folder have more of it.
@@ -55,6 +55,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Training", [table(wording.students_table(facts)), _losses(facts)] if facts.students else []
     yield "Lengths", [table(wording.lengths_table(facts))] if facts.trace_tokens or facts.eval_tokens else []
     yield "Time and speed", [table(wording.timings_table(facts))]
+    yield "Forecast and fact", [foretold.note(facts), rows] if (rows := table(foretold.table(facts))) else []
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _made(facts)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reasondistill.records import OUTCOMES
-from reasondistill.report import evidence, wording
+from reasondistill.report import evidence, foretold, wording
 from reasondistill.report.facts import STUDENTS, Facts, FunnelStep, MadeStudent, Shown, SideBySide, environments, flatten
 from reasondistill.report.html import facts_list, figure, plain, stack, table, text, tone
 from reasondistill.report.look import SCRIPT, STYLE
@@ -68,6 +68,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "training", "Training", _training(facts)
     yield "lengths", "Lengths", _lengths(facts)
     yield "timings", "Time and speed", _timings(facts)
+    yield "forecast", "Forecast and fact", _foretold(facts)
     yield "read", "Traces to read", _read(facts)
     yield "made", "How it was made", _made(facts)
 
@@ -187,6 +188,11 @@ def _timings(facts: Facts) -> str:
     return f'<p class="note">{total} in all stages together.</p>' + table(
         ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
     )
+
+
+def _foretold(facts: Facts) -> str:
+    found = foretold.table(facts)
+    return f'<p class="note">{text(foretold.note(facts))}</p>{plain(found)}' if found.rows else ""
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------
