@@ -32,17 +32,17 @@ from reasondistill.students.strategies import check_strategy
 
 torch = pytest.importorskip("torch")
 
-# Absolute, of losses about 5 and of weights about 0.2, after 40 steps of AdamW in float32.
+# Absolute, of losses from 7 to 1 and of weights about 0.2, after 24 steps of AdamW in float32.
 TOLERANCE = 2e-4
 
 SFT: dict[str, Any] = {
     "name": "sft",
-    "epochs": 5,
+    "epochs": 3,
     "batch_size": 8,
     "learning_rate": 1e-3,
     "bf16": False,
     "max_length": 400,
-    "evaluate_every": 20,
+    "evaluate_every": 12,
     "baselines": [],
 }
 
@@ -62,7 +62,8 @@ def run_of(folder: Path, base: Path, *, processes: int = 2, strategy: str = "ddp
         "students": [SFT | {"base": str(base)} | student],
         "evals": {"benchmarks": [], "checkpoints": {"count": 2}},
     }
-    train = {"micro_batch_size": 4, "threads": 1, "processes": processes, "strategy": strategy}
+    # Four micro-batches a step in any case: of two processes the second gets one of blank rows alone at the end of an epoch.
+    train = {"micro_batch_size": 2, "threads": 1, "processes": processes, "strategy": strategy}
     run = Run(Pipeline.model_validate(values), Cluster.model_validate({"train": train}), folder, folder / "p.toml")
     rows = [example(i, answer="<think>\n" + "3 + 4 = 7. " * (i % 7) + "\n</think>\n\n\\boxed{7}") for i in range(61)]
     rows += [example(i, split="validation") for i in range(61, 68)]
@@ -130,9 +131,9 @@ def losses(run: Run) -> dict[int, float]:
 
 def assert_same(run: Run, alone: Run) -> None:
     """Every logged loss, the finished weights and those on the way are those of one process."""
-    assert list(losses(alone)) == list(range(1, 41))
+    assert list(losses(alone)) == list(range(1, 25))
     assert losses(run) == pytest.approx(losses(alone), abs=TOLERANCE)
-    for part in ("model", "snapshots/step-20"):
+    for part in ("model", "snapshots/step-12"):
         assert distance(weights(run, part), weights(alone, part)) < TOLERANCE
     ours, theirs = (read_student(one.stage("students") / "sft").figures for one in (run, alone))
     assert ours is not None and theirs is not None
@@ -152,41 +153,61 @@ def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.engine
-def test_two_processes_stopped_killed_and_resumed_make_what_one_makes(tmp_path: Path, base: Path, alone: Run) -> None:
-    run = run_of(tmp_path, base)
+def test_two_processes_stopped_killed_and_resumed_on_two_nodes_make_what_one_makes(tmp_path: Path, base: Path, alone: Run) -> None:
+    run = run_of(tmp_path / "a run", base)
     stopped = Launched(run)
-    stopped.reaches(11)
+    stopped.reaches(10)
     local.cancel(stopped.handle)
     with pytest.raises(Interrupted, match="same command"):
         stopped.ends()
     (kept,) = (stopped.folder / "checkpoints").glob("checkpoint-*")  # saved once, at one step
     at = int(kept.name.removeprefix("checkpoint-"))
-    assert 11 <= at < 40 and max(losses(run)) == at
+    assert 10 <= at < 20 and max(losses(run)) == at
     assert {path.name for path in kept.glob("rng_state_*")} == {"rng_state_0.pth", "rng_state_1.pth"}
     manifest = read_manifest(stopped.folder)
     assert manifest is not None and manifest.status == "partial" and not (stopped.folder / "student.json").exists()
 
     killed = Launched(run)
-    killed.reaches(at + 3)
+    killed.reaches(at + 2)
     _, second = killed.workers()
     os.kill(second, signal.SIGKILL)
     with pytest.raises(StageError, match="process 0 of 2 lost another one.*Run the same command to go on"):
         killed.ends()
+    assert sum(line.startswith(f"step {at + 1}/24 · loss") for line in killed.lines) == 1  # goes on where it was, and one process speaks
 
-    again = Launched(run)
-    again.ends()
+    run_slurm_script(run, tmp_path)
     assert_same(run, alone)
-    assert sum(line.startswith("step 40/40") for line in again.lines) == 1  # one process speaks
-    assert not any(line.startswith("step 1/40") for line in again.lines)
-    manifest = read_manifest(again.folder)
+    manifest = read_manifest(killed.folder)
     assert manifest is not None and manifest.environment["packages"]["torch"]
+
+
+# Two nodes that are both this machine; Slurm itself would start one of these on each.
+SRUN = """#!/bin/bash
+while [ "$1" != bash ]; do shift; done
+SLURM_NODEID=0 "$@" & first=$!
+SLURM_NODEID=1 "$@" & second=$!
+wait $first && wait $second
+"""
+
+
+def run_slurm_script(run: Run, folder: Path) -> None:
+    """Do the student's task by one process on each of two nodes."""
+    alone = run.cluster.model_copy(update={"train": run.cluster.train.model_copy(update={"processes": 1})})
+    (folder / "bin").mkdir()
+    for name, text in {"srun": SRUN, "scontrol": "#!/bin/bash\necho 127.0.0.1\necho 127.0.0.2\n"}.items():
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    script = "\n".join(multi_node_lines(alone, run.folder, "sft", nodes=2, python=sys.executable))
+    slurm = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": str(os.getpid())}
+    done = subprocess.run(["bash", "-ec", script], env=os.environ | slurm, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.engine
 def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(tmp_path: Path, base: Path, alone: Run) -> None:
     run = run_of(tmp_path, base, strategy="fsdp2")
     stopped = Launched(run)
-    stopped.reaches(11)
+    stopped.reaches(10)
     local.cancel(stopped.handle)
     with pytest.raises(Interrupted, match="same command"):
         stopped.ends()
@@ -237,28 +258,6 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     assert inner.startswith("exec apptainer exec --nv a.sif python -m accelerate.commands.launch ")
     assert "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner
     assert f"task '{tmp_path}/my run' students sft" in inner
-
-
-# Two nodes that are both this machine; Slurm itself would start one of these on each.
-SRUN = """#!/bin/bash
-while [ "$1" != bash ]; do shift; done
-SLURM_NODEID=0 "$@" & first=$!
-SLURM_NODEID=1 "$@" & second=$!
-wait $first && wait $second
-"""
-
-
-@pytest.mark.engine
-def test_the_lines_of_a_slurm_script_train_on_two_nodes_what_one_process_makes(tmp_path: Path, base: Path, alone: Run) -> None:
-    run = run_of(tmp_path / "a run", base, processes=1)
-    for name, text in {"srun": SRUN, "scontrol": "#!/bin/bash\necho 127.0.0.1\necho 127.0.0.2\n"}.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    script = "\n".join(multi_node_lines(run.cluster, run.folder, "sft", nodes=2, python=sys.executable))
-    slurm = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": str(os.getpid())}
-    done = subprocess.run(["bash", "-ec", script], env=os.environ | slurm, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_same(run, alone)
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
