@@ -91,7 +91,7 @@ def train(
         checkpoint,
         model=model,
         args=_arguments(student, folder / "checkpoints", settings, max_steps, bool(validation)),
-        train_dataset=_dataset(rows, blank=tokenizer.pad_token_id if _fills_batches(student, method) else None),
+        train_dataset=_dataset(rows, with_blank=_fills_batches(student, method)),
         eval_dataset=_dataset(validation) if validation else None,
         processing_class=tokenizer,
         peft_config=saving.lora(student),
@@ -370,12 +370,12 @@ def _fills_batches(student: StudentSettings, method: Training) -> bool:
     return processes.world_size() > 1 and not student.packing and method.knows_blank_rows
 
 
-def _dataset(rows: Sequence[Row], *, blank: int | None = None) -> datasets.Dataset:
-    """The rows by number; after them, when there is a token to write it with, one that has no labels."""
+def _dataset(rows: Sequence[Row], *, with_blank: bool = False) -> datasets.Dataset:
+    """The rows by number, and after them perhaps one that has no labels."""
     columns: dict[str, list[Any]] = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
     columns["row"] = list(range(len(rows)))
-    if blank is not None:
-        for name, value in {"input_ids": [blank] * 2, "labels": [IGNORE] * 2, "row": BLANK}.items():
+    if with_blank:
+        for name, value in {"input_ids": [0, 0], "labels": [IGNORE, IGNORE], "row": BLANK}.items():
             columns[name].append(value)
     return datasets.Dataset.from_dict(columns)
 
