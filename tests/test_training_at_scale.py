@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from reasondistill import pipeline, resources
 from reasondistill.config import Cluster, Pipeline, TrainSettings
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.launch import local
+from reasondistill.launch.scripts import script_of
+from reasondistill.launch.steps import steps_of
 from reasondistill.launch.training import multi_node_lines, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.preflight import check
@@ -208,7 +211,7 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(tmp_path
     run = run_of(tmp_path, base, strategy="fsdp2")
     stopped = Launched(run)
     stopped.reaches(10)
-    local.cancel(stopped.handle)
+    stopped.handle.process.send_signal(signal.SIGUSR1)  # as a Slurm job says that its time is nearly up
     with pytest.raises(Interrupted, match="same command"):
         stopped.ends()
     (kept,) = (stopped.folder / "checkpoints").glob("checkpoint-*")
@@ -249,10 +252,23 @@ def test_several_processes_are_started_by_accelerate_with_the_file_of_their_stra
     ]
 
 
+def test_a_slurm_job_of_several_nodes_trains_students_through_srun_but_not_an_untouched_base(tmp_path: Path, base: Path) -> None:
+    made = run_of(tmp_path, base, baselines=["base"])
+    values = {"kind": "slurm", "stages": {"students": {"nodes": 2, "gpus": 8}}, "train": {"processes": 8, "micro_batch_size": 1}}
+    run = replace(made, cluster=Cluster.model_validate(values))
+    (step,) = steps_of(run, pipeline.plan(run, ["students"], share_engine_process=False))
+    script = script_of(run, step, tmp_path / "marks")
+    calls = [line for line in script.splitlines() if " task " in line]
+    assert sum("srun --nodes=2" in line and "students sft" in line for line in calls) == 1
+    assert sum("srun" not in line and line.endswith("students base ;;") for line in calls) == 1
+    assert script.index("SLURM_JOB_NODELIST") < script.index("srun") and "#SBATCH --nodes=2" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
 def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     *lines, last = multi_node_lines(cluster(processes=8), tmp_path / "my run", "sft", nodes=2, container="apptainer exec --nv a.sif")
-    assert lines[0].endswith('="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"')
-    assert lines[1].endswith('="$((20000 + SLURM_JOB_ID % 20000))"')
+    assert lines[-2].endswith('="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"')
+    assert lines[-1].endswith('="$((20000 + SLURM_JOB_ID % 20000))"')
     assert last.startswith("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c ")
     (inner,) = shlex.split(last.split("bash -c ")[1])
     assert inner.startswith("exec apptainer exec --nv a.sif python -m accelerate.commands.launch ")

@@ -26,7 +26,7 @@ from typing import IO
 
 from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
-from reasondistill.launch.training import STOPPING, training_command
+from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import StopSignal, disk_errors
 
@@ -59,7 +59,9 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
     log = log_of(run, task)
     with disk_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-    command, is_shared = _command(run, task)
+    together = is_shared(run, task)
+    alone = [sys.executable, "-m", "reasondistill", *arguments(run, task)]
+    command = training_command(run.cluster, run.folder, task.units[0]) if together else alone
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -71,19 +73,10 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
         preexec_fn=die_with_parent,
         env=os.environ | STOPPING | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
     )
-    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=is_shared)
+    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together)
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
-
-
-def _command(run: Run, task: Task) -> tuple[list[str], bool]:
-    """What does a task on this machine, and whether several processes do it together."""
-    if task.stage == "students":
-        student = next(student for student in run.pipeline.all_students() if student.name == task.units[0])
-        if student.method != "base":  # nothing to share: it is not trained
-            return training_command(run.cluster, run.folder, student.name), run.cluster.train.processes > 1
-    return [sys.executable, "-m", "reasondistill", *arguments(run, task)], False
 
 
 def arguments(run: Run, task: Task) -> list[str]:

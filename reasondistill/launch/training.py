@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasondistill.config import Cluster
+from reasondistill.pipeline import Run, Task
 from reasondistill.students.strategies import strategy_file
 
 # A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the processes after 30 s (older ones still do).
-STOPPING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}
+# It passes on what asks to stop, and SIGUSR1 too: by that our Slurm jobs say that their time is nearly up.
+STOPPING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600", "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
 
 _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
+
+
+def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
+    """Whether several processes do a task together: they train a student. An untouched base is not trained."""
+    if task.stage != "students" or run.cluster.train.processes * nodes == 1:
+        return False
+    return next(student for student in run.pipeline.all_students() if student.name == task.units[0]).method != "base"
 
 
 def training_command(cluster: Cluster, run_folder: Path, student: str, *, python: str = sys.executable, nodes: int = 1) -> list[str]:
@@ -50,14 +59,27 @@ def multi_node_lines(
     The processes meet at the job's first node, at a port made of the job's number. When one node fails, Slurm ends the others.
     `container` stands before the command on each node.
     """
-    command = training_command(cluster, run_folder, student, python=python, nodes=nodes)
-    inner = f"exec {_words(command)}" if container is None else f"exec {container} {_words(command)}"
-    return [
+    return [*job_lines(nodes), job_command(cluster, run_folder, student, nodes=nodes, python=python, container=container)]
+
+
+def job_lines(nodes: int) -> list[str]:
+    """What a job that trains students says once, before their commands."""
+    meeting = [
         f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
         f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
-        *(f"export {name}={value}" for name, value in STOPPING.items()),
-        f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c {shlex.quote(inner)}",
     ]
+    return [*(f"export {name}={value}" for name, value in STOPPING.items()), *(meeting if nodes > 1 else [])]
+
+
+def job_command(
+    cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
+) -> str:
+    """The shell's words that train one student in a job of so many nodes, behind `job_lines`."""
+    command = _words(training_command(cluster, run_folder, student, python=python, nodes=nodes))
+    command = command if container is None else f"{container} {command}"
+    if nodes == 1:
+        return command
+    return f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c {shlex.quote(f'exec {command}')}"
 
 
 def _words(command: Sequence[str]) -> str:

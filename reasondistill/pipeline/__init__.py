@@ -132,7 +132,8 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         "report": _run_report,
     }
     manifest = doers[task.stage](run, task, stop)
-    if manifest is None or manifest.status == "partial" or not students.processes.is_first():  # open for workers, or the first one's to tell
+    # Partial: open for workers. Of several processes that did it together the first one writes.
+    if manifest is None or manifest.status == "partial" or not students.processes.is_first():
         return manifest
     return with_environment(folder_of(run, task), manifest)
 
