@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slurm_machine import SlurmMachine
 from test_students import example
 from tiny_model import make_tiny_model
 
@@ -25,6 +26,8 @@ from reasondistill.config import Cluster, Pipeline, TrainSettings
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.launch import local
 from reasondistill.launch.scripts import script_of
+from reasondistill.launch.slurm import submit as send
+from reasondistill.launch.slurm import wait as wait_for_jobs
 from reasondistill.launch.steps import steps_of
 from reasondistill.launch.training import multi_node_lines, training_command
 from reasondistill.pipeline import Run, Task, save_run
@@ -263,6 +266,27 @@ def test_a_slurm_job_of_several_nodes_trains_students_through_srun_but_not_an_un
     assert sum("srun" not in line and line.endswith("students base ;;") for line in calls) == 1
     assert script.index("SLURM_JOB_NODELIST") < script.index("srun") and "#SBATCH --nodes=2" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_slurm_job_of_two_nodes_whose_time_is_up_is_queued_again_and_makes_what_one_process_makes(
+    tmp_path: Path, base: Path, alone: Run, slurm: SlurmMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in slurm.env.items():
+        monkeypatch.setenv(name, value)
+    made = run_of(tmp_path, base, processes=1)
+    # The names of these nodes mean nothing to the network.
+    environment = {"python": sys.executable, "variables": {"REASONDISTILL_FIRST_NODE": "127.0.0.1", "PYTHONPATH": os.getcwd()}}
+    values = {"kind": "slurm", "stages": {"students": {"nodes": 2, "environment": "train"}}, "environments": {"train": environment}}
+    run = replace(made, cluster=Cluster.model_validate(values | {"train": made.cluster.train.model_dump()}))
+    (job,) = send(run, [TASK])
+    wait_until(lambda: any(line["step"] >= 8 for line in read_metrics(run.stage("students") / "sft")))
+    subprocess.run(["scancel", "--batch", "--signal=USR1", job.job_id], check=True)  # what Slurm does before a job's time is up
+    wait_for_jobs(run, lambda _: None)
+    assert_same(run, alone)
+    log = next((run.folder / "logs").glob("*-students-*.log")).read_text()
+    assert "queued again: its time was up" in log and log.count("step 1/24 · loss") == 1
 
 
 def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
