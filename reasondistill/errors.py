@@ -6,6 +6,7 @@
     ├── DriftError                      a run folder and the pipeline file disagree
     ├── StageError                      an input is missing or incomplete, or the disk is full
     │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130)
+    ├── ElsewhereError                  another process of the same training failed, and says why
     └── MissingDependencyError          a package is not installed; says the pip line
 
 A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts.
@@ -34,6 +35,10 @@ class StageError(ReasonDistillError):
 
 class Interrupted(StageError):
     """The user or the scheduler asked to stop; what was finished is on disk and the same command goes on."""
+
+
+class ElsewhereError(ReasonDistillError):
+    """Another process of the same training failed and tells the user why; this one ends without a word."""
 
 
 class MissingDependencyError(ReasonDistillError):

@@ -44,6 +44,9 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     if written is not None and written.logprobs_model is not None:
         model_identity(written.logprobs_model)
         _need("vllm", "vllm")
+    train, resources = run.cluster.train, run.cluster.stages.of("students")
+    for student in run.pipeline.all_students():
+        students.check_strategy(student, train, train.processes * (resources.nodes if run.cluster.kind != "local" else 1))
     for student in run.pipeline.students:
         students.check_settings(student)
         _check_teacher(run, student)

@@ -13,10 +13,13 @@ _KINDS = {
     "prompts": "prompts",
     "pipelines": "pipelines",
     "clusters": "pipelines/clusters",
+    "accelerate": "pipelines/clusters/accelerate",
     "benchmarks": "eval/benchmarks",
     "published": "eval",
     "models": "models",
 }
+# What a file of a kind ends with, where that is not .toml.
+_SUFFIXES = {"accelerate": ".yaml"}
 
 
 def _places(kind: str) -> Iterator[Path]:
@@ -28,19 +31,19 @@ def _places(kind: str) -> Iterator[Path]:
 
 
 def find(kind: str, name: str) -> Path:
-    """The file that `name` means: a path as it is, else `<kind>/<name>.toml` in the nearest place that has it.
+    """The file that `name` means: a path as it is, else `<kind>/<name>.toml` (`.yaml` for accelerate's) in the nearest place that has it.
 
     `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. Raises ConfigError with the nearest
     known name.
     """
-    given = Path(name)
-    if given.suffix == ".toml" and given.exists():
+    given, suffix = Path(name), _SUFFIXES.get(kind, ".toml")
+    if given.suffix == suffix and given.exists():
         return given
     if given.parent not in (Path("."), Path(_KINDS[kind])):
         raise ConfigError(f"{name}: no such file.")
-    stem = given.name.removesuffix(".toml")
+    stem = given.name.removesuffix(suffix)
     for place in _places(kind):
-        if (path := place / f"{stem}.toml").exists():
+        if (path := place / f"{stem}{suffix}").exists():
             return path
     known = sorted(available(kind))
     close = difflib.get_close_matches(stem, known, n=1, cutoff=0.5)
@@ -52,7 +55,7 @@ def available(kind: str) -> dict[str, Path]:
     """Name → file of everything of this kind; a nearer place hides a farther one of the same name."""
     found: dict[str, Path] = {}
     for place in _places(kind):
-        for path in sorted(place.glob("*.toml")) if place.is_dir() else ():
+        for path in sorted(place.glob("*" + _SUFFIXES.get(kind, ".toml"))) if place.is_dir() else ():
             found.setdefault(path.stem, path)
     return found
 

@@ -251,34 +251,33 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, teacher: Path, method
     table = {"gkd": {"gkd": {"on_policy": 0.0}}, "feature": {"feature": {"recipe": "tinybert"}}}.get(method, {})
     student = distils(teacher, method, epochs=1, max_grad_norm=1e9, **table)
     alone = made(tmp_path, teacher, student, name="alone", micro=4)
-    both = [made(tmp_path, teacher, student, name=f"rank{rank}", micro=2) for rank in range(2)]
+    both = made(tmp_path, teacher, student, name="both", micro=2)
     run_student(alone)
-    _run_together(both, tmp_path)
-    assert distance(weights(alone), weights(both[0])) < 2e-5  # the first of several processes saves
-    assert figures(both[0]).loss_tokens == figures(alone).loss_tokens
-    losses = [[line["loss"] for line in read_metrics(one.folder) if "loss" in line] for one in (alone, both[0])]
+    _run_together(both, 2, tmp_path)
+    assert distance(weights(alone), weights(both)) < 2e-5
+    assert figures(both).loss_tokens == figures(alone).loss_tokens
+    losses = [[line["loss"] for line in read_metrics(one.folder) if "loss" in line] for one in (alone, both)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # AdamW forgives a constant factor; the loss does not
 
 
-def _run_together(jobs: list[StudentJob], folder: Path) -> None:
-    """Data parallel over gloo; each process keeps a folder of its own."""
+def _run_together(one: StudentJob, processes: int, folder: Path) -> None:
+    """Data parallel over gloo."""
     import pickle
 
-    for rank, one in enumerate(jobs):
-        (folder / f"job{rank}").write_bytes(pickle.dumps(one))  # between processes of this test
+    (folder / "job").write_bytes(pickle.dumps(one))  # between processes of this test
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "import pickle, sys; from reasondistill.students import run_student; run_student(pickle.load(open(sys.argv[1], 'rb')))"
-    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
+    shared = os.environ | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(processes)}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(folder / f"job{rank}")],
+            [sys.executable, "-c", code, str(folder / "job")],
             env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
         )
-        for rank in range(len(jobs))
+        for rank in range(processes)
     ]
     for rank in ranks:
         _, told = rank.communicate(timeout=240)

@@ -38,6 +38,7 @@ LATE = {
         "students/held_out.py",
         "students/hidden.py",
         "students/optimizers.py",
+        "students/saving.py",
         "students/sft.py",
         "students/shrinking.py",
     ),

@@ -48,10 +48,11 @@ def test_the_wheel_holds_every_module(installed: Path) -> None:
     assert theirs == ours
 
 
-@pytest.mark.parametrize("kind", ["prompts", "pipelines", "pipelines/clusters", "eval/benchmarks"])
+@pytest.mark.parametrize("kind", ["prompts", "pipelines", "pipelines/clusters", "pipelines/clusters/accelerate", "eval/benchmarks"])
 def test_the_wheel_holds_every_data_file_unchanged(installed: Path, kind: str) -> None:
-    ours = {path.name: path.read_bytes() for path in (ROOT / kind).glob("*.toml")}
-    theirs = {path.name: path.read_bytes() for path in (installed / "reasondistill" / "shipped" / kind).glob("*.toml")}
+    ours = {path.name: path.read_bytes() for path in (ROOT / kind).iterdir() if path.suffix in (".toml", ".yaml")}
+    there = installed / "reasondistill" / "shipped" / kind
+    theirs = {path.name: path.read_bytes() for path in there.iterdir() if path.suffix in (".toml", ".yaml")}
     assert ours and theirs == ours
 
 
@@ -78,7 +79,7 @@ def test_the_installed_package_finds_what_it_ships_from_any_folder(installed: Pa
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from reasondistill import resources\n"
-        "kinds = ('prompts', 'pipelines', 'clusters', 'benchmarks')\n"
+        "kinds = ('prompts', 'pipelines', 'clusters', 'accelerate', 'benchmarks')\n"
         "print(json.dumps({kind: sorted(str(path) for path in resources.available(kind).values()) for kind in kinds}))"
     )
     found = json.loads(run_python(program, str(installed), cwd=tmp_path))

@@ -288,7 +288,7 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
 
 
 def test_weights_are_kept_at_even_distances() -> None:
-    from reasondistill.students.sft import snapshot_steps
+    from reasondistill.students.saving import snapshot_steps
 
     assert snapshot_steps(450, 5) == [90, 180, 270, 360]
     assert snapshot_steps(10, 4) == [2, 5, 8]
@@ -385,7 +385,7 @@ def test_under_lora_the_kept_weights_are_merged_and_training_does_not_notice(tmp
 def test_a_copy_shares_nothing_with_the_model_but_keeps_its_ties(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from reasondistill.students.sft import copy_to_cpu
+    from reasondistill.students.saving import copy_to_cpu
 
     model = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "base"))
     model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()

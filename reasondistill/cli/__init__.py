@@ -19,7 +19,7 @@ from reasondistill import resources
 from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
-from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError
 from reasondistill.store import write_json
 
 if TYPE_CHECKING:
@@ -146,30 +146,46 @@ def task(
     units: Annotated[list[str] | None, typer.Argument()] = None,
     share: Annotated[str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")] = None,
 ) -> None:
-    """Do one task of a run folder; launchers call this."""
+    """Do one task of a run folder; launchers call this. Several processes may train a student together: the first one speaks."""
     from reasondistill import pipeline
     from reasondistill.crew import parsed
     from reasondistill.launch.leash import Leash
-    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK
+    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK, die_with_parent
     from reasondistill.store import StopSignal
+    from reasondistill.students import processes
 
     errors = os.environ.get(ERROR_FILE)
-    log_lines("" if errors and KEEP_MARKS not in os.environ else MARK)
+    if processes.world_size() > 1:
+        die_with_parent()
+    is_told = not errors or KEEP_MARKS in os.environ
+    log_lines(f"process {processes.rank()}: " if not processes.is_first() else MARK if is_told else "")
     with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
         pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None), stop)
 
 
 @contextmanager
 def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
-    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher would."""
+    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher would.
+
+    Of several processes one that fails in a way that nobody expected says so too: what starts them only tells that one is gone.
+    """
+    from reasondistill.students import processes
+
+    def tell(kind: str, message: str) -> None:
+        value = {"kind": kind, "message": message}
+        if file is not None and not (processes.world_size() > 1 and file.exists()):  # the first is the cause: the others lose that process
+            write_json(file, value)
+        # One write: the lines of several processes go into one pipe.
+        sys.stdout.write((mark + json.dumps(value) if file is None else f"{kind}: {message}") + "\n")
+        sys.stdout.flush()
+
     try:
         yield
     except ReasonDistillError as error:
-        kind, message = type(error).__name__, str(error)
-        value = {"kind": kind, "message": message}
-        if file is not None:
-            write_json(file, value)
-            print(f"{kind}: {message}", flush=True)
-        else:
-            print(mark + json.dumps(value), flush=True)
+        if processes.is_first() or not isinstance(error, Interrupted | ElsewhereError):
+            tell(type(error).__name__, str(error))
         sys.exit(130 if isinstance(error, Interrupted) else 2)
+    except Exception as error:
+        if processes.world_size() > 1:
+            tell(StageError.__name__, processes.what_failed(error))
+        raise

@@ -42,7 +42,7 @@ class TrainSettings(Section):
     else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
     `processes` train one student together on each node, through `accelerate launch`: a process per GPU. `strategy` is how they share the
     work: `ddp` copies the model, `fsdp2` and `zero3` split parameters, gradients and optimizer, `zero2` the last two; or a file of
-    accelerate's own.
+    accelerate's own. `parallel` students train side by side, which is for students of one process each.
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
@@ -54,6 +54,12 @@ class TrainSettings(Section):
     rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
     processes: Annotated[int, Field(ge=1)] = 1
     strategy: str = "ddp"
+
+    @model_validator(mode="after")
+    def _one_at_a_time(self) -> Self:
+        if self.parallel > 1 and self.processes > 1:
+            raise ValueError("parallel: students side by side would take the same devices; leave it out where processes is above 1")
+        return self
 
 
 class GradeSettings(Section):

@@ -26,6 +26,7 @@ from typing import IO
 
 from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import StopSignal, disk_errors
 
@@ -39,7 +40,10 @@ OnLine = Callable[[Task, str], None]
 
 @dataclass
 class Handle:
-    """A task that runs: its process, its log and the error it reported, if any."""
+    """A task that runs: its process, its log and the error it reported, if any.
+
+    `is_shared`: the process only starts others, which do the task together.
+    """
 
     task: Task
     process: subprocess.Popen[str]
@@ -48,6 +52,7 @@ class Handle:
     started: float
     error: ReasonDistillError | None = None
     cancelled: bool = False
+    is_shared: bool = False
 
 
 def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
@@ -55,7 +60,9 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
     log = log_of(run, task)
     with disk_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "reasondistill", *arguments(run, task)]
+    together = is_shared(run, task)
+    alone = [sys.executable, "-m", "reasondistill", *arguments(run, task)]
+    command = training_command(run.cluster, run.folder, task.units[0]) if together else alone
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -65,9 +72,9 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
         preexec_fn=die_with_parent,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
+        env=os.environ | STOPPING | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
     )
-    handle = Handle(task, process, log, threading.Thread(), time.monotonic())
+    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together)
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
@@ -105,7 +112,7 @@ def wait(handle: Handle) -> None:
         return
     if handle.error is not None:
         raise handle.error
-    if handle.cancelled and code == -signal.SIGTERM:  # it had only just begun
+    if handle.cancelled and (code == -signal.SIGTERM or handle.is_shared):  # it had only just begun
         raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
@@ -179,7 +186,8 @@ def _read(handle: Handle, on_line: OnLine) -> None:
     for line in stream:
         _, mark, rest = line.partition(MARK)  # behind an unfinished progress bar, perhaps
         if mark and rest.startswith(ERROR_WORD):
-            handle.error = _error(rest.removeprefix(ERROR_WORD))
+            # The first is the cause: when one of several processes fails, the others lose it.
+            handle.error = handle.error or _error(rest.removeprefix(ERROR_WORD))
         elif mark:
             with suppress(OSError, ValueError):
                 on_line(handle.task, rest.rstrip("\n"))
@@ -202,7 +210,10 @@ def _tail(log: Path, lines: int = 8) -> str:
 
 
 def die_with_parent() -> None:
-    """Linux: be killed when the launcher is, even by SIGKILL. Other systems have no such call: there the task runs to its end."""
+    """Linux: be killed when the process that started this one is, even by SIGKILL.
+
+    Other systems have no such call: there the task runs to its end.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

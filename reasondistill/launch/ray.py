@@ -27,6 +27,7 @@ from reasondistill.config import Environment
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one
 from reasondistill.launch.steps import Step, steps_of
+from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import StopSignal
 
@@ -137,6 +138,8 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
     """One shell line: the environment's own lines, then the task in the place of the shell."""
     python = environment.python or (sys.executable if environment == Environment() else "python")
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
+    if is_shared(run, task):
+        words = training_command(run.cluster, run.folder.resolve(), task.units[0], python=python)
     lines = [f"module load {shlex.quote(module)}" for module in environment.modules]
     lines += [*environment.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items())]
     return "\n".join([*lines, f"exec {environment.container or ''} {shlex.join(words)}"])
@@ -144,7 +147,7 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
 
 def _do(command: str, folder: str, log: str, error: str) -> int:
     """On a node: run a task's process to its end. Raises WorkerDied when it crashed; 2 and 130 are ends that it chose."""
-    environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | STOPPING | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
     with open(log, "ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", command],

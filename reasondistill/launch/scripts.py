@@ -10,6 +10,7 @@ from pathlib import Path
 from reasondistill.config import Environment, Resources
 from reasondistill.launch.local import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
+from reasondistill.launch.training import is_shared, job_command, job_lines
 from reasondistill.pipeline import Run, Task
 from reasondistill.store import GRACE
 
@@ -58,6 +59,8 @@ def script_of(run: Run, step: Step, marks: Path, *, elements: Sequence[int] | No
     lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".*']
     requeue = _REQUEUE if slurm.requeue else ":"
     lines += [(_RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}).rstrip()]
+    nodes = step.resources.nodes
+    lines += job_lines(nodes) if any(is_shared(run, task, nodes) for task in step.tasks) else []
     lines += [*_setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
     return "\n".join(lines) + "\n"
 
@@ -119,5 +122,8 @@ def _tasks(run: Run, step: Step) -> Iterator[str]:
 def _call(run: Run, step: Step, task: Task) -> str:
     """The shell words that do a task."""
     python = step.environment.python or (sys.executable if step.environment == Environment() else "python")
+    if is_shared(run, task, nodes := step.resources.nodes):
+        folder, container = run.folder.resolve(), step.environment.container
+        return job_command(run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container)
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
     return " ".join([*([step.environment.container] if step.environment.container else []), shlex.join(words)])

@@ -118,7 +118,10 @@ def _parent(run: Run, student: StudentSettings) -> str | None:
 
 
 def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
-    """Do one task; skip what is complete, resume what is partial, refuse what was made from something else."""
+    """Do one task; skip what is complete, resume what is partial, refuse what was made from something else.
+
+    Several processes that do it together all call this; the first one writes.
+    """
     doers = {
         "problems": _run_problems,
         "traces": _run_traces,
@@ -129,7 +132,8 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         "report": _run_report,
     }
     manifest = doers[task.stage](run, task, stop)
-    if manifest is None or manifest.status == "partial":  # open for workers
+    # Partial: open for workers. Of several processes that did it together the first one writes.
+    if manifest is None or manifest.status == "partial" or not students.processes.is_first():
         return manifest
     return with_environment(folder_of(run, task), manifest)
 

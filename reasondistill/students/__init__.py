@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,13 @@ from reasondistill.store import (
     content_of,
     finish_stage,
     open_stage,
-    read_manifest,
     read_records,
     require_complete,
     write_json,
     write_text,
 )
+from reasondistill.students import processes
+from reasondistill.students.strategies import check_strategy
 from reasondistill.topk import FOLDER, TopKReader
 from reasondistill.weights import OWN_FACTS, model_folder, model_identity, tokenizer_identity
 
@@ -78,17 +80,27 @@ def run_student(
 ) -> Manifest:
     """Make one student; resume from its last checkpoint when it was interrupted.
 
-    Raises StageError when there is nothing to train on, ConfigError for a base without weights, DriftError when the folder holds a
-    student of other settings.
+    Several processes that train it together all call this; the first one writes. Raises StageError when there is nothing to train on,
+    ConfigError for a base without weights or for what so many processes cannot do, DriftError when the folder holds a student of other
+    settings.
     """
-    identity = _identity(job)
-    if open_stage(job.folder, identity, keep_old=keep_old, environment=environment) == "complete":
-        manifest = read_manifest(job.folder)
-        assert manifest is not None
-        return manifest
-    started = time.monotonic()
-    examples = _training_examples(job)
-    figures, dropped, path = _make(job, examples, stop)
+    check_strategy(job.student, job.settings, processes.world_size())
+    with processes.together():
+        identity = _identity(job)
+        opened = processes.on_first(lambda: open_stage(job.folder, identity, keep_old=keep_old, environment=environment))
+        if opened == "complete":
+            return require_complete(job.folder)
+        started = time.monotonic()
+        examples = _training_examples(job)
+        made = _make(job, examples, stop)
+        return processes.on_first(lambda: _finish(job, identity, len(examples), made, started))
+
+
+def _finish(
+    job: StudentJob, identity: Identity, examples: int, made: tuple[TrainingFigures | None, dict[str, int], Path], started: float
+) -> Manifest:
+    """Write what is known of a student beside its weights."""
+    figures, dropped, path = made
     student = Student(
         name=job.student.name,
         method=job.student.method,
@@ -103,7 +115,7 @@ def run_student(
     own = [path] if path.is_relative_to(job.folder) else []
     for folder in (*own, *(job.folder / SNAPSHOTS).glob("step-*")):
         write_json(folder / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
-    counts = {"in": len(examples), "out": len(examples) - sum(dropped.values())}
+    counts = {"in": examples, "out": examples - sum(dropped.values())}
     shown = figures.model_dump() if figures else {}
     return finish_stage(job.folder, counts=counts, dropped=dropped, figures=shown, seconds=time.monotonic() - started)
 
@@ -311,7 +323,8 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
     texts = [message.content for example in read_records(job.examples / EXAMPLES, Example) for message in example.messages]
     if job.student.method == "base":
         plain = job.prompt.prompt.plain
-        return None, {}, bases.untouched(job.student, job.folder, texts, calibration=_calibration(job), plain=plain)
+        make = partial(bases.untouched, job.student, job.folder, texts, calibration=_calibration(job), plain=plain)
+        return None, {}, processes.on_first(make)
     from reasondistill.students import sft
 
     student, max_steps = job.student, job.student.max_steps
@@ -320,7 +333,8 @@ def _make(job: StudentJob, examples: list[Example], stop: StopSignal | None) -> 
         max_steps = parent.steps
         if student.packing and student.method == "answer_only":
             # Packed, a short row's batch would hold many times the examples of its twin's.
-            batch = max(1, round(parent.examples * parent.epochs / parent.steps))
+            world = processes.world_size()
+            batch = world * max(1, round(parent.examples * parent.epochs / parent.steps / world))
             student = student.model_copy(update={"packing": False, "batch_size": batch})
     plain = job.prompt.prompt.plain
     material = sft.Material(examples, texts, plain, calibration=_calibration(job), held_out=_held_out(job))

@@ -1,34 +1,33 @@
 """Supervised fine-tuning with TRL's SFTTrainer on our own ids and labels. Imports torch and trl; imported late.
 
 What we add to TRL: rows that are tokenised and checked by us, batches that are random but sorted inside (little padding, no bias),
-a global batch that does not depend on the machine, mixed precision only where it is fast, a stop that saves first, exact resume.
+a global batch that does not depend on the machine or the number of processes, mixed precision only where it is fast, a stop that saves
+first, exact resume.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 import os
 import resource
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.records import Example, Split, TrainingFigures
-from reasondistill.store import StopSignal, append_metrics, read_metrics, write_text
-from reasondistill.students import SNAPSHOTS, bases
+from reasondistill.store import StopSignal, append_metrics, read_metrics
+from reasondistill.students import SNAPSHOTS, bases, processes, saving
 from reasondistill.students.held_out import held_out
 from reasondistill.students.optimizers import Muon
 from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # What a training tells, besides its loss, when the student writes texts of its own.
 ROLLOUT_FACTS = ("rollout_tokens", "rollouts_correct")
+# The number of a row that fills a batch.
+BLANK = -1
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def train(
     Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `method` is what
     trains in place of plain cross-entropy.
     Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
+    Several processes call it with the same folder, where the first one writes; all of them get the figures.
     """
     _quiet(settings)
     started, method = time.monotonic(), method or Training()
@@ -81,8 +83,7 @@ def train(
     model = bases.load_model(student, tokenizer, calibration)
     _check_context(student, model, rows)
     method.prepare(model, tokenizer)
-    checkpoint = _last_checkpoint(folder)
-    _forget_after(folder, checkpoint)
+    checkpoint = processes.on_first(lambda: saving.start_from(folder))
     watch = _Watch(folder, stop, started)
     trainer = method.trainer(
         rows,
@@ -90,22 +91,29 @@ def train(
         checkpoint,
         model=model,
         args=_arguments(student, folder / "checkpoints", settings, max_steps, bool(validation)),
-        train_dataset=_dataset(rows),
+        train_dataset=_dataset(rows, with_blank=_fills_batches(student, method)),
         eval_dataset=_dataset(validation) if validation else None,
         processing_class=tokenizer,
-        peft_config=_lora(student),
-        callbacks=[watch, _Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, method)],
+        peft_config=saving.lora(student),
+        callbacks=[watch],
         optimizers=(_optimizer(student, model), None),
     )
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
+    load = partial(bases.load_model, student, tokenizer, calibration)
+    trainer.add_callback(saving.Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, trainer, method.strip, load))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if stop is not None:
+    if stop is not None and processes.stop_requested(stop):
         stop.check()
-    figures: dict[str, Any] = _cost(trainer, rows, folder) | {"validation_loss": _validate(trainer, folder) if validation else None}
-    figures |= method.figures(trainer) | _distance(trainer, student, material, tokenizer, method)
-    method.strip(trainer.model)
-    parameters, trained = _save(trainer.model, student, tokenizer, folder)
-    return TrainingFigures(**figures, parameters=parameters, trained_parameters=trained, seconds=watch.seconds()), dropped | unusable
+    learned: dict[str, Any] = {"validation_loss": _validate(trainer) if validation else None} | method.figures(trainer)
+    trained = saving.whole_model(trainer, student, load)
+
+    def finish() -> TrainingFigures:
+        figures = _cost(trainer, rows, folder) | learned | _distance(trainer, trained, student, material, tokenizer, method)
+        method.strip(trained)
+        parameters, trained_parameters = saving.save_student(trained, student, tokenizer, folder)
+        return TrainingFigures(**figures, parameters=parameters, trained_parameters=trained_parameters, seconds=watch.seconds())
+
+    return processes.on_first(finish), dropped | unusable
 
 
 def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
@@ -122,17 +130,22 @@ def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
     }
 
 
-def _distance(trainer: Any, student: StudentSettings, material: Material, tokenizer: Any, method: Training) -> dict[str, Any]:
+def _distance(trainer: Any, model: Any, student: StudentSettings, material: Material, tokenizer: Any, method: Training) -> dict[str, Any]:
     """Perplexity on held-out traces, and how far the student is from its teacher there, when it has one in memory."""
     rows, _ = tokenise_all(material.held_out, tokenizer, plain=material.plain, max_length=student.max_length)
-    if not rows or not trainer.is_world_process_zero():
+    if not rows:
         return {}
-    found = held_out(trainer.model, rows, teacher=method.teacher_model(), vocabulary=len(tokenizer))
+    found = held_out(model.to(trainer.args.device), rows, teacher=method.teacher_model(), vocabulary=len(tokenizer))
     return {"perplexity": found.perplexity, "teacher_kl": found.kl}
 
 
 class Training:
-    """What a method adds to supervised fine-tuning; this one adds nothing."""
+    """What a method adds to supervised fine-tuning; this one adds nothing.
+
+    `knows_blank_rows` says that a row without labels does it no harm.
+    """
+
+    knows_blank_rows = True
 
     def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
         """The rows to train on, and how many cannot be used, by reason."""
@@ -167,109 +180,76 @@ def _rows(student: StudentSettings, material: Material, tokenizer: Any) -> tuple
     return rows, validation, dropped
 
 
-def _save(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> tuple[int, int]:
-    """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there are and how many were trained."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if student.lora is not None:
-        model.save_pretrained(folder / "adapter")
-    model = _save_merged(model, student, tokenizer, folder / "model")
-    return sum(p.numel() for p in model.parameters()), trained
-
-
-def _save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> Any:
-    """Write the model as it is served, with LoRA's weights merged in; return that model. The one that came in is used up."""
-    if student.lora is not None:
-        model = model.merge_and_unload()
-    model = model.to(_storage_dtype(student))
-    bases.save(model, tokenizer, folder)
-    return model
-
-
-def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
-    """A copy of the model on the CPU, floats as `dtype`; the model is not touched, gradients stay behind, a GPU needs no room for it."""
-
-    def copied(tensor: torch.Tensor) -> torch.Tensor:
-        wanted = dtype if tensor.is_floating_point() else None
-        return tensor.detach().to("cpu", wanted or tensor.dtype, copy=True)
-
-    # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else (config, modules) is copied as usual.
-    memo: dict[int, Any] = {id(buffer): copied(buffer) for buffer in model.buffers()}
-    memo |= {id(p): torch.nn.Parameter(copied(p), requires_grad=False) for p in model.parameters()}
-    return copy.deepcopy(model, memo)
-
-
 class BatchSortedSampler(torch.utils.data.Sampler[int]):
     """A fresh random order each epoch; inside each global batch rows are sorted by length.
 
     Micro-batches then need little padding, while every optimizer step still sees a uniformly random batch: grouping whole batches by
     length, as Trainer's `group_by_length` does, makes each step see one kind of problem.
+    With `fill` an epoch ends with so many blank rows (number `len(lengths)`) that it is a multiple of it.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, *, fill: int = 1) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+        self.blanks = -len(lengths) % fill
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.blanks
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
         for start in range(0, len(order), self.batch):
             yield from sorted(order[start : start + self.batch], key=lambda i: self.lengths[i])
+        yield from [len(self.lengths)] * self.blanks
 
 
 class SortedTrainer(SFTTrainer):
     """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long already."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As Trainer does it; on a CPU, where accelerate would quietly copy the model instead, FSDP is turned on as well."""
+        super().create_accelerator_and_postprocess()
+        state: Any = self.accelerator.state
+        if processes.sharding() == "fsdp" and state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin()
+            if state.mixed_precision != "no":
+                state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
+            state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = self.train_dataset if train_dataset is None else train_dataset
         arguments: Any = self.args
         if arguments.packing:
             return super()._get_train_sampler(train_dataset)
-        lengths = [len(ids) for ids in data["input_ids"]]
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
-        return BatchSortedSampler(lengths, batch, self.args.seed)
+        lengths, micro, world = [len(ids) for ids in data["input_ids"]], arguments.per_device_train_batch_size, processes.world_size()
+        whole: Any = self.train_dataset  # with the columns that no model reads
+        has_blank = whole["row"][-1] == BLANK
+        sampler = BatchSortedSampler(
+            lengths[:-1] if has_blank else lengths,
+            micro * arguments.gradient_accumulation_steps * world,
+            arguments.seed,
+            fill=micro * world if has_blank else 1,
+        )
+        self.add_callback(_Epochs(sampler))
+        return sampler
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # what comes after says that the checkpoint is whole
 
 
-class _Snapshots(TrainerCallback):
-    """Keeps copies of the weights in `folder/step-N` while a model is trained; the training does not notice.
+class _Epochs(TrainerCallback):
+    """Tells the sampler each epoch; accelerate does not reach it where several processes go on from the middle of one."""
 
-    After a resume those of another spacing are removed, the later ones are made, and the earlier ones stay.
-    """
+    def __init__(self, sampler: BatchSortedSampler) -> None:
+        self.sampler = sampler
 
-    def __init__(self, folder: Path, count: int, student: StudentSettings, tokenizer: Any, method: Training) -> None:
-        self.folder, self.count, self.student, self.tokenizer, self.method = folder, count, student, tokenizer, method
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.count == 0 or not state.is_world_process_zero:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        planned = {f"step-{step}" for step in snapshot_steps(state.max_steps, self.count)}
-        for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in planned:
-                shutil.rmtree(path)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: torch.nn.Module | None = None, **_: Any
-    ) -> None:
-        if state.is_world_process_zero and state.global_step in snapshot_steps(state.max_steps, self.count):
-            # Under LoRA the sum of base and adapter is made first and rounded after, as for the finished model.
-            copied = copy_to_cpu(model, None if self.student.lora is not None else _storage_dtype(self.student))
-            self.method.strip(copied)
-            _save_merged(copied, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
-            log.info("step %d/%d · weights kept", state.global_step, state.max_steps)
-
-
-def snapshot_steps(steps: int, count: int) -> list[int]:
-    """After which steps weights are kept: `count` evenly spaced points, without the last, which is the finished model.
-
-    >>> snapshot_steps(450, 5)
-    [90, 180, 270, 360]
-    """
-    return sorted({round(steps * i / count) for i in range(1, count)} - {0, steps})
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 class _Watch(TrainerCallback):
@@ -288,6 +268,8 @@ class _Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         logs = logs or {}
+        if not state.is_world_process_zero:
+            return
         if "loss" in logs:
             values: dict[str, Any] = {
                 "loss": logs["loss"],
@@ -306,13 +288,13 @@ class _Watch(TrainerCallback):
         append_metrics(self.folder, step=state.global_step, tokens=logs.get("num_tokens"), seconds=round(self.seconds(), 2), **values)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.stop is not None and self.stop.requested:
+        if processes.stop_requested(self.stop):
             control.should_save = True
             control.should_training_stop = True
 
 
 def _arguments(student: StudentSettings, output: Path, settings: TrainSettings, max_steps: int | None, validates: bool) -> SFTConfig:
-    micro, accumulation = split_batch(student.batch_size, settings.micro_batch_size, _world_size())
+    micro, accumulation = split_batch(student.batch_size, settings.micro_batch_size, processes.world_size())
     steps = max_steps or student.max_steps
     schedules = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
     kwargs = {"min_lr_rate": student.min_lr_ratio} if student.schedule == "cosine" else {}
@@ -347,10 +329,11 @@ def _arguments(student: StudentSettings, output: Path, settings: TrainSettings, 
         disable_tqdm=True,
         seed=student.seed,
         data_seed=student.seed,
+        ddp_find_unused_parameters=False,  # every weight gets its gradient
         # Our rows are tokenised, checked and short enough; TRL's passes over them would only cost minutes. Packing needs them.
         dataset_kwargs={"skip_prepare_dataset": not student.packing},
     )
-    if _world_size() == 1 and torch.cuda.device_count() > 1:
+    if processes.world_size() == 1 and torch.cuda.device_count() > 1:
         arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage] - else Trainer wraps DataParallel and multiplies the batch
     return arguments
 
@@ -372,10 +355,6 @@ def bf16_is_fast() -> bool:
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_cpu_bf16()
 
 
-def _storage_dtype(student: StudentSettings) -> torch.dtype:
-    return torch.bfloat16 if student.bf16 else torch.float32
-
-
 def _optimizer(student: StudentSettings, model: torch.nn.Module) -> Any:
     """Muon when asked for; None leaves AdamW to Trainer."""
     if student.optimizer == "adamw":
@@ -386,19 +365,19 @@ def _optimizer(student: StudentSettings, model: torch.nn.Module) -> Any:
     return Muon(model.named_parameters(), lr=student.learning_rate, betas=betas, weight_decay=student.weight_decay)
 
 
-def _lora(student: StudentSettings) -> Any:
-    if student.lora is None:
-        return None
-    from peft import LoraConfig
-
-    lora = student.lora
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
+def _fills_batches(student: StudentSettings, method: Training) -> bool:
+    """Whether blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as many for each process."""
+    return processes.world_size() > 1 and not student.packing and method.knows_blank_rows
 
 
-def _dataset(rows: Sequence[Row]) -> datasets.Dataset:
-    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-    return datasets.Dataset.from_dict(columns | {"row": list(range(len(rows)))})
+def _dataset(rows: Sequence[Row], *, with_blank: bool = False) -> datasets.Dataset:
+    """The rows by number, and after them perhaps one that has no labels."""
+    columns: dict[str, list[Any]] = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
+    columns["row"] = list(range(len(rows)))
+    if with_blank:
+        for name, value in {"input_ids": [0, 0], "labels": [IGNORE, IGNORE], "row": BLANK}.items():
+            columns[name].append(value)
+    return datasets.Dataset.from_dict(columns)
 
 
 def _of(examples: Sequence[Example], split: Split) -> Iterator[Example]:
@@ -415,30 +394,7 @@ def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) ->
         )
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a readable one means whole."""
-    checkpoints = folder / "checkpoints"
-    for path in checkpoints.glob("checkpoint-*"):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-    found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    return Path(found) if found else None
-
-
-def _forget_after(folder: Path, checkpoint: Path | None) -> None:
-    """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back and shows one training only."""
-    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    if (folder / "metrics.jsonl").exists():
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-    for path in (folder / SNAPSHOTS).glob("step-*"):
-        if not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step:  # no digits: torn by a kill
-            shutil.rmtree(path)
-
-
-def _validate(trainer: SFTTrainer, folder: Path) -> float:
+def _validate(trainer: SFTTrainer) -> float:
     loss = float(trainer.evaluate()["eval_loss"])
     log.info("validation loss %.4f", loss)
     return loss
@@ -448,10 +404,6 @@ def _peak_memory_gib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _quiet(settings: TrainSettings) -> None:

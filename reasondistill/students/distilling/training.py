@@ -68,6 +68,8 @@ class Distillation(Training):
     _store: StoredTopK | None = None
     _tokenizer: Any = None
 
+    knows_blank_rows = False  # each row is a text to learn from or to answer; a few are dealt out twice instead
+
     def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
         if self.student.method != "topk_kd":
             return rows, {}

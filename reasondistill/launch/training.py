@@ -1,0 +1,87 @@
+"""The command that trains one student: by one process, by several on one node, or on several nodes of a Slurm job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasondistill.config import Cluster
+from reasondistill.pipeline import Run, Task
+from reasondistill.students.strategies import strategy_file
+
+# A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the processes after 30 s (older ones still do).
+# It passes on what asks to stop, and SIGUSR1 too: by that our Slurm jobs say that their time is nearly up.
+STOPPING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600", "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
+
+_ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
+
+
+def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
+    """Whether several processes do a task together: they train a student. An untouched base is not trained."""
+    if task.stage != "students" or run.cluster.train.processes * nodes == 1:
+        return False
+    return next(student for student in run.pipeline.all_students() if student.name == task.units[0]).method != "base"
+
+
+def training_command(cluster: Cluster, run_folder: Path, student: str, *, python: str = sys.executable, nodes: int = 1) -> list[str]:
+    """The words of the command that trains one student with `[train] processes` on each of so many nodes. Raises ConfigError.
+
+    For several nodes some words are variables of the shell: `multi_node_lines` sets them.
+    """
+    task = ["reasondistill", "task", str(run_folder), "students", student]
+    train = cluster.train
+    if train.processes * nodes == 1:
+        return [python, "-m", *task]
+    threads = ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
+    return [
+        *(python, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(strategy_file(train.strategy).resolve())),
+        *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
+        *_rendezvous(nodes),
+        *threads,
+        *("-m", *task),
+    ]
+
+
+def _rendezvous(nodes: int) -> tuple[str, ...]:
+    if nodes == 1:
+        return ("--main_process_port", "0")  # any free one: other students may train on this machine
+    return ("--machine_rank", "$SLURM_NODEID", "--main_process_ip", f"${_ADDRESS}", "--main_process_port", f"${_PORT}")
+
+
+def multi_node_lines(
+    cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
+) -> list[str]:
+    """Lines of an sbatch script that train one student on all nodes of the job; the last one is the command.
+
+    The processes meet at the job's first node, at a port made of the job's number. When one node fails, Slurm ends the others.
+    `container` stands before the command on each node.
+    """
+    return [*job_lines(nodes), job_command(cluster, run_folder, student, nodes=nodes, python=python, container=container)]
+
+
+def job_lines(nodes: int) -> list[str]:
+    """What a job that trains students says once, before their commands."""
+    meeting = [
+        f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
+        f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
+    ]
+    return [*(f"export {name}={value}" for name, value in STOPPING.items()), *(meeting if nodes > 1 else [])]
+
+
+def job_command(
+    cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
+) -> str:
+    """The shell's words that train one student in a job of so many nodes, behind `job_lines`."""
+    command = _words(training_command(cluster, run_folder, student, python=python, nodes=nodes))
+    command = command if container is None else f"{container} {command}"
+    if nodes == 1:
+        return command
+    return f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c {shlex.quote(f'exec {command}')}"
+
+
+def _words(command: Sequence[str]) -> str:
+    """The command as a shell reads it; words that begin with $ are its variables."""
+    return " ".join(f'"{word}"' if word.startswith("$") else shlex.quote(word) for word in command)
