@@ -72,7 +72,9 @@ def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
 
 
 def _seconds(manifest: Manifest) -> float:
-    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took."""
+    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took; workers side by side share their time."""
+    if _number(manifest.figures, "workers") > 1:
+        return manifest.seconds
     return max(manifest.seconds, _number(manifest.figures, "seconds") + _number(manifest.figures, "load_seconds"))
 
 

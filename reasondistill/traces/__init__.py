@@ -236,7 +236,7 @@ def _close(job: _Job) -> Manifest:
     _score_others(job)
     if job.stop is not None:
         job.stop.check()
-    return _finish(job, time.time() - attempt.began if attempt is not None else 0.0)
+    return _finish(job, time.time() - attempt.began, attempt.workers) if attempt is not None else _finish(job, 0.0)
 
 
 def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
@@ -483,8 +483,8 @@ def check_lengths(sampler: Sampler, render: Callable[[Problem], Rendered], probl
 # ---- the end ------------------------------------------------------------------------------------------------------
 
 
-def _finish(job: _Job, seconds: float) -> Manifest:
-    """Canonical order, figures, manifest."""
+def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
+    """Canonical order, figures, manifest. `seconds` are those on the clock, however many workers there were."""
     folder = job.folder
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     ending.sort(folder / FILE, places)
@@ -495,4 +495,6 @@ def _finish(job: _Job, seconds: float) -> Manifest:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
     counts = {"in": len(job.problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
     figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
+    if workers > 1:
+        figures |= {"workers": workers}
     return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=ending.content(folder / FILE))

@@ -35,7 +35,8 @@ def traces_cost(context: Context) -> Cost:
     work = f"{'at most ' if context.is_only_a_limit else ''}{context.samples:,} traces"
     done = context.own.manifests.get("traces")
     if done is not None and done.status == "complete" and done.counts.get("out", 0) >= context.samples:
-        size, seconds = folder_bytes(context.run.stage("traces")), max(done.seconds, _sessions(context.own))
+        size, together = folder_bytes(context.run.stage("traces")), done.figures.get("workers", 1) > 1
+        seconds = done.seconds if together else max(done.seconds, _sessions(context.own))
         return finished("traces", work, seconds=seconds, size=size, tokens=done.figures.get("tokens", 0))
     pieces = list(_teacher_pieces(context, written, context.problems))
     cost = sampled(context, "traces", pieces, work)
