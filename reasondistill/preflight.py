@@ -7,10 +7,11 @@ estimate(run, task)            # "40,000 traces, at most 320,000,000 tokens"
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 from reasondistill import problems, students, traces, verdicts
-from reasondistill.config import CACHED, StudentSettings, TopkKd
+from reasondistill.config import CACHED, Environment, StudentSettings, TopkKd
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
 from reasondistill.pipeline import Run, Task, benchmarks, eval_models, located, served_teachers, teacher_of
@@ -43,22 +44,13 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     _check_judge(run)
     if written is not None and written.logprobs_model is not None:
         model_identity(written.logprobs_model)
-        _need("vllm", "vllm")
     train, resources = run.cluster.train, run.cluster.stages.of("students")
     for student in run.pipeline.all_students():
         students.check_strategy(student, train, train.processes * (resources.nodes if run.cluster.kind != "local" else 1))
     for student in run.pipeline.students:
         students.check_settings(student)
         _check_teacher(run, student)
-        for tracker in student.report_to:
-            _need(tracker, "tracking")
-    serves = run.pipeline.students and run.pipeline.evals.benchmarks
-    if serves or any(teacher.sampler == "vllm" for teacher in teachers):
-        _need("vllm", "vllm")
-    if any(teacher.sampler == "openai" for teacher in teachers):
-        _need("openai", "openai")
-    if any(student.method != "base" for student in run.pipeline.students):
-        _need("trl", "train")
+    _check_packages(run)
     if reads_data:
         for source in (run.pipeline.problems, *(benchmark.problems for benchmark in benchmarks(run))):
             if source is not None and source.source != "hub":
@@ -105,8 +97,6 @@ def _check_judge(run: Run) -> None:
     traces.teacher_identity(located(judge).as_teacher())
     if judge.sampler == "scripted" and not Path(judge.model).is_file():
         raise ConfigError(f"[verdicts.judge] model = {judge.model!r}: no such script file.")
-    if judge.sampler in ("vllm", "openai"):
-        _need(judge.sampler, judge.sampler)
 
 
 def _check_names(run: Run) -> None:
@@ -122,9 +112,28 @@ def _check_names(run: Run) -> None:
         raise ConfigError(f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a folder of ours); choose another.")
 
 
-def _need(package: str, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(package, extra)
+def _check_packages(run: Run) -> None:
+    """What each stage imports is installed, as far as it runs in this environment and not in one that the cluster file names.
+
+    Raises MissingDependencyError.
+    """
+    for stage, package, extra in _packages(run):
+        if run.cluster.environment(stage) == Environment() and importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, extra)
+
+
+def _packages(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Stage, package, and our extra that brings it."""
+    written, settings, judge = run.pipeline.traces, run.pipeline.evals, run.pipeline.verdicts.judge
+    asked = [("traces", teacher.sampler) for teacher in run.pipeline.teachers]
+    asked += [("evals", model.sampler) for model in settings.models]
+    asked += [("verdicts", judge.sampler)] if judge is not None else []
+    asked += [("traces", "vllm")] if written is not None and written.logprobs_model is not None else []
+    asked += [("evals", "vllm")] if run.pipeline.students and settings.benchmarks else []
+    yield from ((stage, sampler, sampler) for stage, sampler in asked if sampler in ("vllm", "openai"))
+    for student in run.pipeline.students:
+        yield from [("students", "trl", "train")] if student.method != "base" else []
+        yield from (("students", tracker, "tracking") for tracker in student.report_to)
 
 
 def estimate(run: Run, task: Task) -> str:

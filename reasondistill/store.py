@@ -15,9 +15,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import signal
 import time
+from array import array
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +29,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
 
+import numpy as np
 import pydantic
 from pydantic_core import from_json
 
@@ -37,6 +40,7 @@ R = TypeVar("R", bound=Record)
 StageState = Literal["new", "partial", "complete"]
 
 MANIFEST = "manifest.json"
+_BLOCK = 1 << 16
 # The environment variable with the seconds that SIGUSR1 leaves.
 GRACE = "REASONDISTILL_GRACE_S"
 
@@ -302,28 +306,28 @@ def count_lines(path: Path) -> int:
     return count
 
 
-def sort_shard(path: Path, order: Callable[[str], Any], key: str = "id") -> int:
+def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how many lines it has.
 
-    Workers finish out of order; after this the file is the same whatever happened on the way. Holds key and offset of
-    each line in memory, never the lines.
+    `order` gives each key a number of its own. Workers finish out of order; after this the file is the same whatever happened on the way.
+    Holds 40 bytes of each line in memory, never the lines.
     """
     repair_tail(path)
-    places: list[tuple[Any, int, int]] = []
-    seen: set[str] = set()
-    offset, total = 0, 0
+    numbers, lengths = array("q"), array("q")
     for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
-        if name not in seen:
-            seen.add(name)
-            places.append((order(name), offset, len(line)))
-        offset += len(line)
-        total += 1
-    if len(places) == total and all(a[0] <= b[0] for a, b in zip(places, places[1:], strict=False)):
-        return total
-    places.sort()
+        numbers.append(order(name))
+        lengths.append(len(line))
+    ranks = np.asarray(numbers)
+    if bool((np.diff(ranks) > 0).all()):
+        return len(ranks)
+    places = np.argsort(ranks, kind="stable")
+    places = places[np.concatenate([[True], np.diff(ranks[places]) > 0])]
+    sizes = np.asarray(lengths)
+    starts = np.cumsum(sizes) - sizes
     with open(path, "rb", buffering=0) as source, replacing(path) as target:
-        for _, start, length in places:
-            target.write(os.pread(source.fileno(), length, start))
+        for block in np.array_split(places, math.ceil(len(places) / _BLOCK)):
+            for start, length in zip(starts[block].tolist(), sizes[block].tolist(), strict=True):
+                target.write(os.pread(source.fileno(), length, start))
     return len(places)
 
 

@@ -176,6 +176,11 @@ def problem_and_sample(request_id: str) -> tuple[str, int]:
     return problem_id, int(sample)
 
 
+def rank(problem: int, sample: int) -> int:
+    """Where a trace stands among all: by the place of its problem, then by sample (below a million)."""
+    return problem << 20 | sample
+
+
 def seed_of(key: str) -> int:
     """31 bits of the key: every engine and server takes such a seed."""
     return int(key, 16) & 0x7FFFFFFF

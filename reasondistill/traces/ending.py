@@ -10,7 +10,7 @@ from typing import Any
 
 from reasondistill.config import Cluster, Traces
 from reasondistill.errors import StageError
-from reasondistill.samplers import problem_and_sample
+from reasondistill.samplers import problem_and_sample, rank
 from reasondistill.store import read_metrics, read_rows, sort_shard
 
 
@@ -66,13 +66,15 @@ def content(path: Path) -> str:
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
-    def order(trace_id: str) -> tuple[int, int]:
+    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem."""
+
+    def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)
         if problem_id not in places:
             raise StageError(
                 f"{path}: holds a trace of {problem_id}, which is not among the problems. Remove {path.parent} to sample again."
             )
-        return places[problem_id], sample
+        return rank(places[problem_id], sample)
 
     sort_shard(path, order)
 

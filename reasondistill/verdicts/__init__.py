@@ -22,7 +22,7 @@ from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
 from reasondistill.grading import GRADER, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
-from reasondistill.samplers import problem_and_sample
+from reasondistill.samplers import problem_and_sample, rank
 from reasondistill.samplers.opening import OpenSampler, open_sampler
 from reasondistill.store import (
     Identity,
@@ -187,9 +187,9 @@ def _in_order(problems_folder: Path, folder: Path) -> None:
     """Verdicts in the order of problems and samples, which is that of the traces."""
     places = {problem_id: place for place, problem_id in enumerate(read_keys(problems_folder / "problems.jsonl"))}
 
-    def order(trace_id: str) -> tuple[int, int]:
+    def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)
-        return places[problem_id], sample
+        return rank(places[problem_id], sample)
 
     sort_shard(folder / FILE, order, "trace_id")
 
