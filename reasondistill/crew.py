@@ -37,6 +37,8 @@ PARTS = "parts"
 ATTEMPT = "attempt.json"
 CLAIMS = "claims"
 _BLOCK = 16 << 20
+# A listing of all claims costs as much as some tens of failed ones.
+_PATIENCE = 8
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,31 @@ class Worker:
     def claims(self, chunks: int, group: str = "") -> Iterator[int]:
         """The chunks that are this worker's, each claimed only when it is asked for.
 
-        First those that it claimed before it was started again, then its own stripe, then what is left of the others', from the end:
-        there two workers are least likely to want the same.
+        First those that it claimed before it was started again, then its own stripe, then what is left of the others', each worker from
+        another place on: two seldom want the same.
         """
         mine = f"w{self.number}"
         taken = {name: self._owner(name) for name in self._names(group)}
         yield from (int(name.removeprefix(f"{group}-")) for name, owner in sorted(taken.items()) if owner == mine)
-        stripe = range(self.number, chunks, self.attempt.workers)
-        rest = [chunk for chunk in reversed(range(chunks)) if chunk % self.attempt.workers != self.number % self.attempt.workers]
-        yield from (chunk for chunk in (*stripe, *rest) if f"{group}-{chunk}" not in taken and self._claim(f"{group}-{chunk}"))
+        workers, number = self.attempt.workers, self.number % self.attempt.workers
+        stripe = range(number, chunks, workers)
+        yield from (chunk for chunk in stripe if f"{group}-{chunk}" not in taken and self._claim(f"{group}-{chunk}"))
+        rest = [chunk for chunk in range(chunks) if chunk % workers != number]
+        first = number * len(rest) // workers
+        yield from self._help(group, [*rest[first:], *rest[:first]])
+
+    def _help(self, group: str, chunks: Sequence[int]) -> Iterator[int]:
+        """Those that nobody has; who has which is looked up before, and again when others were quicker a few times."""
+        taken, missed = set[str](), _PATIENCE
+        for chunk in chunks:
+            if missed >= _PATIENCE:
+                taken, missed = set(self._names(group)), 0
+            if f"{group}-{chunk}" in taken:
+                continue
+            if self._claim(f"{group}-{chunk}"):
+                yield chunk
+            else:
+                missed += 1
 
     def _names(self, group: str) -> list[str]:
         with self._in_time():
