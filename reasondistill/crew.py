@@ -18,6 +18,7 @@ number of workers, does them. A worker of an attempt that is over writes into a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -39,6 +40,7 @@ CLAIMS = "claims"
 _BLOCK = 16 << 20
 # A listing of all claims costs as much as some tens of failed ones.
 _PATIENCE = 8
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,17 @@ class Worker:
 
     def _owner(self, name: str) -> str:
         with self._in_time():
-            return os.readlink(self._claims / name)
+            path = self._claims / name
+            return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
+
+    def _create(self, path: Path) -> bool:
+        """The same where the file system knows no links (mounted buckets): a file that must not exist before."""
+        try:
+            with open(path, "x", encoding="ascii") as file:
+                file.write(f"w{self.number}")
+        except FileExistsError:
+            return False
+        return True
 
     @contextmanager
     def _in_time(self) -> Generator[None]:
@@ -208,10 +220,15 @@ class Worker:
 
     def _claim(self, name: str) -> bool:
         """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
+        path = self._claims / name
         with self._in_time(), disk_errors(self._claims):
             try:
-                os.symlink(f"w{self.number}", self._claims / name)
+                os.symlink(f"w{self.number}", path)
             except FileExistsError:
                 # An NFS server may have done what it is asked a second time: the link is ours although it "exists".
                 return self._owner(name) == f"w{self.number}"
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return self._create(path)
         return True

@@ -13,13 +13,14 @@ _KINDS = {
     "prompts": "prompts",
     "pipelines": "pipelines",
     "clusters": "pipelines/clusters",
+    "orchestrators": "pipelines/clusters",
     "accelerate": "pipelines/clusters/accelerate",
     "benchmarks": "eval/benchmarks",
     "published": "eval",
     "models": "models",
 }
 # What a file of a kind ends with, where that is not .toml.
-_SUFFIXES = {"accelerate": ".yaml"}
+_SUFFIXES = {"accelerate": ".yaml", "orchestrators": ".yaml"}
 
 
 def _places(kind: str) -> Iterator[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -287,6 +289,20 @@ def test_each_chunk_is_claimed_once_by_its_own_worker_first(tmp_path: Path) -> N
     assert first == [[0, 3], [1, 4], [2, 5]]
     rest = [chunk for claims in workers for chunk in claims]
     assert sorted(rest) == [6, 7, 8, 9]
+
+
+def test_where_the_file_system_knows_no_links_files_are_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    crew.begin(tmp_path, workers=2, chunk=1, keep=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "symlink", refuses)
+        workers = [Worker(tmp_path, number).claims(7) for number in range(2)]
+        assert [next(workers[0]), next(workers[1]), next(workers[0])] == [0, 1, 2]
+        assert sorted(chunk for claims in workers for chunk in claims) == [3, 4, 5, 6]
+        again = Worker(tmp_path, 0).claims(7)
+        assert {0, 2} <= set(again)
 
 
 def test_a_share_is_written_and_read_on_the_command_line() -> None:

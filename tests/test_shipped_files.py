@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,30 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
 def test_a_path_that_does_not_exist_is_not_answered_with_a_namesake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         resources.find("prompts", str(tmp_path / "think.toml"))
+
+
+# ---- other ways to rent a machine ---------------------------------------------------------------------------------
+
+
+def test_the_skypilot_example_keeps_to_its_schema() -> None:
+    schemas = pytest.importorskip("sky.utils.schemas", reason="SkyPilot is not installed; the file was checked by hand with 0.14.1")
+    jsonschema, yaml = pytest.importorskip("jsonschema"), pytest.importorskip("yaml")
+    task = yaml.safe_load((ROOT / "pipelines" / "clusters" / "skypilot.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(task, schemas.get_task_schema())
+    jsonschema.validate(task["resources"], schemas.get_resources_schema())
+
+
+def test_the_kubernetes_example_keeps_to_its_schema() -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed; checked by hand for 1.30").validate
+    yaml = pytest.importorskip("yaml")
+    for part in yaml.safe_load_all((ROOT / "pipelines" / "clusters" / "kubernetes.yaml").read_text(encoding="utf-8")):
+        validate(part, "1.30", strict=True)
+
+
+@pytest.mark.parametrize("name", ["skypilot", "kubernetes"])
+def test_the_cluster_files_inside_the_examples_are_cluster_files(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "pipelines" / "clusters" / f"{name}.yaml").read_text(encoding="utf-8")
+    lines = text[text.index("[stages.traces]") :].splitlines()
+    own = [line.strip() for line in takewhile(lambda line: line.strip() not in ("EOF", "---"), lines)]
+    (tmp_path / "here.toml").write_text("\n".join(own), encoding="utf-8")
+    assert load_cluster(tmp_path / "here.toml").stages.of("traces").shards == 8

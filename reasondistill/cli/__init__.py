@@ -118,12 +118,12 @@ def list_(
 
 @app.command(epilog="Example:\n\n  reasondistill copy gsm8k_sft mine.toml")
 def copy(
-    name: Annotated[str, typer.Argument(help="The name of a shipped pipeline, prompt, benchmark or cluster file.")],
+    name: Annotated[str, typer.Argument(help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot or kubernetes.")],
     to: Annotated[Path | None, typer.Argument(help="Where to; by default its own file name, here.")] = None,
 ) -> None:
     """Copy a shipped file here, to change it."""
-    for kind in ("pipelines", "prompts", "benchmarks", "clusters"):
-        if (path := resources.available(kind).get(name.removesuffix(".toml"))) is not None:
+    for kind in ("pipelines", "prompts", "benchmarks", "clusters", "orchestrators"):
+        if (path := resources.available(kind).get(Path(name).stem)) is not None:
             target = to or Path(path.name)
             target = target / path.name if target.is_dir() else target
             if not target.parent.is_dir():
