@@ -19,7 +19,20 @@ from reasondistill.curation.tally import Decision, Graded, pass_rate_bin
 from reasondistill.errors import DriftError, StageError
 from reasondistill.examples import decide, render_assistant, run_examples, split_of
 from reasondistill.prompts import NamedPrompt, Prompt
-from reasondistill.records import OUTCOMES, Completion, Dropped, Example, Grade, Origin, Outcome, Problem, Sampling, Trace, Verdict
+from reasondistill.records import (
+    OUTCOMES,
+    Completion,
+    Dropped,
+    Example,
+    Grade,
+    Origin,
+    Outcome,
+    Problem,
+    Sampling,
+    Trace,
+    Verdict,
+    fingerprint,
+)
 from reasondistill.samplers import split_think
 
 PROMPT = NamedPrompt(name="ask", prompt=Prompt(about="a", system="Be brief.", user="Solve: {question}"))
@@ -56,7 +69,7 @@ def graded(number: int, sample: int, outcome: Outcome = "correct", **keys: Any) 
 def finished(folder: Path, stage: str, **files: Sequence[Any]) -> Path:
     """A complete stage folder that holds these records."""
     count = max(len(records) for records in files.values())
-    inputs = {name: store.fingerprint([record.to_json() for record in records]) for name, records in files.items()}
+    inputs = {name: fingerprint([record.to_json() for record in records]) for name, records in files.items()}
     store.open_stage(folder, store.Identity(stage, 1, {}, inputs), derived=True)
     for name, records in files.items():
         store.write_records(folder / f"{name}.jsonl", records)

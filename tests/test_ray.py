@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cluster_kit import Bed, SlowTeacher
+from ray_machine import RayMachine
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "reasondistill[ray]"')
 
@@ -46,6 +47,25 @@ def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_kill
     assert "traces[1/2] m: 120 samples of 30 problems to draw" in said
     repeated = sum(count - 1 for count in bed.teacher.asked.values())
     assert repeated <= 2 * 2, "only what was in flight is drawn again"
+
+
+@pytest.mark.slow
+def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
+    tmp_path: Path, slow_teacher: SlowTeacher, undisturbed: dict[str, object], ray_machine: RayMachine
+) -> None:
+    outside = {name: value for name, value in ray_machine.env.items() if name != "RAY_ADDRESS"}
+    bed = Bed(tmp_path, slow_teacher, CLUSTER + f'[ray]\naddress = "{ray_machine.dashboard}"\n', outside)
+    slow_teacher.delay_s = 0.3
+    assert "Sent." in bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
+    bed.wait_for(lambda: bed.drawn() > 2, "some are drawn")
+    assert "job running" in bed.call("status", "sums")
+    assert "is running" in bed.call("resume", "sums", code=2)
+    assert "Cancelled." in bed.call("cancel", "sums")
+    bed.wait_for(lambda: "stopped" in bed.call("status", "sums"), "the job has ended")
+    slow_teacher.delay_s = 0.0
+    assert "examples" in bed.call("resume", "sums", "--wait")
+    for name, records in undisturbed.items():
+        assert bed.records(name) == records, name
 
 
 @pytest.mark.slow

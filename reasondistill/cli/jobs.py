@@ -31,10 +31,28 @@ def submit_to_slurm(job: Run, tasks: list[Task], *, wait: bool) -> None:
     for sent in slurm.submit(job, tasks):
         out.print(f"  {sent.step} [dim]job {sent.job_id}{_elements(sent)}[/]")
     if not wait:
-        name = escape(job.folder.name)
-        out.print(f"Sent. `reasondistill status {name}` shows where they are, `logs {name}` what they say, `cancel {name}` stops them.")
+        _print_verbs(job)
         return
     follow(job)
+
+
+def submit_to_ray(job: Run, *, wait: bool) -> None:
+    """Hand a run in as one job of a Ray cluster; with `wait` hand on what it prints."""
+    from reasondistill.launch import ray_jobs
+
+    sent = ray_jobs.submit(job)
+    out.print(f"  job {sent.job_id} at {sent.address}", soft_wrap=True)
+    if wait:
+        ray_jobs.follow(job, lambda line: out.print(escape(line), soft_wrap=True))
+    else:
+        _print_verbs(job)
+
+
+def _print_verbs(job: Run) -> None:
+    name = escape(job.folder.name)
+    out.print(
+        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it says, `cancel {name}` stops it.", soft_wrap=True
+    )
 
 
 def _elements(sent: Job) -> str:
@@ -65,9 +83,14 @@ def status(
 ) -> None:
     """Where the jobs of a run on a cluster are, how far its stages are, and what failed."""
     from reasondistill import pipeline
-    from reasondistill.launch import slurm
+    from reasondistill.launch import ray_jobs, slurm
 
     job = pipeline.load_run(run_folder(name, runs))
+    if ray_jobs.sent(job) is not None and ray_jobs.is_far(job):
+        out.print(f"job {escape(ray_jobs.state(job).lower())}")
+        if follow_:
+            ray_jobs.follow(job, lambda line: out.print(escape(line), soft_wrap=True))
+        return
     found = slurm.states(job)
     if not found:
         raise StageError(f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show {name}` shows the state of its stages.")
@@ -117,9 +140,12 @@ def logs(
 def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
     """Stop the jobs of a run; what was finished is on disk, and `resume` goes on."""
     from reasondistill import pipeline
-    from reasondistill.launch import slurm
+    from reasondistill.launch import ray_jobs, slurm
 
     job = pipeline.load_run(run_folder(name, runs))
+    if ray_jobs.sent(job) is not None and ray_jobs.is_far(job):
+        out.print(f"Cancelled. `reasondistill resume {escape(name)}` goes on." if ray_jobs.cancel(job) else "It was not running.")
+        return
     stopped = slurm.cancel(job)
     out.print(
         f"Cancelled: {', '.join(stopped)}. `reasondistill resume {escape(name)}` goes on." if stopped else "No job of it is in the queue."

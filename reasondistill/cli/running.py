@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def run(
 def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
     """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
     from reasondistill import pipeline, preflight
-    from reasondistill.cli.jobs import submit_to_slurm
+    from reasondistill.cli.jobs import submit_to_ray, submit_to_slurm
     from reasondistill.launch import local
 
     preflight.check(job, reads_data=dry_run)
@@ -73,8 +74,11 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
             print_result(job)
         return
     if job.cluster.kind == "ray":
-        from reasondistill.launch import ray
+        from reasondistill.launch import ray, ray_jobs
 
+        if ray_jobs.is_far(job) and ray_jobs.INSIDE not in os.environ:
+            submit_to_ray(job, wait=wait)
+            return
         ray.run_tasks(job, pipeline.remaining(job, tasks), _print_line, _done_printer(job))
     else:
         local.run_tasks(job, tasks, _print_line, _done_printer(job))

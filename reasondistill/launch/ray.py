@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from typing import Any
 from reasondistill import errors
 from reasondistill.config import Environment
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
+from reasondistill.launch import ray_jobs
 from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.training import STOPPING, is_shared, training_command
@@ -79,7 +81,12 @@ def _connected(run: Run) -> Iterator[Any]:
     except ImportError as error:
         raise MissingDependencyError("ray", "ray") from error
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "namespace": "reasondistill"}
-    address = run.cluster.ray.address or os.environ.get("RAY_ADDRESS")
+    # Inside a job that was handed in, Ray says itself where it is.
+    address = None if ray_jobs.is_far(run) else run.cluster.ray.address
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address and "RAY_AUTH_TOKEN" not in os.environ:
+        # Else Ray would put a token into the home folder, readable for all.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         ray.init(**options, **({"address": address} if address else {"include_dashboard": False}))
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -1,0 +1,84 @@
+"""Shards and manifests: append, fsync, resume, read back, fingerprint.
+
+A stage folder holds shards (`*.jsonl`, one record a line), `metrics.jsonl` and `manifest.json`. One writer per shard.
+A line counts once its newline is on disk: a torn last line is dropped and its record made again. Finished files appear
+by rename. Nothing here relies on file locks.
+
+    state = open_stage(folder, Identity("traces", 1, section, inputs), grows=("n",))
+    with Shard(folder / "traces.jsonl") as shard:
+        shard.append(records)
+    finish_stage(folder, counts={"out": 12}, dropped={}, seconds=3.5)
+"""
+
+from __future__ import annotations
+
+from reasondistill.store.files import disk_errors, replacing, write_json, write_records, write_text
+from reasondistill.store.manifests import (
+    MANIFEST,
+    Identity,
+    Manifest,
+    StageState,
+    changed_keys,
+    content_of,
+    drift_message,
+    finish_stage,
+    open_stage,
+    read_manifest,
+    reopen_stage,
+    require_complete,
+    require_open,
+    write_manifest,
+)
+from reasondistill.store.shards import (
+    Shard,
+    append_metrics,
+    count_lines,
+    drop_lines,
+    numbered_rows,
+    offsets_of,
+    read_keys,
+    read_metrics,
+    read_records,
+    read_rows,
+    records_at,
+    repair_tail,
+    sort_shard,
+)
+from reasondistill.store.stopping import GRACE, StopSignal
+
+__all__ = [
+    "GRACE",
+    "MANIFEST",
+    "Identity",
+    "Manifest",
+    "Shard",
+    "StageState",
+    "StopSignal",
+    "append_metrics",
+    "changed_keys",
+    "content_of",
+    "count_lines",
+    "disk_errors",
+    "drift_message",
+    "drop_lines",
+    "finish_stage",
+    "numbered_rows",
+    "offsets_of",
+    "open_stage",
+    "read_keys",
+    "read_manifest",
+    "read_metrics",
+    "read_records",
+    "read_rows",
+    "records_at",
+    "reopen_stage",
+    "repair_tail",
+    "replacing",
+    "require_complete",
+    "require_open",
+    "sort_shard",
+    "write_json",
+    "write_manifest",
+    "write_records",
+    "write_text",
+]
