@@ -1,6 +1,6 @@
 """Several workers fill one stage folder side by side, on any machines that see it: who does which chunk, and one folder of it again.
 
-    begin(folder, workers=8, chunk=16, keep=True)        one process opens the stage; what earlier workers left is taken in
+    begin(folder, workers=8, chunk=16)                   one process opens the stage; what earlier workers left is taken in
     worker = Worker(folder, number)                      each worker, wherever it runs
     for chunk in worker.claims(chunks): ...              its own stripe first, then what the others have not begun: nobody idles
     gather(folder)                                       one process: their files become the stage's own
@@ -9,7 +9,7 @@ Meanwhile the folder holds
 
     parts/attempt.json               which attempt this is, how many workers it has, how large a chunk is
     parts/<attempt>/claims/<chunk>   a symbolic link that names a worker: made by one system call which only one of them can win
-    parts/<attempt>/w3/              what that worker writes: one writer per file
+    parts/<attempt>/w3-5f2c/         what that worker writes since its last start: one writer per file, even if the one before lives on
 
 No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under its number does its own chunks again
 as far as they are unfinished. Those of one that never comes back stay missing: closing the stage says so, and the next attempt, with any
@@ -32,9 +32,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.store import disk_errors, repair_tail, write_json
+from reasondistill.store import PARTS, disk_errors, repair_tail, write_json
 
-PARTS = "parts"
 ATTEMPT = "attempt.json"
 CLAIMS = "claims"
 _BLOCK = 16 << 20
@@ -85,12 +84,9 @@ class Attempt:
 # ---- before and after ---------------------------------------------------------------------------------------------
 
 
-def begin(folder: Path, *, workers: int, chunk: int, keep: bool, offsets: Sequence[int] = ()) -> Attempt:
-    """Start an attempt. With `keep` what workers left before goes into the folder's own files, else it is thrown away."""
-    if keep:
-        gather(folder)
-    else:
-        discard(folder)
+def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()) -> Attempt:
+    """Start an attempt; what workers left before goes into the folder's own files."""
+    gather(folder)
     attempt = Attempt(uuid.uuid4().hex[:12], workers, chunk, time.time(), tuple(offsets))
     with disk_errors(folder):
         (folder / PARTS / attempt.name / CLAIMS).mkdir(parents=True, exist_ok=True)
@@ -113,7 +109,7 @@ def current(folder: Path) -> Attempt | None:
 def worker_folders(folder: Path) -> list[Path]:
     """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the workers."""
     found = (folder / PARTS).glob("*/w*")
-    return sorted(found, key=lambda path: (path.parent.name, int(path.name.removeprefix("w"))))
+    return sorted(found, key=lambda path: (path.parent.name, int(path.name.removeprefix("w").partition("-")[0]), path.name))
 
 
 def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
@@ -161,8 +157,12 @@ class Worker:
         if attempt is None:
             raise StageError(f"{stage}: is not open for workers. Start the stage with `reasondistill run` or `resume`.")
         self.number, self.attempt = number, attempt
-        self.folder = stage / PARTS / attempt.name / f"w{number}"
+        self.folder = stage / PARTS / attempt.name / f"w{number}-{uuid.uuid4().hex[:8]}"
         self._claims = stage / PARTS / attempt.name / CLAIMS
+
+    def earlier(self) -> list[Path]:
+        """The folders that it wrote before it was started again."""
+        return sorted(self.folder.parent.glob(f"w{self.number}-*"))
 
     def claims(self, chunks: int, group: str = "") -> Iterator[int]:
         """The chunks that are this worker's, each claimed only when it is asked for.

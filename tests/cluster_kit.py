@@ -117,7 +117,7 @@ class Bed:
 
     def drawn(self, number: int | None = None) -> int:
         files = [
-            *self.run.glob(f"2-traces/parts/*/w{'*' if number is None else number}/traces.jsonl"),
+            *self.run.glob(f"2-traces/parts/*/w{'' if number is None else f'{number}-'}*/traces.jsonl"),
             self.run / "2-traces" / "traces.jsonl",
         ]
         return sum(path.read_bytes().count(b"\n") for path in files if path.exists())

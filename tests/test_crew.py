@@ -247,7 +247,7 @@ def test_any_number_of_workers_gives_the_same_verdicts(alone: bytes, tmp_path: P
         grade(tmp_path / "v", Share("work", number, workers))
     manifest = grade(tmp_path / "v", Share("close", of=workers))
     assert (tmp_path / "v" / "verdicts.jsonl").read_bytes() == (tmp_path / "one" / "verdicts.jsonl").read_bytes()
-    assert manifest.output == one.output and manifest.figures == one.figures
+    assert manifest.output == one.output and manifest.figures == one.figures | {"workers": workers}
 
 
 def test_missing_verdicts_are_counted_and_any_number_of_workers_grades_them(alone: bytes, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_another_grader_throws_away_what_workers_left(alone: bytes, tmp_path: Pa
 
 
 def test_each_chunk_is_claimed_once_by_its_own_worker_first(tmp_path: Path) -> None:
-    crew.begin(tmp_path, workers=3, chunk=1, keep=False)
+    crew.begin(tmp_path, workers=3, chunk=1)
     workers = [Worker(tmp_path, number).claims(10) for number in range(3)]
     first = [[next(claims) for _ in range(2)] for claims in workers]
     assert first == [[0, 3], [1, 4], [2, 5]]
@@ -295,7 +295,7 @@ def test_where_the_file_system_knows_no_links_files_are_claims(tmp_path: Path, m
     def refuses(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "no links here")
 
-    crew.begin(tmp_path, workers=2, chunk=1, keep=False)
+    crew.begin(tmp_path, workers=2, chunk=1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "symlink", refuses)
         workers = [Worker(tmp_path, number).claims(7) for number in range(2)]
@@ -313,7 +313,7 @@ def test_a_share_is_written_and_read_on_the_command_line() -> None:
 
 
 def test_files_of_workers_that_nobody_knows_are_not_thrown_away(tmp_path: Path) -> None:
-    attempt = crew.begin(tmp_path, workers=1, chunk=1, keep=False)
+    attempt = crew.begin(tmp_path, workers=1, chunk=1)
     write_text(tmp_path / "parts" / attempt.name / "w0" / "weights.bin", "precious")
     with pytest.raises(StageError, match="weights.bin"):
         crew.gather(tmp_path)

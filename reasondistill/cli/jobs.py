@@ -24,11 +24,14 @@ RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
 def submit_to_slurm(job: Run, tasks: list[Task], *, wait: bool) -> None:
     """Send a run's jobs, and say how to look at them; with `wait` follow them to the end."""
     from reasondistill.launch import slurm
+    from reasondistill.launch.local import only_one
 
     if not tasks:
         out.print("Nothing is left to do.")
         return
-    for sent in slurm.submit(job, tasks):
+    with only_one(job.folder):
+        jobs = slurm.submit(job, tasks)
+    for sent in jobs:
         out.print(f"  {sent.step} [dim]job {sent.job_id}{_elements(sent)}[/]")
     if not wait:
         _print_verbs(job)
@@ -130,9 +133,9 @@ def logs(
         for path in found:
             with open(path, "rb") as file:
                 file.seek(read[path])
-                added = file.read().decode("utf-8", "replace")
-            read[path] += len(added.encode())
-            for line in added.replace(MARK, "").splitlines():
+                raw = file.read()
+            read[path] += len(raw)
+            for line in raw.decode("utf-8", "replace").replace(MARK, "").splitlines():
                 out.print(f"[dim]{path.stem}[/] {escape(line)}", soft_wrap=True)
 
 

@@ -58,6 +58,7 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     from reasondistill import pipeline, preflight
     from reasondistill.cli.jobs import submit_to_ray, submit_to_slurm
     from reasondistill.launch import local
+    from reasondistill.launch.busy import refuse_if_busy
 
     preflight.check(job, reads_data=dry_run)
     is_local = job.cluster.kind == "local"
@@ -67,6 +68,7 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
         return
     about = f" · {escape(job.pipeline.about)}" if job.pipeline.about else ""
     out.print(f"[bold]{job.pipeline.name}[/]{about}", soft_wrap=True)
+    refuse_if_busy(job)
     started = time.monotonic()
     if job.cluster.kind == "slurm":
         submit_to_slurm(job, pipeline.remaining(job, tasks), wait=wait)
@@ -96,7 +98,8 @@ def _done_printer(job: Run) -> Callable[[Task, float], None]:
     from reasondistill.store import read_manifest
 
     def done(task: Task, seconds: float) -> None:
-        manifest = read_manifest(folder_of(job, task)) if task.stage != "evals" or not task.units else None
+        is_partial = (task.stage == "evals" and task.units) or (task.share is not None and task.share.role != "close")
+        manifest = None if is_partial else read_manifest(folder_of(job, task))
         counts = f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · " if manifest else ""
         dropped = "".join(f" · {number:,} {reason}" for reason, number in (manifest.dropped if manifest else {}).items())
         out.print(f"[green]✓[/] {escape(task.label)} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
@@ -170,7 +173,6 @@ def _print_scripts(job: Run, tasks: list[Task]) -> None:
     from reasondistill.launch import slurm
 
     folder = job.folder / slurm.FOLDER / "by-hand"
-    pipeline.save_run(job)
     written = [path for _, path in slurm.write_scripts(job, pipeline.remaining(job, tasks), folder)]
     for path in (*written, folder / "submit.sh"):
         out.print(f"\n[bold]{path}[/]", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -113,7 +114,8 @@ class Stages(Section):
 class Environment(Section):
     """What stands before a stage's command: modules to load, shell lines, variables; or a container that it runs in.
 
-    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`.
+    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`. All of it stands in scripts and in the
+    run folder: secrets belong into the shell that sends the jobs, which hand its variables on.
     """
 
     modules: tuple[str, ...] = ()
@@ -121,6 +123,15 @@ class Environment(Section):
     variables: dict[str, str] = {}
     container: str | None = None
     python: str | None = None
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        for name in self.variables:
+            if re.search(r"TOKEN|KEY|SECRET|PASSWORD", name.upper()):
+                raise ValueError(
+                    f"variables: {name} looks like a secret and would be written down; export it in the shell that sends the jobs"
+                )
+        return self
 
 
 class SlurmSettings(Section):

@@ -7,8 +7,10 @@ process dies, its task processes die with it, so a run folder never has two writ
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -35,6 +37,7 @@ ERROR_WORD = "error "  # begins a marked line that is an error as JSON
 ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
 KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
 
+log = logging.getLogger(__name__)
 OnLine = Callable[[Task, str], None]
 
 
@@ -42,7 +45,7 @@ OnLine = Callable[[Task, str], None]
 class Handle:
     """A task that runs: its process, its log and the error it reported, if any.
 
-    `is_shared`: the process only starts others, which do the task together.
+    `place` is none of those beside it. `is_shared`: the process only starts others, which do the task together.
     """
 
     task: Task
@@ -53,10 +56,11 @@ class Handle:
     error: ReasonDistillError | None = None
     cancelled: bool = False
     is_shared: bool = False
+    place: int = 0
 
 
-def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
-    """Start one task in its own process and session."""
+def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
+    """Start one task in its own process and session; `place` counts those beside it."""
     log = log_of(run, task)
     with disk_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +76,9 @@ def submit(run: Run, task: Task, on_line: OnLine) -> Handle:
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
         preexec_fn=die_with_parent,
-        env=os.environ | STOPPING | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task),
+        env=os.environ | STOPPING | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task, place),
     )
-    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together)
+    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together, place=place)
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
@@ -91,16 +95,20 @@ def log_of(run: Run, task: Task) -> Path:
     return run.folder / "logs" / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
 
 
-def _own_gpus(run: Run, task: Task) -> dict[str, str]:
-    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by number."""
+def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
+    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by the place that is free.
+
+    Raises ConfigError when there are not so many.
+    """
     if task.share is None or task.share.role != "work" or not (gpus := run.cluster.stages.of(task.stage).gpus):
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     known = visible.split(",") if visible else None
-    first = gpus * task.share.number
+    first = gpus * place
     mine = known[first : first + gpus] if known is not None else [str(number) for number in range(first, first + gpus)]
     if len(mine) < gpus:
-        raise ConfigError(f"[stages.{task.stage}] shards × gpus is more than the GPUs that are visible (CUDA_VISIBLE_DEVICES={visible}).")
+        how = "Lower gpus, shards or max_concurrent."
+        raise ConfigError(f"[stages.{task.stage}] workers beside each other × gpus is more than CUDA_VISIBLE_DEVICES={visible}. {how}")
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
 
 
@@ -138,8 +146,9 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
         while running or (pending and not failed and not asked):
             if not failed and not asked:
                 for task in _startable(pending, running, run):
+                    place = next(number for number in range(len(running) + 1) if all(number != handle.place for handle in running))
                     pending.remove(task)
-                    running.append(submit(run, task, on_line))
+                    running.append(submit(run, task, on_line, place))
             for handle in [h for h in running if h.process.poll() is not None]:
                 running.remove(handle)
                 try:
@@ -227,4 +236,8 @@ def only_one(folder: Path) -> Generator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StageError(f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it.") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            log.warning("%s: its file system knows no locks; see to it yourself that nothing else works in this folder", folder)
         yield

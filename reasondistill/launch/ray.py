@@ -15,9 +15,8 @@ import secrets
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from reasondistill.config import Environment
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.launch import ray_jobs
 from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one
+from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
@@ -36,6 +36,8 @@ from reasondistill.store import StopSignal
 OnLine = Callable[[Task, str], None]
 FOLDER = "ray"
 _POLL_S = 0.5
+# So long a network file system may go on saying that a file is not there.
+_NFS_S = 35.0
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}  # Slurm's memory is in MiB where no unit is given
 
 
@@ -72,15 +74,10 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
 
 
 @contextmanager
-def _connected(run: Run) -> Iterator[Any]:
+def _connected(run: Run) -> Generator[Any]:
     """Ray, connected to the cluster that the file names, or to one that lives as long as this run."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs keeps the variables that it came with
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError("ray", "ray") from error
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "namespace": "reasondistill"}
     # Inside a job that was handed in, Ray says itself where it is.
     address = None if ray_jobs.is_far(run) else run.cluster.ray.address
     address = address or os.environ.get("RAY_ADDRESS")
@@ -88,7 +85,13 @@ def _connected(run: Run) -> Iterator[Any]:
         # Else Ray would put a token into the home folder, readable for all.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
-        ray.init(**options, **({"address": address} if address else {"include_dashboard": False}))
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError("ray", "ray") from error
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "namespace": "reasondistill"}
+    try:
+        options |= {"address": address} if address else {"include_dashboard": False}
+        ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StageError(f"[ray] address = {address!r}: cannot connect: {str(error).splitlines()[0]}") from error
     try:
@@ -143,13 +146,11 @@ def _send(ray: Any, run: Run, step: Step, task: Task) -> _Running:
 
 def _command(run: Run, environment: Environment, task: Task) -> str:
     """One shell line: the environment's own lines, then the task in the place of the shell."""
-    python = environment.python or (sys.executable if environment == Environment() else "python")
+    python = python_of(environment)
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
     if is_shared(run, task):
         words = training_command(run.cluster, run.folder.resolve(), task.units[0], python=python)
-    lines = [f"module load {shlex.quote(module)}" for module in environment.modules]
-    lines += [*environment.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items())]
-    return "\n".join([*lines, f"exec {environment.container or ''} {shlex.join(words)}"])
+    return "\n".join([*setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"])
 
 
 def _do(command: str, folder: str, log: str, error: str) -> int:
@@ -195,9 +196,13 @@ def _result(ray: Any, run: Run, one: _Running) -> None:
         ) from error
     if code == 0:
         return
-    path = run.folder / FOLDER / f"{one.log.stem}.error"
-    if code == 130 or not path.exists():
+    if code == 130:
         raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
+    path, deadline = run.folder / FOLDER / f"{one.log.stem}.error", time.monotonic() + _NFS_S
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")
+        time.sleep(_POLL_S)
     value = json.loads(path.read_text(encoding="utf-8"))
     made = ReasonDistillError.__new__(getattr(errors, value["kind"], StageError))
     made.args = (f"{one.task.name}: {value['message']}",)

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Environment
 from reasondistill.errors import DataError, MissingDependencyError, StageError
+from reasondistill.launch.scripts import python_of, setting
 from reasondistill.pipeline import Run, save_run
 from reasondistill.store import write_json
 
 # Set inside a job: the run is done there, not handed in again.
 INSIDE = "REASONDISTILL_INSIDE_RAY"
 FILE = "ray/job.json"
-_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+ALIVE, _ENDED = ("PENDING", "RUNNING"), ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,12 @@ def is_far(run: Run) -> bool:
 
 
 def submit(run: Run) -> Sent:
-    """Hand the run in. Raises StageError when one of it is under way or the cluster does not answer, MissingDependencyError."""
-    before = sent(run)
-    if before is not None and (word := state(run)) not in _ENDED:
-        raise StageError(f"{run.folder}: its job {before.job_id} is {word.lower()}. `reasondistill cancel {run.folder.name}` stops it.")
+    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError."""
     save_run(run)
     environment = run.cluster.environment("default")
-    python = environment.python or (sys.executable if environment == Environment() else "python")
-    words = [python, "-m", "reasondistill", "resume", str(run.folder.resolve())]
-    entrypoint = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(words)}"
+    words = [python_of(environment), "-m", "reasondistill", "resume", str(run.folder.resolve())]
+    lines = [f"cd {shlex.quote(str(Path.cwd()))}", *setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"]
+    entrypoint = f"bash -c {shlex.quote(chr(10).join(lines))}"
     address = run.cluster.ray.address or ""
     client = _client(address)
     job_id = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {INSIDE: "1"}}, metadata={"run": run.pipeline.name})
@@ -80,16 +76,24 @@ def sent(run: Run) -> Sent | None:
 
 
 def state(run: Run) -> str:
-    """Ray's word for what has become of the job: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or LOST where Ray does not know it."""
+    """Ray's word for what has become of the job: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or LOST where Ray does not know it.
+
+    Raises StageError when the cluster does not answer.
+    """
     job = _sent(run)
+    client = _client(job.address)
     try:
-        return str(_client(job.address).get_job_status(job.job_id).value)
-    except RuntimeError:
-        return "LOST"
+        return str(client.get_job_status(job.job_id).value)
+    except RuntimeError as error:
+        if "404" in str(error):
+            return "LOST"
+        raise StageError(f"{job.address}: {str(error).splitlines()[0]}") from error
 
 
 def cancel(run: Run) -> bool:
     """Stop the job; say whether there was one to stop."""
+    if state(run) not in ALIVE:
+        return False
     job = _sent(run)
     return bool(_client(job.address).stop_job(job.job_id))
 
@@ -99,7 +103,9 @@ def follow(run: Run, tell: Callable[[str], None], *, poll_s: float = 2.0) -> Non
     job, told = _sent(run), 0
     client = _client(job.address)
     while True:
-        word = state(run)
+        if (word := state(run)) == "LOST":
+            how = f"`reasondistill resume {run.folder.name}` sends another."
+            raise StageError(f"job {job.job_id} is not known to {job.address} any more. {how}")
         text = str(client.get_job_logs(job.job_id))
         end = len(text) if word in _ENDED else text.rfind("\n") + 1
         for line in text[told:end].splitlines():
@@ -107,7 +113,7 @@ def follow(run: Run, tell: Callable[[str], None], *, poll_s: float = 2.0) -> Non
         told = max(told, end)
         if word == "SUCCEEDED":
             return
-        if word in (*_ENDED, "LOST"):
+        if word in _ENDED:
             name = run.folder.name
             raise StageError(
                 f"job {job.job_id} is {word.lower()}. Logs: {run.folder / 'logs'}. `reasondistill resume {name}` does the rest."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from reasondistill.config import Environment, Resources
@@ -30,7 +30,9 @@ task() {
     [ "$code" -eq 0 ] && return
     if [ -n "$announced" ] && [ "$code" -ne %(user_error)d ]; then again "its time was up"; fi
     if [ -n "$cancelled" ] || [ "$code" -eq %(user_error)d ] || [ "$code" -eq 130 ]; then exit "$code"; fi
-    if [ "${SLURM_RESTART_COUNT:-0}" -lt %(restarts)d ]; then again "exit code $code"; fi
+    crashes=$(($(cat "$marks/$here.crashes" 2>/dev/null || echo 0) + 1))
+    echo "$crashes" > "$marks/$here.crashes"
+    if [ "$crashes" -le %(restarts)d ]; then again "exit code $code"; fi
     exit "$code"
 }
 again() {
@@ -47,39 +49,37 @@ echo "queued again: $1"
     scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}" && sleep 300"""
 
 
-def script_of(run: Run, step: Step, marks: Path, *, elements: Sequence[int] | None = None) -> str:
-    """The text of a step's sbatch script. `marks` is where it says how it ended; `elements` those of an array that are to run."""
+def script_of(run: Run, step: Step, marks: Path) -> str:
+    """The text of a step's sbatch script. `marks` is where it says how it ended."""
     lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {_about(step)}"]
-    lines += [f"#SBATCH {option}" for option in _options(run, step, elements)]
-    lines += ["set -u", f"cd {shlex.quote(str(Path.cwd()))}"]
+    lines += [f"#SBATCH {option}" for option in _options(run, step)]
+    lines += [f"cd {shlex.quote(str(Path.cwd()))}"]
     slurm = run.cluster.slurm
     # A third of the time that is left goes to ending samples, the rest to writing them and to leaving.
     lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
     lines += [f"marks={shlex.quote(str(marks))}", f"here={step.name}" + ("-$SLURM_ARRAY_TASK_ID" if step.is_array else "")]
-    lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".*']
+    lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".{done,failed,error}']
     requeue = _REQUEUE if slurm.requeue else ":"
     lines += [(_RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}).rstrip()]
     nodes = step.resources.nodes
     lines += job_lines(nodes) if any(is_shared(run, task, nodes) for task in step.tasks) else []
-    lines += [*_setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
+    lines += [*setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
     return "\n".join(lines) + "\n"
 
 
 def _about(step: Step) -> str:
-    if not step.is_array:
-        return ", then ".join(task.label for task in step.tasks)
-    return f"{step.tasks[0].label} to {step.tasks[-1].label}, side by side" if len(step.tasks) > 1 else step.tasks[0].label
+    labels = [task.label for task in step.tasks]
+    return f"{labels[0]} to {labels[-1]}, side by side" if step.is_array and len(labels) > 1 else ", then ".join(labels)
 
 
-def _options(run: Run, step: Step, elements: Sequence[int] | None) -> Iterator[str]:
+def _options(run: Run, step: Step) -> Iterator[str]:
     yield f"--job-name={run.pipeline.name}.{step.name}"
     place = run.folder.resolve() / "logs" / step.name
-    yield f"--output={place}" + ("-%a.log" if step.is_array else ".log")
+    yield f'--output="{place}' + ('-%a.log"' if step.is_array else '.log"')
     yield "--open-mode=append"
     if step.is_array:
-        wanted = elements if elements is not None else range(len(step.tasks))
         throttle = f"%{step.resources.max_concurrent}" if step.resources.max_concurrent else ""
-        yield f"--array={','.join(map(str, wanted)) if elements is not None else f'0-{len(step.tasks) - 1}'}{throttle}"
+        yield f"--array=0-{len(step.tasks) - 1}{throttle}"
     yield from resource_options(step.resources)
     yield f"--signal=B:USR1@{run.cluster.slurm.signal_s}"
     yield "--requeue" if run.cluster.slurm.requeue else "--no-requeue"
@@ -98,7 +98,13 @@ def resource_options(resources: Resources) -> Iterator[str]:
     yield from (f"--{name}={value}" for name, value in named.items() if value is not None)
 
 
-def _setting(environment: Environment) -> Iterator[str]:
+def python_of(environment: Environment) -> str:
+    """The Python that runs us there: this one where nothing else is said."""
+    return environment.python or (sys.executable if environment == Environment() else "python")
+
+
+def setting(environment: Environment) -> Iterator[str]:
+    """The shell lines that make an environment."""
     yield from (f"module load {shlex.quote(module)}" for module in environment.modules)
     yield from environment.setup
     yield from (f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items())
@@ -121,7 +127,7 @@ def _tasks(run: Run, step: Step) -> Iterator[str]:
 
 def _call(run: Run, step: Step, task: Task) -> str:
     """The shell words that do a task."""
-    python = step.environment.python or (sys.executable if step.environment == Environment() else "python")
+    python = python_of(step.environment)
     if is_shared(run, task, nodes := step.resources.nodes):
         folder, container = run.folder.resolve(), step.environment.container
         return job_command(run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container)

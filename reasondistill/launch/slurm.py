@@ -14,6 +14,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -26,7 +27,7 @@ from typing import Any, Literal
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
-from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.pipeline import RUN, Run, Task, save_run
 from reasondistill.store import write_json, write_text
 
 FOLDER = "slurm"
@@ -44,6 +45,9 @@ _ALIVE = {
     "SIGNALING",
     "STAGE_OUT",
 }
+
+# So many times in a row squeue may fail to answer while somebody waits.
+_PATIENCE = 10
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
@@ -89,6 +93,7 @@ class JobState:
 def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[Step, Path]]:
     """One script per step, and `submit.sh`, which sends them all in order by hand."""
     steps, written = steps_of(run, tasks), list[tuple[Step, Path]]()
+    save_run(run, folder)
     (folder / MARKS).mkdir(parents=True, exist_ok=True)
     for step in steps:
         path = folder / f"{step.name}.sbatch"
@@ -99,24 +104,19 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
         f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one before has ended well.",
         "set -eu",
     ]
+    lines += [f"cp {shlex.quote(str((folder / RUN).resolve()))} {shlex.quote(str((run.folder / RUN).resolve()))}"]
     for number, (_, path) in enumerate(written):
-        after = ' --dependency="afterok:$job" --kill-on-invalid-dep=yes' if number else ""
-        lines += [f"job=$(sbatch --parsable{after} {path.resolve()})", f'echo "{path.stem}: job $job"']
+        after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes' if number else ""
+        lines += [f"job=$(sbatch --parsable{after} {shlex.quote(str(path.resolve()))})", f'echo "{path.stem}: job $job"']
     write_text(folder / "submit.sh", "\n".join(lines) + "\n")
     (run.folder / "logs").mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for its output
     return written
 
 
 def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
-    """Send all steps. Raises StageError when jobs of this run are still in the queue or sbatch refuses, ConfigError without it."""
+    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none."""
     if shutil.which("sbatch") is None:
         raise ConfigError('kind = "slurm": there is no sbatch here. Call this on a machine from which jobs are sent, or use --on local.')
-    alive = [state.job.job_id for state in states(run) if not state.is_over]
-    if alive:
-        raise StageError(
-            f"{run.folder}: its jobs {', '.join(alive)} are still in the queue. `reasondistill status {run.folder.name}` shows them, "
-            f"`reasondistill cancel {run.folder.name}` stops them."
-        )
     save_run(run)
     folder = _next_folder(run)
     jobs: list[Job] = []
@@ -146,7 +146,10 @@ def _sbatch(script: Path, *, after: str | None) -> str:
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """A Slurm command, without what a surrounding job or shell says to sbatch: those variables stand over the script's own options."""
     environment = {name: value for name, value in os.environ.items() if not re.match(r"SBATCH_|SLURM_(?!CONF$)", name)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise StageError(f"there is no {command[0]} here. Call this on a machine from which jobs are sent.") from None
 
 
 def _next_folder(run: Run) -> Path:
@@ -168,9 +171,14 @@ def last_jobs(run: Run) -> tuple[Path, list[Job]] | None:
         return None
     try:
         rows: list[dict[str, Any]] = json.loads((found[-1] / JOBS).read_text(encoding="utf-8"))["jobs"]
-        return found[-1], [Job(**row | {"elements": tuple(row["elements"]), "tasks": tuple(row["tasks"])}) for row in rows]
+        return found[-1], [_job(row) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{found[-1] / JOBS}: cannot be read: {error}") from error
+
+
+def _job(row: dict[str, Any]) -> Job:
+    values: dict[str, Any] = row | {"elements": tuple(row["elements"]), "tasks": tuple(row["tasks"])}
+    return Job(**values)
 
 
 # ---- looking ------------------------------------------------------------------------------------------------------
@@ -198,10 +206,12 @@ def _state(folder: Path, job: Job, queue: Mapping[int, tuple[str, str]]) -> JobS
             reasons.append(reason)
         elif Path(f"{mark}.done").exists():
             counts["done"] += 1
+        elif word == "CANCELLED" or _code(mark) in ("130", "143"):
+            counts["cancelled"] += 1
         elif Path(f"{mark}.failed").exists():
             counts["failed"] += 1
             errors.append(f"{_label(job, element)}: {_error(mark)}")
-        elif word and word not in ("CANCELLED", "COMPLETED"):
+        elif word and word != "COMPLETED":
             counts["failed"] += 1
             errors.append(f"{_label(job, element)}: {word.lower().replace('_', ' ')}")
         else:
@@ -218,7 +228,13 @@ def _error(mark: Path) -> str:
     """The message of the error that a task reported, or the exit code it ended with."""
     if (path := Path(f"{mark}.error")).exists():
         return str(json.loads(path.read_text(encoding="utf-8"))["message"])
-    return f"ended with exit code {Path(f'{mark}.failed').read_text().strip()}"
+    return f"ended with exit code {_code(mark)}"
+
+
+def _code(mark: Path) -> str:
+    """What a task ended with that did not end well; empty where it did not say."""
+    path = Path(f"{mark}.failed")
+    return path.read_text(encoding="ascii").strip() if path.exists() else ""
 
 
 def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
@@ -241,8 +257,16 @@ def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
 def wait(run: Run, tell: Callable[[JobState], None], *, poll_s: float = 2.0) -> list[JobState]:
     """Wait until every job is over, telling each change. Raises StageError with the first error when one failed."""
     told: dict[str, object] = {}
+    silent = 0
     while True:
-        found = states(run)
+        try:
+            found, silent = states(run), 0
+        except StageError:  # a busy controller
+            silent += 1
+            if silent > _PATIENCE:
+                raise
+            time.sleep(poll_s)
+            continue
         for state in found:
             if told.get(state.job.step) != (now := (tuple(sorted(state.counts.items())), state.errors)):
                 told[state.job.step] = now

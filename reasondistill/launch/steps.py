@@ -67,6 +67,8 @@ def _spreads(task: Task) -> bool:
 
 def _resources(run: Run, task: Task) -> Resources:
     """What a task gets. Opening and closing a stage is a matter of files: no GPU, unless an engine is asked at the end."""
+    if task.stage == "evals" and not task.units:  # puts tables together
+        return run.cluster.stages.default
     if task.share is None or task.share.role == "work" or (task.share.role == "close" and _asks_an_engine(run, task)):
         return run.cluster.stages.of(task.stage)
     return run.cluster.stages.default

@@ -79,7 +79,9 @@ def job_command(
     command = command if container is None else f"{container} {command}"
     if nodes == 1:
         return command
-    return f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c {shlex.quote(f'exec {command}')}"
+    # srun does not take over --cpus-per-task of the job by itself (Slurm 22.05 to 23.02).
+    srun = f'srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1'
+    return f"{srun} bash -c {shlex.quote(f'exec {command}')}"
 
 
 def _words(command: Sequence[str]) -> str:

@@ -13,19 +13,32 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reasondistill import examples, problems, report, students, traces, verdicts
-from reasondistill.config import TWINS, StudentSettings
 from reasondistill.crew import Share
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import measuring
-from reasondistill.pipeline.looking import StageState, progress_of, remaining, stage_states, walk
+from reasondistill.pipeline.looking import StageState, folder_of, progress_of, remaining, settle, stage_states, walk
 from reasondistill.pipeline.measuring import eval_models, served_teachers, teacher_of
-from reasondistill.pipeline.runs import FOLDERS, STAGES, Run, Task, benchmarks, load_run, located, save_run, with_environment
+from reasondistill.pipeline.runs import (
+    FOLDERS,
+    RUN,
+    STAGES,
+    Run,
+    Task,
+    benchmarks,
+    load_run,
+    located,
+    parents_of,
+    save_run,
+    twin_of,
+    with_environment,
+)
 from reasondistill.prompts import load_prompt
 from reasondistill.store import Manifest, StopSignal
 
 __all__ = [
     "FOLDERS",
+    "RUN",
     "STAGES",
     "Run",
     "StageState",
@@ -64,7 +77,10 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
             continue
         shards = run.cluster.stages.of(stage).shards
         if stage == "students":
-            tasks += [Task("students", (student.name,), _parent_tasks(run, student)) for student in run.pipeline.all_students()]
+            tasks += [
+                Task("students", (student.name,), tuple(f"students:{name}" for name in parents_of(run, student)))
+                for student in run.pipeline.all_students()
+            ]
         elif stage == "evals":
             models = tuple(eval_models(run)) if run.pipeline.evals.benchmarks else ()
             groups = [models] if share_engine_process or shards > 1 else [(model,) for model in models]
@@ -97,23 +113,6 @@ def select_stages(only: str | None, first: str | None, last: str | None) -> list
     return chosen
 
 
-def _parent_tasks(run: Run, student: StudentSettings) -> tuple[str, ...]:
-    return tuple(f"students:{name}" for name in dict.fromkeys((_parent(run, student), student.parent)) if name)
-
-
-def _parent(run: Run, student: StudentSettings) -> str | None:
-    """The trained student whose steps a twin copies; None when the file itself says the steps.
-
-    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
-    """
-    recounts = student.method == "answer_only" and student.packing
-    if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
-        return None
-    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS]
-    likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
-    return likest[-1].name if likest else None
-
-
 # ---- doing it -----------------------------------------------------------------------------------------------------
 
 
@@ -135,12 +134,9 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     # Partial: open for workers. Of several processes that did it together the first one writes.
     if manifest is None or manifest.status == "partial" or not students.processes.is_first():
         return manifest
-    return with_environment(folder_of(run, task), manifest)
-
-
-def folder_of(run: Run, task: Task) -> Path:
-    """The folder that a task finishes."""
-    return run.stage("students") / task.units[0] if task.stage == "students" else run.stage(task.stage)
+    manifest = with_environment(folder_of(run, task), manifest)
+    settle(run, task)
+    return manifest
 
 
 def _pool(run: Run) -> GradingPool:
@@ -232,7 +228,7 @@ def _run_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
     student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
-    parent = _parent(run, student)
+    parent = twin_of(run, student)
     teacher = teacher_of(run, student)
     if student.parent is not None:
         start = students.read_student(run.stage("students") / student.parent).path

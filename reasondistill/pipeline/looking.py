@@ -10,9 +10,11 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
-from reasondistill import crew, examples, traces, verdicts
-from reasondistill.pipeline.runs import Run, Task
-from reasondistill.store import Manifest, content_of, count_lines, read_manifest
+from reasondistill import __version__, crew, examples, traces, verdicts
+from reasondistill.grading import GRADER
+from reasondistill.pipeline.runs import Run, Task, parents_of
+from reasondistill.records import fingerprint
+from reasondistill.store import MANIFEST, Manifest, content_of, count_lines, read_manifest, read_metrics, write_text
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,58 @@ def stage_states(run: Run) -> list[StageState]:
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks without those of finished stages, up to the first stage that is unfinished or stale; everything behind it may change.
+    """The tasks without those at the beginning that would find nothing to do; whatever comes behind the first that would, may change.
 
-    Of a stage that several workers fill, no more workers than there are chunks missing.
+    Of a stage that several workers fill, no more workers than there are chunks missing. A task that is sent for nothing does no harm:
+    when in doubt it is kept.
     """
-    states = {state.name: state.state for state in stage_states(run)}
-    kept = list(dropwhile(lambda task: states.get(_folder_name(task)) == "complete", tasks))
-    first = kept[0].stage if kept else None
-    missing = _missing_chunks(run, first) if first is not None else None
-    if missing is None or kept[0].share is None:
+    kept = list(dropwhile(lambda task: is_settled(run, task), tasks))
+    if not kept or kept[0].share is None or (missing := _missing_chunks(run, kept[0])) is None:
         return kept
-    return [_among(task, missing) for task in kept if not _is_idle(task, first, missing)]
+    return [_among(task, missing) if task.stage == kept[0].stage else task for task in kept if not _is_idle(task, kept[0].stage, missing)]
 
 
-def _folder_name(task: Task) -> str:
-    return f"students/{task.units[0]}" if task.stage == "students" else task.stage
+# ---- what needs no doing ------------------------------------------------------------------------------------------
 
 
-def _is_idle(task: Task, stage: str | None, chunks: int) -> bool:
+def settle(run: Run, task: Task) -> None:
+    """Note that a task left its folder finished, by this file and with what stood before it."""
+    write_text(_note(run, task), _standing(run, task))
+
+
+def is_settled(run: Run, task: Task) -> bool:
+    """Whether a task has finished its folder by the very same file, nothing before it has changed since, and nothing failed in it."""
+    note, manifest = _note(run, task), read_manifest(folder_of(run, task))
+    if manifest is None or manifest.status != "complete" or not note.exists():
+        return False
+    failures = [manifest.counts.get("failed"), manifest.figures.get("judge_failed")]
+    return not any(failures) and note.read_text(encoding="utf-8") == _standing(run, task)
+
+
+def folder_of(run: Run, task: Task) -> Path:
+    """The folder that a task finishes."""
+    return run.stage("students") / task.units[0] if task.stage == "students" else run.stage(task.stage)
+
+
+def _note(run: Run, task: Task) -> Path:
+    return run.folder / "settled" / (f"students-{task.units[0]}" if task.stage == "students" else task.stage)
+
+
+def _standing(run: Run, task: Task) -> str:
+    """A fingerprint of the file, of who grades, and of every manifest that stands before this task's own."""
+    before = [run.stage(stage) for stage in run.stages[: run.stages.index(task.stage)] if stage != "students"]
+    students = {student.name: student for student in run.pipeline.all_students()}
+    names = parents_of(run, students[task.units[0]]) if task.stage == "students" else list(students)
+    if task.stage in ("students", "evals", "report"):
+        before += [run.stage("students") / name for name in names]
+    manifests = [(folder / MANIFEST).read_bytes().hex() if (folder / MANIFEST).exists() else "" for folder in before]
+    return fingerprint({"file": run.pipeline.model_dump(mode="json"), "grader": GRADER, "program": __version__, "before": manifests})
+
+
+# ---- how far ------------------------------------------------------------------------------------------------------
+
+
+def _is_idle(task: Task, stage: str, chunks: int) -> bool:
     return task.stage == stage and task.share is not None and task.share.role == "work" and task.share.number >= chunks
 
 
@@ -64,30 +100,37 @@ def _among(task: Task, chunks: int) -> Task:
     return replace(task, share=replace(task.share, of=min(task.share.of, chunks))) if task.share is not None else task
 
 
-def _missing_chunks(run: Run, stage: str) -> int | None:
+def _missing_chunks(run: Run, task: Task) -> int | None:
     """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or nothing is claimed in chunks."""
-    folder, problems = run.stage(stage), read_manifest(run.stage("problems"))
-    if stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists():
+    folder, problems = run.stage(task.stage), read_manifest(run.stage("problems"))
+    if task.stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists() or task.share is None:
         return None
-    total = problems.counts.get("out", 0) * run.pipeline.traces.n
-    return max(1, math.ceil((total - traces_drawn(folder)) / traces.CHUNK_SAMPLES))
+    count, n = problems.counts.get("out", 0), run.pipeline.traces.n
+    whole = sum(1 for path in _files(folder, traces.FILE) for line in open(path, "rb") if b'"finish":"error"' not in line)  # noqa: SIM115
+    return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
 
 
-def traces_drawn(folder: Path) -> int:
-    """The traces of a folder, those of its workers included."""
-    files = [folder / traces.FILE, *(part / traces.FILE for part in crew.worker_folders(folder))]
-    return sum(count_lines(path) for path in files)
+def _files(folder: Path, name: str) -> list[Path]:
+    """The stage's own file and those of its workers, as far as they are there."""
+    return [path for path in (folder / name, *(part / name for part in crew.worker_folders(folder))) if path.exists()]
 
 
 def progress_of(run: Run, stage: str) -> str:
     """How far a stage is in its own units, as a short text; empty where that is not known."""
-    folder, problems = run.stage(stage), read_manifest(run.stage("problems"))
-    if stage == "traces" and run.pipeline.traces is not None and problems is not None:
-        return f"{traces_drawn(folder):,}/{problems.counts.get('out', 0) * run.pipeline.traces.n:,} traces"
-    if stage == "verdicts":
-        files = [folder / verdicts.FILE, *(part / verdicts.FILE for part in crew.worker_folders(folder))]
-        return f"{sum(map(count_lines, files)):,}/{count_lines(run.stage('traces') / traces.FILE):,} verdicts"
-    return ""
+    problems, written = read_manifest(run.stage("problems")), run.pipeline.traces
+    if stage not in ("traces", "verdicts") or written is None or problems is None:
+        return ""
+    total = problems.counts.get("out", 0) * written.n
+    return f"{_finished(run.stage(stage), traces.FILE if stage == 'traces' else verdicts.FILE):,}/{total:,} {stage}"
+
+
+def _finished(folder: Path, name: str) -> int:
+    """Records of a stage: its own, and what its workers said last that they have; their files may be large and far."""
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.status == "complete":
+        return manifest.counts.get("out", 0)
+    told = [read_metrics(part) for part in crew.worker_folders(folder)]
+    return count_lines(folder / name) + sum(int(lines[-1].get("drawn", lines[-1]["done"])) for lines in told if lines)
 
 
 def _state(name: str, manifest: Manifest | None, current: Mapping[str, str], *, has_files: bool) -> StageState:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill import resources
-from reasondistill.config import Benchmark, Cluster, Judge, Pipeline, Teacher, load_benchmark
+from reasondistill.config import TWINS, Benchmark, Cluster, Judge, Pipeline, StudentSettings, Teacher, load_benchmark
 from reasondistill.crew import Share
 from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.store import Manifest, write_manifest, write_text
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
+RUN = "run.json"
 FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
 
 
@@ -79,6 +80,24 @@ def benchmarks(run: Run) -> list[Benchmark]:
     return found
 
 
+def parents_of(run: Run, student: StudentSettings) -> tuple[str, ...]:
+    """The students that are made before this one: whose steps it copies, and which one it continues."""
+    return tuple(name for name in dict.fromkeys((twin_of(run, student), student.parent)) if name)
+
+
+def twin_of(run: Run, student: StudentSettings) -> str | None:
+    """The trained student whose steps a twin copies; None when the file itself says the steps.
+
+    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
+    """
+    recounts = student.method == "answer_only" and student.packing
+    if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
+        return None
+    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS]
+    likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
+    return likest[-1].name if likest else None
+
+
 Asked = TypeVar("Asked", Teacher, Judge)
 
 
@@ -102,8 +121,8 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
 # ---- the run folder's own file ------------------------------------------------------------------------------------
 
 
-def save_run(run: Run) -> None:
-    """Write what a task process needs to know: `run.json`. Holds no secret."""
+def save_run(run: Run, folder: Path | None = None) -> None:
+    """Write what a task process needs to know: `run.json`, in the run folder or another. Holds no secret."""
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
         # Only what was set: a stage's own keys stand over those of [stages.default].
@@ -112,12 +131,12 @@ def save_run(run: Run) -> None:
         "keep_old": run.keep_old,
         "asked": list(run.asked),
     }
-    write_text(run.folder / "run.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text((folder or run.folder) / RUN, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_run(folder: Path) -> Run:
     """The run that `save_run` wrote. Raises StageError when the folder is no run folder."""
-    path = folder / "run.json"
+    path = folder / RUN
     if not path.exists():
         raise StageError(f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/.")
     try:

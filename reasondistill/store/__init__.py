@@ -15,6 +15,7 @@ from __future__ import annotations
 from reasondistill.store.files import disk_errors, replacing, write_json, write_records, write_text
 from reasondistill.store.manifests import (
     MANIFEST,
+    PARTS,
     Identity,
     Manifest,
     StageState,
@@ -34,6 +35,7 @@ from reasondistill.store.shards import (
     append_metrics,
     count_lines,
     drop_lines,
+    drop_rows,
     numbered_rows,
     offsets_of,
     read_keys,
@@ -49,6 +51,7 @@ from reasondistill.store.stopping import GRACE, StopSignal
 __all__ = [
     "GRACE",
     "MANIFEST",
+    "PARTS",
     "Identity",
     "Manifest",
     "Shard",
@@ -61,6 +64,7 @@ __all__ = [
     "disk_errors",
     "drift_message",
     "drop_lines",
+    "drop_rows",
     "finish_stage",
     "numbered_rows",
     "offsets_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.store.files import write_json
+from reasondistill.store.files import disk_errors, write_json
 
 StageState = Literal["new", "partial", "complete"]
 
 MANIFEST = "manifest.json"
+# Where workers write while several of them fill a folder (crew.py).
+PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,11 @@ def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
 
 
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
-    """Remove a folder's files but those `beside`. A kill on the way leaves it unfinished: the manifest stays, and says so first."""
+    """Remove a folder's files but those `beside`, and what workers left. A kill on the way leaves a manifest that says: unfinished."""
     write_manifest(folder, replace(old, status="partial"))
+    if (folder / PARTS).exists():
+        with disk_errors(folder / PARTS):
+            shutil.rmtree(folder / PARTS)
     for path in folder.iterdir():
         if path.is_file() and path.name != MANIFEST and path.name not in beside:
             path.unlink()

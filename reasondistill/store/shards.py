@@ -194,6 +194,14 @@ def drop_lines(path: Path, unwanted: Container[str], key: str = "id") -> None:
                 target.write(line)
 
 
+def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """The same by a look at the whole row."""
+    with replacing(path) as target:
+        for row, (_, line) in zip(read_rows(path), _lines(path), strict=True):
+            if not is_unwanted(row):
+                target.write(line)
+
+
 def count_lines(path: Path) -> int:
     """How many whole lines a shard has; 0 when it does not exist."""
     if not path.exists():

@@ -38,6 +38,7 @@ from reasondistill.store import (
     Manifest,
     StopSignal,
     drop_lines,
+    drop_rows,
     finish_stage,
     open_stage,
     read_keys,
@@ -101,6 +102,7 @@ def _requests(job: _Job, work: _Work, problems: Iterable[Problem], sampler: Samp
         if job.stop is not None and job.stop.requested:
             return
         rendered = render(problem)
+        check_length(sampler, problem, rendered)
         for sample in work.missing[problem.id]:
             key = sample_key(sampler.model, rendered, sampling, sample)
             yield Request(f"{problem.id}:{sample}", key, rendered, sampling, seed_of(key), logprobs)
@@ -194,17 +196,22 @@ def _take_in(folder: Path) -> None:
 
 def _open(job: _Job, workers: int, *, missing: int) -> Manifest:
     """An attempt of so many workers at what is missing."""
-    problems = max(1, min(CHUNK_SAMPLES // job.traces.n, math.ceil(len(job.problems) / (workers * CHUNKS_PER_WORKER))))
-    crew.begin(job.folder, workers=workers, chunk=problems, keep=True)
+    problems = chunk_of(len(job.problems), job.traces.n, workers)
+    crew.begin(job.folder, workers=workers, chunk=problems)
     log.info("%d of %d samples to draw by %d workers, %d problems at a time", missing, job.total, workers, problems)
     return require_open(job.folder, None)
+
+
+def chunk_of(problems: int, n: int, workers: int) -> int:
+    """How many problems are claimed at once."""
+    return max(1, min(CHUNK_SAMPLES // n, math.ceil(problems / (workers * CHUNKS_PER_WORKER))))
 
 
 def _fill(job: _Job, number: int) -> Manifest:
     """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
     worker = Worker(job.folder, number)
-    own = replace(job, own=worker.folder)
-    finished = _finished_ids(job.folder / FILE) | _finished_samples(worker.folder)
+    own = replace(job, own=worker.folder, workers=worker.attempt.workers)
+    finished = _finished_ids(job.folder / FILE).union(*(_whole_ids(folder / FILE) for folder in worker.earlier()))
     for work in _plan(job.traces, job.problems, finished, set()):
         claimed = _claimed(work, worker)
         if (first := next(claimed, None)) is not None:
@@ -225,6 +232,7 @@ def _close(job: _Job) -> Manifest:
     """All workers' traces in one file, complete or not closed: raises StageError saying how many are missing."""
     attempt = crew.current(job.folder)
     _take_in(job.folder)
+    _drop_overtaken(job.folder / FILE)
     finished = _finished_ids(job.folder / FILE)
     if (missing := job.total - len(finished)) > 0:
         raise StageError(
@@ -255,7 +263,7 @@ def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same for all teachers of a run. `own` is a worker's folder."""
+    """What stays the same for all teachers of a run. `own` is the folder of one of `workers`."""
 
     traces: Traces
     problems: tuple[Problem, ...]
@@ -265,6 +273,7 @@ class _Job:
     open_sampler: OpenSampler
     stop: StopSignal | None
     own: Path | None = None
+    workers: int = 1
 
     @property
     def target(self) -> Path:
@@ -314,6 +323,19 @@ def _finished_samples(folder: Path) -> set[str]:
 def _finished_ids(path: Path) -> set[str]:
     """The ids of all traces of a file that only others write."""
     return set(read_keys(path)) if path.exists() else set()
+
+
+def _whole_ids(path: Path) -> set[str]:
+    """The ids of the traces of a file that did not fail."""
+    rows = read_rows(path) if path.exists() else ()
+    return {row["id"] for row in rows if row["completion"]["finish"] != "error"}
+
+
+def _drop_overtaken(path: Path) -> None:
+    """Failed samples that a worker drew again after it was started again: the whole one stays."""
+    failed = [row["id"] for row in read_rows(path) if row["completion"]["finish"] == "error"]
+    if overtaken := _whole_ids(path) & set(failed):
+        drop_rows(path, lambda row: row["id"] in overtaken and row["completion"]["finish"] == "error")
 
 
 def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
@@ -388,7 +410,7 @@ def _draw(
     progress = Progress(
         job.target,
         teacher=work.teacher.model,
-        samples=work.samples,
+        samples=work.samples if job.own is None else math.ceil(work.samples / job.workers),
         is_fresh=work.is_fresh,
         done=done,
         total=job.total,
@@ -470,14 +492,19 @@ def _generator(drawn: Iterable[Sampled]) -> Generator[Sampled]:
 
 def check_lengths(sampler: Sampler, render: Callable[[Problem], Rendered], problems: Iterable[Problem]) -> None:
     """Raise StageError, before anything is drawn, when a prompt leaves no room for one token."""
-    context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
-    for problem in problems if context is not None else ():
-        tokens = render(problem).token_ids
-        if tokens is not None and context is not None and len(tokens) + 1 > context:
-            raise StageError(
-                f"problem {problem.id}: prompt longer than the context: {len(tokens)} tokens, max_model_len {context}. "
-                "Raise max_model_len in the cluster file, shorten the prompt (few-shot turns?), or filter the problem out."
-            )
+    if isinstance(sampler, SamplerBase) and sampler.max_model_len is not None:
+        for problem in problems:
+            check_length(sampler, problem, render(problem))
+
+
+def check_length(sampler: Sampler, problem: Problem, rendered: Rendered) -> None:
+    """The same for one prompt, where workers claim problems on the way."""
+    context, tokens = sampler.max_model_len if isinstance(sampler, SamplerBase) else None, rendered.token_ids
+    if tokens is not None and context is not None and len(tokens) + 1 > context:
+        raise StageError(
+            f"problem {problem.id}: prompt longer than the context: {len(tokens)} tokens, max_model_len {context}. "
+            "Raise max_model_len in the cluster file, shorten the prompt (few-shot turns?), or filter the problem out."
+        )
 
 
 # ---- the end ------------------------------------------------------------------------------------------------------

@@ -108,9 +108,11 @@ def take_in(folder: Path, part: Path) -> None:
     if not (part / FOLDER / "topk.json").exists():
         return
     header = read_header(part / FOLDER)
-    source = Source(header.models[-1], header.k, read_vocabulary(part / FOLDER), header.vocabulary_size)
+    sources = [Source(model, header.k, read_vocabulary(part / FOLDER), header.vocabulary_size) for model in header.models]
+    for source in sources[:-1]:
+        TopKWriter(folder / FOLDER, source).close()  # the header names all of them
     has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
-    with TopKReader(part / FOLDER) as reader, TopKWriter(folder / FOLDER, source) as writer:
+    with TopKReader(part / FOLDER) as reader, TopKWriter(folder / FOLDER, sources[-1]) as writer:
         wanted = iter([trace_id for trace_id in reader if has.get(trace_id, 0) < reader.line(trace_id).k])
         while batch := list(islice(wanted, BATCH_TRACES)):
             writer.append((trace_id, reader.read(trace_id)) for trace_id in batch)

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,7 @@ class Progress:
     def __init__(self, folder: Path, *, teacher: str, samples: int, is_fresh: bool, done: int, total: int, load_seconds: float) -> None:
         self._folder, self._teacher, self._samples, self._is_fresh = folder, teacher, samples, is_fresh
         self._done, self._total, self._load_seconds = done, total, load_seconds
-        self._session = f"{time.time():.3f}"
+        self._session = f"{time.time():.3f}-{uuid.uuid4().hex[:6]}"  # many workers may begin at once
         self._start = self._told = time.monotonic()
         self.drawn = self.tokens = self.truncated = self.errors = 0
         self.last_error: str | None = None
@@ -66,6 +67,7 @@ class Progress:
             session=self._session,
             teacher=self._teacher,
             done=self._done + self.drawn,
+            drawn=self.drawn,
             total=self._total,
             tokens=self.tokens,
             truncated=self.truncated,

@@ -80,16 +80,10 @@ def run_verdicts(
     `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off.
     Raises StageError when problems or traces are not finished.
     """
-    started = time.monotonic()
-    inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
-    # The grader and its settings are inputs: another policy grades the stored traces anew instead of stopping with a drift.
-    inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
-    keep_old = keep_old and _same_traces(folder, inputs)
+    started = time.time()
     court = Court.of(verdicts.judge, cluster or Cluster(), open_sampler) if verdicts.judge is not None else None
-    if court is not None:
-        inputs |= {"judge": court.identity}
-    if verdicts.majority is not None:
-        inputs |= {"majority": str(verdicts.majority)}
+    inputs = _inputs(verdicts, court, problems_folder, traces_folder)
+    keep_old = keep_old and _same_traces(folder, inputs)
     identity = Identity("verdicts", VERSION, {}, inputs)
     if share is not None and share.role != "open":
         manifest = require_open(folder, None if keep_old else identity)
@@ -100,38 +94,44 @@ def run_verdicts(
         if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
             return require_complete(folder)
         if share is not None:
-            return _open(folder, traces_folder / "traces.jsonl", share.of, keep=state != "new")
-        crew.gather(folder) if state != "new" else crew.discard(folder)
+            return _open(folder, traces_folder / "traces.jsonl", share.of)
+        if crew.gather(folder):
+            _in_order(problems_folder, folder)
+    figures: dict[str, int | float] = {}
     with GradingPool(workers=workers, deadline_s=verdicts.deadline_s, memory_mib=memory_mib, policy=verdicts.policy) as pool:
         if share is not None and share.role == "work":
             return _fill(pool, problems_folder, traces_folder, folder, share.number, stop)
-        if share is not None:
+        if share is not None and (attempt := crew.current(folder)) is not None:
+            started = attempt.began
+            figures["workers"] = attempt.workers
             _take_in(problems_folder, traces_folder, folder)
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
-        figures: dict[str, int | float] = {}
         if verdicts.majority is not None:
             figures |= vote_on_unlabelled(pool, problems_folder / "problems.jsonl", folder, verdicts.majority)
             outcomes, reasons = _counted(folder / FILE)
     if court is not None:
         figures |= judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
         outcomes, reasons = _counted(folder / FILE)
-    return finish_stage(
-        folder,
-        counts={"in": outcomes.total(), "out": outcomes.total()},
-        figures=_figures(outcomes, reasons) | figures,
-        seconds=time.monotonic() - started,
-        files=[FILE],
-    )
+    counts = {"in": outcomes.total(), "out": outcomes.total()}
+    return finish_stage(folder, counts=counts, figures=_figures(outcomes, reasons) | figures, seconds=time.time() - started, files=[FILE])
+
+
+def _inputs(verdicts: Verdicts, court: Court | None, problems_folder: Path, traces_folder: Path) -> dict[str, str]:
+    """What the verdicts are made from. The grader and its settings too: another policy grades the stored traces anew."""
+    inputs = {"problems": require_complete(problems_folder).output, "traces": require_complete(traces_folder).output}
+    inputs |= {"grader": GRADER, "policy": verdicts.policy, "deadline_s": str(verdicts.deadline_s)}
+    inputs |= {"judge": court.identity} if court is not None else {}
+    return inputs | ({"majority": str(verdicts.majority)} if verdicts.majority is not None else {})
 
 
 # ---- with several workers -----------------------------------------------------------------------------------------
 
 
-def _open(folder: Path, traces: Path, workers: int, *, keep: bool) -> Manifest:
+def _open(folder: Path, traces: Path, workers: int) -> Manifest:
     """An attempt of so many workers."""
     count = count_lines(traces)
     chunk = max(1, min(_CHUNK, math.ceil(count / (workers * CHUNKS_PER_WORKER))))
-    crew.begin(folder, workers=workers, chunk=chunk, keep=keep, offsets=offsets_of(traces, chunk))
+    crew.begin(folder, workers=workers, chunk=chunk, offsets=offsets_of(traces, chunk))
     logger.info("%d traces to grade by %d workers, %d at a time", count, workers, chunk)
     return require_open(folder, None)
 
@@ -140,14 +140,14 @@ def _fill(pool: GradingPool, problems_folder: Path, traces_folder: Path, folder:
     """One worker's part: the traces of the chunks that it claims."""
     worker, started = Worker(folder, number), time.monotonic()
     golds = _golds(problems_folder)
-    done = _finished(folder / FILE) | _finished(worker.folder / FILE)
+    done = _finished(folder / FILE).union(*(_finished(part / FILE) for part in worker.earlier()))
     outcomes: Counter[str] = Counter()
     with Shard(worker.folder / FILE) as shard:
         for traces in _claimed(worker, traces_folder / "traces.jsonl"):
             chunk = list(judge_traces((trace for trace in traces if trace.id not in done), golds, pool))
             shard.append(chunk)
             outcomes.update(verdict.grade.outcome for verdict in chunk)
-            _report(worker.folder, outcomes, time.monotonic() - started)
+            _report(worker.folder, outcomes, time.monotonic() - started, session=worker.folder.name)
             if stop is not None:
                 stop.check()
     return require_open(folder, None)
@@ -254,9 +254,10 @@ def _undecided(verdicts: Iterable[Verdict]) -> Iterator[str]:
     return (verdict.grade.reason for verdict in verdicts if verdict.grade.outcome == "undecided")
 
 
-def _report(folder: Path, outcomes: Counter[str], seconds: float) -> None:
+def _report(folder: Path, outcomes: Counter[str], seconds: float, session: str = "") -> None:
     done = outcomes.total()
-    append_metrics(folder, done=done, seconds=round(seconds, 3), **{outcome: outcomes[outcome] for outcome in OUTCOMES})
+    own = {"session": session} if session else {}  # of a worker
+    append_metrics(folder, **own, done=done, seconds=round(seconds, 3), **{outcome: outcomes[outcome] for outcome in OUTCOMES})
     share = ", ".join(f"{100 * outcomes[outcome] / done:.1f} % {outcome}" for outcome in OUTCOMES if outcomes[outcome])
     logger.info("verdicts: %s traces · %.0f/s · %s", f"{done:,}", done / max(seconds, 1e-9), share)
 

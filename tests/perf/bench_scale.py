@@ -138,7 +138,7 @@ def timed(what: str, work: Callable[[], Any]) -> tuple[float, Any]:
 def claims(folder: Path) -> dict[str, Any]:
     """All chunks of 800,000 traces claimed by 64 workers in turn, and one that is started again."""
     chunks = TRACES // CHUNK
-    crew.begin(folder, workers=GPUS, chunk=CHUNK, keep=False)
+    crew.begin(folder, workers=GPUS, chunk=CHUNK)
     turns = deque(Worker(folder, number).claims(chunks) for number in range(GPUS))
 
     def all_of_them() -> int:
@@ -158,7 +158,7 @@ def claims(folder: Path) -> dict[str, Any]:
 
 def gather(folder: Path, rows: int) -> dict[str, Any]:
     """Lines of 200 bytes from 64 workers, in the order in which they ended, made one file in canonical order."""
-    attempt = crew.begin(folder, workers=GPUS, chunk=CHUNK, keep=False)
+    attempt = crew.begin(folder, workers=GPUS, chunk=CHUNK)
     padding = "x" * 150
     order = np.random.default_rng(0).permutation(rows)
     for number, part in enumerate(np.array_split(order, GPUS)):

@@ -247,10 +247,13 @@ def _seconds(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> f
 
 
 def _verdicts_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
-    """Traces per second on all cores that graded."""
-    lines = [(line["seconds"], line["done"]) for line in read_metrics(folder)]
-    first = [line for place, line in enumerate(lines) if not place or line[0] >= lines[place - 1][0]]
-    found = speed_of([first])
+    """Traces per second on all cores of one worker."""
+    sessions: dict[str, list[tuple[float, float]]] = {}
+    for line in read_metrics(folder):
+        told = sessions.setdefault(line.get("session", ""), [])
+        if not told or line["seconds"] >= told[-1][0]:  # a resumed one begins anew
+            told.append((line["seconds"], line["done"]))
+    found = speed_of(sessions.values())
     if found is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
         found = speed_of([[(manifest.seconds, manifest.counts["out"])]])
     return found
