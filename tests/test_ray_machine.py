@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ray_machine import RayMachine, why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.slow]  # the equipment itself
 
 # Its first try waits to be killed.
 LOCAL = """
