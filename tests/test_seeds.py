@@ -122,3 +122,10 @@ def test_groups_stand_in_scores_json_only_where_there_are_some_and_new_ones_rema
 def test_a_model_with_the_name_of_a_group_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="sft is both a model and a student of several seeds"):
         collect(fake_run(tmp_path, problems=6), groups={"sft": ["base", "teacher"]})
+
+
+def test_a_student_of_one_seed_is_compared_by_the_name_that_it_has_in_the_file(tmp_path: Path) -> None:
+    source = resources.find("pipelines", "temperature_sweep")
+    pipeline = load_pipeline(source, [f"students.{number}.seeds=[3]" for number in range(5)])
+    compared = baselines(Run(pipeline, Cluster(), tmp_path, source))
+    assert "sft-seed3" in compared["kd-t8-seed3"]

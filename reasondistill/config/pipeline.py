@@ -172,6 +172,11 @@ class Pipeline(Section):
         made = {student.name: tuple(single.name for single in self._by_seed(student)) for student in self._with_twins()}
         return {name: singles for name, singles in made.items() if len(singles) > 1}
 
+    def against(self) -> tuple[str, ...]:
+        """Who [evals] compares all others with; a student of one seed is found by the name that it has in the file."""
+        made = {student.name: self._by_seed(student) for student in self._with_twins() if student.seeds}
+        return tuple(made[name][0].name if name in made and len(made[name]) == 1 else name for name in self.evals.against)
+
 
 def seed_name(name: str, seed: int) -> str:
     """What a student is called that is made once for each of several seeds."""

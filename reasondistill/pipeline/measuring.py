@@ -107,10 +107,10 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     for student in (student for student in every.values() if student.method not in TWINS):
         own = [other.name for other in rest if is_baseline(other, student)]
         compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
-    for model, other in _same_seed(groups, run.pipeline.evals.against):
+    for model, other in _same_seed(groups, run.pipeline.against()):
         if model != other and other not in compared.setdefault(model, []):
             compared[model].append(other)
-    for other in run.pipeline.evals.against:
+    for other in run.pipeline.against():
         if other in groups:
             continue
         if other not in models:
@@ -293,7 +293,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         training=training / "problems.jsonl" if training is not None else None,
         groups={name: singles for name, singles in run.pipeline.seed_groups().items() if set(singles) <= set(models)},
         about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
-        reference=next(iter(run.pipeline.evals.against), None),
+        reference=next(iter(run.pipeline.against()), None),
     )
 
 
