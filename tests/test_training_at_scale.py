@@ -293,7 +293,9 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     *lines, last = multi_node_lines(cluster(processes=8), tmp_path / "my run", "sft", nodes=2, container="apptainer exec --nv a.sif")
     assert lines[-2].endswith('="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"')
     assert lines[-1].endswith('="$((20000 + SLURM_JOB_ID % 20000))"')
-    assert last.startswith("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c ")
+    assert last.startswith(
+        'srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c '
+    )
     (inner,) = shlex.split(last.split("bash -c ")[1])
     assert inner.startswith("exec apptainer exec --nv a.sif python -m accelerate.commands.launch ")
     assert "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner
