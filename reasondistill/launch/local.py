@@ -196,7 +196,7 @@ def _read(handle: Handle, on_line: OnLine) -> None:
         _, mark, rest = line.partition(MARK)  # behind an unfinished progress bar, perhaps
         if mark and rest.startswith(ERROR_WORD):
             # The first is the cause: when one of several processes fails, the others lose it.
-            handle.error = handle.error or _error(rest.removeprefix(ERROR_WORD))
+            handle.error = handle.error or reported_error(rest.removeprefix(ERROR_WORD))
         elif mark:
             with suppress(OSError, ValueError):
                 on_line(handle.task, rest.rstrip("\n"))
@@ -204,12 +204,12 @@ def _read(handle: Handle, on_line: OnLine) -> None:
             log.write(line.replace(MARK, ""))
 
 
-def _error(text: str) -> ReasonDistillError:
+def reported_error(text: str, prefix: str = "") -> ReasonDistillError:
     """The error that a task process reported, of its own kind again."""
     value = json.loads(text)
     kind = getattr(errors, value["kind"], StageError)
     error = ReasonDistillError.__new__(kind)
-    error.args = (value["message"],)
+    error.args = (prefix + value["message"],)
     return error
 
 

@@ -9,7 +9,6 @@ whether one is started twice. Files go through the shared run folder, nothing th
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
@@ -22,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill import errors
 from reasondistill.config import Environment
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.launch import ray_jobs
-from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one
+from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one, reported_error
 from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.training import STOPPING, is_shared, training_command
@@ -203,10 +201,7 @@ def _result(ray: Any, run: Run, one: _Running) -> None:
         if time.monotonic() > deadline:
             raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")
         time.sleep(_POLL_S)
-    value = json.loads(path.read_text(encoding="utf-8"))
-    made = ReasonDistillError.__new__(getattr(errors, value["kind"], StageError))
-    made.args = (f"{one.task.name}: {value['message']}",)
-    raise made
+    raise reported_error(path.read_text(encoding="utf-8"), f"{one.task.name}: ")
 
 
 def _tell(one: _Running, on_line: OnLine) -> None:

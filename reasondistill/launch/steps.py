@@ -39,14 +39,14 @@ def steps_of(run: Run, tasks: Sequence[Task]) -> list[Step]:
     Workers of a stage, the models of the evals and students of one generation become arrays. Other tasks that follow each other and
     want the same resources share a job.
     """
-    groups = [(resources, environment, is_array, group) for resources, environment, is_array, group in _groups(run, tasks)]
     return [
-        Step(number, tuple(group), resources, environment, is_array)
-        for number, (resources, environment, is_array, group) in enumerate(groups, start=1)
+        Step(number, group, _resources(run, group[0]), _environment(run, group[0]), _spreads(group[0]))
+        for number, group in enumerate(_groups(run, tasks), start=1)
     ]
 
 
-def _groups(run: Run, tasks: Sequence[Task]) -> Iterator[tuple[Resources, Environment, bool, list[Task]]]:
+def _groups(run: Run, tasks: Sequence[Task]) -> Iterator[tuple[Task, ...]]:
+    """Tasks that one job does, in order."""
     generations = _generations(tasks)
 
     def likeness(task: Task) -> tuple[object, ...]:
@@ -56,8 +56,7 @@ def _groups(run: Run, tasks: Sequence[Task]) -> Iterator[tuple[Resources, Enviro
 
     ordered = sorted(enumerate(tasks), key=lambda item: _place(item, tasks, generations))
     for _, group in groupby((task for _, task in ordered), likeness):
-        members = list(group)
-        yield _resources(run, members[0]), _environment(run, members[0]), _spreads(members[0]), members
+        yield tuple(group)
 
 
 def _spreads(task: Task) -> bool:

@@ -15,6 +15,7 @@ from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.store import MANIFEST, Manifest, content_of, count_lines, read_manifest, read_metrics, write_text
+from reasondistill.traces import ending
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _missing_chunks(run: Run, task: Task) -> int | None:
     if task.stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists() or task.share is None:
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    whole = sum(1 for path in _files(folder, traces.FILE) for line in open(path, "rb") if b'"finish":"error"' not in line)  # noqa: SIM115
+    whole = sum(map(ending.count_whole, _files(folder, traces.FILE)))
     return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
 
 

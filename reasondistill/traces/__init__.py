@@ -37,29 +37,24 @@ from reasondistill.store import (
     Identity,
     Manifest,
     StopSignal,
-    drop_lines,
-    drop_rows,
     finish_stage,
     open_stage,
-    read_keys,
     read_manifest,
     read_records,
-    read_rows,
     reopen_stage,
-    repair_tail,
     require_complete,
     require_open,
     write_manifest,
 )
 from reasondistill.topk import TopKWriter
-from reasondistill.traces import capture, ending
+from reasondistill.traces import capture, ending, on_disk
+from reasondistill.traces.on_disk import FILE
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
 from reasondistill.traces.teachers import deal
 
 __all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "teacher_identity"]
 
 VERSION = 1
-FILE = "traces.jsonl"
 # Workers claim so many samples at once: few enough that all end together, enough that claiming costs nothing.
 CHUNK_SAMPLES, CHUNKS_PER_WORKER = 64, 16
 log = logging.getLogger(__name__)
@@ -172,7 +167,7 @@ def run_traces(
         return _capture_later(job, require_complete(folder)) if share is None else require_complete(folder)
     capture.check_models(traces, folder)
     _take_in(folder)
-    finished = _finished_samples(folder)
+    finished = on_disk.finished_samples(folder)
     if share is not None:
         return _open(job, share.of, missing=job.total - len(finished))
     for work in _plan(traces, problems, finished, _unscored(job)):
@@ -211,7 +206,7 @@ def _fill(job: _Job, number: int) -> Manifest:
     """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
     worker = Worker(job.folder, number)
     own = replace(job, own=worker.folder, workers=worker.attempt.workers)
-    finished = _finished_ids(job.folder / FILE).union(*(_whole_ids(folder / FILE) for folder in worker.earlier()))
+    finished = on_disk.finished_ids(job.folder / FILE).union(*(on_disk.whole_ids(folder / FILE) for folder in worker.earlier()))
     for work in _plan(job.traces, job.problems, finished, set()):
         claimed = _claimed(work, worker)
         if (first := next(claimed, None)) is not None:
@@ -232,8 +227,8 @@ def _close(job: _Job) -> Manifest:
     """All workers' traces in one file, complete or not closed: raises StageError saying how many are missing."""
     attempt = crew.current(job.folder)
     _take_in(job.folder)
-    _drop_overtaken(job.folder / FILE)
-    finished = _finished_ids(job.folder / FILE)
+    on_disk.drop_overtaken(job.folder / FILE)
+    finished = on_disk.finished_ids(job.folder / FILE)
     if (missing := job.total - len(finished)) > 0:
         raise StageError(
             f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended early (see the logs of this run). What there "
@@ -303,39 +298,6 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, An
 def _teacher_section(teacher: Teacher) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
     return {"model": teacher_identity(teacher)} | kept
-
-
-def _finished_samples(folder: Path) -> set[str]:
-    """The ids of all traces on disk; failed ones are taken out of the file, to be drawn again."""
-    path = folder / FILE
-    repair_tail(folder / "metrics.jsonl")
-    if not path.exists():
-        return set()
-    repair_tail(path)
-    finish = {row["id"]: row["completion"]["finish"] == "error" for row in read_rows(path)}
-    failed = {name for name, is_failed in finish.items() if is_failed}
-    if failed:
-        log.info("%s: drawing %d failed samples again", folder, len(failed))
-        drop_lines(path, failed)
-    return finish.keys() - failed
-
-
-def _finished_ids(path: Path) -> set[str]:
-    """The ids of all traces of a file that only others write."""
-    return set(read_keys(path)) if path.exists() else set()
-
-
-def _whole_ids(path: Path) -> set[str]:
-    """The ids of the traces of a file that did not fail."""
-    rows = read_rows(path) if path.exists() else ()
-    return {row["id"] for row in rows if row["completion"]["finish"] != "error"}
-
-
-def _drop_overtaken(path: Path) -> None:
-    """Failed samples that a worker drew again after it was started again: the whole one stays."""
-    failed = [row["id"] for row in read_rows(path) if row["completion"]["finish"] == "error"]
-    if overtaken := _whole_ids(path) & set(failed):
-        drop_rows(path, lambda row: row["id"] in overtaken and row["completion"]["finish"] == "error")
 
 
 def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
