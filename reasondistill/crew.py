@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from reasondistill import remote
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.store import PARTS, disk_errors, repair_tail, write_json
 
@@ -71,7 +72,8 @@ def parsed(text: str) -> Share:
 class Attempt:
     """One filling of a folder by `workers`. `chunk` is how many items are claimed at once, `began` a Unix time.
 
-    `offsets` are where the chunks begin in a file that is worked through.
+    `offsets` are where the chunks begin in a file that is worked through, `claims` the URL at which chunks are claimed when the workers
+    have no folder in common.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Attempt:
     chunk: int
     began: float
     offsets: tuple[int, ...] = ()
+    claims: str = ""
 
 
 # ---- before and after ---------------------------------------------------------------------------------------------
@@ -87,7 +90,9 @@ class Attempt:
 def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()) -> Attempt:
     """Start an attempt; what workers left before goes into the folder's own files."""
     gather(folder)
-    attempt = Attempt(uuid.uuid4().hex[:12], workers, chunk, time.time(), tuple(offsets))
+    name = uuid.uuid4().hex[:12]
+    claims = remote.claims_at(folder / PARTS / name / CLAIMS) or ""
+    attempt = Attempt(name, workers, chunk, time.time(), tuple(offsets), claims)
     with disk_errors(folder):
         (folder / PARTS / attempt.name / CLAIMS).mkdir(parents=True, exist_ok=True)
     write_json(folder / PARTS / ATTEMPT, attempt.__dict__)
@@ -134,6 +139,11 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
 
 def discard(folder: Path) -> None:
     """Remove what workers have left, the mark of their attempt first: none of them starts in half a folder."""
+    attempt = current(folder)
+    if attempt is not None and attempt.claims:
+        fs, place = remote.file_system(attempt.claims)
+        if fs.exists(place):
+            fs.rm(place, recursive=True)
     (folder / PARTS / ATTEMPT).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTS, ignore_errors=True)
 
@@ -159,6 +169,7 @@ class Worker:
         self.number, self.attempt = number, attempt
         self.folder = stage / PARTS / attempt.name / f"w{number}-{uuid.uuid4().hex[:8]}"
         self._claims = stage / PARTS / attempt.name / CLAIMS
+        self._far = remote.file_system(attempt.claims) if attempt.claims else None
 
     def earlier(self) -> list[Path]:
         """The folders that it wrote before it was started again."""
@@ -194,10 +205,15 @@ class Worker:
                 missed += 1
 
     def _names(self, group: str) -> list[str]:
+        if self._far is not None:
+            return [name for name in remote.names_in(*self._far) if name.rpartition("-")[0] == group]
         with self._in_time():
             return [name for name in os.listdir(self._claims) if name.rpartition("-")[0] == group]
 
     def _owner(self, name: str) -> str:
+        if self._far is not None:
+            fs, place = self._far
+            return fs.cat_file(f"{place}/{name}").decode()
         with self._in_time():
             path = self._claims / name
             return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
@@ -220,6 +236,9 @@ class Worker:
 
     def _claim(self, name: str) -> bool:
         """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
+        if self._far is not None:
+            # A request that was sent again finds what it has made itself: as below.
+            return remote.create(*self._far, name, f"w{self.number}".encode()) or self._owner(name) == f"w{self.number}"
         path = self._claims / name
         with self._in_time(), disk_errors(self._claims):
             try:

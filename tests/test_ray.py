@@ -69,6 +69,18 @@ def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
 
 
 @pytest.mark.slow
+def test_a_run_that_lives_at_a_url_needs_no_folder_in_common(
+    tmp_path: Path, slow_teacher: SlowTeacher, undisturbed: dict[str, object]
+) -> None:
+    store = tmp_path / "store"
+    bed = Bed(tmp_path, slow_teacher, f'storage = "file://{store}"\n{CLUSTER}')
+    bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
+    for name, records in undisturbed.items():
+        assert bed.records(name) == records, name
+        assert (store / "sums" / name).read_bytes() == (bed.run / name).read_bytes()
+
+
+@pytest.mark.slow
 def test_an_error_names_its_task_and_the_others_finish(bed: Bed) -> None:
     bed.teacher.refuses = "What is 7 modulo"
     said = bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "verdicts")

@@ -141,13 +141,13 @@ def copy(
 
 @app.command(hidden=True)
 def task(
-    folder: Path,
+    folder: str,
     stage: str,
     units: Annotated[list[str] | None, typer.Argument()] = None,
     share: Annotated[str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")] = None,
 ) -> None:
     """Do one task of a run folder; launchers call this. Several processes may train a student together: the first one speaks."""
-    from reasondistill import pipeline
+    from reasondistill import pipeline, remote
     from reasondistill.crew import parsed
     from reasondistill.launch.leash import Leash
     from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK, die_with_parent
@@ -160,7 +160,9 @@ def task(
     is_told = not errors or KEEP_MARKS in os.environ
     log_lines(f"process {processes.rank()}: " if not processes.is_first() else MARK if is_told else "")
     with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
-        pipeline.run_task(pipeline.load_run(folder), pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None), stop)
+        asked = pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None)
+        with remote.lent(folder, lambda name: pipeline.is_needed(asked, name)) as here:
+            pipeline.run_task(pipeline.load_run(here), asked, stop)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,6 @@ def run(
 def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
     """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
     from reasondistill import pipeline, preflight
-    from reasondistill.cli.jobs import submit_to_ray, submit_to_slurm
     from reasondistill.launch import local
     from reasondistill.launch.busy import refuse_if_busy
 
@@ -69,6 +69,31 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     about = f" · {escape(job.pipeline.about)}" if job.pipeline.about else ""
     out.print(f"[bold]{job.pipeline.name}[/]{about}", soft_wrap=True)
     refuse_if_busy(job)
+    with _stored(job):
+        _launch(job, tasks, wait=wait)
+
+
+@contextmanager
+def _stored(job: Run) -> Generator[None]:
+    """With `storage`: begin with what is there, and publish what this run makes."""
+    from reasondistill.launch.local import url_of
+    from reasondistill.remote import Remote
+
+    url = url_of(job)
+    if url is None:
+        yield
+        return
+    with Remote(url, job.folder) as remote:
+        out.print(f"[dim]{remote.fetch():,} files fetched from {escape(url)}[/]", soft_wrap=True)
+        yield
+
+
+def _launch(job: Run, tasks: list[Task], *, wait: bool) -> None:
+    """Do the tasks where the cluster file says."""
+    from reasondistill import pipeline
+    from reasondistill.cli.jobs import submit_to_ray, submit_to_slurm
+    from reasondistill.launch import local
+
     started = time.monotonic()
     if job.cluster.kind == "slurm":
         submit_to_slurm(job, pipeline.remaining(job, tasks), wait=wait)

@@ -163,10 +163,14 @@ class Prices(Section):
 
 
 class Cluster(Section):
-    """A cluster file. None of it bears identity."""
+    """A cluster file. None of it bears identity.
+
+    `storage` is a URL (`s3://bucket/runs`, any that fsspec knows) under which run folders live; the one here is then a copy.
+    """
 
     kind: Literal["local", "slurm", "ray"] = "local"
     about: str = ""
+    storage: str | None = None
     stages: Stages = Stages()
     environments: dict[Name, Environment] = {}
     slurm: SlurmSettings = SlurmSettings()
@@ -183,6 +187,12 @@ class Cluster(Section):
             name = self.stages.of(stage).environment
             if name is not None and name not in self.environments:
                 raise ValueError(f"stages.{stage}.environment: there is no [environments.{name}]")
+        return self
+
+    @model_validator(mode="after")
+    def _slurm_shares_a_folder(self) -> Self:
+        if self.storage is not None and self.kind == "slurm":
+            raise ValueError("storage: on Slurm all nodes see the run folder; leave it out, or put --runs on the shared file system")
         return self
 
     def environment(self, stage: str) -> Environment:

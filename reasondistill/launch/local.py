@@ -87,7 +87,15 @@ def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
 def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:
     """What to call reasondistill with so that it does a task; `resolved`: from any folder."""
     share = ["--share", task.share.text] if task.share is not None else []
-    return ["task", str(run.folder.resolve() if resolved else run.folder), task.stage, *task.units, *share]
+    folder = str(run.folder.resolve() if resolved else run.folder)
+    if run.cluster.kind == "ray":  # whose nodes may have no folder in common
+        folder = url_of(run) or folder
+    return ["task", folder, task.stage, *task.units, *share]
+
+
+def url_of(run: Run) -> str | None:
+    """Where the run lives, when that is not the folder here."""
+    return f"{run.cluster.storage.rstrip('/')}/{run.folder.name}" if run.cluster.storage is not None else None
 
 
 def log_of(run: Run, task: Task) -> Path:

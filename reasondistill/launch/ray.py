@@ -4,7 +4,7 @@
 
 Ray does what it is good at: it places tasks where there is room, waits for nodes that the autoscaler brings, and starts the tasks of a lost
 node or process again. Workers of a stage claim their chunks (crew.py), so it does not matter how many of them run, when they come, or
-whether one is started twice. Files go through the shared run folder, nothing through Ray's object store.
+whether one is started twice. Files go through the shared run folder, or the URL of `storage`; nothing through Ray's object store.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.remote import exchange
 from reasondistill.store import StopSignal
 
 OnLine = Callable[[Task, str], None]
 FOLDER = "ray"
 _POLL_S = 0.5
-# So long a network file system may go on saying that a file is not there.
-_NFS_S = 35.0
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}  # Slurm's memory is in MiB where no unit is given
 
 
@@ -66,6 +65,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
             raise ConfigError(f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has one node. Use kind = 'slurm'.")
     with only_one(run.folder), StopSignal() as stop, _connected(run) as ray:
         save_run(run)
+        exchange(run.folder)
         for step in steps:
             _run_step(ray, run, step, on_line, on_done, stop)
             stop.check()
@@ -109,10 +109,12 @@ def _run_step(ray: Any, run: Run, step: Step, on_line: OnLine, on_done: Callable
         done = _ended(ray, running)
         for one in running:
             _tell(one, on_line)
+        if done:
+            exchange(run.folder)
         for one in done:
             running.remove(one)
             try:
-                _result(ray, run, one)
+                _result(ray, one)
                 on_done(one.task, time.monotonic() - one.began)
             except ReasonDistillError as error:
                 failed.append(error)
@@ -151,13 +153,18 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
     return "\n".join([*setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"])
 
 
-def _do(command: str, folder: str, log: str, error: str) -> int:
-    """On a node: run a task's process to its end. Raises WorkerDied when it crashed; 2 and 130 are ends that it chose."""
+def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | None]:
+    """On a node: run a task's process to its end; return its exit code and the error that it reported.
+
+    Raises WorkerDied when it crashed; 2 and 130 are ends that it chose.
+    """
     environment = os.environ | STOPPING | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
+    Path(log).parent.mkdir(parents=True, exist_ok=True)  # another machine, perhaps, that has no folder in common with the driver
+    Path(error).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", command],
-            cwd=folder,
+            cwd=folder if Path(folder).is_dir() else None,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -172,7 +179,7 @@ def _do(command: str, folder: str, log: str, error: str) -> int:
             code = process.wait()
     if code not in (0, 2, 130):
         raise WorkerDied(f"exit code {code}")
-    return code
+    return code, Path(error).read_text(encoding="utf-8") if Path(error).exists() else None
 
 
 def _ended(ray: Any, running: Sequence[_Running]) -> list[_Running]:
@@ -182,26 +189,21 @@ def _ended(ray: Any, running: Sequence[_Running]) -> list[_Running]:
     return [one for one in running if one.reference in ready]
 
 
-def _result(ray: Any, run: Run, one: _Running) -> None:
+def _result(ray: Any, one: _Running) -> None:
     """Nothing when a task did its work; else its own error, or StageError naming the log."""
     try:
-        code = ray.get(one.reference)
+        code, error = ray.get(one.reference)
     except ray.exceptions.TaskCancelledError:
-        code = 130
-    except ray.exceptions.RayError as error:
-        raise StageError(
-            f"{one.task.name} was lost: {str(error).splitlines()[-1]}. Log: {one.log}. Run the same command to go on."
-        ) from error
+        code, error = 130, None
+    except ray.exceptions.RayError as lost:
+        raise StageError(f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The same command goes on.") from lost
     if code == 0:
         return
     if code == 130:
         raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
-    path, deadline = run.folder / FOLDER / f"{one.log.stem}.error", time.monotonic() + _NFS_S
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")
-        time.sleep(_POLL_S)
-    raise reported_error(path.read_text(encoding="utf-8"), f"{one.task.name}: ")
+    if error is None:
+        raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")
+    raise reported_error(error, f"{one.task.name}: ")
 
 
 def _tell(one: _Running, on_line: OnLine) -> None:

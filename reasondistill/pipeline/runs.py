@@ -71,6 +71,32 @@ class Task:
         return f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more" + (f"[{self.share}]" if self.share is not None else "")
 
 
+# The folders that a stage reads besides its own.
+_READS = {
+    "problems": ("evals",),
+    "traces": ("problems",),
+    "verdicts": ("problems", "traces"),
+    "examples": ("problems", "traces", "verdicts"),
+    "students": ("problems", "traces", "examples"),
+    "evals": ("problems", "students"),
+}
+
+
+def is_needed(task: Task, name: str) -> bool:
+    """Whether a process that does a task reads this file of the run folder; the report reads all but weights."""
+    top, _, rest = name.partition("/")
+    if task.stage == "report":
+        return not name.endswith((".safetensors", ".bin", ".pt"))
+    if top not in FOLDERS.values():
+        return top in (RUN, "settled")
+    if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
+        return False
+    parts = rest.split("/")
+    if "parts" in parts and task.share is not None and task.share.role == "work":  # of other workers
+        return parts[-1] == "attempt.json" or any(part.startswith(f"w{task.share.number}-") for part in parts)
+    return True
+
+
 def benchmarks(run: Run) -> list[Benchmark]:
     """The benchmark files that [evals] names. Raises ConfigError."""
     found = [load_benchmark(resources.find("benchmarks", name)) for name in run.pipeline.evals.benchmarks]
