@@ -121,6 +121,26 @@ def test_a_worker_whose_time_is_up_ends_its_samples_and_is_queued_again(bed: Slu
     assert set(bed.teacher.asked.values()) == {1}, "what was in flight was ended, not dropped"
 
 
+@pytest.mark.slow
+def test_the_time_limit_itself_queues_again_who_hears_of_it_and_ends_who_hangs(bed: SlurmBed, undisturbed: Undisturbed) -> None:
+    """Slurm counts in minutes and looks twice a minute."""
+    hangs = '(trap "" TERM USR1; while true; do sleep 1; done)'
+    sick = f"""[environments.sick]\npython = "{sys.executable}"\nsetup = ['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || {hangs}']\n"""
+    limits = {"shards = 2": 'shards = 2\ntime = "00:02:00"\nenvironment = "sick"', "signal_s = 30": "signal_s = 60"}
+    bed.cluster(shards=2, **limits, **{"[grade]": f"{sick}[grade]"})
+    bed.teacher.delay_s = 3.0
+    bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "traces")
+    bed.wait_for(lambda: bed.job(0).restarts == "1", "the first is queued again before its time is up", timeout_s=180)
+    bed.teacher.delay_s = 0.0
+    bed.wait_for(lambda: bed.job(1).state == "TIMEOUT", "the second is ended", timeout_s=180)
+    bed.wait_for(lambda: bed.job(0).ended, "the first has done all of the work")
+    assert "traces[2/2]: reached its time limit" in " ".join(bed.call("status", "sums").split())
+    bed.cluster(shards=2)
+    bed.call("resume", "sums", "--on", "cluster.toml", "--wait")
+    assert bed.records("2-traces/traces.jsonl") == undisturbed["2-traces/traces.jsonl"]
+    assert set(bed.teacher.asked.values()) == {1}, "samples in hand were ended before the time was up"
+
+
 def test_one_poisoned_shard_is_named_and_the_others_finish(bed: SlurmBed, undisturbed: Undisturbed) -> None:
     sick = f"""[environments.sick]\npython = "{sys.executable}"\nsetup = ['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || exit 2']\n"""
     bed.cluster(shards=3, **{"shards = 3": 'shards = 3\nenvironment = "sick"', "[grade]": f"{sick}[grade]"})

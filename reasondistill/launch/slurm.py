@@ -33,6 +33,11 @@ from reasondistill.store import write_json, write_text
 FOLDER = "slurm"
 JOBS, MARKS = "jobs.json", "marks"
 # Slurm's words for a job that still may do something.
+_ENDS = {
+    "TIMEOUT": "reached its time limit without answering the signal before it",
+    "OUT_OF_MEMORY": "was given too little memory",
+    "NODE_FAIL": "its node was lost",
+}
 _ALIVE = {
     "PENDING",
     "RUNNING",
@@ -213,7 +218,7 @@ def _state(folder: Path, job: Job, queue: Mapping[int, tuple[str, str]]) -> JobS
             errors.append(f"{_label(job, element)}: {_error(mark)}")
         elif word and word != "COMPLETED":
             counts["failed"] += 1
-            errors.append(f"{_label(job, element)}: {word.lower().replace('_', ' ')}")
+            errors.append(f"{_label(job, element)}: {_ENDS.get(word) or word.lower().replace('_', ' ')}")
         else:
             counts["cancelled"] += 1
     reason = next((reason for reason in reasons if reason and reason != "None"), "")
