@@ -121,6 +121,9 @@ def test_cluster_and_benchmark_files_have_the_same_manners(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="problems: missing"):
         load_benchmark(path)
     assert load_cluster(path, ["vllm={}"]).vllm.tensor_parallel_size == 1
+    path.write_text("[train]\nrollouts = 'vllm_server'")
+    with pytest.raises(ConfigError, match="wants rollouts_url"):
+        load_cluster(path)
 
 
 # ---- overrides ----------------------------------------------------------------------------------------------------

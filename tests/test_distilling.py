@@ -15,7 +15,7 @@ import pytest
 from test_students import SHAPE, example, job, scratch
 from tiny_model import make_tiny_model
 
-from reasondistill.config import StudentSettings
+from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.records import TrainingFigures
 from reasondistill.store import StopSignal, read_metrics
@@ -460,6 +460,15 @@ def test_an_adapter_learns_from_distributions_too(tmp_path: Path, teacher: Path,
         served = replace(one, folder=tmp_path / "vllm", settings=one.settings.model_copy(update={"rollouts": "vllm"}))
         with pytest.raises(ConfigError, match="under LoRA writes with rollouts = 'transformers'"):
             run_student(served)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_server_for_rollouts_wants_a_gpu_that_sends_it_the_weights(tmp_path: Path, teacher: Path) -> None:
+    base = make_tiny_model(tmp_path / "base", seed=8)
+    student = StudentSettings(name="s", method="reverse_kl", base=str(base), max_steps=1, reverse_kl={"max_tokens": 6})  # type: ignore[arg-type]
+    settings = TrainSettings(rollouts="vllm_server", rollouts_url="http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="sends weights by NCCL, from a CUDA device only"):
+        run_student(replace(made(tmp_path, teacher, student), settings=settings))
 
 
 def start_of(base: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class TrainSettings(Section):
     """How training runs here. `micro_batch_size` is per device; the global batch stays the student's `batch_size`.
 
     `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same process on a GPU where vLLM is installed,
-    else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`.
+    else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`, to which weights go by NCCL.
     `processes` train one student together on each node, through `accelerate launch`: a process per GPU. `strategy` is how they share the
     work: `ddp` copies the model, `fsdp2` and `zero3` split parameters, gradients and optimizer, `zero2` the last two; or a file of
     accelerate's own. `parallel` students train side by side, which is for students of one process each.
@@ -55,6 +55,12 @@ class TrainSettings(Section):
     rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
     processes: Annotated[int, Field(ge=1)] = 1
     strategy: str = "ddp"
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if self.rollouts == "vllm_server" and self.rollouts_url is None:
+            raise ValueError("rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`")
+        return self
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Self:

@@ -32,12 +32,13 @@ from reasondistill.store import write_json, write_text
 
 FOLDER = "slurm"
 JOBS, MARKS = "jobs.json", "marks"
-# Slurm's words for a job that still may do something.
+# What Slurm's word for an end means.
 _ENDS = {
     "TIMEOUT": "reached its time limit without answering the signal before it",
     "OUT_OF_MEMORY": "was given too little memory",
     "NODE_FAIL": "its node was lost",
 }
+# Slurm's words for a job that still may do something.
 _ALIVE = {
     "PENDING",
     "RUNNING",

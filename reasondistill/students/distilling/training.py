@@ -163,8 +163,8 @@ class Distillation(Training):
 
         if kind == "transformers":
             return TransformersWriter(model, eos=eos, pad=pad, vocabulary=len(self._tokenizer)), mixed
-        if kind == "vllm_server" and self.settings.rollouts_url is None:
-            raise ConfigError("[train] rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`.")
+        if kind == "vllm_server" and trainer.accelerator.device.type != "cuda":
+            raise ConfigError("[train] rollouts = 'vllm_server' sends weights by NCCL, from a CUDA device only. Use 'auto'.")
         writer = VllmWriter(
             model,
             self._tokenizer,
