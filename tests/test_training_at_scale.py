@@ -5,6 +5,7 @@ Two processes on a CPU (gloo). "The same" is up to the order in which floats are
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import signal
@@ -219,6 +220,23 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(tmp_path
         stopped.ends()
     (kept,) = (stopped.folder / "checkpoints").glob("checkpoint-*")
     assert len(list((kept / "pytorch_model_fsdp_0").glob("*.distcp"))) == 2  # each process holds a part
+    Launched(run).ends()
+    assert_same(run, alone)
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed, which is not pinned: pip install deepspeed")
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_zero_stopped_and_resumed_makes_what_one_process_makes(
+    tmp_path: Path, base: Path, alone: Run, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    run = run_of(tmp_path, base, strategy=strategy)
+    stopped = Launched(run)
+    stopped.reaches(10)
+    local.cancel(stopped.handle)
+    with pytest.raises(Interrupted, match="same command"):
+        stopped.ends()
     Launched(run).ends()
     assert_same(run, alone)
 

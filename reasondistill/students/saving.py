@@ -6,7 +6,8 @@ import copy
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,27 @@ def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any])
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not processes.is_first():
         return None
-    model = load()
+    with _loading_whole():
+        model = load()
     if student.lora is not None:
         from peft import get_peft_model
 
         model = get_peft_model(model, lora(student))
     model.load_state_dict(state)
     return model
+
+
+@contextmanager
+def _loading_whole() -> Generator[None]:
+    """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone would wait for the others for ever."""
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept
 
 
 def _is_split(trainer: Any) -> bool:

@@ -1,11 +1,12 @@
 """What the top-K cache costs: the traces stage with and without `logprobs = 16` on one running engine, as JSON.
 
-python tests/perf/bench_topk.py [--model FOLDER | --random 1k|152k] [--problems 600] [--max-tokens 192] [--rounds 5]
+python tests/perf/bench_topk.py [--model FOLDER | --random 1k|152k|0.5b] [--problems 600] [--max-tokens 192] [--rounds 5]
 
 The problems are those of pipelines/demo.toml. Rounds alternate without, with, and with vLLM's own flat lists in place of our collector;
 all draw the same samples. `overhead` compares the medians of the rounds' wall times, `overhead_best` the fastest ones, `overhead_cpu` the
 medians of CPU time (all threads, spinning ones included). Target: at most 10 %. `--random` makes a model of random weights: 85M parameters
-with the demo teacher's vocabulary, or 119M with 151,936 entries. Then the second pass over a finished folder, and reading all of it back.
+with the demo teacher's vocabulary, 119M with 151,936 entries, or the shape of Qwen2.5-0.5B, the smallest that is published with these. Then
+the second pass over a finished folder, and reading all of it back.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ DEMO = Path(__file__).parents[2] / "pipelines" / "demo.toml"
 SIZES = {
     "1k": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12},
     "152k": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 8, "num_key_value_heads": 8},
+    "0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
 }
 
 

@@ -2,8 +2,9 @@
 
     python tests/perf/bench_workers.py [--traces 40000] [--shards 8] [--rounds 3]
 
-Grading: the verdicts stage of a run is worked on by one worker and by two, each with one grading process, rounds alternating. Told: traces
-per second of the graders at work, and of the whole including the start of Python. Overhead: an array of workers with next to nothing to do,
+Grading: the verdicts stage of a run is worked on by one worker and by two, each with one grading process, rounds alternating; each worker
+on a core of its own, as a scheduler gives it `cpus = 1`, and then wherever Linux puts its two processes. Told: traces per second of the
+graders at work, and of the whole including the start of Python. Overhead: an array of workers with next to nothing to do,
 on a real Slurm of two nodes (skipped where there is none) and started by hand, as many at a time.
 """
 
@@ -67,17 +68,20 @@ def call(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> No
     )
 
 
-def task(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "reasondistill", "task", "runs/sums", *arguments]
+def task(folder: Path, *arguments: str, core: int | None = None) -> subprocess.Popen[bytes]:
+    pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
+    command = [*pinned, sys.executable, "-m", "reasondistill", "task", "runs/sums", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
 
-def grade(folder: Path, workers: int) -> dict[str, float]:
+def grade(folder: Path, workers: int, *, is_pinned: bool) -> dict[str, float]:
     """Verdicts by so many workers: traces per second while they graded, and from start to end."""
     shutil.rmtree(folder / "runs" / "sums" / "3-verdicts", ignore_errors=True)
     task(folder, "verdicts", "--share", f"open:0:{workers}").wait()
     started = time.perf_counter()
-    processes = [task(folder, "verdicts", "--share", f"work:{number}:{workers}") for number in range(workers)]
+    cores = sorted(os.sched_getaffinity(0))
+    places = [cores[number % len(cores)] if is_pinned else None for number in range(workers)]
+    processes = [task(folder, "verdicts", "--share", f"work:{number}:{workers}", core=places[number]) for number in range(workers)]
     codes = [process.wait() for process in processes]
     whole = time.perf_counter() - started
     assert codes == [0] * workers
@@ -93,19 +97,21 @@ def bench_grading(traces: int, rounds: int) -> dict[str, Any]:
         lay_out(folder, traces // 4, 4)
         (folder / "here.toml").write_text(CLUSTER.format(kind="local", traces=1, verdicts=1))
         call(folder, "run", "sums.toml", "--on", "here.toml", "--until", "traces")
-        found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
-        for _ in range(rounds):
-            for workers in (1, 2):
-                found[workers].append(grade(folder, workers))
-                print(
-                    f"{workers} workers: {found[workers][-1]['at_work']:,.0f} traces/s at work, {found[workers][-1]['whole']:,.0f} in all",
-                    flush=True,
-                )
+        return {"traces": traces, "a core each": compare(folder, rounds, is_pinned=True), "free": compare(folder, rounds, is_pinned=False)}
+
+
+def compare(folder: Path, rounds: int, *, is_pinned: bool) -> dict[str, Any]:
+    found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for workers in (1, 2):
+            found[workers].append(told := grade(folder, workers, is_pinned=is_pinned))
+            where = "a core each" if is_pinned else "free"
+            print(f"{workers} workers, {where}: {told['at_work']:,.0f} traces/s at work, {told['whole']:,.0f} in all", flush=True)
     medians = {
         workers: {key: statistics.median(row[key] for row in rows) for key in ("at_work", "whole")} for workers, rows in found.items()
     }
     ratio = {key: round(medians[2][key] / medians[1][key], 2) for key in ("at_work", "whole")}
-    return {"traces": traces, "traces_per_s": medians, "two_to_one": ratio}
+    return {"traces_per_s": medians, "two_to_one": ratio}
 
 
 def bench_overhead(shards: int) -> dict[str, Any]:
