@@ -62,7 +62,7 @@ def token_losses(
     Logits come from a product in the hidden states' type (autocast's where that is on); everything after it is float32, or float64 for
     float64 inputs. Cross-entropy and policy term are at temperature 1 whatever the divergence's. `vocabulary` cuts both heads to that
     many rows (len(tokenizer): padding differs between sizes of a family); rows cut off get gradient zero. `chunk_tokens` is how many rows
-    are worked on at a time, by default as many as make 256 MiB; results depend on it by rounding only.
+    are worked on at a time, by default about as many as make 256 MiB; results depend on it by rounding only.
 
     Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not fit.
     Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher with another tokenizer.
@@ -78,7 +78,7 @@ def token_losses(
         policy=policy,
         policy_weights=_spread(policy_weights, hidden),
         vocabulary=vocabulary,
-        chunk_tokens=default_chunk(vocabulary) if chunk_tokens is None else max(1, chunk_tokens),
+        chunk_tokens=default_chunk(vocabulary, len(hidden)) if chunk_tokens is None else max(1, chunk_tokens),
     )
     # Function.forward cannot see whether gradients are on: it always runs without.
     wanted = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, head.weight, head.bias))

@@ -6,6 +6,7 @@ that is used again and again, and inside a chunk on blocks of a few rows, whose 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,9 +72,10 @@ def new_buffer(hidden: Tensor, vocabulary: int, chunk_tokens: int) -> Tensor:
     return torch.empty(min(chunk_tokens, len(hidden)), vocabulary, dtype=exact_dtype(hidden), device=hidden.device)
 
 
-def default_chunk(vocabulary: int) -> int:
-    """Rows of a chunk: 441 for a vocabulary of 151,936."""
-    return max(1, CHUNK_ELEMENTS // vocabulary)
+def default_chunk(vocabulary: int, count: int) -> int:
+    """Rows of a chunk of `count`, about 441 for a vocabulary of 151,936. All alike: a short last one would read both heads once more."""
+    usual = max(1, CHUNK_ELEMENTS // vocabulary)
+    return max(1, math.ceil(count / max(1, round(count / usual))))
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:

@@ -97,7 +97,7 @@ def top_k(hidden: Tensor, head: Head, k: int, vocabulary: int | None = None) -> 
     vocabulary = len(head.weight) if vocabulary is None else vocabulary
     if not 1 <= k <= vocabulary:
         raise ConfigError(f"top-k of {k} tokens from a vocabulary of {vocabulary:,}: k lies between 1 and that")
-    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary)
+    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
     log_probs = torch.empty(len(hidden), k, dtype=buffer.dtype, device=hidden.device)
@@ -117,7 +117,7 @@ def log_probs_of(hidden: Tensor, head: Head, labels: Tensor, vocabulary: int | N
     """
     vocabulary = len(head.weight) if vocabulary is None else vocabulary
     check_labels(labels, len(hidden), vocabulary)
-    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary)
+    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
     found = torch.empty(len(hidden), dtype=buffer.dtype, device=hidden.device)
     for rows in chunks(len(hidden), size):
