@@ -28,7 +28,7 @@ def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
 def training_command(cluster: Cluster, run_folder: Path, student: str, *, python: str = sys.executable, nodes: int = 1) -> list[str]:
     """The words of the command that trains one student with `[train] processes` on each of so many nodes. Raises ConfigError.
 
-    For several nodes some words are variables of the shell: `multi_node_lines` sets them.
+    For several nodes some words are variables of the shell: `job_lines` sets them.
     """
     task = ["reasondistill", "task", str(run_folder), "students", student]
     train = cluster.train
@@ -51,19 +51,8 @@ def _rendezvous(nodes: int) -> tuple[str, ...]:
     return ("--machine_rank", "$SLURM_NODEID", "--main_process_ip", f"${_ADDRESS}", "--main_process_port", f"${_PORT}")
 
 
-def multi_node_lines(
-    cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
-) -> list[str]:
-    """Lines of an sbatch script that train one student on all nodes of the job; the last one is the command.
-
-    The processes meet at the job's first node, at a port made of the job's number. When one node fails, Slurm ends the others.
-    `container` stands before the command on each node.
-    """
-    return [*job_lines(nodes), job_command(cluster, run_folder, student, nodes=nodes, python=python, container=container)]
-
-
 def job_lines(nodes: int) -> list[str]:
-    """What a job that trains students says once, before their commands."""
+    """What a job that trains students says once, before their commands: its nodes meet at the first, at a port made of its number."""
     meeting = [
         f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
         f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
@@ -74,7 +63,10 @@ def job_lines(nodes: int) -> list[str]:
 def job_command(
     cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
 ) -> str:
-    """The shell's words that train one student in a job of so many nodes, behind `job_lines`."""
+    """The shell's words that train one student in a job of so many nodes, behind `job_lines`. When one node fails, Slurm ends the others.
+
+    `container` stands before the command on each node.
+    """
     command = _words(training_command(cluster, run_folder, student, python=python, nodes=nodes))
     command = command if container is None else f"{container} {command}"
     if nodes == 1:

@@ -90,12 +90,12 @@ def _loading_whole() -> Generator[None]:
     """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone would wait for the others for ever."""
     from transformers.integrations import deepspeed
 
-    kept = deepspeed._hf_deepspeed_config_weak_ref
+    kept = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
     deepspeed.unset_hf_deepspeed_config()
     try:
         yield
     finally:
-        deepspeed._hf_deepspeed_config_weak_ref = kept
+        deepspeed._hf_deepspeed_config_weak_ref = kept  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_split(trainer: Any) -> bool:
