@@ -430,6 +430,8 @@ def test_curves_survive_one_point_spikes_and_nan() -> None:
         ElementTree.fromstring(drawn)
         assert "nan" not in drawn
     assert plots.line_chart([plots.Line("a", [], 0)], across="step", up="loss", label="") == ""
+    shares = plots.line_chart([plots.Line("a", [(0.0, 3.0), (1.0, 98.0)], 0)], across="step", up="pass@1, %", label="")
+    assert ">100<" in shares and ">150<" not in shares
 
 
 def test_histogram_counts_everything_inside_its_range() -> None:

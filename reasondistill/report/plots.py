@@ -54,7 +54,10 @@ def line_chart(lines: Sequence[Line], *, across: str, up: str, label: str, power
     ys = sorted(y for line in drawn for _, y in line.points if math.isfinite(y))
     if not ys:
         return ""
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]) if ys[0] < 0 else 0.0, 1.05 * ys[round(0.985 * (len(ys) - 1))])
+    highest = 1.05 * ys[round(0.985 * (len(ys) - 1))]
+    if up.endswith("%") and ys[-1] <= 100:
+        highest = min(highest, 100.0)
+    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]), highest)
     place = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     said = {tick: _short(2**tick if powers_of_two else tick) for tick in x_ticks if not powers_of_two or tick == round(tick)}
     body = [*_grid(place, said, y_ticks), _axis_names(across, up), *(_curve(line, place) for line in drawn)]
