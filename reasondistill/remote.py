@@ -41,6 +41,11 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file is one of the large ones, which only training and sampling read."""
+    return name.endswith((".safetensors", ".bin", ".pt"))
+
+
 def claims_at(folder: Path) -> str | None:
     """The URL of a folder whose run lives elsewhere; None for one that all workers see."""
     for remote in _open:
@@ -54,7 +59,7 @@ def exchange(folder: Path) -> None:
     for remote in _open:
         if folder.resolve() == remote.folder.resolve():
             remote.publish()
-            remote.fetch(lambda name: not name.endswith((".safetensors", ".bin", ".pt")))
+            remote.fetch(lambda name: not is_weights(name))
 
 
 def file_system(url: str) -> tuple[Any, str]:

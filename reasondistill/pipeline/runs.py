@@ -12,6 +12,7 @@ from reasondistill.config import TWINS, Benchmark, Cluster, Judge, Pipeline, Stu
 from reasondistill.crew import Share
 from reasondistill.environment import describe_environment
 from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.remote import is_weights
 from reasondistill.store import Manifest, write_manifest, write_text
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
@@ -86,7 +87,7 @@ def is_needed(task: Task, name: str) -> bool:
     """Whether a process that does a task reads this file of the run folder; the report reads all but weights."""
     top, _, rest = name.partition("/")
     if task.stage == "report":
-        return not name.endswith((".safetensors", ".bin", ".pt"))
+        return not is_weights(name)
     if top not in FOLDERS.values():
         return top in (RUN, "settled")
     if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
