@@ -211,10 +211,12 @@ class Worker:
             return [name for name in os.listdir(self._claims) if name.rpartition("-")[0] == group]
 
     def _owner(self, name: str) -> str:
-        if self._far is not None:
-            fs, place = self._far
-            return fs.cat_file(f"{place}/{name}").decode()
         with self._in_time():
+            if self._far is not None:
+                owner = remote.content_of(*self._far, name)
+                if owner is None:
+                    raise FileNotFoundError(name)
+                return owner
             path = self._claims / name
             return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
 

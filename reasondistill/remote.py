@@ -18,13 +18,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from reasondistill.errors import ConfigError, MissingDependencyError, StageError
+from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.store import write_json
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 # Marks of being finished, in the order in which they are published after everything else.
 _MARKS = ("trainer_state.json", "attempt.json", "manifest.json")
 _PUBLISH_S = 120.0
+# Names in the environment: seconds between two publishings, and the folder for copies.
+PUBLISH_S = "REASONDISTILL_PUBLISH_S"
+SCRATCH = "REASONDISTILL_SCRATCH"
 _MEMORY = ".remote.json"
 
 _open: list[Remote] = []
@@ -74,31 +77,53 @@ def file_system(url: str) -> tuple[Any, str]:
         raise ConfigError(f"storage = {url!r}: {error}") from error
 
 
-def names_in(fs: Any, place: str) -> list[str]:
-    """The names of the objects below a path; none when there is nothing."""
-    fs.invalidate_cache()
+@contextmanager
+def _told(place: str, what: str, *, advice: str = "") -> Generator[None]:
+    """Raise StageError for whatever a file system raises: botocore's and aiohttp's errors are no OSErrors."""
     try:
-        return [path.rpartition("/")[2] for path in fs.ls(place, detail=False)]
-    except FileNotFoundError:
-        return []
+        yield
+    except ReasonDistillError:
+        raise
+    except Exception as error:
+        raise StageError(f"{place}: {what}: {type(error).__name__}: {error}{advice}") from error
+
+
+def names_in(fs: Any, place: str) -> list[str]:
+    """The names of the objects below a path; none when there is nothing. Raises StageError."""
+    fs.invalidate_cache()
+    with _told(place, "cannot be read"):
+        try:
+            return [path.rpartition("/")[2] for path in fs.ls(place, detail=False)]
+        except FileNotFoundError:
+            return []
+
+
+def content_of(fs: Any, place: str, name: str) -> str | None:
+    """What an object holds; None when it is not there. Raises StageError."""
+    with _told(f"{place}/{name}", "cannot be read"):
+        try:
+            return fs.cat_file(f"{place}/{name}").decode()
+        except FileNotFoundError:
+            return None
 
 
 def create(fs: Any, place: str, name: str, content: bytes) -> bool:
     """Make an object that does not exist yet, in one step that only one can win; say whether that was us. Raises StageError."""
     path = f"{place}/{name}"
-    try:
-        if _is_local(fs):
-            fs.makedirs(place, exist_ok=True)
-            with open(path, "xb") as file:
-                file.write(content)
-        else:
-            fs.pipe_file(path, content, mode="create")
-    except FileExistsError:
-        return False
-    except OSError as error:  # S3 answers two at the same moment with "conflict"
-        if fs.exists(path):
+    with _told(path, "cannot be written"):
+        try:
+            if _is_local(fs):
+                fs.makedirs(place, exist_ok=True)
+                with open(path, "xb") as file:
+                    file.write(content)
+            else:
+                fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
             return False
-        raise StageError(f"{path}: cannot be written: {error}") from error
+        except Exception:  # S3 answers two at the same moment with "conflict"
+            if fs.exists(path):
+                return False
+            raise
     return True
 
 
@@ -114,11 +139,23 @@ class _Same:
     there: str
 
 
-class Remote:
-    """The folder `url`, and the copy of it in `folder`. While open, changes are published every `publish_s` seconds."""
+def _publish_s() -> float:
+    """Seconds between two publishings. Raises ConfigError."""
+    text = os.environ.get(PUBLISH_S, str(_PUBLISH_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{PUBLISH_S}={text}: want a number of seconds above 0.")
+    return seconds
 
-    def __init__(self, url: str, folder: Path, *, publish_s: float = _PUBLISH_S) -> None:
-        self.url, self.folder, self._publish_s = url.rstrip("/"), folder, publish_s
+
+class Remote:
+    """The folder `url`, and the copy of it in `folder`. While open, changes are published every $REASONDISTILL_PUBLISH_S."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder, self._publish_s = url.rstrip("/"), folder, _publish_s()
         self._fs, self._root = file_system(self.url)
         self._known = self._remembered()
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -126,52 +163,73 @@ class Remote:
 
     def fetch(self, is_wanted: Callable[[str], bool] = lambda name: True) -> int:
         """Get every wanted file that is another there than when it was last the same here; return how many came. Raises StageError."""
-        self._fs.invalidate_cache()
-        try:
-            found: dict[str, Any] = self._fs.find(self._root, detail=True) if self._fs.exists(self._root) else {}
-            came = 0
-            for path, info in found.items():
-                name = path[len(self._root) :].lstrip("/")
+        came = 0
+        with self._lock, _told(self.url, "cannot be read"):
+            found = self._found()
+            for name, info in found.items():
                 known = self._known.get(name)
                 if is_wanted(name) and _counts(Path(name)) and (known is None or known.there != _version(info)):
-                    self._get(path, self.folder / name)
-                    self._known[name] = _Same(_state(self.folder / name), _version(info))
-                    came += 1
-            self._drop({path[len(self._root) :].lstrip("/") for path in found}, is_wanted)
-        except OSError as error:
-            raise StageError(f"{self.url}: cannot be read: {error}") from error
-        self._remember()
+                    with suppress(FileNotFoundError):  # removed there a moment ago
+                        self._get(name)
+                        self._known[name] = _Same(_state(self.folder / name), _version(info))
+                        came += 1
+            for name in [name for name in self._known if name not in found and is_wanted(name) and self._is_gone(name)]:
+                self._drop(name)
+            self._remember()
         return came
 
-    def _drop(self, there: set[str], is_wanted: Callable[[str], bool]) -> None:
-        """Remove here what was removed there, unless it has changed here."""
-        for name in [name for name in self._known if name not in there and is_wanted(name)]:
-            path = self.folder / name
-            if path.exists() and _state(path) == self._known[name].here:
-                path.unlink()
-            del self._known[name]
+    def _found(self) -> dict[str, Any]:
+        """What is there. Raises StageError when all of it is gone: then it is kept here."""
+        self._fs.invalidate_cache()
+        try:
+            found: dict[str, Any] = self._fs.find(self._root, detail=True)
+        except FileNotFoundError:
+            found = {}
+        if self._known and not found:
+            raise StageError(
+                f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} had been published there. "
+                f"To publish them again, remove {self.folder / _MEMORY}; to begin anew, remove {self.folder}."
+            )
+        return {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
 
-    def _get(self, path: str, target: Path) -> None:
+    def _is_gone(self, name: str) -> bool:
+        """Whether a file that no listing shows is not there: some file systems leave out of a listing what they fail to read."""
+        try:
+            self._fs.info(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return True
+        return False
+
+    def _drop(self, name: str) -> None:
+        """Remove here what was removed there, unless it has changed here."""
+        path = self.folder / name
+        if path.exists() and _state(path) == self._known[name].here:
+            path.unlink()
+        del self._known[name]
+
+    def _get(self, name: str) -> None:
+        target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.fetched")
-        self._fs.get_file(path, str(temporary))
+        self._fs.get_file(f"{self._root}/{name}", str(temporary))
         os.replace(temporary, target)
 
     def publish(self) -> int:
         """Put every file that has changed here, marks of being finished last, and remove what is gone; return how many were put."""
-        with self._lock:
-            try:
-                here = {name: _state(self.folder / name) for name in self._names()}
-                known = {name: same.here for name, same in self._known.items()}
-                changed = sorted((name for name, state in here.items() if known.get(name) != state), key=_order)
-                for name in changed:
+        with self._lock, _told(self.url, "cannot be written", advice=f". What was done is in {self.folder}."):
+            here = dict(self._states())
+            known = {name: same.here for name, same in self._known.items()}
+            changed = sorted((name for name, state in here.items() if known.get(name) != state), key=_order)
+            for name in changed:
+                try:
                     self._known[name] = _Same(here[name], self._put(name))
-                for name in [name for name in self._known if name not in here]:
-                    if self._fs.exists(f"{self._root}/{name}"):
-                        self._fs.rm_file(f"{self._root}/{name}")
-                    del self._known[name]
-            except OSError as error:
-                raise StageError(f"{self.url}: cannot be written: {error}. What was done is in {self.folder}.") from error
+                except FileNotFoundError:
+                    if (self.folder / name).exists():  # else it was removed here a moment ago
+                        raise
+            for name in [name for name in self._known if name not in here]:
+                if self._fs.exists(f"{self._root}/{name}"):
+                    self._fs.rm_file(f"{self._root}/{name}")
+                del self._known[name]
             self._remember()
         return len(changed)
 
@@ -198,10 +256,12 @@ class Remote:
         rows: dict[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
         return {name: _Same((row[0], row[1]), row[2]) for name, row in rows.items()}
 
-    def _names(self) -> Iterator[str]:
-        for path in self.folder.rglob("*"):
-            if path.is_file() and not path.is_symlink() and _counts(path.relative_to(self.folder)):
-                yield path.relative_to(self.folder).as_posix()
+    def _states(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        for place, _, names in os.walk(self.folder):
+            for path in (Path(place, name) for name in names):
+                with suppress(FileNotFoundError):  # what is worked on here comes and goes
+                    if path.is_file() and not path.is_symlink() and _counts(path.relative_to(self.folder)):
+                        yield path.relative_to(self.folder).as_posix(), _state(path)
 
     def _publish_now_and_then(self) -> None:
         pause = self._publish_s
@@ -234,7 +294,7 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
     if not is_url(folder):
         yield Path(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="reasondistill-", dir=os.environ.get("REASONDISTILL_SCRATCH")) as place:
+    with tempfile.TemporaryDirectory(prefix="reasondistill-", dir=os.environ.get(SCRATCH)) as place:
         here = Path(place) / folder.rstrip("/").rpartition("/")[2]
         with Remote(folder, here) as remote:
             remote.fetch(is_wanted)

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cluster_kit import Bed, SlowTeacher
 
 from reasondistill import remote
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.remote import Remote
 
 
@@ -37,6 +39,50 @@ def test_what_changed_is_published_and_fetched_and_nothing_else(tmp_path: Path) 
         assert first.fetch() == 1 and (here / "a" / "x.jsonl").read_text() == "2\n"
         (here / "a" / "x.jsonl").unlink()
     assert not (there / "a" / "x.jsonl").exists()
+
+
+def test_what_is_kept_here_is_not_removed_when_the_url_is_empty(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "x.jsonl").write_text("1\n")
+    with Remote(url(there), here) as first:
+        first.publish()
+    (there / "x.jsonl").unlink()
+    with pytest.raises(StageError, match="is empty, though 1 files"):
+        Remote(url(there), here).fetch()
+    (here / ".remote.json").unlink()
+    with Remote(url(there), here) as again:
+        assert again.fetch() == 0
+    assert (there / "x.jsonl").read_text() == "1\n"
+
+
+def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """botocore's errors are no OSErrors."""
+    monkeypatch.setenv(remote.PUBLISH_S, "0.05")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "x.jsonl").write_text("1\n")
+    with Remote(url(tmp_path / "there"), here) as made:
+        put, fails = made._put, [True]  # pyright: ignore[reportPrivateUsage]
+
+        def lost(name: str) -> str:
+            if fails:
+                raise RuntimeError("no route")
+            return put(name)
+
+        monkeypatch.setattr(made, "_put", lost)
+        wait_until(lambda: "cannot be written: RuntimeError: no route. What was done is in" in caplog.text)
+        fails.clear()
+        wait_until((tmp_path / "there" / "x.jsonl").exists)
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_marks_of_being_finished_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,41 +150,94 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     given = {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "y", "DEFAULT_REGION": "us-east-1", "ENDPOINT_URL": f"http://{host}:{port}"}
     for name, value in given.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    remote.file_system("s3://bucket")[0].mkdir("bucket")
-    yield "s3://bucket/runs"
+    fs, _ = remote.file_system("s3://bucket")
+    fs.clear_instance_cache()  # it knows the server of the test before
+    remote.file_system("s3://bucket")[0].mkdir(f"bucket-{port}")  # a server remembers those of the one before
+    yield f"s3://bucket-{port}/runs"
     server.stop()
 
 
+@pytest.fixture
+def apart(tmp_path: Path, store: str, slow_teacher: SlowTeacher) -> Apart:
+    return Apart(tmp_path, f"{store}/sums", slow_teacher)
+
+
+class Apart:
+    """A run at a URL whose problems are made, and processes with nothing in common but that, as Ray's tasks where nodes share no folder."""
+
+    def __init__(self, folder: Path, store: str, teacher: SlowTeacher) -> None:
+        bed = Bed(folder, teacher, CLUSTER.replace('storage = "{{store}}"\n', ""))
+        bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "problems")
+        with Remote(store, bed.run) as made:
+            made.publish()
+        self.store, self.scratch = store, folder / "scratch"
+        self.scratch.mkdir()
+        aws = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+        self._environment = bed.environment | aws | {remote.SCRATCH: str(self.scratch)}
+
+    def task(self, share: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "reasondistill", "task", self.store, "traces", "--share", share]
+        told = subprocess.PIPE
+        return subprocess.Popen(
+            command, env=self._environment | environment, cwd=self.scratch.parent, stdout=told, stderr=subprocess.STDOUT, text=True
+        )
+
+    def all_done(self, *shares: str) -> None:
+        for process in [self.task(share) for share in shares]:
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+
+    def files(self) -> dict[str, bytes]:
+        """What is there of the traces."""
+        fs, place = remote.file_system(f"{self.store}/2-traces")
+        fs.invalidate_cache()
+        return {path[len(place) + 1 :]: fs.cat_file(path) for path in fs.find(place)}
+
+    def keys(self) -> list[str]:
+        return [json.loads(line)["key"] for line in self.files()["traces.jsonl"].splitlines()]
+
+    def drawn(self, worker: int) -> int:
+        """Traces that a worker has published and nobody has gathered."""
+        return sum(text.count(b"\n") for name, text in self.files().items() if f"/w{worker}-" in name and name.endswith("/traces.jsonl"))
+
+
 def test_workers_without_a_common_folder_make_the_same_records(
-    tmp_path: Path, store: str, slow_teacher: SlowTeacher, undisturbed: dict[str, list[dict[str, object]]]
+    apart: Apart, slow_teacher: SlowTeacher, undisturbed: dict[str, list[dict[str, object]]]
 ) -> None:
-    """As Ray's tasks on nodes that share nothing: each has a copy of its own."""
-    bed = Bed(tmp_path, slow_teacher, CLUSTER.replace('storage = "{{store}}"\n', ""))
-    bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "problems")
-    with Remote(f"{store}/sums", bed.run) as made:
-        made.publish()
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-
-    def task(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "reasondistill", "task", f"{store}/sums", *arguments]
-        environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")} | bed.environment
-        environment["REASONDISTILL_SCRATCH"] = str(scratch)
-        return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def done(process: subprocess.Popen[str]) -> None:
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-
-    done(task("traces", "--share", "open:0:2"))
+    apart.all_done("open:0:2")
     slow_teacher.delay_s = 0.1
-    for process in [task("traces", "--share", f"work:{number}:2") for number in range(2)]:
-        done(process)
-    done(task("traces", "--share", "close:0:2"))
+    apart.all_done("work:0:2", "work:1:2")
+    apart.all_done("close:0:2")
     assert len(slow_teacher.asked) == 120 and set(slow_teacher.asked.values()) == {1}
-    assert not list(scratch.iterdir())
-    fs, place = remote.file_system(f"{store}/sums/2-traces")
-    fs.invalidate_cache()
-    lines = fs.cat_file(f"{place}/traces.jsonl").splitlines()
-    assert [json.loads(line)["key"] for line in lines] == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
-    assert sorted(path.rpartition("/")[2] for path in fs.find(place)) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+    assert not list(apart.scratch.iterdir())
+    assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
+    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+
+
+def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_again(
+    apart: Apart, slow_teacher: SlowTeacher, undisturbed: dict[str, list[dict[str, object]]]
+) -> None:
+    """Worker 0 dies after it published some, worker 1 before it published any; each claimed chunks that nobody else will do."""
+    apart.all_done("open:0:2")
+    slow_teacher.delay_s = 0.3
+    first, second = apart.task("work:0:2", **{remote.PUBLISH_S: "0.3"}), apart.task("work:1:2")
+    wait_until(lambda: apart.drawn(0) >= 10)
+    for process in (first, second):
+        process.kill()
+        process.communicate()
+    time.sleep(2 * slow_teacher.delay_s)  # what was being asked is counted
+    published, asked = apart.drawn(0), slow_teacher.asked.total()
+    assert published >= 10 and apart.drawn(1) == 0 and asked < 100
+    slow_teacher.delay_s = 0.0
+    apart.all_done("work:0:2", "work:1:2")
+    apart.all_done("close:0:2")
+    assert slow_teacher.asked.total() == asked + 120 - published
+    assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
+    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+
+
+@pytest.mark.parametrize("text", ["often", "0", "-3", "inf"])
+def test_an_interval_that_is_none_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(remote.PUBLISH_S, text)
+    with pytest.raises(ConfigError, match=f"REASONDISTILL_PUBLISH_S={text}"):
+        Remote(url(tmp_path), tmp_path / "here")
