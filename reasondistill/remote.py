@@ -11,9 +11,12 @@ made at the URL at once: as objects that must not exist before, which S3 and Goo
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -36,6 +39,7 @@ _PUBLISH_S = 120.0
 PUBLISH_S = "REASONDISTILL_PUBLISH_S"
 SCRATCH = "REASONDISTILL_SCRATCH"
 _MEMORY = ".remote.json"
+_COPY, _LOCK = "reasondistill-copy-", ".lock"
 
 _open: list[Remote] = []
 
@@ -289,16 +293,40 @@ class Remote:
 def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
     """A run folder for one process: itself when it is a path, else a copy of what is wanted of a URL, whose changes are published.
 
-    Copies lie in $REASONDISTILL_SCRATCH, or where temporary files do, and are removed at the end.
+    Copies lie in $REASONDISTILL_SCRATCH, or where temporary files do, and are removed at the end; those of processes that were killed
+    when the next one begins.
     """
     if not is_url(folder):
         yield Path(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="reasondistill-", dir=os.environ.get(SCRATCH)) as place:
-        here = Path(place) / folder.rstrip("/").rpartition("/")[2]
+    with _scratch(Path(os.environ.get(SCRATCH) or tempfile.gettempdir())) as place:
+        here = place / folder.rstrip("/").rpartition("/")[2]
         with Remote(folder, here) as remote:
             remote.fetch(is_wanted)
             yield here
+
+
+@contextmanager
+def _scratch(parent: Path) -> Generator[Path]:
+    """A new folder in `parent`, removed at the end. Those of this machine that nobody locks any more were of killed processes: they go."""
+    prefix = f"{_COPY}{socket.gethostname()}-"
+    for left in parent.glob(f"{prefix}*/{_LOCK}"):
+        with suppress(OSError), open(left, "ab") as lock:  # another user's; no locks on this file system; alive
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    try:
+        hidden = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))  # till it is locked
+    except OSError as error:
+        raise ConfigError(f"{SCRATCH}={parent}: no copy can be made there: {error}") from error
+    place = parent / hidden.name.removeprefix(".")
+    with open(hidden / _LOCK, "wb") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hidden.rename(place)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _counts(name: Path) -> bool:

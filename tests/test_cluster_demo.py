@@ -14,6 +14,8 @@ import ray_machine
 from cluster_kit import without_seconds
 from slurm_machine import SlurmMachine
 
+from reasondistill.remote import is_weights
+
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SMALL = {
@@ -79,8 +81,21 @@ def test_the_small_demo_on_slurm_makes_the_records_of_one_machine(
 
 
 @pytest.mark.skipif(ray_machine.why_not() is not None, reason=str(ray_machine.why_not()))
-def test_the_small_demo_on_ray_makes_the_records_of_one_machine(tmp_path: Path, here: dict[str, list[dict[str, Any]]]) -> None:
-    assert run_small(tmp_path, 'kind = "ray"\n' + CLUSTER) == here
+@pytest.mark.parametrize("at", ["folder", "url"])
+def test_the_small_demo_on_ray_makes_the_records_of_one_machine(tmp_path: Path, here: dict[str, list[dict[str, Any]]], at: str) -> None:
+    store = tmp_path / "store"
+    storage = f'storage = "file://{store}"\n' if at == "url" else ""
+    assert run_small(tmp_path, f'kind = "ray"\n{storage}{CLUSTER}') == here
+    if at == "url":
+        run = tmp_path / "runs" / "small"
+        ours, theirs = (sorted(path.relative_to(top) for path in top.rglob("*") if path.is_file()) for top in (run, store / "small"))
+        hidden = {path for path in ours if any(part.startswith(".") for part in path.parts)}
+        assert set(theirs) - set(ours) <= weights_of(theirs) and set(ours) - hidden <= set(theirs)
+
+
+def weights_of(paths: list[Path]) -> set[Path]:
+    """What is fetched only where it is read."""
+    return {path for path in paths if is_weights(path.name)}
 
 
 def test_the_small_demo_by_workers_on_this_machine_makes_the_same_records(tmp_path: Path, here: dict[str, list[dict[str, Any]]]) -> None:

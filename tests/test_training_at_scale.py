@@ -22,7 +22,7 @@ from slurm_machine import SlurmMachine
 from test_students import example
 from tiny_model import make_tiny_model
 
-from reasondistill import pipeline, resources
+from reasondistill import pipeline, remote, resources
 from reasondistill.config import Cluster, Pipeline, TrainSettings
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.launch import local
@@ -223,6 +223,61 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(tmp_path
     assert len(list((kept / "pytorch_model_fsdp_0").glob("*.distcp"))) == 2  # each process holds a part
     Launched(run).ends()
     assert_same(run, alone)
+
+
+class AtUrl:
+    """The student's training in a run that lives at a URL, started as Ray starts it on a node that has nothing of the run."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.store, self.scratch, self.error = folder / "store" / run.folder.name, folder / "scratch", folder / "error.json"
+        self.url = f"file://{self.store}"
+        self.scratch.mkdir()
+        with remote.Remote(self.url, run.folder) as made:
+            made.publish()
+
+    def start(self) -> subprocess.Popen[str]:
+        told = {remote.PUBLISH_S: "0.2", remote.SCRATCH: str(self.scratch), local.ERROR_FILE: str(self.error)}
+        command = [sys.executable, "-m", "reasondistill", "task", self.url, "students", "sft"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=os.environ | told, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def ends(self, process: subprocess.Popen[str], code: int) -> None:
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == code, said
+        assert not list(self.scratch.iterdir())
+
+    def checkpoint(self) -> int:
+        """The step of the newest whole checkpoint that was published."""
+        found = self.store.glob("5-students/sft/checkpoints/checkpoint-*/trainer_state.json")
+        return max((int(path.parent.name.removeprefix("checkpoint-")) for path in found), default=0)
+
+
+@pytest.mark.engine
+def test_a_training_without_a_common_folder_killed_and_stopped_makes_what_one_process_makes(tmp_path: Path, base: Path, alone: Run) -> None:
+    run = run_of(tmp_path / "run", base, save_every=6)
+    there = AtUrl(run, tmp_path)
+    killed = there.start()
+    wait_until(lambda: there.checkpoint() >= 6 or killed.poll() is not None)
+    killed.kill()
+    killed.communicate()  # the end of what it printed is the end of what it started
+    stopped = there.start()
+    wait_until(lambda: there.checkpoint() >= 12 or stopped.poll() is not None)
+    stopped.terminate()
+    there.ends(stopped, 130)
+    assert 12 <= there.checkpoint() < 24 and "same command" in there.error.read_text()
+    there.ends(there.start(), 0)
+    with remote.Remote(there.url, run.folder) as made:
+        made.fetch()
+    assert_same(run, alone)
+
+
+@pytest.mark.engine
+def test_what_several_processes_refuse_is_a_users_error_of_the_one_that_started_them(tmp_path: Path, base: Path) -> None:
+    run = run_of(tmp_path / "run", base)
+    open_stage(run.stage("students") / "sft", Identity("students", 1, {"learning_rate": 1.0}, {}))
+    there = AtUrl(run, tmp_path)
+    there.ends(there.start(), 2)
+    assert "made from other settings" in there.error.read_text() and "DriftError" in there.error.read_text()
 
 
 @pytest.mark.engine

@@ -150,7 +150,8 @@ def task(
     from reasondistill import pipeline, remote
     from reasondistill.crew import parsed
     from reasondistill.launch.leash import Leash
-    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK, die_with_parent
+    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK, die_with_parent, do_together
+    from reasondistill.launch.training import is_shared
     from reasondistill.store import StopSignal
     from reasondistill.students import processes
 
@@ -162,7 +163,11 @@ def task(
     with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
         asked = pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None)
         with remote.lent(folder, lambda name: pipeline.is_needed(asked, name)) as here:
-            pipeline.run_task(pipeline.load_run(here), asked, stop)
+            run = pipeline.load_run(here)
+            if processes.world_size() == 1 and is_shared(run, asked):
+                do_together(run, asked, stop)
+            else:
+                pipeline.run_task(run, asked, stop)
 
 
 @contextmanager
@@ -173,8 +178,8 @@ def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
     """
     from reasondistill.students import processes
 
-    def tell(kind: str, message: str) -> None:
-        value = {"kind": kind, "message": message}
+    def tell(kind: str, message: str, *, crashed: bool = False) -> None:
+        value = {"kind": kind, "message": message} | ({"crashed": True} if crashed else {})
         if file is not None and not (processes.world_size() > 1 and file.exists()):  # the first is the cause: the others lose that process
             write_json(file, value)
         # One write: the lines of several processes go into one pipe.
@@ -189,5 +194,5 @@ def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
         sys.exit(130 if isinstance(error, Interrupted) else 2)
     except Exception as error:
         if processes.world_size() > 1:
-            tell(StageError.__name__, processes.what_failed(error))
+            tell(StageError.__name__, processes.what_failed(error), crashed=True)
         raise

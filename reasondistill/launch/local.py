@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -82,6 +83,30 @@ def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
+
+
+def do_together(run: Run, task: Task, stop: StopSignal) -> None:
+    """Start the processes that do a task together, and wait for them: what they print is printed here, a request to stop is passed on.
+
+    Raises the error that one of them reported; exits with 1 when one crashed.
+    """
+    with tempfile.TemporaryDirectory(prefix="reasondistill-") as place:
+        report = Path(place, "error.json")
+        told = {ERROR_FILE: str(report)} | ({} if ERROR_FILE in os.environ else {KEEP_MARKS: "1"})
+        command = training_command(run.cluster, run.folder, task.units[0])
+        process = subprocess.Popen(command, env=os.environ | STOPPING | told, preexec_fn=die_with_parent)
+        asked = False
+        while process.poll() is None:
+            if stop.requested and not asked:
+                asked = True
+                process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        if process.returncode == 0:
+            return
+        text = report.read_text(encoding="utf-8") if report.exists() else None
+    if text is None or json.loads(text).get("crashed"):
+        sys.exit(1)
+    raise reported_error(text)
 
 
 def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:

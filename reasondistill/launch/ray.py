@@ -27,7 +27,6 @@ from reasondistill.launch import ray_jobs
 from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one, reported_error
 from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
-from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.remote import exchange
 from reasondistill.store import StopSignal
@@ -148,8 +147,6 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
     """One shell line: the environment's own lines, then the task in the place of the shell."""
     python = python_of(environment)
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
-    if is_shared(run, task):
-        words = training_command(run.cluster, run.folder.resolve(), task.units[0], python=python)
     return "\n".join([*setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"])
 
 
@@ -158,7 +155,7 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
 
     Raises WorkerDied when it crashed; 2 and 130 are ends that it chose.
     """
-    environment = os.environ | STOPPING | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
     Path(log).parent.mkdir(parents=True, exist_ok=True)  # another machine, perhaps, that has no folder in common with the driver
     Path(error).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
