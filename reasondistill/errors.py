@@ -5,6 +5,7 @@
     ├── DataError                       a record or data file: `path:line`, what we found
     ├── DriftError                      a run folder and the pipeline file disagree
     ├── StageError                      an input is missing or incomplete, or the disk is full
+    │   ├── StorageError                a URL cannot be read or written now
     │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130)
     ├── ElsewhereError                  another process of the same training failed, and says why
     └── MissingDependencyError          a package is not installed; says the pip line
@@ -31,6 +32,10 @@ class DriftError(ReasonDistillError):
 
 class StageError(ReasonDistillError):
     """A stage cannot start or go on: an input is missing or incomplete, or the disk is full."""
+
+
+class StorageError(StageError):
+    """What lives at a URL cannot be read or written now; a task ends as after a crash, so that it is tried again."""
 
 
 class Interrupted(StageError):

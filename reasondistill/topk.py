@@ -135,7 +135,7 @@ class TopKWriter:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._header = _claim(folder, source)
-            _cut_what_is_torn(folder)
+            cut_what_is_torn(folder)
             # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
             self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
             self._index = open(folder / INDEX, "ab", buffering=0)  # noqa: SIM115
@@ -193,7 +193,7 @@ def _claim(folder: Path, source: Source) -> Header:
     return header
 
 
-def _cut_what_is_torn(folder: Path) -> None:
+def cut_what_is_torn(folder: Path) -> None:
     """After a kill: a torn line goes, lines whose block never reached the disk go, and so do blocks that no line names."""
     index, blocks = folder / INDEX, folder / BLOCKS
     repair_tail(index)

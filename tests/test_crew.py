@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -222,6 +223,14 @@ def test_what_workers_captured_of_the_top_k_is_taken_into_one_cache(tmp_path: Pa
     for number in (1, 2):
         with TopKWriter(folder / "parts" / "x" / f"w{number}" / FOLDER, source) as part:
             part.append([(f"p:{number}", top_k(number)), ("p:0", top_k(0))])
+    barely = folder / "parts" / "x" / "w4" / FOLDER  # as far as a killed worker came
+    barely.mkdir(parents=True)
+    shutil.copyfile(folder / FOLDER / "topk.json", barely / "topk.json")
+    with TopKWriter(folder / "parts" / "x" / "w5" / FOLDER, source) as part:
+        part.append([("p:1", top_k(1))])
+        size = (part.folder / "topk.bin").stat().st_size
+        part.append([("p:5", top_k(5))])
+    os.truncate(part.folder / "topk.bin", size + 3)  # published a moment before its index
     for part in crew.worker_folders(folder):
         capture.take_in(folder, part)
     crew.gather(folder, extras=[FOLDER])

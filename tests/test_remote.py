@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_kit import Bed, SlowTeacher
 
 from reasondistill import remote
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.cli import app
+from reasondistill.crew import Share
+from reasondistill.errors import ConfigError, StageError, StorageError
+from reasondistill.pipeline import Task, is_needed
 from reasondistill.remote import Remote
 
 
@@ -48,12 +53,165 @@ def test_what_is_kept_here_is_not_removed_when_the_url_is_empty(tmp_path: Path) 
     with Remote(url(there), here) as first:
         first.publish()
     (there / "x.jsonl").unlink()
-    with pytest.raises(StageError, match="is empty, though 1 files"):
-        Remote(url(there), here).fetch()
-    (here / ".remote.json").unlink()
+    (here / "run.json").write_text("changed")
+    for _ in range(2):  # nor after what changed here would have been published
+        with pytest.raises(StageError, match="is empty, though 1 files"), Remote(url(there), here) as made:
+            made.fetch()
+    assert (here / "x.jsonl").read_text() == "1\n" and not list(there.iterdir())
+    (here / ".remote.jsonl").unlink()
     with Remote(url(there), here) as again:
         assert again.fetch() == 0
     assert (there / "x.jsonl").read_text() == "1\n"
+
+
+def filled(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_what_is_there_is_not_removed_when_the_folder_here_vanishes_or_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = filled(tmp_path / "here", **{"run.json": "{}", "a/x.jsonl": "1"}), tmp_path / "there"
+    made = Remote(url(there), here)
+    assert made.publish() == 2
+    scandir = os.scandir
+
+    def failing(path: str) -> Any:
+        if Path(path).name == "a":
+            raise OSError(24, "Too many open files")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        with pytest.raises(StorageError, match="Too many open files"):
+            made.publish()
+    shutil.rmtree(here)
+    with pytest.raises(StageError, match="has vanished"):
+        made.publish()
+    assert (there / "a" / "x.jsonl").exists() and (there / "run.json").exists()
+
+
+def test_what_grew_here_is_not_overwritten_by_what_had_been_published_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is killed between a put and what comes after, or the network goes: the same folder goes on."""
+    here, there = filled(tmp_path / "here", **{"x.jsonl": "1\n", "y.jsonl": "1\n"}), tmp_path / "there"
+    made = Remote(url(there), here)
+    put = made._put  # pyright: ignore[reportPrivateUsage]
+
+    def one_alone(name: str, state: tuple[int, int]) -> bool:
+        if name == "y.jsonl":
+            raise OSError("no route")
+        return put(name, state)
+
+    monkeypatch.setattr(made, "_put", one_alone)
+    with pytest.raises(StorageError, match="no route"):
+        made.publish()
+    filled(here, **{"x.jsonl": "1\n2\n3\n"})
+    again = Remote(url(there), here)
+    assert again.fetch(is_first=True) == 0 and (here / "x.jsonl").read_text() == "1\n2\n3\n"
+    assert again.publish() == 2 and (there / "x.jsonl").read_text() == "1\n2\n3\n"
+
+
+def test_a_kill_while_a_file_comes_or_goes_is_known_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, other = filled(tmp_path / "here", **{"x.jsonl": "1"}), tmp_path / "there", tmp_path / "other"
+    made = Remote(url(there), here)
+    monkeypatch.setattr(made._fs, "info", killed)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(Killed):
+        made.publish()
+    monkeypatch.undo()
+    filled(here, **{"x.jsonl": "1 2"})
+    made = Remote(url(there), here)
+    assert made.fetch(is_first=True) == 0 and made.publish() == 1 and (there / "x.jsonl").read_text() == "1 2"
+    got = Remote(url(there), other)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", killed)
+        got.fetch()
+    filled(other, **{"x.jsonl": "1"})  # had it come to that, in an older version
+    filled(here, **{"x.jsonl": "1 2 3"})
+    assert made.publish() == 1
+    got = Remote(url(there), other)
+    assert got.publish() == 0 and got.fetch(is_first=True) == 1 and (other / "x.jsonl").read_text() == "1 2 3"
+
+
+class Killed(BaseException): ...
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def test_two_machines_take_turns_and_two_histories_are_refused(tmp_path: Path) -> None:
+    first, second, there = filled(tmp_path / "a", **{"x.jsonl": "1"}), tmp_path / "b", tmp_path / "there"
+    Remote(url(there), first).publish()
+    for here, other in ((second, first), (first, second), (second, first)):
+        made = Remote(url(there), here)
+        assert made.fetch(is_first=True) == 1 and (here / "x.jsonl").read_text() == ((other / "x.jsonl").read_text())
+        filled(here, **{"x.jsonl": (here / "x.jsonl").read_text() + "1"})
+        assert made.publish() == 1
+    filled(first, **{"x.jsonl": "another way"})  # and is killed
+    with pytest.raises(StageError, match=r"1 files, x.jsonl among them, changed here and at .*remove .*a\."):
+        Remote(url(there), first).fetch(is_first=True)
+    assert (first / "x.jsonl").read_text() == "another way" and (there / "x.jsonl").read_text() == "1111"
+
+
+def test_a_stage_that_ends_while_it_is_published_is_not_finished_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = filled(tmp_path / "here", **{"s/manifest.json": "partial", "s/traces.jsonl": "1"}), tmp_path / "there"
+    made = Remote(url(there), here)
+    put = made._put  # pyright: ignore[reportPrivateUsage]
+
+    def ending(name: str, state: tuple[int, int]) -> bool:
+        went = put(name, state)
+        if name == "s/traces.jsonl":
+            filled(here, **{"s/traces.jsonl": "1 2", "s/more.jsonl": "3", "s/manifest.json": "complete"})
+        return went
+
+    monkeypatch.setattr(made, "_put", ending)
+    assert made.publish() == 1 and not (there / "s" / "manifest.json").exists()
+    monkeypatch.undo()
+    assert made.publish() == 3 and (there / "s" / "manifest.json").read_text() == "complete"
+
+
+def test_what_cannot_be_published_stays_and_copies_of_the_killed_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch, there = tmp_path / "scratch", tmp_path / "there"
+    scratch.mkdir()
+    filled(there, **{"run/run.json": "{}"})
+    monkeypatch.setenv(remote.SCRATCH, str(scratch))
+    monkeypatch.setattr("reasondistill.remote.folder.PATIENCE_S", 2.0)
+    with remote.lent(f"{url(there)}/run", lambda _: True) as here:
+        code = f"import os, sys; sys.path[:0] = [{os.getcwd()!r}]; from reasondistill import remote\n"
+        code += f"with remote.lent({f'{url(there)}/run'!r}, lambda _: True): os.kill(os.getpid(), 9)"
+        subprocess.run([sys.executable, "-c", code], check=False)
+        assert len(list(scratch.iterdir())) == 2
+        with remote.lent(f"{url(there)}/run", lambda _: True):
+            assert len(list(scratch.iterdir())) == 2 and here.exists()
+    assert not list(scratch.iterdir())
+    with pytest.raises(StorageError, match="What was done is in") as caught, remote.lent(f"{url(there)}/run", lambda _: True) as here:
+        filled(here, **{"x.jsonl": "hours of work"})
+        shutil.rmtree(there)
+        there.write_text("no folder any more")
+    assert str(here) in str(caught.value) and (here / "x.jsonl").read_text() == "hours of work"
+    there.unlink()
+    filled(there, **{"run/run.json": "{}"})
+    with remote.lent(f"{url(there)}/run", lambda _: True):
+        assert here.exists()
+
+
+def test_the_last_publishing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = filled(tmp_path / "here", **{"x.jsonl": "1"}), tmp_path / "there"
+    made = Remote(url(there), here)
+    put, failures = made._put, [OSError("no route")] * 2  # pyright: ignore[reportPrivateUsage]
+
+    def at_last(name: str, state: tuple[int, int]) -> bool:
+        if failures:
+            raise failures.pop()
+        return put(name, state)
+
+    monkeypatch.setattr(made, "_put", at_last)
+    with made:
+        made.fetch()
+    assert (there / "x.jsonl").exists()
 
 
 def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
@@ -67,10 +225,10 @@ def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
     with Remote(url(tmp_path / "there"), here) as made:
         put, fails = made._put, [True]  # pyright: ignore[reportPrivateUsage]
 
-        def lost(name: str) -> str:
+        def lost(name: str, state: tuple[int, int]) -> bool:
             if fails:
                 raise RuntimeError("no route")
-            return put(name)
+            return put(name, state)
 
         monkeypatch.setattr(made, "_put", lost)
         wait_until(lambda: "cannot be written: RuntimeError: no route. What was done is in" in caplog.text)
@@ -93,7 +251,7 @@ def test_marks_of_being_finished_come_last(tmp_path: Path, monkeypatch: pytest.M
         (here / name).write_text("x")
     with Remote(url(tmp_path / "there"), here) as made:
         put = made._put  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setattr(made, "_put", lambda name: order.append(name) or put(name))
+        monkeypatch.setattr(made, "_put", lambda name, state: order.append(name) or put(name, state))
         made.publish()
     assert order[:2] == ["2-traces/traces.jsonl", "run.json"] and order[2].endswith("attempt.json")
 
@@ -234,6 +392,27 @@ def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_agai
     assert slow_teacher.asked.total() == asked + 120 - published
     assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
     assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+
+
+def test_a_task_whose_url_fails_ends_as_after_a_crash_so_that_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(remote.SCRATCH, str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        app(["task", f"{url(tmp_path)}/run", "traces", "--share", "work:0:2"])
+    assert ended.value.code == 2 and "/run: not a run folder" in capsys.readouterr().out
+    monkeypatch.setattr(remote.Remote, "_found", lambda _: [][1])
+    with pytest.raises(SystemExit) as ended:
+        app(["task", f"{url(tmp_path)}/run", "traces", "--share", "work:0:2"])
+    assert ended.value.code == 1 and "/run: cannot be read: IndexError" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["traces", "verdicts", "students", "evals"])
+def test_every_task_sees_which_stages_are_finished(stage: str) -> None:
+    """For whether something may be drawn again depends on what was made from it."""
+    assert is_needed(Task(stage, share=Share("work", 0, 2)), "5-students/sft/manifest.json")
+    assert not is_needed(Task(stage), "7-report/report.html")
 
 
 @pytest.mark.parametrize("text", ["often", "0", "-3", "inf"])

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -278,6 +279,17 @@ def test_what_several_processes_refuse_is_a_users_error_of_the_one_that_started_
     there = AtUrl(run, tmp_path)
     there.ends(there.start(), 2)
     assert "made from other settings" in there.error.read_text() and "DriftError" in there.error.read_text()
+
+
+def test_a_stop_before_they_have_begun_is_no_crash(tmp_path: Path, base: Path) -> None:
+    run, stop = run_of(tmp_path / "run", base), StopSignal()
+    stop.requested = True
+    with pytest.raises(Interrupted):
+        local.do_together(run, TASK, stop)
+    stop.requested = False
+    threading.Timer(1.0, lambda: setattr(stop, "requested", True)).start()
+    with pytest.raises(Interrupted):
+        local.do_together(run, TASK, stop)
 
 
 @pytest.mark.engine

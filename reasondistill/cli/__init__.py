@@ -19,7 +19,7 @@ from reasondistill import resources
 from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
-from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError
+from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError, StorageError
 from reasondistill.store import write_json
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
     except ReasonDistillError as error:
         if processes.is_first() or not isinstance(error, Interrupted | ElsewhereError):
             tell(type(error).__name__, str(error))
-        sys.exit(130 if isinstance(error, Interrupted) else 2)
+        sys.exit(130 if isinstance(error, Interrupted) else 1 if isinstance(error, StorageError) else 2)
     except Exception as error:
         if processes.world_size() > 1:
             tell(StageError.__name__, processes.what_failed(error), crashed=True)

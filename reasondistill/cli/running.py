@@ -84,7 +84,7 @@ def _stored(job: Run) -> Generator[None]:
         yield
         return
     with Remote(url, job.folder) as remote:
-        out.print(f"[dim]{remote.fetch():,} files fetched from {escape(url)}[/]", soft_wrap=True)
+        out.print(f"[dim]{remote.fetch(is_first=True):,} files fetched from {escape(url)}[/]", soft_wrap=True)
         yield
 
 

@@ -94,16 +94,23 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
         report = Path(place, "error.json")
         told = {ERROR_FILE: str(report)} | ({} if ERROR_FILE in os.environ else {KEEP_MARKS: "1"})
         command = training_command(run.cluster, run.folder, task.units[0])
+        stop.check()
         process = subprocess.Popen(command, env=os.environ | STOPPING | told, preexec_fn=die_with_parent)
         asked = False
-        while process.poll() is None:
-            if stop.requested and not asked:
-                asked = True
-                process.send_signal(signal.SIGTERM)
-            time.sleep(0.1)
+        try:
+            while process.poll() is None:
+                if stop.requested and not asked:
+                    asked = True
+                    process.send_signal(signal.SIGTERM)
+                time.sleep(0.1)
+        finally:  # a second signal
+            process.kill()
+            process.wait()
         if process.returncode == 0:
             return
         text = report.read_text(encoding="utf-8") if report.exists() else None
+    if text is None and asked:  # they had only just begun
+        stop.check()
     if text is None or json.loads(text).get("crashed"):
         sys.exit(1)
     raise reported_error(text)

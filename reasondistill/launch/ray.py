@@ -9,6 +9,7 @@ whether one is started twice. Files go through the shared run folder, or the URL
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -64,7 +65,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
             raise ConfigError(f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has one node. Use kind = 'slurm'.")
     with only_one(run.folder), StopSignal() as stop, _connected(run) as ray:
         save_run(run)
-        exchange(run.folder)
+        exchange(run.folder, must=True)
         for step in steps:
             _run_step(ray, run, step, on_line, on_done, stop)
             stop.check()
@@ -121,6 +122,7 @@ def _run_step(ray: Any, run: Run, step: Step, on_line: OnLine, on_done: Callable
             asked = True
             for one in running:
                 ray.cancel(one.reference, force=False)
+    exchange(run.folder, must=True)
     if failed:
         raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
 
@@ -158,6 +160,7 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
     environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
     Path(log).parent.mkdir(parents=True, exist_ok=True)  # another machine, perhaps, that has no folder in common with the driver
     Path(error).parent.mkdir(parents=True, exist_ok=True)
+    Path(error).unlink(missing_ok=True)  # of an earlier try
     with open(log, "ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", command],
@@ -174,9 +177,10 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
         except KeyboardInterrupt:  # how ray.cancel speaks to a task
             process.send_signal(signal.SIGTERM)
             code = process.wait()
+    said = Path(error).read_text(encoding="utf-8") if Path(error).exists() else None
     if code not in (0, 2, 130):
-        raise WorkerDied(f"exit code {code}")
-    return code, Path(error).read_text(encoding="utf-8") if Path(error).exists() else None
+        raise WorkerDied(f"exit code {code}" + (f": {json.loads(said)['message']}" if said else ""))
+    return code, said
 
 
 def _ended(ray: Any, running: Sequence[_Running]) -> list[_Running]:

@@ -86,6 +86,8 @@ _READS = {
 def is_needed(task: Task, name: str) -> bool:
     """Whether a process that does a task reads this file of the run folder; the report reads all but weights."""
     top, _, rest = name.partition("/")
+    if name.endswith("/manifest.json"):  # what a stage does may depend on which others are finished
+        return True
     if task.stage == "report":
         return not is_weights(name)
     if top not in FOLDERS.values():

@@ -24,7 +24,20 @@ from reasondistill.records import Completion, Problem, Trace
 from reasondistill.samplers import Rendered, Sampler, Scored, Scorer, Written
 from reasondistill.samplers.opening import teacher_identity
 from reasondistill.store import Manifest, read_records, read_rows
-from reasondistill.topk import FOLDER, Source, TopK, TopKReader, TopKWriter, read_header, read_index, read_vocabulary
+from reasondistill.topk import (
+    BLOCKS,
+    FOLDER,
+    HEADER,
+    VOCABULARY,
+    Source,
+    TopK,
+    TopKReader,
+    TopKWriter,
+    cut_what_is_torn,
+    read_header,
+    read_index,
+    read_vocabulary,
+)
 from reasondistill.traces.recorder import BATCH_SECONDS, BATCH_TRACES, REPORT_SECONDS, duration
 from reasondistill.vocabulary import unequal_tokens, vocabulary_of
 
@@ -104,9 +117,13 @@ def figures(folder: Path, k: int) -> dict[str, Any]:
 
 
 def take_in(folder: Path, part: Path) -> None:
-    """Put what a worker captured into the cache of its stage; what is there already stays."""
-    if not (part / FOLDER / "topk.json").exists():
+    """Put what a worker captured into the cache of its stage; what is there already stays.
+
+    A worker that was killed may have left only a part of its files, or (at a URL) an index that was published later than its blocks.
+    """
+    if not all((part / FOLDER / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
         return
+    cut_what_is_torn(part / FOLDER)
     header = read_header(part / FOLDER)
     sources = [Source(model, header.k, read_vocabulary(part / FOLDER), header.vocabulary_size) for model in header.models]
     for source in sources[:-1]:
