@@ -22,6 +22,7 @@ from reasondistill.crew import Share
 from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.pipeline import Task, is_needed
 from reasondistill.remote import Remote
+from reasondistill.remote.folder import _version  # pyright: ignore[reportPrivateUsage]
 
 
 def url(folder: Path) -> str:
@@ -80,9 +81,7 @@ def test_what_is_there_is_not_removed_when_the_folder_here_vanishes_or_cannot_be
     scandir = os.scandir
 
     def failing(path: str) -> Any:
-        if Path(path).name == "a":
-            raise OSError(24, "Too many open files")
-        return scandir(path)
+        return scandir(path) if Path(path).name != "a" else full()
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", failing)
@@ -173,6 +172,77 @@ def test_a_stage_that_ends_while_it_is_published_is_not_finished_there(tmp_path:
     assert made.publish() == 3 and (there / "s" / "manifest.json").read_text() == "complete"
 
 
+def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
+    """torch's name for it is .metadata; without it a checkpoint of FSDP cannot be loaded."""
+    place = "5-students/a/checkpoints/checkpoint-1/optimizer_0"
+    here = filled(tmp_path / "here", **{f"{place}/.metadata": "i", f"{place}/.metadata.tmp": "", f"{place}/__0_0.distcp": "w"})
+    assert Remote(url(tmp_path / "there"), here).publish() == 2
+    assert (tmp_path / "there" / place / ".metadata").exists()
+
+
+def test_a_version_is_the_etag_where_there_is_one() -> None:
+    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked."""
+    listed = {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00.123"}
+    assert _version(listed) == _version({"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00"})
+    assert _version(listed) != _version(listed | {"ETag": '"abd"'})
+    assert _version({"size": 3, "mtime": 1.5}) != _version({"size": 3, "mtime": 2.5})
+
+
+def test_a_part_that_is_gathered_while_it_is_published_stays_there_until_its_lines_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = "2-traces/traces.jsonl", "2-traces/parts/a/w0-1/traces.jsonl"
+    here, there = filled(tmp_path / "here", **{whole: "1", part: "2"}), tmp_path / "there"
+    made = Remote(url(there), here)
+    made.publish()
+    states, calls = made._states, list[int]()  # pyright: ignore[reportPrivateUsage]
+
+    def torn() -> Iterator[tuple[str, tuple[int, int]]]:
+        """A walk that has passed the stage's own file when the part is gathered, and comes to the part afterwards."""
+        calls.append(1)
+        found = list(states())
+        if len(calls) == 3:
+            filled(here, **{whole: "1 2"})
+            (here / part).unlink()
+            found = [(name, state) for name, state in found if name != part]
+        yield from found
+
+    monkeypatch.setattr(made, "_states", torn)
+    made.publish()
+    assert (there / part).exists() and len(calls) == 3
+    monkeypatch.undo()
+    made.publish()
+    assert not (there / part).exists() and (there / whole).read_text() == "1 2"
+
+
+def test_nothing_is_published_before_it_is_known_that_nobody_else_worked_on_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = filled(tmp_path / "here", **{"x.jsonl": "old"}), filled(tmp_path / "there", **{"x.jsonl": "new"})
+    monkeypatch.setenv(remote.PUBLISH_S, "0.05")
+    made = Remote(url(there), here)
+    found = made._found  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(made, "_found", lambda: time.sleep(0.5) or found())
+    with pytest.raises(StageError, match="another machine"), made:
+        made.fetch(is_first=True)
+    assert (there / "x.jsonl").read_text() == "new" and (here / "x.jsonl").read_text() == "old"
+
+
+def test_a_copy_that_cannot_be_listed_at_the_end_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, scratch = filled(tmp_path / "there", **{"run/run.json": "{}"}), filled(tmp_path / "scratch", **{"s/other": ""})
+    monkeypatch.setenv(remote.SCRATCH, str(scratch))
+    monkeypatch.setattr("reasondistill.remote.folder.PATIENCE_S", 0.0)
+    scandir = os.scandir
+    with pytest.raises(StorageError, match="Too many"), remote.lent(f"{url(there)}/run", lambda _: True) as here:
+        filled(here, **{"a/x.jsonl": "hours of work"})
+        monkeypatch.setattr(os, "scandir", lambda path: scandir(path) if Path(path).name != "a" else full())
+    assert (here / "a" / "x.jsonl").read_text() == "hours of work"
+
+
+def full() -> None:
+    raise OSError(24, "Too many open files")
+
+
 def test_what_cannot_be_published_stays_and_copies_of_the_killed_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch, there = tmp_path / "scratch", tmp_path / "there"
     scratch.mkdir()
@@ -223,6 +293,7 @@ def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
     here.mkdir()
     (here / "x.jsonl").write_text("1\n")
     with Remote(url(tmp_path / "there"), here) as made:
+        made.fetch()
         put, fails = made._put, [True]  # pyright: ignore[reportPrivateUsage]
 
         def lost(name: str, state: tuple[int, int]) -> bool:

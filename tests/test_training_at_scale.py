@@ -255,7 +255,7 @@ class AtUrl:
 
 @pytest.mark.engine
 def test_a_training_without_a_common_folder_killed_and_stopped_makes_what_one_process_makes(tmp_path: Path, base: Path, alone: Run) -> None:
-    run = run_of(tmp_path / "run", base, save_every=6)
+    run = run_of(tmp_path / "run", base, strategy="fsdp2", save_every=6)
     there = AtUrl(run, tmp_path)
     killed = there.start()
     wait_until(lambda: there.checkpoint() >= 6 or killed.poll() is not None)

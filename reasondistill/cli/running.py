@@ -76,14 +76,15 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
 @contextmanager
 def _stored(job: Run) -> Generator[None]:
     """With `storage`: begin with what is there, and publish what this run makes."""
-    from reasondistill.launch.local import url_of
+    from reasondistill.launch import ray_jobs
+    from reasondistill.launch.local import only_one, url_of
     from reasondistill.remote import Remote
 
     url = url_of(job)
-    if url is None:
+    if url is None or (ray_jobs.is_far(job) and ray_jobs.INSIDE not in os.environ):  # there the job does it
         yield
         return
-    with Remote(url, job.folder) as remote:
+    with only_one(job.folder), Remote(url, job.folder) as remote:
         out.print(f"[dim]{remote.fetch(is_first=True):,} files fetched from {escape(url)}[/]", soft_wrap=True)
         yield
 

@@ -39,6 +39,7 @@ ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where
 KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
 
 log = logging.getLogger(__name__)
+_held: set[Path] = set()
 OnLine = Callable[[Task, str], None]
 
 
@@ -269,7 +270,13 @@ def die_with_parent() -> None:
 
 @contextmanager
 def only_one(folder: Path) -> Generator[None]:
-    """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends."""
+    """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends.
+
+    A process that has it already may ask again.
+    """
+    if folder.resolve() in _held:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as file:
         try:
@@ -280,4 +287,8 @@ def only_one(folder: Path) -> Generator[None]:
             if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
                 raise
             log.warning("%s: its file system knows no locks; see to it yourself that nothing else works in this folder", folder)
-        yield
+        _held.add(folder.resolve())
+        try:
+            yield
+        finally:
+            _held.discard(folder.resolve())

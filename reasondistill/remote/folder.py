@@ -31,6 +31,8 @@ _BLOCK = 16 << 20
 
 # Marks of being finished, in the order in which they are published after everything else.
 _MARKS = ("trainer_state.json", "attempt.json", "manifest.json")
+# What every machine writes about what it was asked; the last one's stands.
+_ABOUT = ("run.json", "logs/", "ray/", "settled/")
 
 # The folders that are open in this process.
 OPEN: list[Remote] = []
@@ -96,13 +98,12 @@ class Remote:
         with self._lock, told(self.url, "cannot be read"):
             found = self._found()
             changed = [name for name, info in found.items() if is_wanted(name) and _counts(Path(name)) and self._differs(name, info)]
-            ours = {name for name in changed if self._is_ours(name)}
             if is_first:
-                self._refuse_two_histories(sorted(name for name in ours if name not in self._known or self._known[name].there is not None))
-            came = sum(self._get(name, _version(found[name])) for name in changed if name not in ours)
+                self._refuse_two_histories(sorted(name for name in changed if self._is_ours(name) and not name.startswith(_ABOUT)))
+            came = sum(self._get(name, _version(found[name])) for name in changed if not self._is_ours(name))
             for name in [name for name in self._known if name not in found and is_wanted(name) and self._is_gone(name)]:
                 self._drop(name)
-        self._is_reached = True
+            self._is_reached = True
         return came
 
     def _found(self) -> dict[str, Any]:
@@ -130,7 +131,9 @@ class Remote:
             return False
         return known is None or known.there is None or known.here != state
 
-    def _refuse_two_histories(self, names: list[str]) -> None:
+    def _refuse_two_histories(self, ours: list[str]) -> None:
+        """Raise StageError when one of them was not just on its way there."""
+        names = [name for name in ours if name not in self._known or self._known[name].there is not None]
         if names:
             raise StageError(
                 f"{self.folder}: {len(names):,} files, {names[0]} among them, changed here and at {self.url} since both were the same: "
@@ -138,7 +141,7 @@ class Remote:
             )
 
     def _get(self, name: str, version: str) -> bool:
-        """Get one file, unless it was removed there a moment ago; say whether it came."""
+        """Get one file, unless it was removed there or has changed here a moment ago; say whether it came."""
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.fetched")
@@ -148,6 +151,9 @@ class Remote:
             if self._is_gone(name):
                 return False
             raise
+        if self._is_ours(name):
+            temporary.unlink()
+            return False
         self._known[name] = Same(None, version)
         os.replace(temporary, target)
         self._known[name] = Same(_state(target), version)
@@ -178,6 +184,7 @@ class Remote:
         with self._lock, told(self.url, "cannot be written", advice=advice):
             self._refuse_what_has_vanished()
             marks = {name: state for name, state in self._states() if _rank(name)}  # before all others: what they speak of is older
+            gone = [name for name in self._known if _state(self.folder / name) is None]  # before all others: their lines went elsewhere
             here = dict(self._states())
             changed = [
                 name for name, state in here.items() if self._is_to_put(name, state) and (not _rank(name) or marks.get(name) == state)
@@ -193,8 +200,9 @@ class Remote:
                     failed.append(error)
             if failed:
                 raise failed[0]
-            for name in [name for name in self._known if name not in here and _state(self.folder / name) is None]:
-                self._remove(name)
+            for name in gone:
+                if name not in here:
+                    self._remove(name)
         self._is_reached = True
         return put
 
@@ -241,10 +249,16 @@ class Remote:
             if size <= _SMALL:
                 self._fs.pipe_file(target, file.read(size))
                 return
-            with self._fs.open(target, "wb") as there:
+            there = self._fs.open(target, "wb")
+            try:
                 while size and (block := file.read(min(size, _BLOCK))):
                     there.write(block)
                     size -= len(block)
+                there.close()
+            except BaseException:  # closing would make an object of what has come so far
+                there.discard()
+                there.closed = True
+                raise
 
     def _remove(self, name: str) -> None:
         """Remove there what was removed here."""
@@ -264,7 +278,8 @@ class Remote:
         while not self._ended.wait(pause):
             began = time.monotonic()
             try:
-                self.publish()
+                if self._is_reached:  # else it may turn out that another machine has worked on this run
+                    self.publish()
             except StageError as error:  # the network comes back, or the last publishing says it
                 log.warning("%s", error)
             pause = max(self._publish_s, 20 * (time.monotonic() - began))
@@ -278,17 +293,17 @@ class Remote:
         self._ended.set()
         self._thread.join()
         OPEN.remove(self)
-        try:
-            if self._is_reached or error is None:
-                patiently(self.publish)
-        except StageError:
-            self.holds_unpublished = any(True for _ in self._states())
-            raise
+        if self._is_reached or error is None:
+            self.holds_unpublished = True
+            patiently(self.publish)
+            self.holds_unpublished = False
 
 
 def _counts(name: Path) -> bool:
-    """Files of ours; not what is only on the way (dotted), nor claims."""
-    return not any(part.startswith(".") or part == "claims" for part in name.parts) and not name.name.endswith(".part")
+    """Files of ours; not what is only on the way (dotted, but for an index that torch writes beside split weights), nor claims."""
+    if name.name.endswith(".part"):
+        return False
+    return not any((part.startswith(".") and part != ".metadata") or part == "claims" for part in name.parts)
 
 
 def _raise_unless_gone(error: OSError) -> None:
@@ -306,8 +321,11 @@ def _state(path: Path) -> State | None:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """What changes when a file there does: its ETag, or size and time."""
-    times = [str(info[key]) for key in ("ETag", "etag", "generation", "mtime", "LastModified", "updated") if info.get(key)]
+    """What changes when a file there does. Listings and single answers of a store may give one time in different words, but one ETag."""
+    for key in ("ETag", "etag", "generation"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    times = [str(info[key]) for key in ("mtime", "LastModified", "updated") if info.get(key)]
     return f"{info.get('size')} {' '.join(times)}"
 
 

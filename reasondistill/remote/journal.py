@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,17 +44,21 @@ class Journal(dict[str, Same]):
 
     def __setitem__(self, name: str, same: Same) -> None:
         super().__setitem__(name, same)
-        self._append(_line(name, same))
+        self._append(_line(name, same), is_intent=same.here is None or same.there is None)
 
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)
         self._append(_line(name, None))
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: str, *, is_intent: bool = False) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(line)
+            file.flush()
+            if is_intent:
+                os.fsync(file.fileno())
 
 
 def _line(name: str, same: Same | None) -> str:
-    return json.dumps([name] if same is None else [name, same.here, same.there]) + "\n"
+    """Begins with the end of the line before, which may be torn."""
+    return "\n" + json.dumps([name] if same is None else [name, same.here, same.there])

@@ -36,10 +36,10 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
                 if not remote.fetch(is_wanted):
                     raise StageError(f"{folder}: not a run folder, or nobody may read it.")
                 yield remote.folder
-        except StageError:
+        finally:
             if remote.holds_unpublished:
-                (place / _KEEP).touch()
-            raise
+                with suppress(OSError):
+                    (place / _KEEP).touch()
 
 
 @contextmanager
