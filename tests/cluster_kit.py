@@ -41,6 +41,13 @@ concurrency = 2
 """
 
 
+def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class SlowTeacher:
     """A slow server whose answers are a function of question and seed."""
 

@@ -90,12 +90,8 @@ def test_the_small_demo_on_ray_makes_the_records_of_one_machine(tmp_path: Path, 
         run = tmp_path / "runs" / "small"
         ours, theirs = (sorted(path.relative_to(top) for path in top.rglob("*") if path.is_file()) for top in (run, store / "small"))
         hidden = {path for path in ours if any(part.startswith(".") for part in path.parts)}
-        assert set(theirs) - set(ours) <= weights_of(theirs) and set(ours) - hidden <= set(theirs)
-
-
-def weights_of(paths: list[Path]) -> set[Path]:
-    """What is fetched only where it is read."""
-    return {path for path in paths if is_weights(path.name)}
+        weights = {path for path in theirs if is_weights(path.name)}  # they are fetched only where they are read
+        assert set(theirs) - set(ours) <= weights and set(ours) - hidden <= set(theirs)
 
 
 def test_the_small_demo_by_workers_on_this_machine_makes_the_same_records(tmp_path: Path, here: dict[str, list[dict[str, Any]]]) -> None:

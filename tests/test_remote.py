@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_kit import Bed, SlowTeacher
+from cluster_kit import Bed, SlowTeacher, wait_until
 
 from reasondistill import remote
 from reasondistill.cli import app
@@ -305,13 +305,6 @@ def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
         wait_until(lambda: "cannot be written: RuntimeError: no route. What was done is in" in caplog.text)
         fails.clear()
         wait_until((tmp_path / "there" / "x.jsonl").exists)
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_marks_of_being_finished_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_kit import wait_until
 from slurm_machine import SlurmMachine
 from test_students import example
 from tiny_model import make_tiny_model
@@ -111,13 +110,6 @@ class Launched:
 def rank_of(pid: str) -> int | None:
     variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return next((int(text.removeprefix("RANK=")) for text in variables if text.startswith("RANK=")), None)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def weights(run: Run, part: str = "model") -> dict[str, Any]:
