@@ -12,9 +12,11 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Finish = Literal["stop", "length", "repetition", "error"]
+# Whose fault a failed sample is: the service's (server, quota, engine), or the input's (a prompt that no model takes).
+Fault = Literal["service", "input"]
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "undecided"]
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation"]
@@ -95,7 +97,9 @@ class Completion(Record):
 
     `think="closed"`: `reasoning` is the think block, `answer_text` what follows it. `"open"`: a block was begun and never
     ended, all of it is reasoning and `answer_text` is empty. `"none"`: no block, `reasoning` is None.
-    An error of the engine or the server is a completion with `finish="error"` and the message in `error`.
+    An error is a completion with `finish="error"`, the message in `error` and whose fault it is in `fault`: a service
+    may do better when it is asked again (None, in files of earlier versions, means the same), an input will not.
+    `is_estimated` says that the server did not count the tokens: they are our guess.
     """
 
     reasoning: str | None
@@ -106,6 +110,19 @@ class Completion(Record):
     tokens: int
     seconds: float
     error: str | None = None
+    # Written only where they say something: records without them stay byte for byte what they were.
+    fault: Fault | None = Field(default=None, exclude_if=lambda fault: fault is None)
+    is_estimated: bool = Field(default=False, exclude_if=lambda is_estimated: not is_estimated)
+
+    @property
+    def is_lost(self) -> bool:
+        """The service failed: another try may bring the sample."""
+        return self.finish == "error" and self.fault != "input"
+
+    @property
+    def is_refused(self) -> bool:
+        """The input is at fault: no try will bring the sample."""
+        return self.finish == "error" and self.fault == "input"
 
 
 class Trace(Record):

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reasondistill.config.basics import Name, Scalar
-from reasondistill.config.sampling import SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.basics import Name
+from reasondistill.config.sampling import ASKED, Asked, SamplingSettings, Teacher, Traces, Verdicts
 from reasondistill.config.sources import ProblemSource
 from reasondistill.config.students import STUDENT, TEACHING, TWINS, Examples, StudentSettings
 from reasondistill.sections import Section
 
 
-class EvalModel(SamplingSettings):
+class EvalModel(SamplingSettings, Asked):
     """A model that this run did not make, measured beside its students: `[[evals.models]]`.
 
     `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without a `prompt` it gets that of `[evals]`,
@@ -25,12 +25,10 @@ class EvalModel(SamplingSettings):
     revision: str | None = None
     sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str | None = None
-    template_options: dict[str, Scalar] = {}
-    trust_remote_code: bool = False
 
     def as_teacher(self) -> Teacher:
         """The same model as samplers are opened for."""
-        return Teacher(**self.model_dump(include={"name", "model", "revision", "sampler", "template_options", "trust_remote_code"}))
+        return Teacher(**self.model_dump(include={"name", "model", "revision", "sampler"} | ASKED))
 
 
 class Checkpoints(Section):
@@ -51,6 +49,9 @@ class Evals(SamplingSettings):
     `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts under which every model is measured, to
     see how much the prompt matters. `models` are measured beside the students; whatever `against` names, every other model is compared
     with. The first `latency` problems are answered once more, one at a time, to see how long a single answer takes.
+
+    `failures_allowed` is the share of the samples of a model that the service may lose. None by default: a score of
+    fewer samples would mislead. Above 0 the lost ones are left out by name.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Evals(SamplingSettings):
     models: tuple[EvalModel, ...] = ()
     against: tuple[str, ...] = ()
     latency: Annotated[int, Field(ge=0)] = 0
+    failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
     checkpoints: Checkpoints = Checkpoints()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,7 +54,36 @@ VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-class Teacher(Section):
+ReasoningFormat = Literal["auto", "none", "think", "thinking", "mistral", "harmony", "kimi", "gemma"]
+
+
+class Asked(Section):
+    """How a model is asked and how its answer is read, whoever asks it.
+
+    `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit = ["seed", "top_p"]` leaves
+    out fields that it refuses: sampling that is left out is the server's own choice, and the report says so.
+    `reasoning` names the shape in which the model writes its reasoning; `auto` looks at what it writes.
+    """
+
+    template_options: dict[str, Scalar] = {}
+    request: dict[str, Any] = {}
+    omit: tuple[str, ...] = ()
+    reasoning: ReasoningFormat = "auto"
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _only_servers_are_sent_requests(self) -> Self:
+        kind = getattr(self, "sampler", "openai")
+        for key in ("request", "omit"):
+            if kind != "openai" and getattr(self, key):
+                raise ValueError(f'{key}: shapes what a server is sent; sampler = "{kind}" sends nothing')
+        return self
+
+
+ASKED = set(Asked.model_fields)
+
+
+class Teacher(Asked):
     """One model that writes traces. Problems are dealt to teachers by `share`, the same way every time.
 
     `sampler="vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any OpenAI-compatible server (address in
@@ -66,8 +95,6 @@ class Teacher(Section):
     revision: str | None = None
     sampler: Literal["vllm", "openai", "reference", "scripted"] = "vllm"
     share: Annotated[float, Field(gt=0)] = 1.0
-    template_options: dict[str, Scalar] = {}
-    trust_remote_code: bool = False
 
 
 class Traces(SamplingSettings):
@@ -76,10 +103,14 @@ class Traces(SamplingSettings):
     `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for students that learn from them; the samples
     are the same with and without. Asked for later, they are captured from the stored texts. Teachers that are not vLLM's give none:
     `logprobs_model` (a hub id or folder) then scores their traces.
+
+    `failures_allowed` is the share of the samples that the service (server, quota, engine) may lose; above it the stage
+    is not done. It is no part of what the traces are.
     """
 
     prompt: str = "think"
     n: Annotated[int, Field(ge=1)] = 4
+    failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
     teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
@@ -99,7 +130,7 @@ class Traces(SamplingSettings):
         return self
 
 
-class Judge(SamplingSettings):
+class Judge(SamplingSettings, Asked):
     """A model that is asked whether an answer that the grader could not decide equals the gold answer: `[verdicts.judge]`.
 
     `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy unless the file says otherwise.
@@ -109,14 +140,12 @@ class Judge(SamplingSettings):
     revision: str | None = None
     sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str = "judge"
-    template_options: dict[str, Scalar] = {}
-    trust_remote_code: bool = False
 
     usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
 
     def as_teacher(self) -> Teacher:
         """The same model as samplers are opened for."""
-        return Teacher(**self.model_dump(include={"model", "revision", "sampler", "template_options", "trust_remote_code"}))
+        return Teacher(**self.model_dump(include={"model", "revision", "sampler"} | ASKED))
 
 
 class Verdicts(Section):

@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.records import Completion, Finish, Message, Sampling
+from reasondistill.records import Completion, Fault, Finish, Message, Sampling
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,19 @@ class Scorer(Protocol):
         ...
 
 
+@dataclass
+class Running:
+    """What a sampler has in hand at this moment: requests in flight, tokens that they have so far, and what it waits for.
+
+    Written by the sampler, read by whoever tells the progress, perhaps in another thread. `tokens` stays 0 where
+    nobody tells them before the end.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    waits_for: str = ""
+
+
 def never() -> bool:
     """False: nobody asked to stop."""
     return False
@@ -137,7 +150,7 @@ class SamplerBase:
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
     true, `sample` ends without waiting for what is in flight. `max_logprobs` is what requests may ask for, and `scores` says that
     completions will be scored: an engine must know both when it starts. `shares` says that other workers draw from the same stock: what
-    waits in one engine's queue would be missed by another.
+    waits in one engine's queue would be missed by another. `running` says what is in hand.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
@@ -146,6 +159,7 @@ class SamplerBase:
         self.max_logprobs = 0
         self.scores = False
         self.shares = False
+        self.running = Running()
 
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
@@ -219,8 +233,19 @@ def split_think(text: str, *, opens_think: bool, finish: Finish, prompt_tokens: 
     )
 
 
-def failed(message: str, *, prompt_tokens: int = 0, seconds: float = 0.0) -> Completion:
-    """A completion that says that the engine or server failed, instead of a lost row."""
+def failed(message: str, *, fault: Fault = "service", prompt_tokens: int = 0, seconds: float = 0.0, text: str = "") -> Completion:
+    """A completion that says that the service failed or the input is at fault, instead of a lost row.
+
+    `text` is what came all the same.
+    """
     return Completion(
-        reasoning=None, answer_text="", think="none", finish="error", prompt_tokens=prompt_tokens, tokens=0, seconds=seconds, error=message
+        reasoning=None,
+        answer_text=text,
+        think="none",
+        finish="error",
+        prompt_tokens=prompt_tokens,
+        tokens=0,
+        seconds=seconds,
+        error=message,
+        fault=fault,
     )
