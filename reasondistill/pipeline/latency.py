@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from reasondistill.prompts import NamedPrompt
 from reasondistill.records import Problem, Sampling, fingerprint
-from reasondistill.samplers import Request, Sampler
+from reasondistill.samplers import InputFault, Request, Sampler
 from reasondistill.store import write_json
 
 FILE = "latency.json"
@@ -33,7 +33,7 @@ def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: Named
 
     The first answer is given twice and counts once: what an engine prepares at its first request is no answering.
     """
-    asked = [_request(sampler, problem, prompt) for problem in islice(problems, count)]
+    asked = list(islice(_requests(sampler, problems, prompt), count))
     seconds, tokens = 0.0, 0
     for place, request in enumerate([*asked[:1], *asked]):
         started = time.perf_counter()
@@ -49,7 +49,12 @@ def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: Named
     log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
 
 
-def _request(sampler: Sampler, problem: Problem, prompt: NamedPrompt) -> Request:
-    rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+def _requests(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt) -> Iterator[Request]:
+    """One request each; a problem that the model cannot be asked is passed over."""
     sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
-    return Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)
+    for problem in problems:
+        try:
+            rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+        except InputFault:
+            continue
+        yield Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)
