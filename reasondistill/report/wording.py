@@ -131,7 +131,7 @@ def _plain_sentence(facts: Facts, score: Score) -> str:
     members = facts.members(score.model)
     lost = sum(len(facts.lost.get(score.benchmark, {}).get(member, ())) for member in members)
     drawn = f"n={score.n}, k={score.k}" + (f" over {len(members)} seeds" if len(members) > 1 else "")
-    drawn += f"; {whole(lost)} samples lost" if lost else ""
+    drawn += f"; {counted(lost, 'sample')} lost" if lost else ""
     return f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} ({drawn})."
 
 
