@@ -243,31 +243,29 @@ def traces_of(workplace: Path, benchmark: str, model: str) -> Path:
 
 def test_a_refused_problem_ends_nothing_and_is_left_out_of_comparisons_by_name(workplace: Path) -> None:
     measure(workplace, "--n", "1")
-    fail_samples(traces_of(workplace, "first", "weak"), ["first/test/5:0"], LONG, fault="input")
-    for file in ("manifest.json", "scores.json"):
-        (workplace / "runs" / "trial" / "6-evals" / file).unlink()
+    fail_samples(traces_of(workplace, "first", "weak"), ["first/train/5:0"], LONG, fault="input")
     printed = measure(workplace, "--n", "1", "--against", "weak")
     assert "cut·none·?·refused %" in printed and "0.0·0.0·0.0·16.7" in printed
-    assert f"weak on first: 1 problem refused ({LONG}), which count as not correct: first/test/5." in printed
+    assert f"weak on first: 1 problem refused ({LONG}), which count as not correct: first/train/5." in printed
     printed = run(workplace, "compare", "trial/strong", "trial/weak", "--out", "c.json")
     assert "trial/strong − trial/weak on first: compared on 5 problems, 1 left out: " in printed
-    assert f"first/test/5 (refused for trial/weak: {LONG})" in printed
+    assert f"first/train/5 (refused for trial/weak: {LONG})" in printed
     found = json.loads((workplace / "c.json").read_text())
     rows = {row["benchmark"]: row for row in found["differences"]}
     assert (rows["first"]["n"], rows["first"]["gained"]) == (5, 3) and rows["second"]["n"] == 6
     assert len(found["flips"]["first"]) == 3
-    assert found["left out"][0]["problems"] == {"first/test/5": f"refused for trial/weak: {LONG}"}
+    assert found["left out"][0]["problems"] == {"first/train/5": f"refused for trial/weak: {LONG}"}
     assert "a guess" not in run(workplace, "power", "--problems", "100", "--like", "trial/strong", "--and", "trial/weak")
 
 
 def test_lost_samples_are_compared_around_where_they_were_allowed_and_refused_where_nothing_allowed_them(workplace: Path) -> None:
     measure(workplace, "--n", "1")
     cell = traces_of(workplace, "second", "strong")
-    fail_samples(cell, ["second/test/0:0", "second/test/4:0"], "HTTP 503", is_old=True)
+    fail_samples(cell, ["second/train/0:0", "second/train/4:0"], "HTTP 503", is_old=True)
     assert "2 of 6 samples lost (HTTP 503)" in run(workplace, "compare", "trial/strong", "trial/weak", code=2)
-    fail_samples(cell, ["second/test/0:0", "second/test/4:0"], "HTTP 503")
+    fail_samples(cell, ["second/train/0:0", "second/train/4:0"], "HTTP 503")
     printed = run(workplace, "compare", "trial/strong", "trial/weak", "--benchmark", "second")
-    assert "compared on 4 problems, 2 left out: second/test/0 (lost for trial/strong)" in printed and "4 × 1" in printed
+    assert "compared on 4 problems, 2 left out: second/train/0 (lost for trial/strong)" in printed and "4 × 1" in printed
 
 
 def test_what_nobody_answered_ends_eval_unless_a_share_is_allowed_and_stands_beside_the_score_then(workplace: Path) -> None:
