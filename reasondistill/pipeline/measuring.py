@@ -300,6 +300,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         groups={name: singles for name, singles in run.pipeline.seed_groups().items() if set(singles) <= set(models)},
         about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
         reference=next(iter(run.pipeline.against()), None),
+        failures_allowed=run.pipeline.evals.failures_allowed,
     )
 
 

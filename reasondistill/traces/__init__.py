@@ -30,6 +30,7 @@ from reasondistill import crew
 from reasondistill.config import Cluster, Teacher, Traces
 from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
+from reasondistill.missing import SET_ASIDE, cause_of
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 from reasondistill.samplers import (
@@ -61,7 +62,7 @@ from reasondistill.store import (
 )
 from reasondistill.topk import TopKWriter
 from reasondistill.traces import capture, ending, on_disk
-from reasondistill.traces.failures import Allowance, Failures, cause_of, nothing_but_failures, too_many_lost, too_many_refused
+from reasondistill.traces.failures import Allowance, Failures, nothing_but_failures, too_many_lost, too_many_refused
 from reasondistill.traces.on_disk import FILE, TOO_LONG
 from reasondistill.traces.recorder import Progress, Recorder, duration
 from reasondistill.traces.teachers import deal
@@ -540,7 +541,7 @@ def _check_prompts(job: _Job, sampler: Sampler, problems: Iterable[Problem]) -> 
             _rendered(job, sampler, problem)
         except InputFault as fault:
             refused.add(problem.id)
-            causes[cause_of(failed(str(fault), fault="input"))] += 1
+            causes[cause_of(str(fault))] += 1
     if job.allowance.is_refused_too_often(len(refused)):
         raise too_many_refused(job.folder, job.allowance, len(refused), causes)
 
@@ -560,7 +561,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     if lost:
         log.warning("%s: %d of %d samples were lost; the same command draws them again", folder, lost, sums.samples)
     if sums.refused:
-        log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), ending.SET_ASIDE)
+        log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), SET_ASIDE)
     counts = {"in": len(job.problems), "out": sums.samples}
     counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples)) if number}
     figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)

@@ -12,13 +12,11 @@ from typing import Any
 
 from reasondistill.config import Cluster, Traces
 from reasondistill.errors import StageError
+from reasondistill.missing import CAUSES, SET_ASIDE, cause_of
 from reasondistill.records import Completion, Problem, SetAside
 from reasondistill.samplers import problem_and_sample, rank
 from reasondistill.store import read_metrics, read_rows, sort_shard, write_records
-from reasondistill.traces.failures import cause_of
 from reasondistill.traces.on_disk import is_failed, is_lost
-
-SET_ASIDE = "set_aside.jsonl"
 
 
 @dataclass
@@ -44,7 +42,7 @@ class Tally:
     @property
     def causes(self) -> dict[str, int]:
         """Cause → samples that were lost, problems that were set aside."""
-        refused = Counter(cause_of(completion) for completion in self.refused.values())
+        refused = Counter(cause_of(completion.error) for completion in self.refused.values())
         return dict((self.lost + refused).most_common())
 
     def add(self, row: dict[str, Any]) -> None:
@@ -60,7 +58,7 @@ class Tally:
     def _add_failed(self, problem_id: str, completion: Completion) -> None:
         self.error = completion.error
         if completion.is_lost:
-            self.lost[cause_of(completion)] += 1
+            self.lost[cause_of(completion.error)] += 1
         else:
             self.refused[problem_id] = completion
             self.refused_samples += 1
@@ -122,7 +120,7 @@ def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> N
 
 
 def _set_aside(problem: Problem, completion: Completion) -> SetAside:
-    return SetAside(id=problem.id, reason=cause_of(completion), detail=completion.error or "", origin=problem.origin)
+    return SetAside(id=problem.id, reason=cause_of(completion.error), detail=completion.error or "", origin=problem.origin)
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
@@ -155,7 +153,7 @@ def figures(folder: Path, sums: Tally) -> dict[str, Any]:
         "errors": sums.failed,
     }
     if sums.failed:
-        found["causes"] = sums.causes
+        found[CAUSES] = sums.causes
     if sums.estimated:
         found["estimated"] = sums.estimated
     return found
