@@ -211,7 +211,7 @@ def test_many_problems_that_are_filtered_stop_the_stage(tmp_path: Path) -> None:
     def filters(request: Request) -> Completion | str:
         return failed("content filter", fault="input") if request.id[-3] in "05" else text_of(request)
 
-    with pytest.raises(StageError, match="5 of 50 problems cannot be asked, more than 5 % \(content filter\)"):
+    with pytest.raises(StageError, match=r"5 of 50 problems cannot be asked, more than 5 % \(content filter\)"):
         run_traces(settings(), write_problems(tmp_path / "p", 50), tmp_path / "t", cluster=CLUSTER, open_sampler=opener(filters))
 
 
