@@ -122,7 +122,7 @@ def _missing_chunks(run: Run, task: Task) -> int | None:
     if task.stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists() or task.share is None:
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    whole = sum(map(ending.count_whole, _files(folder, traces.FILE)))
+    whole = sum(map(ending.count_settled, _files(folder, traces.FILE)))
     return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
 
 
