@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill import crew
+from reasondistill.records import Completion
 from reasondistill.store import Manifest, read_manifest, read_rows
 
 LOST, REFUSED = "lost", "refused"
 CAUSES = "causes"
 FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
-# A cause is a short text, and so many of them are told.
-LONGEST_CAUSE, MOST_CAUSES = 160, 3
+_MOST_CAUSES, _LONGEST_CAUSE = 5, 200
+# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code stays.
+_VARIES = re.compile(r"\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Missing:
         return self.drawn - self.failed
 
     def words(self) -> str:
-        """`20 of 120 samples; 98 lost, 1 refused (HTTP 402 × 98; prompt too long × 1), 1 not drawn yet`."""
+        """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn yet`."""
         parts = [f"{count:,} {name}" for name, count in ((LOST, self.lost), (REFUSED, self.refused)) if count]
         waiting = self.asked - self.drawn
         later = f", {waiting:,} not drawn yet" if waiting > 0 else ""
@@ -59,26 +61,23 @@ class Missing:
 
 def in_brackets(causes: Mapping[str, int]) -> str:
     """` (HTTP 402)`, or with counts where there are several; nothing without a cause."""
-    ranked = sorted(causes.items(), key=lambda item: -item[1])
-    if not ranked:
+    if not causes:
         return ""
-    if len(ranked) == 1:
-        return f" ({ranked[0][0]})"
-    told = [f"{cause} × {count:,}" for cause, count in ranked[:MOST_CAUSES]]
-    rest = len(ranked) - MOST_CAUSES
-    more = [f"{rest} more causes"] if rest > 0 else []
-    return f" ({'; '.join(told + more)})"
+    return f" ({next(iter(causes))})" if len(causes) == 1 else f" ({causes_text(causes)})"
 
 
-# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code stays.
-_VARIES = re.compile(r"\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b")
+def causes_text(causes: Mapping[str, int]) -> str:
+    """`100 × HTTP 402: Insufficient Balance; 2 × timed out`, the most frequent first."""
+    ordered = sorted(causes.items(), key=lambda pair: -pair[1])
+    named = [f"{count:,} × {cause}" for cause, count in ordered[:_MOST_CAUSES]]
+    rest = len(ordered) - len(named)
+    return "; ".join(named) + (f"; and {rest} other causes" if rest else "")
 
 
-def cause_of(error: str | None) -> str:
-    """The first line of an error, cut where it is long, without what differs from one to the next: equal causes are counted."""
-    line = " ".join((error or "").strip().partition("\n")[0].split()) or "no cause was told"
-    line = _VARIES.sub("…", line)
-    return line if len(line) <= LONGEST_CAUSE else line[: LONGEST_CAUSE - 1] + "…"
+def cause_of(completion: Completion) -> str:
+    """The error of a failed sample without what differs from one to the next, so that equal causes can be counted."""
+    text = " ".join((completion.error or "no reason given").split())
+    return _VARIES.sub("…", text)[:_LONGEST_CAUSE]
 
 
 def failed_in(manifest: Manifest) -> int:
@@ -119,17 +118,15 @@ def _asked(manifest: Manifest) -> int:
 
 def _by_rows(rows: Iterable[Mapping[str, Any]], asked: int) -> Missing:
     """A failed sample that was drawn again stands there twice until the stage has ended: the later one counts."""
-    failed: dict[str, tuple[bool, str]] = {}
+    failed: dict[str, Completion] = {}
     whole = 0
     for row in rows:
-        completion = row["completion"]
-        if completion["finish"] == "error":
-            is_refused = completion.get("fault") == "input"
-            failed[row["id"]] = (is_refused, cause_of(completion.get("error")))
+        if row["completion"]["finish"] == "error":
+            failed[row["id"]] = Completion.model_validate(row["completion"])
         else:
             failed.pop(row["id"], None)
             whole += 1
-    refused = sum(is_refused for is_refused, _ in failed.values())
+    refused = sum(completion.is_refused for completion in failed.values())
     drawn = whole + len(failed)
-    causes = Counter(cause for _, cause in failed.values())
+    causes = Counter(map(cause_of, failed.values()))
     return Missing(max(asked, drawn), drawn, len(failed) - refused, refused, causes)

@@ -269,7 +269,7 @@ def test_a_refused_answer_is_passed_over_when_latency_is_measured(tmp_path: Path
 
     measure_latency(ScriptedSampler(script), problems, load_prompt("question"), tmp_path, 5)
     found = json.loads((tmp_path / "latency.json").read_text())
-    assert (found["asked"], found["problems"], found["tokens"]) == (5, 4, 16)
+    assert (found["asked"], found["problems"], found["tokens"]) == (5, 5, 20)
     assert is_measured(tmp_path, 5) and asked.count(f"{problems[1].id}:0") == 2  # the first answer is no answering
     (tmp_path / "latency.json").unlink()
     measure_latency(ScriptedSampler(script), problems[:1], load_prompt("question"), tmp_path, 1)

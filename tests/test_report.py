@@ -288,6 +288,7 @@ def test_a_score_says_how_many_samples_it_does_without(tmp_path: Path) -> None:
     text = (make(run) / "report.md").read_text()
     line = next(line for line in text.splitlines() if line.startswith("**sft answers"))
     assert "(n=29, k=1; 1 sample lost)" in line
+    assert "| 256 | 29 to 30 |" in text
     assert "**The teacher's traces are not all there: 58 of 60 samples; 2 lost (HTTP 503).**" in text
     assert "1 sample lost (HTTP 503), 1 problem left out of its score: gsm\\_symbolic/test/3. The same command draws them again." in text
 

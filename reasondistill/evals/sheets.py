@@ -166,7 +166,7 @@ def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterat
             _enter(sheet, row, trace, verdict, reasons)
             yield _record(sheet, trace, verdict)
     sheet.lost = tuple(trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k)
-    if sheet.lost and len(lost) / drawn > failures_allowed:
+    if sheet.lost and len(lost) > int(failures_allowed * drawn + 1e-9):
         raise StageError(_too_many(lost, drawn, failures_allowed, folder))
     if not seen.all():
         raise StageError(_gap(seen, sheet.problems, folder))
@@ -179,7 +179,7 @@ def _reasons(path: Path) -> dict[str, str]:
 
 
 def _too_many(lost: Sequence[Trace], drawn: int, allowed: float, where: Path) -> str:
-    causes = Counter(cause_of(trace.completion.error) for trace in lost)
+    causes = Counter(cause_of(trace.completion) for trace in lost)
     return (
         f"{where}: {len(lost)} of {drawn} samples lost{in_brackets(causes)}, {lost[0].id} first; "
         f"[evals] failures_allowed = {allowed:g}. Run the same command: they are drawn again. With a larger share allowed "
@@ -214,7 +214,7 @@ def _enter(sheet: Sheet, row: int, trace: Trace, verdict: Verdict, reasons: Mapp
     grade = verdict.grade
     if trace.completion.is_refused:
         sheet.outcomes[row][REFUSED] += 1
-        reason = reasons.get(trace.problem_id) or cause_of(trace.completion.error)
+        reason = reasons.get(trace.problem_id) or cause_of(trace.completion)
         sheet.refused.setdefault(trace.problem_id, reason)
         return
     sheet.correct[row, trace.sample] = grade.is_correct

@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from reasondistill.prompts import NamedPrompt
@@ -29,14 +28,13 @@ def is_measured(folder: Path, problems: int) -> bool:
 
 
 def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int) -> None:
-    """Write the mean milliseconds per token and seconds per answer over the first `count` problems; nothing when asked to stop.
+    """Write the mean milliseconds per token and seconds per answer over the first `count` answers; nothing when asked to stop.
 
     The first answer is given twice and counts once: what an engine prepares at its first request is no answering. A
     problem whose input is refused is passed over; nothing is written when the service fails or refuses every one.
     """
-    asked = list(islice(_requests(sampler, problems, prompt), count))
     seconds, tokens, answered = 0.0, 0, 0
-    for request in asked:
+    for request in _requests(sampler, problems, prompt):
         if not answered:
             _timed(sampler, request)
         answer, took = _timed(sampler, request)
@@ -45,8 +43,10 @@ def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: Named
             return
         if not answer.is_refused:
             seconds, tokens, answered = seconds + took, tokens + answer.tokens, answered + 1
+        if answered == count:
+            break
     if not answered:
-        log.warning("%s: no latency, each of the %d problems was refused", folder.name, len(asked))
+        log.warning("%s: no latency, every problem was refused", folder.name)
         return
     found = {"asked": count, "problems": answered, "max_tokens": MAX_TOKENS, "model": sampler.model, "tokens": tokens}
     found |= {"ms_per_token": 1000 * seconds / max(1, tokens), "seconds_per_answer": seconds / answered}

@@ -25,11 +25,18 @@ def parts_tables(facts: Facts, kind: str) -> Iterator[tuple[str, Table]]:
         models = list(dict.fromkeys(part.model for part in found))
         cells = {(part.part, part.model): part for part in found}
         rows = tuple(
-            (name.removeprefix(f"{kind}: "), whole(max(c.n for (p, _), c in cells.items() if p == name)), *_row(cells, name, models))
+            (name.removeprefix(f"{kind}: "), _problems(cells, name), *_row(cells, name, models))
             for name in dict.fromkeys(part.part for part in found)
         )
         if rows:
             yield benchmark, Table((kind, "n", *models), rows)
+
+
+def _problems(cells: Mapping[tuple[str, str], Score], name: str) -> str:
+    """How many problems a part has; `29 to 30` where models lost some of them."""
+    counts = [score.n for (part, _), score in cells.items() if part == name]
+    low, high = min(counts), max(counts)
+    return whole(high) if low == high else f"{whole(low)} to {whole(high)}"
 
 
 def _row(cells: Mapping[tuple[str, str], Score], name: str, models: list[str]) -> Iterator[str]:
@@ -146,7 +153,8 @@ def _prompt_row(row: Mapping[str, Any], names: list[str]) -> tuple[str, ...]:
 
 PROMPTS_NOTE = (
     "The same problems under several prompts. spread: highest minus lowest score, in points; it is above 0 by chance alone. p: how often "
-    "shuffling the prompts within each problem gives a spread as large; small means that the prompt matters."
+    "shuffling the prompts within each problem gives a spread as large; small means that the prompt matters. Over the n problems that the "
+    "model has under every prompt: none that was lost or refused under one of them."
 )
 
 

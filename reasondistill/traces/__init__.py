@@ -30,7 +30,7 @@ from reasondistill import crew
 from reasondistill.config import Cluster, Teacher, Traces
 from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
-from reasondistill.missing import SET_ASIDE, cause_of
+from reasondistill.missing import cause_of
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 from reasondistill.samplers import (
@@ -541,7 +541,7 @@ def _check_prompts(job: _Job, sampler: Sampler, problems: Iterable[Problem]) -> 
             _rendered(job, sampler, problem)
         except InputFault as fault:
             refused.add(problem.id)
-            causes[cause_of(str(fault))] += 1
+            causes[cause_of(failed(str(fault), fault="input"))] += 1
     if job.allowance.is_refused_too_often(len(refused)):
         raise too_many_refused(job.folder, job.allowance, len(refused), causes)
 
@@ -561,9 +561,9 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     if lost:
         log.warning("%s: %d of %d samples were lost; the same command draws them again", folder, lost, sums.samples)
     if sums.refused:
-        log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), SET_ASIDE)
+        log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), ending.SET_ASIDE)
     counts = {"in": len(job.problems), "out": sums.samples}
-    counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples)) if number}
+    counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples.total())) if number}
     figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
     if workers > 1:
         figures |= {"workers": workers}
@@ -577,4 +577,5 @@ def _check_failures(job: _Job, sums: ending.Tally) -> None:
     if sums.lost.total() > job.allowance.lost:
         raise too_many_lost(job.folder, job.allowance, sums.lost)
     if job.allowance.is_refused_too_often(len(sums.refused)):
-        raise too_many_refused(job.folder, job.allowance, len(sums.refused), sums.causes)
+        causes = Counter(map(cause_of, sums.refused.values()))
+        raise too_many_refused(job.folder, job.allowance, len(sums.refused), causes)

@@ -12,7 +12,7 @@ from typing import Any
 
 from reasondistill.config import Cluster, Traces
 from reasondistill.errors import StageError
-from reasondistill.missing import CAUSES, SET_ASIDE, cause_of
+from reasondistill.missing import SET_ASIDE, cause_of
 from reasondistill.records import Completion, Problem, SetAside
 from reasondistill.samplers import problem_and_sample, rank
 from reasondistill.store import read_metrics, read_rows, sort_shard, write_records
@@ -21,8 +21,8 @@ from reasondistill.traces.on_disk import is_failed, is_lost
 
 @dataclass
 class Tally:
-    """Sums over a traces file. `lost` counts by cause what the service lost, `refused` holds the error of each problem
-    that was set aside and `refused_samples` how many samples that are.
+    """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost and what was refused;
+    `refused` holds the error of each problem that was set aside.
     """
 
     samples: int = 0
@@ -32,18 +32,17 @@ class Tally:
     estimated: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
     refused: dict[str, Completion] = field(default_factory=dict[str, Completion])
-    refused_samples: int = 0
+    refused_samples: Counter[str] = field(default_factory=Counter[str])
     error: str | None = None
 
     @property
     def failed(self) -> int:
-        return self.lost.total() + self.refused_samples
+        return self.lost.total() + self.refused_samples.total()
 
     @property
     def causes(self) -> dict[str, int]:
-        """Cause → samples that were lost, problems that were set aside."""
-        refused = Counter(cause_of(completion.error) for completion in self.refused.values())
-        return dict((self.lost + refused).most_common())
+        """Cause → samples that were lost or refused."""
+        return dict((self.lost + self.refused_samples).most_common())
 
     def add(self, row: dict[str, Any]) -> None:
         completion = row["completion"]
@@ -58,10 +57,10 @@ class Tally:
     def _add_failed(self, problem_id: str, completion: Completion) -> None:
         self.error = completion.error
         if completion.is_lost:
-            self.lost[cause_of(completion.error)] += 1
+            self.lost[cause_of(completion)] += 1
         else:
             self.refused[problem_id] = completion
-            self.refused_samples += 1
+            self.refused_samples[cause_of(completion)] += 1
 
 
 def tally(path: Path) -> Tally:
@@ -120,7 +119,7 @@ def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> N
 
 
 def _set_aside(problem: Problem, completion: Completion) -> SetAside:
-    return SetAside(id=problem.id, reason=cause_of(completion.error), detail=completion.error or "", origin=problem.origin)
+    return SetAside(id=problem.id, reason=cause_of(completion), detail=completion.error or "", origin=problem.origin)
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
@@ -153,7 +152,7 @@ def figures(folder: Path, sums: Tally) -> dict[str, Any]:
         "errors": sums.failed,
     }
     if sums.failed:
-        found[CAUSES] = sums.causes
+        found["causes"] = sums.causes
     if sums.estimated:
         found["estimated"] = sums.estimated
     return found

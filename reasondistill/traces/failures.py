@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasondistill.errors import StageError
-from reasondistill.missing import cause_of, in_brackets
+from reasondistill.missing import cause_of, causes_text
 from reasondistill.records import Completion, Trace
 
 # More problems than this share, and at least so many, cannot be asked: the stage stops.
@@ -48,15 +48,15 @@ def too_many_lost(folder: Path, allowance: Allowance, causes: Mapping[str, int])
     lost = sum(causes.values())
     return StageError(
         f"{folder}: {lost} of {allowance.samples} samples were lost, failures_allowed = {allowance.share:g} allows "
-        f"{allowance.lost}{in_brackets(causes)}. What came is kept; the same command draws the rest."
+        f"{allowance.lost}: {causes_text(causes)}. What came is kept; the same command draws the rest."
     )
 
 
 def too_many_refused(folder: Path, allowance: Allowance, problems: int, causes: Mapping[str, int]) -> StageError:
     """What to raise when so many problems cannot be asked that the settings must be wrong."""
     return StageError(
-        f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more than {100 * REFUSED_SHARE:g} %"
-        f"{in_brackets(causes)}. What came is kept. Raise max_model_len in the cluster file, shorten the prompt "
+        f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more than {100 * REFUSED_SHARE:g} %: "
+        f"{causes_text(causes)}. What came is kept. Raise max_model_len in the cluster file, shorten the prompt "
         "(few-shot turns?), choose another model, or filter these problems out."
     )
 
@@ -84,14 +84,14 @@ class Failures:
         self._seen += 1
         completion = trace.completion
         if completion.is_lost:
-            self._lost_causes[cause_of(completion.error)] += 1
+            self._lost_causes[cause_of(completion)] += 1
             self._check_lost(completion)
         if completion.is_refused and trace.problem_id not in self._refused:
             self._see_refused(trace.problem_id, completion)
 
     def _see_refused(self, problem_id: str, completion: Completion) -> None:
         self._refused.add(problem_id)
-        self._refused_causes[cause_of(completion.error)] += 1
+        self._refused_causes[cause_of(completion)] += 1
         if self._allowance.is_refused_too_often(len(self._refused)):
             raise too_many_refused(self._folder, self._allowance, len(self._refused), self._refused_causes)
 
