@@ -47,7 +47,7 @@ from reasondistill.store import (
     write_manifest,
 )
 from reasondistill.topk import TopKWriter
-from reasondistill.traces import capture, ending, on_disk
+from reasondistill.traces import capture, ending, on_disk, servers
 from reasondistill.traces.on_disk import FILE
 from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
 from reasondistill.traces.teachers import deal
@@ -155,7 +155,7 @@ def run_traces(
         traces = traces.model_copy(update={"n": before.section["n"]})
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     capture.check_tokenizers(traces)
-    job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop)
+    job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop, keep_old=keep_old)
     if share is not None and share.role != "open":
         manifest = require_open(folder, None if keep_old else identity)
         if manifest.status == "partial":
@@ -269,6 +269,7 @@ class _Job:
     stop: StopSignal | None
     own: Path | None = None
     workers: int = 1
+    keep_old: bool = False
 
     @property
     def target(self) -> Path:
@@ -297,7 +298,7 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, An
 
 def _teacher_section(teacher: Teacher) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
-    return {"model": teacher_identity(teacher)} | kept
+    return {"model": teacher_identity(teacher)} | kept | teacher.shaping()
 
 
 def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
@@ -379,8 +380,10 @@ def _draw(
         load_seconds=load_seconds,
     )
     requests = _requests(job, work, problems, sampler)
+    watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
     with Recorder(job.target / FILE, progress, cache) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
         for sampled in drawn:
+            watch.look(sampled.completion)
             recorder.put(_trace(sampled, sampler.model, job.prompt.tag), sampled.top_k)
             if job.is_stopped:
                 break
@@ -483,7 +486,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     if sums.failed:
         log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
     counts = {"in": len(job.problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
-    figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
+    figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster) | servers.figures(folder)
     if workers > 1:
         figures |= {"workers": workers}
     return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=ending.content(folder / FILE))
