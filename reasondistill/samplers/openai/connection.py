@@ -89,6 +89,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # what no name server could be asked for is a UnicodeError
     except ValueError:
         is_right = False
         parts = urlsplit("")

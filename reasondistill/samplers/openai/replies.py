@@ -188,13 +188,16 @@ def _text_of(value: Any) -> str:
     return "".join(_texts_in(value, 0))
 
 
+_DEEPEST = 8
+
+
 def _texts_in(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list) and depth < 4:
+    elif isinstance(value, list) and depth < _DEEPEST:
         for item in value:
             yield from _texts_in(item, depth + 1)
-    elif isinstance(value, dict) and depth < 4:
+    elif isinstance(value, dict) and depth < _DEEPEST:
         named = [value[name] for name in _THOUGHTS if value.get(name)]
         yield from _texts_in(named[:1], depth + 1)
 

@@ -393,7 +393,8 @@ class OpenAISampler(SamplerBase):
         is_unreachable = isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
         self._is_reached = self._is_reached or not is_unreachable
         if not self._is_reached:
-            if attempt > 0 or not self._retries or isinstance(problem, httpx.ConnectTimeout):
+            # One that has just been started may be a moment late; nothing else gets better by itself.
+            if attempt > 0 or not self._retries or "refused" not in cause:
                 self._end(StageError(f"{self.model}: no server answers at {error}. Is it running? {_BASE_URL}"))
             await self._pause("no connection", _FIRST_CONNECTION_PAUSE_S, attempt)
             return error

@@ -16,7 +16,7 @@ class Cut(ValueError):
 
 def is_stream(kind: str, body: bytes) -> bool:
     """Whether a reply came in pieces; some servers call them JSON."""
-    return kind == "text/event-stream" or body.lstrip()[:5] == b"data:"
+    return kind == "text/event-stream" or body[:100].lstrip().startswith((b"data:", b"event:", b":"))
 
 
 def whole_reply(body: bytes) -> dict[str, Any]:
