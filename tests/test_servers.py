@@ -24,6 +24,7 @@ from reasondistill.cli import app
 from reasondistill.config import Cluster, OpenAISettings, Teacher
 from reasondistill.config.sampling import Judge
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.evals.settings import changes
 from reasondistill.records import Completion, Message, Sampling
 from reasondistill.samplers import Request, Sampled
 from reasondistill.samplers.openai import OpenAISampler
@@ -31,8 +32,10 @@ from reasondistill.samplers.openai.asking import room_in
 from reasondistill.samplers.openai.pacing import retry_after
 from reasondistill.samplers.openai.refusals import refusal
 from reasondistill.samplers.openai.replies import texts_of
-from reasondistill.store import read_manifest
+from reasondistill.samplers.opening import open_sampler
+from reasondistill.store import Identity, finish_stage, open_stage, read_manifest
 from reasondistill.traces import _teacher_section
+from reasondistill.verdicts.judge import Court
 
 KEY = "sk-proj-0123456789-abcdefghij"
 PIPELINE = """\
@@ -294,6 +297,29 @@ def test_old_teachers_and_judges_are_who_they_were() -> None:
     assert (Judge(model="m").shaping(), Judge(model="m", sampler="openai", omit=("seed",)).shaping()) == ({}, {"omit": ["seed"]})
 
 
+def test_a_judge_that_is_asked_in_another_way_is_another_judge() -> None:
+    plain = Court.of(Judge(model="m", sampler="openai"), Cluster(), open_sampler)
+    assert set(plain.how) == {"model", "sampling", "template_options"}
+    shaped = Court.of(Judge(model="m", sampler="openai", omit=("seed",)), Cluster(), open_sampler)
+    assert shaped.identity != plain.identity
+
+
+def test_diff_names_what_two_evals_were_asked_with_and_who_answered(tmp_path: Path) -> None:
+    def cell(name: str, teacher: dict[str, Any], models: list[str]) -> Path:
+        folder = tmp_path / name / "base"
+        section = {"teachers": {"1": {"model": "m", "sampler": "openai"} | teacher}}
+        figures = {"traces": {"servers": [{"teacher": "m", "models": models}]}}
+        for stage in (folder / "traces", folder / "verdicts", folder.parent / "problems"):
+            open_stage(stage, Identity(stage.name, 1, section, {}))
+            finish_stage(stage, counts={}, figures=figures.get(stage.name, {}), seconds=0.0)
+        return folder
+
+    found = changes(cell("a", {}, ["m-1"]), cell("b", {"omit": ["seed"], "request": {"effort": "high"}}, ["m-2"]))
+    told = {change.name: (change.ours, change.theirs) for change in found}
+    del told["benchmark.hash"]  # the folders of this test have names of their own
+    assert told == {"request.effort": (None, "high"), "omit": (None, "seed"), "server.models": ("m-1", "m-2")}
+
+
 def test_the_limit_goes_into_the_field_that_the_server_wants(server: FaultyServer) -> None:
     server.fault = "wants_max_completion_tokens"
     with sampler_of(server, concurrency=1) as sampler:
@@ -388,6 +414,21 @@ def test_credentials_in_a_url_open_the_server_and_are_never_shown(server: Faulty
         assert sampler.provenance()["address"] == server.url
     assert server.headers[0]["Authorization"] == f"Basic {token}"
     assert token not in sampled.completion.to_json() and "pass word" not in sampled.completion.to_json()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http://a..b/v1", "http://" + "a" * 64 + "/v1"])
+def test_what_is_no_address_is_named_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url = .*no address of a server"):
+        OpenAISampler("m", base_url=url)
+
+
+def test_a_wait_within_our_patience_is_no_end(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAULTS, "wait", says(503, {"error": "restarting"}, {"Retry-After": "1"}))
+    server.times_left = 1
+    assert sample(server, "wait", retries=1, patience_s=1).finish == "stop"
+    server.times_left = None
+    with pytest.raises(StageError, match="wants us to wait 1 s .Retry-After: 1., longer than patience_s = 0.5"):
+        sample(server, "wait", retries=1, patience_s=0.5)
 
 
 def test_a_key_that_no_header_takes_is_named(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,5 +214,5 @@ def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:
     """How to get round a field that the server refuses."""
     named = [name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", refused.words)]
     fields = [name for name in named if name not in ("model", "messages", "prompt")] or ["seed"]
-    ways = f"Leave it out (omit = {json.dumps(fields)}) or send what it wants (request = {{ … }})"
+    ways = f"Leave it out (omit = {json.dumps(fields)}), set another value, or add what it wants (request = {{ … }})"
     return f"{short(refused.words)}. {ways}, where the model stands in your file."

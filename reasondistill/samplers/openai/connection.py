@@ -184,7 +184,10 @@ class Connection:
     def _next(self, response: httpx.Response) -> str:
         """Where a redirect leads, on the same origin. Raises Redirected for another one."""
         here = response.request.url
-        there = here.join(response.headers["location"])
+        try:
+            there = here.join(response.headers["location"])
+        except httpx.InvalidURL:
+            raise Redirected(f"the server redirects ({response.status_code}) to no address") from None
         if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
             shown = there.copy_with(username=None, password=None, query=None)
             raise Redirected(self._address.cleaned(f"the server redirects ({response.status_code}) to {shown}"))

@@ -63,7 +63,7 @@ _LONG_WORDS = _any_of(
     r"too many (?:input )?tokens", r"`?inputs`? tokens \+", r"`?inputs`? must have less", r"prompt too long", r"request too large",
     r"reduce the length", r"maximum number of tokens", r"payload too large", r"string too long", r"maximum allowed length",
     r"max_(?:completion_|new_)?tokens\W.{0,20}too large", r"maximum allowed number of output tokens", r"range of max_tokens",
-    r"max_tokens\W+must be less than",
+    r"max_tokens\W+must be less than", r"range of input length",
 )  # fmt: skip
 _OTHER_FIELD = _any_of(r"max_completion_tokens\W{0,3} instead", r"use \W?max_completion_tokens")
 _SETTING_CODES = {"unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_parameter", "extra_forbidden"}
