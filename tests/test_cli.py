@@ -153,7 +153,7 @@ def test_a_model_folder_without_weights_is_refused_before_anything_starts(workpl
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(workplace: Path) -> None:
-    program = "import sys; sys.modules['openai'] = None; sys.argv[0] = 'reasondistill'\nfrom reasondistill.cli import main; main()"
+    program = "import sys; sys.modules['httpx'] = None; sys.argv[0] = 'reasondistill'\nfrom reasondistill.cli import main; main()"
     arguments = ["run", "small.toml", "--set", "traces.teachers.0.sampler=openai"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=workplace, capture_output=True, text=True, check=False)
     assert done.returncode == 2

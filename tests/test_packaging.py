@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "openai", "reasoning_gym")
+HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "httpx", "reasoning_gym")
 MODULES = ["reasondistill", *(f"reasondistill.{path.stem}" for path in sorted((ROOT / "reasondistill").glob("[a-z]*.py")))]
 
 
