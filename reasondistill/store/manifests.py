@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.store.files import disk_errors, write_json
+from reasondistill.store.files import disk_errors, remove_leftovers, write_json
 
 StageState = Literal["new", "partial", "complete"]
 
@@ -98,10 +98,12 @@ def open_stage(
     `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
     A `remade` one is made anew whatever changed: what was made from it says for itself whether it still fits.
+    What killed writers left half written in it is removed.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(f"{folder}: is a file; a run folder is wanted there. Choose another name, or move that file.")
+    remove_leftovers(folder.glob(".*.tmp"))
     old = read_manifest(folder)
     if old is None:
         strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name not in beside] if folder.exists() else []
