@@ -68,7 +68,7 @@ class MissingDependencyError(ReasonDistillError):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: only what is open has to be closed. Never caught but by `main`."""
+    """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed, and `main` says so."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("Stopped.")

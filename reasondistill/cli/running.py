@@ -178,7 +178,7 @@ def _report_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         together = report.get("groups", report)  # students of several seeds are one row
-        return {name: together[name] for name in ("scores", "differences")}
+        return {name: [dict(row) for row in together[name]] for name in ("scores", "differences")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew.") from error
 

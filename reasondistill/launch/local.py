@@ -41,7 +41,7 @@ KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
 # How a process ends that SIGINT or SIGTERM has stopped: by itself.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 # What a crash may mean.
-_HINTS = {signal.SIGKILL: " (out of memory, perhaps)", signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)"}
+_HINTS: dict[int, str] = {signal.SIGKILL: " (out of memory, perhaps)", signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)"}
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
 
@@ -122,7 +122,10 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
         stop.check()
     if text is None or json.loads(text).get("crashed"):
         sys.exit(1)
-    raise reported_error(text)
+    error = reported_error(text)
+    if isinstance(error, Interrupted):
+        stop.check()  # which signal came to us, not how it went on to them
+    raise error
 
 
 def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:
@@ -178,8 +181,8 @@ def wait(handle: Handle) -> None:
 def _crash(handle: Handle, code: int) -> str:
     """How a task ended, and what it printed last: the log holds what earlier sessions printed, too."""
     number = -code if code < 0 else code - 128 if code in STOPPED else 0
-    names = {one.value: one.name for one in signal.Signals}
-    how = names.get(number, f"signal {number}") + _HINTS.get(number, "") if number else f"exit code {code}"
+    names = {int(one): one.name for one in signal.Signals}
+    how = f"exit code {code}" if number == 0 else names.get(number, f"signal {number}") + _HINTS.get(number, "")
     said = "\n".join(f"  | {line}" for line in handle.last)
     printed = f"Log: {handle.log}\n{said}" if handle.last else "It had printed nothing yet."
     return f"{handle.task.name} crashed: {how}. {printed}\nRun the same command to go on."

@@ -24,7 +24,8 @@ from reasondistill.records import Record
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM)
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
 # How libraries say the same in errors of their own, which carry no number.
 _SAYS_NO_ROOM = re.compile(
     r"No space left on device|Disk quota exceeded|Not enough disk space|No usable temporary directory"
@@ -63,7 +64,9 @@ def disk_error(error: BaseException, path: Path) -> StageError | None:
         if _is_no_room(one):
             return StageError(f"{path}: {_why_no_room(one, path)}")
     if isinstance(error, OSError) and error.errno in _IN_THE_WAY:
-        return StageError(f"{path}: cannot be written: {_what_is_in_the_way(path) or error.strerror}.")
+        return StageError(f"{path}: {_what_is_in_the_way(path) or error.strerror}.")
+    if isinstance(error, OSError) and error.errno in _IMPOSSIBLE:
+        return StageError(f"{path}: cannot be written ({error.strerror}).")
     if isinstance(error, OSError) and error.errno in _REFUSED:
         return StageError(f"{path}: not writable ({error.strerror}).")
     if not isinstance(error, OSError) and _SAYS_REFUSED.search(str(error)):
