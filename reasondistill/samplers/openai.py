@@ -25,7 +25,9 @@ from typing import Any, TypeVar
 from reasondistill.config import Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.records import Completion, Finish, Message, Sampling
-from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed, split_think
+from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed
+from reasondistill.samplers.reasoning import split_reasoning
+from reasondistill.thinking import ReasoningFormat, opened_by
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -62,11 +64,13 @@ class OpenAISampler(SamplerBase):
         timeout_s: float = 1800.0,
         retries: int = 6,
         template_options: Mapping[str, Scalar] | None = None,
+        reasoning: ReasoningFormat = "auto",
     ) -> None:
         super().__init__()
         self.model = f"{model}@{revision}" if revision else model
         self._name = model
         self._options = dict(template_options or {})
+        self._reasoning: ReasoningFormat = reasoning
         self._key = _read_key(api_key_env, base_url)
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL")
         self._concurrency, self._retries, self._timeout_s = concurrency, retries, timeout_s
@@ -87,7 +91,7 @@ class OpenAISampler(SamplerBase):
         if not plain:
             return Rendered(messages)
         text = "\n\n".join(message.content for message in messages)
-        return _PlainText((Message(role="user", content=text),), opens_think=text.rstrip().endswith("<think>"))
+        return _PlainText((Message(role="user", content=text),), opens=opened_by(text))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         finished: queue.SimpleQueue[Future[Sampled]] = queue.SimpleQueue()
@@ -130,7 +134,7 @@ class OpenAISampler(SamplerBase):
             started = time.monotonic()
             try:
                 body = await self._ask(request)
-                completion = _completion(body, request, time.monotonic() - started)
+                completion = _completion(body, request, self._reasoning, time.monotonic() - started)
             except Exception as problem:
                 error, pause = self._judge(problem, attempt)
                 if pause is None:
@@ -222,7 +226,7 @@ def _options(sampling: Sampling, template_options: Mapping[str, Scalar]) -> dict
     return options | ({"extra_body": extra} if extra else {})
 
 
-def _completion(body: Any, request: Request, seconds: float) -> Completion:
+def _completion(body: Any, request: Request, shape: ReasoningFormat, seconds: float) -> Completion:
     """Our completion from the server's JSON. Raises KeyError, IndexError, TypeError or AttributeError when it is another shape."""
     choice = body["choices"][0]
     message = choice.get("message") or {"content": choice["text"]}
@@ -233,9 +237,10 @@ def _completion(body: Any, request: Request, seconds: float) -> Completion:
     finish, seconds = _FINISH.get(choice.get("finish_reason")), round(seconds, 3)
     if finish is None:
         return failed(f"the server finished with {choice.get('finish_reason')}", prompt_tokens=prompt_tokens, seconds=seconds)
-    opens = request.rendered.opens_think
+    opens = request.rendered.opens
     if not reasoning:
-        return split_think(text, opens_think=opens, finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds)
+        counts: dict[str, Any] = {"prompt_tokens": prompt_tokens, "tokens": tokens, "seconds": seconds}
+        return split_reasoning(text, shape=shape, opens=opens, finish=finish, **counts)
     return Completion(
         reasoning=reasoning,
         answer_text=text,
