@@ -104,13 +104,13 @@ def test_a_prompt_that_does_not_fit_stops_before_the_engine_starts(tiny: Path, t
 def test_the_template_is_the_models_own_and_takes_options(tiny: Path) -> None:
     sampler = VllmSampler(str(tiny))
     rendered = sampler.render(QUESTION, plain=False)
-    assert not rendered.opens_think
+    assert rendered.opens is None
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     assert tokenizer.decode(rendered.token_ids) == "<|im_start|>user\nWhat is 1+1?<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(sampler.render(QUESTION, plain=True).token_ids) == "What is 1+1?"
-    assert VllmSampler(str(tiny), template_options={"open_think": True}).render(QUESTION, plain=False).opens_think
+    assert VllmSampler(str(tiny), template_options={"open_think": True}).render(QUESTION, plain=False).opens == "think"
 
 
 def test_a_model_without_a_template_asks_for_a_plain_prompt(tmp_path: Path) -> None:

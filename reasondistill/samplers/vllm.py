@@ -116,7 +116,7 @@ class VllmSampler(SamplerBase):
     # -- prompts
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """Raises InputFault for a row that cannot be a prompt, ConfigError when the model has no chat template or it takes no such turns."""
+        """Raises InputFault for a row that cannot be a prompt, ConfigError without a chat template or for one that takes no such turns."""
         prompt = tokenise_prompt(self.tokenizer, messages, plain=plain, options=self._options)
         return Rendered(messages, tuple(prompt.ids), opens=prompt.opens)
 
