@@ -108,7 +108,6 @@ UNICODE_HALF = example(3, answer="<think>\nhalf a pair: \ud800\n</think>\n\n\\bo
 
 def test_one_row_that_no_tokenizer_takes_is_set_aside_and_listed_beside_the_student(tmp_path: Path) -> None:
     rows = [example(i, split="validation" if i % 8 == 0 else "train") for i in range(32)]
-    # What no tokenizer gives back cannot come from a file; what a template refuses can.
     template = "{% for m in messages %}{% if '13' in m['content'] %}{{ raise_exception('unlucky') }}{% endif %}"
     template += "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
     (tmp_path / "template.jinja").write_text(template, encoding="utf-8")

@@ -182,9 +182,7 @@ def sampled(path: Path, text: str, reasoning: ReasoningFormat, *, max_tokens: in
 
 def graded(completion: Completion) -> Grade:
     sampling = Sampling()
-    trace = Trace(
-        id="p/0:0", problem_id="p/0", sample=0, model="m", prompt="p", sampling=sampling, key="k", seed=1, completion=completion
-    )
+    trace = Trace(id="p/0:0", problem_id="p/0", sample=0, model="m", prompt="p", sampling=sampling, key="k", seed=1, completion=completion)
     found = begin(GradeItem.of(trace, "7"), find_policy("default"))
     assert isinstance(found, Grade)
     return found

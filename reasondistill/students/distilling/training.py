@@ -185,7 +185,7 @@ class Distillation(Training):
                 self.pool = GradingPool(workers=1)
             golds = [self.golds.get(rows[row].problem_id, "") for row, _ in written]
             items = [
-                _grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
+                grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
                 for place, ((row, ids), gold) in enumerate(zip(written, golds, strict=True))
             ]
             return [found.is_correct for _, found in self.pool.grade_many(items)]
@@ -224,7 +224,8 @@ class Distillation(Training):
         shutil.rmtree(self.folder / "rollouts", ignore_errors=True)
 
 
-def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
+def grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
+    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut."""
     is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(list(completion if is_cut else completion[:-1]), skip_special_tokens=False)
     prompt = tokenizer.decode(row.input_ids[: row.prompt_length], skip_special_tokens=False)
