@@ -133,7 +133,7 @@ def _plain_pieces(messages: Sequence[Message]) -> list[Piece]:
     for message in messages:
         pieces.append(Piece(message.content, is_ours=message.role == "system"))
         pieces.append(Piece("\n\n"))
-    last = messages[-1].content
+    last = messages[-1].content if messages else ""
     opener = opener_at_end(last)
     if opener:
         at = last.rindex(opener)

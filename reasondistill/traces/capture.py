@@ -181,8 +181,8 @@ def score(
             for trace in _wanted(folder, wanted):
                 if own and trace.model != sampler.model:
                     raise StageError(f"{folder / FILE}: {trace.id} was drawn by {trace.model}; {sampler.model} cannot tell its top K.")
-                rendered = render(problems[trace.problem_id])
                 try:
+                    rendered = render(problems[trace.problem_id])
                     ids = _stored_ids(known, trace.id) or _ids_of(trace.completion, rendered, sampler.tokenizer)
                 except InputFault as fault:
                     refused.append(f"{trace.id}: {fault}")
