@@ -16,6 +16,7 @@ from pydantic import field_validator
 from reasondistill import resources
 from reasondistill.records import Completion, Message, fingerprint
 from reasondistill.sections import Section, load_section
+from reasondistill.tokenising import Piece
 
 
 class Shot(Section):
@@ -96,9 +97,29 @@ def render_assistant(completion: Completion) -> str:
     return f"<think>\n{reasoning}\n</think>\n\n{answer}".rstrip()
 
 
-def after_prompt(text: str, *, opens_think: bool) -> str:
-    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has written its tag already."""
-    if not opens_think:
-        return text
-    has_block = text.startswith("<think>")
-    return text.removeprefix("<think>").lstrip("\n") if has_block else f"\n</think>\n\n{text}"  # an answer alone ends it at once
+def after_prompt(text: str, *, opens_think: bool) -> list[Piece]:
+    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has written its tag already.
+
+    The tags that `render_assistant` writes are ours: the first `<think>` and the last `</think>` that stands between
+    line breaks as it writes them. All else is the model's text, whatever it quotes.
+    """
+    if not text.startswith(_OPEN):
+        # An answer alone ends an open block at once.
+        return [Piece(_CLOSE + "\n\n", is_ours=True), Piece(text)] if opens_think else [Piece(text)]
+    opener = [] if opens_think else [Piece(_OPEN, is_ours=True)]
+    body = text.removeprefix(_OPEN)
+    body = body.lstrip("\n") if opens_think else body
+    reasoning, closer, answer = _at_last_close(body)
+    if not closer:
+        return [*opener, Piece(body)]
+    return [*opener, Piece(reasoning), Piece(closer, is_ours=True), Piece(answer)]
+
+
+_OPEN, _CLOSE = "<think>", "\n</think>"
+
+
+def _at_last_close(text: str) -> tuple[str, str, str]:
+    if text.endswith(_CLOSE):
+        return text.removesuffix(_CLOSE), _CLOSE, ""
+    reasoning, closer, answer = text.rpartition(_CLOSE + "\n\n")
+    return reasoning, closer, answer

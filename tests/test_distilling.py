@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from test_students import SHAPE, example, job, scratch
-from tiny_model import make_tiny_model
+from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, Interrupted, StageError
@@ -170,6 +170,20 @@ def test_wrong_student_texts_are_marked_and_weigh_what_the_file_says(tmp_path: P
 
 
 # ---- classic methods ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("opens", "text"), [("", "[THINK]Maybe \\boxed{7}. Hmm"), ("[THINK]", "Maybe \\boxed{7}. Hmm")])
+def test_a_rollout_that_ends_while_it_thinks_is_not_correct(opens: str, text: str) -> None:
+    from reasondistill.students.distilling.training import grade_item
+    from reasondistill.students.tokens import IGNORE, Row
+
+    tokenizer, eos = make_tokenizer(), [2]
+    prompt = tokenizer(f"What is 3 + 4?{opens}")["input_ids"]
+    row = Row([*prompt, *eos], [IGNORE] * len(prompt) + eos)
+    cut = grade_item("0", tokenizer, row, tokenizer(text)["input_ids"], "7", eos)
+    assert (cut.answer_text, cut.finish, cut.think) == ("", "length", "open")
+    whole = grade_item("0", tokenizer, row, [*tokenizer(f"{text}[/THINK]\\boxed{{7}}")["input_ids"], *eos], "7", eos)
+    assert (whole.answer_text, whole.finish, whole.think) == ("\\boxed{7}", "stop", "closed")
 
 
 @pytest.mark.parametrize("recipe", ["distilbert", "tinybert", "layers"])

@@ -33,7 +33,7 @@ from reasondistill.records import (
     Verdict,
     fingerprint,
 )
-from reasondistill.samplers import split_think
+from reasondistill.samplers.reasoning import split_reasoning
 
 PROMPT = NamedPrompt(name="ask", prompt=Prompt(about="a", system="Be brief.", user="Solve: {question}"))
 
@@ -114,7 +114,7 @@ def test_the_assistant_turn_has_one_canonical_think_block() -> None:
 
 def test_rendering_and_splitting_again_gives_the_same_turn() -> None:
     first = completion("It is 1.", "I write </think> and go on")
-    again = split_think(render_assistant(first), opens_think=False, finish="stop", prompt_tokens=5, tokens=10, seconds=0.1)
+    again = split_reasoning(render_assistant(first), opens=None, finish="stop", prompt_tokens=5, tokens=10, seconds=0.1)
     assert render_assistant(again) == render_assistant(first)
     assert again.answer_text.strip() == "It is 1." and again.reasoning is not None and "</think>" in again.reasoning
 

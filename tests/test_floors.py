@@ -22,7 +22,8 @@ FLOORS: dict[float, tuple[str, ...]] = {
     1.2: ("topk", "crew"),
     1.1: ("remote",),
     1.0: ("store", "prompts", "grading", "samplers", "curation", "losses", "statistics"),
-    0.2: ("config", "weights", "vocabulary"),
+    0.2: ("config", "weights", "vocabulary", "tokenising"),
+    0.15: ("thinking",),
     0.1: ("records", "sections", "resources", "environment"),
     0.0: ("errors",),
 }

@@ -6,37 +6,20 @@ import pytest
 
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Message, Origin, Problem, Sampling
-from reasondistill.samplers import Rendered, Request, split_think
+from reasondistill.samplers import Rendered, Request
 from reasondistill.samplers.reference import ReferenceSampler, reference_completion
 from reasondistill.samplers.scripted import ScriptedSampler
+from reasondistill.thinking import ReasoningFormat
 
 
-def request(request_id: str = "p/0:0", *, max_tokens: int = 100, opens_think: bool = False) -> Request:
-    rendered = Rendered((Message(role="user", content="one two three"),), opens_think=opens_think)
+def request(request_id: str = "p/0:0", *, max_tokens: int = 100, opens: ReasoningFormat | None = None) -> Request:
+    rendered = Rendered((Message(role="user", content="one two three"),), opens=opens)
     return Request(request_id, "0" * 16, rendered, Sampling(max_tokens=max_tokens), seed=1)
 
 
 def problem(solution: str | None) -> Problem:
     origin = Origin(dataset="d", revision="1", split="train", row=0)
     return Problem(id="p/0", question="q", answer="42", reference_solution=solution, origin=origin)
-
-
-@pytest.mark.parametrize(
-    ("text", "opens", "reasoning", "answer", "think"),
-    [
-        ("<think>a</think>b", False, "a", "b", "closed"),
-        ("a</think>b", True, "a", "b", "closed"),
-        ("a</think>b", False, "a", "b", "closed"),  # the tag stood in the prompt and a server cut it off
-        ("<think>say </think> twice</think>b", False, "say </think> twice", "b", "closed"),
-        ("<think>a", False, "a", "", "open"),
-        ("a", True, "a", "", "open"),
-        ("b", False, None, "b", "none"),
-        ("b about <think> tags", False, None, "b about <think> tags", "none"),
-    ],
-)
-def test_think_tags_in_the_prompt_missing_or_unclosed(text: str, opens: bool, reasoning: str | None, answer: str, think: str) -> None:
-    completion = split_think(text, opens_think=opens, finish="stop", prompt_tokens=1, tokens=1, seconds=0.0)
-    assert (completion.reasoning, completion.answer_text, completion.think) == (reasoning, answer, think)
 
 
 def test_a_script_gives_sample_i_its_ith_text() -> None:
@@ -58,7 +41,7 @@ def test_a_problem_without_a_text_is_a_failed_sample_not_a_crash() -> None:
 
 def test_a_script_knows_when_the_prompt_opens_the_think_block() -> None:
     rendered = ScriptedSampler({}).render((Message(role="user", content="Go.\n<think>\n"),), plain=True)
-    assert rendered.opens_think
+    assert rendered.opens == "think"
 
 
 def test_a_bad_script_file_names_its_line(tmp_path: Path) -> None:

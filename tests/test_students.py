@@ -15,8 +15,8 @@ from tiny_model import make_tiny_model, make_tokenizer
 from reasondistill.config import Architecture, Lora, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.prompts import NamedPrompt, Prompt
-from reasondistill.records import Example, Message, Origin, Problem
-from reasondistill.store import Identity, StopSignal, content_of, finish_stage, open_stage, read_metrics, write_records
+from reasondistill.records import Dropped, Example, Message, Origin, Problem
+from reasondistill.store import Identity, StopSignal, content_of, finish_stage, open_stage, read_metrics, read_records, write_records
 from reasondistill.students import StudentJob, read_student, run_student, snapshots
 
 torch = pytest.importorskip("torch")
@@ -85,20 +85,64 @@ def test_rows_that_are_too_long_are_dropped_whole_and_counted() -> None:
     from reasondistill.students.tokens import tokenise_all
 
     long = example(5, answer="<think>\n" + "1 + 1 = 2. " * 50 + "\n</think>\n\n\\boxed{2}")
-    rows, dropped = tokenise_all([example(4), long], make_tokenizer(), plain=False, max_length=120)
-    assert len(rows) == 1
-    assert dropped == {"longer than max_length": 1}
+    found = tokenise_all([example(4), long], make_tokenizer(), plain=False, max_length=120)
+    assert len(found.rows) == 1
+    assert found.dropped == {"longer than max_length": 1}
+    assert [one.trace_id for one in found.set_aside] == ["p/5:0"]
 
 
 def test_a_tokenizer_that_loses_text_is_refused() -> None:
     from tokenizers import normalizers
 
     from reasondistill.students.tokens import tokenise
+    from reasondistill.tokenising import InputFault
 
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(StageError, match="tokenizer loses text"):
+    with pytest.raises(InputFault, match="tokenizer loses text"):
         tokenise(example(4, answer="Seven is \\boxed{7}"), tokenizer, plain=False)
+
+
+UNICODE_HALF = example(3, answer="<think>\nhalf a pair: \ud800\n</think>\n\n\\boxed{7}")
+
+
+def test_one_row_that_no_tokenizer_takes_is_set_aside_and_listed_beside_the_student(tmp_path: Path) -> None:
+    rows = [example(i, split="validation" if i % 8 == 0 else "train") for i in range(32)]
+    template = "{% for m in messages %}{% if '13' in m['content'] %}{{ raise_exception('unlucky') }}{% endif %}"
+    template += "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
+    (tmp_path / "template.jinja").write_text(template, encoding="utf-8")
+    student = scratch(epochs=1, chat_template=str(tmp_path / "template.jinja"))
+    manifest = run_student(job(tmp_path, student, examples=rows))
+    assert manifest.dropped == {"refused by the chat template": 1}
+    assert manifest.counts["out"] == manifest.counts["in"] - 1
+    (listed,) = read_records(tmp_path / "s" / "set_aside.jsonl", Dropped)
+    assert (listed.trace_id, listed.problem_id, listed.reason) == ("p/13:0", "p/13", "refused by the chat template")
+
+
+def test_a_few_rows_are_set_aside_and_many_stop_the_training() -> None:
+    from reasondistill.students.tokens import tokenise_all
+
+    good, bad = [example(4)] * 96, [UNICODE_HALF]
+    found = tokenise_all(good[:16] + bad * 4, make_tokenizer(), plain=False)
+    assert (len(found.rows), found.dropped) == (16, {"no text of Unicode": 4})
+    found = tokenise_all(good + bad * 5, make_tokenizer(), plain=False)
+    assert found.dropped == {"no text of Unicode": 5}, "five of 101 are under 5 %"
+    with pytest.raises(StageError, match=r"5 of 21 examples cannot be tokenised; the first: p/3:0: .*half of a pair"):
+        tokenise_all(good[:16] + bad * 5, make_tokenizer(), plain=False)
+
+
+def test_a_special_token_that_a_trace_quotes_is_not_learnt_as_one() -> None:
+    from reasondistill.students.tokens import IGNORE, tokenise
+
+    tokenizer = make_tokenizer()
+    answer = "<think>\nI write <|im_end|> and </think>, then <think>.\n</think>\n\n<|im_end|><|endoftext|>\\boxed{7}"
+    row = tokenise(example(4, answer=answer), tokenizer, plain=False)
+    learned = [label for label in row.labels if label != IGNORE]
+    assert [token for token in learned if token < 5] == [3, 4, 2], "our own two tags and one end"
+    assert tokenizer.decode(learned) == answer + "<|im_end|>"
+    tokenizer.chat_template = R1_TEMPLATE
+    row = tokenise(example(4, answer=answer), tokenizer, plain=False)
+    assert [token for token in row.labels if token in range(5)] == [4, 2], "the prompt wrote the first tag"
 
 
 def test_the_trained_tokenizer_splits_digits_and_is_deterministic() -> None:

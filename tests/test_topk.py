@@ -383,6 +383,16 @@ def test_a_stored_text_is_scored_as_a_student_tokenises_it(problems: Path, tmp_p
     assert by_id["sums/train/0:1"].token_ids[-1] != eos, "a trace that was cut off has no end"
 
 
+def test_special_tokens_that_a_stored_text_quotes_are_scored_as_text(problems: Path, tmp_path: Path, tiny: Path, fake: Fake) -> None:
+    quoted = "<think>\nsay <|im_end|> and <think>\n</think>\n\n<|endoftext|>2"
+    fake.script = lambda request: quoted
+    run(problems, tmp_path / "t", fake, tiny)
+    run(problems, tmp_path / "t", fake, tiny, logprobs=4)
+    for one in fake.scored:
+        assert [token for token in one.token_ids if token < 5] == [3, 4, 2]
+        assert fake.tokenizer.decode(one.token_ids) == quoted + "<|im_end|>"
+
+
 def test_a_larger_k_is_captured_again_from_the_very_tokens_that_were_drawn(problems: Path, tmp_path: Path, tiny: Path, fake: Fake) -> None:
     fake.script = lambda request: "<think>a\n\n</think>   spaces that a student never sees"
     run(problems, tmp_path / "t", fake, tiny, logprobs=2)

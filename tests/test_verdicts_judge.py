@@ -19,7 +19,8 @@ from reasondistill.prompts import load_prompt
 from reasondistill.records import Completion, EvalRecord, Problem, Record, Ruling, Verdict
 from reasondistill.report.facts import read_facts, read_stages
 from reasondistill.report.wording import caveats
-from reasondistill.samplers import Request, failed, split_think
+from reasondistill.samplers import Request, failed
+from reasondistill.samplers.reasoning import split_reasoning
 from reasondistill.samplers.scripted import ScriptedSampler
 from reasondistill.store import Manifest, StopSignal, read_manifest, read_records
 from reasondistill.verdicts import run_verdicts
@@ -129,7 +130,7 @@ def test_the_judge_sees_question_gold_and_answer_and_draws_greedily(inputs: tupl
     ],
 )
 def test_a_reply_counts_only_by_the_letter(reply: str, outcome: str) -> None:
-    completion = split_think(reply, opens_think=False, finish="stop", prompt_tokens=1, tokens=1, seconds=0.0)
+    completion = split_reasoning(reply, opens=None, finish="stop", prompt_tokens=1, tokens=1, seconds=0.0)
     assert read_verdict(completion) == outcome
     assert read_verdict(completion.model_copy(update={"finish": "length"})) == "undecided"
 

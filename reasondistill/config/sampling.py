@@ -11,6 +11,7 @@ from reasondistill.config.basics import Name, Scalar
 from reasondistill.errors import ConfigError
 from reasondistill.records import Sampling
 from reasondistill.sections import Section, nearest
+from reasondistill.thinking import ReasoningFormat
 
 
 class SamplingSettings(Section):
@@ -53,9 +54,6 @@ VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
     # https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct generation_config.json
     "llama3-instruct": {"temperature": 0.6, "top_p": 0.9, "max_tokens": 4096},
 }
-
-
-ReasoningFormat = Literal["auto", "none", "think", "thinking", "mistral", "harmony", "kimi", "gemma"]
 
 
 # What a request carries by itself, and what a server may refuse of it.

@@ -15,13 +15,15 @@ from typing import Literal
 
 from reasondistill.grading import prose
 from reasondistill.grading.clean import matching_brace
+from reasondistill.thinking import shape_of, split
 
 Where = Literal["boxed", "marker", "phrase", "whole", "choice", "bold", "formula", "number", "none", "malformed", "open_think"]
 
 _TAIL = 4_000
 _LONGEST = 20_000
-_THINK_OPEN = re.compile(r"(?:\w{1,12}:\s*)?(?:<(think|thinking|thought|reasoning)>|<\|channel\|>analysis)")
-_THINK_CLOSE = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|channel\|>final<\|message\|>")
+# What chat tokens, tags and marks of reasoning hold; other texts are spared the search for them.
+_SIGNS = ("<", "[", "◁", "analysis")
+_SPEAKER = re.compile(r"\s*\w{1,12}:\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,12 @@ def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool
     `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only a box, a mark
     or "the answer is" counts, as in a text that was cut off.
     """
-    if "<" in text or "[/" in text:
+    if any(sign in text for sign in _SIGNS):
         text = _cut_chatter(text)
-        if (closed := _last(_THINK_CLOSE.finditer(text))) is not None:
-            text = text[closed.end() :]
-        elif _THINK_OPEN.match(text.lstrip()):
+        written = split(text, is_cut=stated)
+        if written.think == "open" or _is_open_behind_a_name(text):
             return Extracted(None, "open_think")
-        text = _in_tags(text)
+        text = _in_tags(written.answer)
     if not gold:
         text = _before_next_question(text)
     if (boxed := last_boxes(text, "all" if gold and join == "linked" else join, gold=gold)) is not None:
@@ -76,7 +77,6 @@ _NEXT_QUESTION = re.compile(
 _TURN_END = re.compile(
     r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]"
 )
-_FINAL_CHANNEL = "<|channel|>final<|message|>"
 _HEADER = re.compile(
     r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+"
 )
@@ -85,12 +85,18 @@ _TAGS = re.compile(r"[<\[](answer|final_answer|solution)[>\]]\s*(.*?)\s*(?:[<\[]
 
 def _cut_chatter(text: str) -> str:
     """Without chat tokens before the answer, and without what follows the end of the turn."""
-    if _FINAL_CHANNEL in text:
-        text = text.rpartition(_FINAL_CHANNEL)[2]
     header = _HEADER.match(text)
     text = text[header.end() :] if header else text
+    if shape_of(text) == "harmony":  # several messages, each with an end
+        return text
     end = _TURN_END.search(text)
     return text[: end.start()] if end else text
+
+
+def _is_open_behind_a_name(text: str) -> bool:
+    """`Assistant: <think>…` without an end."""
+    speaker = _SPEAKER.match(text)
+    return speaker is not None and split(text[speaker.end() :]).think == "open"
 
 
 def _before_next_question(text: str) -> str:

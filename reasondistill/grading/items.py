@@ -13,7 +13,7 @@ from reasondistill.grading.extract import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 
-VERSION = 3
+VERSION = 4
 GRADER = f"reasondistill-grader@{VERSION}"
 
 LONGEST_SHOWN = 2_000

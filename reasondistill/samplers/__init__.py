@@ -1,4 +1,4 @@
-"""What every source of completions looks like, and the splitting of think tags.
+"""What every source of completions looks like.
 
 A sampler takes requests and yields completions *as they finish*, in any order, so that a long one never holds the others up and a
 kill loses only what is in flight. Each request carries its own seed: the same samples come out for any number of shards.
@@ -18,19 +18,21 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.records import Completion, Fault, Finish, Message, Sampling
+from reasondistill.records import Completion, Fault, Message, Sampling
+from reasondistill.thinking import ReasoningFormat
+from reasondistill.tokenising import InputFault as InputFault
 
 
 @dataclass(frozen=True)
 class Rendered:
     """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a server does.
 
-    `opens_think` is True when the rendered prompt itself ends inside a think block.
+    `opens` is the shape of the reasoning inside which the rendered prompt itself ends, if it does.
     """
 
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] | None = None
-    opens_think: bool = False
+    opens: ReasoningFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,6 @@ class Scorer(Protocol):
         ...
 
 
-class InputFault(Exception):
-    """A prompt that the model cannot be asked, whoever tries: its row is set aside. `reason` is one word for it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 @dataclass
 class Running:
     """What a sampler has in hand at this moment: requests in flight, tokens that they have so far, and what it waits for.
@@ -210,39 +204,6 @@ def rank(problem: int, sample: int) -> int:
 def seed_of(key: str) -> int:
     """31 bits of the key: every engine and server takes such a seed."""
     return int(key, 16) & 0x7FFFFFFF
-
-
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-
-
-def split_think(text: str, *, opens_think: bool, finish: Finish, prompt_tokens: int, tokens: int, seconds: float) -> Completion:
-    """Split a completion at its think tags; survives `<think>` standing in the prompt, missing, or never closed.
-
-    A block is there when the prompt opened it, when the text begins with `<think>`, or when a `</think>` stands in the text
-    (the tag was in the prompt and a server cut it off). The *last* `</think>` ends it, so a model that quotes the tag while it
-    thinks is not cut in half.
-    """
-    body = text.lstrip()
-    begins = body.startswith(THINK_OPEN)
-    inner = body[len(THINK_OPEN) :] if begins else text
-    if THINK_CLOSE in inner:
-        reasoning, _, answer = inner.rpartition(THINK_CLOSE)
-        return Completion(
-            reasoning=reasoning,
-            answer_text=answer,
-            think="closed",
-            finish=finish,
-            prompt_tokens=prompt_tokens,
-            tokens=tokens,
-            seconds=seconds,
-        )
-    if begins or opens_think:
-        return Completion(
-            reasoning=inner, answer_text="", think="open", finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds
-        )
-    return Completion(
-        reasoning=None, answer_text=text, think="none", finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds
-    )
 
 
 def failed(message: str, *, fault: Fault = "service", prompt_tokens: int = 0, seconds: float = 0.0, text: str = "") -> Completion:

@@ -19,7 +19,7 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
     if teacher.sampler == "vllm":
         from reasondistill.samplers.vllm import VllmSampler
 
-        options = cluster.vllm.model_dump() | teacher.model_dump(include={"template_options", "trust_remote_code"})
+        options = cluster.vllm.model_dump() | teacher.model_dump(include={"template_options", "trust_remote_code", "reasoning"})
         return VllmSampler(teacher.model, revision=teacher.revision, **options)
     if teacher.sampler == "openai":
         from reasondistill.samplers.openai import OpenAISampler
@@ -29,7 +29,7 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
     if teacher.sampler == "scripted":
         from reasondistill.samplers.scripted import ScriptedSampler
 
-        return ScriptedSampler.from_file(Path(teacher.model), problems)
+        return ScriptedSampler.from_file(Path(teacher.model), problems, reasoning=teacher.reasoning)
     from reasondistill.samplers.reference import ReferenceSampler
 
     return ReferenceSampler(problems)

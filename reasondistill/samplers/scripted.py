@@ -13,7 +13,9 @@ from pathlib import Path
 
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
-from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed, problem_and_sample, split_think
+from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed, problem_and_sample
+from reasondistill.samplers.reasoning import split_reasoning
+from reasondistill.thinking import ReasoningFormat, opened_by
 
 Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
@@ -24,23 +26,26 @@ class ScriptedSampler(SamplerBase):
     A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a text is a failed completion.
     """
 
-    def __init__(self, script: Script, *, model: str = "scripted", max_model_len: int | None = None) -> None:
+    def __init__(
+        self, script: Script, *, model: str = "scripted", max_model_len: int | None = None, reasoning: ReasoningFormat = "auto"
+    ) -> None:
         super().__init__(max_model_len=max_model_len)
         self.model = model
         self._script = script
+        self._reasoning: ReasoningFormat = reasoning
 
     @classmethod
-    def from_file(cls, path: Path, problems: Sequence[Problem]) -> ScriptedSampler:
+    def from_file(cls, path: Path, problems: Sequence[Problem], *, reasoning: ReasoningFormat = "auto") -> ScriptedSampler:
         """Read JSONL rows {"problem_id" or "question", "text"}. Raises ConfigError (no file) or DataError (`path:line`)."""
         ids = {problem.question: problem.id for problem in problems}
         texts: dict[str, list[str]] = {}
         for problem_id, text in _read_script(path, ids):
             texts.setdefault(problem_id, []).append(text)
-        return cls(texts, model=script_identity(path))
+        return cls(texts, model=script_identity(path), reasoning=reasoning)
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
         text = "\n\n".join(message.content for message in messages)
-        return Rendered(messages, opens_think=text.rstrip().endswith("<think>"))
+        return Rendered(messages, opens=opened_by(text))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         for request in requests:
@@ -55,7 +60,7 @@ class ScriptedSampler(SamplerBase):
             return text
         if text is None:
             return failed("the script has no text for this problem", prompt_tokens=prompt_tokens)
-        return split_words(text, request, prompt_tokens)
+        return split_words(text, request, prompt_tokens, self._reasoning)
 
     def _text(self, request: Request) -> str | Completion | None:
         if callable(self._script):
@@ -65,15 +70,22 @@ class ScriptedSampler(SamplerBase):
         return texts[sample % len(texts)] if texts else None
 
 
-def split_words(text: str, request: Request, prompt_tokens: int) -> Completion:
+def split_words(text: str, request: Request, prompt_tokens: int, reasoning: ReasoningFormat = "auto") -> Completion:
     """The completion that `text` makes when every word is a token."""
     words = len(text.split())
     finish: Finish = "stop"
     if words > request.sampling.max_tokens:
         words, finish = request.sampling.max_tokens, "length"
         text = " ".join(text.split()[:words])
-    opens = request.rendered.opens_think
-    return split_think(text, opens_think=opens, finish=finish, prompt_tokens=prompt_tokens, tokens=words, seconds=0.0)
+    return split_reasoning(
+        text,
+        shape=reasoning,
+        opens=request.rendered.opens,
+        finish=finish,
+        prompt_tokens=prompt_tokens,
+        tokens=words,
+        seconds=0.0,
+    )
 
 
 def script_identity(path: Path) -> str:

@@ -28,8 +28,11 @@ import numpy as np
 from reasondistill.config import Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.records import Finish, Message, Sampling
-from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, Scored, TopK, Written, failed, split_think
+from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, Scored, TopK, Written, failed
 from reasondistill.samplers.logprobs import FlatRows, Rows, collect
+from reasondistill.samplers.reasoning import split_reasoning
+from reasondistill.thinking import ReasoningFormat
+from reasondistill.tokenising import tokenise_prompt
 from reasondistill.weights import has_cpu_bf16, hub_commit, model_folder, model_identity
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ class VllmSampler(SamplerBase):
         cpu_kvcache_gib: int = 2,
         max_num_seqs: int = 256,
         template_options: Mapping[str, Scalar] | None = None,
+        reasoning: ReasoningFormat = "auto",
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
@@ -86,6 +90,7 @@ class VllmSampler(SamplerBase):
         folder = model_folder(model)
         self.model = model_identity(model, revision)
         self._options = dict(template_options or {})
+        self._reasoning: ReasoningFormat = reasoning
         self._max_num_seqs = max_num_seqs
         _prepare_environment()
         pinned = None if folder is not None else (hub_commit(model, revision) or revision)
@@ -112,24 +117,9 @@ class VllmSampler(SamplerBase):
     # -- prompts
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """Raises ConfigError when the model has no chat template or its template refuses the turns."""
-        if plain:
-            text = "\n\n".join(message.content for message in messages)
-        else:
-            text = self._apply_template(messages)
-        ids = self.tokenizer(text, add_special_tokens=plain)["input_ids"]
-        return Rendered(messages, tuple(ids), opens_think=text.rstrip().endswith("<think>"))
-
-    def _apply_template(self, messages: tuple[Message, ...]) -> str:
-        from jinja2 import TemplateError
-
-        if not self.tokenizer.chat_template:
-            raise ConfigError(f"{self.model}: the tokenizer has no chat template. Use a prompt with plain = true.")
-        turns = [message.model_dump() for message in messages]
-        try:
-            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **self._options)
-        except TemplateError as error:
-            raise ConfigError(f"{self.model}: the chat template refuses this prompt: {error}") from error
+        """Raises InputFault for a row that cannot be a prompt, ConfigError without a chat template or for one that takes no such turns."""
+        prompt = tokenise_prompt(self.tokenizer, messages, plain=plain, options=self._options)
+        return Rendered(messages, tuple(prompt.ids), opens=prompt.opens)
 
     # -- sampling
 
@@ -182,7 +172,7 @@ class VllmSampler(SamplerBase):
 
     def _step(self, in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
         for output in self._finished():
-            yield _sampled(in_flight.pop(output.request_id), output)
+            yield _sampled(in_flight.pop(output.request_id), output, self._reasoning)
         self._tell_running(in_flight)
 
     def _tell_running(self, in_flight: Mapping[str, _InFlight]) -> None:
@@ -402,7 +392,7 @@ def _stop_engine(llm: Any) -> None:
         torch.cuda.empty_cache()
 
 
-def _sampled(in_flight: _InFlight, output: Any) -> Sampled:
+def _sampled(in_flight: _InFlight, output: Any, reasoning: ReasoningFormat) -> Sampled:
     """Our completion from vLLM's RequestOutput. The text ends before the EOS token or stop string."""
     request, seconds = in_flight.request, time.monotonic() - in_flight.since
     prompt_tokens = len(request.rendered.token_ids or ())
@@ -410,9 +400,10 @@ def _sampled(in_flight: _InFlight, output: Any) -> Sampled:
     finish = _FINISH.get(answer.finish_reason)
     if finish is None:
         return Sampled(request, failed(f"vLLM finished with {answer.finish_reason}", prompt_tokens=prompt_tokens, seconds=seconds))
-    completion = split_think(
+    completion = split_reasoning(
         answer.text,
-        opens_think=request.rendered.opens_think,
+        shape=reasoning,
+        opens=request.rendered.opens,
         finish=finish,
         prompt_tokens=prompt_tokens,
         tokens=len(answer.token_ids),

@@ -21,7 +21,7 @@ from reasondistill.errors import ConfigError
 from reasondistill.records import Example
 from reasondistill.store import disk_errors
 from reasondistill.students import shrinking
-from reasondistill.students.tokens import Row, tokenise
+from reasondistill.students.tokens import Row, tokenise_all
 from reasondistill.weights import model_folder
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def untouched(
     if all(setting is None for setting in (*changed, *longer)) and _has_template(student):
         return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
-    model = load_model(student, tokenizer, [tokenise(example, tokenizer, plain=plain) for example in calibration])
+    model = load_model(student, tokenizer, tokenise_all(calibration, tokenizer, plain=plain).rows)
     save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / "model")
     return folder / "model"
 

@@ -16,7 +16,7 @@ from reasondistill.losses import Divergence, LiveTeacher, token_losses
 from reasondistill.records import Example, Shrunk
 from reasondistill.students import bases, shrinking
 from reasondistill.students.hidden import head_of, states
-from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
+from reasondistill.students.tokens import IGNORE, Row, tokenise_all
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def shrunk(
     assert student.shrink is not None
     tokenizer = bases.load_tokenizer(student, texts)
     whole = bases.load_whole(student, tokenizer)
-    kept = shrinking.choose(whole, student.shrink, [tokenise(example, tokenizer, plain=plain) for example in calibration])
+    kept = shrinking.choose(whole, student.shrink, tokenise_all(calibration, tokenizer, plain=plain).rows)
     start = shrinking.cut(whole, kept)
     facts = Shrunk(parameters_before=shrinking.count_parameters(whole), parameters=shrinking.count_parameters(start), layers=kept.layers)
-    rows, _ = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length)
+    rows = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length).rows
     if not any(label != IGNORE for row in rows for label in row.labels):
         return facts
     whole, start = _ready(whole), _ready(start)

@@ -26,17 +26,19 @@ from trl import SFTConfig, SFTTrainer
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.records import Example, Split, TrainingFigures
-from reasondistill.store import StopSignal, append_metrics, read_metrics
+from reasondistill.store import StopSignal, append_metrics, read_metrics, write_records
 from reasondistill.students import SNAPSHOTS, bases, processes, saving
 from reasondistill.students.held_out import held_out
 from reasondistill.students.optimizers import Muon
-from reasondistill.students.tokens import IGNORE, Row, tokenise, tokenise_all
+from reasondistill.students.tokens import IGNORE, Row, tokenise_all
 from reasondistill.weights import has_cpu_bf16
 
 log = logging.getLogger(__name__)
 
 # What a training tells, besides its loss, when the student writes texts of its own.
 ROLLOUT_FACTS = ("rollout_tokens", "rollouts_correct")
+# The examples that did not become rows, beside the student.
+SET_ASIDE = "set_aside.jsonl"
 # The number of a row that fills a batch.
 BLANK = -1
 
@@ -77,9 +79,9 @@ def train(
     _quiet(settings)
     started, method = time.monotonic(), method or Training()
     tokenizer = bases.load_tokenizer(student, material.texts)
-    rows, validation, dropped = _rows(student, material, tokenizer)
+    rows, validation, dropped = _rows(student, material, tokenizer, folder)
     rows, unusable = method.rows(rows, tokenizer)
-    calibration = [tokenise(example, tokenizer, plain=material.plain) for example in material.calibration]
+    calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
     model = bases.load_model(student, tokenizer, calibration)
     _check_context(student, model, rows)
     method.prepare(model, tokenizer)
@@ -132,7 +134,7 @@ def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
 
 def _distance(trainer: Any, model: Any, student: StudentSettings, material: Material, tokenizer: Any, method: Training) -> dict[str, Any]:
     """Perplexity on held-out traces, and how far the student is from its teacher there, when it has one in memory."""
-    rows, _ = tokenise_all(material.held_out, tokenizer, plain=material.plain, max_length=student.max_length)
+    rows = tokenise_all(material.held_out, tokenizer, plain=material.plain, max_length=student.max_length).rows
     if not rows:
         return {}
     found = held_out(model.to(trainer.args.device), rows, teacher=method.teacher_model(), vocabulary=len(tokenizer))
@@ -170,14 +172,21 @@ class Training:
         """Take off a model, or a copy of it, what is no part of the finished student."""
 
 
-def _rows(student: StudentSettings, material: Material, tokenizer: Any) -> tuple[list[Row], list[Row], dict[str, int]]:
-    """Rows to train on, rows to validate on, and how many of the former were dropped, by reason."""
+def _rows(student: StudentSettings, material: Material, tokenizer: Any, folder: Path) -> tuple[list[Row], list[Row], dict[str, int]]:
+    """Rows to train on, rows to validate on, and how many of the former were dropped, by reason.
+
+    What was dropped of either is listed in `folder`.
+    """
     how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
-    rows, dropped = tokenise_all(_of(material.examples, "train"), tokenizer, **how)
-    validation, _ = tokenise_all(_of(material.examples, "validation"), tokenizer, **how)
-    if not rows:
-        raise StageError(f"{student.name}: every example is longer than max_length = {student.max_length}; raise it.")
-    return rows, validation, dropped
+    training = tokenise_all(_of(material.examples, "train"), tokenizer, **how)
+    validation = tokenise_all(_of(material.examples, "validation"), tokenizer, **how)
+    set_aside = training.set_aside + validation.set_aside
+    if set_aside:
+        processes.on_first(lambda: write_records(folder / SET_ASIDE, set_aside))
+    if not training.rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
+        raise StageError(f"{student.name}: no example can be trained on ({reasons}; max_length = {student.max_length}).")
+    return training.rows, validation.rows, training.dropped
 
 
 class BatchSortedSampler(torch.utils.data.Sampler[int]):

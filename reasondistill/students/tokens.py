@@ -6,14 +6,18 @@ conversation (DeepSeek-R1-Distill's does). Prompt and completion are tokenised a
 
 from __future__ import annotations
 
-import unicodedata
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reasondistill.errors import StageError
 from reasondistill.prompts import after_prompt
-from reasondistill.records import Example, Message
+from reasondistill.records import Dropped, Example
+from reasondistill.tokenising import InputFault, InputReason, tokenise_answer, tokenise_prompt
+
+log = logging.getLogger(__name__)
 
 IGNORE = -100
 
@@ -37,48 +41,76 @@ def prompt_length(labels: Sequence[int]) -> int:
     return next((place for place, label in enumerate(labels) if label != IGNORE), len(labels))
 
 
-def render_prompt(tokenizer: Any, messages: Sequence[Message], *, plain: bool) -> str:
-    """The text before the assistant's turn, as the samplers render it."""
-    if plain:
-        return "\n\n".join(message.content for message in messages)
-    turns = [message.model_dump() for message in messages]
-    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+# Why a row is set aside, in the words of a student's counts.
+TOO_LONG = "longer than max_length"
+_REASONS: dict[InputReason, str] = {
+    "template_refuses": "refused by the chat template",
+    "not_unicode": "no text of Unicode",
+    "not_given_back": "not given back by the tokenizer",
+    "prompt_too_long": TOO_LONG,
+}
+# More rows than both of these: it is the tokenizer or the template that is wrong, not the rows.
+FAULTS_ALLOWED, FEWEST_FAULTS = 0.05, 5
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """The rows, and the examples that did not become one."""
+
+    rows: list[Row]
+    set_aside: list[Dropped]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many were set aside, by reason."""
+        return dict(Counter(one.reason for one in self.set_aside))
 
 
 def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
-    """One example as ids and labels. Raises StageError when decoding does not give the assistant's text back."""
+    """One example as ids and labels.
+
+    Raises InputFault when the chat template refuses it or decoding does not give the assistant's text back.
+    """
     *before, answer = example.messages
-    prompt = render_prompt(tokenizer, before, plain=plain)
-    text = after_prompt(answer.content, opens_think=prompt.rstrip().endswith("<think>"))
-    # A chat template writes its own BOS; plain text gets the tokenizer's, as the samplers do it.
-    prompt_ids = tokenizer(prompt, add_special_tokens=plain)["input_ids"]
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if not _same(back, text):
-        raise StageError(
-            f"{example.id}: tokenising and decoding changes the text ({_first_difference(text, back)}); this tokenizer loses text."
-        )
-    completion = [*ids, tokenizer.eos_token_id]
-    return Row([*prompt_ids, *completion], [IGNORE] * len(prompt_ids) + completion, example.problem_id, example.trace_id)
+    prompt = tokenise_prompt(tokenizer, before, plain=plain)
+    pieces = after_prompt(answer.content, opens_think=prompt.opens == "think")
+    completion = [*tokenise_answer(tokenizer, pieces), tokenizer.eos_token_id]
+    labels = [IGNORE] * len(prompt.ids) + completion
+    return Row([*prompt.ids, *completion], labels, example.problem_id, example.trace_id)
 
 
-def tokenise_all(examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int) -> tuple[list[Row], dict[str, int]]:
-    """Rows of at most `max_length` tokens, and how many were too long: a truncated row would lose its answer and its EOS."""
-    rows, too_long = [], 0
+def tokenise_all(examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int | None = None) -> Tokenised:
+    """Rows of at most `max_length` tokens: a truncated row would lose its answer and its EOS.
+
+    Raises StageError when more than a few cannot be tokenised.
+    """
+    found = Tokenised([], [])
+    faults: list[str] = []
     for example in examples:
-        row = tokenise(example, tokenizer, plain=plain)
-        if len(row.input_ids) > max_length:
-            too_long += 1
+        try:
+            row = tokenise(example, tokenizer, plain=plain)
+        except InputFault as fault:
+            faults.append(f"{example.id}: {fault}")
+            found.set_aside.append(_dropped(example, _REASONS[fault.reason]))
+            continue
+        if max_length is not None and len(row.input_ids) > max_length:
+            found.set_aside.append(_dropped(example, TOO_LONG))
         else:
-            rows.append(row)
-    return rows, ({"longer than max_length": too_long} if too_long else {})
+            found.rows.append(row)
+    _judge(faults, len(found.rows) + len(found.set_aside))
+    return found
 
 
-def _same(a: str, b: str) -> bool:
-    # Qwen's tokenizers normalise to NFC and SentencePiece may add one leading space; neither loses anything.
-    return unicodedata.normalize("NFC", a).lstrip(" ") == unicodedata.normalize("NFC", b).lstrip(" ")
+def _dropped(example: Example, reason: str) -> Dropped:
+    return Dropped(trace_id=example.trace_id or example.id, problem_id=example.problem_id, reason=reason)
 
 
-def _first_difference(a: str, b: str) -> str:
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return f"at character {at}: {a[at : at + 20]!r} became {b[at : at + 20]!r}"
+def _judge(faults: Sequence[str], total: int) -> None:
+    """Tell of a few faults. Raises StageError for many."""
+    if not faults:
+        return
+    told = f"{len(faults)} of {total} examples cannot be tokenised; the first: {faults[0]}"
+    if len(faults) >= FEWEST_FAULTS and len(faults) > FAULTS_ALLOWED * total:
+        raise StageError(f"{told}. So many are not the examples' fault: look at the tokenizer and its chat template.")
+    names = ", ".join(fault.split(": ", 1)[0] for fault in faults[:5])
+    log.warning("%s. They are set aside (%s%s).", told, names, ", …" if len(faults) > 5 else "")

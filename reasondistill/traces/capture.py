@@ -21,9 +21,10 @@ from reasondistill.config import Teacher, Traces
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.prompts import after_prompt, render_assistant
 from reasondistill.records import Completion, Problem, Trace
-from reasondistill.samplers import InputFault, Rendered, Sampler, Scored, Scorer, Written
+from reasondistill.samplers import Rendered, Sampler, Scored, Scorer, Written
 from reasondistill.samplers.opening import teacher_identity
 from reasondistill.store import Manifest, read_records, read_rows
+from reasondistill.tokenising import InputFault, tokenise_answer
 from reasondistill.topk import (
     BLOCKS,
     FOLDER,
@@ -182,13 +183,11 @@ def score(
                     raise StageError(f"{folder / FILE}: {trace.id} was drawn by {trace.model}; {sampler.model} cannot tell its top K.")
                 try:
                     rendered = render(problems[trace.problem_id])
-                except InputFault as fault:  # of a model that did not draw it
+                    ids = _stored_ids(known, trace.id) or _ids_of(trace.completion, rendered, sampler.tokenizer)
+                except InputFault as fault:
                     refused.append(f"{trace.id}: {fault}")
                     continue
-                ids = _stored_ids(known, trace.id) or _ids_of(trace.completion, rendered, sampler.tokenizer)
-                if ids is None:
-                    refused.append(f"{trace.id}: broken text")
-                elif not ids:
+                if not ids:
                     rows.append((trace.id, _nothing(k)))
                 else:
                     yield Written(trace.id, rendered.token_ids or (), ids, k)
@@ -233,15 +232,11 @@ def _stored_ids(known: TopKReader, trace_id: str) -> tuple[int, ...] | None:
     return tuple(known.read(trace_id).token_ids.tolist()) if trace_id in known else None
 
 
-def _ids_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...] | None:
-    """The completion's text as a student tokenises it; None when no tokenizer takes it (lone surrogates)."""
-    text = after_prompt(render_assistant(completion), opens_think=rendered.opens_think)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return None
+def _ids_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...]:
+    """The completion's text as a student tokenises it. Raises InputFault when no tokenizer takes it."""
+    pieces = after_prompt(render_assistant(completion), opens_think=rendered.opens == "think")
     end = (tokenizer.eos_token_id,) if completion.finish == "stop" else ()
-    return (*tokenizer(text, add_special_tokens=False)["input_ids"], *end)
+    return (*tokenise_answer(tokenizer, pieces), *end)
 
 
 def _nothing(k: int) -> TopK:

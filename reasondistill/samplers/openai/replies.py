@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasondistill.config.sampling import ReasoningFormat
 from reasondistill.records import Completion, Finish
-from reasondistill.samplers import THINK_CLOSE, THINK_OPEN, Request, failed, split_think
+from reasondistill.samplers import Request, failed
 from reasondistill.samplers.openai.asking import ABSURD, MAX_COMPLETION_TOKENS, MAX_TOKENS, characters_of
 from reasondistill.samplers.openai.refusals import one_line, short
 from reasondistill.samplers.openai.streams import is_stream, whole_reply
+from reasondistill.samplers.reasoning import split_reasoning
+from reasondistill.thinking import ReasoningFormat, split
 
 _STOP = (
     "stop", "end_turn", "stop_sequence", "stop_token", "eos", "eos_token", "eos_found", "complete", "completed", "finished", "end", "",
@@ -148,16 +149,15 @@ def texts_of(message: Mapping[str, Any]) -> tuple[str | None, str]:
 
 def _said_once(reasoning: str, text: str) -> tuple[str, str]:
     """Without a think block at the head of the text, whose words, where they are others, join the reasoning."""
-    body = text.lstrip()
-    if not body.startswith(THINK_OPEN):
+    found = split(text)
+    if found.reasoning is None:
         return reasoning, text
-    inner, _, answer = body.removeprefix(THINK_OPEN).partition(THINK_CLOSE)
-    here, there = inner.strip(), reasoning.strip()
+    here, there = found.reasoning.strip(), reasoning.strip()
     if here in there:
-        return reasoning, answer
+        return reasoning, found.answer
     if there in here:
-        return inner, answer
-    return f"{reasoning}\n\n{inner}", answer
+        return found.reasoning, found.answer
+    return f"{reasoning}\n\n{found.reasoning}", found.answer
 
 
 def _parts_of(content: Any) -> tuple[str, str]:
@@ -272,8 +272,15 @@ def _split(
 ) -> Completion:
     """Where the server kept the reasoning apart, as it did; else by the tags in the text."""
     if reply.reasoning is None:
-        opens = request.rendered.opens_think
-        return split_think(reply.text, opens_think=opens, finish=finish, prompt_tokens=prompt_tokens, tokens=tokens, seconds=seconds)
+        return split_reasoning(
+            reply.text,
+            shape=reasoning,
+            opens=request.rendered.opens,
+            finish=finish,
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            seconds=seconds,
+        )
     return Completion(
         reasoning=reply.reasoning,
         answer_text=reply.text,

@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from reasondistill.config import Scalar
-from reasondistill.config.sampling import ReasoningFormat
 from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.records import Completion, Message
 from reasondistill.samplers import Rendered, Request, Sampled, SamplerBase, failed
@@ -38,6 +37,7 @@ from reasondistill.samplers.openai.asking import (
 from reasondistill.samplers.openai.pacing import LoopThread, Rate, pause, retry_after
 from reasondistill.samplers.openai.refusals import Refused, is_page, one_line, refusal, refusal_in, short
 from reasondistill.samplers.openai.replies import Malformed, Reply, completion_of, read
+from reasondistill.thinking import ReasoningFormat, opened_by
 
 try:
     import httpx
@@ -125,7 +125,7 @@ class OpenAISampler(SamplerBase):
         if not plain:
             return Rendered(messages)
         text = "\n\n".join(message.content for message in messages)
-        return PlainText((Message(role="user", content=text),), opens_think=text.rstrip().endswith("<think>"))
+        return PlainText((Message(role="user", content=text),), opens=opened_by(text))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         """As they finish. When no request will be taken any more, what came all the same is handed out before the error."""

@@ -31,7 +31,6 @@ from reasondistill.config import (
 )
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.samplers import split_think
 from reasondistill.students import ROLLOUTS
 from reasondistill.students.distilling.classic import LEAST_RELATED, PROJECTORS, FeatureLesson, RelationLesson
 from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
@@ -43,6 +42,7 @@ from reasondistill.students.distilling.teacher import Teacher, load_teacher
 from reasondistill.students.distilling.trainer import DistillTrainer, Grade
 from reasondistill.students.sft import SortedTrainer, Training
 from reasondistill.students.tokens import Row
+from reasondistill.thinking import opened_by, split
 from reasondistill.weights import model_identity
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Distillation(Training):
                 self.pool = GradingPool(workers=1)
             golds = [self.golds.get(rows[row].problem_id, "") for row, _ in written]
             items = [
-                _grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
+                grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
                 for place, ((row, ids), gold) in enumerate(zip(written, golds, strict=True))
             ]
             return [found.is_correct for _, found in self.pool.grade_many(items)]
@@ -225,13 +225,13 @@ class Distillation(Training):
         shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
 
 
-def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
+def grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
+    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut."""
     is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(list(completion if is_cut else completion[:-1]), skip_special_tokens=False)
     prompt = tokenizer.decode(row.input_ids[: row.prompt_length], skip_special_tokens=False)
-    opens = prompt.rstrip().endswith("<think>")
-    found = split_think(text, opens_think=opens, finish="length" if is_cut else "stop", prompt_tokens=0, tokens=0, seconds=0.0)
-    return GradeItem(name, found.answer_text, gold, found.finish, found.think)
+    found = split(text, opens=opened_by(prompt), is_cut=is_cut)
+    return GradeItem(name, found.answer, gold, "length" if is_cut else "stop", found.think)
 
 
 def ends_of(model: Any) -> list[int]:
