@@ -1,6 +1,42 @@
-"""`python -m reasondistill` is the `reasondistill` command."""
+"""The `reasondistill` command, and `python -m reasondistill`: it can be stopped from its first moment on.
 
-from reasondistill.cli import main
+Imports take half a second, in which Ctrl-C would otherwise end in a traceback from the middle of some package.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from reasondistill.errors import Stopped
+
+
+def main() -> None:
+    """Entry point: answer signals, then do what the arguments say."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job: Ctrl-C is not meant for it
+            signal.signal(number, _stop)
+    from reasondistill.cli import main as command
+
+    command()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End at once in an import, where an exception may be lost or come out as another one; else unwind by raising Stopped."""
+    if _is_importing(frame):
+        os.write(2, b"Stopped.\n")
+        os._exit(128 + number)
+    raise Stopped(number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,8 @@ Meanwhile the folder holds
 
 No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under its number does its own chunks again
 as far as they are unfinished. Those of one that never comes back stay missing: closing the stage says so, and the next attempt, with any
-number of workers, does them. A worker of an attempt that is over writes into a folder that is gone.
+number of workers, does them. A worker of an attempt that is over writes into a folder that is gone;
+one that it makes anew is taken in by the next attempt, or removed from a stage that is complete.
 """
 
 from __future__ import annotations

@@ -6,12 +6,17 @@
     ├── DriftError                      a run folder and the pipeline file disagree
     ├── StageError                      an input is missing or incomplete, or the disk is full
     │   ├── StorageError                a URL cannot be read or written now
-    │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130)
+    │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130, 143)
     ├── ElsewhereError                  another process of the same training failed, and says why
     └── MissingDependencyError          a package is not installed; says the pip line
 
-A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts.
+A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts. `Stopped` stands beside the tree: a signal came
+where nobody waits for a safe point.
 """
+
+from __future__ import annotations
+
+import signal
 
 
 class ReasonDistillError(Exception):
@@ -39,7 +44,16 @@ class StorageError(StageError):
 
 
 class Interrupted(StageError):
-    """The user or the scheduler asked to stop; what was finished is on disk and the same command goes on."""
+    """The user or the scheduler asked to stop; what was finished is on disk and the same command goes on.
+
+    `exit_code` is what a shell says of a process that such a signal ended: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self, message: str, signal_number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class ElsewhereError(ReasonDistillError):
@@ -51,3 +65,11 @@ class MissingDependencyError(ReasonDistillError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f'{package} is not installed. Install it with: pip install "reasondistill[{extra}]"')
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed, and `main` says so."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("Stopped.")
+        self.exit_code = 128 + signal_number

@@ -297,9 +297,11 @@ def _write_dataset(
     files: list[DatasetFile] = []
     for split in SPLITS:
         path = folder / DATASET / f"{split}.parquet"
-        with store.disk_errors(path):
-            rows = export.write_parquet(path, _of_split(folder, split))
-        if rows:
+        with store.replacing(path) as file:
+            rows = export.write_parquet(file, _of_split(folder, split))
+        if rows == 0:
+            path.unlink()
+        else:
             files.append(DatasetFile(split, path.name, rows, _sha256(path)))
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
@@ -328,8 +330,10 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
         for split in SPLITS:
             path = folder / EXPORTS / (f"{shape}.jsonl" if split == "train" else f"{shape}.{split}.jsonl")
             if not path.exists():
-                with store.disk_errors(path):
-                    export.write_jsonl(path, map(export.SHAPES[shape], _of_split(folder, split)))
+                with store.replacing(path) as file:
+                    rows = export.write_jsonl(file, map(export.SHAPES[shape], _of_split(folder, split)))
+                if rows == 0:
+                    path.unlink()
 
 
 def _nothing_kept(folder: Path, tally: Tally) -> str:

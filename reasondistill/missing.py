@@ -23,8 +23,8 @@ LOST, REFUSED = "lost", "refused"
 CAUSES = "causes"
 FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
-# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code stays.
-_VARIES = re.compile(r"\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b")
+# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code and a port stay.
+_VARIES = re.compile(r"(?<!:)\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b")
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ def _packages(run: Run) -> Iterator[tuple[str, str, str]]:
     asked += [("verdicts", judge.sampler)] if judge is not None else []
     asked += [("traces", "vllm")] if written is not None and written.logprobs_model is not None else []
     asked += [("evals", "vllm")] if run.pipeline.students and settings.benchmarks else []
-    yield from ((stage, sampler, sampler) for stage, sampler in asked if sampler in ("vllm", "openai"))
+    imported = {"vllm": "vllm", "openai": "httpx"}
+    yield from ((stage, imported[sampler], sampler) for stage, sampler in asked if sampler in imported)
     for student in run.pipeline.students:
         yield from [("students", "trl", "train")] if student.method != "base" else []
         yield from (("students", tracker, "tracking") for tracker in student.report_to)

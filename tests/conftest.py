@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,62 @@ import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
 from cluster_kit import SlowTeacher, records_alone
+
+PIPELINE = """
+name = "small"
+about = "a run without models"
+
+[problems]
+source = "file"
+dataset = "problems.jsonl"
+
+[traces]
+prompt = "question"
+n = 2
+
+[[traces.teachers]]
+model = "{script}"
+sampler = "scripted"
+
+[examples]
+validation = 0.2
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with ten problems, a script of two completions for each, and a pipeline file."""
+    rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(10)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [(f"<think>\n{i} + {i} = {2 * i}\n</think>\n\n\\boxed{{{2 * i}}}", f"I guess \\boxed{{{2 * i + 1}}}") for i in range(10)]
+    script = [{"question": row["question"], "text": text} for row, pair in zip(rows, texts, strict=True) for text in pair]
+    (tmp_path / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
+    (tmp_path / "small.toml").write_text(PIPELINE.format(script=tmp_path / "script.jsonl"))
+    return tmp_path
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """mounted("size=64k"): a file system of its own; mounted(source, "ro"): a folder as it is, not to be written."""
+    places: list[Path] = []
+
+    def mount(options: str, source: Path | None = None) -> Path:
+        place = source or tmp_path / f"disk{len(places)}"
+        place.mkdir(exist_ok=True)
+        kind = ["-t", "tmpfs", "-o", options, "tmpfs"] if source is None else ["--bind", str(source)]
+        if subprocess.run(["mount", *kind, str(place)], capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a file system here")
+        places.append(place)
+        if source is not None:
+            subprocess.run(["mount", "-o", f"remount,bind,{options}", str(place)], check=True)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+# ---- clusters ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

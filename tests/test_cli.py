@@ -8,44 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reasondistill.store import read_records
-
-PIPELINE = """
-name = "small"
-about = "a run without models"
-
-[problems]
-source = "file"
-dataset = "problems.jsonl"
-
-[traces]
-prompt = "question"
-n = 2
-
-[[traces.teachers]]
-model = "{script}"
-sampler = "scripted"
-
-[examples]
-validation = 0.2
-"""
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with ten problems, a script of two completions for each, and a pipeline file."""
-    rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(10)]
-    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = [(f"<think>\n{i} + {i} = {2 * i}\n</think>\n\n\\boxed{{{2 * i}}}", f"I guess \\boxed{{{2 * i + 1}}}") for i in range(10)]
-    script = [{"question": row["question"], "text": text} for row, pair in zip(rows, texts, strict=True) for text in pair]
-    (tmp_path / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
-    (tmp_path / "small.toml").write_text(PIPELINE.format(script=tmp_path / "script.jsonl"))
-    return tmp_path
 
 
 def command(*arguments: str) -> list[str]:
@@ -168,7 +136,7 @@ def test_a_model_folder_without_weights_is_refused_before_anything_starts(workpl
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(workplace: Path) -> None:
-    program = "import sys; sys.modules['openai'] = None; sys.argv[0] = 'reasondistill'\nfrom reasondistill.cli import main; main()"
+    program = "import sys; sys.modules['httpx'] = None; sys.argv[0] = 'reasondistill'\nfrom reasondistill.cli import main; main()"
     arguments = ["run", "small.toml", "--set", "traces.teachers.0.sampler=openai"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=workplace, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -185,20 +153,10 @@ def test_a_folder_of_other_settings_is_not_touched(workplace: Path) -> None:
     run(workplace, "run", "small.toml", "--until", "traces", "--set", "traces.temperature=0.1", "--keep-old")
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with 64 KiB on it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small file system here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_full_disk_is_said_and_what_was_written_stays_readable(workplace: Path, tiny_disk: Path) -> None:
+def test_a_full_disk_is_said_and_what_was_written_stays_readable(workplace: Path, mounted: Callable[..., Path]) -> None:
     from reasondistill.records import Trace
 
+    tiny_disk = mounted("size=64k")
     long = [{"question": f"What is {i} + {i}?", "text": "so " * 3000 + f"\\boxed{{{2 * i}}}"} for i in range(10) for _ in range(2)]
     (workplace / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long))
     printed = run(workplace, "run", "small.toml", "--runs", str(tiny_disk), code=2)
@@ -234,16 +192,17 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_files(workpla
         assert [_timeless(line) for line in whole] == [_timeless(line) for line in cut], name
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(workplace: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_saves_and_says_how_to_go_on(workplace: Path, number: signal.Signals) -> None:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command("run", "small.toml"), cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
     assert process.stdout is not None
     printed = process.stdout.readline() + process.stdout.readline()  # a stage is at work
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed += process.communicate(timeout=300)[0]
-    assert process.returncode == 130, printed
+    assert process.returncode == 128 + number, printed
     assert "same command" in printed
     run(workplace, "run", "small.toml")
 

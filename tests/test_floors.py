@@ -29,12 +29,13 @@ FLOORS: dict[float, tuple[str, ...]] = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 
 HEAVY = {
-    "torch", "vllm", "trl", "transformers", "datasets", "peft", "accelerate", "openai", "ray",
+    "torch", "vllm", "trl", "transformers", "datasets", "peft", "accelerate", "httpx", "ray",
     "reasoning_gym", "pandas", "pyarrow", "matplotlib", "tokenizers", "safetensors",
 }  # fmt: skip
 # Imported only from inside functions, so they may name their heavy package at the top.
 LATE = {
-    *("samplers/vllm.py", "samplers/openai.py"),
+    "samplers/vllm.py",
+    *(f"samplers/openai/{name}.py" for name in ("__init__", "sampler", "connection")),
     *(
         "students/bases.py",
         "students/held_out.py",

@@ -85,6 +85,19 @@ def test_a_script_says_what_its_stage_gets_and_bash_can_read_it(tmp_path: Path) 
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
 
 
+@pytest.mark.parametrize(("says", "crashes"), [("Interrupted", False), ("StageError", True), (None, True)])
+def test_a_job_that_ends_with_143_was_stopped_only_when_its_task_says_so(tmp_path: Path, says: str | None, crashes: bool) -> None:
+    run = on_slurm(tmp_path)
+    text = script_of(run, steps_of(run, plan(run, ["problems"], share_engine_process=False))[0], tmp_path)
+    told = f'echo \'{{"kind": "{says}"}}\' > "$marks/$here.error"; ' if says else ""
+    script = text.replace("scontrol requeue", "true").replace("sleep 300", "exit 7")
+    call = next(line for line in script.splitlines() if line.startswith("task ") and "reasondistill" in line)
+    script = script.replace(call, "task finish")
+    finish_of_the_task = f"finish() {{ {told}return 143; }}\n"
+    done = subprocess.run(["bash", "-c", finish_of_the_task + script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == (7 if crashes else 143), done.stdout + done.stderr
+
+
 def test_what_looks_like_a_secret_is_not_written_into_scripts() -> None:
     with pytest.raises(ValueError, match="HF_TOKEN looks like a secret"):
         Cluster.model_validate({"environments": {"a": {"variables": {"HF_TOKEN": "x"}}}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +322,11 @@ def test_every_sample_of_every_variant_is_a_record(workplace: Path) -> None:
     measure(workplace, "--prompts", "think")
     records = list(read_records(workplace / "runs" / "trial" / "6-evals" / "records.jsonl", EvalRecord))
     assert len(records) == 2 * 2 * 12 * 2
+
+
+def test_stored_samples_are_read_where_nothing_can_be_written(workplace: Path, mounted: Callable[..., Path]) -> None:
+    measure(workplace)
+    mounted("ro", workplace / "runs")
+    assert "all is done" in measure(workplace)
+    assert "better" in run(workplace, "compare", "trial/strong", "trial/weak")
+    assert "no setting differs" in run(workplace, "diff", "trial/strong", "trial/strong")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "openai", "reasoning_gym")
+HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "httpx", "reasoning_gym")
 MODULES = ["reasondistill", *(f"reasondistill.{path.stem}" for path in sorted((ROOT / "reasondistill").glob("[a-z]*.py")))]
 
 
@@ -72,7 +72,7 @@ def test_the_wheel_names_its_licence_and_its_command(installed: Path) -> None:
     info = next(installed.glob("*.dist-info"))
     assert "License-Expression: Apache-2.0" in (info / "METADATA").read_text(encoding="utf-8")
     assert (info / "licenses" / "LICENSE").exists()
-    assert "reasondistill = reasondistill.cli:main" in (info / "entry_points.txt").read_text(encoding="utf-8")
+    assert "reasondistill = reasondistill.__main__:main" in (info / "entry_points.txt").read_text(encoding="utf-8")
 
 
 def test_the_installed_package_finds_what_it_ships_from_any_folder(installed: Path, tmp_path: Path) -> None:

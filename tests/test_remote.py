@@ -433,7 +433,7 @@ def test_workers_without_a_common_folder_make_the_same_records(
     assert len(slow_teacher.asked) == 120 and set(slow_teacher.asked.values()) == {1}
     assert not list(apart.scratch.iterdir())
     assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
-    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "servers.jsonl", "traces.jsonl"]
 
 
 def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_again(
@@ -455,7 +455,7 @@ def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_agai
     apart.all_done("close:0:2")
     assert slow_teacher.asked.total() == asked + 120 - published
     assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
-    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "traces.jsonl"]
+    assert sorted(apart.files()) == ["manifest.json", "metrics.jsonl", "servers.jsonl", "traces.jsonl"]
 
 
 def test_a_task_whose_url_fails_ends_as_after_a_crash_so_that_it_is_tried_again(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import json
 import logging
@@ -19,7 +18,8 @@ from reasondistill.config import Cluster, OpenAISettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.records import Message, Sampling
 from reasondistill.samplers import Request, Sampled
-from reasondistill.samplers.openai import OpenAISampler, _Rate, retry_after
+from reasondistill.samplers.openai import OpenAISampler
+from reasondistill.samplers.openai.pacing import Rate, retry_after
 from reasondistill.traces import run_traces
 
 KEY = "sk-secret-0123456789"
@@ -265,21 +265,19 @@ def test_requests_per_minute_are_spread(server: Server) -> None:
 
 
 def test_tokens_that_were_reserved_and_not_used_come_back() -> None:
-    async def second_wait(unused: int) -> float:
-        rate = _Rate(60_000)  # a thousand a second
-        await rate.take(300)
+    def second_wait(unused: int) -> float:
+        rate = Rate(60_000)  # a thousand a second
+        rate.take(300)
         rate.give_back(unused)
-        before = time.monotonic()
-        await rate.take(1)
-        return time.monotonic() - before
+        return rate.take(1)
 
-    assert asyncio.run(second_wait(0)) >= 0.25
-    assert asyncio.run(second_wait(300)) < 0.2
+    assert second_wait(0) >= 0.25
+    assert second_wait(300) < 0.2
 
 
 def test_a_server_that_is_gone_stops_the_run_instead_of_failing_everything(server: Server) -> None:
     server.behave = lambda number, body: bad(503)
-    with pytest.raises(StageError, match="64 requests in a row got no answer"):
+    with pytest.raises(StageError, match="64 requests in a row failed"):
         draw(server, 500, retries=0, concurrency=16)
     assert len(server.bodies) < 200
 
@@ -304,7 +302,7 @@ def test_stopping_does_not_wait_for_what_is_in_flight(server: Server) -> None:
 def test_the_stage_runs_on_a_server_and_never_writes_the_key(server: Server, tmp_path: Path) -> None:
     server.behave = lambda number, body: bad(400, f"bad {KEY}") if "0+1" in body["messages"][-1]["content"] else good()
     cluster = Cluster(openai=OpenAISettings(base_url=server.url, api_key_env="TEST_KEY"))
-    remote = settings(teachers=({"model": "m", "revision": "2026-01", "sampler": "openai"},))
+    remote = settings(teachers=({"model": "m", "revision": "2026-01", "sampler": "openai"},), failures_allowed=0.2)
     problems = write_problems(tmp_path / "p")
     manifest = run_traces(remote, problems, tmp_path / "t", cluster=cluster)
     assert manifest.counts == {"in": 8, "out": 16, "failed": 2}

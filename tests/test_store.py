@@ -185,11 +185,11 @@ def test_a_folder_without_write_permission_is_a_clear_error(tmp_path: Path) -> N
 
 def test_a_file_where_a_folder_should_be_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("not a folder")
-    with pytest.raises(StageError, match="cannot be written"):
+    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
         Shard(tmp_path / "runs" / "s.jsonl")
-    with pytest.raises(StageError, match="cannot be written"):
+    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
         store.write_json(tmp_path / "runs" / "m.json", {})
-    with pytest.raises(StageError, match="cannot be written"):
+    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
         store.append_metrics(tmp_path / "runs", step=1)
     with pytest.raises(DriftError, match="is a file"):
         store.open_stage(tmp_path / "runs", identity())

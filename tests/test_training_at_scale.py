@@ -256,7 +256,7 @@ def test_a_training_without_a_common_folder_killed_and_stopped_makes_what_one_pr
     stopped = there.start()
     wait_until(lambda: there.checkpoint() >= 12 or stopped.poll() is not None)
     stopped.terminate()
-    there.ends(stopped, 130)
+    there.ends(stopped, 143)
     assert 12 <= there.checkpoint() < 24 and "same command" in there.error.read_text()
     there.ends(there.start(), 0)
     with remote.Remote(there.url, run.folder) as made:

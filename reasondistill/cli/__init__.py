@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -19,8 +20,8 @@ from reasondistill import resources
 from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
 from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
 from reasondistill.cli.running import print_result
-from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError, StorageError
-from reasondistill.store import write_json
+from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError, Stopped, StorageError
+from reasondistill.store import disk_error, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,15 +30,50 @@ __all__ = ["app", "forecasting", "grading", "jobs", "main", "measuring", "planni
 
 
 def main() -> None:
-    """Entry point: a ReasonDistillError is one clear message and exit code 2, a requested stop exit code 130."""
+    """Do what the arguments say. A ReasonDistillError is one clear message and exit code 2, a requested stop 130 or 143.
+
+    So is what a disk refuses. Every other error is a fault of ours, and crashes.
+    """
     try:
-        app()
-    except Interrupted as error:
+        try:
+            app()
+        finally:
+            _leave()
+    except (Interrupted, Stopped) as error:
         err.print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
-        sys.exit(130)
+        sys.exit(error.exit_code)
     except ReasonDistillError as error:
-        err.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        _refuse(error)
+    except Exception as error:
+        told = _of_the_disk(error)
+        if told is None:
+            raise
+        _refuse(told)
+
+
+def _leave() -> None:
+    """From here on a signal ends the process without a word, and it does not matter whether anybody reads what was printed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(error: ReasonDistillError) -> NoReturn:
+    err.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}", soft_wrap=True)
+    sys.exit(2)
+
+
+def _of_the_disk(error: Exception, place: Path | None = None) -> StageError | None:
+    """What a disk refused, wherever that was, as one clear error; None for any other. `place` stands for a file that is not named."""
+    name = getattr(error, "filename", None)
+    where = Path(name) if isinstance(name, str) else place
+    if where is None:
+        return None
+    return disk_error(error, where)
 
 
 def _version(value: bool) -> None:
@@ -163,7 +199,8 @@ def task(
         die_with_parent()
     is_told = not errors or KEEP_MARKS in os.environ
     log_lines(f"process {processes.rank()}: " if not processes.is_first() else MARK if is_told else "")
-    with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None), StopSignal() as stop:
+    place = Path(folder, pipeline.FOLDERS.get(stage, stage), *(units or () if stage == "students" else ()))
+    with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None, place), StopSignal() as stop:
         asked = pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None)
         with remote.lent(folder, lambda name: pipeline.is_needed(asked, name)) as here:
             run = pipeline.load_run(here)
@@ -174,9 +211,10 @@ def task(
 
 
 @contextmanager
-def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
+def _reporting_errors(mark: str, file: Path | None, place: Path) -> Generator[None]:
     """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher would.
 
+    What a disk refused, in whatever library's words, is such an error; `place` is where the task writes, for words that name no file.
     Of several processes one that fails in a way that nobody expected says so too: what starts them only tells that one is gone.
     """
     from reasondistill.students import processes
@@ -184,7 +222,8 @@ def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
     def tell(kind: str, message: str, *, crashed: bool = False) -> None:
         value = {"kind": kind, "message": message} | ({"crashed": True} if crashed else {})
         if file is not None and not (processes.world_size() > 1 and file.exists()):  # the first is the cause: the others lose that process
-            write_json(file, value)
+            with suppress(StageError):  # the same full disk, perhaps
+                write_json(file, value)
         # One write: the lines of several processes go into one pipe.
         sys.stdout.write((mark + json.dumps(value) if file is None else f"{kind}: {message}") + "\n")
         sys.stdout.flush()
@@ -194,8 +233,18 @@ def _reporting_errors(mark: str, file: Path | None) -> Generator[None]:
     except ReasonDistillError as error:
         if processes.is_first() or not isinstance(error, Interrupted | ElsewhereError):
             tell(type(error).__name__, str(error))
-        sys.exit(130 if isinstance(error, Interrupted) else 1 if isinstance(error, StorageError) else 2)
+        sys.exit(_exit_code(error))
     except Exception as error:
+        told = _of_the_disk(error, place)
+        if told is not None:
+            tell(type(told).__name__, str(told))
+            sys.exit(_exit_code(told))
         if processes.world_size() > 1:
             tell(StageError.__name__, processes.what_failed(error), crashed=True)
         raise
+
+
+def _exit_code(error: ReasonDistillError) -> int:
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    return 1 if isinstance(error, StorageError) else 2  # 1: as after a crash, it is tried again

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, duration, out
+from reasondistill.errors import DataError, StageError
 from reasondistill.missing import REFUSED
 from reasondistill.records import VARIANT
 
@@ -70,8 +71,23 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     about = f" · {escape(job.pipeline.about)}" if job.pipeline.about else ""
     out.print(f"[bold]{job.pipeline.name}[/]{about}", soft_wrap=True)
     refuse_if_busy(job)
+    if job.folder.exists() and not os.access(job.folder, os.W_OK):
+        _refuse_if_unfinished(job, tasks)
+        out.print(f"[dim]{escape(str(job.folder))}: all is done; nothing is written here, nor could it be[/]", soft_wrap=True)
+        print_result(job)
+        return
     with _stored(job):
         _launch(job, tasks, wait=wait)
+
+
+def _refuse_if_unfinished(job: Run, tasks: list[Task]) -> None:
+    """Raise StageError when something is left to do in a folder that cannot be written."""
+    from reasondistill import pipeline
+
+    left = pipeline.remaining(job, tasks)
+    if left:
+        names = ", ".join(task.label for task in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        raise StageError(f"{job.folder}: not writable (a read-only file system, or no right to), and this is left to do: {names}.")
 
 
 @contextmanager
@@ -143,8 +159,7 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     folder = job.stage("report")
     if not (folder / "report.json").exists():
         return
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    together = report.get("groups", report)  # students of several seeds are one row
+    together = _report_rows(folder / "report.json")
     scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
@@ -159,6 +174,16 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     for name in ("report.html", "report.md", "report.json"):
         if (folder / name).exists():
             out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)
+
+
+def _report_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Scores and differences of a report. Raises DataError for a file that is none."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        together = report.get("groups", report)  # students of several seeds are one row
+        return {name: [dict(row) for row in together[name]] for name in ("scores", "differences")}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew.") from error
 
 
 def _score_rows(scores: list[dict[str, Any]]) -> Table:

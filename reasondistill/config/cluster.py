@@ -25,7 +25,11 @@ class VllmSettings(Section):
 
 
 class OpenAISettings(Section):
-    """How a server is reached. The key is read from the environment variable `api_key_env` and never stored."""
+    """How a server is reached. The key is read from the environment variable `api_key_env` and never stored.
+
+    `timeout_s` is how long a server may be silent, `retries` how often what may pass is tried again; a server that asks
+    to be left alone for longer than `patience_s` ends the stage, which goes on with the same command.
+    """
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -34,6 +38,19 @@ class OpenAISettings(Section):
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     retries: Annotated[int, Field(ge=0)] = 6
+    patience_s: Annotated[float, Field(ge=0)] = 600.0
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        """The cluster file's settings are written into the run folder."""
+        before_host = (self.base_url or "").partition("://")[2].partition("/")[0]
+        query = (self.base_url or "").partition("?")[2]
+        if "@" in before_host or re.search(r"(key|token|sig|secret|password)\w*=", query, re.IGNORECASE):
+            raise ValueError(
+                "base_url: holds a password or key, which would be written into the run folder; leave base_url out and "
+                "export OPENAI_BASE_URL in the shell that starts the run"
+            )
+        return self
 
 
 class TrainSettings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -57,6 +58,19 @@ VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
 ReasoningFormat = Literal["auto", "none", "think", "thinking", "mistral", "harmony", "kimi", "gemma"]
 
 
+# What a request carries by itself, and what a server may refuse of it.
+_OURS = ("model", "messages", "prompt", "n", "best_of", "echo", "stream_options")
+OMITTABLE = (
+    *("seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop"),
+    *("max_tokens", "max_completion_tokens", "chat_template_kwargs"),
+)
+_SET_BY = {
+    "seed": "each sample's identity",
+    "max_completion_tokens": "max_tokens; the field's name follows the server",
+    "chat_template_kwargs": "template_options",
+}
+
+
 class Asked(Section):
     """How a model is asked and how its answer is read, whoever asks it.
 
@@ -78,6 +92,28 @@ class Asked(Section):
             if kind != "openai" and getattr(self, key):
                 raise ValueError(f'{key}: shapes what a server is sent; sampler = "{kind}" sends nothing')
         return self
+
+    @model_validator(mode="after")
+    def _what_is_sent_can_be_read(self) -> Self:
+        """What would change what a sample is, or how its reply is read, has a key of its own or none."""
+        for name in self.request:
+            if name in _OURS:
+                raise ValueError(f"request: {name} is for us to send; take it out")
+            if name in OMITTABLE:
+                raise ValueError(f"request: {name} is no field to add: it is set by {_SET_BY.get(name, name)}")
+        try:
+            json.dumps(self.request, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"request: cannot be sent as JSON ({error})") from None
+        for name in self.omit:
+            if name not in OMITTABLE:
+                raise ValueError(f"omit: {name!r} is no field that can be left out. {nearest(name, OMITTABLE)}")
+        return self
+
+    def shaping(self) -> dict[str, Any]:
+        """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files know none of them."""
+        told = self.model_dump(mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True)
+        return told | ({"omit": sorted(self.omit)} if self.omit else {})
 
 
 ASKED = set(Asked.model_fields)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from reasondistill.errors import MissingDependencyError
@@ -23,10 +21,10 @@ def require_parquet() -> None:
         raise MissingDependencyError("pyarrow", "data")
 
 
-def write_parquet(path: Path, examples: Iterable[Example]) -> int:
+def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
     """Write columns id, problem_id, trace_id, messages (list of {role, content}) and tokens; return the number of rows.
 
-    Equal examples give an equal file. Without examples no file is made.
+    Equal examples give an equal file. Without examples nothing is written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -36,15 +34,12 @@ def write_parquet(path: Path, examples: Iterable[Example]) -> int:
     schema = pa.schema([*columns, ("tokens", pa.int64())])
     rows = 0
     writer: Any = None
-    with _replacing(path) as file:
-        for group in _groups(examples):
-            writer = writer or pq.ParquetWriter(file, schema)
-            writer.write_table(pa.Table.from_pylist([example.model_dump(exclude={"split"}) for example in group], schema))
-            rows += len(group)
-        if writer is not None:
-            writer.close()
-    if rows == 0:
-        path.unlink()
+    for group in _groups(examples):
+        writer = writer or pq.ParquetWriter(file, schema)
+        writer.write_table(pa.Table.from_pylist([example.model_dump(exclude={"split"}) for example in group], schema))
+        rows += len(group)
+    if writer is not None:
+        writer.close()
     return rows
 
 
@@ -61,40 +56,13 @@ def _groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield group
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line, as a whole; return how many. Without rows no file is made."""
+def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line; return how many."""
     count = 0
-    with _replacing(path) as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            count += 1
-    if count == 0:
-        path.unlink()
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        count += 1
     return count
-
-
-class _replacing:
-    """A file that appears under its name only when it is whole and on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> BinaryIO:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._temporary, "wb")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            self._file.close()
-            if error is None:
-                os.replace(self._temporary, self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
 
 
 # ---- one example, for other tools ---------------------------------------------------------------------------------

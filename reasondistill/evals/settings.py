@@ -51,7 +51,11 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> dict
     return {
         "model": first.get("model"),
         "template_options": first.get("template_options") or None,
+        "request": first.get("request"),
+        "omit": first.get("omit"),
+        "reasoning": first.get("reasoning"),
         "sampler": first.get("sampler"),
+        "server": next(iter(traces.figures.get("servers", ())), None),
         "prompt": section.get("prompt"),
         "sampling": section.get("sampling"),
         "samples per problem": section.get("n"),

@@ -223,7 +223,7 @@ def _disagreements(
             done += len(chunk)
             progress.tell(done, {policy: sum(sum(sheets[name].correct.get(policy, b"")) for name in sheets) for policy in policies})
             if stop is not None and stop.requested:
-                raise Interrupted("Stopped on request; a matrix is written as a whole or not at all.")
+                raise Interrupted("Stopped on request; a matrix is written as a whole or not at all.", stop.signal_number)
 
 
 def _graded(chunk: Sequence[Answer], policies: Sequence[str], pool: GradingPool) -> Iterator[dict[str, Grade]]:

@@ -20,9 +20,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import IO
@@ -31,12 +32,18 @@ from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.launch.training import STOPPING, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
-from reasondistill.store import StopSignal, disk_errors
+from reasondistill.store import StopSignal, disk_errors, remove_all_leftovers
 
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
 ERROR_WORD = "error "  # begins a marked line that is an error as JSON
 ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
 KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
+# How a process ends that SIGINT or SIGTERM has stopped: by itself.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+# What a crash may mean.
+_HINTS: dict[int, str] = {signal.SIGKILL: " (out of memory, perhaps)", signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)"}
+# So many lines of what a task printed last stand in the message of its crash.
+_TAIL_LINES = 8
 
 log = logging.getLogger(__name__)
 _held: set[Path] = set()
@@ -45,7 +52,7 @@ OnLine = Callable[[Task, str], None]
 
 @dataclass
 class Handle:
-    """A task that runs: its process, its log and the error it reported, if any.
+    """A task that runs: its process, its log, what it printed `last`, and the error it reported, if any.
 
     `place` is none of those beside it. `is_shared`: the process only starts others, which do the task together.
     """
@@ -59,6 +66,7 @@ class Handle:
     cancelled: bool = False
     is_shared: bool = False
     place: int = 0
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
 def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
@@ -114,7 +122,10 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
         stop.check()
     if text is None or json.loads(text).get("crashed"):
         sys.exit(1)
-    raise reported_error(text)
+    error = reported_error(text)
+    if isinstance(error, Interrupted):
+        stop.check()  # which signal came to us, not how it went on to them
+    raise error
 
 
 def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:
@@ -161,11 +172,20 @@ def wait(handle: Handle) -> None:
         return
     if handle.error is not None:
         raise handle.error
-    if handle.cancelled and (code == -signal.SIGTERM or handle.is_shared):  # it had only just begun
+    has_just_begun = code in (-signal.SIGTERM, *STOPPED)  # too early to say more
+    if handle.cancelled and (has_just_begun or handle.is_shared):
         raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    hint = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
-    raise StageError(f"{handle.task.name} crashed: {name}{hint}. Log: {handle.log}\n{_tail(handle.log)}\nRun the same command to go on.")
+    raise StageError(_crash(handle, code))
+
+
+def _crash(handle: Handle, code: int) -> str:
+    """How a task ended, and what it printed last: the log holds what earlier sessions printed, too."""
+    number = -code if code < 0 else code - 128 if code in STOPPED else 0
+    names = {int(one): one.name for one in signal.Signals}
+    how = f"exit code {code}" if number == 0 else names.get(number, f"signal {number}") + _HINTS.get(number, "")
+    said = "\n".join(f"  | {line}" for line in handle.last)
+    printed = f"Log: {handle.log}\n{said}" if handle.last else "It had printed nothing yet."
+    return f"{handle.task.name} crashed: {how}. {printed}\nRun the same command to go on."
 
 
 def cancel(handle: Handle) -> None:
@@ -185,7 +205,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
         save_run(run)
         asked = False
         while running or (pending and not failed and not asked):
-            if not failed and not asked:
+            if not failed and not stop.requested:
                 for task in _startable(pending, running, run):
                     place = next(number for number in range(len(running) + 1) if all(number != handle.place for handle in running))
                     pending.remove(task)
@@ -194,7 +214,8 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
                 running.remove(handle)
                 try:
                     wait(handle)
-                    on_done(handle.task, time.monotonic() - handle.started)
+                    with suppress(BrokenPipeError):
+                        on_done(handle.task, time.monotonic() - handle.started)
                 except ReasonDistillError as error:
                     failed.append(error)
             if (failed or stop.requested) and not asked:
@@ -202,9 +223,12 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
                 for handle in running:
                     cancel(handle)
             time.sleep(0.05)
+        crashed = [error for error in failed if not isinstance(error, Interrupted)]
+        if crashed:
+            raise crashed[0]
+        stop.check()  # which signal came to us, not how it went on to the tasks
         if failed:
-            raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
-        stop.check()
+            raise failed[0]
 
 
 def shares_engine_process() -> bool:
@@ -241,8 +265,11 @@ def _read(handle: Handle, on_line: OnLine) -> None:
         elif mark:
             with suppress(OSError, ValueError):
                 on_line(handle.task, rest.rstrip("\n"))
+        plain = line.replace(MARK, "")
+        if plain.strip():
+            handle.last.append(plain.rstrip())
         with suppress(OSError), open(handle.log, "a", encoding="utf-8") as log:
-            log.write(line.replace(MARK, ""))
+            log.write(plain)
 
 
 def reported_error(text: str, prefix: str = "") -> ReasonDistillError:
@@ -252,11 +279,6 @@ def reported_error(text: str, prefix: str = "") -> ReasonDistillError:
     error = ReasonDistillError.__new__(kind)
     error.args = (prefix + value["message"],)
     return error
-
-
-def _tail(log: Path, lines: int = 8) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    return "\n".join(f"  | {line}" for line in text[-lines:])
 
 
 def die_with_parent() -> None:
@@ -272,23 +294,31 @@ def die_with_parent() -> None:
 def only_one(folder: Path) -> Generator[None]:
     """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends.
 
-    A process that has it already may ask again.
+    A process that has it already may ask again. What killed processes left half written in the folder is removed.
     """
     if folder.resolve() in _held:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it.") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-                raise
-            log.warning("%s: its file system knows no locks; see to it yourself that nothing else works in this folder", folder)
+    path = folder / ".lock"
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - disk_errors is not for what is done under the lock
+    with file:
+        _lock(file, folder)
         _held.add(folder.resolve())
         try:
+            remove_all_leftovers(folder)
             yield
         finally:
             _held.discard(folder.resolve())
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StageError(f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it.") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
+        log.warning("%s: its file system knows no locks; see to it yourself that nothing else works in this folder", folder)

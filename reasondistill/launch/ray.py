@@ -25,7 +25,17 @@ from typing import Any
 from reasondistill.config import Environment
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.launch import ray_jobs
-from reasondistill.launch.local import ERROR_FILE, KEEP_MARKS, MARK, arguments, die_with_parent, log_of, only_one, reported_error
+from reasondistill.launch.local import (
+    ERROR_FILE,
+    KEEP_MARKS,
+    MARK,
+    STOPPED,
+    arguments,
+    die_with_parent,
+    log_of,
+    only_one,
+    reported_error,
+)
 from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import Run, Task, save_run
@@ -123,8 +133,12 @@ def _run_step(ray: Any, run: Run, step: Step, on_line: OnLine, on_done: Callable
             for one in running:
                 ray.cancel(one.reference, force=False)
     exchange(run.folder, must=True)
+    crashed = [error for error in failed if not isinstance(error, Interrupted)]
+    if crashed:
+        raise crashed[0]
+    stop.check()  # which signal came to us, not how it went on to the tasks
     if failed:
-        raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
+        raise failed[0]
 
 
 def _send(ray: Any, run: Run, step: Step, task: Task) -> _Running:
@@ -155,7 +169,7 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
 def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | None]:
     """On a node: run a task's process to its end; return its exit code and the error that it reported.
 
-    Raises WorkerDied when it crashed; 2 and 130 are ends that it chose.
+    Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it says that it was stopped.
     """
     environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
     Path(log).parent.mkdir(parents=True, exist_ok=True)  # another machine, perhaps, that has no folder in common with the driver
@@ -178,7 +192,8 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
             process.send_signal(signal.SIGTERM)
             code = process.wait()
     said = Path(error).read_text(encoding="utf-8") if Path(error).exists() else None
-    if code not in (0, 2, 130):
+    is_chosen = code in (0, 2) or (code in STOPPED and said is not None)
+    if not is_chosen:
         raise WorkerDied(f"exit code {code}" + (f": {json.loads(said)['message']}" if said else ""))
     return code, said
 
@@ -195,12 +210,12 @@ def _result(ray: Any, one: _Running) -> None:
     try:
         code, error = ray.get(one.reference)
     except ray.exceptions.TaskCancelledError:
-        code, error = 130, None
+        code, error = STOPPED[0], None
     except ray.exceptions.RayError as lost:
         raise StageError(f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The same command goes on.") from lost
     if code == 0:
         return
-    if code == 130:
+    if code in STOPPED:
         raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
     if error is None:
         raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")

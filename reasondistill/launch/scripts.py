@@ -30,6 +30,8 @@ task() {
     [ "$code" -eq 0 ] && return
     if [ -n "$announced" ] && [ "$code" -ne %(user_error)d ]; then again "its time was up"; fi
     if [ -n "$cancelled" ] || [ "$code" -eq %(user_error)d ] || [ "$code" -eq 130 ]; then exit "$code"; fi
+    # Stopped on request, and it says so; else 143 is srun's word for what it ended because another node failed.
+    if [ "$code" -eq 143 ] && grep -qs '"Interrupted"' "$marks/$here.error"; then exit "$code"; fi
     crashes=$(($(cat "$marks/$here.crashes" 2>/dev/null || echo 0) + 1))
     echo "$crashes" > "$marks/$here.crashes"
     if [ "$crashes" -le %(restarts)d ]; then again "exit code $code"; fi

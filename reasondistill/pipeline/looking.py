@@ -71,8 +71,10 @@ def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
 
 
 def settle(run: Run, task: Task) -> None:
-    """Note that a task left its folder finished, by this file and with what stood before it."""
-    write_text(_note(run, task), _standing(run, task))
+    """Note that a task left its folder finished, by this file and with what stood before it. What says so already is left alone."""
+    note, standing = _note(run, task), _standing(run, task)
+    if not note.exists() or note.read_text(encoding="utf-8") != standing:
+        write_text(note, standing)
 
 
 def is_settled(run: Run, task: Task) -> bool:

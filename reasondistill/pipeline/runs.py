@@ -172,5 +172,5 @@ def load_run(folder: Path) -> Run:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         settings, cluster = Pipeline.model_validate(value["pipeline"]), Cluster.model_validate(value["cluster"])
         return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"], tuple(value.get("asked", ())))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}") from error

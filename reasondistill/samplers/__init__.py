@@ -172,6 +172,10 @@ class SamplerBase:
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
 
+    def provenance(self) -> dict[str, Any]:
+        """Where samples came from that its name does not say (a server's address, what it calls its model); to be recorded."""
+        return {}
+
     def close(self) -> None:
         """Free the engine."""
 

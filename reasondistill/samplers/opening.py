@@ -24,7 +24,7 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
     if teacher.sampler == "openai":
         from reasondistill.samplers.openai import OpenAISampler
 
-        options = cluster.openai.model_dump() | teacher.model_dump(include={"template_options"})
+        options = cluster.openai.model_dump() | teacher.model_dump(include={"template_options", "request", "omit", "reasoning"})
         return OpenAISampler(teacher.model, revision=teacher.revision, **options)
     if teacher.sampler == "scripted":
         from reasondistill.samplers.scripted import ScriptedSampler

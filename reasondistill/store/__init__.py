@@ -2,7 +2,7 @@
 
 A stage folder holds shards (`*.jsonl`, one record a line), `metrics.jsonl` and `manifest.json`. One writer per shard.
 A line counts once its newline is on disk: a torn last line is dropped and its record made again. Finished files appear
-by rename. Nothing here relies on file locks.
+by rename. Nothing here relies on file locks, but that the leftovers of killed writers are known by them.
 
     state = open_stage(folder, Identity("traces", 1, section, inputs), grows=("n",))
     with Shard(folder / "traces.jsonl") as shard:
@@ -12,7 +12,16 @@ by rename. Nothing here relies on file locks.
 
 from __future__ import annotations
 
-from reasondistill.store.files import disk_errors, replacing, write_json, write_records, write_text
+from reasondistill.store.files import (
+    disk_error,
+    disk_errors,
+    remove_all_leftovers,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_records,
+    write_text,
+)
 from reasondistill.store.manifests import (
     MANIFEST,
     PARTS,
@@ -61,6 +70,7 @@ __all__ = [
     "changed_keys",
     "content_of",
     "count_lines",
+    "disk_error",
     "disk_errors",
     "drift_message",
     "drop_lines",
@@ -75,6 +85,8 @@ __all__ = [
     "read_records",
     "read_rows",
     "records_at",
+    "remove_all_leftovers",
+    "remove_leftovers",
     "reopen_stage",
     "repair_tail",
     "replacing",

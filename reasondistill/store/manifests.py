@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.store.files import disk_errors, write_json
+from reasondistill.store.files import disk_errors, remove_leftovers, write_json
 
 StageState = Literal["new", "partial", "complete"]
 
@@ -71,9 +71,14 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        for part in ("section", "inputs"):
+            dict(manifest.identity[part])
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: not a manifest: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path}: not a manifest: its identity has no {error}") from error
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -98,10 +103,12 @@ def open_stage(
     `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
     A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
     A `remade` one is made anew whatever changed: what was made from it says for itself whether it still fits.
+    What killed writers left half written in it is removed, and from a complete folder what late workers left.
     Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(f"{folder}: is a file; a run folder is wanted there. Choose another name, or move that file.")
+    remove_leftovers(folder.glob(".*.tmp"))
     old = read_manifest(folder)
     if old is None:
         strangers = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name not in beside] if folder.exists() else []
@@ -113,12 +120,12 @@ def open_stage(
         state: StageState = "new"
     elif old.fingerprint == identity.fingerprint:
         if old.status == "complete":
-            return "complete"
+            return _left_as_it_is(folder, beside)
         state = "partial"
     else:
         changed = changed_keys(old.identity, identity.to_dict())
         if keep_old and old.status == "complete":
-            return "complete"
+            return _left_as_it_is(folder, beside)
         if all(_grew(name, a, b, grows) for name, a, b in changed):
             state = "partial"
         elif remade or (derived and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed)):
@@ -128,6 +135,13 @@ def open_stage(
             raise DriftError(drift_message(folder, changed))
     write_manifest(folder, Manifest(identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})))
     return state
+
+
+def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
+    """A complete folder. What a worker wrote that was stopped, and went on when its attempt was long over, is of no use to anybody."""
+    if PARTS not in beside:
+        shutil.rmtree(folder / PARTS, ignore_errors=True)
+    return "complete"
 
 
 def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:

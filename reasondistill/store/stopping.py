@@ -24,6 +24,7 @@ class StopSignal:
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
         self.requested = False
         self._how = how_to_resume
+        self.signal_number: int = signal.SIGTERM  # which came; it stands for SIGUSR1 and for another process's request too
         self._urgent_at = 0.0
         self._old: dict[int, Any] = {}
 
@@ -31,7 +32,7 @@ class StopSignal:
         if self.is_urgent:
             signal.signal(number, self._old[number])
             signal.raise_signal(number)
-        self.requested, self._urgent_at = True, 0.0
+        self.requested, self._urgent_at, self.signal_number = True, 0.0, number
 
     def _announce(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
@@ -43,9 +44,9 @@ class StopSignal:
         return self.requested and time.monotonic() >= self._urgent_at
 
     def check(self) -> None:
-        """Raise Interrupted when a signal came in."""
+        """Raise Interrupted, which knows the signal, when one came in."""
         if self.requested:
-            raise Interrupted(f"Stopped on request; everything finished so far is saved. {self._how}")
+            raise Interrupted(f"Stopped on request; everything finished so far is saved. {self._how}", self.signal_number)
 
     def __enter__(self) -> StopSignal:
         for number in (signal.SIGINT, signal.SIGTERM):

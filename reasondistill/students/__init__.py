@@ -49,6 +49,8 @@ VERSION = 1
 # The files of the examples folder that methods train on.
 EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
 SNAPSHOTS = "snapshots"
+# The weights that a training starts vLLM on, which writes the student's own texts.
+ROLLOUTS = "rollouts"
 # Validation examples that perplexity, and the distance to a teacher or base, are of.
 HELD_OUT = 256
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from reasondistill import resources
 from reasondistill.config import Architecture, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.records import Example
+from reasondistill.store import disk_errors
 from reasondistill.students import shrinking
 from reasondistill.students.tokens import Row, tokenise
 from reasondistill.weights import model_folder
@@ -29,6 +31,8 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# What a model's folder is called until it is whole.
+PART = ".part"
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 
@@ -146,18 +150,25 @@ def _has_template(student: StudentSettings) -> bool:
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write safetensors, config and tokenizer; the folder appears whole or not at all."""
-    temporary = folder.with_name(folder.name + ".part")
-    model.save_pretrained(temporary, safe_serialization=True)
-    tokenizer.save_pretrained(temporary)
-    for path in filter(Path.is_file, temporary.iterdir()):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises StageError for what the disk refuses."""
+    temporary = folder.with_name(folder.name + PART)
+    with disk_errors(folder):
+        _remove(temporary)  # a killed process's, perhaps with files that this model has not
+        try:
+            model.save_pretrained(temporary, safe_serialization=True)
+            tokenizer.save_pretrained(temporary)
+            for path in filter(Path.is_file, temporary.iterdir()):
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            _remove(folder)
+            temporary.rename(folder)
+        finally:
+            _remove(temporary)
+
+
+def _remove(folder: Path) -> None:
     if folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-    temporary.rename(folder)
+        shutil.rmtree(folder)
 
 
 def _scratch_config(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Any:

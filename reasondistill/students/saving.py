@@ -17,8 +17,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
-from reasondistill.store import read_metrics, write_text
-from reasondistill.students import SNAPSHOTS, bases, processes
+from reasondistill.store import disk_errors, read_metrics, write_text
+from reasondistill.students import ROLLOUTS, SNAPSHOTS, bases, processes
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ def start_from(folder: Path) -> Path | None:
                 f"{checkpoint}: was kept under another [train] strategy. Go on with that one, or remove {checkpoint.parent} to train anew."
             )
     _forget_after(folder, checkpoint)
+    for left in (*folder.glob(f"*{bases.PART}"), folder / ROLLOUTS):  # of a killed process
+        shutil.rmtree(left, ignore_errors=True)
     return checkpoint
 
 
@@ -106,7 +108,8 @@ def save_student(model: Any, student: StudentSettings, tokenizer: Any, folder: P
     """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there are and how many were trained."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
-        model.save_pretrained(folder / "adapter")
+        with disk_errors(folder / "adapter"):
+            model.save_pretrained(folder / "adapter")
     model = save_merged(model, student, tokenizer, folder / "model")
     return sum(p.numel() for p in model.parameters()), trained
 

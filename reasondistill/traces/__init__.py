@@ -61,7 +61,7 @@ from reasondistill.store import (
     write_manifest,
 )
 from reasondistill.topk import TopKWriter
-from reasondistill.traces import capture, ending, on_disk
+from reasondistill.traces import capture, ending, on_disk, servers
 from reasondistill.traces.failures import Allowance, Failures, nothing_but_failures, too_many_lost, too_many_refused
 from reasondistill.traces.on_disk import FILE, TOO_LONG
 from reasondistill.traces.recorder import Progress, Recorder, duration
@@ -196,7 +196,7 @@ def run_traces(
         traces = traces.model_copy(update={"n": old.section["n"]})
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     capture.check_tokenizers(traces)
-    job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop)
+    job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop, keep_old=keep_old)
     if share is not None and share.role != "open":
         manifest = require_open(folder, None if keep_old else identity)
         if manifest.status == "partial":
@@ -337,6 +337,7 @@ class _Job:
     own: Path | None = None
     workers: int = 1
     refused: frozenset[str] = frozenset()
+    keep_old: bool = False
 
     @property
     def allowance(self) -> Allowance:
@@ -370,7 +371,7 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, An
 
 def _teacher_section(teacher: Teacher) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
-    return {"model": teacher_identity(teacher)} | kept
+    return {"model": teacher_identity(teacher)} | kept | teacher.shaping()
 
 
 def _plan(traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]) -> list[_Work]:
@@ -452,9 +453,11 @@ def _draw(
         running=sampler.running if isinstance(sampler, SamplerBase) else Running(),
     )
     failures = Failures(job.folder, job.allowance, refused=job.refused, is_fresh=work.is_fresh)
+    watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
     with Recorder(job.target / FILE, progress, failures, cache) as recorder:
 
         def record(sampled: Sampled) -> None:
+            watch.look(sampled.completion)
             recorder.put(_trace(sampled, sampler.model, job.prompt.tag), sampled.top_k)
 
         requests = _requests(job, work, problems, sampler, record)
@@ -565,6 +568,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     counts = {"in": len(job.problems), "out": sums.samples}
     counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples.total())) if number}
     figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
+    figures |= servers.figures(folder)
     if workers > 1:
         figures |= {"workers": workers}
     return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=ending.content(folder / FILE))

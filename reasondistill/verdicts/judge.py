@@ -55,6 +55,7 @@ class Court:
             "model": teacher_identity(judge.as_teacher()),
             "sampling": judge.resolve().model_dump(mode="json"),
             "template_options": judge.template_options,
+            **judge.shaping(),
         }
         return cls(judge, load_judge_prompt(judge.prompt), how, cluster, open_sampler)
 

@@ -32,6 +32,7 @@ from reasondistill.config import (
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.samplers import split_think
+from reasondistill.students import ROLLOUTS
 from reasondistill.students.distilling.classic import LEAST_RELATED, PROJECTORS, FeatureLesson, RelationLesson
 from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
 from reasondistill.students.distilling.lessons import Lesson
@@ -169,7 +170,7 @@ class Distillation(Training):
             model,
             self._tokenizer,
             trainer.accelerator,
-            start=self.folder / "rollouts",
+            start=self.folder / ROLLOUTS,
             url=self.settings.rollouts_url if kind == "vllm_server" else None,
             memory=self.settings.rollouts_memory,
             context=self.student.max_length,
@@ -221,7 +222,7 @@ class Distillation(Training):
         """End the grading processes; take away the weights that vLLM began with."""
         if self.pool is not None:
             self.pool.close()
-        shutil.rmtree(self.folder / "rollouts", ignore_errors=True)
+        shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
 
 
 def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
