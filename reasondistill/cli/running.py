@@ -163,7 +163,7 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
-    for sentence in report.get("missing", ()) if says_missing else ():
+    for sentence in together["missing"] if says_missing else ():
         out.print(f"  [yellow]{escape(sentence)}[/]", soft_wrap=True)
     for row in together["differences"][:_MOST_ROWS]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
@@ -176,12 +176,13 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
             out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)
 
 
-def _report_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Scores and differences of a report. Raises DataError for a file that is none."""
+def _report_rows(path: Path) -> dict[str, list[Any]]:
+    """Scores, differences and sentences about what is missing, of a report. Raises DataError for a file that is none."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         together = report.get("groups", report)  # students of several seeds are one row
-        return {name: [dict(row) for row in together[name]] for name in ("scores", "differences")}
+        rows: dict[str, list[Any]] = {name: [dict(row) for row in together[name]] for name in ("scores", "differences")}
+        return rows | {"missing": [str(sentence) for sentence in report.get("missing", ())]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew.") from error
 
