@@ -45,16 +45,27 @@ class Missing:
     def answered(self) -> int:
         return self.drawn - self.failed
 
+    @property
+    def waiting(self) -> int:
+        """Samples that nobody has drawn yet."""
+        return self.asked - self.drawn
+
+    @property
+    def is_short(self) -> bool:
+        """Fewer answers than were asked for."""
+        return self.answered < self.asked
+
     def words(self) -> str:
         """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn yet`."""
         parts = [f"{count:,} {name}" for name, count in ((LOST, self.lost), (REFUSED, self.refused)) if count]
-        waiting = self.asked - self.drawn
-        later = f", {waiting:,} not drawn yet" if waiting > 0 else ""
-        return f"{self.answered:,} of {self.asked:,} samples; {', '.join(parts)}{in_brackets(self.causes)}{later}"
+        failed = f"; {', '.join(parts)}{in_brackets(self.causes)}" if parts else ""
+        later = f", {self.waiting:,} not drawn yet" if self.waiting else ""
+        return f"{self.answered:,} of {self.asked:,} samples{failed}{later}"
 
     def remedy(self, place: str) -> str:
         """What to do about it, as sentences; `place` is the folder's place in the run."""
-        said = ["The same command draws the lost ones again."] if self.lost else []
+        said = ["The same command draws the lost ones again."] if self.lost and not self.waiting else []
+        said += ["The same command draws the rest."] if self.waiting else []
         said += [f"What was refused is set aside: see {place}/{SET_ASIDE}."] if self.refused else []
         return " ".join(said)
 

@@ -51,6 +51,21 @@ def test_run_goes_from_problems_to_report_and_is_skipped_the_second_time(workpla
     assert "'3 + 3'" not in walked
 
 
+def test_show_and_the_report_say_what_a_stopped_stage_lost_and_what_brings_it(workplace: Path) -> None:
+    script = workplace / "script.jsonl"
+    lines = script.read_text().splitlines(keepends=True)
+    script.write_text("".join(lines[:-2]))
+    cause = "the script has no text for this problem"
+    assert cause in run(workplace, "run", "small.toml", "--until", "traces", code=2)
+    assert "2-traces: 18 of 20 samples, 2 not drawn yet. The same command draws the rest." in run(workplace, "show", "small")
+    run(workplace, "run", "small.toml", "--until", "traces", "--set", "traces.failures_allowed=0.1")
+    said = f"18 of 20 samples; 2 lost ({cause})."
+    assert f"2-traces: {said} The same command draws the lost ones again." in run(workplace, "show", "small")
+    run(workplace, "run", "small.toml", "--only", "report")
+    headline = (workplace / "runs" / "small" / "7-report" / "report.md").read_text().split("**")[1]
+    assert headline == f"{said} Not graded yet; no evals yet."
+
+
 def test_more_samples_later_keep_the_first_ones(workplace: Path) -> None:
     run(workplace, "run", "small.toml", "--until", "verdicts", "--set", "traces.n=1")
     traces = workplace / "runs" / "small" / "2-traces" / "traces.jsonl"

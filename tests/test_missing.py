@@ -55,7 +55,11 @@ def test_an_unfinished_folder_says_what_is_lost_and_what_is_not_drawn_yet(folder
     make_partial(folder)
     lines = (folder / "traces.jsonl").read_text().splitlines(keepends=True)
     (folder / "traces.jsonl").write_text("".join(lines[:26]))
-    assert read_missing(folder).words() == f"20 of 60 samples; 6 lost ({QUOTA}), 34 not drawn yet"
+    found = read_missing(folder)
+    assert found.words() == f"20 of 60 samples; 6 lost ({QUOTA}), 34 not drawn yet"
+    assert found.remedy("2-traces") == "The same command draws the rest."
+    (folder / "traces.jsonl").write_text("".join(lines[6:26]))
+    assert read_missing(folder).words() == "20 of 60 samples, 40 not drawn yet"
 
 
 def test_what_was_drawn_again_is_lost_no_longer(folder: Path) -> None:

@@ -51,7 +51,7 @@ def _missing(run: Run, name: str) -> Iterator[str]:
     folders = {"traces": [run.stage("traces")], "evals": sorted(run.stage("evals").glob("*/*/traces"))}
     for folder in folders.get(name, ()):
         found, place = read_missing(folder), folder.relative_to(run.folder).as_posix()
-        if found.failed:
+        if found.is_short:
             yield f"{place}: {found.words()}. {found.remedy(place)}"
 
 

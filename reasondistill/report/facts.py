@@ -125,7 +125,7 @@ class Seeds:
 class Facts:
     """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each.
 
-    `missing` says of each traces folder with failed samples how many they are. `refused` has the reason of each refused
+    `missing` says of each traces folder with fewer answers than were asked for why that is. `refused` has the reason of each refused
     problem, `lost` the lost samples, both by benchmark and model, as far as scores are made without them.
     """
 
@@ -212,7 +212,7 @@ class Facts:
 
 def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: tuple[Published, ...] = ()) -> Facts:
     """Everything the report says about `run`; `traces` is how many to show, `published` what others have published."""
-    missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).failed}
+    missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).is_short}
     graded = _Graded(traces)
     for trace, grade in _graded(run):
         graded.add(trace, grade)
@@ -383,11 +383,9 @@ def _funnel(run: Path, stages: tuple[Stage, ...], graded: _Graded, missing: Miss
 def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
     """What was answered and what was not, with the causes; counted from the manifest and, while it has no counts, from the traces."""
     problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
-    waiting = missing.asked - missing.drawn
-    parts = {"answered": missing.answered} | ({"not drawn yet": waiting} if waiting else {})
+    parts = {"answered": missing.answered} | ({"not drawn yet": missing.waiting} if missing.waiting else {})
     kinds = [name for name, count in ((LOST, missing.lost), (REFUSED, missing.refused)) if count]
-    causes = missing.causes or {"no cause was told": missing.failed}
-    return FunnelStep(TRACES, problems, missing.drawn, parts, causes, " or ".join(kinds))
+    return FunnelStep(TRACES, problems, missing.drawn, parts, missing.causes, " or ".join(kinds))
 
 
 def _splits(path: Path) -> dict[str, int]:
