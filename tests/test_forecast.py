@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from fake_run import ENVIRONMENT, fail_samples, fake_problems, fake_run, write_problems, write_stage, write_traces
 from test_cli import run as command
-from test_cli import workplace as workplace
 from test_report import full_run, make
 
 from reasondistill.config import Cluster, Examples, Pipeline
