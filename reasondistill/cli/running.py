@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,7 +163,7 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
-    for sentence in together["missing"] if says_missing else ():
+    for sentence in _missing_now(job, together["missing"]) if says_missing else ():
         out.print(f"  [yellow]{escape(sentence)}[/]", soft_wrap=True)
     for row in together["differences"][:_MOST_ROWS]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
@@ -174,6 +174,15 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     for name in ("report.html", "report.md", "report.json"):
         if (folder / name).exists():
             out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)
+
+
+def _missing_now(job: Run, told: list[str]) -> Iterator[str]:
+    """What the report says is missing of the scores, and what is missing of the traces now: the report may be older."""
+    from reasondistill.pipeline import missing_of
+
+    place = f"{job.stage('traces').name}:"
+    yield from missing_of(job, "traces")
+    yield from (sentence for sentence in told if not sentence.startswith(place))
 
 
 def _report_rows(path: Path) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from reasondistill.crew import Share
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import measuring
-from reasondistill.pipeline.looking import StageState, folder_of, progress_of, remaining, settle, stage_states, walk
+from reasondistill.pipeline.looking import StageState, folder_of, missing_of, progress_of, remaining, settle, stage_states, walk
 from reasondistill.pipeline.measuring import eval_models, served_teachers, teacher_of
 from reasondistill.pipeline.runs import (
     FOLDERS,
@@ -57,6 +57,7 @@ __all__ = [
     "save_run",
     "select_stages",
     "served_teachers",
+    "missing_of",
     "stage_states",
     "teacher_of",
     "walk",

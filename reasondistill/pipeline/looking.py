@@ -43,10 +43,10 @@ def stage_states(run: Run) -> list[StageState]:
     if (run.stage("examples") / examples.UNVERIFIED).exists():
         current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
     states = [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
-    return [replace(state, missing=tuple(_missing(run, state.name))) for state in states]
+    return [replace(state, missing=tuple(missing_of(run, state.name))) for state in states]
 
 
-def _missing(run: Run, name: str) -> Iterator[str]:
+def missing_of(run: Run, name: str) -> Iterator[str]:
     """What the folders of samples of a stage lack, a sentence each."""
     folders = {"traces": [run.stage("traces")], "evals": sorted(run.stage("evals").glob("*/*/traces"))}
     for folder in folders.get(name, ()):
