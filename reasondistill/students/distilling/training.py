@@ -39,7 +39,7 @@ from reasondistill.students.distilling.minillm import MinillmLesson
 from reasondistill.students.distilling.rollouts import TransformersWriter, VllmWriter, Writer
 from reasondistill.students.distilling.stored import StoredTopK
 from reasondistill.students.distilling.teacher import Teacher, load_teacher
-from reasondistill.students.distilling.trainer import DistillTrainer, Grade
+from reasondistill.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
 from reasondistill.students.sft import SortedTrainer, Training
 from reasondistill.students.tokens import Row
 from reasondistill.weights import model_identity
@@ -145,6 +145,8 @@ class Distillation(Training):
             **arguments,
         )
         trainer.restore(checkpoint)
+        if _writes_alone(settings):
+            trainer.add_callback(OpensWriter(trainer))
         return trainer
 
     def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
@@ -222,6 +224,15 @@ class Distillation(Training):
         if self.pool is not None:
             self.pool.close()
         shutil.rmtree(self.folder / "rollouts", ignore_errors=True)
+
+
+def _writes_alone(settings: Method) -> bool:
+    """Whether the student writes texts with no teacher mixed in."""
+    if isinstance(settings, Minillm):
+        return settings.teacher_mix == 0
+    if isinstance(settings, Gkd | ReverseKl):
+        return settings.on_policy > 0
+    return isinstance(settings, Rollouts)
 
 
 def _grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
