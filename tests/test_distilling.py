@@ -20,6 +20,7 @@ from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.records import TrainingFigures
 from reasondistill.store import StopSignal, read_metrics
 from reasondistill.students import StudentJob, check_settings, read_student, run_student
+from reasondistill.students.processes import TOGETHER
 
 torch = pytest.importorskip("torch")
 
@@ -270,7 +271,7 @@ def _run_together(one: StudentJob, processes: int, folder: Path) -> None:
         port = free.getsockname()[1]
     code = "import pickle, sys; from reasondistill.students import run_student; run_student(pickle.load(open(sys.argv[1], 'rb')))"
     shared = os.environ | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(processes)}
+    shared |= {TOGETHER: "1", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(processes)}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(folder / "job")],

@@ -257,5 +257,5 @@ def _digests(model: torch.nn.Module) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, tensor in model.named_parameters():
         beginning = tensor.detach().flatten()[:_LOOKED_AT].cpu()
-        found[name] = zlib.crc32(beginning.view(torch.uint8).numpy())
+        found[name] = zlib.crc32(beginning.view(torch.uint8).numpy().tobytes())
     return found

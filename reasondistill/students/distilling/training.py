@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from reasondistill.config import (
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.samplers import split_think
+from reasondistill.students import processes
 from reasondistill.students.distilling.classic import LEAST_RELATED, PROJECTORS, FeatureLesson, RelationLesson
 from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
 from reasondistill.students.distilling.lessons import Lesson
@@ -83,7 +83,7 @@ class Distillation(Training):
         if not self._lesson.needs_teacher:
             return
         # The trainer, which would say, comes later: it wants the model with what is trained beside it.
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+        device = torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
         self._teacher = load_teacher(
             self.teacher,
             self.revision,
