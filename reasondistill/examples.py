@@ -141,7 +141,9 @@ def unusable(pair: Graded, text: str, examples: Examples, *, verified: bool = Tr
     Without `verified` its verdict is not looked at.
     """
     completion, outcome = pair.trace.completion, pair.verdict.grade.outcome
-    if completion.finish == "error":
+    if completion.is_refused:
+        return "problem could not be asked"
+    if completion.is_lost:
         return "sampling failed"
     if verified and outcome not in examples.outcomes:
         return f"outcome {outcome}"

@@ -1,6 +1,7 @@
 """A run folder as the stages would leave it, made of records in a fraction of a second: for tests of evals and report.
 
     fake_run(folder, until="evals")     # problems, traces, verdicts, examples, students, evals; stops after `until`
+    fail_samples(folder / "2-traces", ["gsm_symbolic/train/3:1"], "HTTP 402: quota exhausted")
 
 Everything is drawn from one seed. `answers` says how often a model is right.
 """
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from reasondistill.records import (
     Completion,
     Dropped,
     Example,
+    Fault,
     Finish,
     Grade,
     Message,
@@ -32,7 +35,18 @@ from reasondistill.records import (
     Verdict,
     fingerprint,
 )
-from reasondistill.store import Identity, append_metrics, finish_stage, open_stage, require_complete, write_records, write_text
+from reasondistill.samplers import failed
+from reasondistill.store import (
+    Identity,
+    append_metrics,
+    finish_stage,
+    open_stage,
+    read_records,
+    require_complete,
+    write_manifest,
+    write_records,
+    write_text,
+)
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals")
 ENVIRONMENT = {
@@ -306,3 +320,49 @@ def write_answers(folder: Path, problems: Sequence[Problem], samples: int, right
     for model, chance in right.items():
         traces = write_traces(folder / model / "traces", problems, samples, f"{model}@e5f6", chance, dice)
         write_verdicts(folder / model / "verdicts", traces, answers)
+
+
+# ---- samples that failed ------------------------------------------------------------------------------------------
+
+
+def fail_samples(folder: Path, samples: Collection[str], error: str, *, fault: Fault = "service", is_old: bool = False) -> None:
+    """Make samples of a finished traces folder failed ones, and their verdicts, where there are some, undecided.
+
+    `is_old` writes what earlier versions wrote: nobody's fault, and no causes in the manifest.
+    """
+    traces = [_failed(trace, error, fault, is_old) if trace.id in samples else trace for trace in _stored(folder)]
+    assert set(samples) <= {trace.id for trace in traces}
+    write_records(folder / "traces.jsonl", traces)
+    lost, refused = sum(t.completion.is_lost for t in traces), sum(t.completion.is_refused for t in traces)
+    causes = Counter(trace.completion.error for trace in traces if trace.completion.finish == "error")
+    manifest = require_complete(folder)
+    counts = {name: count for name, count in (("failed", lost), ("refused", refused)) if count}
+    figures = manifest.figures | {"errors": lost} | ({} if is_old else {"causes": dict(causes)})
+    write_manifest(folder, replace(manifest, counts=manifest.counts | counts, figures=figures))
+    if refused:
+        write_records(folder / "set_aside.jsonl", _set_aside(traces))
+    graded = folder.parent / ("3-verdicts" if folder.name == "2-traces" else "verdicts") / "verdicts.jsonl"
+    if graded.exists():
+        reason = "input_fault" if fault == "input" else "engine_error"
+        verdicts = list(read_records(graded, Verdict))
+        write_records(graded, [_undecided(verdict, reason) if verdict.trace_id in samples else verdict for verdict in verdicts])
+
+
+def _stored(folder: Path) -> list[Trace]:
+    return list(read_records(folder / "traces.jsonl", Trace))
+
+
+def _failed(trace: Trace, error: str, fault: Fault, is_old: bool) -> Trace:
+    completion = failed(error, fault=fault, prompt_tokens=60, seconds=0.1)
+    return trace.model_copy(update={"completion": completion.model_copy(update={"fault": None}) if is_old else completion})
+
+
+def _set_aside(traces: Sequence[Trace]) -> list[SetAside]:
+    origin = Origin(dataset="gsm_symbolic", revision="0.1.25", split="seed 0", row=0)
+    refused = {trace.problem_id: trace.completion.error or "" for trace in traces if trace.completion.is_refused}
+    return [SetAside(id=name, reason=error, detail="", origin=origin) for name, error in refused.items()]
+
+
+def _undecided(verdict: Verdict, reason: str) -> Verdict:
+    grade = verdict.grade.model_copy(update={"outcome": "undecided", "extracted": None, "layer": "engine", "reason": reason})
+    return verdict.model_copy(update={"grade": grade})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_run import fake_run
+from fake_run import fail_samples, fake_run
 
 from reasondistill import evals
 from reasondistill.curation.overlap import overlapping
 from reasondistill.errors import StageError
+from reasondistill.evals.comparing import paired
 from reasondistill.evals.scoring import token_budgets
 from reasondistill.evals.sheets import Sheet
 from reasondistill.evals.votes import majority_rates, wrong_classes
@@ -119,13 +121,14 @@ def test_more_samples_on_disk_than_asked_are_left_aside(tmp_path: Path) -> None:
     assert next(row["mean"] for row in scores if row["model"] == "sft" and row["metric"] == "pass@1") == pytest.approx(sum(correct) / 60)
 
 
-def test_a_sample_that_failed_in_the_engine_is_not_a_wrong_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_old", [True, False])
+def test_a_lost_sample_is_not_a_wrong_answer(is_old: bool, tmp_path: Path) -> None:
     run = fake_run(tmp_path)
-    first, *rest = traces_of(run, "base")
-    failed = first.model_copy(update={"completion": first.completion.model_copy(update={"finish": "error", "error": "429"})})
-    rewrite_traces(run, "base", [failed, *rest])
-    with pytest.raises(StageError, match=r"base: 1 samples failed in the engine, gsm_symbolic/test/0:0 first"):
+    fail_samples(cell(run, "base") / "traces", [f"{TEST}/0:0"], "HTTP 429: slow down", is_old=is_old)
+    said = r"base: 1 of 30 samples lost \(HTTP 429: slow down\), gsm_symbolic/test/0:0 first; \[evals\] failures_allowed = 0\."
+    with pytest.raises(StageError, match=said):
         collect(run)
+    assert not (run / "6-evals" / "records.jsonl").exists()
 
 
 def test_verdicts_of_other_traces_are_refused(tmp_path: Path) -> None:
@@ -179,6 +182,118 @@ def test_a_limit_scores_the_first_problems_only_when_all_models_share_it(tmp_pat
     manifest.write_text(manifest.read_text().replace('"limit": 12', '"limit": 9').replace('"fingerprint": "', '"fingerprint": "f'))
     with pytest.raises(StageError, match="different numbers of problems"):
         collect(run)
+
+
+# ---- refused and lost samples -------------------------------------------------------------------------------------
+
+TEST = "gsm_symbolic/test"
+LONG = "prompt longer than the context"
+
+
+def rights_of(run: Path, model: str, *, without: set[str]) -> list[bool]:
+    """Whether each sample is right, by the stored verdicts; problems of these numbers left out."""
+    gone = {f"{TEST}/{number}" for number in without}
+    return [verdict.grade.is_correct for verdict in verdicts_of(run, model) if verdict.problem_id not in gone]
+
+
+def rows_by_model(found: dict[str, Any], metric: str = "pass@1") -> dict[str, dict[str, Any]]:
+    return {row["model"]: row for row in found["scores"] if row["metric"] == metric}
+
+
+def test_a_refused_problem_counts_as_not_correct_and_has_a_share_of_its_own(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, right={"teacher": 1.0, "sft": 0.5, "answer-only": 0.1, "base": 0.0})
+    fail_samples(cell(run, "teacher") / "traces", [f"{TEST}/3:0"], LONG, fault="input")
+    found = collect(run)
+    score = rows_by_model(found)["teacher"]
+    assert (score["mean"], score["n"]) == (pytest.approx(29 / 30), 30)
+    shares = found["outcomes"]["gsm_symbolic"]["teacher"]
+    assert shares["refused"] == pytest.approx(1 / 30) and shares["undecided"] == 0
+    assert sum(shares.values()) == pytest.approx(1)
+    assert found["refused"] == {"gsm_symbolic": {"teacher": {f"{TEST}/3": LONG}}} and found["lost"] == {}
+    answered = [trace.completion.tokens for trace in traces_of(run, "teacher") if trace.completion.finish != "error"]
+    assert found["tokens"]["gsm_symbolic"]["teacher"] == pytest.approx(sum(answered) / 29)
+    assert sum(1 for _ in read_records(run / "6-evals" / "records.jsonl", EvalRecord)) == 4 * 30
+
+
+def test_models_are_compared_on_the_problems_that_both_have(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    fail_samples(cell(run, "sft") / "traces", [f"{TEST}/3:0"], LONG, fault="input")
+    fail_samples(cell(run, "base") / "traces", [f"{TEST}/3:0", f"{TEST}/7:0"], "content filter", fault="input")
+    rows = {row["baseline"]: row for row in collect(run)["differences"]}
+    assert {name: row["n"] for name, row in rows.items()} == {"answer-only": 29, "base": 28, "teacher": 29}
+    for name, without in (("answer-only", {"3"}), ("base", {"3", "7"}), ("teacher", {"3"})):
+        ours, theirs = (rights_of(run, model, without=without) for model in ("sft", name))
+        assert rows[name]["mean"] == pytest.approx((sum(ours) - sum(theirs)) / len(ours))
+
+
+def test_lost_samples_that_are_allowed_take_their_problems_out_by_name(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=2)
+    fail_samples(cell(run, "sft") / "traces", [f"{TEST}/3:1", f"{TEST}/7:0", f"{TEST}/7:1"], "HTTP 503")
+    with pytest.raises(StageError, match=r"3 of 60 samples lost .* failures_allowed = 0.04"):
+        collect(run, n=2, failures_allowed=0.04)
+    found = collect(run, n=2, failures_allowed=0.05)
+    assert found["lost"] == {"gsm_symbolic": {"sft": [f"{TEST}/3:1", f"{TEST}/7:0", f"{TEST}/7:1"]}}
+    scores = rows_by_model(found)
+    right = rights_of(run, "sft", without={"3", "7"})
+    assert (scores["sft"]["n"], scores["base"]["n"]) == (28, 30)
+    assert scores["sft"]["mean"] == pytest.approx(sum(right) / 56)
+    assert sum(found["outcomes"]["gsm_symbolic"]["sft"].values()) == pytest.approx(1)
+    assert {row["n"] for row in found["differences"]} == {28}
+    records = [r for r in read_records(run / "6-evals" / "records.jsonl", EvalRecord) if r.model == "sft"]
+    assert len(records) == 56 and not {r.problem_id for r in records} & {f"{TEST}/3", f"{TEST}/7"}
+
+
+def test_a_lost_sample_beyond_those_that_are_asked_for_hurts_nobody(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=2)
+    fail_samples(cell(run, "sft") / "traces", [f"{TEST}/3:1"], "HTTP 503")
+    assert rows_by_model(collect(run, n=1))["sft"]["n"] == 30
+
+
+def test_nothing_is_scored_of_a_model_that_lost_a_sample_of_every_problem(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=3)
+    fail_samples(cell(run, "sft") / "traces", [f"{TEST}/{row}:0" for row in range(3)], "HTTP 503")
+    with pytest.raises(StageError, match="sft: each problem has a lost sample"):
+        collect(run, failures_allowed=1.0)
+
+
+def test_several_samples_with_refused_ones_still_give_every_metric(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=4, right={"teacher": 1.0, "sft": 0.5, "answer-only": 0.1, "base": 0.0})
+    refused = [f"{TEST}/3:{sample}" for sample in range(4)] + [f"{TEST}/5:1"]
+    fail_samples(cell(run, "teacher") / "traces", refused, "content filter", fault="input")
+    found = collect(run, n=4)
+    means = {row["metric"]: row["mean"] for row in found["scores"] if row["model"] == "teacher"}
+    assert means["pass@1"] == pytest.approx(115 / 120)
+    assert means["pass@4"] == means["maj@4"] == pytest.approx(29 / 30)
+    parts = {row["part"]: row["mean"] for row in found["parts"] if row["model"] == "teacher"}
+    assert parts["tokens: 256"] == pytest.approx(115 / 120)
+    assert next(row["n"] for row in found["differences"] if row["baseline"] == "teacher") == 28
+
+
+def test_a_model_that_was_refused_everything_has_a_score_and_no_comparison(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=3)
+    fail_samples(cell(run, "base") / "traces", [f"{TEST}/{row}:0" for row in range(3)], LONG, fault="input")
+    found = collect(run)
+    assert rows_by_model(found)["base"]["mean"] == 0 and found["tokens"]["gsm_symbolic"]["base"] is None
+    assert [row["baseline"] for row in found["differences"]] == ["answer-only", "teacher"]
+
+
+def test_sets_that_differ_by_more_than_what_failed_are_not_paired() -> None:
+    ours, theirs = Sheet.empty("a", "b", "pqr", 1), Sheet.empty("c", "b", "pq", 1)
+    with pytest.raises(StageError, match="a and c did not answer the same problems"):
+        paired(ours, theirs)
+    theirs.lost = ("r:0",)
+    both = paired(ours, theirs)
+    assert both.ours.problems == both.theirs.problems == ("p", "q") and both.left_out == {"r": "lost for c"}
+
+
+def test_prompts_are_compared_on_the_problems_that_every_one_of_them_has(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, right={"teacher": 1.0, "sft": 0.5})
+    shutil.copytree(cell(run, "sft"), cell(run, "sft@think"))
+    fail_samples(cell(run, "sft@think") / "traces", [f"{TEST}/3:0", f"{TEST}/4:0"], LONG, fault="input")
+    found = collect(run, models=["sft"], baselines={}, variants=evals.Variants(prompts=("think",)))
+    (row,) = found["prompts"]
+    assert row["n"] == 28 and row["scores"]["its own"] == row["scores"]["think"] and row["p_value"] == 1
+    assert row["scores"]["think"] == pytest.approx(sum(rights_of(run, "sft", without={"3", "4"})) / 28)
 
 
 # ---- parts --------------------------------------------------------------------------------------------------------

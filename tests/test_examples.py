@@ -311,6 +311,14 @@ def test_figures_count_problems_lengths_and_pass_rates(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_pass_rate_is_of_the_traces_that_were_written(tmp_path: Path) -> None:
+    lost = [graded(0, sample, "undecided", finish="error", error="HTTP 402") for sample in (1, 2, 3)]
+    pairs = [graded(0, 0), *lost, graded(1, 0), graded(1, 1, "wrong"), graded(2, 0, "undecided", finish="error", error="HTTP 402")]
+    figures = Run(tmp_path, pairs).make().figures
+    found = {name: count for name, count in figures.items() if name.startswith("pass_rate") and count}
+    assert found == {"pass_rate_100": 1, "pass_rate_25_50": 1} and figures["problems"] == 3
+
+
 # ---- what nobody verified -----------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     4: ("launch", "preflight"),
     3: ("pipeline",),
     2: ("problems", "traces", "verdicts", "grade_file", "examples", "students", "evals", "report", "doctor"),
+    1.3: ("missing",),
     1.2: ("topk", "crew"),
     1.1: ("remote",),
     1.0: ("store", "prompts", "grading", "samplers", "curation", "losses", "statistics"),

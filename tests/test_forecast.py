@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_run import ENVIRONMENT, fake_problems, fake_run, write_problems, write_stage, write_traces
+from fake_run import ENVIRONMENT, fail_samples, fake_problems, fake_run, write_problems, write_stage, write_traces
 from test_cli import run as command
 from test_cli import workplace as workplace
 from test_report import full_run, make
@@ -275,6 +275,17 @@ def test_two_teachers_are_told_apart(tmp_path: Path) -> None:
     means = {name: written.total_tokens / written.total_samples for name, written in found.items()}
     seconds = 150 * means["quick"] / 4000 + 50 * means["demo-teacher"] / RATE + 2 * LOAD
     assert row.wall_hours.expected == hours(seconds)
+
+
+def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_is_refused_does(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "like", until="verdicts", n=2, right={"teacher": 1.0})
+    fail_samples(folder / "2-traces", [f"gsm_symbolic/train/{row}:1" for row in range(10)], "HTTP 402")
+    kept = read_evidence(folder, "like", Examples()).kept
+    assert kept is not None and kept.samples.sum() == 50
+    usable = kept.usable.sum()
+    fail_samples(folder / "2-traces", [f"gsm_symbolic/train/{row}:1" for row in range(20, 25)], "too long", fault="input")
+    kept = read_evidence(folder, "like", Examples()).kept
+    assert kept is not None and kept.samples.sum() == 50 and kept.usable.sum() < usable
 
 
 # ---- what is not known --------------------------------------------------------------------------------------------

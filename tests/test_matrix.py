@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import fake_run
+from fake_run import fail_samples, fake_run
 from test_cli import run as command
 
 from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
@@ -142,11 +142,24 @@ def test_samples_that_are_missing_or_failed_are_refused(tmp_path: Path, pool: Gr
         compare_policies(run_answers(evals, "gsm_symbolic"), ["default"], pool)
     failed = first.model_copy(update={"completion": first.completion.model_copy(update={"finish": "error", "error": "429"})})
     write_records(file, [failed, *rest])
-    with pytest.raises(StageError, match="failed in the engine"):
-        compare_policies(run_answers(evals, "gsm_symbolic"), ["default"], pool)
+    with pytest.raises(StageError, match=r"samples of 1 problems are lost, gsm_symbolic/test/0 first"):
+        run_answers(evals, "gsm_symbolic")
     (file.parent / "manifest.json").unlink()
     with pytest.raises(StageError, match="sft/traces: missing"):
         run_answers(evals, "gsm_symbolic")
+
+
+def test_refused_samples_are_undecided_and_lost_ones_that_were_allowed_leave_their_problem_out(tmp_path: Path, pool: GradingPool) -> None:
+    evals = fake_run(tmp_path, samples=2, right={"teacher": 1.0}) / "6-evals"
+    cell = evals / "gsm_symbolic" / "teacher" / "traces"
+    fail_samples(cell, [f"gsm_symbolic/test/3:{sample}" for sample in range(2)], "prompt too long", fault="input")
+    (score,) = compare_policies(run_answers(evals, "gsm_symbolic"), ["default"], pool).scores
+    assert (score.n, score.mean, score.outcomes["undecided"]) == (30, pytest.approx(29 / 30), 2)
+    fail_samples(cell, ["gsm_symbolic/test/4:1"], "HTTP 503")
+    sources = run_answers(evals, "gsm_symbolic")
+    assert sources[0].made_from["problems with lost samples, left out"] == ["gsm_symbolic/test/4"]
+    (score,) = compare_policies(sources, ["default"], pool).scores
+    assert (score.n, score.mean) == (29, pytest.approx(28 / 29))
 
 
 # ---- the command --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_run import fail_samples
 from test_cli import run
 
 from reasondistill.records import EvalRecord
@@ -240,6 +241,57 @@ def test_runs_with_other_problems_are_compared_on_the_common_ones_only_when_aske
 def test_what_cannot_be_compared_is_said(workplace: Path, arguments: list[str], said: str) -> None:
     measure(workplace)
     assert said in run(workplace, "compare", *arguments, code=2)
+
+
+# ---- samples that failed ------------------------------------------------------------------------------------------
+
+LONG = "prompt longer than the context"
+
+
+def traces_of(workplace: Path, benchmark: str, model: str) -> Path:
+    return workplace / "runs" / "trial" / "6-evals" / benchmark / model / "traces"
+
+
+def test_a_refused_problem_ends_nothing_and_is_left_out_of_comparisons_by_name(workplace: Path) -> None:
+    measure(workplace, "--n", "1")
+    fail_samples(traces_of(workplace, "first", "weak"), ["first/train/5:0"], LONG, fault="input")
+    printed = measure(workplace, "--n", "1", "--against", "weak")
+    assert "cut·none·?·refused %" in printed and "0.0·0.0·0.0·16.7" in printed
+    assert f"weak on first: 1 problem refused ({LONG}), which count as not correct: first/train/5." in printed
+    printed = run(workplace, "compare", "trial/strong", "trial/weak", "--out", "c.json")
+    assert "trial/strong − trial/weak on first: compared on 5 problems, 1 left out: " in printed
+    assert f"first/train/5 (refused for trial/weak: {LONG})" in printed
+    found = json.loads((workplace / "c.json").read_text())
+    rows = {row["benchmark"]: row for row in found["differences"]}
+    assert (rows["first"]["n"], rows["first"]["gained"]) == (5, 3) and rows["second"]["n"] == 6
+    assert len(found["flips"]["first"]) == 3
+    assert found["left out"][0]["problems"] == {"first/train/5": f"refused for trial/weak: {LONG}"}
+    assert "a guess" not in run(workplace, "power", "--problems", "100", "--like", "trial/strong", "--and", "trial/weak")
+
+
+def test_lost_samples_are_compared_around_where_they_were_allowed_and_refused_where_nothing_allowed_them(workplace: Path) -> None:
+    measure(workplace, "--n", "1")
+    cell = traces_of(workplace, "second", "strong")
+    fail_samples(cell, ["second/train/0:0", "second/train/4:0"], "HTTP 503", is_old=True)
+    assert "2 of 6 samples lost (HTTP 503)" in run(workplace, "compare", "trial/strong", "trial/weak", code=2)
+    fail_samples(cell, ["second/train/0:0", "second/train/4:0"], "HTTP 503")
+    printed = run(workplace, "compare", "trial/strong", "trial/weak", "--benchmark", "second")
+    assert "compared on 4 problems, 2 left out: second/train/0 (lost for trial/strong)" in printed and "4 × 1" in printed
+
+
+def test_what_nobody_answered_ends_eval_unless_a_share_is_allowed_and_stands_beside_the_score_then(workplace: Path) -> None:
+    lines = (workplace / "weak.jsonl").read_text().splitlines(keepends=True)
+    (workplace / "weak.jsonl").write_text("".join(line for line in lines if QUESTIONS[3] not in line))
+    assert "the script has no text for this problem" in measure(workplace, code=2)
+    printed = measure(workplace, "--set", "evals.failures_allowed=0.2")
+    assert "weak on first: 2 samples lost (the script has no text for this problem), 1 problem left out of its score" in printed
+    scores = scores_of(workplace)
+    assert scores["weak", "first", "pass@1"]["n"] == 5 and scores["strong", "first", "pass@1"]["n"] == 6
+    shown = run(workplace, "show", "trial")
+    assert "6-evals/first/weak/traces: 10 of 12 samples; 2 lost (the script has no text for this problem)" in shown
+    assert "The same command draws the lost ones again." in shown
+    text = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
+    assert "2 samples lost" in text and "Two models are compared on the problems that both have" in text
 
 
 # ---- diff ---------------------------------------------------------------------------------------------------------

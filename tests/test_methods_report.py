@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import fake_run
+from fake_run import fail_samples, fake_run
 from test_report import Outline, json_of, make, page_of
 
 from reasondistill import evals
@@ -20,9 +20,10 @@ from reasondistill.grading import GradingPool
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.latency import is_measured, measure_latency
 from reasondistill.prompts import load_prompt
-from reasondistill.records import MeasuredModel, Problem, Shrunk, Student
+from reasondistill.records import Completion, MeasuredModel, Problem, Shrunk, Student
 from reasondistill.report import methods
 from reasondistill.report.facts import Facts, read_facts, read_stages
+from reasondistill.samplers import Request, failed
 from reasondistill.samplers.scripted import ScriptedSampler
 from reasondistill.store import read_records
 from reasondistill.weights import count_parameters, weight_bytes
@@ -256,3 +257,31 @@ def test_a_failed_answer_leaves_no_latency(tmp_path: Path, run: Path) -> None:
     problems = list(read_records(run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl", Problem))
     measure_latency(ScriptedSampler({}), problems, load_prompt("question"), tmp_path, 5)
     assert not (tmp_path / "latency.json").exists()
+
+
+def test_a_refused_answer_is_passed_over_when_latency_is_measured(tmp_path: Path, run: Path) -> None:
+    problems = list(read_records(run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl", Problem))
+    asked: list[str] = []
+
+    def script(request: Request) -> str | Completion:
+        asked.append(request.id)
+        return failed("content filter", fault="input") if request.id == f"{problems[0].id}:0" else "one two three four"
+
+    measure_latency(ScriptedSampler(script), problems, load_prompt("question"), tmp_path, 5)
+    found = json.loads((tmp_path / "latency.json").read_text())
+    assert (found["asked"], found["problems"], found["tokens"]) == (5, 4, 16)
+    assert is_measured(tmp_path, 5) and asked.count(f"{problems[1].id}:0") == 2  # the first answer is no answering
+    (tmp_path / "latency.json").unlink()
+    measure_latency(ScriptedSampler(script), problems[:1], load_prompt("question"), tmp_path, 1)
+    assert not (tmp_path / "latency.json").exists()
+
+
+def test_seconds_per_answer_are_those_of_answers(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, made={"sft": "kd", "base": "base"}, right={"teacher": 1.0, "sft": 0.4, "base": 0.1})
+    cell = run / "6-evals" / "gsm_symbolic" / "sft" / "traces"
+    fail_samples(cell, [f"gsm_symbolic/test/{row}:0" for row in range(10)], "content filter", fault="input")
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", benchmarks={"gsm_symbolic": 1}, models=["sft", "base", "teacher"], baselines={}, pool=pool)
+    facts = read_facts(run, read_stages(run, besides=run / "7-report"), traces=0)
+    speed = {size.model: size.seconds_per_answer for size in methods.sizes(facts)}
+    assert speed["sft"] == pytest.approx(200 / 20) and speed["base"] == pytest.approx(200 / 30)

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from fake_run import STAGES, fake_run
+from fake_run import STAGES, fail_samples, fake_run
 
 from reasondistill import evals
 from reasondistill.config import ReportSettings
@@ -36,12 +36,16 @@ def make(run: Path, *, title: str = "Demo", about: str = "A demo.", **settings: 
 def full_run(path: Path, **changes: Any) -> Path:
     """All stages, evals collected."""
     run = fake_run(path, **changes)
+    collect(run, **changes)
+    return run
+
+
+def collect(run: Path, failures_allowed: float = 0.0, **changes: Any) -> None:
     benchmarks = list(changes.get("benchmarks", ["gsm_symbolic"]))
     baselines = {"sft": ["answer-only", "base", "teacher"]}
     asked = dict.fromkeys(benchmarks, changes.get("samples", 1))
     with GradingPool(workers=1) as pool:
-        evals.collect(run / "6-evals", benchmarks=asked, models=MODELS, baselines=baselines, pool=pool)
-    return run
+        evals.collect(run / "6-evals", benchmarks=asked, models=MODELS, baselines=baselines, pool=pool, failures_allowed=failures_allowed)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +200,101 @@ def test_speed_is_tokens_by_working_seconds(report: Path) -> None:
     assert manifest is not None
     row = next(line for line in (report / "report.md").read_text().splitlines() if line.startswith("| 2-traces | 3 min 32 s"))
     assert row.endswith(f"{manifest.figures['tokens'] / 200:,.0f} |")
+
+
+# ---- samples that failed
+
+QUOTA = "HTTP 402: quota exhausted"
+
+
+def sample_ids(problems: range, samples: int) -> list[str]:
+    return [f"gsm_symbolic/train/{row}:{sample}" for row in problems for sample in range(samples)]
+
+
+@pytest.fixture(params=[False, True], ids=["new", "old"])
+def out_of_quota(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """120 samples; the server gave 20, all of them right, and then HTTP 402."""
+    run = fake_run(tmp_path, until="verdicts", n=4, right={"teacher": 1.0})
+    fail_samples(run / "2-traces", sample_ids(range(5, 30), 4), QUOTA, is_old=request.param)
+    return run
+
+
+def test_a_share_is_never_of_what_was_lost(out_of_quota: Path) -> None:
+    text = (make(out_of_quota) / "report.md").read_text()
+    said = f"20 of 120 samples; 100 lost ({QUOTA}). 100.0 % of the 20 graded ones correct; no evals yet."
+    assert f"**{said}**" in text
+    assert f"> 2-traces: 20 of 120 samples; 100 lost ({QUOTA}). The same command draws the lost ones again." in text
+    assert "16.7" not in text
+
+
+def test_the_funnel_says_what_was_lost_and_why_and_still_adds_up(out_of_quota: Path) -> None:
+    folder = make(out_of_quota)
+    steps = {step["stage"]: step for step in json_of(folder)["funnel"]}
+    assert steps["2-traces"]["parts"] == {"answered": 20} and steps["2-traces"]["dropped"] == {QUOTA: 100}
+    assert steps["3-verdicts"]["parts"] == {"correct": 20, "lost": 100}
+    page = page_of(folder)
+    Outline(page)
+    assert f"100 lost: {QUOTA}" in page and "20 answered" in page
+
+
+def test_lengths_are_those_of_answers(out_of_quota: Path) -> None:
+    text = (make(out_of_quota, traces=0) / "report.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| traces: correct"))
+    assert row.startswith("| traces: correct | 20 |") and "traces: lost" not in text and "traces: undecided" not in text
+
+
+def test_a_stage_that_stopped_says_how_far_it_came(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, until="traces", n=4)
+    fail_samples(run / "2-traces", sample_ids(range(5, 7), 4), QUOTA)
+    manifest = read_manifest(run / "2-traces")
+    assert manifest is not None
+    write_manifest(run / "2-traces", replace(manifest, status="partial", counts={}, figures={}))
+    path = run / "2-traces" / "traces.jsonl"
+    write_records(path, list(read_records(path, Trace))[:28])
+    folder = make(run)
+    said = f"20 of 120 samples; 8 lost ({QUOTA}), 92 not drawn yet. Not graded yet; no evals yet."
+    assert f"**{said}**" in (folder / "report.md").read_text()
+    step = next(step for step in json_of(folder)["funnel"] if step["stage"] == "2-traces")
+    assert (step["in"], step["out"], step["parts"]) == (30, 28, {"answered": 20, "not drawn yet": 92})
+
+
+def test_refused_problems_have_a_column_and_are_named_with_their_reason(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    names = [f"gsm_symbolic/test/{row}" for row in (3, 4, 5, 6)]
+    fail_samples(run / "6-evals" / "gsm_symbolic" / "sft" / "traces", [f"{name}:0" for name in names], "content filter", fault="input")
+    collect(run)
+    folder = make(run, traces=30)
+    text = (folder / "report.md").read_text()
+    assert "| undecided % | refused % | tokens |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| sft | gsm"))
+    assert "| 13.3 |" in row
+    named = ", ".join(names[:3]).replace("_", "\\_")
+    assert f"> sft on gsm\\_symbolic: 4 problems refused (content filter), which count as not correct: {named} and 1 more." in text
+    assert "gave up on more than 1 % of the answers of sft" not in text
+    page = page_of(folder)
+    Outline(page)
+    assert "refused 13.3 %" in page and "sft: refused" in page
+    assert "| gsm\\_symbolic: sft | 26 |" in text
+    found = json_of(folder)
+    assert found["refused"]["gsm_symbolic"]["sft"][names[0]] == "content filter" and found["lost"] == {}
+    assert {row["n"] for row in found["differences"]} == {26}
+
+
+def test_a_score_says_how_many_samples_it_does_without(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    fail_samples(run / "6-evals" / "gsm_symbolic" / "sft" / "traces", ["gsm_symbolic/test/3:0"], "HTTP 503")
+    fail_samples(run / "2-traces", sample_ids(range(1), 2), "HTTP 503")
+    collect(run, failures_allowed=0.05)
+    text = (make(run) / "report.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("**sft answers"))
+    assert "(n=29, k=1; 1 sample lost)" in line
+    assert "**The teacher's traces are not all there: 58 of 60 samples; 2 lost (HTTP 503).**" in text
+    assert "1 sample lost (HTTP 503), 1 problem left out of its score: gsm\\_symbolic/test/3. The same command draws them again." in text
+
+
+def test_a_run_without_failures_says_nothing_of_them(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    assert "refused" not in text and " lost" not in text.replace("(+), or only", "")
 
 
 # ---- one file, safe

@@ -97,7 +97,7 @@ def test_data_parallelism_is_refused_with_a_way_out(tiny: Path) -> None:
 def test_a_prompt_that_does_not_fit_stops_before_the_engine_starts(tiny: Path, tmp_path: Path) -> None:
     cluster = Cluster(vllm=VllmSettings(max_model_len=16))
     vllm = settings(teachers=({"model": str(tiny), "sampler": "vllm"},))
-    with pytest.raises(StageError, match=r"problem sums/train/0: prompt longer than the context: \d+ tokens, max_model_len 16"):
+    with pytest.raises(StageError, match=r"8 of 8 problems .*prompt longer than the context: … tokens, max_model_len 16"):
         run_traces(vllm, write_problems(tmp_path / "p"), tmp_path / "t", cluster=cluster)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def sheet(model: str) -> Sheet:
     correct = np.array(ANSWERS[model], np.bool_)[:, None]
     made = Sheet.empty(model, "b", "pqrstu", 1)
     made.correct[:], made.tokens[:] = correct, 10
-    made.outcomes.update({"correct": int(correct.sum()), "wrong": int((~correct).sum())})
+    for row, is_right in zip(made.outcomes, correct[:, 0].tolist(), strict=True):
+        row["correct" if is_right else "wrong"] += 1
     return made
 
 
@@ -87,6 +89,27 @@ def test_seeds_are_compared_as_their_groups_and_each_baseline_has_one_family() -
     assert max(row["p_adjusted"] / row["p_value"] for row in family) == pytest.approx(3)
     kd, sft = (np.array([ANSWERS[f"{name}-seed0"], ANSWERS[f"{name}-seed1"]]).T.astype(bool) for name in ("kd", "sft"))
     assert found["kd", "sft"]["p_value"] == paired_difference(kd, sft).p_value
+
+
+def test_what_one_seed_lost_is_left_out_of_all_of_them_and_what_was_refused_out_of_comparisons() -> None:
+    sheets = dict(SHEETS)
+    lacking = sheet("kd-seed1").only("pqrst")
+    lacking.lost = ("u:0",)
+    sheets["b", "kd-seed1"] = lacking
+    refused = sheet("sft-seed0")
+    refused.refused, refused.outcomes[5] = {"t": "content filter"}, Counter({"refused": 1})
+    sheets["b", "sft-seed0"] = refused
+    found = pool_seeds(sheets, GROUPS, COMPARED)
+    scores = {row["model"]: row for row in found["scores"]}
+    assert (scores["kd"]["n"], scores["kd"]["mean"]) == (5, pytest.approx(6 / 10))
+    assert (scores["sft"]["n"], scores["sft"]["mean"]) == (6, pytest.approx(3 / 12))
+    assert found["outcomes"]["b"]["sft"]["refused"] == pytest.approx(1 / 12)
+    spread = {row["model"]: row["seeds"] for row in found["spread"]}
+    assert spread["kd"] == {"kd-seed0": pytest.approx(4 / 5), "kd-seed1": pytest.approx(2 / 5)}
+    rows = {(row["model"], row["baseline"]): row for row in found["differences"]}
+    assert rows["kd", "sft"]["n"] == 4 and rows["kd", "teacher"]["n"] == 5 and rows["sft", "teacher"]["n"] == 5
+    # Of p, q, r, s kd has 4 and 2 right, sft 1 and 1.
+    assert rows["kd", "sft"]["mean"] == pytest.approx((6 - 2) / 8)
 
 
 def test_a_group_is_not_compared_with_itself() -> None:

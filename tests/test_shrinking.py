@@ -401,7 +401,9 @@ def test_vllm_writes_what_transformers_writes(kind: str, tmp_path: Path) -> None
     small.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    with VllmSampler(str(tmp_path), max_num_seqs=4, cpu_kvcache_gib=1, gpu_memory_utilization=0.3) as sampler:
+    # float32 on any CPU: one with bf16 instructions would round otherwise, and greedy texts part at the first near tie.
+    options = {"max_num_seqs": 4, "cpu_kvcache_gib": 1, "gpu_memory_utilization": 0.3, "dtype": "float32"}
+    with VllmSampler(str(tmp_path), **options) as sampler:
         (asked,) = requests(sampler, 1, temperature=0.0, max_tokens=24)
         (written,) = sampler.sample([asked])
     ids = torch.tensor([asked.rendered.token_ids])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reasondistill.config import Cluster, Teacher, Traces
@@ -17,12 +17,13 @@ from reasondistill.traces import run_traces
 Open = Callable[[Teacher, Cluster, Sequence[Problem]], ScriptedSampler]
 
 
-def write_problems(folder: Path, count: int = 8) -> Path:
-    """A finished problems folder: "What is i+1?"."""
+def write_problems(folder: Path, count: int = 8, *, questions: Mapping[int, str] | None = None) -> Path:
+    """A finished problems folder: "What is i+1?", or another question at some places."""
+    questions = questions or {}
     problems = [
         Problem(
             id=f"sums/train/{i}",
-            question=f"What is {i}+1?",
+            question=questions.get(i, f"What is {i}+1?"),
             answer=str(i + 1),
             reference_solution=f"{i} and one more make {i + 1}.\n#### {i + 1}",
             origin=Origin(dataset="sums", revision="1", split="train", row=i),

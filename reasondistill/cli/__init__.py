@@ -60,19 +60,22 @@ def show(
     name: Annotated[str, typer.Argument(help="A run's name or folder.")],
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """The state of each stage of a run: counts, drops, time, and what is stale."""
+    """The state of each stage of a run: counts, drops, time, what is stale, and which samples are missing."""
     from reasondistill import pipeline
 
     job = pipeline.load_run(run_folder(name, runs))
     table = Table("stage", "state", "in", "out", "dropped", "time", box=None, header_style="bold")
     colours = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim"}
-    for row in pipeline.stage_states(job):
+    states = pipeline.stage_states(job)
+    for row in states:
         dropped = ", ".join(f"{number:,} {reason}" for reason, number in row.dropped.items())
         state = f"[{colours.get(row.state.split()[0], 'red')}]{escape(row.state)}[/]"
         seconds = duration(row.seconds) if row.seconds else ""
         table.add_row(row.name, state, count_text(row.counts.get("in")), count_text(row.counts.get("out")), escape(dropped), seconds)
     out.print(table)
-    print_result(job)
+    for sentence in (sentence for row in states for sentence in row.missing):
+        out.print(f"  [yellow]{escape(sentence)}[/]", soft_wrap=True)
+    print_result(job, says_missing=False)
 
 
 @app.command(epilog="Example:\n\n  reasondistill walk demo gsm_symbolic/seed1/12")

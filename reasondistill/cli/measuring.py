@@ -150,6 +150,7 @@ def compare(
         baseline = stored.Entrant.parse(against, runs)
     made = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
     _print_scores(made)
+    _print_left_out(made)
     _print_differences(made)
     for name, found in made.changes.items():
         _print_changes(f"{entrants[0].label} and {baseline.label} on {name} differ in", found)
@@ -163,12 +164,27 @@ def _print_scores(made: Comparison) -> None:
 
     table = Table("model", "benchmark", "pass@1", "95 % interval", "n × k", box=None, header_style="bold")
     for (benchmark, model), sheet in made.sheets.items():
+        if not sheet.problems:
+            continue
         found = mean_interval(sheet.correct)
         interval = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
         table.add_row(model, benchmark, f"{100 * found.mean:.1f} %", escape(interval), f"{found.n} × {found.k}")
     out.print(table)
 
 
+def _print_left_out(made: Comparison) -> None:
+    """Which problems each comparison does without, and why: one line for each of them."""
+    for row in made.left_out:
+        named = [f"{problem} ({why})" for problem, why in list(row.problems.items())[:_MOST_LEFT_OUT]]
+        rest = len(row.problems) - len(named)
+        more = [f"and {rest:,} more"] if rest else []
+        head = f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} problems, {len(row.problems):,} left out"
+        said = f"{head}: {', '.join(named + more)}"
+        out.print(f"  [yellow]{escape(said)}[/]", soft_wrap=True)
+
+
+# So many are named in print; the file of --out has all.
+_MOST_LEFT_OUT = 3
 _TONE = {"better": "green", "worse": "red", "tied": "yellow"}
 
 
@@ -240,6 +256,7 @@ def _write_comparison(made: Comparison, ours: Entrant, theirs: Entrant, target: 
     value = {
         "differences": [row.model_dump() for row in made.differences],
         "pooled": {label: asdict(pooled) for label, pooled in made.pooled.items()},
+        "left out": [asdict(row) for row in made.left_out],
         "settings that differ": {name: [asdict(change) for change in found] for name, found in made.changes.items()},
         "flips": flipped,
     }

@@ -100,6 +100,7 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
     """The usual guess, or what two models of a past run were like, over all benchmarks that both answered."""
     import numpy as np
 
+    from reasondistill.evals.comparing import paired
     from reasondistill.evals.stored import Entrant, compare
     from reasondistill.statistics import Population, estimate_population
 
@@ -110,8 +111,8 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
     ours, theirs = Entrant.parse(like, runs), Entrant.parse(other, runs)
     sheets = compare([ours], theirs).sheets
     k = min(sheet.k for sheet in sheets.values())
-    first, second = (
-        np.concatenate([sheet.correct[:, :k] for (_, model), sheet in sheets.items() if model == entrant.label])
-        for entrant in (ours, theirs)
-    )
+    names = dict.fromkeys(benchmark for benchmark, _ in sheets)
+    pairs = [paired(sheets[name, ours.label], sheets[name, theirs.label]) for name in names]
+    first = np.concatenate([pair.ours.correct[:, :k] for pair in pairs])
+    second = np.concatenate([pair.theirs.correct[:, :k] for pair in pairs])
     return estimate_population(first, second)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, duration, out
+from reasondistill.missing import REFUSED
 from reasondistill.records import VARIANT
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ def _done_printer(job: Run) -> Callable[[Task, float], None]:
 _MOST_ROWS = 12
 
 
-def print_result(job: Run) -> None:
-    """The scores, the differences, and where the report is."""
+def print_result(job: Run, *, says_missing: bool = True) -> None:
+    """The scores, what is missing of their samples, the differences, and where the report is."""
     folder = job.stage("report")
     if not (folder / "report.json").exists():
         return
@@ -147,6 +148,8 @@ def print_result(job: Run) -> None:
     scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
+    for sentence in report.get("missing", ()) if says_missing else ():
+        out.print(f"  [yellow]{escape(sentence)}[/]", soft_wrap=True)
     for row in together["differences"][:_MOST_ROWS]:
         interval = f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         gap = f"{100 * row['mean']:+.1f} points {escape(interval)} {row['word']}"
@@ -159,11 +162,14 @@ def print_result(job: Run) -> None:
 
 
 def _score_rows(scores: list[dict[str, Any]]) -> Table:
-    """One line per score, its interval beside it, and how many samples were cut off, had no answer, or stayed undecided."""
-    table = Table("model", "benchmark", "pass@1", "95 % interval", "n × k", "cut·none·? %", box=None, header_style="bold")
+    """One line per score, its interval beside it, and how many samples were cut off, had no answer, stayed undecided, or were refused."""
+    named = {"truncated": "cut", "no_answer": "none", "undecided": "?"}
+    if any(row["outcomes"].get(REFUSED) for row in scores):
+        named[REFUSED] = "refused"
+    table = Table("model", "benchmark", "pass@1", "95 % interval", "n × k", f"{'·'.join(named.values())} %", box=None, header_style="bold")
     for row in scores:
         interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-        shares = "·".join(f"{100 * row['outcomes'].get(name, 0):.1f}" for name in ("truncated", "no_answer", "undecided"))
+        shares = "·".join(f"{100 * row['outcomes'].get(name, 0):.1f}" for name in named)
         table.add_row(row["model"], row["benchmark"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}", shares)
     return table
 

@@ -34,9 +34,10 @@ class Decision:
         return tuple(pair for pair in self.pairs if pair.trace.id not in self.reasons)
 
     @property
-    def share_correct(self) -> float:
-        """The teacher's pass rate on this problem."""
-        return sum(pair.verdict.grade.is_correct for pair in self.pairs) / len(self.pairs)
+    def share_correct(self) -> float | None:
+        """The teacher's pass rate on this problem, of the traces that it wrote; None when all of them failed."""
+        written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
+        return sum(pair.verdict.grade.is_correct for pair in written) / len(written) if written else None
 
 
 @dataclass
@@ -78,7 +79,8 @@ class Tally:
     def see(self, decision: Decision, place: float, split: Split) -> None:
         """Count one problem's decision; `place` is where the problem stands between 0 and 1 when splits are dealt."""
         self.problems += 1
-        self.pass_rates[pass_rate_bin(decision.share_correct)] += 1
+        if (share := decision.share_correct) is not None:
+            self.pass_rates[pass_rate_bin(share)] += 1
         self.dropped.update(decision.reasons.values())
         for pair in decision.pairs:
             self.teachers[pair.trace.model] += 1

@@ -7,15 +7,16 @@ Sampling and grading exist once: the stages of traces and verdicts have filled o
     6-evals/<benchmark>/<model>/verdicts/verdicts.jsonl
 
 and `collect` joins them into 6-evals/records.jsonl and 6-evals/scores.json. A model that lacks samples is refused by name:
-fewer samples than asked never deflate a score. `undecided` samples (the checker gave up) count as not correct, and their share
-stands beside every score. A model may stand there several times, `<model>@<prompt>` and `<model>@step@<n>`: see `Variants`.
+fewer samples than asked never deflate a score. `undecided` samples (the checker gave up) and refused ones (no model takes their
+input) count as not correct, and their shares stand beside every score. Lost samples, where they are allowed, take their problems
+out of the model's score. A model may stand there several times, `<model>@<prompt>` and `<model>@step@<n>`: see `Variants`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 from reasondistill import statistics
 from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.errors import StageError
-from reasondistill.evals.comparing import differences
+from reasondistill.evals.comparing import Sheets, differences
 from reasondistill.evals.scoring import score_parts, score_sheet
 from reasondistill.evals.seeds import pool_seeds
 from reasondistill.evals.sheets import Sheet, asked_problems, fill, read_problems
@@ -84,6 +85,7 @@ def collect(
     groups: Mapping[str, Sequence[str]] | None = None,
     about: Sequence[MeasuredModel] = (),
     reference: str | None = None,
+    failures_allowed: float = 0.0,
     seed: int = 0,
 ) -> Manifest:
     """Join samples and grades of every model on every benchmark; write records.jsonl and scores.json.
@@ -92,8 +94,8 @@ def collect(
     those it is compared with. `training` is the problems file that students were trained on: benchmark problems that it may give away
     are scored apart. The `pool` groups equivalent answers for maj@k. `groups` maps a name to the models that differ in their seed alone:
     they are scored and compared together too. `about` says who the models are, and `reference` whom the report compares methods with; both
-    are handed on as they are.
-    Raises StageError when a set is missing, unfinished, incomplete or holds samples that failed in the engine.
+    are handed on as they are. `failures_allowed` is the share of a model's samples on a benchmark that may be lost.
+    Raises StageError when a set is missing, unfinished, incomplete or has lost more than that.
     """
     started = time.monotonic()
     variants, groups = variants or Variants(), groups or {}
@@ -112,7 +114,7 @@ def collect(
         return require_complete(evals_folder)
     sheets: dict[tuple[str, str], Sheet] = {}
     wanted = {(name, model): variants.samples(model, benchmarks[name]) for name, model in cells}
-    total = write_records(evals_folder / RECORDS, _records(evals_folder, wanted, sheets))
+    total = write_records(evals_folder / RECORDS, _records(evals_folder, wanted, sheets, failures_allowed))
     scores = _summary(evals_folder, sheets, models, baselines, pool, training, variants, seed)
     scores |= {"groups": pool_seeds(_own(sheets, models), groups, baselines)} if groups else {}
     scores |= {"models": [model.model_dump() for model in about], "reference": reference}
@@ -137,7 +139,9 @@ def _inputs(folder: Path, cells: Sequence[tuple[str, str]]) -> dict[str, str]:
 # ---- joining ------------------------------------------------------------------------------------------------------
 
 
-def _records(folder: Path, wanted: Mapping[tuple[str, str], int], sheets: dict[tuple[str, str], Sheet]) -> Iterator[EvalRecord]:
+def _records(
+    folder: Path, wanted: Mapping[tuple[str, str], int], sheets: dict[tuple[str, str], Sheet], failures_allowed: float
+) -> Iterator[EvalRecord]:
     """Yield every record, benchmark by benchmark and model by model, and leave one filled Sheet of each in `sheets`."""
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in wanted):
         known = read_problems(folder / benchmark)
@@ -146,7 +150,7 @@ def _records(folder: Path, wanted: Mapping[tuple[str, str], int], sheets: dict[t
         _same_problems(folder / benchmark, {model: names for model, names in asked.items() if STEP not in model})
         for model in models:
             sheet = Sheet.empty(model, benchmark, asked[model], wanted[benchmark, model])
-            yield from fill(sheet, folder / benchmark / model)
+            yield from fill(sheet, folder / benchmark / model, failures_allowed=failures_allowed)
             sheets[benchmark, model] = sheet
             log.info("%s on %s: %d samples collected", model, benchmark, sheet.samples)
 
@@ -189,8 +193,14 @@ def _summary(
         "overlap": {name: {"suspect": len(found), "of": len(asked[name]), "n_gram": N_GRAM} for name, found in suspects.items() if found},
         "bootstrap": [_bootstrap_row(sheet, seed) for sheet in own.values() if sheet.k > 1],
         "outcomes": _nested(sheets, Sheet.shares),
-        "tokens": _nested(sheets, lambda sheet: float(sheet.tokens.mean())),
+        "tokens": _nested(sheets, Sheet.mean_tokens),
+        "refused": _nested(_some(sheets, lambda sheet: sheet.refused), lambda sheet: sheet.refused),
+        "lost": _nested(_some(sheets, lambda sheet: sheet.lost), lambda sheet: list(sheet.lost)),
     }
+
+
+def _some(sheets: Sheets, has: Callable[[Sheet], object]) -> Sheets:
+    return {key: sheet for key, sheet in sheets.items() if has(sheet)}
 
 
 def _own(sheets: Mapping[tuple[str, str], Sheet], models: Sequence[str]) -> dict[tuple[str, str], Sheet]:
@@ -216,14 +226,23 @@ def _suspects(problems: Mapping[str, Problem], training: Path | None) -> frozens
 def _spreads(
     own: Mapping[tuple[str, str], Sheet], sheets: Mapping[tuple[str, str], Sheet], prompts: Sequence[str], seed: int
 ) -> Iterator[dict[str, Any]]:
-    """How much the prompt matters to each model on each benchmark: lowest and highest score, and the p-value of "not at all"."""
+    """How much the prompt matters to each model on each benchmark: lowest and highest score, and the p-value of "not at all".
+
+    Over the problems that the model has under every prompt.
+    """
     for (benchmark, model), sheet in own.items() if prompts else ():
         under = {"its own": sheet} | {prompt: sheets[benchmark, f"{model}{VARIANT}{prompt}"] for prompt in prompts}
+        gone = set[str]().union(*(other.refused.keys() | other.lost_problems for other in under.values()))
+        kept = [name for name in sheet.problems if name not in gone]
+        if not kept:
+            log.warning("%s on %s: no problem was answered under every prompt; prompts are not compared", model, benchmark)
+            continue
+        under = {prompt: other.only(kept) for prompt, other in under.items()}
         hits = np.stack([other.correct.sum(axis=1) for other in under.values()], axis=1)
         means = {prompt: float(other.correct.mean()) for prompt, other in under.items()}
         low, high = min(means.values()), max(means.values())
         row = {"model": model, "benchmark": benchmark, "scores": means, "low": low, "high": high}
-        yield row | {"p_value": exchangeable_p_value(hits, seed=seed), "n": len(sheet.problems), "k": sheet.k}
+        yield row | {"p_value": exchangeable_p_value(hits, seed=seed), "n": len(kept), "k": sheet.k}
 
 
 def _bootstrap_row(sheet: Sheet, seed: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ for row in differences(sheets, {"distilled": ["base", "answer-only"]}):
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,13 +19,40 @@ from reasondistill.records import Difference
 from reasondistill.statistics.several import holm
 
 Sheets = Mapping[tuple[str, str], Sheet]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sheets with the same problems in the same order; `left_out` says of each problem that one of the two lacks why."""
+
+    ours: Sheet
+    theirs: Sheet
+    left_out: Mapping[str, str]
+
+
+def paired(ours: Sheet, theirs: Sheet) -> Pair:
+    """What both models have: a problem that was refused or lost for one of them is left out of both.
+
+    Raises StageError when they differ by other problems than these.
+    """
+    left_out = {name: f"lost for {sheet.model}" for sheet in (ours, theirs) for name in sorted(sheet.lost_problems)}
+    for sheet in (ours, theirs):
+        for name, reason in sheet.refused.items():
+            left_out.setdefault(name, f"refused for {sheet.model}: {reason}")
+    kept = [name for name in ours.problems if name not in left_out]
+    if set(kept) != set(theirs.problems) - left_out.keys():
+        raise StageError(f"{ours.benchmark}: {ours.model} and {theirs.model} did not answer the same problems.")
+    asked = {*ours.problems, *theirs.problems}
+    return Pair(ours.only(kept), theirs.only(kept), {name: why for name, why in left_out.items() if name in asked})
 
 
 def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[Difference]:
-    """Each model against each of its baselines on each benchmark, in that order.
+    """Each model against each of its baselines on each benchmark, in that order, over the problems that both have.
 
     All models that share a baseline on a benchmark are one family: their p-values are adjusted together (Holm 1979).
-    Raises StageError when a model or baseline did not answer the benchmark.
+    Two models that have no problem in common are passed over. Raises StageError when a model or baseline did not answer
+    the benchmark.
     """
     pairs = [
         (benchmark, model, other)
@@ -32,16 +60,20 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
         for model, others in baselines.items()
         for other in others
     ]
-    families: dict[tuple[str, str], list[tuple[str, statistics.PairedEstimate]]] = {}
+    families: dict[tuple[str, str], list[tuple[Pair, statistics.PairedEstimate]]] = {}
     for benchmark, model, other in pairs:
-        gap = statistics.paired_difference(_sheet(sheets, benchmark, model).correct, _sheet(sheets, benchmark, other).correct)
-        families.setdefault((benchmark, other), []).append((model, gap))
+        both = paired(_sheet(sheets, benchmark, model), _sheet(sheets, benchmark, other))
+        if not both.ours.problems:
+            log.warning("%s: %s and %s have no problem in common; they are not compared", benchmark, model, other)
+            continue
+        gap = statistics.paired_difference(both.ours.correct, both.theirs.correct)
+        families.setdefault((benchmark, other), []).append((both, gap))
     made: dict[tuple[str, str, str], Difference] = {}
     for (benchmark, other), family in families.items():
         adjusted = holm([gap.p_value for _, gap in family])
-        for (model, gap), p_adjusted in zip(family, adjusted, strict=True):
-            made[benchmark, model, other] = difference(sheets[benchmark, model], sheets[benchmark, other], gap, p_adjusted)
-    return [made[pair] for pair in pairs]
+        for (both, gap), p_adjusted in zip(family, adjusted, strict=True):
+            made[benchmark, both.ours.model, other] = difference(both.ours, both.theirs, gap, p_adjusted)
+    return [made[pair] for pair in pairs if pair in made]
 
 
 def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:
@@ -51,7 +83,7 @@ def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:
 
 
 def difference(ours: Sheet, theirs: Sheet, gap: statistics.PairedEstimate, p_adjusted: float) -> Difference:
-    """The record of a paired comparison; the word is that of the adjusted p-value."""
+    """The record of a comparison of paired sheets; the word is that of the adjusted p-value."""
     flips = ours.correct[:, 0].astype(int) - theirs.correct[:, 0].astype(int) if ours.k == theirs.k == 1 else None
     return Difference(
         model=ours.model,
@@ -84,7 +116,11 @@ class Flip:
 
 
 def flips(ours: Sheet, theirs: Sheet) -> list[Flip]:
-    """The problems on which two models differ, the largest differences first; ours worse before ours better at equal size."""
-    a, b = ours.correct.mean(axis=1), theirs.correct.mean(axis=1)
+    """The problems on which two models differ, the largest differences first; ours worse before ours better at equal size.
+
+    Of the problems that both have.
+    """
+    both = paired(ours, theirs)
+    a, b = both.ours.correct.mean(axis=1), both.theirs.correct.mean(axis=1)
     order = np.lexsort((a - b, -np.abs(a - b)))
-    return [Flip(ours.problems[row], float(a[row]), float(b[row])) for row in order.tolist() if a[row] != b[row]]
+    return [Flip(both.ours.problems[row], float(a[row]), float(b[row])) for row in order.tolist() if a[row] != b[row]]

@@ -3,17 +3,18 @@
     found = pool_seeds(sheets, {"kd": ("kd-seed0", "kd-seed1"), "sft": ("sft-seed0", "sft-seed1")}, {"kd-seed0": ["sft-seed0"], …})
     found["differences"]          # kd − sft, paired over the problems
 
-A group's sheet holds the samples of all its seeds side by side, (problems, seeds × samples).
+A group's sheet holds the samples of all its seeds side by side, (problems, seeds × samples); a problem that one of them lost is left out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from reasondistill.errors import StageError
 from reasondistill.evals.comparing import Sheets, differences
 from reasondistill.evals.scoring import pass_at_1
 from reasondistill.evals.sheets import Sheet
@@ -38,7 +39,7 @@ def pool_seeds(own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str
     tokens: dict[str, dict[str, Any]] = {}
     for sheet in pooled:
         outcomes.setdefault(sheet.benchmark, {})[sheet.model] = sheet.shares()
-        tokens.setdefault(sheet.benchmark, {})[sheet.model] = float(sheet.tokens.mean())
+        tokens.setdefault(sheet.benchmark, {})[sheet.model] = sheet.mean_tokens()
     return {
         "members": {name: list(members) for name, members in groups.items()},
         "scores": [pass_at_1(sheet).model_dump() for sheet in pooled],
@@ -57,7 +58,8 @@ def together(own: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
     for (benchmark, model), sheet in own.items():
         name = group_of.get(model, model)
         if (benchmark, name) not in sheets:
-            sheets[benchmark, name] = pooled_sheet(name, [own[benchmark, one] for one in groups[name]]) if name in groups else sheet
+            members = [own[benchmark, one] for one in groups.get(name, ())]
+            sheets[benchmark, name] = pooled_sheet(name, members) if members else sheet
     return sheets
 
 
@@ -66,9 +68,21 @@ def members_of(groups: Groups) -> dict[str, str]:
     return {member: name for name, members in groups.items() for member in members}
 
 
+def _on_common_problems(sheets: Sequence[Sheet]) -> list[Sheet]:
+    """The same sheets without the problems that any of them lost."""
+    gone = set[str]().union(*(sheet.lost_problems for sheet in sheets))
+    kept = [name for name in sheets[0].problems if name not in gone]
+    if not kept:
+        names = ", ".join(sheet.model for sheet in sheets)
+        raise StageError(f"{sheets[0].benchmark}: {names} lost samples of every problem together; there is nothing to score.")
+    return [sheet.only(kept) for sheet in sheets]
+
+
 def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:
-    """The samples of several models on the same problems of one benchmark, side by side."""
+    """The samples of several models on the problems of one benchmark that all of them have, side by side."""
+    sheets = _on_common_problems(sheets)
     first = sheets[0]
+    refused = {problem: reason for sheet in reversed(sheets) for problem, reason in sheet.refused.items()}
     return Sheet(
         name,
         first.benchmark,
@@ -76,9 +90,16 @@ def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:
         np.hstack([sheet.correct for sheet in sheets]),
         np.hstack([sheet.tokens for sheet in sheets]),
         max_tokens=first.max_tokens,
-        outcomes=sum((sheet.outcomes for sheet in sheets), Counter[str]()),
-        wrong=[sum(answers, Counter[str]()) for answers in zip(*(sheet.wrong for sheet in sheets), strict=True)],
+        outcomes=_added(sheet.outcomes for sheet in sheets),
+        wrong=_added(sheet.wrong for sheet in sheets),
+        refused=refused,
+        lost=tuple(sample for sheet in sheets for sample in sheet.lost),
     )
+
+
+def _added(counters: Iterable[list[Counter[str]]]) -> list[Counter[str]]:
+    """Row by row."""
+    return [sum(row, Counter[str]()) for row in zip(*counters, strict=True)]
 
 
 def grouped(baselines: Mapping[str, Sequence[str]], groups: Groups) -> dict[str, list[str]]:
@@ -96,7 +117,8 @@ def _spreads(own: Sheets, groups: Groups) -> Iterator[SeedSpread]:
     """The score of each seed, and how far apart they are."""
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in own):
         for name, members in groups.items():
-            means = {member: float(own[benchmark, member].correct.mean()) for member in members}
+            sheets = _on_common_problems([own[benchmark, member] for member in members])
+            means = {sheet.model: float(sheet.correct.mean()) for sheet in sheets}
             seen = list(means.values())
             yield SeedSpread(
                 model=name,

@@ -7,14 +7,12 @@ made.differences[0].word, made.flips["gsm8k"][0].problem_id
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from reasondistill.errors import ConfigError, StageError
-from reasondistill.evals.comparing import Flip, differences, flips
+from reasondistill.evals.comparing import Flip, Pair, differences, flips, paired
 from reasondistill.evals.settings import Change, changes
 from reasondistill.evals.sheets import Sheet, read_problems, read_sheet
 from reasondistill.records import Difference, Problem, Trace, Verdict, fingerprint
@@ -58,7 +56,8 @@ class Entrant:
 class Comparison:
     """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one problem are not in it.
 
-    `flips` and `changes` are of the first entrant against the baseline, by benchmark.
+    `flips` and `changes` are of the first entrant against the baseline, by benchmark. `left_out` says which problems a
+    comparison does without, because one of its two models has not answered them.
     """
 
     sheets: Mapping[tuple[str, str], Sheet]
@@ -66,13 +65,25 @@ class Comparison:
     pooled: Mapping[str, PooledEstimate]
     flips: Mapping[str, list[Flip]]
     changes: Mapping[str, list[Change]]
+    left_out: Sequence[LeftOut] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The problems that were lost or refused for one of two models, each with the reason, and how many are left to compare."""
+
+    benchmark: str
+    model: str
+    baseline: str
+    problems: Mapping[str, str]
+    left: int
 
 
 def compare(entrants: Sequence[Entrant], against: Entrant, *, benchmark: str | None = None, common: bool = False) -> Comparison:
     """Each entrant against one, on every benchmark that all have answered, or on one of them.
 
     With `common` only the problems that all of them answered count; without it different problem sets are refused (StageError): a score
-    over other problems is another score.
+    over other problems is another score. Problems that were lost or refused for a model are left out of its comparison by name.
     """
     everyone = [against, *entrants]
     if len({entrant.label for entrant in everyone}) < len(everyone):
@@ -82,20 +93,32 @@ def compare(entrants: Sequence[Entrant], against: Entrant, *, benchmark: str | N
     for name in names:
         sheets |= {(name, sheet.model): sheet for sheet in _aligned(everyone, name, common=common)}
     rows = differences(sheets, {entrant.label: [against.label] for entrant in entrants})
-    large = [name for name in names if len(sheets[name, against.label].problems) > 1]
-    pooled = {
-        entrant.label: pooled_difference([(sheets[name, entrant.label].correct, sheets[name, against.label].correct) for name in large])
-        for entrant in entrants
-        if len(large) > 1
+    pairs = {
+        (name, entrant.label): paired(sheets[name, entrant.label], sheets[name, against.label]) for name in names for entrant in entrants
     }
     first = entrants[0]
     return Comparison(
         sheets,
         rows,
-        _adjusted(pooled),
+        _adjusted(_pooled(pairs, [entrant.label for entrant in entrants])),
         {name: flips(sheets[name, first.label], sheets[name, against.label]) for name in names},
         {name: changes(first.cell(name), against.cell(name)) for name in names},
+        [
+            LeftOut(name, model, against.label, pair.left_out, len(pair.ours.problems))
+            for (name, model), pair in pairs.items()
+            if pair.left_out
+        ],
     )
+
+
+def _pooled(pairs: Mapping[tuple[str, str], Pair], labels: Sequence[str]) -> dict[str, PooledEstimate]:
+    """Each entrant over all its benchmarks of more than one problem; nothing where there are less than two of them."""
+    found: dict[str, PooledEstimate] = {}
+    for label in labels:
+        large = [pair for (_, model), pair in pairs.items() if model == label and len(pair.ours.problems) > 1]
+        if len(large) > 1:
+            found[label] = pooled_difference([(pair.ours.correct, pair.theirs.correct) for pair in large])
+    return found
 
 
 def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]:
@@ -123,11 +146,11 @@ def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> li
 
 
 def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> list[Sheet]:
-    """One sheet each, with the same problems in the same order. A problem is the same when id, question and gold answer are."""
+    """One sheet each, of the same problems but for those that a model lost. A problem is the same when id, question and gold answer are."""
     sheets = [replace(read_sheet(entrant.evals_folder, benchmark, entrant.model), model=entrant.label) for entrant in everyone]
     contents = [_contents(read_problems(entrant.evals_folder / benchmark), sheet) for entrant, sheet in zip(everyone, sheets, strict=True)]
     shared = set.intersection(*(set(content.items()) for content in contents))
-    sizes = {sheet.model: len(sheet.problems) for sheet in sheets}
+    sizes = {sheet.model: len(content) for sheet, content in zip(sheets, contents, strict=True)}
     if not shared:
         raise StageError(f"{benchmark}: not one problem in common ({', '.join(f'{model}: {size}' for model, size in sizes.items())}).")
     if not common and any(len(shared) < size for size in sizes.values()):
@@ -136,21 +159,19 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
             f"{benchmark}: not the same problems ({found}; {len(shared)} in common). Compare on the common ones with --common, or run "
             "both with the same benchmark file and limit."
         )
-    kept = [name for name, content in contents[0].items() if (name, content) in shared]
-    return [_restricted(sheet, kept) for sheet in sheets]
+    kept = {name for name, _ in shared}
+    return [_only_shared(sheet, kept) for sheet in sheets]
 
 
 def _contents(problems: Mapping[str, Problem], sheet: Sheet) -> dict[str, str]:
-    return {name: fingerprint([problems[name].question, problems[name].answer]) for name in sheet.problems}
+    """What each problem that the model was asked is: those that it lost, too."""
+    asked = [name for name in problems if name in {*sheet.problems, *sheet.lost_problems}]
+    return {name: fingerprint([problems[name].question, problems[name].answer]) for name in asked}
 
 
-def _restricted(sheet: Sheet, names: Sequence[str]) -> Sheet:
-    if list(sheet.problems) == list(names):
-        return sheet
-    place = {name: row for row, name in enumerate(sheet.problems)}
-    rows = np.array([place[name] for name in names])
-    wrong = [sheet.wrong[row] for row in rows.tolist()]
-    return replace(sheet, problems=tuple(names), correct=sheet.correct[rows], tokens=sheet.tokens[rows], wrong=wrong)
+def _only_shared(sheet: Sheet, kept: Set[str]) -> Sheet:
+    lost = tuple(sample for sample in sheet.lost if sample.rpartition(":")[0] in kept)
+    return replace(sheet.only([name for name in sheet.problems if name in kept]), lost=lost)
 
 
 # ---- reading a flip -----------------------------------------------------------------------------------------------

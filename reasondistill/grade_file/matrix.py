@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,9 +24,10 @@ from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.grade_file.progress import Progress
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
+from reasondistill.missing import is_allowed
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
 from reasondistill.statistics import mean_interval
-from reasondistill.store import StopSignal, count_lines, read_records, require_complete, write_json, write_records
+from reasondistill.store import StopSignal, count_lines, read_records, read_rows, require_complete, write_json, write_records
 
 MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"
 _CHUNK = 4_096
@@ -108,7 +109,10 @@ def file_answers(path: Path) -> Source:
 
 
 def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
-    """The samples that each model of a run has on a benchmark. Raises StageError when there are none or some are missing."""
+    """The samples that each model of a run has on a benchmark. Raises StageError when there are none or some are missing.
+
+    Refused samples are undecided by every policy. Of a problem with a lost sample none is there, where that was allowed.
+    """
     folder = evals_folder / benchmark
     if not (folder / "problems" / "problems.jsonl").exists():
         known = sorted(path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl"))
@@ -123,16 +127,26 @@ def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
 def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
     manifest = require_complete(folder / "traces")
     path = folder / "traces" / "traces.jsonl"
+    lost = _lost_problems(path)
+    if lost and not is_allowed(manifest):
+        raise StageError(f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the evals again: they are drawn anew.")
     made_from = {"traces": manifest.output, **{key: manifest.section.get(key) for key in ("prompt", "n", "limit", "sampling")}}
-    return Source(folder.name, _trace_answers(path, golds), count_lines(path), made_from)
+    made_from |= {"problems with lost samples, left out": lost} if lost else {}
+    return Source(folder.name, _trace_answers(path, golds, lost), count_lines(path), made_from)
 
 
-def _trace_answers(path: Path, golds: dict[str, str]) -> Iterator[Answer]:
+def _lost_problems(path: Path) -> list[str]:
+    """Named without reading whole records: there may be millions."""
+    failed = (row for row in read_rows(path) if row["completion"]["finish"] == "error")
+    return list(dict.fromkeys(row["problem_id"] for row in failed if Trace.model_validate(row).completion.is_lost))
+
+
+def _trace_answers(path: Path, golds: dict[str, str], lost: Container[str]) -> Iterator[Answer]:
     for trace in read_records(path, Trace):
         if trace.problem_id not in golds:
             raise StageError(f"{path}: trace {trace.id}: its problem is not in the problems folder; sample the traces again.")
-        if trace.completion.finish == "error":
-            raise StageError(f"{path}: sample {trace.id} failed in the engine. Run the evals again: it is drawn anew.")
+        if trace.problem_id in lost:
+            continue
         yield Answer(trace.id, GradeItem.of(trace, golds[trace.problem_id]), trace.problem_id)
 
 

@@ -11,12 +11,14 @@ from typing import Literal
 from reasondistill.grading.equivalence import Decision, decide_cheaply, decide_deeply
 from reasondistill.grading.extract import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
-from reasondistill.records import Finish, Grade, Outcome, Trace
+from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 
 VERSION = 3
 GRADER = f"reasondistill-grader@{VERSION}"
 
 LONGEST_SHOWN = 2_000
+# The reasons of samples that failed: the service lost it, or the model could not be asked.
+ENGINE_ERROR, INPUT_FAULT = "engine_error", "input_fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,13 @@ class GradeItem:
     gold: str
     finish: Finish = "stop"
     think: Literal["closed", "open", "none"] = "none"
+    fault: Fault | None = None
 
     @classmethod
     def of(cls, trace: Trace, gold: str) -> GradeItem:
         """What the grader needs of a trace."""
         completion = trace.completion
-        return cls(trace.id, completion.answer_text, gold, completion.finish, completion.think)
+        return cls(trace.id, completion.answer_text, gold, completion.finish, completion.think, completion.fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ _Early = tuple[tuple[Outcome, str, str], str | None]
 
 
 def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
+    if item.finish == "error" and item.fault == "input":
+        return ("undecided", "engine", INPUT_FAULT), None
     if item.finish == "error":
-        return ("undecided", "engine", "engine_error"), None
+        return ("undecided", "engine", ENGINE_ERROR), None
     cut = item.finish in ("length", "repetition")
     if item.think == "open":
         return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from reasondistill.prompts import NamedPrompt
-from reasondistill.records import Problem, Sampling, fingerprint
-from reasondistill.samplers import Request, Sampler
+from reasondistill.records import Completion, Problem, Sampling, fingerprint
+from reasondistill.samplers import InputFault, Request, Sampler
 from reasondistill.store import write_json
 
 FILE = "latency.json"
@@ -31,25 +31,42 @@ def is_measured(folder: Path, problems: int) -> bool:
 def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int) -> None:
     """Write the mean milliseconds per token and seconds per answer over the first `count` problems; nothing when asked to stop.
 
-    The first answer is given twice and counts once: what an engine prepares at its first request is no answering.
+    The first answer is given twice and counts once: what an engine prepares at its first request is no answering. A
+    problem whose input is refused is passed over; nothing is written when the service fails or refuses every one.
     """
-    asked = [_request(sampler, problem, prompt) for problem in islice(problems, count)]
-    seconds, tokens = 0.0, 0
-    for place, request in enumerate([*asked[:1], *asked]):
-        started = time.perf_counter()
-        answers = [sampled.completion for sampled in sampler.sample([request])]
-        if not answers or answers[0].finish == "error":
-            log.warning("%s: no latency, %s", folder.name, answers[0].error if answers else "stopped")
+    asked = list(islice(_requests(sampler, problems, prompt), count))
+    seconds, tokens, answered = 0.0, 0, 0
+    for request in asked:
+        if not answered:
+            _timed(sampler, request)
+        answer, took = _timed(sampler, request)
+        if answer is None or answer.is_lost:
+            log.warning("%s: no latency, %s", folder.name, "stopped" if answer is None else answer.error)
             return
-        if place:
-            seconds, tokens = seconds + time.perf_counter() - started, tokens + answers[0].tokens
-    found = {"asked": count, "problems": len(asked), "max_tokens": MAX_TOKENS, "model": sampler.model, "tokens": tokens}
-    found |= {"ms_per_token": 1000 * seconds / max(1, tokens), "seconds_per_answer": seconds / max(1, len(asked))}
+        if not answer.is_refused:
+            seconds, tokens, answered = seconds + took, tokens + answer.tokens, answered + 1
+    if not answered:
+        log.warning("%s: no latency, each of the %d problems was refused", folder.name, len(asked))
+        return
+    found = {"asked": count, "problems": answered, "max_tokens": MAX_TOKENS, "model": sampler.model, "tokens": tokens}
+    found |= {"ms_per_token": 1000 * seconds / max(1, tokens), "seconds_per_answer": seconds / answered}
     write_json(folder / FILE, found)
     log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
 
 
-def _request(sampler: Sampler, problem: Problem, prompt: NamedPrompt) -> Request:
-    rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+def _timed(sampler: Sampler, request: Request) -> tuple[Completion | None, float]:
+    """The answer and the seconds that it took; None when somebody asked to stop."""
+    started = time.perf_counter()
+    answers = [sampled.completion for sampled in sampler.sample([request])]
+    return (answers[0] if answers else None), time.perf_counter() - started
+
+
+def _requests(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt) -> Iterator[Request]:
+    """One request each; a problem that the model cannot be asked is passed over."""
     sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
-    return Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)
+    for problem in problems:
+        try:
+            rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+        except InputFault:
+            continue
+        yield Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)

@@ -12,6 +12,7 @@ from typing import Any
 
 from reasondistill import __version__, crew, examples, traces, verdicts
 from reasondistill.grading import GRADER
+from reasondistill.missing import read_missing
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.store import MANIFEST, Manifest, content_of, count_lines, read_manifest, read_metrics, write_text
@@ -20,13 +21,17 @@ from reasondistill.traces import ending
 
 @dataclass(frozen=True)
 class StageState:
-    """One line of `show`: `state` is new, partial, complete, or `stale (…)` with what has changed since."""
+    """One line of `show`: `state` is new, partial, complete, or `stale (…)` with what has changed since.
+
+    `missing` says of each folder of samples in the stage what is lost or refused, why, and what to do.
+    """
 
     name: str
     state: str
     counts: Mapping[str, int]
     dropped: Mapping[str, int]
     seconds: float
+    missing: tuple[str, ...] = ()
 
 
 def stage_states(run: Run) -> list[StageState]:
@@ -37,7 +42,17 @@ def stage_states(run: Run) -> list[StageState]:
     current = {stage: m.output for stage in run.stages if (m := read_manifest(run.stage(stage))) is not None}
     if (run.stage("examples") / examples.UNVERIFIED).exists():
         current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
-    return [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
+    states = [_state(name, read_manifest(folder), current, has_files=folder.exists()) for name, folder in places]
+    return [replace(state, missing=tuple(_missing(run, state.name))) for state in states]
+
+
+def _missing(run: Run, name: str) -> Iterator[str]:
+    """What the folders of samples of a stage lack, a sentence each."""
+    folders = {"traces": [run.stage("traces")], "evals": sorted(run.stage("evals").glob("*/*/traces"))}
+    for folder in folders.get(name, ()):
+        found, place = read_missing(folder), folder.relative_to(run.folder).as_posix()
+        if found.failed:
+            yield f"{place}: {found.words()}. {found.remedy(place)}"
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
@@ -107,7 +122,7 @@ def _missing_chunks(run: Run, task: Task) -> int | None:
     if task.stage != "traces" or run.pipeline.traces is None or problems is None or not folder.exists() or task.share is None:
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    whole = sum(map(ending.count_whole, _files(folder, traces.FILE)))
+    whole = sum(map(ending.count_settled, _files(folder, traces.FILE)))
     return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
 
 

@@ -157,7 +157,13 @@ def sampling_of(run: Run, measured: Measured, benchmark: Benchmark, *, prompt: s
         theirs = measured.sampling.model_dump(include=_SAMPLING, exclude_none=True)
         keys = theirs if "settings" in theirs else keys | theirs
     chosen = prompt or (measured.sampling.prompt if measured.sampling is not None else None) or settings.prompt or measured.prompt
-    return Traces(**keys, prompt=chosen or benchmark.prompt or "question", n=n or samples_of(run, benchmark), teachers=(measured.teacher,))
+    return Traces(
+        **keys,
+        prompt=chosen or benchmark.prompt or "question",
+        n=n or samples_of(run, benchmark),
+        teachers=(measured.teacher,),
+        failures_allowed=settings.failures_allowed,
+    )
 
 
 def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
@@ -294,6 +300,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         groups={name: singles for name, singles in run.pipeline.seed_groups().items() if set(singles) <= set(models)},
         about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
         reference=next(iter(run.pipeline.against()), None),
+        failures_allowed=run.pipeline.evals.failures_allowed,
     )
 
 

@@ -4,6 +4,7 @@
 
 It reads manifests, metrics and records that the stages left, and says what is there: a run that has only traces gets a report of
 its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`;
+`missing` (sentences), `refused` and `lost` where samples failed;
 `groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are compared; `forecast` where one was made.
 """
 
@@ -25,7 +26,7 @@ from reasondistill.report.markdown import render_markdown
 from reasondistill.report.page import render_page
 from reasondistill.store import Identity, Manifest, finish_stage, open_stage, require_complete, write_json, write_text
 
-VERSION = 2
+VERSION = 3
 log = logging.getLogger(__name__)
 
 
@@ -88,6 +89,8 @@ def report_json(facts: Facts) -> dict[str, Any]:
         "students": [made.student.model_dump() for made in facts.students if made.student is not None],
     }
     found |= {"groups": _groups_json(facts)} if facts.seeds.members else {}
+    said = wording.missing(facts)
+    found |= {"missing": said, "refused": facts.refused, "lost": facts.lost} if said else {}
     return found | methods.methods_json(facts) | foretold.foretold_json(facts)
 
 

@@ -10,7 +10,7 @@ import heapq
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from reasondistill.config.published import Published
 from reasondistill.errors import DataError
+from reasondistill.missing import LOST, REFUSED, Missing, read_missing
 from reasondistill.records import (
     FORECAST,
     OUTCOMES,
@@ -61,13 +62,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class FunnelStep:
-    """What went into a stage, what came out, and what was left behind by reason."""
+    """What went into a stage, what came out, and what was left behind by reason; `verb` is what happened to that."""
 
     step: str
     came_in: int
     came_out: int
     parts: Mapping[str, int]
     dropped: Mapping[str, int]
+    verb: str = "dropped"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class Shown:
 
     @property
     def outcome(self) -> str:
+        """That of the grade; a sample that failed has none of the grader's."""
+        if self.trace.completion.finish == "error":
+            return REFUSED if self.trace.completion.is_refused else LOST
         return self.grade.outcome if self.grade else NOT_GRADED
 
 
@@ -118,7 +123,11 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each."""
+    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each.
+
+    `missing` says of each traces folder with failed samples how many they are. `refused` has the reason of each refused
+    problem, `lost` the lost samples, both by benchmark and model, as far as scores are made without them.
+    """
 
     run: str
     stages: tuple[Stage, ...] = ()
@@ -130,7 +139,7 @@ class Facts:
     scores: tuple[Score, ...] = ()
     differences: tuple[Difference, ...] = ()
     outcomes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict[str, Any])
-    mean_tokens: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
+    mean_tokens: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict[str, Any])
     bootstrap: tuple[Mapping[str, Any], ...] = ()
     parts: tuple[Score, ...] = ()
     prompts: tuple[Mapping[str, Any], ...] = ()
@@ -143,6 +152,9 @@ class Facts:
     reference: str | None = None
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
     forecast: Forecast | None = None
+    missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    refused: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict[str, Any])
+    lost: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict[str, Any])
 
     def method(self, model: str) -> str:
         """How a model was made; `teacher` for one that this run did not make."""
@@ -200,6 +212,7 @@ class Facts:
 
 def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: tuple[Published, ...] = ()) -> Facts:
     """Everything the report says about `run`; `traces` is how many to show, `published` what others have published."""
+    missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).failed}
     graded = _Graded(traces)
     for trace, grade in _graded(run):
         graded.add(trace, grade)
@@ -212,7 +225,7 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
     return Facts(
         run=run.resolve().name,
         stages=stages,
-        funnel=tuple(_funnel(run, stages, graded)),
+        funnel=tuple(_funnel(run, stages, graded, missing.get(TRACES))),
         trace_tokens=graded.by_outcome(),
         shown=_with_problems(run / PROBLEMS / "problems.jsonl", graded.chosen()),
         example=_first_example(run / EXAMPLES / "examples.jsonl"),
@@ -233,7 +246,15 @@ def read_facts(run: Path, stages: tuple[Stage, ...], *, traces: int, published: 
         reference=summary.get("reference"),
         latency=_latency(run),
         forecast=_forecast(run / FORECAST),
+        missing=missing,
+        refused=summary.get("refused", {}),
+        lost=summary.get("lost", {}),
     )
+
+
+def _missing(run: Path, stage: Stage) -> Missing:
+    is_sampling = stage.place.rpartition("/")[2] in (TRACES, "traces")
+    return read_missing(run / stage.place) if is_sampling else Missing()
 
 
 # Where a run keeps its stages; other manifests (a dataset's, a model's) are none of ours.
@@ -288,15 +309,22 @@ def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
 
 
 class _Graded:
-    """Token counts by outcome, and a mix of traces to read: the same ones every time, spread over the outcomes."""
+    """Token counts by outcome, and a mix of traces to read: the same ones every time, spread over the outcomes.
+
+    Samples that failed have no length and nothing to read: they are only counted.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit, self._seen = limit, 0
         self._heaps: dict[str, list[tuple[int, int, Shown]]] = {}
         self.tokens: dict[str, array[int]] = {}
+        self.failed: Counter[str] = Counter()
 
     def add(self, trace: Trace, grade: Grade | None) -> None:
         shown = Shown(trace, grade, None)
+        if shown.outcome in (LOST, REFUSED):
+            self.failed[shown.outcome] += 1
+            return
         self.tokens.setdefault(shown.outcome, array("q")).append(trace.completion.tokens)
         heap = self._heaps.setdefault(shown.outcome, [])
         self._seen += 1  # breaks ties, traces have no order of their own
@@ -339,14 +367,27 @@ def _find_problems(path: Path, wanted: set[str]) -> dict[str, Problem]:
 # ---- the funnel ---------------------------------------------------------------------------------------------------
 
 
-def _funnel(run: Path, stages: tuple[Stage, ...], graded: _Graded) -> Iterator[FunnelStep]:
-    """problems → traces → verdicts → examples, as far as the run has come."""
+def _funnel(run: Path, stages: tuple[Stage, ...], graded: _Graded, missing: Missing | None) -> Iterator[FunnelStep]:
+    """problems → traces → verdicts → examples, as far as the run has come; traces that are `missing` also while they are drawn."""
     manifests = {stage.place: stage.manifest for stage in stages}
-    outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()}
+    outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()} | dict(graded.failed)
     for place, parts in ((PROBLEMS, {}), (TRACES, {}), (VERDICTS, outcomes), (EXAMPLES, _splits(run / EXAMPLES / "examples.jsonl"))):
         manifest = manifests.get(place)
-        if manifest is not None and manifest.counts:
-            yield FunnelStep(place, manifest.counts.get("in", 0), manifest.counts.get("out", 0), parts, manifest.dropped)
+        if manifest is not None and place == TRACES and missing is not None:
+            yield _traces_step(manifest, missing)
+        elif manifest is not None and manifest.counts:
+            verb = "set aside" if place == PROBLEMS else "dropped"
+            yield FunnelStep(place, manifest.counts.get("in", 0), manifest.counts.get("out", 0), parts, manifest.dropped, verb)
+
+
+def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
+    """What was answered and what was not, with the causes; counted from the manifest and, while it has no counts, from the traces."""
+    problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
+    waiting = missing.asked - missing.drawn
+    parts = {"answered": missing.answered} | ({"not drawn yet": waiting} if waiting else {})
+    kinds = [name for name, count in ((LOST, missing.lost), (REFUSED, missing.refused)) if count]
+    causes = missing.causes or {"no cause was told": missing.failed}
+    return FunnelStep(TRACES, problems, missing.drawn, parts, causes, " or ".join(kinds))
 
 
 def _splits(path: Path) -> dict[str, int]:
@@ -383,7 +424,9 @@ class _Records:
         for record in read_records(path, EvalRecord):
             if VARIANT in record.model:
                 continue
-            self.tokens.setdefault((record.benchmark, record.model), array("q")).append(record.tokens)
+            tokens = self.tokens.setdefault((record.benchmark, record.model), array("q"))
+            if record.finish != "error":  # refused: there is no answer that has a length
+                tokens.append(record.tokens)
             if record.sample == 0:
                 key = (record.benchmark, record.problem_id)
                 solvers = self.solvers.get(key, nobody)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from reasondistill.missing import REFUSED
 from reasondistill.records import OUTCOMES
 from reasondistill.report import wording
 from reasondistill.report.plots import Line
@@ -43,8 +44,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: set
 
 
 def tone(name: str) -> str:
-    known = {"out": "s0", "train": "s0", "validation": "s5"}
-    return name if name in OUTCOMES else known.get(name, "other")
+    known = {"out": "s0", "answered": "s0", "train": "s0", "validation": "s5"}
+    return name if name in (*OUTCOMES, REFUSED) else known.get(name, "other")
 
 
 def stack(parts: Mapping[str, float], *, is_share: bool) -> str:

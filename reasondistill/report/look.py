@@ -4,11 +4,11 @@ _SHEET = """
 :root { color-scheme: light dark; --paper:#fbfbfa; --card:#fff; --ink:#1c2127; --soft:#5d6672; --line:#e3e5e8; --accent:#0b66c3;
   --good:#0a7d55; --bad:#b8430a; --tied:#5d6672; --chip:#eef1f4;
   --s0:#0072b2; --s1:#d55e00; --s2:#009e73; --s3:#b5508a; --s4:#b98300; --s5:#3a9bd6;
-  --correct:#009e73; --wrong:#d55e00; --truncated:#c99000; --no_answer:#56a4d9; --undecided:#b5508a; --other:#98a1ab; }
+  --correct:#009e73; --wrong:#d55e00; --truncated:#c99000; --no_answer:#56a4d9; --undecided:#b5508a; --refused:#8a6d4b; --other:#98a1ab; }
 @media (prefers-color-scheme: dark) { :root { --paper:#14171b; --card:#1b1f25; --ink:#e6e9ec; --soft:#9aa4b0; --line:#2e343c;
   --accent:#6cb2ff; --good:#3ecf97; --bad:#ff8a4c; --tied:#9aa4b0; --chip:#272d35;
   --s0:#4aa8e0; --s1:#ff8a3d; --s2:#2fc795; --s3:#e08abb; --s4:#e6b432; --s5:#8fd0ff;
-  --correct:#2fb98a; --wrong:#f07a35; --truncated:#dba927; --no_answer:#6fb7e6; --undecided:#d98ab8; --other:#707a86; } }
+  --correct:#2fb98a; --wrong:#f07a35; --truncated:#dba927; --no_answer:#6fb7e6; --undecided:#d98ab8; --refused:#b8976c; --other:#707a86; } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -92,7 +92,7 @@ footer { color: var(--soft); font-size: .85rem; padding: 40px 20px 60px; }
 """
 
 # One rule for every tone: fills, strokes and swatches take their colour from the variables above.
-_TONES = ("s0", "s1", "s2", "s3", "s4", "s5", "correct", "wrong", "truncated", "no_answer", "undecided", "other")
+_TONES = ("s0", "s1", "s2", "s3", "s4", "s5", "correct", "wrong", "truncated", "no_answer", "undecided", "refused", "other")
 _TONE_RULES = """.TONE { fill: var(--TONE); stroke: var(--TONE); } i.TONE, b.TONE { background: var(--TONE); }
 .badge.TONE { border-color: var(--TONE); background: color-mix(in srgb, var(--TONE) 14%, transparent); } rect.TONE { stroke: none; }
 """

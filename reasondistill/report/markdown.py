@@ -137,6 +137,8 @@ def _written(shown: Shown) -> str:
     completion, grade = shown.trace.completion, shown.grade
     because = "" if grade is None else f"{inline(grade.reason)} ({inline(grade.layer)}), "
     whole = (completion.reasoning or "") + completion.answer_text
+    if completion.finish == "error":
+        because += f"{inline(completion.error or 'no cause was told')}, "
     return f"{fenced(whole)}\n\n{because}{completion.tokens:,} tokens, ended by {completion.finish}"
 
 

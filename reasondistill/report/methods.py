@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reasondistill.config.distilling import METHODS
+from reasondistill.missing import failed_in
 from reasondistill.records import Difference, MeasuredModel, Score, SeedSpread, Shrunk, Student, TrainingFigures
 from reasondistill.report.facts import EVALS, Facts
 from reasondistill.report.wording import MINUS, Table, interval, label, p_value, percent, points, whole
@@ -199,10 +200,12 @@ def _size(facts: Facts, name: str, largest: int | None) -> Size:
 
 
 def _speed(facts: Facts, name: str) -> tuple[float | None, float | None]:
-    """Tokens per second and seconds per answer while the evals were sampled, many answers at once."""
+    """Tokens per second and seconds per answer while the evals were sampled, many answers at once; failed ones are none."""
     members = facts.members(name)
-    found = [stage.manifest.figures for stage in facts.stages if _is_sampling(stage.place, members)]
+    manifests = [stage.manifest for stage in facts.stages if _is_sampling(stage.place, members)]
+    found = [manifest.figures for manifest in manifests]
     tokens, samples, seconds = (sum(float(figures.get(key) or 0) for figures in found) for key in ("tokens", "samples", "seconds"))
+    samples -= sum(map(failed_in, manifests))
     return (tokens / seconds, seconds / samples) if tokens and samples and seconds else (None, None)
 
 

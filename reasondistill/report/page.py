@@ -10,9 +10,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from reasondistill.missing import LOST, REFUSED
 from reasondistill.records import OUTCOMES
 from reasondistill.report import evidence, foretold, wording
-from reasondistill.report.facts import STUDENTS, Facts, FunnelStep, MadeStudent, Shown, SideBySide, environments, flatten
+from reasondistill.report.facts import NOT_GRADED, STUDENTS, Facts, FunnelStep, MadeStudent, Shown, SideBySide, environments, flatten
 from reasondistill.report.html import facts_list, figure, plain, stack, table, text, tone
 from reasondistill.report.look import SCRIPT, STYLE
 from reasondistill.report.plots import Line, histogram, line_chart
@@ -85,8 +86,8 @@ def _funnel(facts: Facts) -> str:
 
 def _step(step: FunnelStep) -> str:
     parts = dict(step.parts) or {"out": step.came_out}
-    lost = sum(step.dropped.values())
-    bar = stack(parts | ({"dropped": lost} if lost else {}), is_share=False)
+    dropped = sum(step.dropped.values())
+    bar = stack(parts | ({step.verb: dropped} if dropped else {}), is_share=False)
     counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
     items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
     name = wording.STEP_NAMES[step.step]
@@ -202,7 +203,8 @@ def _read(facts: Facts) -> str:
     if not facts.shown and not facts.side_by_side:
         return ""
     outcomes = {shown.outcome for shown in facts.shown} | {a.outcome for side in facts.side_by_side for _, a in side.answers}
-    options = "".join(f'<option value="{text(o)}">{text(wording.label(o))}</option>' for o in (*OUTCOMES, "not graded") if o in outcomes)
+    known = (*OUTCOMES, REFUSED, LOST, NOT_GRADED)
+    options = "".join(f'<option value="{text(o)}">{text(wording.label(o))}</option>' for o in known if o in outcomes)
     tools = (
         '<div class="tools">'
         '<input type="search" id="search" placeholder="Search in questions, reasoning and answers" aria-label="Search traces">'
@@ -251,7 +253,9 @@ def _written(shown: Shown) -> str:
         if completion.reasoning
         else ""
     )
-    return reasoning + (_part("Answer", completion.answer_text) if completion.answer_text.strip() else "")
+    answer = _part("Answer", completion.answer_text) if completion.answer_text.strip() else ""
+    failure = _part("Failed", completion.error or "no cause was told") if completion.finish == "error" else ""
+    return reasoning + answer + failure
 
 
 def _part(name: str, value: str) -> str:

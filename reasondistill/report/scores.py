@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.records import Difference, Score
 from reasondistill.report import evidence, methods, wording
 from reasondistill.report.facts import Facts
 from reasondistill.report.html import figure, legend, plain, stack, table, text
@@ -28,7 +28,7 @@ def scores_section(facts: Facts) -> str:
     overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
     notes = [wording.SCORES_NOTE, *([wording.METRICS_NOTE] if len(names) > 1 else []), facts.seeds.note]
     said = "".join(f'<p class="note">{text(note)}</p>' for note in notes if note)
-    return f"{overview}{said}{tables}{_seeds_alone(facts, names)}{legend(OUTCOMES)}{_bootstrap(facts)}"
+    return f"{overview}{said}{tables}{_seeds_alone(facts, names)}{legend(wording.outcome_names(facts))}{_bootstrap(facts)}"
 
 
 def _seeds_alone(facts: Facts, names: list[str]) -> str:
@@ -85,7 +85,7 @@ def _score_row(facts: Facts, score: Score, others: list[str], where: list[str]) 
         wording.percent(score.mean),
         wording.interval(score.low, score.high),
         whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
-        stack({outcome: shares[outcome] for outcome in OUTCOMES if shares.get(outcome)}, is_share=True),
+        stack({outcome: shares[outcome] for outcome in wording.outcome_names(facts) if shares.get(outcome)}, is_share=True),
         *(text(cell) for cell in wording.also(facts, score, others)),
         wording.whole(score.n),
         str(score.k),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reasondistill.missing import REFUSED, in_brackets
 from reasondistill.records import OUTCOMES, Difference, Score
 from reasondistill.report.facts import BASELINE_METHODS, EVALS, EXAMPLES, PROBLEMS, TRACES, VERDICTS, Facts, FunnelStep, stale_inputs
 from reasondistill.store import Manifest
@@ -63,8 +65,17 @@ def p_value(p: float) -> str:
 def headline(facts: Facts) -> list[str]:
     """One sentence for each distilled student on each benchmark; what there is to say when there is none.
 
-    With students of several seeds, the one with the highest score speaks for all.
+    With students of several seeds, the one with the highest score speaks for all. Where the teacher's samples were lost,
+    the last sentence says so.
     """
+    sentences = _sentences(facts)
+    found = facts.missing.get(TRACES)
+    if found is not None and found.lost and facts.own_scores:
+        sentences.append(f"The teacher's traces are not all there: {found.words()}.")
+    return sentences
+
+
+def _sentences(facts: Facts) -> list[str]:
     scores = [score for score in facts.main_scores if score.metric == "pass@1"]
     students = [score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")]
     if facts.seeds.members and students:
@@ -73,7 +84,7 @@ def headline(facts: Facts) -> list[str]:
         return _at_most([_student_sentence(facts, score) for score in students])
     if len(scores) > MOST_SENTENCES:
         return [_counts(scores)]
-    return [_plain_sentence(score) for score in scores] or [_progress(facts)]
+    return [_plain_sentence(facts, score) for score in scores] or [_progress(facts)]
 
 
 def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
@@ -102,7 +113,7 @@ def _counts(scores: Sequence[Score]) -> str:
 def _student_sentence(facts: Facts, score: Score) -> str:
     rows = [row for row in facts.main_differences if (row.model, row.benchmark) == (score.model, score.benchmark)]
     against = [_comparison(row) for row in rows if facts.method(row.baseline) != "teacher"]
-    sentence = _plain_sentence(score, len(facts.members(score.model))).removesuffix(".")
+    sentence = _plain_sentence(facts, score).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
     others = [
@@ -116,8 +127,11 @@ def _the(model: str) -> str:
     return "the teacher" if model == "teacher" else model
 
 
-def _plain_sentence(score: Score, seeds: int = 1) -> str:
-    drawn = f"n={score.n}, k={score.k}" + (f" over {seeds} seeds" if seeds > 1 else "")
+def _plain_sentence(facts: Facts, score: Score) -> str:
+    members = facts.members(score.model)
+    lost = sum(len(facts.lost.get(score.benchmark, {}).get(member, ())) for member in members)
+    drawn = f"n={score.n}, k={score.k}" + (f" over {len(members)} seeds" if len(members) > 1 else "")
+    drawn += f"; {counted(lost, 'sample')} lost" if lost else ""
     return f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} ({drawn})."
 
 
@@ -131,6 +145,9 @@ def _progress(facts: Facts) -> str:
     """What a run without scores has: traces and how many of them are correct, or problems only."""
     counts = {outcome: len(tokens) for outcome, tokens in facts.trace_tokens.items()}
     total, graded = sum(counts.values()), sum(counts.get(outcome, 0) for outcome in OUTCOMES)
+    if (missing := facts.missing.get(TRACES)) is not None:
+        right = f"{percent(counts.get('correct', 0) / graded)} % of the {whole(graded)} graded ones correct" if graded else "not graded yet"
+        return f"{missing.words()}. {right[:1].upper()}{right[1:]}; no evals yet."
     if graded:
         return f"{whole(total)} traces, {percent(counts.get('correct', 0) / graded)} % of the graded ones correct; no evals yet."
     if total:
@@ -152,10 +169,23 @@ def metrics(facts: Facts) -> list[str]:
     return sorted(widest, key=lambda name: (name != "pass@1", order.index(name.partition("@")[0]), int(name.partition("@")[2])))
 
 
+def outcome_names(facts: Facts) -> tuple[str, ...]:
+    """The outcomes that a score can have; `refused` only where some are."""
+    every = [shares for models in facts.outcomes.values() for shares in models.values()]
+    return (*OUTCOMES, REFUSED) if any(shares.get(REFUSED) for shares in every) else OUTCOMES
+
+
+def _unanswered(facts: Facts) -> tuple[str, ...]:
+    """The outcomes that stand beside a score: whatever is neither right nor wrong."""
+    first = ("truncated", "no_answer", "undecided")
+    return (*first, REFUSED) if REFUSED in outcome_names(facts) else first
+
+
 def scores_table(facts: Facts, scores: Sequence[Score] | None = None) -> Table:
     """One row for each model on each benchmark; of `scores`, or of all with the seeds of a student together."""
     names = metrics(facts)
-    headers = ("model", "benchmark", names[0], "95 % interval", *names[1:], "n", "k", "truncated %", "no answer %", "undecided %", "tokens")
+    unanswered = [f"{label(outcome)} %" for outcome in _unanswered(facts)]
+    headers = ("model", "benchmark", names[0], "95 % interval", *names[1:], "n", "k", *unanswered, "tokens")
     rows = [score for score in (facts.main_scores if scores is None else scores) if score.metric == "pass@1"]
     return Table(headers, tuple(_score_row(facts, score, names[1:]) for score in rows), numbers=2)
 
@@ -177,7 +207,7 @@ def _score_row(facts: Facts, score: Score, names: Sequence[str]) -> tuple[str, .
         *also(facts, score, names),
         whole(score.n),
         str(score.k),
-        *(percent(shares.get(outcome, 0.0)) for outcome in ("truncated", "no_answer", "undecided")),
+        *(percent(shares.get(outcome, 0.0)) for outcome in _unanswered(facts)),
         "" if tokens is None else whole(tokens),
     )
 
@@ -236,9 +266,10 @@ def _funnel_row(step: FunnelStep) -> tuple[str, ...]:
 
 def funnel_words(step: FunnelStep) -> list[str]:
     """`1,204 correct`, `12 set aside: duplicate question`."""
-    verb = "set aside" if step.step == PROBLEMS else "dropped"
     parts = [f"{whole(count)} {label(part)}" for part, count in step.parts.items()]
-    return parts + [f"{whole(count)} {verb}: {label(reason)}" for reason, count in sorted(step.dropped.items(), key=lambda pair: -pair[1])]
+    return parts + [
+        f"{whole(count)} {step.verb}: {label(reason)}" for reason, count in sorted(step.dropped.items(), key=lambda pair: -pair[1])
+    ]
 
 
 def label(name: str) -> str:
@@ -367,6 +398,7 @@ def caveats(facts: Facts) -> list[str]:
         found.append(f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may still change.")
     for place, changed in stale_inputs(facts.stages).items():
         found.append(f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline again before quoting its numbers.")
+    found += missing(facts)
     if names := _above(facts, "undecided", 0.01):
         found.append(f"The checker gave up on more than 1 % of the answers of {names}; undecided answers count as not correct.")
     if names := _above(facts, "truncated", 0.05):
@@ -376,6 +408,52 @@ def caveats(facts: Facts) -> list[str]:
     if any(s.n < 100 for s in facts.own_scores):
         found.append("Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not shown', not as 'equal'.")
     return found
+
+
+# So many cells with missing samples are told one by one.
+MOST_MISSING = 8
+
+
+def missing(facts: Facts) -> list[str]:
+    """What samples are missing of the teacher and of each model, why, and what that does to the numbers."""
+    found = [f"{place}: {lacking.words()}. {lacking.remedy(place)}" for place, lacking in facts.missing.items() if place == TRACES]
+    measured = {score.benchmark: None for score in facts.scores}
+    if not measured:
+        found += [f"{place}: {lacking.words()}. {lacking.remedy(place)}" for place, lacking in facts.missing.items() if place != TRACES]
+    for benchmark in measured:
+        found += [_lost_words(facts, model, benchmark, samples) for model, samples in facts.lost.get(benchmark, {}).items()]
+        found += [_refused_words(model, benchmark, problems) for model, problems in facts.refused.get(benchmark, {}).items()]
+    rest = len(found) - MOST_MISSING
+    if rest > 0:
+        found[MOST_MISSING:] = [f"{whole(rest)} more of this kind: see `lost` and `refused` in report.json."]
+    if facts.lost or facts.refused:
+        found.append("Two models are compared on the problems that both have; n says how many these are.")
+    return found
+
+
+def _lost_words(facts: Facts, model: str, benchmark: str, samples: Sequence[str]) -> str:
+    problems = {sample.rpartition(":")[0] for sample in samples}
+    lacking = facts.missing.get(f"{EVALS}/{benchmark}/{model}/traces")
+    why = in_brackets(lacking.causes) if lacking is not None else ""
+    gone = f"{counted(len(problems), 'problem')} left out of its score: {few(problems)}"
+    return f"{model} on {benchmark}: {counted(len(samples), 'sample')} lost{why}, {gone}. The same command draws them again."
+
+
+def _refused_words(model: str, benchmark: str, problems: Mapping[str, str]) -> str:
+    why = in_brackets(Counter(problems.values()))
+    return f"{model} on {benchmark}: {counted(len(problems), 'problem')} refused{why}, which count as not correct: {few(problems)}."
+
+
+def counted(count: int, name: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{whole(count)} {name}{'' if count == 1 else 's'}"
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """`a/1, a/2, a/7 and 12 more`."""
+    ordered = sorted(names)
+    rest = len(ordered) - most
+    return ", ".join(ordered[:most]) + (f" and {whole(rest)} more" if rest > 0 else "")
 
 
 def _judged(facts: Facts) -> Iterator[str]:

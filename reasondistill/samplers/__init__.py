@@ -126,6 +126,14 @@ class Scorer(Protocol):
         ...
 
 
+class InputFault(Exception):
+    """A prompt that the model cannot be asked, whoever tries: its row is set aside. `reason` is one word for it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass
 class Running:
     """What a sampler has in hand at this moment: requests in flight, tokens that they have so far, and what it waits for.

@@ -36,7 +36,7 @@ class ReferenceSampler(SamplerBase):
 def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Completion:
     """The completion that a teacher would have written, had it known the reference solution."""
     if not (problem.reference_solution or "").strip():
-        return failed("the problem has no reference solution", prompt_tokens=prompt_tokens)
+        return failed("the problem has no reference solution", fault="input", prompt_tokens=prompt_tokens)
     reasoning = _ANSWER_LINE.sub("", problem.reference_solution or "").strip()
     answer = f"\\boxed{{{problem.answer}}}"
     words = len(reasoning.split()) + len(answer.split())

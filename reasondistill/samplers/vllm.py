@@ -107,6 +107,7 @@ class VllmSampler(SamplerBase):
         self._llm: Any = None
         self._give_threads_back = _nothing
         self._told_clipped = False
+        self._told_running = 0.0
 
     # -- prompts
 
@@ -155,6 +156,7 @@ class VllmSampler(SamplerBase):
                     return
                 yield from self._step(in_flight)
         finally:
+            self.running.requests = self.running.tokens = 0
             if in_flight and self._llm is not None:
                 self._llm.llm_engine.abort_request(list(in_flight))
 
@@ -176,11 +178,20 @@ class VllmSampler(SamplerBase):
                 rows = self._collect(engine_id, request.logprobs) if request.logprobs else None
                 in_flight[str(number)] = _InFlight(request, time.monotonic(), rows)
             except (ValueError, VLLMError) as error:
-                yield Sampled(request, failed(_reason(error), prompt_tokens=len(ids)))
+                yield Sampled(request, failed(_reason(error), fault="input", prompt_tokens=len(ids)))
 
     def _step(self, in_flight: dict[str, _InFlight]) -> Iterator[Sampled]:
         for output in self._finished():
             yield _sampled(in_flight.pop(output.request_id), output)
+        self._tell_running(in_flight)
+
+    def _tell_running(self, in_flight: Mapping[str, _InFlight]) -> None:
+        """Once a second: what is in the engine, and how many tokens it has written of that."""
+        now = time.monotonic()
+        if now - self._told_running < 1.0 and in_flight:
+            return
+        self._told_running = now
+        self.running.requests, self.running.tokens = len(in_flight), _tokens_so_far(self._llm)
 
     def _finished(self) -> list[Any]:
         """One step of the engine; the outputs of the requests that it ended."""
@@ -423,6 +434,15 @@ def _scored(one: Written, rows: Rows | FlatRows) -> TopK:
         np.concatenate([ids[start : start + tokens - 1], last.ids]),
         np.concatenate([log_probs[start : start + tokens - 1], last.log_probs]),
     )
+
+
+def _tokens_so_far(llm: Any) -> int:
+    """The tokens that the requests in the engine have so far; 0 where this vLLM does not tell them before the end."""
+    try:
+        states = list(llm.llm_engine.output_processor.request_states.values())
+        return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
+    except (AttributeError, TypeError):
+        return 0
 
 
 def _last_line(error: BaseException) -> str:

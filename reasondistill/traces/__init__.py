@@ -18,6 +18,7 @@ import hashlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -29,9 +30,22 @@ from reasondistill import crew
 from reasondistill.config import Cluster, Teacher, Traces
 from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
+from reasondistill.missing import SET_ASIDE, cause_of
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
-from reasondistill.samplers import Rendered, Request, Sampled, Sampler, SamplerBase, make_ready, problem_and_sample, seed_of
+from reasondistill.samplers import (
+    InputFault,
+    Rendered,
+    Request,
+    Running,
+    Sampled,
+    Sampler,
+    SamplerBase,
+    failed,
+    make_ready,
+    problem_and_sample,
+    seed_of,
+)
 from reasondistill.samplers.opening import OpenSampler, open_sampler, teacher_identity
 from reasondistill.store import (
     Identity,
@@ -48,8 +62,9 @@ from reasondistill.store import (
 )
 from reasondistill.topk import TopKWriter
 from reasondistill.traces import capture, ending, on_disk
-from reasondistill.traces.on_disk import FILE
-from reasondistill.traces.recorder import Progress, Recorder, duration, hopeless
+from reasondistill.traces.failures import Allowance, Failures, nothing_but_failures, too_many_lost, too_many_refused
+from reasondistill.traces.on_disk import FILE, TOO_LONG
+from reasondistill.traces.recorder import Progress, Recorder, duration
 from reasondistill.traces.teachers import deal
 
 __all__ = ["OpenSampler", "deal", "duration", "run_traces", "sample_key", "seed_of", "teacher_identity"]
@@ -90,17 +105,42 @@ class _Work:
         return sum(len(numbers) for numbers in self.missing.values())
 
 
-def _requests(job: _Job, work: _Work, problems: Iterable[Problem], sampler: Sampler) -> Iterator[Request]:
-    """The missing samples of these problems, until somebody asks to stop: what is in flight may still end then."""
-    render, sampling, logprobs = _renderer(job, sampler), job.traces.resolve(), _logprobs_of(job, work.teacher)
+def _requests(
+    job: _Job, work: _Work, problems: Iterable[Problem], sampler: Sampler, refuse: Callable[[Sampled], None]
+) -> Iterator[Request]:
+    """The missing samples of these problems, until somebody asks to stop: what is in flight may still end then.
+
+    The samples of a problem that the model cannot be asked go to `refuse` at once.
+    """
     for problem in problems:
         if job.stop is not None and job.stop.requested:
             return
-        rendered = render(problem)
-        check_length(sampler, problem, rendered)
-        for sample in work.missing[problem.id]:
-            key = sample_key(sampler.model, rendered, sampling, sample)
-            yield Request(f"{problem.id}:{sample}", key, rendered, sampling, seed_of(key), logprobs)
+        try:
+            rendered = _rendered(job, sampler, problem)
+        except InputFault as fault:
+            turns = job.prompt.prompt.render(problem.question)
+            for request in _requests_of(job, work, problem, sampler, Rendered(turns)):
+                refuse(Sampled(request, failed(str(fault), fault="input")))
+            continue
+        yield from _requests_of(job, work, problem, sampler, rendered)
+
+
+def _requests_of(job: _Job, work: _Work, problem: Problem, sampler: Sampler, rendered: Rendered) -> Iterator[Request]:
+    """One request for each missing sample of a problem."""
+    sampling, logprobs = job.traces.resolve(), _logprobs_of(job, work.teacher)
+    for sample in work.missing[problem.id]:
+        key = sample_key(sampler.model, rendered, sampling, sample)
+        yield Request(f"{problem.id}:{sample}", key, rendered, sampling, seed_of(key), logprobs)
+
+
+def _rendered(job: _Job, sampler: Sampler, problem: Problem) -> Rendered:
+    """The prompt as the model will see it. Raises InputFault when it leaves no room for one token, or cannot be made."""
+    rendered = _renderer(job, sampler)(problem)
+    context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
+    tokens = rendered.token_ids
+    if tokens is not None and context is not None and len(tokens) + 1 > context:
+        raise InputFault("prompt_too_long", f"{TOO_LONG}: {len(tokens)} tokens, max_model_len {context}")
+    return rendered
 
 
 def _trace(sampled: Sampled, model: str, prompt: str) -> Trace:
@@ -141,8 +181,9 @@ def run_traces(
     With `first_samples` a folder that was begun with more samples of each problem will do: who reads it takes the first n.
     With `share` this process opens the folder for workers, is one of them, or closes it; only closing gives a complete manifest.
 
-    A failed sample is written with `finish="error"`, counted, and drawn again by the next run, unless `heal` is off.
-    Raises StageError (no problems, a prompt longer than the context, nothing but failures), ConfigError, DriftError, Interrupted.
+    A sample that the service lost is written with `finish="error"`, counted, and drawn again by the next run, unless `heal`
+    is off; a problem that the model cannot be asked is set aside (failures.py).
+    Raises StageError (no problems, more failures than are allowed), ConfigError, DriftError, Interrupted.
     """
     started = time.monotonic()
     inputs = _inputs(traces, problems_folder)
@@ -150,9 +191,9 @@ def run_traces(
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    before = read_manifest(folder)
-    if first_samples and before is not None and before.section.get("n", 0) > traces.n:
-        traces = traces.model_copy(update={"n": before.section["n"]})
+    old = read_manifest(folder)
+    if first_samples and old is not None and old.section.get("n", 0) > traces.n:
+        traces = traces.model_copy(update={"n": old.section["n"]})
     identity = Identity("traces", VERSION, _section(traces, prompt, len(problems)), inputs)
     capture.check_tokenizers(traces)
     job = _Job(traces, problems, prompt, folder, cluster, open_sampler, stop)
@@ -162,12 +203,16 @@ def run_traces(
             return _fill(job, share.number) if share.role == "work" else _close(job)
         return manifest if share.role == "work" else _capture_later(job, manifest)
     if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
-        heal and reopen_stage(folder, identity, "failed")
+        heal and _is_worth_another_try(job, identity)
     ):
-        return _capture_later(job, require_complete(folder)) if share is None else require_complete(folder)
+        done = require_complete(folder)
+        _refuse_what_was_lost(job, done)
+        return _capture_later(job, done) if share is None else done
     capture.check_models(traces, folder)
     _take_in(folder)
-    finished = on_disk.finished_samples(folder)
+    before = on_disk.standing(folder)
+    finished = before.finished
+    job = replace(job, refused=frozenset(before.refused))
     if share is not None:
         return _open(job, share.of, missing=job.total - len(finished))
     for work in _plan(traces, problems, finished, _unscored(job)):
@@ -177,6 +222,26 @@ def run_traces(
             stop.check()
     _score_others(job)
     return _finish(job, time.monotonic() - started)
+
+
+def _is_worth_another_try(job: _Job, identity: Identity) -> bool:
+    """Reopen a finished folder when samples were lost, or prompts were too long for a context that is another one now."""
+    if reopen_stage(job.folder, identity, "failed"):
+        return True
+    recorded = require_complete(job.folder).figures.get("engine", {})
+    same_context = recorded.get("max_model_len") == job.cluster.vllm.max_model_len
+    return bool(recorded) and not same_context and reopen_stage(job.folder, identity, "refused")
+
+
+def _refuse_what_was_lost(job: _Job, done: Manifest) -> None:
+    """Raise StageError for a folder that an earlier version, or another setting, took for finished without its samples."""
+    lost = done.counts.get("failed", 0)
+    if lost > job.allowance.lost:
+        raise StageError(
+            f"{job.folder}: {lost} of {job.total} samples were lost, failures_allowed = {job.traces.failures_allowed:g} allows "
+            f"{job.allowance.lost}, and what was made of the rest (5-students) keeps them from being drawn again. Remove what "
+            "was made of it, or say that it may stay with --set traces.failures_allowed=1."
+        )
 
 
 # ---- with several workers -----------------------------------------------------------------------------------------
@@ -206,7 +271,7 @@ def _fill(job: _Job, number: int) -> Manifest:
     """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
     worker = Worker(job.folder, number)
     own = replace(job, own=worker.folder, workers=worker.attempt.workers)
-    finished = on_disk.finished_ids(job.folder / FILE).union(*(on_disk.whole_ids(folder / FILE) for folder in worker.earlier()))
+    finished = on_disk.finished_ids(job.folder / FILE).union(*(on_disk.settled_ids(folder / FILE) for folder in worker.earlier()))
     for work in _plan(job.traces, job.problems, finished, set()):
         claimed = _claimed(work, worker)
         if (first := next(claimed, None)) is not None:
@@ -258,7 +323,9 @@ def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same for all teachers of a run. `own` is the folder of one of `workers`."""
+    """What stays the same for all teachers of a run. `own` is the folder of one of `workers`, `refused` are the problems that
+    were set aside before.
+    """
 
     traces: Traces
     problems: tuple[Problem, ...]
@@ -269,6 +336,12 @@ class _Job:
     stop: StopSignal | None
     own: Path | None = None
     workers: int = 1
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def allowance(self) -> Allowance:
+        """How many samples of the whole stage may fail."""
+        return Allowance(self.total, len(self.problems), self.traces.failures_allowed)
 
     @property
     def target(self) -> Path:
@@ -339,7 +412,7 @@ def _work_on(job: _Job, work: _Work, *, done: int, problems: Iterable[Problem] |
         log.info("%s: %d samples of %d problems to draw", work.teacher.model, work.samples, len(work.problems))
     with job.open_sampler(work.teacher, job.cluster, work.problems) as sampler:
         if problems is None:
-            check_lengths(sampler, _renderer(job, sampler), work.problems)
+            _check_prompts(job, sampler, work.problems)
         with capture.open_cache(job.target, sampler, k) if k else nullcontext() as cache:
             make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=bool(work.unscored), shares=problems is not None)
             if work.samples:
@@ -373,17 +446,23 @@ def _draw(
         job.target,
         teacher=work.teacher.model,
         samples=work.samples if job.own is None else math.ceil(work.samples / job.workers),
-        is_fresh=work.is_fresh,
         done=done,
         total=job.total,
         load_seconds=load_seconds,
+        running=sampler.running if isinstance(sampler, SamplerBase) else Running(),
     )
-    requests = _requests(job, work, problems, sampler)
-    with Recorder(job.target / FILE, progress, cache) as recorder, closing(_generator(sampler.sample(requests))) as drawn:
-        for sampled in drawn:
+    failures = Failures(job.folder, job.allowance, refused=job.refused, is_fresh=work.is_fresh)
+    with Recorder(job.target / FILE, progress, failures, cache) as recorder:
+
+        def record(sampled: Sampled) -> None:
             recorder.put(_trace(sampled, sampler.model, job.prompt.tag), sampled.top_k)
-            if job.is_stopped:
-                break
+
+        requests = _requests(job, work, problems, sampler, record)
+        with closing(_generator(sampler.sample(requests))) as drawn:
+            for sampled in drawn:
+                record(sampled)
+                if job.is_stopped:
+                    break
 
 
 # ---- the top K of traces that stand already -----------------------------------------------------------------------
@@ -452,21 +531,19 @@ def _generator(drawn: Iterable[Sampled]) -> Generator[Sampled]:
     yield from drawn
 
 
-def check_lengths(sampler: Sampler, render: Callable[[Problem], Rendered], problems: Iterable[Problem]) -> None:
-    """Raise StageError, before anything is drawn, when a prompt leaves no room for one token."""
-    if isinstance(sampler, SamplerBase) and sampler.max_model_len is not None:
-        for problem in problems:
-            check_length(sampler, problem, render(problem))
-
-
-def check_length(sampler: Sampler, problem: Problem, rendered: Rendered) -> None:
-    """The same for one prompt, where workers claim problems on the way."""
-    context, tokens = sampler.max_model_len if isinstance(sampler, SamplerBase) else None, rendered.token_ids
-    if tokens is not None and context is not None and len(tokens) + 1 > context:
-        raise StageError(
-            f"problem {problem.id}: prompt longer than the context: {len(tokens)} tokens, max_model_len {context}. "
-            "Raise max_model_len in the cluster file, shorten the prompt (few-shot turns?), or filter the problem out."
-        )
+def _check_prompts(job: _Job, sampler: Sampler, problems: Iterable[Problem]) -> None:
+    """Raise StageError, before anything is drawn, when too many of the problems cannot be asked."""
+    if not isinstance(sampler, SamplerBase) or sampler.max_model_len is None:
+        return  # a server renders them itself
+    refused, causes = set(job.refused), Counter[str]()
+    for problem in problems:
+        try:
+            _rendered(job, sampler, problem)
+        except InputFault as fault:
+            refused.add(problem.id)
+            causes[cause_of(str(fault))] += 1
+    if job.allowance.is_refused_too_often(len(refused)):
+        raise too_many_refused(job.folder, job.allowance, len(refused), causes)
 
 
 # ---- the end ------------------------------------------------------------------------------------------------------
@@ -478,12 +555,26 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     ending.sort(folder / FILE, places)
     sums = ending.tally(folder / FILE)
-    if len(sums.failed) == sums.samples:
-        raise hopeless(sums.samples, sums.error)
-    if sums.failed:
-        log.warning("%s: %d of %d samples failed; the same command draws them again", folder, len(sums.failed), sums.samples)
-    counts = {"in": len(job.problems), "out": sums.samples} | ({"failed": len(sums.failed)} if sums.failed else {})
+    _check_failures(job, sums)
+    ending.write_set_aside(folder, job.problems, sums)
+    lost = sums.lost.total()
+    if lost:
+        log.warning("%s: %d of %d samples were lost; the same command draws them again", folder, lost, sums.samples)
+    if sums.refused:
+        log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), SET_ASIDE)
+    counts = {"in": len(job.problems), "out": sums.samples}
+    counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples)) if number}
     figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
     if workers > 1:
         figures |= {"workers": workers}
     return finish_stage(folder, counts=counts, figures=figures, seconds=seconds, content=ending.content(folder / FILE))
+
+
+def _check_failures(job: _Job, sums: ending.Tally) -> None:
+    """Raise StageError when more failed, by all workers together, than may fail."""
+    if sums.failed == sums.samples:
+        raise nothing_but_failures(sums.samples, sums.error)
+    if sums.lost.total() > job.allowance.lost:
+        raise too_many_lost(job.folder, job.allowance, sums.lost)
+    if job.allowance.is_refused_too_often(len(sums.refused)):
+        raise too_many_refused(job.folder, job.allowance, len(sums.refused), sums.causes)

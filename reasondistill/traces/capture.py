@@ -21,7 +21,7 @@ from reasondistill.config import Teacher, Traces
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.prompts import after_prompt, render_assistant
 from reasondistill.records import Completion, Problem, Trace
-from reasondistill.samplers import Rendered, Sampler, Scored, Scorer, Written
+from reasondistill.samplers import InputFault, Rendered, Sampler, Scored, Scorer, Written
 from reasondistill.samplers.opening import teacher_identity
 from reasondistill.store import Manifest, read_records, read_rows
 from reasondistill.topk import (
@@ -180,7 +180,11 @@ def score(
             for trace in _wanted(folder, wanted):
                 if own and trace.model != sampler.model:
                     raise StageError(f"{folder / FILE}: {trace.id} was drawn by {trace.model}; {sampler.model} cannot tell its top K.")
-                rendered = render(problems[trace.problem_id])
+                try:
+                    rendered = render(problems[trace.problem_id])
+                except InputFault as fault:  # of a model that did not draw it
+                    refused.append(f"{trace.id}: {fault}")
+                    continue
                 ids = _stored_ids(known, trace.id) or _ids_of(trace.completion, rendered, sampler.tokenizer)
                 if ids is None:
                     refused.append(f"{trace.id}: broken text")

@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reasondistill.config import Cluster, Traces
 from reasondistill.errors import StageError
+from reasondistill.missing import CAUSES, SET_ASIDE, cause_of
+from reasondistill.records import Completion, Problem, SetAside
 from reasondistill.samplers import problem_and_sample, rank
-from reasondistill.store import read_metrics, read_rows, sort_shard
+from reasondistill.store import read_metrics, read_rows, sort_shard, write_records
+from reasondistill.traces.on_disk import is_failed, is_lost
 
 
 @dataclass
 class Tally:
-    """Sums over a traces file."""
+    """Sums over a traces file. `lost` counts by cause what the service lost, `refused` holds the error of each problem
+    that was set aside and `refused_samples` how many samples that are.
+    """
 
     samples: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     truncated: int = 0
-    failed: list[str] = field(default_factory=list)
+    estimated: int = 0
+    lost: Counter[str] = field(default_factory=Counter[str])
+    refused: dict[str, Completion] = field(default_factory=dict[str, Completion])
+    refused_samples: int = 0
     error: str | None = None
+
+    @property
+    def failed(self) -> int:
+        return self.lost.total() + self.refused_samples
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cause → samples that were lost, problems that were set aside."""
+        refused = Counter(cause_of(completion.error) for completion in self.refused.values())
+        return dict((self.lost + refused).most_common())
 
     def add(self, row: dict[str, Any]) -> None:
         completion = row["completion"]
@@ -31,9 +51,17 @@ class Tally:
         self.tokens += completion["tokens"]
         self.prompt_tokens += completion["prompt_tokens"]
         self.truncated += completion["finish"] == "length"
-        if completion["finish"] == "error":
-            self.failed.append(row["id"])
-            self.error = completion["error"]
+        self.estimated += completion.get("is_estimated", False)
+        if is_failed(completion):
+            self._add_failed(row["problem_id"], Completion.model_validate(completion))
+
+    def _add_failed(self, problem_id: str, completion: Completion) -> None:
+        self.error = completion.error
+        if completion.is_lost:
+            self.lost[cause_of(completion.error)] += 1
+        else:
+            self.refused[problem_id] = completion
+            self.refused_samples += 1
 
 
 def tally(path: Path) -> Tally:
@@ -51,27 +79,48 @@ def engine(traces: Traces, cluster: Cluster) -> dict[str, Any]:
     return {"engine": cluster.vllm.model_dump(mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib"})}
 
 
-_FAILED = b'"finish":"error"'
+_FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'
 
 
-def count_whole(path: Path) -> int:
-    """The traces of a file that did not fail, without parsing them."""
+def count_settled(path: Path) -> int:
+    """The traces of a file that the service did not lose, without parsing them."""
     with open(path, "rb") as file:
-        return sum(1 for line in file if _FAILED not in line)
+        return sum(1 for line in file if _FAILED not in line or _REFUSED in line)
 
 
 def content(path: Path) -> str:
-    """What later stages are made from: every byte of the traces, but of a failed one only that it failed.
+    """What later stages are made from: every byte of the traces, but of a failed one only that it failed, and whose fault it was.
 
     A sample that fails again, some seconds slower, makes nobody grade and train again.
     """
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for line in file:
-            if _FAILED in line and (row := json.loads(line))["completion"]["finish"] == "error":
-                line = f"{row['id']} failed\n".encode()
-            digest.update(line)
+            digest.update(_said_of_failed(line) if _FAILED in line else line)
     return digest.hexdigest()[:16]
+
+
+def _said_of_failed(line: bytes) -> bytes:
+    """What counts of a line that may be a failed sample's; a text that only looks like one counts whole."""
+    row = json.loads(line)
+    if not is_failed(row["completion"]):
+        return line
+    word = "failed" if is_lost(row["completion"]) else "refused"
+    return f"{row['id']} {word}\n".encode()
+
+
+def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> None:
+    """Keep the problems that could not be asked beside the traces, with the reason; no file where there are none."""
+    path = folder / SET_ASIDE
+    if not sums.refused:
+        path.unlink(missing_ok=True)
+        return
+    refused = [problem for problem in problems if problem.id in sums.refused]
+    write_records(path, (_set_aside(problem, sums.refused[problem.id]) for problem in refused))
+
+
+def _set_aside(problem: Problem, completion: Completion) -> SetAside:
+    return SetAside(id=problem.id, reason=cause_of(completion.error), detail=completion.error or "", origin=problem.origin)
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
@@ -92,13 +141,19 @@ def figures(folder: Path, sums: Tally) -> dict[str, Any]:
     """Numbers for the report; time and speed are summed over all runs that filled this folder."""
     sessions = {line["session"]: line for line in read_metrics(folder)}.values()
     seconds = sum(line["seconds"] for line in sessions)
-    return {
+    found: dict[str, Any] = {
         "samples": sums.samples,
         "tokens": sums.tokens,
         "prompt_tokens": sums.prompt_tokens,
         "seconds": round(seconds, 3),
         "tokens_per_s": round(sum(line["tokens"] for line in sessions) / seconds, 1) if seconds else 0.0,
         "load_seconds": round(sum(line["load_seconds"] for line in sessions), 3),
-        "truncated": round(sums.truncated / sums.samples, 4),
-        "errors": len(sums.failed),
+        # A share is never of what failed.
+        "truncated": round(sums.truncated / max(1, sums.samples - sums.failed), 4),
+        "errors": sums.failed,
     }
+    if sums.failed:
+        found[CAUSES] = sums.causes
+    if sums.estimated:
+        found["estimated"] = sums.estimated
+    return found

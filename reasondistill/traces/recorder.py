@@ -11,48 +11,50 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from reasondistill.errors import StageError
 from reasondistill.records import Trace
+from reasondistill.samplers import Running
 from reasondistill.store import Shard, append_metrics
 from reasondistill.topk import TopK, TopKWriter
+from reasondistill.traces.failures import Failures
 
 log = logging.getLogger(__name__)
 
 # A batch is durable after this many traces or this many seconds, whichever comes first.
 BATCH_TRACES, BATCH_SECONDS = 64, 1.0
 REPORT_SECONDS = 10.0
-# When so many samples failed and none ever succeeded, the set-up is wrong, not the samples.
-HOPELESS = 32
 
 
 class Progress:
     """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
 
-    `samples` are what this teacher has to draw now; `is_fresh` says that it never drew one here. `seconds` and `tokens` count this
+    `samples` are what this teacher has to draw now, `running` what it has in hand. `seconds` and `tokens` count this
     session only: from the first request of one teacher in one process.
     """
 
-    def __init__(self, folder: Path, *, teacher: str, samples: int, is_fresh: bool, done: int, total: int, load_seconds: float) -> None:
-        self._folder, self._teacher, self._samples, self._is_fresh = folder, teacher, samples, is_fresh
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        teacher: str,
+        samples: int,
+        done: int,
+        total: int,
+        load_seconds: float,
+        running: Running | None = None,
+    ) -> None:
+        self._folder, self._teacher, self._samples = folder, teacher, samples
+        self._running = running or Running()
         self._done, self._total, self._load_seconds = done, total, load_seconds
         self._session = f"{time.time():.3f}-{uuid.uuid4().hex[:6]}"  # many workers may begin at once
         self._start = self._told = time.monotonic()
         self.drawn = self.tokens = self.truncated = self.errors = 0
-        self.last_error: str | None = None
 
     def add(self, traces: Iterable[Trace]) -> None:
         for trace in traces:
             self.drawn += 1
             self.tokens += trace.completion.tokens
             self.truncated += trace.completion.finish == "length"
-            if trace.completion.finish == "error":
-                self.errors += 1
-                self.last_error = trace.completion.error
-
-    @property
-    def is_hopeless(self) -> bool:
-        """This teacher never wrote a trace here, and many samples failed."""
-        return self._is_fresh and self.drawn == self.errors >= HOPELESS
+            self.errors += trace.completion.finish == "error"
 
     def tell(self, *, now: bool = False) -> None:
         """Log and append a metrics line when it is time."""
@@ -77,14 +79,26 @@ class Progress:
         )
 
     def line(self, seconds: float) -> str:
-        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 1h12m left`."""
-        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{self.tokens / max(seconds, 1e-9):,.0f} tok/s"]
-        parts.append(f"{100 * self.truncated / max(self.drawn, 1):.1f} % truncated")
+        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 64 running · 1h12m left`; tokens count as soon as they are there."""
+        running = self._running
+        rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
+        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
+        if whole := self.drawn - self.errors:
+            parts.append(f"{100 * self.truncated / whole:.1f} % truncated")
         if self.errors:
             parts.append(f"{self.errors:,} failed")
+        if running.requests:
+            parts.append(_in_hand(running))
+        if running.waits_for:
+            parts.append(running.waits_for)
         if self.drawn and self.drawn < self._samples:
             parts.append(f"{duration((self._samples - self.drawn) * seconds / self.drawn)} left")
         return " · ".join(parts)
+
+
+def _in_hand(running: Running) -> str:
+    tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
+    return f"{running.requests:,} running{tokens}"
 
 
 def duration(seconds: float) -> str:
@@ -97,28 +111,25 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-def hopeless(samples: int, error: str | None) -> StageError:
-    """What to raise when nothing but failures came."""
-    return StageError(f"all {samples} samples failed; the last one said: {error}")
-
-
 class Recorder:
     """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
     about a second even when the next one takes minutes.
 
-    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them.
+    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them. `failures` says when to stop:
+    a trace that is one failure too many is not written, and nothing after it.
     """
 
-    def __init__(self, path: Path, progress: Progress, cache: TopKWriter | None = None) -> None:
-        self._path, self._progress, self._cache = path, progress, cache
+    def __init__(self, path: Path, progress: Progress, failures: Failures, cache: TopKWriter | None = None) -> None:
+        self._path, self._progress, self._failures, self._cache = path, progress, failures, cache
         self._queue: queue.SimpleQueue[tuple[Trace, TopK | None] | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
 
     def put(self, trace: Trace, top_k: TopK | None = None) -> None:
-        """Hand a trace over. Raises what the writer met: a full disk, or nothing but failed samples."""
+        """Hand a trace over. Raises StageError for a failure too many, and what the writer met: a full disk."""
         if self._error is not None:
             raise self._error
+        self._failures.see(trace)
         self._queue.put((trace, top_k))
 
     def __enter__(self) -> Recorder:
@@ -144,8 +155,6 @@ class Recorder:
                         shard.append(traces)
                         self._progress.add(traces)
                     self._progress.tell(now=not is_open)
-                    if self._progress.is_hopeless:
-                        raise hopeless(self._progress.drawn, self._progress.last_error)
         except BaseException as error:  # handed over to the stage's own thread, which raises it
             self._error = error
 

@@ -20,7 +20,7 @@ from reasondistill import crew
 from reasondistill.config import Cluster, Verdicts
 from reasondistill.crew import Share, Worker
 from reasondistill.errors import StageError
-from reasondistill.grading import GRADER, GradeItem, GradingPool
+from reasondistill.grading import ENGINE_ERROR, GRADER, INPUT_FAULT, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
 from reasondistill.samplers import problem_and_sample, rank
 from reasondistill.samplers.opening import OpenSampler, open_sampler
@@ -263,7 +263,9 @@ def _report(folder: Path, outcomes: Counter[str], seconds: float, session: str =
 
 
 def _figures(outcomes: Counter[str], reasons: Counter[str]) -> dict[str, int | float]:
-    total = max(1, outcomes.total())
+    lost, refused = reasons[ENGINE_ERROR], reasons[INPUT_FAULT]
     figures: dict[str, int | float] = {outcome: outcomes[outcome] for outcome in OUTCOMES}
-    figures["correct_share"] = round(outcomes["correct"] / total, 6)
+    # A share is never of what failed.
+    figures["correct_share"] = round(outcomes["correct"] / max(1, outcomes.total() - lost - refused), 6)
+    figures |= {name: number for name, number in (("failed", lost), ("refused", refused)) if number}
     return figures | {f"undecided:{reason}": count for reason, count in sorted(reasons.items())}

@@ -21,17 +21,17 @@ from typing import Any
 
 from reasondistill.config import Cluster, Judge
 from reasondistill.errors import ConfigError
-from reasondistill.grading import LONGEST_SHOWN
+from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, LONGEST_SHOWN
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Completion, Message, Outcome, Problem, Ruling, Verdict, fingerprint
-from reasondistill.samplers import Request, Sampler, SamplerBase, make_ready, seed_of
+from reasondistill.samplers import InputFault, Request, Sampler, SamplerBase, make_ready, seed_of
 from reasondistill.samplers.opening import OpenSampler, teacher_identity
 from reasondistill.store import Shard, StopSignal, read_records, repair_tail, write_records
 
 REPLIES = "judge.jsonl"
 _TELL_SECONDS = 10.0
 # The engine failed, or the gold answer says nothing: there is nothing to compare.
-_NOT_ASKED = ("engine_error", "gold_empty", "gold_says_nothing", "no_majority")
+_NOT_ASKED = (ENGINE_ERROR, INPUT_FAULT, "gold_empty", "gold_says_nothing", "no_majority")
 _VERDICT = re.compile(r"VERDICT: (EQUAL|DIFFERENT|UNCLEAR)")
 _OUTCOMES: dict[str, Outcome] = {"EQUAL": "correct", "DIFFERENT": "wrong", "UNCLEAR": "undecided"}
 
@@ -176,7 +176,11 @@ def _requests(court: Court, sampler: Sampler, questions: Iterable[Question]) -> 
     context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
     sampling = court.judge.resolve()
     for question in questions:
-        rendered = sampler.render(question.turns, plain=court.prompt.prompt.plain)
+        try:
+            rendered = sampler.render(question.turns, plain=court.prompt.prompt.plain)
+        except InputFault as fault:
+            log.warning("judge %s, %s: cannot be asked: %s", sampler.model, question.trace_id, fault)
+            continue
         if context is not None and rendered.token_ids is not None and len(rendered.token_ids) >= context:
             log.warning("judge %s, %s: the prompt is longer than its context of %d tokens", sampler.model, question.trace_id, context)
             continue

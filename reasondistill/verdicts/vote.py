@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from reasondistill.grading import GradingPool
+from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
 from reasondistill.grading.majority import Vote, majority, same_in
 from reasondistill.records import Grade, Outcome, Problem, PseudoLabel, Verdict
 from reasondistill.store import read_records, write_records
@@ -55,9 +55,10 @@ def vote_on_unlabelled(pool: GradingPool, problems: Path, folder: Path, share: f
 
 def _answer(verdict: Verdict) -> str | None:
     """What a sample answered, when it came to an end."""
-    return (
-        None if verdict.grade.outcome in ("truncated", "no_answer") or verdict.grade.reason == "engine_error" else verdict.grade.extracted
-    )
+    grade = verdict.grade
+    if grade.outcome in ("truncated", "no_answer") or grade.reason in (ENGINE_ERROR, INPUT_FAULT):
+        return None
+    return grade.extracted
 
 
 def _graded(verdicts: Sequence[Verdict], vote: Vote, accepted: bool) -> Iterator[Verdict]:

@@ -330,6 +330,8 @@ def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
     every: list[int] = []
     for row, verdict in zip(read_rows(path), read_rows(verdicts), strict=False):
         completion, problem = row["completion"], row["problem_id"]
+        if completion["finish"] == "error" and completion.get("fault") != "input":
+            continue  # lost by the service: it says nothing of what the teacher writes; what is refused, is refused again
         samples[problem] = samples.get(problem, 0) + 1
         usable = texts.setdefault(problem, {})
         rowed = completion["prompt_tokens"] + completion["tokens"]
