@@ -70,6 +70,17 @@ def test_models_are_measured_without_a_pipeline_file_with_the_samples_that_the_b
     assert "maj@2" in report and "by subject" not in report  # three problems of a kind say nothing
 
 
+def test_a_rank_that_another_launcher_has_set_takes_no_environment_from_the_manifests(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubeflow and SageMaker set RANK without a WORLD_SIZE."""
+    monkeypatch.setenv("RANK", "3")
+    measure(workplace, models=("strong",))
+    folder = workplace / "runs" / "trial" / "6-evals"
+    for part in (folder, folder / "first" / "strong" / "traces"):
+        assert require_complete(part).environment["packages"], part
+
+
 def test_the_same_command_draws_nothing_again_and_more_models_join_the_table(workplace: Path) -> None:
     measure(workplace)
     before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}

@@ -16,7 +16,7 @@ from reasondistill.errors import ConfigError, StageError
 from reasondistill.records import Message, Sampling
 from reasondistill.samplers import InputFault, Rendered, Request, Sampled
 from reasondistill.samplers.opening import kept_open
-from reasondistill.samplers.vllm import VllmSampler
+from reasondistill.samplers.vllm import VllmSampler, threads_for
 from reasondistill.traces import run_traces, sample_key, seed_of
 from reasondistill.weights import folder_fingerprint, model_folder, model_identity
 
@@ -166,6 +166,23 @@ def test_a_kept_engine_is_opened_once_for_all_benchmarks(tiny: Path) -> None:
             assert second is first
 
 
+@pytest.mark.parametrize(
+    ("parameters", "cores", "threads"),
+    [(200_000, 2, 1), (99_999_999, 16, 15), (200_000, 1, 1), (100_000_000, 2, 2), (1_500_000_000, 16, 16), (None, 2, 2)],
+)
+def test_a_large_model_computes_on_every_core_and_a_small_one_leaves_one_for_the_engine(
+    parameters: int | None, cores: int, threads: int
+) -> None:
+    assert threads_for(parameters, cores) == threads
+
+
+@pytest.mark.engine
+@pytest.mark.skipif("OMP_NUM_THREADS" in os.environ, reason="it says how many")
+def test_an_engine_says_how_many_threads_it_computes_with(sampler: VllmSampler) -> None:
+    sampler.start()
+    assert sampler.threads == threads_for(30_000, len(os.sched_getaffinity(0)))
+
+
 @pytest.mark.engine
 def test_more_requests_than_the_engine_holds_all_come_back_counted(sampler: VllmSampler) -> None:
     sampled = list(sampler.sample(requests(sampler, 30, max_tokens=5)))
@@ -225,12 +242,13 @@ def test_the_stage_runs_on_vllm_resumes_without_an_engine_and_frees_it(sampler: 
 
     sampler.close()
     threads = torch.get_num_threads()
-    cluster = Cluster(vllm=VllmSettings(max_num_seqs=4, cpu_kvcache_gib=1, gpu_memory_utilization=0.3))
+    cluster = Cluster(vllm=VllmSettings(max_num_seqs=4, cpu_kvcache_gib=1, gpu_memory_utilization=0.3, threads=2))
     problems = write_problems(tmp_path / "p", 5)
     vllm = settings(teachers=({"model": str(tiny), "sampler": "vllm"},), max_tokens=8)
     manifest = run_traces(vllm, problems, tmp_path / "t", cluster=cluster)
     assert manifest.counts == {"in": 5, "out": 10}
     assert manifest.figures["load_seconds"] > 0
+    assert manifest.figures["engine"]["threads"] == [2] and manifest.figures["engine"]["max_num_seqs"] == 4
     assert {trace.model for trace in traces_in(tmp_path / "t")} == {model_identity(str(tiny))}
     written = (tmp_path / "t" / "traces.jsonl").read_bytes()
     run_traces(vllm, problems, tmp_path / "t", cluster=Cluster(vllm=VllmSettings(max_num_seqs=8)))

@@ -30,11 +30,11 @@ from reasondistill.launch.scripts import script_of
 from reasondistill.launch.slurm import submit as send
 from reasondistill.launch.slurm import wait as wait_for_jobs
 from reasondistill.launch.steps import steps_of
-from reasondistill.launch.training import job_command, job_lines, training_command
+from reasondistill.launch.training import environment, job_command, job_lines, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.preflight import check
 from reasondistill.store import Identity, StopSignal, finish_stage, open_stage, read_manifest, read_metrics, write_records
-from reasondistill.students import read_student
+from reasondistill.students import processes, read_student
 from reasondistill.students.strategies import check_strategy
 
 torch = pytest.importorskip("torch")
@@ -327,7 +327,8 @@ def test_several_processes_are_started_by_accelerate_with_the_file_of_their_stra
     command = training_command(cluster(processes=4, strategy="fsdp2", threads=3), tmp_path, "sft", python="py")
     file = str(resources.find("accelerate", "fsdp2"))
     assert command == [
-        *("py", "-m", "accelerate.commands.launch", "--config_file", file, "--num_processes", "4", "--num_machines", "1"),
+        *("env", "REASONDISTILL_TOGETHER=1", "py", "-m", "accelerate.commands.launch", "--config_file", file),
+        *("--num_processes", "4", "--num_machines", "1"),
         *("--main_process_port", "0", "--num_cpu_threads_per_process", "3"),
         *("-m", "reasondistill", "task", str(tmp_path), "students", "sft"),
     ]
@@ -376,9 +377,51 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
         'srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c '
     )
     (inner,) = shlex.split(last.split("bash -c ")[1])
-    assert inner.startswith("exec apptainer exec --nv a.sif python -m accelerate.commands.launch ")
+    assert inner.startswith("exec apptainer exec --nv a.sif env REASONDISTILL_TOGETHER=1 python -m accelerate.commands.launch ")
     assert "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner
     assert f"task '{tmp_path}/my run' students sft" in inner
+
+
+# ---- launchers of others ------------------------------------------------------------------------------------------
+
+THEIRS = {
+    **{"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "29500"},
+    **{"PMI_RANK": "3", "PMI_SIZE": "8", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8", "PET_NNODES": "8"},
+    **{"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "bf16", "TORCHELASTIC_RUN_ID": "theirs"},
+}
+
+
+@pytest.mark.engine
+def test_a_training_that_is_alone_does_not_believe_what_another_launcher_says(tmp_path: Path, base: Path, alone: Run) -> None:
+    """As a Slurm job, a pod or Ray starts it: with the environment as it is."""
+    run = run_of(tmp_path, base, processes=1)
+    command = [sys.executable, "-m", "reasondistill", "task", str(run.folder), "students", "sft"]
+    done = subprocess.run(command, env=os.environ | THEIRS, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert distance(weights(run), weights(alone)) == 0.0
+    manifest = read_manifest(run.stage("students") / "sft")
+    assert manifest is not None and manifest.environment["packages"]["torch"]
+
+
+def test_our_launcher_gets_nothing_of_what_another_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (THEIRS | {"ACCELERATE_USE_CPU": "true", "PET_SIGNALS_TO_HANDLE": "SIGTERM"}).items():
+        monkeypatch.setenv(name, value)
+    told = environment()
+    assert not set(THEIRS) & set(told) and told["PATH"] == os.environ["PATH"]
+    assert told["ACCELERATE_USE_CPU"] == "true" and "SIGUSR1" in told["PET_SIGNALS_TO_HANDLE"]
+    script = "\n".join([*job_lines(1), 'echo "${PET_NNODES:-none} $PET_SIGNALS_TO_HANDLE"'])
+    assert subprocess.check_output(["bash", "-euc", script], text=True).split() == ["none", told["PET_SIGNALS_TO_HANDLE"]]
+
+
+def test_processes_that_our_launcher_started_believe_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (THEIRS | {processes.TOGETHER: "1"}).items():
+        monkeypatch.setenv(name, value)
+    processes.forget_other_launchers()
+    assert (processes.rank(), processes.local_rank(), processes.world_size(), processes.is_first()) == (3, 3, 8, False)
+    assert processes.sharding() == "fsdp" and os.environ["PET_NNODES"] == "8"
+    monkeypatch.delenv(processes.TOGETHER)
+    assert (processes.rank(), processes.local_rank(), processes.world_size(), processes.is_first()) == (0, 0, 1, True)
+    assert processes.sharding() is None
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------

@@ -194,6 +194,7 @@ def task(
     from reasondistill.store import StopSignal
     from reasondistill.students import processes
 
+    processes.forget_other_launchers()
     errors = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:
         die_with_parent()

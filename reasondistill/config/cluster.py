@@ -12,7 +12,11 @@ from reasondistill.sections import Section
 
 
 class VllmSettings(Section):
-    """How vLLM runs here."""
+    """How vLLM runs here.
+
+    `threads` are what it computes with on a CPU. Left out, OMP_NUM_THREADS says so, else a rule of size and cores: one fewer
+    than there are cores for a model below 100M parameters, all of them from there on. A manifest's `engine` names the number.
+    """
 
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     data_parallel_size: Annotated[int, Field(ge=1)] = 1
@@ -22,6 +26,7 @@ class VllmSettings(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     cpu_kvcache_gib: Annotated[int, Field(ge=1)] = 2
     max_num_seqs: Annotated[int, Field(ge=1)] = 256
+    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 class OpenAISettings(Section):

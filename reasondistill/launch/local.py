@@ -30,7 +30,7 @@ from typing import IO
 
 from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
-from reasondistill.launch.training import STOPPING, is_shared, training_command
+from reasondistill.launch.training import environment, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.store import StopSignal, disk_errors, remove_all_leftovers
 
@@ -86,7 +86,7 @@ def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
         preexec_fn=die_with_parent,
-        env=os.environ | STOPPING | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task, place),
+        env=environment() | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task, place),
     )
     handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together, place=place)
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
@@ -104,7 +104,7 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
         told = {ERROR_FILE: str(report)} | ({} if ERROR_FILE in os.environ else {KEEP_MARKS: "1"})
         command = training_command(run.cluster, run.folder, task.units[0])
         stop.check()
-        process = subprocess.Popen(command, env=os.environ | STOPPING | told, preexec_fn=die_with_parent)
+        process = subprocess.Popen(command, env=environment() | told, preexec_fn=die_with_parent)
         asked = False
         try:
             while process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from reasondistill.config import Cluster
 from reasondistill.pipeline import Run, Task
+from reasondistill.students import processes
 from reasondistill.students.strategies import strategy_file
 
 # A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the processes after 30 s (older ones still do).
@@ -16,6 +18,11 @@ from reasondistill.students.strategies import strategy_file
 STOPPING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600", "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
 
 _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
+
+
+def environment() -> dict[str, str]:
+    """What a process that does a task is started with: ours, without what a launcher around us says, and how it is stopped."""
+    return processes.without_other_launchers(os.environ) | STOPPING
 
 
 def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
@@ -36,7 +43,8 @@ def training_command(cluster: Cluster, run_folder: Path, student: str, *, python
         return [python, "-m", *task]
     threads = ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
     return [
-        *(python, "-m", "accelerate.commands.launch"),
+        # A part of the command and not of a job's environment: what stands beside it in the job is done by one process.
+        *("env", f"{processes.TOGETHER}=1", python, "-m", "accelerate.commands.launch"),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
         *_rendezvous(nodes),
@@ -57,7 +65,9 @@ def job_lines(nodes: int) -> list[str]:
         f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
         f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
     ]
-    return [*(f"export {name}={value}" for name, value in STOPPING.items()), *(meeting if nodes > 1 else [])]
+    # torch's launcher takes its defaults from PET_*: what another one has left there is not meant for ours.
+    lines = ["unset ${!PET_@}", *(f"export {name}={value}" for name, value in STOPPING.items())]
+    return lines + (meeting if nodes > 1 else [])
 
 
 def job_command(

@@ -152,7 +152,8 @@ class SamplerBase:
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
     true, `sample` ends without waiting for what is in flight. `max_logprobs` is what requests may ask for, and `scores` says that
     completions will be scored: an engine must know both when it starts. `shares` says that other workers draw from the same stock: what
-    waits in one engine's queue would be missed by another. `running` says what is in hand.
+    waits in one engine's queue would be missed by another. `running` says what is in hand. `threads` are what an engine in this
+    process computes with, None where it does so elsewhere.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
@@ -162,6 +163,7 @@ class SamplerBase:
         self.scores = False
         self.shares = False
         self.running = Running()
+        self.threads: int | None = None
 
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""

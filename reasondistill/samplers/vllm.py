@@ -33,7 +33,7 @@ from reasondistill.samplers.logprobs import FlatRows, Rows, collect
 from reasondistill.samplers.reasoning import split_reasoning
 from reasondistill.thinking import ReasoningFormat
 from reasondistill.tokenising import tokenise_prompt
-from reasondistill.weights import has_cpu_bf16, hub_commit, model_folder, model_identity
+from reasondistill.weights import count_parameters, has_cpu_bf16, hub_commit, model_folder, model_identity
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class VllmSampler(SamplerBase):
         gpu_memory_utilization: float = 0.9,
         cpu_kvcache_gib: int = 2,
         max_num_seqs: int = 256,
+        threads: int | None = None,
         template_options: Mapping[str, Scalar] | None = None,
         reasoning: ReasoningFormat = "auto",
         trust_remote_code: bool = False,
@@ -110,6 +111,7 @@ class VllmSampler(SamplerBase):
             budget = max(self.max_model_len or 0, _CPU_BATCHED_TOKENS)
             self._args |= {"enable_chunked_prefill": False, "max_num_batched_tokens": budget}
         self._llm: Any = None
+        self._threads = threads
         self._give_threads_back = _nothing
         self._told_clipped = False
         self._told_running = 0.0
@@ -125,9 +127,11 @@ class VllmSampler(SamplerBase):
 
     def start(self) -> None:
         if self._llm is None:
-            self._give_threads_back = _take_threads() if _is_cpu() else _nothing
+            computes_here = _computes_here(self._args)
+            self._give_threads_back = _take_threads(self._threads, self._args["model"]) if computes_here else _nothing
             self._llm = _start_engine(self._args | self._logprob_args())
             self.max_model_len = self._llm.model_config.max_model_len
+            self.threads = _threads_now() if computes_here else None
 
     def _logprob_args(self) -> dict[str, Any]:
         args: dict[str, Any] = {"max_logprobs": max(_MAX_LOGPROBS, self.max_logprobs)}
@@ -320,23 +324,53 @@ def _is_cpu() -> bool:
 def _nothing() -> None: ...
 
 
-def _take_threads() -> Callable[[], None]:
-    """Leave one core free for the engine's own loop, as vLLM's worker processes do; return what undoes it.
+# From so many parameters on a matrix keeps every core busy; below, threads spend their time waiting for each other.
+_LARGE = 100_000_000
 
-    With a thread on every core of a busy machine each small operation waits for the slowest one: 770 instead of 6,800 tokens/s.
+
+def threads_for(parameters: int | None, cores: int) -> int:
+    """How many threads a model of so many parameters (None: unknown, taken for large) computes with on so many cores.
+
+    The engine's own loop wants a core as well. Beside a small model it would not get one: with a thread on every core of a busy
+    machine each small operation waits for the slowest (0.2M parameters: 770 instead of 6,800 tokens/s on two cores). A large one
+    computes nearly all of the time: a core that is kept free for the loop is lost (1.5B: half of 31 tokens/s on two cores).
+    """
+    if parameters is None or parameters >= _LARGE:
+        return cores
+    return max(1, cores - 1)
+
+
+def _computes_here(args: Mapping[str, Any]) -> bool:
+    """Whether the engine computes on this process's threads. vLLM deals cores out to worker processes of its own."""
+    return _is_cpu() and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and args["tensor_parallel_size"] == 1
+
+
+def _take_threads(asked: int | None, model: str) -> Callable[[], None]:
+    """Compute with as many threads as are asked for, else as OMP_NUM_THREADS says, else as `threads_for`; return what undoes it.
+
     vLLM then disables `torch.set_num_threads` for the whole process; the undoing brings it back for whoever trains next.
     """
     import torch
 
     set_threads, before = torch.set_num_threads, torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        set_threads(max(1, min(before, len(os.sched_getaffinity(0)) - 1)))
+    if asked is not None:
+        set_threads(asked)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        folder = model_folder(model)
+        parameters = count_parameters(folder) if folder is not None else None
+        set_threads(threads_for(parameters, len(os.sched_getaffinity(0))))
 
     def undo() -> None:
         torch.set_num_threads = set_threads
         set_threads(before)
 
     return undo
+
+
+def _threads_now() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _dtype(dtype: str) -> str:

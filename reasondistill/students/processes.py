@@ -1,13 +1,14 @@
 """Several processes that train one student together: who writes, what all of them know, when all of them stop.
 
-`accelerate launch` starts them, and the environment (RANK, WORLD_SIZE) tells each which one it is. A process that is alone notices nothing
-of all this.
+`accelerate launch` starts them, and the environment (RANK, WORLD_SIZE) tells each which one it is. It is believed only where our own
+launcher says, by TOGETHER, that they are several: Kubeflow, SageMaker, mpirun and torchrun set such variables too, of processes that
+know nothing of us. A process that is alone notices nothing of all this.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,6 +18,20 @@ from reasondistill.store import StopSignal
 
 T = TypeVar("T")
 
+# Set for the processes that our launcher starts together.
+TOGETHER = "REASONDISTILL_TOGETHER"
+
+# What other launchers tell a process about those beside it, as accelerate, torch, transformers and vLLM read it.
+_FOREIGN = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "ROLE_NAME", "FORK_LAUNCHED"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    }
+)
+_FOREIGN_KINDS = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "TORCHELASTIC_", "PET_", "ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
+# These are about the device of one process.
+_OWN = frozenset({"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"})
+
 # How long the others wait while the first one measures or saves. One that dies is noticed by its launcher at once, whatever this says.
 PATIENCE = timedelta(hours=2)
 
@@ -24,14 +39,40 @@ PATIENCE = timedelta(hours=2)
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "remote process exited")
 
 
+def without_other_launchers(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what another launcher has said about ranks and processes; whole where our own is that launcher."""
+    if TOGETHER in environment:
+        return dict(environment)
+    return {name: value for name, value in environment.items() if not _is_foreign(name)}
+
+
+def _is_foreign(name: str) -> bool:
+    return (name in _FOREIGN or name.startswith(_FOREIGN_KINDS)) and name not in _OWN
+
+
+def forget_other_launchers() -> None:
+    """Take that out of this process's own environment.
+
+    Libraries would wait for processes that never come, or save nothing because another one should.
+    """
+    kept = without_other_launchers(os.environ)
+    for name in set(os.environ) - set(kept):
+        del os.environ[name]
+
+
 def world_size() -> int:
     """How many processes train this student, over all nodes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ["WORLD_SIZE"]) if TOGETHER in os.environ else 1
 
 
 def rank() -> int:
     """Which of them this one is, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ["RANK"]) if TOGETHER in os.environ else 0
+
+
+def local_rank() -> int:
+    """Which of those on this node it is, from 0: the number of its GPU."""
+    return int(os.environ["LOCAL_RANK"]) if TOGETHER in os.environ else 0
 
 
 def is_first() -> bool:
@@ -51,6 +92,7 @@ def sharding() -> str | None:
 def together() -> Generator[None]:
     """While open, the processes can talk to each other. After an error it is left to the launcher to end the others."""
     if world_size() == 1:
+        forget_other_launchers()
         yield
         return
     import torch

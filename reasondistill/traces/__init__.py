@@ -451,6 +451,7 @@ def _draw(
         total=job.total,
         load_seconds=load_seconds,
         running=sampler.running if isinstance(sampler, SamplerBase) else Running(),
+        threads=sampler.threads if isinstance(sampler, SamplerBase) else None,
     )
     failures = Failures(job.folder, job.allowance, refused=job.refused, is_fresh=work.is_fresh)
     watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
@@ -567,7 +568,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
         log.warning("%s: %d problems cannot be asked and were set aside (%s)", folder, len(sums.refused), ending.SET_ASIDE)
     counts = {"in": len(job.problems), "out": sums.samples}
     counts |= {name: number for name, number in (("failed", lost), ("refused", sums.refused_samples.total())) if number}
-    figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(job.traces, job.cluster)
+    figures = ending.figures(folder, sums) | _cache_figures(job) | ending.engine(folder, job.traces, job.cluster)
     figures |= servers.figures(folder)
     if workers > 1:
         figures |= {"workers": workers}

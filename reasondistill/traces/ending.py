@@ -71,11 +71,16 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def engine(traces: Traces, cluster: Cluster) -> dict[str, Any]:
-    """Engine settings that the last bits of a number may depend on: told, not part of the identity."""
+def engine(folder: Path, traces: Traces, cluster: Cluster) -> dict[str, Any]:
+    """Engine settings that the last bits of a number may depend on: told, not part of the identity.
+
+    `threads` are the numbers that were computed with, in the order of their first use.
+    """
     if all(teacher.sampler != "vllm" for teacher in traces.teachers):
         return {}
-    return {"engine": cluster.vllm.model_dump(mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib"})}
+    settings = cluster.vllm.model_dump(mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib", "threads"})
+    threads = list(dict.fromkeys(line["threads"] for line in read_metrics(folder) if "threads" in line))
+    return {"engine": settings | {"threads": threads} if threads else settings}
 
 
 _FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'

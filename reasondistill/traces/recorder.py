@@ -27,8 +27,8 @@ REPORT_SECONDS = 10.0
 class Progress:
     """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
 
-    `samples` are what this teacher has to draw now, `running` what it has in hand. `seconds` and `tokens` count this
-    session only: from the first request of one teacher in one process.
+    `samples` are what this teacher has to draw now, `running` what it has in hand, `threads` what it computes with. `seconds`
+    and `tokens` count this session only: from the first request of one teacher in one process.
     """
 
     def __init__(
@@ -41,10 +41,12 @@ class Progress:
         total: int,
         load_seconds: float,
         running: Running | None = None,
+        threads: int | None = None,
     ) -> None:
         self._folder, self._teacher, self._samples = folder, teacher, samples
         self._running = running or Running()
         self._done, self._total, self._load_seconds = done, total, load_seconds
+        self._computes = {"threads": threads} if threads is not None else {}
         self._session = f"{time.time():.3f}-{uuid.uuid4().hex[:6]}"  # many workers may begin at once
         self._start = self._told = time.monotonic()
         self.drawn = self.tokens = self.truncated = self.errors = 0
@@ -76,6 +78,7 @@ class Progress:
             errors=self.errors,
             seconds=round(seconds, 3),
             load_seconds=round(self._load_seconds, 3),
+            **self._computes,
         )
 
     def line(self, seconds: float) -> str:

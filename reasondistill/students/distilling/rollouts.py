@@ -6,7 +6,8 @@ Prompts and completions are token ids; a completion ends with the EOS unless its
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+import zlib
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from reasondistill.errors import ConfigError
 from reasondistill.students import bases
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,10 @@ class Writer(Protocol):
 
     def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
         """One completion of at most `max_tokens` per prompt."""
+        ...
+
+    def open(self) -> None:
+        """Start what it needs, before the first step. Raises ConfigError where it would not write with the present weights."""
         ...
 
 
@@ -57,6 +63,8 @@ class TransformersWriter:
         finally:
             self.model.train(was_training)
         return [written[place] for place in range(len(prompts))]
+
+    def open(self) -> None: ...
 
     def _batch(self, prompts: Sequence[list[int]], max_tokens: int, temperature: float, device: torch.device) -> list[list[int]]:
         width = max(len(prompt) for prompt in prompts)
@@ -139,7 +147,9 @@ def _until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
 class VllmWriter:
     """vLLM with the student's weights of the moment, through TRL: in this process (`url` None), or a `trl vllm-serve` at `url`.
 
-    The first text starts the engine on the weights in `start`. Not repeatable bit by bit: vLLM draws from a generator of its own.
+    `open`, or the first text, starts the engine on the weights in `start`. Raises ConfigError where an engine in this
+    process would not write with the weights that it is given. Not repeatable bit by bit: vLLM draws from a generator of
+    its own.
     """
 
     def __init__(self, model: Any, tokenizer: Any, accelerator: Any, *, start: Path, url: str | None, memory: float, context: int) -> None:
@@ -148,21 +158,31 @@ class VllmWriter:
         self._engine: Any = None
 
     def write(self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int) -> list[list[int]]:
-        if self._engine is None:
-            self._engine = self._open(max_tokens)
+        self.open()
         self._engine.temperature, self._engine.max_completion_length = temperature, max_tokens
         self._engine.sync_weights()
         _, completions, _, _ = self._engine.generate([list(prompt) for prompt in prompts], None, 1)
         return [list(ids) for ids in completions]
 
-    def _open(self, max_tokens: int) -> Any:
-        from trl.generation.vllm_generation import VLLMGeneration
-
+    def open(self) -> None:
+        """Start the engine, once, and see that it takes weights."""
+        if self._engine is not None:
+            return
         if self.url is None and self.accelerator.is_main_process:
             bases.save(self.model, self.tokenizer, self.start)
         self.accelerator.wait_for_everyone()
         self.model.name_or_path = str(self.start)
         log.info("rollouts: starting vLLM")
+        with weights_stay_plain():
+            engine = self._connect()
+        if self.url is None:
+            served = engine.llm.llm_engine.model_executor.driver_worker.model_runner.model
+            check_takes_weights(served, engine.sync_weights)
+        self._engine = engine
+
+    def _connect(self) -> Any:
+        from trl.generation.vllm_generation import VLLMGeneration
+
         return VLLMGeneration(
             self.model,
             self.accelerator,
@@ -171,6 +191,71 @@ class VllmWriter:
             server_base_url=self.url,
             gpu_memory_utilization=self.memory,
             max_model_length=self.context,
-            max_completion_length=max_tokens,
             logprobs=None,
         )
+
+
+@contextmanager
+def weights_stay_plain() -> Generator[None]:
+    """While open, an engine that vLLM for CPU loads in this process multiplies with its weights as they were loaded.
+
+    By itself it packs them into another layout on most CPUs (oneDNN on AVX-512, tiles on AMX): of a linear layer nothing is left
+    that new weights could be loaded into, and an output head goes on multiplying with the packed copy of its old ones.
+    """
+    from vllm.model_executor.layers import utils
+    from vllm.platforms import current_platform
+
+    pack = getattr(utils, "dispatch_cpu_unquantized_gemm", None)
+    if pack is None or not current_platform.is_cpu():
+        yield
+        return
+
+    def leave_plain(layer: Any, remove_weight: bool) -> None:
+        is_matrix = layer.weight.ndim == 2 and not layer.weight.is_meta
+        if is_matrix:
+            layer.cpu_linear = torch.nn.functional.linear
+        else:
+            pack(layer, remove_weight)
+
+    utils.dispatch_cpu_unquantized_gemm = leave_plain
+    try:
+        yield
+    finally:
+        utils.dispatch_cpu_unquantized_gemm = pack
+
+
+# Of each tensor so much is looked at: packing moves what stands at its beginning too.
+_LOOKED_AT = 1 << 20
+
+
+def check_takes_weights(served: torch.nn.Module, load: Callable[[], None]) -> None:
+    """See that an engine takes the student's weights: `load`ing those it began with must leave `served`, its model, as it is.
+
+    Raises ConfigError when it cannot load them, or when they end up in another layout than the one it multiplies with.
+    """
+    packed = [name for name, tensor in served.named_parameters() if tensor.numel() == 0]
+    if packed:
+        raise ConfigError(_NOT_TAKEN.format(f"of {packed[0]} it keeps a packed copy only"))
+    before = _digests(served)
+    try:
+        load()
+    except (AttributeError, AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(_NOT_TAKEN.format(f"loading them fails: {type(error).__name__}: {error}")) from error
+    after = _digests(served)
+    moved = [name for name in before if after.get(name) != before[name]]
+    if moved:
+        raise ConfigError(_NOT_TAKEN.format(f"it keeps {moved[0]} in another layout"))
+
+
+_NOT_TAKEN = (
+    "[train] rollouts: vLLM in this process does not take the student's new weights on this machine: {}. "
+    "Set rollouts = 'transformers' in the cluster file."
+)
+
+
+def _digests(model: torch.nn.Module) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, tensor in model.named_parameters():
+        beginning = tensor.detach().flatten()[:_LOOKED_AT].cpu()
+        found[name] = zlib.crc32(beginning.view(torch.uint8).numpy().tobytes())
+    return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from reasondistill.config import Rollouts
 from reasondistill.errors import StageError
@@ -64,7 +65,8 @@ class DistillTrainer(SortedTrainer):
         pad, self._end = arguments["processing_class"].pad_token_id, arguments["processing_class"].eos_token_id
         self._collate = partial(collate, pad=pad, flat=flat)
         super().__init__(data_collator=self._collated, **arguments)
-        self._open_writers, self._writers = writers, None
+        self._open_writers = writers
+        self._writers: tuple[Writer, Callable[[float], Writer]] | None = None
         self.counts = {"tokens": 0, "loss_tokens": 0, "rollout_tokens": 0, "rollouts": 0, "rollouts_correct": 0, "graded": 0}
         self.seconds = {"rollouts": 0.0, "teacher": 0.0}
 
@@ -112,9 +114,7 @@ class DistillTrainer(SortedTrainer):
 
     def _write(self, texts: Sequence[Text], settings: Rollouts, mix: float = 0.0) -> list[Text]:
         """What the student answers to the prompts of `texts`."""
-        if self._writers is None:
-            self._writers = self._open_writers(self)
-        plain, mixed = self._writers
+        plain, mixed = self._both_writers()
         prompts = [text.input_ids[: text.prompt_length] for text in texts]
         room = self.max_length - min(len(prompt) for prompt in prompts)
         seed = hash((self.args.seed, self.state.global_step, self.accelerator.process_index)) % 2**31
@@ -133,6 +133,16 @@ class DistillTrainer(SortedTrainer):
             written_text(prompt, ids, text.row, weight)
             for prompt, ids, text, weight in zip(prompts, completions, texts, weights, strict=True)
         ]
+
+    def open_writer(self) -> None:
+        """Start what writes the student's own texts. Raises ConfigError where that cannot be done on this machine."""
+        plain, _ = self._both_writers()
+        plain.open()
+
+    def _both_writers(self) -> tuple[Writer, Callable[[float], Writer]]:
+        if self._writers is None:
+            self._writers = self._open_writers(self)
+        return self._writers
 
     def _usable(self, completion: list[int], room: int) -> list[int]:
         """The completion as far as it fits, and up to the first id that is no token of the tokenizer; never empty."""
@@ -270,3 +280,13 @@ class DistillTrainer(SortedTrainer):
     def spent(self) -> dict[str, float]:
         """Seconds in rollouts and in the teacher's forward passes, those before an interruption included."""
         return {"rollouts": self.seconds["rollouts"], "teacher": self.seconds["teacher"] + (self.teacher.seconds if self.teacher else 0.0)}
+
+
+class OpensWriter(TrainerCallback):
+    """Starts what writes the student's own texts before the first step: what cannot write is known before any time is spent."""
+
+    def __init__(self, trainer: DistillTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer.open_writer()

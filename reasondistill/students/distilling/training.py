@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from reasondistill.config import (
 )
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.students import ROLLOUTS
+from reasondistill.students import ROLLOUTS, processes
 from reasondistill.students.distilling.classic import LEAST_RELATED, PROJECTORS, FeatureLesson, RelationLesson
 from reasondistill.students.distilling.divergences import Distillm2Lesson, GkdLesson, KdLesson, SkewKlLesson, TopkLesson
 from reasondistill.students.distilling.lessons import Lesson
@@ -39,7 +38,7 @@ from reasondistill.students.distilling.minillm import MinillmLesson
 from reasondistill.students.distilling.rollouts import TransformersWriter, VllmWriter, Writer
 from reasondistill.students.distilling.stored import StoredTopK
 from reasondistill.students.distilling.teacher import Teacher, load_teacher
-from reasondistill.students.distilling.trainer import DistillTrainer, Grade
+from reasondistill.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
 from reasondistill.students.sft import SortedTrainer, Training
 from reasondistill.students.tokens import Row
 from reasondistill.thinking import opened_by, split
@@ -84,7 +83,7 @@ class Distillation(Training):
         if not self._lesson.needs_teacher:
             return
         # The trainer, which would say, comes later: it wants the model with what is trained beside it.
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+        device = torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
         self._teacher = load_teacher(
             self.teacher,
             self.revision,
@@ -146,6 +145,8 @@ class Distillation(Training):
             **arguments,
         )
         trainer.restore(checkpoint)
+        if _writes_alone(settings):
+            trainer.add_callback(OpensWriter(trainer))
         return trainer
 
     def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
@@ -223,6 +224,15 @@ class Distillation(Training):
         if self.pool is not None:
             self.pool.close()
         shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
+
+
+def _writes_alone(settings: Method) -> bool:
+    """Whether the student writes texts with no teacher mixed in."""
+    if isinstance(settings, Minillm):
+        return settings.teacher_mix == 0
+    if isinstance(settings, Gkd | ReverseKl):
+        return settings.on_policy > 0
+    return isinstance(settings, Rollouts)
 
 
 def grade_item(name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]) -> GradeItem:
