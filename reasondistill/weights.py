@@ -24,6 +24,8 @@ _CONTENT = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *_WEIGHTS,
 )
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
 # Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights differ nearly everywhere.
 _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 
@@ -31,18 +33,47 @@ _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 def model_folder(model: str) -> Path | None:
     """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
 
-    Raises ConfigError when it is neither, or when the folder holds no config or no weights.
+    Raises ConfigError when it is neither, or when the folder holds no config, no weights, or an adapter without its base.
     """
     path = resources.shipped_model(model.removeprefix(SHIPPED)) if model.startswith(SHIPPED) else Path(model).expanduser()
     if not path.exists():
         if not _HUB_ID.fullmatch(model):
             raise ConfigError(f"model {model}: no such folder.")
         return None
+    if _is_adapter_alone(path):
+        raise _adapter_alone(model, path)
     if not (path / "config.json").is_file():
         raise ConfigError(f"model {model}: holds no config.json; a Hugging Face model folder is wanted.")
     if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
         raise ConfigError(f"model {model}: a model folder without weights (no *.safetensors and no pytorch_model*.bin).")
     return path
+
+
+def _is_adapter_alone(path: Path) -> bool:
+    """Whether a folder holds what LoRA has learnt and no model to which it belongs."""
+    if not (path / _ADAPTER_CONFIG).is_file():
+        return False
+    weights = {file.name for pattern in _WEIGHTS for file in path.glob(pattern)}
+    is_model = (path / "config.json").is_file() and bool(weights - _ADAPTER_WEIGHTS)
+    return not is_model
+
+
+def _adapter_alone(model: str, path: Path) -> ConfigError:
+    """What to raise for an adapter: whose it is, and how to make a model of both."""
+    try:
+        base = str(json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        base = "BASE"
+    found = f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured merged with its base."
+    merged = path.parent / "model"
+    if (merged / "config.json").is_file() and path.name == "adapter":
+        return ConfigError(f"{found} That is here: {merged}")
+    return ConfigError(
+        f"{found} Merge them:\n"
+        'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; '
+        f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
+        f"T.from_pretrained('{base}').save_pretrained('{path}-merged')\""
+    )
 
 
 def model_identity(model: str, revision: str | None = None) -> str:

@@ -255,3 +255,32 @@ def test_the_stage_runs_on_vllm_resumes_without_an_engine_and_frees_it(sampler: 
     assert (tmp_path / "t" / "traces.jsonl").read_bytes() == written
     torch.set_num_threads(threads)  # vLLM disables it; closing brings it back
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.engine
+def test_an_adapter_is_refused_by_name_and_the_way_out_makes_the_model_that_was_trained(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "mine")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    wanted = adapted.eval()(ids).logits
+    with pytest.raises(ConfigError, match=rf"model {tmp_path}/mine: a LoRA adapter of {tiny}, not a model") as caught:
+        model_folder(str(tmp_path / "mine"))
+    recipe = str(caught.value).splitlines()[-1].replace("python", sys.executable, 1)
+    subprocess.run(recipe, shell=True, check=True, capture_output=True)
+    merged = model_folder(str(tmp_path / "mine-merged"))
+    assert merged is not None and (merged / "tokenizer.json").is_file()
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(merged)(ids).logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_adapter_of_a_student_of_ours_points_to_its_merged_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}', encoding="utf-8")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"LoRA adapter of org/base.*That is here: {tmp_path}/model"):
+        model_folder(str(tmp_path / "adapter"))

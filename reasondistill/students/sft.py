@@ -7,6 +7,7 @@ first, exact resume.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import resource
@@ -25,6 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
+from reasondistill.missing import SET_ASIDE
 from reasondistill.records import Example, Split, TrainingFigures
 from reasondistill.store import StopSignal, append_metrics, read_metrics, write_records
 from reasondistill.students import SNAPSHOTS, bases, processes, saving
@@ -37,8 +39,8 @@ log = logging.getLogger(__name__)
 
 # What a training tells, besides its loss, when the student writes texts of its own.
 ROLLOUT_FACTS = ("rollout_tokens", "rollouts_correct")
-# The examples that did not become rows, beside the student.
-SET_ASIDE = "set_aside.jsonl"
+# What a checkpoint keeps beside the trainer's own files.
+TOKENS = "tokens.json"
 # The number of a row that fills a batch.
 BLANK = -1
 
@@ -103,6 +105,7 @@ def train(
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
     load = partial(bases.load_model, student, tokenizer, calibration)
     trainer.add_callback(saving.Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, trainer, method.strip, load))
+    trainer.count_on(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop is not None and processes.stop_requested(stop):
         stop.check()
@@ -245,6 +248,20 @@ class SortedTrainer(SFTTrainer):
         )
         self.add_callback(_Epochs(sampler))
         return sampler
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As Trainer does it, with the tokens so far, which TRL would count from nothing after a resume."""
+        folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
+        if processes.is_first():
+            # Before the trainer's own files: the last of them says that the checkpoint is whole.
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / TOKENS).write_text(json.dumps(self._total_train_tokens), encoding="utf-8")
+        super()._save_checkpoint(model, trial)
+
+    def count_on(self, checkpoint: Path | None) -> None:
+        """Count tokens from where a checkpoint left them; those of earlier versions do not say."""
+        if checkpoint is not None and (checkpoint / TOKENS).exists():
+            self._total_train_tokens = int(json.loads((checkpoint / TOKENS).read_text(encoding="utf-8")))
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
