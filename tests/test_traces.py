@@ -207,6 +207,13 @@ def test_problems_that_the_server_filters_are_set_aside_and_not_asked_again(tmp_
     assert run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=must_not_open) == manifest
 
 
+def test_a_single_problem_that_is_filtered_is_a_finished_stage_too(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 1)
+    filters = opener(lambda request: failed("content filter", fault="input"))
+    manifest = run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=filters)
+    assert manifest.counts == {"in": 1, "out": 2, "refused": 2}
+
+
 def test_many_problems_that_are_filtered_stop_the_stage(tmp_path: Path) -> None:
     def filters(request: Request) -> Completion | str:
         return failed("content filter", fault="input") if request.id[-3] in "05" else text_of(request)

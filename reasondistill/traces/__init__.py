@@ -577,7 +577,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
 
 def _check_failures(job: _Job, sums: ending.Tally) -> None:
     """Raise StageError when more failed, by all workers together, than may fail."""
-    if sums.failed == sums.samples:
+    if sums.lost and sums.failed == sums.samples:
         raise nothing_but_failures(sums.samples, sums.error)
     if sums.lost.total() > job.allowance.lost:
         raise too_many_lost(job.folder, job.allowance, sums.lost)
