@@ -343,7 +343,7 @@ def test_a_slurm_job_of_several_nodes_trains_students_through_srun_but_not_an_un
     calls = [line for line in script.splitlines() if " task " in line]
     assert sum("srun --nodes=2" in line and "students sft" in line for line in calls) == 1
     assert sum("srun" not in line and line.endswith("students base ;;") for line in calls) == 1
-    assert script.index("SLURM_JOB_NODELIST") < script.index("srun") and "#SBATCH --nodes=2" in script
+    assert script.index("SLURM_JOB_NODELIST") < script.index("srun --nodes=2") and "#SBATCH --nodes=2" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
