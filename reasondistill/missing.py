@@ -21,6 +21,8 @@ from reasondistill.store import Manifest, read_manifest, read_rows
 
 LOST, REFUSED = "lost", "refused"
 CAUSES = "causes"
+# The figure of an unfinished manifest that says why the stage stopped.
+STOPPED = "stopped"
 FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
 # What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code and a port stay.
@@ -66,7 +68,7 @@ class Missing:
         """What to do about it, as sentences; `place` is the folder's place in the run."""
         said = ["The same command draws the lost ones again."] if self.lost and not self.waiting else []
         said += ["The same command draws the rest."] if self.waiting else []
-        said += [f"What was refused is set aside: see {place}/{SET_ASIDE}."] if self.refused else []
+        said += [f"What was refused is set aside: see {place}/{SET_ASIDE}."] if self.refused and not self.waiting else []
         return " ".join(said)
 
 

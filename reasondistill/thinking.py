@@ -88,11 +88,23 @@ def split(text: str, shape: ReasoningFormat = "auto", *, opens: ReasoningFormat 
     if shape == "none":
         return whole
     found = shape_of(text, opens=opens, is_cut=is_cut) if shape == "auto" else shape
+    if is_cut and _is_cut_inside(text, found):
+        return Split(text, "", "open")
     if found is None:
         return whole
     if found == "harmony":
         return _split_harmony(text, opened=opens == "harmony", is_named=shape == "harmony", is_cut=is_cut)
     return _split_tags(text, _tags_of(text, found), opened=opens == found)
+
+
+def _is_cut_inside(text: str, shape: ReasoningFormat | None) -> bool:
+    """Whether a text that ran out of tokens did so in a block that begins on a line of its own, behind other words or blocks."""
+    for tags in _TAGS:
+        before, opener, after = text.rpartition(tags.opener)
+        begins_a_line = not before.rpartition("\n")[2].strip()
+        if shape in (None, tags.shape) and opener and begins_a_line and before.strip() and tags.closer not in after:
+            return True
+    return False
 
 
 def shape_of(text: str, *, opens: ReasoningFormat | None = None, is_cut: bool = False) -> ReasoningFormat | None:

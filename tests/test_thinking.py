@@ -227,3 +227,12 @@ def test_a_file_of_whole_completions_is_graded_the_same_way(tmp_path: Path) -> N
     wanted = {"cut": "truncated", "ended": "no_answer", "whole": "correct"}
     found = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert [row["outcome"] for row in found] == [wanted[row["id"]] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Sure.\n[THINK]Maybe \\boxed{7}. Hmm", "<think>a</think>Let me check\n<think>Maybe \\boxed{7}. Hm", "Sure!\n<think>\nhm \\boxed{7}"],
+)
+def test_a_block_that_begins_later_and_is_cut_is_open_too(text: str) -> None:
+    assert (split(text, is_cut=True).think, split(text, is_cut=True).answer) == ("open", "")
+    assert split("We use the <think> tag: \\boxed{7} and", is_cut=True).think == "none"

@@ -222,6 +222,30 @@ def test_many_problems_that_are_filtered_stop_the_stage(tmp_path: Path) -> None:
         run_traces(settings(), write_problems(tmp_path / "p", 50), tmp_path / "t", cluster=CLUSTER, open_sampler=opener(filters))
 
 
+def test_a_stage_that_stopped_at_refused_problems_goes_on_once_the_server_is_mended(tmp_path: Path) -> None:
+    problems, folder = write_problems(tmp_path / "1-problems", 30), tmp_path / "t"
+    refuses = opener(lambda request: failed("input too long", fault="input"))
+    with pytest.raises(StageError, match="problems cannot be asked"):
+        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=refuses)
+    told = read_manifest(folder)
+    assert told is not None and "problems cannot be asked" in told.figures["stopped"]
+    assert run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener()).counts == {"in": 30, "out": 60}
+
+
+def test_losses_that_were_allowed_stay_allowed_when_the_service_is_gone(problems: Path, tmp_path: Path) -> None:
+    def lost(request: Request) -> str | Completion:
+        return failed("server said 500") if request.id == "sums/train/2:0" else text_of(request)
+
+    lenient = settings(failures_allowed=0.1)
+    first = run_traces(lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(lost))
+
+    def unpaid(request: Request) -> str:
+        raise StageError("no quota left")
+
+    again = run_traces(lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(unpaid))
+    assert (again.status, again.counts, again.output) == ("complete", first.counts, first.output)
+
+
 class PickyTemplate(ScriptedSampler):
     """Refuses a question as a chat template does."""
 

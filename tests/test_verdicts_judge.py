@@ -12,7 +12,7 @@ from test_verdicts import problem, stage, trace
 
 from reasondistill import pipeline
 from reasondistill.config import Cluster, Judge, Teacher, Verdicts, load_pipeline
-from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError
+from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, StageError
 from reasondistill.pipeline import Run
 from reasondistill.preflight import check
 from reasondistill.prompts import load_prompt
@@ -242,7 +242,9 @@ def test_a_kill_anywhere_ends_in_the_same_file(inputs: tuple[Path, Path, Path], 
 
 def test_a_failed_request_leaves_the_answer_undecided_and_the_next_run_asks_again(inputs: tuple[Path, Path, Path]) -> None:
     broken = Bench(lambda request: failed("429") if request.id == "set/b:0" else "VERDICT: EQUAL")
-    manifest = run(inputs, broken)
+    with pytest.raises(StageError, match="the judge .* lost 1 of 2 answers, failures_allowed = 0.01: 1 × 429"):
+        run(inputs, broken)
+    manifest = run(inputs, broken, failures_allowed=0.5)
     assert manifest.status == "complete" and manifest.figures["judge_failed"] == 1
     assert verdicts_in(inputs[2])["set/b:0"].how == "rule"
     assert [ruling.trace_id for ruling in read_records(inputs[2] / REPLIES, Ruling)] == ["set/a:0"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal, Self
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -69,6 +71,20 @@ _SET_BY = {
 }
 
 
+_SECRET = re.compile(r"api[-_]?key|authorization|secret|passw|bearer|cookie|(access|auth)[-_]?token", re.I)
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    """The keys of an object, those of objects inside it too."""
+    if isinstance(value, Mapping):
+        for name, inner in cast("Mapping[str, Any]", value).items():
+            yield str(name)
+            yield from _names_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in cast("Sequence[Any]", value):
+            yield from _names_in(inner)
+
+
 class Asked(Section):
     """How a model is asked and how its answer is read, whoever asks it.
 
@@ -94,6 +110,9 @@ class Asked(Section):
     @model_validator(mode="after")
     def _what_is_sent_can_be_read(self) -> Self:
         """What would change what a sample is, or how its reply is read, has a key of its own or none."""
+        for name in _names_in(self.request):
+            if _SECRET.search(name):
+                raise ValueError(f"request: {name} looks like a secret and would be written down; export it as the key instead")
         for name in self.request:
             if name in _OURS:
                 raise ValueError(f"request: {name} is for us to send; take it out")

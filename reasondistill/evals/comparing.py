@@ -36,15 +36,17 @@ def paired(ours: Sheet, theirs: Sheet) -> Pair:
 
     Raises StageError when they differ by other problems than these.
     """
-    left_out = {name: f"lost for {sheet.model}" for sheet in (ours, theirs) for name in sorted(sheet.lost_problems)}
+    reasons: dict[str, list[str]] = {}
     for sheet in (ours, theirs):
+        for name in sorted(sheet.lost_problems):
+            reasons.setdefault(name, []).append(f"lost for {sheet.model}")
         for name, reason in sheet.refused.items():
-            left_out.setdefault(name, f"refused for {sheet.model}: {reason}")
+            reasons.setdefault(name, []).append(f"refused for {sheet.model}: {reason}")
+    left_out = {name: ", ".join(found) for name, found in reasons.items()}
     kept = [name for name in ours.problems if name not in left_out]
     if set(kept) != set(theirs.problems) - left_out.keys():
         raise StageError(f"{ours.benchmark}: {ours.model} and {theirs.model} did not answer the same problems.")
-    asked = {*ours.problems, *theirs.problems}
-    return Pair(ours.only(kept), theirs.only(kept), {name: why for name, why in left_out.items() if name in asked})
+    return Pair(ours.only(kept), theirs.only(kept), left_out)
 
 
 def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[Difference]:

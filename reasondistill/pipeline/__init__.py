@@ -184,7 +184,8 @@ def _may_heal(run: Run) -> bool:
 
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
     folders = run.stage("problems"), run.stage("traces"), run.stage("verdicts")
-    return _grade(run, *folders, stop, heal=_may_heal(run), share=task.share)
+    allowed = run.pipeline.traces.failures_allowed if run.pipeline.traces is not None else 0.0
+    return _grade(run, *folders, stop, failures_allowed=allowed, heal=_may_heal(run), share=task.share)
 
 
 def _grade(
@@ -194,6 +195,7 @@ def _grade(
     folder: Path,
     stop: StopSignal,
     *,
+    failures_allowed: float,
     heal: bool = True,
     share: Share | None = None,
 ) -> Manifest:
@@ -212,6 +214,7 @@ def _grade(
         keep_old=run.keep_old,
         heal=heal,
         share=share,
+        failures_allowed=failures_allowed,
     )
 
 
@@ -263,7 +266,7 @@ def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
                 measuring.prepare(run, benchmark, pool)
 
     def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
-        return _grade(run, problems_folder, traces_folder, folder, stop)
+        return _grade(run, problems_folder, traces_folder, folder, stop, failures_allowed=run.pipeline.evals.failures_allowed)
 
     # Each worker begins with another model: an engine is loaded for a model of one's own before one helps with others.
     first = share.number % len(task.units) if share is not None else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from reasondistill import __version__, crew, examples, traces, verdicts
 from reasondistill.grading import GRADER
-from reasondistill.missing import read_missing
+from reasondistill.missing import STOPPED, read_missing
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.store import MANIFEST, Manifest, content_of, count_lines, read_manifest, read_metrics, write_text
@@ -53,6 +53,13 @@ def missing_of(run: Run, name: str) -> Iterator[str]:
         found, place = read_missing(folder), folder.relative_to(run.folder).as_posix()
         if found.is_short:
             yield f"{place}: {found.words()}. {found.remedy(place)}"
+            yield from _why_stopped(folder)
+
+
+def _why_stopped(folder: Path) -> Iterator[str]:
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.status == "partial" and STOPPED in manifest.figures:
+        yield f"It stopped: {manifest.figures[STOPPED]}"
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
@@ -82,7 +89,7 @@ def is_settled(run: Run, task: Task) -> bool:
     note, manifest = _note(run, task), read_manifest(folder_of(run, task))
     if manifest is None or manifest.status != "complete" or not note.exists():
         return False
-    failures = [manifest.counts.get("failed"), manifest.figures.get("judge_failed")]
+    failures = [manifest.counts.get("failed"), manifest.counts.get("refused"), manifest.figures.get("judge_failed")]
     return not any(failures) and note.read_text(encoding="utf-8") == _standing(run, task)
 
 

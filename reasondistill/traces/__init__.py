@@ -29,8 +29,8 @@ from typing import Any
 from reasondistill import crew
 from reasondistill.config import Cluster, Teacher, Traces
 from reasondistill.crew import Share, Worker
-from reasondistill.errors import StageError
-from reasondistill.missing import cause_of
+from reasondistill.errors import Interrupted, ReasonDistillError, StageError
+from reasondistill.missing import STOPPED, cause_of
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 from reasondistill.samplers import (
@@ -202,26 +202,44 @@ def run_traces(
         if manifest.status == "partial":
             return _fill(job, share.number) if share.role == "work" else _close(job)
         return manifest if share.role == "work" else _capture_later(job, manifest)
-    if open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete" and not (
-        heal and _is_worth_another_try(job, identity)
-    ):
+    was_complete = open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old) == "complete"
+    if was_complete and not (heal and _is_worth_another_try(job, identity)):
         done = require_complete(folder)
         _refuse_what_was_lost(job, done)
         return _capture_later(job, done) if share is None else done
     capture.check_models(traces, folder)
     _take_in(folder)
-    before = on_disk.standing(folder)
-    finished = before.finished
-    job = replace(job, refused=frozenset(before.refused))
+    finished = on_disk.finished_samples(folder)
     if share is not None:
         return _open(job, share.of, missing=job.total - len(finished))
-    for work in _plan(traces, problems, finished, _unscored(job)):
+    try:
+        _draw_rest(job, finished)
+    except Interrupted:
+        raise
+    except ReasonDistillError as error:
+        if not was_complete:
+            _note_why(folder, error)
+            raise
+        # It was finished with what it may lack, and is so again.
+        log.warning("%s: what was lost could not be drawn again: %s", folder, error)
+    return _finish(job, time.monotonic() - started)
+
+
+def _draw_rest(job: _Job, finished: set[str]) -> None:
+    """What is missing, teacher by teacher. Raises Interrupted."""
+    for work in _plan(job.traces, job.problems, finished, _unscored(job)):
         _work_on(job, work, done=len(finished))
         finished |= {f"{problem_id}:{sample}" for problem_id, samples in work.missing.items() for sample in samples}
-        if stop is not None:
-            stop.check()
+        if job.stop is not None:
+            job.stop.check()
     _score_others(job)
-    return _finish(job, time.monotonic() - started)
+
+
+def _note_why(folder: Path, error: Exception) -> None:
+    """Keep why the stage stopped in its unfinished manifest, for `show`."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        write_manifest(folder, replace(manifest, figures=manifest.figures | {STOPPED: str(error)}))
 
 
 def _is_worth_another_try(job: _Job, identity: Identity) -> bool:
@@ -271,7 +289,7 @@ def _fill(job: _Job, number: int) -> Manifest:
     """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
     worker = Worker(job.folder, number)
     own = replace(job, own=worker.folder, workers=worker.attempt.workers)
-    finished = on_disk.finished_ids(job.folder / FILE).union(*(on_disk.settled_ids(folder / FILE) for folder in worker.earlier()))
+    finished = on_disk.whole_ids(job.folder / FILE).union(*(on_disk.settled_ids(folder / FILE) for folder in worker.earlier()))
     for work in _plan(job.traces, job.problems, finished, set()):
         claimed = _claimed(work, worker)
         if (first := next(claimed, None)) is not None:
@@ -323,9 +341,7 @@ def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same for all teachers of a run. `own` is the folder of one of `workers`, `refused` are the problems that
-    were set aside before.
-    """
+    """What stays the same for all teachers of a run. `own` is the folder of one of `workers`."""
 
     traces: Traces
     problems: tuple[Problem, ...]
@@ -336,7 +352,6 @@ class _Job:
     stop: StopSignal | None
     own: Path | None = None
     workers: int = 1
-    refused: frozenset[str] = frozenset()
     keep_old: bool = False
 
     @property
@@ -453,7 +468,7 @@ def _draw(
         running=sampler.running if isinstance(sampler, SamplerBase) else Running(),
         threads=sampler.threads if isinstance(sampler, SamplerBase) else None,
     )
-    failures = Failures(job.folder, job.allowance, refused=job.refused, is_fresh=work.is_fresh)
+    failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
     watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
     with Recorder(job.target / FILE, progress, failures, cache) as recorder:
 
@@ -539,7 +554,7 @@ def _check_prompts(job: _Job, sampler: Sampler, problems: Iterable[Problem]) -> 
     """Raise StageError, before anything is drawn, when too many of the problems cannot be asked."""
     if not isinstance(sampler, SamplerBase) or sampler.max_model_len is None:
         return  # a server renders them itself
-    refused, causes = set(job.refused), Counter[str]()
+    refused, causes = set[str](), Counter[str]()
     for problem in problems:
         try:
             _rendered(job, sampler, problem)
@@ -557,6 +572,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     """Canonical order, figures, manifest. `seconds` are those on the clock, however many workers there were."""
     folder = job.folder
     places = {problem.id: place for place, problem in enumerate(job.problems)}
+    on_disk.drop_overtaken(folder / FILE)
     ending.sort(folder / FILE, places)
     sums = ending.tally(folder / FILE)
     _check_failures(job, sums)

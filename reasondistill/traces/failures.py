@@ -11,7 +11,7 @@ wrong, not the problems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def too_many_refused(folder: Path, allowance: Allowance, problems: int, causes: 
     """What to raise when so many problems cannot be asked that the settings must be wrong."""
     return StageError(
         f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more than {100 * REFUSED_SHARE:g} %: "
-        f"{causes_text(causes)}. What came is kept. Raise max_model_len in the cluster file, shorten the prompt "
-        "(few-shot turns?), choose another model, or filter these problems out."
+        f"{causes_text(causes)}. What came is kept, and the same command goes on once that is mended (the prompt, the "
+        "context: max_model_len in the cluster file, the model) or these problems are filtered out."
     )
 
 
@@ -69,12 +69,12 @@ def nothing_but_failures(samples: int, error: str | None) -> StageError:
 class Failures:
     """Counts what fails while a stage samples, and stops it at the limit.
 
-    `refused` are the problems that were set aside before; `is_fresh` says that this teacher never drew a sample here.
+    `is_fresh` says that this teacher never drew a sample here.
     """
 
-    def __init__(self, folder: Path, allowance: Allowance, *, refused: Iterable[str] = (), is_fresh: bool = True) -> None:
+    def __init__(self, folder: Path, allowance: Allowance, *, is_fresh: bool = True) -> None:
         self._folder, self._allowance, self._is_fresh = folder, allowance, is_fresh
-        self._refused = set(refused)
+        self._refused: set[str] = set()
         self._lost_causes: Counter[str] = Counter()
         self._refused_causes: Counter[str] = Counter()
         self._seen = 0

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from reasondistill.store import drop_lines, drop_rows, read_keys, read_rows, repair_tail
+from reasondistill.store import drop_rows, read_keys, read_rows, repair_tail
 
 FILE = "traces.jsonl"
-# How the error of a prompt begins that left no room for an answer: another context may hold it.
+# How the error of a prompt begins that left no room for an answer.
 TOO_LONG = "prompt longer than the context"
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Standing:
-    """The ids of all traces on disk that stay, and the problems that were set aside."""
-
-    finished: set[str] = field(default_factory=set[str])
-    refused: set[str] = field(default_factory=set[str])
-
-
-def standing(folder: Path) -> Standing:
-    """What stands in a folder. What a service lost is taken out of the file, to be drawn again; so are prompts that were
-    too long, since the context may have been raised.
+def finished_samples(folder: Path) -> set[str]:
+    """The ids of all traces on disk that stay. What failed is drawn again, whoever was at fault: settings, server and
+    context may be others now. Its line stays until another takes its place (`drop_overtaken`).
     """
     path = folder / FILE
     repair_tail(folder / "metrics.jsonl")
-    found = Standing()
     if not path.exists():
-        return found
+        return set()
     repair_tail(path)
-    again: set[str] = set()
+    finished: set[str] = set()
+    failed: set[str] = set()
     for row in read_rows(path):
-        if is_drawn_again(row["completion"]):
-            again.add(row["id"])
-        elif is_failed(row["completion"]):
-            found.refused.add(row["problem_id"])
-        found.finished.add(row["id"])
-    if again:
-        log.info("%s: drawing %d failed samples again", folder, len(again))
-        drop_lines(path, again)
-    found.finished -= again
-    return found
+        place = failed if is_failed(row["completion"]) else finished
+        place.add(row["id"])
+    if failed - finished:
+        log.info("%s: drawing %d failed samples again", folder, len(failed - finished))
+    return finished
 
 
 def is_failed(completion: dict[str, Any]) -> bool:
@@ -57,14 +44,15 @@ def is_lost(completion: dict[str, Any]) -> bool:
     return is_failed(completion) and completion.get("fault") != "input"
 
 
-def is_drawn_again(completion: dict[str, Any]) -> bool:
-    """Whether another try may bring the sample."""
-    return is_lost(completion) or (is_failed(completion) and (completion["error"] or "").startswith(TOO_LONG))
-
-
 def finished_ids(path: Path) -> set[str]:
     """The ids of all traces of a file that only others write."""
     return set(read_keys(path)) if path.exists() else set()
+
+
+def whole_ids(path: Path) -> set[str]:
+    """The ids of the traces of a file that did not fail."""
+    rows = read_rows(path) if path.exists() else ()
+    return {row["id"] for row in rows if not is_failed(row["completion"])}
 
 
 def settled_ids(path: Path) -> set[str]:
@@ -74,7 +62,23 @@ def settled_ids(path: Path) -> set[str]:
 
 
 def drop_overtaken(path: Path) -> None:
-    """Lost samples that a worker drew again after it was started again: the whole one stays."""
-    lost = {row["id"] for row in read_rows(path) if is_lost(row["completion"])}
-    if overtaken := settled_ids(path) & lost:
-        drop_rows(path, lambda row: row["id"] in overtaken and is_lost(row["completion"]))
+    """Take out the lines of failed samples that were drawn again: the whole one stays, else the latest failure."""
+    if not _has_failed(path):
+        return
+    latest = {row["id"]: place for place, row in enumerate(read_rows(path))}
+    whole = whole_ids(path)
+    places = count()
+
+    def is_overtaken(row: dict[str, Any]) -> bool:
+        place = next(places)
+        return is_failed(row["completion"]) and (row["id"] in whole or latest[row["id"]] != place)
+
+    drop_rows(path, is_overtaken)
+
+
+def _has_failed(path: Path) -> bool:
+    """Whether a failed sample may stand in the file, without parsing it."""
+    if not path.exists():
+        return False
+    with open(path, "rb") as file:
+        return any(b'"finish":"error"' in line for line in file)

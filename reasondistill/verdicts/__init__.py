@@ -71,14 +71,16 @@ def run_verdicts(
     keep_old: bool = False,
     heal: bool = True,
     share: Share | None = None,
+    failures_allowed: float = 0.01,
 ) -> Manifest:
     """Grade every trace into `verdicts.jsonl`; a run that was killed goes on with what is missing.
 
     With `share` this process opens the folder for workers, is one of them, or closes it, which is also when traces vote and a judge speaks.
 
     Another grader version, policy, deadline or judge grades all of them anew; what a judge has replied before is not asked again.
-    `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off.
-    Raises StageError when problems or traces are not finished.
+    `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off. The service
+    may lose the share `failures_allowed` of its answers.
+    Raises StageError when problems or traces are not finished, or the judge lost more.
     """
     started = time.time()
     court = Court.of(verdicts.judge, cluster or Cluster(), open_sampler) if verdicts.judge is not None else None
@@ -110,7 +112,7 @@ def run_verdicts(
             figures |= vote_on_unlabelled(pool, problems_folder / "problems.jsonl", folder, verdicts.majority)
             outcomes, reasons = _counted(folder / FILE)
     if court is not None:
-        figures |= judge_undecided(court, problems_folder / "problems.jsonl", folder, stop)
+        figures |= judge_undecided(court, problems_folder / "problems.jsonl", folder, stop, failures_allowed=failures_allowed)
         outcomes, reasons = _counted(folder / FILE)
     counts = {"in": outcomes.total(), "out": outcomes.total()}
     return finish_stage(folder, counts=counts, figures=_figures(outcomes, reasons) | figures, seconds=time.time() - started, files=[FILE])
@@ -142,12 +144,14 @@ def _fill(pool: GradingPool, problems_folder: Path, traces_folder: Path, folder:
     golds = _golds(problems_folder)
     done = _finished(folder / FILE).union(*(_finished(part / FILE) for part in worker.earlier()))
     outcomes: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     with Shard(worker.folder / FILE) as shard:
         for traces in _claimed(worker, traces_folder / "traces.jsonl"):
             chunk = list(judge_traces((trace for trace in traces if trace.id not in done), golds, pool))
             shard.append(chunk)
             outcomes.update(verdict.grade.outcome for verdict in chunk)
-            _report(worker.folder, outcomes, time.monotonic() - started, session=worker.folder.name)
+            reasons.update(_undecided(chunk))
+            _report(worker.folder, outcomes, time.monotonic() - started, failed=_failed(reasons), session=worker.folder.name)
             if stop is not None:
                 stop.check()
     return require_open(folder, None)
@@ -208,7 +212,7 @@ def _grade_by_rules(
             shard.append(chunk)
             outcomes.update(verdict.grade.outcome for verdict in chunk)
             reasons.update(_undecided(chunk))
-            _report(folder, outcomes, time.monotonic() - started)
+            _report(folder, outcomes, time.monotonic() - started, failed=_failed(reasons))
             if stop is not None:
                 stop.check()
     if done:
@@ -254,12 +258,20 @@ def _undecided(verdicts: Iterable[Verdict]) -> Iterator[str]:
     return (verdict.grade.reason for verdict in verdicts if verdict.grade.outcome == "undecided")
 
 
-def _report(folder: Path, outcomes: Counter[str], seconds: float, session: str = "") -> None:
+def _failed(reasons: Mapping[str, int]) -> int:
+    """How many of the undecided are samples that failed."""
+    return reasons.get(ENGINE_ERROR, 0) + reasons.get(INPUT_FAULT, 0)
+
+
+def _report(folder: Path, outcomes: Counter[str], seconds: float, *, failed: int, session: str = "") -> None:
     done = outcomes.total()
     own = {"session": session} if session else {}  # of a worker
     append_metrics(folder, **own, done=done, seconds=round(seconds, 3), **{outcome: outcomes[outcome] for outcome in OUTCOMES})
-    share = ", ".join(f"{100 * outcomes[outcome] / done:.1f} % {outcome}" for outcome in OUTCOMES if outcomes[outcome])
-    logger.info("verdicts: %s traces · %.0f/s · %s", f"{done:,}", done / max(seconds, 1e-9), share)
+    graded = max(1, done - failed)  # a share is never of what failed
+    found = {outcome: outcomes[outcome] - (failed if outcome == "undecided" else 0) for outcome in OUTCOMES}
+    parts = [f"{100 * number / graded:.1f} % {outcome}" for outcome, number in found.items() if number]
+    parts += [f"{failed:,} failed"] if failed else []
+    logger.info("verdicts: %s traces · %.0f/s · %s", f"{done:,}", done / max(seconds, 1e-9), ", ".join(parts))
 
 
 def _figures(outcomes: Counter[str], reasons: Counter[str]) -> dict[str, int | float]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import Cluster, Judge
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, LONGEST_SHOWN
+from reasondistill.missing import cause_of, causes_text
 from reasondistill.prompts import NamedPrompt, load_prompt
 from reasondistill.records import Completion, Message, Outcome, Problem, Ruling, Verdict, fingerprint
 from reasondistill.samplers import InputFault, Request, Sampler, SamplerBase, make_ready, seed_of
@@ -87,10 +88,13 @@ def load_judge_prompt(name: str) -> NamedPrompt:
 # ---- the stage's part ---------------------------------------------------------------------------------------------
 
 
-def judge_undecided(court: Court, problems: Path, folder: Path, stop: StopSignal | None = None) -> dict[str, int | float]:
+def judge_undecided(
+    court: Court, problems: Path, folder: Path, stop: StopSignal | None = None, *, failures_allowed: float = 0.01
+) -> dict[str, int | float]:
     """Put the judge's verdicts in the place of the undecided ones in `verdicts.jsonl`; return how many there are of each outcome.
 
-    A request that failed leaves its answer undecided; the figure `judge_failed` counts them. Raises Interrupted.
+    A request that failed leaves its answer undecided; the figure `judge_failed` counts them. Raises Interrupted, and StageError with
+    the causes when the service lost a larger share of the answers than `failures_allowed`.
     """
     questions = {question.trace_id: question for question in _questions(court, problems, folder)}
     wanted: dict[str, Question] = {}
@@ -98,8 +102,13 @@ def judge_undecided(court: Court, problems: Path, folder: Path, stop: StopSignal
         wanted.setdefault(question.key, question)
     rulings = _known_rulings(folder / REPLIES, wanted)
     if missing := [question for key, question in wanted.items() if key not in rulings]:
-        _ask(court, missing, _asked_problems(problems, missing), folder, stop)
+        lost = _ask(court, missing, _asked_problems(problems, missing), folder, stop)
         rulings = _known_rulings(folder / REPLIES, wanted)
+        if lost.total() > int(failures_allowed * len(wanted) + 1e-9):
+            raise StageError(
+                f"{folder}: the judge {court.how['model']} lost {lost.total()} of {len(wanted)} answers, failures_allowed = "
+                f"{failures_allowed:g}: {causes_text(lost)}. Its other replies are kept; the same command asks for the rest."
+            )
     if stop is not None:
         stop.check()
     ruled = {trace_id: rulings[question.key] for trace_id, question in questions.items() if question.key in rulings}
@@ -148,8 +157,12 @@ def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
 # ---- asking -------------------------------------------------------------------------------------------------------
 
 
-def _ask(court: Court, questions: Sequence[Question], problems: Sequence[Problem], folder: Path, stop: StopSignal | None) -> None:
-    """Ask each question once and put the replies on disk as they come; failed ones are left out. Returns early when asked to stop."""
+def _ask(court: Court, questions: Sequence[Question], problems: Sequence[Problem], folder: Path, stop: StopSignal | None) -> Counter[str]:
+    """Ask each question once and put the replies on disk as they come; failed ones are left out. Returns early when asked to stop.
+
+    Returns what the service lost, by cause.
+    """
+    lost: Counter[str] = Counter()
     log.info("judge %s: %d undecided answers to ask about", court.how["model"], len(questions))
     with court.open_sampler(court.judge.as_teacher(), court.cluster, problems) as sampler, Shard(folder / REPLIES) as shard:
         requests = list(_requests(court, sampler, questions))
@@ -162,6 +175,8 @@ def _ask(court: Court, questions: Sequence[Question], problems: Sequence[Problem
             if completion.finish == "error":
                 log.warning("judge %s, %s: %s", sampler.model, request.id, completion.error)
                 outcomes["failed"] += 1
+                if completion.is_lost:
+                    lost[cause_of(completion)] += 1
             else:
                 shard.append([Ruling(key=request.key, judge=sampler.model, trace_id=request.id, completion=completion)])
                 outcomes[read_verdict(completion)] += 1
@@ -169,7 +184,8 @@ def _ask(court: Court, questions: Sequence[Question], problems: Sequence[Problem
                 told = time.monotonic()
                 log.info("judge: %d/%d · %s", outcomes.total(), len(requests), ", ".join(f"{n} {name}" for name, n in outcomes.items()))
             if stop is not None and stop.requested:
-                return
+                break
+    return lost
 
 
 def _requests(court: Court, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reasondistill.config import Scalar
+from reasondistill.config.sampling import OMITTABLE
 from reasondistill.records import Sampling
 from reasondistill.samplers import Rendered, Request
 from reasondistill.samplers.openai.refusals import Refused, short
@@ -214,5 +215,8 @@ def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:
     """How to get round a field that the server refuses."""
     named = [name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", refused.words)]
     fields = [name for name in named if name not in ("model", "messages", "prompt")] or ["seed"]
+    own = [name for name in fields if name not in OMITTABLE]
+    if own:
+        return f"{short(refused.words)}. Take {', '.join(own)} out of `request`, where the model stands in your file."
     ways = f"Leave it out (omit = {json.dumps(fields)}), set another value, or add what it wants (request = {{ … }})"
     return f"{short(refused.words)}. {ways}, where the model stands in your file."

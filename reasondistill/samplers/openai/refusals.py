@@ -215,6 +215,9 @@ def _named(value: Any) -> Iterator[str]:
 
 
 def _meaning(status: int, words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]) -> Meaning:
+    # First: a filter may quote a prompt that speaks of money.
+    if 400 <= status < 500 and status != 402 and codes & _FILTER_CODES:
+        return "input"
     if _is_unpaid(status, words, codes):
         return "quota"
     if status in (401, 404, 405, 410):
@@ -252,6 +255,8 @@ def _of_the_text(status: int, words: str, codes: frozenset[str]) -> Meaning | No
 def _of_the_fields(words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]) -> Meaning:
     """A field that is refused now is refused each time; what is about none of ours may be anything."""
     ours = set(sent) - _OF_THE_ROW
+    if named and named <= _OF_THE_ROW:
+        return "input"
     if "model" in named:
         return "hopeless"
     if codes & _SETTING_CODES or named & ours:
