@@ -68,11 +68,13 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
     merged = path.parent / "model"
     if (merged / "config.json").is_file() and path.name == "adapter":
         return ConfigError(f"{found} That is here: {merged}")
+    # One that has grown has a tokenizer of its own.
+    tokenizer = path if (path / "tokenizer_config.json").is_file() else base
     return ConfigError(
         f"{found} Merge them:\n"
         'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; '
         f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
-        f"T.from_pretrained('{base}').save_pretrained('{path}-merged')\""
+        f"T.from_pretrained('{tokenizer}').save_pretrained('{path}-merged')\""
     )
 
 

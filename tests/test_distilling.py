@@ -346,6 +346,8 @@ def test_an_interrupted_training_goes_on_to_the_same_student(tmp_path: Path, tea
         run_student(cut, stop=StopAfter(cut.folder, 3))
     run_student(cut)
     assert distance(whole, weights(cut)) < 1e-6
+    tokens = [[line["tokens"] for line in read_metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert tokens[0] == tokens[1]
     assert figures(cut).loss_tokens == figures(made(tmp_path, teacher, student, name="whole")).loss_tokens
 
 

@@ -261,11 +261,14 @@ def test_the_stage_runs_on_vllm_resumes_without_an_engine_and_frees_it(sampler: 
 def test_an_adapter_is_refused_by_name_and_the_way_out_makes_the_model_that_was_trained(tiny: Path, tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     base = AutoModelForCausalLM.from_pretrained(tiny)
     adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "mine")
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = "{{ 'mine' }}"
+    tokenizer.save_pretrained(tmp_path / "mine")
     ids = torch.tensor([[5, 6, 7, 8]])
     wanted = adapted.eval()(ids).logits
     with pytest.raises(ConfigError, match=rf"model {tmp_path}/mine: a LoRA adapter of {tiny}, not a model") as caught:
@@ -273,7 +276,7 @@ def test_an_adapter_is_refused_by_name_and_the_way_out_makes_the_model_that_was_
     recipe = str(caught.value).splitlines()[-1].replace("python", sys.executable, 1)
     subprocess.run(recipe, shell=True, check=True, capture_output=True)
     merged = model_folder(str(tmp_path / "mine-merged"))
-    assert merged is not None and (merged / "tokenizer.json").is_file()
+    assert merged is not None and AutoTokenizer.from_pretrained(merged).chat_template == "{{ 'mine' }}"
     torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(merged)(ids).logits, wanted, atol=1e-5, rtol=1e-5)
 
 

@@ -264,6 +264,8 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, optimiz
         assert torch.equal(weight, cut[name]), name
     tokens = [[(line["step"], line["tokens"]) for line in read_metrics(tmp_path / name)] for name in ("whole", "cut")]
     assert tokens[0] == tokens[1], "they go on where the checkpoint left them"
+    figures = read_student(tmp_path / "cut").figures
+    assert figures is not None and figures.tokens == max(count for _, count in tokens[1] if count)
 
 
 @pytest.mark.engine

@@ -7,7 +7,6 @@ first, exact resume.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
@@ -39,8 +38,6 @@ log = logging.getLogger(__name__)
 
 # What a training tells, besides its loss, when the student writes texts of its own.
 ROLLOUT_FACTS = ("rollout_tokens", "rollouts_correct")
-# What a checkpoint keeps beside the trainer's own files.
-TOKENS = "tokens.json"
 # The number of a row that fills a batch.
 BLANK = -1
 
@@ -105,7 +102,6 @@ def train(
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
     load = partial(bases.load_model, student, tokenizer, calibration)
     trainer.add_callback(saving.Snapshots(folder / SNAPSHOTS, snapshots, student, tokenizer, trainer, method.strip, load))
-    trainer.count_on(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop is not None and processes.stop_requested(stop):
         stop.check()
@@ -249,20 +245,6 @@ class SortedTrainer(SFTTrainer):
         self.add_callback(_Epochs(sampler))
         return sampler
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As Trainer does it, with the tokens so far, which TRL would count from nothing after a resume."""
-        folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
-        if processes.is_first():
-            # Before the trainer's own files: the last of them says that the checkpoint is whole.
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / TOKENS).write_text(json.dumps(self._total_train_tokens), encoding="utf-8")
-        super()._save_checkpoint(model, trial)
-
-    def count_on(self, checkpoint: Path | None) -> None:
-        """Count tokens from where a checkpoint left them; those of earlier versions do not say."""
-        if checkpoint is not None and (checkpoint / TOKENS).exists():
-            self._total_train_tokens = int(json.loads((checkpoint / TOKENS).read_text(encoding="utf-8")))
-
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()  # what comes after says that the checkpoint is whole
@@ -298,6 +280,7 @@ class _Watch(TrainerCallback):
             return
         if "loss" in logs:
             values: dict[str, Any] = {
+                "tokens": state.num_input_tokens_seen,  # kept in a checkpoint; TRL's own count begins anew after it
                 "loss": logs["loss"],
                 "learning_rate": logs["learning_rate"],
                 "accuracy": logs.get("mean_token_accuracy"),
@@ -308,10 +291,10 @@ class _Watch(TrainerCallback):
             wrote += f", {100 * logs['rollouts_correct']:.0f} % right" if "rollouts_correct" in logs else ""
             log.info("step %d/%d · loss %.4f%s · %.0f s left", state.global_step, state.max_steps, logs["loss"], wrote, left)
         elif "eval_loss" in logs:
-            values = {"validation_loss": logs["eval_loss"]}
+            values = {"tokens": None, "validation_loss": logs["eval_loss"]}
         else:
             return
-        append_metrics(self.folder, step=state.global_step, tokens=logs.get("num_tokens"), seconds=round(self.seconds(), 2), **values)
+        append_metrics(self.folder, step=state.global_step, seconds=round(self.seconds(), 2), **values)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if processes.stop_requested(self.stop):
@@ -346,6 +329,7 @@ def _arguments(student: StudentSettings, output: Path, settings: TrainSettings, 
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         logging_steps=0.01,  # a share of all steps
+        include_num_input_tokens_seen="all" if student.packing else "non_padding",  # packed rows have no padding, and no mask
         save_steps=student.save_every,
         save_total_limit=2,
         eval_strategy="steps" if validates and student.evaluate_every else "no",

@@ -242,8 +242,6 @@ class DistillTrainer(SortedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The trainer's own log with what the student has written so far."""
-        if "loss" in logs:
-            logs = logs | {"num_tokens": self.counts["tokens"]}
         if "loss" in logs and self.counts["rollouts"]:
             logs = logs | {"rollout_tokens": self.counts["rollout_tokens"]}
             if self.counts["graded"]:
