@@ -63,7 +63,7 @@ from reasondistill.store import (
 from reasondistill.topk import TopKWriter
 from reasondistill.traces import capture, ending, on_disk, servers
 from reasondistill.traces.failures import Allowance, Failures, nothing_but_failures, too_many_lost, too_many_refused
-from reasondistill.traces.on_disk import FILE, TOO_LONG
+from reasondistill.traces.on_disk import FILE
 from reasondistill.traces.recorder import Progress, Recorder, duration
 from reasondistill.traces.teachers import deal
 
@@ -139,7 +139,7 @@ def _rendered(job: _Job, sampler: Sampler, problem: Problem) -> Rendered:
     context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
     tokens = rendered.token_ids
     if tokens is not None and context is not None and len(tokens) + 1 > context:
-        raise InputFault("prompt_too_long", f"{TOO_LONG}: {len(tokens)} tokens, max_model_len {context}")
+        raise InputFault("prompt_too_long", f"prompt longer than the context: {len(tokens)} tokens, max_model_len {context}")
     return rendered
 
 

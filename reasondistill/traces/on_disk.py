@@ -10,8 +10,6 @@ from typing import Any
 from reasondistill.store import drop_rows, read_keys, read_rows, repair_tail
 
 FILE = "traces.jsonl"
-# How the error of a prompt begins that left no room for an answer.
-TOO_LONG = "prompt longer than the context"
 log = logging.getLogger(__name__)
 
 
