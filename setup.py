@@ -14,7 +14,11 @@ class BuildPy(build_py):
         super().run()
         if not self.editable_mode:
             for folder in ("prompts", "pipelines", "eval"):
-                shutil.copytree(folder, Path(self.build_lib) / "reasondistill" / "shipped" / folder, dirs_exist_ok=True)
+                shutil.copytree(
+                    folder,
+                    Path(self.build_lib) / "reasondistill" / "shipped" / folder,
+                    dirs_exist_ok=True,
+                )
 
 
 setup(cmdclass={"build_py": BuildPy})

@@ -47,28 +47,52 @@ class Steps:
         print(f"· {time.monotonic() - start:.0f} s", flush=True)
 
     def finish(self, venv: Path) -> None:
-        print(f"Set-up took {time.monotonic() - self.begun:.0f} s. The environment is {venv}", flush=True)
+        print(
+            f"Set-up took {time.monotonic() - self.begun:.0f} s. The environment is {venv}",
+            flush=True,
+        )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Set up one virtual environment for this checkout.")
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where the environment goes (default: .venv)")
-    parser.add_argument("--build", choices=("auto", "cpu", "gpu"), default="auto", help="which build; auto asks nvidia-smi")
+    parser = argparse.ArgumentParser(
+        description="Set up one virtual environment for this checkout."
+    )
+    parser.add_argument(
+        "--venv",
+        type=Path,
+        default=ROOT / ".venv",
+        help="where the environment goes (default: .venv)",
+    )
+    parser.add_argument(
+        "--build",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="which build; auto asks nvidia-smi",
+    )
     given = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this file by hand may have an older one
-        print(f"Python {sys.version.split()[0]} is too old: reasondistill needs 3.11 or newer.", file=sys.stderr)
+        print(
+            f"Python {sys.version.split()[0]} is too old: reasondistill needs 3.11 or newer.",
+            file=sys.stderr,
+        )
         return 2
     try:
         set_up(given.venv.resolve(), has_gpu() if given.build == "auto" else given.build == "gpu")
     except SetupError as error:
-        print(f"\nSet-up failed: {error}\nRun the same command to try again; what is installed so far is kept.", file=sys.stderr)
+        print(
+            f"\nSet-up failed: {error}\nRun the same command to try again; what is installed so far is kept.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def set_up(venv: Path, gpu: bool) -> None:
     """Make the environment, fill it, check it, and stamp it last."""
-    print(f"Setting up {venv} with Python {sys.version.split()[0]}, {'GPU' if gpu else 'CPU'} build.", flush=True)
+    print(
+        f"Setting up {venv} with Python {sys.version.split()[0]}, {'GPU' if gpu else 'CPU'} build.",
+        flush=True,
+    )
     steps = Steps(4 if gpu else 5)
     steps.run("virtual environment", make_venv, venv)
     if gpu:
@@ -85,7 +109,9 @@ def set_up(venv: Path, gpu: bool) -> None:
 def has_gpu() -> bool:
     """True when an NVIDIA driver answers."""
     program = shutil.which("nvidia-smi")
-    return program is not None and subprocess.run([program, "-L"], capture_output=True).returncode == 0
+    return (
+        program is not None and subprocess.run([program, "-L"], capture_output=True).returncode == 0
+    )
 
 
 def make_venv(venv: Path) -> None:
@@ -93,9 +119,13 @@ def make_venv(venv: Path) -> None:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if (venv / "bin" / "pip").exists():
         program = "import sys; print('%d.%d' % sys.version_info[:2])"
-        theirs = subprocess.run([str(python(venv)), "-c", program], capture_output=True, text=True).stdout.strip()
+        theirs = subprocess.run(
+            [str(python(venv)), "-c", program], capture_output=True, text=True
+        ).stdout.strip()
         if theirs != ours:
-            raise SetupError(f"{venv} was made with Python {theirs or '(it does not start)'}, this is {ours}. Remove it: rm -r {venv}")
+            raise SetupError(
+                f"{venv} was made with Python {theirs or '(it does not start)'}, this is {ours}. Remove it: rm -r {venv}"
+            )
         return
     run([sys.executable, "-m", "venv", str(venv)], "on Debian and Ubuntu: apt install python3-venv")
 
@@ -139,7 +169,10 @@ def requirements(*extras: str) -> list[str]:
     import tomllib  # new in 3.11: an older Python shall get as far as the message that it is too old
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return [
+        *project["dependencies"],
+        *(line for extra in extras for line in project["optional-dependencies"][extra]),
+    ]
 
 
 def pin(package: str) -> str:
@@ -155,19 +188,44 @@ def python(venv: Path) -> Path:
 
 def pip(venv: Path, *arguments: str) -> None:
     """`pip install` quietly; its own words are shown only when it fails."""
-    run([str(python(venv)), "-m", "pip", "install", "--quiet", "--prefer-binary", "--disable-pip-version-check", *arguments], "")
+    run(
+        [
+            str(python(venv)),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--prefer-binary",
+            "--disable-pip-version-check",
+            *arguments,
+        ],
+        "",
+    )
 
 
 def run(command: list[str], hint: str) -> None:
     """Run a command; raise SetupError with its output when it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PIP_NO_INPUT": "1"})
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PIP_NO_INPUT": "1"},
+    )
     if done.returncode != 0:
-        raise SetupError(f"{' '.join(command)}\n{without_noise(done.stdout)}" + (f"\nHint: {hint}" if hint else ""))
+        raise SetupError(
+            f"{' '.join(command)}\n{without_noise(done.stdout)}"
+            + (f"\nHint: {hint}" if hint else "")
+        )
 
 
 def without_noise(text: str) -> str:
     """The last 40 lines without pip's remarks on extra sources that do not have a package."""
-    lines = [line for line in text.splitlines() if "is ignored: it is neither a file nor a directory" not in line]
+    lines = [
+        line
+        for line in text.splitlines()
+        if "is ignored: it is neither a file nor a directory" not in line
+    ]
     return "\n".join(lines[-40:])
 
 

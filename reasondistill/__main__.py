@@ -15,7 +15,9 @@ from reasondistill.errors import Stopped
 def main() -> None:
     """Entry point: answer signals, then do what the arguments say."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job: Ctrl-C is not meant for it
+        if (
+            signal.getsignal(number) is not signal.SIG_IGN
+        ):  # a shell's background job: Ctrl-C is not meant for it
             signal.signal(number, _stop)
     from reasondistill.cli import main as command
 

@@ -64,7 +64,9 @@ class MissingDependencyError(ReasonDistillError):
     """An optional package is missing; the message holds the line that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is not installed. Install it with: pip install "reasondistill[{extra}]"')
+        super().__init__(
+            f'{package} is not installed. Install it with: pip install "reasondistill[{extra}]"'
+        )
 
 
 class Stopped(BaseException):

@@ -34,13 +34,17 @@ def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; a TOML file is wanted.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        raise ConfigError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start})."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     return check_section(path, kind, values, overrides)
 
 
-def check_section(path: Path, kind: type[S], values: dict[str, Any], overrides: Sequence[str] = ()) -> S:
+def check_section(
+    path: Path, kind: type[S], values: dict[str, Any], overrides: Sequence[str] = ()
+) -> S:
     """The values of a file, or what stands for one, as `kind`. Raises ConfigError."""
     for override in overrides:
         apply_override(values, override)
@@ -54,7 +58,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     """Set `dotted.key=value` in place; the value is read as TOML, else as text. `students.0.epochs=2` reaches into lists."""
     key, equals, text = override.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
-        raise ConfigError(f"--set {override}: want key=value, for example --set traces.temperature=1.0")
+        raise ConfigError(
+            f"--set {override}: want key=value, for example --set traces.temperature=1.0"
+        )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -77,13 +83,17 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 def _item(place: list[Any], part: str, override: str) -> Any:
     if not part.isdigit() or int(part) >= len(place):
-        raise ConfigError(f"--set {override}: {part} is no place in a list of {len(place)} (count from 0).")
+        raise ConfigError(
+            f"--set {override}: {part} is no place in a list of {len(place)} (count from 0)."
+        )
     return place[int(part)]
 
 
 def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
     """One line per fault: `file [section] key: what is wrong. Did you mean …?`"""
-    return "\n".join(_explain_one(path, kind, fault) for fault in _one_for_each_key(error.errors())[:5])
+    return "\n".join(
+        _explain_one(path, kind, fault) for fault in _one_for_each_key(error.errors())[:5]
+    )
 
 
 # What pydantic puts behind a key that may be of several types: `n = 0` is neither a whole number ≥ 1 nor "recommended".

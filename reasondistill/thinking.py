@@ -22,7 +22,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-ReasoningFormat = Literal["auto", "none", "think", "thinking", "mistral", "harmony", "kimi", "gemma"]
+ReasoningFormat = Literal[
+    "auto", "none", "think", "thinking", "mistral", "harmony", "kimi", "gemma"
+]
 Think = Literal["closed", "open", "none"]
 
 
@@ -72,7 +74,13 @@ def opened_by(prompt: str) -> ReasoningFormat | None:
     return next((tags.shape for tags in _TAGS if tags.opener == opener), None)
 
 
-def split(text: str, shape: ReasoningFormat = "auto", *, opens: ReasoningFormat | None = None, is_cut: bool = False) -> Split:
+def split(
+    text: str,
+    shape: ReasoningFormat = "auto",
+    *,
+    opens: ReasoningFormat | None = None,
+    is_cut: bool = False,
+) -> Split:
     """Split a completion at its reasoning; survives an opener that stands in the prompt, is missing, or is never closed.
 
     A block is there when the prompt opened it (`opens`), when the text begins with an opener, or when only a closer
@@ -93,7 +101,9 @@ def split(text: str, shape: ReasoningFormat = "auto", *, opens: ReasoningFormat 
     if found is None:
         return whole
     if found == "harmony":
-        return _split_harmony(text, opened=opens == "harmony", is_named=shape == "harmony", is_cut=is_cut)
+        return _split_harmony(
+            text, opened=opens == "harmony", is_named=shape == "harmony", is_cut=is_cut
+        )
     return _split_tags(text, _tags_of(text, found), opened=opens == found)
 
 
@@ -102,12 +112,20 @@ def _is_cut_inside(text: str, shape: ReasoningFormat | None) -> bool:
     for tags in _TAGS:
         before, opener, after = text.rpartition(tags.opener)
         begins_a_line = not before.rpartition("\n")[2].strip()
-        if shape in (None, tags.shape) and opener and begins_a_line and before.strip() and tags.closer not in after:
+        if (
+            shape in (None, tags.shape)
+            and opener
+            and begins_a_line
+            and before.strip()
+            and tags.closer not in after
+        ):
             return True
     return False
 
 
-def shape_of(text: str, *, opens: ReasoningFormat | None = None, is_cut: bool = False) -> ReasoningFormat | None:
+def shape_of(
+    text: str, *, opens: ReasoningFormat | None = None, is_cut: bool = False
+) -> ReasoningFormat | None:
     """The shape of the reasoning in a text; None where there is none."""
     if opens is not None and _has_closer(text, opens):
         return opens
@@ -196,7 +214,11 @@ def _split_harmony(text: str, *, opened: bool, is_named: bool, is_cut: bool) -> 
     if finals:
         reasoning = _raw_reasoning(body[: finals[-1].start()])
         answer = _message(body[finals[-1].end() :])
-        return Split(reasoning, answer, "closed") if reasoning or opened else Split(None, answer, "none")
+        return (
+            Split(reasoning, answer, "closed")
+            if reasoning or opened
+            else Split(None, answer, "none")
+        )
     if _RAW.match(body) or (opened and _STRIPPED_FINAL not in body):
         return Split(_raw_reasoning(body), "", "open")
     return _split_stripped(text, opened=opened, is_named=is_named, is_cut=is_cut)

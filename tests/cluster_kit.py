@@ -66,8 +66,18 @@ class SlowTeacher:
                 time.sleep(teacher.delay_s)
                 is_refused = bool(teacher.refuses) and teacher.refuses in question
                 content = f"<think>seed {seed}</think> \\boxed{{{seed % 3 + 1}}}"
-                choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-                reply = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+                choice = {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": content},
+                }
+                reply = {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [choice],
+                }
                 usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
                 text = json.dumps(reply | {"usage": usage}).encode()
                 try:
@@ -89,11 +99,16 @@ class SlowTeacher:
 class Bed:
     """One folder with a pipeline and a cluster file, which may name `{shards}`; `env` is what the cluster wants in the environment."""
 
-    def __init__(self, folder: Path, teacher: SlowTeacher, cluster: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, teacher: SlowTeacher, cluster: str, env: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.teacher, self._text = folder, teacher, cluster
         self.environment = os.environ | dict(env or {}) | {"TEST_KEY": SECRET}
         self.run = folder / "runs" / "sums"
-        rows = [{"question": f"What is {i} modulo 3, plus one?", "answer": str(i % 3 + 1)} for i in range(PROBLEMS)]
+        rows = [
+            {"question": f"What is {i} modulo 3, plus one?", "answer": str(i % 3 + 1)}
+            for i in range(PROBLEMS)
+        ]
         (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "sums.toml").write_text(PIPELINE)
         self.cluster(shards=2)
@@ -109,12 +124,22 @@ class Bed:
     def call(self, *arguments: str, code: int = 0) -> str:
         """reasondistill with these arguments: what it prints."""
         command = [sys.executable, "-m", "reasondistill", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
         assert done.returncode == code, done.stdout + done.stderr + self.logs()
         return done.stdout + done.stderr
 
     def logs(self) -> str:
-        return "\n".join(f"{path.name}:\n{path.read_text()[-1500:]}" for path in sorted((self.run / "logs").glob("*.log")))
+        return "\n".join(
+            f"{path.name}:\n{path.read_text()[-1500:]}"
+            for path in sorted((self.run / "logs").glob("*.log"))
+        )
 
     def wait_for(self, is_so: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
@@ -124,7 +149,9 @@ class Bed:
 
     def drawn(self, number: int | None = None) -> int:
         files = [
-            *self.run.glob(f"2-traces/parts/*/w{'' if number is None else f'{number}-'}*/traces.jsonl"),
+            *self.run.glob(
+                f"2-traces/parts/*/w{'' if number is None else f'{number}-'}*/traces.jsonl"
+            ),
             self.run / "2-traces" / "traces.jsonl",
         ]
         return sum(path.read_bytes().count(b"\n") for path in files if path.exists())
@@ -135,10 +162,19 @@ class Bed:
 
 
 def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: without_seconds(value) if isinstance(value, dict) else value for key, value in row.items() if key != "seconds"}
+    return {
+        key: without_seconds(value) if isinstance(value, dict) else value
+        for key, value in row.items()
+        if key != "seconds"
+    }
 
 
-KEPT = ("1-problems/problems.jsonl", "2-traces/traces.jsonl", "3-verdicts/verdicts.jsonl", "4-examples/examples.jsonl")
+KEPT = (
+    "1-problems/problems.jsonl",
+    "2-traces/traces.jsonl",
+    "3-verdicts/verdicts.jsonl",
+    "4-examples/examples.jsonl",
+)
 
 
 def records_alone(folder: Path, teacher: SlowTeacher) -> dict[str, list[dict[str, Any]]]:

@@ -40,8 +40,18 @@ def workplace(tmp_path: Path) -> Path:
     """A folder with ten problems, a script of two completions for each, and a pipeline file."""
     rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(10)]
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = [(f"<think>\n{i} + {i} = {2 * i}\n</think>\n\n\\boxed{{{2 * i}}}", f"I guess \\boxed{{{2 * i + 1}}}") for i in range(10)]
-    script = [{"question": row["question"], "text": text} for row, pair in zip(rows, texts, strict=True) for text in pair]
+    texts = [
+        (
+            f"<think>\n{i} + {i} = {2 * i}\n</think>\n\n\\boxed{{{2 * i}}}",
+            f"I guess \\boxed{{{2 * i + 1}}}",
+        )
+        for i in range(10)
+    ]
+    script = [
+        {"question": row["question"], "text": text}
+        for row, pair in zip(rows, texts, strict=True)
+        for text in pair
+    ]
     (tmp_path / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
     (tmp_path / "small.toml").write_text(PIPELINE.format(script=tmp_path / "script.jsonl"))
     return tmp_path
@@ -55,8 +65,12 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     def mount(options: str, source: Path | None = None) -> Path:
         place = source or tmp_path / f"disk{len(places)}"
         place.mkdir(exist_ok=True)
-        kind = ["-t", "tmpfs", "-o", options, "tmpfs"] if source is None else ["--bind", str(source)]
-        if subprocess.run(["mount", *kind, str(place)], capture_output=True, check=False).returncode:
+        kind = (
+            ["-t", "tmpfs", "-o", options, "tmpfs"] if source is None else ["--bind", str(source)]
+        )
+        if subprocess.run(
+            ["mount", *kind, str(place)], capture_output=True, check=False
+        ).returncode:
             pytest.skip("no right to mount a file system here")
         places.append(place)
         if source is not None:
@@ -77,7 +91,10 @@ def slurm() -> Iterator[slurm_kit.SlurmMachine]:
     reason = slurm_kit.why_not()
     if reason is not None:
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_kit.SlurmMachine(Path(folder)) as machine:
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
+        slurm_kit.SlurmMachine(Path(folder)) as machine,
+    ):
         yield machine
 
 
@@ -117,6 +134,8 @@ def slow_teacher(_teacher: SlowTeacher) -> SlowTeacher:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, _teacher: SlowTeacher) -> dict[str, list[dict[str, Any]]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, _teacher: SlowTeacher
+) -> dict[str, list[dict[str, Any]]]:
     """The records that one machine makes, by file; ask for it before anything that slows the teacher down."""
     return records_alone(tmp_path_factory.mktemp("alone"), _teacher)

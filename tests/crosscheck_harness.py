@@ -38,9 +38,18 @@ def evaluate(folder: Path) -> None:
     for sample in found["samples"][TASK]:
         row = rows[sample["doc_id"]]
         context = sample["arguments"][0][0]
-        row |= {"question": sample["doc"]["question"], "ids": ids[context], "text": sample["resps"][0][0]}
-        row[sample["filter"]] = {"extracted": sample["filtered_resps"][0], "correct": bool(sample["exact_match"])}
-    (folder / "harness.json").write_text(json.dumps({"rows": [rows[i] for i in sorted(rows)], "results": found["results"][TASK]}))
+        row |= {
+            "question": sample["doc"]["question"],
+            "ids": ids[context],
+            "text": sample["resps"][0][0],
+        }
+        row[sample["filter"]] = {
+            "extracted": sample["filtered_resps"][0],
+            "correct": bool(sample["exact_match"]),
+        }
+    (folder / "harness.json").write_text(
+        json.dumps({"rows": [rows[i] for i in sorted(rows)], "results": found["results"][TASK]})
+    )
 
 
 def _backend() -> Any:
@@ -50,7 +59,9 @@ def _backend() -> Any:
     installed = importlib.metadata.version
     # vLLM asks too, to learn whether it is a CPU build: it must have got its own answer before.
     assert vllm.platforms.current_platform.device_type
-    importlib.metadata.version = lambda package: vllm.__version__ if package == "vllm" else installed(package)
+    importlib.metadata.version = lambda package: (
+        vllm.__version__ if package == "vllm" else installed(package)
+    )
     try:
         from lm_eval.models.vllm_causallms import VLLM
     finally:
@@ -77,8 +88,13 @@ def score(folder: Path, rounds: int) -> None:
     """What `evaluator.evaluate` does once the completions are there: filters, the metric of each document, the mean."""
     from lm_eval.tasks import TaskManager
 
-    texts = [row["text"] for row in json.loads((folder / "harness.json").read_text(encoding="utf-8"))["rows"]]
-    task = TaskManager(include_path=str(folder / "tasks"), include_defaults=False).load([TASK])["tasks"][TASK]
+    texts = [
+        row["text"]
+        for row in json.loads((folder / "harness.json").read_text(encoding="utf-8"))["rows"]
+    ]
+    task = TaskManager(include_path=str(folder / "tasks"), include_defaults=False).load([TASK])[
+        "tasks"
+    ][TASK]
     task.build_all_requests(rank=0, world_size=1)
     for _ in range(rounds):
         for instance in task.instances:
@@ -96,4 +112,6 @@ def score(folder: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    evaluate(Path(sys.argv[2])) if sys.argv[1] == "evaluate" else score(Path(sys.argv[2]), int(sys.argv[3]))
+    evaluate(Path(sys.argv[2])) if sys.argv[1] == "evaluate" else score(
+        Path(sys.argv[2]), int(sys.argv[3])
+    )

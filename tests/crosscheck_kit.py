@@ -19,15 +19,46 @@ from typing import Any
 
 from reasondistill.config import ProblemSource
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.problems import read_problems
-from reasondistill.prompts import Prompt
+from reasondistill.models.prompts import Prompt
+from reasondistill.models.weights import model_folder
 from reasondistill.records import Grade, Problem, Trace, Verdict
-from reasondistill.store import read_records
-from reasondistill.weights import model_folder
+from reasondistill.runs.store import read_records
+from reasondistill.stages.problems import read_problems
 
 TASK = "crosscheck"
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"
-TEACHER_TEMPLATES = [3, 5, 6, 9, 10, 13, 14, 16, 23, 24, 31, 34, 39, 40, 41, 43, 45, 48, 50, 54, 55, 57, 58, 59, 62, 72, 78, 88, 95, 96]
+TEACHER_TEMPLATES = [
+    3,
+    5,
+    6,
+    9,
+    10,
+    13,
+    14,
+    16,
+    23,
+    24,
+    31,
+    34,
+    39,
+    40,
+    41,
+    43,
+    45,
+    48,
+    50,
+    54,
+    55,
+    57,
+    58,
+    59,
+    62,
+    72,
+    78,
+    88,
+    95,
+    96,
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +83,10 @@ def gsm_symbolic_rows(count: int, seed: int = 21) -> list[dict[str, str]]:
         filter={"template": list(TEACHER_TEMPLATES)},
     )
     problems = [entry for entry in read_problems(source) if isinstance(entry, Problem)]
-    return [{"question": p.question, "answer": f"{_worked(p)}\n#### {int(p.answer):,}"} for p in problems]
+    return [
+        {"question": p.question, "answer": f"{_worked(p)}\n#### {int(p.answer):,}"}
+        for p in problems
+    ]
 
 
 def _worked(problem: Problem) -> str:
@@ -107,12 +141,17 @@ cpu_kvcache_gib = 1
 
 
 def _write_ours(folder: Path, setting: Setting) -> None:
-    shots = "".join(f"[[few_shot]]\nquestion = {_toml(shot.question)}\nanswer = {_toml(shot.answer)}\n" for shot in setting.prompt.few_shot)
+    shots = "".join(
+        f"[[few_shot]]\nquestion = {_toml(shot.question)}\nanswer = {_toml(shot.answer)}\n"
+        for shot in setting.prompt.few_shot
+    )
     plain = str(setting.prompt.plain).lower()
     texts = {
         "prompt.toml": f'about = "the prompt of both"\nplain = {plain}\nuser = {_toml(setting.prompt.user)}\n{shots}',
         "benchmark.toml": BENCHMARK,
-        "pipeline.toml": PIPELINE.format(model=_toml(setting.model), max_tokens=setting.max_tokens, stop=json.dumps(setting.stop)),
+        "pipeline.toml": PIPELINE.format(
+            model=_toml(setting.model), max_tokens=setting.max_tokens, stop=json.dumps(setting.stop)
+        ),
         "cluster.toml": CLUSTER.format(max_model_len=setting.max_model_len),
     }
     for name, text in texts.items():
@@ -147,7 +186,9 @@ def _write_theirs(folder: Path, data: Path, setting: Setting) -> None:
         },
     }
     (folder / "tasks").mkdir(exist_ok=True)
-    (folder / "tasks" / "crosscheck.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML
+    (folder / "tasks" / "crosscheck.yaml").write_text(
+        json.dumps(task), encoding="utf-8"
+    )  # JSON is YAML
     model_args = {
         "pretrained": str(model_folder(setting.model)),
         "dtype": "float32",
@@ -167,19 +208,42 @@ OURS = Path("runs") / "ours" / "6-evals" / "crosscheck"
 
 def run_ours(folder: Path) -> float:
     """`reasondistill run` of a file that only measures; the seconds it took."""
-    return _run(folder, "-m", "reasondistill", "run", "pipeline.toml", "--on", "cluster.toml", "--only", "evals")
+    return _run(
+        folder,
+        "-m",
+        "reasondistill",
+        "run",
+        "pipeline.toml",
+        "--on",
+        "cluster.toml",
+        "--only",
+        "evals",
+    )
 
 
 def run_theirs(folder: Path) -> float:
     """The harness on the same; the seconds it took."""
-    return _run(folder, str(Path(__file__).with_name("crosscheck_harness.py")), "evaluate", str(folder))
+    return _run(
+        folder, str(Path(__file__).with_name("crosscheck_harness.py")), "evaluate", str(folder)
+    )
 
 
 def _run(folder: Path, *command: str) -> float:
     """Both sides run under the same conditions: vLLM's engine in the program's own process, its log quiet, no hub."""
-    alike = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    alike = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=os.environ | alike)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | alike,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return time.perf_counter() - started
 
@@ -214,13 +278,22 @@ def side_by_side(folder: Path) -> list[Row]:
     verdicts = read_records(ours / "model" / "verdicts" / "verdicts.jsonl", Verdict)
     theirs = json.loads((folder / "harness.json").read_text(encoding="utf-8"))["rows"]
     joined = zip(problems, traces, verdicts, strict=True)
-    return [Row(p.question, p.answer, trace, verdict, theirs[p.origin.row]) for p, trace, verdict in joined]
+    return [
+        Row(p.question, p.answer, trace, verdict, theirs[p.origin.row])
+        for p, trace, verdict in joined
+    ]
 
 
 def item_of(row: Row) -> GradeItem:
     """The harness's completion as our grader takes it: what follows the think block."""
     _, closed, answer = row.theirs["text"].rpartition("</think>")
-    return GradeItem(row.trace.id, answer, row.gold, row.trace.completion.finish, row.trace.completion.think if closed else "none")
+    return GradeItem(
+        row.trace.id,
+        answer,
+        row.gold,
+        row.trace.completion.finish,
+        row.trace.completion.think if closed else "none",
+    )
 
 
 def time_scoring(folder: Path, rounds: int = 3) -> tuple[float, float]:
@@ -230,7 +303,9 @@ def time_scoring(folder: Path, rounds: int = 3) -> tuple[float, float]:
     look its verdicts up in the round before.
     """
     ours = [_seconds(str(Path(__file__)), str(folder))[0] for _ in range(rounds)]
-    theirs = _seconds(str(Path(__file__).with_name("crosscheck_harness.py")), "score", str(folder), str(rounds))
+    theirs = _seconds(
+        str(Path(__file__).with_name("crosscheck_harness.py")), "score", str(folder), str(rounds)
+    )
     return min(ours), min(theirs)
 
 
@@ -250,13 +325,17 @@ def score(folder: Path) -> None:
 
 # ---- disagreements, explained -------------------------------------------------------------------------------------
 
-_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # what the harness's flexible filter takes for a number
+_NUMBER = re.compile(
+    r"-?[$0-9.,]{2,}|-?[0-9]+"
+)  # what the harness's flexible filter takes for a number
 _INVALID = "[invalid]"
 
 
 def agree(grade: Grade, theirs: Mapping[str, Any]) -> bool:
     """The same verdict on the same answer: both found the same value, or both found none."""
-    return grade.is_correct == theirs["correct"] and _value(grade.extracted or "") == _value(theirs["extracted"])
+    return grade.is_correct == theirs["correct"] and _value(grade.extracted or "") == _value(
+        theirs["extracted"]
+    )
 
 
 def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]) -> str | None:
@@ -269,7 +348,11 @@ def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]
     if not any(sign.isdigit() for sign in extracted):
         return "no digit: the filter takes dots or commas for a number"
     if _value(extracted) == _value(grade.extracted or ""):
-        return "spelling: the same number, but the harness compares strings" if grade.is_correct else None
+        return (
+            "spelling: the same number, but the harness compares strings"
+            if grade.is_correct
+            else None
+        )
     if filter_name == FLEXIBLE and 0 <= _end_of_answer(text, grade.extracted) <= _last_number(text):
         return "goes on: numbers follow the stated answer, flexible-extract takes the last of them"
     return None
@@ -277,7 +360,11 @@ def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]
 
 def _end_of_answer(text: str, answer: str | None) -> int:
     """Where the answer that stands behind the mark or in a box ends, -1 when it stands in neither."""
-    found = [(place, mark) for mark in ("#### ", "####", "\\boxed{") if answer and (place := text.rfind(mark + answer)) >= 0]
+    found = [
+        (place, mark)
+        for mark in ("#### ", "####", "\\boxed{")
+        if answer and (place := text.rfind(mark + answer)) >= 0
+    ]
     return max((place + len(mark + (answer or "")) for place, mark in found), default=-1)
 
 

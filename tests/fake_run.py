@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reasondistill.models.samplers import failed
 from reasondistill.records import (
     Completion,
     Dropped,
@@ -35,8 +36,7 @@ from reasondistill.records import (
     Verdict,
     fingerprint,
 )
-from reasondistill.samplers import failed
-from reasondistill.store import (
+from reasondistill.runs.store import (
     Identity,
     append_metrics,
     finish_stage,
@@ -58,7 +58,14 @@ ENVIRONMENT = {
 }
 MADE = {"sft": "sft", "answer-only": "answer_only", "base": "base"}
 RIGHT = {"teacher": 0.83, "sft": 0.42, "answer-only": 0.06, "base": 0.0}
-SECONDS = {"problems": 3.1, "traces": 212.4, "verdicts": 18.0, "examples": 2.2, "students": 341.0, "evals": 9.8}
+SECONDS = {
+    "problems": 3.1,
+    "traces": 212.4,
+    "verdicts": 18.0,
+    "examples": 2.2,
+    "students": 341.0,
+    "evals": 9.8,
+}
 
 
 def fake_run(
@@ -83,17 +90,33 @@ def fake_run(
     train = fake_problems("gsm_symbolic/train", problems, dice)
     write_problems(run / "1-problems", train, set_aside=3)
     if last >= 1:
-        traces = write_traces(run / "2-traces", train, n, "demo-teacher@a1b2c3d4", right["teacher"], dice)
+        traces = write_traces(
+            run / "2-traces", train, n, "demo-teacher@a1b2c3d4", right["teacher"], dice
+        )
     if last >= 2:
-        verdicts = write_verdicts(run / "3-verdicts", traces, {problem.id: problem.answer for problem in train})
+        verdicts = write_verdicts(
+            run / "3-verdicts", traces, {problem.id: problem.answer for problem in train}
+        )
     if last >= 3:
         write_examples(run / "4-examples", train, traces, verdicts, dice)
     if last >= 4:
         for name, method in made.items():
-            write_student(run / "5-students" / name, name, dice, method=method, **(figures or {}).get(name, {}))
+            write_student(
+                run / "5-students" / name,
+                name,
+                dice,
+                method=method,
+                **(figures or {}).get(name, {}),
+            )
     if last >= 5:
         for benchmark in benchmarks:
-            write_answers(run / "6-evals" / benchmark, fake_problems(f"{benchmark}/test", problems, dice), samples, right, dice)
+            write_answers(
+                run / "6-evals" / benchmark,
+                fake_problems(f"{benchmark}/test", problems, dice),
+                samples,
+                right,
+                dice,
+            )
     return run
 
 
@@ -120,13 +143,27 @@ def fake_problems(prefix: str, count: int, dice: random.Random) -> list[Problem]
 NAMES = ("Amara", "Bo", "Chidi", "Dana", "Emre")
 
 
-def fake_trace(problem: Problem, sample: int, model: str, outcome: Outcome, dice: random.Random) -> Trace:
+def fake_trace(
+    problem: Problem, sample: int, model: str, outcome: Outcome, dice: random.Random
+) -> Trace:
     """A trace whose text fits the outcome."""
-    said = problem.answer if outcome == "correct" else str(int(problem.answer) + dice.randint(1, 40))
-    steps = " ".join(f"Step {i}: I look at {problem.question[:40]!r} again." for i in range(dice.randint(1, 6)))
+    said = (
+        problem.answer if outcome == "correct" else str(int(problem.answer) + dice.randint(1, 40))
+    )
+    steps = " ".join(
+        f"Step {i}: I look at {problem.question[:40]!r} again." for i in range(dice.randint(1, 6))
+    )
     finish: Finish = "length" if outcome == "truncated" else "stop"
-    tokens = 256 if outcome == "truncated" else max(12, int(dice.gauss(110 if outcome == "correct" else 150, 30)))
-    ends = {"truncated": "", "no_answer": "I do not know.", "undecided": "\n\n\\boxed{((((1)^9)^9)^9)}"}
+    tokens = (
+        256
+        if outcome == "truncated"
+        else max(12, int(dice.gauss(110 if outcome == "correct" else 150, 30)))
+    )
+    ends = {
+        "truncated": "",
+        "no_answer": "I do not know.",
+        "undecided": "\n\n\\boxed{((((1)^9)^9)^9)}",
+    }
     completion = Completion(
         reasoning=f"\n{steps} So I get {said}.\n",
         answer_text=ends.get(outcome, f"\n\nThe answer is \\boxed{{{said}}}."),
@@ -150,10 +187,31 @@ def fake_trace(problem: Problem, sample: int, model: str, outcome: Outcome, dice
 
 
 def fake_verdict(trace: Trace, outcome: Outcome) -> Verdict:
-    extracted = None if outcome in ("truncated", "no_answer") else trace.completion.answer_text.partition("{")[2].partition("}")[0]
-    layer = {"correct": "integer", "wrong": "integer", "truncated": "finish", "no_answer": "extract", "undecided": "deadline"}[outcome]
-    reason = {"correct": "equal integers", "wrong": "integers differ", "truncated": "cut at max_tokens"}.get(outcome, "nothing boxed")
-    grade = Grade(outcome=outcome, extracted=extracted, layer=layer, reason=reason, grader="reasondistill-grader@1", seconds=0.001)
+    extracted = (
+        None
+        if outcome in ("truncated", "no_answer")
+        else trace.completion.answer_text.partition("{")[2].partition("}")[0]
+    )
+    layer = {
+        "correct": "integer",
+        "wrong": "integer",
+        "truncated": "finish",
+        "no_answer": "extract",
+        "undecided": "deadline",
+    }[outcome]
+    reason = {
+        "correct": "equal integers",
+        "wrong": "integers differ",
+        "truncated": "cut at max_tokens",
+    }.get(outcome, "nothing boxed")
+    grade = Grade(
+        outcome=outcome,
+        extracted=extracted,
+        layer=layer,
+        reason=reason,
+        grader="reasondistill-grader@1",
+        seconds=0.001,
+    )
     return Verdict(trace_id=trace.id, problem_id=trace.problem_id, grade=grade)
 
 
@@ -166,10 +224,17 @@ def draw_outcome(right: float, dice: random.Random) -> Outcome:
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def write_stage(folder: Path, stage: str, shards: Mapping[str, Iterable[Record]], **manifest: Any) -> None:
+def write_stage(
+    folder: Path, stage: str, shards: Mapping[str, Iterable[Record]], **manifest: Any
+) -> None:
     """One finished stage folder: shards and manifest."""
     section, inputs = manifest.pop("section", {}), manifest.pop("inputs", {})
-    open_stage(folder, Identity(stage, 1, section, inputs), environment=ENVIRONMENT, beside={"metrics.jsonl"})
+    open_stage(
+        folder,
+        Identity(stage, 1, section, inputs),
+        environment=ENVIRONMENT,
+        beside={"metrics.jsonl"},
+    )
     for name, records in shards.items():
         write_records(folder / name, records)
     finish_stage(folder, seconds=manifest.pop("seconds", SECONDS[stage]), **manifest)
@@ -178,23 +243,39 @@ def write_stage(folder: Path, stage: str, shards: Mapping[str, Iterable[Record]]
 def write_problems(folder: Path, problems: Sequence[Problem], *, set_aside: int = 0) -> None:
     reasons = ("gold answer does not grade itself correct", "duplicate question")
     aside = [
-        SetAside(id=f"x/{row}", reason=reasons[row % 2], detail="48=48 emails", origin=problems[0].origin.model_copy(update={"row": row}))
+        SetAside(
+            id=f"x/{row}",
+            reason=reasons[row % 2],
+            detail="48=48 emails",
+            origin=problems[0].origin.model_copy(update={"row": row}),
+        )
         for row in range(set_aside)
     ]
     write_stage(
         folder,
         "problems",
         {"problems.jsonl": problems, "set_aside.jsonl": aside},
-        section={"source": "procedural", "dataset": "gsm_symbolic", "seed": 0, "limit": len(problems) + set_aside},
+        section={
+            "source": "procedural",
+            "dataset": "gsm_symbolic",
+            "seed": 0,
+            "limit": len(problems) + set_aside,
+        },
         counts={"in": len(problems) + set_aside, "out": len(problems)},
         dropped=dict(Counter(record.reason for record in aside)),
         figures={"dataset": "gsm_symbolic", "revision": "0.1.25"},
     )
 
 
-def write_traces(folder: Path, problems: Sequence[Problem], n: int, model: str, right: float, dice: random.Random) -> list[Trace]:
-    outcomes = [(problem, sample, draw_outcome(right, dice)) for problem in problems for sample in range(n)]
-    traces = [fake_trace(problem, sample, model, outcome, dice) for problem, sample, outcome in outcomes]
+def write_traces(
+    folder: Path, problems: Sequence[Problem], n: int, model: str, right: float, dice: random.Random
+) -> list[Trace]:
+    outcomes = [
+        (problem, sample, draw_outcome(right, dice)) for problem in problems for sample in range(n)
+    ]
+    traces = [
+        fake_trace(problem, sample, model, outcome, dice) for problem, sample, outcome in outcomes
+    ]
     tokens = sum(trace.completion.tokens for trace in traces)
     write_stage(
         folder,
@@ -207,9 +288,17 @@ def write_traces(folder: Path, problems: Sequence[Problem], n: int, model: str, 
             "sampling": traces[0].sampling.model_dump(),
             "teachers": [model],
         },
-        inputs={"problems": require_complete(folder.parent / "1-problems").fingerprint} if folder.name == "2-traces" else {},
+        inputs={"problems": require_complete(folder.parent / "1-problems").fingerprint}
+        if folder.name == "2-traces"
+        else {},
         counts={"in": len(problems), "out": len(traces)},
-        figures={"samples": len(traces), "tokens": tokens, "seconds": 200.0, "tokens_per_s": round(tokens / 200, 1), "errors": 0},
+        figures={
+            "samples": len(traces),
+            "tokens": tokens,
+            "seconds": 200.0,
+            "tokens_per_s": round(tokens / 200, 1),
+            "errors": 0,
+        },
     )
     return traces
 
@@ -226,15 +315,23 @@ def outcome_of(trace: Trace, answer: str) -> Outcome:
     return "correct" if f"{{{answer}}}" in completion.answer_text else "wrong"
 
 
-def write_verdicts(folder: Path, traces: Sequence[Trace], answers: Mapping[str, str]) -> list[Verdict]:
-    verdicts = [fake_verdict(trace, outcome_of(trace, answers[trace.problem_id])) for trace in traces]
+def write_verdicts(
+    folder: Path, traces: Sequence[Trace], answers: Mapping[str, str]
+) -> list[Verdict]:
+    verdicts = [
+        fake_verdict(trace, outcome_of(trace, answers[trace.problem_id])) for trace in traces
+    ]
     counts = Counter(verdict.grade.outcome for verdict in verdicts)
     write_stage(
         folder,
         "verdicts",
         {"verdicts.jsonl": verdicts},
         section={"policy": "default", "grader": "reasondistill-grader@1"},
-        inputs={"traces": require_complete(folder.parent / ("2-traces" if folder.name == "3-verdicts" else "traces")).fingerprint},
+        inputs={
+            "traces": require_complete(
+                folder.parent / ("2-traces" if folder.name == "3-verdicts" else "traces")
+            ).fingerprint
+        },
         counts={"in": len(traces), "out": len(verdicts)},
         figures=dict(counts),
     )
@@ -242,7 +339,11 @@ def write_verdicts(folder: Path, traces: Sequence[Trace], answers: Mapping[str, 
 
 
 def write_examples(
-    folder: Path, problems: Sequence[Problem], traces: Sequence[Trace], verdicts: Sequence[Verdict], dice: random.Random
+    folder: Path,
+    problems: Sequence[Problem],
+    traces: Sequence[Trace],
+    verdicts: Sequence[Verdict],
+    dice: random.Random,
 ) -> None:
     questions = {problem.id: problem.question for problem in problems}
     kept: list[Example] = []
@@ -251,12 +352,20 @@ def write_examples(
         if verdict.grade.is_correct and dice.random() < 0.9:
             turns = (
                 Message(role="user", content=questions[trace.problem_id]),
-                Message(role="assistant", content=f"<think>{trace.completion.reasoning}</think>{trace.completion.answer_text}"),
+                Message(
+                    role="assistant",
+                    content=f"<think>{trace.completion.reasoning}</think>{trace.completion.answer_text}",
+                ),
             )
             split = "validation" if dice.random() < 0.05 else "train"
             kept.append(
                 Example(
-                    id=trace.id, problem_id=trace.problem_id, trace_id=trace.id, messages=turns, tokens=trace.completion.tokens, split=split
+                    id=trace.id,
+                    problem_id=trace.problem_id,
+                    trace_id=trace.id,
+                    messages=turns,
+                    tokens=trace.completion.tokens,
+                    split=split,
                 )
             )
         else:
@@ -273,14 +382,29 @@ def write_examples(
     )
 
 
-def write_student(folder: Path, name: str, dice: random.Random, *, method: str, steps: int = 60, **more: Any) -> None:
+def write_student(
+    folder: Path, name: str, dice: random.Random, *, method: str, steps: int = 60, **more: Any
+) -> None:
     figures = None
     if method != "base":
         for step in range(1, steps + 1):
             loss = 0.35 + 3.2 * 0.93**step + dice.gauss(0, 0.03) - (0.1 if method == "sft" else 0)
-            append_metrics(folder, step=step, loss=loss, learning_rate=1e-3 * (1 - step / steps), tokens=step * 4000, seconds=step * 2.5)
+            append_metrics(
+                folder,
+                step=step,
+                loss=loss,
+                learning_rate=1e-3 * (1 - step / steps),
+                tokens=step * 4000,
+                seconds=step * 2.5,
+            )
             if step % 15 == 0:
-                append_metrics(folder, step=step, validation_loss=loss + 0.08, tokens=step * 4000, seconds=step * 2.5)
+                append_metrics(
+                    folder,
+                    step=step,
+                    validation_loss=loss + 0.08,
+                    tokens=step * 4000,
+                    seconds=step * 2.5,
+                )
         figures = TrainingFigures(
             **{
                 "steps": steps,
@@ -298,7 +422,13 @@ def write_student(folder: Path, name: str, dice: random.Random, *, method: str, 
             | more
         )
     student = Student(
-        name=name, method=method, base="scratch llama 2.1M", path="model", examples="9999aaaabbbbcccc", seed=0, figures=figures
+        name=name,
+        method=method,
+        base="scratch llama 2.1M",
+        path="model",
+        examples="9999aaaabbbbcccc",
+        seed=0,
+        figures=figures,
     )
     write_stage(
         folder,
@@ -313,39 +443,72 @@ def write_student(folder: Path, name: str, dice: random.Random, *, method: str, 
     write_text(folder / "student.json", student.model_dump_json(indent=2) + "\n")
 
 
-def write_answers(folder: Path, problems: Sequence[Problem], samples: int, right: Mapping[str, float], dice: random.Random) -> None:
+def write_answers(
+    folder: Path,
+    problems: Sequence[Problem],
+    samples: int,
+    right: Mapping[str, float],
+    dice: random.Random,
+) -> None:
     """Problems of one benchmark, and each model's graded samples."""
     write_problems(folder / "problems", problems)
     answers = {problem.id: problem.answer for problem in problems}
     for model, chance in right.items():
-        traces = write_traces(folder / model / "traces", problems, samples, f"{model}@e5f6", chance, dice)
+        traces = write_traces(
+            folder / model / "traces", problems, samples, f"{model}@e5f6", chance, dice
+        )
         write_verdicts(folder / model / "verdicts", traces, answers)
 
 
 # ---- samples that failed ------------------------------------------------------------------------------------------
 
 
-def fail_samples(folder: Path, samples: Collection[str], error: str, *, fault: Fault = "service", is_old: bool = False) -> None:
+def fail_samples(
+    folder: Path,
+    samples: Collection[str],
+    error: str,
+    *,
+    fault: Fault = "service",
+    is_old: bool = False,
+) -> None:
     """Make samples of a finished traces folder failed ones, and their verdicts, where there are some, undecided.
 
     `is_old` writes what earlier versions wrote: nobody's fault, and no causes in the manifest.
     """
-    traces = [_failed(trace, error, fault, is_old) if trace.id in samples else trace for trace in _stored(folder)]
+    traces = [
+        _failed(trace, error, fault, is_old) if trace.id in samples else trace
+        for trace in _stored(folder)
+    ]
     assert set(samples) <= {trace.id for trace in traces}
     write_records(folder / "traces.jsonl", traces)
-    lost, refused = sum(t.completion.is_lost for t in traces), sum(t.completion.is_refused for t in traces)
-    causes = Counter(trace.completion.error for trace in traces if trace.completion.finish == "error")
+    lost, refused = (
+        sum(t.completion.is_lost for t in traces),
+        sum(t.completion.is_refused for t in traces),
+    )
+    causes = Counter(
+        trace.completion.error for trace in traces if trace.completion.finish == "error"
+    )
     manifest = require_complete(folder)
     counts = {name: count for name, count in (("failed", lost), ("refused", refused)) if count}
     figures = manifest.figures | {"errors": lost} | ({} if is_old else {"causes": dict(causes)})
     write_manifest(folder, replace(manifest, counts=manifest.counts | counts, figures=figures))
     if refused:
         write_records(folder / "set_aside.jsonl", _set_aside(traces))
-    graded = folder.parent / ("3-verdicts" if folder.name == "2-traces" else "verdicts") / "verdicts.jsonl"
+    graded = (
+        folder.parent
+        / ("3-verdicts" if folder.name == "2-traces" else "verdicts")
+        / "verdicts.jsonl"
+    )
     if graded.exists():
         reason = "input_fault" if fault == "input" else "engine_error"
         verdicts = list(read_records(graded, Verdict))
-        write_records(graded, [_undecided(verdict, reason) if verdict.trace_id in samples else verdict for verdict in verdicts])
+        write_records(
+            graded,
+            [
+                _undecided(verdict, reason) if verdict.trace_id in samples else verdict
+                for verdict in verdicts
+            ],
+        )
 
 
 def _stored(folder: Path) -> list[Trace]:
@@ -354,15 +517,27 @@ def _stored(folder: Path) -> list[Trace]:
 
 def _failed(trace: Trace, error: str, fault: Fault, is_old: bool) -> Trace:
     completion = failed(error, fault=fault, prompt_tokens=60, seconds=0.1)
-    return trace.model_copy(update={"completion": completion.model_copy(update={"fault": None}) if is_old else completion})
+    return trace.model_copy(
+        update={
+            "completion": completion.model_copy(update={"fault": None}) if is_old else completion
+        }
+    )
 
 
 def _set_aside(traces: Sequence[Trace]) -> list[SetAside]:
     origin = Origin(dataset="gsm_symbolic", revision="0.1.25", split="seed 0", row=0)
-    refused = {trace.problem_id: trace.completion.error or "" for trace in traces if trace.completion.is_refused}
-    return [SetAside(id=name, reason=error, detail="", origin=origin) for name, error in refused.items()]
+    refused = {
+        trace.problem_id: trace.completion.error or ""
+        for trace in traces
+        if trace.completion.is_refused
+    }
+    return [
+        SetAside(id=name, reason=error, detail="", origin=origin) for name, error in refused.items()
+    ]
 
 
 def _undecided(verdict: Verdict, reason: str) -> Verdict:
-    grade = verdict.grade.model_copy(update={"outcome": "undecided", "extracted": None, "layer": "engine", "reason": reason})
+    grade = verdict.grade.model_copy(
+        update={"outcome": "undecided", "extracted": None, "layer": "engine", "reason": reason}
+    )
     return verdict.model_copy(update={"grade": grade})

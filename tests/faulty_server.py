@@ -55,9 +55,21 @@ def whole(body: Body, **changes: Any) -> Body:
     message: Body = {"role": "assistant", "content": text_of(body)}
     choice: Body = {"index": 0, "finish_reason": "stop"}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-    reply: Body = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "usage": usage}
+    reply: Body = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "usage": usage,
+    }
     for name, value in changes.items():
-        place = message if name in _OF_THE_MESSAGE else choice if name in ("finish_reason", "text") else reply
+        place = (
+            message
+            if name in _OF_THE_MESSAGE
+            else choice
+            if name in ("finish_reason", "text")
+            else reply
+        )
         place[name] = value
         if value is ...:
             del place[name]
@@ -65,7 +77,14 @@ def whole(body: Body, **changes: Any) -> Body:
     return {"choices": [choice | said]} | reply
 
 
-_OF_THE_MESSAGE = {"content", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "refusal"}
+_OF_THE_MESSAGE = {
+    "content",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "tool_calls",
+    "refusal",
+}
 
 
 def good(**changes: Any) -> Fault:
@@ -76,7 +95,9 @@ def says(status: int, value: Any, headers: dict[str, str] | None = None) -> Faul
     return lambda body: Reply(status, json.dumps(value).encode(), JSON | (headers or {}))
 
 
-def refuses(status: int, message: str, headers: dict[str, str] | None = None, **error: Any) -> Fault:
+def refuses(
+    status: int, message: str, headers: dict[str, str] | None = None, **error: Any
+) -> Fault:
     return says(status, {"error": {"message": message} | error}, headers)
 
 
@@ -89,11 +110,16 @@ def page(status: int, text: str) -> Fault:
 
 def events(*pieces: Any, is_done: bool = True) -> bytes:
     lines = [f"data: {json.dumps(piece)}\n\n" for piece in pieces]
-    return "".join([": keep-alive\n\n", *lines, *(["data: [DONE]\n\n"] if is_done else [])]).encode()
+    return "".join(
+        [": keep-alive\n\n", *lines, *(["data: [DONE]\n\n"] if is_done else [])]
+    ).encode()
 
 
 def delta(body: Body, finish: str | None = None, **words: Any) -> Body:
-    return {"model": body["model"], "choices": [{"index": 0, "delta": words, "finish_reason": finish}]}
+    return {
+        "model": body["model"],
+        "choices": [{"index": 0, "delta": words, "finish_reason": finish}],
+    }
 
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5}
@@ -101,13 +127,24 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 5}
 
 def streams(body: Body) -> Reply:
     half = len(text_of(body)) // 2
-    first = [delta(body, role="assistant", content=""), delta(body, reasoning_content="I th"), delta(body, reasoning_content="ink.")]
-    texts = [delta(body, content=text_of(body)[:half]), delta(body, "stop", content=text_of(body)[half:])]
+    first = [
+        delta(body, role="assistant", content=""),
+        delta(body, reasoning_content="I th"),
+        delta(body, reasoning_content="ink."),
+    ]
+    texts = [
+        delta(body, content=text_of(body)[:half]),
+        delta(body, "stop", content=text_of(body)[half:]),
+    ]
     return Reply(200, events(*first, *texts, {"choices": [], "usage": USAGE}), STREAM)
 
 
 def streams_an_error(body: Body) -> Reply:
-    return Reply(200, events(delta(body, content="I"), {"error": {"message": "engine died", "code": 500}}), STREAM)
+    return Reply(
+        200,
+        events(delta(body, content="I"), {"error": {"message": "engine died", "code": 500}}),
+        STREAM,
+    )
 
 
 def streams_half(body: Body) -> Reply:
@@ -136,15 +173,34 @@ def wants_max_completion_tokens(body: Body) -> Reply:
     if "max_tokens" not in body:
         return good()(body)
     text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    return refuses(400, text, type="invalid_request_error", param="max_tokens", code="unsupported_parameter")(body)
+    return refuses(
+        400, text, type="invalid_request_error", param="max_tokens", code="unsupported_parameter"
+    )(body)
 
 
 def refuses_seed(value: Any) -> Fault:
     return lambda body: says(422, value)(body) if "seed" in body else good()(body)
 
 
-FASTAPI = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 1}]}
-GEMINI = [{"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "seed"', "status": "INVALID_ARGUMENT"}}]
+FASTAPI = {
+    "detail": [
+        {
+            "type": "extra_forbidden",
+            "loc": ["body", "seed"],
+            "msg": "Extra inputs are not permitted",
+            "input": 1,
+        }
+    ]
+}
+GEMINI = [
+    {
+        "error": {
+            "code": 400,
+            "message": 'Invalid JSON payload received. Unknown name "seed"',
+            "status": "INVALID_ARGUMENT",
+        }
+    }
+]
 VLLM_CONTEXT = (
     "This model's maximum context length is {context} tokens. However, you requested {total} tokens "
     "({prompt} in the messages, {asked} in the completion). Please reduce the length of the messages or completion."
@@ -172,15 +228,31 @@ FAULTS: dict[str, Fault] = {
     # nobody pays
     "no_money": refuses(402, "Payment Required: your balance is 0"),
     "no_quota": refuses(429, "You exceeded your current quota", code="insufficient_quota"),
-    "no_credit": refuses(400, "Your credit balance is too low to access the API.", type="invalid_request_error"),
+    "no_credit": refuses(
+        400, "Your credit balance is too low to access the API.", type="invalid_request_error"
+    ),
     "no_billing": refuses(403, "Billing is not enabled for this project"),
     # the input
-    "too_long": refuses(400, "This model's maximum context length is 40 tokens. However, your request has 41 input tokens."),
-    "llama_cpp": refuses(400, "request (5000 tokens) exceeds the available context size (4096 tokens)", type="exceed_context_size_error"),
+    "too_long": refuses(
+        400,
+        "This model's maximum context length is 40 tokens. However, your request has 41 input tokens.",
+    ),
+    "llama_cpp": refuses(
+        400,
+        "request (5000 tokens) exceeds the available context size (4096 tokens)",
+        type="exceed_context_size_error",
+    ),
     "too_large": page(413, "<html><title>413 Request Entity Too Large</title></html>"),
-    "azure_filter": refuses(400, "The response was filtered", code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"}),
+    "azure_filter": refuses(
+        400,
+        "The response was filtered",
+        code="content_filter",
+        innererror={"code": "ResponsibleAIPolicyViolation"},
+    ),
     "policy": refuses(400, "rejected", code="content_policy_violation"),
-    "moderation": refuses(403, 'Your input was flagged for "violence"', metadata={"flagged_input": "x"}),
+    "moderation": refuses(
+        403, 'Your input was flagged for "violence"', metadata={"flagged_input": "x"}
+    ),
     "deepseek": refuses(400, "Content Exists Risk"),
     "filter_finish": good(content="", finish_reason="content_filter"),
     "SAFETY": good(content=None, finish_reason="SAFETY"),
@@ -189,16 +261,27 @@ FAULTS: dict[str, Fault] = {
     # the service
     "unsure": refuses(400, "Bad request"),
     "broken": refuses(500, "CUDA out of memory"),
-    "busy": refuses(429, "Rate limit reached. Visit https://x.test/billing for more", headers={"Retry-After": "0"}),
-    "error_in_200": says(200, {"error": {"message": "upstream provider is down", "type": "server_error"}}),
-    "error_in_choice": lambda body: Reply(200, json.dumps({"choices": [{"error": {"message": "provider hung up", "code": 502}}]}).encode()),
+    "busy": refuses(
+        429,
+        "Rate limit reached. Visit https://x.test/billing for more",
+        headers={"Retry-After": "0"},
+    ),
+    "error_in_200": says(
+        200, {"error": {"message": "upstream provider is down", "type": "server_error"}}
+    ),
+    "error_in_choice": lambda body: Reply(
+        200,
+        json.dumps({"choices": [{"error": {"message": "provider hung up", "code": 502}}]}).encode(),
+    ),
     "no_choices": says(200, {"choices": []}),
     "no_json": lambda body: Reply(200, b"{not json"),
     "number": lambda body: Reply(200, b"7"),
     "deep": lambda body: Reply(200, b"[" * 200_000),
     "cut": lambda body: Reply(200, b"", is_cut=True),
     "bomb": bomb,
-    "gateway_page": page(502, "<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"),
+    "gateway_page": page(
+        502, "<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
+    ),
     "tool_calls": good(content="half an answer", finish_reason="tool_calls"),
     "unknown_finish": good(content="half an answer", finish_reason="insufficient_system_resource"),
     "stream_error": streams_an_error,
@@ -210,9 +293,18 @@ FAULTS: dict[str, Fault] = {
     "web_page": page(200, "<!doctype html><title>Welcome to the lab</title>"),
     "seed_fastapi": refuses_seed(FASTAPI),
     "seed_gemini": lambda body: says(400, GEMINI)(body) if "seed" in body else good()(body),
-    "seed_tgi": refuses_seed({"error": "Failed to deserialize: unknown field `seed`, expected one of `model`", "error_type": "validation"}),
+    "seed_tgi": refuses_seed(
+        {
+            "error": "Failed to deserialize: unknown field `seed`, expected one of `model`",
+            "error_type": "validation",
+        }
+    ),
     "seed_openai": lambda body: (
-        refuses(400, "Unsupported parameter: 'seed'", param="seed", code="unsupported_parameter")(body) if "seed" in body else good()(body)
+        refuses(400, "Unsupported parameter: 'seed'", param="seed", code="unsupported_parameter")(
+            body
+        )
+        if "seed" in body
+        else good()(body)
     ),
     "come_back_tomorrow": refuses(429, "daily limit", headers={"Retry-After": "86400"}),
     "come_back_never": refuses(503, "down", headers={"Retry-After": "9" * 400}),
@@ -253,7 +345,9 @@ class FaultyServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                entry = {"id": "m"} | ({"max_model_len": server.context} if server.context is not None else {})
+                entry = {"id": "m"} | (
+                    {"max_model_len": server.context} if server.context is not None else {}
+                )
                 known = self.path.endswith("/models") and server.context is not None
                 self._send(Reply(200 if known else 404, json.dumps({"data": [entry]}).encode()))
 
@@ -278,14 +372,21 @@ class FaultyServer:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def reply(self, body: Body, headers: dict[str, str]) -> Reply:
         with self._lock:
             self.bodies.append(body)
             self.headers.append(headers)
             self.times.append(time.monotonic())
-            is_well = not self.fault or self.answered < self.after or self.only not in question_of(body) or self.times_left == 0
+            is_well = (
+                not self.fault
+                or self.answered < self.after
+                or self.only not in question_of(body)
+                or self.times_left == 0
+            )
             if self.times_left is not None and not is_well:
                 self.times_left -= 1
             self.answered += is_well

@@ -45,7 +45,14 @@ class Keeper:
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, *command]
         with log.open("ab") as output:
-            self._process = subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=output, stderr=output, env=env, start_new_session=True)
+            self._process = subprocess.Popen(
+                keeper,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=env,
+                start_new_session=True,
+            )
 
     def end(self) -> None:
         """kill -9 to all of them."""

@@ -25,7 +25,11 @@ def why_not() -> str | None:
     """Why no Ray can be started here, or None when it can."""
     if sys.platform != "linux":
         return "the test cluster needs Linux"
-    return None if importlib.util.find_spec("ray") else "ray is not installed: pip install 'reasondistill[ray]'"
+    return (
+        None
+        if importlib.util.find_spec("ray")
+        else "ray is not installed: pip install 'reasondistill[ray]'"
+    )
 
 
 class RayMachine:
@@ -33,7 +37,9 @@ class RayMachine:
 
     def __init__(self, folder: Path, *, cpus: int = 2) -> None:
         if len(str(folder)) > 40:
-            raise ValueError(f"{folder} is too long for Ray's sockets: give a folder of at most 40 characters")
+            raise ValueError(
+                f"{folder} is too long for Ray's sockets: give a folder of at most 40 characters"
+            )
         port, dashboard = free_ports(2)
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         self.env = {
@@ -45,19 +51,44 @@ class RayMachine:
         }
         self._folder = folder
         self._log = folder / "ray.log"
-        head = ["--head", "--block", f"--port={port}", f"--num-cpus={cpus}", f"--temp-dir={folder}", "--object-store-memory=80000000"]
-        board = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-        self._command = [sys.executable, "-m", "ray.scripts.scripts", "start", *head, *board, "--disable-usage-stats"]
+        head = [
+            "--head",
+            "--block",
+            f"--port={port}",
+            f"--num-cpus={cpus}",
+            f"--temp-dir={folder}",
+            "--object-store-memory=80000000",
+        ]
+        board = [
+            "--include-dashboard=true",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={dashboard}",
+        ]
+        self._command = [
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            *head,
+            *board,
+            "--disable-usage-stats",
+        ]
 
     def __enter__(self) -> RayMachine:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment = {name: value for name, value in (inherited | self.env).items() if name != "RAY_ADDRESS"}  # a head has none
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("RAY_")
+        }
+        environment = {
+            name: value for name, value in (inherited | self.env).items() if name != "RAY_ADDRESS"
+        }  # a head has none
         self._keeper = Keeper(self._command, self._log, environment)
         deadline = time.monotonic() + 120
         while not self._answers():
             if time.monotonic() > deadline:
                 self._keeper.end()
-                raise TimeoutError(f"Ray did not start within 120 s:\n{self._log.read_text(errors='replace')[-4000:]}")
+                raise TimeoutError(
+                    f"Ray did not start within 120 s:\n{self._log.read_text(errors='replace')[-4000:]}"
+                )
             time.sleep(0.2)
         return self
 
@@ -65,7 +96,10 @@ class RayMachine:
         self._keeper.end()
 
     def _answers(self) -> bool:
-        request = urllib.request.Request(f"{self.dashboard}/api/version", headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"})
+        request = urllib.request.Request(
+            f"{self.dashboard}/api/version",
+            headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},
+        )
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status == 200

@@ -26,9 +26,24 @@ from keeper import Keeper, free_ports
 NODES = ("n1", "n2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 # The states that a job does not leave by itself.
-ENDED = frozenset({"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"})
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])  # where Debian has the daemons
-_SOCKET_ROOM = 60  # a Unix socket's path is at most 107 bytes, and the daemons add names of their own
+ENDED = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "TIMEOUT",
+    }
+)
+_PATH = os.pathsep.join(
+    [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+)  # where Debian has the daemons
+_SOCKET_ROOM = (
+    60  # a Unix socket's path is at most 107 bytes, and the daemons add names of their own
+)
 
 # Timers, and Slurm's own defaults: cred_expire (120 s) is also how long a requeued job waits before it may start again; SlurmdTimeout
 # (300 s) is how long a node may be silent before its jobs are requeued; KillWait (30 s) lies between SIGTERM and SIGKILL.
@@ -91,7 +106,16 @@ class Job:
 
 
 # What squeue calls the fields of Job, in their order.
-_COLUMNS = ("JobArrayID", "JobID", "Name", "State", "Reason", "NodeList", "RestartCnt", "Dependency")
+_COLUMNS = (
+    "JobArrayID",
+    "JobID",
+    "Name",
+    "State",
+    "Reason",
+    "NodeList",
+    "RestartCnt",
+    "Dependency",
+)
 assert len(_COLUMNS) == len(fields(Job))
 
 
@@ -116,7 +140,9 @@ class SlurmMachine:
 
     def __init__(self, folder: Path, *, requeue_wait_s: int = 5, remember_s: int = 300) -> None:
         if len(str(folder)) > _SOCKET_ROOM:
-            raise ValueError(f"{folder} is too long for sockets: give a folder of at most {_SOCKET_ROOM} characters")
+            raise ValueError(
+                f"{folder} is too long for sockets: give a folder of at most {_SOCKET_ROOM} characters"
+            )
         self.folder = folder
         self.jobs_folder = folder / "jobs"  # where scripts start and slurm-<job>.out is written
         self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _PATH}
@@ -128,9 +154,14 @@ class SlurmMachine:
     def __enter__(self) -> SlurmMachine:
         try:
             self._write_files()
-            munge = [f"--{what}-file={self.folder}/munge.{what}" for what in ("key", "pid", "log", "seed")]
+            munge = [
+                f"--{what}-file={self.folder}/munge.{what}"
+                for what in ("key", "pid", "log", "seed")
+            ]
             # --force: a folder that others may not enter is what we want.
-            self._start("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *munge)
+            self._start(
+                "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *munge
+            )
             self._until(lambda: (self.folder / "munge.socket").exists(), "munged makes its socket")
             self._start("slurmctld")
             for node in NODES:
@@ -158,7 +189,9 @@ class SlurmMachine:
     def jobs(self) -> list[Job]:
         """Every job and array element that the controller remembers."""
         columns = ",".join(f"{column}:\x1f" for column in _COLUMNS)
-        lines = self.run("squeue", "--all", "--array", "--noheader", "--states=all", f"--Format={columns}").splitlines()
+        lines = self.run(
+            "squeue", "--all", "--array", "--noheader", "--states=all", f"--Format={columns}"
+        ).splitlines()
         return [Job(*line.split("\x1f")[: len(_COLUMNS)]) for line in lines]
 
     def job(self, job: str) -> Job:
@@ -219,15 +252,27 @@ class SlurmMachine:
     def run(self, *command: str, text: str = "") -> str:
         """Run one of Slurm's commands on this machine; return what it prints. SlurmError when it fails."""
         done = subprocess.run(
-            command, input=text, cwd=self.jobs_folder, env=self._environment(), capture_output=True, text=True, timeout=60
+            command,
+            input=text,
+            cwd=self.jobs_folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         if done.returncode != 0:
-            raise SlurmError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+            raise SlurmError(
+                f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
         """Ours with Slurm's two; without what a Slurm around us has set."""
-        outer = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SQUEUE", "SINFO"))}
+        outer = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("SLURM", "SBATCH", "SQUEUE", "SINFO"))
+        }
         return outer | self.env
 
     def _write_files(self) -> None:
@@ -258,12 +303,16 @@ class SlurmMachine:
     def _kill(self, name: str) -> None:
         self._keepers.pop(name).end()
 
-    def _wait(self, jobs: Iterable[str], is_so: Callable[[Job], bool], word: str, timeout_s: float) -> list[Job]:
+    def _wait(
+        self, jobs: Iterable[str], is_so: Callable[[Job], bool], word: str, timeout_s: float
+    ) -> list[Job]:
         asked = set(jobs)
         found: list[Job] = []
 
         def are_so() -> bool:
-            found[:] = [job for job in self.jobs() if job.id in asked or job.id.partition("_")[0] in asked]
+            found[:] = [
+                job for job in self.jobs() if job.id in asked or job.id.partition("_")[0] in asked
+            ]
             return bool(found) and all(map(is_so, found))
 
         self._until(are_so, f"{', '.join(sorted(asked))} {word}", timeout_s)
@@ -273,23 +322,41 @@ class SlurmMachine:
         deadline = time.monotonic() + timeout_s
         while not is_so():
             if time.monotonic() > deadline:
-                raise SlurmError(f"Waited {timeout_s:.0f} s in vain until {what}.\n{self._describe()}")
+                raise SlurmError(
+                    f"Waited {timeout_s:.0f} s in vain until {what}.\n{self._describe()}"
+                )
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        return subprocess.run(["scontrol", "ping"], env=self._environment(), capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                ["scontrol", "ping"], env=self._environment(), capture_output=True
+            ).returncode
+            == 0
+        )
 
     def _is_up(self) -> bool:
         return self._answers() and all(self._node_state(node) == "idle" for node in NODES)
 
     def _node_state(self, name: str) -> str:
-        return self.run("sinfo", "--noheader", f"--nodes={name}", "--partition=main", "--format=%t").strip()
+        return self.run(
+            "sinfo", "--noheader", f"--nodes={name}", "--partition=main", "--format=%t"
+        ).strip()
 
     def _describe(self) -> str:
         """What the machine looks like: nodes, jobs, the end of every log."""
         parts: list[str] = []
-        for command in (["sinfo", "--Node", "--long"], ["squeue", "--all", "--array", "--states=all"]):
-            parts.append(subprocess.run(command, env=self._environment(), capture_output=True, text=True).stdout)
+        for command in (
+            ["sinfo", "--Node", "--long"],
+            ["squeue", "--all", "--array", "--states=all"],
+        ):
+            parts.append(
+                subprocess.run(
+                    command, env=self._environment(), capture_output=True, text=True
+                ).stdout
+            )
         for log in sorted(self.folder.glob("*.log")):
-            parts.append(f"{log.name}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
+            parts.append(
+                f"{log.name}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            )
         return "\n".join(parts)

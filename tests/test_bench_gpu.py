@@ -24,16 +24,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]
     """What it prints and writes without a GPU."""
     folder = tmp_path_factory.mktemp("bench")
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
-    own = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "OUT": str(folder)}
+    own = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "OUT": str(folder),
+    }
     command = [sys.executable, str(ROOT / "tests/perf/gpu/bench.py")]
-    done = subprocess.run(command, env=os.environ | own, cwd=folder, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | own,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads((folder / "bench-gpu.json").read_text(encoding="utf-8"))
 
 
 def test_all_numbers_are_finite_and_positive(tiny: tuple[str, dict[str, Any]]) -> None:
     _, found = tiny
-    for part, wanted in (("training", {"seconds", "tokens_per_s", "tflops", "first_loss"}), ("divergences", {"seconds", "tokens_per_s"})):
+    for part, wanted in (
+        ("training", {"seconds", "tokens_per_s", "tflops", "first_loss"}),
+        ("divergences", {"seconds", "tokens_per_s"}),
+    ):
         measured = [row for row in found[part] if row["failed"] is None]
         assert measured
         for row in measured:
@@ -43,13 +59,25 @@ def test_all_numbers_are_finite_and_positive(tiny: tuple[str, dict[str, Any]]) -
 
 def test_nothing_fails_but_what_is_not_installed(tiny: tuple[str, dict[str, Any]]) -> None:
     _, found = tiny
-    failed = {(row["way"], row["failed"]) for part in ("training", "divergences") for row in found[part] if row["failed"] is not None}
-    assert failed <= {("liger_triton", "not installed: liger_kernel"), ("liger_chunked", "not installed: liger_kernel")}
+    failed = {
+        (row["way"], row["failed"])
+        for part in ("training", "divergences")
+        for row in found[part]
+        if row["failed"] is not None
+    }
+    assert failed <= {
+        ("liger_triton", "not installed: liger_kernel"),
+        ("liger_chunked", "not installed: liger_kernel"),
+    }
 
 
 def test_our_gradients_are_the_dense_ones(tiny: tuple[str, dict[str, Any]]) -> None:
     _, found = tiny
-    errors = {row["divergence"]: row["gradient_error"] for row in found["divergences"] if row["way"] == "ours"}
+    errors = {
+        row["divergence"]: row["gradient_error"]
+        for row in found["divergences"]
+        if row["way"] == "ours"
+    }
     assert errors.keys() == {"forward_kl", "reverse_kl", "jsd", "skew_kl"}
     assert max(errors.values()) < 1e-5
 
@@ -68,7 +96,11 @@ def test_both_trainers_start_from_the_same_loss(tiny: tuple[str, dict[str, Any]]
 def test_each_line_says_that_it_was_a_cpu(tiny: tuple[str, dict[str, Any]]) -> None:
     printed, found = tiny
     rows = [
-        line for line in printed.splitlines() if line.startswith(("packed", "padded", "kd ", "forward_kl", "reverse_kl", "jsd", "skew_kl"))
+        line
+        for line in printed.splitlines()
+        if line.startswith(
+            ("packed", "padded", "kd ", "forward_kl", "reverse_kl", "jsd", "skew_kl")
+        )
     ]
     assert len(rows) == len(found["training"]) + len(found["divergences"])
     assert all(ON_CPU in line for line in rows)
@@ -93,19 +125,32 @@ def test_a_way_that_runs_out_of_memory_is_a_row(modules: tuple[Any, Any]) -> Non
     assert device.attempt(too_large, cpu) == {"failed": "out of memory"}
 
 
-def test_a_wrong_gradient_is_not_timed(modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_gradient_is_not_timed(
+    modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     from reasondistill.losses import Divergence
 
     device, divergences = modules
     cpu = device.Device(torch.device("cpu"), "CPU", None, None)
-    monkeypatch.setitem(divergences.WAYS, "trl_gkd", lambda x, divergence: 2 * divergences.dense(x, divergence))
-    assert "not timed" in divergences.check("trl_gkd", Divergence("jsd"), divergences.TINY, cpu)["failed"]
+    monkeypatch.setitem(
+        divergences.WAYS, "trl_gkd", lambda x, divergence: 2 * divergences.dense(x, divergence)
+    )
+    assert (
+        "not timed"
+        in divergences.check("trl_gkd", Divergence("jsd"), divergences.TINY, cpu)["failed"]
+    )
     assert "failed" not in divergences.check("dense", Divergence("jsd"), divergences.TINY, cpu)
 
 
 def test_peaks_are_found_by_the_names_that_drivers_give(modules: tuple[Any, Any]) -> None:
     device, _ = modules
-    names = {"NVIDIA H100 80GB HBM3": 989, "NVIDIA H100 PCIe": 756, "NVIDIA H200": 989, "NVIDIA A100-SXM4-80GB": 312, "NVIDIA T4": None}
+    names = {
+        "NVIDIA H100 80GB HBM3": 989,
+        "NVIDIA H100 PCIe": 756,
+        "NVIDIA H200": 989,
+        "NVIDIA A100-SXM4-80GB": 312,
+        "NVIDIA T4": None,
+    }
     assert {name: device.peak_of(name) for name in names} == names

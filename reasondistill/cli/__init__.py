@@ -16,12 +16,29 @@ from rich.markup import escape
 from rich.table import Table
 
 import reasondistill
-from reasondistill import resources
 from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
-from reasondistill.cli.console import RunsDir, app, count_text, duration, err, log_lines, out, run_folder
+from reasondistill.cli.console import (
+    RunsDir,
+    app,
+    count_text,
+    duration,
+    err,
+    log_lines,
+    out,
+    run_folder,
+)
 from reasondistill.cli.running import print_result
-from reasondistill.errors import ConfigError, ElsewhereError, Interrupted, ReasonDistillError, StageError, Stopped, StorageError
-from reasondistill.store import disk_error, write_json
+from reasondistill.config import resources
+from reasondistill.errors import (
+    ConfigError,
+    ElsewhereError,
+    Interrupted,
+    ReasonDistillError,
+    StageError,
+    Stopped,
+    StorageError,
+)
+from reasondistill.runs.store import disk_error, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -84,7 +101,12 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None: ...
 
 
@@ -107,7 +129,14 @@ def show(
         dropped = ", ".join(f"{number:,} {reason}" for reason, number in row.dropped.items())
         state = f"[{colours.get(row.state.split()[0], 'red')}]{escape(row.state)}[/]"
         seconds = duration(row.seconds) if row.seconds else ""
-        table.add_row(row.name, state, count_text(row.counts.get("in")), count_text(row.counts.get("out")), escape(dropped), seconds)
+        table.add_row(
+            row.name,
+            state,
+            count_text(row.counts.get("in")),
+            count_text(row.counts.get("out")),
+            escape(dropped),
+            seconds,
+        )
     out.print(table)
     for sentence in (sentence for row in states for sentence in row.missing):
         out.print(f"  [yellow]{escape(sentence)}[/]", soft_wrap=True)
@@ -133,7 +162,9 @@ def walk(
                 text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                 out.print(f"  [cyan]{key}[/] {escape(text)}", soft_wrap=True)
     if not found:
-        raise StageError(f"{job.folder}: no problem {problem_id!r}. Ids stand in {job.stage('problems')}/problems.jsonl.")
+        raise StageError(
+            f"{job.folder}: no problem {problem_id!r}. Ids stand in {job.stage('problems')}/problems.jsonl."
+        )
 
 
 @app.command(name="list", epilog="Example:\n\n  reasondistill list pipelines")
@@ -157,8 +188,15 @@ def list_(
 
 @app.command(epilog="Example:\n\n  reasondistill copy gsm8k_sft mine.toml")
 def copy(
-    name: Annotated[str, typer.Argument(help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot or kubernetes.")],
-    to: Annotated[Path | None, typer.Argument(help="Where to; by default its own file name, here.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot or kubernetes."
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Argument(help="Where to; by default its own file name, here.")
+    ] = None,
 ) -> None:
     """Copy a shipped file here, to change it."""
     for kind in ("pipelines", "prompts", "benchmarks", "clusters", "orchestrators"):
@@ -172,7 +210,9 @@ def copy(
             shutil.copyfile(path, target)
             out.print(f"{path} → {target}")
             return
-    raise ConfigError(f"{name}: no shipped file of that name. See `reasondistill list pipelines` (prompts, benchmarks, clusters).")
+    raise ConfigError(
+        f"{name}: no shipped file of that name. See `reasondistill list pipelines` (prompts, benchmarks, clusters)."
+    )
 
 
 # ---- the process of one task --------------------------------------------------------------------------------------
@@ -183,25 +223,43 @@ def task(
     folder: str,
     stage: str,
     units: Annotated[list[str] | None, typer.Argument()] = None,
-    share: Annotated[str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")] = None,
+    share: Annotated[
+        str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")
+    ] = None,
 ) -> None:
     """Do one task of a run folder; launchers call this. Several processes may train a student together: the first one speaks."""
-    from reasondistill import pipeline, remote
-    from reasondistill.crew import parsed
-    from reasondistill.launch.leash import Leash
-    from reasondistill.launch.local import ERROR_FILE, ERROR_WORD, KEEP_MARKS, MARK, die_with_parent, do_together
+    from reasondistill import pipeline
+    from reasondistill.launch.local import (
+        ERROR_FILE,
+        ERROR_WORD,
+        KEEP_MARKS,
+        MARK,
+        die_with_parent,
+        do_together,
+    )
+    from reasondistill.launch.process_group import Leash
     from reasondistill.launch.training import is_shared
-    from reasondistill.store import StopSignal
-    from reasondistill.students import processes
+    from reasondistill.runs import remote
+    from reasondistill.runs.store import StopSignal
+    from reasondistill.runs.work_sharing import parsed
+    from reasondistill.stages.students import processes
 
     processes.forget_other_launchers()
     errors = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:
         die_with_parent()
     is_told = not errors or KEEP_MARKS in os.environ
-    log_lines(f"process {processes.rank()}: " if not processes.is_first() else MARK if is_told else "")
-    place = Path(folder, pipeline.FOLDERS.get(stage, stage), *(units or () if stage == "students" else ()))
-    with Leash(), _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None, place), StopSignal() as stop:
+    log_lines(
+        f"process {processes.rank()}: " if not processes.is_first() else MARK if is_told else ""
+    )
+    place = Path(
+        folder, pipeline.FOLDERS.get(stage, stage), *(units or () if stage == "students" else ())
+    )
+    with (
+        Leash(),
+        _reporting_errors(MARK + ERROR_WORD, Path(errors) if errors else None, place),
+        StopSignal() as stop,
+    ):
         asked = pipeline.Task(stage, tuple(units or ()), share=parsed(share) if share else None)
         with remote.lent(folder, lambda name: pipeline.is_needed(asked, name)) as here:
             run = pipeline.load_run(here)
@@ -218,15 +276,19 @@ def _reporting_errors(mark: str, file: Path | None, place: Path) -> Generator[No
     What a disk refused, in whatever library's words, is such an error; `place` is where the task writes, for words that name no file.
     Of several processes one that fails in a way that nobody expected says so too: what starts them only tells that one is gone.
     """
-    from reasondistill.students import processes
+    from reasondistill.stages.students import processes
 
     def tell(kind: str, message: str, *, crashed: bool = False) -> None:
         value = {"kind": kind, "message": message} | ({"crashed": True} if crashed else {})
-        if file is not None and not (processes.world_size() > 1 and file.exists()):  # the first is the cause: the others lose that process
+        if file is not None and not (
+            processes.world_size() > 1 and file.exists()
+        ):  # the first is the cause: the others lose that process
             with suppress(StageError):  # the same full disk, perhaps
                 write_json(file, value)
         # One write: the lines of several processes go into one pipe.
-        sys.stdout.write((mark + json.dumps(value) if file is None else f"{kind}: {message}") + "\n")
+        sys.stdout.write(
+            (mark + json.dumps(value) if file is None else f"{kind}: {message}") + "\n"
+        )
         sys.stdout.flush()
 
     try:

@@ -26,7 +26,9 @@ class _Terminal(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is flushed at the end goes there
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), self.file.fileno()
+        )  # what is flushed at the end goes there
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 

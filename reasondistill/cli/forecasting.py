@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, err, out, run_folder
 from reasondistill.cli.running import start
+from reasondistill.config import resources
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError
 
 if TYPE_CHECKING:
@@ -29,13 +29,37 @@ if TYPE_CHECKING:
     "  reasondistill forecast demo --json"
 )
 def forecast(
-    file: Annotated[str, typer.Argument(help="A pipeline file, or the name of a shipped one (see `list pipelines`).")],
-    on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters: workers, GPUs, prices.")] = "local",
-    like: Annotated[list[str] | None, typer.Option(help="A run whose lengths and speeds are taken; may be given again.")] = None,
-    calibrate: Annotated[int | None, typer.Option(min=2, help="Run the first so many problems through all stages, and measure.")] = None,
-    tokens_per_trace: Annotated[float | None, typer.Option("--tokens-per-trace", min=1, help="Mean tokens of a trace, as you say.")] = None,
-    tokens_per_second: Annotated[float | None, typer.Option("--tokens-per-second", min=0.01, help="Of one worker, as you say.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key: traces.n=8")] = None,
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline file, or the name of a shipped one (see `list pipelines`)."
+        ),
+    ],
+    on: Annotated[
+        str,
+        typer.Option(
+            help="A cluster file, or the name of one in pipelines/clusters: workers, GPUs, prices."
+        ),
+    ] = "local",
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="A run whose lengths and speeds are taken; may be given again."),
+    ] = None,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(min=2, help="Run the first so many problems through all stages, and measure."),
+    ] = None,
+    tokens_per_trace: Annotated[
+        float | None,
+        typer.Option("--tokens-per-trace", min=1, help="Mean tokens of a trace, as you say."),
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option("--tokens-per-second", min=0.01, help="Of one worker, as you say."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key: traces.n=8")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
@@ -45,7 +69,7 @@ def forecast(
     Where nothing is known it says so. Stored as forecast.json in the run folder; the report puts it beside what came.
     """
     from reasondistill import config, pipeline
-    from reasondistill.pipeline.forecast import Given, make_forecast, save
+    from reasondistill.forecast import Given, make_forecast, save
 
     source = resources.find("pipelines", file)
     settings = config.load_pipeline(source, set_ or [])
@@ -67,13 +91,15 @@ def _like(name: str, runs: Path) -> Path:
     folder = run_folder(name, runs)
     folder = folder if folder.is_dir() else Path(name)
     if not any(folder.glob("[0-9]-*")):
-        raise ConfigError(f"--like {name}: {folder} holds no stages of a run. Runs are listed under {runs}/.")
+        raise ConfigError(
+            f"--like {name}: {folder} holds no stages of a run. Runs are listed under {runs}/."
+        )
     return folder
 
 
 def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
     """Run the calibration; what went wrong in it is told, and what it measured before that is used."""
-    from reasondistill.pipeline.forecast.calibrating import STAGES, calibration_run
+    from reasondistill.forecast.calibrating import STAGES, calibration_run
 
     scratch = calibration_run(job, problems)
     was_quiet, out.quiet = out.quiet, quiet
@@ -94,9 +120,16 @@ def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
 
 def print_forecast(told: Forecast) -> None:
     """One row for each stage, expected values over their intervals; then where the numbers are from."""
-    hours = "GPU-hours" if any(stage.gpu_hours is not None and stage.gpu_hours.high > 0 for stage in told.stages) else "CPU-hours"
+    hours = (
+        "GPU-hours"
+        if any(stage.gpu_hours is not None and stage.gpu_hours.high > 0 for stage in told.stages)
+        else "CPU-hours"
+    )
     columns = ["tokens", "time", "left", hours, "disk", "money"]
-    rows = {row.stage: dict(zip(columns, _cells(row, has_gpus=hours == "GPU-hours"), strict=True)) for row in (*told.stages, told.total)}
+    rows = {
+        row.stage: dict(zip(columns, _cells(row, has_gpus=hours == "GPU-hours"), strict=True))
+        for row in (*told.stages, told.total)
+    }
     if told.total.state == "new":
         columns.remove("left")
     if told.total.money is None:
@@ -104,10 +137,15 @@ def print_forecast(told: Forecast) -> None:
     table = Table("stage", "work", *columns, box=None, header_style="bold")
     for names, row in _together((*told.stages, told.total), rows):
         seeds = f" ×{len(names)} seeds, each" if len(names) > 1 else ""
-        label = f"[bold]{row.stage}[/]" if row is told.total else f"{escape(row.stage)}{seeds}{_STATES[row.state]}"
+        label = (
+            f"[bold]{row.stage}[/]"
+            if row is told.total
+            else f"{escape(row.stage)}{seeds}{_STATES[row.state]}"
+        )
         table.add_row(label, escape(row.work), *(rows[row.stage][column] for column in columns))
     out.print(
-        f"[bold]{escape(told.run)}[/] on {escape(told.cluster)}: expected, and what 90 % of simulated runs stay between", soft_wrap=True
+        f"[bold]{escape(told.run)}[/] on {escape(told.cluster)}: expected, and what 90 % of simulated runs stay between",
+        soft_wrap=True,
     )
     out.print(table)
     for text, stages in _said(told).items():
@@ -121,7 +159,9 @@ _SEED = r"-seed\d+$"
 _STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
 
 
-def _together(told: Sequence[StageForecast], cells: dict[str, dict[str, str]]) -> list[tuple[list[str], StageForecast]]:
+def _together(
+    told: Sequence[StageForecast], cells: dict[str, dict[str, str]]
+) -> list[tuple[list[str], StageForecast]]:
     """Rows that say the same of several seeds of one student are one row."""
     found: dict[tuple[Any, ...], tuple[list[str], StageForecast]] = {}
     for row in told:
@@ -153,7 +193,11 @@ def _said(told: Forecast) -> dict[str, list[str]]:
     """Each source, note and gap with the stages that it is about: students of one kind share theirs."""
     found: dict[str, list[str]] = {}
     for row in told.stages:
-        for text in (*([row.unknown] if row.unknown else []), *([f"from {row.source}"] if row.source else []), *row.notes):
+        for text in (
+            *([row.unknown] if row.unknown else []),
+            *([f"from {row.source}"] if row.source else []),
+            *row.notes,
+        ):
             found.setdefault(text, []).append(row.stage)
     if told.total.unknown is not None:
         found[told.total.unknown] = ["total"]
@@ -180,4 +224,10 @@ def hours_words(hours: float) -> str:
     seconds = 3600 * hours
     if seconds < 100:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if hours < 1.67 else f"{hours:.3g} h" if hours < 72 else f"{hours / 24:.3g} d"
+    return (
+        f"{seconds / 60:.3g} min"
+        if hours < 1.67
+        else f"{hours:.3g} h"
+        if hours < 72
+        else f"{hours / 24:.3g} d"
+    )

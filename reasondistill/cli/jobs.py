@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from reasondistill.launch.slurm import Job, JobState
     from reasondistill.pipeline import Run, Task
 
-_COLOURS = {"done": "green", "running": "yellow", "waiting": "dim", "failed": "red", "cancelled": "red"}
+_COLOURS = {
+    "done": "green",
+    "running": "yellow",
+    "waiting": "dim",
+    "failed": "red",
+    "cancelled": "red",
+}
 RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
 
 
@@ -54,7 +60,8 @@ def submit_to_ray(job: Run, *, wait: bool) -> None:
 def _print_verbs(job: Run) -> None:
     name = escape(job.folder.name)
     out.print(
-        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it says, `cancel {name}` stops it.", soft_wrap=True
+        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it says, `cancel {name}` stops it.",
+        soft_wrap=True,
     )
 
 
@@ -71,17 +78,25 @@ def follow(job: Run) -> None:
 
 def _line(state: JobState) -> str:
     counts = " · ".join(
-        f"[{_COLOURS[word]}]{count} {word}[/]" if state.job.is_array else f"[{_COLOURS[word]}]{word}[/]"
+        f"[{_COLOURS[word]}]{count} {word}[/]"
+        if state.job.is_array
+        else f"[{_COLOURS[word]}]{word}[/]"
         for word, count in state.counts.items()
     )
-    reason = f" [dim]({escape(state.reason)})[/]" if state.state == "waiting" and state.reason else ""
+    reason = (
+        f" [dim]({escape(state.reason)})[/]" if state.state == "waiting" and state.reason else ""
+    )
     return f"{state.job.step} {counts}{reason}"
 
 
-@app.command(epilog="Examples:\n\n  reasondistill status r1_distill\n\n  reasondistill status r1_distill --follow")
+@app.command(
+    epilog="Examples:\n\n  reasondistill status r1_distill\n\n  reasondistill status r1_distill --follow"
+)
 def status(
     name: RunName,
-    follow_: Annotated[bool, typer.Option("--follow", help="Go on until all jobs are over.")] = False,
+    follow_: Annotated[
+        bool, typer.Option("--follow", help="Go on until all jobs are over.")
+    ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Where the jobs of a run on a cluster are, how far its stages are, and what failed."""
@@ -96,10 +111,17 @@ def status(
         return
     found = slurm.states(job)
     if not found:
-        raise StageError(f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show {name}` shows the state of its stages.")
+        raise StageError(
+            f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show {name}` shows the state of its stages."
+        )
     table = Table("step", "job", "state", "far", box=None, header_style="bold")
     for state in found:
-        table.add_row(state.job.step, state.job.job_id, _line(state).partition(" ")[2], pipeline.progress_of(job, state.job.stage))
+        table.add_row(
+            state.job.step,
+            state.job.job_id,
+            _line(state).partition(" ")[2],
+            pipeline.progress_of(job, state.job.stage),
+        )
     out.print(table)
     for error in (error for state in found for error in state.errors):
         out.print(f"[red]{escape(error)}[/]", soft_wrap=True)
@@ -107,19 +129,30 @@ def status(
         follow(job)
 
 
-@app.command(epilog="Examples:\n\n  reasondistill logs r1_distill\n\n  reasondistill logs r1_distill 02-traces-3 --follow")
+@app.command(
+    epilog="Examples:\n\n  reasondistill logs r1_distill\n\n  reasondistill logs r1_distill 02-traces-3 --follow"
+)
 def logs(
     name: RunName,
-    task: Annotated[str | None, typer.Argument(help="A log's name, or how it begins; all of them when left out.")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of each, from the end.")] = 20,
-    follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A log's name, or how it begins; all of them when left out."),
+    ] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", help="How many lines of each, from the end.")
+    ] = 20,
+    follow_: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on printing what is added.")
+    ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """The last lines of what a run's tasks wrote, wherever they ran."""
     from reasondistill.launch.local import MARK
 
     folder = run_folder(name, runs) / "logs"
-    found = [path for path in sorted(folder.glob("*.log")) if task is None or path.name.startswith(task)]
+    found = [
+        path for path in sorted(folder.glob("*.log")) if task is None or path.name.startswith(task)
+    ]
     if not found:
         raise StageError(f"{folder}: no log{f' that begins with {task}' if task else ''}.")
     read = dict.fromkeys(found, 0)
@@ -147,26 +180,42 @@ def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
 
     job = pipeline.load_run(run_folder(name, runs))
     if ray_jobs.sent(job) is not None and ray_jobs.is_far(job):
-        out.print(f"Cancelled. `reasondistill resume {escape(name)}` goes on." if ray_jobs.cancel(job) else "It was not running.")
+        out.print(
+            f"Cancelled. `reasondistill resume {escape(name)}` goes on."
+            if ray_jobs.cancel(job)
+            else "It was not running."
+        )
         return
     stopped = slurm.cancel(job)
     out.print(
-        f"Cancelled: {', '.join(stopped)}. `reasondistill resume {escape(name)}` goes on." if stopped else "No job of it is in the queue."
+        f"Cancelled: {', '.join(stopped)}. `reasondistill resume {escape(name)}` goes on."
+        if stopped
+        else "No job of it is in the queue."
     )
 
 
-@app.command(epilog="Examples:\n\n  reasondistill resume r1_distill\n\n  reasondistill resume r1_distill --on big_partition")
+@app.command(
+    epilog="Examples:\n\n  reasondistill resume r1_distill\n\n  reasondistill resume r1_distill --on big_partition"
+)
 def resume(
     name: RunName,
-    on: Annotated[str | None, typer.Option(help="Another cluster file than before: other shards, other partitions, this machine.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Another cluster file than before: other shards, other partitions, this machine."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")
+    ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Go on with a run as it was started, doing only what is missing."""
     from dataclasses import replace
 
-    from reasondistill import config, pipeline, resources
+    from reasondistill import config, pipeline
     from reasondistill.cli.running import start
+    from reasondistill.config import resources
 
     job = pipeline.load_run(run_folder(name, runs))
     if on is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, out
 from reasondistill.cli.measuring import names_in
+from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,14 +23,31 @@ if TYPE_CHECKING:
     "  reasondistill power --benchmarks gsm8k --like demo/distilled --and demo/base"
 )
 def power(
-    benchmarks: Annotated[str | None, typer.Option("--benchmarks", "-b", help="Names, with commas; their problems together.")] = None,
-    problems: Annotated[int | None, typer.Option(min=2, help="So many problems, instead of benchmarks.")] = None,
-    effect: Annotated[float, typer.Option(min=0.001, max=0.9, help="The difference to be shown: 0.03 is 3 points.")] = 0.03,
+    benchmarks: Annotated[
+        str | None,
+        typer.Option("--benchmarks", "-b", help="Names, with commas; their problems together."),
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=2, help="So many problems, instead of benchmarks.")
+    ] = None,
+    effect: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.9, help="The difference to be shown: 0.03 is 3 points."),
+    ] = 0.03,
     n: Annotated[int, typer.Option(min=1, help="Samples per problem, of both models.")] = 16,
-    base: Annotated[float | None, typer.Option(min=0.01, max=0.99, help="How often the weaker model is right.")] = None,
-    chance: Annotated[float, typer.Option(min=0.1, max=0.99, help="The chance to show it that is wanted.")] = 0.8,
-    like: Annotated[str | None, typer.Option(help="RUN/MODEL: a model whose samples are like what is expected …")] = None,
-    and_: Annotated[str | None, typer.Option("--and", help="… and the RUN/MODEL that it was compared with.")] = None,
+    base: Annotated[
+        float | None, typer.Option(min=0.01, max=0.99, help="How often the weaker model is right.")
+    ] = None,
+    chance: Annotated[
+        float, typer.Option(min=0.1, max=0.99, help="The chance to show it that is wanted.")
+    ] = 0.8,
+    like: Annotated[
+        str | None,
+        typer.Option(help="RUN/MODEL: a model whose samples are like what is expected …"),
+    ] = None,
+    and_: Annotated[
+        str | None, typer.Option("--and", help="… and the RUN/MODEL that it was compared with.")
+    ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """How many problems × samples it takes to show a difference, and the smallest difference that a plan can show. Nothing is run."""
@@ -50,7 +67,14 @@ def power(
         known = f"right {100 * population.base:.0f} % · one sample each says nothing of how far samples agree; {population.rho} assumed"
     _check_effect(population.base, effect)
     out.print(f"{number:,} problems · {known}", soft_wrap=True)
-    table = Table("samples", f"chance to show {100 * effect:+.1f}", "smallest shown", "problems needed", box=None, header_style="bold")
+    table = Table(
+        "samples",
+        f"chance to show {100 * effect:+.1f}",
+        "smallest shown",
+        "problems needed",
+        box=None,
+        header_style="bold",
+    )
     for k in sorted({1, 4, 16, 64, n}):
         smallest = statistics.smallest_effect(number, k, population, chance=chance)
         needed = statistics.needed_problems(effect, k, population, chance=chance)
@@ -61,18 +85,29 @@ def power(
         )
         table.add_row(f"[bold]{k}[/]" if k == n else str(k), *cells)
     limit = statistics.power(number, math.inf, effect, population)
-    table.add_row("∞", f"{100 * limit:.0f} %", _points(statistics.smallest_effect(number, math.inf, population, chance=chance)), "")
+    table.add_row(
+        "∞",
+        f"{100 * limit:.0f} %",
+        _points(statistics.smallest_effect(number, math.inf, population, chance=chance)),
+        "",
+    )
     out.print(table)
     samples = statistics.needed_samples(effect, number, population, chance=chance)
     if samples is None:
-        out.print(f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of samples: take more problems.")
+        out.print(
+            f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of samples: take more problems."
+        )
     else:
-        out.print(f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples each on, {100 * chance:.0f} times of 100.")
+        out.print(
+            f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples each on, {100 * chance:.0f} times of 100."
+        )
 
 
 def _check_effect(base: float, effect: float) -> None:
     if base + effect > 1:
-        raise ConfigError(f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time cannot gain that much.")
+        raise ConfigError(
+            f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time cannot gain that much."
+        )
 
 
 def _points(effect: float | None) -> str:
@@ -91,7 +126,9 @@ def _problems_of(benchmarks: str | None, problems: int | None) -> int:
         benchmark = load_benchmark(resources.find("benchmarks", name))
         rows = benchmark.rows or benchmark.problems.limit
         if rows is None:
-            raise ConfigError(f"{name}: its file does not say how many rows it has; use --problems.")
+            raise ConfigError(
+                f"{name}: its file does not say how many rows it has; use --problems."
+            )
         total += rows
     return total
 
@@ -100,12 +137,14 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
     """The usual guess, or what two models of a past run were like, over all benchmarks that both answered."""
     import numpy as np
 
-    from reasondistill.evals.comparing import paired
-    from reasondistill.evals.stored import Entrant, compare
+    from reasondistill.stages.evals.comparing import paired
+    from reasondistill.stages.evals.stored import Entrant, compare
     from reasondistill.statistics import Population, estimate_population
 
     if (like is None) != (other is None):
-        raise ConfigError("--like and --and belong together: two models whose samples are like what is expected.")
+        raise ConfigError(
+            "--like and --and belong together: two models whose samples are like what is expected."
+        )
     if like is None or other is None:
         return Population()
     ours, theirs = Entrant.parse(like, runs), Entrant.parse(other, runs)

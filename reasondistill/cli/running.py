@@ -14,11 +14,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reasondistill import resources
 from reasondistill.cli.console import RunsDir, app, duration, out
+from reasondistill.config import resources
 from reasondistill.errors import DataError, StageError
-from reasondistill.missing import REFUSED
 from reasondistill.records import VARIANT
+from reasondistill.runs.missing import REFUSED
 
 if TYPE_CHECKING:
     from reasondistill.pipeline import Run, Task
@@ -30,15 +30,39 @@ if TYPE_CHECKING:
     "  reasondistill run r1_distill_qwen_1_5b --on slurm --dry-run"
 )
 def run(
-    file: Annotated[str, typer.Argument(help="A pipeline file, or the name of a shipped one (see `list pipelines`).")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline file, or the name of a shipped one (see `list pipelines`)."
+        ),
+    ],
     only: Annotated[str | None, typer.Option(help="Do this stage alone.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Begin with this stage; earlier ones must be complete.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key: traces.temperature=1.0")] = None,
-    on: Annotated[str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")] = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything that needs no weights, print the plan, do nothing.")] = False,
-    keep_old: Annotated[bool, typer.Option("--keep-old", help="Go on with finished stages although settings have changed since.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with this stage; earlier ones must be complete."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key: traces.temperature=1.0")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")
+    ] = "local",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check everything that needs no weights, print the plan, do nothing."
+        ),
+    ] = False,
+    keep_old: Annotated[
+        bool,
+        typer.Option(
+            "--keep-old", help="Go on with finished stages although settings have changed since."
+        ),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")
+    ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Run a pipeline file; what is complete is skipped, what is partial is resumed.
@@ -53,18 +77,26 @@ def run(
     settings = config.load_pipeline(source, set_ or [])
     cluster = config.load_cluster(resources.find("clusters", on))
     stages = pipeline.select_stages(only, from_, until)
-    start(pipeline.Run(settings, cluster, runs / settings.name, source, keep_old, tuple(stages)), stages, dry_run=dry_run, wait=wait)
+    start(
+        pipeline.Run(settings, cluster, runs / settings.name, source, keep_old, tuple(stages)),
+        stages,
+        dry_run=dry_run,
+        wait=wait,
+    )
 
 
 def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
     """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
-    from reasondistill import pipeline, preflight
+    from reasondistill import pipeline
+    from reasondistill.doctor import preflight
     from reasondistill.launch import local
-    from reasondistill.launch.busy import refuse_if_busy
+    from reasondistill.launch.exclusive import refuse_if_busy
 
     preflight.check(job, reads_data=dry_run)
     is_local = job.cluster.kind == "local"
-    tasks = pipeline.plan(job, stages, share_engine_process=is_local and local.shares_engine_process())
+    tasks = pipeline.plan(
+        job, stages, share_engine_process=is_local and local.shares_engine_process()
+    )
     if dry_run:
         _print_plan(job, tasks)
         return
@@ -73,7 +105,10 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     refuse_if_busy(job)
     if job.folder.exists() and not os.access(job.folder, os.W_OK):
         _refuse_if_unfinished(job, tasks)
-        out.print(f"[dim]{escape(str(job.folder))}: all is done; nothing is written here, nor could it be[/]", soft_wrap=True)
+        out.print(
+            f"[dim]{escape(str(job.folder))}: all is done; nothing is written here, nor could it be[/]",
+            soft_wrap=True,
+        )
         print_result(job)
         return
     with _stored(job):
@@ -86,8 +121,12 @@ def _refuse_if_unfinished(job: Run, tasks: list[Task]) -> None:
 
     left = pipeline.remaining(job, tasks)
     if left:
-        names = ", ".join(task.label for task in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
-        raise StageError(f"{job.folder}: not writable (a read-only file system, or no right to), and this is left to do: {names}.")
+        names = ", ".join(task.label for task in left[:3]) + (
+            f" and {len(left) - 3} more" if len(left) > 3 else ""
+        )
+        raise StageError(
+            f"{job.folder}: not writable (a read-only file system, or no right to), and this is left to do: {names}."
+        )
 
 
 @contextmanager
@@ -95,14 +134,19 @@ def _stored(job: Run) -> Generator[None]:
     """With `storage`: begin with what is there, and publish what this run makes."""
     from reasondistill.launch import ray_jobs
     from reasondistill.launch.local import only_one, url_of
-    from reasondistill.remote import Remote
+    from reasondistill.runs.remote import Remote
 
     url = url_of(job)
-    if url is None or (ray_jobs.is_far(job) and ray_jobs.INSIDE not in os.environ):  # there the job does it
+    if url is None or (
+        ray_jobs.is_far(job) and ray_jobs.INSIDE not in os.environ
+    ):  # there the job does it
         yield
         return
     with only_one(job.folder), Remote(url, job.folder) as remote:
-        out.print(f"[dim]{remote.fetch(is_first=True):,} files fetched from {escape(url)}[/]", soft_wrap=True)
+        out.print(
+            f"[dim]{remote.fetch(is_first=True):,} files fetched from {escape(url)}[/]",
+            soft_wrap=True,
+        )
         yield
 
 
@@ -138,14 +182,26 @@ def _print_line(task: Task, line: str) -> None:
 def _done_printer(job: Run) -> Callable[[Task, float], None]:
     """Print one line when a task ends: what went in, what came out, how long it took."""
     from reasondistill.pipeline import folder_of
-    from reasondistill.store import read_manifest
+    from reasondistill.runs.store import read_manifest
 
     def done(task: Task, seconds: float) -> None:
-        is_partial = (task.stage == "evals" and task.units) or (task.share is not None and task.share.role != "close")
+        is_partial = (task.stage == "evals" and task.units) or (
+            task.share is not None and task.share.role != "close"
+        )
         manifest = None if is_partial else read_manifest(folder_of(job, task))
-        counts = f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · " if manifest else ""
-        dropped = "".join(f" · {number:,} {reason}" for reason, number in (manifest.dropped if manifest else {}).items())
-        out.print(f"[green]✓[/] {escape(task.label)} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]", soft_wrap=True)
+        counts = (
+            f"{manifest.counts.get('in', 0):,} in · {manifest.counts.get('out', 0):,} out · "
+            if manifest
+            else ""
+        )
+        dropped = "".join(
+            f" · {number:,} {reason}"
+            for reason, number in (manifest.dropped if manifest else {}).items()
+        )
+        out.print(
+            f"[green]✓[/] {escape(task.label)} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]",
+            soft_wrap=True,
+        )
 
     return done
 
@@ -160,7 +216,11 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
     if not (folder / "report.json").exists():
         return
     together = _report_rows(folder / "report.json")
-    scores = [row for row in together["scores"] if row["metric"] == "pass@1" and VARIANT not in row["model"]]
+    scores = [
+        row
+        for row in together["scores"]
+        if row["metric"] == "pass@1" and VARIANT not in row["model"]
+    ]
     if scores:
         out.print(_score_rows(scores) if len(scores) <= _MOST_ROWS else _score_grid(scores))
     for sentence in _missing_now(job, together["missing"]) if says_missing else ():
@@ -190,10 +250,14 @@ def _report_rows(path: Path) -> dict[str, list[Any]]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         together = report.get("groups", report)  # students of several seeds are one row
-        rows: dict[str, list[Any]] = {name: [dict(row) for row in together[name]] for name in ("scores", "differences")}
+        rows: dict[str, list[Any]] = {
+            name: [dict(row) for row in together[name]] for name in ("scores", "differences")
+        }
         return rows | {"missing": [str(sentence) for sentence in report.get("missing", ())]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew.") from error
+        raise DataError(
+            f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew."
+        ) from error
 
 
 def _score_rows(scores: list[dict[str, Any]]) -> Table:
@@ -201,18 +265,40 @@ def _score_rows(scores: list[dict[str, Any]]) -> Table:
     named = {"truncated": "cut", "no_answer": "none", "undecided": "?"}
     if any(row["outcomes"].get(REFUSED) for row in scores):
         named[REFUSED] = "refused"
-    table = Table("model", "benchmark", "pass@1", "95 % interval", "n × k", f"{'·'.join(named.values())} %", box=None, header_style="bold")
+    table = Table(
+        "model",
+        "benchmark",
+        "pass@1",
+        "95 % interval",
+        "n × k",
+        f"{'·'.join(named.values())} %",
+        box=None,
+        header_style="bold",
+    )
     for row in scores:
         interval = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
         shares = "·".join(f"{100 * row['outcomes'].get(name, 0):.1f}" for name in named)
-        table.add_row(row["model"], row["benchmark"], f"{100 * row['mean']:.1f} %", escape(interval), f"{row['n']} × {row['k']}", shares)
+        table.add_row(
+            row["model"],
+            row["benchmark"],
+            f"{100 * row['mean']:.1f} %",
+            escape(interval),
+            f"{row['n']} × {row['k']}",
+            shares,
+        )
     return table
 
 
 def _score_grid(scores: list[dict[str, Any]]) -> Table:
     """Models down, benchmarks across; each cell has half the width of its interval behind it."""
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in scores))
-    cells = {(row["model"], row["benchmark"]): f"{100 * row['mean']:.1f}[dim]±{50 * (row['high'] - row['low']):.1f}[/]" for row in scores}
+    cells = {
+        (
+            row["model"],
+            row["benchmark"],
+        ): f"{100 * row['mean']:.1f}[dim]±{50 * (row['high'] - row['low']):.1f}[/]"
+        for row in scores
+    }
     table = Table("model", *benchmarks, box=None, header_style="bold")
     for model in dict.fromkeys(row["model"] for row in scores):
         table.add_row(model, *(cells.get((model, benchmark), "") for benchmark in benchmarks))
@@ -221,13 +307,21 @@ def _score_grid(scores: list[dict[str, Any]]) -> Table:
 
 def _print_plan(job: Run, tasks: list[Task]) -> None:
     """What would be done, with counts and an estimate."""
-    from reasondistill import pipeline, preflight
+    from reasondistill import pipeline
+    from reasondistill.doctor import preflight
 
     out.print(f"[bold]{job.pipeline.name}[/] → {job.folder} (nothing is done: --dry-run)")
     table = Table("task", "state", "expected", box=None, header_style="bold")
     states = pipeline.stage_states(job)
     for task in tasks:
-        state = next((s.state for s in states if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")), "new")
+        state = next(
+            (
+                s.state
+                for s in states
+                if s.name == task.name or (task.units and s.name == f"{task.stage}/{task.units[0]}")
+            ),
+            "new",
+        )
         table.add_row(escape(task.label), state, escape(preflight.estimate(job, task)))
     out.print(table)
     if job.cluster.kind == "slurm":

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config.basics import Name, Scalar
-from reasondistill.config.cluster import Cluster, Environment, GradeSettings, OpenAISettings, Resources, TrainSettings, VllmSettings
+from reasondistill.config.cluster import (
+    Cluster,
+    Environment,
+    GradeSettings,
+    OpenAISettings,
+    Resources,
+    TrainSettings,
+    VllmSettings,
+)
 from reasondistill.config.distilling import (
     CACHED,
     METHODS,
@@ -31,10 +39,27 @@ from reasondistill.config.distilling import (
     TopkKd,
 )
 from reasondistill.config.pipeline import Checkpoints, EvalModel, Evals, Pipeline, ReportSettings
-from reasondistill.config.sampling import VENDOR_SETTINGS, Judge, SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.sampling import (
+    VENDOR_SETTINGS,
+    Judge,
+    SamplingSettings,
+    Teacher,
+    Traces,
+    Verdicts,
+)
 from reasondistill.config.shrinking import Shrink
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
-from reasondistill.config.students import START, STUDENT, TEACHING, TWINS, WATCHING, Architecture, Examples, Lora, StudentSettings
+from reasondistill.config.students import (
+    START,
+    STUDENT,
+    TEACHING,
+    TWINS,
+    WATCHING,
+    Architecture,
+    Examples,
+    Lora,
+    StudentSettings,
+)
 from reasondistill.errors import ConfigError
 from reasondistill.sections import check_section, load_section
 
@@ -98,14 +123,20 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     return _sampling_checked(path, load_section(path, Pipeline, overrides))
 
 
-def make_pipeline(values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path) -> Pipeline:
+def make_pipeline(
+    values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path
+) -> Pipeline:
     """A pipeline that stands in no file: `source` is what messages name. Raises ConfigError."""
     return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
 
 
 def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
     """The same; raises ConfigError for vendor settings that we do not know."""
-    sections = [("traces", pipeline.traces), ("evals", pipeline.evals), ("verdicts.judge", pipeline.verdicts.judge)]
+    sections = [
+        ("traces", pipeline.traces),
+        ("evals", pipeline.evals),
+        ("verdicts.judge", pipeline.verdicts.judge),
+    ]
     sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
     for name, section in sections:
         try:

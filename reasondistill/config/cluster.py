@@ -50,7 +50,9 @@ class OpenAISettings(Section):
         """The cluster file's settings are written into the run folder."""
         before_host = (self.base_url or "").partition("://")[2].partition("/")[0]
         query = (self.base_url or "").partition("?")[2]
-        if "@" in before_host or re.search(r"(key|token|sig|secret|password)\w*=", query, re.IGNORECASE):
+        if "@" in before_host or re.search(
+            r"(key|token|sig|secret|password)\w*=", query, re.IGNORECASE
+        ):
             raise ValueError(
                 "base_url: holds a password or key, which would be written into the run folder; leave base_url out and "
                 "export OPENAI_BASE_URL in the shell that starts the run"
@@ -81,13 +83,17 @@ class TrainSettings(Section):
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
         if self.rollouts == "vllm_server" and self.rollouts_url is None:
-            raise ValueError("rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`")
+            raise ValueError(
+                "rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`"
+            )
         return self
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Self:
         if self.parallel > 1 and self.processes > 1:
-            raise ValueError("parallel: students side by side would take the same devices; leave it out where processes is above 1")
+            raise ValueError(
+                "parallel: students side by side would take the same devices; leave it out where processes is above 1"
+            )
         return self
 
 
@@ -136,7 +142,9 @@ class Stages(Section):
     def of(self, name: str) -> Resources:
         """The stage's own keys over those of `default`."""
         own: Resources = getattr(self, name)
-        return self.default.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+        return self.default.model_copy(
+            update={key: getattr(own, key) for key in own.model_fields_set}
+        )
 
 
 class Environment(Section):
@@ -220,7 +228,9 @@ class Cluster(Section):
     @model_validator(mode="after")
     def _slurm_shares_a_folder(self) -> Self:
         if self.storage is not None and self.kind == "slurm":
-            raise ValueError("storage: on Slurm all nodes see the run folder; leave it out, or put --runs on the shared file system")
+            raise ValueError(
+                "storage: on Slurm all nodes see the run folder; leave it out, or put --runs on the shared file system"
+            )
         return self
 
     def environment(self, stage: str) -> Environment:

@@ -90,12 +90,20 @@ class Pipeline(Section):
 
     @model_validator(mode="after")
     def _teaches_or_measures(self) -> Pipeline:
-        missing = [key for key, section in (("problems", self.problems), ("traces", self.traces)) if section is None]
+        missing = [
+            key
+            for key, section in (("problems", self.problems), ("traces", self.traces))
+            if section is None
+        ]
         if missing == ["problems", "traces"]:
             if self.students or not self.evals.models:
-                raise ValueError("problems: missing. Without [problems] and [traces] a file only measures, and wants [[evals.models]]")
+                raise ValueError(
+                    "problems: missing. Without [problems] and [traces] a file only measures, and wants [[evals.models]]"
+                )
         elif missing:
-            raise ValueError(f"{missing[0]}: missing; a run that teaches has both [problems] and [traces]")
+            raise ValueError(
+                f"{missing[0]}: missing; a run that teaches has both [problems] and [traces]"
+            )
         return self
 
     @model_validator(mode="after")
@@ -103,7 +111,9 @@ class Pipeline(Section):
         if self.problems is None or self.traces is None:
             return self
         if not self.problems.answer and self.verdicts.majority is None:
-            raise ValueError('verdicts: the problems have no answers (answer = ""); let the samples vote with majority = 0.5')
+            raise ValueError(
+                'verdicts: the problems have no answers (answer = ""); let the samples vote with majority = 0.5'
+            )
         if self.verdicts.majority is not None and self.traces.n < 2:
             raise ValueError("verdicts.majority: traces.n = 1; one sample is no majority")
         return self
@@ -114,15 +124,25 @@ class Pipeline(Section):
         for student in self.students:
             parent = earlier.get(student.parent or "")
             if student.parent is not None and parent is None:
-                raise ValueError(f"students: {student.name} starts from {student.base!r}; no student before it is called that")
-            if parent is not None and parent.seeds and not (student.seeds and set(student.seeds) <= set(parent.seeds)):
+                raise ValueError(
+                    f"students: {student.name} starts from {student.base!r}; no student before it is called that"
+                )
+            if (
+                parent is not None
+                and parent.seeds
+                and not (student.seeds and set(student.seeds) <= set(parent.seeds))
+            ):
                 seeds = list(parent.seeds)
-                raise ValueError(f"students: {student.name} starts from {parent.name}, made with seeds {seeds}; give it such seeds")
+                raise ValueError(
+                    f"students: {student.name} starts from {parent.name}, made with seeds {seeds}; give it such seeds"
+                )
             earlier[student.name] = student
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"students: the name {twice[0]!r} is used twice (a student's baselines have names too: see `baselines`)")
+            raise ValueError(
+                f"students: the name {twice[0]!r} is used twice (a student's baselines have names too: see `baselines`)"
+            )
         return self
 
     @property
@@ -145,7 +165,9 @@ class Pipeline(Section):
 
     def _with_twins(self) -> list[StudentSettings]:
         made: list[StudentSettings] = []
-        known = {(student.method, student.kind()) for student in self.students if student.method in TWINS}
+        known = {
+            (student.method, student.kind()) for student in self.students if student.method in TWINS
+        }
         for student in self.students:
             made.append(student)
             for method in student.baselines if student.method not in TWINS else ():
@@ -156,7 +178,11 @@ class Pipeline(Section):
                     label = method.replace("_", "-")
                     first = method not in {other for other, _ in known}
                     known.add((method, twin.kind()))
-                    made.append(twin.model_copy(update={"name": label if first else f"{student.name}-{label}"}))
+                    made.append(
+                        twin.model_copy(
+                            update={"name": label if first else f"{student.name}-{label}"}
+                        )
+                    )
         return made
 
     def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
@@ -164,20 +190,36 @@ class Pipeline(Section):
         if not student.seeds:
             return [student]
         parent = next((other for other in self.students if other.name == student.parent), None)
-        singles = [student.model_copy(update={"name": seed_name(student.name, seed), "seed": seed, "seeds": ()}) for seed in student.seeds]
+        singles = [
+            student.model_copy(
+                update={"name": seed_name(student.name, seed), "seed": seed, "seeds": ()}
+            )
+            for seed in student.seeds
+        ]
         if parent is None or not parent.seeds:
             return singles
-        return [single.model_copy(update={"base": f"{STUDENT}{seed_name(parent.name, single.seed)}"}) for single in singles]
+        return [
+            single.model_copy(update={"base": f"{STUDENT}{seed_name(parent.name, single.seed)}"})
+            for single in singles
+        ]
 
     def seed_groups(self) -> dict[str, tuple[str, ...]]:
         """Name in the file → the students that were made of it, one for each seed; only those with several."""
-        made = {student.name: tuple(single.name for single in self._by_seed(student)) for student in self._with_twins()}
+        made = {
+            student.name: tuple(single.name for single in self._by_seed(student))
+            for student in self._with_twins()
+        }
         return {name: singles for name, singles in made.items() if len(singles) > 1}
 
     def against(self) -> tuple[str, ...]:
         """Who [evals] compares all others with; a student of one seed is found by the name that it has in the file."""
-        made = {student.name: self._by_seed(student) for student in self._with_twins() if student.seeds}
-        return tuple(made[name][0].name if name in made and len(made[name]) == 1 else name for name in self.evals.against)
+        made = {
+            student.name: self._by_seed(student) for student in self._with_twins() if student.seeds
+        }
+        return tuple(
+            made[name][0].name if name in made and len(made[name]) == 1 else name
+            for name in self.evals.against
+        )
 
 
 def seed_name(name: str, seed: int) -> str:

@@ -35,7 +35,9 @@ class SamplingSettings(Section):
         values = dict(self.usual)
         if self.settings is not None:
             if self.settings not in VENDOR_SETTINGS:
-                raise ConfigError(f"settings = {self.settings!r}: unknown. {nearest(self.settings, VENDOR_SETTINGS)}")
+                raise ConfigError(
+                    f"settings = {self.settings!r}: unknown. {nearest(self.settings, VENDOR_SETTINGS)}"
+                )
             values |= VENDOR_SETTINGS[self.settings]
         own = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
         return Sampling(**(values | own))
@@ -49,10 +51,28 @@ VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
     # https://huggingface.co/Qwen/QwQ-32B (usage guidelines)
     "qwq": {"temperature": 0.6, "top_p": 0.95, "top_k": 40, "min_p": 0.0, "max_tokens": 32768},
     # https://huggingface.co/Qwen/Qwen3-8B (best practices)
-    "qwen3-thinking": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "max_tokens": 32768},
-    "qwen3-instruct": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.0, "max_tokens": 16384},
+    "qwen3-thinking": {
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+        "min_p": 0.0,
+        "max_tokens": 32768,
+    },
+    "qwen3-instruct": {
+        "temperature": 0.7,
+        "top_p": 0.8,
+        "top_k": 20,
+        "min_p": 0.0,
+        "max_tokens": 16384,
+    },
     # generation_config.json of Qwen/Qwen2.5-*-Instruct
-    "qwen2.5-instruct": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05, "max_tokens": 4096},
+    "qwen2.5-instruct": {
+        "temperature": 0.7,
+        "top_p": 0.8,
+        "top_k": 20,
+        "repetition_penalty": 1.05,
+        "max_tokens": 4096,
+    },
     # https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct generation_config.json
     "llama3-instruct": {"temperature": 0.6, "top_p": 0.9, "max_tokens": 4096},
 }
@@ -71,7 +91,9 @@ _SET_BY = {
 }
 
 
-_SECRET = re.compile(r"api[-_]?key|authorization|secret|passw|bearer|cookie|(access|auth)[-_]?token", re.I)
+_SECRET = re.compile(
+    r"api[-_]?key|authorization|secret|passw|bearer|cookie|(access|auth)[-_]?token", re.I
+)
 
 
 def _names_in(value: Any) -> Iterator[str]:
@@ -104,7 +126,9 @@ class Asked(Section):
         kind = getattr(self, "sampler", "openai")
         for key in ("request", "omit"):
             if kind != "openai" and getattr(self, key):
-                raise ValueError(f'{key}: shapes what a server is sent; sampler = "{kind}" sends nothing')
+                raise ValueError(
+                    f'{key}: shapes what a server is sent; sampler = "{kind}" sends nothing'
+                )
         return self
 
     @model_validator(mode="after")
@@ -112,24 +136,32 @@ class Asked(Section):
         """What would change what a sample is, or how its reply is read, has a key of its own or none."""
         for name in _names_in(self.request):
             if _SECRET.search(name):
-                raise ValueError(f"request: {name} looks like a secret and would be written down; export it as the key instead")
+                raise ValueError(
+                    f"request: {name} looks like a secret and would be written down; export it as the key instead"
+                )
         for name in self.request:
             if name in _OURS:
                 raise ValueError(f"request: {name} is for us to send; take it out")
             if name in OMITTABLE:
-                raise ValueError(f"request: {name} is no field to add: it is set by {_SET_BY.get(name, name)}")
+                raise ValueError(
+                    f"request: {name} is no field to add: it is set by {_SET_BY.get(name, name)}"
+                )
         try:
             json.dumps(self.request, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"request: cannot be sent as JSON ({error})") from None
         for name in self.omit:
             if name not in OMITTABLE:
-                raise ValueError(f"omit: {name!r} is no field that can be left out. {nearest(name, OMITTABLE)}")
+                raise ValueError(
+                    f"omit: {name!r} is no field that can be left out. {nearest(name, OMITTABLE)}"
+                )
         return self
 
     def shaping(self) -> dict[str, Any]:
         """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files know none of them."""
-        told = self.model_dump(mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True)
+        told = self.model_dump(
+            mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True
+        )
         return told | ({"omit": sorted(self.omit)} if self.omit else {})
 
 
@@ -174,7 +206,9 @@ class Traces(SamplingSettings):
         if self.logprobs_model is not None and self.logprobs is None:
             raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
         if self.logprobs_model is not None and not others:
-            raise ValueError("logprobs_model: every teacher runs in vLLM and scores its own traces; leave it out")
+            raise ValueError(
+                "logprobs_model: every teacher runs in vLLM and scores its own traces; leave it out"
+            )
         if self.logprobs is not None and others and self.logprobs_model is None:
             raise ValueError(
                 f'logprobs: {others[0].model} (sampler = "{others[0].sampler}") gives no log-probabilities. Name a model that scores its '

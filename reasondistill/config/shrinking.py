@@ -41,18 +41,24 @@ class Shrink(Section):
     def is_calibrated(self) -> bool:
         """True when training examples have a say in what stays."""
         by_width = (self.hidden_size, self.intermediate_size, self.num_key_value_heads)
-        return any(size is not None for size in by_width) or (self.layers is not None and self.choose == "importance")
+        return any(size is not None for size in by_width) or (
+            self.layers is not None and self.choose == "importance"
+        )
 
     def check(self, base: Mapping[str, Any], place: str) -> None:
         """Raise ConfigError, at `place`, for a base whose config does not allow these sizes; what the config leaves out is let pass."""
         kind = base.get("model_type")
         if kind not in SHRINKABLE:
             known = ", ".join(SHRINKABLE)
-            raise ConfigError(f"{place} shrink: the base is of type {kind!r}; what can be shrunk: {known}; no mixture of experts.")
+            raise ConfigError(
+                f"{place} shrink: the base is of type {kind!r}; what can be shrunk: {known}; no mixture of experts."
+            )
         for key, theirs in SIZES.items():
             wanted, has = getattr(self, key), base.get(theirs)
             if wanted is not None and has is not None and wanted > has:
-                raise ConfigError(f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} is {has}.")
+                raise ConfigError(
+                    f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} is {has}."
+                )
         if "hidden_size" in base and "num_attention_heads" in base:
             self._check_heads(base, kind, place)
 
@@ -69,7 +75,9 @@ class Shrink(Section):
         if kind == "qwen2" and hidden * base["num_attention_heads"] != base["hidden_size"] * heads:
             # vLLM's Qwen2 divides hidden_size by the heads, whatever head_dim says.
             each = base["hidden_size"] // base["num_attention_heads"]
-            raise ConfigError(f"{said}; a qwen2 has {each} for each: shrink hidden_size and num_key_value_heads by the same factor.")
+            raise ConfigError(
+                f"{said}; a qwen2 has {each} for each: shrink hidden_size and num_key_value_heads by the same factor."
+            )
 
     @model_validator(mode="after")
     def _shrinks_something(self) -> Shrink:

@@ -58,9 +58,15 @@ class ProblemSource(Section):
         if self.choices is None:
             return self
         if self.answer_after is not None:
-            raise ValueError("answer_after: choices name the answer by its field; leave one of the two out")
-        if not isinstance(self.choices, str) and (self.answer not in self.choices or len(set(self.choices)) < 2):
-            raise ValueError(f'choices: list at least two fields, one of them the answer ("{self.answer}")')
+            raise ValueError(
+                "answer_after: choices name the answer by its field; leave one of the two out"
+            )
+        if not isinstance(self.choices, str) and (
+            self.answer not in self.choices or len(set(self.choices)) < 2
+        ):
+            raise ValueError(
+                f'choices: list at least two fields, one of them the answer ("{self.answer}")'
+            )
         return self
 
 
@@ -110,7 +116,9 @@ class Benchmark(Section):
     @model_validator(mode="after")
     def _has_answers(self) -> Benchmark:
         if not self.problems.answer:
-            raise ValueError("problems.answer: a benchmark needs gold answers; name the field that holds them")
+            raise ValueError(
+                "problems.answer: a benchmark needs gold answers; name the field that holds them"
+            )
         return self
 
     @model_validator(mode="after")

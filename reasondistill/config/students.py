@@ -21,7 +21,9 @@ class Examples(Section):
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
     k: Annotated[int, Field(ge=1)] = 1
-    outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = ("correct",)
+    outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = (
+        "correct",
+    )
     min_tokens: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     require_think: bool = False
@@ -142,7 +144,9 @@ class StudentSettings(Methods):
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""
-        return self.model_dump_json(include=START | ({"seed", "seeds"} if self.architecture is not None else set()))
+        return self.model_dump_json(
+            include=START | ({"seed", "seeds"} if self.architecture is not None else set())
+        )
 
     def recipe(self) -> str:
         """Equal for students that train alike: their answer-only and unverified twins are the same models."""
@@ -151,7 +155,11 @@ class StudentSettings(Methods):
     @property
     def parent(self) -> str | None:
         """The student of the same file that this one starts from."""
-        return self.base.removeprefix(STUDENT) if self.base is not None and self.base.startswith(STUDENT) else None
+        return (
+            self.base.removeprefix(STUDENT)
+            if self.base is not None and self.base.startswith(STUDENT)
+            else None
+        )
 
     def distils(self) -> bool:
         """True for the methods that learn from a teacher's distributions or representations."""
@@ -167,17 +175,27 @@ class StudentSettings(Methods):
 
     @model_validator(mode="after")
     def _own_table_only(self) -> StudentSettings:
-        strangers = [name for name in METHODS if name != self.method and getattr(self, name) is not None]
+        strangers = [
+            name for name in METHODS if name != self.method and getattr(self, name) is not None
+        ]
         if strangers:
-            raise ValueError(f"{strangers[0]}: a table for another method; this student's method is {self.method!r}")
+            raise ValueError(
+                f"{strangers[0]}: a table for another method; this student's method is {self.method!r}"
+            )
         if self.method not in METHODS and (self.teacher or self.teacher_revision):
-            raise ValueError(f"teacher: method {self.method!r} has none; what the examples say is all that it learns")
+            raise ValueError(
+                f"teacher: method {self.method!r} has none; what the examples say is all that it learns"
+            )
         return self
 
     @model_validator(mode="after")
     def _one_start(self) -> StudentSettings:
         if (self.base is None) == (self.architecture is None):
-            raise ValueError("base: give either base (a hub id or folder) or an [students.architecture] table, not both or none")
+            raise ValueError(
+                "base: give either base (a hub id or folder) or an [students.architecture] table, not both or none"
+            )
         if self.shrink is not None and self.base is None:
-            raise ValueError("shrink: cuts a student out of its base; it goes with base, not with [students.architecture]")
+            raise ValueError(
+                "shrink: cuts a student out of its base; it goes with base, not with [students.architecture]"
+            )
         return self

@@ -37,7 +37,9 @@ def content_of(entries: Iterable[Problem | SetAside]) -> str:
 
 def _digest(problem: Problem) -> bytes:
     gold = _WHOLE.sub(r"\1\2", _folded(problem.answer))
-    return hashlib.sha256(f"{_folded(problem.question)}\0{gold}".encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(
+        f"{_folded(problem.question)}\0{gold}".encode("utf-8", "surrogatepass")
+    ).digest()
 
 
 def _folded(text: str) -> str:
@@ -59,7 +61,9 @@ def check_found(benchmark: Benchmark, rows: int, content: str) -> None:
     if benchmark.content is not None and content != benchmark.content:
         faults.append(f'content = "{benchmark.content}" expected, "{content}" found')
     if faults:
-        raise DataError(f"benchmark {benchmark.name} ({benchmark.problems.dataset}): {'; '.join(faults)}. {_remedy(benchmark)}")
+        raise DataError(
+            f"benchmark {benchmark.name} ({benchmark.problems.dataset}): {'; '.join(faults)}. {_remedy(benchmark)}"
+        )
 
 
 def _remedy(benchmark: Benchmark) -> str:
@@ -75,7 +79,9 @@ def _remedy(benchmark: Benchmark) -> str:
 # ---- errata -------------------------------------------------------------------------------------------------------
 
 
-def apply_errata(benchmark: Benchmark, entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
+def apply_errata(
+    benchmark: Benchmark, entries: Iterable[Problem | SetAside]
+) -> Iterator[Problem | SetAside]:
     """The entries with golds put right; a dropped problem is set aside as `erratum`.
 
     Raises ConfigError for an erratum that names no problem, or another question than it says.
@@ -106,7 +112,9 @@ def _corrected(benchmark: Benchmark, problem: Problem, erratum: Erratum) -> Prob
             f"{_folded(problem.question)[:60]!r}. This copy has another order: give the errata the ids of this one."
         )
     if erratum.answer is None:
-        return SetAside(id=problem.id, reason="erratum", detail=erratum.reason[:200], origin=problem.origin)
+        return SetAside(
+            id=problem.id, reason="erratum", detail=erratum.reason[:200], origin=problem.origin
+        )
     return problem.model_copy(update={"answer": erratum.answer.strip()})
 
 
@@ -117,7 +125,10 @@ def last_part(problem_id: str) -> str:
 
 def errata_identity(benchmark: Benchmark) -> list[Mapping[str, Any]]:
     """What of the errata changes the problems; the reasons may be reworded."""
-    return [erratum.model_dump(include={"id", "answer", "drop"}) for erratum in sorted(benchmark.errata, key=lambda e: e.id)]
+    return [
+        erratum.model_dump(include={"id", "answer", "drop"})
+        for erratum in sorted(benchmark.errata, key=lambda e: e.id)
+    ]
 
 
 # ---- kinds of answers ---------------------------------------------------------------------------------------------
@@ -126,7 +137,9 @@ _GROUPED = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _NUMBER = rf"[+-]?(?:{_GROUPED}(?:\.\d*)?|\.\d+)"
 _KINDS: dict[AnswerKind, re.Pattern[str]] = {
     "integer": re.compile(rf"[+-]?{_GROUPED}"),
-    "number": re.compile(rf"{_NUMBER}(?:[eE][+-]?\d+)?%?|[+-]?{_GROUPED}\s*/\s*{_GROUPED}|[+-]?\\[dt]?frac\{{-?\d+\}}\{{\d+\}}"),
+    "number": re.compile(
+        rf"{_NUMBER}(?:[eE][+-]?\d+)?%?|[+-]?{_GROUPED}\s*/\s*{_GROUPED}|[+-]?\\[dt]?frac\{{-?\d+\}}\{{\d+\}}"
+    ),
     "expression": re.compile(r".+", re.S),
     "choice": re.compile(r"\(?[A-J]\)?"),
 }
@@ -134,7 +147,10 @@ _KINDS: dict[AnswerKind, re.Pattern[str]] = {
 
 def is_of_kind(answer: str, kind: AnswerKind) -> bool:
     """Whether a gold answer looks like its kind; `$…$` around it does not matter."""
-    return _KINDS[kind].fullmatch(answer.strip().removeprefix("$").removesuffix("$").strip()) is not None
+    return (
+        _KINDS[kind].fullmatch(answer.strip().removeprefix("$").removesuffix("$").strip())
+        is not None
+    )
 
 
 def check_answer_kind(benchmark: Benchmark, entries: Iterable[Problem | SetAside]) -> None:
@@ -142,7 +158,11 @@ def check_answer_kind(benchmark: Benchmark, entries: Iterable[Problem | SetAside
     kind = benchmark.answer_kind
     if kind is None:
         return
-    wrong = [entry for entry in entries if isinstance(entry, Problem) and not is_of_kind(entry.answer, kind)]
+    wrong = [
+        entry
+        for entry in entries
+        if isinstance(entry, Problem) and not is_of_kind(entry.answer, kind)
+    ]
     if wrong:
         shown = "; ".join(f"{problem.id} has {problem.answer[:60]!r}" for problem in wrong[:3])
         raise DataError(

@@ -40,7 +40,14 @@ class CardFacts:
 
 def dataset_card(facts: CardFacts) -> str:
     """README.md with the YAML head that `datasets.load_dataset` and the hub read. The same facts give the same text."""
-    head = ["---", "# license: yours to set; teacher and problems may bind you", "tags:", "- reasondistill", "- reasoning", "configs:"]
+    head = [
+        "---",
+        "# license: yours to set; teacher and problems may bind you",
+        "tags:",
+        "- reasondistill",
+        "- reasoning",
+        "configs:",
+    ]
     head += ["- config_name: default", "  data_files:"]
     for file in facts.files:
         head += [f"  - split: {file.split}", f"    path: {file.name}"]
@@ -52,11 +59,25 @@ def dataset_card(facts: CardFacts) -> str:
         "Worked solutions written by a teacher, graded against known answers and selected by "
         "reasondistill. Each row is one example: the prompt's turns, then the assistant's turn to learn.",
         "",
-        *_section("How it came about", ("", ""), [[name, value] for name, value in facts.origins.items()]),
-        *_section("Funnel", ("stage", "in", "out", "dropped"), [_funnel_cells(row) for row in facts.funnel]),
+        *_section(
+            "How it came about", ("", ""), [[name, value] for name, value in facts.origins.items()]
+        ),
+        *_section(
+            "Funnel",
+            ("stage", "in", "out", "dropped"),
+            [_funnel_cells(row) for row in facts.funnel],
+        ),
         *_section("Figures", ("", ""), [[name, value] for name, value in facts.figures.items()]),
-        *_section("Files", ("split", "file", "rows", "sha256"), [[f.split, f.name, f"{f.rows:,}", f"`{f.sha256}`"] for f in facts.files]),
-        *_section("Fingerprints", ("stage", "fingerprint"), [[name, f"`{value}`"] for name, value in facts.fingerprints.items()]),
+        *_section(
+            "Files",
+            ("split", "file", "rows", "sha256"),
+            [[f.split, f.name, f"{f.rows:,}", f"`{f.sha256}`"] for f in facts.files],
+        ),
+        *_section(
+            "Fingerprints",
+            ("stage", "fingerprint"),
+            [[name, f"`{value}`"] for name, value in facts.fingerprints.items()],
+        ),
         "The train and validation splits share no problem. Not covered: the licence of the problems and of the teacher's output.",
         "",
     ]
@@ -64,7 +85,10 @@ def dataset_card(facts: CardFacts) -> str:
 
 
 def _funnel_cells(row: FunnelRow) -> list[str]:
-    dropped = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0])))
+    dropped = ", ".join(
+        f"{reason}: {count:,}"
+        for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0]))
+    )
     return [row.stage, f"{row.entered:,}", f"{row.left:,}", dropped or "–"]
 
 
@@ -72,7 +96,13 @@ def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
     if not rows:
         return []
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
-    return [f"## {title}", "", *lines, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows), ""]
+    return [
+        f"## {title}",
+        "",
+        *lines,
+        *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows),
+        "",
+    ]
 
 
 def _cell(text: str) -> str:

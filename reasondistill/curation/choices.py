@@ -15,7 +15,9 @@ LETTERS = string.ascii_uppercase[:10]  # the grader reads A to J
 
 def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, str]:
     """The question with its options below it, and the letter of `options[right]`."""
-    lines = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    lines = "\n".join(
+        f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)
+    )
     return f"{question}\n\n{lines}", LETTERS[right]
 
 
@@ -24,13 +26,18 @@ def without_options(question: str) -> str:
     return question.partition(f"\n\n{LETTERS[0]}) ")[0]
 
 
-def shuffled(question: str, options: Sequence[str], right: int, *, seed: int) -> tuple[list[str], int]:
+def shuffled(
+    question: str, options: Sequence[str], right: int, *, seed: int
+) -> tuple[list[str], int]:
     """The options in an order that seed and question fix, and where the right one went.
 
     They rank by a hash of their text: the order owes nothing to the order of the fields or of the rows.
     """
     order = sorted(
-        range(len(options)), key=lambda i: hashlib.sha256(f"{seed}\n{question}\n{options[i]}".encode("utf-8", "replace")).digest()
+        range(len(options)),
+        key=lambda i: hashlib.sha256(
+            f"{seed}\n{question}\n{options[i]}".encode("utf-8", "replace")
+        ).digest(),
     )
     return [options[i] for i in order], order.index(right)
 

@@ -30,13 +30,22 @@ def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
     import pyarrow.parquet as pq
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
-    columns = [("id", pa.string()), ("problem_id", pa.string()), ("trace_id", pa.string()), ("messages", pa.list_(turn))]
+    columns = [
+        ("id", pa.string()),
+        ("problem_id", pa.string()),
+        ("trace_id", pa.string()),
+        ("messages", pa.list_(turn)),
+    ]
     schema = pa.schema([*columns, ("tokens", pa.int64())])
     rows = 0
     writer: Any = None
     for group in _groups(examples):
         writer = writer or pq.ParquetWriter(file, schema)
-        writer.write_table(pa.Table.from_pylist([example.model_dump(exclude={"split"}) for example in group], schema))
+        writer.write_table(
+            pa.Table.from_pylist(
+                [example.model_dump(exclude={"split"}) for example in group], schema
+            )
+        )
         rows += len(group)
     if writer is not None:
         writer.close()
@@ -84,7 +93,12 @@ def as_messages(example: Example) -> dict[str, Any]:
 
 def as_sharegpt(example: Example) -> dict[str, Any]:
     """ShareGPT: `from` is system, human or gpt."""
-    return {"conversations": [{"from": _SHAREGPT_ROLES[message.role], "value": message.content} for message in example.messages]}
+    return {
+        "conversations": [
+            {"from": _SHAREGPT_ROLES[message.role], "value": message.content}
+            for message in example.messages
+        ]
+    }
 
 
 SHAPES: dict[str, Callable[[Example], dict[str, Any]]] = {

@@ -15,7 +15,9 @@ _WORD = re.compile(r"[^\W_]+")
 Words = tuple[str, ...]
 
 
-def overlapping(questions: Mapping[str, str], training: Iterable[str], *, n: int = N_GRAM) -> frozenset[str]:
+def overlapping(
+    questions: Mapping[str, str], training: Iterable[str], *, n: int = N_GRAM
+) -> frozenset[str]:
     """Ids of the questions that share `n` words in a row with a training text; shorter ones must equal a whole text.
 
     Memory is that of the questions; the training texts are streamed.

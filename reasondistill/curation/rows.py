@@ -56,7 +56,9 @@ def value_at(fields: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         if isinstance(place, Mapping) and part in place:
             place = place[part]
-        elif isinstance(place, list) and part.isdigit() and int(part) < len(cast("list[Any]", place)):
+        elif (
+            isinstance(place, list) and part.isdigit() and int(part) < len(cast("list[Any]", place))
+        ):
             place = place[int(part)]
         else:
             raise KeyError(name)
@@ -116,9 +118,13 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
         ".parquet": _parquet,
     }
     if path.is_dir():
-        raise ConfigError(f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a dataset folder.')
+        raise ConfigError(
+            f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a dataset folder.'
+        )
     if path.suffix.lower() not in readers:
-        raise ConfigError(f'dataset = "{path}": cannot read "{path.suffix}" files. Known: {", ".join(readers)}.')
+        raise ConfigError(
+            f'dataset = "{path}": cannot read "{path.suffix}" files. Known: {", ".join(readers)}.'
+        )
     rows = (Row(index, fields) for index, fields in enumerate(readers[path.suffix.lower()](path)))
     return OpenedRows(rows, path.name, revision, split)
 
@@ -126,7 +132,11 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
 def content_hash(path: Path) -> str:
     """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of the files in it."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    for file in (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    ):
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with open(file, "rb") as opened:
@@ -159,7 +169,9 @@ def _parsed(text: bytes, path: Path, first_line: int) -> Any:
     except json.JSONDecodeError as error:
         # A cut-off line is at fault where it ends, and its newline is not another line.
         line = first_line + text[: error.pos].rstrip().count(b"\n")
-        raise DataError(f"{path}:{line}: broken JSON: {error.msg} (column {error.colno}).") from error
+        raise DataError(
+            f"{path}:{line}: broken JSON: {error.msg} (column {error.colno})."
+        ) from error
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -175,12 +187,16 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
         try:
             for row in reader:
                 if None in row:
-                    raise DataError(f"{path}:{reader.line_num}: more cells than the {len(reader.fieldnames or ())} columns of the header.")
+                    raise DataError(
+                        f"{path}:{reader.line_num}: more cells than the {len(reader.fieldnames or ())} columns of the header."
+                    )
                 yield row
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: broken CSV: {error}.") from error
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{reader.line_num + 1}: not UTF-8 text ({error.reason}).") from error
+            raise DataError(
+                f"{path}:{reader.line_num + 1}: not UTF-8 text ({error.reason})."
+            ) from error
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -228,10 +244,14 @@ def open_hub(
             )
         extra["trust_remote_code"] = True
     try:
-        builder = datasets.load_dataset_builder(str(folder or dataset), config, revision=None if folder else revision, **extra)
+        builder = datasets.load_dataset_builder(
+            str(folder or dataset), config, revision=None if folder else revision, **extra
+        )
         rows = _streamed(builder, split) if streaming or folder else _downloaded(builder, split)
     except (DatasetsError, OSError, ValueError) as error:
-        raise ConfigError(f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}') from error
+        raise ConfigError(
+            f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}'
+        ) from error
     if folder is not None:
         return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
@@ -240,7 +260,9 @@ def open_hub(
 
 def _streamed(builder: Any, split: str) -> Iterable[Any]:
     """Streams know single splits only; `train+test` is both in turn."""
-    return chain.from_iterable([builder.as_streaming_dataset(part.strip()) for part in split.split("+")])
+    return chain.from_iterable(
+        [builder.as_streaming_dataset(part.strip()) for part in split.split("+")]
+    )
 
 
 def _downloaded(builder: Any, split: str) -> Any:
@@ -283,19 +305,29 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
     except ImportError as error:
         raise MissingDependencyError("reasoning-gym", "data") from error
     if name not in DATASETS:
-        raise ConfigError(f'dataset = "{name}": reasoning-gym has no such set. {nearest(name, sorted(DATASETS))}')
+        raise ConfigError(
+            f'dataset = "{name}": reasoning-gym has no such set. {nearest(name, sorted(DATASETS))}'
+        )
     if seed < 0:
-        raise ConfigError(f"seed = {seed}: a procedural set wants a seed of 0 or more.")  # Random(-1) is Random(1)
+        raise ConfigError(
+            f"seed = {seed}: a procedural set wants a seed of 0 or more."
+        )  # Random(-1) is Random(1)
 
     def make(block: int) -> Any:
         try:
-            return reasoning_gym.create_dataset(name, size=BLOCK, seed=seed * SEED_STRIDE + block * BLOCK, **options)
+            return reasoning_gym.create_dataset(
+                name, size=BLOCK, seed=seed * SEED_STRIDE + block * BLOCK, **options
+            )
         except (TypeError, ValueError, AssertionError) as error:
             fault = str(error) or "the set refuses these values"
-            raise ConfigError(f'options of "{name}": {fault.removeprefix("__init__() ")}') from error
+            raise ConfigError(
+                f'options of "{name}": {fault.removeprefix("__init__() ")}'
+            ) from error
 
     first = make(0)  # a wrong option is told before any row is read
-    return OpenedRows(_blocks(first, make), name, f"{procedural_version()} seed {seed}", f"seed{seed}")
+    return OpenedRows(
+        _blocks(first, make), name, f"{procedural_version()} seed {seed}", f"seed{seed}"
+    )
 
 
 def procedural_version() -> str:

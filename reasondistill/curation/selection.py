@@ -49,7 +49,9 @@ def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     for key, name in _wanted(source):
         if name not in known and not any(has_value(row.fields, name) for row in head):
             listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-            raise ConfigError(f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.')
+            raise ConfigError(
+                f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.'
+            )
     return chain(head, rows)
 
 
@@ -60,17 +62,28 @@ def _close(name: str, known: list[str]) -> str:
 
 def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
     """Key of the section and field of the rows, for each field that the section names."""
-    named = [(key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")]
+    named = [
+        (key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")
+    ]
     parts = [("question", name) for name in TEMPLATE.findall(source.question) or [source.question]]
-    parts += [("choices", name) for name in ([source.choices] if isinstance(source.choices, str) else source.choices or ())]
-    return [*parts, *((key, name) for key, name in named if name), *((f"filter.{name}", name) for name in source.filter)]
+    parts += [
+        ("choices", name)
+        for name in ([source.choices] if isinstance(source.choices, str) else source.choices or ())
+    ]
+    return [
+        *parts,
+        *((key, name) for key, name in named if name),
+        *((f"filter.{name}", name) for name in source.filter),
+    ]
 
 
 def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     if not source.filter:
         yield from rows
         return
-    wanted = {name: {_filter_key(value) for value in values} for name, values in source.filter.items()}
+    wanted = {
+        name: {_filter_key(value) for value in values} for name, values in source.filter.items()
+    }
     seen: dict[str, Counter[str]] = {name: Counter() for name in wanted}
     found = 0
     for scanned, row in enumerate(rows):
@@ -82,15 +95,22 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
         for name, values in keys.items():
             if len(seen[name]) < 100:
                 seen[name].update(values)
-        if source.source == "procedural" and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * found:
-            raise ConfigError(f"filter: {found} of the first {scanned + 1:,} rows match. {_values_seen(seen)}")
+        if (
+            source.source == "procedural"
+            and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * found
+        ):
+            raise ConfigError(
+                f"filter: {found} of the first {scanned + 1:,} rows match. {_values_seen(seen)}"
+            )
     if found == 0:
         raise ConfigError(f"filter: no row of {source.dataset} matches. {_values_seen(seen)}")
 
 
 def _filter_keys(value: Any) -> set[str]:
     """A list matches by any of its items (a row with several tags)."""
-    return {_filter_key(item) for item in value} if isinstance(value, list) else {_filter_key(value)}
+    return (
+        {_filter_key(item) for item in value} if isinstance(value, list) else {_filter_key(value)}
+    )
 
 
 def _filter_key(value: Any) -> str:
@@ -100,5 +120,9 @@ def _filter_key(value: Any) -> str:
 
 
 def _values_seen(seen: Mapping[str, Counter[str]]) -> str:
-    shown = (f"{name} is one of {', '.join(repr(value) for value in sorted(values)[:12])}" for name, values in seen.items() if values)
+    shown = (
+        f"{name} is one of {', '.join(repr(value) for value in sorted(values)[:12])}"
+        for name, values in seen.items()
+        if values
+    )
     return "Found: " + "; ".join(shown) + "."

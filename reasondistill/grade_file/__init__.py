@@ -22,7 +22,14 @@ from reasondistill.grade_file.progress import Progress
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, GradeItem, GradingPool
 from reasondistill.records import OUTCOMES, GradedRow
-from reasondistill.store import Shard, StopSignal, changed_keys, read_rows, repair_tail, write_json
+from reasondistill.runs.store import (
+    Shard,
+    StopSignal,
+    changed_keys,
+    read_rows,
+    repair_tail,
+    write_json,
+)
 
 _CHUNK = 1_000
 
@@ -44,12 +51,28 @@ def grade_file(
     Raises StageError (no such input), DataError (`path:line`, a row that is none; what stands before it is graded), DriftError (the
     output was made from something else), ConfigError (no such policy, a foreign file in the way) and Interrupted.
     """
-    with GradingPool(workers=workers, deadline_s=deadline_s, memory_mib=memory_mib, policy=policy) as pool:
+    with GradingPool(
+        workers=workers, deadline_s=deadline_s, memory_mib=memory_mib, policy=policy
+    ) as pool:
         total = count_answers(source)
-        _claim(target, {"grader": GRADER, "policy": policy, "deadline_s": deadline_s, "input": digest_of(source)})
-        outcomes = Counter(row["outcome"] for row in read_rows(target)) if target.exists() else Counter[str]()
+        _claim(
+            target,
+            {
+                "grader": GRADER,
+                "policy": policy,
+                "deadline_s": deadline_s,
+                "input": digest_of(source),
+            },
+        )
+        outcomes = (
+            Counter(row["outcome"] for row in read_rows(target))
+            if target.exists()
+            else Counter[str]()
+        )
         if outcomes.total() > total:
-            raise DataError(f"{target}: holds more rows than {source}; two commands wrote it. Remove it and {target.name}.manifest.json.")
+            raise DataError(
+                f"{target}: holds more rows than {source}; two commands wrote it. Remove it and {target.name}.manifest.json."
+            )
         if outcomes.total():
             log.info("%s: %s rows are graded already", target, f"{outcomes.total():,}")
         progress = Progress(total, outcomes.total())
@@ -57,7 +80,9 @@ def grade_file(
             graded = _graded(islice(read_answers(source), outcomes.total(), None), pool)
             while chunk := _chunk(graded, shard):
                 outcomes.update(row.outcome for row in chunk)
-                progress.tell(outcomes.total(), {name: outcomes[name] for name in OUTCOMES if outcomes[name]})
+                progress.tell(
+                    outcomes.total(), {name: outcomes[name] for name in OUTCOMES if outcomes[name]}
+                )
                 if stop is not None:
                     stop.check()
     return outcomes
@@ -108,16 +133,22 @@ def _graded(rows: Iterable[tuple[Any, GradeItem]], pool: GradingPool) -> Iterato
 def _claim(target: Path, made_from: dict[str, Any]) -> None:
     """Put down what the output is made from, or compare with what was put down. Raises ConfigError or DriftError."""
     if target.is_dir() or not target.parent.is_dir():
-        raise ConfigError(f"{target}: {'is a folder' if target.is_dir() else 'its folder does not exist'}; name a file with --out.")
+        raise ConfigError(
+            f"{target}: {'is a folder' if target.is_dir() else 'its folder does not exist'}; name a file with --out."
+        )
     beside = target.with_name(f"{target.name}.manifest.json")
     if beside.exists():
         old = json.loads(beside.read_text(encoding="utf-8"))
         if changed := changed_keys(old, made_from):
             names = "; ".join(f"{name} was {a}, is {b}" for name, a, b in changed)
-            raise DriftError(f"{target}: made from something else: {names}. Name another file with --out, or remove this one and {beside}.")
+            raise DriftError(
+                f"{target}: made from something else: {names}. Name another file with --out, or remove this one and {beside}."
+            )
         if target.exists():
             repair_tail(target)
         return
     if target.exists():
-        raise ConfigError(f"{target}: exists and is not ours (no {beside.name} beside it). Name another file with --out.")
+        raise ConfigError(
+            f"{target}: exists and is not ours (no {beside.name} beside it). Name another file with --out."
+        )
     write_json(beside, made_from)

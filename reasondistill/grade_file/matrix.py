@@ -24,10 +24,18 @@ from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.grade_file.progress import Progress
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
-from reasondistill.missing import is_allowed
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
+from reasondistill.runs.missing import is_allowed
+from reasondistill.runs.store import (
+    StopSignal,
+    count_lines,
+    read_records,
+    read_rows,
+    require_complete,
+    write_json,
+    write_records,
+)
 from reasondistill.statistics import mean_interval
-from reasondistill.store import StopSignal, count_lines, read_records, read_rows, require_complete, write_json, write_records
 
 MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"
 _CHUNK = 4_096
@@ -94,7 +102,9 @@ def find_policies(names: str | None) -> list[str]:
         return list(POLICIES)
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not wanted:
-        raise ConfigError(f"--policies {names!r}: names none. Known: {', '.join(sorted(POLICIES))}.")
+        raise ConfigError(
+            f"--policies {names!r}: names none. Known: {', '.join(sorted(POLICIES))}."
+        )
     return [find_policy(name).name for name in wanted]
 
 
@@ -115,9 +125,16 @@ def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
     """
     folder = evals_folder / benchmark
     if not (folder / "problems" / "problems.jsonl").exists():
-        known = sorted(path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl"))
-        raise StageError(f"{evals_folder}: holds no benchmark {benchmark!r}. It has: {', '.join(known) or 'none, run its evals first'}.")
-    golds = {problem.id: problem.answer for problem in read_records(folder / "problems" / "problems.jsonl", Problem)}
+        known = sorted(
+            path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl")
+        )
+        raise StageError(
+            f"{evals_folder}: holds no benchmark {benchmark!r}. It has: {', '.join(known) or 'none, run its evals first'}."
+        )
+    golds = {
+        problem.id: problem.answer
+        for problem in read_records(folder / "problems" / "problems.jsonl", Problem)
+    }
     sources = [_model_answers(path.parent, golds) for path in sorted(folder.glob("*/traces"))]
     if not sources:
         raise StageError(f"{folder}: holds no samples. Run the evals first.")
@@ -129,8 +146,13 @@ def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
     path = folder / "traces" / "traces.jsonl"
     lost = _lost_problems(path)
     if lost and not is_allowed(manifest):
-        raise StageError(f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the evals again: they are drawn anew.")
-    made_from = {"traces": manifest.output, **{key: manifest.section.get(key) for key in ("prompt", "n", "limit", "sampling")}}
+        raise StageError(
+            f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the evals again: they are drawn anew."
+        )
+    made_from = {
+        "traces": manifest.output,
+        **{key: manifest.section.get(key) for key in ("prompt", "n", "limit", "sampling")},
+    }
     made_from |= {"problems with lost samples, left out": lost} if lost else {}
     return Source(folder.name, _trace_answers(path, golds, lost), count_lines(path), made_from)
 
@@ -138,13 +160,19 @@ def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
 def _lost_problems(path: Path) -> list[str]:
     """Named without reading whole records: there may be millions."""
     failed = (row for row in read_rows(path) if row["completion"]["finish"] == "error")
-    return list(dict.fromkeys(row["problem_id"] for row in failed if Trace.model_validate(row).completion.is_lost))
+    return list(
+        dict.fromkeys(
+            row["problem_id"] for row in failed if Trace.model_validate(row).completion.is_lost
+        )
+    )
 
 
 def _trace_answers(path: Path, golds: dict[str, str], lost: Container[str]) -> Iterator[Answer]:
     for trace in read_records(path, Trace):
         if trace.problem_id not in golds:
-            raise StageError(f"{path}: trace {trace.id}: its problem is not in the problems folder; sample the traces again.")
+            raise StageError(
+                f"{path}: trace {trace.id}: its problem is not in the problems folder; sample the traces again."
+            )
         if trace.problem_id in lost:
             continue
         yield Answer(trace.id, GradeItem.of(trace, golds[trace.problem_id]), trace.problem_id)
@@ -173,7 +201,12 @@ class _Sheet:
 
 
 def compare_policies(
-    sources: Sequence[Source], policies: Sequence[str], pool: GradingPool, *, out: Path | None = None, stop: StopSignal | None = None
+    sources: Sequence[Source],
+    policies: Sequence[str],
+    pool: GradingPool,
+    *,
+    out: Path | None = None,
+    stop: StopSignal | None = None,
 ) -> Matrix:
     """Grade every answer under every policy; with `out`, write matrix.json and disagreements.jsonl into that folder.
 
@@ -185,8 +218,12 @@ def compare_policies(
     sheets = {source.name: _Sheet() for source in sources}
     accepted: Counter[tuple[str, str, str]] = Counter()
     found = _disagreements(sources, policies, pool, sheets, accepted, stop)
-    differing = write_records(out / DISAGREEMENTS, found) if out is not None else sum(1 for _ in found)
-    scores = tuple(_score(source, policy, sheets[source.name]) for source in sources for policy in policies)
+    differing = (
+        write_records(out / DISAGREEMENTS, found) if out is not None else sum(1 for _ in found)
+    )
+    scores = tuple(
+        _score(source, policy, sheets[source.name]) for source in sources for policy in policies
+    )
     made = Matrix(tuple(policies), scores, accepted, differing)
     if out is not None:
         write_json(out / MATRIX, _as_json(made, sources, pool))
@@ -196,9 +233,15 @@ def compare_policies(
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file; name a folder with --out.")
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in (MATRIX, DISAGREEMENTS)) if out.exists() else []
+    strangers = (
+        sorted(path.name for path in out.iterdir() if path.name not in (MATRIX, DISAGREEMENTS))
+        if out.exists()
+        else []
+    )
     if strangers:
-        raise ConfigError(f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new folder with --out.")
+        raise ConfigError(
+            f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new folder with --out."
+        )
 
 
 def _disagreements(
@@ -217,18 +260,34 @@ def _disagreements(
             for answer, grades in zip(chunk, _graded(chunk, policies, pool), strict=True):
                 sheet.add(answer.problem, grades)
                 right = [policy for policy, grade in grades.items() if grade.is_correct]
-                accepted.update((source.name, a, b) for a in right for b in policies if b not in right)
+                accepted.update(
+                    (source.name, a, b) for a in right for b in policies if b not in right
+                )
                 if len({grade.outcome for grade in grades.values()}) > 1:
                     yield _disagreement(source.name, answer, grades)
             done += len(chunk)
-            progress.tell(done, {policy: sum(sum(sheets[name].correct.get(policy, b"")) for name in sheets) for policy in policies})
+            progress.tell(
+                done,
+                {
+                    policy: sum(sum(sheets[name].correct.get(policy, b"")) for name in sheets)
+                    for policy in policies
+                },
+            )
             if stop is not None and stop.requested:
-                raise Interrupted("Stopped on request; a matrix is written as a whole or not at all.", stop.signal_number)
+                raise Interrupted(
+                    "Stopped on request; a matrix is written as a whole or not at all.",
+                    stop.signal_number,
+                )
 
 
-def _graded(chunk: Sequence[Answer], policies: Sequence[str], pool: GradingPool) -> Iterator[dict[str, Grade]]:
+def _graded(
+    chunk: Sequence[Answer], policies: Sequence[str], pool: GradingPool
+) -> Iterator[dict[str, Grade]]:
     """For each answer its grade under each policy."""
-    columns = [[grade for _, grade in pool.grade_many((answer.item for answer in chunk), policy=policy)] for policy in policies]
+    columns = [
+        [grade for _, grade in pool.grade_many((answer.item for answer in chunk), policy=policy)]
+        for policy in policies
+    ]
     return (dict(zip(policies, row, strict=True)) for row in zip(*columns, strict=True))
 
 
@@ -252,11 +311,25 @@ def _score(source: Source, policy: str, sheet: _Sheet) -> PolicyScore:
     if not sizes:
         raise StageError(f"{source.name}: holds no answers; there is nothing to compare.")
     if len(sizes) > 1:
-        raise StageError(f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. Run the evals to their end.")
-    correct = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_).reshape(len(sheet.samples), sizes.pop())
+        raise StageError(
+            f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. Run the evals to their end."
+        )
+    correct = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_).reshape(
+        len(sheet.samples), sizes.pop()
+    )
     found = mean_interval(correct)
     outcomes = {name: sheet.outcomes[policy, name] for name in OUTCOMES}
-    return PolicyScore(source.name, policy, found.mean, found.low, found.high, found.n, found.k, found.method, outcomes)
+    return PolicyScore(
+        source.name,
+        policy,
+        found.mean,
+        found.low,
+        found.high,
+        found.n,
+        found.k,
+        found.method,
+        outcomes,
+    )
 
 
 def _as_json(made: Matrix, sources: Sequence[Source], pool: GradingPool) -> dict[str, Any]:

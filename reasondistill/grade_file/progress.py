@@ -24,6 +24,14 @@ class Progress:
             return
         self._told = now
         speed = (done - self._before) / max(now - self._start, 1e-9)
-        left = "" if done >= self._total else f" · {(self._total - done) / max(speed, 1e-9):,.0f} s left"
-        words = ", ".join(f"{100 * count / max(done, 1):.1f} % {name}" for name, count in shares.items())
-        log.info("%s/%s · %s/s · %s%s", f"{done:,}", f"{self._total:,}", f"{speed:,.0f}", words, left)
+        left = (
+            ""
+            if done >= self._total
+            else f" · {(self._total - done) / max(speed, 1e-9):,.0f} s left"
+        )
+        words = ", ".join(
+            f"{100 * count / max(done, 1):.1f} % {name}" for name, count in shares.items()
+        )
+        log.info(
+            "%s/%s · %s/s · %s%s", f"{done:,}", f"{self._total:,}", f"{speed:,.0f}", words, left
+        )

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from reasondistill.errors import DataError, StageError
 from reasondistill.grading import GradeItem
 from reasondistill.records import Finish
-from reasondistill.store import numbered_rows
+from reasondistill.runs.store import numbered_rows
 
 
 def read_answers(source: Path) -> Iterator[tuple[Any, GradeItem]]:
@@ -20,13 +20,22 @@ def read_answers(source: Path) -> Iterator[tuple[Any, GradeItem]]:
         if not isinstance(row, dict):
             raise DataError(f"{source}:{number}: not a JSON object.")
         if missing := [key for key in ("id", "prediction", "gold") if key not in row]:
-            raise DataError(f"{source}:{number}: no field {missing[0]!r}; this row has {', '.join(map(repr, row)) or 'none'}.")
+            raise DataError(
+                f"{source}:{number}: no field {missing[0]!r}; this row has {', '.join(map(repr, row)) or 'none'}."
+            )
         if isinstance(row["id"], bool | list | dict):
-            raise DataError(f"{source}:{number}: id = {json.dumps(row['id'])}; a text or a number is wanted.")
+            raise DataError(
+                f"{source}:{number}: id = {json.dumps(row['id'])}; a text or a number is wanted."
+            )
         finish = row.get("finish", "stop")
         if finish not in get_args(Finish):
-            raise DataError(f"{source}:{number}: finish = {finish!r}; one of {', '.join(get_args(Finish))} is wanted.")
-        yield row["id"], GradeItem(str(number), _text(row["prediction"]), _text(row["gold"]), finish)
+            raise DataError(
+                f"{source}:{number}: finish = {finish!r}; one of {', '.join(get_args(Finish))} is wanted."
+            )
+        yield (
+            row["id"],
+            GradeItem(str(number), _text(row["prediction"]), _text(row["gold"]), finish),
+        )
 
 
 def _text(value: Any) -> str:
@@ -45,7 +54,9 @@ def count_answers(source: Path) -> int:
         if file.tell():
             file.seek(-1, 2)
             if file.read(1) != b"\n":
-                raise DataError(f"{source}: its last line does not end; is it still being written? Add a newline when it is whole.")
+                raise DataError(
+                    f"{source}: its last line does not end; is it still being written? Add a newline when it is whole."
+                )
     with open(source, "rb") as file:
         return sum(not line.isspace() for line in file)
 

@@ -7,7 +7,15 @@ with GradingPool(deadline_s=5.0) as pool:
         ...
 """
 
-from reasondistill.grading.items import ENGINE_ERROR, GRADER, INPUT_FAULT, LONGEST_SHOWN, VERSION, GradeItem, grade
+from reasondistill.grading.items import (
+    ENGINE_ERROR,
+    GRADER,
+    INPUT_FAULT,
+    LONGEST_SHOWN,
+    VERSION,
+    GradeItem,
+    grade,
+)
 from reasondistill.grading.policies import POLICIES, Policy, find_policy
 from reasondistill.grading.pool import GradingPool
 

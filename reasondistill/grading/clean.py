@@ -44,14 +44,18 @@ _SUPERSCRIPT_RUN = re.compile(f"(?<=[\\w)}}\\]|!'])[{_SUPERSCRIPTS}]+")
 _FROM_SUPERSCRIPT = str.maketrans(_SUPERSCRIPTS, "0123456789+-n")
 
 # "\f", "\t", "\b" and "\r" of a string literal written without care: \frac, \text, \boxed, \right.
-_CONTROL = re.compile(r"\x0c(?=rac|box)|\t(?=frac|ext|imes|heta|an\b)|\x08(?=oxed|inom|egin|ar)|\r(?=ight|angle|ho\b)|\n(?=eq\b|e\s)")
+_CONTROL = re.compile(
+    r"\x0c(?=rac|box)|\t(?=frac|ext|imes|heta|an\b)|\x08(?=oxed|inom|egin|ar)|\r(?=ight|angle|ho\b)|\n(?=eq\b|e\s)"
+)
 _CONTROL_LETTER = {"\x0c": r"\f", "\t": r"\t", "\x08": r"\b", "\r": r"\r", "\n": r"\n"}
 
 _TEXT = (
     r"\\(?:text|textrm|textbf|textit|textnormal|textup|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf|mbox|hbox|operatorname\*?|"
     r"boldsymbol|bm)"
 )
-_SPACES = re.compile(r"(?<!\\)\\(?:quad|qquad|;|:| |>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n")
+_SPACES = re.compile(
+    r"(?<!\\)\\(?:quad|qquad|;|:| |>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n"
+)
 _STYLE = re.compile(
     r"(?<!\\)\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|mathstrut|strut|nonumber|bigskip|!)(?![A-Za-z])\.?"
 )
@@ -70,7 +74,12 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\(?:lbrace|lbrack)(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\(?:rbrace|rbrack)(?![A-Za-z])"), r"\\}"),
     (re.compile(r"\\(?:[lr]?vert)(?![A-Za-z])"), "|"),
-    (re.compile(r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*[-\\]\s*(?=\\\{)"), r"\\setminus "),
+    (
+        re.compile(
+            r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*[-\\]\s*(?=\\\{)"
+        ),
+        r"\\setminus ",
+    ),
     (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r"\\cup "),
     (
         re.compile(
@@ -79,14 +88,24 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
         r"\\\1 ",
     ),
     (re.compile(r"\\frac\s*\{\s*d\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\}"), r"\1'"),
-    (re.compile(r"\\frac\s*\{\s*d\s*\^\s*\{?2\}?\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\^\s*\{?2\}?\s*\}"), r"\1''"),
+    (
+        re.compile(
+            r"\\frac\s*\{\s*d\s*\^\s*\{?2\}?\s*([A-Za-z])\s*\}\s*\{\s*d\s*[A-Za-z]\s*\^\s*\{?2\}?\s*\}"
+        ),
+        r"\1''",
+    ),
     (re.compile(r"\\colon(?![A-Za-z])"), ":"),
     (re.compile(r"\\div(?![A-Za-z])"), "/"),
     (re.compile(r"\\(?:ast|star)(?![A-Za-z])"), "*"),
     (re.compile(r"\\(?:tbinom|dbinom)(?![A-Za-z])"), r"\\binom"),
     (re.compile(r"\\sp(?![A-Za-z])"), "^"),
     (re.compile(r"\\\s*%"), "%"),
-    (re.compile(r"\^\s*\{\s*\\(?:circ|degree)\s*\}|\^\s*\\(?:circ|degree)(?![A-Za-z])|\\degree(?![A-Za-z])"), r"^\\circ "),
+    (
+        re.compile(
+            r"\^\s*\{\s*\\(?:circ|degree)\s*\}|\^\s*\\(?:circ|degree)(?![A-Za-z])|\\degree(?![A-Za-z])"
+        ),
+        r"^\\circ ",
+    ),
     (re.compile(r"\\(?:mathopen|mathclose|mathord|mathbin)(?![A-Za-z])"), ""),
     (re.compile(r"\\infin(?:ity)?(?![A-Za-z])"), r"\\infty"),
 ]
@@ -107,7 +126,9 @@ def clean(text: str) -> str:
 
     `clean("$\\\\dfrac12$") == "\\\\frac12"`. Idempotent enough for a cache key; brackets and order are never changed.
     """
-    text = re.sub(r"([ \n\r\t])[ \n\r\t]+", r"\1", text)  # runs of blanks would make later patterns quadratic
+    text = re.sub(
+        r"([ \n\r\t])[ \n\r\t]+", r"\1", text
+    )  # runs of blanks would make later patterns quadratic
     text = _CONTROL.sub(lambda m: _CONTROL_LETTER[m[0]], text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_FROM_SUPERSCRIPT) + "}", text)
     text = _ROOT.sub(r"\\sqrt{\1}", text) if "√" in text else text
@@ -118,9 +139,15 @@ def clean(text: str) -> str:
     else:
         for pattern, spelling in _SPELLINGS[4:7] + _SPELLINGS[9:10]:
             text = pattern.sub(spelling, text)
-    if text.count("$") % 2 == 0 and len(text.replace("\\$", "").split("$")) > 2 and not re.search(r"(?<![\\\d])\$\d[^$]*\$?\d*\Z", text):
+    if (
+        text.count("$") % 2 == 0
+        and len(text.replace("\\$", "").split("$")) > 2
+        and not re.search(r"(?<![\\\d])\$\d[^$]*\$?\d*\Z", text)
+    ):
         text = re.sub(r"(?<!\\)\$", " ", text)
-    text = text.replace("**", "^") if re.search(r"[\w)]\*\*[\w({-]", text) else text.replace("**", "")
+    text = (
+        text.replace("**", "^") if re.search(r"[\w)]\*\*[\w({-]", text) else text.replace("**", "")
+    )
     text = strip_delimiters(_TRAILING.sub("", strip_delimiters(text)))
     whole = _WHOLE_TEXT.fullmatch(text)
     return whole[1].strip() if whole is not None else text
@@ -137,9 +164,12 @@ _DECORATION = re.compile(
     r"mathclap|ensuremath|displaylines)(?![A-Za-z])|"
     r"\\(?:underline|emph|uline|cancel|mathop|ensuremath|underbrace)(?=\s*\{)"
 )
-_SAID_BEFORE = re.compile(r"\A\s*\\text\s*\{[^{}]*(?:\bis|:|=|\b[Rr]emainder|\b[Mm]inimum|\b[Mm]aximum|\b[Tt]otal)\s*\}\s*(?=\S)")
+_SAID_BEFORE = re.compile(
+    r"\A\s*\\text\s*\{[^{}]*(?:\bis|:|=|\b[Rr]emainder|\b[Mm]inimum|\b[Mm]aximum|\b[Tt]otal)\s*\}\s*(?=\S)"
+)
 _ENVIRONMENT = re.compile(
-    r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}", re.DOTALL
+    r"\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math|multline|split)\*?\}(.*)\\end\s*\{\1\*?\}",
+    re.DOTALL,
 )
 
 
@@ -188,10 +218,16 @@ def _clean_latex(text: str) -> str:
     text = re.sub(r"\\(?:em|it|rm|bf|sf|tt|cal|mathrm|textbf)(?![A-Za-z])", " ", text)
     if "\\text" in text:
         text = _MICRO.sub(lambda match: "\\text{µ" if match[0].endswith("{") else "µ", text)
-        text = _NESTED_POWER.sub(lambda match: match[0].replace("{", "", 1).replace("}", "", 1), text)
+        text = _NESTED_POWER.sub(
+            lambda match: match[0].replace("{", "", 1).replace("}", "", 1), text
+        )
     text = text.replace("{,}", ",") if re.search(r"\d\{,\}\d", text) else text
     text = _join_thousands(text)
-    text = _SPACES.sub(" ", text.replace(r"\,", " ")) if "\\begin" not in text else _SPACES.sub(" ", text).replace(r"\,", " ")
+    text = (
+        _SPACES.sub(" ", text.replace(r"\,", " "))
+        if "\\begin" not in text
+        else _SPACES.sub(" ", text).replace(r"\,", " ")
+    )
     text = _STYLE.sub("", text)
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
@@ -200,7 +236,9 @@ def _clean_latex(text: str) -> str:
 
 def _join_thousands(text: str) -> str:
     """`1\\,234`, `1{,}234` and `11,\\! 111` become `1,234`: the comma then says thousands."""
-    return re.sub(r"(?<=\d)(?:\\!\s*,\s*\\!|,\s*\\!|\\!\s*,|\\,|\{,\}|\\ )\s*(?=\d{3}(?!\d))", ",", text)
+    return re.sub(
+        r"(?<=\d)(?:\\!\s*,\s*\\!|,\s*\\!|\\!\s*,|\\,|\{,\}|\\ )\s*(?=\d{3}(?!\d))", ",", text
+    )
 
 
 def strip_delimiters(text: str) -> str:

@@ -13,10 +13,26 @@ import mpmath
 from reasondistill.grading import evaluate
 from reasondistill.grading.clean import clean, string_key
 from reasondistill.grading.policies import Policy
-from reasondistill.grading.quantity import Quantity, read_quantity, rounds_to, same_quantity, split_unit
+from reasondistill.grading.quantity import (
+    Quantity,
+    read_quantity,
+    rounds_to,
+    same_quantity,
+    split_unit,
+)
 from reasondistill.grading.regions import Region, region_of, same_region
 from reasondistill.grading.special import same_special
-from reasondistill.grading.structure import Answer, Atom, Many, Matrix, Relation, Union, Within, is_name, read
+from reasondistill.grading.structure import (
+    Answer,
+    Atom,
+    Many,
+    Matrix,
+    Relation,
+    Union,
+    Within,
+    is_name,
+    read,
+)
 from reasondistill.grading.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.units import units_agree
 from reasondistill.grading.words import same_choice, same_words, without_label, wordy
@@ -61,7 +77,11 @@ class Comparison:
         within, other = (a, b) if isinstance(a, Within) else (b, a)
         assert isinstance(within, Within)
         listed = isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts)
-        return self._regions(within, other) if listed or isinstance(other, Relation) else self.answers(within.of, other)
+        return (
+            self._regions(within, other)
+            if listed or isinstance(other, Relation)
+            else self.answers(within.of, other)
+        )
 
     # ---- single values ----------------------------------------------------------------------------------------------
 
@@ -94,10 +114,16 @@ class Comparison:
             return None
         return self._expressions(a, b)
 
-    def _same_with_short_units(self, a: str, first: Quantity | None, b: str, second: Quantity | None) -> bool:
+    def _same_with_short_units(
+        self, a: str, first: Quantity | None, b: str, second: Quantity | None
+    ) -> bool:
         """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit."""
         known, text = (first, b) if first is not None else (second, a)
-        if known is None or not known.unit or (found := read_quantity(text, short_units=True)) is None:
+        if (
+            known is None
+            or not known.unit
+            or (found := read_quantity(text, short_units=True)) is None
+        ):
             return False
         return bool(found.unit) and same_quantity(known, found, self.policy)[0]
 
@@ -105,7 +131,11 @@ class Comparison:
         """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
         for labelled, other in ((a, b), (b, a)):
             value = without_label(labelled)
-            if value is not None and without_label(other) is None and not re.fullmatch(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*", other):
+            if (
+                value is not None
+                and without_label(other) is None
+                and not re.fullmatch(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*", other)
+            ):
                 return True if self.answers(read(value), read(other)) else None
         return None
 
@@ -116,7 +146,9 @@ class Comparison:
         if unit_a == "%" or unit_b == "%":
             if unit_a == unit_b:
                 return self.trees(first, second)
-            return not (unit_a and unit_b) and self._percent_expressions(*(first, second) if unit_a == "%" else (second, first))
+            return not (unit_a and unit_b) and self._percent_expressions(
+                *(first, second) if unit_a == "%" else (second, first)
+            )
         same = self.trees(first, second)
         if same:
             return units_agree(unit_a, unit_b, self.policy)
@@ -140,7 +172,12 @@ class Comparison:
                 if self.policy.real_odd_roots:
                     first, second = _with_real_roots(first), _with_real_roots(second)
                 found = evaluate.same_expression(first, second)
-                found = found or self._rounded(a, second) or self._rounded(b, first) or self._renamed(first, second)
+                found = (
+                    found
+                    or self._rounded(a, second)
+                    or self._rounded(b, first)
+                    or self._renamed(first, second)
+                )
             except Unsupported:
                 continue
             if found:
@@ -149,7 +186,11 @@ class Comparison:
 
     def _rounded(self, decimal: str, node: Node) -> bool:
         quantity = read_quantity(decimal)
-        if quantity is None or quantity.places is None or quantity.places < self.policy.decimal_places:
+        if (
+            quantity is None
+            or quantity.places is None
+            or quantity.places < self.policy.decimal_places
+        ):
             return False
         if (value := evaluate.exact(node)) is not None:
             return rounds_to(quantity, value, self.policy)
@@ -161,7 +202,12 @@ class Comparison:
     def _renamed(self, a: Node, b: Node) -> bool:
         """2n+1 and 2k+1, when the policy lets names differ."""
         names_a, names_b = evaluate.names_in(a), evaluate.names_in(b)
-        if not self.policy.rename_variables or len(names_a) != 1 or len(names_b) != 1 or names_a == names_b:
+        if (
+            not self.policy.rename_variables
+            or len(names_a) != 1
+            or len(names_b) != 1
+            or names_a == names_b
+        ):
             return False
         return evaluate.same_expression(a, _rename(b, names_b.pop(), names_a.pop()))
 
@@ -175,12 +221,28 @@ class Comparison:
             if self.policy.loose_brackets:
                 return self._in_order(a.parts, b.parts)
             for named, values in ((a, b), (b, a)):
-                if named.kind == "list" and values.kind == "tuple" and (assigned := _assigned(named)):
+                if (
+                    named.kind == "list"
+                    and values.kind == "tuple"
+                    and (assigned := _assigned(named))
+                ):
                     return self._in_order(assigned, values.parts)
-            single = next((many for many in (a, b) if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0])), None)
+            single = next(
+                (
+                    many
+                    for many in (a, b)
+                    if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0])
+                ),
+                None,
+            )
             if single is not None:
                 return self.answers(single.parts[0], b if single is a else a)
-            if any(isinstance(part, Relation) and part.is_equation for many in (a, b) if many.kind == "list" for part in many.parts):
+            if any(
+                isinstance(part, Relation) and part.is_equation
+                for many in (a, b)
+                if many.kind == "list"
+                for part in many.parts
+            ):
                 return False
             plain = all(isinstance(part, Atom) for part in (*a.parts, *b.parts))
             return False if plain or {"set", "vector"} & {a.kind, b.kind} else self._regions(a, b)
@@ -188,7 +250,9 @@ class Comparison:
             return (a.left, a.right) == (b.left, b.right) and self._in_order(a.parts, b.parts)
         if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
-        if any(isinstance(part, Relation) and not part.is_equation for part in (*a.parts, *b.parts)):
+        if any(
+            isinstance(part, Relation) and not part.is_equation for part in (*a.parts, *b.parts)
+        ):
             return self._regions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in (*a.parts, *b.parts)):
             return self._in_order(a.parts, b.parts)
@@ -228,7 +292,9 @@ class Comparison:
                 doubtful.append(x)
         if not doubtful:
             return True
-        return None if all(any(self.answers(x, y) is None for x in doubtful) for y in left) else False
+        return (
+            None if all(any(self.answers(x, y) is None for x in doubtful) for y in left) else False
+        )
 
     def _many_and_one(self, many: Many, one: Answer) -> Verdict:
         """A list beside a single value: a single element, a decimal comma, or not the same."""
@@ -249,18 +315,34 @@ class Comparison:
     def _decimal_comma(self, many: Many, one: Atom) -> Verdict:
         """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands elsewhere."""
         parts = [part.text for part in many.parts if isinstance(part, Atom)]
-        if not self.policy.decimal_comma or many.kind != "list" or len(parts) != 2 or len(many.parts) != 2 or "." not in one.text:
+        if (
+            not self.policy.decimal_comma
+            or many.kind != "list"
+            or len(parts) != 2
+            or len(many.parts) != 2
+            or "." not in one.text
+        ):
             return None
-        if not re.fullmatch(r"[-+]?\d+", parts[0]) or not re.fullmatch(r"\d+(?:\s*\S{0,10})", parts[1]):
+        if not re.fullmatch(r"[-+]?\d+", parts[0]) or not re.fullmatch(
+            r"\d+(?:\s*\S{0,10})", parts[1]
+        ):
             return None
         first, second = read_quantity(f"{parts[0]}.{parts[1]}"), read_quantity(one.text)
-        return first is not None and second is not None and same_quantity(first, second, self.policy)[0]
+        return (
+            first is not None
+            and second is not None
+            and same_quantity(first, second, self.policy)[0]
+        )
 
     def _matrices(self, a: Answer, b: Answer) -> Verdict:
         if isinstance(a, Matrix) and isinstance(b, Matrix):
             if [len(row) for row in a.rows] != [len(row) for row in b.rows]:
                 return False
-            return _all(self.answers(read(x), read(y)) for r, s in zip(a.rows, b.rows, strict=True) for x, y in zip(r, s, strict=True))
+            return _all(
+                self.answers(read(x), read(y))
+                for r, s in zip(a.rows, b.rows, strict=True)
+                for x, y in zip(r, s, strict=True)
+            )
         matrix, other = (a, b) if isinstance(a, Matrix) else (b, a)
         assert isinstance(matrix, Matrix)
         if isinstance(other, Many):
@@ -268,7 +350,9 @@ class Comparison:
                 return None
             column = tuple(read(entry) for row in matrix.rows for entry in row)
             flat = len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows)
-            loose = self.policy.loose_brackets or (self.policy.vectors_are_tuples and other.kind != "list")
+            loose = self.policy.loose_brackets or (
+                self.policy.vectors_are_tuples and other.kind != "list"
+            )
             return loose and flat and other.kind != "set" and self._in_order(column, other.parts)
         return None if "\\begin" in str(other) else False
 
@@ -277,7 +361,12 @@ class Comparison:
     def _relations(self, a: Answer, b: Answer) -> Verdict:
         if isinstance(a, Relation) and isinstance(b, Relation) and a.is_equation and b.is_equation:
             return self._equations(a, b)
-        if isinstance(a, Relation) and isinstance(b, Relation) and not a.is_equation and not b.is_equation:
+        if (
+            isinstance(a, Relation)
+            and isinstance(b, Relation)
+            and not a.is_equation
+            and not b.is_equation
+        ):
             return self._inequalities(a, b)
         relation, other = (a, b) if isinstance(a, Relation) else (b, a)
         assert isinstance(relation, Relation)
@@ -297,11 +386,16 @@ class Comparison:
         if self._same_sides(a, b):
             return True
         if len(a.sides) > 2 or len(b.sides) > 2:
-            return self._matching([read(side) for side in a.sides], [read(side) for side in b.sides])
+            return self._matching(
+                [read(side) for side in a.sides], [read(side) for side in b.sides]
+            )
         return self._proportional(a, b)
 
     def _same_sides(self, a: Relation, b: Relation) -> bool:
-        keys_a, keys_b = [string_key(side) for side in a.sides], [string_key(side) for side in b.sides]
+        keys_a, keys_b = (
+            [string_key(side) for side in a.sides],
+            [string_key(side) for side in b.sides],
+        )
         return len(set(keys_a)) > 1 and (keys_a == keys_b or keys_a == keys_b[::-1])
 
     def _proportional(self, a: Relation, b: Relation, *, positive: bool = False) -> Verdict:
@@ -313,7 +407,9 @@ class Comparison:
                     return False
                 found = evaluate.proportional(first, second, positive=positive)
                 if not found and not positive:
-                    found = evaluate.proportional(evaluate.numerator(first), evaluate.numerator(second))
+                    found = evaluate.proportional(
+                        evaluate.numerator(first), evaluate.numerator(second)
+                    )
             except Unsupported:
                 continue
             if found:
@@ -327,11 +423,15 @@ class Comparison:
         turned_a, turned_b = _ascending(a), _ascending(b)
         if turned_a.signs != turned_b.signs:
             return False
-        if [string_key(side) for side in turned_a.sides] == [string_key(side) for side in turned_b.sides]:
+        if [string_key(side) for side in turned_a.sides] == [
+            string_key(side) for side in turned_b.sides
+        ]:
             return True
         if len(turned_a.sides) == 2:
             return self._proportional(turned_a, turned_b, positive=True)
-        return self._in_order(tuple(read(s) for s in turned_a.sides), tuple(read(s) for s in turned_b.sides))
+        return self._in_order(
+            tuple(read(s) for s in turned_a.sides), tuple(read(s) for s in turned_b.sides)
+        )
 
     def _regions(self, a: Answer, b: Answer) -> Verdict:
         return self._same_regions(region_of(a), region_of(b))
@@ -350,7 +450,11 @@ def value_of(relation: Relation) -> str | None:
     try:
         trees = [parse(side) for side in relation.sides]
         numeric = not any(evaluate.names_in(tree) for tree in trees)
-        return relation.sides[-1] if numeric and all(evaluate.same_expression(trees[0], tree) for tree in trees[1:]) else None
+        return (
+            relation.sides[-1]
+            if numeric and all(evaluate.same_expression(trees[0], tree) for tree in trees[1:])
+            else None
+        )
     except Unsupported:
         return None
 
@@ -359,7 +463,8 @@ def named_value(relation: Relation) -> tuple[str, str] | None:
     """(name, value) of `x = …` or `… = x`; of a chain the last value."""
     if is_name(relation.sides[0]):
         between, last = (
-            {letter for side in sides for letter in _free_letters(side)} for sides in (relation.sides[1:-1], relation.sides[-1:])
+            {letter for side in sides for letter in _free_letters(side)}
+            for sides in (relation.sides[1:-1], relation.sides[-1:])
         )
         return (relation.sides[0], relation.sides[-1]) if between <= last else None
     if is_name(relation.sides[-1]) and len(relation.sides) == 2:
@@ -385,12 +490,16 @@ _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 def _ascending(relation: Relation) -> Relation:
     """The same inequality written with < and ≤."""
     if any(sign in (">", ">=") for sign in relation.signs):
-        return Relation(relation.sides[::-1], tuple(_TURNED[sign] for sign in reversed(relation.signs)))
+        return Relation(
+            relation.sides[::-1], tuple(_TURNED[sign] for sign in reversed(relation.signs))
+        )
     return relation
 
 
 def _is_set(answer: Answer) -> bool:
-    return (isinstance(answer, Many) and answer.kind == "set") or (isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi"))
+    return (isinstance(answer, Many) and answer.kind == "set") or (
+        isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi")
+    )
 
 
 def _flat(many: Many) -> list[Answer]:
@@ -398,7 +507,11 @@ def _flat(many: Many) -> list[Answer]:
     parts: list[Answer] = []
     for part in many.parts:
         parts += _flat(part) if isinstance(part, Many) and part.kind == "list" else _expanded(part)
-    return list(dict.fromkeys(parts)) if many.kind == "set" or any(isinstance(part, Many) for part in parts) else parts
+    return (
+        list(dict.fromkeys(parts))
+        if many.kind == "set" or any(isinstance(part, Many) for part in parts)
+        else parts
+    )
 
 
 def _expanded(part: Answer) -> list[Answer]:
@@ -413,10 +526,17 @@ def _expanded(part: Answer) -> list[Answer]:
 
 def _assigned(many: Many) -> tuple[Answer, ...]:
     """The values of `x = 3, y = 4` in the order of the names, when every element names another one; else empty."""
-    named = [named_value(part) if isinstance(part, Relation) and part.is_equation else None for part in many.parts]
+    named = [
+        named_value(part) if isinstance(part, Relation) and part.is_equation else None
+        for part in many.parts
+    ]
     known = [pair for pair in named if pair is not None]
     distinct = len({string_key(name) for name, _ in known}) == len(named)
-    return tuple(read(value) for _, value in sorted(known)) if len(known) == len(named) and distinct and many.left != "or" else ()
+    return (
+        tuple(read(value) for _, value in sorted(known))
+        if len(known) == len(named) and distinct and many.left != "or"
+        else ()
+    )
 
 
 def _all(results: object) -> Verdict:
@@ -451,8 +571,17 @@ def _rounds_real(quantity: Quantity, node: Node, policy: Policy) -> bool:
 def _with_real_roots(node: Node) -> Node:
     """Powers of 1/n with an odd n as roots."""
     parts = tuple(_with_real_roots(part) if isinstance(part, tuple) else part for part in node)
-    if parts[0] == "pow" and (exponent := evaluate.exact(parts[2])) is not None and exponent.numerator == 1 and exponent.denominator % 2:
-        return ("root", parts[1], ("num", str(exponent.denominator))) if exponent.denominator > 1 else parts[1]
+    if (
+        parts[0] == "pow"
+        and (exponent := evaluate.exact(parts[2])) is not None
+        and exponent.numerator == 1
+        and exponent.denominator % 2
+    ):
+        return (
+            ("root", parts[1], ("num", str(exponent.denominator)))
+            if exponent.denominator > 1
+            else parts[1]
+        )
     return parts
 
 

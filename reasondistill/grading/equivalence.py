@@ -31,13 +31,21 @@ class Decision:
 
 
 # Answers that say nothing: accepted for nothing, themselves included.
-_NOTHING = re.compile(r"(?:|[?.\-_\s]+|nan|none|null|n/?a|undefined value|\\text\{\s*\}|\{\s*\}?|\[\s*\]|\(\s*\))", re.IGNORECASE)
-_INDETERMINATE = re.compile(r"(?:\\frac\s*\{\s*\d+\s*\}\s*\{\s*0+\s*\}|\\frac\s*\d\s*0|\d+\s*/\s*0+)(?![\d.])")
+_NOTHING = re.compile(
+    r"(?:|[?.\-_\s]+|nan|none|null|n/?a|undefined value|\\text\{\s*\}|\{\s*\}?|\[\s*\]|\(\s*\))",
+    re.IGNORECASE,
+)
+_INDETERMINATE = re.compile(
+    r"(?:\\frac\s*\{\s*\d+\s*\}\s*\{\s*0+\s*\}|\\frac\s*\d\s*0|\d+\s*/\s*0+)(?![\d.])"
+)
 
 
 # Most answers of word problems are integers: they need none of what follows.
 _INTEGER = re.compile(r"\$?([-+]?(?:\d{1,15}|[1-9]\d{0,2}(?:,\d{3}){1,4}))(?:\.0{0,3})?\$?")
-_EQUAL, _DIFFERENT = Decision("correct", "exact", "equal_value"), Decision("wrong", "exact", "different_value")
+_EQUAL, _DIFFERENT = (
+    Decision("correct", "exact", "equal_value"),
+    Decision("wrong", "exact", "different_value"),
+)
 
 
 @lru_cache(maxsize=8192)
@@ -51,8 +59,16 @@ def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
     if (first := _integer(pred)) is not None and (second := _integer(gold)) is not None:
         return _EQUAL if first == second else _DIFFERENT
     if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
-        same = string_key(pred) == string_key(gold) if max(len(pred), len(gold)) < 1_000_000 else pred == gold
-        return Decision("correct", "string", "equal_string") if same else Decision("undecided", "string", "too_long")
+        same = (
+            string_key(pred) == string_key(gold)
+            if max(len(pred), len(gold)) < 1_000_000
+            else pred == gold
+        )
+        return (
+            Decision("correct", "string", "equal_string")
+            if same
+            else Decision("undecided", "string", "too_long")
+        )
     a, b = clean(pred), clean(gold)
     if is_nothing(a):
         return Decision("wrong", "string", "says_nothing")
@@ -69,13 +85,19 @@ def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
 
 def is_nothing(cleaned: str) -> bool:
     """Empty, a placeholder, or an undefined value such as 0/0."""
-    return _NOTHING.fullmatch(cleaned) is not None or _INDETERMINATE.fullmatch(cleaned) is not None or is_vacuous(cleaned)
+    return (
+        _NOTHING.fullmatch(cleaned) is not None
+        or _INDETERMINATE.fullmatch(cleaned) is not None
+        or is_vacuous(cleaned)
+    )
 
 
 def is_vacuous(cleaned: str) -> bool:
     """`1=1`: an equation between two numbers that says nothing but its own truth."""
     left, equals, right = cleaned.partition("=")
-    return bool(equals) and "=" not in right and left.strip() == right.strip() and left.strip() != ""
+    return (
+        bool(equals) and "=" not in right and left.strip() == right.strip() and left.strip() != ""
+    )
 
 
 def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
@@ -90,7 +112,11 @@ def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     except RecursionError:
         same = None
     if same is not None:
-        return Decision("correct" if same else "wrong", "structural", "equal_parts" if same else "different_parts")
+        return Decision(
+            "correct" if same else "wrong",
+            "structural",
+            "equal_parts" if same else "different_parts",
+        )
     return _decide_symbolically(a, b)
 
 
@@ -125,7 +151,11 @@ def _decide_symbolically(a: str, b: str) -> Decision:
     if (evaluated := symbolic.same_evaluated(a, b)) is not None:
         return Decision("correct" if evaluated else "wrong", "symbolic", "evaluated")
     unevaluated = symbolic.binds(a) or symbolic.binds(b)
-    return Decision("undecided", "symbolic", "not_evaluated") if unevaluated else Decision("wrong", "symbolic", "math_verify")
+    return (
+        Decision("undecided", "symbolic", "not_evaluated")
+        if unevaluated
+        else Decision("wrong", "symbolic", "math_verify")
+    )
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:

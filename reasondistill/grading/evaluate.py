@@ -50,7 +50,12 @@ def exact(node: Node) -> Fraction | None:
         return None
     values = [part for part in parts if part is not None]
     value = _exact_step(node, values)
-    return value if value is None or value.numerator.bit_length() + value.denominator.bit_length() <= _MOST_BITS else None
+    return (
+        value
+        if value is None
+        or value.numerator.bit_length() + value.denominator.bit_length() <= _MOST_BITS
+        else None
+    )
 
 
 def _literal(text: str) -> Fraction | None:
@@ -64,11 +69,15 @@ def _exact_step(node: Node, values: list[Fraction]) -> Fraction | None:
     if kind == "fact":
         return Fraction(factorial(int(a))) if a.denominator == 1 and 0 <= a <= 5_000 else None
     if kind == "fact2":
-        return Fraction(prod(range(int(a), 0, -2))) if a.denominator == 1 and 0 <= a <= 1_000 else None
+        return (
+            Fraction(prod(range(int(a), 0, -2))) if a.denominator == 1 and 0 <= a <= 1_000 else None
+        )
     if kind == "several":
         return _of_several(node[1], values)
     if kind == "fn" and node[1] in ("abs", "floor", "ceil"):
-        return {"abs": abs(a), "floor": Fraction(a.__floor__()), "ceil": Fraction(a.__ceil__())}[node[1]]
+        return {"abs": abs(a), "floor": Fraction(a.__floor__()), "ceil": Fraction(a.__ceil__())}[
+            node[1]
+        ]
     return _exact_binary(kind, a, values[1]) if len(values) > 1 else None
 
 
@@ -92,7 +101,9 @@ def _exact_binary(kind: str, a: Fraction, b: Fraction) -> Fraction | None:
     if kind == "binom":
         whole = a.denominator == b.denominator == 1
         return Fraction(comb(int(a), int(b))) if whole and 0 <= b <= a <= 5_000 else None
-    return _exact_root(a, int(b)) if kind == "root" and b.denominator == 1 and 2 <= b <= 64 else None
+    return (
+        _exact_root(a, int(b)) if kind == "root" and b.denominator == 1 and 2 <= b <= 64 else None
+    )
 
 
 def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
@@ -143,7 +154,11 @@ def _value(node: Node, point: dict[str, Any], log10: bool, degrees: bool, infini
         value = _value(node[1], point, log10, False, infinite)
         return value * mpmath.pi / 180 if degrees else value
     trig = kind == "fn" and node[1] in _TRIG
-    values = [_value(part, point, log10, degrees or trig, infinite) for part in node[1:] if isinstance(part, tuple)]
+    values = [
+        _value(part, point, log10, degrees or trig, infinite)
+        for part in node[1:]
+        if isinstance(part, tuple)
+    ]
     result = _step(node, values, log10)
     if mpmath.isnan(result) or (mpmath.isinf(result) and not infinite):
         raise ZeroDivisionError
@@ -196,7 +211,10 @@ def _opaque(name: str, values: list[Any]) -> Any:
     for i, value in enumerate(values):
         if _log2(value) > 20:
             raise Unsupported("too_large")
-        result += mpmath.sin(value * (seed % (89 + 7 * i) + 11) / 37 + i) * (i + 2) + value * (seed % 13 + 5 + i) / 29
+        result += (
+            mpmath.sin(value * (seed % (89 + 7 * i) + 11) / 37 + i) * (i + 2)
+            + value * (seed % 13 + 5 + i) / 29
+        )
     return result
 
 
@@ -253,9 +271,13 @@ def _gamma(a: Any) -> Any:
 
 def _values(node: Node, names: tuple[str, ...], row: int, digits: int, log10: bool) -> Any:
     if row < len(_POINTS):
-        point = {name: mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8 for i, name in enumerate(names)}
+        point = {
+            name: mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8 for i, name in enumerate(names)
+        }
     else:
-        point = {name: mpmath.mpf(_WHOLE[(row + 3 * i) % len(_WHOLE)]) for i, name in enumerate(names)}
+        point = {
+            name: mpmath.mpf(_WHOLE[(row + 3 * i) % len(_WHOLE)]) for i, name in enumerate(names)
+        }
     with mpmath.workdps(digits):
         return value_at(node, point, log10=log10)
 
@@ -276,7 +298,9 @@ def vanishes(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
     with mpmath.workdps(_HIGH + 10):
         low, high = abs(a[0] - b[0]), abs(a[1] - b[1])
         scale = max(abs(a[1]), abs(b[1]))
-        near = high <= scale * mpmath.mpf(10) ** (15 - _HIGH) or (low > 0 and high <= low * mpmath.mpf(10) ** -30)
+        near = high <= scale * mpmath.mpf(10) ** (15 - _HIGH) or (
+            low > 0 and high <= low * mpmath.mpf(10) ** -30
+        )
         near = near or (low == 0 and high <= mpmath.mpf(10) ** (15 - _HIGH) * max(1, scale))
         if near and scale > mpmath.mpf(10) ** 60 and not high == low == 0 == scale:
             raise Unsupported("too_large")
@@ -301,8 +325,12 @@ def _same_everywhere(a: Node, b: Node, *, log10: bool) -> bool:
     names = tuple(sorted(names_in(a) | names_in(b)))
     stepped = any(has(node, "fn", name) for node in (a, b) for name in ("floor", "ceil"))
     rows = len(_POINTS) + (len(_WHOLE) if stepped else 0) if names else 1
-    samples = [(_sample(a, names, row, log10), _sample(b, names, row, log10)) for row in range(rows)]
-    defined = [(first, second) for first, second in samples if first is not None and second is not None]
+    samples = [
+        (_sample(a, names, row, log10), _sample(b, names, row, log10)) for row in range(rows)
+    ]
+    defined = [
+        (first, second) for first, second in samples if first is not None and second is not None
+    ]
     complex_meant = has(a, "const", "i") or has(b, "const", "i")
     real = [pair for pair in defined if complex_meant or (_is_real(pair[0]) and _is_real(pair[1]))]
     if not (pairs := real or defined):
@@ -322,7 +350,12 @@ def proportional(a: Node, b: Node, *, positive: bool = False) -> bool:
     ratios: list[tuple[Any, Any]] = []
     for row in range(len(_POINTS)):
         first, second = _sample(a, names, row, False), _sample(b, names, row, False)
-        if first is None or second is None or 0 in (*first, *second) or not (_is_real(first) and _is_real(second)):
+        if (
+            first is None
+            or second is None
+            or 0 in (*first, *second)
+            or not (_is_real(first) and _is_real(second))
+        ):
             continue
         if any(mpmath.isinf(value) for value in (*first, *second)):
             raise Unsupported("infinite")
@@ -355,7 +388,12 @@ def _over_one(node: Node) -> tuple[Node, Node]:
     if kind in ("mul", "div"):
         (a, b), (c, d) = _over_one(node[1]), _over_one(node[2])
         return (_times(a, c), _times(b, d)) if kind == "mul" else (_times(a, d), _times(b, c))
-    if kind == "pow" and (power := exact(node[2])) is not None and power.denominator == 1 and abs(power) <= 12:
+    if (
+        kind == "pow"
+        and (power := exact(node[2])) is not None
+        and power.denominator == 1
+        and abs(power) <= 12
+    ):
         top, bottom = _over_one(node[1])
         whole: Node = ("num", str(abs(int(power))))
         raised = tuple(part if part == _ONE else ("pow", part, whole) for part in (top, bottom))

@@ -17,7 +17,19 @@ from reasondistill.grading import prose
 from reasondistill.grading.clean import matching_brace
 from reasondistill.thinking import shape_of, split
 
-Where = Literal["boxed", "marker", "phrase", "whole", "choice", "bold", "formula", "number", "none", "malformed", "open_think"]
+Where = Literal[
+    "boxed",
+    "marker",
+    "phrase",
+    "whole",
+    "choice",
+    "bold",
+    "formula",
+    "number",
+    "none",
+    "malformed",
+    "open_think",
+]
 
 _TAIL = 4_000
 _LONGEST = 20_000
@@ -35,12 +47,20 @@ class Extracted:
 
 
 _BOX = re.compile(r"\\+(?:begin|f|x08)?boxed\s*|\\+fbox\s*")
-_BARE_TOKEN = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*(?:\{[^{}]*\}|\d)|\\[A-Za-z]+|[-+]?[\w.]+")
-_LINK = re.compile(r"\s*[,;]?\s*(?:and|or|[,;&])?\s*(?:[A-Za-z](?:_\w)?\s*=)?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z")
-_NOISE = re.compile(r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)")
+_BARE_TOKEN = re.compile(
+    r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*(?:\{[^{}]*\}|\d)|\\[A-Za-z]+|[-+]?[\w.]+"
+)
+_LINK = re.compile(
+    r"\s*[,;]?\s*(?:and|or|[,;&])?\s*(?:[A-Za-z](?:_\w)?\s*=)?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z"
+)
+_NOISE = re.compile(
+    r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)"
+)
 
 
-def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool = False) -> Extracted:
+def extract(
+    text: str, *, join: str = "linked", gold: bool = False, stated: bool = False
+) -> Extracted:
     """The answer in a completion, a bare answer or (with `gold`) a gold text.
 
     `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only a box, a mark
@@ -54,7 +74,9 @@ def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool
         text = _in_tags(written.answer)
     if not gold:
         text = _before_next_question(text)
-    if (boxed := last_boxes(text, "all" if gold and join == "linked" else join, gold=gold)) is not None:
+    if (
+        boxed := last_boxes(text, "all" if gold and join == "linked" else join, gold=gold)
+    ) is not None:
         return boxed
     tail = text[-_TAIL:]
     for find in (_marked, _said):
@@ -68,7 +90,11 @@ def extract(text: str, *, join: str = "linked", gold: bool = False, stated: bool
         return chosen
     if looks_bare(text):
         return _whole(text)
-    return _labelled(tail) or _concluded(tail) or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
+    return (
+        _labelled(tail)
+        or _concluded(tail)
+        or (_whole(text) if len(text) < 60 and _only_words(text) else Extracted(None, "none"))
+    )
 
 
 _NEXT_QUESTION = re.compile(
@@ -80,7 +106,10 @@ _TURN_END = re.compile(
 _HEADER = re.compile(
     r"(?:\s*(?:<s>|<\|(?:begin_of_text|im_start|start_header_id|end_header_id|start)\|>|<start_of_turn>)(?:assistant|model)?\s*)+"
 )
-_TAGS = re.compile(r"[<\[](answer|final_answer|solution)[>\]]\s*(.*?)\s*(?:[<\[]/\1[>\]]|\Z)", re.DOTALL | re.IGNORECASE)
+_TAGS = re.compile(
+    r"[<\[](answer|final_answer|solution)[>\]]\s*(.*?)\s*(?:[<\[]/\1[>\]]|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def _cut_chatter(text: str) -> str:
@@ -101,15 +130,27 @@ def _is_open_behind_a_name(text: str) -> bool:
 
 def _before_next_question(text: str) -> str:
     """Without the questions that a model goes on to ask itself once it has answered its own."""
-    if "Q:" not in text and "Question" not in text and "Problem" not in text and "Human:" not in text and "User:" not in text:
+    if (
+        "Q:" not in text
+        and "Question" not in text
+        and "Problem" not in text
+        and "Human:" not in text
+        and "User:" not in text
+    ):
         return text
     said = _PHRASE.search(text)
-    places = [place for place in (text.find("boxed{"), text.find("####"), said.start() if said else -1) if place >= 0]
+    places = [
+        place
+        for place in (text.find("boxed{"), text.find("####"), said.start() if said else -1)
+        if place >= 0
+    ]
     question = _NEXT_QUESTION.search(text, min(places)) if places else None
     if question is None:
         return text
     head, rest = text[: question.start()], text[question.start() :]
-    only_after = any(mark in rest for mark in ("boxed{", "####")) and not any(mark in head for mark in ("boxed{", "####"))
+    only_after = any(mark in rest for mark in ("boxed{", "####")) and not any(
+        mark in head for mark in ("boxed{", "####")
+    )
     return text if only_after else head
 
 
@@ -123,9 +164,13 @@ def _in_tags(text: str) -> str:
 
 def _of_sentence(gold: str) -> Extracted | None:
     """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as they are."""
-    if not gold.rstrip(". \n\t").endswith(("$", "\\)", "\\]")) or not {"is", "are", "equals"} & set(gold.lower().split()):
+    if not gold.rstrip(". \n\t").endswith(("$", "\\)", "\\]")) or not {"is", "are", "equals"} & set(
+        gold.lower().split()
+    ):
         return None
-    return _from_sentence(prose.clause(gold[-_TAIL:]) if "\n" not in gold else _sentences(gold[-_TAIL:])[-1])
+    return _from_sentence(
+        prose.clause(gold[-_TAIL:]) if "\n" not in gold else _sentences(gold[-_TAIL:])[-1]
+    )
 
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
@@ -158,7 +203,12 @@ def _spoken(content: str) -> str:
         return content
     whole = re.fullmatch(r"\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}", content)
     words = (whole[1] if whole else content).strip()
-    if len(words) > 300 or not re.search(r"\d", words) or "\\" in words.replace("\\$", "") or _VERBS.isdisjoint(words.lower().split()):
+    if (
+        len(words) > 300
+        or not re.search(r"\d", words)
+        or "\\" in words.replace("\\$", "")
+        or _VERBS.isdisjoint(words.lower().split())
+    ):
         return content
     found = _stated(words, "boxed") if (said := _said(words, False)) is None else said
     return found.text or content
@@ -207,7 +257,11 @@ def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
         return []
     boxes: list[_Box] = []
     for head in list(_BOX.finditer(text, window, start))[-20:]:
-        if (not boxes or head.start() >= boxes[-1].end) and (box := _box_at(text, head.start())) is not None and box.end <= start:
+        if (
+            (not boxes or head.start() >= boxes[-1].end)
+            and (box := _box_at(text, head.start())) is not None
+            and box.end <= start
+        ):
             boxes.append(box)
     contents: list[str] = []
     for box in reversed(boxes):
@@ -234,7 +288,9 @@ _PHRASE = re.compile(
 )
 _WEAK = re.compile(rf"\b(?:results?|reply|solution)\W{{0,4}}\s*{_IS}\s*[:：]?\s*", re.IGNORECASE)
 _HEADING = re.compile(r"(?m)^[ \t>*_#]*(?:final\s+)?answer[ \t*_#]*\n+(?=\s*\S)", re.IGNORECASE)
-_CORRECTION = re.compile(r"\b(?:wait|oops|correction|misread|mistake|actually)\b|Let me re", re.IGNORECASE)
+_CORRECTION = re.compile(
+    r"\b(?:wait|oops|correction|misread|mistake|actually)\b|Let me re", re.IGNORECASE
+)
 _CHOICE = re.compile(
     r"(?:(?i:the\s+|la\s+)?(?i:option|choice|letter|opción|选项?|答案)\s*)?\(?([A-J])(?:\)|\b)(?!\s*(?:[-=+*/^_<>|&\\(]|and\b|or\b|,\s*(?:\(?[A-J]\b|[\d\\$]))|\s*,\s*\([A-J]\))(?=[\s,.:;。，*)]|\Z)"
 )
@@ -245,7 +301,8 @@ _TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 _PLAIN_MARK = re.compile(r"[-+$]?\d[\d,.]*%?")
 _MARK_LABEL = re.compile(
-    r"[*_\s]*(?:(?:the\s+)?(?:final\s+)?answer|total|result|solution)(?:\s+is)?[*_\s]*(?:[:：][*_\s]*|\Z|(?=[\d$\\]))", re.IGNORECASE
+    r"[*_\s]*(?:(?:the\s+)?(?:final\s+)?answer|total|result|solution)(?:\s+is)?[*_\s]*(?:[:：][*_\s]*|\Z|(?=[\d$\\]))",
+    re.IGNORECASE,
 )
 _MARK_PLAUSIBLE = re.compile(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b")
 
@@ -271,7 +328,11 @@ def _marked(tail: str, gold: bool) -> Extracted | None:
         return _stated(said, "marker") if said.strip() else None
     bare = line.strip("*_ ")
     plausible = _MARK_PLAUSIBLE.match(bare) is not None and not re.match(r"\d+[.)]\s+[A-Z]", bare)
-    return Extracted(bare, "marker") if plausible or (looks_bare(bare) and "\n" not in rest.strip()) and ":" not in bare else None
+    return (
+        Extracted(bare, "marker")
+        if plausible or (looks_bare(bare) and "\n" not in rest.strip()) and ":" not in bare
+        else None
+    )
 
 
 def _said(tail: str, gold: bool) -> Extracted | None:
@@ -312,7 +373,11 @@ def _stated(rest: str, where: Where) -> Extracted:
         and not re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :])
     ):
         rest = bold[2]
-    elif bold is not None and _TELLING.search(bold[2]) and (listed := _from_sentence(prose.clause(rest), where)) is not None:
+    elif (
+        bold is not None
+        and _TELLING.search(bold[2])
+        and (listed := _from_sentence(prose.clause(rest), where)) is not None
+    ):
         return listed
     if (again := prose.restated(rest)) is not None:
         return Extracted(again, where)
@@ -331,21 +396,35 @@ def _stated(rest: str, where: Where) -> Extracted:
 
 def _from_sentence(sentence: str, where: Where | None = None) -> Extracted | None:
     """What a sentence tells, looked for in bold, in formulas, in plain numbers."""
-    spans = [span.rstrip(".") for span in prose.bold_spans(sentence) if looks_bare(span) or _TELLING.search(span)]
+    spans = [
+        span.rstrip(".")
+        for span in prose.bold_spans(sentence)
+        if looks_bare(span) or _TELLING.search(span)
+    ]
     if spans and "**" in sentence:
-        inner = Extracted(", ".join(prose.linked_bold(sentence, spans)), "bold") if looks_bare(spans[-1]) else _from_sentence(spans[-1])
+        inner = (
+            Extracted(", ".join(prose.linked_bold(sentence, spans)), "bold")
+            if looks_bare(spans[-1])
+            else _from_sentence(spans[-1])
+        )
         if inner is not None and inner.text:
             return Extracted(inner.text, where or "bold")
-    found = [match for match in prose.formulas(sentence) if not prose.is_only_unit(prose.inner(match))]
+    found = [
+        match for match in prose.formulas(sentence) if not prose.is_only_unit(prose.inner(match))
+    ]
     if found:
         copula = _last(re.finditer(r"\b(?:is|are|equals?)\b|是|为", sentence[: found[-1].start()]))
-        first = next((i for i, match in enumerate(found) if copula is None or match.start() >= copula.end()), 0)
+        first = next(
+            (i for i, match in enumerate(found) if copula is None or match.start() >= copula.end()),
+            0,
+        )
         if where is None and copula is None:
             first = len(found) - 1
             while (
                 first > 0
                 and not _EQUATES.search(prose.inner(found[-1]))
-                and sentence[found[first - 1].end() : found[first].start()].strip() in prose.SEPARATORS
+                and sentence[found[first - 1].end() : found[first].start()].strip()
+                in prose.SEPARATORS
             ):
                 first -= 1
         if not re.search(r"\d", re.sub(r"\([^()]*\)", "", sentence[found[-1].end() :])):
@@ -362,7 +441,9 @@ _CHOSEN = re.compile(
     r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
     r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|opción\s+\(?([A-J])\b"
 )
-_FIRST_LABEL = re.compile(r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S")
+_FIRST_LABEL = re.compile(
+    r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S"
+)
 
 
 def _chosen(tail: str) -> Extracted | None:
@@ -376,7 +457,9 @@ def _chosen(tail: str) -> Extracted | None:
 def _labelled(tail: str) -> Extracted | None:
     """A short text that begins with a choice's label."""
     label = _FIRST_LABEL.match(tail)
-    return Extracted(label[1] or label[2], "choice") if label is not None and len(tail) < 400 else None
+    return (
+        Extracted(label[1] or label[2], "choice") if label is not None and len(tail) < 400 else None
+    )
 
 
 def _concluded(tail: str) -> Extracted | None:
@@ -399,12 +482,20 @@ def _in_words(tail: str) -> Extracted | None:
         return Extracted(said_first[1], "number")
     copula = _last(_IS_WORD.finditer(sentences[-1])) if sentences else None
     said = "" if copula is None else sentences[-1][copula.end() :].strip("*_ $.").strip()
-    return Extracted(said, "number") if said and len(said.split()) <= 4 and copula is not None and copula.start() > 0 else None
+    return (
+        Extracted(said, "number")
+        if said and len(said.split()) <= 4 and copula is not None and copula.start() > 0
+        else None
+    )
 
 
 _IS_WORD = re.compile(r"\s(?:is|are)\s+")
-_REMARK = re.compile(r"[\s*_(]*(?:Note|N\.?B\.?|Check|Verif\w+|Explanation|Remark)\b", re.IGNORECASE)
-_DISPLAY = re.compile(r"\\begin\s*\{(align|aligned|equation|gather|gathered|multline)\*?\}(?:(?!\\begin)[\s\S]){0,2000}?\\end\s*\{\1\*?\}")
+_REMARK = re.compile(
+    r"[\s*_(]*(?:Note|N\.?B\.?|Check|Verif\w+|Explanation|Remark)\b", re.IGNORECASE
+)
+_DISPLAY = re.compile(
+    r"\\begin\s*\{(align|aligned|equation|gather|gathered|multline)\*?\}(?:(?!\\begin)[\s\S]){0,2000}?\\end\s*\{\1\*?\}"
+)
 
 
 def _sentences(tail: str) -> list[str]:
@@ -423,9 +514,18 @@ def _sentences(tail: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-_COMMANDS = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_WORDS = re.compile(r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=(²³])|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff]{2,}")
-_NAMES = frozenset(re.findall(r"\w+", "sqrt sin cos tan log ln pi exp arctan arcsin arccos and or percent pct percentage nan inf to"))
+_COMMANDS = re.compile(
+    r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+"
+)
+_WORDS = re.compile(
+    r"(?<![A-Za-z\d+*/^=²³])[A-Za-zÀ-ɏ]{2,}(?![A-Za-z\d+*/^=(²³])|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff]{2,}"
+)
+_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "sqrt sin cos tan log ln pi exp arctan arcsin arccos and or percent pct percentage nan inf to",
+    )
+)
 _VERBS = frozenset(
     re.findall(
         r"[\w']+",
@@ -434,7 +534,9 @@ _VERBS = frozenset(
         "that's okay about exactly approximately",
     )
 )
-_PREPOSITIONS = frozenset(re.findall(r"\w+", "for of from as that but in by at after with than because since this"))
+_PREPOSITIONS = frozenset(
+    re.findall(r"\w+", "for of from as that but in by at after with than because since this")
+)
 _MONTHS = frozenset(re.findall(r"\w+", "jan feb mar apr may jun jul aug sep oct nov dec"))
 _FOREIGN = re.compile(r"[\u0400-\u04ff\u0600-\u0e7f\u3040-\u9fff\uac00-\ud7af]{2,}")
 _ABBREVIATED = re.compile(
@@ -457,7 +559,13 @@ def looks_bare(text: str) -> bool:
     if words and _has_formula(text) or numbers and not starts and _FOREIGN.search(text):
         return False
     low = [word.lower() for word in words]
-    if starts and not _PREPOSITIONS.isdisjoint(low) or numbers and "=" in text and re.search(r"[$€£]\d", text):
+    if (
+        starts
+        and not _PREPOSITIONS.isdisjoint(low)
+        or numbers
+        and "=" in text
+        and re.search(r"[$€£]\d", text)
+    ):
         return False
     first = re.search(r"\d", text)
     if (
@@ -468,7 +576,11 @@ def looks_bare(text: str) -> bool:
         return False
     if not _VERBS.isdisjoint(low) and (numbers or len(words) > 2):
         return False
-    if numbers and re.search(r"[=:]", text) and (len(words) > 1 or re.search(r"[^\W\d_]{3,}\s*[:：]", text)):
+    if (
+        numbers
+        and re.search(r"[=:]", text)
+        and (len(words) > 1 or re.search(r"[^\W\d_]{3,}\s*[:：]", text))
+    ):
         return False
     if re.search(r"[.!?]\s+\S", _ABBREVIATED.sub("", text)):
         return False
@@ -478,7 +590,11 @@ def looks_bare(text: str) -> bool:
 def _words(text: str) -> list[str]:
     """The words outside commands; products of letters such as `xy` or `nRT` are none."""
     outside = re.sub(r"\{[^{}]*\}", " ", _COMMANDS.sub(" ", text)) if "\\" in text else text
-    return [word for word in _WORDS.findall(outside) if word.lower() not in _NAMES and not _is_product(word)]
+    return [
+        word
+        for word in _WORDS.findall(outside)
+        if word.lower() not in _NAMES and not _is_product(word)
+    ]
 
 
 def _is_product(word: str) -> bool:
@@ -490,7 +606,9 @@ def _is_product(word: str) -> bool:
     )
 
 
-_TWO = frozenset(re.findall(r"\w+", "am an as at by do go he in is it me my no of on or so to up us we"))
+_TWO = frozenset(
+    re.findall(r"\w+", "am an as at by do go he in is it me my no of on or so to up us we")
+)
 
 
 def _has_formula(text: str) -> bool:

@@ -29,8 +29,20 @@ def like_hendrycks(pred: str, gold: str) -> bool:
 
 def hendrycks_key(text: str) -> str:
     """The normalised string: no spaces, units on the right cut, `\\frac` with braces, `0.5` as `\\frac{1}{2}`, `x = 5` as `5`."""
-    key = text.replace("\n", "").replace("\\!", "").replace("\\\\", "\\").replace("tfrac", "frac").replace("dfrac", "frac")
-    key = key.replace("\\left", "").replace("\\right", "").replace("^{\\circ}", "").replace("^\\circ", "").replace("\\$", "")
+    key = (
+        text.replace("\n", "")
+        .replace("\\!", "")
+        .replace("\\\\", "\\")
+        .replace("tfrac", "frac")
+        .replace("dfrac", "frac")
+    )
+    key = (
+        key.replace("\\left", "")
+        .replace("\\right", "")
+        .replace("^{\\circ}", "")
+        .replace("^\\circ", "")
+        .replace("\\$", "")
+    )
     key = key.split("\\text{ ")[0] if key.count("\\text{ ") == 1 else key
     key = key.replace("\\%", "").replace("%", "").replace(" .", " 0.").replace("{.", "{0.")
     key = "0" + key if key.startswith(".") else key
@@ -52,13 +64,18 @@ def like_qwen(pred: str, gold: str) -> bool:
         return True
     first, second = _float(a), _float(b)
     if first is not None and second is not None:
-        return any(abs(first - item) <= 1e-4 * max(abs(first), abs(item)) for item in (second / 100, second, second * 100))
+        return any(
+            abs(first - item) <= 1e-4 * max(abs(first), abs(item))
+            for item in (second / 100, second, second * 100)
+        )
     if not a or symbolic.bomb(a) or symbolic.bomb(b):
         return False
     if _within(a, b):
         return True
     if a[0] in "([" and b[0] in "([" and a.count(",") == b.count(",") > 0:
-        return all(like_qwen(x, y) for x, y in zip(a[1:-1].split(","), b[1:-1].split(","), strict=True))
+        return all(
+            like_qwen(x, y) for x, y in zip(a[1:-1].split(","), b[1:-1].split(","), strict=True)
+        )
     if a.count("=") == b.count("=") == 1:
         (left_a, right_a), (left_b, right_b) = a.split("="), b.split("=")
         return symbolic.same(f"{left_a}-({right_a})", f"{left_b}-({right_b})")
@@ -78,12 +95,35 @@ def _within(a: str, b: str) -> bool:
 
 
 def _qwen_strip(text: str) -> str:
-    key = text.strip().replace("\n", "").rstrip(".").replace("\\!", "").replace("tfrac", "frac").replace("dfrac", "frac")
-    key = key.replace("\\left", "").replace("\\right", "").replace("{", "{").replace("^{\\circ}", "").replace("^\\circ", "")
-    key = key.replace("\\$", "").replace("$", "").replace("\\%", "%").replace("\\(", "").replace("\\)", "")
+    key = (
+        text.strip()
+        .replace("\n", "")
+        .rstrip(".")
+        .replace("\\!", "")
+        .replace("tfrac", "frac")
+        .replace("dfrac", "frac")
+    )
+    key = (
+        key.replace("\\left", "")
+        .replace("\\right", "")
+        .replace("{", "{")
+        .replace("^{\\circ}", "")
+        .replace("^\\circ", "")
+    )
+    key = (
+        key.replace("\\$", "")
+        .replace("$", "")
+        .replace("\\%", "%")
+        .replace("\\(", "")
+        .replace("\\)", "")
+    )
     while (start := key.find("\\text{")) >= 0 and (end := matching_brace(key, start + 5)) > 0:
         inner = key[start + 6 : end]
-        key = key[:start] + ("" if key[:start].strip() and key[start - 1].isdigit() else inner) + key[end + 1 :]
+        key = (
+            key[:start]
+            + ("" if key[:start].strip() and key[start - 1].isdigit() else inner)
+            + key[end + 1 :]
+        )
     name, equals, value = key.partition("=")
     key = value if equals and "=" not in value and len(name.strip()) <= 2 else key
     return key.replace(" ", "")
@@ -97,7 +137,9 @@ def _float(text: str) -> float | None:
         return None
 
 
-_DROPPED = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\(?:%|\$|left|right|!|,|;)|%|(?<=\d)\s*(?:degrees|percent)\b")
+_DROPPED = re.compile(
+    r"\^\s*\{?\s*\\circ\s*\}?|\\(?:%|\$|left|right|!|,|;)|%|(?<=\d)\s*(?:degrees|percent)\b"
+)
 _TEXT_OR_NUMBER = re.compile(r"[a-zA-Z ,]+|-?[\d,]+(?:\.\d+)?")
 _DELIMITED = re.compile(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\boxed\{", re.DOTALL)
 
@@ -114,13 +156,26 @@ def like_nemo(pred: str, gold: str) -> bool:
     key_a, key_b = hendrycks_key(a).replace(",", ""), hendrycks_key(b).replace(",", "")
     if key_a == key_b:
         return True
-    if (_TEXT_OR_NUMBER.fullmatch(key_a) and _TEXT_OR_NUMBER.fullmatch(key_b)) or symbolic.bomb(a) or symbolic.bomb(b):
+    if (
+        (_TEXT_OR_NUMBER.fullmatch(key_a) and _TEXT_OR_NUMBER.fullmatch(key_b))
+        or symbolic.bomb(a)
+        or symbolic.bomb(b)
+    ):
         return False
     first, second = (
-        parse(text if _DELIMITED.search(text) else f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[arg-type]
+        parse(
+            text if _DELIMITED.search(text) else f"${text}$",
+            [LatexExtractionConfig()],
+            parsing_timeout=None,
+        )  # type: ignore[arg-type]
         for text in (b, a)
     )
     return bool(verify(first, second, timeout_seconds=None))
 
 
-_ENGINES = {"math-verify": like_math_verify, "hendrycks-string": like_hendrycks, "qwen-math": like_qwen, "nemo-skills": like_nemo}
+_ENGINES = {
+    "math-verify": like_math_verify,
+    "hendrycks-string": like_hendrycks,
+    "qwen-math": like_qwen,
+    "nemo-skills": like_nemo,
+}

@@ -36,7 +36,14 @@ class GradeItem:
     def of(cls, trace: Trace, gold: str) -> GradeItem:
         """What the grader needs of a trace."""
         completion = trace.completion
-        return cls(trace.id, completion.answer_text, gold, completion.finish, completion.think, completion.fault)
+        return cls(
+            trace.id,
+            completion.answer_text,
+            gold,
+            completion.finish,
+            completion.think,
+            completion.fault,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,14 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
     cut = item.finish in ("length", "repetition")
     if item.think == "open":
         return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None
-    found = extract(item.answer_text, join=policy.join_boxes, stated=cut)  # where the tokens ran out is no answer
-    if cut and found.where == "phrase" and item.answer_text.rstrip().endswith((found.text or "")[-20:]):  # perhaps there was more to come
+    found = extract(
+        item.answer_text, join=policy.join_boxes, stated=cut
+    )  # where the tokens ran out is no answer
+    if (
+        cut
+        and found.where == "phrase"
+        and item.answer_text.rstrip().endswith((found.text or "")[-20:])
+    ):  # perhaps there was more to come
         found = Extracted(None, "none")
     if policy.anchored_only and found.where in ("bold", "formula", "number"):
         found = Extracted(None, "none")
@@ -91,7 +104,13 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
 
 def _right_side(text: str, gold: str) -> str | None:
     """In a sentence `so m + n = 55` the answer is 55, unless an equation is asked for. A box says exactly what it says."""
-    if "=" not in text or _RELATES.search(gold) or _RELATES.search(text.replace("=", "")) or "," in text or "\\begin" in text:
+    if (
+        "=" not in text
+        or _RELATES.search(gold)
+        or _RELATES.search(text.replace("=", ""))
+        or "," in text
+        or "\\begin" in text
+    ):
         return None
     return text.rpartition("=")[2].strip() or None
 
@@ -124,9 +143,22 @@ def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
     return _grade(decision.outcome, pair.pred, decision.layer, decision.reason, seconds)
 
 
-def _grade(outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float) -> Grade:
-    shown = extracted if extracted is None or len(extracted) <= LONGEST_SHOWN else extracted[:LONGEST_SHOWN] + "…"
-    return Grade(outcome=outcome, extracted=shown, layer=layer, reason=reason, grader=GRADER, seconds=round(seconds, 6))
+def _grade(
+    outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float
+) -> Grade:
+    shown = (
+        extracted
+        if extracted is None or len(extracted) <= LONGEST_SHOWN
+        else extracted[:LONGEST_SHOWN] + "…"
+    )
+    return Grade(
+        outcome=outcome,
+        extracted=shown,
+        layer=layer,
+        reason=reason,
+        grader=GRADER,
+        seconds=round(seconds, 6),
+    )
 
 
 def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
@@ -136,4 +168,6 @@ def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
     begun = begin(GradeItem("", prediction, gold), rules)
     if isinstance(begun, Grade):
         return begun
-    return finish(begun, decide_deeply(begun.pred, begun.gold, rules), time.perf_counter() - started)
+    return finish(
+        begun, decide_deeply(begun.pred, begun.gold, rules), time.perf_counter() - started
+    )

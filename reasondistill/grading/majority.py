@@ -47,7 +47,9 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
         if answer is None:
             continue
         key = string_key(clean(answer))
-        cluster = by_key.get(key) or next((members for members in found if same(answer, answers[members[0]] or "")), None)
+        cluster = by_key.get(key) or next(
+            (members for members in found if same(answer, answers[members[0]] or "")), None
+        )
         if cluster is None:
             cluster = []
             found.append(cluster)
@@ -85,14 +87,18 @@ def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
     answer too. A tie is broken by chance. k = 1 is the mean. Raises ValueError for k outside 1..n. Self-consistency: Wang et al. 2022.
     """
     if not 1 <= k <= n or sum(sizes) > n:
-        raise ValueError(f"k = {k}: not between 1 and the {n} samples, or more answers than samples")
+        raise ValueError(
+            f"k = {k}: not between 1 and the {n} samples, or more answers than samples"
+        )
     if right is None:
         return 0.0
     others = [size for i, size in enumerate(sizes) if i != right]
     favourable = Fraction(0)
     for votes in range(1, min(k, sizes[right]) + 1):
         ways = _ways(others, n - sum(sizes), k - votes, votes)
-        favourable += comb(sizes[right], votes) * sum((Fraction(count, ties + 1) for ties, count in ways.items()), Fraction(0))
+        favourable += comb(sizes[right], votes) * sum(
+            (Fraction(count, ties + 1) for ties, count in ways.items()), Fraction(0)
+        )
     return float(favourable / comb(n, k))
 
 

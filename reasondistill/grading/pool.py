@@ -51,7 +51,10 @@ class _Mother:
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         package = str(Path(__file__).resolve().parents[2])
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))))
+        environment = dict(
+            os.environ,
+            PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
+        )
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "reasondistill.grading.worker", str(theirs.fileno())],
@@ -74,12 +77,16 @@ class _Mother:
                 try:
                     return self._fork()
                 except OSError as error:
-                    raise StageError(f"the grader's worker process does not start (exit code {self._process.poll()}): {error}") from error
+                    raise StageError(
+                        f"the grader's worker process does not start (exit code {self._process.poll()}): {error}"
+                    ) from error
 
     def _fork(self) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [_COMMAND.pack(b"S", self._memory_mib)], [theirs.fileno()])
+            socket.send_fds(
+                self._control, [_COMMAND.pack(b"S", self._memory_mib)], [theirs.fileno()]
+            )
             pid = struct.unpack(">Q", self._exactly(8))[0]
         self._has_children = True
         return _Worker(pid, ours)
@@ -146,7 +153,14 @@ class GradingPool:
     A check gets half of `deadline_s` in CPU time: so a machine that others use too comes to the same verdicts.
     """
 
-    def __init__(self, *, workers: int | None = None, deadline_s: float = 5.0, memory_mib: int = 1024, policy: str = "default") -> None:
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        deadline_s: float = 5.0,
+        memory_mib: int = 1024,
+        policy: str = "default",
+    ) -> None:
         find_policy(policy)
         cores = len(os.sched_getaffinity(0))
         self.workers = min(workers or cores, cores)
@@ -157,7 +171,9 @@ class GradingPool:
         self._remembered: dict[_Key, Decision] = {}
         self._lock = threading.Lock()
 
-    def grade_many(self, items: Iterable[GradeItem], *, policy: str | None = None) -> Iterator[tuple[str, Grade]]:
+    def grade_many(
+        self, items: Iterable[GradeItem], *, policy: str | None = None
+    ) -> Iterator[tuple[str, Grade]]:
         """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not grow with the input.
 
         `policy` stands in for the pool's own for this call. Raises ConfigError when there is none of that name.
@@ -209,7 +225,12 @@ class GradingPool:
     def __enter__(self) -> GradingPool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -253,7 +274,11 @@ class _Run:
 
     def _admit(self, item: GradeItem, decided: Grade | Pair) -> None:
         """Put an item behind the others in the window, and its pair before a worker when one is free."""
-        slot = _Slot(item.id, None, decided) if isinstance(decided, Grade) else _Slot(item.id, decided, None)
+        slot = (
+            _Slot(item.id, None, decided)
+            if isinstance(decided, Grade)
+            else _Slot(item.id, decided, None)
+        )
         self._window.append(slot)
         if isinstance(decided, Grade):
             return
@@ -279,7 +304,12 @@ class _Run:
         slot.started = time.perf_counter()
         slot.deadline = time.monotonic() + self._pool.deadline_s
         self._busy[worker.stream.fileno()] = (worker, slot)
-        request = {"pred": slot.pair.pred, "gold": slot.pair.gold, "policy": self._policy.name, "deadline_s": self._pool.deadline_s}
+        request = {
+            "pred": slot.pair.pred,
+            "gold": slot.pair.gold,
+            "policy": self._policy.name,
+            "deadline_s": self._pool.deadline_s,
+        }
         try:
             send(worker.stream, request)
         except OSError:  # it died while idle: its socket reads as closed at the next look
@@ -292,7 +322,9 @@ class _Run:
         for descriptor in self._busy:
             poller.register(descriptor, select.POLLIN)
         if patience_s is None:
-            patience_s = max(0.0, min(slot.deadline for _, slot in self._busy.values()) - time.monotonic())
+            patience_s = max(
+                0.0, min(slot.deadline for _, slot in self._busy.values()) - time.monotonic()
+            )
         for descriptor, _ in poller.poll(patience_s * 1000 + (1 if patience_s else 0)):
             self._collect(descriptor)
         now = time.monotonic()
@@ -309,7 +341,11 @@ class _Run:
         worker.stream.settimeout(None)
         if answer is None:
             status = self._pool.end_worker(worker)
-            late = time.monotonic() >= slot.deadline or os.WIFSIGNALED(status) and os.WTERMSIG(status) in _OUT_OF_TIME
+            late = (
+                time.monotonic() >= slot.deadline
+                or os.WIFSIGNALED(status)
+                and os.WTERMSIG(status) in _OUT_OF_TIME
+            )
             self._finish(slot, Decision("undecided", "worker", "timeout" if late else "crash"))
             return
         self._finish(slot, Decision(answer["outcome"], answer["layer"], answer["reason"]))

@@ -12,7 +12,24 @@ _MATH = re.compile(
     r"\\{1,2}\[(?!\d*\.?\d*(?:pt|em|ex|mm|cm)\])((?:[^\\]|\\(?![\[\]])){1,2000})\\{1,2}\]|\\{1,2}\(((?:[^\\]|\\(?![()])){1,2000})\\{1,2}\)"
 )
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
-SEPARATORS = {",", "and", "or", ";", ", and", ", or", "or,", "und", "oder", "et", "ou", "y", "o", "和", "或", "、"}
+SEPARATORS = {
+    ",",
+    "and",
+    "or",
+    ";",
+    ", and",
+    ", or",
+    "or,",
+    "und",
+    "oder",
+    "et",
+    "ou",
+    "y",
+    "o",
+    "和",
+    "或",
+    "、",
+}
 
 # ---- formulas -------------------------------------------------------------------------------------------------------
 
@@ -33,7 +50,10 @@ def is_money(inside: str) -> bool:
     if not inside[:1].isdecimal():
         return False
     outside = re.sub(r"\\[A-Za-z]+(?:\s*\{[^{}]*\})?", " ", inside)
-    return _PLAIN_WORD.search(outside) is not None or re.search(r"[-+=(]\s*\Z|[.,]\s", inside) is not None
+    return (
+        _PLAIN_WORD.search(outside) is not None
+        or re.search(r"[-+=(]\s*\Z|[.,]\s", inside) is not None
+    )
 
 
 def formula_at(text: str) -> re.Match[str] | None:
@@ -52,7 +72,9 @@ def linked_formulas(text: str, first: re.Match[str]) -> str:
     parts = [inner(first)]
     end = first.end()
     while (following := _MATH.search(text, end, end + 200)) is not None and len(parts) < 20:
-        if text[end : following.start()].strip() not in SEPARATORS or is_only_unit(inner(following)):
+        if text[end : following.start()].strip() not in SEPARATORS or is_only_unit(
+            inner(following)
+        ):
             break
         parts.append(inner(following))
         end = following.end()
@@ -62,7 +84,13 @@ def linked_formulas(text: str, first: re.Match[str]) -> str:
 
 def is_only_unit(formula: str) -> bool:
     """`^2` or `\\text{cm}^2`: what some set apart from their number."""
-    return re.fullmatch(r"\s*(?:\^.{1,4}|\\(?:text|mathrm|,|\s|;)+\s*(?:\{[^{}]*\}\s*(?:\^.{1,4})?)?)\s*", formula) is not None
+    return (
+        re.fullmatch(
+            r"\s*(?:\^.{1,4}|\\(?:text|mathrm|,|\s|;)+\s*(?:\{[^{}]*\}\s*(?:\^.{1,4})?)?)\s*",
+            formula,
+        )
+        is not None
+    )
 
 
 # ---- runs of plain mathematics --------------------------------------------------------------------------------------
@@ -100,12 +128,18 @@ def runs(text: str) -> list[tuple[str, int]]:
     return found
 
 
-def _glued(kind: str, last: str, following: str, depth: int, text: str, match: re.Match[str]) -> bool:
+def _glued(
+    kind: str, last: str, following: str, depth: int, text: str, match: re.Match[str]
+) -> bool:
     """Whether a token goes on with the run before it."""
     if kind == "other":
         return False
     if kind == "gap":
-        if last in ("op", "open") or following in ("op", "close") or (depth > 0 and last == "comma"):
+        if (
+            last in ("op", "open")
+            or following in ("op", "close")
+            or (depth > 0 and last == "comma")
+        ):
             return True
         if last == "num" and following == "fn":
             return True
@@ -124,7 +158,9 @@ def _close(found: list[tuple[str, int]], text: str, start: int, end: int, kinds:
     run = text[start:end]
     while run and (run[-1] in " +*/^=×·÷±−–<>≤≥≈:,([\\$_" or (run[-1] == "-")):
         run = run[:-1]
-    stripped = _balanced(re.sub(r"\A(?:[\s+*/^=×·÷:,)\]}>≤≥≈]+|[-−–]\s+|<(?!\d+,))+", "", run)).strip()
+    stripped = _balanced(
+        re.sub(r"\A(?:[\s+*/^=×·÷:,)\]}>≤≥≈]+|[-−–]\s+|<(?!\d+,))+", "", run)
+    ).strip()
     if re.fullmatch(r"\d+[-–]\d+", stripped):  # a range names its ends
         stripped = re.split(r"[-–]", stripped)[1]
     if re.search(r"\d|[π∞½⅓¼¾⅔⅛]", stripped) and kinds != {"name"}:
@@ -147,7 +183,9 @@ def with_unit(text: str, run: str, end: int) -> str:
     if re.search(r"[a-z=<>]", run):
         return run
     after = re.match(
-        r"\s*(%|percent\b|pct\b|°\s*[CF]?\b|degrees?\b(?:\s+(?:Celsius|Fahrenheit))?|[ap]\.?m\b\.?)", text[end:], re.IGNORECASE
+        r"\s*(%|percent\b|pct\b|°\s*[CF]?\b|degrees?\b(?:\s+(?:Celsius|Fahrenheit))?|[ap]\.?m\b\.?)",
+        text[end:],
+        re.IGNORECASE,
     )
     if after is not None:
         return f"{run} {after[1]}"
@@ -161,7 +199,9 @@ def with_unit(text: str, run: str, end: int) -> str:
 
 # ---- clauses --------------------------------------------------------------------------------------------------------
 
-SENTENCE_END = re.compile(r"(?<!\b[A-Z])(?<!Mr)(?<!Mrs)(?<!Dr)(?<!Ms)(?<!approx)[.!?。](?=\s|\Z)|\n")
+SENTENCE_END = re.compile(
+    r"(?<!\b[A-Z])(?<!Mr)(?<!Mrs)(?<!Dr)(?<!Ms)(?<!approx)[.!?。](?=\s|\Z)|\n"
+)
 _LEAD = re.compile(
     r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|approximately|about|roughly|around|nearly|"
     r"also|now|clearly|given by|equal to|the number|a total of|the value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
@@ -199,8 +239,15 @@ def clause(rest: str) -> str:
 
 def bold_spans(text: str) -> list[str]:
     """What is set in bold, labels that end in a colon left out."""
-    found = [((match[1] or match[2]).strip(), text[match.end() : match.end() + 1]) for match in _BOLD.finditer(text)]
-    return [span for span, after in found if span and not span.endswith((":", "：")) and after not in (":", "：")]
+    found = [
+        ((match[1] or match[2]).strip(), text[match.end() : match.end() + 1])
+        for match in _BOLD.finditer(text)
+    ]
+    return [
+        span
+        for span, after in found
+        if span and not span.endswith((":", "：")) and after not in (":", "：")
+    ]
 
 
 def stated_number(sentence: str, *, first: bool = False) -> str | None:
@@ -208,23 +255,40 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
     if (part := re.search(r"\d\W*\w*\s+(out of)\b", sentence)) is not None:
         sentence = sentence[: part.start(1)]
     aside = re.search(r"(?<=[\w%])\s+\([^()]*[A-Za-z]{3,}[^()]*\)", sentence)
-    sentence = sentence[: aside.start()] + sentence[aside.end() :] if aside and re.search(r"\d", sentence[: aside.start()]) else sentence
+    sentence = (
+        sentence[: aside.start()] + sentence[aside.end() :]
+        if aside and re.search(r"\d", sentence[: aside.start()])
+        else sentence
+    )
     if (equations := _EQUATIONS.search(sentence)) is not None:
-        return re.sub(r"\s*(?:,\s*)?(?:\band\b|和)\s*", ", ", equations[0]) if not re.search("[<>≤≥]", equations[0]) else equations[0]
+        return (
+            re.sub(r"\s*(?:,\s*)?(?:\band\b|和)\s*", ", ", equations[0])
+            if not re.search("[<>≤≥]", equations[0])
+            else equations[0]
+        )
     found = runs(sentence)
     if not found:
         return None
     copulas = [match for match in _COPULA.finditer(sentence) if match[0] != "="]
-    if copulas and _BOUND.match(sentence[copulas[-1].end() :]) or not copulas and _BOUND.search(sentence):
+    if (
+        copulas
+        and _BOUND.match(sentence[copulas[-1].end() :])
+        or not copulas
+        and _BOUND.search(sentence)
+    ):
         return None
     if copulas and (after := runs(sentence[copulas[-1].end() :])):
         tail = sentence[copulas[-1].end() :]
         joined = _listed(tail)
         return joined or _without_left_side(with_unit(tail, *after[0]))
-    return _without_left_side(with_unit(sentence, *found[0 if first and "=" not in sentence else -1]))
+    return _without_left_side(
+        with_unit(sentence, *found[0 if first and "=" not in sentence else -1])
+    )
 
 
-_BOUND = re.compile(r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|unknown)\b")
+_BOUND = re.compile(
+    r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|unknown)\b"
+)
 _RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*%?)(?=\W*\Z)")
 _EQUATIONS = re.compile(
     r"(?<![A-Za-z])[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*)+(?![\w*^(+-])"
@@ -242,7 +306,9 @@ def linked_bold(sentence: str, spans: list[str]) -> list[str]:
     """The last bold span with those that "and", "or" or a comma join to it."""
     chosen = [spans[-1]]
     for before in reversed(spans[:-1]):
-        between = re.search(rf"{re.escape(before)}\.?\*\*\s*(.*?)\s*\*\*{re.escape(chosen[0])}", sentence)
+        between = re.search(
+            rf"{re.escape(before)}\.?\*\*\s*(.*?)\s*\*\*{re.escape(chosen[0])}", sentence
+        )
         if between is None or between[1] not in SEPARATORS:
             break
         chosen.insert(0, before)
@@ -251,13 +317,26 @@ def linked_bold(sentence: str, spans: list[str]) -> list[str]:
 
 def _listed(text: str) -> str | None:
     """`3, 4, and 5` at the start of a text."""
-    match = re.match(r"\s*(-?\d+(?:\.\d+)?(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+)-?\d+(?:\.\d+)?)+)(?![\w/^.]*\d)", text)
-    return re.sub(r"\s*(?:,\s*)?\b(?:and|or)\b\s*", ", ", match[1]) if match and not re.fullmatch(r"\d{1,3}(?:,\d{3})+", match[1]) else None
+    match = re.match(
+        r"\s*(-?\d+(?:\.\d+)?(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+)-?\d+(?:\.\d+)?)+)(?![\w/^.]*\d)",
+        text,
+    )
+    return (
+        re.sub(r"\s*(?:,\s*)?\b(?:and|or)\b\s*", ", ", match[1])
+        if match and not re.fullmatch(r"\d{1,3}(?:,\d{3})+", match[1])
+        else None
+    )
 
 
 def _without_left_side(run: str) -> str:
     """`3 + 4 = 7` states 7; `y = 2x` states itself."""
     left, equals, right = run.rpartition("=")
     if equals and right.strip() and (re.search(r"\d", left) or not re.search(r"[A-Za-z]", right)):
-        return right.strip() if not re.search(r"[a-z]\s*\Z", left.strip()) or "=" in left or not re.search(r"[a-z]", right) else run
+        return (
+            right.strip()
+            if not re.search(r"[a-z]\s*\Z", left.strip())
+            or "=" in left
+            or not re.search(r"[a-z]", right)
+            else run
+        )
     return run

@@ -41,10 +41,22 @@ _CODES = {
     "\\pounds": "pound",
     "\\euro": "euro",
 } | CURRENCIES
-_PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*")
+_PERCENT = re.compile(
+    r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*"
+)
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
-_SCALE = re.compile(r"\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])(\s*\})?", re.IGNORECASE)
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SCALE = re.compile(
+    r"\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])(\s*\})?",
+    re.IGNORECASE,
+)
+_SCALES = {
+    "hundred": 100,
+    "thousand": 1_000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 _ORDINAL = re.compile(r"\s*(?:\^\s*\{?\s*)?(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\s*\}?")
 
 
@@ -81,7 +93,11 @@ def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None
 def _priced(quantity: Quantity, unit: Unit) -> Quantity | None:
     """With the currency that stood before the number; `$5 per hour` keeps the hour, `$5 cm` is nothing."""
     rest = tuple(part for part in quantity.unit if part != unit[0])
-    return replace(quantity, unit=tuple(sorted(unit + rest))) if not quantity.percent and all(power < 0 for _, power in rest) else None
+    return (
+        replace(quantity, unit=tuple(sorted(unit + rest)))
+        if not quantity.percent and all(power < 0 for _, power in rest)
+        else None
+    )
 
 
 def _leading_sign(text: str) -> tuple[int, str]:
@@ -104,7 +120,9 @@ def _fraction(text: str) -> _Read | None:
     if match[2] is None:
         return top / bottom, None, 0, match.end()
     whole = match[2].strip().removesuffix("and")
-    return (Fraction(int(whole)) + top / bottom, None, 0, match.end()) if 0 <= top < bottom else None
+    return (
+        (Fraction(int(whole)) + top / bottom, None, 0, match.end()) if 0 <= top < bottom else None
+    )
 
 
 def _slash(text: str) -> _Read | None:
@@ -138,7 +156,11 @@ def _simple(text: str) -> _Read | None:
     """An integer, a decimal or scientific notation; a bare power of ten."""
     if (power := _POWER_OF_TEN.match(text)) is not None and not power[1]:
         exponent = int((power[2] or power[3]).replace(" ", ""))
-        return (Fraction(10) ** exponent, None, 0, power.end()) if abs(exponent) <= _MOST_EXPONENT else None
+        return (
+            (Fraction(10) ** exponent, None, 0, power.end())
+            if abs(exponent) <= _MOST_EXPONENT
+            else None
+        )
     match = _SIMPLE.match(text)
     if match is None or match[1]:
         return None
@@ -158,36 +180,52 @@ def _plain(digits: str) -> Fraction:
     return Fraction(text + "0" if text.endswith(".") else text)
 
 
-def _with_tail(value: Fraction, places: int | None, digits: int, tail: str, short_units: bool) -> Quantity | None:
+def _with_tail(
+    value: Fraction, places: int | None, digits: int, tail: str, short_units: bool
+) -> Quantity | None:
     """The number with the scale word, percent sign, currency or unit after it; None when something else follows."""
     if not tail.strip() or tail.strip() == ".":
         return Quantity(value, places=places, mantissa_digits=digits)
     if (scale := _SCALE.match(tail)) is not None and scale[1].lower() in _SCALES:
         factor = _SCALES[scale[1].lower()]
-        rest = tail[scale.end() :] if scale[2] or "\\text" not in scale[0] else "\\text{" + tail[scale.end() :]
+        rest = (
+            tail[scale.end() :]
+            if scale[2] or "\\text" not in scale[0]
+            else "\\text{" + tail[scale.end() :]
+        )
         places = None if places is None else max(0, places - len(str(factor)) + 1) or None
         return _with_tail(value * factor, places, digits, rest, short_units)
     if _PERCENT.fullmatch(tail):
         return Quantity(value, percent=True, places=places, mantissa_digits=digits)
     if (currency := _CURRENCY_AFTER.fullmatch(tail)) is not None:
-        return Quantity(value, unit=((_CODES[currency[1]], 1),), places=places, mantissa_digits=digits)
+        return Quantity(
+            value, unit=((_CODES[currency[1]], 1),), places=places, mantissa_digits=digits
+        )
     if (degree := _DEGREE.fullmatch(tail)) is not None:
-        return Quantity(value, unit=((_DEGREES[degree[1]], 1),), places=places, mantissa_digits=digits)
+        return Quantity(
+            value, unit=((_DEGREES[degree[1]], 1),), places=places, mantissa_digits=digits
+        )
     if value.denominator == 1 and _ORDINAL.fullmatch(tail):
         return Quantity(value)
     if _COUNTED.fullmatch(tail):
         return Quantity(value, places=places, mantissa_digits=digits)
     unit = read_short_unit(tail) if short_units else read_unit(tail)
-    return None if unit is None else Quantity(value, unit=unit, places=places, mantissa_digits=digits)
+    return (
+        None if unit is None else Quantity(value, unit=unit, places=places, mantissa_digits=digits)
+    )
 
 
-_COUNTED = re.compile(r"\s*(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?")
+_COUNTED = re.compile(
+    r"\s*(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?"
+)
 _DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
 
 def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
     """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, cm); `\\frac12\\%` → (…, `%`). Words that are no unit stay, but behind a number."""
-    percent = re.fullmatch(r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL)
+    percent = re.fullmatch(
+        r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL
+    )
     if percent is not None and percent[1]:
         return percent[1].strip(), "%"
     degree = re.fullmatch(r"(.*[^\s\\])\s*\^\s*\\circ\s*", text, re.DOTALL)
@@ -195,15 +233,22 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
         return degree[1].strip(), (("degree", 1),)
     for pattern, lead in ((_WRAPPED_UNIT, ""), (_SPELLED_UNIT, " ")):
         match = pattern.fullmatch(text)
-        if match is not None and (unit := read_unit(lead + match[2])) is not None and (unit or match[1][:1].isdigit()):
+        if (
+            match is not None
+            and (unit := read_unit(lead + match[2])) is not None
+            and (unit or match[1][:1].isdigit())
+        ):
             return match[1].strip(), unit
     return text, ()
 
 
 _WRAPPED_UNIT = re.compile(
-    r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)", re.DOTALL
+    r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)",
+    re.DOTALL,
 )
-_SPELLED_UNIT = re.compile(r"(.*[\d})πi])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2}(?:\s*\^\s*\{?\d\}?)?)", re.DOTALL)
+_SPELLED_UNIT = re.compile(
+    r"(.*[\d})πi])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2}(?:\s*\^\s*\{?\d\}?)?)", re.DOTALL
+)
 
 
 def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
@@ -212,7 +257,9 @@ def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
         return _same_percent(*(a, b) if a.percent else (b, a), policy=policy)
     if not same_value(a, b, policy):
         return False, "different_value"
-    return (True, "equal_value") if units_agree(a.unit, b.unit, policy) else (False, "different_unit")
+    return (
+        (True, "equal_value") if units_agree(a.unit, b.unit, policy) else (False, "different_unit")
+    )
 
 
 def _same_percent(percent: Quantity, number: Quantity, *, policy: Policy) -> tuple[bool, str]:
@@ -232,12 +279,18 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
     """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the policy's tolerance."""
     if a.value == b.value:
         return True
-    if policy.relative_tolerance and abs(a.value - b.value) <= Fraction(policy.relative_tolerance) * max(abs(a.value), abs(b.value)):
+    if policy.relative_tolerance and abs(a.value - b.value) <= Fraction(
+        policy.relative_tolerance
+    ) * max(abs(a.value), abs(b.value)):
         return True
     if a.places is None or b.places is None:
         return rounds_to(a, b.value, policy) if b.places is None else rounds_to(b, a.value, policy)
     short, long = (a, b) if a.places <= b.places else (b, a)
-    enough = policy.rounded_decimals and short.places is not None and short.places >= max(1, policy.decimal_places)
+    enough = (
+        policy.rounded_decimals
+        and short.places is not None
+        and short.places >= max(1, policy.decimal_places)
+    )
     return enough and abs(short.value - long.value) <= Fraction(1, 2 * 10 ** (short.places or 0))
 
 
@@ -249,7 +302,11 @@ def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
     places = decimal.places
     if not policy.decimal_places or places is None or not policy.decimal_places <= places <= 400:
         return False
-    if decimal.mantissa_digits < policy.decimal_places or value == 0 or (value * 10**12).denominator == 1:
+    if (
+        decimal.mantissa_digits < policy.decimal_places
+        or value == 0
+        or (value * 10**12).denominator == 1
+    ):
         return False
     error, place = abs(decimal.value - value), Fraction(1, 10**places)
     cut = abs(decimal.value) <= abs(value) and error < place

@@ -9,7 +9,17 @@ from typing import Any
 import mpmath
 
 from reasondistill.grading.evaluate import real_value
-from reasondistill.grading.structure import Answer, Atom, Many, Relation, Union, Within, is_name, read, split_top
+from reasondistill.grading.structure import (
+    Answer,
+    Atom,
+    Many,
+    Relation,
+    Union,
+    Within,
+    is_name,
+    read,
+    split_top,
+)
 from reasondistill.grading.syntax import Unsupported, parse
 
 _SAME = mpmath.mpf(10) ** -30
@@ -72,7 +82,11 @@ def _named_region(text: str) -> Region | None:
 
 def _without_points(region: Region | None, points: Region | None) -> Region | None:
     """A region without single points, such as ℝ ∖ {0}."""
-    if region is None or points is None or any(point.low != point.high for point in points.intervals):
+    if (
+        region is None
+        or points is None
+        or any(point.low != point.high for point in points.intervals)
+    ):
         return None
     left = list(region.intervals)
     for point in points.intervals:
@@ -83,18 +97,35 @@ def _without_points(region: Region | None, points: Region | None) -> Region | No
 def _cut(interval: Interval, point: Any) -> list[Interval]:
     if not interval.low <= point <= interval.high or (interval.low == interval.high != point):
         return [interval]
-    parts = (Interval(interval.low, point, interval.low_closed, False), Interval(point, interval.high, False, interval.high_closed))
+    parts = (
+        Interval(interval.low, point, interval.low_closed, False),
+        Interval(point, interval.high, False, interval.high_closed),
+    )
     return [part for part in parts if part.low < part.high]
 
 
 def _of_many(many: Many) -> Region | None:
-    if many.kind == "tuple" and len(many.parts) == 2 and all(isinstance(part, Atom) for part in many.parts):
+    if (
+        many.kind == "tuple"
+        and len(many.parts) == 2
+        and all(isinstance(part, Atom) for part in many.parts)
+    ):
         low, high = (real_value(parse(part.text)) for part in many.parts if isinstance(part, Atom))
-        return Region((Interval(low, high, many.left == "[", many.right == "]"),)) if low < high else None
+        return (
+            Region((Interval(low, high, many.left == "[", many.right == "]"),))
+            if low < high
+            else None
+        )
     if many.kind == "set":
         points = [real_value(parse(part.text)) for part in many.parts if isinstance(part, Atom)]
-        return _sorted([Interval(point, point, True, True) for point in points]) if len(points) == len(many.parts) else None
-    if many.kind == "list" and all(isinstance(part, Relation | Many | Union | Within) for part in many.parts):
+        return (
+            _sorted([Interval(point, point, True, True) for point in points])
+            if len(points) == len(many.parts)
+            else None
+        )
+    if many.kind == "list" and all(
+        isinstance(part, Relation | Many | Union | Within) for part in many.parts
+    ):
         return _of_list(many)
     return None
 
@@ -121,7 +152,10 @@ def _of_inequality(relation: Relation) -> Region | None:
 
 
 def _complement(point: Any, name: str) -> Region:
-    return Region((Interval(-mpmath.inf, point, False, False), Interval(point, mpmath.inf, False, False)), name)
+    return Region(
+        (Interval(-mpmath.inf, point, False, False), Interval(point, mpmath.inf, False, False)),
+        name,
+    )
 
 
 def _of_bounds(interval: Interval, name: str) -> Region | None:
@@ -129,7 +163,10 @@ def _of_bounds(interval: Interval, name: str) -> Region | None:
         return Region((interval,), name)
     inner = name[1:-1].strip()
     if interval.low <= 0 and not (interval.low == 0 and not interval.low_closed):
-        return Region((Interval(-interval.high, interval.high, interval.high_closed, interval.high_closed),), inner)
+        return Region(
+            (Interval(-interval.high, interval.high, interval.high_closed, interval.high_closed),),
+            inner,
+        )
     mirrored = Interval(-interval.high, -interval.low, interval.high_closed, interval.low_closed)
     return Region((mirrored, interval), inner)
 
@@ -154,7 +191,9 @@ def _intersection(regions: list[Region | None]) -> Region | None:
         return None
     left = [Interval(-mpmath.inf, mpmath.inf, False, False)]
     for region in known:
-        left = [common for x in left for y in region.intervals if (common := _common(x, y)) is not None]
+        left = [
+            common for x in left for y in region.intervals if (common := _common(x, y)) is not None
+        ]
     return Region(_sorted(left).intervals, names.pop() if names else "")
 
 
@@ -182,7 +221,10 @@ def _sorted(intervals: list[Interval]) -> Region:
     merged: list[Interval] = []
     for interval in sorted(intervals, key=lambda item: (item.low, not item.low_closed)):
         last = merged[-1] if merged else None
-        if last is not None and (interval.low < last.high or (interval.low == last.high and (interval.low_closed or last.high_closed))):
+        if last is not None and (
+            interval.low < last.high
+            or (interval.low == last.high and (interval.low_closed or last.high_closed))
+        ):
             high, closed = max((last.high, last.high_closed), (interval.high, interval.high_closed))
             merged[-1] = Interval(last.low, high, last.low_closed, closed)
         else:
@@ -197,7 +239,10 @@ def same_region(a: Region, b: Region) -> bool:
     if len(a.intervals) != len(b.intervals):
         return False
     return all(
-        x.low_closed == y.low_closed and x.high_closed == y.high_closed and _same(x.low, y.low) and _same(x.high, y.high)
+        x.low_closed == y.low_closed
+        and x.high_closed == y.high_closed
+        and _same(x.low, y.low)
+        and _same(x.high, y.high)
         for x, y in zip(a.intervals, b.intervals, strict=True)
     )
 

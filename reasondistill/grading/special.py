@@ -14,15 +14,26 @@ from reasondistill.grading.structure import Answer, read
 Verdict = bool | None
 
 _CASES = re.compile(r"\\begin\s*\{cases\}(.*)\\end\s*\{cases\}", re.DOTALL)
-_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?")
+_CLOCK = re.compile(
+    r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?|(\d{1,2}):(\d\d)(?::(\d\d))?"
+)
 _RATIO = re.compile(r"([^:=,]+)(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)([^:=,]+)(?::([^:=,]+))?")
 _DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
-_BASED = re.compile(r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?")
-_BASES = {name: str(i) for i, name in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2)}
+_BASED = re.compile(
+    r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?"
+)
+_BASES = {
+    name: str(i)
+    for i, name in enumerate(
+        ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=2
+    )
+}
 _CONGRUENCE = re.compile(
     r"(?:(.*?)\\equiv)?(.*?)(?:\\pmod|\\bmod|\\mod|\(\s*(?:\\text\s*\{)?\s*\\?mod|\\pod|\\text\s*\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?"
 )
-_IF = re.compile(r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|\\text|[{}\s]")
+_IF = re.compile(
+    r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|\b(?:if|is|when)\b|\\text|[{}\s]"
+)
 
 
 class Comparing(Protocol):
@@ -58,13 +69,17 @@ def same_special(comparing: Comparing, a: str, b: str) -> Verdict:
 def _same_clock(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
     """12:00 and 1:00 differ; a half of the day that only one side names decides nothing."""
     halves = {(match[4] or "").lower() for match in (a, b)} - {""}
-    first, second = ((int(m[1] or m[5]), int(m[2] or m[6] or 0), int(m[3] or m[7] or 0)) for m in (a, b))
+    first, second = (
+        (int(m[1] or m[5]), int(m[2] or m[6] or 0), int(m[3] or m[7] or 0)) for m in (a, b)
+    )
     return first == second and len(halves) < 2
 
 
 def _same_date(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
     """3/4/2020 and 6/8/2020 are no fractions."""
-    first, second = ([int(part) for part in match.groups() if part and part.isdecimal()] for match in (a, b))
+    first, second = (
+        [int(part) for part in match.groups() if part and part.isdecimal()] for match in (a, b)
+    )
     return first == second
 
 
@@ -73,7 +88,11 @@ def _same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Ver
     if (a[3] is None) != (b[3] is None):
         return False
     same = comparing.trees(f"({a[1]})*({b[2]})", f"({b[1]})*({a[2]})")
-    return comparing.trees(f"({a[2]})*({b[3]})", f"({b[2]})*({a[3]})") if same and a[3] is not None else same
+    return (
+        comparing.trees(f"({a[2]})*({b[3]})", f"({b[2]})*({a[3]})")
+        if same and a[3] is not None
+        else same
+    )
 
 
 def _same_based(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
@@ -88,7 +107,12 @@ def _based_and_bare(policy: Policy, a: str, b: str) -> Verdict:
     if policy.bare_base and based[1] == other.strip():
         return True
     value, written = _based_value(based), read_quantity(other)
-    return policy.based_value and value is not None and written is not None and value.value == written.value
+    return (
+        policy.based_value
+        and value is not None
+        and written is not None
+        and value.value == written.value
+    )
 
 
 def _based_value(based: re.Match[str]) -> Quantity | None:
@@ -116,16 +140,29 @@ def _same_congruence(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdic
 def _residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
     """What `1, 4` and `\\pm 1` leave, modulo 5."""
     signed = [
-        part for item in text.split(",") for part in ((item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,))
+        part
+        for item in text.split(",")
+        for part in (
+            (item.replace("\\pm", ""), item.replace("\\pm", "-")) if "\\pm" in item else (item,)
+        )
     ]
     found = [read_quantity(part.strip().replace("- ", "-")) for part in signed]
-    return None if None in found else frozenset(quantity.value % modulus for quantity in found if quantity is not None)
+    return (
+        None
+        if None in found
+        else frozenset(quantity.value % modulus for quantity in found if quantity is not None)
+    )
 
 
 def _same_cases(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdict:
     """Functions by cases: the same pieces with the same conditions, in any order."""
     rows_a, rows_b = (
-        [tuple(part.strip().rstrip(",") for part in row.split("&", 1)) for row in match[1].split("\\\\") if row.strip()] for match in (a, b)
+        [
+            tuple(part.strip().rstrip(",") for part in row.split("&", 1))
+            for row in match[1].split("\\\\")
+            if row.strip()
+        ]
+        for match in (a, b)
     )
     if len(rows_a) != len(rows_b):
         return False
@@ -144,5 +181,7 @@ def _same_cases(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Ver
 def _same_condition(comparing: Comparing, a: str, b: str) -> bool:
     first, second = _IF.sub("", a), _IF.sub("", b)
     return first == second or bool(
-        comparing.answers(read(a.replace("\\text{if }", "").strip()), read(b.replace("\\text{if }", "").strip()))
+        comparing.answers(
+            read(a.replace("\\text{if }", "").strip()), read(b.replace("\\text{if }", "").strip())
+        )
     )

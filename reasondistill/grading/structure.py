@@ -74,8 +74,14 @@ class Within:
 
 Answer = Atom | Many | Matrix | Relation | Union | Within
 
-_OPEN, _CLOSE = {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"}, {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"}
-_PIECE = re.compile(r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.|\d[\d.,]*\d|[A-Za-z]+|\s+|.", re.DOTALL)
+_OPEN, _CLOSE = (
+    {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"},
+    {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"},
+)
+_PIECE = re.compile(
+    r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.|\d[\d.,]*\d|[A-Za-z]+|\s+|.",
+    re.DOTALL,
+)
 _CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or|\\(?:lor|vee|land|wedge)")
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=", ":=": "="}
 _MATRIX = re.compile(
@@ -107,7 +113,13 @@ def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> 
         if depth == 0 and (piece in separators or (words and _CONNECTIVE.fullmatch(piece))):
             parts.append("".join(current))
             current = []
-        elif depth == 0 and "," in separators and "," in piece and piece[0].isdigit() and not _THOUSANDS.fullmatch(piece):
+        elif (
+            depth == 0
+            and "," in separators
+            and "," in piece
+            and piece[0].isdigit()
+            and not _THOUSANDS.fullmatch(piece)
+        ):
             first, *more = piece.split(",")
             parts.append("".join([*current, first]))
             parts += more[:-1]
@@ -124,13 +136,22 @@ def read(text: str, depth: int = 0) -> Answer:
     text = _without_qualifier(expand_determinants(_rewritten(_without_prose(text.strip()))))
     if depth > _MOST_DEPTH:
         return Atom(text)
-    for reader in (_read_list, _read_relation, _read_union, _read_matrix, _read_brackets, _read_plus_minus):
+    for reader in (
+        _read_list,
+        _read_relation,
+        _read_union,
+        _read_matrix,
+        _read_brackets,
+        _read_plus_minus,
+    ):
         if (found := reader(text, depth)) is not None:
             return found
     return Atom(text)
 
 
-_QUANTIFIER = re.compile(r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*")
+_QUANTIFIER = re.compile(
+    r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*"
+)
 _CONDITION = re.compile(
     r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|"
     r"\\text\s*\{\s*(?:\(?since|because|is the answer)).*\Z",
@@ -145,7 +166,12 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         r"\1",
     ),
-    (re.compile(r"\\\{\s*(.+?)\s*(?:\\mid|\||:)\s*([a-z])\s*\\in\s*\\mathbb\s*\{?([ZN])\}?\s*\\\}"), r"\1, \2\\in\\mathbb{\3}"),
+    (
+        re.compile(
+            r"\\\{\s*(.+?)\s*(?:\\mid|\||:)\s*([a-z])\s*\\in\s*\\mathbb\s*\{?([ZN])\}?\s*\\\}"
+        ),
+        r"\1, \2\\in\\mathbb{\3}",
+    ),
     (re.compile(r"([A-Za-z])\s*\\neq\s*\\pm\s*([^,]+)"), r"\1\\neq \2, \1\\neq -\2"),
     (re.compile(r"([A-Za-z])\s*\\neq\s*([^,\\<>=]+),\s*([^,\\<>=]+)"), r"\1\\neq \2, \1\\neq \3"),
     (re.compile(r"<([^<>=]+,[^<>=]+)>"), r"\\langle \1\\rangle "),
@@ -170,7 +196,11 @@ def _without_qualifier(text: str) -> str:
     if match is None or not text[: match.start()].strip():
         return text
     rest = text[: match.start()].strip()
-    return rest if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", rest) else re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", "k", rest)
+    return (
+        rest
+        if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", rest)
+        else re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", "k", rest)
+    )
 
 
 def _rewritten(text: str) -> str:
@@ -181,13 +211,19 @@ def _rewritten(text: str) -> str:
     return text
 
 
-_ARROW = re.compile(r"\\(?:Rightarrow|implies|Longrightarrow|therefore|Leftrightarrow|iff)(?![A-Za-z])")
+_ARROW = re.compile(
+    r"\\(?:Rightarrow|implies|Longrightarrow|therefore|Leftrightarrow|iff)(?![A-Za-z])"
+)
 
 
 def _without_prose(text: str) -> str:
     """Without a leading quantifier, without what leads to the answer, and without what is only said behind it."""
     text = _ARROW.split(text)[-1] if "\\" in text else text
-    text = _CONDITION.sub("", text) if _CONDITION.search(text) and not text.startswith("\\text") else text
+    text = (
+        _CONDITION.sub("", text)
+        if _CONDITION.search(text) and not text.startswith("\\text")
+        else text
+    )
     text = _QUANTIFIER.sub("", text, count=1) if _QUANTIFIER.match(text) else text
     return text.strip().rstrip(".,;").strip() if not text.endswith("\\,") else text
 
@@ -204,7 +240,9 @@ def _read_list(text: str, depth: int) -> Answer | None:
     parts = [part for part in parts if part]
     if len(parts) < 2 or len(parts) > _MOST_PARTS:
         return None
-    return Many("list", tuple(read(part, depth + 1) for part in _shared_name(parts)), _connective(text))
+    return Many(
+        "list", tuple(read(part, depth + 1) for part in _shared_name(parts)), _connective(text)
+    )
 
 
 def _connective(text: str) -> str:
@@ -232,7 +270,15 @@ def _right_side(part: Answer, depth: int) -> Answer:
 def _shared_name(parts: list[str]) -> list[str]:
     """`n = 1, 2, 3` and `(x, y) = (5, 8), (8, 5)`: the name stands for all of them."""
     name, equals, first = parts[0].partition("=")
-    if equals and is_name(name) and not any(sign in part for part in parts[1:] for sign in ("=", "<", ">", "\\leq", "\\geq", "\\neq")):
+    if (
+        equals
+        and is_name(name)
+        and not any(
+            sign in part
+            for part in parts[1:]
+            for sign in ("=", "<", ">", "\\leq", "\\geq", "\\neq")
+        )
+    ):
         return [first.strip(), *parts[1:]]
     return parts
 
@@ -258,14 +304,20 @@ def _read_relation(text: str, depth: int) -> Answer | None:
             sides[-1] += piece
     sides = [side.strip().rstrip(":").strip() for side in sides]
     if not signs:
-        return read(sides[0], depth + 1) if sides[0] and "\\approx" in text and sides[0] != text else None
+        return (
+            read(sides[0], depth + 1)
+            if sides[0] and "\\approx" in text and sides[0] != text
+            else None
+        )
     return Relation(tuple(sides), tuple(signs)) if all(sides) and len(sides) <= 8 else None
 
 
 def _read_union(text: str, depth: int) -> Answer | None:
     parts = split_top(text, frozenset({"\\cup"}))
     return (
-        Union(tuple(read(part, depth + 1) for part in parts)) if 1 < len(parts) <= _MOST_PARTS and all(p.strip() for p in parts) else None
+        Union(tuple(read(part, depth + 1) for part in parts))
+        if 1 < len(parts) <= _MOST_PARTS and all(p.strip() for p in parts)
+        else None
     )
 
 
@@ -274,7 +326,9 @@ _RAISED = re.compile(r"(\\begin.*\\end\s*\{\w+\*?\})\s*\^\s*\{?\s*(T|\\top|[2-5]
 
 def _read_matrix(text: str, depth: int) -> Answer | None:
     """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied out, small powers too."""
-    if (raised := _RAISED.fullmatch(text)) is not None and isinstance(base := _read_matrix(raised[1], depth), Matrix):
+    if (raised := _RAISED.fullmatch(text)) is not None and isinstance(
+        base := _read_matrix(raised[1], depth), Matrix
+    ):
         return _raised(base, raised[2])
     if text.startswith("(") and text.endswith(")") and "\\begin" in text[:9]:
         text = text[1:-1].strip()
@@ -290,7 +344,11 @@ def _read_matrix(text: str, depth: int) -> Answer | None:
 
 def _raised(base: Matrix, exponent: str) -> Matrix | None:
     if exponent in ("T", "\\top"):
-        return Matrix(tuple(zip(*base.rows, strict=True))) if len({len(row) for row in base.rows}) == 1 else None
+        return (
+            Matrix(tuple(zip(*base.rows, strict=True)))
+            if len({len(row) for row in base.rows}) == 1
+            else None
+        )
     rows: _Rows | None = base.rows
     for _ in range(int(exponent) - 1):
         rows = _multiplied(rows or (), base.rows)
@@ -303,7 +361,10 @@ _Rows = tuple[tuple[str, ...], ...]
 def _rows(inside: str) -> _Rows | None:
     if "\\begin" in inside:
         return None
-    rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", inside.replace("\\hline", ""))]
+    rows = [
+        row.strip()
+        for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", inside.replace("\\hline", ""))
+    ]
     return tuple(tuple(entry.strip() for entry in row.split("&")) for row in rows if row)
 
 
@@ -313,7 +374,13 @@ def _multiplied(a: Sequence[Sequence[str]], b: Sequence[Sequence[str]] | None) -
         return None
     if {len(line) for line in a} != {len(b)} or len({len(row) for row in b}) != 1:
         return None
-    return tuple(tuple("+".join(f"({x})*({row[j]})" for x, row in zip(line, b, strict=True)) for j in range(len(b[0]))) for line in a)
+    return tuple(
+        tuple(
+            "+".join(f"({x})*({row[j]})" for x, row in zip(line, b, strict=True))
+            for j in range(len(b[0]))
+        )
+        for line in a
+    )
 
 
 _DETERMINANT = re.compile(
@@ -324,7 +391,13 @@ _DETERMINANT = re.compile(
 
 def expand_determinants(text: str) -> str:
     """Determinants of up to 3×3 written out as arithmetic."""
-    return _DETERMINANT.sub(lambda match: _determinant(_rows(match[1] or match[2] or "")) or match[0], text) if "\\begin" in text else text
+    return (
+        _DETERMINANT.sub(
+            lambda match: _determinant(_rows(match[1] or match[2] or "")) or match[0], text
+        )
+        if "\\begin" in text
+        else text
+    )
 
 
 def _determinant(rows: Sequence[Sequence[str]] | None) -> str | None:
@@ -332,8 +405,16 @@ def _determinant(rows: Sequence[Sequence[str]] | None) -> str | None:
         return None
     if len(rows[0]) == 1:
         return f"({''.join(rows[0])})"
-    minors = [_determinant([[*row[:j], *row[j + 1 :]] for row in rows[1:]]) for j in range(len(rows))]
-    return "(" + "".join(f"{'-' if j % 2 else '+'}({rows[0][j]})*{minor}" for j, minor in enumerate(minors)) + ")"
+    minors = [
+        _determinant([[*row[:j], *row[j + 1 :]] for row in rows[1:]]) for j in range(len(rows))
+    ]
+    return (
+        "("
+        + "".join(
+            f"{'-' if j % 2 else '+'}({rows[0][j]})*{minor}" for j, minor in enumerate(minors)
+        )
+        + ")"
+    )
 
 
 def _embraced(text: str) -> tuple[str, str, str] | None:
@@ -354,15 +435,39 @@ def _read_brackets(text: str, depth: int) -> Answer | None:
         return None
     left, inside, right = found
     inner = _read_list(inside, depth + 1)
-    if inner is None and _THOUSANDS.fullmatch(inside.strip()):  # inside brackets a comma separates: (1,234) is a pair
+    if inner is None and _THOUSANDS.fullmatch(
+        inside.strip()
+    ):  # inside brackets a comma separates: (1,234) is a pair
         inner = Many("list", tuple(Atom(part) for part in inside.strip().split(",")))
-    parts = inner.parts if isinstance(inner, Many) else (read(inside, depth + 1),) if inside.strip() else ()
+    parts = (
+        inner.parts
+        if isinstance(inner, Many)
+        else (read(inside, depth + 1),)
+        if inside.strip()
+        else ()
+    )
     if left in ("\\{", "{"):
-        return Many("set", parts, "{", "}") if left == "\\{" or len(parts) > 1 else parts[0] if parts else None
+        return (
+            Many("set", parts, "{", "}")
+            if left == "\\{" or len(parts) > 1
+            else parts[0]
+            if parts
+            else None
+        )
     if left == "\\langle":
         return Many("vector", parts, "<", ">")
-    if left == "[" == right.replace("]", "[") and len(parts) > 1 and all(isinstance(part, Many) and part.left == "[" for part in parts):
-        return Matrix(tuple(tuple(_plain(entry) for entry in part.parts) for part in parts if isinstance(part, Many)))
+    if (
+        left == "[" == right.replace("]", "[")
+        and len(parts) > 1
+        and all(isinstance(part, Many) and part.left == "[" for part in parts)
+    ):
+        return Matrix(
+            tuple(
+                tuple(_plain(entry) for entry in part.parts)
+                for part in parts
+                if isinstance(part, Many)
+            )
+        )
     if left in ("(", "[") and right in (")", "]") and len(parts) > 1:
         return _spread(parts, left, right)
     if (left, right) in (("(", ")"), ("[", "]")) and len(parts) == 1 and "," not in inside:
@@ -376,7 +481,12 @@ def _plain(entry: Answer) -> str:
 
 def _spread(parts: tuple[Answer, ...], left: str, right: str) -> Many:
     """`(±1, 2)` is the list of (1, 2) and (-1, 2)."""
-    choices = [part.parts if isinstance(part, Many) and part.kind == "list" and part.left == "±" else (part,) for part in parts]
+    choices = [
+        part.parts
+        if isinstance(part, Many) and part.kind == "list" and part.left == "±"
+        else (part,)
+        for part in parts
+    ]
     found = [Many("tuple", tuple(chosen), left, right) for chosen in islice(product(*choices), 64)]
     return found[0] if len(found) == 1 else Many("list", tuple(found))
 
@@ -393,7 +503,9 @@ def _read_plus_minus(text: str, depth: int) -> Answer | None:
     return Many("list", (read(upper.strip(), depth + 1), read(lower.strip(), depth + 1)), "±")
 
 
-_NAME_PARTS = re.compile(r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'")
+_NAME_PARTS = re.compile(
+    r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'"
+)
 
 
 def is_name(side: str) -> bool:
@@ -407,4 +519,8 @@ def is_name(side: str) -> bool:
         return False
     core = _NAME_PARTS.sub(lambda match: "n" if match[0].startswith("\\") else "", side)
     core = re.sub(r"(?<=[A-Za-z])\s*\([^()]*\)", "", core)
-    return bool(core.strip()) and re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is not None and re.search(r"[A-Za-z]", core) is not None
+    return (
+        bool(core.strip())
+        and re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is not None
+        and re.search(r"[A-Za-z]", core) is not None
+    )

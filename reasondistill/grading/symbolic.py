@@ -16,9 +16,19 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 _LONGEST, _DEEPEST, _MOST_BARS = 1_500, 15, 8
 
 _BOMBS: list[tuple[str, re.Pattern[str]]] = [
-    ("power_tower", re.compile(r"(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)")),
+    (
+        "power_tower",
+        re.compile(
+            r"(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)[\s{(]*[\w\\.]+[\s})]*(?:\^|\*\*)"
+        ),
+    ),
     ("huge_exponent", re.compile(r"(?:\^|\*\*)[\s{(\-+]*\d{5,}|[eE][-+]?\d{5,}\b")),
-    ("huge_power", re.compile(r"\d{3,}\s*\}?\)?\s*(?:\^|\*\*)[\s{(\-+]*\d{4,}|(?:\^|\*\*)[\s{(]*\d+\s*(?:\^|\*\*)[\s{(]*\d{2,}")),
+    (
+        "huge_power",
+        re.compile(
+            r"\d{3,}\s*\}?\)?\s*(?:\^|\*\*)[\s{(\-+]*\d{4,}|(?:\^|\*\*)[\s{(]*\d+\s*(?:\^|\*\*)[\s{(]*\d{2,}"
+        ),
+    ),
     ("huge_factorial", re.compile(r"\d{5,}\s*[})\]]*\s*!|![\s)}]*!")),
     ("long_number", re.compile(r"\d{400,}")),
     ("huge_range", re.compile(r"\\(?:sum|prod)[^&]{0,80}\^[\s{]*\d{5,}")),
@@ -67,7 +77,9 @@ def same(a: str, b: str) -> bool:
     first, second = list(parsed(a)), list(parsed(b))
     if not first or not second:
         return False
-    accepted = bool(verify(first, second, timeout_seconds=None)) or bool(verify(second, first, timeout_seconds=None))
+    accepted = bool(verify(first, second, timeout_seconds=None)) or bool(
+        verify(second, first, timeout_seconds=None)
+    )
     return accepted and not tiny_difference(a, b)
 
 
@@ -84,7 +96,12 @@ def veto(a: str, b: str) -> str | None:
     """
     if "=" in _outside_braces(a) and "=" in _outside_braces(b):
         return "equations_differ"
-    if _letters(a) != _letters(b) and not (_RELATION.search(a) or _RELATION.search(b)) and not binds(a) and not binds(b):
+    if (
+        _letters(a) != _letters(b)
+        and not (_RELATION.search(a) or _RELATION.search(b))
+        and not binds(a)
+        and not binds(b)
+    ):
         return "names_differ"
     if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
         return "numbers_side_by_side"
@@ -117,9 +134,17 @@ def with_bound_names(text: str) -> str:
     """Sums over k and integrals over x, whatever their letters were, where those letters are free."""
     for pattern, letter in ((_INDEX, "k"), (_VARIABLE, "x")):
         match = pattern.search(text)
-        if match is None or match[1] == letter or re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", text):
+        if (
+            match is None
+            or match[1] == letter
+            or re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", text)
+        ):
             continue
-        text = re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])|(?<=(?<![A-Za-z])d){match[1]}(?![A-Za-z])", letter, text)
+        text = re.sub(
+            rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])|(?<=(?<![A-Za-z])d){match[1]}(?![A-Za-z])",
+            letter,
+            text,
+        )
     return text
 
 
@@ -129,7 +154,9 @@ def same_evaluated(a: str, b: str) -> bool | None:
 
     if not (binds(a) or binds(b)):
         return None
-    first, second = ([part for part in parsed(text) if isinstance(part, sympy.Expr)] for text in (a, b))
+    first, second = (
+        [part for part in parsed(text) if isinstance(part, sympy.Expr)] for text in (a, b)
+    )
     if len(first) != 1 or len(second) != 1:
         return None
     values = [found[0].doit() for found in (first, second)]
@@ -147,10 +174,19 @@ def tiny_difference(a: str, b: str) -> bool:
     """Whether both are numbers that differ, though by less than math-verify's six decimals."""
     import sympy
 
-    first, second = [part for part in parsed(a) if not isinstance(part, str)], [part for part in parsed(b) if not isinstance(part, str)]
-    if len(first) != 1 or len(second) != 1 or not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second)):
+    first, second = (
+        [part for part in parsed(a) if not isinstance(part, str)],
+        [part for part in parsed(b) if not isinstance(part, str)],
+    )
+    if (
+        len(first) != 1
+        or len(second) != 1
+        or not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second))
+    ):
         return False
-    difference, *sizes = (sympy.N(abs(value), 50) for value in (first[0] - second[0], first[0], second[0]))
+    difference, *sizes = (
+        sympy.N(abs(value), 50) for value in (first[0] - second[0], first[0], second[0])
+    )
     if not all(value.is_Float or value.is_Integer for value in (difference, *sizes)):
         return False
     return bool(difference > max(sizes) * sympy.Float("1e-30"))

@@ -47,13 +47,29 @@ _GREEK = set(
         "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar varrho",
     )
 )
-_ACCENTS = {"vec", "hat", "bar", "overline", "overrightarrow", "widehat", "tilde", "mathbb", "mathcal", "mathfrak", "underline"}
+_ACCENTS = {
+    "vec",
+    "hat",
+    "bar",
+    "overline",
+    "overrightarrow",
+    "widehat",
+    "tilde",
+    "mathbb",
+    "mathcal",
+    "mathfrak",
+    "underline",
+}
 _MARKS = {"angle", "triangle", "square", "odot"}
 
 _TOKEN = re.compile(
     r"\s*(?:(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)|\\text\s*\{([^{}]*)\}|\\([A-Za-z]+)\*?|(\\[{}|\\])|([A-Za-z])|(\S))"
 )
-_WORD = re.compile("|".join(sorted([*FUNCTIONS, "pi", "infty", "infinity", "theta", "inf", "oo"], key=len, reverse=True)))
+_WORD = re.compile(
+    "|".join(
+        sorted([*FUNCTIONS, "pi", "infty", "infinity", "theta", "inf", "oo"], key=len, reverse=True)
+    )
+)
 
 
 def tokens(text: str) -> list[str]:
@@ -62,7 +78,9 @@ def tokens(text: str) -> list[str]:
     position, end = 0, len(text.rstrip())
     while position < end:
         word = _WORD.match(text, position)
-        inside = found and found[-1].isalpha() and len(found[-1]) == 1 and text[position - 1].isalpha()
+        inside = (
+            found and found[-1].isalpha() and len(found[-1]) == 1 and text[position - 1].isalpha()
+        )
         if word is not None and (not inside or word[0] in _INSIDE):
             found.append("\\" + word[0])
             position = word.end()
@@ -70,7 +88,11 @@ def tokens(text: str) -> list[str]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise Unsupported("token")
-        found += _named(match[2]) if match[2] is not None else ["\\" + match[3] if match[3] else match[0].strip()]
+        found += (
+            _named(match[2])
+            if match[2] is not None
+            else ["\\" + match[3] if match[3] else match[0].strip()]
+        )
         position = match.end()
         if position < end and text[position] == " ":
             position += 1
@@ -183,7 +205,16 @@ class _Parser:
             return False
         if token == "|":
             return self._bars == 0
-        return token not in ("\\rfloor", "\\rceil", "\\cdot", "\\times", "\\pm", "\\mp", "\\rangle", "\\|")
+        return token not in (
+            "\\rfloor",
+            "\\rceil",
+            "\\cdot",
+            "\\times",
+            "\\pm",
+            "\\mp",
+            "\\rangle",
+            "\\|",
+        )
 
     def _power(self) -> Node:
         base = self._postfix(self._primary())
@@ -323,7 +354,9 @@ class _Parser:
             return ("name", f"Delta {self._next()}")
         if name in _GREEK:
             name = "epsilon" if name == "varepsilon" else name
-            return self._call(name) if name in self._calls and self._peek() == "(" else ("name", name)
+            return (
+                self._call(name) if name in self._calls and self._peek() == "(" else ("name", name)
+            )
         if name in _ACCENTS or name in _MARKS:
             return ("name", f"{name} {self._label()}")
         raise Unsupported(name)
@@ -393,7 +426,11 @@ class _Parser:
             self._next()
             return ("neg", self._function_argument())
         node = self._power()
-        while self._starts_factor() and self._peek() not in ("(", "|", "[") and self._peek().removeprefix("\\") not in FUNCTIONS:
+        while (
+            self._starts_factor()
+            and self._peek() not in ("(", "|", "[")
+            and self._peek().removeprefix("\\") not in FUNCTIONS
+        ):
             node = ("mul", node, self._power())
         while (
             self._peek() == "/"
@@ -438,12 +475,24 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
             found = [token.removeprefix("\\") for token in tokens(text)]
         except Unsupported:
             continue
-        names = {token for token in found if (len(token) == 1 and token.isalpha()) or token in _GREEK}
-        applied = [token for token, after in zip(found, [*found[1:], ""], strict=False) if after == "(" and token in names]
-        alone |= {token for token, after in zip(found, [*found[1:], ""], strict=False) if after != "(" and token in names}
+        names = {
+            token for token in found if (len(token) == 1 and token.isalpha()) or token in _GREEK
+        }
+        applied = [
+            token
+            for token, after in zip(found, [*found[1:], ""], strict=False)
+            if after == "(" and token in names
+        ]
+        alone |= {
+            token
+            for token, after in zip(found, [*found[1:], ""], strict=False)
+            if after != "(" and token in names
+        }
         often |= {token for token in applied if applied.count(token) > 1}
         at_zero |= {
-            a for a, b, c, d in zip(found, found[1:], found[2:], found[3:], strict=False) if a in names and [b, c, d] == ["(", "0", ")"]
+            a
+            for a, b, c, d in zip(found, found[1:], found[2:], found[3:], strict=False)
+            if a in names and [b, c, d] == ["(", "0", ")"]
         }
         called.append(set(applied))
     every = set().union(*called)
@@ -473,4 +522,6 @@ def names_in(node: Node) -> set[str]:
 
 def has(node: Node, kind: str, value: str) -> bool:
     """Whether a node of this kind with this first field stands anywhere in the tree."""
-    return node[:2] == (kind, value) or any(has(part, kind, value) for part in node[1:] if isinstance(part, tuple))
+    return node[:2] == (kind, value) or any(
+        has(part, kind, value) for part in node[1:] if isinstance(part, tuple)
+    )

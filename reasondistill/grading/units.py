@@ -11,7 +11,9 @@ from functools import lru_cache
 
 from reasondistill.grading.policies import Policy
 
-Unit = tuple[tuple[str, int], ...]  # (symbol, power), by symbol; empty for none and for what is only counted
+Unit = tuple[
+    tuple[str, int], ...
+]  # (symbol, power), by symbol; empty for none and for what is only counted
 
 # The symbol of each unit and its other names; every name may have a plural s.
 _NAMES = """
@@ -27,7 +29,11 @@ celsius centigrade; fahrenheit; pa pascal; kpa; atm; bar; mol mole; c coulomb; f
 rpm; knot; unit; dollar usd bucks buck; euro eur; yen jpy yuan rmb; rupee rs inr; cent penny pennies; am; pm; won; peso;
 franc
 """
-_SYMBOLS = {name: names.split()[0] for names in re.split(r"[;\n]+", _NAMES.strip()) for name in names.split()}
+_SYMBOLS = {
+    name: names.split()[0]
+    for names in re.split(r"[;\n]+", _NAMES.strip())
+    for name in names.split()
+}
 _COMPOUNDS: dict[str, Unit] = {
     "mph": (("h", -1), ("mi", 1)),
     "kmh": (("h", -1), ("km", 1)),
@@ -35,15 +41,41 @@ _COMPOUNDS: dict[str, Unit] = {
     "kmph": (("h", -1), ("km", 1)),
     "cc": (("cm", 3),),
 }
-CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent", "₩": "won"}
+CURRENCIES = {
+    "$": "dollar",
+    "€": "euro",
+    "£": "pound",
+    "¥": "yen",
+    "₹": "rupee",
+    "¢": "cent",
+    "₩": "won",
+}
 _MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
-_CASED = {"L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "C": "celsius", "F": "fahrenheit", "K": "kelvin", "T": "t"}
+_CASED = {
+    "L": "l",
+    "N": "n",
+    "J": "j",
+    "W": "w",
+    "V": "v",
+    "A": "a",
+    "C": "celsius",
+    "F": "fahrenheit",
+    "K": "kelvin",
+    "T": "t",
+}
 _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _COUNTED = frozenset(["men", "gps", "US", "pcs"])  # too short to be told from products of letters
-_NO_UNITS = frozenset(re.findall(r"\w+", "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not"))
-_TOKEN = re.compile(r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))")
+_NO_UNITS = frozenset(
+    re.findall(
+        r"\w+",
+        "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not",
+    )
+)
+_TOKEN = re.compile(
+    r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))"
+)
 
 
 def read_unit(tail: str) -> Unit | None:
@@ -61,8 +93,14 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
     if len(tail) > 200:
         return None
     wrapped = tail.lstrip().startswith("\\text")
-    plain = re.sub(r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}", r" \1/\2 ", tail)
-    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain).replace("\\cdot", "·").replace("\\%", "%")
+    plain = re.sub(
+        r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}",
+        r" \1/\2 ",
+        tail,
+    )
+    plain = (
+        re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain).replace("\\cdot", "·").replace("\\%", "%")
+    )
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
     if not plain:
         return () if wrapped or not tail.strip() else None
@@ -123,7 +161,9 @@ def _powers(plain: str) -> Unit | None:
     return tuple(sorted((symbol, power) for symbol, power in found.items() if power))
 
 
-_LOOKS_SYMBOLIC = re.compile(r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}")  # kpc, Mpc, AU: not known, but no words either
+_LOOKS_SYMBOLIC = re.compile(
+    r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}"
+)  # kpc, Mpc, AU: not known, but no words either
 
 
 def _add(found: dict[str, int], word: str, power: int) -> str:
@@ -180,7 +220,9 @@ def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
     if "unit" in dict(a) or "unit" in dict(b):
         return sum(dict(a).values()) == sum(dict(b).values())
     bare = {symbol: power for symbol, power in a if symbol not in _SCALES}
-    return bare == {symbol: power for symbol, power in b if symbol not in _SCALES} and _scales_agree(dict(a), dict(b))
+    return bare == {
+        symbol: power for symbol, power in b if symbol not in _SCALES
+    } and _scales_agree(dict(a), dict(b))
 
 
 _SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
@@ -189,4 +231,9 @@ _SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
 def _scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
     """`20°` may stand for `20°C`, but °C is not °F."""
     first, second = sorted(_SCALES & a.keys()), sorted(_SCALES & b.keys())
-    return first == second or bool(first and second) and ["degree"] in (first, second) and "kelvin" not in first + second
+    return (
+        first == second
+        or bool(first and second)
+        and ["degree"] in (first, second)
+        and "kelvin" not in first + second
+    )

@@ -16,35 +16,60 @@ _CHOICE_WITH_TEXT = re.compile(
     re.DOTALL,
 )
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
-_MATH_WORDS = frozenset(re.findall(r"\w+", "sqrt frac sin cos tan log arctan arcsin arccos infty infinity sinh cosh floor ceil binom"))
+_MATH_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "sqrt frac sin cos tan log arctan arcsin arccos infty infinity sinh cosh floor ceil binom",
+    )
+)
 
 
 def wordy(text: str) -> bool:
     """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of four."""
-    if any(re.search(r"[A-Za-z]{2,}", match[1]) and not re.match(r"\s*\d", match[1]) for match in _WRAPPED.finditer(text)):
+    if any(
+        re.search(r"[A-Za-z]{2,}", match[1]) and not re.match(r"\s*\d", match[1])
+        for match in _WRAPPED.finditer(text)
+    ):
         return not re.match(r"\s*[-+]?[\d.(\\]*\d", text)
     if "\\begin" in text:
         return False
     plain = re.sub(r"\\[A-Za-z]+|_\{[^{}]*\}|_\w", " ", _WRAPPED.sub(" ", text))
-    if re.search(r"[\^+*/=]|\\(?:frac|sqrt)", text) and not re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", plain):
+    if re.search(r"[\^+*/=]|\\(?:frac|sqrt)", text) and not re.search(
+        r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", plain
+    ):
         return False
     plain = _FUNCTIONS.sub(" ", plain)
     words = [word for word in re.findall(r"[^\W\d_]+", plain) if word.lower() not in _MATH_WORDS]
-    return any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words) or text.lower() in _SHORT_WORDS
+    return (
+        any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words)
+        or text.lower() in _SHORT_WORDS
+    )
 
 
 _FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
 _SHORT_WORDS = frozenset(["yes", "no", "odd", "even", "two", "one", "six", "ten", "dne"])
 _YES = re.compile(r"\W*(yes|no)\s*[,.;:]\s*\S", re.IGNORECASE)
-_NAMED_AS = {"\\emptyset": "no solution", "\\{\\}": "no solution", "\\infty": "infinity", "-\\infty": "minus infinity"}
+_NAMED_AS = {
+    "\\emptyset": "no solution",
+    "\\{\\}": "no solution",
+    "\\infty": "infinity",
+    "-\\infty": "minus infinity",
+}
 _LABEL = re.compile(r"[A-Z]{2,}")
-_LOWER = re.compile(r"(?=[a-z]*[eiou])[a-z]{3,}")  # a word and no product of letters: abc has no such vowel
+_LOWER = re.compile(
+    r"(?=[a-z]*[eiou])[a-z]{3,}"
+)  # a word and no product of letters: abc has no such vowel
 _NAME = re.compile(r"[A-Z][a-z]{2,}")
 _SAME_WORDS = (
     (re.compile(r"\bsolutions\b"), "solution"),
     (re.compile(r"\b(?:dne|doesnt exist|does not exist)\b"), "dne"),
     (re.compile(r"\breal solution\b"), "solution"),
-    (re.compile(r"\binfinite solution\b|\binfinitely many solution\b|\binfinite number of solution\b"), "infinitely many solution"),
+    (
+        re.compile(
+            r"\binfinite solution\b|\binfinitely many solution\b|\binfinite number of solution\b"
+        ),
+        "infinitely many solution",
+    ),
     (re.compile(r"\bempty set\b"), "no solution"),
     (re.compile(r"\bnegative infinity\b"), "minus infinity"),
     (re.compile(r" & "), " and "),
@@ -82,12 +107,19 @@ def without_label(text: str) -> str | None:
 
 def same_words(a: str, b: str, policy: Policy) -> bool | None:
     """Compare as words or as numbers in words; None when neither side is words."""
-    if a.lower() == b.lower() and (_LOWER.fullmatch(a.lower()) or _NAME.fullmatch(a) or _NAME.fullmatch(b)):
+    if a.lower() == b.lower() and (
+        _LOWER.fullmatch(a.lower()) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
+    ):
         return True
-    if all(_LABEL.fullmatch(text) or _LOWER.fullmatch(text) for text in (a, b)):  # AAS is not ASA, saw is not was
+    if all(
+        _LABEL.fullmatch(text) or _LOWER.fullmatch(text) for text in (a, b)
+    ):  # AAS is not ASA, saw is not was
         return a == b
     key_a, key_b = word_key(a), word_key(b)
-    key_a, key_b = _NAMED_AS.get(a.replace(" ", ""), key_a), _NAMED_AS.get(b.replace(" ", ""), key_b)
+    key_a, key_b = (
+        _NAMED_AS.get(a.replace(" ", ""), key_a),
+        _NAMED_AS.get(b.replace(" ", ""), key_b),
+    )
     for text, key in ((a, key_b), (b, key_a)):
         if key in ("yes", "no") and (said := _YES.match(text)) is not None:
             return said[1].lower() == key
@@ -103,7 +135,9 @@ def _same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
     first, second = number_in_words(key_a), number_in_words(key_b)
     if first is None and second is None:
         return None
-    values = [value if value is not None else _written(text) for value, text in ((first, a), (second, b))]
+    values = [
+        value if value is not None else _written(text) for value, text in ((first, a), (second, b))
+    ]
     return None if None in values else values[0] == values[1]
 
 
@@ -122,7 +156,12 @@ _ONES = {
         )
     )
 }
-_TENS = {word: 10 * i for i, word in enumerate(re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety"), start=2)}
+_TENS = {
+    word: 10 * i
+    for i, word in enumerate(
+        re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety"), start=2
+    )
+}
 _BIG = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _PARTS = {
     "half": 2,
@@ -158,8 +197,12 @@ def number_in_words(key: str) -> Fraction | None:
         used += 1
     rest = words[used:]
     if rest and rest[0].removesuffix("s") in _PARTS | {"halve": 2} and len(rest) == 1:
-        return sign * Fraction(total + part if used else 1, _PARTS.get(rest[0].removesuffix("s"), 2))
-    return Fraction(sign * (total + part)) if used and len(rest) <= 1 and rest != ["percent"] else None
+        return sign * Fraction(
+            total + part if used else 1, _PARTS.get(rest[0].removesuffix("s"), 2)
+        )
+    return (
+        Fraction(sign * (total + part)) if used and len(rest) <= 1 and rest != ["percent"] else None
+    )
 
 
 def _same_letter(a: str, b: str) -> bool:

@@ -32,16 +32,21 @@ from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.launch.training import environment, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
-from reasondistill.store import StopSignal, disk_errors, remove_all_leftovers
+from reasondistill.runs.store import StopSignal, disk_errors, remove_all_leftovers
 
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
 ERROR_WORD = "error "  # begins a marked line that is an error as JSON
-ERROR_FILE = "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
+ERROR_FILE = (
+    "REASONDISTILL_ERROR"  # a file that takes the error instead, where nobody reads the lines
+)
 KEEP_MARKS = "REASONDISTILL_MARKS"  # lines for people are marked all the same
 # How a process ends that SIGINT or SIGTERM has stopped: by itself.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 # What a crash may mean.
-_HINTS: dict[int, str] = {signal.SIGKILL: " (out of memory, perhaps)", signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)"}
+_HINTS: dict[int, str] = {
+    signal.SIGKILL: " (out of memory, perhaps)",
+    signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)",
+}
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
 
@@ -88,7 +93,9 @@ def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
         preexec_fn=die_with_parent,
         env=environment() | {"PYTHONUNBUFFERED": "1"} | _own_gpus(run, task, place),
     )
-    handle = Handle(task, process, log, threading.Thread(), time.monotonic(), is_shared=together, place=place)
+    handle = Handle(
+        task, process, log, threading.Thread(), time.monotonic(), is_shared=together, place=place
+    )
     handle.reader = threading.Thread(target=_read, args=(handle, on_line), daemon=True)
     handle.reader.start()
     return handle
@@ -139,12 +146,18 @@ def arguments(run: Run, task: Task, *, resolved: bool = False) -> list[str]:
 
 def url_of(run: Run) -> str | None:
     """Where the run lives, when that is not the folder here."""
-    return f"{run.cluster.storage.rstrip('/')}/{run.folder.name}" if run.cluster.storage is not None else None
+    return (
+        f"{run.cluster.storage.rstrip('/')}/{run.folder.name}"
+        if run.cluster.storage is not None
+        else None
+    )
 
 
 def log_of(run: Run, task: Task) -> Path:
     """Where a task's output goes."""
-    return run.folder / "logs" / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
+    return (
+        run.folder / "logs" / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
+    )
 
 
 def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
@@ -152,15 +165,25 @@ def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
 
     Raises ConfigError when there are not so many.
     """
-    if task.share is None or task.share.role != "work" or not (gpus := run.cluster.stages.of(task.stage).gpus):
+    if (
+        task.share is None
+        or task.share.role != "work"
+        or not (gpus := run.cluster.stages.of(task.stage).gpus)
+    ):
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     known = visible.split(",") if visible else None
     first = gpus * place
-    mine = known[first : first + gpus] if known is not None else [str(number) for number in range(first, first + gpus)]
+    mine = (
+        known[first : first + gpus]
+        if known is not None
+        else [str(number) for number in range(first, first + gpus)]
+    )
     if len(mine) < gpus:
         how = "Lower gpus, shards or max_concurrent."
-        raise ConfigError(f"[stages.{task.stage}] workers beside each other × gpus is more than CUDA_VISIBLE_DEVICES={visible}. {how}")
+        raise ConfigError(
+            f"[stages.{task.stage}] workers beside each other × gpus is more than CUDA_VISIBLE_DEVICES={visible}. {how}"
+        )
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
 
 
@@ -174,7 +197,9 @@ def wait(handle: Handle) -> None:
         raise handle.error
     has_just_begun = code in (-signal.SIGTERM, *STOPPED)  # too early to say more
     if handle.cancelled and (has_just_begun or handle.is_shared):
-        raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
+        raise Interrupted(
+            "Stopped on request; everything finished so far is saved. Run the same command to go on."
+        )
     raise StageError(_crash(handle, code))
 
 
@@ -182,7 +207,11 @@ def _crash(handle: Handle, code: int) -> str:
     """How a task ended, and what it printed last: the log holds what earlier sessions printed, too."""
     number = -code if code < 0 else code - 128 if code in STOPPED else 0
     names = {int(one): one.name for one in signal.Signals}
-    how = f"exit code {code}" if number == 0 else names.get(number, f"signal {number}") + _HINTS.get(number, "")
+    how = (
+        f"exit code {code}"
+        if number == 0
+        else names.get(number, f"signal {number}") + _HINTS.get(number, "")
+    )
     said = "\n".join(f"  | {line}" for line in handle.last)
     printed = f"Log: {handle.log}\n{said}" if handle.last else "It had printed nothing yet."
     return f"{handle.task.name} crashed: {how}. {printed}\nRun the same command to go on."
@@ -195,7 +224,9 @@ def cancel(handle: Handle) -> None:
         handle.process.send_signal(signal.SIGTERM)
 
 
-def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callable[[Task, float], None]) -> None:
+def run_tasks(
+    run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callable[[Task, float], None]
+) -> None:
     """Run tasks in order, independent students side by side as far as the cluster file allows.
 
     Raises the first task's error after the others have been stopped, and Interrupted after SIGINT or SIGTERM.
@@ -207,7 +238,11 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
         while running or (pending and not failed and not asked):
             if not failed and not stop.requested:
                 for task in _startable(pending, running, run):
-                    place = next(number for number in range(len(running) + 1) if all(number != handle.place for handle in running))
+                    place = next(
+                        number
+                        for number in range(len(running) + 1)
+                        if all(number != handle.place for handle in running)
+                    )
                     pending.remove(task)
                     running.append(submit(run, task, on_line, place))
             for handle in [h for h in running if h.process.poll() is not None]:
@@ -246,7 +281,11 @@ def _startable(pending: Sequence[Task], running: Sequence[Handle], run: Run) -> 
     unfinished = {task.name for task in pending} | {handle.task.name for handle in running}
     beside = list(takewhile(lambda task: task.is_parallel and task.stage == stage, pending))
     ready = [task for task in beside if not unfinished & set(task.after)]
-    most = run.cluster.train.parallel if stage == "students" else run.cluster.stages.of(stage).max_concurrent or len(ready) + len(running)
+    most = (
+        run.cluster.train.parallel
+        if stage == "students"
+        else run.cluster.stages.of(stage).max_concurrent or len(ready) + len(running)
+    )
     return ready[: max(0, most - len(running))]
 
 
@@ -317,8 +356,13 @@ def _lock(file: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StageError(f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it.") from None
+        raise StageError(
+            f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it."
+        ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise
-        log.warning("%s: its file system knows no locks; see to it yourself that nothing else works in this folder", folder)
+        log.warning(
+            "%s: its file system knows no locks; see to it yourself that nothing else works in this folder",
+            folder,
+        )

@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import Environment
-from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, ReasonDistillError, StageError
+from reasondistill.errors import (
+    ConfigError,
+    Interrupted,
+    MissingDependencyError,
+    ReasonDistillError,
+    StageError,
+)
 from reasondistill.launch import ray_jobs
 from reasondistill.launch.local import (
     ERROR_FILE,
@@ -39,13 +45,19 @@ from reasondistill.launch.local import (
 from reasondistill.launch.scripts import python_of, setting
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import Run, Task, save_run
-from reasondistill.remote import exchange
-from reasondistill.store import StopSignal
+from reasondistill.runs.remote import exchange
+from reasondistill.runs.store import StopSignal
 
 OnLine = Callable[[Task, str], None]
 FOLDER = "ray"
 _POLL_S = 0.5
-_UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}  # Slurm's memory is in MiB where no unit is given
+_UNITS = {
+    "": 20,
+    "K": 10,
+    "M": 20,
+    "G": 30,
+    "T": 40,
+}  # Slurm's memory is in MiB where no unit is given
 
 
 class WorkerDied(Exception):
@@ -63,7 +75,9 @@ class _Running:
     began: float
 
 
-def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callable[[Task, float], None]) -> None:
+def run_tasks(
+    run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callable[[Task, float], None]
+) -> None:
     """Run tasks step by step, those of an array side by side as far as there is room.
 
     Raises the first task's error after the others of its step have ended, Interrupted after SIGINT or SIGTERM, ConfigError for what Ray
@@ -72,7 +86,9 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
     steps = steps_of(run, tasks)
     for step in steps:
         if step.resources.nodes > 1:
-            raise ConfigError(f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has one node. Use kind = 'slurm'.")
+            raise ConfigError(
+                f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has one node. Use kind = 'slurm'."
+            )
     with only_one(run.folder), StopSignal() as stop, _connected(run) as ray:
         save_run(run)
         exchange(run.folder, must=True)
@@ -85,7 +101,9 @@ def run_tasks(run: Run, tasks: Sequence[Task], on_line: OnLine, on_done: Callabl
 def _connected(run: Run) -> Generator[Any]:
     """Ray, connected to the cluster that the file names, or to one that lives as long as this run."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs keeps the variables that it came with
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # a task without GPUs keeps the variables that it came with
     # Inside a job that was handed in, Ray says itself where it is.
     address = None if ray_jobs.is_far(run) else run.cluster.ray.address
     address = address or os.environ.get("RAY_ADDRESS")
@@ -96,19 +114,32 @@ def _connected(run: Run) -> Generator[Any]:
         import ray
     except ImportError as error:
         raise MissingDependencyError("ray", "ray") from error
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "namespace": "reasondistill"}
+    options: dict[str, Any] = {
+        "logging_level": "ERROR",
+        "log_to_driver": False,
+        "namespace": "reasondistill",
+    }
     try:
         options |= {"address": address} if address else {"include_dashboard": False}
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise StageError(f"[ray] address = {address!r}: cannot connect: {str(error).splitlines()[0]}") from error
+        raise StageError(
+            f"[ray] address = {address!r}: cannot connect: {str(error).splitlines()[0]}"
+        ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _run_step(ray: Any, run: Run, step: Step, on_line: OnLine, on_done: Callable[[Task, float], None], stop: StopSignal) -> None:
+def _run_step(
+    ray: Any,
+    run: Run,
+    step: Step,
+    on_line: OnLine,
+    on_done: Callable[[Task, float], None],
+    stop: StopSignal,
+) -> None:
     """Send the tasks of a step and wait for all of them; one that fails does not stop the others."""
     pending, running, failed = list(step.tasks), list[_Running](), list[ReasonDistillError]()
     most = (step.resources.max_concurrent or len(pending)) if step.is_array else 1
@@ -156,14 +187,18 @@ def _send(ray: Any, run: Run, step: Step, task: Task) -> _Running:
     remote = ray.remote(max_retries=restarts, retry_exceptions=[WorkerDied], **wanted)(_do)
     command = _command(run, step.environment, task)
     reference = remote.remote(command, str(Path.cwd()), str(log.resolve()), str(error))
-    return _Running(task, reference, log, log.stat().st_size if log.exists() else 0, time.monotonic())
+    return _Running(
+        task, reference, log, log.stat().st_size if log.exists() else 0, time.monotonic()
+    )
 
 
 def _command(run: Run, environment: Environment, task: Task) -> str:
     """One shell line: the environment's own lines, then the task in the place of the shell."""
     python = python_of(environment)
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
-    return "\n".join([*setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"])
+    return "\n".join(
+        [*setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"]
+    )
 
 
 def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | None]:
@@ -172,7 +207,9 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
     Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it says that it was stopped.
     """
     environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
-    Path(log).parent.mkdir(parents=True, exist_ok=True)  # another machine, perhaps, that has no folder in common with the driver
+    Path(log).parent.mkdir(
+        parents=True, exist_ok=True
+    )  # another machine, perhaps, that has no folder in common with the driver
     Path(error).parent.mkdir(parents=True, exist_ok=True)
     Path(error).unlink(missing_ok=True)  # of an earlier try
     with open(log, "ab") as output:
@@ -201,7 +238,9 @@ def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | Non
 def _ended(ray: Any, running: Sequence[_Running]) -> list[_Running]:
     if not running:
         return []
-    ready, _ = ray.wait([one.reference for one in running], num_returns=len(running), timeout=_POLL_S)
+    ready, _ = ray.wait(
+        [one.reference for one in running], num_returns=len(running), timeout=_POLL_S
+    )
     return [one for one in running if one.reference in ready]
 
 
@@ -212,13 +251,19 @@ def _result(ray: Any, one: _Running) -> None:
     except ray.exceptions.TaskCancelledError:
         code, error = STOPPED[0], None
     except ray.exceptions.RayError as lost:
-        raise StageError(f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The same command goes on.") from lost
+        raise StageError(
+            f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The same command goes on."
+        ) from lost
     if code == 0:
         return
     if code in STOPPED:
-        raise Interrupted("Stopped on request; everything finished so far is saved. Run the same command to go on.")
+        raise Interrupted(
+            "Stopped on request; everything finished so far is saved. Run the same command to go on."
+        )
     if error is None:
-        raise StageError(f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on.")
+        raise StageError(
+            f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on."
+        )
     raise reported_error(error, f"{one.task.name}: ")
 
 
@@ -231,6 +276,8 @@ def _tell(one: _Running, on_line: OnLine) -> None:
         added = file.read()
     whole = added[: added.rfind(b"\n") + 1]
     one.read += len(whole)
-    for line in whole.decode("utf-8", "replace").split("\n"):  # the mark itself would be taken for the end of a line
+    for line in whole.decode("utf-8", "replace").split(
+        "\n"
+    ):  # the mark itself would be taken for the end of a line
         if MARK in line:
             on_line(one.task, line.partition(MARK)[2])

@@ -18,7 +18,7 @@ from typing import Any
 from reasondistill.errors import DataError, MissingDependencyError, StageError
 from reasondistill.launch.scripts import python_of, setting
 from reasondistill.pipeline import Run, save_run
-from reasondistill.store import write_json
+from reasondistill.runs.store import write_json
 
 # Set inside a job: the run is done there, not handed in again.
 INSIDE = "REASONDISTILL_INSIDE_RAY"
@@ -36,7 +36,9 @@ class Sent:
 
 def is_far(run: Run) -> bool:
     """Whether the cluster file names a dashboard, through which jobs are handed in."""
-    return run.cluster.kind == "ray" and (run.cluster.ray.address or "").startswith(("http://", "https://"))
+    return run.cluster.kind == "ray" and (run.cluster.ray.address or "").startswith(
+        ("http://", "https://")
+    )
 
 
 def submit(run: Run) -> Sent:
@@ -44,11 +46,19 @@ def submit(run: Run) -> Sent:
     save_run(run)
     environment = run.cluster.environment("default")
     words = [python_of(environment), "-m", "reasondistill", "resume", str(run.folder.resolve())]
-    lines = [f"cd {shlex.quote(str(Path.cwd()))}", *setting(environment), f"exec {environment.container or ''} {shlex.join(words)}"]
+    lines = [
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        *setting(environment),
+        f"exec {environment.container or ''} {shlex.join(words)}",
+    ]
     entrypoint = f"bash -c {shlex.quote(chr(10).join(lines))}"
     address = run.cluster.ray.address or ""
     client = _client(address)
-    job_id = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {INSIDE: "1"}}, metadata={"run": run.pipeline.name})
+    job_id = client.submit_job(
+        entrypoint=entrypoint,
+        runtime_env={"env_vars": {INSIDE: "1"}},
+        metadata={"run": run.pipeline.name},
+    )
     write_json(run.folder / FILE, {"address": address, "job_id": job_id})
     return Sent(address, job_id)
 
@@ -61,7 +71,9 @@ def _client(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
-        raise StageError(f"[ray] address = {address!r}: does not answer: {str(error).splitlines()[0]}") from error
+        raise StageError(
+            f"[ray] address = {address!r}: does not answer: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def sent(run: Run) -> Sent | None:

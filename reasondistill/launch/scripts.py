@@ -12,7 +12,7 @@ from reasondistill.launch.local import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
 from reasondistill.launch.training import is_shared, job_command, job_lines
 from reasondistill.pipeline import Run, Task
-from reasondistill.store import GRACE
+from reasondistill.runs.store import GRACE
 
 # A user's error: trying again would fail again.
 _USER_ERROR = 2
@@ -59,10 +59,21 @@ def script_of(run: Run, step: Step, marks: Path) -> str:
     slurm = run.cluster.slurm
     # A third of the time that is left goes to ending samples, the rest to writing them and to leaving.
     lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
-    lines += [f"marks={shlex.quote(str(marks))}", f"here={step.name}" + ("-$SLURM_ARRAY_TASK_ID" if step.is_array else "")]
-    lines += [f'export {ERROR_FILE}="$marks/$here.error"', 'rm -f "$marks/$here".{done,failed,error}']
+    lines += [
+        f"marks={shlex.quote(str(marks))}",
+        f"here={step.name}" + ("-$SLURM_ARRAY_TASK_ID" if step.is_array else ""),
+    ]
+    lines += [
+        f'export {ERROR_FILE}="$marks/$here.error"',
+        'rm -f "$marks/$here".{done,failed,error}',
+    ]
     requeue = _REQUEUE if slurm.requeue else ":"
-    lines += [(_RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}).rstrip()]
+    lines += [
+        (
+            _RUN_A_TASK
+            % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}
+        ).rstrip()
+    ]
     nodes = step.resources.nodes
     lines += job_lines(nodes) if any(is_shared(run, task, nodes) for task in step.tasks) else []
     lines += [*setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
@@ -71,7 +82,11 @@ def script_of(run: Run, step: Step, marks: Path) -> str:
 
 def _about(step: Step) -> str:
     labels = [task.label for task in step.tasks]
-    return f"{labels[0]} to {labels[-1]}, side by side" if step.is_array and len(labels) > 1 else ", then ".join(labels)
+    return (
+        f"{labels[0]} to {labels[-1]}, side by side"
+        if step.is_array and len(labels) > 1
+        else ", then ".join(labels)
+    )
 
 
 def _options(run: Run, step: Step) -> Iterator[str]:
@@ -95,7 +110,12 @@ def resource_options(resources: Resources) -> Iterator[str]:
     yield f"--cpus-per-task={resources.cpus}"
     if resources.gpus:
         yield f"--gpus-per-node={resources.gpus}"
-    named = {"mem": resources.memory, "time": resources.time, "partition": resources.partition, "account": resources.account}
+    named = {
+        "mem": resources.memory,
+        "time": resources.time,
+        "partition": resources.partition,
+        "account": resources.account,
+    }
     named |= {"qos": resources.qos, "constraint": resources.constraint}
     yield from (f"--{name}={value}" for name, value in named.items() if value is not None)
 
@@ -109,7 +129,9 @@ def setting(environment: Environment) -> Iterator[str]:
     """The shell lines that make an environment."""
     yield from (f"module load {shlex.quote(module)}" for module in environment.modules)
     yield from environment.setup
-    yield from (f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items())
+    yield from (
+        f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items()
+    )
 
 
 def _tasks(run: Run, step: Step) -> Iterator[str]:
@@ -123,7 +145,9 @@ def _tasks(run: Run, step: Step) -> Iterator[str]:
         yield f"task {_call(run, step, Task(first.stage, first.units))} {share}"
         return
     yield 'case "$SLURM_ARRAY_TASK_ID" in'
-    yield from (f"{number}) task {_call(run, step, task)} ;;" for number, task in enumerate(step.tasks))
+    yield from (
+        f"{number}) task {_call(run, step, task)} ;;" for number, task in enumerate(step.tasks)
+    )
     yield "esac"
 
 
@@ -132,6 +156,10 @@ def _call(run: Run, step: Step, task: Task) -> str:
     python = python_of(step.environment)
     if is_shared(run, task, nodes := step.resources.nodes):
         folder, container = run.folder.resolve(), step.environment.container
-        return job_command(run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container)
+        return job_command(
+            run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container
+        )
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
-    return " ".join([*([step.environment.container] if step.environment.container else []), shlex.join(words)])
+    return " ".join(
+        [*([step.environment.container] if step.environment.container else []), shlex.join(words)]
+    )

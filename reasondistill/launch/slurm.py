@@ -28,7 +28,7 @@ from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import RUN, Run, Task, save_run
-from reasondistill.store import write_json, write_text
+from reasondistill.runs.store import write_json, write_text
 
 FOLDER = "slurm"
 JOBS, MARKS = "jobs.json", "marks"
@@ -110,19 +110,28 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
         f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one before has ended well.",
         "set -eu",
     ]
-    lines += [f"cp {shlex.quote(str((folder / RUN).resolve()))} {shlex.quote(str((run.folder / RUN).resolve()))}"]
+    lines += [
+        f"cp {shlex.quote(str((folder / RUN).resolve()))} {shlex.quote(str((run.folder / RUN).resolve()))}"
+    ]
     for number, (_, path) in enumerate(written):
         after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes' if number else ""
-        lines += [f"job=$(sbatch --parsable{after} {shlex.quote(str(path.resolve()))})", f'echo "{path.stem}: job $job"']
+        lines += [
+            f"job=$(sbatch --parsable{after} {shlex.quote(str(path.resolve()))})",
+            f'echo "{path.stem}: job $job"',
+        ]
     write_text(folder / "submit.sh", "\n".join(lines) + "\n")
-    (run.folder / "logs").mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for its output
+    (run.folder / "logs").mkdir(
+        parents=True, exist_ok=True
+    )  # sbatch makes no folder for its output
     return written
 
 
 def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
     """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none."""
     if shutil.which("sbatch") is None:
-        raise ConfigError('kind = "slurm": there is no sbatch here. Call this on a machine from which jobs are sent, or use --on local.')
+        raise ConfigError(
+            'kind = "slurm": there is no sbatch here. Call this on a machine from which jobs are sent, or use --on local.'
+        )
     save_run(run)
     folder = _next_folder(run)
     jobs: list[Job] = []
@@ -130,7 +139,17 @@ def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
         for step, script in write_scripts(run, tasks, folder):
             job_id = _sbatch(script, after=jobs[-1].job_id if jobs else None)
             elements = tuple(range(len(step.tasks))) if step.is_array else (0,)
-            jobs.append(Job(step.name, step.stage, job_id, script.name, step.is_array, elements, tuple(task.label for task in step.tasks)))
+            jobs.append(
+                Job(
+                    step.name,
+                    step.stage,
+                    job_id,
+                    script.name,
+                    step.is_array,
+                    elements,
+                    tuple(task.label for task in step.tasks),
+                )
+            )
             _save(folder, jobs)
     except StageError:
         if jobs:
@@ -151,11 +170,17 @@ def _sbatch(script: Path, *, after: str | None) -> str:
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """A Slurm command, without what a surrounding job or shell says to sbatch: those variables stand over the script's own options."""
-    environment = {name: value for name, value in os.environ.items() if not re.match(r"SBATCH_|SLURM_(?!CONF$)", name)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not re.match(r"SBATCH_|SLURM_(?!CONF$)", name)
+    }
     try:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise StageError(f"there is no {command[0]} here. Call this on a machine from which jobs are sent.") from None
+        raise StageError(
+            f"there is no {command[0]} here. Call this on a machine from which jobs are sent."
+        ) from None
 
 
 def _next_folder(run: Run) -> Path:
@@ -167,7 +192,9 @@ def _submissions(run: Run) -> list[Path]:
 
 
 def _save(folder: Path, jobs: Sequence[Job]) -> None:
-    write_json(folder / JOBS, {"time": round(time.time(), 3), "jobs": [job.__dict__ for job in jobs]})
+    write_json(
+        folder / JOBS, {"time": round(time.time(), 3), "jobs": [job.__dict__ for job in jobs]}
+    )
 
 
 def last_jobs(run: Run) -> tuple[Path, list[Job]] | None:
@@ -176,14 +203,19 @@ def last_jobs(run: Run) -> tuple[Path, list[Job]] | None:
     if not found:
         return None
     try:
-        rows: list[dict[str, Any]] = json.loads((found[-1] / JOBS).read_text(encoding="utf-8"))["jobs"]
+        rows: list[dict[str, Any]] = json.loads((found[-1] / JOBS).read_text(encoding="utf-8"))[
+            "jobs"
+        ]
         return found[-1], [_job(row) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{found[-1] / JOBS}: cannot be read: {error}") from error
 
 
 def _job(row: dict[str, Any]) -> Job:
-    values: dict[str, Any] = row | {"elements": tuple(row["elements"]), "tasks": tuple(row["tasks"])}
+    values: dict[str, Any] = row | {
+        "elements": tuple(row["elements"]),
+        "tasks": tuple(row["tasks"]),
+    }
     return Job(**values)
 
 
@@ -219,7 +251,9 @@ def _state(folder: Path, job: Job, queue: Mapping[int, tuple[str, str]]) -> JobS
             errors.append(f"{_label(job, element)}: {_error(mark)}")
         elif word and word != "COMPLETED":
             counts["failed"] += 1
-            errors.append(f"{_label(job, element)}: {_ENDS.get(word) or word.lower().replace('_', ' ')}")
+            errors.append(
+                f"{_label(job, element)}: {_ENDS.get(word) or word.lower().replace('_', ' ')}"
+            )
         else:
             counts["cancelled"] += 1
     reason = next((reason for reason in reasons if reason and reason != "None"), "")
@@ -248,7 +282,16 @@ def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
 
     A job must have its number and its name: a controller that crashed may give the numbers of its last seconds again.
     """
-    done = _call(["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T|%r|%j"])
+    done = _call(
+        [
+            "squeue",
+            "--noheader",
+            "--array",
+            "--states=all",
+            f"--user={getpass.getuser()}",
+            "--format=%i|%T|%r|%j",
+        ]
+    )
     if done.returncode:
         raise StageError(f"squeue does not answer: {done.stderr.strip()}")
     found: dict[str, dict[int, tuple[str, str]]] = {}
@@ -274,7 +317,9 @@ def wait(run: Run, tell: Callable[[JobState], None], *, poll_s: float = 2.0) -> 
             time.sleep(poll_s)
             continue
         for state in found:
-            if told.get(state.job.step) != (now := (tuple(sorted(state.counts.items())), state.errors)):
+            if told.get(state.job.step) != (
+                now := (tuple(sorted(state.counts.items())), state.errors)
+            ):
                 told[state.job.step] = now
                 tell(state)
         if all(state.is_over for state in found):
@@ -290,10 +335,13 @@ def raise_failures(run: Run, found: Sequence[JobState]) -> None:
     if errors:
         more = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise StageError(
-            "\n".join(errors[:3]) + f"{more}\nLogs: {run.folder / 'logs'}. `reasondistill resume {run.folder.name}` does the rest."
+            "\n".join(errors[:3])
+            + f"{more}\nLogs: {run.folder / 'logs'}. `reasondistill resume {run.folder.name}` does the rest."
         )
     if any(state.counts.get("cancelled") for state in found):
-        raise StageError(f"{run.folder}: jobs were cancelled. `reasondistill resume {run.folder.name}` does the rest.")
+        raise StageError(
+            f"{run.folder}: jobs were cancelled. `reasondistill resume {run.folder.name}` does the rest."
+        )
 
 
 def cancel(run: Run) -> list[str]:

@@ -24,7 +24,9 @@ class Step:
     def name(self) -> str:
         """`02-traces`, `03-traces-close`: as files and jobs are called."""
         first = self.tasks[0]
-        role = f"-{first.share.role}" if first.share is not None and first.share.role != "work" else ""
+        role = (
+            f"-{first.share.role}" if first.share is not None and first.share.role != "work" else ""
+        )
         last = f"-to-{self.tasks[-1].stage}" if self.tasks[-1].stage != first.stage else ""
         return f"{self.number:02d}-{first.stage}{role}{last}"
 
@@ -40,7 +42,13 @@ def steps_of(run: Run, tasks: Sequence[Task]) -> list[Step]:
     want the same resources share a job.
     """
     return [
-        Step(number, group, _resources(run, group[0]), _environment(run, group[0]), _spreads(group[0]))
+        Step(
+            number,
+            group,
+            _resources(run, group[0]),
+            _environment(run, group[0]),
+            _spreads(group[0]),
+        )
         for number, group in enumerate(_groups(run, tasks), start=1)
     ]
 
@@ -68,13 +76,19 @@ def _resources(run: Run, task: Task) -> Resources:
     """What a task gets. Opening and closing a stage is a matter of files: no GPU, unless an engine is asked at the end."""
     if task.stage == "evals" and not task.units:  # puts tables together
         return run.cluster.stages.default
-    if task.share is None or task.share.role == "work" or (task.share.role == "close" and _asks_an_engine(run, task)):
+    if (
+        task.share is None
+        or task.share.role == "work"
+        or (task.share.role == "close" and _asks_an_engine(run, task))
+    ):
         return run.cluster.stages.of(task.stage)
     return run.cluster.stages.default
 
 
 def _environment(run: Run, task: Task) -> Environment:
-    return run.cluster.environment(task.stage if _resources(run, task) != run.cluster.stages.default else "default")
+    return run.cluster.environment(
+        task.stage if _resources(run, task) != run.cluster.stages.default else "default"
+    )
 
 
 def _asks_an_engine(run: Run, task: Task) -> bool:
@@ -94,9 +108,15 @@ def _generations(tasks: Iterable[Task]) -> dict[str, int]:
     return found
 
 
-def _place(item: tuple[int, Task], tasks: Sequence[Task], generations: dict[str, int]) -> tuple[int, int, int]:
+def _place(
+    item: tuple[int, Task], tasks: Sequence[Task], generations: dict[str, int]
+) -> tuple[int, int, int]:
     """Tasks stay in order, but students stand generation by generation."""
     place, task = item
     if task.stage != "students":
         return place, 0, 0
-    return next(number for number, other in enumerate(tasks) if other.stage == "students"), generations[task.name], place
+    return (
+        next(number for number, other in enumerate(tasks) if other.stage == "students"),
+        generations[task.name],
+        place,
+    )

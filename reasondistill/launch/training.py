@@ -10,12 +10,15 @@ from pathlib import Path
 
 from reasondistill.config import Cluster
 from reasondistill.pipeline import Run, Task
-from reasondistill.students import processes
-from reasondistill.students.strategies import strategy_file
+from reasondistill.stages.students import processes
+from reasondistill.stages.students.strategies import strategy_file
 
 # A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the processes after 30 s (older ones still do).
 # It passes on what asks to stop, and SIGUSR1 too: by that our Slurm jobs say that their time is nearly up.
-STOPPING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600", "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
+STOPPING = {
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+    "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+}
 
 _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
 
@@ -29,10 +32,22 @@ def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
     """Whether several processes do a task together: they train a student. An untouched base is not trained."""
     if task.stage != "students" or run.cluster.train.processes * nodes == 1:
         return False
-    return next(student for student in run.pipeline.all_students() if student.name == task.units[0]).method != "base"
+    return (
+        next(
+            student for student in run.pipeline.all_students() if student.name == task.units[0]
+        ).method
+        != "base"
+    )
 
 
-def training_command(cluster: Cluster, run_folder: Path, student: str, *, python: str = sys.executable, nodes: int = 1) -> list[str]:
+def training_command(
+    cluster: Cluster,
+    run_folder: Path,
+    student: str,
+    *,
+    python: str = sys.executable,
+    nodes: int = 1,
+) -> list[str]:
     """The words of the command that trains one student with `[train] processes` on each of so many nodes. Raises ConfigError.
 
     For several nodes some words are variables of the shell: `job_lines` sets them.
@@ -41,7 +56,9 @@ def training_command(cluster: Cluster, run_folder: Path, student: str, *, python
     train = cluster.train
     if train.processes * nodes == 1:
         return [python, "-m", *task]
-    threads = ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
+    threads = (
+        ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
+    )
     return [
         # A part of the command and not of a job's environment: what stands beside it in the job is done by one process.
         *("env", f"{processes.TOGETHER}=1", python, "-m", "accelerate.commands.launch"),
@@ -55,8 +72,18 @@ def training_command(cluster: Cluster, run_folder: Path, student: str, *, python
 
 def _rendezvous(nodes: int) -> tuple[str, ...]:
     if nodes == 1:
-        return ("--main_process_port", "0")  # any free one: other students may train on this machine
-    return ("--machine_rank", "$SLURM_NODEID", "--main_process_ip", f"${_ADDRESS}", "--main_process_port", f"${_PORT}")
+        return (
+            "--main_process_port",
+            "0",
+        )  # any free one: other students may train on this machine
+    return (
+        "--machine_rank",
+        "$SLURM_NODEID",
+        "--main_process_ip",
+        f"${_ADDRESS}",
+        "--main_process_port",
+        f"${_PORT}",
+    )
 
 
 def job_lines(nodes: int) -> list[str]:
@@ -71,7 +98,13 @@ def job_lines(nodes: int) -> list[str]:
 
 
 def job_command(
-    cluster: Cluster, run_folder: Path, student: str, *, nodes: int, python: str = "python", container: str | None = None
+    cluster: Cluster,
+    run_folder: Path,
+    student: str,
+    *,
+    nodes: int,
+    python: str = "python",
+    container: str | None = None,
 ) -> str:
     """The shell's words that train one student in a job of so many nodes, behind `job_lines`. When one node fails, Slurm ends the others.
 

@@ -7,8 +7,20 @@ from hidden states and heads, so that no (tokens, vocabulary) tensor ever exists
 Import it late, inside functions: it needs torch.
 """
 
-from reasondistill.losses.classic import attention_loss, hidden_loss, pool, relation_angle, relation_distance, uniform_layer_map
-from reasondistill.losses.divergences import Divergence, Kind, divergence_of_logits, value_and_gradient
+from reasondistill.losses.classic import (
+    attention_loss,
+    hidden_loss,
+    pool,
+    relation_angle,
+    relation_distance,
+    uniform_layer_map,
+)
+from reasondistill.losses.divergences import (
+    Divergence,
+    Kind,
+    divergence_of_logits,
+    value_and_gradient,
+)
 from reasondistill.losses.fused import TokenLosses, token_losses
 from reasondistill.losses.heads import Head
 from reasondistill.losses.policy import Policy

@@ -37,7 +37,9 @@ def attention_loss(student_attention: Tensor, teacher_attention: Tensor, mask: T
     """
     student, teacher = _pair(student_attention, teacher_attention)
     if (len(student), student.shape[2:]) != (len(teacher), teacher.shape[2:]):
-        raise ValueError(f"attention of student {tuple(student.shape)} and teacher {tuple(teacher.shape)}: only head counts may differ")
+        raise ValueError(
+            f"attention of student {tuple(student.shape)} and teacher {tuple(teacher.shape)}: only head counts may differ"
+        )
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
     real = mask.bool()
@@ -83,8 +85,13 @@ def uniform_layer_map(student_layers: int, teacher_layers: int) -> list[tuple[in
     Numbers index transformers' `hidden_states`, where 0 is the embedding, which is left out, and the last one is after the final norm.
     """
     if student_layers < 1 or teacher_layers < 1:
-        raise ValueError(f"a student of {student_layers} and a teacher of {teacher_layers} layers: want at least one each")
-    return [(m, (2 * m * teacher_layers + student_layers) // (2 * student_layers)) for m in range(1, student_layers + 1)]
+        raise ValueError(
+            f"a student of {student_layers} and a teacher of {teacher_layers} layers: want at least one each"
+        )
+    return [
+        (m, (2 * m * teacher_layers + student_layers) // (2 * student_layers))
+        for m in range(1, student_layers + 1)
+    ]
 
 
 def _pair(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,9 +102,13 @@ def _pair(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def _require_rows(student: Tensor, teacher: Tensor, least: int, name: str) -> None:
     if len(student) != len(teacher):
-        raise ValueError(f"{len(student)} student rows and {len(teacher)} teacher rows: they have to be the same examples")
+        raise ValueError(
+            f"{len(student)} student rows and {len(teacher)} teacher rows: they have to be the same examples"
+        )
     if len(student) < least:
-        raise ValueError(f"the relation loss by {name} needs at least {least} rows in a batch, got {len(student)}: raise the batch size")
+        raise ValueError(
+            f"the relation loss by {name} needs at least {least} rows in a batch, got {len(student)}: raise the batch size"
+        )
 
 
 def _distances(rows: Tensor) -> Tensor:

@@ -44,25 +44,38 @@ class Divergence:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ConfigError(f"divergence {self.kind!r} is not known. Known: {', '.join(get_args(Kind))}")
+            raise ConfigError(
+                f"divergence {self.kind!r} is not known. Known: {', '.join(get_args(Kind))}"
+            )
         if not 0 <= self.beta <= 1:
-            raise ConfigError(f"beta of a divergence is {self.beta}; it lies between 0 (forward KL) and 1 (reverse KL)")
+            raise ConfigError(
+                f"beta of a divergence is {self.beta}; it lies between 0 (forward KL) and 1 (reverse KL)"
+            )
         if not 0 <= self.alpha < 1:
-            raise ConfigError(f"alpha of a divergence is {self.alpha}; it lies in [0, 1), 0 is the plain KL, at 1 nothing would be learned")
+            raise ConfigError(
+                f"alpha of a divergence is {self.alpha}; it lies in [0, 1), 0 is the plain KL, at 1 nothing would be learned"
+            )
         if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"temperature of a divergence is {self.temperature}; it has to be above 0")
+            raise ConfigError(
+                f"temperature of a divergence is {self.temperature}; it has to be above 0"
+            )
 
     @property
     def plain_kind(self) -> Kind:
         """The same divergence by its simplest name: jsd and the skew ones at their ends are forward or reverse KL."""
         if (self.kind, self.beta) == ("jsd", 0) or (self.kind, self.alpha) == ("skew_kl", 0):
             return "forward_kl"
-        if (self.kind, self.beta) == ("jsd", 1) or (self.kind, self.alpha) == ("skew_reverse_kl", 0):
+        if (self.kind, self.beta) == ("jsd", 1) or (self.kind, self.alpha) == (
+            "skew_reverse_kl",
+            0,
+        ):
             return "reverse_kl"
         return self.kind
 
 
-def divergence_of_logits(student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence) -> Tensor:
+def divergence_of_logits(
+    student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence
+) -> Tensor:
     """The divergence of each row, dense and for autograd: (N, V), (N, V) → (N,). The reference, and good enough for small V."""
     log_q, log_p = _log_probs(student_logits, divergence), _log_probs(teacher_logits, divergence)
     return divergence.temperature**2 * _value(log_q, log_p, divergence)
@@ -87,7 +100,9 @@ def _value(log_q: Tensor, log_p: Tensor, divergence: Divergence) -> Tensor:
 
 
 @torch.no_grad()
-def value_and_gradient(student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
+def value_and_gradient(
+    student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence
+) -> tuple[Tensor, Tensor]:
     """The divergence of each row (N,) and its derivative with respect to the student's logits (N, V), in closed form.
 
     Makes a handful of temporaries of the inputs' size: hand it a few rows at a time.
@@ -99,7 +114,9 @@ def value_and_gradient(student_logits: Tensor, teacher_logits: Tensor, divergenc
 
 
 def _log_probs(logits: Tensor, divergence: Divergence) -> Tensor:
-    return torch.log_softmax(logits if divergence.temperature == 1 else logits / divergence.temperature, -1)
+    return torch.log_softmax(
+        logits if divergence.temperature == 1 else logits / divergence.temperature, -1
+    )
 
 
 def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:

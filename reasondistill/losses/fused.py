@@ -16,9 +16,25 @@ from torch.autograd.function import once_differentiable
 
 from reasondistill.errors import ConfigError
 from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
-from reasondistill.losses.heads import Head, Projection, add_product, blocks, chunks, default_chunk, exact_dtype, new_buffer, project
+from reasondistill.losses.heads import (
+    Head,
+    Projection,
+    add_product,
+    blocks,
+    chunks,
+    default_chunk,
+    exact_dtype,
+    new_buffer,
+    project,
+)
 from reasondistill.losses.policy import Policy, surrogate
-from reasondistill.losses.teachers import LiveTeacher, TopKTeacher, check_labels, check_top_k, tail_value_and_gradient
+from reasondistill.losses.teachers import (
+    LiveTeacher,
+    TopKTeacher,
+    check_labels,
+    check_top_k,
+    tail_value_and_gradient,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,16 @@ def token_losses(
     Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher with another tokenizer.
     """
     vocabulary = _common_vocabulary(head, teacher) if vocabulary is None else vocabulary
-    _check(hidden, labels, cross_entropy_weights, teacher, divergence, policy, policy_weights, vocabulary)
+    _check(
+        hidden,
+        labels,
+        cross_entropy_weights,
+        teacher,
+        divergence,
+        policy,
+        policy_weights,
+        vocabulary,
+    )
     job = _Job(
         labels=labels,
         cross_entropy_weights=_spread(cross_entropy_weights, hidden),
@@ -78,10 +103,15 @@ def token_losses(
         policy=policy,
         policy_weights=_spread(policy_weights, hidden),
         vocabulary=vocabulary,
-        chunk_tokens=default_chunk(vocabulary, len(hidden)) if chunk_tokens is None else max(1, chunk_tokens),
+        chunk_tokens=default_chunk(vocabulary, len(hidden))
+        if chunk_tokens is None
+        else max(1, chunk_tokens),
     )
     # Function.forward cannot see whether gradients are on: it always runs without.
-    wanted = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, head.weight, head.bias))
+    wanted = tuple(
+        torch.is_grad_enabled() and x is not None and x.requires_grad
+        for x in (hidden, head.weight, head.bias)
+    )
     return TokenLosses(*_ChunkedLosses.apply(hidden, head.weight, head.bias, job, wanted))
 
 
@@ -101,7 +131,10 @@ class _Job:
 
     @property
     def has_weights(self) -> bool:
-        return any(w is not None for w in (self.cross_entropy_weights, self.divergence_weights, self.policy_weights))
+        return any(
+            w is not None
+            for w in (self.cross_entropy_weights, self.divergence_weights, self.policy_weights)
+        )
 
 
 def _common_vocabulary(head: Head, teacher: LiveTeacher | TopKTeacher | None) -> int:
@@ -134,7 +167,11 @@ def _check(
         check_labels(labels, len(hidden), vocabulary)
     if isinstance(teacher, TopKTeacher) and divergence is not None:
         check_top_k(teacher, divergence, vocabulary)
-    told = None if teacher is None else len(teacher.ids if isinstance(teacher, TopKTeacher) else teacher.hidden)
+    told = (
+        None
+        if teacher is None
+        else len(teacher.ids if isinstance(teacher, TopKTeacher) else teacher.hidden)
+    )
     if told not in (None, len(hidden)):
         raise ValueError(f"the teacher speaks of {told} positions, the student of {len(hidden)}")
 
@@ -143,7 +180,11 @@ def _spread(weights: Tensor | float | None, hidden: Tensor) -> Tensor | None:
     """Weights as (N,), in the type that the losses are computed in."""
     if weights is None:
         return None
-    return torch.as_tensor(weights, dtype=exact_dtype(hidden), device=hidden.device).detach().expand(len(hidden))
+    return (
+        torch.as_tensor(weights, dtype=exact_dtype(hidden), device=hidden.device)
+        .detach()
+        .expand(len(hidden))
+    )
 
 
 class _Tally:
@@ -151,7 +192,11 @@ class _Tally:
 
     def __init__(self, job: _Job, hidden: Tensor) -> None:
         def column(about: object, dtype: torch.dtype) -> Tensor | None:
-            return None if about is None else torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
+            return (
+                None
+                if about is None
+                else torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
+            )
 
         self.job, exact = job, exact_dtype(hidden)
         self.cross_entropy = column(job.labels, exact)
@@ -172,7 +217,9 @@ class _Tally:
                 total += (weights * values).sum()
         return total
 
-    def take_labels(self, logits: Tensor, labels: Tensor, rows: slice, needs_gradient: bool) -> Tensor | None:
+    def take_labels(
+        self, logits: Tensor, labels: Tensor, rows: slice, needs_gradient: bool
+    ) -> Tensor | None:
         """Cross-entropy and policy term of a block, and their weighted derivative with respect to its logits."""
         job, labels = self.job, labels[rows].long().unsqueeze(-1)
         log_q = torch.log_softmax(logits, -1)
@@ -191,12 +238,16 @@ class _Tally:
         # d log q(label) / dz = onehot − q
         return log_q.exp_().mul_(-slope).scatter_add_(-1, labels, slope)
 
-    def take_divergence(self, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool) -> Tensor | None:
+    def take_divergence(
+        self, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool
+    ) -> Tensor | None:
         """Divergence of a block, and its weighted derivative with respect to its logits."""
         job, gradient = self.job, None
         assert job.divergence is not None and self.divergence is not None
         if isinstance(job.teacher, TopKTeacher):
-            value, gradient = tail_value_and_gradient(logits, job.teacher.ids[rows], job.teacher.log_probs[rows])
+            value, gradient = tail_value_and_gradient(
+                logits, job.teacher.ids[rows], job.teacher.log_probs[rows]
+            )
         elif teacher_logits is not None and needs_gradient and job.divergence_weights is not None:
             value, gradient = value_and_gradient(logits, teacher_logits, job.divergence)
         else:
@@ -211,11 +262,19 @@ class _Tally:
 class _Gradients:
     """Gradients of hidden states, weight and bias, as far as they are wanted, filled chunk by chunk."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...]) -> None:
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...]
+    ) -> None:
         exact = exact_dtype(hidden)
         self.hidden = torch.empty_like(hidden, requires_grad=False) if wanted[0] else None
-        self.weight = torch.zeros_like(weight, dtype=exact, requires_grad=False) if wanted[1] else None
-        self.bias = torch.zeros_like(bias, dtype=exact, requires_grad=False) if wanted[2] and bias is not None else None
+        self.weight = (
+            torch.zeros_like(weight, dtype=exact, requires_grad=False) if wanted[1] else None
+        )
+        self.bias = (
+            torch.zeros_like(bias, dtype=exact, requires_grad=False)
+            if wanted[2] and bias is not None
+            else None
+        )
 
     def take(self, slopes: Tensor, student: Projection, rows: slice) -> None:
         """Add what a chunk's d total / d logits (rows, vocabulary) means for each."""
@@ -233,21 +292,37 @@ def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) ->
     tally = _Tally(job, hidden)
     student = project(hidden, head, job.vocabulary)
     buffer = new_buffer(hidden, job.vocabulary, job.chunk_tokens)
-    teacher = project(job.teacher.hidden, job.teacher.head, job.vocabulary) if isinstance(job.teacher, LiveTeacher) else None
+    teacher = (
+        project(job.teacher.hidden, job.teacher.head, job.vocabulary)
+        if isinstance(job.teacher, LiveTeacher)
+        else None
+    )
     teacher_buffer = None if teacher is None else torch.empty_like(buffer)
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in chunks(len(hidden), job.chunk_tokens):
             logits = student.write(rows, buffer)
-            told = teacher.write(rows, teacher_buffer) if teacher is not None and teacher_buffer is not None else None
+            told = (
+                teacher.write(rows, teacher_buffer)
+                if teacher is not None and teacher_buffer is not None
+                else None
+            )
             for block in blocks(logits):
                 here = slice(rows.start + block.start, rows.start + block.stop)
-                _run_block(tally, logits[block], None if told is None else told[block], here, gradients is not None)
+                _run_block(
+                    tally,
+                    logits[block],
+                    None if told is None else told[block],
+                    here,
+                    gradients is not None,
+                )
             if gradients is not None:
                 gradients.take(logits, student, rows)
     return tally
 
 
-def _run_block(tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool) -> None:
+def _run_block(
+    tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool
+) -> None:
     """Record the losses of a few rows and, where gradients are needed, write the derivative over their logits."""
     job, parts = tally.job, list[Tensor | None]()
     if job.labels is not None:
@@ -263,8 +338,17 @@ def _run_block(tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, row
 
 class _ChunkedLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
-        gradients = _Gradients(hidden, weight, bias, wanted) if any(wanted) and job.has_weights else None
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        job: _Job,
+        wanted: tuple[bool, ...],
+    ) -> tuple[Any, ...]:
+        gradients = (
+            _Gradients(hidden, weight, bias, wanted) if any(wanted) and job.has_weights else None
+        )
         tally = _run(hidden, Head(weight, bias), job, gradients)
         if gradients is not None:
             # Saved, not kept as attributes: autograd lets go of them before it hands them on, so that .grad takes them over uncopied.
@@ -281,4 +365,11 @@ class _ChunkedLosses(torch.autograd.Function):
         # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual factor is 1.
         is_one = bool(grad_total == 1)
         scaled = (g if g is None or is_one else g * grad_total.to(g.dtype) for g in saved)
-        return (*(None if g is None else g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), None, None)
+        return (
+            *(
+                None if g is None else g.to(dtype)
+                for g, dtype in zip(scaled, ctx.dtypes, strict=True)
+            ),
+            None,
+            None,
+        )

@@ -53,9 +53,13 @@ class Projection:
 def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
     """The projection to the first `vocabulary` rows of a head, in the hidden states' type, or autocast's where that is on."""
     if hidden.ndim != 2 or head.weight.ndim != 2 or hidden.shape[1] != head.weight.shape[1]:
-        raise ValueError(f"hidden states {tuple(hidden.shape)} and head {tuple(head.weight.shape)}: want (N, hidden) and (vocab, hidden)")
+        raise ValueError(
+            f"hidden states {tuple(hidden.shape)} and head {tuple(head.weight.shape)}: want (N, hidden) and (vocab, hidden)"
+        )
     if not 0 < vocabulary <= len(head.weight):
-        raise ConfigError(f"vocabulary is {vocabulary:,}, but the head has {len(head.weight):,} rows. Give at most the smaller head's rows")
+        raise ConfigError(
+            f"vocabulary is {vocabulary:,}, but the head has {len(head.weight):,} rows. Give at most the smaller head's rows"
+        )
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     bias = None if head.bias is None else head.bias.detach()[:vocabulary]
@@ -69,7 +73,9 @@ def exact_dtype(hidden: Tensor) -> torch.dtype:
 
 def new_buffer(hidden: Tensor, vocabulary: int, chunk_tokens: int) -> Tensor:
     """Room for the logits of one chunk."""
-    return torch.empty(min(chunk_tokens, len(hidden)), vocabulary, dtype=exact_dtype(hidden), device=hidden.device)
+    return torch.empty(
+        min(chunk_tokens, len(hidden)), vocabulary, dtype=exact_dtype(hidden), device=hidden.device
+    )
 
 
 def default_chunk(vocabulary: int, count: int) -> int:

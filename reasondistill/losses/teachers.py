@@ -33,15 +33,25 @@ class TopKTeacher:
 
 def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -> None:
     """Raise ConfigError where kept tokens cannot answer: another divergence than forward KL at temperature 1, or a foreign vocabulary."""
-    name = divergence.kind if divergence.temperature == 1 else f"{divergence.kind} at temperature {divergence.temperature:g}"
+    name = (
+        divergence.kind
+        if divergence.temperature == 1
+        else f"{divergence.kind} at temperature {divergence.temperature:g}"
+    )
     if divergence.plain_kind != "forward_kl" or divergence.temperature != 1:
         raise ConfigError(
             f"{name} cannot be computed from a teacher's top-{teacher.ids.shape[1]} tokens: how the rest of its probability is spread was "
             "not kept, and reverse KL, JSD, skewed KL, TVD and any temperature but 1 ask for it. "
             'Use divergence "forward_kl" at temperature 1, or a live teacher'
         )
-    if teacher.ids.ndim != 2 or teacher.ids.shape != teacher.log_probs.shape or teacher.ids.shape[1] == 0:
-        raise ValueError(f"top-K ids {tuple(teacher.ids.shape)} and log_probs {tuple(teacher.log_probs.shape)}: want (N, K) both, K ≥ 1")
+    if (
+        teacher.ids.ndim != 2
+        or teacher.ids.shape != teacher.log_probs.shape
+        or teacher.ids.shape[1] == 0
+    ):
+        raise ValueError(
+            f"top-K ids {tuple(teacher.ids.shape)} and log_probs {tuple(teacher.log_probs.shape)}: want (N, K) both, K ≥ 1"
+        )
     if len(teacher.ids) == 0:
         return
     highest = int(teacher.ids.max())
@@ -51,11 +61,15 @@ def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -
             "Keep them again from a teacher that shares the student's tokenizer, or raise vocabulary"
         )
     if int(teacher.ids.amax(-1).min()) < 0:
-        raise ValueError("a row of the teacher's kept tokens holds padding only: leave that position out")
+        raise ValueError(
+            "a row of the teacher's kept tokens holds padding only: leave that position out"
+        )
 
 
 @torch.no_grad()
-def tail_value_and_gradient(logits: Tensor, ids: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+def tail_value_and_gradient(
+    logits: Tensor, ids: Tensor, log_probs: Tensor
+) -> tuple[Tensor, Tensor]:
     """Forward KL on K tokens and one bucket for all others: its value (N,) and derivative with respect to the logits (N, V).
 
     Σ_k p_k·(log p_k − log q_k) + p_tail·(log p_tail − log q_tail). With K = V the tail is empty, and this is forward KL; otherwise a lower
@@ -65,7 +79,9 @@ def tail_value_and_gradient(logits: Tensor, ids: Tensor, log_probs: Tensor) -> t
     """
     is_padding = ids < 0
     # Padding repeats the row's highest id, so that gather and scatter need no case of their own.
-    columns = torch.where(is_padding, ids.argmax(-1, keepdim=True), torch.arange(ids.shape[1], device=ids.device))
+    columns = torch.where(
+        is_padding, ids.argmax(-1, keepdim=True), torch.arange(ids.shape[1], device=ids.device)
+    )
     ids = ids.long().gather(-1, columns)
     log_p = log_probs.to(logits.dtype).gather(-1, columns)
     log_q = torch.log_softmax(logits, -1)
@@ -79,7 +95,11 @@ def tail_value_and_gradient(logits: Tensor, ids: Tensor, log_probs: Tensor) -> t
     kept = torch.where(p_counted > 0, p_counted * (log_p - log_q_kept), 0.0).sum(-1)
     value = kept + torch.xlogy(p_tail, p_tail) - p_tail * log_q_tail
     mass = p_counted.sum(-1) + p_tail
-    gradient = log_q.sub_(log_q_tail.unsqueeze(-1)).exp_().mul_((mass * log_q_tail.exp() - p_tail).unsqueeze(-1))
+    gradient = (
+        log_q.sub_(log_q_tail.unsqueeze(-1))
+        .exp_()
+        .mul_((mass * log_q_tail.exp() - p_tail).unsqueeze(-1))
+    )
     return value, gradient.scatter_(-1, ids, mass.unsqueeze(-1) * log_q_kept.exp() - p)
 
 
@@ -89,14 +109,18 @@ def _tail(log_p: Tensor, is_padding: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def top_k(hidden: Tensor, head: Head, k: int, vocabulary: int | None = None) -> tuple[Tensor, Tensor]:
+def top_k(
+    hidden: Tensor, head: Head, k: int, vocabulary: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The k likeliest tokens of each position, likeliest first: ids (N, k) int64 and log-probabilities (N, k) at temperature 1.
 
     Log-probabilities are over the first `vocabulary` tokens and float32 (float64 for float64). Works in chunks, without gradient.
     """
     vocabulary = len(head.weight) if vocabulary is None else vocabulary
     if not 1 <= k <= vocabulary:
-        raise ConfigError(f"top-k of {k} tokens from a vocabulary of {vocabulary:,}: k lies between 1 and that")
+        raise ConfigError(
+            f"top-k of {k} tokens from a vocabulary of {vocabulary:,}: k lies between 1 and that"
+        )
     projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
@@ -110,7 +134,13 @@ def top_k(hidden: Tensor, head: Head, k: int, vocabulary: int | None = None) -> 
 
 
 @torch.no_grad()
-def log_probs_of(hidden: Tensor, head: Head, labels: Tensor, vocabulary: int | None = None, temperature: float = 1.0) -> Tensor:
+def log_probs_of(
+    hidden: Tensor,
+    head: Head,
+    labels: Tensor,
+    vocabulary: int | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
     """The log-probability of each label (N,) over the first `vocabulary` tokens, logits divided by `temperature`.
 
     Float32 (float64 for float64); works in chunks, without gradient.
@@ -124,14 +154,20 @@ def log_probs_of(hidden: Tensor, head: Head, labels: Tensor, vocabulary: int | N
         logits = projection.write(rows, buffer).div_(temperature)
         for block in blocks(logits):
             log_q = torch.log_softmax(logits[block], -1)
-            found[rows][block] = log_q.gather(-1, labels[rows][block].long().unsqueeze(-1)).squeeze(-1)
+            found[rows][block] = log_q.gather(-1, labels[rows][block].long().unsqueeze(-1)).squeeze(
+                -1
+            )
     return found
 
 
 def check_labels(labels: Tensor, count: int, vocabulary: int) -> None:
     """Raise where labels do not fit: one for each position, every one a token of the vocabulary."""
     if labels.shape != (count,):
-        raise ValueError(f"labels {tuple(labels.shape)}: want one for each of the {count} positions")
+        raise ValueError(
+            f"labels {tuple(labels.shape)}: want one for each of the {count} positions"
+        )
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < vocabulary:
         low, high = int(labels.min()), int(labels.max())
-        raise ValueError(f"labels lie between {low} and {high}, the vocabulary has {vocabulary} entries: pass only positions of the loss")
+        raise ValueError(
+            f"labels lie between {low} and {high}, the vocabulary has {vocabulary} entries: pass only positions of the loss"
+        )

@@ -12,13 +12,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from reasondistill import examples, problems, report, students, traces, verdicts
-from reasondistill.crew import Share
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
-from reasondistill.pipeline import measuring
-from reasondistill.pipeline.looking import StageState, folder_of, missing_of, progress_of, remaining, settle, stage_states, walk
-from reasondistill.pipeline.measuring import eval_models, served_teachers, teacher_of
+from reasondistill.models.prompts import load_prompt
+from reasondistill.pipeline import evaluating
+from reasondistill.pipeline.evaluating import eval_models, served_teachers, teacher_of
 from reasondistill.pipeline.runs import (
     FOLDERS,
     RUN,
@@ -34,8 +32,19 @@ from reasondistill.pipeline.runs import (
     twin_of,
     with_environment,
 )
-from reasondistill.prompts import load_prompt
-from reasondistill.store import Manifest, StopSignal
+from reasondistill.pipeline.status import (
+    StageState,
+    folder_of,
+    missing_of,
+    progress_of,
+    remaining,
+    settle,
+    stage_states,
+    walk,
+)
+from reasondistill.runs.store import Manifest, StopSignal
+from reasondistill.runs.work_sharing import Share
+from reasondistill.stages import examples, problems, report, students, traces, verdicts
 
 __all__ = [
     "FOLDERS",
@@ -73,7 +82,9 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
     """The tasks of these stages in order. With `share_engine_process` one process serves all eval models, one after the other."""
     wanted = set(stages)
     if not wanted & set(run.stages):
-        raise ConfigError(f"{run.source}: only measures, there is no stage {sorted(wanted)[0]}. Stages: {', '.join(run.stages)}.")
+        raise ConfigError(
+            f"{run.source}: only measures, there is no stage {sorted(wanted)[0]}. Stages: {', '.join(run.stages)}."
+        )
     tasks: list[Task] = []
     for stage in run.stages:
         if stage not in wanted:
@@ -81,12 +92,18 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
         shards = run.cluster.stages.of(stage).shards
         if stage == "students":
             tasks += [
-                Task("students", (student.name,), tuple(f"students:{name}" for name in parents_of(run, student)))
+                Task(
+                    "students",
+                    (student.name,),
+                    tuple(f"students:{name}" for name in parents_of(run, student)),
+                )
                 for student in run.pipeline.all_students()
             ]
         elif stage == "evals":
             models = tuple(eval_models(run)) if run.pipeline.evals.benchmarks else ()
-            groups = [models] if share_engine_process or shards > 1 else [(model,) for model in models]
+            groups = (
+                [models] if share_engine_process or shards > 1 else [(model,) for model in models]
+            )
             for group in groups if models else []:
                 tasks += _shared("evals", shards, group) if shards > 1 else [Task("evals", group)]
             tasks += [Task("evals")] if models else []
@@ -100,7 +117,11 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
 def _shared(stage: str, shards: int, units: tuple[str, ...] = ()) -> list[Task]:
     """One process opens the stage, workers fill it side by side, one closes it."""
     workers = [Task(stage, units, share=Share("work", number, shards)) for number in range(shards)]
-    return [Task(stage, units, share=Share("open", of=shards)), *workers, Task(stage, units, share=Share("close", of=shards))]
+    return [
+        Task(stage, units, share=Share("open", of=shards)),
+        *workers,
+        Task(stage, units, share=Share("close", of=shards)),
+    ]
 
 
 def select_stages(only: str | None, first: str | None, last: str | None) -> list[str]:
@@ -110,7 +131,9 @@ def select_stages(only: str | None, first: str | None, last: str | None) -> list
             raise ConfigError(f"no stage is called {name!r}. Stages: {', '.join(STAGES)}.")
     if only is not None:
         return [only]
-    chosen: list[str] = list(STAGES[STAGES.index(first or STAGES[0]) : STAGES.index(last or STAGES[-1]) + 1])
+    chosen: list[str] = list(
+        STAGES[STAGES.index(first or STAGES[0]) : STAGES.index(last or STAGES[-1]) + 1]
+    )
     if not chosen:
         raise ConfigError(f"--from {first} comes after --until {last}.")
     return chosen
@@ -144,7 +167,12 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
 
 def _pool(run: Run) -> GradingPool:
     settings, grade = run.pipeline.verdicts, run.cluster.grade
-    return GradingPool(workers=grade.workers, deadline_s=settings.deadline_s, memory_mib=grade.memory_mib, policy=settings.policy)
+    return GradingPool(
+        workers=grade.workers,
+        deadline_s=settings.deadline_s,
+        memory_mib=grade.memory_mib,
+        policy=settings.policy,
+    )
 
 
 def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
@@ -153,18 +181,25 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
     with _pool(run) as pool:
         held_out: dict[str, str] = {}
         for benchmark in benchmarks(run):
-            measuring.prepare(run, benchmark, pool)
+            evaluating.prepare(run, benchmark, pool)
             questions = problems.questions_of(run.stage("evals") / benchmark.name / "problems")
             held_out |= dict.fromkeys(questions, benchmark.name)
         return problems.run_problems(
-            run.pipeline.problems, run.stage("problems"), pool=pool, held_out=held_out, keep_old=run.keep_old, base=run.source.parent
+            run.pipeline.problems,
+            run.stage("problems"),
+            pool=pool,
+            held_out=held_out,
+            keep_old=run.keep_old,
+            base=run.source.parent,
         )
 
 
 def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     assert run.pipeline.traces is not None
     settings = run.pipeline.traces
-    settings = settings.model_copy(update={"teachers": tuple(located(teacher) for teacher in settings.teachers)})
+    settings = settings.model_copy(
+        update={"teachers": tuple(located(teacher) for teacher in settings.teachers)}
+    )
     return traces.run_traces(
         settings,
         run.stage("problems"),
@@ -185,7 +220,9 @@ def _may_heal(run: Run) -> bool:
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
     folders = run.stage("problems"), run.stage("traces"), run.stage("verdicts")
     allowed = run.pipeline.traces.failures_allowed if run.pipeline.traces is not None else 0.0
-    return _grade(run, *folders, stop, failures_allowed=allowed, heal=_may_heal(run), share=task.share)
+    return _grade(
+        run, *folders, stop, failures_allowed=allowed, heal=_may_heal(run), share=task.share
+    )
 
 
 def _grade(
@@ -261,17 +298,24 @@ def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     if share is None or share.role == "open":
         with _pool(run) as pool:
             if not task.units:
-                return measuring.collect(run, pool)
+                return evaluating.collect(run, pool)
             for benchmark in benchmarks(run):
-                measuring.prepare(run, benchmark, pool)
+                evaluating.prepare(run, benchmark, pool)
 
     def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
-        return _grade(run, problems_folder, traces_folder, folder, stop, failures_allowed=run.pipeline.evals.failures_allowed)
+        return _grade(
+            run,
+            problems_folder,
+            traces_folder,
+            folder,
+            stop,
+            failures_allowed=run.pipeline.evals.failures_allowed,
+        )
 
     # Each worker begins with another model: an engine is loaded for a model of one's own before one helps with others.
     first = share.number % len(task.units) if share is not None else 0
     for model in (*task.units[first:], *task.units[:first]):
-        measuring.measure(run, model, grade, stop, share)
+        evaluating.measure(run, model, grade, stop, share)
     return None
 
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reasondistill.prompts import NamedPrompt
+from reasondistill.models.prompts import NamedPrompt
+from reasondistill.models.samplers import InputFault, Request, Sampler
 from reasondistill.records import Completion, Problem, Sampling, fingerprint
-from reasondistill.samplers import InputFault, Request, Sampler
-from reasondistill.store import write_json
+from reasondistill.runs.store import write_json
 
 FILE = "latency.json"
 MAX_TOKENS = 128
@@ -27,7 +27,9 @@ def is_measured(folder: Path, problems: int) -> bool:
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == problems
 
 
-def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int) -> None:
+def measure_latency(
+    sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int
+) -> None:
     """Write the mean milliseconds per token and seconds per answer over the first `count` answers; nothing when asked to stop.
 
     The first answer is given twice and counts once: what an engine prepares at its first request is no answering. A
@@ -39,7 +41,9 @@ def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: Named
             _timed(sampler, request)
         answer, took = _timed(sampler, request)
         if answer is None or answer.is_lost:
-            log.warning("%s: no latency, %s", folder.name, "stopped" if answer is None else answer.error)
+            log.warning(
+                "%s: no latency, %s", folder.name, "stopped" if answer is None else answer.error
+            )
             return
         if not answer.is_refused:
             seconds, tokens, answered = seconds + took, tokens + answer.tokens, answered + 1
@@ -48,8 +52,17 @@ def measure_latency(sampler: Sampler, problems: Iterable[Problem], prompt: Named
     if not answered:
         log.warning("%s: no latency, every problem was refused", folder.name)
         return
-    found = {"asked": count, "problems": answered, "max_tokens": MAX_TOKENS, "model": sampler.model, "tokens": tokens}
-    found |= {"ms_per_token": 1000 * seconds / max(1, tokens), "seconds_per_answer": seconds / answered}
+    found = {
+        "asked": count,
+        "problems": answered,
+        "max_tokens": MAX_TOKENS,
+        "model": sampler.model,
+        "tokens": tokens,
+    }
+    found |= {
+        "ms_per_token": 1000 * seconds / max(1, tokens),
+        "seconds_per_answer": seconds / answered,
+    }
     write_json(folder / FILE, found)
     log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
 
@@ -61,12 +74,18 @@ def _timed(sampler: Sampler, request: Request) -> tuple[Completion | None, float
     return (answers[0] if answers else None), time.perf_counter() - started
 
 
-def _requests(sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt) -> Iterator[Request]:
+def _requests(
+    sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt
+) -> Iterator[Request]:
     """One request each; a problem that the model cannot be asked is passed over."""
     sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
     for problem in problems:
         try:
-            rendered = sampler.render(prompt.prompt.render(problem.question), plain=prompt.prompt.plain)
+            rendered = sampler.render(
+                prompt.prompt.render(problem.question), plain=prompt.prompt.plain
+            )
         except InputFault:
             continue
-        yield Request(f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0)
+        yield Request(
+            f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0
+        )

@@ -7,13 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reasondistill import resources
-from reasondistill.config import TWINS, Benchmark, Cluster, Judge, Pipeline, StudentSettings, Teacher, load_benchmark
-from reasondistill.crew import Share
-from reasondistill.environment import describe_environment
+from reasondistill.config import (
+    TWINS,
+    Benchmark,
+    Cluster,
+    Judge,
+    Pipeline,
+    StudentSettings,
+    Teacher,
+    load_benchmark,
+    resources,
+)
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.remote import is_weights
-from reasondistill.store import Manifest, write_manifest, write_text
+from reasondistill.runs.environment import describe_environment
+from reasondistill.runs.remote import is_weights
+from reasondistill.runs.store import Manifest, write_manifest, write_text
+from reasondistill.runs.work_sharing import Share
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 RUN = "run.json"
@@ -69,7 +78,9 @@ class Task:
         rest = len(self.units) - 3
         if rest < 2:
             return self.name
-        return f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more" + (f"[{self.share}]" if self.share is not None else "")
+        return f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more" + (
+            f"[{self.share}]" if self.share is not None else ""
+        )
 
 
 # The folders that a stage reads besides its own.
@@ -95,14 +106,20 @@ def is_needed(task: Task, name: str) -> bool:
     if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
         return False
     parts = rest.split("/")
-    if "parts" in parts and task.share is not None and task.share.role == "work":  # of other workers
-        return parts[-1] == "attempt.json" or any(part.startswith(f"w{task.share.number}-") for part in parts)
+    if (
+        "parts" in parts and task.share is not None and task.share.role == "work"
+    ):  # of other workers
+        return parts[-1] == "attempt.json" or any(
+            part.startswith(f"w{task.share.number}-") for part in parts
+        )
     return True
 
 
 def benchmarks(run: Run) -> list[Benchmark]:
     """The benchmark files that [evals] names. Raises ConfigError."""
-    found = [load_benchmark(resources.find("benchmarks", name)) for name in run.pipeline.evals.benchmarks]
+    found = [
+        load_benchmark(resources.find("benchmarks", name)) for name in run.pipeline.evals.benchmarks
+    ]
     names = [benchmark.name for benchmark in found]
     if len(set(names)) < len(names):
         raise ConfigError(f"[evals] benchmarks: two of {names} have the same name.")
@@ -120,10 +137,15 @@ def twin_of(run: Run, student: StudentSettings) -> str | None:
     A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
     """
     recounts = student.method == "answer_only" and student.packing
-    if student.method not in ("answer_only", "unverified") or (student.max_steps is not None and not recounts):
+    if student.method not in ("answer_only", "unverified") or (
+        student.max_steps is not None and not recounts
+    ):
         return None
     trained = [other for other in run.pipeline.all_students() if other.method not in TWINS]
-    likest = sorted(trained, key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()))
+    likest = sorted(
+        trained,
+        key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()),
+    )
     return likest[-1].name if likest else None
 
 
@@ -167,10 +189,24 @@ def load_run(folder: Path) -> Run:
     """The run that `save_run` wrote. Raises StageError when the folder is no run folder."""
     path = folder / RUN
     if not path.exists():
-        raise StageError(f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/.")
+        raise StageError(
+            f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/."
+        )
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings, cluster = Pipeline.model_validate(value["pipeline"]), Cluster.model_validate(value["cluster"])
-        return Run(settings, cluster, folder, Path(value["source"]), value["keep_old"], tuple(value.get("asked", ())))
+        settings, cluster = (
+            Pipeline.model_validate(value["pipeline"]),
+            Cluster.model_validate(value["cluster"]),
+        )
+        return Run(
+            settings,
+            cluster,
+            folder,
+            Path(value["source"]),
+            value["keep_old"],
+            tuple(value.get("asked", ())),
+        )
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}") from error
+        raise DataError(
+            f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}"
+        ) from error

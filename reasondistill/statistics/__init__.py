@@ -18,7 +18,13 @@ from __future__ import annotations
 
 from reasondistill.statistics.basics import LEVEL
 from reasondistill.statistics.means import Estimate, bootstrap_interval, mean_interval, wilson
-from reasondistill.statistics.metrics import BudgetPoint, g_pass_at_k, mg_pass_at_k, pass_at_k, within_budget
+from reasondistill.statistics.metrics import (
+    BudgetPoint,
+    g_pass_at_k,
+    mg_pass_at_k,
+    pass_at_k,
+    within_budget,
+)
 from reasondistill.statistics.paired import (
     Gap,
     PairedEstimate,
@@ -39,7 +45,14 @@ from reasondistill.statistics.planning import (
     simulate_power,
     smallest_effect,
 )
-from reasondistill.statistics.several import PooledEstimate, Spread, exchangeable_p_value, holm, pooled_difference, variant_spread
+from reasondistill.statistics.several import (
+    PooledEstimate,
+    Spread,
+    exchangeable_p_value,
+    holm,
+    pooled_difference,
+    variant_spread,
+)
 
 __all__ = [
     "BudgetPoint",

@@ -17,7 +17,9 @@ Ints = NDArray[np.int64]
 def shape_of(correct: NDArray[Any]) -> tuple[int, int]:
     """Problems and samples. Raises ValueError unless there is at least one of each."""
     if correct.ndim != 2 or 0 in correct.shape:
-        raise ValueError(f"want a (problems, samples) array with at least one of each, found shape {correct.shape}")
+        raise ValueError(
+            f"want a (problems, samples) array with at least one of each, found shape {correct.shape}"
+        )
     return int(correct.shape[0]), int(correct.shape[1])
 
 

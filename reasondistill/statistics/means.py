@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.statistics.basics import LEVEL, Floats, Ints, hits_of, normal_quantile, shape_of, student_quantile
+from reasondistill.statistics.basics import (
+    LEVEL,
+    Floats,
+    Ints,
+    hits_of,
+    normal_quantile,
+    shape_of,
+    student_quantile,
+)
 
 # How many minority outcomes (successes or failures, whichever is fewer) it takes before the samples' own estimate of their
 # correlation outweighs the cautious guess that all samples of a problem agree. Measured by simulation, see tests.
@@ -54,7 +62,9 @@ def mean_interval(correct: NDArray[Any], *, level: float = LEVEL) -> Estimate:
     return Estimate(mean, low, high, n, k, "wilson, effective n")
 
 
-def bootstrap_interval(correct: NDArray[Any], *, seed: int = 0, resamples: int = 10_000, level: float = LEVEL) -> Estimate:
+def bootstrap_interval(
+    correct: NDArray[Any], *, seed: int = 0, resamples: int = 10_000, level: float = LEVEL
+) -> Estimate:
     """The same by hierarchical bootstrap: draw problems, then draw each one's samples anew; percentile interval.
 
     Observed problem means carry sampling noise already, so drawing from them again would count it twice (Davison & Hinkley
@@ -73,7 +83,9 @@ def bootstrap_interval(correct: NDArray[Any], *, seed: int = 0, resamples: int =
     drawn = random.multinomial(n, problems / n, size=resamples)
     means = random.binomial(drawn * k, rates).sum(axis=1) / (n * k)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean, min(float(low), mean), max(float(high), mean), n, k, "hierarchical bootstrap")
+    return Estimate(
+        mean, min(float(low), mean), max(float(high), mean), n, k, "hierarchical bootstrap"
+    )
 
 
 def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
@@ -85,7 +97,9 @@ def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
     spread = float((rates - mean) ** 2 @ problems) / n
     noise = float(rates * (1 - rates) @ problems) / n / (k - 1)
     between = max(0.0, spread * n / max(1, n - 1) - noise)
-    return np.clip(mean + math.sqrt(between / spread if spread > 0 else 0.0) * (rates - mean), 0.0, 1.0)
+    return np.clip(
+        mean + math.sqrt(between / spread if spread > 0 else 0.0) * (rates - mean), 0.0, 1.0
+    )
 
 
 def _correlation(correct: NDArray[Any]) -> float:

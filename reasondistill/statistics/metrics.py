@@ -75,7 +75,9 @@ def _counts(correct: NDArray[Any], n: int, k: int, metric: str) -> Floats:
         raise ValueError(f"{metric}@{k} needs 1 ≤ k ≤ samples = {n}")
     counts = np.asarray(correct, dtype=np.float64)
     if counts.size and not (counts.min() >= 0 and counts.max() <= n):
-        raise ValueError(f"{metric}@{k}: correct counts reach from {counts.min():g} to {counts.max():g}, but there are {n} samples")
+        raise ValueError(
+            f"{metric}@{k}: correct counts reach from {counts.min():g} to {counts.max():g}, but there are {n} samples"
+        )
     return counts
 
 
@@ -84,7 +86,9 @@ def _at_least(counts: Floats, n: int, k: int) -> Floats:
     levels, place = np.unique(counts, return_inverse=True)
     right, draws = levels[:, None], np.arange(k + 1, dtype=np.float64)
     possible = (draws <= right) & (k - draws <= n - right)
-    ways = _log_choose(right, np.minimum(draws, right)) + _log_choose(n - right, np.clip(k - draws, 0, n - right))
+    ways = _log_choose(right, np.minimum(draws, right)) + _log_choose(
+        n - right, np.clip(k - draws, 0, n - right)
+    )
     chances = np.where(possible, np.exp(ways - _log_choose(np.float64(n), np.float64(k))), 0.0)
     tails = np.clip(np.cumsum(chances[:, ::-1], axis=1)[:, ::-1], 0.0, 1.0)
     return tails[place.reshape(counts.shape)]
@@ -94,7 +98,9 @@ def _log_choose(n: Any, k: Any) -> Any:
     return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
 
 
-def within_budget(correct: NDArray[Any], tokens: NDArray[Any], budgets: Sequence[int], *, level: float = LEVEL) -> tuple[BudgetPoint, ...]:
+def within_budget(
+    correct: NDArray[Any], tokens: NDArray[Any], budgets: Sequence[int], *, level: float = LEVEL
+) -> tuple[BudgetPoint, ...]:
     """Accuracy under each token budget, from one run with a long one: a sample counts when it is correct and fits.
 
     `correct` and `tokens`, the tokens that each sample took, are (problems, samples). A run with a shorter limit would write the same
@@ -105,9 +111,15 @@ def within_budget(correct: NDArray[Any], tokens: NDArray[Any], budgets: Sequence
     """
     shape_of(correct)
     if correct.shape != tokens.shape:
-        raise ValueError(f"correct is {correct.shape} and tokens {tokens.shape}: want the same (problems, samples)")
+        raise ValueError(
+            f"correct is {correct.shape} and tokens {tokens.shape}: want the same (problems, samples)"
+        )
     fits = {budget: tokens <= budget for budget in budgets}
     return tuple(
-        BudgetPoint(budget, mean_interval(correct.astype(bool) & fits[budget], level=level), float(fits[budget].mean()))
+        BudgetPoint(
+            budget,
+            mean_interval(correct.astype(bool) & fits[budget], level=level),
+            float(fits[budget].mean()),
+        )
         for budget in budgets
     )

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from reasondistill.statistics.basics import LEVEL, Floats, Ints, hits_of, normal_quantile, shape_of, student_quantile
+from reasondistill.statistics.basics import (
+    LEVEL,
+    Floats,
+    Ints,
+    hits_of,
+    normal_quantile,
+    shape_of,
+    student_quantile,
+)
 
 Word = Literal["better", "worse", "tied"]
 
@@ -39,7 +47,9 @@ class PairedEstimate:
     method: str
 
 
-def paired_difference(ours: NDArray[Any], theirs: NDArray[Any], *, level: float = LEVEL) -> PairedEstimate:
+def paired_difference(
+    ours: NDArray[Any], theirs: NDArray[Any], *, level: float = LEVEL
+) -> PairedEstimate:
     """Mean of `ours − theirs` over the same problems, row by row; both (problems, samples), sample counts may differ.
 
     One sample each: Tango's score interval and exact McNemar. More: the interval of `shrunken_t_interval` over per-problem
@@ -50,9 +60,13 @@ def paired_difference(ours: NDArray[Any], theirs: NDArray[Any], *, level: float 
     mean = float(steps.mean()) / scale
     if k == m == 1:
         low, high = tango_interval(int((steps > 0).sum()), int((steps < 0).sum()), n, level=level)
-        return PairedEstimate(mean, low, high, n, 1, sign_flip_p_value(steps), "tango; mcnemar exact")
+        return PairedEstimate(
+            mean, low, high, n, 1, sign_flip_p_value(steps), "tango; mcnemar exact"
+        )
     low, high = shrunken_t_interval(steps / scale, level=level)
-    return PairedEstimate(mean, low, high, n, min(k, m), sign_flip_p_value(steps), "agresti-min t; sign flip exact")
+    return PairedEstimate(
+        mean, low, high, n, min(k, m), sign_flip_p_value(steps), "agresti-min t; sign flip exact"
+    )
 
 
 def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
@@ -90,12 +104,16 @@ def _coin_sums(size: int, count: int) -> Floats:
     heads = np.arange(count + 1)
     probabilities = np.zeros(2 * size * count + 1)
     # The binomial in logarithms: with scipy.stats' own, checking its arguments took two thirds of the test's time.
-    ways = special.gammaln(count + 1) - special.gammaln(heads + 1) - special.gammaln(count - heads + 1)
+    ways = (
+        special.gammaln(count + 1) - special.gammaln(heads + 1) - special.gammaln(count - heads + 1)
+    )
     probabilities[:: 2 * size] = np.exp(ways - count * math.log(2))
     return probabilities
 
 
-def tango_interval(only_ours: int, only_theirs: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
+def tango_interval(
+    only_ours: int, only_theirs: int, n: int, *, level: float = LEVEL
+) -> tuple[float, float]:
     """Score interval for the difference of paired proportions from the discordant counts: Tango 1998 (Stat Med 17:891).
 
     Keeps its coverage with few or no discordant pairs, where Wald's interval shrinks to nothing: 0 and 0 of n=300 gives
@@ -104,7 +122,11 @@ def tango_interval(only_ours: int, only_theirs: int, n: int, *, level: float = L
     quantile, seen = normal_quantile(level), (only_ours - only_theirs) / n
 
     def outside(gap: float) -> bool:
-        a, b, c = 2 * n, (2 * n - only_ours + only_theirs) * gap - only_ours - only_theirs, -only_theirs * gap * (1 - gap)
+        a, b, c = (
+            2 * n,
+            (2 * n - only_ours + only_theirs) * gap - only_ours - only_theirs,
+            -only_theirs * gap * (1 - gap),
+        )
         loss = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
         variance = n * (2 * loss + gap * (1 - gap))
         return (only_ours - only_theirs - n * gap) ** 2 > quantile**2 * max(variance, 0.0)

@@ -75,7 +75,9 @@ def _moments(effect: float, population: Population) -> tuple[float, float, float
     return ours, theirs, population.alike * population.rho * math.sqrt(ours * theirs)
 
 
-def power(n: int, k: float, effect: float, population: Population = Population(), *, level: float = LEVEL) -> float:
+def power(
+    n: int, k: float, effect: float, population: Population = Population(), *, level: float = LEVEL
+) -> float:
     """Chance that `n` problems × `k` samples of both models show a difference whose true size is `effect`, either way.
 
     k = 1: exact McNemar, summed over the possible numbers of discordant problems. k > 1 (may be infinite): the sign-flip test's
@@ -99,13 +101,19 @@ def _power_of_mcnemar(n: int, effect: float, variance: float, level: float) -> f
     discordant = min(1.0, variance + effect**2)  # E[d²] of d in {−1, 0, 1}
     only_ours = min(max((1 + effect / discordant) / 2, 0.0), 1.0) if discordant > 0 else 0.5
     seen, tail = np.arange(n + 1), (1 - level) / 2
-    critical = stats.binom.ppf(tail, seen, 0.5)  # the least c with P(X ≤ c) ≥ tail: one less where that is more than tail
+    critical = stats.binom.ppf(
+        tail, seen, 0.5
+    )  # the least c with P(X ≤ c) ≥ tail: one less where that is more than tail
     critical = np.where(stats.binom.cdf(critical, seen, 0.5) <= tail, critical, critical - 1)
-    rejected = stats.binom.cdf(critical, seen, only_ours) + stats.binom.cdf(critical, seen, 1 - only_ours)
+    rejected = stats.binom.cdf(critical, seen, only_ours) + stats.binom.cdf(
+        critical, seen, 1 - only_ours
+    )
     return float(np.clip(stats.binom.pmf(seen, n, discordant) @ rejected, 0.0, 1.0))
 
 
-def _power_of_flips(n: int, k: float, effect: float, variance: float, population: Population, level: float) -> float:
+def _power_of_flips(
+    n: int, k: float, effect: float, variance: float, population: Population, level: float
+) -> float:
     square = variance + effect**2
     if square == 0:
         return 0.0
@@ -117,9 +125,19 @@ def _power_of_flips(n: int, k: float, effect: float, variance: float, population
     scale = (variance - effect * tied / square + effect**2 * loose / (4 * square**2)) / square
     # The median, not the mean: what the mean loses to skewness (second order) the statistic's own skewness gives back at its middle.
     mean = effect * math.sqrt(n / square)
-    bound = _bound(n, k, square, (fourth + 4 * effect * third + 6 * effect**2 * variance + effect**4) / square**2, level)
+    bound = _bound(
+        n,
+        k,
+        square,
+        (fourth + 4 * effect * third + 6 * effect**2 * variance + effect**4) / square**2,
+        level,
+    )
     spread = math.sqrt(max(scale, 1e-6))
-    return float(np.clip(special.ndtr((mean - bound) / spread) + special.ndtr((-mean - bound) / spread), 0.0, 1.0))
+    return float(
+        np.clip(
+            special.ndtr((mean - bound) / spread) + special.ndtr((-mean - bound) / spread), 0.0, 1.0
+        )
+    )
 
 
 def _bound(n: int, k: float, square: float, tails: float, level: float) -> float:
@@ -133,14 +151,28 @@ def _bound(n: int, k: float, square: float, tails: float, level: float) -> float
 
 
 def needed_problems(
-    effect: float, k: float, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL
+    effect: float,
+    k: float,
+    population: Population = Population(),
+    *,
+    chance: float = 0.8,
+    level: float = LEVEL,
 ) -> int | None:
     """The fewest problems that show `effect` with probability `chance`; None if ten million do not (an effect of 0). Errors as `power`."""
-    return _least(lambda n: power(n, k, effect, population, level=level) >= chance, 2, _MOST_PROBLEMS if k > 1 else 1_000_000)
+    return _least(
+        lambda n: power(n, k, effect, population, level=level) >= chance,
+        2,
+        _MOST_PROBLEMS if k > 1 else 1_000_000,
+    )
 
 
 def needed_samples(
-    effect: float, n: int, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL
+    effect: float,
+    n: int,
+    population: Population = Population(),
+    *,
+    chance: float = 0.8,
+    level: float = LEVEL,
 ) -> int | None:
     """The fewest samples of both models that show `effect` on `n` problems; None when no number does. Errors as `power`.
 
@@ -148,16 +180,31 @@ def needed_samples(
     """
     if power(n, math.inf, effect, population, level=level) < chance:
         return None
-    return _least(lambda k: power(n, k, effect, population, level=level) >= chance, 1, _MOST_SAMPLES)
+    return _least(
+        lambda k: power(n, k, effect, population, level=level) >= chance, 1, _MOST_SAMPLES
+    )
 
 
-def smallest_effect(n: int, k: float, population: Population = Population(), *, chance: float = 0.8, level: float = LEVEL) -> float | None:
+def smallest_effect(
+    n: int,
+    k: float,
+    population: Population = Population(),
+    *,
+    chance: float = 0.8,
+    level: float = LEVEL,
+) -> float | None:
     """The smallest gain over the base that `n` problems × `k` samples show with probability `chance`, to a hundredth of a point.
 
     None where not even reaching 100 % would be shown. Errors as `power`.
     """
     steps = math.floor((1 - population.base) * 10_000)
-    found = _least(lambda step: power(n, k, min(step / 10_000, 1 - population.base), population, level=level) >= chance, 1, steps)
+    found = _least(
+        lambda step: (
+            power(n, k, min(step / 10_000, 1 - population.base), population, level=level) >= chance
+        ),
+        1,
+        steps,
+    )
     return None if found is None else found / 10_000
 
 
@@ -191,7 +238,9 @@ def estimate_population(ours: NDArray[Any], theirs: NDArray[Any]) -> Population:
     totals = [float(rate.mean() * (1 - rate.mean())) for rate in rates]
     covariance = float(np.cov(rates[0], rates[1])[0, 1])
     several = [(rate, samples) for rate, samples in zip(rates, (k, m), strict=True) if samples > 1]
-    within = sum(float(np.mean(rate * (1 - rate))) * samples / (samples - 1) for rate, samples in several)
+    within = sum(
+        float(np.mean(rate * (1 - rate))) * samples / (samples - 1) for rate, samples in several
+    )
     total = sum(float(rate.mean() * (1 - rate.mean())) for rate, _ in several)
     rho = min(max(1 - within / total, 0.0), 1.0) if total > 0 else 1.0
     scale = rho * math.sqrt(totals[0] * totals[1])
@@ -225,8 +274,14 @@ def simulate_power(
     rates = _rates(effect, population)
     shown = 0
     for _ in range(runs):
-        sheets = [random.random((n, k), dtype=np.float32) < rate[:, None] for rate in rates.draw(random, n)]
-        shown += verdict_word(paired_difference(sheets[0], sheets[1], level=level), level=level) != "tied"
+        sheets = [
+            random.random((n, k), dtype=np.float32) < rate[:, None]
+            for rate in rates.draw(random, n)
+        ]
+        shown += (
+            verdict_word(paired_difference(sheets[0], sheets[1], level=level), level=level)
+            != "tied"
+        )
     return shown / runs
 
 
@@ -256,7 +311,10 @@ _POINTS = np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float
 def _rates(effect: float, population: Population) -> _Rates:
     """Beta rates whose tie makes them correlate as `alike`; by bisection."""
     normal = np.linspace(-7, 7, 2_801)
-    ours, theirs = (_beta_quantiles(mean, population.rho, normal) for mean in (population.base + effect, population.base))
+    ours, theirs = (
+        _beta_quantiles(mean, population.rho, normal)
+        for mean in (population.base + effect, population.base)
+    )
 
     def found(tie: float) -> float:
         a, b = _Rates(normal, ours, theirs, tie).at(_POINTS[:, None], _POINTS[None, :])
@@ -274,7 +332,10 @@ def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
     """The Beta distribution's value at each normal score; almost all or almost nothing where rho is at its end."""
     size = 1 / min(max(rho, 1e-4), 1 - 1e-4) - 1
     inside = min(max(mean, 1e-9), 1 - 1e-9)
-    return np.asarray(special.betaincinv(inside * size, (1 - inside) * size, special.ndtr(normal)), dtype=np.float64)
+    return np.asarray(
+        special.betaincinv(inside * size, (1 - inside) * size, special.ndtr(normal)),
+        dtype=np.float64,
+    )
 
 
 def _shape_of_differences(k: float, effect: float, population: Population) -> tuple[float, float]:
@@ -288,4 +349,6 @@ def _shape_of_differences(k: float, effect: float, population: Population) -> tu
     if variance < 1e-12:
         return 0.0, 3.0
     skew = float(np.mean(gap**3 + 3 * gap * second + third)) / variance**1.5
-    return skew, float(np.mean(gap**4 + 6 * gap**2 * second + 4 * gap * third + fourth)) / variance**2
+    return skew, float(
+        np.mean(gap**4 + 6 * gap**2 * second + 4 * gap * third + fourth)
+    ) / variance**2

@@ -98,18 +98,26 @@ def exchangeable_p_value(hits: NDArray[Any], seed: int = 0, *, permutations: int
     extreme = 0
     for start in range(0, permutations, chunk):
         copies = np.broadcast_to(counts, (min(chunk, permutations - start), *counts.shape))
-        extreme += int(np.count_nonzero(np.ptp(random.permuted(copies, axis=2).sum(axis=1), axis=1) >= observed))
+        extreme += int(
+            np.count_nonzero(
+                np.ptp(random.permuted(copies, axis=2).sum(axis=1), axis=1) >= observed
+            )
+        )
     return (1 + extreme) / (1 + permutations)
 
 
-def variant_spread(hits: NDArray[Any], samples: int, seed: int = 0, *, permutations: int = 10_000) -> Spread:
+def variant_spread(
+    hits: NDArray[Any], samples: int, seed: int = 0, *, permutations: int = 10_000
+) -> Spread:
     """Lowest and highest variant, how far apart, and `exchangeable_p_value` of it. `hits` (problems, variants) of `samples` each.
 
     Raises ValueError as `exchangeable_p_value` does, and for counts outside 0 … samples.
     """
     counts = _variant_counts(hits)
     if counts.min() < 0 or counts.max() > samples:
-        raise ValueError(f"counts reach from {counts.min()} to {counts.max()}, but there are {samples} samples")
+        raise ValueError(
+            f"counts reach from {counts.min()} to {counts.max()}, but there are {samples} samples"
+        )
     means = counts.mean(axis=0) / samples
     low, high = int(means.argmin()), int(means.argmax())
     return Spread(
@@ -127,7 +135,9 @@ def variant_spread(hits: NDArray[Any], samples: int, seed: int = 0, *, permutati
 
 def _variant_counts(hits: NDArray[Any]) -> Ints:
     if hits.ndim != 2 or hits.shape[0] < 1 or hits.shape[1] < 2:
-        raise ValueError(f"want (problems, variants) with at least two variants, found shape {hits.shape}")
+        raise ValueError(
+            f"want (problems, variants) with at least two variants, found shape {hits.shape}"
+        )
     counts = np.asarray(hits, dtype=np.int64)
     if not np.array_equal(counts, hits):
         raise ValueError("want counts of correct samples, found fractions")
@@ -138,7 +148,11 @@ def _variant_counts(hits: NDArray[Any]) -> Ints:
 
 
 def pooled_difference(
-    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], *, seed: int = 0, level: float = LEVEL, exact_up_to: int = _EXACT_SUMS
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    exact_up_to: int = _EXACT_SUMS,
 ) -> PooledEstimate:
     """Mean of `ours − theirs` over several benchmarks, each a pair of (problems, samples) as `paired_difference` takes them.
 
@@ -163,10 +177,15 @@ def pooled_difference(
 
     def pooled(weighted: Sequence[tuple[Ints, int]]) -> PairedEstimate:
         mean = sum(float(steps.sum()) / size for steps, size in weighted)
-        weights = [steps.size * scale / size for (steps, scale), (_, size) in zip(strata, weighted, strict=True)]
+        weights = [
+            steps.size * scale / size
+            for (steps, scale), (_, size) in zip(strata, weighted, strict=True)
+        ]
         low, high = _stratified_bounds([steps / scale for steps, scale in strata], weights, level)
         p_value, how = _weighted_flip(weighted, seed, exact_up_to)
-        return PairedEstimate(mean, min(low, mean), max(high, mean), n, k, p_value, f"stratified agresti-min t; {how}")
+        return PairedEstimate(
+            mean, min(low, mean), max(high, mean), n, k, p_value, f"stratified agresti-min t; {how}"
+        )
 
     return PooledEstimate(pooled(by_problem), pooled(by_benchmark))
 
@@ -178,10 +197,14 @@ def _stratum(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
     return steps, scale
 
 
-def _stratified_bounds(strata: Sequence[Floats], weights: Sequence[float], level: float) -> tuple[float, float]:
+def _stratified_bounds(
+    strata: Sequence[Floats], weights: Sequence[float], level: float
+) -> tuple[float, float]:
     """Bounds of Σ weight · mean. Two pseudo-problems as in `shrunken_t_interval`, each stratum has its share by its size."""
     n = sum(part.size for part in strata)
-    size = (sum(float(part @ part) for part in strata) + 1) / (sum(np.count_nonzero(part) for part in strata) + 1)
+    size = (sum(float(part @ part) for part in strata) + 1) / (
+        sum(np.count_nonzero(part) for part in strata) + 1
+    )
     centre, terms = 0.0, list[float]()
     for part, weight in zip(strata, weights, strict=True):
         full = part.size * (1 + 2 / n)
@@ -191,20 +214,28 @@ def _stratified_bounds(strata: Sequence[Floats], weights: Sequence[float], level
         # Small strata would add up their bias of (n − 1) / n, which one stratum leaves to the pseudo-problems.
         terms.append(weight**2 * variance / full * part.size / (part.size - 1))
     total = sum(terms)
-    freedom = total**2 / sum(term**2 / (part.size - 1) for term, part in zip(terms, strata, strict=True))
+    freedom = total**2 / sum(
+        term**2 / (part.size - 1) for term, part in zip(terms, strata, strict=True)
+    )
     half = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
     return max(-1.0, centre - half), min(1.0, centre + half)
 
 
-def _weighted_flip(weighted: Sequence[tuple[Ints, int]], seed: int, exact_up_to: int) -> tuple[float, str]:
+def _weighted_flip(
+    weighted: Sequence[tuple[Ints, int]], seed: int, exact_up_to: int
+) -> tuple[float, str]:
     """Sign-flip p-value of Σ steps / size over all parts, and how it was found."""
     common = math.lcm(*(size for _, size in weighted))
     factors = [common // size for _, size in weighted]
     shared = math.gcd(*factors)
-    parts = [(steps, factor // shared) for (steps, _), factor in zip(weighted, factors, strict=True)]
+    parts = [
+        (steps, factor // shared) for (steps, _), factor in zip(weighted, factors, strict=True)
+    ]
     # Python integers: the least common multiple of many sizes can be beyond 64 bits.
     if sum(int(np.abs(steps).sum()) * factor for steps, factor in parts) <= exact_up_to:
-        return sign_flip_p_value(np.concatenate([steps * factor for steps, factor in parts])), "sign flip exact"
+        return sign_flip_p_value(
+            np.concatenate([steps * factor for steps, factor in parts])
+        ), "sign flip exact"
     return _drawn_flip(weighted, seed), f"sign flip, {_FLIPS:,} draws"
 
 

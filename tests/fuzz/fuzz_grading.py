@@ -58,10 +58,15 @@ def decode(data: bytes) -> tuple[str, str]:
     """A prediction and a gold: plain text behind `T`, else one fragment per byte."""
     if data[:1] == b"T":
         text = (
-            data[1:].decode("utf-8", "surrogatepass" if b"\xed" in data else "ignore") if _decodes(data[1:]) else data[1:].decode("latin-1")
+            data[1:].decode("utf-8", "surrogatepass" if b"\xed" in data else "ignore")
+            if _decodes(data[1:])
+            else data[1:].decode("latin-1")
         )
     else:
-        text = "".join(SEPARATOR if byte == 0 else " " if byte == 255 else FRAGMENTS[byte % len(FRAGMENTS)] for byte in data)
+        text = "".join(
+            SEPARATOR if byte == 0 else " " if byte == 255 else FRAGMENTS[byte % len(FRAGMENTS)]
+            for byte in data
+        )
     left, _, right = text.partition(SEPARATOR)
     return left, right
 
@@ -87,10 +92,18 @@ class Fuzzer:
         self._try("extract", lambda: extract.extract(a), a, b)
         self._try("begin", lambda: items.begin(items.GradeItem("", a, b), self._policy), a, b)
         self._both_ways("cheap", self._cheaply, a, b)
-        first, second = self._try("clean", lambda: (clean.clean(a), clean.clean(b)), a, b) or ("", "")
+        first, second = self._try("clean", lambda: (clean.clean(a), clean.clean(b)), a, b) or (
+            "",
+            "",
+        )
         if len(first) + len(second) < 2 * equivalence.LONGEST_ANSWER:
-            self._both_ways("compare", lambda x, y: compare.compare(x, y, self._policy), first, second)
-            if self._try("same", lambda: compare.compare(first, first, self._policy), first, first) is False:
+            self._both_ways(
+                "compare", lambda x, y: compare.compare(x, y, self._policy), first, second
+            )
+            if (
+                self._try("same", lambda: compare.compare(first, first, self._policy), first, first)
+                is False
+            ):
                 self._report("unequal_to_itself", "", first, first)
 
     def _cheaply(self, a: str, b: str) -> bool | None:
@@ -98,7 +111,10 @@ class Fuzzer:
         return None if decision is None else decision.outcome == "correct"
 
     def _both_ways(self, name: str, decide: Callable[[str, str], Any], a: str, b: str) -> None:
-        there, back = self._try(name, lambda: decide(a, b), a, b), self._try(name, lambda: decide(b, a), b, a)
+        there, back = (
+            self._try(name, lambda: decide(a, b), a, b),
+            self._try(name, lambda: decide(b, a), b, a),
+        )
         if there != back:
             self._report(f"{name}_order", f"{there} {back}", a, b)
 
@@ -109,7 +125,12 @@ class Fuzzer:
             return call()
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            self._report(f"{name}_raises", f"{type(error).__name__} {Path(place.filename).name}:{place.lineno}", a, b)
+            self._report(
+                f"{name}_raises",
+                f"{type(error).__name__} {Path(place.filename).name}:{place.lineno}",
+                a,
+                b,
+            )
             return None
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -117,12 +138,20 @@ class Fuzzer:
                 self._report(f"{name}_slow", f"{len(a) + len(b):.0e}", a, b)
 
     def _report(self, kind: str, detail: str, a: str, b: str) -> None:
-        shape = detail if "order" not in kind and "itself" not in kind else f"{detail} {sorted(set(a + b))[:6]}"
-        if (key := f"{kind} {shape}") in self._seen or sum(other.startswith(kind) for other in self._seen) > 200:
+        shape = (
+            detail
+            if "order" not in kind and "itself" not in kind
+            else f"{detail} {sorted(set(a + b))[:6]}"
+        )
+        if (key := f"{kind} {shape}") in self._seen or sum(
+            other.startswith(kind) for other in self._seen
+        ) > 200:
             return
         self._seen.add(key)
         with open(self._found, "a", encoding="ascii") as file:
-            file.write(json.dumps({"kind": kind, "detail": detail, "prediction": a, "gold": b}) + "\n")
+            file.write(
+                json.dumps({"kind": kind, "detail": detail, "prediction": a, "gold": b}) + "\n"
+            )
 
 
 def _stuck(*_: object) -> None:
@@ -139,14 +168,24 @@ def seeds(paths: list[Path], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--found", type=Path, default=Path("found.jsonl"))
-    parser.add_argument("--seeds", type=Path, nargs="*", default=[Path(__file__).parents[1] / "gold" / "cases.jsonl"])
+    parser.add_argument(
+        "--seeds",
+        type=Path,
+        nargs="*",
+        default=[Path(__file__).parents[1] / "gold" / "cases.jsonl"],
+    )
     arguments, rest = parser.parse_known_args()
     signal.signal(signal.SIGPROF, _stuck)
     with tempfile.TemporaryDirectory() as corpus:
         seeds(arguments.seeds, Path(corpus))
-        atheris.Setup([sys.argv[0], corpus, "-max_len=400", "-timeout=60", "-rss_limit_mb=4096", *rest], Fuzzer(arguments.found))
+        atheris.Setup(
+            [sys.argv[0], corpus, "-max_len=400", "-timeout=60", "-rss_limit_mb=4096", *rest],
+            Fuzzer(arguments.found),
+        )
         atheris.Fuzz()
 
 

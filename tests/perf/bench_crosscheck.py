@@ -21,14 +21,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crosscheck_kit import Setting, gsm_symbolic_rows, run_ours, run_theirs, time_scoring, write_side_by_side
+from crosscheck_kit import (
+    Setting,
+    gsm_symbolic_rows,
+    run_ours,
+    run_theirs,
+    time_scoring,
+    write_side_by_side,
+)
 
-from reasondistill.prompts import load_prompt
+from reasondistill.models.prompts import load_prompt
 
 
 def compare(folder: Path, problems: int, rounds: int) -> dict[str, float | int]:
     """The fastest round of each."""
-    setting = Setting("shipped:demo-teacher", load_prompt("question").prompt, max_tokens=192, max_model_len=1024)
+    setting = Setting(
+        "shipped:demo-teacher", load_prompt("question").prompt, max_tokens=192, max_model_len=1024
+    )
     write_side_by_side(folder, gsm_symbolic_rows(problems), setting)
     roads: list[tuple[float, float]] = []
     for _ in range(rounds):
@@ -48,12 +57,16 @@ def compare(folder: Path, problems: int, rounds: int) -> dict[str, float | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--problems", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     if importlib.util.find_spec("lm_eval") is None:
-        print("crosscheck: skipped, lm_eval is not installed (pip install --no-deps --requirement constraints/crosscheck.txt)")
+        print(
+            "crosscheck: skipped, lm_eval is not installed (pip install --no-deps --requirement constraints/crosscheck.txt)"
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(compare(Path(folder), given.problems, given.rounds)))

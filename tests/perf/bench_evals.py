@@ -20,17 +20,31 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fake_run import draw_outcome, fake_problems, fake_trace, fake_verdict, write_problems, write_stage
+from fake_run import (
+    draw_outcome,
+    fake_problems,
+    fake_trace,
+    fake_verdict,
+    write_problems,
+    write_stage,
+)
 
-from reasondistill import evals
 from reasondistill.config import ReportSettings
 from reasondistill.grading import GradingPool
 from reasondistill.records import Problem
-from reasondistill.report import run_report
-from reasondistill.store import require_complete
+from reasondistill.runs.store import require_complete
+from reasondistill.stages import evals
+from reasondistill.stages.report import run_report
 
 
-def write_cell(folder: Path, problems: list[Problem], model: str, samples: int, right: float, dice: random.Random) -> None:
+def write_cell(
+    folder: Path,
+    problems: list[Problem],
+    model: str,
+    samples: int,
+    right: float,
+    dice: random.Random,
+) -> None:
     """Traces and verdicts of one model; lines are made from one record each, by putting other ids and answers in."""
     traces: list[str] = []
     verdicts: list[str] = []
@@ -43,8 +57,20 @@ def write_cell(folder: Path, problems: list[Problem], model: str, samples: int, 
             traces.append(trace.to_json())
             verdicts.append(fake_verdict(trace, outcome).to_json())
     sampling = {"max_tokens": 256}
-    section = {"prompt": "think@0a1b2c3d", "n": samples, "limit": len(problems), "sampling": sampling, "teachers": {"1": {"model": model}}}
-    write_stage(folder / "traces", "traces", {}, section=section, counts={"in": len(problems), "out": len(traces)})
+    section = {
+        "prompt": "think@0a1b2c3d",
+        "n": samples,
+        "limit": len(problems),
+        "sampling": sampling,
+        "teachers": {"1": {"model": model}},
+    }
+    write_stage(
+        folder / "traces",
+        "traces",
+        {},
+        section=section,
+        counts={"in": len(problems), "out": len(traces)},
+    )
     write_stage(folder / "verdicts", "verdicts", {}, counts={"in": len(traces), "out": len(traces)})
     (folder / "traces" / "traces.jsonl").write_text("".join(line + "\n" for line in traces))
     (folder / "verdicts" / "verdicts.jsonl").write_text("".join(line + "\n" for line in verdicts))
@@ -57,7 +83,14 @@ def build(run: Path, given: argparse.Namespace) -> None:
         folder = run / "6-evals" / f"set-{number}"
         write_problems(folder / "problems", problems)
         for model in range(given.models):
-            write_cell(folder / f"model-{model}", problems, f"model-{model}", given.samples, 0.1 + 0.04 * model, dice)
+            write_cell(
+                folder / f"model-{model}",
+                problems,
+                f"model-{model}",
+                given.samples,
+                0.1 + 0.04 * model,
+                dice,
+            )
 
 
 def measure(run: Path, given: argparse.Namespace) -> dict[str, float | int]:
@@ -84,7 +117,9 @@ def measure(run: Path, given: argparse.Namespace) -> dict[str, float | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--benchmarks", type=int, default=10)
     parser.add_argument("--problems", type=int, default=313)

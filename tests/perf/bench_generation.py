@@ -23,12 +23,12 @@ from tiny_model import make_tiny_model
 from traces_kit import settings, write_problems
 
 from reasondistill.config import Cluster, Teacher, Traces
-from reasondistill.prompts import load_prompt
+from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers import Request
+from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.records import Problem, Trace
-from reasondistill.samplers import Request
-from reasondistill.samplers.vllm import VllmSampler
-from reasondistill.store import read_records
-from reasondistill.traces import run_traces
+from reasondistill.runs.store import read_records
+from reasondistill.stages.traces import run_traces
 
 
 class KeptSampler(VllmSampler):
@@ -38,10 +38,15 @@ class KeptSampler(VllmSampler):
         pass
 
 
-def requests(sampler: VllmSampler, traces: Sequence[Trace], problems: dict[str, Problem], prompt: str) -> list[Request]:
+def requests(
+    sampler: VllmSampler, traces: Sequence[Trace], problems: dict[str, Problem], prompt: str
+) -> list[Request]:
     """The very requests that the stage made."""
     named = load_prompt(prompt)
-    rendered = {p.id: sampler.render(named.prompt.render(p.question), plain=named.prompt.plain) for p in problems.values()}
+    rendered = {
+        p.id: sampler.render(named.prompt.render(p.question), plain=named.prompt.plain)
+        for p in problems.values()
+    }
     return [Request(t.id, t.key, rendered[t.problem_id], t.sampling, t.seed) for t in traces]
 
 
@@ -51,13 +56,19 @@ def time_raw(sampler: VllmSampler, drawn: Sequence[Request]) -> tuple[float, int
     params = [sampler._params(r, len(r.rendered.token_ids or ())) for r in drawn]
     started = time.perf_counter()
     outputs = sampler._llm.generate(prompts, params, use_tqdm=False)
-    return time.perf_counter() - started, sum(len(output.outputs[0].token_ids) for output in outputs)
+    return time.perf_counter() - started, sum(
+        len(output.outputs[0].token_ids) for output in outputs
+    )
 
 
-def time_stage(sampler: VllmSampler, traces: Traces, problems: Path, folder: Path) -> tuple[float, int]:
+def time_stage(
+    sampler: VllmSampler, traces: Traces, problems: Path, folder: Path
+) -> tuple[float, int]:
     """Seconds and tokens of one whole stage on the running engine."""
 
-    def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> VllmSampler:
+    def open_sampler(
+        teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+    ) -> VllmSampler:
         return sampler
 
     started = time.perf_counter()
@@ -67,13 +78,21 @@ def time_stage(sampler: VllmSampler, traces: Traces, problems: Path, folder: Pat
 
 def compare(model: str, root: Path, given: argparse.Namespace) -> dict[str, float | int | str]:
     teacher = {"model": model, "sampler": "vllm"}
-    traces = settings(prompt=given.prompt, n=given.n, max_tokens=given.max_tokens, temperature=0.7, teachers=(teacher,))
+    traces = settings(
+        prompt=given.prompt,
+        n=given.n,
+        max_tokens=given.max_tokens,
+        temperature=0.7,
+        teachers=(teacher,),
+    )
     problems = write_problems(root / "problems", given.problems)
     sampler = KeptSampler(model, max_num_seqs=given.max_num_seqs)
     sampler.start()
     time_stage(sampler, traces, problems, root / "warm-up")
     by_id = {problem.id: problem for problem in read_records(problems / "problems.jsonl", Problem)}
-    drawn = requests(sampler, list(read_records(root / "warm-up" / "traces.jsonl", Trace)), by_id, given.prompt)
+    drawn = requests(
+        sampler, list(read_records(root / "warm-up" / "traces.jsonl", Trace)), by_id, given.prompt
+    )
     raw: list[tuple[float, int]] = []
     stage: list[tuple[float, int]] = []
     for number in range(given.rounds):
@@ -93,7 +112,9 @@ def compare(model: str, root: Path, given: argparse.Namespace) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="a model folder, hub id or shipped:NAME")
     parser.add_argument("--prompt", default="question")
     parser.add_argument("--problems", type=int, default=100)

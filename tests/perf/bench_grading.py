@@ -22,7 +22,9 @@ from pathlib import Path
 from reasondistill.grade_file import grade_file
 from reasondistill.grading import POLICIES, GradeItem, GradingPool
 
-FILLER = "We add the two amounts and simplify, so that $a_{k} = \\frac{%d}{%d}$ holds for each of them. "
+FILLER = (
+    "We add the two amounts and simplify, so that $a_{k} = \\frac{%d}{%d}$ holds for each of them. "
+)
 
 
 def simple(count: int, seed: int = 0) -> Iterator[GradeItem]:
@@ -31,8 +33,15 @@ def simple(count: int, seed: int = 0) -> Iterator[GradeItem]:
     for i in range(count):
         gold = draw.randint(2, 5_000)
         said = gold if draw.random() < 0.7 else gold + draw.randint(1, 9)
-        body = f"There are {draw.randint(2, 90)} boxes with {draw.randint(2, 90)} pens each. " * draw.randint(3, 8)
-        text = f"{body}\n#### {said:,}" if draw.random() < 0.5 else f"{body}The answer is \\boxed{{{said}}}."
+        body = (
+            f"There are {draw.randint(2, 90)} boxes with {draw.randint(2, 90)} pens each. "
+            * draw.randint(3, 8)
+        )
+        text = (
+            f"{body}\n#### {said:,}"
+            if draw.random() < 0.5
+            else f"{body}The answer is \\boxed{{{said}}}."
+        )
         yield GradeItem(str(i), text, str(gold))
 
 
@@ -62,9 +71,13 @@ def heavy(count: int, seed: int = 0) -> Iterator[GradeItem]:
     for i in range(count):
         said, gold = draw.choice(PAIRS)
         number = draw.randint(2, 9_999)
-        body = "".join(FILLER % (draw.randint(1, 99), draw.randint(1, 99)) for _ in range(draw.randint(6, 90)))
+        body = "".join(
+            FILLER % (draw.randint(1, 99), draw.randint(1, 99)) for _ in range(draw.randint(6, 90))
+        )
         scale = draw.random() < 0.3
-        said, gold = (f"{number}\\sqrt{{{number}}}", f"\\sqrt{{{number**3}}}") if scale else (said, gold)
+        said, gold = (
+            (f"{number}\\sqrt{{{number}}}", f"\\sqrt{{{number**3}}}") if scale else (said, gold)
+        )
         yield GradeItem(str(i), f"{body}Therefore the answer is $\\boxed{{{said}}}$.", gold)
 
 
@@ -84,7 +97,11 @@ def plain(items: list[GradeItem]) -> tuple[float, list[bool]]:
     parse("\\boxed{1}", parsing_timeout=None)
     started = time.perf_counter()
     found = [
-        verify(parse(f"\\boxed{{{item.gold}}}", parsing_timeout=None), parse(item.answer_text, parsing_timeout=None), timeout_seconds=None)
+        verify(
+            parse(f"\\boxed{{{item.gold}}}", parsing_timeout=None),
+            parse(item.answer_text, parsing_timeout=None),
+            timeout_seconds=None,
+        )
         for item in items
     ]
     return len(items) / (time.perf_counter() - started), found
@@ -126,7 +143,9 @@ def hostile(items: list[GradeItem]) -> None:
                 for _ in pool.grade_many(batch):
                     pass
                 times.append(time.perf_counter() - started)
-        print(f"hostile  +1 % of {10 * kinds} different answers: {times[0]:.1f} s → {times[1]:.1f} s, {times[1] / times[0]:.2f}×")
+        print(
+            f"hostile  +1 % of {10 * kinds} different answers: {times[0]:.1f} s → {times[1]:.1f} s, {times[1] / times[0]:.2f}×"
+        )
 
 
 def million(rows: int = 1_000_000) -> None:
@@ -135,19 +154,28 @@ def million(rows: int = 1_000_000) -> None:
         source = Path(folder) / "rows.jsonl"
         with open(source, "w", encoding="utf-8") as file:
             for item in simple(rows):
-                file.write(json.dumps({"id": item.id, "prediction": item.answer_text, "gold": item.gold}) + "\n")
+                file.write(
+                    json.dumps({"id": item.id, "prediction": item.answer_text, "gold": item.gold})
+                    + "\n"
+                )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.perf_counter()
         outcomes = grade_file(source, Path(folder) / "verdicts.jsonl")
         seconds = time.perf_counter() - started
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     speed = rows / seconds
-    print(f"million  {outcomes.total():,} rows in {seconds:.0f} s, {speed:,.0f}/s, {memory >> 10} MiB (before: {before >> 10})")
+    print(
+        f"million  {outcomes.total():,} rows in {seconds:.0f} s, {speed:,.0f}/s, {memory >> 10} MiB (before: {before >> 10})"
+    )
 
 
 def _in_box(text: str) -> str:
     """A bare answer as math-verify wants it; a text with a formula or a box in it stays."""
-    return text if any(mark in text for mark in ("$", "\\boxed", "\\(", "\\[")) or len(text.split()) > 12 else f"\\boxed{{{text}}}"
+    return (
+        text
+        if any(mark in text for mark in ("$", "\\boxed", "\\(", "\\[")) or len(text.split()) > 12
+        else f"\\boxed{{{text}}}"
+    )
 
 
 def cases(path: Path) -> None:
@@ -161,24 +189,36 @@ def cases(path: Path) -> None:
     with GradingPool(deadline_s=10.0) as pool:
         for policy in POLICIES:
             found[policy] = [grade.is_correct for _, grade in pool.grade_many(items, policy=policy)]
-    found["math-verify, as they are"] = [verify(parse(row["gold"]), parse(row["prediction"])) for row in rows]
+    found["math-verify, as they are"] = [
+        verify(parse(row["gold"]), parse(row["prediction"])) for row in rows
+    ]
     boxed = [{key: _in_box(row[key]) for key in ("gold", "prediction")} for row in rows]
-    found["math-verify, bare ones in a box"] = [verify(parse(row["gold"]), parse(row["prediction"])) for row in boxed]
+    found["math-verify, bare ones in a box"] = [
+        verify(parse(row["gold"]), parse(row["prediction"])) for row in boxed
+    ]
     for name, verdicts in found.items():
         right = sum(verdict == row["expected"] for verdict, row in zip(verdicts, rows, strict=True))
-        false = sum(verdict and not row["expected"] for verdict, row in zip(verdicts, rows, strict=True))
-        print(f"cases    {name:32} {right:4} of {len(rows)} = {100 * right / len(rows):5.1f} %   {false:3} false accepts")
+        false = sum(
+            verdict and not row["expected"] for verdict, row in zip(verdicts, rows, strict=True)
+        )
+        print(
+            f"cases    {name:32} {right:4} of {len(rows)} = {100 * right / len(rows):5.1f} %   {false:3} false accepts"
+        )
 
 
 def compare(name: str, items: list[GradeItem], sample: int) -> None:
     """Print one line: both rates, their ratio, and the verdicts that differ on the sample that both did."""
     rate, verdicts = ours(items)
     plain_rate, plain_verdicts = plain(items[:sample])
-    differing = [item for item, a, b in zip(items, verdicts, plain_verdicts, strict=False) if a != b]
+    differing = [
+        item for item, a, b in zip(items, verdicts, plain_verdicts, strict=False) if a != b
+    ]
     print(
         f"{name:8} ours {rate:9,.0f}/s   math-verify {plain_rate:7,.0f}/s   {rate / plain_rate:6.1f}×   {len(differing)} of {sample} differ"
     )
-    for answer in sorted({(item.answer_text.rpartition("\\boxed")[2][:60], item.gold) for item in differing}):
+    for answer in sorted(
+        {(item.answer_text.rpartition("\\boxed")[2][:60], item.gold) for item in differing}
+    ):
         print("         differ:", *answer)
 
 
@@ -186,7 +226,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=int, default=20_000)
     parser.add_argument("--heavy", type=int, default=400)
-    parser.add_argument("--sample", type=int, default=100, help="how many of each mix math-verify does")
+    parser.add_argument(
+        "--sample", type=int, default=100, help="how many of each mix math-verify does"
+    )
     parser.add_argument("--million", action="store_true", help="grade a file of a million rows too")
     parser.add_argument("--cases", type=Path, help="rows with an expected verdict")
     arguments = parser.parse_args()

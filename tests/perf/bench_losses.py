@@ -35,7 +35,13 @@ Way = Callable[[Inputs, Divergence], Tensor]
 def ours(x: Inputs, divergence: Divergence) -> Tensor:
     hidden, weight, teacher, head = x
     told = LiveTeacher(teacher, Head(head))
-    return token_losses(hidden, Head(weight), teacher=told, divergence=divergence, divergence_weights=1 / len(hidden)).total
+    return token_losses(
+        hidden,
+        Head(weight),
+        teacher=told,
+        divergence=divergence,
+        divergence_weights=1 / len(hidden),
+    ).total
 
 
 def dense(x: Inputs, divergence: Divergence) -> Tensor:
@@ -51,7 +57,9 @@ def trl(x: Inputs, divergence: Divergence) -> Tensor:
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     hidden, weight, teacher, head = x
-    return ChunkedDivergenceFunction.apply(hidden, weight, None, teacher, head, None, beta(divergence))[0].mean()
+    return ChunkedDivergenceFunction.apply(
+        hidden, weight, None, teacher, head, None, beta(divergence)
+    )[0].mean()
 
 
 def liger(x: Inputs, divergence: Divergence) -> Tensor:
@@ -68,7 +76,10 @@ WAYS: dict[str, Way] = {"ours": ours, "dense": dense, "trl": trl, "liger": liger
 def make_inputs(tokens: int, widths: tuple[int, int]) -> Inputs:
     """Hidden states, and heads that make logits of about one unit: student's with gradient, teacher's without."""
     torch.manual_seed(0)
-    (hidden, weight), (teacher, head) = ((torch.randn(tokens, width), torch.randn(VOCABULARY, width).mul_(width**-0.5)) for width in widths)
+    (hidden, weight), (teacher, head) = (
+        (torch.randn(tokens, width), torch.randn(VOCABULARY, width).mul_(width**-0.5))
+        for width in widths
+    )
     return hidden.requires_grad_(), weight.requires_grad_(), teacher, head
 
 
@@ -91,7 +102,9 @@ def resident_mib() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-def measure_memory(way: str, tokens: int, widths: tuple[int, int], divergence: Divergence) -> dict[str, Any]:
+def measure_memory(
+    way: str, tokens: int, widths: tuple[int, int], divergence: Divergence
+) -> dict[str, Any]:
     """In a process of its own: the peak beyond the inputs."""
     WAYS[way](tuple(torch.randn(shape) for shape in ((2, 4), (9, 4), (2, 4), (9, 4))), divergence)  # pyright: ignore
     inputs = make_inputs(tokens, widths)
@@ -105,7 +118,9 @@ def measure_memory(way: str, tokens: int, widths: tuple[int, int], divergence: D
     }  # fmt: skip
 
 
-def measure_time(ways: list[str], tokens: int, divergence: Divergence, rounds: int) -> dict[str, Any]:
+def measure_time(
+    ways: list[str], tokens: int, divergence: Divergence, rounds: int
+) -> dict[str, Any]:
     """In a process of its own: seconds of forward and backward, ways in turn, and how far their gradients are from dense ones."""
     inputs = make_inputs(tokens, TRUE)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -125,13 +140,26 @@ def measure_time(ways: list[str], tokens: int, divergence: Divergence, rounds: i
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "seconds": {way: round(value, 2) for way, value in medians.items()},
-        "ours_to": {way: round(medians["ours"] / value, 3) for way, value in medians.items() if way != "ours"},
-        "gradient_error": {way: float(f"{(g - exact).norm() / exact.norm():.1e}") for way, g in gradients.items() if way != "dense"},
+        "ours_to": {
+            way: round(medians["ours"] / value, 3)
+            for way, value in medians.items()
+            if way != "ours"
+        },
+        "gradient_error": {
+            way: float(f"{(g - exact).norm() / exact.norm():.1e}")
+            for way, g in gradients.items()
+            if way != "dense"
+        },
     }
 
 
 def in_a_process(**task: Any) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, "--task", json.dumps(task)], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--task", json.dumps(task)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -145,13 +173,24 @@ def do_task(task: dict[str, Any]) -> dict[str, Any]:
 def bench_memory(kind: str, ways: list[str], quick: bool) -> list[dict[str, Any]]:
     cases = [("ours", tokens, SMALL) for tokens in (2_048, 4_096, 8_192, 16_384)]
     cases += [("dense", tokens, SMALL) for tokens in (1_024, 2_048)]
-    cases += [(way, tokens, SMALL) for way in ("trl", "liger") if way in ways for tokens in (2_048, 8_192)]
+    cases += [
+        (way, tokens, SMALL) for way in ("trl", "liger") if way in ways for tokens in (2_048, 8_192)
+    ]
     cases += [] if quick else [("ours", tokens, TRUE) for tokens in (2_048, 4_096)]
-    print(f"{'way':6} {'kind':10} {'tokens':>6} {'student':>7} {'teacher':>7} {'beyond MiB':>10} {'net MiB':>8} {'s':>6}")
+    print(
+        f"{'way':6} {'kind':10} {'tokens':>6} {'student':>7} {'teacher':>7} {'beyond MiB':>10} {'net MiB':>8} {'s':>6}"
+    )
     rows: list[dict[str, Any]] = []
     for way, tokens, widths in cases:
-        row = in_a_process(way=way, tokens=tokens, widths=widths, kind="jsd" if way == "liger" else kind)
-        print("{way:6} {kind:10} {tokens:6} {student:7} {teacher:7} {beyond_mib:10} {net_mib:8} {seconds:6}".format(**row), flush=True)
+        row = in_a_process(
+            way=way, tokens=tokens, widths=widths, kind="jsd" if way == "liger" else kind
+        )
+        print(
+            "{way:6} {kind:10} {tokens:6} {student:7} {teacher:7} {beyond_mib:10} {net_mib:8} {seconds:6}".format(
+                **row
+            ),
+            flush=True,
+        )
         rows.append(row)
     return rows
 
@@ -161,7 +200,9 @@ def bench_time(given: argparse.Namespace, ways: list[str]) -> list[dict[str, Any
     tasks = [{"kind": given.kind, "ways": others, "tokens": given.tokens, "rounds": given.rounds}]
     if not given.quick:
         tasks += [{"kind": "jsd", "ways": ways, "tokens": given.tokens, "rounds": 1}]
-        tasks += [{"kind": given.kind, "ways": ["ours", "dense"], "tokens": 2 * given.tokens, "rounds": 1}]
+        tasks += [
+            {"kind": given.kind, "ways": ["ours", "dense"], "tokens": 2 * given.tokens, "rounds": 1}
+        ]
     rows: list[dict[str, Any]] = []
     for task in tasks:
         row = in_a_process(**task)
@@ -174,11 +215,17 @@ def bench_time(given: argparse.Namespace, ways: list[str]) -> list[dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=512, help="for the timing; also twice as many")
+    parser.add_argument(
+        "--tokens", type=int, default=512, help="for the timing; also twice as many"
+    )
     parser.add_argument("--kind", choices=["forward_kl", "reverse_kl", "jsd"], default="reverse_kl")
-    parser.add_argument("--quick", action="store_true", help="no memory at the true widths, one timing")
+    parser.add_argument(
+        "--quick", action="store_true", help="no memory at the true widths, one timing"
+    )
     parser.add_argument("--task", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.task:
@@ -188,7 +235,16 @@ def main() -> None:
     memory = bench_memory(given.kind, ways, given.quick)
     timing = bench_time(given, ways)
     ratio = memory[3]["net_mib"] / memory[0]["net_mib"]
-    print(json.dumps({"vocabulary": VOCABULARY, "memory": memory, "time": timing, "memory_16k_to_2k": round(ratio, 3)}))
+    print(
+        json.dumps(
+            {
+                "vocabulary": VOCABULARY,
+                "memory": memory,
+                "time": timing,
+                "memory_16k_to_2k": round(ratio, 3),
+            }
+        )
+    )
     assert ratio <= 1.3, f"memory grew {ratio:.2f}-fold from 2k to 16k tokens"
 
 

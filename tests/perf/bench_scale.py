@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from reasondistill import crew
-from reasondistill.crew import Worker
-from reasondistill.store import sort_shard
+from reasondistill.runs import work_sharing
+from reasondistill.runs.store import sort_shard
+from reasondistill.runs.work_sharing import Worker
 
 TRACES, GPUS, SEATS, FULL, SINGLE = 800_000, 64, 256, 5_000.0, 60.0
 CHUNK = 64
@@ -64,7 +64,9 @@ class Engine:
             heapq.heappush(self.running, self.done + self.queue.popleft())
 
     def next_end(self) -> float:
-        return self.time + (self.running[0] - self.done) / self.rate if self.running else float("inf")
+        return (
+            self.time + (self.running[0] - self.done) / self.rate if self.running else float("inf")
+        )
 
     def step(self) -> None:
         """Go on to the end of the next sequence."""
@@ -74,13 +76,19 @@ class Engine:
         heapq.heappop(self.running)
 
 
-def simulate(tokens: np.ndarray, way: str, *, slow: int = 0, lost_s: float = 0.0) -> dict[str, float]:
+def simulate(
+    tokens: np.ndarray, way: str, *, slow: int = 0, lost_s: float = 0.0
+) -> dict[str, float]:
     """Hours until the last trace, the ideal, and the hours in which the average GPU stood still."""
     engines = [Engine(0.7 if number < slow else 1.0) for number in range(GPUS)]
     engines[-1].time = lost_s
     stock: deque[float] = deque()
     if way in ("equal shards", "random shards"):
-        order = np.random.default_rng(1).permutation(len(tokens)) if way == "random shards" else np.arange(len(tokens))
+        order = (
+            np.random.default_rng(1).permutation(len(tokens))
+            if way == "random shards"
+            else np.arange(len(tokens))
+        )
         for engine, part in zip(engines, np.array_split(tokens[order], GPUS), strict=True):
             engine.queue.extend(part.tolist())
     else:
@@ -115,12 +123,25 @@ def part_one(quick: bool) -> list[dict[str, Any]]:
     tokens = lengths()[:: 20 if quick else 1]
     rows: list[dict[str, Any]] = []
     # Problems of one source stand together, and sources differ: the second half is 1.5 times as long.
-    sorted_by_source = np.concatenate([tokens[: len(tokens) // 2] * 0.8, tokens[len(tokens) // 2 :] * 1.2])
-    for what, options in {"all alike": {}, "6 slow": {"slow": 6}, "1 lost for an hour": {"lost_s": 3600.0}}.items():
+    sorted_by_source = np.concatenate(
+        [tokens[: len(tokens) // 2] * 0.8, tokens[len(tokens) // 2 :] * 1.2]
+    )
+    for what, options in {
+        "all alike": {},
+        "6 slow": {"slow": 6},
+        "1 lost for an hour": {"lost_s": 3600.0},
+    }.items():
         for way in ("equal shards", "random shards", "claims", "claims, as many waiting"):
-            row = {"what": what, "way": way} | {k: round(v, 3) for k, v in simulate(sorted_by_source, way, **options).items()}  # type: ignore[arg-type]
+            row = {"what": what, "way": way} | {
+                k: round(v, 3) for k, v in simulate(sorted_by_source, way, **options).items()
+            }  # type: ignore[arg-type]
             rows.append(row)
-            print("{what:20} {way:24} {hours:8.2f} h · ideal {ideal:.2f} h · {over:.3f}×".format(**row), flush=True)
+            print(
+                "{what:20} {way:24} {hours:8.2f} h · ideal {ideal:.2f} h · {over:.3f}×".format(
+                    **row
+                ),
+                flush=True,
+            )
     return rows
 
 
@@ -138,7 +159,7 @@ def timed(what: str, work: Callable[[], Any]) -> tuple[float, Any]:
 def claims(folder: Path) -> dict[str, Any]:
     """All chunks of 800,000 traces claimed by 64 workers in turn, and one that is started again."""
     chunks = TRACES // CHUNK
-    crew.begin(folder, workers=GPUS, chunk=CHUNK)
+    work_sharing.begin(folder, workers=GPUS, chunk=CHUNK)
     turns = deque(Worker(folder, number).claims(chunks) for number in range(GPUS))
 
     def all_of_them() -> int:
@@ -151,24 +172,41 @@ def claims(folder: Path) -> dict[str, Any]:
         return taken
 
     seconds, taken = timed(f"{chunks:,} chunks claimed", all_of_them)
-    again, mine = timed("started again: its own chunks found", lambda: sum(1 for _ in Worker(folder, 5).claims(chunks)))
+    again, mine = timed(
+        "started again: its own chunks found",
+        lambda: sum(1 for _ in Worker(folder, 5).claims(chunks)),
+    )
     assert taken == chunks and mine == len(range(5, chunks, GPUS))
-    return {"chunks": chunks, "per_s": round(taken / seconds), "again_s": round(again, 3), "files": chunks + 1}
+    return {
+        "chunks": chunks,
+        "per_s": round(taken / seconds),
+        "again_s": round(again, 3),
+        "files": chunks + 1,
+    }
 
 
 def gather(folder: Path, rows: int) -> dict[str, Any]:
     """Lines of 200 bytes from 64 workers, in the order in which they ended, made one file in canonical order."""
-    attempt = crew.begin(folder, workers=GPUS, chunk=CHUNK)
+    attempt = work_sharing.begin(folder, workers=GPUS, chunk=CHUNK)
     padding = "x" * 150
     order = np.random.default_rng(0).permutation(rows)
     for number, part in enumerate(np.array_split(order, GPUS)):
-        path = folder / crew.PARTS / attempt.name / f"w{number}" / "traces.jsonl"
+        path = folder / work_sharing.PARTS / attempt.name / f"w{number}" / "traces.jsonl"
         path.parent.mkdir(parents=True)
-        path.write_text("".join(f'{{"id":"set/train/{row}:0","text":"{padding}"}}\n' for row in part.tolist()))
-    together, size = timed(f"{rows:,} rows gathered", lambda: crew.gather(folder))
-    ordered, count = timed("and sorted", lambda: sort_shard(folder / "traces.jsonl", lambda name: int(name[10:-2])))
+        path.write_text(
+            "".join(f'{{"id":"set/train/{row}:0","text":"{padding}"}}\n' for row in part.tolist())
+        )
+    together, size = timed(f"{rows:,} rows gathered", lambda: work_sharing.gather(folder))
+    ordered, count = timed(
+        "and sorted", lambda: sort_shard(folder / "traces.jsonl", lambda name: int(name[10:-2]))
+    )
     assert count == rows
-    return {"rows": rows, "bytes": size, "gather_s": round(together, 2), "sort_s": round(ordered, 2)}
+    return {
+        "rows": rows,
+        "bytes": size,
+        "gather_s": round(together, 2),
+        "sort_s": round(ordered, 2),
+    }
 
 
 def places(rows: int) -> dict[str, Any]:
@@ -189,11 +227,17 @@ def places(rows: int) -> dict[str, Any]:
         return int(starts[order[-1]])
 
     seconds, _ = timed(f"the places of {rows:,} rows in order", in_order)
-    return {"rows": rows, "seconds": round(seconds, 1), "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)}
+    return {
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000_000)
     parser.add_argument("--quick", action="store_true", help="a twentieth of all of it")
     parser.add_argument("--places", type=int, help=argparse.SUPPRESS)
@@ -206,7 +250,12 @@ def main() -> None:
         found["claims"] = claims(Path(folder) / "claims")
         found["gather"] = gather(Path(folder) / "gather", 100_000 if given.quick else 2_000_000)
     rows = given.rows // 20 if given.quick else given.rows
-    done = subprocess.run([sys.executable, __file__, "--places", str(rows)], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--places", str(rows)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     found["places"] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(found))
 

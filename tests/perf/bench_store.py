@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from traces_kit import opener, settings, write_problems
 
 from reasondistill.config import Cluster
-from reasondistill.traces import run_traces
+from reasondistill.stages.traces import run_traces
 
 SAMPLES_EACH = 10
 # The length of a GSM8K trace.
@@ -32,29 +32,59 @@ TEXT = "<think>" + "So 3 * 4 = 12 and the rest follows. " * 20 + "</think> \\box
 
 def fill(folder: Path, problems: Path, samples: int) -> None:
     """A traces folder that lacks its last sample: one real trace, copied with other ids, in an order of its own."""
-    run_traces(settings(n=1), problems, folder, cluster=Cluster(), open_sampler=opener(lambda request: TEXT), limit=1)
+    run_traces(
+        settings(n=1),
+        problems,
+        folder,
+        cluster=Cluster(),
+        open_sampler=opener(lambda request: TEXT),
+        limit=1,
+    )
     line = json.loads((folder / "traces.jsonl").read_text(encoding="utf-8"))
-    text = json.dumps(line | {"id": "@ID", "problem_id": "@PROBLEM", "sample": -1}, separators=(",", ":"))
+    text = json.dumps(
+        line | {"id": "@ID", "problem_id": "@PROBLEM", "sample": -1}, separators=(",", ":")
+    )
     with open(folder / "traces.jsonl", "w", encoding="utf-8") as file:
         for sample in range(SAMPLES_EACH):
             for problem in range(samples // SAMPLES_EACH):
                 if (problem, sample) != (0, SAMPLES_EACH - 1):
                     name = f"sums/train/{problem}"
-                    row = text.replace("@ID", f"{name}:{sample}").replace("@PROBLEM", name).replace('"sample":-1', f'"sample":{sample}')
+                    row = (
+                        text.replace("@ID", f"{name}:{sample}")
+                        .replace("@PROBLEM", name)
+                        .replace('"sample":-1', f'"sample":{sample}')
+                    )
                     file.write(row + "\n")
 
 
 def resume(folder: Path, problems: Path) -> None:
     started = time.monotonic()
-    manifest = run_traces(settings(n=SAMPLES_EACH), problems, folder, cluster=Cluster(), open_sampler=opener(lambda request: TEXT))
+    manifest = run_traces(
+        settings(n=SAMPLES_EACH),
+        problems,
+        folder,
+        cluster=Cluster(),
+        open_sampler=opener(lambda request: TEXT),
+    )
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"traces": manifest.counts["out"], "seconds": round(seconds, 1), "cpu_seconds": round(time.process_time(), 1)}
-    print(json.dumps(figures | {"peak_mib": round(peak), "file_mib": (folder / "traces.jsonl").stat().st_size >> 20}))
+    figures = {
+        "traces": manifest.counts["out"],
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+    }
+    print(
+        json.dumps(
+            figures
+            | {"peak_mib": round(peak), "file_mib": (folder / "traces.jsonl").stat().st_size >> 20}
+        )
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--resume-only", action="store_true", help=argparse.SUPPRESS)

@@ -26,19 +26,37 @@ from tiny_model import CHAT_TEMPLATE
 from traces_kit import settings
 
 from reasondistill.config import Cluster, Teacher, load_pipeline
-from reasondistill.problems import read_problems
+from reasondistill.models.samplers.vllm import VllmSampler
+from reasondistill.models.topk import TopKReader
 from reasondistill.records import Problem
-from reasondistill.samplers.vllm import VllmSampler
-from reasondistill.store import Identity, Manifest, finish_stage, open_stage, write_records
-from reasondistill.topk import TopKReader
-from reasondistill.traces import run_traces
+from reasondistill.runs.store import Identity, Manifest, finish_stage, open_stage, write_records
+from reasondistill.stages.problems import read_problems
+from reasondistill.stages.traces import run_traces
 
 K = 16
 DEMO = Path(__file__).parents[2] / "pipelines" / "demo.toml"
 SIZES = {
-    "1k": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12},
-    "152k": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 8, "num_key_value_heads": 8},
-    "0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
+    "1k": {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 12,
+    },
+    "152k": {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+    },
+    "0.5b": {
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+    },
 }
 
 
@@ -69,28 +87,41 @@ def make_random_model(folder: Path, size: str) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from reasondistill.weights import model_folder
+    from reasondistill.models.weights import model_folder
 
     if size == "1k":
         tokenizer = AutoTokenizer.from_pretrained(str(model_folder("shipped:demo-teacher")))
     else:
         words = ["<unk>", "<|im_end|>", *(f"w{i}" for i in range(151_934))]
-        core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+        core = Tokenizer(
+            models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+        )
         core.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>")
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>"
+        )
         tokenizer.chat_template = CHAT_TEMPLATE
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, tie_word_embeddings=True, **SIZES[size])
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        **SIZES[size],
+    )
     config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
-def run(sampler: Kept, problems: Path, folder: Path, logprobs: int | None, given: argparse.Namespace) -> tuple[float, float, Manifest]:
+def run(
+    sampler: Kept, problems: Path, folder: Path, logprobs: int | None, given: argparse.Namespace
+) -> tuple[float, float, Manifest]:
     """Seconds of wall and CPU time of one whole stage."""
     teacher = {"model": given.model, "sampler": "vllm"}
-    asked = settings(max_tokens=given.max_tokens, temperature=0.7, n=1, teachers=(teacher,), logprobs=logprobs)
+    asked = settings(
+        max_tokens=given.max_tokens, temperature=0.7, n=1, teachers=(teacher,), logprobs=logprobs
+    )
 
     def opens(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Kept:
         return sampler
@@ -120,14 +151,20 @@ def compare(root: Path, given: argparse.Namespace) -> dict[str, object]:
             cpus[name].append(cpu)
     sampler.is_flat = False
     texts = [(root / f"{name}-0" / "traces.jsonl").read_text() for name in ("without", "with")]
-    same = [[json.loads(line)["completion"]["answer_text"] for line in text.splitlines()] for text in texts]
+    same = [
+        [json.loads(line)["completion"]["answer_text"] for line in text.splitlines()]
+        for text in texts
+    ]
     second, _, later = run(sampler, problems, root / "without-0", K, given)
     VllmSampler.close(sampler)
     with TopKReader(root / "with-0" / "topk") as reader:
         started = time.perf_counter()
         tokens = sum(len(reader.read(name).token_ids) for name in reader)
         reading = time.perf_counter() - started
-        per_token = (sum(reader.line(name).bytes for name in reader) / tokens, reader.bytes / tokens)
+        per_token = (
+            sum(reader.line(name).bytes for name in reader) / tokens,
+            reader.bytes / tokens,
+        )
         vocabulary = reader.vocabulary_size
     middle = {name: statistics.median(times) for name, times in walls.items()}
     middle_cpu = {name: statistics.median(times) for name, times in cpus.items()}
@@ -152,8 +189,12 @@ def compare(root: Path, given: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="shipped:demo-teacher", help="a model folder, hub id or shipped:NAME")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="shipped:demo-teacher", help="a model folder, hub id or shipped:NAME"
+    )
     parser.add_argument("--random", choices=list(SIZES))
     parser.add_argument("--problems", type=int, default=600)
     parser.add_argument("--max-tokens", type=int, default=192)

@@ -51,7 +51,11 @@ shards = {verdicts}
 workers = 1
 """
 # Of the length of a GSM8K trace, with an answer that takes a look at its shape.
-TEXT = "<think>" + "So 3 * 4 = 12 and the rest follows. " * 20 + "</think> The answer is \\\\boxed{{\\\\frac{{{i}}}{{2}}}}."
+TEXT = (
+    "<think>"
+    + "So 3 * 4 = 12 and the rest follows. " * 20
+    + "</think> The answer is \\\\boxed{{\\\\frac{{{i}}}{{2}}}}."
+)
 
 
 def lay_out(folder: Path, problems: int, n: int) -> None:
@@ -64,7 +68,11 @@ def lay_out(folder: Path, problems: int, n: int) -> None:
 
 def call(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
     subprocess.run(
-        [sys.executable, "-m", "reasondistill", *arguments], cwd=folder, env=os.environ | (env or {}), check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "reasondistill", *arguments],
+        cwd=folder,
+        env=os.environ | (env or {}),
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -81,11 +89,17 @@ def grade(folder: Path, workers: int, *, is_pinned: bool) -> dict[str, float]:
     started = time.perf_counter()
     cores = sorted(os.sched_getaffinity(0))
     places = [cores[number % len(cores)] if is_pinned else None for number in range(workers)]
-    processes = [task(folder, "verdicts", "--share", f"work:{number}:{workers}", core=places[number]) for number in range(workers)]
+    processes = [
+        task(folder, "verdicts", "--share", f"work:{number}:{workers}", core=places[number])
+        for number in range(workers)
+    ]
     codes = [process.wait() for process in processes]
     whole = time.perf_counter() - started
     assert codes == [0] * workers
-    lines = [path.read_text().splitlines()[-1] for path in folder.glob("runs/sums/3-verdicts/parts/*/w*/metrics.jsonl")]
+    lines = [
+        path.read_text().splitlines()[-1]
+        for path in folder.glob("runs/sums/3-verdicts/parts/*/w*/metrics.jsonl")
+    ]
     last = [json.loads(line) for line in lines]
     done = sum(row["done"] for row in last)
     return {"at_work": done / max(row["seconds"] for row in last), "whole": done / whole}
@@ -97,7 +111,11 @@ def bench_grading(traces: int, rounds: int) -> dict[str, Any]:
         lay_out(folder, traces // 4, 4)
         (folder / "here.toml").write_text(CLUSTER.format(kind="local", traces=1, verdicts=1))
         call(folder, "run", "sums.toml", "--on", "here.toml", "--until", "traces")
-        return {"traces": traces, "a core each": compare(folder, rounds, is_pinned=True), "free": compare(folder, rounds, is_pinned=False)}
+        return {
+            "traces": traces,
+            "a core each": compare(folder, rounds, is_pinned=True),
+            "free": compare(folder, rounds, is_pinned=False),
+        }
 
 
 def compare(folder: Path, rounds: int, *, is_pinned: bool) -> dict[str, Any]:
@@ -106,9 +124,13 @@ def compare(folder: Path, rounds: int, *, is_pinned: bool) -> dict[str, Any]:
         for workers in (1, 2):
             found[workers].append(told := grade(folder, workers, is_pinned=is_pinned))
             where = "a core each" if is_pinned else "free"
-            print(f"{workers} workers, {where}: {told['at_work']:,.0f} traces/s at work, {told['whole']:,.0f} in all", flush=True)
+            print(
+                f"{workers} workers, {where}: {told['at_work']:,.0f} traces/s at work, {told['whole']:,.0f} in all",
+                flush=True,
+            )
     medians = {
-        workers: {key: statistics.median(row[key] for row in rows) for key in ("at_work", "whole")} for workers, rows in found.items()
+        workers: {key: statistics.median(row[key] for row in rows) for key in ("at_work", "whole")}
+        for workers, rows in found.items()
     }
     ratio = {key: round(medians[2][key] / medians[1][key], 2) for key in ("at_work", "whole")}
     return {"traces_per_s": medians, "two_to_one": ratio}
@@ -116,11 +138,25 @@ def compare(folder: Path, rounds: int, *, is_pinned: bool) -> dict[str, Any]:
 
 def bench_overhead(shards: int) -> dict[str, Any]:
     """Seconds per shard on Slurm beyond those of the same processes started by hand."""
-    with tempfile.TemporaryDirectory(prefix="slurm-") as place, tempfile.TemporaryDirectory() as name, SlurmMachine(Path(place)) as slurm:
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as place,
+        tempfile.TemporaryDirectory() as name,
+        SlurmMachine(Path(place)) as slurm,
+    ):
         folder = Path(name)
         lay_out(folder, shards * 4, 1)
         (folder / "here.toml").write_text(CLUSTER.format(kind="slurm", traces=shards, verdicts=1))
-        call(folder, "run", "sums.toml", "--on", "here.toml", "--until", "traces", "--wait", env=slurm.env)
+        call(
+            folder,
+            "run",
+            "sums.toml",
+            "--on",
+            "here.toml",
+            "--until",
+            "traces",
+            "--wait",
+            env=slurm.env,
+        )
         run = folder / "runs" / "sums"
         marks = [path.stat().st_mtime for path in run.glob("slurm/*/marks/02-traces-*.done")]
         before = (run / "slurm" / "001" / "marks" / "01-problems-to-traces.done").stat().st_mtime
@@ -136,12 +172,22 @@ def bench_overhead(shards: int) -> dict[str, Any]:
             time.sleep(0.02)
         by_hand = time.perf_counter() - started
     per_shard = (on_slurm - by_hand) / shards
-    print(f"{shards} shards: {on_slurm:.1f} s on Slurm, {by_hand:.1f} s by hand: {per_shard:.2f} s for each shard", flush=True)
-    return {"shards": shards, "slurm_s": round(on_slurm, 2), "by_hand_s": round(by_hand, 2), "per_shard_s": round(per_shard, 2)}
+    print(
+        f"{shards} shards: {on_slurm:.1f} s on Slurm, {by_hand:.1f} s by hand: {per_shard:.2f} s for each shard",
+        flush=True,
+    )
+    return {
+        "shards": shards,
+        "slurm_s": round(on_slurm, 2),
+        "by_hand_s": round(by_hand, 2),
+        "per_shard_s": round(per_shard, 2),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--traces", type=int, default=40_000)
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)

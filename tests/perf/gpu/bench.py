@@ -27,7 +27,7 @@ import divergences
 import training
 from device import OUT_OF_MEMORY, find_device
 
-from reasondistill.environment import describe_environment
+from reasondistill.runs.environment import describe_environment
 
 PARTS = ("sft", "kd", "divergences")
 
@@ -51,17 +51,33 @@ def main() -> int:
         for row in divergences.bench(device, given.tokens):
             keep(found, "divergences", row, given.out)
     print(f"\n{given.out} · {device.title}")
-    own = [row["failed"] for row in found["training"] + found["divergences"] if row["way"] == "ours"]
+    own = [
+        row["failed"] for row in found["training"] + found["divergences"] if row["way"] == "ours"
+    ]
     return int(any(failed not in (None, OUT_OF_MEMORY) for failed in own))
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--tokens", type=_numbers, default=(), help="tokens of a step, or of a loss, instead of all sizes: 8192,16384")
-    parser.add_argument("--attention", default="sdpa", help="an attention of transformers: sdpa, flex_attention, flash_attention_2")
     parser.add_argument(
-        "--out", type=Path, default=Path(os.environ.get("OUT", ".")) / "bench-gpu.json", help="default: in folder $OUT, or here"
+        "--tokens",
+        type=_numbers,
+        default=(),
+        help="tokens of a step, or of a loss, instead of all sizes: 8192,16384",
+    )
+    parser.add_argument(
+        "--attention",
+        default="sdpa",
+        help="an attention of transformers: sdpa, flex_attention, flash_attention_2",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(os.environ.get("OUT", ".")) / "bench-gpu.json",
+        help="default: in folder $OUT, or here",
     )
     given = parser.parse_args()
     if unknown := set(given.only.split(",")) - set(PARTS):

@@ -77,7 +77,12 @@ def find_device() -> Device:
     if not torch.cuda.is_available():
         return Device(torch.device("cpu"), "CPU", None, None)
     name = torch.cuda.get_device_name(0)
-    return Device(torch.device("cuda", 0), name, peak_of(name), torch.cuda.get_device_properties(0).total_memory / 2**30)
+    return Device(
+        torch.device("cuda", 0),
+        name,
+        peak_of(name),
+        torch.cuda.get_device_properties(0).total_memory / 2**30,
+    )
 
 
 def peak_of(name: str) -> float | None:
@@ -96,7 +101,11 @@ def attempt(measure: Callable[[], Row], device: Device) -> Row:
         failed = f"not installed: {error.name}"
     except Exception as error:  # another version of a library may raise anything, and the other rows are worth having
         text = " ".join(str(error).split())
-        failed = OUT_OF_MEMORY if "out of memory" in text.lower() else f"{type(error).__name__}: {text[:200]}"
+        failed = (
+            OUT_OF_MEMORY
+            if "out of memory" in text.lower()
+            else f"{type(error).__name__}: {text[:200]}"
+        )
     return {"failed": failed}
 
 

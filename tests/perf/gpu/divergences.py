@@ -47,13 +47,21 @@ TINY = Sizes(1_000, 32, 64, (48,), 16, 5, torch.float32)
 def ours(x: Inputs, divergence: Divergence) -> Tensor:
     hidden, weight, teacher, head = x
     told = LiveTeacher(teacher, Head(head))
-    return token_losses(hidden, Head(weight), teacher=told, divergence=divergence, divergence_weights=1 / len(hidden)).total
+    return token_losses(
+        hidden,
+        Head(weight),
+        teacher=told,
+        divergence=divergence,
+        divergence_weights=1 / len(hidden),
+    ).total
 
 
 def dense(x: Inputs, divergence: Divergence) -> Tensor:
     """Logits in the inputs' type, everything after in float32: what one would write."""
     hidden, weight, teacher, head = x
-    return divergence_of_logits((hidden @ weight.T).float(), (teacher @ head.T).float(), divergence).mean()
+    return divergence_of_logits(
+        (hidden @ weight.T).float(), (teacher @ head.T).float(), divergence
+    ).mean()
 
 
 def trl_chunked(x: Inputs, divergence: Divergence) -> Tensor:
@@ -61,7 +69,9 @@ def trl_chunked(x: Inputs, divergence: Divergence) -> Tensor:
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     hidden, weight, teacher, head = x
-    return ChunkedDivergenceFunction.apply(hidden, weight, None, teacher, head, None, beta(divergence))[0].mean()
+    return ChunkedDivergenceFunction.apply(
+        hidden, weight, None, teacher, head, None, beta(divergence)
+    )[0].mean()
 
 
 def trl_gkd(x: Inputs, divergence: Divergence) -> Tensor:
@@ -72,7 +82,9 @@ def trl_gkd(x: Inputs, divergence: Divergence) -> Tensor:
     half = hidden.dtype == torch.bfloat16
     with torch.autocast(hidden.device.type, dtype=torch.bfloat16) if half else nullcontext():
         logits, told = hidden @ weight.T, teacher @ head.T
-        return GKDTrainer.generalized_jsd_loss(logits, told, beta=beta(divergence), reduction="sum") / len(hidden)
+        return GKDTrainer.generalized_jsd_loss(
+            logits, told, beta=beta(divergence), reduction="sum"
+        ) / len(hidden)
 
 
 def liger_triton(x: Inputs, divergence: Divergence) -> Tensor:
@@ -84,7 +96,9 @@ def liger_triton(x: Inputs, divergence: Divergence) -> Tensor:
 def liger_chunked(x: Inputs, divergence: Divergence) -> Tensor:
     from liger_kernel.chunked_loss.jsd_loss import LigerFusedLinearJSDLoss  # pyright: ignore
 
-    return LigerFusedLinearJSDLoss(0.0, 1.0, beta=beta(divergence), compiled=False)(*x, _no_labels(x))
+    return LigerFusedLinearJSDLoss(0.0, 1.0, beta=beta(divergence), compiled=False)(
+        *x, _no_labels(x)
+    )
 
 
 def _no_labels(x: Inputs) -> Tensor:
@@ -145,7 +159,11 @@ def measure(way: str, divergence: Divergence, tokens: int, sizes: Sizes, device:
         device.wait()
         seconds.append(time.perf_counter() - started)
     median, peak = statistics.median(seconds[WARM_UP:]), device.peak_gib()
-    return {"seconds": median, "tokens_per_s": tokens / median, "beyond_gib": None if peak is None else peak - held}
+    return {
+        "seconds": median,
+        "tokens_per_s": tokens / median,
+        "beyond_gib": None if peak is None else peak - held,
+    }
 
 
 def bench(device: Device, tokens: tuple[int, ...] = ()) -> Iterator[Row]:
@@ -154,16 +172,25 @@ def bench(device: Device, tokens: tuple[int, ...] = ()) -> Iterator[Row]:
     print(
         f"\nDivergences: vocabulary {sizes.vocabulary:,}, student {sizes.student}, teacher {sizes.teacher}, {sizes.dtype} · {device.title}"
     )
-    print(f"{'divergence':11} {'tokens':>6} {'way':14} {'ms':>9} {'tokens/s':>10} {'beyond GiB':>10} {'gradient':>8} {'time to ours':>12}")
+    print(
+        f"{'divergence':11} {'tokens':>6} {'way':14} {'ms':>9} {'tokens/s':>10} {'beyond GiB':>10} {'gradient':>8} {'time to ours':>12}"
+    )
     for kind in KINDS:
         divergence = Divergence(kind)
-        checks = {way: check(way, divergence, sizes, device) for way in WAYS if is_offered(way, kind)}
+        checks = {
+            way: check(way, divergence, sizes, device) for way in WAYS if is_offered(way, kind)
+        }
         for count in tokens or sizes.tokens:
             own: Row = {}
             for way, checked in checks.items():
                 row = {"divergence": kind, "tokens": count, "way": way, "failed": None} | checked
                 if row["failed"] is None:
-                    row |= attempt(lambda way=way, d=divergence, count=count: measure(way, d, count, sizes, device), device)
+                    row |= attempt(
+                        lambda way=way, d=divergence, count=count: measure(
+                            way, d, count, sizes, device
+                        ),
+                        device,
+                    )
                 own = row if way == "ours" else own
                 if row.get("seconds") and own.get("seconds"):
                     row["time_to_ours"] = row["seconds"] / own["seconds"]
@@ -173,7 +200,9 @@ def bench(device: Device, tokens: tuple[int, ...] = ()) -> Iterator[Row]:
 
 def check(way: str, divergence: Divergence, sizes: Sizes, device: Device) -> Row:
     """The gradient's error, and why the way is not timed if it is not."""
-    found = attempt(lambda: {"gradient_error": gradient_error(way, divergence, sizes, device)}, device)
+    found = attempt(
+        lambda: {"gradient_error": gradient_error(way, divergence, sizes, device)}, device
+    )
     if "failed" not in found and not found["gradient_error"] <= TOLERANCES[sizes.dtype]:
         found["failed"] = f"wrong gradient, off by {found['gradient_error']:.1e}: not timed"
     return found

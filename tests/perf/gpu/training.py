@@ -30,12 +30,12 @@ from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
-from reasondistill.students import bases, sft
-from reasondistill.students.distilling.divergences import KdLesson
-from reasondistill.students.distilling.lessons import Lesson, Micro
-from reasondistill.students.distilling.teacher import Teacher
-from reasondistill.students.distilling.trainer import DistillTrainer
-from reasondistill.students.tokens import Row
+from reasondistill.stages.students import bases, sft
+from reasondistill.stages.students.distilling.divergences import KdLesson
+from reasondistill.stages.students.distilling.lessons import Lesson, Micro
+from reasondistill.stages.students.distilling.teacher import Teacher
+from reasondistill.stages.students.distilling.trainer import DistillTrainer
+from reasondistill.stages.students.tokens import Row
 
 QWEN_1_5B = Qwen2Config(
     vocab_size=151_936,
@@ -119,9 +119,13 @@ def cells(sizes: Sizes, parts: set[str], attention: str) -> Iterator[Cell]:
 # -- models, rows, trainers
 
 
-def make_model(config: Qwen2Config, dtype: torch.dtype, attention: str, device: Device, *, seed: int) -> Any:
+def make_model(
+    config: Qwen2Config, dtype: torch.dtype, attention: str, device: Device, *, seed: int
+) -> Any:
     with device.torch:  # 1.5B random numbers are quick there
-        model: Any = Qwen2ForCausalLM._from_config(config, dtype=dtype, attn_implementation=attention)
+        model: Any = Qwen2ForCausalLM._from_config(
+            config, dtype=dtype, attn_implementation=attention
+        )
     # Again, seeded: the first model of a process draws otherwise than the later ones do.
     torch.manual_seed(seed)
     for matrix in (p for p in model.parameters() if p.ndim > 1):
@@ -133,7 +137,9 @@ def make_rows(cell: Cell, sizes: Sizes) -> list[Row]:
     """Random documents, as many as the steps want; all their tokens are trained on."""
     generator = torch.Generator().manual_seed(0)
     count = (sizes.warm_up + sizes.steps) * cell.tokens // sizes.document
-    ids = torch.randint(sizes.student.vocab_size, (count, sizes.document), generator=generator).tolist()
+    ids = torch.randint(
+        sizes.student.vocab_size, (count, sizes.document), generator=generator
+    ).tolist()
     return [Row(row, row) for row in ids]
 
 
@@ -197,14 +203,27 @@ class TrlLesson(Lesson):
             from trl.experimental.gkd import GKDTrainer
 
             logits, teacher_logits = micro.hidden @ weight.T, told.hidden @ head.T
-            return GKDTrainer.generalized_jsd_loss(logits, teacher_logits, beta=0.0, reduction="sum") * micro.scale
+            return (
+                GKDTrainer.generalized_jsd_loss(logits, teacher_logits, beta=0.0, reduction="sum")
+                * micro.scale
+            )
         from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
-        divergence, _ = ChunkedDivergenceFunction.apply(micro.hidden, weight, None, told.hidden, head, None, 0.0)
+        divergence, _ = ChunkedDivergenceFunction.apply(
+            micro.hidden, weight, None, told.hidden, head, None, 0.0
+        )
         return (divergence * micro.weights).sum()
 
 
-def make_trainer(cell: Cell, sizes: Sizes, device: Device, folder: Path, model: Any, teacher: Any, watch: TrainerCallback) -> Any:
+def make_trainer(
+    cell: Cell,
+    sizes: Sizes,
+    device: Device,
+    folder: Path,
+    model: Any,
+    teacher: Any,
+    watch: TrainerCallback,
+) -> Any:
     rows, tokenizer = make_rows(cell, sizes), bases.train_tokenizer(["a b"], 300)
     arguments = our_arguments(cell, sizes, folder)
     if cell.way == "trl":
@@ -220,7 +239,9 @@ def make_trainer(cell: Cell, sizes: Sizes, device: Device, folder: Path, model: 
         return SFTTrainer(**shared) if cell.way == "trl" else sft.SortedTrainer(**shared)
     arguments.remove_unused_columns = False
     return DistillTrainer(
-        lesson=KdLesson(alpha=1.0) if cell.way == "ours" else TrlLesson(cell.way, bf16=arguments.bf16),
+        lesson=KdLesson(alpha=1.0)
+        if cell.way == "ours"
+        else TrlLesson(cell.way, bf16=arguments.bf16),
         rows=rows,
         held_out=[],
         teacher=Teacher(teacher),
@@ -255,13 +276,18 @@ class Stopwatch(TrainerCallback):
 
     def median(self, warm_up: int) -> float:
         """Seconds of a step, its data and logging included."""
-        return statistics.median(end - start for start, end in zip(self.ends[warm_up - 1 :], self.ends[warm_up:], strict=False))
+        return statistics.median(
+            end - start
+            for start, end in zip(self.ends[warm_up - 1 :], self.ends[warm_up:], strict=False)
+        )
 
 
 def flops_per_token(config: Qwen2Config, parameters: int, document: int) -> float:
     """Of forward and backward; an embedding that is only looked up is no product."""
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    return 6 * (parameters - looked_up) + 12 * config.num_hidden_layers * config.hidden_size * document
+    return (
+        6 * (parameters - looked_up) + 12 * config.num_hidden_layers * config.hidden_size * document
+    )
 
 
 def measure(cell: Cell, sizes: Sizes, device: Device) -> Figures:
@@ -291,14 +317,18 @@ def measure(cell: Cell, sizes: Sizes, device: Device) -> Figures:
     }
 
 
-def bench(device: Device, parts: set[str], tokens: tuple[int, ...] = (), attention: str = "sdpa") -> Iterator[Figures]:
+def bench(
+    device: Device, parts: set[str], tokens: tuple[int, ...] = (), attention: str = "sdpa"
+) -> Iterator[Figures]:
     """One row for each cell, printed as it comes."""
     datasets.disable_progress_bars()
     transformers_logging.set_verbosity_error()
     sizes = sizes_of(device)
     sizes = replace(sizes, row_tokens=tokens or sizes.row_tokens)
     if uneven := [count for count in sizes.row_tokens if count % sizes.document]:
-        raise SystemExit(f"--tokens {uneven[0]}: training wants multiples of {sizes.document}, the tokens of a document")
+        raise SystemExit(
+            f"--tokens {uneven[0]}: training wants multiples of {sizes.document}, the tokens of a document"
+        )
     print(
         f"\nTraining: {_name(sizes.student)}, random weights, documents of {sizes.document} tokens, {attention} attention · {device.title}"
     )

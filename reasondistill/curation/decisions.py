@@ -1,0 +1,149 @@
+"""What was decided about traces, and the sums of it."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reasondistill.records import Problem, Split, Trace, Verdict
+
+PASS_RATE_BINS = (
+    "pass_rate_0",
+    "pass_rate_0_25",
+    "pass_rate_25_50",
+    "pass_rate_50_75",
+    "pass_rate_75_100",
+    "pass_rate_100",
+)
+_QUANTILES = (10, 50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A trace and its verdict."""
+
+    trace: Trace
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one problem's traces: `reasons` says why, for each dropped trace's id; the others are kept."""
+
+    problem: Problem
+    pairs: tuple[Graded, ...]
+    reasons: Mapping[str, str]
+
+    @property
+    def kept(self) -> tuple[Graded, ...]:
+        return tuple(pair for pair in self.pairs if pair.trace.id not in self.reasons)
+
+    @property
+    def share_correct(self) -> float | None:
+        """The teacher's pass rate on this problem, of the traces that it wrote; None when all of them failed."""
+        written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
+        return (
+            sum(pair.verdict.grade.is_correct for pair in written) / len(written)
+            if written
+            else None
+        )
+
+
+@dataclass
+class Tally:
+    """Counts while decisions pass by; memory is one number per example, whatever the length of the texts."""
+
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    splits: Counter[str] = field(default_factory=Counter[str])
+    pass_rates: Counter[str] = field(default_factory=Counter[str])
+    teachers: Counter[str] = field(default_factory=Counter[str])
+    prompts: Counter[str] = field(default_factory=Counter[str])
+    samplings: Counter[str] = field(default_factory=Counter[str])
+    graders: Counter[str] = field(default_factory=Counter[str])
+    problems: int = 0
+    kept_problems: int = 0
+    _first: tuple[float, str] = (2.0, "")
+    _last: tuple[float, str] = (-1.0, "")
+
+    @property
+    def kept(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def total(self) -> int:
+        """All traces seen."""
+        return self.kept + self.dropped.total()
+
+    @property
+    def first_problem(self) -> str:
+        """The kept problem with the lowest place between 0 and 1."""
+        return self._first[1]
+
+    @property
+    def last_problem(self) -> str:
+        """The kept problem with the highest place."""
+        return self._last[1]
+
+    def see(self, decision: Decision, place: float, split: Split) -> None:
+        """Count one problem's decision; `place` is where the problem stands between 0 and 1 when splits are dealt."""
+        self.problems += 1
+        if (share := decision.share_correct) is not None:
+            self.pass_rates[pass_rate_bin(share)] += 1
+        self.dropped.update(decision.reasons.values())
+        for pair in decision.pairs:
+            self.teachers[pair.trace.model] += 1
+            self.prompts[pair.trace.prompt] += 1
+            self.samplings[pair.trace.sampling.model_dump_json()] += 1
+            self.graders[pair.verdict.grade.grader] += 1
+        if kept := decision.kept:
+            self.kept_problems += 1
+            self.splits[split] += len(kept)
+            self.tokens.extend(pair.trace.completion.tokens for pair in kept)
+            self._first = min(self._first, (place, decision.problem.id))
+            self._last = max(self._last, (place, decision.problem.id))
+
+    def origins(self) -> dict[str, str]:
+        """Who wrote the traces, how, and who graded them, as found in the records; with the number of traces where there are several."""
+        named = {
+            "teacher": self.teachers,
+            "prompt": self.prompts,
+            "sampling": self.samplings,
+            "grader": self.graders,
+        }
+        return {name: _listed(counter) for name, counter in named.items()}
+
+    def figures(self) -> dict[str, int | float]:
+        """Flat numbers for card and report. `pass_rate_25_50` counts problems with a share of correct traces in (25, 50] %."""
+        ordered = sorted(self.tokens)
+        return {
+            "problems": self.problems,
+            "kept_problems": self.kept_problems,
+            "problems_without_example": self.problems - self.kept_problems,
+            "tokens_mean": round(sum(ordered) / len(ordered), 1),
+            **{f"tokens_p{q}": ordered[round(q / 100 * (len(ordered) - 1))] for q in _QUANTILES},
+            "tokens_max": ordered[-1],
+            **{name: self.pass_rates[name] for name in PASS_RATE_BINS},
+        }
+
+
+def pass_rate_bin(share: float) -> str:
+    """The bin of a problem's share of correct traces; 0 and 1 stand alone, the others are open below.
+
+    >>> pass_rate_bin(0.25), pass_rate_bin(0.3), pass_rate_bin(1.0)
+    ('pass_rate_0_25', 'pass_rate_25_50', 'pass_rate_100')
+    """
+    if share in (0.0, 1.0):
+        return PASS_RATE_BINS[0 if share == 0 else -1]
+    return PASS_RATE_BINS[1 + sum(share > edge for edge in (0.25, 0.5, 0.75))]
+
+
+def _listed(counter: Counter[str]) -> str:
+    names = sorted(counter)
+    return (
+        names[0]
+        if len(names) == 1
+        else ", ".join(f"{name} ({counter[name]:,} traces)" for name in names)
+    )

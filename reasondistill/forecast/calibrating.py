@@ -1,0 +1,73 @@
+"""A calibration: the same pipeline file on its first problems, each student trained for a few steps, in a folder of its own.
+
+runs/NAME.calibration is made by the real stages and read by the forecast alone: the run proper never looks at it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from reasondistill.config import Checkpoints, Pipeline, StudentSettings
+from reasondistill.errors import ConfigError
+from reasondistill.pipeline.runs import Run, load_run
+
+# Steps that each student is trained for: enough to tell loading from training.
+STEPS = 8
+SUFFIX = ".calibration"
+# Everything but the report.
+STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals")
+
+
+def calibration_folder(run: Run) -> Path:
+    """Where the calibration of a run lies."""
+    return run.folder.with_name(run.folder.name + SUFFIX)
+
+
+def calibration_run(run: Run, problems: int) -> Run:
+    """The run's first `problems`, n samples of each; a few steps of each student, one seed; as many problems of each benchmark, one answer.
+
+    A calibration by other settings that lies there is removed: it is scratch. Raises ConfigError for a file that only measures.
+    """
+    if run.pipeline.problems is None:
+        raise ConfigError(
+            f"{run.source}: only measures, there is nothing to calibrate on; use --like with a run of the same models."
+        )
+    scratch = replace(run, pipeline=small(run.pipeline, problems), folder=calibration_folder(run))
+    if (scratch.folder / "run.json").exists() and load_run(
+        scratch.folder
+    ).pipeline != scratch.pipeline:
+        shutil.rmtree(scratch.folder)
+    return scratch
+
+
+def small(pipeline: Pipeline, problems: int) -> Pipeline:
+    """The same settings for `problems` problems. Prompts, sampling and batch sizes stay: they make lengths and speed."""
+    assert pipeline.problems is not None
+    asked = pipeline.evals
+    evals = {
+        "limit": min(problems, asked.limit or problems),
+        "n": 1,
+        "prompts": (),
+        "latency": 0,
+        "against": (),
+        "checkpoints": Checkpoints(),
+    }
+    return pipeline.model_copy(
+        update={
+            "name": pipeline.name + SUFFIX,
+            "problems": pipeline.problems.model_copy(
+                update={"limit": min(problems, pipeline.problems.limit or problems)}
+            ),
+            "students": tuple(_short(student) for student in pipeline.students),
+            "evals": asked.model_copy(update=evals),
+        }
+    )
+
+
+def _short(student: StudentSettings) -> StudentSettings:
+    steps = min(STEPS, student.max_steps or STEPS)
+    return student.model_copy(
+        update={"max_steps": steps, "seeds": (), "report_to": (), "evaluate_every": None}
+    )

@@ -1,0 +1,478 @@
+"""What a run folder can tell about another run: lengths by problem, speed of each engine and training, what became of the traces.
+
+    evidence = read_evidence(Path("runs/demo"), "runs/demo", pipeline.examples)
+    evidence.teachers["demo-teacher"].speed          # Speed(tokens_per_s=1746.4, spread=0.06, start_s=29.8)
+
+Reads manifests, metrics lines and shards of any state, finished or not, and needs no `run.json`. Shards are streamed, one line in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reasondistill.config import Examples
+from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
+from reasondistill.pipeline.runs import FOLDERS
+from reasondistill.records import Student
+from reasondistill.runs.store import Manifest, count_lines, read_manifest, read_metrics, read_rows
+
+# A speed is told from so many stretches of a session at most: in shorter ones it is chance which long trace ended there.
+_STRETCHES = 10
+# Fewer stretches than this say little about how much a speed varies.
+_FEW = 4
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of one worker, how much it varies (standard deviation / mean), and the seconds before it gets going."""
+
+    tokens_per_s: float
+    spread: float
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one model wrote in one folder: tokens and samples of each problem, its speed, its longest text.
+
+    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with little else to do. `runs` are how many
+    models wrote it, each by itself.
+    """
+
+    model: str
+    tokens: Floats
+    samples: Floats
+    prompt_tokens: float
+    bytes_per_token: float
+    seconds: float
+    longest_tokens: int
+    longest_s: float
+    speed: Speed | None
+    runs: int = 1
+
+    @property
+    def total_tokens(self) -> float:
+        return float(self.tokens.sum())
+
+    @property
+    def total_samples(self) -> int:
+        return int(self.samples.sum())
+
+    @property
+    def together(self) -> int:
+        """Samples that one engine had at once, at most."""
+        return max(1, self.total_samples // self.runs)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the graded traces: usable ones of each problem (no text twice) among `samples`.
+
+    `rows` and `row_tokens` are those to train on, prompt and completion, of each problem that has any; `all_row_tokens` the mean over all.
+    """
+
+    usable: Floats
+    samples: Floats
+    rows: Floats
+    row_tokens: Floats
+    all_row_tokens: float
+
+    @property
+    def mean_row_tokens(self) -> float:
+        return float(self.row_tokens.sum() / self.rows.sum())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what it started from.
+
+    Of the tokens of a row `loss_tokens` are those that it learns to write.
+    """
+
+    name: str
+    method: str
+    base: str
+    done: int
+    tokens: float
+    row_tokens: float | None
+    loss_tokens: float | None
+    seconds: float
+    bytes: int
+    parameters: int | None
+    trained_parameters: int | None
+    speed: Speed | None
+    is_complete: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run folder. `teachers` by short name, `answers` by benchmark and model; the other stages by their manifests."""
+
+    label: str
+    folder: Path
+    hardware: str
+    is_calibration: bool = False
+    teachers: Mapping[str, Written] = field(default_factory=dict[str, Written])
+    kept: Kept | None = None
+    students: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
+    answers: Mapping[tuple[str, str], Written] = field(
+        default_factory=dict[tuple[str, str], Written]
+    )
+    manifests: Mapping[str, Manifest] = field(default_factory=dict[str, Manifest])
+    verdicts_speed: Speed | None = None
+
+    @property
+    def source(self) -> str:
+        return f"{self.label} ({self.hardware})" if self.hardware else self.label
+
+
+def read_evidence(
+    folder: Path, label: str, settings: Examples, *, is_calibration: bool = False
+) -> Evidence:
+    """Everything that a run folder can tell; `settings` say which traces would be kept. A folder without stages tells nothing."""
+    manifests = {
+        stage: m for stage in FOLDERS if (m := read_manifest(folder / FOLDERS[stage])) is not None
+    }
+    traces = folder / FOLDERS["traces"]
+    return Evidence(
+        label=label,
+        folder=folder,
+        hardware=_hardware(manifests.values()),
+        is_calibration=is_calibration,
+        teachers={written.model: written for written in _by_model(traces)},
+        kept=_kept(traces, folder / FOLDERS["verdicts"] / "verdicts.jsonl", settings),
+        students={trained.name: trained for trained in _students(folder / FOLDERS["students"])},
+        answers=dict(_answers(folder / FOLDERS["evals"])),
+        manifests=manifests,
+        verdicts_speed=_verdicts_speed(folder / FOLDERS["verdicts"], manifests.get("verdicts")),
+    )
+
+
+def short_name(model: str) -> str:
+    """A model's name as a path, a hub id and an identity have it in common.
+
+    >>> short_name("/shipped/demo-teacher"), short_name("demo-teacher@0ebd28e7a482"), short_name("Qwen/Qwen3-8B")
+    ('demo-teacher', 'demo-teacher', 'Qwen3-8B')
+    """
+    return model.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".jsonl")
+
+
+def _hardware(manifests: Iterable[Manifest]) -> str:
+    """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that says so."""
+    for manifest in manifests:
+        made = manifest.environment
+        if gpus := made.get("gpus"):
+            return f"{len(gpus)}× {str(gpus[0]).partition(',')[0]}"
+        if made.get("processor"):
+            return f"{made['processor']}, {made.get('cores')} cores"
+    return ""
+
+
+# ---- speed --------------------------------------------------------------------------------------------------------
+
+
+def speed_of(
+    sessions: Iterable[Sequence[tuple[float, float]]], start_s: float = 0.0
+) -> Speed | None:
+    """The speed of work that was told as (seconds, amount) since each session's start, both growing; None when nothing was done.
+
+    With four lines or more the first is the start: what it was slower than the rest is `start_s`, on top of the one given.
+    """
+    amounts: list[float] = []
+    times: list[float] = []
+    warming: list[float] = []
+    for lines in sessions:
+        if not lines or lines[-1][1] <= 0:
+            continue
+        steady = (
+            list(lines)
+            if len(lines) >= _FEW and lines[-1][1] > lines[0][1]
+            else [(0.0, 0.0), lines[-1]]
+        )
+        rate = (steady[-1][1] - steady[0][1]) / max(steady[-1][0] - steady[0][0], 1e-3)
+        warming.append(max(0.0, steady[0][0] - steady[0][1] / rate))
+        marks = [
+            steady[round(place)]
+            for place in np.linspace(0, len(steady) - 1, min(_STRETCHES, len(steady) - 1) + 1)
+        ]
+        for (from_s, from_amount), (to_s, to_amount) in zip(marks, marks[1:], strict=False):
+            times.append(max(to_s - from_s, 1e-3))
+            amounts.append(to_amount - from_amount)
+    if not times:
+        return None
+    spent, made = np.array(times), np.array(amounts)
+    mean = float(made.sum() / spent.sum())
+    # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
+    few = (len(times) + 1) / max(1, len(times) - 1)
+    variance = few * float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
+    spread = max(variance**0.5 / mean, LEAST if len(times) >= _FEW else ONCE)
+    return Speed(mean, min(spread, 1.0), start_s + float(np.mean(warming)))
+
+
+def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
+    """One speed for several measurements of the same: how far apart they are says what the next one may be."""
+    if not speeds:
+        return None
+    rates = np.array([speed.tokens_per_s for speed in speeds])
+    mean, inside = float(rates.mean()), statistics.mean(speed.spread for speed in speeds)
+    between = (
+        float(rates.std(ddof=1)) / mean * (1 + 1 / len(rates)) ** 0.5 if len(rates) > 1 else 0.0
+    )
+    return Speed(mean, max(inside, between), statistics.mean(speed.start_s for speed in speeds))
+
+
+def pool_written(found: Sequence[Written]) -> Written:
+    """What several seeds of a model wrote, as if one had."""
+    speeds = [written.speed for written in found if written.speed is not None]
+    return replace(
+        found[0],
+        tokens=np.concatenate([written.tokens for written in found]),
+        samples=np.concatenate([written.samples for written in found]),
+        longest_tokens=max(written.longest_tokens for written in found),
+        longest_s=max(written.longest_s for written in found),
+        speed=pool_speeds(speeds),
+        runs=len(found),
+    )
+
+
+def _sampling_speed(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> Speed | None:
+    """From metrics lines; from the manifest's figures where there are none."""
+    sessions: dict[str, list[tuple[float, float]]] = {}
+    loads: dict[str, float] = {}
+    for line in lines:
+        sessions.setdefault(line["session"], []).append((line["seconds"], line["tokens"]))
+        loads[line["session"]] = line["load_seconds"]
+    if sessions:
+        return speed_of(sessions.values(), statistics.mean(loads.values()))
+    figures = manifest.figures if manifest is not None else {}
+    if not figures.get("tokens") or not figures.get("seconds"):
+        return None
+    return speed_of([[(figures["seconds"], figures["tokens"])]], figures.get("load_seconds", 0.0))
+
+
+def _seconds(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> float:
+    """Of all sessions: a manifest knows the last one only."""
+    last = {line["session"]: line["seconds"] + line["load_seconds"] for line in lines}
+    return max(sum(last.values()), manifest.seconds if manifest is not None else 0.0)
+
+
+def _verdicts_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
+    """Traces per second on all cores of one worker."""
+    sessions: dict[str, list[tuple[float, float]]] = {}
+    for line in read_metrics(folder):
+        told = sessions.setdefault(line.get("session", ""), [])
+        if not told or line["seconds"] >= told[-1][0]:  # a resumed one begins anew
+            told.append((line["seconds"], line["done"]))
+    found = speed_of(sessions.values())
+    if found is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
+        found = speed_of([[(manifest.seconds, manifest.counts["out"])]])
+    return found
+
+
+# ---- what was written ---------------------------------------------------------------------------------------------
+
+
+class _Texts:
+    """Sums over the traces of one model."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, int] = {}
+        self.samples: dict[str, int] = {}
+        self.prompt_tokens = self.longest = 0
+        self.rates: list[float] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        completion, problem = row["completion"], row["problem_id"]
+        self.tokens[problem] = self.tokens.get(problem, 0) + completion["tokens"]
+        self.samples[problem] = self.samples.get(problem, 0) + 1
+        self.prompt_tokens += completion["prompt_tokens"]
+        self.longest = max(self.longest, completion["tokens"])
+        if completion["tokens"]:
+            self.rates.append(completion["seconds"] / completion["tokens"])
+
+
+def _by_model(folder: Path) -> Iterator[Written]:
+    """One for each model that wrote in a traces folder."""
+    path, manifest = folder / "traces.jsonl", read_manifest(folder)
+    texts: dict[str, _Texts] = {}
+    for row in read_rows(path) if path.exists() else ():
+        if row["completion"]["finish"] != "error":
+            texts.setdefault(short_name(row["model"]), _Texts()).add(row)
+    metrics = read_metrics(folder)
+    total = sum(sum(found.tokens.values()) for found in texts.values())
+    for model, found in texts.items():
+        # A model that was alone needs no matching: a served folder may be called `model` in one place and by its name in another.
+        lines = [
+            line for line in metrics if len(texts) == 1 or short_name(line["teacher"]) == model
+        ]
+        count = sum(found.samples.values())
+        seconds = _seconds(lines, manifest if len(texts) == 1 else None)
+        yield Written(
+            model=model,
+            tokens=np.array(list(found.tokens.values()), dtype=np.float64),
+            samples=np.array(list(found.samples.values()), dtype=np.float64),
+            prompt_tokens=found.prompt_tokens / count,
+            bytes_per_token=path.stat().st_size / max(1, total),
+            seconds=seconds,
+            longest_tokens=found.longest,
+            longest_s=_longest_s(found, seconds),
+            speed=_sampling_speed(lines, manifest if len(texts) == 1 else None),
+        )
+
+
+def _longest_s(texts: _Texts, seconds: float) -> float:
+    """The longest text at the speed of the fastest tenth, which had the engine nearly for itself; it was no longer than all of them."""
+    return (
+        min(seconds, texts.longest * float(np.quantile(texts.rates, 0.1))) if texts.rates else 0.0
+    )
+
+
+def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
+    """(benchmark, model) and what it wrote there; models under other prompts and at checkpoints have their mark in the name."""
+    for folder in sorted(evals.glob("*/*/traces")):
+        for written in _by_model(folder):
+            yield (folder.parent.parent.name, folder.parent.name), written
+
+
+def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
+    """Which graded traces the settings would keep; verdicts are one to one and in order."""
+    path = traces / "traces.jsonl"
+    if not path.exists() or not verdicts.exists():
+        return None
+    texts: dict[str, dict[int, int]] = {}
+    samples: dict[str, int] = {}
+    every: list[int] = []
+    for row, verdict in zip(read_rows(path), read_rows(verdicts), strict=False):
+        completion, problem = row["completion"], row["problem_id"]
+        if completion["finish"] == "error" and completion.get("fault") != "input":
+            continue  # lost by the service: it says nothing of what the teacher writes; what is refused, is refused again
+        samples[problem] = samples.get(problem, 0) + 1
+        usable = texts.setdefault(problem, {})
+        rowed = completion["prompt_tokens"] + completion["tokens"]
+        if completion["finish"] != "error":
+            every.append(rowed)
+        if _is_usable(completion, verdict["grade"]["outcome"], settings):
+            usable[hash((completion["reasoning"], completion["answer_text"]))] = rowed
+    chosen = [
+        kept for lengths in texts.values() if (kept := _chosen(list(lengths.values()), settings))
+    ]
+    if not every:
+        return None
+    return Kept(
+        usable=np.array([len(lengths) for lengths in texts.values()], dtype=np.float64),
+        samples=np.array(list(samples.values()), dtype=np.float64),
+        rows=np.array([len(kept) for kept in chosen] or [1.0]),
+        row_tokens=np.array(
+            [sum(kept) for kept in chosen] or [statistics.mean(every)], dtype=np.float64
+        ),
+        all_row_tokens=statistics.mean(every),
+    )
+
+
+def _is_usable(completion: Mapping[str, Any], outcome: str, settings: Examples) -> bool:
+    """As stage 4 decides, but for what only the whole text tells."""
+    cut = completion["finish"] in ("length", "repetition") and "truncated" not in settings.outcomes
+    fits = (
+        settings.min_tokens <= completion["tokens"] <= (settings.max_tokens or completion["tokens"])
+    )
+    return completion["finish"] != "error" and outcome in settings.outcomes and not cut and fits
+
+
+def _chosen(lengths: list[int], settings: Examples) -> list[int]:
+    if settings.select == "all":
+        return lengths
+    if settings.select in ("shortest", "longest"):
+        lengths = sorted(lengths, reverse=settings.select == "longest")
+    return lengths[: settings.k]
+
+
+# ---- what was trained ---------------------------------------------------------------------------------------------
+
+
+def _students(folder: Path) -> Iterator[Trained]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        manifest = read_manifest(path)
+        if manifest is not None:
+            yield _trained(path, manifest)
+
+
+def _trained(folder: Path, manifest: Manifest) -> Trained:
+    record = folder / "student.json"
+    student = (
+        Student.model_validate(json.loads(record.read_text(encoding="utf-8")))
+        if record.exists()
+        else None
+    )
+    figures = student.figures if student is not None else None
+    lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
+    done = figures.steps if figures is not None else (lines[-1]["step"] if lines else 0)
+    tokens = (
+        figures.tokens if figures is not None else (lines[-1].get("tokens") or 0 if lines else 0)
+    )
+    seconds = max(
+        manifest.seconds,
+        figures.seconds if figures is not None else 0.0,
+        lines[-1]["seconds"] if lines else 0.0,
+    )
+    rows = figures.epochs * figures.examples if figures is not None else 0
+    return Trained(
+        name=folder.name,
+        method=manifest.section.get("method", ""),
+        base=_base(manifest),
+        done=done,
+        tokens=tokens,
+        row_tokens=figures.tokens / rows if figures is not None and rows else None,
+        loss_tokens=figures.loss_tokens / rows if figures is not None and rows else None,
+        seconds=seconds,
+        bytes=folder_bytes(folder),
+        parameters=figures.parameters if figures is not None else None,
+        trained_parameters=figures.trained_parameters if figures is not None else None,
+        speed=_training_speed(lines, done, tokens, seconds),
+        is_complete=manifest.status == "complete",
+    )
+
+
+def _base(manifest: Manifest) -> str:
+    """Equal for students that start from the same shape: the architecture, or the name of the base."""
+    shape = manifest.section.get("architecture")
+    return (
+        json.dumps(shape, sort_keys=True)
+        if shape
+        else short_name(manifest.identity["inputs"].get("base", ""))
+    )
+
+
+def _training_speed(
+    lines: Sequence[Mapping[str, Any]], done: int, tokens: float, seconds: float
+) -> Speed | None:
+    """Tokens per second while steps are taken; all other seconds (loading, the last validation) are the start."""
+    if not done or not tokens:
+        return None
+    steps = [(float(line["seconds"]), line["step"] * tokens / done) for line in lines]
+    if len(steps) < 2 or steps[-1][0] <= steps[0][0]:
+        return speed_of([[(seconds, tokens)]]) if seconds > 0 else None
+    # The first line stands behind loading and compiling: only what comes after it is speed.
+    since = [(at - steps[0][0], amount - steps[0][1]) for at, amount in steps]
+    found = speed_of([since])
+    return (
+        Speed(found.tokens_per_s, found.spread, max(0.0, seconds - tokens / found.tokens_per_s))
+        if found is not None
+        else None
+    )
+
+
+def folder_bytes(folder: Path) -> int:
+    """What all files below a folder take."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def lines_in(folder: Path, name: str) -> int:
+    """Whole lines of a shard; 0 when there is none."""
+    return count_lines(folder / name)

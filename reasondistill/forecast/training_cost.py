@@ -1,0 +1,433 @@
+"""The students: examples × tokens × epochs, or steps × batch, at the speed at which such a student was trained before."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from reasondistill.config import StudentSettings
+from reasondistill.errors import ConfigError
+from reasondistill.forecast.costs import (
+    CALIBRATE,
+    HOW_MANY,
+    Context,
+    Cost,
+    State,
+    finished,
+    stand_in,
+    without_seed,
+)
+from reasondistill.forecast.evidence import Evidence, Kept, Speed, Trained, pool_speeds, short_name
+from reasondistill.forecast.monte_carlo import ONCE, Draws, Floats, exact
+from reasondistill.models.weights import count_parameters, model_folder
+from reasondistill.pipeline import plan
+
+# A boxed gold answer, for students that learn nothing else.
+_BOXED_TOKENS = 8
+# What is trained like what: plain cross-entropy on other rows.
+_PLAIN = ("sft", "unverified", "answer_only")
+# Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's two for embeddings (5.1 measured).
+_OPTIMIZER_BYTES = {"adamw": 8, "muon": 5}
+# Checkpoints that a training keeps (sft.py).
+_CHECKPOINTS = 2
+
+
+# ---- examples -----------------------------------------------------------------------------------------------------
+
+
+def examples_draws(context: Context) -> Draws | None:
+    """How many examples the traces will become; None when nothing like them was graded yet."""
+    done = context.own.manifests.get("examples")
+    if (
+        done is not None
+        and done.status == "complete"
+        and done.counts.get("in", 0) >= (context.samples or 0)
+    ):
+        return exact(done.counts["out"])
+    if context.kept is None or context.problems is None or context.run.pipeline.traces is None:
+        return None
+    settings, n = context.run.pipeline.examples, context.run.pipeline.traces.n
+    top = n if settings.select == "all" else min(settings.k, n)
+    values = _kept_of(context.kept[1], n, top)
+    return context.problems * context.dice.bounded_mean(
+        "yield", values, float(top), context.problems
+    )
+
+
+def _kept_of(kept: Kept, n: int, top: int) -> Floats:
+    """Examples of each problem when n samples are drawn and at most `top` are taken."""
+    exactly = kept.samples == n
+    shares = kept.usable / kept.samples
+    counts = np.arange(n + 1)
+    chances = stats.binom.pmf(counts[None, :], n, shares[:, None])
+    return np.where(exactly, np.minimum(kept.usable, top), chances @ np.minimum(counts, top))
+
+
+# ---- students -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a student's training: its speed and row length, each with the folder that it is from."""
+
+    speed: Speed | None
+    speed_spread: float
+    row_tokens: Draws | None
+    model: Trained | None
+    sources: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def students_costs(context: Context) -> Iterator[Cost]:
+    """One cost for each student, in the order in which they are made."""
+    every = {student.name: student for student in context.run.pipeline.all_students()}
+    parents = (
+        {
+            task.units[0]: task.after
+            for task in plan(context.run, ["students"], share_engine_process=True)
+        }
+        if every
+        else {}
+    )
+    for student in every.values():
+        after = [every[name.partition(":")[2]] for name in parents[student.name]]
+        twin = next((other for other in after if other.name != student.parent), None)
+        yield _student_cost(context, student, twin)
+
+
+def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | None, Draws | None]:
+    """Time on the clock of all students together, and what is left of it: side by side as far as the cluster file lets them.
+
+    No less than the longest chain of students that wait for each other.
+    """
+    cluster = context.run.cluster
+    apart = cluster.stages.of("students").max_concurrent or max(1, len(costs))
+    parallel = cluster.train.parallel if cluster.kind == "local" else apart
+    after = {
+        task.units[0]: task.after
+        for task in plan(context.run, ["students"], share_engine_process=True)
+    }
+    wall = _scheduled({name: cost.wall_s for name, cost in costs.items()}, after, parallel)
+    return wall, _scheduled({name: cost.left_s for name, cost in costs.items()}, after, parallel)
+
+
+def _scheduled(
+    times: Mapping[str, Draws | None], after: Mapping[str, tuple[str, ...]], parallel: int
+) -> Draws | None:
+    ends: dict[str, Draws] = {}
+    for name, seconds in times.items():
+        if seconds is None:
+            continue
+        waits = [
+            ends[other.partition(":")[2]]
+            for other in after[name]
+            if other.partition(":")[2] in ends
+        ]
+        ends[name] = seconds + (np.maximum.reduce(waits) if waits else 0.0)
+    if not ends:
+        return None
+    work = sum((seconds for seconds in times.values() if seconds is not None), exact(0.0))
+    return np.maximum(work / parallel, np.maximum.reduce(list(ends.values())))
+
+
+def _student_cost(context: Context, student: StudentSettings, twin: StudentSettings | None) -> Cost:
+    stage = f"students/{student.name}"
+    own = context.own.students.get(student.name)
+    if own is not None and own.is_complete:
+        tokens = own.tokens if student.method != "base" else None
+        return finished(
+            stage,
+            f"{own.done:,} steps" if own.done else "not trained",
+            seconds=own.seconds,
+            size=own.bytes,
+            tokens=tokens,
+        )
+    known = _known(context, student)
+    if student.method == "base":
+        return _base_cost(context, student, known)
+    cost = Cost(
+        stage, "partial" if own is not None else "new", "", sources=known.sources, notes=known.notes
+    )
+    row_tokens = known.row_tokens
+    examples = _train_examples(context, student)
+    if examples is None or row_tokens is None:
+        return replace(
+            cost,
+            work=_steps_words(student),
+            unknown=HOW_MANY if context.problems is None else CALIBRATE,
+        )
+    steps, tokens = _amount(student, _twins_steps(context, twin), examples, row_tokens)
+    work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
+    cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
+    return _at_speed(context, cost, student, known, own, steps)
+
+
+def _at_speed(
+    context: Context,
+    cost: Cost,
+    student: StudentSettings,
+    known: _Known,
+    own: Trained | None,
+    steps: Draws,
+) -> Cost:
+    if known.speed is None or cost.tokens is None:
+        return replace(cost, unknown=CALIBRATE)
+    name = f"training {student.method} {known.model.base if known.model is not None else ''}"
+    rate = known.speed.tokens_per_s * context.dice.factor(
+        name, math.hypot(known.speed.spread, known.speed_spread)
+    )
+    left = cost.tokens / rate + known.speed.start_s
+    spent = 0.0
+    if own is not None and own.done:
+        spent = own.seconds
+        left = cost.tokens * np.maximum(0.0, 1 - own.done / steps) / rate + known.speed.start_s
+    state: State = "partial" if spent else "new"
+    return replace(cost, state=state, wall_s=spent + left, left_s=left, worker_s=spent + left)
+
+
+def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost:
+    """An untouched base is read or built, and written once."""
+    measured = known.model.seconds if known.model is not None else 0.0
+    seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
+    notes = known.notes if known.model is not None else ("untouched: nothing is trained",)
+    own = (
+        exact(0.0)
+        if student.base is not None and student.shrink is None
+        else _bytes(context, student, known, exact(0.0))
+    )
+    return Cost(
+        f"students/{student.name}",
+        "new",
+        "not trained",
+        None,
+        seconds,
+        seconds,
+        seconds,
+        own,
+        known.sources,
+        notes,
+    )
+
+
+def _steps_words(student: StudentSettings) -> str:
+    return f"{student.max_steps:,} steps" if student.max_steps else f"{student.epochs:g} epochs"
+
+
+def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
+    """Rows to train on: one for each problem that has an example where only the answer is learnt, every usable text for `unverified`."""
+    problems, settings = context.problems, context.run.pipeline.examples
+    share = 1 - settings.validation
+    if student.method == "unverified" and context.samples is not None and problems is not None:
+        top = context.samples if settings.select == "all" else problems * settings.k
+        return exact(share * min(top, context.samples))
+    examples = examples_draws(context)
+    if examples is None:
+        return None
+    if student.method != "answer_only" or problems is None or context.kept is None:
+        return share * examples
+    solved = float(np.mean(context.kept[1].usable > 0))
+    return share * np.minimum(examples, problems * solved)
+
+
+def _amount(
+    student: StudentSettings, steps: Draws | None, examples: Draws, row_tokens: Draws
+) -> tuple[Draws, Draws]:
+    """Steps and tokens; `steps` where they are not the student's own."""
+    in_epoch, rows = _in_epoch(student, examples, row_tokens)
+    per_row = (
+        exact(student.max_length) if student.packing else np.minimum(row_tokens, student.max_length)
+    )
+    taken = _steps(student, in_epoch) if steps is None else steps
+    return taken, taken * rows / in_epoch * per_row
+
+
+def _steps(student: StudentSettings, in_epoch: Draws) -> Draws:
+    return (
+        exact(student.max_steps)
+        if student.max_steps
+        else np.maximum(1.0, np.ceil(student.epochs * in_epoch))
+    )
+
+
+def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
+    """Steps of an epoch, and the rows that they share."""
+    rows = np.maximum(
+        1.0, examples * row_tokens / student.max_length if student.packing else examples
+    )
+    return np.ceil(rows / student.batch_size), rows
+
+
+def _twins_steps(context: Context, twin: StudentSettings | None) -> Draws | None:
+    """The steps of the student that a baseline is the twin of: it takes as many."""
+    if (
+        twin is None
+        or (examples := _train_examples(context, twin)) is None
+        or (rows := _known(context, twin).row_tokens) is None
+    ):
+        return None
+    return _steps(twin, _in_epoch(twin, examples, rows)[0])
+
+
+# ---- what is known ------------------------------------------------------------------------------------------------
+
+
+def _known(context: Context, student: StudentSettings) -> _Known:
+    """The student itself, a seed of it or its like in other folders; then the same method; plain methods stand in for each other."""
+    start = start_of(context, student)
+    ranks: list[Callable[[Trained], bool]] = [
+        lambda trained: _is_seed(trained, student) and is_alike(trained, start),
+        lambda trained: _is_seed(trained, student),
+        lambda trained: trained.method == student.method and is_alike(trained, start),
+        lambda trained: trained.method == student.method,
+        lambda trained: (
+            trained.method in _PLAIN and student.method in _PLAIN and is_alike(trained, start)
+        ),
+    ]
+    for rank in ranks:
+        found = context.first(lambda evidence, rank=rank: _measured(evidence, rank, student))
+        if found is not None:
+            return _from(context, student, start, *found)
+    rows = _rows_from_traces(context, student)
+    sources = (context.kept[0].source,) if rows is not None and context.kept is not None else ()
+    return _Known(
+        None,
+        0.0,
+        _row_draws(context, rows, context.kept[1] if context.kept else None),
+        None,
+        sources,
+        (),
+    )
+
+
+def _from(
+    context: Context,
+    student: StudentSettings,
+    start: str,
+    evidence: Evidence,
+    measured: Sequence[Trained],
+) -> _Known:
+    trained = measured[0]
+    is_same = trained.method == student.method and is_alike(trained, start)
+    notes: list[str] = []
+    if not is_same:
+        size = f", {trained.parameters:,} parameters" if trained.parameters else ""
+        notes.append(
+            f"{without_seed(student.name)} by {without_seed(trained.name)} of {evidence.label} ({trained.method}{size})"
+        )
+    own = _is_seed(trained, student) or trained.method == student.method
+    is_counted = own and trained.row_tokens is not None
+    rows = trained.row_tokens if is_counted else _rows_from_traces(context, student)
+    kept = evidence.kept if is_counted else context.kept[1] if context.kept else None
+    sources = (evidence.source,)
+    speed = pool_speeds([other.speed for other in measured if other.speed is not None])
+    return _Known(
+        speed, stand_in(is_same), _row_draws(context, rows, kept), trained, sources, tuple(notes)
+    )
+
+
+def _measured(
+    evidence: Evidence, rank: Callable[[Trained], bool], student: StudentSettings
+) -> list[Trained] | None:
+    """The trainings there that fit and have something to tell: all seeds of one student."""
+    found = [
+        t
+        for t in evidence.students.values()
+        if rank(t) and (t.speed is not None or student.method == "base")
+    ]
+    return [
+        other for other in found if without_seed(other.name) == without_seed(found[0].name)
+    ] or None
+
+
+def _is_seed(trained: Trained, student: StudentSettings) -> bool:
+    return (
+        without_seed(trained.name) == without_seed(student.name)
+        and trained.method == student.method
+    )
+
+
+def start_of(context: Context, student: StudentSettings) -> str:
+    """The shape that a student starts from, through all students that it continues."""
+    every = {other.name: other for other in context.run.pipeline.all_students()}
+    while student.parent is not None:
+        student = every[student.parent]
+    if student.architecture is not None:
+        return json.dumps(student.architecture.model_dump(mode="json"), sort_keys=True)
+    return short_name(student.base or "")
+
+
+def is_alike(trained: Trained, start: str) -> bool:
+    """Whether a training began with the same shape."""
+    # A student that continues another one starts from a folder `model`, whatever that other one is called.
+    return trained.base in (start, "model")
+
+
+def _row_draws(context: Context, row_tokens: float | None, kept: Kept | None) -> Draws | None:
+    """The mean row of the examples to come: as uncertain as the few that were seen leave it."""
+    if row_tokens is None or kept is None:
+        return exact(row_tokens) if row_tokens is not None else None
+    drawn = context.dice.mean(
+        "rows", kept.row_tokens, kept.rows, context.problems or len(kept.rows)
+    )
+    return row_tokens * drawn / drawn[0]
+
+
+def _rows_from_traces(context: Context, student: StudentSettings) -> float | None:
+    """Tokens of a row by the teacher's own count, its prompt and its end of text included."""
+    if student.method == "answer_only":
+        found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
+        return found[1].prompt_tokens + _BOXED_TOKENS if found is not None else None
+    if context.kept is None:
+        return None
+    kept = context.kept[1]
+    return 1 + (kept.all_row_tokens if student.method == "unverified" else kept.mean_row_tokens)
+
+
+# ---- disk ---------------------------------------------------------------------------------------------------------
+
+
+def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Draws) -> Draws | None:
+    """The model, its snapshots, and the checkpoints that are kept: float32 weights and the optimizer's states."""
+    parameters = _parameters(student, known)
+    if parameters is None:
+        return None
+    model = parameters * (2 if student.bf16 else 4)
+    snapshots = max(1, context.run.pipeline.evals.checkpoints.count)
+    trained = parameters
+    if student.lora is not None:
+        trained = known.model.trained_parameters or 0 if known.model is not None else 0
+    checkpoint = trained * (4 + _OPTIMIZER_BYTES[student.optimizer])
+    return (
+        model * snapshots
+        + np.minimum(_CHECKPOINTS, np.ceil(steps / student.save_every)) * checkpoint
+    )
+
+
+def _parameters(student: StudentSettings, known: _Known) -> int | None:
+    if known.model is not None and known.model.parameters and not known.speed_spread:
+        return known.model.parameters
+    shape = student.architecture
+    if shape is None:
+        return _parameters_on_disk(student)
+    head = shape.hidden_size // shape.num_attention_heads
+    keys = head * (shape.num_key_value_heads or shape.num_attention_heads)
+    attention = 2 * shape.hidden_size**2 + 2 * shape.hidden_size * keys
+    layer = attention + 3 * shape.hidden_size * shape.intermediate_size + 2 * shape.hidden_size
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return embeddings + shape.num_hidden_layers * layer + shape.hidden_size
+
+
+def _parameters_on_disk(student: StudentSettings) -> int | None:
+    """Those of a base that lies here; what is cut out of one is not known before."""
+    if student.parent is not None or student.shrink is not None:
+        return None
+    try:
+        folder = model_folder(student.base or "")
+    except ConfigError:
+        return None
+    return count_parameters(folder) if folder is not None else None

@@ -1,0 +1,1 @@
+"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache."""

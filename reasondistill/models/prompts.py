@@ -1,0 +1,131 @@
+"""Load a prompt file and render it into chat turns; its identity is name@hash.
+
+A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot` turns, and `plain = true` for base
+models that know no chat template. A judge's prompt also has `{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is
+rendered here too: once, for all who tokenise it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import field_validator
+
+from reasondistill.config import resources
+from reasondistill.models.tokenising import Piece
+from reasondistill.records import Completion, Message, fingerprint
+from reasondistill.sections import Section, load_section
+
+
+class Shot(Section):
+    """One worked example shown before the question."""
+
+    question: str
+    answer: str
+
+
+class Prompt(Section):
+    """A prompt file's content."""
+
+    about: str
+    user: str
+    system: str | None = None
+    few_shot: tuple[Shot, ...] = ()
+    plain: bool = False
+
+    @field_validator("user")
+    @classmethod
+    def _has_question(cls, user: str) -> str:
+        if "{question}" not in user:
+            raise ValueError("user: the text must contain {question}")
+        return user
+
+    def render(self, question: str, **parts: str) -> tuple[Message, ...]:
+        """The turns before the model's own; `parts` fill what else the user turn names, `{gold}` for example.
+
+        Other braces, in the template or in what is filled in, are left alone.
+        """
+        turns: list[Message] = []
+        if self.system is not None:
+            turns.append(Message(role="system", content=self.system))
+        for shot in self.few_shot:
+            turns.append(
+                Message(role="user", content=_fill(self.user, {"question": shot.question}))
+            )
+            turns.append(Message(role="assistant", content=shot.answer))
+        turns.append(Message(role="user", content=_fill(self.user, {"question": question} | parts)))
+        return tuple(turns)
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put every part in its place, in one pass: `{gold}` inside a question stays as it is."""
+    return re.sub(
+        "|".join(re.escape(f"{{{name}}}") for name in parts),
+        lambda found: parts[found[0][1:-1]],
+        template,
+    )
+
+
+class NamedPrompt(Section):
+    """A prompt with the name under which it was found; `tag` is what records carry."""
+
+    name: str
+    prompt: Prompt
+
+    @property
+    def tag(self) -> str:
+        """`name@hash`: the hash covers everything that reaches the model, not `about`."""
+        return f"{self.name}@{fingerprint(self.prompt.model_dump(exclude={'about'}))[:8]}"
+
+
+def load_prompt(name: str) -> NamedPrompt:
+    """Find and read a prompt by name or path. Raises ConfigError."""
+    path: Path = resources.find("prompts", name)
+    return NamedPrompt(name=path.stem, prompt=load_section(path, Prompt))
+
+
+# ---- the assistant's turn -----------------------------------------------------------------------------------------
+
+
+def render_assistant(completion: Completion) -> str:
+    """The assistant's turn: `<think>\\n…\\n</think>\\n\\n<answer>`, or the bare answer where there was no think block.
+
+    A block that was never closed stays open.
+    """
+    answer = completion.answer_text.strip()
+    if completion.think == "none" or completion.reasoning is None:
+        return answer
+    reasoning = completion.reasoning.strip()
+    if completion.think == "open":
+        return f"<think>\n{reasoning}"
+    return f"<think>\n{reasoning}\n</think>\n\n{answer}".rstrip()
+
+
+def after_prompt(text: str, *, opens_think: bool) -> list[Piece]:
+    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has written its tag already.
+
+    The tags that `render_assistant` writes are ours: the first `<think>` and the last `</think>` that stands between
+    line breaks as it writes them. All else is the model's text, whatever it quotes.
+    """
+    if not text.startswith(_OPEN):
+        # An answer alone ends an open block at once.
+        return [Piece(_CLOSE + "\n\n", is_ours=True), Piece(text)] if opens_think else [Piece(text)]
+    opener = [] if opens_think else [Piece(_OPEN, is_ours=True)]
+    body = text.removeprefix(_OPEN)
+    body = body.lstrip("\n") if opens_think else body
+    reasoning, closer, answer = _at_last_close(body)
+    if not closer:
+        return [*opener, Piece(body)]
+    return [*opener, Piece(reasoning), Piece(closer, is_ours=True), Piece(answer)]
+
+
+_OPEN, _CLOSE = "<think>", "\n</think>"
+
+
+def _at_last_close(text: str) -> tuple[str, str, str]:
+    if text.endswith(_CLOSE):
+        return text.removesuffix(_CLOSE), _CLOSE, ""
+    reasoning, closer, answer = text.rpartition(_CLOSE + "\n\n")
+    return reasoning, closer, answer

@@ -1,0 +1,231 @@
+"""The body of a request as this server takes it: fields left out and added, and an answer's limit that fits.
+
+A server's context is what `/models` tells (asked once), else what its refusals tell. `max_tokens` is then clipped to
+what the prompt leaves: by an estimate where nothing better is known, to the token where the server counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reasondistill.config import Scalar
+from reasondistill.config.sampling import OMITTABLE
+from reasondistill.models.samplers import Rendered, Request
+from reasondistill.models.samplers.openai.refusals import Refused, short
+from reasondistill.records import Sampling
+
+log = logging.getLogger(__name__)
+
+MAX_TOKENS, MAX_COMPLETION_TOKENS = "max_tokens", "max_completion_tokens"
+# No model has a context like that: whoever says so is not believed.
+ABSURD = 10**9
+_CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class PlainText(Rendered):
+    """Text for the completions endpoint instead of turns for the chat endpoint."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is the same in each request to a model: its name, fields that are added (merged over ours), fields that are left out."""
+
+    model: str
+    template_options: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
+    request: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    omit: Sequence[str] = ()
+
+    @property
+    def has_no_limit(self) -> bool:
+        """The server chooses how long an answer may be."""
+        return MAX_TOKENS in self.omit or MAX_COMPLETION_TOKENS in self.omit
+
+    def body(self, request: Request, limit: str, most: int) -> dict[str, Any]:
+        """The request as JSON, at most `most` tokens long, which goes into the field `limit`."""
+        body: dict[str, Any] = {"model": self.model}
+        if isinstance(request.rendered, PlainText):
+            body["prompt"] = request.rendered.messages[0].content
+        else:
+            body["messages"] = [message.model_dump() for message in request.rendered.messages]
+        body |= _sampling_fields(request.sampling) | {limit: most, "seed": request.seed}
+        if self.template_options:
+            body["chat_template_kwargs"] = dict(self.template_options)
+        if self.request.get("stream"):
+            body["stream_options"] = {"include_usage": True}
+        merged = _merged(body, self.request)
+        left_out = {*self.omit, limit} if self.has_no_limit else set(self.omit)
+        return {name: value for name, value in merged.items() if name not in left_out}
+
+
+def path_of(request: Request) -> str:
+    """The endpoint that a request goes to."""
+    return "/completions" if isinstance(request.rendered, PlainText) else "/chat/completions"
+
+
+def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
+    """Fields beyond OpenAI's own are sent only when they are set, since some servers refuse them."""
+    fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    off = Sampling()
+    for name in ("top_k", "min_p", "repetition_penalty"):
+        if getattr(sampling, name) != getattr(off, name):
+            fields[name] = getattr(sampling, name)
+    return fields
+
+
+def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Their fields over ours; objects are merged, anything else replaces."""
+    merged = dict(ours)
+    for name, value in theirs.items():
+        old: Any = merged.get(name)
+        is_object = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(old, value) if is_object else value
+    return merged
+
+
+# ---- how long an answer may be ------------------------------------------------------------------------------------
+
+
+class Limits:
+    """The field that says how long an answer may be, and what fits. Learns from what the server says; one for all requests."""
+
+    def __init__(self, model: str, field: str) -> None:
+        self._model = model
+        self.field = field
+        self.context: int | None = None
+        self.longest: int | None = None
+        self.clipped: dict[str, int] = {}
+        self._tokens_per_character = 1 / _CHARACTERS_PER_TOKEN
+
+    def learn_context(self, models: Any) -> None:
+        """What `/models` says of this model; anything else is passed over."""
+        entries = models.get("data") if isinstance(models, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and entry.get("id") == self._model:
+                sizes: list[int] = [entry[key] for key in _CONTEXT_KEYS if _is_size(entry.get(key))]
+                self.context = min(sizes, default=None)
+
+    def most(self, request: Request) -> int:
+        """The tokens to ask for. What an estimate leaves no room for is asked in full: the server counts, we guess."""
+        wanted = request.sampling.max_tokens
+        if self.longest is not None and self.longest < wanted:
+            wanted = self._clip("longest", self.longest, self.longest)
+        if self.context is None:
+            return wanted
+        room = self.context - self.estimate(request)
+        return self._clip("context", self.context, room) if 1 <= room < wanted else wanted
+
+    def estimate(self, request: Request) -> int:
+        """The tokens of the prompt, more or less."""
+        return int(characters_of(request) * self._tokens_per_character) + 1
+
+    def adjusted(
+        self, refused: Refused, request: Request, sent_field: str, sent: int
+    ) -> int | None:
+        """What to ask for after this refusal, in the field that `field` names now; None when nothing else would help."""
+        if refused.means == "field" and sent_field == MAX_TOKENS:
+            if self.field == MAX_TOKENS:
+                self.field = MAX_COMPLETION_TOKENS
+                log.info(
+                    "%s: the server wants %s instead of %s", self._model, self.field, MAX_TOKENS
+                )
+            return sent
+        if refused.means != "too_long":
+            return None
+        room = room_in(refused.words)
+        if room.longest is not None and room.longest < sent:
+            self.longest = room.longest
+            return self._clip("longest", room.longest, room.longest)
+        if room.context is None:
+            return None
+        self.context = room.context
+        if room.prompt is not None:
+            counted = room.prompt / max(1, characters_of(request))
+            self._tokens_per_character = max(self._tokens_per_character, counted)
+        fits = room.context - (room.prompt if room.prompt is not None else self.estimate(request))
+        return self._clip("context", room.context, fits) if 1 <= fits < sent else None
+
+    def _clip(self, why: str, bound: int, tokens: int) -> int:
+        """So many tokens, which is less than what was wanted: said once for each bound."""
+        if self.clipped.get(why) != bound:
+            name = "context" if why == "context" else "longest answer"
+            log.warning(
+                "%s: max_tokens is clipped to the server's %s of %s tokens",
+                self._model,
+                name,
+                f"{bound:,}",
+            )
+            self.clipped[why] = bound
+        return tokens
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < ABSURD
+
+
+def characters_of(request: Request) -> int:
+    """The characters of the prompt."""
+    return sum(len(message.content) for message in request.rendered.messages)
+
+
+def reserved(request: Request) -> int:
+    """What a request may cost: about four characters a prompt token, and every token that it may generate."""
+    return characters_of(request) // _CHARACTERS_PER_TOKEN + request.sampling.max_tokens
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a refusal says of its limits, in tokens: prompt and answer together, the answer alone, and what the prompt has."""
+
+    context: int | None
+    prompt: int | None
+    longest: int | None
+
+
+_CONTEXT = re.compile(
+    r"context (?:length|size|window)\D{0,40}?(\d+)|maximum (?:model|input) length\D{0,20}?(\d+)|must be <= (\d+)|maximum of (\d+) tokens",
+    re.I,
+)
+_PROMPT = re.compile(
+    r"(\d+) (?:input|prompt) tokens|(\d+) (?:tokens )?(?:in|from) (?:the |your )?(?:input |prompt )?(?:messages|prompt|input)"
+    r"|(\d+) `inputs` tokens|(?:prompt|input|request) \((?:length )?(\d+)",
+    re.I,
+)
+_LONGEST = re.compile(
+    r"at most (\d+) (?:completion|output|new|generated) tokens|> (\d+), which is the maximum"
+    r"|max_(?:completion_|new_)?tokens\W.{0,40}?\[\d+, ?(\d+)\]|max_tokens\W+must be less than or equal to\W+(\d+)",
+    re.I,
+)
+
+
+def room_in(words: str) -> Room:
+    """The numbers in a server's words: vLLM's, SGLang's, TGI's, llama.cpp's, OpenAI's and its kin."""
+    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", words)
+    return Room(_number(_CONTEXT, plain), _number(_PROMPT, plain), _number(_LONGEST, plain))
+
+
+def _number(pattern: re.Pattern[str], words: str) -> int | None:
+    found = pattern.search(words)
+    if found is None:
+        return None
+    digits = next(group for group in found.groups() if group is not None)
+    return int(digits) if len(digits) < 10 else None
+
+
+def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:
+    """How to get round a field that the server refuses."""
+    named = [name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", refused.words)]
+    fields = [name for name in named if name not in ("model", "messages", "prompt")] or ["seed"]
+    own = [name for name in fields if name not in OMITTABLE]
+    if own:
+        return f"{short(refused.words)}. Take {', '.join(own)} out of `request`, where the model stands in your file."
+    ways = f"Leave it out (omit = {json.dumps(fields)}), set another value, or add what it wants (request = {{ … }})"
+    return f"{short(refused.words)}. {ways}, where the model stands in your file."

@@ -1,0 +1,259 @@
+"""Where a server is, what opens it, and one exchange with it; secrets stay in here.
+
+Bodies are bounded, redirects to another origin are not followed (prompts would go there), and every text that a
+server says is cleaned of the key before anything else is done with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+
+import httpx
+
+from reasondistill.errors import ConfigError
+
+OPENAI = "https://api.openai.com/v1"
+# A reply of a million tokens has about 4 MiB.
+MOST_BYTES = 64 << 20
+# What is read of an error: its words stand at the beginning.
+MOST_ERROR_BYTES = 64 << 10
+_CONNECT_S = 10.0
+_MOST_HOPS = 5
+# A key of this length is a secret and no word that a model may write ("EMPTY", which many servers take).
+_SURELY_SECRET = 16
+
+
+class TooLarge(Exception):
+    """A reply that goes beyond what any sample can be."""
+
+
+class Redirected(Exception):
+    """The server sends us to another origin."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server. `url` is without credentials and may be shown; `headers` and `query` open it; `secrets` are never shown."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    query: str = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+    def of(self, path: str) -> str:
+        """The URL of an endpoint, to be asked, not to be shown."""
+        return f"{self.url}{path}?{self.query}" if self.query else f"{self.url}{path}"
+
+    def cleaned(self, text: str) -> str:
+        """The text without secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def cleaned_reply(self, text: str) -> str:
+        """What a model wrote, without what is surely a secret; a key like `EMPTY` is a word that it may write."""
+        for secret in self.secrets:
+            if len(secret) >= _SURELY_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+
+def address_of(base_url: str | None, api_key_env: str) -> Address:
+    """The server at `base_url`, else in OPENAI_BASE_URL, else OpenAI's own, with the key from the environment.
+
+    `user:password@` in the URL is sent as Basic auth and then goes before the key. Raises ConfigError (no address that
+    HTTP knows, no key although the server is not one's own, a key that no header takes).
+    """
+    given = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
+    parts = _split(given or OPENAI)
+    key = _read_key(api_key_env, is_needed=not given)
+    headers, secrets = _opened_by(parts, key)
+    if parts.query:
+        secrets += [
+            value
+            for _, _, value in (pair.partition("=") for pair in parts.query.split("&"))
+            if len(value) >= _SURELY_SECRET
+        ]
+    host = parts.netloc.rpartition("@")[2]
+    url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    return Address(url, headers | _account(url), parts.query, tuple(longest_first))
+
+
+def _split(url: str) -> SplitResult:
+    shown = url.rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode(
+            "idna"
+        )  # what no name server could be asked for is a UnicodeError
+    except ValueError:
+        is_right = False
+        parts = urlsplit("")
+    if not is_right:
+        want = "Want http:// or https://, a host, and a path, usually /v1."
+        raise ConfigError(f"[openai] base_url = {shown!r}: no address of a server. {want}")
+    return parts
+
+
+def _read_key(variable: str, *, is_needed: bool) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key and is_needed:
+        raise ConfigError(f"[openai] api_key_env: the environment variable {variable} is not set.")
+    if not (key.isascii() and key.isprintable()):
+        what = (
+            f"what stands in {variable} is no key: it has a line break or a typographic sign in it"
+        )
+        raise ConfigError(f"[openai] api_key_env: {what}.")
+    return key
+
+
+def _opened_by(parts: SplitResult, key: str) -> tuple[dict[str, str], list[str]]:
+    """The headers that open a server, and every form in which they may come back."""
+    secrets = [key, quote(key, safe="")] if key else []
+    if parts.username is None and parts.password is None:
+        return ({"Authorization": f"Bearer {key}"} if key else {}), secrets
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    secrets += [token, f"{parts.username}:{parts.password}", password, parts.password or ""]
+    return {"Authorization": f"Basic {token}"}, secrets
+
+
+def _account(url: str) -> dict[str, str]:
+    """Which account pays, where the environment says so to OpenAI's own client."""
+    if not is_openai(url):
+        return {}
+    names = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+    return {header: os.environ[name] for name, header in names.items() if os.environ.get(name)}
+
+
+def is_openai(url: str) -> bool:
+    """OpenAI's own server."""
+    return urlsplit(url).hostname == "api.openai.com"
+
+
+# ---- one exchange -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent back, whatever its status."""
+
+    status: int
+    phrase: str
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def kind(self) -> str:
+        """`text/event-stream`, in small letters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Connection:
+    """Exchanges with one server, used from one event loop. A request may be silent for `timeout_s`."""
+
+    def __init__(self, address: Address, *, timeout_s: float, concurrency: int) -> None:
+        self._address = address
+        limits = httpx.Limits(
+            max_connections=concurrency + 1, max_keepalive_connections=concurrency
+        )
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S), pool=None)
+        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+
+    async def get(self, path: str) -> Answer:
+        """Raises httpx.HTTPError, Redirected, TooLarge."""
+        return await self._exchange("GET", path, b"", lambda chunk: None)
+
+    async def post(
+        self, path: str, body: dict[str, Any], on_chunk: Callable[[bytes], None]
+    ) -> Answer:
+        """Raises httpx.HTTPError, Redirected, TooLarge. `on_chunk` sees the reply while it comes."""
+        return await self._exchange("POST", path, json.dumps(body).encode("ascii"), on_chunk)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _exchange(
+        self, method: str, path: str, body: bytes, on_chunk: Callable[[bytes], None]
+    ) -> Answer:
+        url = self._address.of(path)
+        headers = self._address.headers | ({"Content-Type": "application/json"} if body else {})
+        for _ in range(_MOST_HOPS):
+            async with self._client.stream(method, url, content=body, headers=headers) as response:
+                if not response.has_redirect_location:
+                    return await _read(response, on_chunk)
+                url = self._next(response)
+        raise Redirected("the server redirects in a circle")
+
+    def _next(self, response: httpx.Response) -> str:
+        """Where a redirect leads, on the same origin. Raises Redirected for another one."""
+        here = response.request.url
+        try:
+            there = here.join(response.headers["location"])
+        except httpx.InvalidURL:
+            raise Redirected(
+                f"the server redirects ({response.status_code}) to no address"
+            ) from None
+        if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
+            shown = there.copy_with(username=None, password=None, query=None)
+            raise Redirected(
+                self._address.cleaned(f"the server redirects ({response.status_code}) to {shown}")
+            )
+        return str(there)
+
+
+async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> Answer:
+    """The whole body, unpacked, as far as it is bounded; an error's beginning is enough."""
+    body = bytearray()
+    is_error = response.status_code >= 400
+    is_stream = "event-stream" in response.headers.get("content-type", "")
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        on_chunk(chunk)
+        if is_error and len(body) >= MOST_ERROR_BYTES:
+            break
+        if len(body) > MOST_BYTES:
+            raise TooLarge(f"the reply is larger than {MOST_BYTES >> 20} MiB")
+        if (
+            is_stream and b"data: [DONE]" in body[-len(chunk) - 16 :]
+        ):  # some servers stay open behind it
+            break
+    return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
+
+
+# ---- what went wrong ----------------------------------------------------------------------------------------------
+
+
+def cause_of(problem: BaseException) -> str:
+    """What lies under a connection's error, in words: `connection refused`, `unknown host`, `TLS failure: …`."""
+    for error in _under(problem):
+        if isinstance(error, socket.gaierror):
+            return f"unknown host ({error.strerror})"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS failure: {error.reason or error}"
+        if isinstance(error, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.strerror or str(error)
+    return str(problem) or type(problem).__name__
+
+
+def _under(problem: BaseException) -> Iterator[BaseException]:
+    """The errors under an error, the deepest first."""
+    inner = problem.__cause__ or problem.__context__
+    if inner is not None:
+        yield from _under(inner)
+    if isinstance(problem, BaseExceptionGroup):
+        for part in problem.exceptions:
+            yield from _under(part)
+    yield problem

@@ -1,0 +1,316 @@
+"""What a server means when it refuses: its own words, and whose fault it is.
+
+    refused = refusal(422, b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', clean, sent={"seed"})
+    refused.means, refused.words      # "setting", "body.seed: Extra inputs are not permitted"
+
+Servers say it in their own ways: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic, Gemini (in a list),
+OpenRouter (the provider's words inside), and pages of HTML from whatever stands before them.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+
+# passing    another try may help                      lost      this sample fails, and nobody knows why
+# input      the prompt is at fault                     too_long  prompt and answer do not fit, perhaps a shorter answer does
+# quota      nobody pays for more                       hopeless  no request will be taken: key, address, model
+# setting    a field that no request may carry          field     it wants `max_completion_tokens`
+Meaning = Literal["passing", "lost", "input", "too_long", "quota", "hopeless", "setting", "field"]
+
+_SHOWN = 300
+_READ = 4000
+_DEEPEST = 6
+_WORD_KEYS = (
+    "message",
+    "msg",
+    "error",
+    "detail",
+    "details",
+    "errors",
+    "error_message",
+    "error_msg",
+    "metadata",
+    "raw",
+)
+_CODE_KEYS = ("code", "type", "error_type", "status", "error_code", "err_code")
+
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.I)
+
+
+_QUOTA_CODES = {
+    "insufficient_quota", "insufficient_balance", "insufficient_credits", "insufficient_user_quota", "billing_error",
+    "billing_hard_limit_reached", "billing_not_active", "arrearage", "quota_exhausted",
+}  # fmt: skip
+_QUOTA_WORDS = _any_of(
+    r"insufficient (?:quota|balance|credits?|funds)", r"exceeded your current quota", r"credit balance", r"billing",
+    r"out of credits", r"not enough credits", r"payment required", r"quota exhausted", r"account .{0,40}in good standing",
+)  # fmt: skip
+# Limits of a minute speak of plans and billing too; they pass.
+_RATE_WORDS = _any_of(
+    r"rate.?limit",
+    r"per.?(?:second|minute)",
+    r"retry in",
+    r"try again in",
+    r"too many requests",
+    r"\b[rt]pm\b",
+)
+_FILTER_CODES = {
+    "content_filter", "content_policy_violation", "responsibleaipolicyviolation", "data_inspection_failed", "invalid_prompt",
+    "moderation_blocked", "content_filter_error", "sensitive_words_detected", "prohibited_content", "safety",
+}  # fmt: skip
+_FILTER_WORDS = _any_of(
+    r"content (?:management|usage)? ?polic", r"content.?filter", r"usage polic", r"flagged", r"moderation", r"safety system",
+    r"inappropriate content", r"content exists risk", r"sensitive (?:content|words?)", r"prohibited content", r"prompt was blocked",
+)  # fmt: skip
+_NO_TEMPLATE = _any_of(
+    r"must provide a chat template",
+    r"no chat template",
+    r"does not have a chat template",
+    r"chat_template is not set",
+)
+_TEMPLATE_WORDS = _any_of(
+    r"chat.?template", r"roles? must alternate", r"jinja", r"template(?:\w*)? error", r"system role (?:is )?not supported",
+    r"must start with a user", r"unexpected message role", r"only user(?:,| and) assistant",
+)  # fmt: skip
+_LONG_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "string_above_max_length",
+    "request_too_large",
+    "prompt_too_long",
+}
+_LONG_WORDS = _any_of(
+    r"context (?:length|size|window)", r"maximum (?:model|prompt|input|token) length", r"prompt is too long", r"input is too long",
+    r"too many (?:input )?tokens", r"`?inputs`? tokens \+", r"`?inputs`? must have less", r"prompt too long", r"request too large",
+    r"reduce the length", r"maximum number of tokens", r"payload too large", r"string too long", r"maximum allowed length",
+    r"max_(?:completion_|new_)?tokens\W.{0,20}too large", r"maximum allowed number of output tokens", r"range of max_tokens",
+    r"max_tokens\W+must be less than", r"range of input length",
+)  # fmt: skip
+_OTHER_FIELD = _any_of(r"max_completion_tokens\W{0,3} instead", r"use \W?max_completion_tokens")
+_SETTING_CODES = {
+    "unknown_parameter",
+    "unsupported_parameter",
+    "unsupported_value",
+    "invalid_parameter",
+    "extra_forbidden",
+}
+_SETTING_WORDS = _any_of(
+    r"unknown", r"unrecogni[sz]ed", r"unsupported", r"not (?:currently )?support", r"not (?:be )?permitted", r"not allowed", r"unexpected",
+    r"extra (?:inputs|fields)", r"additional propert", r"invalid", r"must be", r"should be", r"cannot be", r"not a valid", r"deprecated",
+)  # fmt: skip
+# Our fields whose refusal is about this one row.
+_OF_THE_ROW = {"messages", "prompt"}
+_NO_MODEL = {"model_not_found", "invalid_model", "model_not_supported"}
+
+
+@dataclass(eq=False)
+class Refused(Exception):
+    """A request that was answered by an error. `words` are the server's own, whole; `codes` in small letters."""
+
+    status: int
+    words: str
+    means: Meaning
+    codes: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> str:
+        """`HTTP 429 Too Many Requests: slow down`, on one short line."""
+        return f"HTTP {self.name}: {short(self.words)}" if self.words else f"HTTP {self.name}"
+
+    @property
+    def name(self) -> str:
+        """`429 Too Many Requests`."""
+        return f"{self.status} {_phrase(self.status)}".strip()
+
+
+def short(words: str) -> str:
+    """At most 300 characters of it."""
+    return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and signs that a terminal obeys."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(printable.split())
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def refusal(
+    status: int, body: bytes, clean: Callable[[str], str], sent: Collection[str]
+) -> Refused:
+    """What an answer with an error's status means; `sent` are the fields of the request."""
+    text = body.decode("utf-8", errors="replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return _refused(status, [_page_words(text)], frozenset(), frozenset(), clean, sent)
+    return refusal_in(status, value, clean, sent)
+
+
+def refusal_in(
+    status: int, value: Any, clean: Callable[[str], str], sent: Collection[str]
+) -> Refused:
+    """The same for what was read as JSON; an error's own code stands over a status that says all is well."""
+    codes = frozenset(_codes(value))
+    if status < 400:
+        told = [int(code) for code in codes if code.isdigit() and 400 <= int(code) <= 599]
+        status = told[0] if told else status
+    words = list(dict.fromkeys(_words(value))) or [json.dumps(value)[:_READ]]
+    return _refused(status, words, codes, frozenset(_named(value)), clean, sent)
+
+
+def _refused(
+    status: int,
+    words: list[str],
+    codes: frozenset[str],
+    named: frozenset[str],
+    clean: Callable[[str], str],
+    sent: Collection[str],
+) -> Refused:
+    told = one_line(clean("; ".join(words)))[:_READ]
+    return Refused(status, told, _meaning(status, told, codes, named, sent), codes)
+
+
+# ---- its words ----------------------------------------------------------------------------------------------------
+
+
+def _words(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every sentence of an error, the outer ones first; FastAPI's with the place that it is about."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item, depth + 1)
+    elif isinstance(value, dict):
+        place = value.get("loc")
+        before = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+        for key in _WORD_KEYS:
+            for words in _words(value.get(key), depth + 1):
+                yield before + words
+
+
+def _page_words(text: str) -> str:
+    """The title of a page of HTML, else its first text; other text as it is."""
+    if not is_page(text):
+        return text[:_READ]
+    title = re.search(r"<title[^>]*>([^<]*)", text, re.I)
+    if title is not None and title[1].strip():
+        return html.unescape(title[1])
+    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.I | re.S)
+    return html.unescape(re.sub(r"<[^>]*>", " ", bare))[:_READ]
+
+
+def is_page(text: str) -> bool:
+    """A page for people, where JSON was wanted."""
+    return text.lstrip()[:1] == "<"
+
+
+def _parts(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The objects of an error, from outside in."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, dict):
+        yield value
+    inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    for item in inner:
+        yield from _parts(item, depth + 1)
+
+
+def _codes(value: Any) -> Iterator[str]:
+    for part in _parts(value):
+        for key in _CODE_KEYS:
+            code = part.get(key)
+            if isinstance(code, str | int):
+                yield str(code).lower()[:100]
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The fields of the request that an error names itself."""
+    for part in _parts(value):
+        if isinstance(part.get("param"), str):
+            yield part["param"].split(".")[0].split("[")[0]
+        place = part.get("loc")
+        if isinstance(place, list):
+            yield from (str(step) for step in place[1:2])
+
+
+# ---- what it means ------------------------------------------------------------------------------------------------
+
+
+def _meaning(
+    status: int, words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]
+) -> Meaning:
+    # First: a filter may quote a prompt that speaks of money.
+    if 400 <= status < 500 and status != 402 and codes & _FILTER_CODES:
+        return "input"
+    if _is_unpaid(status, words, codes):
+        return "quota"
+    if status in (401, 404, 405, 410):
+        return "hopeless"
+    if status == 429:
+        return "passing"
+    if status < 500 and (codes & _FILTER_CODES or _FILTER_WORDS.search(words)):
+        return "input"
+    if status == 403 or codes & _NO_MODEL or (status == 400 and _NO_TEMPLATE.search(words)):
+        return "hopeless"
+    # Some servers call these their own fault (500).
+    if status <= 500:
+        found = _of_the_text(status, words, codes)
+        if found is not None:
+            return found
+    if not 400 <= status < 500 or status in (408, 409, 425):
+        return "passing"
+    return _of_the_fields(words, codes, named, sent)
+
+
+def _is_unpaid(status: int, words: str, codes: frozenset[str]) -> bool:
+    if status == 402 or codes & _QUOTA_CODES:
+        return True
+    return (
+        status in (400, 403, 429)
+        and bool(_QUOTA_WORDS.search(words))
+        and not _RATE_WORDS.search(words)
+    )
+
+
+def _of_the_text(status: int, words: str, codes: frozenset[str]) -> Meaning | None:
+    if _OTHER_FIELD.search(words):
+        return "field"
+    if status == 413 or codes & _LONG_CODES or _LONG_WORDS.search(words):
+        return "too_long"
+    return "input" if _TEMPLATE_WORDS.search(words) else None
+
+
+def _of_the_fields(
+    words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]
+) -> Meaning:
+    """A field that is refused now is refused each time; what is about none of ours may be anything."""
+    ours = set(sent) - _OF_THE_ROW
+    if named and named <= _OF_THE_ROW:
+        return "input"
+    if "model" in named:
+        return "hopeless"
+    if codes & _SETTING_CODES or named & ours:
+        return "setting"
+    quoted = {
+        field
+        for field in ours - {"model"}
+        if re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", words)
+    }
+    return "setting" if quoted and _SETTING_WORDS.search(words) else "lost"

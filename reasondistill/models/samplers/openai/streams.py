@@ -1,0 +1,105 @@
+"""A reply that comes in pieces (server-sent events), put together as if it had come whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+_LISTS = ("reasoning_details", "tool_calls")
+
+
+class Cut(ValueError):
+    """The stream ended before its end."""
+
+
+def is_stream(kind: str, body: bytes) -> bool:
+    """Whether a reply came in pieces; some servers call them JSON."""
+    return kind == "text/event-stream" or body[:100].lstrip().startswith(
+        (b"data:", b"event:", b":")
+    )
+
+
+def whole_reply(body: bytes) -> dict[str, Any]:
+    """One reply with its message, finish reason, usage and model; an error in the middle stands alone.
+
+    Raises Cut when neither `[DONE]` nor a finish reason came, ValueError when a piece is no JSON.
+    """
+    reply: dict[str, Any] = {}
+    message: dict[str, Any] = {}
+    finish: str | None = None
+    is_begun = is_done = is_text = False
+    for data in _events(body):
+        if data == "[DONE]":
+            is_done = True
+            break
+        piece = json.loads(data)
+        if not isinstance(piece, dict):
+            raise ValueError("a piece of the stream is no object")
+        if piece.get("error"):
+            return piece
+        reply |= {
+            name: piece[name]
+            for name in ("model", "system_fingerprint", "usage")
+            if piece.get(name)
+        }
+        choice = _choice(piece)
+        if choice is None:
+            continue
+        if choice.get("error"):
+            return {"error": choice["error"]}
+        is_begun = True
+        is_text = is_text or isinstance(choice.get("text"), str)
+        _add(message, choice)
+        finish = choice.get("finish_reason") or finish
+    if not is_begun or (not is_done and finish is None):
+        raise Cut("the stream was cut: neither [DONE] nor a finish reason came")
+    joined = {name: _joined(value) for name, value in message.items()}
+    choice = (
+        {"text": joined.get("content", ""), "finish_reason": finish}
+        if is_text
+        else {"message": joined, "finish_reason": finish}
+    )
+    return reply | {"choices": [choice]}
+
+
+def _events(body: bytes) -> Iterator[str]:
+    """The data of each event; comments, which keep a connection open, are passed over."""
+    lines: list[str] = []
+    for line in [*body.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n"), ""]:
+        if line.startswith("data:"):
+            lines.append(line[5:].removeprefix(" "))
+        elif not line and lines:
+            yield "\n".join(lines)
+            lines = []
+
+
+def _choice(piece: dict[str, Any]) -> dict[str, Any] | None:
+    """The first choice's part of a piece; the last one often carries usage alone."""
+    choices = piece.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and not choice.get("index"):
+            return choice
+    return None
+
+
+def _add(message: dict[str, Any], choice: dict[str, Any]) -> None:
+    """Put what a piece brings behind what has come."""
+    delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+    if not isinstance(delta, dict):
+        raise ValueError("a piece of the stream has a delta that is no object")
+    for name in _TEXTS:
+        value = delta.get(name)
+        if isinstance(value, str) and value:
+            message.setdefault(name, []).append(value)
+        elif isinstance(value, list):
+            message.setdefault(name, []).extend(value)
+    for name in _LISTS:
+        if isinstance(delta.get(name), list):
+            message.setdefault(name, []).extend(delta[name])
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """Text where all pieces are text, else the list of them."""
+    return "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else pieces

@@ -1,0 +1,65 @@
+"""The problems' own reference solutions as if a teacher had written them: a teacher that needs no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from reasondistill.models.samplers import (
+    Rendered,
+    Request,
+    Sampled,
+    SamplerBase,
+    failed,
+    problem_and_sample,
+)
+from reasondistill.records import Completion, Message, Problem
+
+MODEL = "reference"
+# GSM8K closes its solutions with "#### 42"; the answer stands in the box instead.
+_ANSWER_LINE = re.compile(r"\s*^####[^\n]*\s*\Z", re.MULTILINE)
+
+
+class ReferenceSampler(SamplerBase):
+    """Reasoning = the reference solution, answer = the boxed gold answer; every sample of a problem is the same. Tokens are words."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__()
+        self.model = MODEL
+        self._problems = {problem.id: problem for problem in problems}
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        return Rendered(messages)
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+        for request in requests:
+            if self.should_stop():
+                return
+            problem_id, _ = problem_and_sample(request.id)
+            prompt_tokens = sum(
+                len(message.content.split()) for message in request.rendered.messages
+            )
+            yield Sampled(
+                request,
+                reference_completion(self._problems[problem_id], prompt_tokens=prompt_tokens),
+            )
+
+
+def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Completion:
+    """The completion that a teacher would have written, had it known the reference solution."""
+    if not (problem.reference_solution or "").strip():
+        return failed(
+            "the problem has no reference solution", fault="input", prompt_tokens=prompt_tokens
+        )
+    reasoning = _ANSWER_LINE.sub("", problem.reference_solution or "").strip()
+    answer = f"\\boxed{{{problem.answer}}}"
+    words = len(reasoning.split()) + len(answer.split())
+    return Completion(
+        reasoning=reasoning,
+        answer_text=answer,
+        think="closed",
+        finish="stop",
+        prompt_tokens=prompt_tokens,
+        tokens=words,
+        seconds=0.0,
+    )

@@ -1,0 +1,130 @@
+"""Completions from a script instead of a model: for tests and dry runs. Deterministic; tokens are words.
+
+ScriptedSampler({"demo/train/0": ["<think>2+2</think> \\\\boxed{4}"]})
+ScriptedSampler(lambda request: f"answer {request.seed}")
+ScriptedSampler.from_file(Path("script.jsonl"), problems)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.models.samplers import (
+    Rendered,
+    Request,
+    Sampled,
+    SamplerBase,
+    failed,
+    problem_and_sample,
+)
+from reasondistill.models.samplers.reasoning import split_reasoning
+from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
+from reasondistill.thinking import ReasoningFormat, opened_by
+
+Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
+
+
+class ScriptedSampler(SamplerBase):
+    """Answers each request from a function, or from texts per problem id (sample i gets text i, round and round).
+
+    A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a text is a failed completion.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        model: str = "scripted",
+        max_model_len: int | None = None,
+        reasoning: ReasoningFormat = "auto",
+    ) -> None:
+        super().__init__(max_model_len=max_model_len)
+        self.model = model
+        self._script = script
+        self._reasoning: ReasoningFormat = reasoning
+
+    @classmethod
+    def from_file(
+        cls, path: Path, problems: Sequence[Problem], *, reasoning: ReasoningFormat = "auto"
+    ) -> ScriptedSampler:
+        """Read JSONL rows {"problem_id" or "question", "text"}. Raises ConfigError (no file) or DataError (`path:line`)."""
+        ids = {problem.question: problem.id for problem in problems}
+        texts: dict[str, list[str]] = {}
+        for problem_id, text in _read_script(path, ids):
+            texts.setdefault(problem_id, []).append(text)
+        return cls(texts, model=script_identity(path), reasoning=reasoning)
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        text = "\n\n".join(message.content for message in messages)
+        return Rendered(messages, opens=opened_by(text))
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+        for request in requests:
+            if self.should_stop():
+                return
+            yield Sampled(request, self._complete(request))
+
+    def _complete(self, request: Request) -> Completion:
+        prompt_tokens = sum(len(message.content.split()) for message in request.rendered.messages)
+        text = self._text(request)
+        if isinstance(text, Completion):
+            return text
+        if text is None:
+            return failed("the script has no text for this problem", prompt_tokens=prompt_tokens)
+        return split_words(text, request, prompt_tokens, self._reasoning)
+
+    def _text(self, request: Request) -> str | Completion | None:
+        if callable(self._script):
+            return self._script(request)
+        problem_id, sample = problem_and_sample(request.id)
+        texts = self._script.get(problem_id, ())
+        return texts[sample % len(texts)] if texts else None
+
+
+def split_words(
+    text: str, request: Request, prompt_tokens: int, reasoning: ReasoningFormat = "auto"
+) -> Completion:
+    """The completion that `text` makes when every word is a token."""
+    words = len(text.split())
+    finish: Finish = "stop"
+    if words > request.sampling.max_tokens:
+        words, finish = request.sampling.max_tokens, "length"
+        text = " ".join(text.split()[:words])
+    return split_reasoning(
+        text,
+        shape=reasoning,
+        opens=request.rendered.opens,
+        finish=finish,
+        prompt_tokens=prompt_tokens,
+        tokens=words,
+        seconds=0.0,
+    )
+
+
+def script_identity(path: Path) -> str:
+    """`<file name>@<hash of its content>`. Raises ConfigError when there is no such file."""
+    try:
+        return f"{path.stem}@{fingerprint(path.read_text(encoding='utf-8', errors='replace'))[:12]}"
+    except OSError as error:
+        raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
+
+
+def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            row: dict[str, str] = json.loads(line)
+            problem_id = row.get("problem_id") or ids.get(row["question"])
+            text = row["text"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f'{path}:{number}: want {{"problem_id" or "question", "text"}}: {error!r}'
+            ) from None
+        if problem_id is not None:
+            yield problem_id, text

@@ -1,0 +1,408 @@
+"""The top-K cache: the teacher's K most likely tokens at each token of a trace, so that students learn from it with no teacher in memory.
+
+    with TopKWriter(folder, source) as writer:
+        writer.append([("gsm8k/train/12:3", top_k)])
+    with TopKReader(folder) as reader:
+        reader.check_tokenizer(student_tokenizer)
+        reader.read("gsm8k/train/12:3", k=8).log_probs          # (tokens, 8)
+
+A folder of four files:
+
+    topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, whose log-probabilities, and that they are raw
+    vocabulary.json   token → id of the teacher: which tokens differ can be told without the teacher
+    topk.bin          one block per trace, back to back, little-endian: the trace's own ids (tokens,), then the K ids (tokens, K),
+                      each of 2 bytes, or of 3 when the vocabulary has more than 65,536 entries; then float16 log-probabilities (tokens, K)
+    topk.jsonl        one IndexLine per block, written when the block is on disk; the last line of a trace counts
+
+So a token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, what no index line names is cut off. A block is checked against
+its crc32 whenever it is read. float16 keeps a log-probability to one part in 2,048: probabilities are off by at most 2e-4, those near 1 by
+far less; their sum may exceed 1 by as much, so clamp before you take the tail.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+
+from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.models.samplers import TopK
+from reasondistill.models.vocabulary import unequal_ids, vocabulary_fingerprint, vocabulary_of
+from reasondistill.records import Record, fingerprint
+from reasondistill.runs.store import disk_errors, read_rows, repair_tail, write_records, write_text
+
+__all__ = ["FOLDER", "Header", "IndexLine", "Source", "TopK", "TopKReader", "TopKWriter"]
+
+VERSION = 1
+FOLDER = "topk"
+HEADER, VOCABULARY, BLOCKS, INDEX = "topk.json", "vocabulary.json", "topk.bin", "topk.jsonl"
+# float16 ends at 65,504: a token that cannot come has a log-probability of -inf.
+_LOWEST = -60_000.0
+
+
+class Header(Record):
+    """What all blocks have in common. `k` is the K asked for last; blocks of an earlier, smaller one may stand beside."""
+
+    version: int
+    k: int
+    mode: Literal["raw"] = "raw"
+    tokenizer: str
+    vocabulary_size: int
+    id_bytes: Literal[2, 3]
+    models: tuple[str, ...]
+
+
+class IndexLine(Record):
+    """Where a trace's block lies: `offset` and `bytes` in topk.bin, `tokens` and `k` its shape."""
+
+    trace_id: str
+    offset: int
+    bytes: int
+    tokens: int
+    k: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose log-probabilities, how many, and by which tokens. `vocabulary_size` counts what the model scores, padding included."""
+
+    model: str
+    k: int
+    vocabulary: Mapping[str, int]
+    vocabulary_size: int
+
+    @cached_property
+    def tokenizer(self) -> str:
+        return vocabulary_fingerprint(self.vocabulary)
+
+    @property
+    def id_bytes(self) -> Literal[2, 3]:
+        return 2 if self.vocabulary_size <= 1 << 16 else 3
+
+
+# ---- one block ----------------------------------------------------------------------------------------------------
+
+
+def pack(top_k: TopK, id_bytes: int) -> bytes:
+    """A block's bytes."""
+    log_probs = np.maximum(top_k.log_probs, _LOWEST).astype("<f2")
+    return (
+        _pack_ids(top_k.token_ids, id_bytes) + _pack_ids(top_k.ids, id_bytes) + log_probs.tobytes()
+    )
+
+
+def unpack(block: bytes | memoryview, tokens: int, k: int, id_bytes: int) -> TopK:
+    """The block back. ids are int32, log-probabilities float32."""
+    own, ids = tokens * id_bytes, tokens * k * id_bytes
+    log_probs = np.frombuffer(block, "<f2", offset=own + ids).astype(np.float32).reshape(tokens, k)
+    return TopK(
+        _unpack_ids(block[:own], id_bytes),
+        _unpack_ids(block[own : own + ids], id_bytes).reshape(tokens, k),
+        log_probs,
+    )
+
+
+def _pack_ids(ids: NDArray[np.int32], id_bytes: int) -> bytes:
+    whole = np.ascontiguousarray(ids, "<u4").reshape(-1, 1).view(np.uint8)
+    return whole[:, :id_bytes].tobytes()
+
+
+def _unpack_ids(block: bytes | memoryview, id_bytes: int) -> NDArray[np.int32]:
+    packed = np.frombuffer(block, np.uint8).reshape(-1, id_bytes)
+    whole = np.zeros((len(packed), 4), np.uint8)
+    whole[:, :id_bytes] = packed
+    return whole.view("<u4").reshape(-1).astype(np.int32)
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------
+
+
+class TopKWriter:
+    """Appends blocks durably: a kill loses at most those of the call in hand. One writer per folder.
+
+    Raises ConfigError when the folder holds the log-probabilities of another tokenizer.
+    """
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder = folder
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._header = _claim(folder, source)
+            cut_what_is_torn(folder)
+            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
+            self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
+            self._index = open(folder / INDEX, "ab", buffering=0)  # noqa: SIM115
+
+    def append(self, rows: Iterable[tuple[str, TopK]]) -> None:
+        """Write the blocks of these traces, then the lines that name them. Both are on disk when it returns."""
+        blocks = [(trace_id, top_k, pack(top_k, self._header.id_bytes)) for trace_id, top_k in rows]
+        if not blocks:
+            return
+        offset = os.fstat(self._blocks.fileno()).st_size
+        lines: list[bytes] = []
+        for trace_id, top_k, block in blocks:
+            tokens, k = top_k.ids.shape
+            line = IndexLine(
+                trace_id=trace_id,
+                offset=offset,
+                bytes=len(block),
+                tokens=tokens,
+                k=k,
+                crc32=zlib.crc32(block),
+            )
+            lines.append(line.to_json().encode() + b"\n")
+            offset += len(block)
+        _append(self._blocks, self.folder / BLOCKS, b"".join(block for *_, block in blocks))
+        _append(self._index, self.folder / INDEX, b"".join(lines))
+
+    def close(self) -> None:
+        self._blocks.close()
+        self._index.close()
+
+    def __enter__(self) -> TopKWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _claim(folder: Path, source: Source) -> Header:
+    """Write header and vocabulary, or check that those that are there fit."""
+    header = Header(
+        version=VERSION,
+        k=source.k,
+        tokenizer=source.tokenizer,
+        vocabulary_size=source.vocabulary_size,
+        id_bytes=source.id_bytes,
+        models=(source.model,),
+    )
+    if (folder / HEADER).exists():
+        old = read_header(folder)
+        if old.tokenizer != header.tokenizer or old.id_bytes != header.id_bytes:
+            differences = unequal_ids(read_vocabulary(folder), source.vocabulary) or [
+                "the number of ids"
+            ]
+            raise ConfigError(
+                f"{folder}: holds log-probabilities of {', '.join(old.models)}, whose tokens are not those of {source.model} "
+                f"({'; '.join(differences)}). One cache holds one vocabulary."
+            )
+        header = old.model_copy(
+            update={"k": source.k, "models": tuple(dict.fromkeys((*old.models, source.model)))}
+        )
+        if header == old:
+            return old
+    else:
+        write_text(folder / VOCABULARY, json.dumps(dict(source.vocabulary), ensure_ascii=False))
+    write_text(folder / HEADER, header.model_dump_json(indent=2) + "\n")
+    return header
+
+
+def cut_what_is_torn(folder: Path) -> None:
+    """After a kill: a torn line goes, lines whose block never reached the disk go, and so do blocks that no line names."""
+    index, blocks = folder / INDEX, folder / BLOCKS
+    repair_tail(index)
+    size = blocks.stat().st_size if blocks.exists() else 0
+    end, torn = 0, False
+    for line in read_index(folder):
+        if line.offset + line.bytes <= size:
+            end = max(end, line.offset + line.bytes)
+        else:
+            torn = True
+    if torn:
+        write_records(
+            index, [line for line in read_index(folder) if line.offset + line.bytes <= size]
+        )
+    if end < size:
+        os.truncate(blocks, end)
+
+
+def _append(file: Any, path: Path, content: bytes) -> None:
+    """Append durably; a failed write is cut off again."""
+    rest, start = memoryview(content), os.fstat(file.fileno()).st_size
+    with disk_errors(path):
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # if even this fails, the next opening cuts it off
+                os.ftruncate(file.fileno(), start)
+            raise
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_header(folder: Path) -> Header:
+    """Raises StageError when there is no cache, DataError when its header cannot be read."""
+    path = folder / HEADER
+    if not path.exists():
+        raise StageError(
+            f"{folder}: no top-K cache. Set [traces] logprobs = 16 and run the traces stage."
+        )
+    try:
+        header = Header.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise DataError(
+            f"{path}: not the header of a top-K cache: {error.errors()[0]['msg']}"
+        ) from error
+    if header.version != VERSION:
+        raise DataError(
+            f"{path}: version {header.version} of the format; this program reads version {VERSION}."
+        )
+    return header
+
+
+def read_index(folder: Path) -> Iterator[IndexLine]:
+    """All lines, overtaken ones too; a torn last one is passed over. Raises DataError."""
+    path = folder / INDEX
+    for number, row in enumerate(read_rows(path) if path.exists() else (), start=1):
+        try:
+            yield IndexLine.model_construct(**{name: row[name] for name in IndexLine.model_fields})
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}:{number}: not a line of a top-K index: {error!r}") from error
+
+
+def read_vocabulary(folder: Path) -> dict[str, int]:
+    """token → id of the teacher. Raises DataError."""
+    path = folder / VOCABULARY
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+class TopKReader:
+    """The cache of a traces folder (`2-traces/topk`), memory-mapped: any trace can be read at once, in any process.
+
+    `k` is what every trace has at least; `tokenizer` the fingerprint of the teacher's vocabulary; `models` whose log-probabilities
+    they are. Raises StageError when there is no cache, DataError when it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = read_header(folder)
+        self._lines = {line.trace_id: line for line in read_index(folder)}
+        self.k = min((line.k for line in self._lines.values()), default=self.header.k)
+        self.tokenizer, self.models = self.header.tokenizer, self.header.models
+        self.vocabulary_size = self.header.vocabulary_size
+        self._map = _mapped(folder / BLOCKS)
+
+    def __contains__(self, trace_id: object) -> bool:
+        return trace_id in self._lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def line(self, trace_id: str) -> IndexLine:
+        """Length and K of a trace without reading its block. Raises DataError when the trace is not in the cache."""
+        try:
+            return self._lines[trace_id]
+        except KeyError:
+            raise DataError(
+                f"{self.folder}: no trace {trace_id} in it. Run the traces stage again: it captures what is missing."
+            ) from None
+
+    def read(self, trace_id: str, k: int | None = None) -> TopK:
+        """The K (all when None) most likely tokens of a trace. Raises ConfigError (k too large), DataError (missing or damaged)."""
+        line = self.line(trace_id)
+        if k is not None and k > line.k:
+            raise ConfigError(
+                f"{self.folder}: holds the {line.k} most likely tokens, {k} are asked for. Set [traces] logprobs = {k}."
+            )
+        block = self._map[line.offset : line.offset + line.bytes]
+        fits = line.bytes == line.tokens * (
+            self.header.id_bytes + line.k * (self.header.id_bytes + 2)
+        )
+        if len(block) != line.bytes or not fits or zlib.crc32(block) != line.crc32:
+            raise DataError(
+                f"{self.folder / BLOCKS}: trace {trace_id} is damaged (its block does not fit its crc32). "
+                f"Remove {self.folder} and run the traces stage: it captures everything again."
+            )
+        whole = unpack(block, line.tokens, line.k, self.header.id_bytes)
+        return (
+            whole
+            if k is None or k == line.k
+            else TopK(whole.token_ids, whole.ids[:, :k], whole.log_probs[:, :k])
+        )
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raise ConfigError, with the first tokens that differ, unless the tokenizer means the same by every id as the teacher's."""
+        mine = vocabulary_of(tokenizer)
+        if vocabulary_fingerprint(mine) == self.tokenizer:
+            return
+        differences = unequal_ids(read_vocabulary(self.folder), mine)
+        raise ConfigError(
+            f"{self.folder}: the teacher ({', '.join(self.models)}) and this student do not have the same tokens "
+            f"({'; '.join(differences)}; here: the teacher). Take a student of the teacher's family, or learn from the texts alone."
+        )
+
+    def identity(self) -> str:
+        """16 hex digits over what the blocks hold, wherever they lie and in whatever order they came: what students are made from."""
+        lines = sorted(
+            (line.trace_id, line.tokens, line.k, line.crc32) for line in self._lines.values()
+        )
+        return fingerprint(
+            {
+                "version": VERSION,
+                "tokenizer": self.tokenizer,
+                "id_bytes": self.header.id_bytes,
+                "lines": lines,
+            }
+        )
+
+    @property
+    def tokens(self) -> int:
+        return sum(line.tokens for line in self._lines.values())
+
+    @property
+    def bytes(self) -> int:
+        """What the blocks and their index lines take, without blocks that were overtaken."""
+        index = self.folder / INDEX
+        return sum(line.bytes for line in self._lines.values()) + (
+            index.stat().st_size if index.exists() else 0
+        )
+
+    def close(self) -> None:
+        if isinstance(self._map, mmap.mmap):
+            self._map.close()
+
+    def __enter__(self) -> TopKReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """The file as memory; an empty one cannot be mapped."""
+    if not path.exists() or path.stat().st_size == 0:
+        return b""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,221 @@
+"""Which weights a name means: a local folder or a hub id, and its identity, without loading anything."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import math
+import re
+from pathlib import Path
+
+from reasondistill.config import resources
+from reasondistill.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+SHIPPED = "shipped:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# What decides which tokens come out. Optimizer states, logs and READMEs in a checkpoint folder do not.
+_CONTENT = (
+    *("config.json", "generation_config.json", "chat_template*", "adapter_config.json"),
+    *(
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.*",
+        "merges.txt",
+        "*.model",
+    ),
+    *_WEIGHTS,
+)
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
+# Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights differ nearly everywhere.
+_WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
+
+
+def model_folder(model: str) -> Path | None:
+    """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
+
+    Raises ConfigError when it is neither, or when the folder holds no config, no weights, or an adapter without its base.
+    """
+    path = (
+        resources.shipped_model(model.removeprefix(SHIPPED))
+        if model.startswith(SHIPPED)
+        else Path(model).expanduser()
+    )
+    if not path.exists():
+        if not _HUB_ID.fullmatch(model):
+            raise ConfigError(f"model {model}: no such folder.")
+        return None
+    if _is_adapter_alone(path):
+        raise _adapter_alone(model, path)
+    if not (path / "config.json").is_file():
+        raise ConfigError(
+            f"model {model}: holds no config.json; a Hugging Face model folder is wanted."
+        )
+    if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
+        raise ConfigError(
+            f"model {model}: a model folder without weights (no *.safetensors and no pytorch_model*.bin)."
+        )
+    return path
+
+
+def _is_adapter_alone(path: Path) -> bool:
+    """Whether a folder holds what LoRA has learnt and no model to which it belongs."""
+    if not (path / _ADAPTER_CONFIG).is_file():
+        return False
+    weights = {file.name for pattern in _WEIGHTS for file in path.glob(pattern)}
+    is_model = (path / "config.json").is_file() and bool(weights - _ADAPTER_WEIGHTS)
+    return not is_model
+
+
+def _adapter_alone(model: str, path: Path) -> ConfigError:
+    """What to raise for an adapter: whose it is, and how to make a model of both."""
+    try:
+        base = str(
+            json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))[
+                "base_model_name_or_path"
+            ]
+        )
+    except (ValueError, KeyError, TypeError):
+        base = "BASE"
+    found = f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured merged with its base."
+    merged = path.parent / "model"
+    if (merged / "config.json").is_file() and path.name == "adapter":
+        return ConfigError(f"{found} That is here: {merged}")
+    # One that has grown has a tokenizer of its own.
+    tokenizer = path if (path / "tokenizer_config.json").is_file() else base
+    return ConfigError(
+        f"{found} Merge them:\n"
+        'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; '
+        f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
+        f"T.from_pretrained('{tokenizer}').save_pretrained('{path}-merged')\""
+    )
+
+
+def model_identity(model: str, revision: str | None = None) -> str:
+    """`name@revision` of the weights, without an engine: a folder's fingerprint, or a hub id's commit where it can be known.
+
+    Raises ConfigError as `model_folder`.
+    """
+    folder = model_folder(model)
+    if folder is not None:
+        return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
+    return f"{model}@{hub_commit(model, revision) or revision or 'main'}"
+
+
+def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
+    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be known. Raises ConfigError."""
+    shipped = tokenizer.startswith(SHIPPED)
+    folder = (
+        resources.shipped_model(tokenizer.removeprefix(SHIPPED))
+        if shipped
+        else Path(tokenizer).expanduser()
+    )
+    if folder.is_dir():
+        return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
+    if not _HUB_ID.fullmatch(tokenizer):
+        raise ConfigError(f"tokenizer {tokenizer}: no such folder.")
+    return f"{tokenizer}@{hub_commit(tokenizer, revision) or revision or 'main'}"
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """12 hex digits over config, tokenizer and weights; of files above 64 MiB the size and 16 MiB of blocks count. Paths do not."""
+    digest = hashlib.sha256()
+    files = {file for pattern in _CONTENT for file in folder.glob(pattern) if file.is_file()}
+    for file in sorted(files, key=lambda file: file.name):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as content:
+            size = file.stat().st_size
+            if size <= _WHOLE_BYTES:
+                digest.update(content.read())
+                continue
+            for block in range(_BLOCKS):
+                content.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+                digest.update(content.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def hub_commit(model: str, revision: str | None) -> str | None:
+    """The commit that a hub id's branch or tag points to: asked of the hub, else of the local cache; None when neither knows."""
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None
+    try:
+        return huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10).sha
+    except Exception as error:  # no network, offline mode, no such model: each version of its HTTP client has errors of its own
+        log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
+    for name in ("config.json", "tokenizer_config.json"):
+        cached = huggingface_hub.try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    return None
+
+
+# ---- how large they are -------------------------------------------------------------------------------------------
+
+
+def count_parameters(folder: Path) -> int | None:
+    """The elements of all tensors in the safetensors of a folder, from their headers; None where there are none.
+
+    A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …, "shape": […], …}, …}.
+    Weights that are quantised into packed integers are counted as packed. Raises ConfigError for a file that is no safetensors.
+    """
+    return (
+        sum(map(_count_elements, files))
+        if (files := sorted(folder.glob("*.safetensors")))
+        else None
+    )
+
+
+def _count_elements(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(
+            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+        )
+    except (ValueError, OverflowError, MemoryError, AttributeError, KeyError, TypeError):
+        raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
+
+
+def weight_bytes(folder: Path) -> int:
+    """The size of all weight files of a folder."""
+    return sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern))
+
+
+# What a model folder of ours says of itself; no part of its identity.
+OWN_FACTS = "reasondistill.json"
+
+
+def made_for(model: str) -> str | None:
+    """The name of the prompt that a model folder of ours was trained with; None where nobody wrote it down."""
+    path = (model_folder(model) or Path(model)) / OWN_FACTS
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["prompt"]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f'{path}: wants {{"prompt": "NAME"}}, the prompt that this model was trained with.'
+        ) from None
+
+
+def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """True when the CPU multiplies bf16 in hardware (x86: AMX or AVX512; ARM: bf16)."""
+    if not cpuinfo.exists():
+        return False
+    flags = re.search(
+        r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return flags is not None and not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(
+        flags[1].split()
+    )

@@ -1,0 +1,161 @@
+"""What a folder of traces lacks: samples that the service lost, samples whose input was refused, and why.
+
+lacking = read_missing(run / "2-traces")
+lacking.words()          # "20 of 120 samples; 100 lost (HTTP 402: quota exhausted)"
+
+A lost sample is drawn again by the next run, a refused one never comes. A share is never of either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reasondistill.records import Completion
+from reasondistill.runs import work_sharing
+from reasondistill.runs.store import Manifest, read_manifest, read_rows
+
+LOST, REFUSED = "lost", "refused"
+CAUSES = "causes"
+# The figure of an unfinished manifest that says why the stage stopped.
+STOPPED = "stopped"
+FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
+_MOST_CAUSES, _LONGEST_CAUSE = 5, 200
+# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code and a port stay.
+_VARIES = re.compile(
+    r"(?<!:)\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b"
+)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """How many samples were asked for and `drawn`, how many of these failed, and the `causes` of that with their counts."""
+
+    asked: int = 0
+    drawn: int = 0
+    lost: int = 0
+    refused: int = 0
+    causes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def failed(self) -> int:
+        return self.lost + self.refused
+
+    @property
+    def answered(self) -> int:
+        return self.drawn - self.failed
+
+    @property
+    def waiting(self) -> int:
+        """Samples that nobody has drawn yet."""
+        return self.asked - self.drawn
+
+    @property
+    def is_short(self) -> bool:
+        """Fewer answers than were asked for."""
+        return self.answered < self.asked
+
+    def words(self) -> str:
+        """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn yet`."""
+        parts = [
+            f"{count:,} {name}"
+            for name, count in ((LOST, self.lost), (REFUSED, self.refused))
+            if count
+        ]
+        failed = f"; {', '.join(parts)}{in_brackets(self.causes)}" if parts else ""
+        later = f", {self.waiting:,} not drawn yet" if self.waiting else ""
+        return f"{self.answered:,} of {self.asked:,} samples{failed}{later}"
+
+    def remedy(self, place: str) -> str:
+        """What to do about it, as sentences; `place` is the folder's place in the run."""
+        said = (
+            ["The same command draws the lost ones again."]
+            if self.lost and not self.waiting
+            else []
+        )
+        said += ["The same command draws the rest."] if self.waiting else []
+        said += (
+            [f"What was refused is set aside: see {place}/{SET_ASIDE}."]
+            if self.refused and not self.waiting
+            else []
+        )
+        return " ".join(said)
+
+
+def in_brackets(causes: Mapping[str, int]) -> str:
+    """` (HTTP 402)`, or with counts where there are several; nothing without a cause."""
+    if not causes:
+        return ""
+    return f" ({next(iter(causes))})" if len(causes) == 1 else f" ({causes_text(causes)})"
+
+
+def causes_text(causes: Mapping[str, int]) -> str:
+    """`100 × HTTP 402: Insufficient Balance; 2 × timed out`, the most frequent first."""
+    ordered = sorted(causes.items(), key=lambda pair: -pair[1])
+    named = [f"{count:,} × {cause}" for cause, count in ordered[:_MOST_CAUSES]]
+    rest = len(ordered) - len(named)
+    return "; ".join(named) + (f"; and {rest} other causes" if rest else "")
+
+
+def cause_of(completion: Completion) -> str:
+    """The error of a failed sample without what differs from one to the next, so that equal causes can be counted."""
+    text = " ".join((completion.error or "no reason given").split())
+    return _VARIES.sub("…", text)[:_LONGEST_CAUSE]
+
+
+def failed_in(manifest: Manifest) -> int:
+    """How many samples of a finished traces folder are lost or refused."""
+    return manifest.counts.get("failed", 0) + manifest.counts.get("refused", 0)
+
+
+def is_allowed(manifest: Manifest) -> bool:
+    """Whether what a finished traces folder lost was allowed when it was finished.
+
+    Earlier versions finished with any number of lost samples; they told no causes.
+    """
+    return CAUSES in manifest.figures
+
+
+def read_missing(folder: Path) -> Missing:
+    """What a traces folder lacks: by its manifest, or by its lines while it is not finished or tells no causes."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return Missing()
+    if manifest.status == "complete" and (is_allowed(manifest) or not failed_in(manifest)):
+        return _by_manifest(manifest)
+    files = [part / FILE for part in (folder, *work_sharing.worker_folders(folder))]
+    return _by_rows(
+        (row for path in files if path.exists() for row in read_rows(path)), _asked(manifest)
+    )
+
+
+def _by_manifest(manifest: Manifest) -> Missing:
+    drawn = manifest.counts.get("out", 0)
+    lost, refused = manifest.counts.get("failed", 0), manifest.counts.get("refused", 0)
+    return Missing(drawn, drawn, lost, refused, manifest.figures.get(CAUSES, {}))
+
+
+def _asked(manifest: Manifest) -> int:
+    """n samples of each problem; 0 where the manifest does not say it."""
+    problems, n = (manifest.section.get(key) for key in ("limit", "n"))
+    return problems * n if isinstance(problems, int) and isinstance(n, int) else 0
+
+
+def _by_rows(rows: Iterable[Mapping[str, Any]], asked: int) -> Missing:
+    """A failed sample that was drawn again stands there twice until the stage has ended: the later one counts."""
+    failed: dict[str, Completion] = {}
+    whole = 0
+    for row in rows:
+        if row["completion"]["finish"] == "error":
+            failed[row["id"]] = Completion.model_validate(row["completion"])
+        else:
+            failed.pop(row["id"], None)
+            whole += 1
+    refused = sum(completion.is_refused for completion in failed.values())
+    drawn = whole + len(failed)
+    causes = Counter(map(cause_of, failed.values()))
+    return Missing(max(asked, drawn), drawn, len(failed) - refused, refused, causes)

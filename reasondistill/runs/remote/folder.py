@@ -1,0 +1,386 @@
+"""A folder and its copy: what to fetch, what to publish, in which order, and what is never overwritten or removed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from reasondistill.errors import ConfigError, StageError, StorageError
+from reasondistill.runs.remote.journal import NAME as JOURNAL
+from reasondistill.runs.remote.journal import Journal, Same
+from reasondistill.runs.remote.objects import file_system, is_local, told
+
+log = logging.getLogger(__name__)
+
+# The name in the environment of the seconds between two publishings.
+PUBLISH_S = "REASONDISTILL_PUBLISH_S"
+_PUBLISH_S = 120.0
+# How long what must be published is tried again, when a file system fails.
+PATIENCE_S = 300.0
+# Files that fail before the others are not tried any more.
+_FAILURES = 3
+_SMALL = 4 << 20
+_BLOCK = 16 << 20
+
+# Marks of being finished, in the order in which they are published after everything else.
+_MARKS = ("trainer_state.json", "attempt.json", "manifest.json")
+# What every machine writes about what it was asked; the last one's stands.
+_ABOUT = ("run.json", "logs/", "ray/", "settled/")
+
+# The folders that are open in this process.
+OPEN: list[Remote] = []
+
+State = tuple[int, int]
+
+
+def is_url(name: str) -> bool:
+    return "://" in name
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file is one of the large ones, which only training and sampling read."""
+    return name.endswith((".safetensors", ".bin", ".pt"))
+
+
+def _publish_s() -> float:
+    """Seconds between two publishings. Raises ConfigError."""
+    text = os.environ.get(PUBLISH_S, str(_PUBLISH_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{PUBLISH_S}={text}: want a number of seconds above 0.")
+    return seconds
+
+
+def patiently(act: Callable[[], object]) -> None:
+    """Do it again for some minutes as long as a file system fails. Raises StorageError."""
+    deadline, pause = time.monotonic() + PATIENCE_S, 1.0
+    while True:
+        try:
+            act()
+            return
+        except StorageError as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            log.warning("%s. Tried again in %.0f s.", error, pause)
+        time.sleep(pause)
+        pause = min(2 * pause, 60.0)
+
+
+class Remote:
+    """The folder `url`, and the copy of it in `folder`. While open, changes are published every $REASONDISTILL_PUBLISH_S."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder, self._publish_s = url.rstrip("/"), folder, _publish_s()
+        self._fs, self._root = file_system(self.url)
+        self._known = Journal(folder)
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._publish_now_and_then, daemon=True)
+        self.holds_unpublished = self._is_reached = False
+
+    # ---- there → here ---------------------------------------------------------------------------------------------
+
+    def fetch(
+        self, is_wanted: Callable[[str], bool] = lambda name: True, *, is_first: bool = False
+    ) -> int:
+        """Get every wanted file that is another there than when it was last the same here; return how many came.
+
+        What has changed here stays as it is, and is published later; `is_first`: one that has changed here and there is an error, for
+        another machine has worked on the run since. Raises StorageError, StageError.
+        """
+        with self._lock, told(self.url, "cannot be read"):
+            found = self._found()
+            changed = [
+                name
+                for name, info in found.items()
+                if is_wanted(name) and _counts(Path(name)) and self._differs(name, info)
+            ]
+            if is_first:
+                self._refuse_two_histories(
+                    sorted(
+                        name
+                        for name in changed
+                        if self._is_ours(name) and not name.startswith(_ABOUT)
+                    )
+                )
+            came = sum(
+                self._get(name, _version(found[name]))
+                for name in changed
+                if not self._is_ours(name)
+            )
+            for name in [
+                name
+                for name in self._known
+                if name not in found and is_wanted(name) and self._is_gone(name)
+            ]:
+                self._drop(name)
+            self._is_reached = True
+        return came
+
+    def _found(self) -> dict[str, Any]:
+        """What is there. Raises StageError when all of it is gone: then it is kept here."""
+        self._fs.invalidate_cache()
+        try:
+            found: dict[str, Any] = self._fs.find(self._root, detail=True)
+        except FileNotFoundError:
+            found = {}
+        if self._known and not found:
+            raise StageError(
+                f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} had been published there. "
+                f"To publish them again, remove {self.folder / JOURNAL}; to begin anew, remove {self.folder}."
+            )
+        return {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
+
+    def _differs(self, name: str, info: Mapping[str, Any]) -> bool:
+        known = self._known.get(name)
+        return known is None or known.here is None or known.there != _version(info)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a file here holds what was never there."""
+        known, state = self._known.get(name), _state(self.folder / name)
+        if state is None or (known is not None and known.here is None):
+            return False
+        return known is None or known.there is None or known.here != state
+
+    def _refuse_two_histories(self, ours: list[str]) -> None:
+        """Raise StageError when one of them was not just on its way there."""
+        names = [
+            name for name in ours if name not in self._known or self._known[name].there is not None
+        ]
+        if names:
+            raise StageError(
+                f"{self.folder}: {len(names):,} files, {names[0]} among them, changed here and at {self.url} since both were the same: "
+                f"another machine has worked on this run. To go on from what is there, remove {self.folder}."
+            )
+
+    def _get(self, name: str, version: str) -> bool:
+        """Get one file, unless it was removed there or has changed here a moment ago; say whether it came."""
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.fetched")
+        try:
+            self._fs.get_file(f"{self._root}/{name}", str(temporary))
+        except FileNotFoundError:
+            if self._is_gone(name):
+                return False
+            raise
+        if self._is_ours(name):
+            temporary.unlink()
+            return False
+        self._known[name] = Same(None, version)
+        os.replace(temporary, target)
+        self._known[name] = Same(_state(target), version)
+        return True
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a file that no listing shows is not there: some file systems leave out of a listing what they fail to read."""
+        try:
+            self._fs.info(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return True
+        return False
+
+    def _drop(self, name: str) -> None:
+        """Remove here what was removed there, unless it has changed here."""
+        if not self._is_ours(name):
+            (self.folder / name).unlink(missing_ok=True)
+        del self._known[name]
+
+    # ---- here → there ---------------------------------------------------------------------------------------------
+
+    def publish(self) -> int:
+        """Put every file that has changed here, marks of being finished last, and remove what is gone; return how many were put.
+
+        Raises StorageError, and StageError when the folder here or all of it there has vanished.
+        """
+        advice = f". What was done is in {self.folder}."
+        with self._lock, told(self.url, "cannot be written", advice=advice):
+            self._refuse_what_has_vanished()
+            marks = {
+                name: state for name, state in self._states() if _rank(name)
+            }  # before all others: what they speak of is older
+            gone = [
+                name for name in self._known if _state(self.folder / name) is None
+            ]  # before all others: their lines went elsewhere
+            here = dict(self._states())
+            changed = [
+                name
+                for name, state in here.items()
+                if self._is_to_put(name, state) and (not _rank(name) or marks.get(name) == state)
+            ]
+            failed = list[Exception]()
+            put = 0
+            for name in sorted(changed, key=lambda name: (_rank(name), name)):
+                if len(failed) >= _FAILURES or (
+                    _rank(name) and (failed or _state(self.folder / name) != here[name])
+                ):
+                    continue
+                try:
+                    put += self._put(name, here[name])
+                except Exception as error:  # one that fails does not keep back the others
+                    failed.append(error)
+            if failed:
+                raise failed[0]
+            for name in gone:
+                if name not in here:
+                    self._remove(name)
+        self._is_reached = True
+        return put
+
+    def _refuse_what_has_vanished(self) -> None:
+        """Raises StageError."""
+        if not self._known:
+            return
+        if not (self.folder / JOURNAL).exists() or not any(True for _ in self._states()):
+            raise StageError(
+                f"{self.folder}: has vanished, so nothing more is published, and {self.url} stays as it is."
+            )
+        self._fs.invalidate_cache()
+        if self._is_gone("run.json" if "run.json" in self._known else next(iter(self._known))):
+            self._found()
+
+    def _is_to_put(self, name: str, state: State) -> bool:
+        known = self._known.get(name)
+        return known is None or (
+            known.here is not None and (known.there is None or known.here != state)
+        )
+
+    def _put(self, name: str, state: State) -> bool:
+        """Put one file as it is now, unless it was removed here a moment ago; say whether it went."""
+        self._known[name] = Same(state, None)
+        source, target = self.folder / name, f"{self._root}/{name}"
+        try:
+            if is_local(self._fs):
+                self._fs.makedirs(os.path.dirname(target), exist_ok=True)
+                self._fs.put_file(str(source), f"{target}.part")
+                os.replace(f"{target}.part", target)
+            else:
+                self._send(source, target)
+        except FileNotFoundError:
+            if source.exists():
+                raise
+            return False
+        self._fs.invalidate_cache(target)
+        self._known[name] = Same(state, _version(self._fs.info(target)))
+        return True
+
+    def _send(self, source: Path, target: str) -> None:
+        """Put an object. A file that grows meanwhile is sent as it was: some stores refuse an upload that is longer than was said."""
+        size = source.stat().st_size
+        if source.suffix in (
+            ".safetensors",
+            ".pt",
+            ".distcp",
+        ):  # written once, and sent in parts side by side
+            self._fs.put_file(str(source), target)
+            return
+        with open(source, "rb") as file:
+            if size <= _SMALL:
+                self._fs.pipe_file(target, file.read(size))
+                return
+            there = self._fs.open(target, "wb")
+            try:
+                while size and (block := file.read(min(size, _BLOCK))):
+                    there.write(block)
+                    size -= len(block)
+                there.close()
+            except BaseException:  # closing would make an object of what has come so far
+                there.discard()
+                there.closed = True
+                raise
+
+    def _remove(self, name: str) -> None:
+        """Remove there what was removed here."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._root}/{name}")
+        del self._known[name]
+
+    def _states(self) -> Iterator[tuple[str, State]]:
+        """Every file of ours here. Raises OSError when a folder cannot be listed."""
+        for place, _, names in os.walk(self.folder, onerror=_raise_unless_gone):
+            for path in (Path(place, name) for name in names):
+                if (
+                    _counts(path.relative_to(self.folder))
+                    and not path.is_symlink()
+                    and (state := _state(path)) is not None
+                ):
+                    yield path.relative_to(self.folder).as_posix(), state
+
+    def _publish_now_and_then(self) -> None:
+        pause = self._publish_s
+        while not self._ended.wait(pause):
+            began = time.monotonic()
+            try:
+                if (
+                    self._is_reached
+                ):  # else it may turn out that another machine has worked on this run
+                    self.publish()
+            except StageError as error:  # the network comes back, or the last publishing says it
+                log.warning("%s", error)
+            pause = max(self._publish_s, 20 * (time.monotonic() - began))
+
+    def __enter__(self) -> Remote:
+        OPEN.append(self)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        OPEN.remove(self)
+        if self._is_reached or error is None:
+            self.holds_unpublished = True
+            patiently(self.publish)
+            self.holds_unpublished = False
+
+
+def _counts(name: Path) -> bool:
+    """Files of ours; not what is only on the way (dotted, but for an index that torch writes beside split weights), nor claims."""
+    if name.name.endswith(".part"):
+        return False
+    return not any(
+        (part.startswith(".") and part != ".metadata") or part == "claims" for part in name.parts
+    )
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _state(path: Path) -> State | None:
+    """Size and time of a file; None when there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    """What changes when a file there does. Listings and single answers of a store may give one time in different words, but one ETag."""
+    for key in ("ETag", "etag", "generation"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    times = [str(info[key]) for key in ("mtime", "LastModified", "updated") if info.get(key)]
+    return f"{info.get('size')} {' '.join(times)}"
+
+
+def _rank(name: str) -> int:
+    """0, or which mark of being finished a file is."""
+    last = name.rpartition("/")[2]
+    return _MARKS.index(last) + 1 if last in _MARKS else 0

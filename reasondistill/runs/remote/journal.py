@@ -1,0 +1,68 @@
+"""Which files were the same here and at a URL, a line for each that came or went: a kill loses what is under way, and knows it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = ".remote.jsonl"
+
+
+@dataclass(frozen=True)
+class Same:
+    """Size and time of a file here, and its version there, when both were the same.
+
+    No `here`: it was being fetched, so what stands here counts for nothing. No `there`: it was being published.
+    """
+
+    here: tuple[int, int] | None
+    there: str | None
+
+
+class Journal(dict[str, Same]):
+    """File name → Same, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._path = folder / NAME
+        if self._path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # torn
+                name, *values = json.loads(line)
+                super().pop(name, None)
+                if values:
+                    super().__setitem__(
+                        name, Same(tuple(values[0]) if values[0] else None, values[1])
+                    )
+        short = self._path.with_name(f"{NAME}.short")
+        short.write_text(
+            "".join(_line(name, same) for name, same in self.items()), encoding="utf-8"
+        )
+        short.replace(self._path)
+
+    def __setitem__(self, name: str, same: Same) -> None:
+        super().__setitem__(name, same)
+        self._append(_line(name, same), is_intent=same.here is None or same.there is None)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._append(_line(name, None))
+
+    def _append(self, line: str, *, is_intent: bool = False) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            if is_intent:
+                os.fsync(file.fileno())
+
+
+def _line(name: str, same: Same | None) -> str:
+    """Begins with the end of the line before, which may be torn."""
+    return "\n" + json.dumps([name] if same is None else [name, same.here, same.there])

@@ -1,0 +1,213 @@
+"""Whole files: they appear by rename, and what a disk can refuse becomes one clear error.
+
+A file on its way to its name is a hidden one beside it, `.NAME.HOST.PID.tmp`, which its writer locks. A killed writer leaves it there;
+`remove_leftovers` takes away what nobody holds. The lock serves for that alone: where a file system knows none, leftovers stay.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reasondistill.errors import ReasonDistillError, StageError
+from reasondistill.records import Record
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM)
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
+# How libraries say the same in errors of their own, which carry no number.
+_SAYS_NO_ROOM = re.compile(
+    r"No space left on device|Disk quota exceeded|Not enough disk space|No usable temporary directory"
+    # torch's writer of checkpoints, which does not hear why
+    r"|PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos"
+)
+_SAYS_REFUSED = re.compile(
+    r"Read-only file system|os error (1|13|30)\b|open file failed with strerror"
+)
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
+# Locks of another machine may not be seen from here: its files count as held until nobody has written to them for so long.
+_FOREIGN_S = 24 * 3600
+
+
+# ---- what a disk can refuse ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk_errors(path: Path) -> Generator[None]:
+    """Turn what a disk can refuse (full, not writable, a file where a folder should be) into one clear StageError that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        told = disk_error(error, path)
+        if told is None:
+            raise
+        raise told from error
+
+
+def disk_error(error: BaseException, path: Path) -> StageError | None:
+    """The clear error for what a disk refused at `path`, in whatever words a library said it; None for all other errors.
+
+    Room that was missing may stand behind the error (`__cause__`, `__context__`), everything else is in the error itself.
+    """
+    if isinstance(error, ReasonDistillError):
+        return None
+    for one in _with_causes(error):
+        if _is_no_room(one):
+            return StageError(f"{path}: {_why_no_room(one, path)}")
+    if isinstance(error, OSError) and error.errno in _IN_THE_WAY:
+        return StageError(f"{path}: {_what_is_in_the_way(path) or error.strerror}.")
+    if isinstance(error, OSError) and error.errno in _IMPOSSIBLE:
+        return StageError(f"{path}: cannot be written ({error.strerror}).")
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return StageError(f"{path}: not writable ({error.strerror}).")
+    if not isinstance(error, OSError) and _SAYS_REFUSED.search(str(error)):
+        return StageError(f"{path}: not writable ({_first_line(error)}).")
+    return None
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, nearest first."""
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _is_no_room(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    return _SAYS_NO_ROOM.search(str(error)) is not None
+
+
+def _why_no_room(error: BaseException, path: Path) -> str:
+    """What is used up, and what to do. A library's own words stand in it: they may speak of another place, such as /dev/shm."""
+    is_plain = isinstance(error, OSError) and error.errno in _NO_ROOM
+    words = "" if is_plain else f" ({_first_line(error)})"
+    safe = "What was written before is safe; "
+    if isinstance(error, OSError) and error.errno == errno.EDQUOT:
+        return f"your quota on this disk is full. {safe}free some space and run the same command."
+    if is_plain and _has_no_inodes(path):
+        return f"the disk is full: it can hold no more files (inodes). {safe}remove some files and run the same command."
+    return f"the disk is full{words}. {safe}free some space and run the same command."
+
+
+def _has_no_inodes(path: Path) -> bool:
+    there = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
+    found = os.statvfs(there)
+    return found.f_files > 0 and found.f_favail == 0
+
+
+def _what_is_in_the_way(path: Path) -> str:
+    """Which file stands where a folder is wanted, or the other way round; empty where it is none of that."""
+    for place in path.parents:
+        if place.exists() and not place.is_dir():
+            return f"{place} is a file, and a folder is wanted there"
+    if path.is_dir():
+        return "it is a folder, and a file is wanted there"
+    return "it is a file, and a folder is wanted there" if path.exists() else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+
+
+# ---- whole files --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """A file that takes the name `path` only when it is whole and on disk: readers see the old one or the new one, never a part.
+
+    What killed writers of the same file left is removed first.
+    """
+    temporary = path.with_name(
+        f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    )  # other machines may write it too
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
+        try:
+            with _locked(temporary) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[BinaryIO]:
+    """A new file that is locked while it is open, where the file system knows locks."""
+    while True:
+        with open(path, "wb") as file:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():  # else it was taken for a leftover before it was locked
+                yield file
+                return
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove those of these files that are a killed writer's: temporary by name, and no living process holds them.
+
+    A lock tells: it is gone with its process, whoever has the process number now. A file of another machine must be a day old as well.
+    """
+    for path in paths:
+        if _TEMPORARY.fullmatch(path.name) and (_is_own(path) or _is_old(path)):
+            _remove_unheld(path)
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """The same for everything in a folder and below it."""
+    for place, _, names in os.walk(folder):
+        remove_leftovers(Path(place, name) for name in names if name.endswith(".tmp"))
+
+
+def _is_own(path: Path) -> bool:
+    return path.name.rpartition(".tmp")[0].rpartition(".")[0].endswith(f".{socket.gethostname()}")
+
+
+def _is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > _FOREIGN_S
+    return False
+
+
+def _remove_unheld(path: Path) -> None:
+    """Nothing happens where it is held, gone meanwhile, or not ours to remove."""
+    with suppress(OSError), open(path, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically; lone surrogates, which a broken decoder can emit, are escaped."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write a whole shard atomically; return how many records it holds."""
+    count = 0
+    with replacing(path) as file:
+        for record in records:
+            file.write(record.to_json().encode("utf-8") + b"\n")
+            count += 1
+    return count

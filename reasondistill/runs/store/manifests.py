@@ -1,0 +1,295 @@
+"""Manifests: what a stage folder was made from, whether it is finished, and what to do when that has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from reasondistill.errors import DataError, DriftError, StageError
+from reasondistill.records import canonical_json, fingerprint
+from reasondistill.runs.store.files import disk_errors, remove_leftovers, write_json
+
+StageState = Literal["new", "partial", "complete"]
+
+MANIFEST = "manifest.json"
+# Where workers write while several of them fill a folder (crew.py).
+PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a stage's output is a function of. Paths, GPUs and batch sizes are not in it."""
+
+    stage: str
+    version: int
+    section: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "section": dict(self.section),
+            "inputs": dict(self.inputs),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.to_dict())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage folder says of itself. `status` is `partial` until the stage has finished."""
+
+    identity: dict[str, Any]
+    fingerprint: str
+    status: Literal["partial", "complete"]
+    counts: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
+
+    @property
+    def output(self) -> str:
+        """What a later stage takes as its input: what this one wrote, where that is known, else what it was made from.
+
+        A stage that is removed and made again may come out otherwise (samplers on a GPU do); then what was made from it is stale.
+        """
+        return self.content or self.fingerprint
+
+    @property
+    def section(self) -> dict[str, Any]:
+        return self.identity["section"]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest, or None when there is none. Raises DataError when it is not readable."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        for part in ("section", "inputs"):
+            dict(manifest.identity[part])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a manifest: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path}: not a manifest: its identity has no {error}") from error
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically."""
+    write_json(folder / MANIFEST, manifest.__dict__)
+
+
+def open_stage(
+    folder: Path,
+    identity: Identity,
+    *,
+    grows: tuple[str, ...] = (),
+    derived: bool = False,
+    remade: bool = False,
+    keep_old: bool = False,
+    environment: Mapping[str, Any] | None = None,
+    beside: Container[str] = (),
+) -> StageState:
+    """Say whether the folder is new, partial or complete for this identity, and claim it.
+
+    `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
+    `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
+    A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
+    A `remade` one is made anew whatever changed: what was made from it says for itself whether it still fits.
+    What killed writers left half written in it is removed, and from a complete folder what late workers left.
+    Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DriftError(
+            f"{folder}: is a file; a run folder is wanted there. Choose another name, or move that file."
+        )
+    remove_leftovers(folder.glob(".*.tmp"))
+    old = read_manifest(folder)
+    if old is None:
+        strangers = (
+            [
+                p.name
+                for p in folder.iterdir()
+                if not p.name.startswith(".") and p.name not in beside
+            ]
+            if folder.exists()
+            else []
+        )
+        if strangers:
+            raise DriftError(
+                f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not a run folder of ours. "
+                "Choose another name, or remove that folder."
+            )
+        state: StageState = "new"
+    elif old.fingerprint == identity.fingerprint:
+        if old.status == "complete":
+            return _left_as_it_is(folder, beside)
+        state = "partial"
+    else:
+        changed = changed_keys(old.identity, identity.to_dict())
+        if keep_old and old.status == "complete":
+            return _left_as_it_is(folder, beside)
+        if all(_grew(name, a, b, grows) for name, a, b in changed):
+            state = "partial"
+        elif remade or (
+            derived
+            and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed)
+        ):
+            _empty(folder, old, beside)
+            state = "new"
+        else:
+            raise DriftError(drift_message(folder, changed))
+    write_manifest(
+        folder,
+        Manifest(
+            identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
+        ),
+    )
+    return state
+
+
+def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
+    """A complete folder. What a worker wrote that was stopped, and went on when its attempt was long over, is of no use to anybody."""
+    if PARTS not in beside:
+        shutil.rmtree(folder / PARTS, ignore_errors=True)
+    return "complete"
+
+
+def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
+    """Make a finished folder partial again when its count or figure `failed` says that something is to be tried again; say whether so."""
+    manifest = require_complete(folder)
+    if manifest.fingerprint != identity.fingerprint or not (
+        manifest.counts.get(failed) or manifest.figures.get(failed)
+    ):
+        return False
+    write_manifest(folder, replace(manifest, status="partial"))
+    return True
+
+
+def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
+    """Remove a folder's files but those `beside`, and what workers left. A kill on the way leaves a manifest that says: unfinished."""
+    write_manifest(folder, replace(old, status="partial"))
+    if (folder / PARTS).exists():
+        with disk_errors(folder / PARTS):
+            shutil.rmtree(folder / PARTS)
+    for path in folder.iterdir():
+        if path.is_file() and path.name != MANIFEST and path.name not in beside:
+            path.unlink()
+
+
+def finish_stage(
+    folder: Path,
+    *,
+    counts: Mapping[str, int],
+    dropped: Mapping[str, int] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    seconds: float,
+    files: Iterable[str] = (),
+    content: str = "",
+) -> Manifest:
+    """Mark the folder complete. `counts` holds at least `in` and `out`.
+
+    `files` names the shards that later stages read; `content` stands for them where not every byte counts.
+    """
+    old = read_manifest(folder)
+    if old is None:
+        raise StageError(f"{folder}: no {MANIFEST}; open_stage comes first")
+    done = replace(
+        old,
+        status="complete",
+        counts=dict(counts),
+        dropped=dict(dropped or {}),
+        figures=dict(figures or {}),
+        seconds=seconds,
+        content=content or content_of(folder, files),
+    )
+    write_manifest(folder, done)
+    return done
+
+
+def content_of(folder: Path, files: Iterable[str]) -> str:
+    """16 hex digits over the bytes of these files; empty when none is named."""
+    digests: list[str] = []
+    for name in files:
+        with open(folder / name, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return fingerprint(digests) if digests else ""
+
+
+def require_complete(folder: Path) -> Manifest:
+    """The manifest of a finished stage. Raises StageError when it is missing or unfinished."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.status != "complete":
+        state = "missing" if manifest is None else "not finished"
+        raise StageError(
+            f"{folder}: {state}. Run that stage first (the same command without --only or --from)."
+        )
+    return manifest
+
+
+def require_open(folder: Path, identity: Identity | None) -> Manifest:
+    """The manifest of a stage that another process has opened. Raises StageError when none has, DriftError when it was made from other
+    settings than `identity`.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise StageError(
+            f"{folder}: is not open for workers. Start the stage with `reasondistill run` or `resume`."
+        )
+    if identity is not None and manifest.fingerprint != identity.fingerprint:
+        raise DriftError(drift_message(folder, changed_keys(manifest.identity, identity.to_dict())))
+    return manifest
+
+
+def changed_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """The dotted keys whose values differ, with both values (None where absent)."""
+    rows: list[tuple[str, Any, Any]] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            rows += changed_keys(a, b, f"{prefix}{key}.")
+        elif canonical_json(a) != canonical_json(b):
+            rows.append((f"{prefix}{key}", a, b))
+    return rows
+
+
+def drift_message(folder: Path, changed: list[tuple[str, Any, Any]]) -> str:
+    """One clear text: what changed, and the ways out."""
+    shown = "; ".join(
+        f"{name.removeprefix('section.')} was {_short(a)}, is {_short(b)}"
+        for name, a, b in changed[:5]
+    )
+    more = f" (and {len(changed) - 5} more)" if len(changed) > 5 else ""
+    return (
+        f"{folder}: made from other settings: {shown}{more}.\n"
+        "Ways out: give the run another name (--set name=…), remove that folder to make it again, "
+        "or go on with what it holds (--keep-old)."
+    )
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _grew(name: str, old: Any, new: Any, grows: tuple[str, ...]) -> bool:
+    return (
+        name.removeprefix("section.") in grows
+        and isinstance(old, int)
+        and isinstance(new, int)
+        and new >= old
+    )

@@ -1,0 +1,266 @@
+"""Shards: JSONL files of records, appended durably by one writer each, read back line by line, sorted without being held."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
+from io import FileIO
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import pydantic
+from pydantic_core import from_json
+
+from reasondistill.errors import DataError, StageError
+from reasondistill.records import Record
+from reasondistill.runs.store.files import disk_errors, replacing
+
+R = TypeVar("R", bound=Record)
+_BLOCK = 1 << 16
+
+
+class Shard:
+    """One append-only JSONL file with one writer.
+
+    Opening it cuts a torn last line off. `append` writes whole lines, flushes and fsyncs, so a kill loses at most the
+    records of the call in hand.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            repair_tail(path)
+            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
+            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write these records durably. A failed write is cut off again, so the shard stays readable."""
+        rest = memoryview(b"".join(record.to_json().encode("utf-8") + b"\n" for record in records))
+        start = os.fstat(self._file.fileno()).st_size
+        with disk_errors(self.path):
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(
+                    OSError
+                ):  # if even this fails, the next opening cuts the torn line off
+                    os.ftruncate(self._file.fileno(), start)
+                raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def repair_tail(path: Path) -> int:
+    """Cut off a last line without newline (a killed writer's); return how many bytes went."""
+    if not path.exists() or (size := path.stat().st_size) == 0:
+        return 0
+    with open(path, "r+b") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            end = start
+        else:
+            keep = 0
+        if keep < size:
+            file.truncate(keep)
+    return size - keep
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered whole lines; a torn last one is passed over."""
+    if not path.exists():
+        raise StageError(f"{path}: missing. Run the stage that writes it first.")
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """Yield a shard's records in order.
+
+    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed over.
+    """
+    return (_record(line, kind, f"{path}:{number}") for number, line in _lines(path))
+
+
+def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
+    """At most `count` records of a shard, from a byte offset on that `offsets_of` gave."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for number, line in enumerate(islice(file, count), start=1):
+            if line.endswith(b"\n"):
+                yield _record(line, kind, f"{path}: line {number} behind byte {offset}")
+
+
+def offsets_of(path: Path, every: int) -> list[int]:
+    """The byte offsets of a shard's lines 0, `every`, 2 × `every`, …"""
+    offset, found = 0, list[int]()
+    for number, line in _lines(path):
+        if (number - 1) % every == 0:
+            found.append(offset)
+        offset += len(line)
+    return found
+
+
+def _record(line: bytes, kind: type[R], place: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except pydantic.ValidationError:
+        try:  # lone surrogates: valid JSON for the stdlib only
+            return kind.model_validate(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{place}: not a {kind.__name__}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValueError) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, pydantic.ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
+    return str(error)
+
+
+def read_keys(path: Path, key: str = "id") -> Iterator[str]:
+    """Yield one string field of every line without building records: what resume and counting need.
+
+    Our own lines begin with their id: no JSON is parsed then, and a million lines of a gigabyte take seconds. Memory is one line.
+    """
+    first = f'{{"{key}":"'.encode()
+    for number, line in _lines(path):
+        if line.startswith(first):
+            text = line[len(first) : line.find(b'"', len(first))]
+            if text.isascii() and b"\\" not in text:
+                yield text.decode()
+                continue
+        try:
+            yield from_json(line)[key]
+        except (ValueError, KeyError, TypeError):
+            try:
+                yield json.loads(line)[key]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}:{number}: no field {key!r} in this line: {error}"
+                ) from error
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield every line as plain JSON, its shape unchecked: for counting over millions of lines. Memory is one line."""
+    return (row for _, row in _numbered(path, _lines(path)))
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and plain JSON of every line of a file that others wrote; blank lines are passed over."""
+    return _numbered(path, ((number, line) for number, line in _lines(path) if not line.isspace()))
+
+
+def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
+    for number, line in lines:
+        try:
+            yield number, from_json(line)
+        except ValueError:  # lone surrogates: valid JSON for the stdlib only
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not a JSON line: {error}") from error
+
+
+def drop_lines(path: Path, unwanted: Container[str], key: str = "id") -> None:
+    """Take the lines with these keys out of a shard, atomically; the others stay byte for byte."""
+    with replacing(path) as target:
+        for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+            if name not in unwanted:
+                target.write(line)
+
+
+def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """The same by a look at the whole row."""
+    with replacing(path) as target:
+        for row, (_, line) in zip(read_rows(path), _lines(path), strict=True):
+            if not is_unwanted(row):
+                target.write(line)
+
+
+def count_lines(path: Path) -> int:
+    """How many whole lines a shard has; 0 when it does not exist."""
+    if not path.exists():
+        return 0
+    count = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            count += block.count(b"\n")
+    return count
+
+
+def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
+    """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how many lines it has.
+
+    `order` gives each key a number of its own. Workers finish out of order; after this the file is the same whatever happened on the way.
+    Holds 40 bytes of each line in memory, never the lines.
+    """
+    repair_tail(path)
+    numbers, lengths = array("q"), array("q")
+    for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+        numbers.append(order(name))
+        lengths.append(len(line))
+    ranks = np.asarray(numbers)
+    if bool((np.diff(ranks) > 0).all()):
+        return len(ranks)
+    places = np.argsort(ranks, kind="stable")
+    places = places[np.concatenate([[True], np.diff(ranks[places]) > 0])]
+    sizes = np.asarray(lengths)
+    starts = np.cumsum(sizes) - sizes
+    with open(path, "rb", buffering=0) as source, replacing(path) as target:
+        for block in np.array_split(places, math.ceil(len(places) / _BLOCK)):
+            for start, length in zip(starts[block].tolist(), sizes[block].tolist(), strict=True):
+                target.write(os.pread(source.fileno(), length, start))
+    return len(places)
+
+
+# ---- metrics ------------------------------------------------------------------------------------------------------
+
+
+def append_metrics(folder: Path, **values: Any) -> None:
+    """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
+    path = folder / "metrics.jsonl"
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        repair_tail(path)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The folder's metrics lines, torn ones passed over; empty when there are none."""
+    path = folder / "metrics.jsonl"
+    return list(read_rows(path)) if path.exists() else []

@@ -1,0 +1,75 @@
+"""Stopping at a safe point when a person or a scheduler asks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from reasondistill.errors import Interrupted
+
+# The environment variable with the seconds that SIGUSR1 leaves.
+GRACE = "REASONDISTILL_GRACE_S"
+
+
+class StopSignal:
+    """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next safe point.
+
+    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the end of the time, asks as well, but leaves `grace_s`
+    seconds until it `is_urgent`: to end what is in hand, not to begin anything. Outside the main thread it does nothing.
+    """
+
+    def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
+        self.requested = False
+        self._how = how_to_resume
+        self.signal_number: int = (
+            signal.SIGTERM
+        )  # which came; it stands for SIGUSR1 and for another process's request too
+        self._urgent_at = 0.0
+        self._old: dict[int, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_urgent:
+            signal.signal(number, self._old[number])
+            signal.raise_signal(number)
+        self.requested, self._urgent_at, self.signal_number = True, 0.0, number
+
+    def _announce(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.requested, self._urgent_at = (
+                True,
+                time.monotonic() + float(os.environ.get(GRACE, "60")),
+            )
+
+    @property
+    def is_urgent(self) -> bool:
+        """A stop was requested and what is in hand is to be dropped."""
+        return self.requested and time.monotonic() >= self._urgent_at
+
+    def check(self) -> None:
+        """Raise Interrupted, which knows the signal, when one came in."""
+        if self.requested:
+            raise Interrupted(
+                f"Stopped on request; everything finished so far is saved. {self._how}",
+                self.signal_number,
+            )
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._handle)
+            except ValueError:  # not the main thread
+                return self
+        self._old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._announce)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,288 @@
+"""Several workers fill one stage folder side by side, on any machines that see it: who does which chunk, and one folder of it again.
+
+    begin(folder, workers=8, chunk=16)                   one process opens the stage; what earlier workers left is taken in
+    worker = Worker(folder, number)                      each worker, wherever it runs
+    for chunk in worker.claims(chunks): ...              its own stripe first, then what the others have not begun: nobody idles
+    gather(folder)                                       one process: their files become the stage's own
+
+Meanwhile the folder holds
+
+    parts/attempt.json               which attempt this is, how many workers it has, how large a chunk is
+    parts/<attempt>/claims/<chunk>   a symbolic link that names a worker: made by one system call which only one of them can win
+    parts/<attempt>/w3-5f2c/         what that worker writes since its last start: one writer per file, even if the one before lives on
+
+No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under its number does its own chunks again
+as far as they are unfinished. Those of one that never comes back stay missing: closing the stage says so, and the next attempt, with any
+number of workers, does them. A worker of an attempt that is over writes into a folder that is gone;
+one that it makes anew is taken in by the next attempt, or removed from a stage that is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.runs import remote
+from reasondistill.runs.store import PARTS, disk_errors, repair_tail, write_json
+
+ATTEMPT = "attempt.json"
+CLAIMS = "claims"
+_BLOCK = 16 << 20
+# A listing of all claims costs as much as some tens of failed ones.
+_PATIENCE = 8
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of a stage a process does: `open` it, fill it as worker `number` of `of`, or `close` it."""
+
+    role: Literal["open", "work", "close"]
+    number: int = 0
+    of: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number + 1}/{self.of}" if self.role == "work" else self.role
+
+    @property
+    def text(self) -> str:
+        """What `parsed` reads again."""
+        return f"{self.role}:{self.number}:{self.of}"
+
+
+def parsed(text: str) -> Share:
+    """The share that a command line names: `work:3:8`. Raises ConfigError."""
+    match = re.fullmatch(r"(open|work|close):(\d+):(\d+)", text)
+    if match is None:
+        raise ConfigError(
+            f"--share {text}: want open, work or close, a number and how many: work:3:8."
+        )
+    return Share(cast("Literal['open', 'work', 'close']", match[1]), int(match[2]), int(match[3]))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One filling of a folder by `workers`. `chunk` is how many items are claimed at once, `began` a Unix time.
+
+    `offsets` are where the chunks begin in a file that is worked through, `claims` the URL at which chunks are claimed when the workers
+    have no folder in common.
+    """
+
+    name: str
+    workers: int
+    chunk: int
+    began: float
+    offsets: tuple[int, ...] = ()
+    claims: str = ""
+
+
+# ---- before and after ---------------------------------------------------------------------------------------------
+
+
+def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()) -> Attempt:
+    """Start an attempt; what workers left before goes into the folder's own files."""
+    gather(folder)
+    name = uuid.uuid4().hex[:12]
+    claims = remote.claims_at(folder / PARTS / name / CLAIMS) or ""
+    attempt = Attempt(name, workers, chunk, time.time(), tuple(offsets), claims)
+    with disk_errors(folder):
+        (folder / PARTS / attempt.name / CLAIMS).mkdir(parents=True, exist_ok=True)
+    write_json(folder / PARTS / ATTEMPT, attempt.__dict__)
+    return attempt
+
+
+def current(folder: Path) -> Attempt | None:
+    """The attempt that is under way, if one is. Raises DataError when its file cannot be read."""
+    path = folder / PARTS / ATTEMPT
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Attempt(**value | {"offsets": tuple(value["offsets"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path}: cannot be read: {error}. Remove {path.parent}; what stands in it is done again."
+        ) from error
+
+
+def worker_folders(folder: Path) -> list[Path]:
+    """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the workers."""
+    found = (folder / PARTS).glob("*/w*")
+    return sorted(
+        found,
+        key=lambda path: (
+            path.parent.name,
+            int(path.name.removeprefix("w").partition("-")[0]),
+            path.name,
+        ),
+    )
+
+
+def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
+    """Append the lines of every worker's JSONL files to the folder's own, durably; return how many bytes came in.
+
+    `extras` names subfolders that the caller has taken in already. A kill on the way repeats some lines, never loses one; who sorts the
+    file drops repeated keys. Torn last lines are left out.
+    """
+    copied = 0
+    for part in worker_folders(folder):
+        unknown = [
+            path.name
+            for path in part.iterdir()
+            if path.suffix != ".jsonl" and path.name not in extras and path.name[0] != "."
+        ]
+        if unknown:
+            raise StageError(f"{part}: holds {unknown[0]}, which nobody has taken in.")
+        for path in sorted(part.glob("*.jsonl")):
+            repair_tail(path)
+            repair_tail(folder / path.name)
+            copied += _append(path, folder / path.name)
+            path.unlink()
+    discard(folder)
+    return copied
+
+
+def discard(folder: Path) -> None:
+    """Remove what workers have left, the mark of their attempt first: none of them starts in half a folder."""
+    attempt = current(folder)
+    if attempt is not None and attempt.claims:
+        fs, place = remote.file_system(attempt.claims)
+        if fs.exists(place):
+            fs.rm(place, recursive=True)
+    (folder / PARTS / ATTEMPT).unlink(missing_ok=True)
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+
+
+def _append(source: Path, target: Path) -> int:
+    with disk_errors(target), open(source, "rb") as lines, open(target, "ab") as file:
+        shutil.copyfileobj(lines, file, _BLOCK)
+        file.flush()
+        os.fsync(file.fileno())
+    return source.stat().st_size
+
+
+# ---- a worker -----------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """One worker of the attempt that is under way; `folder` is where it writes. Raises StageError when none is."""
+
+    def __init__(self, stage: Path, number: int) -> None:
+        attempt = current(stage)
+        if attempt is None:
+            raise StageError(
+                f"{stage}: is not open for workers. Start the stage with `reasondistill run` or `resume`."
+            )
+        self.number, self.attempt = number, attempt
+        self.folder = stage / PARTS / attempt.name / f"w{number}-{uuid.uuid4().hex[:8]}"
+        self._claims = stage / PARTS / attempt.name / CLAIMS
+        self._far = remote.file_system(attempt.claims) if attempt.claims else None
+
+    def earlier(self) -> list[Path]:
+        """The folders that it wrote before it was started again."""
+        return sorted(self.folder.parent.glob(f"w{self.number}-*"))
+
+    def claims(self, chunks: int, group: str = "") -> Iterator[int]:
+        """The chunks that are this worker's, each claimed only when it is asked for.
+
+        First those that it claimed before it was started again, then its own stripe, then what is left of the others', each worker from
+        another place on: two seldom want the same.
+        """
+        mine = f"w{self.number}"
+        taken = {name: self._owner(name) for name in self._names(group)}
+        yield from (
+            int(name.removeprefix(f"{group}-"))
+            for name, owner in sorted(taken.items())
+            if owner == mine
+        )
+        workers, number = self.attempt.workers, self.number % self.attempt.workers
+        stripe = range(number, chunks, workers)
+        yield from (
+            chunk
+            for chunk in stripe
+            if f"{group}-{chunk}" not in taken and self._claim(f"{group}-{chunk}")
+        )
+        rest = [chunk for chunk in range(chunks) if chunk % workers != number]
+        first = number * len(rest) // workers
+        yield from self._help(group, [*rest[first:], *rest[:first]])
+
+    def _help(self, group: str, chunks: Sequence[int]) -> Iterator[int]:
+        """Those that nobody has; who has which is looked up before, and again when others were quicker a few times."""
+        taken, missed = set[str](), _PATIENCE
+        for chunk in chunks:
+            if missed >= _PATIENCE:
+                taken, missed = set(self._names(group)), 0
+            if f"{group}-{chunk}" in taken:
+                continue
+            if self._claim(f"{group}-{chunk}"):
+                yield chunk
+            else:
+                missed += 1
+
+    def _names(self, group: str) -> list[str]:
+        if self._far is not None:
+            return [
+                name for name in remote.names_in(*self._far) if name.rpartition("-")[0] == group
+            ]
+        with self._in_time():
+            return [name for name in os.listdir(self._claims) if name.rpartition("-")[0] == group]
+
+    def _owner(self, name: str) -> str:
+        with self._in_time():
+            if self._far is not None:
+                owner = remote.content_of(*self._far, name)
+                if owner is None:
+                    raise FileNotFoundError(name)
+                return owner
+            path = self._claims / name
+            return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
+
+    def _create(self, path: Path) -> bool:
+        """The same where the file system knows no links (mounted buckets): a file that must not exist before."""
+        try:
+            with open(path, "x", encoding="ascii") as file:
+                file.write(f"w{self.number}")
+        except FileExistsError:
+            return False
+        return True
+
+    @contextmanager
+    def _in_time(self) -> Generator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise StageError(
+                f"{self._claims}: this attempt is over; another one has begun."
+            ) from None
+
+    def _claim(self, name: str) -> bool:
+        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
+        if self._far is not None:
+            # A request that was sent again finds what it has made itself: as below.
+            return (
+                remote.create(*self._far, name, f"w{self.number}".encode())
+                or self._owner(name) == f"w{self.number}"
+            )
+        path = self._claims / name
+        with self._in_time(), disk_errors(self._claims):
+            try:
+                os.symlink(f"w{self.number}", path)
+            except FileExistsError:
+                # An NFS server may have done what it is asked a second time: the link is ours although it "exists".
+                return self._owner(name) == f"w{self.number}"
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return self._create(path)
+        return True

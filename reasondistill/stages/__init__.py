@@ -1,0 +1,1 @@
+"""The seven stages, each alone: they meet on disk, in records."""

@@ -1,0 +1,149 @@
+"""Models against baselines over the same problems: paired differences, Holm's correction, and the problems that flipped.
+
+for row in differences(sheets, {"distilled": ["base", "answer-only"]}):
+    print(row.model, row.word, "than", row.baseline, row.mean, row.p_adjusted)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reasondistill import statistics
+from reasondistill.errors import StageError
+from reasondistill.records import Difference
+from reasondistill.stages.evals.outcomes import Sheet
+from reasondistill.statistics.several import holm
+
+Sheets = Mapping[tuple[str, str], Sheet]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sheets with the same problems in the same order; `left_out` says of each problem that one of the two lacks why."""
+
+    ours: Sheet
+    theirs: Sheet
+    left_out: Mapping[str, str]
+
+
+def paired(ours: Sheet, theirs: Sheet) -> Pair:
+    """What both models have: a problem that was refused or lost for one of them is left out of both.
+
+    Raises StageError when they differ by other problems than these.
+    """
+    reasons: dict[str, list[str]] = {}
+    for sheet in (ours, theirs):
+        for name in sorted(sheet.lost_problems):
+            reasons.setdefault(name, []).append(f"lost for {sheet.model}")
+        for name, reason in sheet.refused.items():
+            reasons.setdefault(name, []).append(f"refused for {sheet.model}: {reason}")
+    left_out = {name: ", ".join(found) for name, found in reasons.items()}
+    kept = [name for name in ours.problems if name not in left_out]
+    if set(kept) != set(theirs.problems) - left_out.keys():
+        raise StageError(
+            f"{ours.benchmark}: {ours.model} and {theirs.model} did not answer the same problems."
+        )
+    return Pair(ours.only(kept), theirs.only(kept), left_out)
+
+
+def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[Difference]:
+    """Each model against each of its baselines on each benchmark, in that order, over the problems that both have.
+
+    All models that share a baseline on a benchmark are one family: their p-values are adjusted together (Holm 1979).
+    Two models that have no problem in common are passed over. Raises StageError when a model or baseline did not answer
+    the benchmark.
+    """
+    pairs = [
+        (benchmark, model, other)
+        for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets)
+        for model, others in baselines.items()
+        for other in others
+    ]
+    families: dict[tuple[str, str], list[tuple[Pair, statistics.PairedEstimate]]] = {}
+    for benchmark, model, other in pairs:
+        both = paired(_sheet(sheets, benchmark, model), _sheet(sheets, benchmark, other))
+        if not both.ours.problems:
+            log.warning(
+                "%s: %s and %s have no problem in common; they are not compared",
+                benchmark,
+                model,
+                other,
+            )
+            continue
+        gap = statistics.paired_difference(both.ours.correct, both.theirs.correct)
+        families.setdefault((benchmark, other), []).append((both, gap))
+    made: dict[tuple[str, str, str], Difference] = {}
+    for (benchmark, other), family in families.items():
+        adjusted = holm([gap.p_value for _, gap in family])
+        for (both, gap), p_adjusted in zip(family, adjusted, strict=True):
+            made[benchmark, both.ours.model, other] = difference(
+                both.ours, both.theirs, gap, p_adjusted
+            )
+    return [made[pair] for pair in pairs if pair in made]
+
+
+def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:
+    if (benchmark, model) not in sheets:
+        raise StageError(
+            f"{model}: is to be compared on {benchmark} but is not among the models that answered it."
+        )
+    return sheets[benchmark, model]
+
+
+def difference(
+    ours: Sheet, theirs: Sheet, gap: statistics.PairedEstimate, p_adjusted: float
+) -> Difference:
+    """The record of a comparison of paired sheets; the word is that of the adjusted p-value."""
+    flips = (
+        ours.correct[:, 0].astype(int) - theirs.correct[:, 0].astype(int)
+        if ours.k == theirs.k == 1
+        else None
+    )
+    return Difference(
+        model=ours.model,
+        baseline=theirs.model,
+        benchmark=ours.benchmark,
+        metric="pass@1",
+        mean=gap.mean,
+        low=gap.low,
+        high=gap.high,
+        n=gap.n,
+        k=gap.k,
+        p_value=gap.p_value,
+        p_adjusted=p_adjusted,
+        word=statistics.verdict_word(replace(gap, p_value=p_adjusted)),
+        gained=None if flips is None else int((flips > 0).sum()),
+        lost=None if flips is None else int((flips < 0).sum()),
+    )
+
+
+# ---- flips --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A problem that one model solves more often: shares of correct samples."""
+
+    problem_id: str
+    ours: float
+    theirs: float
+
+
+def flips(ours: Sheet, theirs: Sheet) -> list[Flip]:
+    """The problems on which two models differ, the largest differences first; ours worse before ours better at equal size.
+
+    Of the problems that both have.
+    """
+    both = paired(ours, theirs)
+    a, b = both.ours.correct.mean(axis=1), both.theirs.correct.mean(axis=1)
+    order = np.lexsort((a - b, -np.abs(a - b)))
+    return [
+        Flip(both.ours.problems[row], float(a[row]), float(b[row]))
+        for row in order.tolist()
+        if a[row] != b[row]
+    ]

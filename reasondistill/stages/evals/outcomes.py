@@ -1,0 +1,262 @@
+"""What one model did on one benchmark: its stored samples and grades as arrays, complete or refused.
+
+    sheet = read_sheet(run / "6-evals", "gsm8k", "distilled", n=4)
+    sheet.correct.mean()          # pass@1; (problems, samples)
+
+Sampling and grading have filled `<benchmark>/problems`, `<benchmark>/<model>/traces` and `…/verdicts`; here they are only joined.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice, zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasondistill.errors import StageError
+from reasondistill.records import OUTCOMES, EvalRecord, Problem, SetAside, Trace, Verdict
+from reasondistill.runs.missing import REFUSED, SET_ASIDE, cause_of, in_brackets, is_allowed
+from reasondistill.runs.store import Manifest, read_records, require_complete
+
+
+@dataclass
+class Sheet:
+    """The samples of one model on one benchmark. `correct` and `tokens` are (problems, samples); rows are `problems`, in order.
+
+    `wrong` counts each problem's answers that were not correct, as extracted; samples without an answer are in none.
+    `outcomes` counts those of each problem's samples. Samples whose input was `refused` are not correct and have an
+    outcome of their own; `refused` says of each problem with such samples why. `lost` names the samples that the
+    service lost: their problems are not among the rows.
+    """
+
+    model: str
+    benchmark: str
+    problems: tuple[str, ...]
+    correct: NDArray[np.bool_]
+    tokens: NDArray[np.int32]
+    max_tokens: int = 0
+    outcomes: list[Counter[str]] = field(default_factory=list[Counter[str]])
+    wrong: list[Counter[str]] = field(default_factory=list[Counter[str]])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    lost: tuple[str, ...] = ()
+
+    @classmethod
+    def empty(cls, model: str, benchmark: str, problems: Iterable[str], samples: int) -> Sheet:
+        names = tuple(problems)
+        shape = (len(names), samples)
+        correct, tokens = np.zeros(shape, np.bool_), np.zeros(shape, np.int32)
+        outcomes, wrong = ([Counter[str]() for _ in names] for _ in range(2))
+        return cls(model, benchmark, names, correct, tokens, outcomes=outcomes, wrong=wrong)
+
+    @property
+    def samples(self) -> int:
+        return int(self.correct.size)
+
+    @property
+    def k(self) -> int:
+        """Samples per problem."""
+        return int(self.correct.shape[1])
+
+    @property
+    def lost_problems(self) -> set[str]:
+        """The problems that are no rows because a sample of theirs is lost."""
+        return {sample.rpartition(":")[0] for sample in self.lost}
+
+    def counts(self) -> Counter[str]:
+        """How many samples have each outcome."""
+        return sum(self.outcomes, Counter[str]())
+
+    def shares(self) -> dict[str, float]:
+        """The share of each outcome, and of what was refused; they add up to 1."""
+        counts = self.counts()
+        return {outcome: counts[outcome] / self.samples for outcome in (*OUTCOMES, REFUSED)}
+
+    def mean_tokens(self) -> float | None:
+        """Of the samples that were answered; None when none was."""
+        answered = self.samples - self.counts()[REFUSED]
+        return float(self.tokens.sum() / answered) if answered else None
+
+    def only(self, names: Sequence[str]) -> Sheet:
+        """The rows of these problems, in this order."""
+        if list(self.problems) == list(names):
+            return self
+        place = {name: row for row, name in enumerate(self.problems)}
+        rows = [place[name] for name in names]
+        return replace(
+            self,
+            problems=tuple(names),
+            correct=self.correct[rows],
+            tokens=self.tokens[rows],
+            outcomes=[self.outcomes[row] for row in rows],
+            wrong=[self.wrong[row] for row in rows],
+            refused={name: self.refused[name] for name in names if name in self.refused},
+        )
+
+    def rows(self, keep: Callable[[str], bool]) -> NDArray[np.bool_]:
+        """`correct` of the problems that `keep` says yes to."""
+        return self.correct[[keep(name) for name in self.problems]]
+
+
+def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None = None) -> Sheet:
+    """The finished samples of a model, all of them or the first `n` of each problem.
+
+    Lost samples are left out where they were allowed when the samples were drawn. Raises StageError as `fill`.
+    """
+    folder = evals_folder / benchmark
+    names = asked_problems(read_problems(folder), folder / model / "traces")
+    manifest = require_complete(folder / model / "traces")
+    sheet = Sheet.empty(model, benchmark, names, n or int(manifest.section.get("n", 1)))
+    for _ in fill(sheet, folder / model, failures_allowed=1.0 if is_allowed(manifest) else 0.0):
+        pass
+    return sheet
+
+
+def read_problems(benchmark_folder: Path) -> dict[str, Problem]:
+    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded."""
+    path = benchmark_folder / "problems" / "problems.jsonl"
+    if not path.exists():
+        known = sorted(folder.parent.name for folder in benchmark_folder.parent.glob("*/problems"))
+        raise StageError(
+            f"{benchmark_folder}: no such benchmark here. There are: {', '.join(known) or 'none, run the evals first'}."
+        )
+    return {problem.id: problem for problem in read_records(path, Problem)}
+
+
+def asked_problems(known: Iterable[str], traces_folder: Path) -> tuple[str, ...]:
+    """The problems that these traces were asked for: all, or the first `limit`."""
+    limit = _manifest(traces_folder).section.get("limit")
+    return tuple(islice(known, limit))
+
+
+def _manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise StageError(f"{folder}: missing. Run the evals of this model first.")
+    return require_complete(folder)
+
+
+# ---- joining ------------------------------------------------------------------------------------------------------
+
+
+def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterator[EvalRecord]:
+    """Yield the records of `folder`, filling the sheet on the way; more samples than the sheet has columns are left aside.
+
+    Refused samples count as not correct. A problem with a lost sample is left out and named in `sheet.lost`, as long as
+    the share of lost samples is at most `failures_allowed`. Raises StageError, naming the first gap, when it is more, and
+    unless all other problems × samples came: fewer samples than asked never deflate a score.
+    """
+    sheet.max_tokens = int(
+        _manifest(folder / "traces").section.get("sampling", {}).get("max_tokens", 0)
+    )
+    require_complete(folder / "verdicts")
+    rows, reasons = (
+        {name: row for row, name in enumerate(sheet.problems)},
+        _reasons(folder / "traces" / SET_ASIDE),
+    )
+    seen = np.zeros_like(sheet.correct)
+    drawn, lost = 0, list[Trace]()
+    for problem_id, group in groupby(_pairs(folder), key=lambda pair: pair[0].problem_id):
+        pairs = list(group)
+        drawn += len(pairs)
+        lost += [trace for trace, _ in pairs if trace.completion.is_lost]
+        asked = [(trace, verdict) for trace, verdict in pairs if trace.sample < sheet.k]
+        if problem_id not in rows:
+            continue
+        row = rows[problem_id]
+        seen[row, [trace.sample for trace, _ in asked]] = True
+        if any(trace.completion.is_lost for trace, _ in asked):
+            continue
+        for trace, verdict in asked:
+            _enter(sheet, row, trace, verdict, reasons)
+            yield _record(sheet, trace, verdict)
+    sheet.lost = tuple(
+        trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k
+    )
+    if sheet.lost and len(lost) > int(failures_allowed * drawn + 1e-9):
+        raise StageError(_too_many(lost, drawn, failures_allowed, folder))
+    if not seen.all():
+        raise StageError(_gap(seen, sheet.problems, folder))
+    _leave_out_lost(sheet, folder)
+
+
+def _reasons(path: Path) -> dict[str, str]:
+    """Why problems were set aside when their samples were to be drawn."""
+    return (
+        {aside.id: aside.reason for aside in read_records(path, SetAside)} if path.exists() else {}
+    )
+
+
+def _too_many(lost: Sequence[Trace], drawn: int, allowed: float, where: Path) -> str:
+    causes = Counter(cause_of(trace.completion) for trace in lost)
+    return (
+        f"{where}: {len(lost)} of {drawn} samples lost{in_brackets(causes)}, {lost[0].id} first; "
+        f"[evals] failures_allowed = {allowed:g}. Run the same command: they are drawn again. With a larger share allowed "
+        "they are left out by name."
+    )
+
+
+def _leave_out_lost(sheet: Sheet, where: Path) -> None:
+    """Take the problems with a lost sample out of the sheet."""
+    gone = sheet.lost_problems
+    kept = [name for name in sheet.problems if name not in gone]
+    if gone and not kept:
+        raise StageError(
+            f"{where}: each problem has a lost sample; there is nothing to score. Run the same command again."
+        )
+    left = sheet.only(kept)
+    sheet.problems, sheet.correct, sheet.tokens = left.problems, left.correct, left.tokens
+    sheet.outcomes, sheet.wrong = left.outcomes, left.wrong
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Trace, Verdict]]:
+    """Each trace with its verdict; they stand in the same order. Raises StageError when they do not belong together."""
+    traces = read_records(folder / "traces" / "traces.jsonl", Trace)
+    verdicts = read_records(folder / "verdicts" / "verdicts.jsonl", Verdict)
+    for trace, verdict in zip_longest(traces, verdicts):
+        if trace is None or verdict is None or trace.id != verdict.trace_id:
+            found = "no trace" if trace is None else trace.id
+            graded = "no verdict" if verdict is None else f"the verdict of {verdict.trace_id}"
+            raise StageError(
+                f"{folder}: traces and verdicts do not match: {found} stands beside {graded}. Grade these traces again."
+            )
+        yield trace, verdict
+
+
+def _enter(
+    sheet: Sheet, row: int, trace: Trace, verdict: Verdict, reasons: Mapping[str, str]
+) -> None:
+    grade = verdict.grade
+    if trace.completion.is_refused:
+        sheet.outcomes[row][REFUSED] += 1
+        reason = reasons.get(trace.problem_id) or cause_of(trace.completion)
+        sheet.refused.setdefault(trace.problem_id, reason)
+        return
+    sheet.correct[row, trace.sample] = grade.is_correct
+    sheet.tokens[row, trace.sample] = trace.completion.tokens
+    sheet.outcomes[row][grade.outcome] += 1
+    if grade.extracted is not None and not grade.is_correct:
+        sheet.wrong[row][grade.extracted] += 1
+
+
+def _record(sheet: Sheet, trace: Trace, verdict: Verdict) -> EvalRecord:
+    return EvalRecord(
+        model=sheet.model,
+        benchmark=sheet.benchmark,
+        problem_id=trace.problem_id,
+        sample=trace.sample,
+        trace_id=trace.id,
+        finish=trace.completion.finish,
+        tokens=trace.completion.tokens,
+        grade=verdict.grade,
+    )
+
+
+def _gap(seen: NDArray[np.bool_], problems: tuple[str, ...], where: Path) -> str:
+    row, sample = (int(place) for place in np.argwhere(~seen)[0])
+    return (
+        f"{where}: {int(seen.sum())} of {seen.size} samples ({seen.shape[0]} problems × {seen.shape[1]}); the first that is missing is "
+        f"{problems[row]}:{sample}. A score of fewer samples would mislead: run the same command, it draws what is missing."
+    )

@@ -1,0 +1,139 @@
+"""A sheet of graded samples → scores: pass@k, maj@k, mG-Pass@k, by subject and level, within token budgets, on clean problems.
+
+Every score is a mean over problems with a 95 % interval. pass@1 is the mean over all samples (others call it avg@k); its interval counts
+problems and samples. The other metrics are per-problem values in [0, 1]: Wilson's interval, which holds for any of them and is wide for
+those that are not 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasondistill import statistics
+from reasondistill.records import Problem, Score
+from reasondistill.stages.evals.outcomes import Sheet
+from reasondistill.stages.evals.votes import majority_rates
+from reasondistill.statistics.metrics import mg_pass_at_k, within_budget
+
+# A group of fewer problems than this says nothing by itself; it is listed among "other".
+SMALLEST_GROUP = 5
+MOST_GROUPS = 40
+BUDGETS = 6
+
+
+def score_sheet(sheet: Sheet, wrong: Sequence[tuple[int, ...]]) -> Iterator[Score]:
+    """pass@1; with several samples also pass@k and maj@k for k = 2, 4, 8, … and all of them, and mG-Pass@k.
+
+    `wrong` holds the sizes of each problem's classes of equivalent wrong answers.
+    """
+    yield pass_at_1(sheet)
+    hits, n = sheet.correct.sum(axis=1), sheet.k
+    for k in sample_counts(n):
+        yield _rate_score(sheet, f"pass@{k}", statistics.pass_at_k(hits, n, k))
+        yield _rate_score(sheet, f"maj@{k}", majority_rates(sheet, wrong, k))
+    if n > 1:
+        yield _rate_score(sheet, f"mg-pass@{n}", mg_pass_at_k(hits, n, n))
+
+
+def pass_at_1(sheet: Sheet) -> Score:
+    """The mean over all samples of all problems."""
+    return _score(sheet, "pass@1", statistics.mean_interval(sheet.correct))
+
+
+def sample_counts(n: int) -> list[int]:
+    """2, 4, 8, … and n itself: the k of pass@k and maj@k; none for a single sample."""
+    powers = [2**power for power in range(1, n.bit_length()) if 2**power < n]
+    return [*powers, n] if n > 1 else []
+
+
+def score_parts(
+    sheet: Sheet, problems: Mapping[str, Problem], suspects: frozenset[str] | None
+) -> Iterator[Score]:
+    """pass@1 by subject and by level, on clean and on suspect problems, and within token budgets.
+
+    `suspects` are the problems that the training set may have given away; None where there is no training set.
+    """
+    for name, of in (("subject", _subject), ("level", _level)):
+        for value, members in _groups(sheet, problems, of).items():
+            yield _part(sheet, f"{name}: {value}", sheet.rows(members.__contains__))
+    if suspects:
+        halves = {
+            "clean": sheet.rows(lambda name: name not in suspects),
+            "suspect": sheet.rows(suspects.__contains__),
+        }
+        yield from (
+            _part(sheet, f"overlap: {name}", correct)
+            for name, correct in halves.items()
+            if len(correct)
+        )
+    for point in within_budget(sheet.correct, sheet.tokens, token_budgets(sheet.max_tokens)):
+        yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
+
+
+def token_budgets(max_tokens: int) -> list[int]:
+    """The budgets at which one long run is cut again: powers of two below `max_tokens`, and itself (32,768: from 1,024 on)."""
+    if max_tokens < 2:
+        return []
+    top = max_tokens.bit_length() - 1
+    powers = [2**power for power in range(max(0, top - BUDGETS + 1), top + 1)]
+    return [budget for budget in powers if budget < max_tokens] + [max_tokens]
+
+
+def _subject(problem: Problem) -> str | None:
+    return problem.subject
+
+
+def _level(problem: Problem) -> str | None:
+    return problem.level
+
+
+def _groups(
+    sheet: Sheet, problems: Mapping[str, Problem], of: Callable[[Problem], str | None]
+) -> dict[str, set[str]]:
+    """Value → problems; small groups stand together as "other". Nothing when all problems are of one kind, or of too many."""
+    found: dict[str, set[str]] = {}
+    for name in sheet.problems:
+        found.setdefault(of(problems[name]) or "other", set()).add(name)
+    small = [value for value, members in found.items() if len(members) < SMALLEST_GROUP]
+    for value in small:
+        members = found.pop(value)
+        found.setdefault("other", set()).update(members)
+    return (
+        dict(sorted(found.items(), key=lambda pair: _natural(pair[0])))
+        if 1 < len(found) <= MOST_GROUPS
+        else {}
+    )
+
+
+def _natural(value: str) -> tuple[int, float, str]:
+    """Numbers by size, then words; "other" last."""
+    if value == "other":
+        return 2, 0.0, value
+    return (0, float(value), value) if value.replace(".", "", 1).isdigit() else (1, 0.0, value)
+
+
+def _part(sheet: Sheet, part: str, correct: NDArray[np.bool_]) -> Score:
+    return _score(sheet, "pass@1", statistics.mean_interval(correct), part)
+
+
+def _rate_score(sheet: Sheet, metric: str, rates: NDArray[np.float64]) -> Score:
+    """A mean of per-problem values; n problems, k samples behind each."""
+    return _score(sheet, metric, statistics.mean_interval(rates[:, None]))
+
+
+def _score(sheet: Sheet, metric: str, found: statistics.Estimate, part: str = "") -> Score:
+    return Score(
+        model=sheet.model,
+        benchmark=sheet.benchmark,
+        metric=metric,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        k=sheet.k,
+        method=found.method,
+        part=part,
+    )

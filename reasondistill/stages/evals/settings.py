@@ -1,0 +1,94 @@
+"""What differs between two evals: every setting that a score depends on, by name. `reasondistill diff`.
+
+    for change in changes(run_a / "6-evals/gsm8k/base", run_b / "6-evals/gsm8k/base"):
+        print(change.name, change.ours, change.theirs)
+
+Read from the manifests that sampling and grading left: model revision, prompt and its hash, sampling, samples, problems and their hash,
+grader and policy, engine settings, package versions, hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasondistill.runs.store import Manifest, require_complete
+
+# Recorded of the machine, but a score cannot depend on it.
+_IDLE = {
+    "dirty",
+    "cores",
+    "memory_gib",
+    "packages.datasets",
+    "packages.trl",
+    "packages.peft",
+    "packages.accelerate",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting with two values; None where one side has no such setting."""
+
+    name: str
+    ours: str | None
+    theirs: str | None
+
+
+def changes(ours: Path, theirs: Path) -> list[Change]:
+    """The settings that differ between two cells (`6-evals/<benchmark>/<model>`). Raises StageError when one is unfinished."""
+    a, b = settings_of(ours), settings_of(theirs)
+    return [
+        Change(name, a.get(name), b.get(name))
+        for name in dict.fromkeys((*a, *b))
+        if a.get(name) != b.get(name)
+    ]
+
+
+def settings_of(cell: Path) -> dict[str, str]:
+    """Name → value of everything that the cell's score depends on."""
+    problems, traces = require_complete(cell.parent / "problems"), require_complete(cell / "traces")
+    verdicts = require_complete(cell / "verdicts")
+    return dict(_flat(_described(problems, traces, verdicts)))
+
+
+def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> dict[str, Any]:
+    section = traces.section
+    teachers: dict[str, Any] = section.get("teachers", {})
+    first: dict[str, Any] = next(iter(teachers.values()), {})
+    graded = verdicts.identity.get("inputs", {})
+    environment = {key: value for key, value in _flat(traces.environment) if key not in _IDLE}
+    return {
+        "model": first.get("model"),
+        "template_options": first.get("template_options") or None,
+        "request": first.get("request"),
+        "omit": first.get("omit"),
+        "reasoning": first.get("reasoning"),
+        "sampler": first.get("sampler"),
+        "server": next(iter(traces.figures.get("servers", ())), None),
+        "prompt": section.get("prompt"),
+        "sampling": section.get("sampling"),
+        "samples per problem": section.get("n"),
+        "problems": section.get("limit"),
+        "benchmark": {
+            key: problems.figures.get(key) for key in ("dataset", "revision", "split", "content")
+        }
+        | {"hash": problems.output},
+        "grader": {key: graded.get(key) for key in ("grader", "policy", "deadline_s", "judge")},
+        "engine": traces.figures.get("engine"),
+        "environment": environment,
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values as text; what is None is left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield (
+                f"{prefix}{key}",
+                ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value),
+            )

@@ -1,0 +1,305 @@
+"""Models of several runs side by side: `reasondistill compare`. Their stored samples are read and compared problem by problem.
+
+ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
+made = compare([ours], base)
+made.differences[0].word, made.flips["gsm8k"][0].problem_id
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.records import Difference, Problem, Trace, Verdict, fingerprint
+from reasondistill.runs.store import read_records
+from reasondistill.stages.evals.comparing import Flip, Pair, differences, flips, paired
+from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
+from reasondistill.stages.evals.settings import Change, changes
+from reasondistill.statistics.several import PooledEstimate, holm, pooled_difference
+
+EVALS = "6-evals"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model of a run; `label` is how it is printed."""
+
+    label: str
+    evals_folder: Path
+    model: str
+
+    @classmethod
+    def parse(cls, text: str, runs: Path) -> Entrant:
+        """`demo/distilled` or `path/to/run/distilled`. Raises ConfigError, naming what there is."""
+        run, slash, model = text.rstrip("/").rpartition("/")
+        if not slash:
+            raise ConfigError(f"{text}: want RUN/MODEL, for example demo/distilled.")
+        folder = Path(run) / EVALS if (Path(run) / EVALS).is_dir() else runs / run / EVALS
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{text}: {folder} is missing: no such run, or its evals have not begun."
+            )
+        known = sorted({path.parent.name for path in folder.glob("*/*/traces")})
+        if model not in known:
+            raise ConfigError(
+                f"{text}: the run has no samples of {model!r}. It has: {', '.join(known) or 'none'}."
+            )
+        return cls(text.rstrip("/"), folder, model)
+
+    def benchmarks(self) -> list[str]:
+        """The benchmarks that it answered."""
+        return sorted(
+            path.parent.parent.name for path in self.evals_folder.glob(f"*/{self.model}/traces")
+        )
+
+    def cell(self, benchmark: str) -> Path:
+        return self.evals_folder / benchmark / self.model
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one problem are not in it.
+
+    `flips` and `changes` are of the first entrant against the baseline, by benchmark. `left_out` says which problems a
+    comparison does without, because one of its two models has not answered them.
+    """
+
+    sheets: Mapping[tuple[str, str], Sheet]
+    differences: list[Difference]
+    pooled: Mapping[str, PooledEstimate]
+    flips: Mapping[str, list[Flip]]
+    changes: Mapping[str, list[Change]]
+    left_out: Sequence[LeftOut] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The problems that were lost or refused for one of two models, each with the reason, and how many are left to compare."""
+
+    benchmark: str
+    model: str
+    baseline: str
+    problems: Mapping[str, str]
+    left: int
+
+
+def compare(
+    entrants: Sequence[Entrant],
+    against: Entrant,
+    *,
+    benchmark: str | None = None,
+    common: bool = False,
+) -> Comparison:
+    """Each entrant against one, on every benchmark that all have answered, or on one of them.
+
+    With `common` only the problems that all of them answered count; without it different problem sets are refused (StageError): a score
+    over other problems is another score. Problems that were lost or refused for a model are left out of its comparison by name.
+    """
+    everyone = [against, *entrants]
+    if len({entrant.label for entrant in everyone}) < len(everyone):
+        raise ConfigError(f"{against.label}: named twice; a model is not compared with itself.")
+    names = _shared_benchmarks(everyone, benchmark)
+    sheets: dict[tuple[str, str], Sheet] = {}
+    for name in names:
+        sheets |= {(name, sheet.model): sheet for sheet in _aligned(everyone, name, common=common)}
+    rows = differences(sheets, {entrant.label: [against.label] for entrant in entrants})
+    pairs = {
+        (name, entrant.label): paired(sheets[name, entrant.label], sheets[name, against.label])
+        for name in names
+        for entrant in entrants
+    }
+    first = entrants[0]
+    return Comparison(
+        sheets,
+        rows,
+        _adjusted(_pooled(pairs, [entrant.label for entrant in entrants])),
+        {name: flips(sheets[name, first.label], sheets[name, against.label]) for name in names},
+        {name: changes(first.cell(name), against.cell(name)) for name in names},
+        [
+            LeftOut(name, model, against.label, pair.left_out, len(pair.ours.problems))
+            for (name, model), pair in pairs.items()
+            if pair.left_out
+        ],
+    )
+
+
+def _pooled(
+    pairs: Mapping[tuple[str, str], Pair], labels: Sequence[str]
+) -> dict[str, PooledEstimate]:
+    """Each entrant over all its benchmarks of more than one problem; nothing where there are less than two of them."""
+    found: dict[str, PooledEstimate] = {}
+    for label in labels:
+        large = [
+            pair
+            for (_, model), pair in pairs.items()
+            if model == label and len(pair.ours.problems) > 1
+        ]
+        if len(large) > 1:
+            found[label] = pooled_difference(
+                [(pair.ours.correct, pair.theirs.correct) for pair in large]
+            )
+    return found
+
+
+def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]:
+    """The same with Holm's p-values over all entrants, for each of the two ways to pool."""
+    labels = list(pooled)
+    by_problem = holm([pooled[label].by_problem.p_value for label in labels]).tolist()
+    by_benchmark = holm([pooled[label].by_benchmark.p_value for label in labels]).tolist()
+    return {
+        label: PooledEstimate(
+            replace(pooled[label].by_problem, p_value=a),
+            replace(pooled[label].by_benchmark, p_value=b),
+        )
+        for label, a, b in zip(labels, by_problem, by_benchmark, strict=True)
+    }
+
+
+def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> list[str]:
+    shared = [
+        name
+        for name in everyone[0].benchmarks()
+        if all(name in other.benchmarks() for other in everyone)
+    ]
+    if benchmark is not None and benchmark in shared:
+        return [benchmark]
+    if benchmark is not None or not shared:
+        found = "; ".join(
+            f"{entrant.label}: {', '.join(entrant.benchmarks())}" for entrant in everyone
+        )
+        raise StageError(
+            f"no benchmark {f'{benchmark!r} ' if benchmark else ''}that all have answered. {found}."
+        )
+    return shared
+
+
+# ---- the same problems --------------------------------------------------------------------------------------------
+
+
+def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> list[Sheet]:
+    """One sheet each, of the same problems but for those that a model lost. A problem is the same when id, question and gold answer are."""
+    sheets = [
+        replace(read_sheet(entrant.evals_folder, benchmark, entrant.model), model=entrant.label)
+        for entrant in everyone
+    ]
+    contents = [
+        _contents(read_problems(entrant.evals_folder / benchmark), sheet)
+        for entrant, sheet in zip(everyone, sheets, strict=True)
+    ]
+    shared = set.intersection(*(set(content.items()) for content in contents))
+    sizes = {sheet.model: len(content) for sheet, content in zip(sheets, contents, strict=True)}
+    if not shared:
+        raise StageError(
+            f"{benchmark}: not one problem in common ({', '.join(f'{model}: {size}' for model, size in sizes.items())})."
+        )
+    if not common and any(len(shared) < size for size in sizes.values()):
+        found = ", ".join(f"{model}: {size}" for model, size in sizes.items())
+        raise StageError(
+            f"{benchmark}: not the same problems ({found}; {len(shared)} in common). Compare on the common ones with --common, or run "
+            "both with the same benchmark file and limit."
+        )
+    kept = {name for name, _ in shared}
+    return [_only_shared(sheet, kept) for sheet in sheets]
+
+
+def _contents(problems: Mapping[str, Problem], sheet: Sheet) -> dict[str, str]:
+    """What each problem that the model was asked is: those that it lost, too."""
+    asked = [name for name in problems if name in {*sheet.problems, *sheet.lost_problems}]
+    return {name: fingerprint([problems[name].question, problems[name].answer]) for name in asked}
+
+
+def _only_shared(sheet: Sheet, kept: Set[str]) -> Sheet:
+    lost = tuple(sample for sample in sheet.lost if sample.rpartition(":")[0] in kept)
+    return replace(sheet.only([name for name in sheet.problems if name in kept]), lost=lost)
+
+
+# ---- reading a flip -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FlipToRead:
+    """A problem that two models answer differently, with what they extracted and wrote at their first sample."""
+
+    benchmark: str
+    flip: Flip
+    problem: Problem
+    answers: tuple[str | None, str | None]
+    texts: tuple[str, str]
+
+
+def read_flips(
+    entrant: Entrant, against: Entrant, benchmark: str, chosen: Sequence[Flip]
+) -> list[FlipToRead]:
+    """The question, both extracted answers and both completions of some flips."""
+    problems = read_problems(entrant.evals_folder / benchmark)
+    ours, theirs = (
+        _first_samples(other.cell(benchmark), {flip.problem_id for flip in chosen})
+        for other in (entrant, against)
+    )
+    return [
+        FlipToRead(
+            benchmark,
+            flip,
+            problems[flip.problem_id],
+            (ours[flip.problem_id][0], theirs[flip.problem_id][0]),
+            (ours[flip.problem_id][1], theirs[flip.problem_id][1]),
+        )
+        for flip in chosen
+    ]
+
+
+def _first_samples(cell: Path, wanted: set[str]) -> dict[str, tuple[str | None, str]]:
+    """Extracted answer and text of the first sample of each wanted problem."""
+    traces = read_records(cell / "traces" / "traces.jsonl", Trace)
+    verdicts = read_records(cell / "verdicts" / "verdicts.jsonl", Verdict)
+    found: dict[str, tuple[str | None, str]] = {}
+    for trace, verdict in zip(traces, verdicts, strict=True):
+        if trace.sample == 0 and trace.problem_id in wanted:
+            found[trace.problem_id] = (
+                verdict.grade.extracted,
+                f"{trace.completion.reasoning or ''}{trace.completion.answer_text}",
+            )
+    return found
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------
+
+
+def changed_settings(
+    ours: tuple[Path, str | None], theirs: tuple[Path, str | None]
+) -> dict[str, list[Change]]:
+    """`benchmark: model` → the settings that differ between two evals folders, for each benchmark that both have.
+
+    Without models, those that both runs have are set beside each other. Raises StageError when nothing can be.
+    """
+    found: dict[str, list[Change]] = {}
+    for benchmark in sorted(
+        {path.parent.name for path in ours[0].glob("*/problems")}
+        & {p.parent.name for p in theirs[0].glob("*/problems")}
+    ):
+        for first, second in _model_pairs(ours, theirs, benchmark):
+            label = first if first == second else f"{first} and {second}"
+            found[f"{label} on {benchmark}"] = changes(
+                ours[0] / benchmark / first, theirs[0] / benchmark / second
+            )
+    if not found:
+        raise StageError(
+            f"{ours[0].parent} and {theirs[0].parent}: no benchmark that both have measured one of these models on."
+        )
+    return found
+
+
+def _model_pairs(
+    ours: tuple[Path, str | None], theirs: tuple[Path, str | None], benchmark: str
+) -> list[tuple[str, str]]:
+    a, b = (
+        {path.parent.name for path in folder.glob(f"{benchmark}/*/verdicts")}
+        for folder, _ in (ours, theirs)
+    )
+    first, second = ours[1], theirs[1]
+    if first is None and second is None:
+        return [(model, model) for model in sorted(a & b)]
+    pair = (first or second or "", second or first or "")
+    return [pair] if pair[0] in a and pair[1] in b else []

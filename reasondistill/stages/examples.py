@@ -1,0 +1,462 @@
+"""Stage 4: Trace + Verdict → Example: filter, select per problem, split by problem; what is dropped is kept with its reason.
+
+    run_examples(pipeline.examples, prompt, run / "1-problems", run / "2-traces", run / "3-verdicts", run / "4-examples", about={})
+
+Kept + dropped = traces. Traces come in problem order, so only one problem's traces are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import Examples
+from reasondistill.curation import export
+from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
+from reasondistill.curation.decisions import Decision, Graded, Tally
+from reasondistill.errors import StageError
+from reasondistill.models.prompts import NamedPrompt, render_assistant
+from reasondistill.records import Dropped, Example, Message, Problem, Split, Trace, Verdict
+from reasondistill.runs import store
+
+VERSION = 1
+
+EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS = (
+    "examples.jsonl",
+    "dropped.jsonl",
+    "unverified.jsonl",
+    "dataset",
+    "exports",
+)
+SPLITS: tuple[Split, ...] = ("train", "validation")
+# Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to fit in 100 MB.
+_BATCH = 32
+_TELL_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+def run_examples(
+    examples: Examples,
+    prompt: NamedPrompt,
+    problems_folder: Path,
+    traces_folder: Path,
+    verdicts_folder: Path,
+    folder: Path,
+    *,
+    about: Mapping[str, str],
+    unverified: bool = False,
+    keep_old: bool = False,
+) -> store.Manifest:
+    """Write examples.jsonl, dropped.jsonl, dataset/ (Parquet and card) and exports/; `about` goes into the card.
+
+    With `unverified` also unverified.jsonl: what the same settings choose when nobody grades. It can be asked for later, as exports can.
+    Raises StageError when an input is unfinished, inputs do not belong together, or no trace is kept.
+    """
+    started = time.monotonic()
+    export.require_parquet()
+    inputs = {"problems": problems_folder, "traces": traces_folder, "verdicts": verdicts_folder}
+    manifests = {name: store.require_complete(path) for name, path in inputs.items()}
+    identity = _identity(examples, prompt, manifests)
+    if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
+        done = store.require_complete(folder)
+        if (
+            unverified
+            and done.fingerprint != identity.fingerprint
+            and not (folder / UNVERIFIED).exists()
+        ):
+            raise StageError(
+                f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. Remove that folder to make both."
+            )
+        if unverified:
+            _write_unverified(folder, examples, prompt, inputs)
+        _write_exports(folder, examples.export)
+        return done
+    _clear(folder)
+    tally = Tally()
+    _write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
+    if tally.kept == 0:
+        raise StageError(_nothing_kept(folder, tally))
+    _mend_split(folder, tally, examples.validation)
+    if unverified:
+        _write_unverified(folder, examples, prompt, inputs)
+    _write_dataset(folder, tally, manifests, identity, about)
+    _write_exports(folder, examples.export)
+    logger.info(
+        "%s: %d examples of %d problems, %d traces dropped",
+        folder,
+        tally.kept,
+        tally.kept_problems,
+        tally.total - tally.kept,
+    )
+    counts = {"in": tally.total, "out": tally.kept} | {name: tally.splits[name] for name in SPLITS}
+    seconds = time.monotonic() - started
+    return store.finish_stage(
+        folder,
+        counts=counts,
+        dropped=tally.dropped,
+        figures=tally.figures(),
+        seconds=seconds,
+        files=[EXAMPLES],
+    )
+
+
+def _identity(
+    examples: Examples, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]
+) -> store.Identity:
+    """Exports are views of the examples and no part of what they are: another one must not make anybody train again."""
+    section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
+    return store.Identity(
+        "examples",
+        VERSION,
+        section,
+        {name: manifest.output for name, manifest in manifests.items()},
+    )
+
+
+def _clear(folder: Path) -> None:
+    for name in (EXAMPLES, DROPPED, UNVERIFIED):
+        (folder / name).unlink(missing_ok=True)
+    for name in (DATASET, EXPORTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+# ---- one example --------------------------------------------------------------------------------------------------
+
+
+def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Split) -> Example:
+    """The prompt's turns, then the trace as the assistant's turn."""
+    answer = Message(role="assistant", content=render_assistant(trace.completion))
+    turns = (*prompt.prompt.render(problem.question), answer)
+    return Example(
+        id=trace.id,
+        problem_id=problem.id,
+        trace_id=trace.id,
+        messages=turns,
+        tokens=trace.completion.tokens,
+        split=split,
+    )
+
+
+# ---- deciding -----------------------------------------------------------------------------------------------------
+
+
+def decide_all(
+    graded: Iterable[Graded],
+    problems: Iterator[Problem],
+    examples: Examples,
+    *,
+    verified: bool = True,
+) -> Iterator[Decision]:
+    """One Decision per problem that has traces. Both inputs come in problem order. Raises StageError when they do not."""
+    for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
+        problem = next((problem for problem in problems if problem.id == problem_id), None)
+        if problem is None:
+            raise StageError(
+                f"traces of {problem_id}: no such problem, or traces out of order. Run the traces stage again."
+            )
+        yield decide(problem, tuple(group), examples, verified=verified)
+
+
+def decide(
+    problem: Problem, pairs: Sequence[Graded], examples: Examples, *, verified: bool = True
+) -> Decision:
+    """Which of one problem's traces are kept. Each of the others gets its first reason."""
+    reasons: dict[str, str] = {}
+    usable: list[Graded] = []
+    texts: set[str] = set()
+    for pair in pairs:
+        text = render_assistant(pair.trace.completion)
+        reason = unusable(pair, text, examples, verified=verified) or (
+            "duplicate text" if text in texts else None
+        )
+        if reason is not None:
+            reasons[pair.trace.id] = reason
+        else:
+            texts.add(text)
+            usable.append(pair)
+    chosen = {pair.trace.id for pair in choose(usable, examples)}
+    reasons |= {pair.trace.id: "not selected" for pair in usable if pair.trace.id not in chosen}
+    return Decision(problem, tuple(pairs), reasons)
+
+
+def unusable(pair: Graded, text: str, examples: Examples, *, verified: bool = True) -> str | None:
+    """Why this trace cannot become an example, or None. Looks at this trace alone.
+
+    Without `verified` its verdict is not looked at.
+    """
+    completion, outcome = pair.trace.completion, pair.verdict.grade.outcome
+    if completion.is_refused:
+        return "problem could not be asked"
+    if completion.is_lost:
+        return "sampling failed"
+    if verified and outcome not in examples.outcomes:
+        return f"outcome {outcome}"
+    if completion.finish in ("length", "repetition") and "truncated" not in examples.outcomes:
+        return (
+            "cut off"  # right so far, but training would teach to stop in the middle of a sentence
+        )
+    if not text:
+        return "empty text"
+    if not _is_unicode(text):
+        return "broken text"
+    if completion.tokens < examples.min_tokens:
+        return "too short"
+    if examples.max_tokens is not None and completion.tokens > examples.max_tokens:
+        return "too long"
+    if examples.require_think and not (
+        completion.think == "closed" and (completion.reasoning or "").strip()
+    ):
+        return "no think block"
+    if examples.require_boxed and "\\boxed" not in completion.answer_text:
+        return "no boxed answer"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    """False for lone surrogates: no tokenizer and no Parquet file takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def choose(usable: Sequence[Graded], examples: Examples) -> Sequence[Graded]:
+    """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of seed and trace id."""
+    keys: dict[str, Callable[[Graded], Any]] = {
+        "shortest": lambda pair: (
+            pair.trace.completion.tokens,
+            _share(examples.seed, pair.trace.id),
+        ),
+        "longest": lambda pair: (
+            -pair.trace.completion.tokens,
+            _share(examples.seed, pair.trace.id),
+        ),
+        "random": lambda pair: _share(examples.seed, pair.trace.id),
+        "first": lambda pair: pair.trace.sample,
+    }
+    return (
+        usable
+        if examples.select == "all"
+        else sorted(usable, key=keys[examples.select])[: examples.k]
+    )
+
+
+def _share(seed: int, name: str) -> float:
+    """A number in [0, 1) that depends on nothing but seed and name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48
+
+
+def split_of(problem_id: str, examples: Examples) -> Split:
+    """The split of a problem: other problems have no say in it."""
+    return "validation" if _place(problem_id, examples.seed) < examples.validation else "train"
+
+
+def _place(problem_id: str, seed: int) -> float:
+    return _share(seed, f"split:{problem_id}")
+
+
+# ---- reading and writing ------------------------------------------------------------------------------------------
+
+
+def _decisions(
+    inputs: Mapping[str, Path], examples: Examples, *, verified: bool = True
+) -> Iterator[Decision]:
+    graded = _graded(inputs["traces"] / "traces.jsonl", inputs["verdicts"] / "verdicts.jsonl")
+    return decide_all(
+        graded,
+        store.read_records(inputs["problems"] / "problems.jsonl", Problem),
+        examples,
+        verified=verified,
+    )
+
+
+def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
+    """Each trace with its verdict. Raises StageError when they are not one to one."""
+    answers = store.read_records(verdicts, Verdict)
+    for trace in store.read_records(traces, Trace):
+        verdict = next(answers, None)
+        if verdict is None or verdict.trace_id != trace.id:
+            found = "none" if verdict is None else verdict.trace_id
+            raise StageError(
+                f"{verdicts}: the verdict on {trace.id} is wanted, found {found}. Remove {verdicts.parent} and grade again."
+            )
+        yield Graded(trace, verdict)
+    if (extra := next(answers, None)) is not None:
+        raise StageError(
+            f"{verdicts}: the verdict on {extra.trace_id} has no trace. Remove {verdicts.parent} and grade again."
+        )
+
+
+def _write_decisions(
+    folder: Path,
+    examples: Examples,
+    prompt: NamedPrompt,
+    tally: Tally,
+    decisions: Iterator[Decision],
+) -> None:
+    """Append kept and dropped to their files, a batch of problems at a time, and count."""
+    told = time.monotonic()
+    with store.Shard(folder / EXAMPLES) as kept, store.Shard(folder / DROPPED) as dropped:
+        while batch := list(islice(decisions, _BATCH)):
+            for decision in batch:
+                tally.see(
+                    decision,
+                    _place(decision.problem.id, examples.seed),
+                    split_of(decision.problem.id, examples),
+                )
+            kept.append(
+                example for decision in batch for example in _examples(decision, prompt, examples)
+            )
+            dropped.append(drop for decision in batch for drop in _dropped(decision))
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                logger.info(
+                    "%d traces of %d problems · %d kept", tally.total, tally.problems, tally.kept
+                )
+
+
+def _examples(decision: Decision, prompt: NamedPrompt, examples: Examples) -> Iterator[Example]:
+    split = split_of(decision.problem.id, examples)
+    return (make_example(decision.problem, pair.trace, prompt, split) for pair in decision.kept)
+
+
+def _dropped(decision: Decision) -> Iterator[Dropped]:
+    for pair in decision.pairs:
+        if (reason := decision.reasons.get(pair.trace.id)) is not None:
+            yield Dropped(trace_id=pair.trace.id, problem_id=decision.problem.id, reason=reason)
+
+
+def _mend_split(folder: Path, tally: Tally, validation: float) -> None:
+    """Give an empty split the problem that stands nearest to it. Only small sets need it."""
+    if tally.kept_problems < 2 or validation == 0:
+        return
+    if tally.splits["validation"] == 0:
+        _move(folder, tally, tally.first_problem, "validation")
+    elif tally.splits["train"] == 0:
+        _move(folder, tally, tally.last_problem, "train")
+
+
+def _move(folder: Path, tally: Tally, problem_id: str, split: Split) -> None:
+    def moved() -> Iterator[Example]:
+        for example in store.read_records(folder / EXAMPLES, Example):
+            if example.problem_id == problem_id:
+                tally.splits[example.split] -= 1
+                tally.splits[split] += 1
+                example = example.model_copy(update={"split": split})
+            yield example
+
+    store.write_records(folder / EXAMPLES, moved())
+
+
+def _write_unverified(
+    folder: Path, examples: Examples, prompt: NamedPrompt, inputs: Mapping[str, Path]
+) -> None:
+    """Write unverified.jsonl unless it is there: what the same filters, selection and split choose when no verdict is looked at.
+
+    Wrong, missing and undecided answers are in it, and problems without a right one. What was cut off (`finish`) is not: nobody needs a
+    grader to know that. A problem stands in the split in which examples.jsonl has it.
+    """
+    if (folder / UNVERIFIED).exists():
+        return
+    kept = store.read_records(folder / EXAMPLES, Example)
+    mended: dict[str, Split] = {
+        example.problem_id: example.split
+        for example in kept
+        if example.split != split_of(example.problem_id, examples)
+    }
+
+    def chosen() -> Iterator[Example]:
+        for decision in _decisions(inputs, examples, verified=False):
+            split = mended.get(decision.problem.id) or split_of(decision.problem.id, examples)
+            yield from (
+                make_example(decision.problem, pair.trace, prompt, split) for pair in decision.kept
+            )
+
+    logger.info(
+        "%s: %d examples that nobody verified",
+        folder,
+        store.write_records(folder / UNVERIFIED, chosen()),
+    )
+
+
+def _of_split(folder: Path, split: Split) -> Iterator[Example]:
+    return (
+        example
+        for example in store.read_records(folder / EXAMPLES, Example)
+        if example.split == split
+    )
+
+
+def _write_dataset(
+    folder: Path,
+    tally: Tally,
+    manifests: Mapping[str, store.Manifest],
+    identity: store.Identity,
+    about: Mapping[str, str],
+) -> None:
+    files: list[DatasetFile] = []
+    for split in SPLITS:
+        path = folder / DATASET / f"{split}.parquet"
+        with store.replacing(path) as file:
+            rows = export.write_parquet(file, _of_split(folder, split))
+        if rows == 0:
+            path.unlink()
+        else:
+            files.append(DatasetFile(split, path.name, rows, _sha256(path)))
+    facts = CardFacts(
+        title=about.get("name", "Distilled examples"),
+        files=files,
+        funnel=_funnel(manifests, tally),
+        origins={**about, **tally.origins()},
+        figures={name: f"{value:,}" for name, value in tally.figures().items()},
+        fingerprints={name: manifest.output for name, manifest in manifests.items()}
+        | {"examples": identity.fingerprint},
+    )
+    store.write_text(folder / DATASET / "README.md", dataset_card(facts))
+
+
+def _funnel(manifests: Mapping[str, store.Manifest], tally: Tally) -> list[FunnelRow]:
+    rows = [
+        FunnelRow(name, m.counts.get("in", 0), m.counts.get("out", 0), m.dropped)
+        for name, m in manifests.items()
+    ]
+    return [*rows, FunnelRow("examples", tally.total, tally.kept, tally.dropped)]
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
+    """Write the exports that are not there yet: `<shape>.jsonl` for train, `<shape>.validation.jsonl` beside it."""
+    for shape in shapes:
+        for split in SPLITS:
+            path = (
+                folder
+                / EXPORTS
+                / (f"{shape}.jsonl" if split == "train" else f"{shape}.{split}.jsonl")
+            )
+            if not path.exists():
+                with store.replacing(path) as file:
+                    rows = export.write_jsonl(
+                        file, map(export.SHAPES[shape], _of_split(folder, split))
+                    )
+                if rows == 0:
+                    path.unlink()
+
+
+def _nothing_kept(folder: Path, tally: Tally) -> str:
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in tally.dropped.most_common())
+    return (
+        f"{folder}: no example is left of {tally.total:,} traces: {reasons or 'there is no trace'}. "
+        f"See {folder / DROPPED}; a better teacher, more samples (traces.n) or other [examples] settings may help."
+    )

@@ -1,0 +1,502 @@
+"""Stage 1: rows of a hub dataset, a file or a procedural set → Problem, or SetAside with a reason.
+
+    with GradingPool() as pool:
+        run_problems(pipeline.problems, Path("runs/demo/1-problems"), pool=pool)
+        run_benchmark(load_benchmark(Path("eval/benchmarks/gsm8k.toml")), Path("runs/demo/6-evals/gsm8k/problems"), pool=pool)
+
+A problem has a question, and a gold answer that grades itself correct: a gold that the grader cannot read would count every right
+trace as wrong.
+
+Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the question, put together
+(`question = "{Body} {Question}"`). `answer_after = "####"` takes what follows the last such mark; `answer_after = '\\boxed'` the
+content of the last box.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from reasondistill.config import Benchmark, ProblemSource
+from reasondistill.curation.benchmarks import (
+    apply_errata,
+    check_answer_kind,
+    check_content,
+    check_found,
+    errata_identity,
+)
+from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled, without_options
+from reasondistill.curation.rows import (
+    OpenedRows,
+    Row,
+    as_text,
+    content_hash,
+    find_path,
+    get_value,
+    open_file,
+    open_hub,
+    open_procedural,
+    procedural_version,
+)
+from reasondistill.curation.selection import TEMPLATE, selected
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.grading import GRADER, GradeItem
+from reasondistill.grading.extract import last_boxes
+from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
+from reasondistill.runs import store
+
+VERSION = 1
+
+PROBLEMS, SET_ASIDE = "problems.jsonl", "set_aside.jsonl"
+
+logger = logging.getLogger(__name__)
+
+
+class Grader(Protocol):
+    """What this stage needs of a grading.GradingPool."""
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
+        """Grades in the order of the items."""
+        ...
+
+
+def run_problems(
+    source: ProblemSource,
+    folder: Path,
+    *,
+    pool: Grader,
+    held_out: Mapping[str, str] | None = None,
+    keep_old: bool = False,
+    base: Path | None = None,
+) -> store.Manifest:
+    """Write problems.jsonl and set_aside.jsonl; in = out + dropped.
+
+    `held_out` maps normalised question texts to the benchmark that has them: such a problem is set aside.
+    Raises ConfigError and DataError for a source that cannot be used, also when no row of it makes a problem.
+    """
+    started = time.monotonic()
+    held_out = held_out or {}
+    place = locate(source, base)
+    if (
+        store.open_stage(
+            folder, _identity(source, place, {"held_out": held_out}), keep_old=keep_old
+        )
+        == "complete"
+    ):
+        return store.require_complete(folder)
+    opened = open_source(source, place)
+    entries = without_held_out(without_duplicates(_entries(source, opened)), held_out)
+    return _write(source, opened, entries, folder, pool, started)
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    folder: Path,
+    *,
+    pool: Grader,
+    keep_old: bool = False,
+    base: Path | None = None,
+) -> store.Manifest:
+    """The same for a benchmark: its rows, content and kind of answer are checked, then its errata applied.
+
+    Raises DataError when the set is not the one that the file describes; nothing is written then. What is set aside is not measured:
+    the manifest counts it and the log says so. A finished folder is held to the file's `rows` and `content` too. When the file has changed
+    (an erratum, say) the problems are read anew; samples whose questions are the same stay, and are graded anew.
+    """
+    started = time.monotonic()
+    source = benchmark.problems
+    place = locate(source, base)
+    identity = _identity(source, place, {}, benchmark)
+    before = store.read_manifest(folder)
+    if (
+        before is not None
+        and before.status == "complete"
+        and (keep_old or before.fingerprint == identity.fingerprint)
+    ):
+        if not keep_old and "content" in before.figures:
+            check_found(benchmark, before.counts["in"], before.figures["content"])
+        return before
+    opened = open_source(source, place)
+    read = list(_entries(source, opened))
+    content = check_content(benchmark, read)
+    entries = list(apply_errata(benchmark, read))
+    check_answer_kind(benchmark, entries)
+    store.open_stage(folder, identity, remade=True)
+    if benchmark.content is None:
+        logger.info(
+            'benchmark %s: rows = %d, content = "%s"; with these keys its file fixes what is measured',
+            benchmark.name,
+            len(read),
+            content,
+        )
+    corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
+    figures = {"content": content, "corrected": corrected}
+    manifest = _write(source, opened, without_duplicates(entries), folder, pool, started, figures)
+    if manifest.dropped:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
+        lost = sum(manifest.dropped.values())
+        logger.warning(
+            "benchmark %s: %d of %d rows are not measured: %s. See %s",
+            benchmark.name,
+            lost,
+            len(read),
+            reasons,
+            folder / SET_ASIDE,
+        )
+    return manifest
+
+
+def _write(
+    source: ProblemSource,
+    opened: OpenedRows,
+    entries: Iterable[Problem | SetAside],
+    folder: Path,
+    pool: Grader,
+    started: float,
+    more: Mapping[str, Any] | None = None,
+) -> store.Manifest:
+    """Check the golds, write both files and finish the stage."""
+    set_aside: list[SetAside] = []
+    out = store.write_records(folder / PROBLEMS, _kept(check_golds(entries, pool), set_aside))
+    store.write_records(folder / SET_ASIDE, set_aside)
+    dropped = Counter(aside.reason for aside in set_aside)
+    if out == 0:
+        raise DataError(_nothing_left(source, set_aside, dropped, folder))
+    logger.info("%s: %d problems, %d set aside", folder, out, len(set_aside))
+    # The grader is told, not part of the identity: a better grader must not throw away the traces.
+    figures = {
+        "dataset": opened.dataset,
+        "revision": opened.revision,
+        "split": opened.split,
+        "grader": GRADER,
+        **(more or {}),
+    }
+    counts = {"in": out + len(set_aside), "out": out}
+    seconds = time.monotonic() - started
+    return store.finish_stage(
+        folder, counts=counts, dropped=dropped, figures=figures, seconds=seconds, files=[PROBLEMS]
+    )
+
+
+def read_problems(
+    source: ProblemSource, *, base: Path | None = None
+) -> Iterator[Problem | SetAside]:
+    """Yield what each selected row became, in order. Golds are not checked here.
+
+    A relative path is looked up from the working directory, then from `base`.
+    """
+    yield from without_duplicates(_entries(source, open_source(source, locate(source, base))))
+
+
+def questions_of(folder: Path) -> Iterator[str]:
+    """The normalised questions of a finished folder, those of multiple choice without their options too: what training must not hold."""
+    for problem in store.read_records(folder / PROBLEMS, Problem):
+        yield from {
+            normalise_question(problem.question),
+            normalise_question(without_options(problem.question)),
+        }
+
+
+def normalise_question(text: str) -> str:
+    """The text by which two questions are the same: lower case, spaces folded, prose punctuation dropped.
+
+    Signs that carry meaning stay: `3+4` and `3-4`, `3.5` and `35`, `f(1,2)` and `f(12)` are different questions.
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = re.sub(r"[\"'`´‘’“”$]", "", text)
+    text = re.sub(r"[.,;:!?…]+(?=\s|$)", " ", text)
+    return " ".join(text.split())
+
+
+# ---- opening ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source was found. `inputs` is what its rows are a function of besides the settings: a content hash, a package version."""
+
+    path: Path | None
+    inputs: Mapping[str, str]
+
+
+def locate(source: ProblemSource, base: Path | None) -> Place:
+    """Find the source without the network and without reading rows: a finished stage needs no hub. Raises ConfigError."""
+    if source.source == "procedural":
+        return Place(None, {"reasoning-gym": procedural_version()})
+    path = find_path(source.dataset, base)
+    if source.source == "hub" and (path is None or path.is_file()):
+        return Place(None, {})  # a hub revision counts as it was asked for
+    if path is None:
+        places = "the working directory" if base is None else f"the working directory and {base}"
+        raise ConfigError(f'dataset = "{source.dataset}": no such file (looked in {places}).')
+    return Place(path, {"content": content_hash(path)})
+
+
+def open_source(source: ProblemSource, place: Place) -> OpenedRows:
+    """Open what was located. Raises ConfigError when it cannot be read as what the section says it is."""
+    if source.source == "procedural":
+        return open_procedural(source.dataset, seed=source.seed, options=source.options)
+    if source.source == "file" and place.path is not None:
+        return open_file(place.path, revision=place.inputs["content"], split=source.split)
+    return open_hub(
+        source.dataset,
+        place.path,
+        config=source.config,
+        split=source.split,
+        revision=place.inputs.get("content", source.revision),
+        streaming=source.limit is not None and not source.shuffle,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
+def _identity(
+    source: ProblemSource,
+    place: Place,
+    others: Mapping[str, Mapping[str, str]],
+    benchmark: Benchmark | None = None,
+) -> store.Identity:
+    """A local file counts by name and content, not by the folder that it lies in. `others` are texts that shape the outcome too.
+
+    A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin them later is no other benchmark.
+    """
+    section = source.model_dump(mode="json", exclude=None if source.choices else {"choices"})
+    if place.path is not None:
+        section["dataset"] = place.path.name
+    if benchmark is not None and benchmark.errata:
+        section["errata"] = errata_identity(benchmark)
+    inputs = dict(place.inputs) | {
+        name: fingerprint(dict(texts)) for name, texts in others.items() if texts
+    }
+    return store.Identity("problems", VERSION, section, inputs)
+
+
+# ---- rows to problems ---------------------------------------------------------------------------------------------
+
+
+def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
+    """What each selected row became, each with an id of its own."""
+    ids: set[str] = set()
+    for row in selected(source, opened.rows):
+        yield _problem(source, opened, row, _new_id(source, opened, row, ids))
+
+
+def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose question came before."""
+    questions: dict[bytes, str] = {}
+    for entry in entries:
+        if isinstance(entry, SetAside):
+            yield entry
+            continue
+        text = hashlib.sha256(
+            normalise_question(entry.question).encode("utf-8", "surrogatepass")
+        ).digest()[:16]
+        first = questions.setdefault(text, entry.id)
+        yield (
+            entry
+            if first == entry.id
+            else _aside(entry, "duplicate question", f"the same question as {first}")
+        )
+
+
+def _new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
+    """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
+    name = source.name or _safe(
+        Path(opened.dataset).stem
+        if source.source == "file"
+        else opened.dataset.rstrip("/").split("/")[-1]
+    )
+    own = _safe(as_text(get_value(row.fields, source.id))) or str(row.index)
+    place = f"{name}/{_safe(opened.split)}/{own}"
+    if place in taken:
+        place = f"{place}-row{row.index}"
+    while place in taken:
+        place += "-again"
+    taken.add(place)
+    return place
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:120]
+
+
+def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> Problem | SetAside:
+    origin = Origin(
+        dataset=opened.dataset, revision=opened.revision, split=opened.split, row=row.index
+    )
+
+    def aside(reason: str, detail: str = "") -> SetAside:
+        return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
+
+    question, answer = (
+        _question(row, source.question),
+        get_value(row.fields, source.answer) if source.answer else "",
+    )
+    for key, value in (
+        (("question", question), ("answer", answer)) if source.answer else (("question", question),)
+    ):
+        if isinstance(value, (list, Mapping)):
+            return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
+        if not as_text(value).strip():
+            return aside(f"no {key}")
+    gold = as_text(answer).strip()
+    if (mark := source.answer_after) is not None and source.answer:
+        if mark not in gold:
+            return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
+        if not (gold := _after(gold, mark)):
+            return aside("no answer", f"nothing after {mark!r}")
+    text = as_text(question).strip()
+    if source.choices is not None:
+        chosen = _multiple_choice(source, row, text)
+        if isinstance(chosen, str):
+            return aside("no choice of options", chosen)
+        text, gold = chosen
+    solution = _optional_text(row, source.solution)
+    if not _is_unicode(f"{text}{gold}{solution}"):
+        return aside("broken text", "holds lone surrogates, which no tokenizer takes")
+    return Problem(
+        id=name,
+        question=text,
+        answer=gold,
+        reference_solution=solution,
+        subject=_optional_text(row, source.subject),
+        level=_optional_text(row, source.level),
+        origin=origin,
+    )
+
+
+def _question(row: Row, named: str) -> Any:
+    """The field, or the template with its fields put in."""
+    if TEMPLATE.search(named):
+        return TEMPLATE.sub(lambda match: as_text(get_value(row.fields, match[1])), named)
+    return get_value(row.fields, named)
+
+
+def _multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str, str] | str:
+    """The question with its options and the right letter, or what is wrong with them."""
+    if isinstance(source.choices, str):
+        held = get_value(row.fields, source.choices)
+        options = (
+            [as_text(option).strip() for option in cast("list[Any]", held)]
+            if isinstance(held, list)
+            else []
+        )
+        answer = get_value(row.fields, source.answer)
+        if (right := find_right(options, answer)) is None:
+            return f"{source.answer} = {as_text(answer)!r} is none of {len(options)} options"
+    else:
+        fields = source.choices or ()
+        options, right = (
+            [as_text(get_value(row.fields, name)).strip() for name in fields],
+            fields.index(source.answer),
+        )
+    if (fault := fault_of(options, right)) is not None:
+        return fault
+    if not isinstance(source.choices, str):
+        options, right = shuffled(question, options, right, seed=source.seed)
+    return lettered(question, options, right)
+
+
+def _after(text: str, mark: str) -> str:
+    """What follows the last mark; of a box, what is in it."""
+    if mark.rstrip("{") == "\\boxed":
+        boxes = last_boxes(text, "linked", gold=True)
+        return (boxes.text or "").strip() if boxes is not None else ""
+    return text.rpartition(mark)[2].strip()
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _optional_text(row: Row, name: str | None) -> str | None:
+    return as_text(get_value(row.fields, name)) or None
+
+
+def _aside(problem: Problem, reason: str, detail: str) -> SetAside:
+    return SetAside(id=problem.id, reason=reason, detail=detail[:200], origin=problem.origin)
+
+
+# ---- keeping ------------------------------------------------------------------------------------------------------
+
+
+def without_held_out(
+    entries: Iterable[Problem | SetAside], held_out: Mapping[str, str]
+) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose question stands in a benchmark."""
+    for entry in entries:
+        benchmark = (
+            held_out.get(normalise_question(entry.question)) if isinstance(entry, Problem) else None
+        )
+        if isinstance(entry, Problem) and benchmark is not None:
+            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
+        else:
+            yield entry
+
+
+def check_golds(
+    entries: Iterable[Problem | SetAside], pool: Grader
+) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose gold answer does not grade itself correct; order is kept, memory is what the pool has in hand."""
+    waiting: deque[Problem | SetAside] = deque()
+
+    def items() -> Iterator[GradeItem]:
+        for entry in entries:
+            waiting.append(entry)
+            if _has_gold(entry):
+                assert isinstance(entry, Problem)
+                yield GradeItem(
+                    id=entry.id, answer_text=f"\\boxed{{{entry.answer}}}", gold=entry.answer
+                )
+
+    for name, grade in pool.grade_many(items()):
+        while not _has_gold(waiting[0]):
+            yield waiting.popleft()
+        problem = waiting.popleft()
+        assert isinstance(problem, Problem) and problem.id == name, (
+            f"the pool answered {name} for {problem.id}"
+        )
+        if grade.is_correct:
+            yield problem
+        else:
+            yield _aside(
+                problem,
+                "gold does not grade itself",
+                f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})",
+            )
+    yield from waiting
+
+
+def _has_gold(entry: Problem | SetAside) -> bool:
+    return isinstance(entry, Problem) and entry.answer != ""
+
+
+def _kept(entries: Iterable[Problem | SetAside], set_aside: list[SetAside]) -> Iterator[Problem]:
+    """The problems; what was set aside goes into the list."""
+    for entry in entries:
+        if isinstance(entry, Problem):
+            yield entry
+        else:
+            set_aside.append(entry)
+
+
+def _nothing_left(
+    source: ProblemSource, set_aside: list[SetAside], dropped: Mapping[str, int], folder: Path
+) -> str:
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
+    first = set_aside[0]
+    return (
+        f"{source.dataset}: all {len(set_aside):,} rows were set aside: {reasons}. The first, {first.id}: "
+        f"{first.reason}. {first.detail} See {folder / SET_ASIDE}."
+    )

@@ -1,0 +1,641 @@
+"""Read a run folder into Facts: everything the report says, without a word of layout.
+
+Whatever a run does not have yet is left empty: a run with traces only gives a report of traces only. Files are streamed; of long
+shards only counts, token numbers and the few records that are shown stay in memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config.published import Published
+from reasondistill.errors import DataError
+from reasondistill.records import (
+    FORECAST,
+    OUTCOMES,
+    VARIANT,
+    Difference,
+    EvalRecord,
+    Example,
+    Forecast,
+    Grade,
+    MeasuredModel,
+    Problem,
+    Score,
+    SeedSpread,
+    Student,
+    Trace,
+    Verdict,
+    fingerprint,
+)
+from reasondistill.runs.missing import LOST, REFUSED, Missing, read_missing
+from reasondistill.runs.store import (
+    MANIFEST,
+    Manifest,
+    count_lines,
+    read_keys,
+    read_manifest,
+    read_metrics,
+    read_records,
+)
+
+PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
+    "1-problems",
+    "2-traces",
+    "3-verdicts",
+    "4-examples",
+    "5-students",
+    "6-evals",
+)
+LATENCIES = f"{EVALS}/*/*/latency.json"
+NOT_GRADED = "not graded"
+BASELINE_METHODS = ("base", "answer_only", "unverified")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage folder: its place in the run (`6-evals/gsm8k/sft/traces`) and its manifest."""
+
+    place: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """What went into a stage, what came out, and what was left behind by reason; `verb` is what happened to that."""
+
+    step: str
+    came_in: int
+    came_out: int
+    parts: Mapping[str, int]
+    dropped: Mapping[str, int]
+    verb: str = "dropped"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A trace to read, with its question and grade where they are known."""
+
+    trace: Trace
+    grade: Grade | None
+    problem: Problem | None
+
+    @property
+    def outcome(self) -> str:
+        """That of the grade; a sample that failed has none of the grader's."""
+        if self.trace.completion.finish == "error":
+            return REFUSED if self.trace.completion.is_refused else LOST
+        return self.grade.outcome if self.grade else NOT_GRADED
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One benchmark problem and what each model wrote on it."""
+
+    benchmark: str
+    problem: Problem
+    answers: tuple[tuple[str, Shown], ...]
+
+
+@dataclass(frozen=True)
+class MadeStudent:
+    """A student folder: the record when it is finished, and its metrics lines."""
+
+    name: str
+    student: Student | None
+    metrics: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Students that differ in their seed alone, taken together: `members` of each name, and every comparison with names for members."""
+
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    scores: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    spread: tuple[SeedSpread, ...] = ()
+    note: str = ""
+
+    def of(self, model: str) -> str | None:
+        """The name that a model is one of."""
+        return next((name for name, members in self.members.items() if model in members), None)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each.
+
+    `missing` says of each traces folder with fewer answers than were asked for why that is. `refused` has the reason of each refused
+    problem, `lost` the lost samples, both by benchmark and model, as far as scores are made without them.
+    """
+
+    run: str
+    stages: tuple[Stage, ...] = ()
+    funnel: tuple[FunnelStep, ...] = ()
+    trace_tokens: Mapping[str, array[int]] = field(default_factory=dict[str, "array[int]"])
+    shown: tuple[Shown, ...] = ()
+    example: Example | None = None
+    students: tuple[MadeStudent, ...] = ()
+    scores: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    outcomes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(
+        default_factory=dict[str, Any]
+    )
+    mean_tokens: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict[str, Any])
+    bootstrap: tuple[Mapping[str, Any], ...] = ()
+    parts: tuple[Score, ...] = ()
+    prompts: tuple[Mapping[str, Any], ...] = ()
+    overlap: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
+    published: tuple[Published, ...] = ()
+    eval_tokens: Mapping[tuple[str, str], array[int]] = field(
+        default_factory=dict[tuple[str, str], "array[int]"]
+    )
+    side_by_side: tuple[SideBySide, ...] = ()
+    seeds: Seeds = Seeds()
+    models: Mapping[str, MeasuredModel] = field(default_factory=dict[str, MeasuredModel])
+    reference: str | None = None
+    latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
+    forecast: Forecast | None = None
+    missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    refused: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict[str, Any])
+    lost: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict[str, Any])
+
+    def method(self, model: str) -> str:
+        """How a model was made; `teacher` for one that this run did not make."""
+        first = self.members(model)[0]
+        for made in self.students:
+            if made.name == first:
+                return made.student.method if made.student else "unfinished"
+        return "teacher"
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The students that a name stands for, one for each seed; else the model itself."""
+        return self.seeds.members.get(name, (name,))
+
+    @property
+    def own_scores(self) -> tuple[Score, ...]:
+        """The scores of models under their own prompt, at the end of their training."""
+        return tuple(score for score in self.scores if VARIANT not in score.model)
+
+    @property
+    def main_scores(self) -> tuple[Score, ...]:
+        """The same with students that differ in their seed alone taken together, where the first of them stood."""
+        pooled = {
+            (score.model, score.benchmark, score.metric): score for score in self.seeds.scores
+        }
+        rows: list[Score | None] = []
+        for score in self.own_scores:
+            group = self.seeds.of(score.model)
+            rows.append(
+                score if group is None else pooled.pop((group, score.benchmark, score.metric), None)
+            )
+        return tuple(row for row in rows if row is not None)
+
+    @property
+    def single_scores(self) -> tuple[Score, ...]:
+        """The scores of each seed alone; none where every student was made once."""
+        return tuple(score for score in self.own_scores if self.seeds.of(score.model) is not None)
+
+    @property
+    def main_differences(self) -> tuple[Difference, ...]:
+        return self.seeds.differences if self.seeds.members else self.differences
+
+    @property
+    def single_differences(self) -> tuple[Difference, ...]:
+        """The comparisons of each seed alone."""
+        return tuple(
+            row
+            for row in self.differences
+            if self.seeds.of(row.model) or self.seeds.of(row.baseline)
+        )
+
+    def is_later_seed(self, model: str) -> bool:
+        """True for all but the first student of several seeds: where one stands for all."""
+        group = self.seeds.of(model)
+        return group is not None and model != self.members(group)[0]
+
+    def stage(self, place: str) -> Manifest | None:
+        return next((stage.manifest for stage in self.stages if stage.place == place), None)
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [stage.place for stage in self.stages if stage.manifest.status != "complete"]
+
+
+def read_facts(
+    run: Path, stages: tuple[Stage, ...], *, traces: int, published: tuple[Published, ...] = ()
+) -> Facts:
+    """Everything the report says about `run`; `traces` is how many to show, `published` what others have published."""
+    missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).is_short}
+    graded = _Graded(traces)
+    for trace, grade in _graded(run):
+        graded.add(trace, grade)
+    records = _Records() if _has(run / EVALS, "records.jsonl") else None
+    if records is not None:
+        records.read(run / EVALS / "records.jsonl")
+    summary = _read_json(run / EVALS / "scores.json")
+    groups = summary.get("groups", {})
+    seeds = _seeds(groups)
+    return Facts(
+        run=run.resolve().name,
+        stages=stages,
+        funnel=tuple(_funnel(run, stages, graded, missing.get(TRACES))),
+        trace_tokens=graded.by_outcome(),
+        shown=_with_problems(run / PROBLEMS / "problems.jsonl", graded.chosen()),
+        example=_first_example(run / EXAMPLES / "examples.jsonl"),
+        students=tuple(_students(run / STUDENTS)),
+        scores=tuple(Score(**row) for row in summary.get("scores", ())),
+        differences=tuple(Difference(**row) for row in summary.get("differences", ())),
+        outcomes=_joined(summary.get("outcomes", {}), groups.get("outcomes", {})),
+        mean_tokens=_joined(summary.get("tokens", {}), groups.get("tokens", {})),
+        bootstrap=tuple(summary.get("bootstrap", ())),
+        parts=tuple(Score(**row) for row in summary.get("parts", ())),
+        prompts=tuple(summary.get("prompts", ())),
+        overlap=summary.get("overlap", {}),
+        published=published,
+        eval_tokens=_pooled_tokens(records.tokens, seeds) if records else {},
+        side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2), seeds))
+        if records and traces
+        else (),
+        seeds=seeds,
+        models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
+        reference=summary.get("reference"),
+        latency=_latency(run),
+        forecast=_forecast(run / FORECAST),
+        missing=missing,
+        refused=summary.get("refused", {}),
+        lost=summary.get("lost", {}),
+    )
+
+
+def _missing(run: Path, stage: Stage) -> Missing:
+    is_sampling = stage.place.rpartition("/")[2] in (TRACES, "traces")
+    return read_missing(run / stage.place) if is_sampling else Missing()
+
+
+# Where a run keeps its stages; other manifests (a dataset's, a model's) are none of ours.
+_PLACES = (
+    "[0-9]-*",
+    "5-students/*",
+    "6-evals/*/problems",
+    "6-evals/*/*/traces",
+    "6-evals/*/*/verdicts",
+)
+
+
+def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
+    """Every stage folder of the run in walking order; the report's own folder is passed over."""
+    folders = {path.parent for place in _PLACES for path in run.glob(f"{place}/{MANIFEST}")} - {
+        besides
+    }
+    found = sorted(
+        (folder.relative_to(run).as_posix(), read_manifest(folder)) for folder in folders
+    )
+    return tuple(Stage(place, manifest) for place, manifest in found if manifest is not None)
+
+
+def stale_inputs(stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """Stage → the stages it was made from that have changed since."""
+    now = {stage.place: stage.manifest.output for stage in stages}
+    found = {
+        place: list(_changed(place, stage.manifest, now))
+        for place, stage in {stage.place: stage for stage in stages}.items()
+    }
+    return {place: changed for place, changed in found.items() if changed}
+
+
+def _changed(place: str, manifest: Manifest, now: Mapping[str, str]) -> Iterator[str]:
+    for key, value in manifest.identity.get("inputs", {}).items():
+        yield from (source for source in _sources(place, key) if now.get(source, value) != value)
+
+
+def _sources(place: str, key: str) -> Iterable[str]:
+    """Where an input may stand: evals name theirs by path, inside them it is beside or above; the rest are the numbered stages."""
+    if not place.startswith(EVALS):
+        return (_NUMBERED.get(key, ""),)
+    beside = Path(place).parent
+    return dict.fromkeys(
+        (f"{EVALS}/{key}", (beside / key).as_posix(), (beside.parent / key).as_posix())
+    )
+
+
+_NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
+
+
+# ---- traces and their grades --------------------------------------------------------------------------------------
+
+
+def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
+    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none."""
+    if not _has(run / TRACES, "traces.jsonl"):
+        return
+    verdicts = (
+        read_records(run / VERDICTS / "verdicts.jsonl", Verdict)
+        if _has(run / VERDICTS, "verdicts.jsonl")
+        else iter(())
+    )
+    verdict = next(verdicts, None)
+    for trace in read_records(run / TRACES / "traces.jsonl", Trace):
+        if verdict is not None and verdict.trace_id == trace.id:
+            yield trace, verdict.grade
+            verdict = next(verdicts, None)
+        else:
+            yield trace, None
+
+
+class _Graded:
+    """Token counts by outcome, and a mix of traces to read: the same ones every time, spread over the outcomes.
+
+    Samples that failed have no length and nothing to read: they are only counted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._seen = limit, 0
+        self._heaps: dict[str, list[tuple[int, int, Shown]]] = {}
+        self.tokens: dict[str, array[int]] = {}
+        self.failed: Counter[str] = Counter()
+
+    def add(self, trace: Trace, grade: Grade | None) -> None:
+        shown = Shown(trace, grade, None)
+        if shown.outcome in (LOST, REFUSED):
+            self.failed[shown.outcome] += 1
+            return
+        self.tokens.setdefault(shown.outcome, array("q")).append(trace.completion.tokens)
+        heap = self._heaps.setdefault(shown.outcome, [])
+        self._seen += 1  # breaks ties, traces have no order of their own
+        heapq.heappush(heap, (-_lot(trace.id), self._seen, shown))
+        if len(heap) > self._limit:
+            heapq.heappop(heap)
+
+    def by_outcome(self) -> dict[str, array[int]]:
+        """Token counts, outcomes in their usual order."""
+        return {
+            outcome: self.tokens[outcome]
+            for outcome in (*OUTCOMES, NOT_GRADED)
+            if outcome in self.tokens
+        }
+
+    def chosen(self) -> list[Shown]:
+        rows = [
+            [shown for *_, shown in sorted(self._heaps[outcome], reverse=True)]
+            for outcome in self.by_outcome()
+        ]
+        return list(_in_turns(rows))[: self._limit]
+
+
+def _lot(name: str) -> int:
+    """A number drawn from the name: a fair choice that is the same on every machine."""
+    return int(fingerprint(name), 16)
+
+
+def _in_turns(rows: Iterable[list[Any]]) -> Iterator[Any]:
+    """First of each row, second of each row, and so on."""
+    waiting = [list(row) for row in rows]
+    while any(waiting):
+        yield from (row.pop(0) for row in waiting if row)
+
+
+def _with_problems(path: Path, shown: list[Shown]) -> tuple[Shown, ...]:
+    problems = _find_problems(path, {item.trace.problem_id for item in shown})
+    return tuple(
+        Shown(item.trace, item.grade, problems.get(item.trace.problem_id)) for item in shown
+    )
+
+
+def _find_problems(path: Path, wanted: set[str]) -> dict[str, Problem]:
+    if not wanted or not path.exists():
+        return {}
+    return {problem.id: problem for problem in read_records(path, Problem) if problem.id in wanted}
+
+
+# ---- the funnel ---------------------------------------------------------------------------------------------------
+
+
+def _funnel(
+    run: Path, stages: tuple[Stage, ...], graded: _Graded, missing: Missing | None
+) -> Iterator[FunnelStep]:
+    """problems → traces → verdicts → examples, as far as the run has come; traces that are `missing` also while they are drawn."""
+    manifests = {stage.place: stage.manifest for stage in stages}
+    outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()} | dict(
+        graded.failed
+    )
+    for place, parts in (
+        (PROBLEMS, {}),
+        (TRACES, {}),
+        (VERDICTS, outcomes),
+        (EXAMPLES, _splits(run / EXAMPLES / "examples.jsonl")),
+    ):
+        manifest = manifests.get(place)
+        if manifest is not None and place == TRACES and missing is not None:
+            yield _traces_step(manifest, missing)
+        elif manifest is not None and manifest.counts:
+            verb = "set aside" if place == PROBLEMS else "dropped"
+            yield FunnelStep(
+                place,
+                manifest.counts.get("in", 0),
+                manifest.counts.get("out", 0),
+                parts,
+                manifest.dropped,
+                verb,
+            )
+
+
+def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
+    """What was answered and what was not, with the causes; counted from the manifest and, while it has no counts, from the traces."""
+    problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
+    parts = {"answered": missing.answered} | (
+        {"not drawn yet": missing.waiting} if missing.waiting else {}
+    )
+    kinds = [name for name, count in ((LOST, missing.lost), (REFUSED, missing.refused)) if count]
+    return FunnelStep(TRACES, problems, missing.drawn, parts, missing.causes, " or ".join(kinds))
+
+
+def _splits(path: Path) -> dict[str, int]:
+    return dict(Counter(read_keys(path, "split"))) if path.exists() else {}
+
+
+def _first_example(path: Path) -> Example | None:
+    return (
+        next(iter(read_records(path, Example)), None)
+        if path.exists() and count_lines(path)
+        else None
+    )
+
+
+# ---- students -----------------------------------------------------------------------------------------------------
+
+
+def _students(folder: Path) -> Iterator[MadeStudent]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and not path.name.startswith("."):
+            record = path / "student.json"
+            student = (
+                Student.model_validate_json(record.read_text(encoding="utf-8"))
+                if record.exists()
+                else None
+            )
+            yield MadeStudent(path.name, student, read_metrics(path))
+
+
+# ---- evals --------------------------------------------------------------------------------------------------------
+
+
+class _Records:
+    """Tokens by benchmark and model, and who solved what at the first sample."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[tuple[str, str], array[int]] = {}
+        self.solvers: dict[tuple[str, str], frozenset[str]] = {}
+
+    def read(self, path: Path) -> None:
+        nobody: frozenset[str] = frozenset()
+        for record in read_records(path, EvalRecord):
+            if VARIANT in record.model:
+                continue
+            tokens = self.tokens.setdefault((record.benchmark, record.model), array("q"))
+            if record.finish != "error":  # refused: there is no answer that has a length
+                tokens.append(record.tokens)
+            if record.sample == 0:
+                key = (record.benchmark, record.problem_id)
+                solvers = self.solvers.get(key, nobody)
+                self.solvers[key] = solvers | {record.model} if record.grade.is_correct else solvers
+
+    def choose(self, limit: int) -> list[tuple[str, str]]:
+        """Problems that tell models apart in different ways: in turns over the sets of models that solved them."""
+        groups: dict[frozenset[str], list[tuple[str, str]]] = {}
+        for key, solvers in self.solvers.items():
+            groups.setdefault(solvers, []).append(key)
+        rows = sorted(groups.values(), key=len, reverse=True)
+        return list(
+            _in_turns(heapq.nsmallest(limit, row, key=lambda key: _lot(key[1])) for row in rows)
+        )[:limit]
+
+
+def _side_by_side(
+    folder: Path, records: _Records, limit: int, seeds: Seeds
+) -> Iterator[SideBySide]:
+    """What each model wrote; of students that differ in their seed alone, the first."""
+    later = {member for members in seeds.members.values() for member in members[1:]}
+    chosen = set(records.choose(limit))
+    grades = {
+        (record.benchmark, record.model, record.problem_id): record.grade
+        for record in read_records(folder / "records.jsonl", EvalRecord)
+        if record.sample == 0 and (record.benchmark, record.problem_id) in chosen
+    }
+    for benchmark in sorted({benchmark for benchmark, _ in chosen}):
+        wanted = {problem for where, problem in chosen if where == benchmark}
+        models = [
+            model for where, model in records.tokens if where == benchmark and model not in later
+        ]
+        texts = {
+            model: _first_samples(folder / benchmark / model / "traces" / "traces.jsonl", wanted)
+            for model in models
+        }
+        for name, problem in _find_problems(
+            folder / benchmark / "problems" / "problems.jsonl", wanted
+        ).items():
+            answers = [
+                (model, Shown(texts[model][name], grades.get((benchmark, model, name)), problem))
+                for model in models
+                if name in texts[model]
+            ]
+            yield SideBySide(benchmark, problem, tuple(answers))
+
+
+def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
+    traces = read_records(path, Trace) if path.exists() else iter(())
+    return {
+        trace.problem_id: trace
+        for trace in traces
+        if trace.sample == 0 and trace.problem_id in wanted
+    }
+
+
+def _seeds(groups: Mapping[str, Any]) -> Seeds:
+    return Seeds(
+        members={name: tuple(members) for name, members in groups.get("members", {}).items()},
+        scores=tuple(Score(**row) for row in groups.get("scores", ())),
+        differences=tuple(Difference(**row) for row in groups.get("differences", ())),
+        spread=tuple(SeedSpread(**row) for row in groups.get("spread", ())),
+        note=groups.get("note", ""),
+    )
+
+
+def _joined(
+    singles: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Benchmark → model or group → value."""
+    return {
+        benchmark: {**found, **groups.get(benchmark, {})} for benchmark, found in singles.items()
+    }
+
+
+def _pooled_tokens(
+    tokens: Mapping[tuple[str, str], array[int]], seeds: Seeds
+) -> dict[tuple[str, str], array[int]]:
+    """Token counts by benchmark and model, those of all seeds together."""
+    found: dict[tuple[str, str], array[int]] = {}
+    for (benchmark, model), counts in tokens.items():
+        found.setdefault((benchmark, seeds.of(model) or model), array("q")).extend(counts)
+    return found
+
+
+def _latency(run: Path) -> dict[str, Mapping[str, float]]:
+    """Model → milliseconds per token and seconds per answer, where it was measured."""
+    return {path.parent.name: _read_json(path) for path in sorted(run.glob(LATENCIES))}
+
+
+def _forecast(path: Path) -> Forecast | None:
+    try:
+        return Forecast.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not written by this version of reasondistill; remove it, or make the forecast again."
+        ) from error
+
+
+# ---- shared -------------------------------------------------------------------------------------------------------
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def environments(stages: Iterable[Stage]) -> dict[str, dict[str, list[str]]]:
+    """Key → value → the stages that had it, for commit, packages, hardware and whatever else the manifests tell."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for stage in stages:
+        for key, value in flatten(stage.manifest.environment):
+            found.setdefault(key, {}).setdefault(value, []).append(stage.place)
+    return found
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and their values as text; lists of plain values stay on one line."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            yield from chain.from_iterable(
+                flatten(item, f"{prefix}{key}.{place}.")
+                if isinstance(item, Mapping)
+                else [(f"{prefix}{key}.{place}", str(item))]
+                for place, item in enumerate(value)
+            )
+        else:
+            yield (
+                f"{prefix}{key}",
+                ", ".join(map(str, value)) if isinstance(value, list) else str(value),
+            )

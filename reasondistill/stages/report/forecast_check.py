@@ -1,0 +1,151 @@
+"""Forecast and fact: what was said of each stage beforehand, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reasondistill.records import VARIANT, Range
+from reasondistill.runs.store import Manifest
+from reasondistill.stages.report import wording
+from reasondistill.stages.report.facts import (
+    EVALS,
+    EXAMPLES,
+    PROBLEMS,
+    STUDENTS,
+    TRACES,
+    VERDICTS,
+    Facts,
+)
+
+_PLACES = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
+
+
+@dataclass(frozen=True)
+class Told:
+    """One number: what was expected between `low` and `high`, and what came; seconds or tokens."""
+
+    stage: str
+    what: str
+    expected: float
+    low: float
+    high: float
+    took: float
+
+    @property
+    def ratio(self) -> float | None:
+        """What came over what was expected."""
+        return self.took / self.expected if self.expected else None
+
+    @property
+    def is_inside(self) -> bool:
+        return self.low <= self.took <= self.high
+
+
+def told(facts: Facts) -> list[Told]:
+    """Time and tokens of every stage that was still to come when the forecast was made, and is finished now."""
+    if facts.forecast is None:
+        return []
+    found: list[Told] = []
+    for stage in facts.forecast.stages:
+        manifests = list(_manifests(facts, stage.stage)) if stage.state != "done" else []
+        if not manifests or any(manifest.status != "complete" for manifest in manifests):
+            continue
+        tokens = sum(_number(manifest.figures, "tokens") for manifest in manifests)
+        found += _told(
+            stage.stage, "seconds", stage.wall_hours, sum(map(_seconds, manifests)), unit=3600
+        )
+        found += _told(stage.stage, "tokens", stage.tokens, tokens) if tokens else []
+    return found
+
+
+def _told(
+    stage: str, what: str, expected: Range | None, took: float, *, unit: float = 1
+) -> list[Told]:
+    if expected is None:
+        return []
+    return [
+        Told(stage, what, expected.expected * unit, expected.low * unit, expected.high * unit, took)
+    ]
+
+
+def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
+    """The folders that a stage of the forecast filled: of a measured model the samples on every benchmark."""
+    kind, _, name = stage.partition("/")
+    for found in facts.stages:
+        parts = found.place.split("/")
+        if kind == "evals":
+            is_own = (
+                len(parts) == 4
+                and parts[0] == EVALS
+                and parts[3] == "traces"
+                and parts[2].partition(VARIANT)[0] == name
+            )
+        elif kind == "students":
+            is_own = found.place == f"{STUDENTS}/{name}"
+        else:
+            is_own = found.place == _PLACES.get(kind)
+        if is_own:
+            yield found.manifest
+
+
+def _seconds(manifest: Manifest) -> float:
+    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took; workers side by side share their time."""
+    if _number(manifest.figures, "workers") > 1:
+        return manifest.seconds
+    return max(
+        manifest.seconds,
+        _number(manifest.figures, "seconds") + _number(manifest.figures, "load_seconds"),
+    )
+
+
+def _number(figures: Mapping[str, Any], key: str) -> float:
+    value = figures.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+# ---- saying it ----------------------------------------------------------------------------------------------------
+
+
+def table(facts: Facts) -> wording.Table:
+    headers = ("stage", "what", "forecast", "90 % interval", "took", "ratio", "inside")
+    return wording.Table(headers, tuple(_row(row) for row in told(facts)), numbers=2)
+
+
+def _row(row: Told) -> tuple[str, ...]:
+    say = wording.duration if row.what == "seconds" else wording.whole
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    interval = f"{say(row.low)} to {say(row.high)}"
+    return (
+        row.stage,
+        "time" if row.what == "seconds" else row.what,
+        say(row.expected),
+        interval,
+        say(row.took),
+        ratio,
+        "yes" if row.is_inside else "no",
+    )
+
+
+def note(facts: Facts) -> str:
+    """When it was foretold, from what, and how often it held."""
+    if facts.forecast is None:
+        return ""
+    rows = told(facts)
+    inside = sum(row.is_inside for row in rows)
+    sources = ", ".join(facts.forecast.sources) or "what the user gave"
+    made = facts.forecast
+    return (
+        f"Foretold on {made.made.partition('T')[0]} for {made.cluster}, from {sources}. Intervals hold 90 % of simulated runs: {inside} of "
+        f"{len(rows)} numbers came inside theirs; those that stand on one measurement hold or miss together. Stages that were finished "
+        "then, or are not yet, are left out."
+    )
+
+
+def foretold_json(facts: Facts) -> dict[str, Any]:
+    """What scripts read: the forecast, and each number beside what came."""
+    if facts.forecast is None:
+        return {}
+    rows = [asdict(row) | {"ratio": row.ratio, "inside": row.is_inside} for row in told(facts)]
+    return {"forecast": facts.forecast.model_dump(mode="json") | {"facts": rows}}

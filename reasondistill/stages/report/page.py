@@ -1,0 +1,427 @@
+"""Facts as one HTML page: inline style, inline SVG, no network (its own content policy forbids it), light and dark, phone to desktop.
+
+Every text that a model, a dataset or a user wrote passes `text()`, which escapes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from reasondistill.records import OUTCOMES
+from reasondistill.runs.missing import LOST, REFUSED
+from reasondistill.stages.report import evidence, forecast_check, wording
+from reasondistill.stages.report.facts import (
+    NOT_GRADED,
+    STUDENTS,
+    Facts,
+    FunnelStep,
+    MadeStudent,
+    Shown,
+    SideBySide,
+    environments,
+    flatten,
+)
+from reasondistill.stages.report.html import facts_list, figure, plain, stack, table, text, tone
+from reasondistill.stages.report.look import SCRIPT, STYLE
+from reasondistill.stages.report.plots import Line, histogram, line_chart
+from reasondistill.stages.report.scores import (
+    differences_section,
+    evidence_section,
+    methods_section,
+    published_section,
+    scores_section,
+)
+
+# A text longer than this is cut in the page; the whole of it stands in the run folder.
+LONGEST_TEXT = 60_000
+# Benchmarks whose lengths and matrices are open from the start; the others fold.
+OPEN_BENCHMARKS = 2
+
+
+def render_page(facts: Facts, *, title: str, about: str) -> str:
+    """The whole page. Sections without content are left out, from the navigation too."""
+    sections = [(key, name, body) for key, name, body in _sections(facts) if body]
+    links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+    bodies = "".join(
+        f'<section id="{key}" aria-labelledby="h-{key}"><h2 id="h-{key}">{name}</h2>{body}</section>'
+        for key, name, body in sections
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}"><title>{text(title)}</title><style>{STYLE}</style></head><body>'
+        f"<header><div>{_top(facts, title, about)}</div></header><nav aria-label='Sections'><div>{links}</div></nav>"
+        f"<main>{bodies}</main><footer>Run {text(facts.run)}. Made by reasondistill; the same numbers stand in report.json.</footer>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def _policy() -> str:
+    """Nothing is loaded, and no script runs but ours, whatever a trace contains."""
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _top(facts: Facts, title: str, about: str) -> str:
+    lines = "".join(
+        f'<p class="headline">{_with_words(line)}</p>' for line in wording.headline(facts)
+    )
+    caveats = "".join(
+        f'<p class="caveat">{text(line)}</p>'
+        for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts))
+    )
+    return f'<h1>{text(title)}</h1><p class="about">{text(about)}</p>{lines}{caveats}'
+
+
+def _with_words(sentence: str) -> str:
+    """The verdicts coloured, the numbers unbroken."""
+    words = re.sub(
+        r"\b(better|worse|tied)(?= (?:than|with) )", r'<span class="\1">\1</span>', text(sentence)
+    )
+    return re.sub(
+        rf"\[[{wording.MINUS}\d., ]+\]|[+{wording.MINUS}]\d+\.\d points|\d+\.\d %",
+        r'<span class="unbroken">\g<0></span>',
+        words,
+    )
+
+
+def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    yield "scores", "Scores", scores_section(facts)
+    yield "differences", "Against its baselines", differences_section(facts)
+    yield "methods", "Methods", methods_section(facts)
+    yield "evidence", "Behind the scores", evidence_section(facts)
+    yield "published", "Published numbers", published_section(facts)
+    yield "funnel", "From problems to examples", _funnel(facts)
+    yield "training", "Training", _training(facts)
+    yield "lengths", "Lengths", _lengths(facts)
+    yield "timings", "Time and speed", _timings(facts)
+    yield "forecast", "Forecast and fact", _foretold(facts)
+    yield "read", "Traces to read", _read(facts)
+    yield "made", "How it was made", _made(facts)
+
+
+# ---- the funnel ---------------------------------------------------------------------------------------------------
+
+
+def _funnel(facts: Facts) -> str:
+    if not facts.funnel:
+        return ""
+    steps = "".join(_step(step) for step in facts.funnel)
+    return f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written beside it with its reason.</figcaption></figure>"
+
+
+def _step(step: FunnelStep) -> str:
+    parts = dict(step.parts) or {"out": step.came_out}
+    dropped = sum(step.dropped.values())
+    bar = stack(parts | ({step.verb: dropped} if dropped else {}), is_share=False)
+    counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
+    items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
+    name = wording.STEP_NAMES[step.step]
+    return f'<div class="step"><strong>{name}</strong><div>{bar}<span class="soft">{counts}</span></div><ul class="legend">{items}</ul></div>'
+
+
+def _swatch(line: str) -> str:
+    """The colour that the bar has for this line: `1,204 no answer` is the no_answer one."""
+    name = line.partition(" ")[2]
+    return f'<i class="{tone("dropped" if ": " in name else name.replace(" ", "_"))}"></i>'
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+def _training(facts: Facts) -> str:
+    if not facts.students:
+        return ""
+    made = plain(wording.students_table(facts))
+    if facts.seeds.members:
+        made = f"<details><summary>Every student: {len(facts.students)}</summary>{made}</details>"
+    return _curves(facts) + made
+
+
+def _curves(facts: Facts) -> str:
+    trained = [
+        made
+        for made in facts.students
+        if any("loss" in line or "validation_loss" in line for line in made.metrics)
+    ]
+    trained = [made for made in trained if not facts.is_later_seed(made.name)]
+    if not trained:
+        return ""
+    lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]
+    rates = [
+        Line(made.name, _points(made, "learning_rate"), colour)
+        for colour, made in enumerate(trained)
+    ]
+    caption = "Loss by step; dashed on the validation split." + (
+        " The first seed of each student." if facts.seeds.members else ""
+    )
+    loss = figure(
+        line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, caption
+    )
+    rate = figure(
+        line_chart(rates, across="step", up="learning rate", label="Learning rate over steps"),
+        rates,
+        "Learning rate by step.",
+    )
+    return f'<div class="grid-2">{loss}{rate}</div>'
+
+
+def _loss_lines(made: MadeStudent, colour: int) -> list[Line]:
+    return [
+        Line(made.name, _points(made, "loss"), colour),
+        Line(f"{made.name} (validation)", _points(made, "validation_loss"), colour, dashed=True),
+    ]
+
+
+def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
+    return [
+        (float(line["step"]), float(line[key]))
+        for line in made.metrics
+        if line.get(key) is not None and "step" in line
+    ]
+
+
+# ---- lengths and timings ------------------------------------------------------------------------------------------
+
+
+def _lengths(facts: Facts) -> str:
+    figures = [
+        _histograms(
+            "Teacher traces by outcome",
+            {name: (tokens, tone(name)) for name, tokens in facts.trace_tokens.items()},
+        )
+    ]
+    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.eval_tokens))
+    for benchmark in benchmarks[:OPEN_BENCHMARKS]:
+        models = [
+            (model, tokens)
+            for (where, model), tokens in facts.eval_tokens.items()
+            if where == benchmark
+        ]
+        groups = {model: (tokens, f"s{place % 6}") for place, (model, tokens) in enumerate(models)}
+        figures.append(_histograms(f"Answers on {benchmark} by model", groups))
+    shown = "".join(figures)
+    if not shown:
+        return ""
+    table = plain(wording.lengths_table(facts))
+    return f'<div class="grid-2">{shown}</div><details><summary>Medians and longest, as numbers</summary>{table}</details>'
+
+
+def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -> str:
+    groups = {name: group for name, group in groups.items() if len(group[0])}
+    if not groups:
+        return ""
+    end = max(max(tokens) for tokens, _ in groups.values()) + 1
+    last = list(groups)[-1]
+    rows = "".join(
+        f'<div class="row-label"><span>{text(wording.label(name))}</span><span class="soft">{wording.whole(len(tokens))}</span></div>'
+        + histogram(
+            tokens,
+            start=0,
+            end=end,
+            tone=tone,
+            label=f"Tokens per answer: {name}",
+            is_last=name == last,
+        )
+        for name, (tokens, tone) in groups.items()
+    )
+    return f"<figure>{rows}<figcaption>{text(caption)}: tokens per answer; each row has its own height.</figcaption></figure>"
+
+
+def _timings(facts: Facts) -> str:
+    rows = wording.timings(facts)
+    if not rows:
+        return ""
+    longest = max(row.seconds for row in rows) or 1
+    cells = [
+        [
+            text(row.name),
+            wording.duration(row.seconds),
+            f'<div class="meter-cell"><span class="meter" style="width:{100 * row.seconds / longest:.1f}%"></span></div>',
+            wording.whole(row.came_in),
+            wording.whole(row.came_out),
+            "" if row.tokens_per_s is None else wording.whole(row.tokens_per_s),
+        ]
+        for row in rows
+    ]
+    total = wording.duration(sum(row.seconds for row in rows))
+    return f'<p class="note">{total} in all stages together.</p>' + table(
+        ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
+    )
+
+
+def _foretold(facts: Facts) -> str:
+    found = forecast_check.table(facts)
+    return (
+        f'<p class="note">{text(forecast_check.note(facts))}</p>{plain(found)}'
+        if found.rows
+        else ""
+    )
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read(facts: Facts) -> str:
+    if not facts.shown and not facts.side_by_side:
+        return ""
+    outcomes = {shown.outcome for shown in facts.shown} | {
+        a.outcome for side in facts.side_by_side for _, a in side.answers
+    }
+    known = (*OUTCOMES, REFUSED, LOST, NOT_GRADED)
+    options = "".join(
+        f'<option value="{text(o)}">{text(wording.label(o))}</option>'
+        for o in known
+        if o in outcomes
+    )
+    tools = (
+        '<div class="tools">'
+        '<input type="search" id="search" placeholder="Search in questions, reasoning and answers" aria-label="Search traces">'
+        f'<select id="outcome" aria-label="Outcome"><option value="">every outcome</option>{options}</select>'
+        '<span class="soft" id="found" aria-live="polite"></span></div>'
+    )
+    teacher = (
+        "<h3>Traces of the teacher</h3>" + "".join(_trace(shown) for shown in facts.shown)
+        if facts.shown
+        else ""
+    )
+    sides = (
+        "<h3>The same problem, every model</h3>"
+        + "".join(_side(side) for side in facts.side_by_side)
+        if facts.side_by_side
+        else ""
+    )
+    return tools + teacher + sides
+
+
+def _trace(shown: Shown) -> str:
+    question = shown.problem.question if shown.problem else shown.trace.problem_id
+    gold = shown.problem.answer if shown.problem else None
+    inside = _part("Question", question) + _written(shown) + _verdict(shown, gold)
+    return _foldable([shown.outcome], _badge(shown.outcome) + text(_first_line(question)), inside)
+
+
+def _side(side: SideBySide) -> str:
+    cards = "".join(
+        f"<div><strong>{text(model)}</strong> {_badge(shown.outcome)}{_written(shown)}{_verdict(shown, None)}</div>"
+        for model, shown in side.answers
+    )
+    badges = "".join(_badge(shown.outcome, model) for model, shown in side.answers)
+    known = facts_list(
+        {
+            "gold answer": side.problem.answer,
+            "problem": side.problem.id,
+            "benchmark": side.benchmark,
+        }
+    )
+    inside = _part("Question", side.problem.question) + known
+    outcomes = [shown.outcome for _, shown in side.answers]
+    return _foldable(
+        outcomes,
+        badges + text(_first_line(side.problem.question)),
+        f'{inside}<div class="side">{cards}</div>',
+    )
+
+
+def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
+    """What the search box looks through; `summary` and `inside` are HTML already."""
+    found = text(" ".join(sorted(set(outcomes))))
+    return f'<details class="trace" data-outcomes="{found}"><summary>{summary}</summary><div class="inside">{inside}</div></details>'
+
+
+def _badge(outcome: str, of: str | None = None) -> str:
+    said = wording.label(outcome) if of is None else f"{of}: {wording.label(outcome)}"
+    return f'<span class="badge {tone(outcome)}">{text(said)}</span>'
+
+
+def _written(shown: Shown) -> str:
+    completion = shown.trace.completion
+    reasoning = (
+        _part(
+            "Reasoning" if completion.think != "open" else "Reasoning, never closed",
+            completion.reasoning,
+        )
+        if completion.reasoning
+        else ""
+    )
+    answer = _part("Answer", completion.answer_text) if completion.answer_text.strip() else ""
+    failure = (
+        _part("Failed", completion.error or "no cause was told")
+        if completion.finish == "error"
+        else ""
+    )
+    return reasoning + answer + failure
+
+
+def _part(name: str, value: str) -> str:
+    body = value.strip("\n")
+    cut = f"\n… {len(body) - LONGEST_TEXT:,} characters more" if len(body) > LONGEST_TEXT else ""
+    return f'<div class="part">{text(name)}</div><pre>{text(body[:LONGEST_TEXT] + cut)}</pre>'
+
+
+def _verdict(shown: Shown, gold: str | None) -> str:
+    completion, grade = shown.trace.completion, shown.grade
+    facts: dict[str, object] = {} if gold is None else {"gold answer": gold}
+    if grade is not None:
+        facts |= {
+            "extracted": "nothing" if grade.extracted is None else grade.extracted,
+            "verdict": wording.label(grade.outcome),
+        }
+        facts |= {"because": f"{grade.reason} ({grade.layer})"}
+    facts |= {
+        "trace": shown.trace.id,
+        "model": shown.trace.model,
+        "tokens": f"{completion.tokens:,}, ended by {completion.finish}",
+    }
+    return facts_list(facts)
+
+
+def _first_line(question: str) -> str:
+    line = " ".join(question.split())
+    return line if len(line) <= 150 else line[:149] + "…"
+
+
+# ---- how it was made ----------------------------------------------------------------------------------------------
+
+
+def _made(facts: Facts) -> str:
+    if not facts.stages:
+        return ""
+    surroundings = [
+        [text(key), text(value), "all" if len(values) == 1 else text(", ".join(places))]
+        for key, values in environments(facts.stages).items()
+        for value, places in values.items()
+    ]
+    shown = (
+        table(("environment", "value", "stages"), surroundings, texts={1, 2})
+        if surroundings
+        else ""
+    )
+    settings = "".join(_settings(facts, place) for place in (stage.place for stage in facts.stages))
+    return shown + _example(facts) + settings
+
+
+def _example(facts: Facts) -> str:
+    if facts.example is None:
+        return ""
+    turns = "".join(_part(message.role, message.content) for message in facts.example.messages)
+    name = f"One training example as the student sees it ({text(facts.example.id)})"
+    return f'<details><summary>{name}</summary><div class="inside">{turns}</div></details>'
+
+
+def _settings(facts: Facts, place: str) -> str:
+    """One stage: fingerprints, settings, inputs. Students show what training cost."""
+    manifest = facts.stage(place)
+    if manifest is None:
+        return ""
+    shown = dict(flatten(manifest.section)) | {
+        f"input: {key}": value for key, value in manifest.identity.get("inputs", {}).items()
+    }
+    if not place.startswith(STUDENTS):
+        shown |= {f"figure: {key}": value for key, value in flatten(manifest.figures)}
+    return (
+        f'<details><summary>{text(place)} <span class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '
+        f'{text(manifest.identity.get("version"))}</span></summary><div class="inside">{facts_list(shown)}</div></details>'
+    )

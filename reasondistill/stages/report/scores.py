@@ -1,0 +1,360 @@
+"""The page's sections about scores: the overview, each benchmark, differences, what stands behind them, what others published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reasondistill.records import Difference, Score
+from reasondistill.stages.report import evidence, methods, wording
+from reasondistill.stages.report.facts import Facts
+from reasondistill.stages.report.html import figure, legend, plain, stack, table, text
+from reasondistill.stages.report.plots import line_chart, whisker
+
+# Benchmarks whose curves are open from the start; the others fold.
+OPEN_BENCHMARKS = 2
+# From this many scores on the single ones fold and the overview stands alone.
+_FOLDS = 13
+_MOST_DIFFERENCES = 24
+
+
+def scores_section(facts: Facts) -> str:
+    if not facts.own_scores:
+        return ""
+    benchmarks = list(dict.fromkeys(score.benchmark for score in facts.own_scores))
+    names = wording.metrics(facts)
+    tables = "".join(_scores_of(facts, benchmark, names) for benchmark in benchmarks)
+    if len(wording.overview_cells(facts)) >= _FOLDS:
+        tables = f'<details><summary>Every score with its outcomes</summary><div class="inside">{tables}</div></details>'
+    overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
+    notes = [
+        wording.SCORES_NOTE,
+        *([wording.METRICS_NOTE] if len(names) > 1 else []),
+        facts.seeds.note,
+    ]
+    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes if note)
+    return f"{overview}{said}{tables}{_seeds_alone(facts, names)}{legend(wording.outcome_names(facts))}{_bootstrap(facts)}"
+
+
+def _seeds_alone(facts: Facts, names: list[str]) -> str:
+    """The scores of each seed, folded."""
+    found = [score for score in facts.single_scores if score.metric == "pass@1"]
+    if not found:
+        return ""
+    return _folded(
+        f"Each seed alone: {len(found)} scores",
+        "",
+        _score_table(facts, found, ["benchmark"], names[1:]),
+    )
+
+
+def _overview(facts: Facts, benchmarks: list[str]) -> str:
+    """Models down, benchmarks across: the mean, and half of its interval small behind it; the best of a column is bold."""
+    cells = wording.overview_cells(facts)
+    best = {
+        name: max(score.mean for (_, where), score in cells.items() if where == name)
+        for name in benchmarks
+    }
+
+    def cell(model: str, name: str) -> str:
+        score = cells.get((model, name))
+        if score is None:
+            return ""
+        mean = wording.percent(score.mean)
+        shown = f"<b>{mean}</b>" if score.mean == best[name] else mean
+        title = f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, n={score.n}, k={score.k}"
+        return f'<span title="{text(title)}">{shown}<small>±{wording.percent((score.high - score.low) / 2)}</small></span>'
+
+    models = list(dict.fromkeys(model for model, _ in cells))
+    rows = [[text(model), *(cell(model, name) for name in benchmarks)] for model in models]
+    note = "pass@1 in percent; ± is half of the 95 % interval, the exact bounds show on hovering. Bold: the highest, which need not be better."
+    grid = table(("model", *benchmarks), rows, numbers=set(range(1, len(benchmarks) + 1)))
+    return f'<div class="tight">{grid}</div><p class="note">{text(note)}</p>'
+
+
+def _scores_of(facts: Facts, benchmark: str, names: list[str]) -> str:
+    found = [
+        score
+        for score in facts.main_scores
+        if score.benchmark == benchmark and score.metric == "pass@1"
+    ]
+    others = [
+        name
+        for name in names[1:]
+        if any(s.metric == name and s.benchmark == benchmark for s in facts.main_scores)
+    ]
+    return f"<h3>{text(benchmark)}</h3>" + _score_table(facts, found, [], others)
+
+
+def _score_table(facts: Facts, scores: list[Score], also: list[str], others: list[str]) -> str:
+    """One row for each score; `also` is "benchmark" where the scores are of several."""
+    headers = (
+        "model",
+        *also,
+        "%",
+        "95 % interval",
+        "0 … 100",
+        "outcomes",
+        *others,
+        "n",
+        "k",
+        "tokens",
+    )
+    rows = [_score_row(facts, score, others, [score.benchmark] if also else []) for score in scores]
+    first = 1 + len(also)
+    return table(headers, rows, numbers={first, first + 1, *range(first + 4, len(headers))})
+
+
+def _score_row(facts: Facts, score: Score, others: list[str], where: list[str]) -> list[str]:
+    tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
+    shares = wording.outcome_shares(facts, score)
+    return [
+        text(score.model),
+        *map(text, where),
+        wording.percent(score.mean),
+        wording.interval(score.low, score.high),
+        whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
+        stack(
+            {
+                outcome: shares[outcome]
+                for outcome in wording.outcome_names(facts)
+                if shares.get(outcome)
+            },
+            is_share=True,
+        ),
+        *(text(cell) for cell in wording.also(facts, score, others)),
+        wording.whole(score.n),
+        str(score.k),
+        "" if tokens is None else wording.whole(tokens),
+    ]
+
+
+def _bootstrap(facts: Facts) -> str:
+    if not facts.bootstrap:
+        return ""
+    rows = [
+        [
+            text(r["model"]),
+            text(r["benchmark"]),
+            wording.interval(r["low"], r["high"]),
+            text(r["method"]),
+        ]
+        for r in facts.bootstrap
+    ]
+    found = table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
+    return f"<details><summary>The same intervals by another road: hierarchical bootstrap</summary>{found}</details>"
+
+
+# ---- differences --------------------------------------------------------------------------------------------------
+
+
+def differences_section(facts: Facts) -> str:
+    if not facts.main_differences:
+        return ""
+    found = _differences(facts.main_differences)
+    if len(facts.main_differences) > _MOST_DIFFERENCES:
+        found = f"<details><summary>{_counted(facts.main_differences)}</summary>{found}</details>"
+    if facts.single_differences:
+        found += _folded(
+            f"Each seed alone: {_counted(facts.single_differences)}",
+            "",
+            _differences(facts.single_differences),
+        )
+    return f'<p class="note">{text(wording.DIFFERENCES_NOTE)}</p>{found}'
+
+
+def _differences(rows: Sequence[Difference]) -> str:
+    reach = max(0.05, *(abs(bound) for row in rows for bound in (row.low, row.high)))
+    scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
+    headers = (
+        "model",
+        "",
+        "against",
+        "points",
+        "95 % interval",
+        scale,
+        "benchmark",
+        "p",
+        "p (Holm)",
+        "flips",
+        "n × k",
+    )
+    return table(
+        headers,
+        [_difference_row(row, reach) for row in rows],
+        numbers={3, 4, *range(7, len(headers))},
+    )
+
+
+def _counted(rows: Sequence[Difference]) -> str:
+    words = [row.word for row in rows]
+    counts = ", ".join(
+        f"{words.count(word)} {word}" for word in ("better", "worse", "tied") if word in words
+    )
+    return f"{len(words)} comparisons: {counts}"
+
+
+def _difference_row(row: Difference, reach: float) -> list[str]:
+    tone = {"better": "correct", "worse": "wrong", "tied": "other"}[row.word]
+    return [
+        text(row.model),
+        f'<span class="{row.word}">{row.word}</span>',
+        text(row.baseline),
+        wording.points(row.mean),
+        wording.interval(row.low, row.high),
+        whisker(row.mean, row.low, row.high, start=-reach, end=reach, zero=0, tone=tone),
+        text(row.benchmark),
+        text(wording.p_value(row.p_value)),
+        text(wording.p_value(row.p_adjusted)),
+        wording.flips(row),
+        f"{wording.whole(row.n)} × {row.k}",
+    ]
+
+
+# ---- methods ------------------------------------------------------------------------------------------------------
+
+
+def methods_section(facts: Facts) -> str:
+    """Methods side by side: what each reached on each benchmark, what it cost, how large the models are."""
+    if not methods.has_methods(facts):
+        return ""
+    drawn = list(methods.reached_tables(facts))
+    parts = [f'<p class="note">{text(methods.METHODS_NOTE)}</p>'] if drawn else []
+    parts += [
+        f"<h3>{text(benchmark)}</h3>" + _reached(rows, content)
+        for benchmark, rows, content in drawn
+    ]
+    for name, note, content in (
+        ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
+        ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
+        ("Cut out of a larger model", "", methods.shrunk_table(facts)),
+    ):
+        said = f'<p class="note">{text(note)}</p>' if note else ""
+        parts.append(
+            f'<h3>{name}</h3>{said}<div class="tight">{plain(content)}</div>'
+            if content.rows
+            else ""
+        )
+    return "".join(parts)
+
+
+def _reached(rows: Sequence[methods.Reached], content: wording.Table) -> str:
+    """The table with a picture of each interval; all on the scale that holds them."""
+    low, high = min(row.score.low for row in rows), max(row.score.high for row in rows)
+    start, end = max(0.0, low - (high - low) / 20), min(1.0, high + (high - low) / 20)
+    place = content.headers.index("95 % interval") + 1
+    cells = [[_coloured(cell) for cell in row] for row in content.rows]
+    for row, line in zip(rows, cells, strict=True):
+        line.insert(
+            place,
+            whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"),
+        )
+    headers = (
+        *content.headers[:place],
+        f"{100 * start:.0f} … {100 * end:.0f}",
+        *content.headers[place:],
+    )
+    numbers = {
+        at for at, name in enumerate(headers) if at >= content.numbers and at != place and name
+    }
+    return f'<div class="tight">{table(headers, cells, numbers=numbers)}</div>'
+
+
+def _coloured(cell: str) -> str:
+    return (
+        f'<span class="{cell}">{cell}</span>' if cell in ("better", "worse", "tied") else text(cell)
+    )
+
+
+# ---- behind the scores --------------------------------------------------------------------------------------------
+
+
+def evidence_section(facts: Facts) -> str:
+    parts = [*_steps(facts), *_curves(facts), *_groups(facts)]
+    if facts.prompts:
+        parts.append(
+            _folded(
+                "Under other prompts",
+                evidence.PROMPTS_NOTE,
+                plain(evidence.prompts_table(facts)),
+                is_open=True,
+            )
+        )
+    said = evidence.repeatability(facts)
+    return "".join(parts) + (f'<p class="note">{text(said)}</p>' if said else "")
+
+
+def _steps(facts: Facts) -> Iterator[str]:
+    benchmarks = list(dict.fromkeys(score.benchmark for score in facts.scores))
+    drawn = [(name, lines) for name in benchmarks if (lines := evidence.step_lines(facts, name))]
+    charts = [
+        figure(
+            line_chart(
+                lines, across="step", up="pass@1, %", label=f"Accuracy on {name} over steps"
+            ),
+            lines,
+            f"{name}: pass@1 by step.",
+        )
+        for name, lines in drawn
+    ]
+    if charts:
+        yield f'<div class="grid-2">{"".join(charts)}</div>' + _folded(
+            "Accuracy by step, as numbers", "", plain(evidence.steps_table(facts))
+        )
+
+
+def _curves(facts: Facts) -> Iterator[str]:
+    """pass@k and maj@k over k, and accuracy over token budgets, benchmark by benchmark."""
+    for place, name in enumerate(dict.fromkeys(score.benchmark for score in facts.own_scores)):
+        samples, budgets = evidence.samples_lines(facts, name), evidence.budget_lines(facts, name)
+        charts: list[str] = []
+        if samples:
+            chart = line_chart(
+                samples,
+                across="samples k",
+                up="%",
+                label=f"pass@k and maj@k on {name}",
+                powers_of_two=True,
+            )
+            charts.append(
+                figure(
+                    chart,
+                    samples,
+                    f"{name}: pass@k, and dashed maj@k, over k.{evidence.chosen_note(facts, name)}",
+                )
+            )
+        if budgets:
+            said = f"{name}: accuracy within a token budget.{evidence.chosen_note(facts, name)} {evidence.BUDGET_NOTE}"
+            chart = line_chart(
+                budgets,
+                across="tokens",
+                up="pass@1, %",
+                label=f"Accuracy on {name} by token budget",
+                powers_of_two=True,
+            )
+            charts.append(figure(chart, budgets, said))
+        if charts:
+            drawn = f'<div class="grid-2">{"".join(charts)}</div>'
+            yield drawn if place < OPEN_BENCHMARKS else _folded(f"{name}: curves", "", drawn)
+
+
+def _groups(facts: Facts) -> Iterator[str]:
+    for kind in ("overlap", "subject", "level"):
+        for benchmark, found in evidence.parts_tables(facts, kind):
+            note = evidence.overlap_note(facts, benchmark) if kind == "overlap" else ""
+            yield _folded(f"{benchmark} by {kind}", note, plain(found))
+
+
+def _folded(title: str, note: str, inside: str, *, is_open: bool = False) -> str:
+    said = f'<p class="note">{text(note)}</p>' if note else ""
+    opened = " open" if is_open else ""
+    return f'<details{opened}><summary>{text(title)}</summary><div class="inside">{said}{inside}</div></details>'
+
+
+def published_section(facts: Facts) -> str:
+    found = evidence.published_table(facts)
+    if not found.rows:
+        return ""
+    rows = [[text(cell) for cell in row] for row in found.rows]
+    return f'<p class="note">{text(evidence.PUBLISHED_NOTE)}</p>' + table(
+        found.headers, rows, numbers={2, 4}, texts={5, 6, 7, 8}
+    )

@@ -1,0 +1,232 @@
+"""The model a student starts from: a hub id, a folder, or an architecture from scratch with its own tokenizer.
+
+Imports transformers and torch; imported late.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from reasondistill.config import Architecture, StudentSettings, resources
+from reasondistill.errors import ConfigError
+from reasondistill.models.weights import model_folder
+from reasondistill.records import Example
+from reasondistill.runs.store import disk_errors
+from reasondistill.stages.students import shrinking
+from reasondistill.stages.students.tokens import Row, tokenise_all
+
+log = logging.getLogger(__name__)
+
+# ChatML with think tags left alone: the assistant's turn is rendered exactly as it was written.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# What a model's folder is called until it is whole.
+PART = ".part"
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+
+
+def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """The student's tokenizer with a chat template, an EOS that training will teach, and a pad token."""
+    architecture = student.architecture
+    if architecture is not None and architecture.tokenizer == "train":
+        tokenizer = train_tokenizer(texts, architecture.vocab_size)
+    else:
+        source = architecture.tokenizer if architecture is not None else student.base or ""
+        if source.startswith("shipped:"):
+            source = str(resources.shipped_model(source.removeprefix("shipped:")))
+        source = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=student.revision, trust_remote_code=student.trust_remote_code
+        )
+    if student.chat_template is not None:
+        tokenizer.chat_template = Path(student.chat_template).read_text(encoding="utf-8")
+    elif tokenizer.chat_template is None:
+        log.info("%s: the tokenizer has no chat template; using ChatML", student.name)
+        tokenizer.chat_template = CHATML
+    if student.eos_token is not None:
+        if student.eos_token not in tokenizer.get_vocab():
+            raise ConfigError(
+                f"[students] {student.name} eos_token = {student.eos_token!r}: not one token of this tokenizer."
+            )
+        tokenizer.eos_token = student.eos_token
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"[students] {student.name}: the tokenizer has no EOS token; set eos_token."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = (
+            tokenizer.eos_token
+        )  # safe: labels are explicit, padding never hides an EOS
+    return tokenizer
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that splits digits, so that small models can do sums; deterministic for the same texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    digits, byte_level = (
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<think>", "</think>"],
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_model(
+    student: StudentSettings, tokenizer: PreTrainedTokenizerFast, calibration: Sequence[Row] = ()
+) -> Any:
+    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context set.
+
+    `calibration` rows say what a student that is cut out of its base keeps; the same rows, the same model.
+    """
+    model = load_whole(student, tokenizer)
+    return model if student.shrink is None else shrinking.shrink(model, student.shrink, calibration)
+
+
+def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """What `load_model` gives, before anything is cut out of it."""
+    if student.architecture is not None:
+        set_seed(student.seed)
+        model = AutoModelForCausalLM.from_config(_scratch_config(student.architecture, tokenizer))
+    else:
+        source = str(model_folder(student.base or "") or student.base)
+        config = AutoConfig.from_pretrained(
+            source, revision=student.revision, trust_remote_code=student.trust_remote_code
+        )
+        _raise_context(config, student)
+        dtype = (
+            torch.bfloat16
+            if student.lora is not None and torch.cuda.is_available()
+            else torch.float32
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=student.revision,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=student.trust_remote_code,
+        )
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    known: Any = model.generation_config.eos_token_id if student.architecture is None else None
+    known = known if isinstance(known, list) else [] if known is None else [known]
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    # The base's own end of text stays a clean stop too: a base model never emits <|im_end|>.
+    end: Any = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = sorted({*known, end}) if known else end
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def untouched(
+    student: StudentSettings,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    calibration: Sequence[Example] = (),
+    plain: bool = False,
+) -> Path:
+    """Where evals find the untouched base.
+
+    Its own folder or hub id, when it can be served as the students are. From scratch a saved random initialisation, of a larger model
+    what was cut out of it, neither of them trained; where the students get a chat template, an EOS or a longer context that the base
+    lacks, the same weights saved with these.
+    """
+    changed = (student.architecture, student.shrink, student.chat_template, student.eos_token)
+    longer = (student.rope_theta, student.max_position_embeddings)
+    if all(setting is None for setting in (*changed, *longer)) and _has_template(student):
+        return model_folder(student.base or "") or Path(student.base or "")
+    tokenizer = load_tokenizer(student, texts)
+    model = load_model(student, tokenizer, tokenise_all(calibration, tokenizer, plain=plain).rows)
+    save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / "model")
+    return folder / "model"
+
+
+def _has_template(student: StudentSettings) -> bool:
+    source = str(model_folder(student.base or "") or student.base)
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, revision=student.revision, trust_remote_code=student.trust_remote_code
+    )
+    return tokenizer.chat_template is not None
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises StageError for what the disk refuses."""
+    temporary = folder.with_name(folder.name + PART)
+    with disk_errors(folder):
+        _remove(temporary)  # a killed process's, perhaps with files that this model has not
+        try:
+            model.save_pretrained(temporary, safe_serialization=True)
+            tokenizer.save_pretrained(temporary)
+            for path in filter(Path.is_file, temporary.iterdir()):
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            _remove(folder)
+            temporary.rename(folder)
+        finally:
+            _remove(temporary)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _scratch_config(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Any:
+    shape = architecture.model_dump(
+        exclude={"type", "tokenizer", "vocab_size", "rope_theta"}, exclude_none=True
+    )
+    shape.setdefault("num_key_value_heads", architecture.num_attention_heads)
+    return AutoConfig.for_model(
+        architecture.type,
+        vocab_size=len(tokenizer),
+        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
+        head_dim=architecture.hidden_size // architecture.num_attention_heads,
+        bos_token_id=None,
+        **shape,
+    )
+
+
+def _raise_context(config: Any, student: StudentSettings) -> None:
+    """Set the RoPE base and the context length that the file asks for."""
+    if student.rope_theta is not None:
+        if getattr(config, "rope_parameters", None):
+            config.rope_parameters["rope_theta"] = student.rope_theta
+        else:
+            config.rope_theta = student.rope_theta
+    if student.max_position_embeddings is not None:
+        config.max_position_embeddings = student.max_position_embeddings

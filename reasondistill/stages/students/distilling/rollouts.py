@@ -1,0 +1,320 @@
+"""What a student writes while it is trained: by transformers, or by vLLM with the weights of the moment. Imports torch; imported late.
+
+Prompts and completions are token ids; a completion ends with the EOS unless its tokens ran out.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from reasondistill.errors import ConfigError
+from reasondistill.stages.students import bases
+
+log = logging.getLogger(__name__)
+
+# So many prompts are decoded at once by transformers.
+AT_ONCE = 64
+
+
+class Writer(Protocol):
+    """Something that completes prompts with the student's present weights."""
+
+    def write(
+        self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int
+    ) -> list[list[int]]:
+        """One completion of at most `max_tokens` per prompt."""
+        ...
+
+    def open(self) -> None:
+        """Start what it needs, before the first step. Raises ConfigError where it would not write with the present weights."""
+        ...
+
+
+class TransformersWriter:
+    """`generate` of transformers: batched, left-padded, without any sampling default of a vendor. Equal seeds write equal texts.
+
+    With `mix` > 0 each token is drawn from mix·teacher + (1 − mix)·student (MiniLLM, eq. 7).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        eos: Sequence[int],
+        pad: int,
+        vocabulary: int | None = None,
+        teacher: Any = None,
+        mix: float = 0.0,
+    ) -> None:
+        self.model, self.eos, self.pad, self.vocabulary = model, list(eos), pad, vocabulary
+        self.teacher, self.mix = teacher, mix
+
+    def write(
+        self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int
+    ) -> list[list[int]]:
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with (
+                torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+                torch.no_grad(),
+            ):
+                torch.manual_seed(seed)
+                order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+                written: dict[int, list[int]] = {}
+                for start in range(0, len(order), AT_ONCE):
+                    places = order[start : start + AT_ONCE]
+                    written |= zip(
+                        places,
+                        self._batch([prompts[p] for p in places], max_tokens, temperature, device),
+                        strict=True,
+                    )
+        finally:
+            self.model.train(was_training)
+        return [written[place] for place in range(len(prompts))]
+
+    def open(self) -> None: ...
+
+    def _batch(
+        self,
+        prompts: Sequence[list[int]],
+        max_tokens: int,
+        temperature: float,
+        device: torch.device,
+    ) -> list[list[int]]:
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor(
+            [[self.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device
+        )
+        mask = torch.tensor(
+            [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device
+        )
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            repetition_penalty=1.0,
+            max_new_tokens=max_tokens,
+            eos_token_id=self.eos,
+            pad_token_id=self.pad,
+            use_cache=True,
+        )
+        processors = LogitsProcessorList(
+            [_Mixture(self.teacher, self.mix, mask, temperature)] if self.mix else []
+        )
+        if self.vocabulary is not None:
+            processors.append(_OfTheTokenizer(self.vocabulary))
+        with _bare(self.model):
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                logits_processor=processors,
+            )
+        return [_until_end(row, self.eos) for row in output[:, width:].tolist()]
+
+
+@contextmanager
+def _bare(model: Any) -> Generator[None]:
+    """Without the model's own generation config, from which `generate` fills whatever ours leaves open."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+class _OfTheTokenizer(LogitsProcessor):
+    """Only tokens that the tokenizer knows: models pad their vocabulary."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        return scores.index_fill(
+            1, torch.arange(self.vocabulary, scores.shape[1], device=scores.device), float("-inf")
+        )
+
+
+class _Mixture(LogitsProcessor):
+    """Scores whose softmax at `temperature` is the mixture of teacher and student; the teacher keeps its own cache."""
+
+    def __init__(self, teacher: Any, share: float, mask: torch.Tensor, temperature: float) -> None:
+        self.teacher, self.share, self.mask, self.temperature = teacher, share, mask, temperature
+        self.cache: Any = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        new = input_ids if self.cache is None else input_ids[:, -1:]
+        if self.cache is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
+        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
+        output = self.teacher(
+            input_ids=new,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.cache = output.past_key_values
+        width = min(scores.shape[-1], output.logits.shape[-1])
+        theirs = torch.log_softmax(output.logits[:, -1, :width].float() / self.temperature, dim=-1)
+        ours = torch.log_softmax(scores[:, :width].float() / self.temperature, dim=-1)
+        mixed = (
+            torch.logaddexp(theirs + _log(self.share), ours + _log(1 - self.share))
+            * self.temperature
+        )
+        blocked = scores.new_full(scores.shape, float("-inf"))
+        blocked[:, :width] = mixed.to(scores.dtype)
+        return blocked
+
+
+def _log(share: float) -> float:
+    return float(torch.log(torch.tensor(share, dtype=torch.float64)))
+
+
+def _until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in eos), None)
+    return ids if end is None else ids[: end + 1]
+
+
+class VllmWriter:
+    """vLLM with the student's weights of the moment, through TRL: in this process (`url` None), or a `trl vllm-serve` at `url`.
+
+    `open`, or the first text, starts the engine on the weights in `start`. Raises ConfigError where an engine in this
+    process would not write with the weights that it is given. Not repeatable bit by bit: vLLM draws from a generator of
+    its own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        accelerator: Any,
+        *,
+        start: Path,
+        url: str | None,
+        memory: float,
+        context: int,
+    ) -> None:
+        self.model, self.tokenizer, self.accelerator = model, tokenizer, accelerator
+        self.start, self.url, self.memory, self.context = start, url, memory, context
+        self._engine: Any = None
+
+    def write(
+        self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int
+    ) -> list[list[int]]:
+        self.open()
+        self._engine.temperature, self._engine.max_completion_length = temperature, max_tokens
+        self._engine.sync_weights()
+        _, completions, _, _ = self._engine.generate([list(prompt) for prompt in prompts], None, 1)
+        return [list(ids) for ids in completions]
+
+    def open(self) -> None:
+        """Start the engine, once, and see that it takes weights."""
+        if self._engine is not None:
+            return
+        if self.url is None and self.accelerator.is_main_process:
+            bases.save(self.model, self.tokenizer, self.start)
+        self.accelerator.wait_for_everyone()
+        self.model.name_or_path = str(self.start)
+        log.info("rollouts: starting vLLM")
+        with weights_stay_plain():
+            engine = self._connect()
+        if self.url is None:
+            served = engine.llm.llm_engine.model_executor.driver_worker.model_runner.model
+            check_takes_weights(served, engine.sync_weights)
+        self._engine = engine
+
+    def _connect(self) -> Any:
+        from trl.generation.vllm_generation import VLLMGeneration
+
+        return VLLMGeneration(
+            self.model,
+            self.accelerator,
+            self.tokenizer,
+            mode="colocate" if self.url is None else "server",
+            server_base_url=self.url,
+            gpu_memory_utilization=self.memory,
+            max_model_length=self.context,
+            logprobs=None,
+        )
+
+
+@contextmanager
+def weights_stay_plain() -> Generator[None]:
+    """While open, an engine that vLLM for CPU loads in this process multiplies with its weights as they were loaded.
+
+    By itself it packs them into another layout on most CPUs (oneDNN on AVX-512, tiles on AMX): of a linear layer nothing is left
+    that new weights could be loaded into, and an output head goes on multiplying with the packed copy of its old ones.
+    """
+    from vllm.model_executor.layers import utils
+    from vllm.platforms import current_platform
+
+    pack = getattr(utils, "dispatch_cpu_unquantized_gemm", None)
+    if pack is None or not current_platform.is_cpu():
+        yield
+        return
+
+    def leave_plain(layer: Any, remove_weight: bool) -> None:
+        is_matrix = layer.weight.ndim == 2 and not layer.weight.is_meta
+        if is_matrix:
+            layer.cpu_linear = torch.nn.functional.linear
+        else:
+            pack(layer, remove_weight)
+
+    utils.dispatch_cpu_unquantized_gemm = leave_plain
+    try:
+        yield
+    finally:
+        utils.dispatch_cpu_unquantized_gemm = pack
+
+
+# Of each tensor so much is looked at: packing moves what stands at its beginning too.
+_LOOKED_AT = 1 << 20
+
+
+def check_takes_weights(served: torch.nn.Module, load: Callable[[], None]) -> None:
+    """See that an engine takes the student's weights: `load`ing those it began with must leave `served`, its model, as it is.
+
+    Raises ConfigError when it cannot load them, or when they end up in another layout than the one it multiplies with.
+    """
+    packed = [name for name, tensor in served.named_parameters() if tensor.numel() == 0]
+    if packed:
+        raise ConfigError(_NOT_TAKEN.format(f"of {packed[0]} it keeps a packed copy only"))
+    before = _digests(served)
+    try:
+        load()
+    except (AttributeError, AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            _NOT_TAKEN.format(f"loading them fails: {type(error).__name__}: {error}")
+        ) from error
+    after = _digests(served)
+    moved = [name for name in before if after.get(name) != before[name]]
+    if moved:
+        raise ConfigError(_NOT_TAKEN.format(f"it keeps {moved[0]} in another layout"))
+
+
+_NOT_TAKEN = (
+    "[train] rollouts: vLLM in this process does not take the student's new weights on this machine: {}. "
+    "Set rollouts = 'transformers' in the cluster file."
+)
+
+
+def _digests(model: torch.nn.Module) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, tensor in model.named_parameters():
+        beginning = tensor.detach().flatten()[:_LOOKED_AT].cpu()
+        found[name] = zlib.crc32(beginning.view(torch.uint8).numpy().tobytes())
+    return found

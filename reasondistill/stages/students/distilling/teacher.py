@@ -1,0 +1,129 @@
+"""The teacher in memory: its last hidden states, layers and attention for a batch, without gradients. Imports torch; imported late."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.vocabulary import unequal_tokens
+from reasondistill.models.weights import model_folder
+from reasondistill.stages.students.hidden import States, head_of, states
+
+log = logging.getLogger(__name__)
+
+# What stays free beside the teacher's weights, for the student and activations.
+_ROOM = 1.2
+
+
+class Teacher:
+    """A frozen causal language model. `seconds` is what its forward passes took."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.seconds = 0.0
+        self.head = head_of(self.model)
+
+    @torch.no_grad()
+    def states(
+        self, inputs: Mapping[str, torch.Tensor], *, layers: bool = False, attentions: bool = False
+    ) -> States:
+        """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the teacher's own."""
+        started = self._now(inputs["input_ids"])
+        found = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
+        self.seconds += self._now(inputs["input_ids"]) - started
+        return found
+
+    @staticmethod
+    def _now(tensor: torch.Tensor) -> float:
+        if tensor.is_cuda:
+            torch.cuda.synchronize(tensor.device)
+        return time.monotonic()
+
+
+def load_teacher(
+    model: str,
+    revision: str | None,
+    *,
+    student_tokenizer: Any,
+    trust_remote_code: bool,
+    device: torch.device,
+) -> Teacher:
+    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU.
+
+    Raises ConfigError when its tokenizer is another than the student's, StageError when it does not fit in memory.
+    """
+    source = str(model_folder(model) or model)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    check_tokenizers(tokenizer, student_tokenizer, model)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    check_fits(
+        model,
+        AutoConfig.from_pretrained(source, **options),
+        dtype,
+        device,
+        trust_remote_code=trust_remote_code,
+    )
+    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    log.info(
+        "teacher %s: %s parameters in %s",
+        model,
+        f"{loaded.num_parameters():,}",
+        str(dtype).removeprefix("torch."),
+    )
+    loaded.to(device)  # pyright: ignore[reportArgumentType] - a decorator of transformers hides the method's own signature
+    return Teacher(loaded)
+
+
+def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
+    """Raise ConfigError, naming tokens, unless both mean the same by the same ids."""
+    if unlike := unequal_tokens(student, teacher):
+        raise ConfigError(
+            f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its probabilities are of other tokens; take a "
+            "student of the same family, or method = 'sft', which learns from text alone."
+        )
+
+
+def check_fits(
+    name: str,
+    config: Any,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    trust_remote_code: bool = False,
+) -> None:
+    """Raise StageError when the teacher's weights, and a fifth more, are larger than the free memory."""
+    with torch.device("meta"):
+        parameters = sum(
+            p.numel()
+            for p in AutoModelForCausalLM.from_config(
+                config, trust_remote_code=trust_remote_code
+            ).parameters()
+        )
+    needed, free = parameters * dtype.itemsize * _ROOM, free_memory(device)
+    if needed > free:
+        raise StageError(
+            f"teacher {name} does not fit: {parameters:,} parameters want {needed / 2**30:,.1f} GiB in "
+            f"{str(dtype).removeprefix('torch.')}, {free / 2**30:,.1f} GiB are free. Use method = 'topk_kd' with [traces] logprobs, which "
+            "needs no teacher in memory, or a smaller teacher."
+        )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on the device, or in the machine's memory."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    lines = (
+        Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        if Path("/proc/meminfo").exists()
+        else []
+    )
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0]) * 1024 if found else float("inf")

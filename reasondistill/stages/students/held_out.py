@@ -1,0 +1,128 @@
+"""Perplexity and KL(teacher‖student) on rows that nobody trained on, without a tensor of all tokens × vocabulary. Imported late."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from reasondistill.config import StudentSettings
+from reasondistill.losses import Divergence, LiveTeacher, token_losses
+from reasondistill.records import Example, Shrunk
+from reasondistill.stages.students import bases, shrinking
+from reasondistill.stages.students.hidden import head_of, states
+from reasondistill.stages.students.tokens import IGNORE, Row, tokenise_all
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Means over `tokens` labelled tokens: exp of the cross-entropy, and nats of KL(teacher‖student); None without a teacher."""
+
+    perplexity: float
+    kl: float | None
+    tokens: int
+
+
+@torch.no_grad()
+def held_out(
+    model: Any, rows: Sequence[Row], *, teacher: Any = None, vocabulary: int | None = None
+) -> HeldOut:
+    """How well a model predicts the labels of rows, and how far it is from a teacher there; every labelled token weighs the same.
+
+    Both models read the same ids. All of it is over the first `vocabulary` tokens (None: over the smaller of both vocabularies).
+    Works through PEFT and other wrappers that have `get_output_embeddings`. Raises ValueError when no token is labelled.
+    """
+    loss, divergence, tokens = 0.0, 0.0, 0
+    sizes = [len(head_of(each).weight) for each in (model, teacher) if each is not None]
+    vocabulary = min([*sizes, vocabulary or min(sizes)])
+    for row in rows:
+        labels = torch.tensor(row.labels[1:], device=model.device)
+        learned = labels != IGNORE
+        if not learned.any():
+            continue
+        found = token_losses(
+            _hidden(model, row, learned),
+            head_of(model),
+            labels=labels[learned],
+            teacher=LiveTeacher(_hidden(teacher, row, learned), head_of(teacher))
+            if teacher is not None
+            else None,
+            divergence=Divergence("forward_kl") if teacher is not None else None,
+            vocabulary=vocabulary,
+        )
+        assert found.cross_entropy is not None
+        loss += float(found.cross_entropy.double().sum())
+        divergence += (
+            float(found.divergence.double().sum()) if found.divergence is not None else 0.0
+        )
+        tokens += int(learned.sum())
+    if tokens == 0:
+        raise ValueError("no labelled token in these rows")
+    return HeldOut(
+        math.exp(loss / tokens), divergence / tokens if teacher is not None else None, tokens
+    )
+
+
+def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
+    """What the head reads at the positions that predict a labelled token: (labels, hidden)."""
+    training = model.training
+    model.eval()
+    last = states(
+        model, model, {"input_ids": torch.tensor([row.input_ids], device=model.device)}
+    ).last
+    model.train(training)
+    return last[0, :-1][learned]
+
+
+def shrunk(
+    student: StudentSettings,
+    texts: Sequence[str],
+    calibration: Sequence[Example],
+    validation: Sequence[Example],
+    *,
+    plain: bool,
+    trained: Path | None,
+) -> Shrunk:
+    """What was cut out of the base, and how far it is from it on the validation examples, before and after training."""
+    assert student.shrink is not None
+    tokenizer = bases.load_tokenizer(student, texts)
+    whole = bases.load_whole(student, tokenizer)
+    kept = shrinking.choose(
+        whole, student.shrink, tokenise_all(calibration, tokenizer, plain=plain).rows
+    )
+    start = shrinking.cut(whole, kept)
+    facts = Shrunk(
+        parameters_before=shrinking.count_parameters(whole),
+        parameters=shrinking.count_parameters(start),
+        layers=kept.layers,
+    )
+    rows = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length).rows
+    if not any(label != IGNORE for row in rows for label in row.labels):
+        return facts
+    whole, start = _ready(whole), _ready(start)
+    base, before = held_out(whole, rows), held_out(start, rows, teacher=whole)
+    after = (
+        held_out(_ready(AutoModelForCausalLM.from_pretrained(trained)), rows, teacher=whole)
+        if trained is not None
+        else None
+    )
+    return facts.model_copy(
+        update={
+            "tokens": before.tokens,
+            "perplexity_base": base.perplexity,
+            "perplexity_before": before.perplexity,
+            "kl_before": before.kl,
+            "perplexity_after": after.perplexity if after is not None else None,
+            "kl_after": after.kl if after is not None else None,
+        }
+    )
+
+
+def _ready(model: Any) -> Any:
+    """Where and as it computes fast: bfloat16 on a GPU, float32 on a CPU."""
+    return model.to("cuda", torch.bfloat16) if torch.cuda.is_available() else model.float()

@@ -1,0 +1,67 @@
+"""What a model computes before its head: hidden states of a batch, without logits. Imports torch; imported late."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reasondistill.losses import Head
+
+
+@dataclass(frozen=True)
+class States:
+    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer where they were asked for."""
+
+    last: torch.Tensor
+    layers: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
+
+
+def head_of(model: Any) -> Head:
+    """The output head of a causal language model."""
+    head = model.get_output_embeddings()
+    return Head(head.weight, getattr(head, "bias", None))
+
+
+def states(
+    model: Any,
+    unwrapped: Any,
+    inputs: Mapping[str, torch.Tensor],
+    *,
+    layers: bool = False,
+    attentions: bool = False,
+) -> States:
+    """One forward pass of `model` without its head: (texts, tokens, vocabulary) logits are never made.
+
+    `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one position, for form's sake.
+    """
+    names = ("input_ids", "attention_mask", "position_ids")
+    wanted: dict[str, Any] = {name: inputs[name] for name in names if name in inputs}
+    wanted |= {"output_hidden_states": True} if layers else {}
+    wanted |= {"output_attentions": True} if attentions else {}
+    with _watched(unwrapped.get_output_embeddings()) as seen:
+        outputs = model(**wanted, use_cache=False)  # with a cache, packed rows would see each other
+    return States(
+        seen[0],
+        tuple(outputs.hidden_states or ()) if layers else (),
+        tuple(outputs.attentions or ()) if attentions else (),
+    )
+
+
+@contextmanager
+def _watched(head: torch.nn.Module) -> Generator[list[torch.Tensor]]:
+    seen: list[torch.Tensor] = []
+
+    def keep(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen.append(arguments[0])
+        return (arguments[0][:, :1], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()

@@ -1,0 +1,220 @@
+"""What a training leaves on disk: checkpoints to go on from, weights on the way, the finished model. Imported late."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from reasondistill.config import StudentSettings
+from reasondistill.errors import StageError
+from reasondistill.runs.store import disk_errors, read_metrics, write_text
+from reasondistill.stages.students import ROLLOUTS, SNAPSHOTS, bases, processes
+
+log = logging.getLogger(__name__)
+
+# What only a checkpoint of split weights has, by who split them (processes.sharding).
+_MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
+
+
+def start_from(folder: Path) -> Path | None:
+    """The checkpoint that a training goes on from, None for its beginning; what was written after it is forgotten.
+
+    Raises StageError for one whose weights are split in another way than they will be.
+    """
+    checkpoint = _last_checkpoint(folder)
+    if checkpoint is not None:
+        found = next((name for name, mark in _MARKS.items() if any(checkpoint.glob(mark))), None)
+        if found != processes.sharding():
+            raise StageError(
+                f"{checkpoint}: was kept under another [train] strategy. Go on with that one, or remove {checkpoint.parent} to train anew."
+            )
+    _forget_after(folder, checkpoint)
+    for left in (*folder.glob(f"*{bases.PART}"), folder / ROLLOUTS):  # of a killed process
+        shutil.rmtree(left, ignore_errors=True)
+    return checkpoint
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a readable one means whole."""
+    checkpoints = folder / "checkpoints"
+    for path in checkpoints.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+    found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    return Path(found) if found else None
+
+
+def _forget_after(folder: Path, checkpoint: Path | None) -> None:
+    """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back and shows one training only."""
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    kept = [line for line in read_metrics(folder) if line["step"] <= step]
+    if (folder / "metrics.jsonl").exists():
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    for path in (folder / SNAPSHOTS).glob("step-*"):
+        if (
+            not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step
+        ):  # no digits: torn by a kill
+            shutil.rmtree(path)
+
+
+def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any]) -> Any:
+    """The model with all of its weights on the first process, None on the others. All take part: the weights may be split over them.
+
+    Split ones are put together on the CPU, in a model that `load` gives: the student before it was trained.
+    """
+    if not _is_split(trainer):
+        return trainer.model if processes.is_first() else None
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not processes.is_first():
+        return None
+    with _loading_whole():
+        model = load()
+    if student.lora is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora(student))
+    model.load_state_dict(state)
+    return model
+
+
+@contextmanager
+def _loading_whole() -> Generator[None]:
+    """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone would wait for the others for ever."""
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept  # pyright: ignore[reportPrivateUsage]
+
+
+def _is_split(trainer: Any) -> bool:
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+
+def save_student(
+    model: Any, student: StudentSettings, tokenizer: Any, folder: Path
+) -> tuple[int, int]:
+    """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there are and how many were trained."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if student.lora is not None:
+        with disk_errors(folder / "adapter"):
+            model.save_pretrained(folder / "adapter")
+    model = save_merged(model, student, tokenizer, folder / "model")
+    return sum(p.numel() for p in model.parameters()), trained
+
+
+def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> Any:
+    """Write the model as it is served, with LoRA's weights merged in; return that model. The one that came in is used up."""
+    if student.lora is not None:
+        model = model.merge_and_unload()
+    model = model.to(storage_dtype(student))
+    bases.save(model, tokenizer, folder)
+    return model
+
+
+def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
+    """A copy of the model on the CPU, floats as `dtype`; the model is not touched, gradients stay behind, a GPU needs no room for it."""
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        wanted = dtype if tensor.is_floating_point() else None
+        return tensor.detach().to("cpu", wanted or tensor.dtype, copy=True)
+
+    # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else (config, modules) is copied as usual.
+    memo: dict[int, Any] = {id(buffer): copied(buffer) for buffer in model.buffers()}
+    memo |= {id(p): torch.nn.Parameter(copied(p), requires_grad=False) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
+
+
+def storage_dtype(student: StudentSettings) -> torch.dtype:
+    """What a finished model's weights are kept as."""
+    return torch.bfloat16 if student.bf16 else torch.float32
+
+
+def lora(student: StudentSettings) -> Any:
+    """PEFT's settings of a student's adapter, if it has one."""
+    if student.lora is None:
+        return None
+    from peft import LoraConfig
+
+    asked = student.lora
+    targets = asked.targets if isinstance(asked.targets, str) else list(asked.targets)
+    return LoraConfig(
+        r=asked.r,
+        lora_alpha=asked.alpha,
+        lora_dropout=asked.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+class Snapshots(TrainerCallback):
+    """Keeps copies of the weights in `folder/step-N` while a model is trained; the training does not notice.
+
+    After a resume those of another spacing are removed, the later ones are made, and the earlier ones stay. `strip` takes off a copy what
+    is no part of the finished student; `load` is that of `whole_model`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        student: StudentSettings,
+        tokenizer: Any,
+        trainer: Any,
+        strip: Callable[[Any], None],
+        load: Callable[[], Any],
+    ) -> None:
+        self.folder, self.count, self.student, self.tokenizer = folder, count, student, tokenizer
+        self.trainer, self.strip, self.load = trainer, strip, load
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.count == 0 or not state.is_world_process_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        planned = {f"step-{step}" for step in snapshot_steps(state.max_steps, self.count)}
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name not in planned:
+                shutil.rmtree(path)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.global_step not in snapshot_steps(state.max_steps, self.count):
+            return
+        model = whole_model(self.trainer, self.student, self.load)
+        if model is None:
+            return
+        if model is self.trainer.model:
+            # Under LoRA the sum of base and adapter is made first and rounded after, as for the finished model.
+            model = copy_to_cpu(
+                model, None if self.student.lora is not None else storage_dtype(self.student)
+            )
+        self.strip(model)
+        save_merged(model, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
+        log.info("step %d/%d · weights kept", state.global_step, state.max_steps)
+
+
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """After which steps weights are kept: `count` evenly spaced points, without the last, which is the finished model.
+
+    >>> snapshot_steps(450, 5)
+    [90, 180, 270, 360]
+    """
+    return sorted({round(steps * i / count) for i in range(1, count)} - {0, steps})

@@ -1,0 +1,127 @@
+"""Example → token ids and labels, by our own hand: the loss is on the assistant's turn and its EOS, and decoding gives the text back.
+
+Chat templates are not trusted with the assistant's turn: some drop everything before `</think>` when they render a finished
+conversation (DeepSeek-R1-Distill's does). Prompt and completion are tokenised apart, exactly as they meet at inference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reasondistill.errors import StageError
+from reasondistill.models.prompts import after_prompt
+from reasondistill.models.tokenising import (
+    InputFault,
+    InputReason,
+    tokenise_answer,
+    tokenise_prompt,
+)
+from reasondistill.records import Dropped, Example
+
+log = logging.getLogger(__name__)
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: `labels` is IGNORE over the prompt, the token itself over the completion and the EOS. The rest says of what."""
+
+    input_ids: list[int]
+    labels: list[int]
+    problem_id: str = ""
+    trace_id: str | None = None
+
+    @property
+    def prompt_length(self) -> int:
+        return prompt_length(self.labels)
+
+
+def prompt_length(labels: Sequence[int]) -> int:
+    """How many tokens come before the first one that the loss is on."""
+    return next((place for place, label in enumerate(labels) if label != IGNORE), len(labels))
+
+
+# Why a row is set aside, in the words of a student's counts.
+TOO_LONG = "longer than max_length"
+_REASONS: dict[InputReason, str] = {
+    "template_refuses": "refused by the chat template",
+    "not_unicode": "no text of Unicode",
+    "not_given_back": "not given back by the tokenizer",
+    "prompt_too_long": TOO_LONG,
+}
+# More rows than both of these: it is the tokenizer or the template that is wrong, not the rows.
+FAULTS_ALLOWED, FEWEST_FAULTS = 0.05, 5
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """The rows, and the examples that did not become one."""
+
+    rows: list[Row]
+    set_aside: list[Dropped]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many were set aside, by reason."""
+        return dict(Counter(one.reason for one in self.set_aside))
+
+
+def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
+    """One example as ids and labels.
+
+    Raises InputFault when the chat template refuses it or decoding does not give the assistant's text back.
+    """
+    *before, answer = example.messages
+    prompt = tokenise_prompt(tokenizer, before, plain=plain)
+    pieces = after_prompt(answer.content, opens_think=prompt.opens == "think")
+    completion = [*tokenise_answer(tokenizer, pieces), tokenizer.eos_token_id]
+    labels = [IGNORE] * len(prompt.ids) + completion
+    return Row([*prompt.ids, *completion], labels, example.problem_id, example.trace_id)
+
+
+def tokenise_all(
+    examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int | None = None
+) -> Tokenised:
+    """Rows of at most `max_length` tokens: a truncated row would lose its answer and its EOS.
+
+    Raises StageError when more than a few cannot be tokenised.
+    """
+    found = Tokenised([], [])
+    faults: list[str] = []
+    for example in examples:
+        try:
+            row = tokenise(example, tokenizer, plain=plain)
+        except InputFault as fault:
+            faults.append(f"{example.id}: {fault}")
+            found.set_aside.append(_dropped(example, _REASONS[fault.reason]))
+            continue
+        if max_length is not None and len(row.input_ids) > max_length:
+            found.set_aside.append(_dropped(example, TOO_LONG))
+        else:
+            found.rows.append(row)
+    _judge(faults, len(found.rows) + len(found.set_aside))
+    return found
+
+
+def _dropped(example: Example, reason: str) -> Dropped:
+    return Dropped(
+        trace_id=example.trace_id or example.id, problem_id=example.problem_id, reason=reason
+    )
+
+
+def _judge(faults: Sequence[str], total: int) -> None:
+    """Tell of a few faults. Raises StageError for many."""
+    if not faults:
+        return
+    told = f"{len(faults)} of {total} examples cannot be tokenised; the first: {faults[0]}"
+    if len(faults) >= FEWEST_FAULTS and len(faults) > FAULTS_ALLOWED * total:
+        raise StageError(
+            f"{told}. So many are not the examples' fault: look at the tokenizer and its chat template."
+        )
+    names = ", ".join(fault.split(": ", 1)[0] for fault in faults[:5])
+    log.warning("%s. They are set aside (%s%s).", told, names, ", …" if len(faults) > 5 else "")

@@ -1,0 +1,284 @@
+"""The top-K cache of a traces folder: opened before sampling, and filled afterwards for traces that have no top K yet.
+
+Log-probabilities come while a trace is generated. Traces that stand already (drawn before anybody asked, with a smaller K, or by a teacher
+that gives none) get theirs in a second pass, which scores prompt and completion. Where the cache knows a completion's token ids, it scores
+those; else the text is tokenised as a student tokenises it, with an EOS where the trace ended by itself. A text's canonical tokens are
+nearly always, not always, those that were generated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reasondistill.config import Teacher, Traces
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.prompts import after_prompt, render_assistant
+from reasondistill.models.samplers import Rendered, Sampler, Scored, Scorer, Written
+from reasondistill.models.samplers.opening import teacher_identity
+from reasondistill.models.tokenising import InputFault, tokenise_answer
+from reasondistill.models.topk import (
+    BLOCKS,
+    FOLDER,
+    HEADER,
+    VOCABULARY,
+    Source,
+    TopK,
+    TopKReader,
+    TopKWriter,
+    cut_what_is_torn,
+    read_header,
+    read_index,
+    read_vocabulary,
+)
+from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
+from reasondistill.records import Completion, Problem, Trace
+from reasondistill.runs.store import Manifest, read_records, read_rows
+from reasondistill.stages.traces.recorder import (
+    BATCH_SECONDS,
+    BATCH_TRACES,
+    REPORT_SECONDS,
+    duration,
+)
+
+log = logging.getLogger(__name__)
+
+FILE = "traces.jsonl"
+
+
+# ---- what there is and what is missing ----------------------------------------------------------------------------
+
+
+def scoring_teacher(traces: Traces) -> Teacher | None:
+    """The model that scores the traces of teachers which give no log-probabilities."""
+    return Teacher(model=traces.logprobs_model) if traces.logprobs_model is not None else None
+
+
+def is_captured(traces: Traces, folder: Path, manifest: Manifest) -> bool:
+    """The finished folder holds what these settings ask for. Raises ConfigError when its cache is another model's."""
+    if traces.logprobs is None:
+        return True
+    if not (folder / FOLDER / "topk.json").exists():
+        return False
+    check_models(traces, folder)
+    return manifest.figures.get("topk_k", 0) >= traces.logprobs
+
+
+def check_models(traces: Traces, folder: Path) -> None:
+    """Raise ConfigError when the cache was captured from a model that these settings do not name."""
+    if not (folder / FOLDER / "topk.json").exists():
+        return
+    scorer = scoring_teacher(traces)
+    asked = [teacher for teacher in traces.teachers if teacher.sampler == "vllm"] + (
+        [scorer] if scorer else []
+    )
+    named = [teacher_identity(teacher) for teacher in asked]
+    strange = [model for model in read_header(folder / FOLDER).models if model not in named]
+    if strange:
+        raise ConfigError(
+            f"{folder / FOLDER}: holds log-probabilities of {strange[0]}, not of {', '.join(named)} ([traces] teachers, logprobs_model). "
+            "Remove that folder to capture them anew."
+        )
+
+
+def check_tokenizers(traces: Traces) -> None:
+    """Before anything is drawn: several models in one cache must have the same tokens. Raises ConfigError."""
+    scorer = scoring_teacher(traces)
+    models = [teacher for teacher in traces.teachers if teacher.sampler == "vllm"] + (
+        [scorer] if scorer else []
+    )
+    if (
+        traces.logprobs is None
+        or len({(teacher.model, teacher.revision) for teacher in models}) < 2
+    ):
+        return
+    from reasondistill.models.samplers.vllm import load_tokenizer
+
+    first, *others = [
+        (teacher, load_tokenizer(teacher.model, teacher.revision, teacher.trust_remote_code))
+        for teacher in models
+    ]
+    for other, tokenizer in others:
+        if differences := unequal_tokens(first[1], tokenizer):
+            raise ConfigError(
+                f"[traces] logprobs: {first[0].model} and {other.model} do not have the same tokens ({'; '.join(differences)}). "
+                "One cache holds one vocabulary: give each teacher a run of its own, or leave logprobs out."
+            )
+
+
+def unscored(folder: Path, k: int) -> set[str]:
+    """The ids of all traces on disk that are whole and have no top K (or a smaller K)."""
+    if not (folder / FILE).exists():
+        return set()
+    has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
+    whole = (
+        row["id"] for row in read_rows(folder / FILE) if row["completion"]["finish"] != "error"
+    )
+    return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
+
+
+def figures(folder: Path, k: int) -> dict[str, Any]:
+    """What the cache takes, for the manifest. `topk_missing`: traces that could not be scored."""
+    missing = len(unscored(folder, k))
+    if not (folder / FOLDER / "topk.json").exists():
+        return {"topk_k": k, "topk_missing": missing}
+    with TopKReader(folder / FOLDER) as reader:
+        per_token = round(reader.bytes / reader.tokens, 2) if reader.tokens else 0.0
+        found = {
+            "topk_k": k,
+            "topk_tokens": reader.tokens,
+            "topk_bytes": reader.bytes,
+            "topk_bytes_per_token": per_token,
+        }
+    return found | ({"topk_missing": missing} if missing else {})
+
+
+def take_in(folder: Path, part: Path) -> None:
+    """Put what a worker captured into the cache of its stage; what is there already stays.
+
+    A worker that was killed may have left only a part of its files, or (at a URL) an index that was published later than its blocks.
+    """
+    if not all((part / FOLDER / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
+        return
+    cut_what_is_torn(part / FOLDER)
+    header = read_header(part / FOLDER)
+    sources = [
+        Source(model, header.k, read_vocabulary(part / FOLDER), header.vocabulary_size)
+        for model in header.models
+    ]
+    for source in sources[:-1]:
+        TopKWriter(folder / FOLDER, source).close()  # the header names all of them
+    has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
+    with TopKReader(part / FOLDER) as reader, TopKWriter(folder / FOLDER, sources[-1]) as writer:
+        wanted = iter(
+            [trace_id for trace_id in reader if has.get(trace_id, 0) < reader.line(trace_id).k]
+        )
+        while batch := list(islice(wanted, BATCH_TRACES)):
+            writer.append((trace_id, reader.read(trace_id)) for trace_id in batch)
+
+
+# ---- the cache of one engine --------------------------------------------------------------------------------------
+
+
+def open_cache(folder: Path, sampler: Sampler, k: int) -> TopKWriter:
+    """The cache for what this sampler draws or scores. Raises ConfigError (no log-probabilities, fewer tokens than K, other tokens)."""
+    if not isinstance(sampler, Scorer):
+        raise ConfigError(
+            f"[traces] logprobs: {sampler.model} gives no log-probabilities; only vLLM does."
+        )
+    if k > sampler.vocabulary_size:
+        raise ConfigError(
+            f"[traces] logprobs = {k}: {sampler.model} has no more than {sampler.vocabulary_size} tokens."
+        )
+    vocabulary = vocabulary_of(sampler.tokenizer)
+    return TopKWriter(
+        folder / FOLDER, Source(sampler.model, k, vocabulary, sampler.vocabulary_size)
+    )
+
+
+# ---- the second pass ----------------------------------------------------------------------------------------------
+
+
+def score(
+    folder: Path,
+    sampler: Sampler,
+    cache: TopKWriter,
+    wanted: Container[str],
+    *,
+    k: int,
+    render: Callable[[Problem], Rendered],
+    problems: Mapping[str, Problem],
+    total: int,
+    own: bool,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Capture the top K of the wanted traces from what stands on disk. `own`: they must be this sampler's own traces.
+
+    A trace that the engine does not take (longer than its context, text that no tokenizer takes) is told and left out.
+    """
+    assert isinstance(sampler, Scorer)
+    log.info("%s: capturing the %d most likely tokens of %d stored traces", sampler.model, k, total)
+    started = told = saved = time.monotonic()
+    rows: list[tuple[str, TopK]] = []
+    refused: list[str] = []
+    done = tokens = 0
+    with TopKReader(folder / FOLDER) as known:
+
+        def written() -> Iterator[Written]:
+            for trace in _wanted(folder, wanted):
+                if own and trace.model != sampler.model:
+                    raise StageError(
+                        f"{folder / FILE}: {trace.id} was drawn by {trace.model}; {sampler.model} cannot tell its top K."
+                    )
+                try:
+                    rendered = render(problems[trace.problem_id])
+                    ids = _stored_ids(known, trace.id) or _ids_of(
+                        trace.completion, rendered, sampler.tokenizer
+                    )
+                except InputFault as fault:
+                    refused.append(f"{trace.id}: {fault}")
+                    continue
+                if not ids:
+                    rows.append((trace.id, _nothing(k)))
+                else:
+                    yield Written(trace.id, rendered.token_ids or (), ids, k)
+
+        for scored in _until_the_end(sampler.score(written())):
+            if scored is not None and scored.top_k is not None:
+                rows.append((scored.written.id, scored.top_k))
+                done, tokens = done + 1, tokens + len(scored.written.token_ids)
+            elif scored is not None:
+                refused.append(f"{scored.written.id}: {scored.error}")
+            now = time.monotonic()
+            if scored is None or len(rows) >= BATCH_TRACES or now - saved > BATCH_SECONDS:
+                cache.append(rows)
+                rows.clear()
+                saved = now
+            if scored is None or now - told > REPORT_SECONDS:
+                told = now
+                log.info("%s", _line(done, total, tokens, now - started))
+            if should_stop():
+                cache.append(rows)
+                break
+    if refused:
+        log.warning(
+            "%s: %d traces have no top K; the first is %s", folder, len(refused), refused[0]
+        )
+
+
+def _until_the_end(scored: Iterable[Scored]) -> Iterator[Scored | None]:
+    """What comes, and None when nothing more does."""
+    yield from scored
+    yield None
+
+
+def _line(done: int, total: int, tokens: int, seconds: float) -> str:
+    text = f"{done:,}/{total:,} scored · {tokens / max(seconds, 1e-9):,.0f} tok/s"
+    return text + (
+        f" · {duration((total - done) * seconds / done)} left" if 0 < done < total else ""
+    )
+
+
+def _wanted(folder: Path, wanted: Container[str]) -> Iterator[Trace]:
+    return (trace for trace in read_records(folder / FILE, Trace) if trace.id in wanted)
+
+
+def _stored_ids(known: TopKReader, trace_id: str) -> tuple[int, ...] | None:
+    return tuple(known.read(trace_id).token_ids.tolist()) if trace_id in known else None
+
+
+def _ids_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...]:
+    """The completion's text as a student tokenises it. Raises InputFault when no tokenizer takes it."""
+    pieces = after_prompt(render_assistant(completion), opens_think=rendered.opens == "think")
+    end = (tokenizer.eos_token_id,) if completion.finish == "stop" else ()
+    return (*tokenise_answer(tokenizer, pieces), *end)
+
+
+def _nothing(k: int) -> TopK:
+    return TopK(np.empty(0, np.int32), np.empty((0, k), np.int32), np.empty((0, k), np.float32))

@@ -1,0 +1,187 @@
+"""Writing traces durably while the engine goes on, and telling how far it is."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from reasondistill.models.samplers import Running
+from reasondistill.models.topk import TopK, TopKWriter
+from reasondistill.records import Trace
+from reasondistill.runs.store import Shard, append_metrics
+from reasondistill.stages.traces.failures import Failures
+
+log = logging.getLogger(__name__)
+
+# A batch is durable after this many traces or this many seconds, whichever comes first.
+BATCH_TRACES, BATCH_SECONDS = 64, 1.0
+REPORT_SECONDS = 10.0
+
+
+class Progress:
+    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
+
+    `samples` are what this teacher has to draw now, `running` what it has in hand, `threads` what it computes with. `seconds`
+    and `tokens` count this session only: from the first request of one teacher in one process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        teacher: str,
+        samples: int,
+        done: int,
+        total: int,
+        load_seconds: float,
+        running: Running | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._folder, self._teacher, self._samples = folder, teacher, samples
+        self._running = running or Running()
+        self._done, self._total, self._load_seconds = done, total, load_seconds
+        self._computes = {"threads": threads} if threads is not None else {}
+        self._session = (
+            f"{time.time():.3f}-{uuid.uuid4().hex[:6]}"  # many workers may begin at once
+        )
+        self._start = self._told = time.monotonic()
+        self.drawn = self.tokens = self.truncated = self.errors = 0
+
+    def add(self, traces: Iterable[Trace]) -> None:
+        for trace in traces:
+            self.drawn += 1
+            self.tokens += trace.completion.tokens
+            self.truncated += trace.completion.finish == "length"
+            self.errors += trace.completion.finish == "error"
+
+    def tell(self, *, now: bool = False) -> None:
+        """Log and append a metrics line when it is time."""
+        if not now and time.monotonic() - self._told < REPORT_SECONDS:
+            return
+        self._told = time.monotonic()
+        seconds = self._told - self._start
+        log.info("%s", self.line(seconds))
+        append_metrics(
+            self._folder,
+            time=round(time.time(), 3),
+            session=self._session,
+            teacher=self._teacher,
+            done=self._done + self.drawn,
+            drawn=self.drawn,
+            total=self._total,
+            tokens=self.tokens,
+            truncated=self.truncated,
+            errors=self.errors,
+            seconds=round(seconds, 3),
+            load_seconds=round(self._load_seconds, 3),
+            **self._computes,
+        )
+
+    def line(self, seconds: float) -> str:
+        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 64 running · 1h12m left`; tokens count as soon as they are there."""
+        running = self._running
+        rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
+        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
+        if whole := self.drawn - self.errors:
+            parts.append(f"{100 * self.truncated / whole:.1f} % truncated")
+        if self.errors:
+            parts.append(f"{self.errors:,} failed")
+        if running.requests:
+            parts.append(_in_hand(running))
+        if running.waits_for:
+            parts.append(running.waits_for)
+        if self.drawn and self.drawn < self._samples:
+            parts.append(f"{duration((self._samples - self.drawn) * seconds / self.drawn)} left")
+        return " · ".join(parts)
+
+
+def _in_hand(running: Running) -> str:
+    tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
+    return f"{running.requests:,} running{tokens}"
+
+
+def duration(seconds: float) -> str:
+    """`41s`, `12m05s`, `1h12m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Recorder:
+    """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
+    about a second even when the next one takes minutes.
+
+    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them. `failures` says when to stop:
+    a trace that is one failure too many is not written, and nothing after it.
+    """
+
+    def __init__(
+        self, path: Path, progress: Progress, failures: Failures, cache: TopKWriter | None = None
+    ) -> None:
+        self._path, self._progress, self._failures, self._cache = path, progress, failures, cache
+        self._queue: queue.SimpleQueue[tuple[Trace, TopK | None] | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
+
+    def put(self, trace: Trace, top_k: TopK | None = None) -> None:
+        """Hand a trace over. Raises StageError for a failure too many, and what the writer met: a full disk."""
+        if self._error is not None:
+            raise self._error
+        self._failures.see(trace)
+        self._queue.put((trace, top_k))
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            with Shard(self._path) as shard:
+                is_open = True
+                while is_open:
+                    batch, is_open = self._batch()
+                    if batch:
+                        traces = [trace for trace, _ in batch]
+                        if self._cache is not None:
+                            self._cache.append(
+                                (trace.id, top_k) for trace, top_k in batch if top_k is not None
+                            )
+                        shard.append(traces)
+                        self._progress.add(traces)
+                    self._progress.tell(now=not is_open)
+        except BaseException as error:  # handed over to the stage's own thread, which raises it
+            self._error = error
+
+    def _batch(self) -> tuple[list[tuple[Trace, TopK | None]], bool]:
+        """The next traces, at most a second's worth; False once the end was seen."""
+        batch: list[tuple[Trace, TopK | None]] = []
+        deadline = time.monotonic() + BATCH_SECONDS
+        while len(batch) < BATCH_TRACES and (left := deadline - time.monotonic()) > 0:
+            try:
+                item = self._queue.get(timeout=left)
+            except queue.Empty:
+                break
+            if item is None:
+                return batch, False
+            batch.append(item)
+        return batch, True

@@ -1,0 +1,174 @@
+"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import Cluster, Traces
+from reasondistill.errors import StageError
+from reasondistill.models.samplers import problem_and_sample, rank
+from reasondistill.records import Completion, Problem, SetAside
+from reasondistill.runs.missing import SET_ASIDE, cause_of
+from reasondistill.runs.store import read_metrics, read_rows, sort_shard, write_records
+from reasondistill.stages.traces.on_disk import is_failed, is_lost
+
+
+@dataclass
+class Tally:
+    """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost and what was refused;
+    `refused` holds the error of each problem that was set aside.
+    """
+
+    samples: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    truncated: int = 0
+    estimated: int = 0
+    lost: Counter[str] = field(default_factory=Counter[str])
+    refused: dict[str, Completion] = field(default_factory=dict[str, Completion])
+    refused_samples: Counter[str] = field(default_factory=Counter[str])
+    error: str | None = None
+
+    @property
+    def failed(self) -> int:
+        return self.lost.total() + self.refused_samples.total()
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cause → samples that were lost or refused."""
+        return dict((self.lost + self.refused_samples).most_common())
+
+    def add(self, row: dict[str, Any]) -> None:
+        completion = row["completion"]
+        self.samples += 1
+        self.tokens += completion["tokens"]
+        self.prompt_tokens += completion["prompt_tokens"]
+        self.truncated += completion["finish"] == "length"
+        self.estimated += completion.get("is_estimated", False)
+        if is_failed(completion):
+            self._add_failed(row["problem_id"], Completion.model_validate(completion))
+
+    def _add_failed(self, problem_id: str, completion: Completion) -> None:
+        self.error = completion.error
+        if completion.is_lost:
+            self.lost[cause_of(completion)] += 1
+        else:
+            self.refused[problem_id] = completion
+            self.refused_samples[cause_of(completion)] += 1
+
+
+def tally(path: Path) -> Tally:
+    """Count a traces file, one line in memory at a time."""
+    sums = Tally()
+    for row in read_rows(path):
+        sums.add(row)
+    return sums
+
+
+def engine(folder: Path, traces: Traces, cluster: Cluster) -> dict[str, Any]:
+    """Engine settings that the last bits of a number may depend on: told, not part of the identity.
+
+    `threads` are the numbers that were computed with, in the order of their first use.
+    """
+    if all(teacher.sampler != "vllm" for teacher in traces.teachers):
+        return {}
+    settings = cluster.vllm.model_dump(
+        mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib", "threads"}
+    )
+    threads = list(
+        dict.fromkeys(line["threads"] for line in read_metrics(folder) if "threads" in line)
+    )
+    return {"engine": settings | {"threads": threads} if threads else settings}
+
+
+_FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'
+
+
+def count_settled(path: Path) -> int:
+    """The traces of a file that the service did not lose, without parsing them."""
+    with open(path, "rb") as file:
+        return sum(1 for line in file if _FAILED not in line or _REFUSED in line)
+
+
+def content(path: Path) -> str:
+    """What later stages are made from: every byte of the traces, but of a failed one only that it failed, and whose fault it was.
+
+    A sample that fails again, some seconds slower, makes nobody grade and train again.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for line in file:
+            digest.update(_said_of_failed(line) if _FAILED in line else line)
+    return digest.hexdigest()[:16]
+
+
+def _said_of_failed(line: bytes) -> bytes:
+    """What counts of a line that may be a failed sample's; a text that only looks like one counts whole."""
+    row = json.loads(line)
+    if not is_failed(row["completion"]):
+        return line
+    word = "failed" if is_lost(row["completion"]) else "refused"
+    return f"{row['id']} {word}\n".encode()
+
+
+def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> None:
+    """Keep the problems that could not be asked beside the traces, with the reason; no file where there are none."""
+    path = folder / SET_ASIDE
+    if not sums.refused:
+        path.unlink(missing_ok=True)
+        return
+    refused = [problem for problem in problems if problem.id in sums.refused]
+    write_records(path, (_set_aside(problem, sums.refused[problem.id]) for problem in refused))
+
+
+def _set_aside(problem: Problem, completion: Completion) -> SetAside:
+    return SetAside(
+        id=problem.id,
+        reason=cause_of(completion),
+        detail=completion.error or "",
+        origin=problem.origin,
+    )
+
+
+def sort(path: Path, places: dict[str, int]) -> None:
+    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem."""
+
+    def order(trace_id: str) -> int:
+        problem_id, sample = problem_and_sample(trace_id)
+        if problem_id not in places:
+            raise StageError(
+                f"{path}: holds a trace of {problem_id}, which is not among the problems. Remove {path.parent} to sample again."
+            )
+        return rank(places[problem_id], sample)
+
+    sort_shard(path, order)
+
+
+def figures(folder: Path, sums: Tally) -> dict[str, Any]:
+    """Numbers for the report; time and speed are summed over all runs that filled this folder."""
+    sessions = {line["session"]: line for line in read_metrics(folder)}.values()
+    seconds = sum(line["seconds"] for line in sessions)
+    found: dict[str, Any] = {
+        "samples": sums.samples,
+        "tokens": sums.tokens,
+        "prompt_tokens": sums.prompt_tokens,
+        "seconds": round(seconds, 3),
+        "tokens_per_s": round(sum(line["tokens"] for line in sessions) / seconds, 1)
+        if seconds
+        else 0.0,
+        "load_seconds": round(sum(line["load_seconds"] for line in sessions), 3),
+        # A share is never of what failed.
+        "truncated": round(sums.truncated / max(1, sums.samples - sums.failed), 4),
+        "errors": sums.failed,
+    }
+    if sums.failed:
+        found["causes"] = sums.causes
+    if sums.estimated:
+        found["estimated"] = sums.estimated
+    return found

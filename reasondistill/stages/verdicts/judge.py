@@ -1,0 +1,322 @@
+"""Ask a judge about the answers that the rules left undecided; what it replies is kept, so that nothing is asked twice.
+
+    court = Court.of(judge, cluster, open_sampler)
+    figures = judge_undecided(court, run / "1-problems" / "problems.jsonl", run / "3-verdicts")
+
+The judge sees the question, the gold answer and the extracted answer, never the solution around it: less to be talked into. It is
+believed only when its last line is, by the letter, `VERDICT: EQUAL` or `VERDICT: DIFFERENT`; else the answer stays undecided. Its
+verdicts carry `how="judge"`, and its name as their reason. Not covered: a judge that is wrong. Look at `judge.jsonl` beside the verdicts.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import Cluster, Judge
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, LONGEST_SHOWN
+from reasondistill.models.prompts import NamedPrompt, load_prompt
+from reasondistill.models.samplers import (
+    InputFault,
+    Request,
+    Sampler,
+    SamplerBase,
+    make_ready,
+    seed_of,
+)
+from reasondistill.models.samplers.opening import OpenSampler, teacher_identity
+from reasondistill.records import (
+    Completion,
+    Message,
+    Outcome,
+    Problem,
+    Ruling,
+    Verdict,
+    fingerprint,
+)
+from reasondistill.runs.missing import cause_of, causes_text
+from reasondistill.runs.store import Shard, StopSignal, read_records, repair_tail, write_records
+
+REPLIES = "judge.jsonl"
+_TELL_SECONDS = 10.0
+# The engine failed, or the gold answer says nothing: there is nothing to compare.
+_NOT_ASKED = (ENGINE_ERROR, INPUT_FAULT, "gold_empty", "gold_says_nothing", "no_majority")
+_VERDICT = re.compile(r"VERDICT: (EQUAL|DIFFERENT|UNCLEAR)")
+_OUTCOMES: dict[str, Outcome] = {"EQUAL": "correct", "DIFFERENT": "wrong", "UNCLEAR": "undecided"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Court:
+    """A judge with its prompt and the way to reach it. `how` is what its replies are a function of, besides the prompt."""
+
+    judge: Judge
+    prompt: NamedPrompt
+    how: Mapping[str, Any]
+    cluster: Cluster
+    open_sampler: OpenSampler
+
+    @classmethod
+    def of(cls, judge: Judge, cluster: Cluster, open_sampler: OpenSampler) -> Court:
+        """Raises ConfigError when there is no such prompt or model folder."""
+        how = {
+            "model": teacher_identity(judge.as_teacher()),
+            "sampling": judge.resolve().model_dump(mode="json"),
+            "template_options": judge.template_options,
+            **judge.shaping(),
+        }
+        return cls(judge, load_judge_prompt(judge.prompt), how, cluster, open_sampler)
+
+    @property
+    def identity(self) -> str:
+        """`model@revision prompt@hash hash`: verdicts of another judge are made anew."""
+        return f"{self.how['model']} {self.prompt.tag} {fingerprint(self.how)[:8]}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about one answer; equal keys mean the same question."""
+
+    trace_id: str
+    key: str
+    turns: tuple[Message, ...]
+
+
+def load_judge_prompt(name: str) -> NamedPrompt:
+    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it."""
+    found = load_prompt(name)
+    missing = [part for part in ("{gold}", "{answer}") if part not in found.prompt.user]
+    if missing or found.prompt.few_shot:
+        wrong = (
+            f"the user text must contain {missing[0]}"
+            if missing
+            else "it has few_shot turns, which show no gold answers"
+        )
+        raise ConfigError(
+            f"[verdicts.judge] prompt = {name!r}: {wrong}. `reasondistill copy judge` gives you one to change."
+        )
+    return found
+
+
+# ---- the stage's part ---------------------------------------------------------------------------------------------
+
+
+def judge_undecided(
+    court: Court,
+    problems: Path,
+    folder: Path,
+    stop: StopSignal | None = None,
+    *,
+    failures_allowed: float = 0.01,
+) -> dict[str, int | float]:
+    """Put the judge's verdicts in the place of the undecided ones in `verdicts.jsonl`; return how many there are of each outcome.
+
+    A request that failed leaves its answer undecided; the figure `judge_failed` counts them. Raises Interrupted, and StageError with
+    the causes when the service lost a larger share of the answers than `failures_allowed`.
+    """
+    questions = {question.trace_id: question for question in _questions(court, problems, folder)}
+    wanted: dict[str, Question] = {}
+    for question in questions.values():
+        wanted.setdefault(question.key, question)
+    rulings = _known_rulings(folder / REPLIES, wanted)
+    if missing := [question for key, question in wanted.items() if key not in rulings]:
+        lost = _ask(court, missing, _asked_problems(problems, missing), folder, stop)
+        rulings = _known_rulings(folder / REPLIES, wanted)
+        if lost.total() > int(failures_allowed * len(wanted) + 1e-9):
+            raise StageError(
+                f"{folder}: the judge {court.how['model']} lost {lost.total()} of {len(wanted)} answers, failures_allowed = "
+                f"{failures_allowed:g}: {causes_text(lost)}. Its other replies are kept; the same command asks for the rest."
+            )
+    if stop is not None:
+        stop.check()
+    ruled = {
+        trace_id: rulings[question.key]
+        for trace_id, question in questions.items()
+        if question.key in rulings
+    }
+    if ruled:
+        verdicts = read_records(folder / "verdicts.jsonl", Verdict)
+        write_records(
+            folder / "verdicts.jsonl",
+            (_with_ruling(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts),
+        )
+    return _figures(folder, failed=len(questions) - len(ruled))
+
+
+def _is_open(verdict: Verdict) -> bool:
+    """The rules came to no decision, and there are two whole answers to compare."""
+    grade = verdict.grade
+    if verdict.how != "rule" or grade.outcome != "undecided" or grade.reason in _NOT_ASKED:
+        return False
+    return grade.extracted is not None and len(grade.extracted) <= LONGEST_SHOWN
+
+
+def _questions(court: Court, problems: Path, folder: Path) -> Iterator[Question]:
+    verdicts = [
+        verdict for verdict in read_records(folder / "verdicts.jsonl", Verdict) if _is_open(verdict)
+    ]
+    wanted = {verdict.problem_id for verdict in verdicts}
+    known = (
+        {problem.id: problem for problem in read_records(problems, Problem) if problem.id in wanted}
+        if wanted
+        else {}
+    )
+    prompt = court.prompt.prompt
+    for verdict in verdicts:
+        problem = known[verdict.problem_id]
+        turns = prompt.render(
+            problem.question, gold=problem.answer, answer=verdict.grade.extracted or ""
+        )
+        key = fingerprint(
+            {**court.how, "plain": prompt.plain, "turns": [turn.model_dump() for turn in turns]}
+        )
+        yield Question(verdict.trace_id, key, turns)
+
+
+def _asked_problems(problems: Path, questions: Iterable[Question]) -> list[Problem]:
+    ids = {question.trace_id.rpartition(":")[0] for question in questions}
+    return [problem for problem in read_records(problems, Problem) if problem.id in ids]
+
+
+def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, Ruling]:
+    repair_tail(path)
+    return (
+        {ruling.key: ruling for ruling in read_records(path, Ruling) if ruling.key in wanted}
+        if path.exists()
+        else {}
+    )
+
+
+def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
+    judged = Counter(
+        verdict.grade.outcome
+        for verdict in read_records(folder / "verdicts.jsonl", Verdict)
+        if verdict.how == "judge"
+    )
+    figures: dict[str, int | float] = {
+        "judged": judged.total(),
+        "judged_correct": judged["correct"],
+        "judged_wrong": judged["wrong"],
+    }
+    return figures | ({"judge_failed": failed} if failed else {})
+
+
+# ---- asking -------------------------------------------------------------------------------------------------------
+
+
+def _ask(
+    court: Court,
+    questions: Sequence[Question],
+    problems: Sequence[Problem],
+    folder: Path,
+    stop: StopSignal | None,
+) -> Counter[str]:
+    """Ask each question once and put the replies on disk as they come; failed ones are left out. Returns early when asked to stop.
+
+    Returns what the service lost, by cause.
+    """
+    lost: Counter[str] = Counter()
+    log.info("judge %s: %d undecided answers to ask about", court.how["model"], len(questions))
+    with (
+        court.open_sampler(court.judge.as_teacher(), court.cluster, problems) as sampler,
+        Shard(folder / REPLIES) as shard,
+    ):
+        requests = list(_requests(court, sampler, questions))
+        if requests:
+            make_ready(sampler, lambda: stop is not None and stop.requested)
+        outcomes: Counter[str] = Counter()
+        told = time.monotonic()
+        for sampled in sampler.sample(requests):
+            request, completion = sampled.request, sampled.completion
+            if completion.finish == "error":
+                log.warning("judge %s, %s: %s", sampler.model, request.id, completion.error)
+                outcomes["failed"] += 1
+                if completion.is_lost:
+                    lost[cause_of(completion)] += 1
+            else:
+                shard.append(
+                    [
+                        Ruling(
+                            key=request.key,
+                            judge=sampler.model,
+                            trace_id=request.id,
+                            completion=completion,
+                        )
+                    ]
+                )
+                outcomes[read_verdict(completion)] += 1
+            if time.monotonic() - told > _TELL_SECONDS or outcomes.total() == len(requests):
+                told = time.monotonic()
+                log.info(
+                    "judge: %d/%d · %s",
+                    outcomes.total(),
+                    len(requests),
+                    ", ".join(f"{n} {name}" for name, n in outcomes.items()),
+                )
+            if stop is not None and stop.requested:
+                break
+    return lost
+
+
+def _requests(court: Court, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
+    """One request each; a question that leaves no room for a reply is not asked."""
+    context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
+    sampling = court.judge.resolve()
+    for question in questions:
+        try:
+            rendered = sampler.render(question.turns, plain=court.prompt.prompt.plain)
+        except InputFault as fault:
+            log.warning(
+                "judge %s, %s: cannot be asked: %s", sampler.model, question.trace_id, fault
+            )
+            continue
+        if (
+            context is not None
+            and rendered.token_ids is not None
+            and len(rendered.token_ids) >= context
+        ):
+            log.warning(
+                "judge %s, %s: the prompt is longer than its context of %d tokens",
+                sampler.model,
+                question.trace_id,
+                context,
+            )
+            continue
+        yield Request(question.trace_id, question.key, rendered, sampling, seed_of(question.key))
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_verdict(completion: Completion) -> Outcome:
+    """`correct` or `wrong` when the reply's last line says so by the letter and no line says otherwise; else `undecided`."""
+    lines = [line.strip() for line in completion.answer_text.splitlines() if line.strip()]
+    said = {found[1] for line in lines if (found := _VERDICT.fullmatch(line))}
+    if completion.finish != "stop" or len(said) != 1 or _VERDICT.fullmatch(lines[-1]) is None:
+        return "undecided"
+    return _OUTCOMES[said.pop()]
+
+
+def _with_ruling(verdict: Verdict, ruling: Ruling | None) -> Verdict:
+    if ruling is None:
+        return verdict
+    outcome = read_verdict(ruling.completion)
+    reason = "judge_unclear" if outcome == "undecided" else short_name(ruling.judge)
+    grade = verdict.grade.model_copy(
+        update={"outcome": outcome, "layer": "judge", "reason": reason}
+    )
+    return verdict.model_copy(update={"grade": grade, "how": "judge"})
+
+
+def short_name(model: str) -> str:
+    """`Qwen/Qwen2.5-7B-Instruct@a09a35458c70…` → `Qwen2.5-7B-Instruct@a09a3545`."""
+    name, at, revision = model.partition("@")
+    return f"{name.rpartition('/')[2]}{at}{revision[:8]}"

@@ -1,0 +1,94 @@
+"""Pseudo-labels: where a problem has no gold answer, its samples vote, and the answer of enough of them stands in for it.
+
+    figures = vote_on_unlabelled(pool, run / "1-problems" / "problems.jsonl", run / "3-verdicts", share=0.5)
+
+Answers are counted by equivalence, not by string; a sample without an answer counts as one that disagrees. Self-consistency, Wang et al.
+2022. Not covered: a majority that is wrong. `labels.jsonl` says for each problem how many of its samples agreed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
+from reasondistill.grading.majority import Vote, majority, same_in
+from reasondistill.records import Grade, Outcome, Problem, PseudoLabel, Verdict
+from reasondistill.runs.store import read_records, write_records
+
+LABELS = "labels.jsonl"
+
+log = logging.getLogger(__name__)
+
+
+def vote_on_unlabelled(
+    pool: GradingPool, problems: Path, folder: Path, share: float
+) -> dict[str, int | float]:
+    """Put verdicts by majority in the place of those on problems without a gold answer, and write `labels.jsonl`.
+
+    Returns how many problems were voted on and how many of them got a label. Writing is atomic; a second call changes nothing.
+    """
+    unlabelled = {problem.id for problem in read_records(problems, Problem) if not problem.answer}
+    labels: list[PseudoLabel] = []
+
+    def voted() -> Iterator[Verdict]:
+        for problem_id, group in groupby(
+            read_records(folder / "verdicts.jsonl", Verdict), key=lambda verdict: verdict.problem_id
+        ):
+            if problem_id not in unlabelled:
+                yield from group
+                continue
+            verdicts = list(group)
+            vote = majority([_answer(verdict) for verdict in verdicts], same=same_in(pool))
+            if vote is not None:
+                accepted = vote.votes >= 2 and vote.share >= share
+                labels.append(
+                    PseudoLabel(
+                        problem_id=problem_id,
+                        answer=vote.answer,
+                        votes=vote.votes,
+                        n=vote.n,
+                        accepted=accepted,
+                    )
+                )
+                yield from _graded(verdicts, vote, accepted)
+            else:
+                yield from verdicts
+
+    if unlabelled:
+        write_records(folder / "verdicts.jsonl", voted())
+        write_records(folder / LABELS, labels)
+    accepted = sum(label.accepted for label in labels)
+    log.info(
+        "%s problems without a gold answer: %s labelled by the majority of their samples",
+        f"{len(unlabelled):,}",
+        f"{accepted:,}",
+    )
+    return {"unlabelled_problems": len(unlabelled), "pseudo_labels": accepted}
+
+
+def _answer(verdict: Verdict) -> str | None:
+    """What a sample answered, when it came to an end."""
+    grade = verdict.grade
+    if grade.outcome in ("truncated", "no_answer") or grade.reason in (ENGINE_ERROR, INPUT_FAULT):
+        return None
+    return grade.extracted
+
+
+def _graded(verdicts: Sequence[Verdict], vote: Vote, accepted: bool) -> Iterator[Verdict]:
+    for i, verdict in enumerate(verdicts):
+        if _answer(verdict) is None:
+            yield verdict
+            continue
+        outcome: Outcome = (
+            ("correct" if i in vote.members else "wrong") if accepted else "undecided"
+        )
+        reason = "majority" if accepted else "no_majority"
+        grade: Grade = verdict.grade.model_copy(
+            update={"outcome": outcome, "layer": "majority", "reason": reason}
+        )
+        yield verdict.model_copy(
+            update={"grade": grade, "how": "majority", "vote_share": round(vote.share, 6)}
+        )

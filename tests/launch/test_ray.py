@@ -1,0 +1,165 @@
+"""Runs on a real Ray, started for the test: the same records as on one machine, whatever happens to workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster_kit import Bed, SlowTeacher
+from ray_machine import RayMachine
+
+pytest.importorskip("ray", reason='Ray is not installed: pip install "reasondistill[ray]"')
+
+CLUSTER = """\
+kind = "ray"
+[stages.traces]
+shards = {shards}
+[stages.verdicts]
+shards = 2
+[grade]
+workers = 1
+"""
+
+
+@pytest.fixture
+def bed(tmp_path: Path, slow_teacher: SlowTeacher) -> Bed:
+    return Bed(tmp_path, slow_teacher, CLUSTER)
+
+
+def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_killed(
+    bed: Bed, undisturbed: dict[str, object]
+) -> None:
+    bed.teacher.delay_s = 0.3
+    command = [
+        sys.executable,
+        "-m",
+        "reasondistill",
+        "run",
+        "sums.toml",
+        "--on",
+        "cluster.toml",
+        "--until",
+        "examples",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=bed.folder,
+        env=bed.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    bed.wait_for(lambda: bed.drawn(0) > 2, "the first worker has drawn some")
+    for pid in subprocess.run(
+        ["pgrep", "-f", "traces --share work:0:2"], capture_output=True, text=True, check=True
+    ).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    bed.teacher.delay_s = 0.0
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said + bed.logs()
+    for name, records in undisturbed.items():
+        assert bed.records(name) == records, name
+    assert "traces[1/2] m: 120 samples of 30 problems to draw" in said
+    repeated = sum(count - 1 for count in bed.teacher.asked.values())
+    assert repeated <= 2 * 2, "only what was in flight is drawn again"
+
+
+@pytest.mark.slow
+def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
+    tmp_path: Path,
+    slow_teacher: SlowTeacher,
+    undisturbed: dict[str, object],
+    ray_machine: RayMachine,
+) -> None:
+    outside = {name: value for name, value in ray_machine.env.items() if name != "RAY_ADDRESS"}
+    bed = Bed(
+        tmp_path, slow_teacher, CLUSTER + f'[ray]\naddress = "{ray_machine.dashboard}"\n', outside
+    )
+    slow_teacher.delay_s = 0.3
+    assert "Sent." in bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
+    bed.wait_for(lambda: bed.drawn() > 2, "some are drawn")
+    assert "job running" in bed.call("status", "sums")
+    assert "is running" in bed.call("resume", "sums", code=2)
+    assert "Cancelled." in bed.call("cancel", "sums")
+    bed.wait_for(lambda: "stopped" in bed.call("status", "sums"), "the job has ended")
+    slow_teacher.delay_s = 0.0
+    assert "examples" in bed.call("resume", "sums", "--wait")
+    for name, records in undisturbed.items():
+        assert bed.records(name) == records, name
+
+
+@pytest.mark.slow
+def test_a_run_that_lives_at_a_url_needs_no_folder_in_common(
+    tmp_path: Path, slow_teacher: SlowTeacher, undisturbed: dict[str, object]
+) -> None:
+    store = tmp_path / "store"
+    bed = Bed(tmp_path, slow_teacher, f'storage = "file://{store}"\n{CLUSTER}')
+    bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
+    for name, records in undisturbed.items():
+        assert bed.records(name) == records, name
+        assert (store / "sums" / name).read_bytes() == (bed.run / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_error_names_its_task_and_the_others_finish(bed: Bed) -> None:
+    bed.teacher.refuses = "What is 7 modulo"
+    said = bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "verdicts")
+    assert "4 failed" in said
+    traces = bed.run / "2-traces" / "traces.jsonl"
+    lines = traces.read_text().splitlines()
+    broken = json.loads(lines[50]) | {"sample": "not a number"}
+    traces.write_text(
+        "".join(f"{line}\n" for line in [*lines[:50], json.dumps(broken), *lines[51:]])
+    )
+    manifest = json.loads((bed.run / "2-traces" / "manifest.json").read_text())
+    (bed.run / "2-traces" / "manifest.json").write_text(json.dumps(manifest | {"content": "other"}))
+    said = bed.call("run", "sums.toml", "--on", "cluster.toml", "--only", "verdicts", code=2)
+    assert "DataError: verdicts[" in said and "not a Trace: sample" in said
+    graded = sum(
+        path.read_bytes().count(b"\n")
+        for path in bed.run.glob("3-verdicts/parts/*/w*/verdicts.jsonl")
+    )
+    assert 120 - 4 <= graded < 120  # all but the chunk that holds the broken line
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_workers_and_the_same_command_goes_on(
+    bed: Bed, undisturbed: dict[str, object]
+) -> None:
+    bed.teacher.delay_s = 0.5
+    command = [
+        sys.executable,
+        "-m",
+        "reasondistill",
+        "run",
+        "sums.toml",
+        "--on",
+        "cluster.toml",
+        "--until",
+        "traces",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=bed.folder,
+        env=bed.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    bed.wait_for(lambda: bed.drawn() > 4, "some are drawn")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    time.sleep(1)
+    assert not subprocess.run(
+        ["pgrep", "-f", f"task {bed.run.resolve()}"], capture_output=True, text=True
+    ).stdout
+    bed.teacher.delay_s = 0.0
+    bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "traces")
+    assert bed.records("2-traces/traces.jsonl") == undisturbed["2-traces/traces.jsonl"]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.models.samplers import Rendered, Request
+from reasondistill.models.samplers.reference import ReferenceSampler, reference_completion
+from reasondistill.models.samplers.scripted import ScriptedSampler
+from reasondistill.records import Message, Origin, Problem, Sampling
+from reasondistill.thinking import ReasoningFormat
+
+
+def request(
+    request_id: str = "p/0:0", *, max_tokens: int = 100, opens: ReasoningFormat | None = None
+) -> Request:
+    rendered = Rendered((Message(role="user", content="one two three"),), opens=opens)
+    return Request(request_id, "0" * 16, rendered, Sampling(max_tokens=max_tokens), seed=1)
+
+
+def problem(solution: str | None) -> Problem:
+    origin = Origin(dataset="d", revision="1", split="train", row=0)
+    return Problem(id="p/0", question="q", answer="42", reference_solution=solution, origin=origin)
+
+
+def test_a_script_gives_sample_i_its_ith_text() -> None:
+    sampler = ScriptedSampler({"p/0": ["a", "b"]})
+    texts = [
+        s.completion.answer_text
+        for s in sampler.sample([request("p/0:0"), request("p/0:1"), request("p/0:2")])
+    ]
+    assert texts == ["a", "b", "a"]
+
+
+def test_a_scripted_text_longer_than_max_tokens_is_truncated() -> None:
+    (sampled,) = ScriptedSampler({"p/0": ["<think>one two three"]}).sample([request(max_tokens=2)])
+    assert (sampled.completion.finish, sampled.completion.tokens, sampled.completion.reasoning) == (
+        "length",
+        2,
+        "one two",
+    )
+    assert sampled.completion.prompt_tokens == 3
+
+
+def test_a_problem_without_a_text_is_a_failed_sample_not_a_crash() -> None:
+    (sampled,) = ScriptedSampler({}).sample([request()])
+    assert sampled.completion.finish == "error"
+
+
+def test_a_script_knows_when_the_prompt_opens_the_think_block() -> None:
+    rendered = ScriptedSampler({}).render(
+        (Message(role="user", content="Go.\n<think>\n"),), plain=True
+    )
+    assert rendered.opens == "think"
+
+
+def test_a_bad_script_file_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "script.jsonl"
+    with pytest.raises(ConfigError, match="no such script file"):
+        ScriptedSampler.from_file(path, [])
+    path.write_text('{"problem_id": "p/0", "text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"script\.jsonl:2"):
+        ScriptedSampler.from_file(path, [])
+
+
+def test_a_reference_loses_its_answer_line_and_boxes_the_gold_answer() -> None:
+    completion = reference_completion(problem("6*7 = 42\n#### 42\n"))
+    assert (completion.reasoning, completion.answer_text, completion.think) == (
+        "6*7 = 42",
+        "\\boxed{42}",
+        "closed",
+    )
+    assert (
+        reference_completion(problem("#### is a mark\nso 42")).reasoning == "#### is a mark\nso 42"
+    )
+
+
+def test_a_problem_without_a_reference_is_a_failed_sample() -> None:
+    (sampled,) = ReferenceSampler([problem(None)]).sample([request()])
+    assert sampled.completion.finish == "error"
+    assert "no reference solution" in (sampled.completion.error or "")

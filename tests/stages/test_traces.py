@@ -1,0 +1,620 @@
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from traces_kit import opener, sample_slowly, settings, text_of, traces_in, write_problems
+
+from reasondistill.config import Cluster, Teacher
+from reasondistill.errors import DriftError, Interrupted, StageError
+from reasondistill.models.samplers import InputFault, Rendered, Request, Running, failed
+from reasondistill.models.samplers.scripted import ScriptedSampler
+from reasondistill.records import Completion, Message, Problem, SetAside
+from reasondistill.runs.store import (
+    StopSignal,
+    count_lines,
+    read_manifest,
+    read_metrics,
+    read_records,
+    require_complete,
+)
+from reasondistill.stages import traces as traces_module
+from reasondistill.stages.traces import deal, duration, run_traces, seed_of
+from reasondistill.stages.traces.recorder import Progress
+
+CLUSTER = Cluster()
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    return write_problems(tmp_path / "1-problems")
+
+
+def must_not_open(
+    teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+) -> ScriptedSampler:
+    raise AssertionError("the sampler was opened although nothing is missing")
+
+
+def test_every_problem_gets_n_traces_in_problem_order(problems: Path, tmp_path: Path) -> None:
+    manifest = run_traces(
+        settings(n=3), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
+    )
+    assert [trace.id for trace in traces_in(tmp_path / "t")] == [
+        f"sums/train/{i}:{s}" for i in range(8) for s in range(3)
+    ]
+    assert manifest.status == "complete"
+    assert manifest.counts == {"in": 8, "out": 24}
+    assert manifest.figures["tokens"] == sum(
+        trace.completion.tokens for trace in traces_in(tmp_path / "t")
+    )
+    assert manifest.figures["errors"] == 0
+
+
+def test_each_sample_has_its_own_key_and_the_seed_that_follows_from_it(
+    problems: Path, tmp_path: Path
+) -> None:
+    run_traces(settings(n=3), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    traces = traces_in(tmp_path / "t")
+    assert len({trace.key for trace in traces}) == len({trace.seed for trace in traces}) == 24
+    assert all(trace.seed == seed_of(trace.key) < 2**31 for trace in traces)
+
+
+def test_another_temperature_or_model_is_another_key(problems: Path, tmp_path: Path) -> None:
+    def keys(name: str, **values: object) -> set[str]:
+        run_traces(
+            settings(**values), problems, tmp_path / name, cluster=CLUSTER, open_sampler=opener()
+        )
+        return {trace.key for trace in traces_in(tmp_path / name)}
+
+    first = keys("a")
+    assert first == keys("b")
+    assert not first & keys("c", temperature=0.1)
+    assert not first & keys("d", teachers=({"model": "other", "sampler": "scripted"},))
+
+
+def test_a_finished_stage_opens_no_sampler(problems: Path, tmp_path: Path) -> None:
+    first = run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    again = run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open
+    )
+    assert again == first
+
+
+def test_raising_n_keeps_the_old_traces_byte_for_byte_and_draws_only_the_new(
+    problems: Path, tmp_path: Path
+) -> None:
+    run_traces(settings(n=2), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    old = (tmp_path / "t" / "traces.jsonl").read_bytes().splitlines()
+    asked: list[str] = []
+
+    def script(request: Request) -> str:
+        asked.append(request.id)
+        return text_of(request)
+
+    run_traces(
+        settings(n=4), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(script)
+    )
+    new = (tmp_path / "t" / "traces.jsonl").read_bytes().splitlines()
+    assert [line for i, line in enumerate(new) if i % 4 < 2] == old
+    assert sorted(asked) == sorted(f"sums/train/{i}:{s}" for i in range(8) for s in (2, 3))
+    run_traces(
+        settings(n=4), problems, tmp_path / "at once", cluster=CLUSTER, open_sampler=opener()
+    )
+    assert new == (tmp_path / "at once" / "traces.jsonl").read_bytes().splitlines()
+
+
+def test_a_torn_line_is_drawn_again(problems: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    run_traces(settings(n=2), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    whole = (folder / "traces.jsonl").read_bytes()
+    (folder / "traces.jsonl").write_bytes(whole[: len(whole) // 2])
+    with open(folder / "metrics.jsonl", "ab") as file:
+        file.write(b'{"time": 17')
+    raised = settings(n=3)
+    run_traces(raised, problems, folder, cluster=CLUSTER, open_sampler=opener())
+    run_traces(raised, problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    assert (folder / "traces.jsonl").read_bytes() == (
+        tmp_path / "whole" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_kill_9_loses_nothing_but_what_was_in_flight(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 100)
+    folder = tmp_path / "t"
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "traces_kit.py"),
+        str(problems),
+        str(folder),
+        "0.02",
+    ]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while count_lines(folder / "traces.jsonl") < 40 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    kept = {trace.id for trace in traces_in(folder)}
+    assert 40 <= len(kept) < 400
+    manifest = read_manifest(folder)
+    assert manifest is not None and manifest.status == "partial"
+    drawn: list[str] = []
+
+    def script(request: Request) -> str:
+        drawn.append(request.id)
+        return text_of(request)
+
+    run_traces(settings(n=4), problems, folder, cluster=CLUSTER, open_sampler=opener(script))
+    assert len(drawn) == 400 - len(kept) and not kept & set(drawn)
+    sample_slowly(problems, tmp_path / "uninterrupted", 0.0)
+    assert (folder / "traces.jsonl").read_bytes() == (
+        tmp_path / "uninterrupted" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_a_stop_request_saves_what_finished_and_says_how_to_go_on(
+    problems: Path, tmp_path: Path
+) -> None:
+    stop = StopSignal()
+
+    def script(request: Request) -> str:
+        stop.requested = request.id == "sums/train/2:1" or stop.requested
+        return text_of(request)
+
+    with pytest.raises(Interrupted, match="same command"):
+        run_traces(
+            settings(),
+            problems,
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=opener(script),
+            stop=stop,
+        )
+    assert count_lines(tmp_path / "t" / "traces.jsonl") == 6
+    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    assert (tmp_path / "t" / "traces.jsonl").read_bytes() == (
+        tmp_path / "whole" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_two_teachers_share_the_problems_the_same_way_every_time(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 400)
+    two = settings(
+        teachers=(
+            {"model": "big", "sampler": "scripted", "share": 1.0},
+            {"model": "small", "sampler": "scripted", "share": 3.0},
+        )
+    )
+    run_traces(two, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    traces = traces_in(tmp_path / "t")
+    by_problem = {trace.problem_id: trace.model for trace in traces}
+    assert all(by_problem[trace.problem_id] == trace.model for trace in traces)
+    assert 65 <= sum(model == "big" for model in by_problem.values()) <= 135
+    assert by_problem == {p: ["big", "small"][deal(p, [1.0, 3.0])] for p in by_problem}
+
+
+def test_another_temperature_in_the_same_folder_is_drift(problems: Path, tmp_path: Path) -> None:
+    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    with pytest.raises(DriftError, match=r"sampling\.temperature was 0\.7, is 1\.0"):
+        run_traces(
+            settings(temperature=1.0),
+            problems,
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=must_not_open,
+        )
+    other = settings(teachers=({"model": "other", "sampler": "scripted"},))
+    with pytest.raises(DriftError, match=r'teachers\.1\.model was "fake", is "other"'):
+        run_traces(other, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open)
+    with pytest.raises(DriftError, match="n was 2, is 1"):
+        run_traces(
+            settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open
+        )
+
+
+class WordTokens(ScriptedSampler):
+    """Tokenises: one token per word of the prompt."""
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        return Rendered(
+            messages, token_ids=tuple(range(sum(len(m.content.split()) for m in messages)))
+        )
+
+
+def with_context(context: int) -> traces_module.OpenSampler:
+    return lambda teacher, cluster, problems: WordTokens(text_of, max_model_len=context)
+
+
+def test_prompts_that_are_all_longer_than_the_context_stop_before_sampling(
+    problems: Path, tmp_path: Path
+) -> None:
+    words = 3  # "What is 0+1?"
+    with pytest.raises(
+        StageError,
+        match=rf"8 of 8 problems .*: 8 × prompt longer than the context: … tokens, max_model_len {words}",
+    ):
+        run_traces(
+            settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=with_context(words)
+        )
+    assert not (tmp_path / "t" / "traces.jsonl").exists()
+    run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=with_context(words + 1)
+    )
+
+
+def test_a_few_prompts_that_are_too_long_set_their_problems_aside(tmp_path: Path) -> None:
+    long = {3: "What " * 9, 40: "Why " * 9}
+    problems, folder = write_problems(tmp_path / "1-problems", 44, questions=long), tmp_path / "t"
+    manifest = run_traces(
+        settings(), problems, folder, cluster=CLUSTER, open_sampler=with_context(5)
+    )
+    assert manifest.counts == {"in": 44, "out": 88, "refused": 4}
+    assert manifest.figures["causes"] == {
+        "prompt longer than the context: … tokens, max_model_len 5": 4
+    }
+    set_aside = list(read_records(folder / "set_aside.jsonl", SetAside))
+    assert [(row.id, row.origin.row) for row in set_aside] == [
+        ("sums/train/3", 3),
+        ("sums/train/40", 40),
+    ]
+    refused = [trace.id for trace in traces_in(folder) if trace.completion.is_refused]
+    assert refused == ["sums/train/3:0", "sums/train/3:1", "sums/train/40:0", "sums/train/40:1"]
+    assert (
+        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=must_not_open)
+        == manifest
+    )
+    raised = run_traces(
+        settings(n=3), problems, folder, cluster=CLUSTER, open_sampler=with_context(10)
+    )
+    assert raised.counts == {"in": 44, "out": 132}, "a longer context takes them in"
+    assert not (folder / "set_aside.jsonl").exists()
+
+
+def test_problems_that_the_server_filters_are_set_aside_and_not_asked_again(tmp_path: Path) -> None:
+    problems, folder = write_problems(tmp_path / "1-problems", 21), tmp_path / "t"
+
+    def filters(request: Request) -> str | Completion:
+        return (
+            failed("content filter", fault="input")
+            if request.id.startswith("sums/train/2:")
+            else text_of(request)
+        )
+
+    manifest = run_traces(
+        settings(), problems, folder, cluster=CLUSTER, open_sampler=opener(filters)
+    )
+    assert manifest.counts == {"in": 21, "out": 42, "refused": 2}
+    assert (
+        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=must_not_open)
+        == manifest
+    )
+
+
+def test_a_single_problem_that_is_filtered_is_a_finished_stage_too(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 1)
+    filters = opener(lambda request: failed("content filter", fault="input"))
+    manifest = run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=filters
+    )
+    assert manifest.counts == {"in": 1, "out": 2, "refused": 2}
+
+
+def test_many_problems_that_are_filtered_stop_the_stage(tmp_path: Path) -> None:
+    def filters(request: Request) -> Completion | str:
+        return (
+            failed("content filter", fault="input") if request.id[-3] in "05" else text_of(request)
+        )
+
+    with pytest.raises(
+        StageError, match=r"5 of 50 problems cannot be asked, more than 5 %: 5 × content filter"
+    ):
+        run_traces(
+            settings(),
+            write_problems(tmp_path / "p", 50),
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=opener(filters),
+        )
+
+
+def test_a_stage_that_stopped_at_refused_problems_goes_on_once_the_server_is_mended(
+    tmp_path: Path,
+) -> None:
+    problems, folder = write_problems(tmp_path / "1-problems", 30), tmp_path / "t"
+    refuses = opener(lambda request: failed("input too long", fault="input"))
+    with pytest.raises(StageError, match="problems cannot be asked"):
+        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=refuses)
+    told = read_manifest(folder)
+    assert told is not None and "problems cannot be asked" in told.figures["stopped"]
+    assert run_traces(
+        settings(), problems, folder, cluster=CLUSTER, open_sampler=opener()
+    ).counts == {"in": 30, "out": 60}
+
+
+def test_losses_that_were_allowed_stay_allowed_when_the_service_is_gone(
+    problems: Path, tmp_path: Path
+) -> None:
+    def lost(request: Request) -> str | Completion:
+        return failed("server said 500") if request.id == "sums/train/2:0" else text_of(request)
+
+    lenient = settings(failures_allowed=0.1)
+    first = run_traces(
+        lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(lost)
+    )
+
+    def unpaid(request: Request) -> str:
+        raise StageError("no quota left")
+
+    again = run_traces(
+        lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(unpaid)
+    )
+    assert (again.status, again.counts, again.output) == ("complete", first.counts, first.output)
+
+
+class PickyTemplate(ScriptedSampler):
+    """Refuses a question as a chat template does."""
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        if "7+1" in messages[-1].content:
+            raise InputFault("template_refuses", "the chat template refuses this prompt: no sevens")
+        return super().render(messages, plain=plain)
+
+
+def test_a_row_that_the_template_refuses_is_set_aside_by_name(
+    problems: Path, tmp_path: Path
+) -> None:
+    manifest = run_traces(
+        settings(),
+        problems,
+        tmp_path / "t",
+        cluster=CLUSTER,
+        open_sampler=lambda *_: PickyTemplate(text_of),
+    )
+    assert manifest.counts == {"in": 8, "out": 16, "refused": 2}
+    (row,) = read_records(tmp_path / "t" / "set_aside.jsonl", SetAside)
+    assert (row.id, row.detail) == (
+        "sums/train/7",
+        "the chat template refuses this prompt: no sevens",
+    )
+
+
+def test_more_lost_samples_than_allowed_end_the_stage_with_causes_and_nothing_is_written_after(
+    tmp_path: Path,
+) -> None:
+    problems, folder = write_problems(tmp_path / "1-problems", 150), tmp_path / "t"
+    asked: list[str] = []
+
+    def tired(request: Request) -> str | Completion:
+        asked.append(request.id)
+        return (
+            failed(f"HTTP 503: overloaded, request {len(asked) + 10_000}")
+            if len(asked) > 100
+            else text_of(request)
+        )
+
+    told = r"4 of 300 samples were lost, failures_allowed = 0\.01 allows 3: 4 × HTTP 503: overloaded, request …"
+    with pytest.raises(StageError, match=told):
+        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener(tired))
+    assert len(asked) == 104
+    kept = (folder / "traces.jsonl").read_bytes().splitlines()
+    assert len(kept) == 103
+    with pytest.raises(StageError, match="not finished"):
+        require_complete(folder)
+    manifest = run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    assert manifest.counts == {"in": 150, "out": 300}
+    assert (folder / "traces.jsonl").read_bytes().splitlines()[:100] == kept[:100]
+    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    assert (folder / "traces.jsonl").read_bytes() == (
+        tmp_path / "whole" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_a_finished_folder_that_lost_more_than_is_allowed_is_not_taken_for_done(
+    problems: Path, tmp_path: Path
+) -> None:
+    def broken_for_2(request: Request) -> str | Completion:
+        return (
+            failed("server said 500")
+            if request.id.startswith("sums/train/2:")
+            else text_of(request)
+        )
+
+    run_traces(
+        settings(failures_allowed=0.5),
+        problems,
+        tmp_path / "t",
+        cluster=CLUSTER,
+        open_sampler=opener(broken_for_2),
+    )
+    with pytest.raises(StageError, match="2 of 16 samples were lost.*5-students"):
+        run_traces(
+            settings(),
+            problems,
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=must_not_open,
+            heal=False,
+        )
+    assert run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
+    ).counts == {"in": 8, "out": 16}
+
+
+def test_lost_samples_are_counted_and_drawn_again_by_the_next_run(
+    problems: Path, tmp_path: Path
+) -> None:
+    def broken_for_2(request: Request) -> str | Completion:
+        return (
+            failed("server said 500")
+            if request.id.startswith("sums/train/2:")
+            else text_of(request)
+        )
+
+    folder, lenient = tmp_path / "t", settings(failures_allowed=0.2)
+    first = run_traces(
+        lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(broken_for_2)
+    )
+    assert (first.counts, first.figures["errors"]) == ({"in": 8, "out": 16, "failed": 2}, 2)
+    assert first.figures["causes"] == {"server said 500": 2}
+    again = run_traces(
+        lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(broken_for_2)
+    )
+    assert again.output == first.output, "a failure that stays makes nothing stale"
+    left = run_traces(lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(), heal=False)
+    assert left.counts["failed"] == 2
+    healed = run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    assert healed.counts == {"in": 8, "out": 16}
+    assert healed.output != first.output, "what was made from the failed samples must become stale"
+    whole = run_traces(
+        settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener()
+    )
+    assert healed.fingerprint == whole.fingerprint
+    assert (folder / "traces.jsonl").read_bytes() == (
+        tmp_path / "whole" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_nothing_but_failures_is_an_error_that_shows_one(problems: Path, tmp_path: Path) -> None:
+    def broken(request: Request) -> Completion:
+        return failed("connection refused")
+
+    with pytest.raises(StageError, match="all 16 samples failed.*connection refused"):
+        run_traces(
+            settings(failures_allowed=1),
+            problems,
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=opener(broken),
+        )
+    manifest = run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
+    )
+    assert manifest.counts == {"in": 8, "out": 16}
+
+
+def test_a_teacher_that_only_fails_is_given_up_early(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def broken(request: Request) -> Completion:
+        asked.append(request.id)
+        return failed("out of service")
+
+    problems = write_problems(tmp_path / "1-problems", 1000)
+    with pytest.raises(StageError, match=r"all \d+ samples failed.*out of service"):
+        run_traces(
+            settings(failures_allowed=1),
+            problems,
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=opener(broken),
+        )
+    assert len(asked) == 32
+
+
+def test_a_trace_of_a_problem_that_is_gone_is_a_clear_error(problems: Path, tmp_path: Path) -> None:
+    run_traces(settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    with open(tmp_path / "t" / "traces.jsonl", "a", encoding="utf-8") as file:
+        file.write(
+            traces_in(tmp_path / "t")[0].model_copy(update={"id": "gone/0:0"}).to_json() + "\n"
+        )
+    with pytest.raises(
+        StageError, match="holds a trace of gone/0, which is not among the problems"
+    ):
+        run_traces(settings(n=2), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+
+
+def test_limit_takes_the_first_problems_and_grows(problems: Path, tmp_path: Path) -> None:
+    manifest = run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(), limit=3
+    )
+    assert manifest.counts == {"in": 3, "out": 6}
+    manifest = run_traces(
+        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
+    )
+    assert manifest.counts == {"in": 8, "out": 16}
+    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    assert (tmp_path / "t" / "traces.jsonl").read_bytes() == (
+        tmp_path / "whole" / "traces.jsonl"
+    ).read_bytes()
+
+
+def test_missing_or_empty_problems_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="missing. Run that stage first"):
+        run_traces(
+            settings(),
+            tmp_path / "none",
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=must_not_open,
+        )
+    with pytest.raises(StageError, match="holds no problems"):
+        run_traces(
+            settings(),
+            write_problems(tmp_path / "p", 0),
+            tmp_path / "t",
+            cluster=CLUSTER,
+            open_sampler=must_not_open,
+        )
+
+
+def test_progress_says_where_it_is_and_leaves_metrics(
+    problems: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="reasondistill"):
+        run_traces(
+            settings(max_tokens=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
+        )
+    assert "16/16" in caplog.text and "100.0 % truncated" in caplog.text
+    last = read_metrics(tmp_path / "t")[-1]
+    assert (last["done"], last["total"], last["tokens"], last["truncated"]) == (16, 16, 16, 16)
+    manifest = read_manifest(tmp_path / "t")
+    assert manifest is not None and manifest.figures["truncated"] == 1.0
+
+
+def test_progress_counts_tokens_that_are_still_being_written_and_says_what_it_waits_for(
+    tmp_path: Path,
+) -> None:
+    running = Running(requests=48, tokens=3_120)
+    progress = Progress(
+        tmp_path, teacher="m", samples=96, done=0, total=96, load_seconds=0.0, running=running
+    )
+    assert progress.line(100.0) == "0/96 · 31 tok/s · 48 running with 3,120 tokens so far"
+    running.tokens, running.waits_for = 0, "HTTP 429: waits 35 s"
+    assert progress.line(100.0) == "0/96 · 0 tok/s · 48 running · HTTP 429: waits 35 s"
+
+
+def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: Path) -> None:
+    run_traces(
+        settings(n=1, teachers=({"model": "reference", "sampler": "reference"},)),
+        problems,
+        tmp_path / "t",
+        cluster=CLUSTER,
+    )
+    completion = traces_in(tmp_path / "t")[3].completion
+    assert completion.reasoning == "3 and one more make 4."
+    assert completion.answer_text == "\\boxed{4}"
+
+
+def test_a_script_file_is_a_teacher_for_dry_runs(problems: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.jsonl"
+    script.write_text(
+        '{"problem_id": "sums/train/0", "text": "one"}\n{"question": "What is 1+1?", "text": "two"}\n',
+        encoding="utf-8",
+    )
+    from_file = settings(n=1, teachers=({"model": str(script), "sampler": "scripted"},))
+    run_traces(from_file, problems, tmp_path / "t", cluster=CLUSTER, limit=2)
+    first, second = traces_in(tmp_path / "t")
+    assert (first.completion.answer_text, second.completion.answer_text) == ("one", "two")
+    assert first.model.startswith("script@")
+
+
+def test_durations_are_short() -> None:
+    assert [duration(s) for s in (41.2, 725, 4320)] == ["41s", "12m05s", "1h12m"]
