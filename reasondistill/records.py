@@ -2,8 +2,8 @@
 
     Problem ─▶ Trace ─▶ Verdict ─▶ Example ─▶ Student ─▶ EvalRecord ─▶ Report
 
-Stages meet on disk in these records, one JSON object per line. Nothing here has a free-form metadata field:
-what matters has a name.
+Stages meet on disk in these records, one JSON object per line. Nothing here has a free-form
+metadata field: what matters has a name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Finish = Literal["stop", "length", "repetition", "error"]
-# Whose fault a failed sample is: the service's (server, quota, engine), or the input's (a prompt that no model takes).
+# Whose fault a failed sample is: the service's (server, quota, engine), or the input's (a prompt
+# that no model takes).
 Fault = Literal["service", "input"]
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "undecided"]
 Role = Literal["system", "user", "assistant"]
@@ -32,7 +33,8 @@ class Record(BaseModel):
     def to_json(self) -> str:
         """The record as one JSON line without its newline.
 
-        Lone surrogates, which a broken decoder can emit, are escaped: the line is always valid UTF-8.
+        Lone surrogates, which a broken decoder can emit, are escaped: the line is always valid
+        UTF-8.
         """
         try:
             return self.model_dump_json()
@@ -50,7 +52,9 @@ class Origin(Record):
 
 
 class Problem(Record):
-    """One question with its gold answer, which grades itself correct, else it is a `SetAside`. Empty where nobody knows the answer."""
+    """One question with its gold answer, which grades itself correct, else it is a `SetAside`.
+    Empty where nobody knows the answer.
+    """
 
     id: str
     question: str
@@ -73,7 +77,8 @@ class SetAside(Record):
 class Sampling(Record):
     """How completions are drawn. Every field bears identity: another value is another sample.
 
-    `temperature=0` is greedy. `top_k=-1` and `min_p=0` mean "off". `max_tokens` counts generated tokens.
+    `temperature=0` is greedy. `top_k=-1` and `min_p=0` mean "off". `max_tokens` counts generated
+    tokens.
     """
 
     temperature: float = 0.7
@@ -93,13 +98,15 @@ class Message(Record):
 
 
 class Completion(Record):
-    """What a model wrote after a prompt, split at its think tags; nothing between the tags is altered.
+    """What a model wrote after a prompt, split at its think tags; nothing between the tags is
+    altered.
 
-    `think="closed"`: `reasoning` is the think block, `answer_text` what follows it. `"open"`: a block was begun and never
-    ended, all of it is reasoning and `answer_text` is empty. `"none"`: no block, `reasoning` is None.
-    An error is a completion with `finish="error"`, the message in `error` and whose fault it is in `fault`: a service
-    may do better when it is asked again (None, in files of earlier versions, means the same), an input will not.
-    `is_estimated` says that the server did not count the tokens: they are our guess.
+    `think="closed"`: `reasoning` is the think block, `answer_text` what follows it. `"open"`: a
+    block was begun and never ended, all of it is reasoning and `answer_text` is empty. `"none"`: no
+    block, `reasoning` is None. An error is a completion with `finish="error"`, the message in
+    `error` and whose fault it is in `fault`: a service may do better when it is asked again (None,
+    in files of earlier versions, means the same), an input will not. `is_estimated` says that the
+    server did not count the tokens: they are our guess.
     """
 
     reasoning: str | None
@@ -140,7 +147,9 @@ class Trace(Record):
 
 
 class Grade(Record):
-    """What the grader found. A crash, a timeout or memory limit of the checker is `undecided`, never `wrong`."""
+    """What the grader found. A crash, a timeout or memory limit of the checker is `undecided`,
+    never `wrong`.
+    """
 
     outcome: Outcome
     extracted: str | None
@@ -167,7 +176,9 @@ class GradedRow(Record):
 
 
 class Verdict(Record):
-    """The grade of one trace; exactly one per trace. `vote_share` is that of the answer which stood in for a gold, by majority."""
+    """The grade of one trace; exactly one per trace. `vote_share` is that of the answer which stood
+    in for a gold, by majority.
+    """
 
     trace_id: str
     problem_id: str
@@ -177,7 +188,9 @@ class Verdict(Record):
 
 
 class PseudoLabel(Record):
-    """What the samples of a problem without a gold answer say: the answer of most of them, and how many of `n` gave it."""
+    """What the samples of a problem without a gold answer say: the answer of most of them, and how
+    many of `n` gave it.
+    """
 
     problem_id: str
     answer: str
@@ -187,7 +200,9 @@ class PseudoLabel(Record):
 
 
 class Ruling(Record):
-    """What a judge replied about one undecided answer. `key` is the identity of judge, prompt and sampling: nothing is asked twice."""
+    """What a judge replied about one undecided answer. `key` is the identity of judge, prompt and
+    sampling: nothing is asked twice.
+    """
 
     key: str
     judge: str
@@ -218,10 +233,12 @@ class Dropped(Record):
 
 
 class TrainingFigures(Record):
-    """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs; `loss_tokens` those in the loss.
+    """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs;
+    `loss_tokens` those in the loss.
 
-    `perplexity` is that of held-out traces per token, `teacher_kl` KL(teacher‖student) there in nats per token. Rollouts are what the
-    student wrote itself while it was trained, `rollouts_correct` the share of right answers where they were graded.
+    `perplexity` is that of held-out traces per token, `teacher_kl` KL(teacher‖student) there in
+    nats per token. Rollouts are what the student wrote itself while it was trained,
+    `rollouts_correct` the share of right answers where they were graded.
     """
 
     steps: int
@@ -245,10 +262,12 @@ class TrainingFigures(Record):
 
 
 class Shrunk(Record):
-    """What a student is of the larger model it was cut out of. `layers` are those that stayed, by their old number.
+    """What a student is of the larger model it was cut out of. `layers` are those that stayed, by
+    their old number.
 
-    Perplexity, and KL(larger‖student) in nats per token, are over the `tokens` of the validation rows: of the larger model itself
-    (`base`), of the student `before` and `after` training. None without such rows; `after` also where nothing was trained.
+    Perplexity, and KL(larger‖student) in nats per token, are over the `tokens` of the validation
+    rows: of the larger model itself (`base`), of the student `before` and `after` training. None
+    without such rows; `after` also where nothing was trained.
     """
 
     parameters_before: int
@@ -275,14 +294,16 @@ class Student(Record):
     shrunk: Shrunk | None = None
 
 
-# A model's name may carry what it was measured under: `distilled@qwen_math`, another prompt (no prompt has an @ in its name), and
-# `distilled@step@90`, itself after 90 training steps.
+# A model's name may carry what it was measured under: `distilled@qwen_math`, another prompt (no
+# prompt has an @ in its name), and `distilled@step@90`, itself after 90 training steps.
 VARIANT = "@"
 STEP = "@step@"
 
 
 class EvalRecord(Record):
-    """One graded sample of one model on one benchmark problem; the completion stands in the samples file under `trace_id`."""
+    """One graded sample of one model on one benchmark problem; the completion stands in the samples
+    file under `trace_id`.
+    """
 
     model: str
     benchmark: str
@@ -297,7 +318,8 @@ class EvalRecord(Record):
 class Score(Record):
     """A mean with its interval: `n` problems, `k` samples each. `low` and `high` bound 95 %.
 
-    `part` says which problems or budget it is of, when not all: `level: 3`, `overlap: clean`, `tokens: 4096`.
+    `part` says which problems or budget it is of, when not all: `level: 3`, `overlap: clean`,
+    `tokens: 4096`.
     """
 
     model: str
@@ -313,11 +335,13 @@ class Score(Record):
 
 
 class Difference(Record):
-    """Paired difference `model − baseline` over the same problems, with its 95 % interval and exact permutation p-value.
+    """Paired difference `model − baseline` over the same problems, with its 95 % interval and exact
+    permutation p-value.
 
-    `p_adjusted` is Holm's, over all models that are compared with this baseline on this benchmark. `word` (better, worse, tied at this
-    n) needs the interval and the adjusted p-value to agree. With one sample each, `gained` problems are solved by the model alone and
-    `lost` ones by the baseline alone (McNemar's counts).
+    `p_adjusted` is Holm's, over all models that are compared with this baseline on this benchmark.
+    `word` (better, worse, tied at this n) needs the interval and the adjusted p-value to agree.
+    With one sample each, `gained` problems are solved by the model alone and `lost` ones by the
+    baseline alone (McNemar's counts).
     """
 
     model: str
@@ -337,7 +361,9 @@ class Difference(Record):
 
 
 class SeedSpread(Record):
-    """The scores of students that differ in their seed alone: `seeds` maps each to its own, `deviation` is the sample's (n − 1)."""
+    """The scores of students that differ in their seed alone: `seeds` maps each to its own,
+    `deviation` is the sample's (n − 1).
+    """
 
     model: str
     benchmark: str
@@ -350,9 +376,11 @@ class SeedSpread(Record):
 
 
 class MeasuredModel(Record):
-    """Who a measured model is. `base` names the untouched model that its training began with, where that one is measured too.
+    """Who a measured model is. `base` names the untouched model that its training began with, where
+    that one is measured too.
 
-    `parameters` and `size_bytes` are those of its weights on disk; None where they are not on this machine.
+    `parameters` and `size_bytes` are those of its weights on disk; None where they are not on this
+    machine.
     """
 
     name: str
@@ -363,7 +391,9 @@ class MeasuredModel(Record):
 
 
 class Range(Record):
-    """What is expected, and the bounds that 90 % of the simulated runs stay between; all three are equal where it is known."""
+    """What is expected, and the bounds that 90 % of the simulated runs stay between; all three are
+    equal where it is known.
+    """
 
     expected: float
     low: float
@@ -371,10 +401,12 @@ class Range(Record):
 
 
 class StageForecast(Record):
-    """What a stage takes from its beginning to its end: `traces`, one student (`students/NAME`), the samples of one model (`evals/NAME`).
+    """What a stage takes from its beginning to its end: `traces`, one student (`students/NAME`),
+    the samples of one model (`evals/NAME`).
 
-    `worker_hours` are those of all workers together, `left_hours` what is still to come of `wall_hours`. None is not known; `unknown`
-    says what would make it known. `money` is in whatever the cluster file's prices are in. `source` says where the numbers are from.
+    `worker_hours` are those of all workers together, `left_hours` what is still to come of
+    `wall_hours`. None is not known; `unknown` says what would make it known. `money` is in whatever
+    the cluster file's prices are in. `source` says where the numbers are from.
     """
 
     stage: str
@@ -414,5 +446,7 @@ def canonical_json(value: Any) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits of the SHA-256 of the value's canonical JSON: equal values, equal fingerprints, on any machine."""
+    """16 hex digits of the SHA-256 of the value's canonical JSON: equal values, equal fingerprints,
+    on any machine.
+    """
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,6 @@
-"""Read a TOML file into a frozen, checked section; every fault names file, section, key and the nearest known key."""
+"""Read a TOML file into a frozen, checked section; every fault names file, section, key and the
+nearest known key.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def check_section(
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set `dotted.key=value` in place; the value is read as TOML, else as text. `students.0.epochs=2` reaches into lists."""
+    """Set `dotted.key=value` in place; the value is read as TOML, else as text.
+    `students.0.epochs=2` reaches into lists.
+    """
     key, equals, text = override.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(
@@ -96,7 +100,8 @@ def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) 
     )
 
 
-# What pydantic puts behind a key that may be of several types: `n = 0` is neither a whole number ≥ 1 nor "recommended".
+# What pydantic puts behind a key that may be of several types: `n = 0` is neither a whole number ≥
+# 1 nor "recommended".
 _TYPE_TAG = re.compile(r"constrained-\w+|literal\[.*\]|int|str|float|bool|none")
 
 

@@ -1,18 +1,16 @@
-"""Where the reasoning ends and the answer begins in what a model wrote, in every shape in which models write it.
+"""Where the reasoning ends and the answer begins in what a model wrote, in every shape in which
+models write it.
 
     split("[THINK]3+4[/THINK]7")   # reasoning "3+4", answer "7", think "closed"
 
-| shape | written as | by |
-|---|---|---|
-| `think` | `<think>…</think>` | Qwen3, DeepSeek-R1 and most others |
-| `thinking` | `<thinking>…</thinking>`, the same with `thought` or `reasoning` | whoever is asked for it |
-| `mistral` | `[THINK]…[/THINK]` | Magistral |
-| `kimi` | `◁think▷…◁/think▷` | Kimi |
-| `gemma` | `<|channel>thought\n…<channel|>` | Gemma 4 |
-| `harmony` | `<|channel|>analysis<|message|>…<|channel|>final<|message|>…` | gpt-oss |
+| shape | written as | by | |---|---|---| | `think` | `<think>…</think>` | Qwen3, DeepSeek-R1 and
+most others | | `thinking` | `<thinking>…</thinking>`, the same with `thought` or `reasoning` |
+whoever is asked for it | | `mistral` | `[THINK]…[/THINK]` | Magistral | | `kimi` |
+`◁think▷…◁/think▷` | Kimi | | `gemma` | `<|channel>thought\n…<channel|>` | Gemma 4 | | `harmony` |
+`<|channel|>analysis<|message|>…<|channel|>final<|message|>…` | gpt-oss |
 
-Harmony also comes without its special tokens: `analysis…assistantfinal…`. Gemma's block cannot be told then.
-Sources: https://ai.google.dev/gemma/docs/core/prompt-formatting-gemma4 and
+Harmony also comes without its special tokens: `analysis…assistantfinal…`. Gemma's block cannot be
+told then. Sources: https://ai.google.dev/gemma/docs/core/prompt-formatting-gemma4 and
 https://cookbook.openai.com/articles/openai-harmony.
 """
 
@@ -32,7 +30,8 @@ Think = Literal["closed", "open", "none"]
 class Split:
     """What a model wrote, in two parts.
 
-    `closed`: a block of reasoning and what follows it. `open`: a block that never ended, so no answer. `none`: no block.
+    `closed`: a block of reasoning and what follows it. `open`: a block that never ended, so no
+    answer. `none`: no block.
     """
 
     reasoning: str | None
@@ -60,7 +59,9 @@ _ANALYSIS = "<|channel|>analysis<|message|>"
 
 
 def opener_at_end(prompt: str) -> str:
-    """The opener of a block of reasoning with which a prompt ends, whatever spaces follow it; empty when there is none."""
+    """The opener of a block of reasoning with which a prompt ends, whatever spaces follow it; empty
+    when there is none.
+    """
     end = prompt.rstrip()
     openers = [_ANALYSIS, *(tags.opener for tags in _TAGS)]
     return next((opener for opener in openers if end.endswith(opener)), "")
@@ -81,16 +82,19 @@ def split(
     opens: ReasoningFormat | None = None,
     is_cut: bool = False,
 ) -> Split:
-    """Split a completion at its reasoning; survives an opener that stands in the prompt, is missing, or is never closed.
+    """Split a completion at its reasoning; survives an opener that stands in the prompt, is
+    missing, or is never closed.
 
-    A block is there when the prompt opened it (`opens`), when the text begins with an opener, or when only a closer
-    stands in the text (the opener was in the prompt and a server cut it off). The *last* closer ends it, so a model that
-    quotes it while it thinks is not cut in half. `auto` finds the shape in the text; a text that merely mentions tags
-    within its lines stays whole, but for `</think>`, which is always taken for an end. `none` never splits.
+    A block is there when the prompt opened it (`opens`), when the text begins with an opener, or
+    when only a closer stands in the text (the opener was in the prompt and a server cut it off).
+    The *last* closer ends it, so a model that quotes it while it thinks is not cut in half. `auto`
+    finds the shape in the text; a text that merely mentions tags within its lines stays whole, but
+    for `</think>`, which is always taken for an end. `none` never splits.
 
-    Harmony without its special tokens begins with `analysis` and, directly behind it, the text, and has
-    `assistantfinal` later. One that ran out of tokens before that is known under `shape="harmony"`; `auto` knows it
-    where `is_cut` says that tokens ran out and a capital follows (`analysisWe need`), which no English text has.
+    Harmony without its special tokens begins with `analysis` and, directly behind it, the text, and
+    has `assistantfinal` later. One that ran out of tokens before that is known under
+    `shape="harmony"`; `auto` knows it where `is_cut` says that tokens ran out and a capital follows
+    (`analysisWe need`), which no English text has.
     """
     whole = Split(None, text, "none")
     if shape == "none":
@@ -108,7 +112,9 @@ def split(
 
 
 def _is_cut_inside(text: str, shape: ReasoningFormat | None) -> bool:
-    """Whether a text that ran out of tokens did so in a block that begins on a line of its own, behind other words or blocks."""
+    """Whether a text that ran out of tokens did so in a block that begins on a line of its own,
+    behind other words or blocks.
+    """
     for tags in _TAGS:
         before, opener, after = text.rpartition(tags.opener)
         begins_a_line = not before.rpartition("\n")[2].strip()
@@ -159,7 +165,7 @@ def _closes_alone(text: str, tags: _Tags) -> bool:
     return any(line.lstrip().startswith(tags.opener) for line in before.splitlines())
 
 
-# ---- pairs of tags ------------------------------------------------------------------------------------------------
+# ---- pairs of tags -------------------------------------------------------------------------------
 
 
 def _tags_of(text: str, shape: ReasoningFormat) -> _Tags:
@@ -184,7 +190,7 @@ def _split_tags(text: str, tags: _Tags, *, opened: bool) -> Split:
     return Split(None, text, "none")
 
 
-# ---- harmony ------------------------------------------------------------------------------------------------------
+# ---- harmony -------------------------------------------------------------------------------------
 
 # <|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>
 _HEADER = r"(?:<\|start\|>assistant[^<]*)?<\|channel\|>{channel}[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"

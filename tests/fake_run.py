@@ -1,4 +1,5 @@
-"""A run folder as the stages would leave it, made of records in a fraction of a second: for tests of evals and report.
+"""A run folder as the stages would leave it, made of records in a fraction of a second: for tests
+of evals and report.
 
     fake_run(folder, until="evals")     # problems, traces, verdicts, examples, students, evals; stops after `until`
     fail_samples(folder / "2-traces", ["gsm_symbolic/train/3:1"], "HTTP 402: quota exhausted")
@@ -83,7 +84,8 @@ def fake_run(
 ) -> Path:
     """Fill `run` with the stages up to `until`; evals are sampled and graded, not yet collected.
 
-    `made` says by which method each student was made, `figures` what its training figures have besides the usual.
+    `made` says by which method each student was made, `figures` what its training figures have
+    besides the usual.
     """
     dice = random.Random(seed)
     last = STAGES.index(until)
@@ -120,7 +122,7 @@ def fake_run(
     return run
 
 
-# ---- records ------------------------------------------------------------------------------------------------------
+# ---- records -------------------------------------------------------------------------------------
 
 
 def fake_problems(prefix: str, count: int, dice: random.Random) -> list[Problem]:
@@ -130,10 +132,13 @@ def fake_problems(prefix: str, count: int, dice: random.Random) -> list[Problem]
         made.append(
             Problem(
                 id=f"{prefix}/{row}",
-                question=f"A garage holds {cars} carts, and every cart has {wheels} wheels. {dice.choice(NAMES)} takes off 2 wheels. "
+                question=f"A garage holds {cars} carts, and every cart has {wheels} wheels. "
+                f"{dice.choice(NAMES)} takes off 2 wheels. "
                 "How many wheels are left?",
                 answer=str(cars * wheels - 2),
-                reference_solution=f"{cars}*{wheels}={cars * wheels}. {cars * wheels}-2={cars * wheels - 2}. #### {cars * wheels - 2}",
+                reference_solution=f"{cars}*{wheels}={cars * wheels}. "
+                f"{cars * wheels}-2={cars * wheels - 2}. "
+                f"#### {cars * wheels - 2}",
                 origin=Origin(dataset="gsm_symbolic", revision="0.1.25", split="seed 0", row=row),
             )
         )
@@ -221,7 +226,7 @@ def draw_outcome(right: float, dice: random.Random) -> Outcome:
     return dice.choices(("wrong", "truncated", "no_answer", "undecided"), (70, 20, 8, 2))[0]
 
 
-# ---- stages -------------------------------------------------------------------------------------------------------
+# ---- stages --------------------------------------------------------------------------------------
 
 
 def write_stage(
@@ -460,7 +465,7 @@ def write_answers(
         write_verdicts(folder / model / "verdicts", traces, answers)
 
 
-# ---- samples that failed ------------------------------------------------------------------------------------------
+# ---- samples that failed -------------------------------------------------------------------------
 
 
 def fail_samples(
@@ -471,7 +476,8 @@ def fail_samples(
     fault: Fault = "service",
     is_old: bool = False,
 ) -> None:
-    """Make samples of a finished traces folder failed ones, and their verdicts, where there are some, undecided.
+    """Make samples of a finished traces folder failed ones, and their verdicts, where there are
+    some, undecided.
 
     `is_old` writes what earlier versions wrote: nobody's fault, and no causes in the manifest.
     """

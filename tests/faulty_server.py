@@ -51,7 +51,9 @@ def text_of(body: Body) -> str:
 
 
 def whole(body: Body, **changes: Any) -> Body:
-    """A healthy reply; keys of the message, the choice or the reply may be replaced, or left out by `...`."""
+    """A healthy reply; keys of the message, the choice or the reply may be replaced, or left out by
+    `...`.
+    """
     message: Body = {"role": "assistant", "content": text_of(body)}
     choice: Body = {"index": 0, "finish_reason": "stop"}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
@@ -105,7 +107,7 @@ def page(status: int, text: str) -> Fault:
     return lambda body: Reply(status, text.encode(), PAGE)
 
 
-# ---- replies in pieces --------------------------------------------------------------------------------------------
+# ---- replies in pieces ---------------------------------------------------------------------------
 
 
 def events(*pieces: Any, is_done: bool = True) -> bytes:
@@ -151,13 +153,15 @@ def streams_half(body: Body) -> Reply:
     return Reply(200, events(delta(body, content="I am"), is_done=False), STREAM)
 
 
-# ---- context ------------------------------------------------------------------------------------------------------
+# ---- context -------------------------------------------------------------------------------------
 
 CONTEXT, PROMPT = 40, 11
 
 
 def has_a_small_context(words: str) -> Fault:
-    """Refuses what does not fit, in some server's words, which may name {context}, {prompt}, {asked} and {total}."""
+    """Refuses what does not fit, in some server's words, which may name {context}, {prompt},
+    {asked} and {total}.
+    """
 
     def answer(body: Body) -> Reply:
         asked = body["max_tokens"]
@@ -172,7 +176,10 @@ def has_a_small_context(words: str) -> Fault:
 def wants_max_completion_tokens(body: Body) -> Reply:
     if "max_tokens" not in body:
         return good()(body)
-    text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    text = (
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        "'max_completion_tokens' instead."
+    )
     return refuses(
         400, text, type="invalid_request_error", param="max_tokens", code="unsupported_parameter"
     )(body)
@@ -202,16 +209,21 @@ GEMINI = [
     }
 ]
 VLLM_CONTEXT = (
-    "This model's maximum context length is {context} tokens. However, you requested {total} tokens "
-    "({prompt} in the messages, {asked} in the completion). Please reduce the length of the messages or completion."
+    "This model's maximum context length is {context} tokens. However, you requested "
+    "{total} tokens "
+    "({prompt} in the messages, {asked} in the completion). Please reduce the length "
+    "of the messages or completion."
 )
 SGLANG_CONTEXT = (
-    "Requested token count exceeds the model's maximum context length of {context} tokens. You requested a total of {total} tokens: "
+    "Requested token count exceeds the model's maximum context length of {context} "
+    "tokens. You requested a total of {total} tokens: "
     "{prompt} tokens from the input messages and {asked} tokens for the completion."
 )
 NEW_VLLM_CONTEXT = (
-    "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length is {context} tokens and your "
-    "request has {prompt} input tokens ({asked} > {context} - {prompt}). (parameter=max_tokens, value={asked})"
+    "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's "
+    "maximum context length is {context} tokens and your "
+    "request has {prompt} input tokens ({asked} > {context} - {prompt}). "
+    "(parameter=max_tokens, value={asked})"
 )
 TGI_CONTEXT = (
     "Input validation error: `inputs` tokens + `max_new_tokens` must be <= {context}. "
@@ -235,7 +247,8 @@ FAULTS: dict[str, Fault] = {
     # the input
     "too_long": refuses(
         400,
-        "This model's maximum context length is 40 tokens. However, your request has 41 input tokens.",
+        "This model's maximum context length is 40 tokens. However, your request has 41 "
+        "input tokens.",
     ),
     "llama_cpp": refuses(
         400,
@@ -326,7 +339,9 @@ FAULTS: dict[str, Fault] = {
 
 
 class FaultyServer:
-    """Listens on loopback from its making on; `context` is what /models tells, `path` where redirects lead."""
+    """Listens on loopback from its making on; `context` is what /models tells, `path` where
+    redirects lead.
+    """
 
     def __init__(self) -> None:
         self.fault, self.after, self.only = "", 0, ""

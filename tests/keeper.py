@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Ends the daemon and everything that it started, however that has detached itself, when standard input ends: when we say so or are gone.
+# Ends the daemon and everything that it started, however that has detached itself, when standard
+# input ends: when we say so or are gone.
 _KEEPER = """
 import ctypes, os, signal, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes that lose their parent become ours
@@ -40,7 +41,9 @@ while left := descendants():
 
 
 class Keeper:
-    """A daemon with all its descendants. They end with `end`, or with this process, by kill -9 too. Linux only."""
+    """A daemon with all its descendants. They end with `end`, or with this process, by kill -9 too.
+    Linux only.
+    """
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, *command]

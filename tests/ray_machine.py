@@ -3,8 +3,8 @@
     with RayMachine(folder) as ray_machine:
         os.environ | ray_machine.env        # then ray.init() and JobSubmissionClient(ray_machine.dashboard) find it
 
-It asks for a token of its own, as Ray does since 2.60 where nothing else is said: `env` has it. Never end it with `ray stop`, which ends
-every Ray on the machine.
+It asks for a token of its own, as Ray does since 2.60 where nothing else is said: `env` has it.
+Never end it with `ray stop`, which ends every Ray on the machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def why_not() -> str | None:
 
 
 class RayMachine:
-    """A running head node of two CPUs (about 20 s, 2 GB). Ends with the `with` block, or with this process."""
+    """A running head node of two CPUs (about 20 s, 2 GB). Ends with the `with` block, or with this
+    process.
+    """
 
     def __init__(self, folder: Path, *, cpus: int = 2) -> None:
         if len(str(folder)) > 40:
@@ -47,7 +49,8 @@ class RayMachine:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_ADDRESS": f"127.0.0.1:{port}",
-            "RAY_API_SERVER_ADDRESS": self.dashboard,  # what JobSubmissionClient() takes when it is given none
+            # what JobSubmissionClient() takes when it is given none
+            "RAY_API_SERVER_ADDRESS": self.dashboard,
         }
         self._folder = folder
         self._log = folder / "ray.log"
@@ -87,7 +90,8 @@ class RayMachine:
             if time.monotonic() > deadline:
                 self._keeper.end()
                 raise TimeoutError(
-                    f"Ray did not start within 120 s:\n{self._log.read_text(errors='replace')[-4000:]}"
+                    "Ray did not start within 120 s:\n"
+                    f"{self._log.read_text(errors='replace')[-4000:]}"
                 )
             time.sleep(0.2)
         return self

@@ -1,11 +1,13 @@
-"""A real Slurm on this machine's loopback, for tests: one controller and two nodes, `n1` and `n2`, of two CPUs each.
+"""A real Slurm on this machine's loopback, for tests: one controller and two nodes, `n1` and `n2`,
+of two CPUs each.
 
     with SlurmMachine(folder) as slurm:
         job = slurm.sbatch("#!/bin/sh\nsleep 1")
         slurm.wait([job])
 
-On Debian and Ubuntu: `apt install slurm-wlm munge`. Key, sockets, state and logs lie in `folder`; no file of the machine is read or
-written, and it need not be root. There is no accounting: `sacct` says so and fails. Timers are shorter than on a real cluster: see _CONFIG.
+On Debian and Ubuntu: `apt install slurm-wlm munge`. Key, sockets, state and logs lie in `folder`;
+no file of the machine is read or written, and it need not be root. There is no accounting: `sacct`
+says so and fails. Timers are shorter than on a real cluster: see _CONFIG.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ _SOCKET_ROOM = (
     60  # a Unix socket's path is at most 107 bytes, and the daemons add names of their own
 )
 
-# Timers, and Slurm's own defaults: cred_expire (120 s) is also how long a requeued job waits before it may start again; SlurmdTimeout
-# (300 s) is how long a node may be silent before its jobs are requeued; KillWait (30 s) lies between SIGTERM and SIGKILL.
+# Timers, and Slurm's own defaults: cred_expire (120 s) is also how long a requeued job waits before
+# it may start again; SlurmdTimeout (300 s) is how long a node may be silent before its jobs are
+# requeued; KillWait (30 s) lies between SIGTERM and SIGKILL.
 _CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -134,14 +137,15 @@ def why_not() -> str | None:
 class SlurmMachine:
     """A running Slurm. Ends with the `with` block, or with this process.
 
-    `requeue_wait_s`: how long a requeued job waits before it may start; for less than 5 Slurm takes 120.
-    `remember_s`: how long a job that ended stays in `squeue`; 300 is Slurm's own default.
+    `requeue_wait_s`: how long a requeued job waits before it may start; for less than 5 Slurm takes
+    120. `remember_s`: how long a job that ended stays in `squeue`; 300 is Slurm's own default.
     """
 
     def __init__(self, folder: Path, *, requeue_wait_s: int = 5, remember_s: int = 300) -> None:
         if len(str(folder)) > _SOCKET_ROOM:
             raise ValueError(
-                f"{folder} is too long for sockets: give a folder of at most {_SOCKET_ROOM} characters"
+                f"{folder} is too long for sockets: give a folder of at most {_SOCKET_ROOM} "
+                "characters"
             )
         self.folder = folder
         self.jobs_folder = folder / "jobs"  # where scripts start and slurm-<job>.out is written
@@ -180,7 +184,7 @@ class SlurmMachine:
         for name in [*self._keepers][::-1]:
             self._kill(name)
 
-    # ---- jobs -----------------------------------------------------------------------------------------------------
+    # ---- jobs ------------------------------------------------------------------------------------
 
     def sbatch(self, script: str, *options: str) -> str:
         """Submit a script; return its job id."""
@@ -215,15 +219,18 @@ class SlurmMachine:
         self.run("scancel", job)
 
     def signal(self, job: str, name: str) -> None:
-        """Send the batch script a signal now, as `--signal=B:NAME@SECONDS` does before the time limit."""
+        """Send the batch script a signal now, as `--signal=B:NAME@SECONDS` does before the time
+        limit.
+        """
         self.run("scancel", "--batch", f"--signal={name}", job)
 
-    # ---- nodes and controller -------------------------------------------------------------------------------------
+    # ---- nodes and controller --------------------------------------------------------------------
 
     def node_down(self, name: str, *, told: bool = True) -> None:
         """Cut a node's power: its slurmd and all that its jobs started are gone at once.
 
-        The controller is told that the node is down and requeues its jobs; not `told`, it finds out by itself, about 25 s later.
+        The controller is told that the node is down and requeues its jobs; not `told`, it finds out
+        by itself, about 25 s later.
         """
         self._kill(name)
         if told:
@@ -237,8 +244,8 @@ class SlurmMachine:
     def restart_controller(self, *, crash: bool = False) -> None:
         """Stop the controller and start it again on what it saved; jobs run on meanwhile.
 
-        With `crash` it is killed: what happened in the last 5 s or so was not saved. Jobs submitted then are forgotten, run on where they
-        run, and their numbers are given again.
+        With `crash` it is killed: what happened in the last 5 s or so was not saved. Jobs submitted
+        then are forgotten, run on where they run, and their numbers are given again.
         """
         if not crash:
             self.run("scontrol", "shutdown", "slurmctld")
@@ -247,10 +254,12 @@ class SlurmMachine:
         self._start("slurmctld")
         self._until(self._answers, "slurmctld answers")
 
-    # ---- underneath -----------------------------------------------------------------------------------------------
+    # ---- underneath ------------------------------------------------------------------------------
 
     def run(self, *command: str, text: str = "") -> str:
-        """Run one of Slurm's commands on this machine; return what it prints. SlurmError when it fails."""
+        """Run one of Slurm's commands on this machine; return what it prints. SlurmError when it
+        fails.
+        """
         done = subprocess.run(
             command,
             input=text,
@@ -295,7 +304,8 @@ class SlurmMachine:
         """Start a daemon; a node's name starts its slurmd."""
         if name == "munged":
             command = [name, *options]
-        else:  # -f says no more than SLURM_CONF does, but shows in a list of processes whose they are
+        # -f says no more than SLURM_CONF does, but shows in a list of processes whose they are
+        else:
             daemon = ["slurmd", "-N", name] if name in NODES else [name]
             command = [*daemon, "-D", "-f", self.env["SLURM_CONF"]]
         self._keepers[name] = Keeper(command, self.folder / f"{name}.log", self._environment())

@@ -139,7 +139,8 @@ def test_the_installed_package_finds_what_it_ships_from_any_folder(
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from reasondistill import resources\n"
         "kinds = ('prompts', 'pipelines', 'clusters', 'accelerate', 'benchmarks')\n"
-        "print(json.dumps({kind: sorted(str(path) for path in resources.available(kind).values()) for kind in kinds}))"
+        "print(json.dumps({kind: sorted(str(path) for path in "
+        "resources.available(kind).values()) for kind in kinds}))"
     )
     found = json.loads(run_python(program, str(installed), cwd=tmp_path))
     for kind, paths in found.items():

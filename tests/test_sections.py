@@ -1,4 +1,6 @@
-"""Any section reads from TOML with the same manners: unknown keys, nearest names, overrides into tables and lists."""
+"""Any section reads from TOML with the same manners: unknown keys, nearest names, overrides into
+tables and lists.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Car:
 def test_nested_tables_and_lists_are_read(tmp_path: Path) -> None:
     car = load(
         tmp_path,
-        "name = 'Käfer'\nspare = {size = 2}\n[[wheels]]\nsize = 4\n[[wheels]]\nsize = 6\ncolour = 'red'",
+        "name = 'Käfer'\nspare = {size = 2}\n[[wheels]]\nsize = 4\n[[wheels]]\nsize = 6\n"
+        "colour = 'red'",
     )
     assert (car.name, car.spare, [wheel.colour for wheel in car.wheels]) == (
         "Käfer",

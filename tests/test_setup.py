@@ -1,4 +1,6 @@
-"""Set-up: pins that agree with pyproject, a Makefile that runs it when needed, failures that say what to do."""
+"""Set-up: pins that agree with pyproject, a Makefile that runs it when needed, failures that say
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,7 @@ def test_the_crosscheck_pins_are_exact_and_replace_nothing_that_set_up_installs(
     )
 
 
-# ---- make ---------------------------------------------------------------------------------------------------------
+# ---- make ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_no_python_is_a_clear_error(checkout: Path) -> None:
     assert "No Python 3.11 or newer" in done.stdout and "make test PYTHON=" in done.stdout
 
 
-# ---- install.py ---------------------------------------------------------------------------------------------------
+# ---- install.py ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,7 +173,10 @@ def test_an_environment_of_another_python_is_not_filled(
 
 
 def test_a_failing_command_shows_its_words_and_not_pips_noise(install: ModuleType) -> None:
-    program = "print('WARNING: Location x is ignored: it is neither a file nor a directory.'); print('ERROR: no such package'); exit(1)"
+    program = (
+        "print('WARNING: Location x is ignored: it is neither a file nor a directory.'); "
+        "print('ERROR: no such package'); exit(1)"
+    )
     with pytest.raises(install.SetupError) as caught:
         install.run([sys.executable, "-c", program], "try this")
     assert "ERROR: no such package\nHint: try this" in str(caught.value)

@@ -1,4 +1,6 @@
-"""Reasoning in every shape: closed, cut, opened by the prompt, quoted, and not there at all; through samplers and the grader."""
+"""Reasoning in every shape: closed, cut, opened by the prompt, quoted, and not there at all;
+through samplers and the grader.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def parts(
     return found.reasoning, found.answer, found.think
 
 
-# ---- the table ----------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 @each_shape
@@ -156,7 +158,7 @@ def test_a_prompt_that_closed_its_block_opens_none() -> None:
     assert opened_by("<|start|>assistant") is None
 
 
-# ---- harmony ------------------------------------------------------------------------------------------------------
+# ---- harmony -------------------------------------------------------------------------------------
 
 
 def test_messages_of_analysis_and_commentary_are_the_reasoning_of_harmony() -> None:
@@ -204,7 +206,7 @@ def test_harmony_without_its_special_tokens_that_was_cut_is_open_by_name_or_when
     assert split("analysis of it", is_cut=True).think == split("analysisResult = 7").think == "none"
 
 
-# ---- through the samplers and the grader --------------------------------------------------------------------------
+# ---- through the samplers and the grader ---------------------------------------------------------
 
 
 def problem() -> Problem:

@@ -1,26 +1,33 @@
-"""A random Llama of 0.2M parameters with a byte-level BPE and a ChatML template: real engines start on it in seconds."""
+"""A random Llama of 0.2M parameters with a byte-level BPE and a ChatML template: real engines start
+on it in seconds.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if open_think is defined and open_think %}<think>\n{% endif %}{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ "
+    "message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if open_think is "
+    "defined and open_think %}<think>\n{% endif %}{% endif %}"
 )
 
 CORPUS = [
     "Tom has 3 apples and buys 4 more. How many apples does Tom have now?",
     "Put the final answer in \\boxed{7}. She sells 12 eggs for 2 dollars each.",
-    "<think>\nThere are 5 cars and each has 4 wheels, so 5 * 4 = 20 wheels.\n</think>\n\nThe answer is \\boxed{20}.",
+    "<think>\nThere are 5 cars and each has 4 wheels, so 5 * 4 = 20 wheels.\n"
+    "</think>\n\nThe answer is \\boxed{20}.",
     "A train goes 60 miles in an hour. How far does it go in 3 hours? 60 * 3 = 180 miles.",
 ]
 
 
 def make_tiny_model(folder: Path, *, seed: int = 0, max_position_embeddings: int = 512) -> Path:
-    """Write config, random float32 weights, tokenizer, chat template and generation config into `folder`; return it.
+    """Write config, random float32 weights, tokenizer, chat template and generation config into
+    `folder`; return it.
 
-    `<|im_end|>` is the EOS. The generation config carries vendor sampling defaults that must never leak into our samples.
+    `<|im_end|>` is the EOS. The generation config carries vendor sampling defaults that must never
+    leak into our samples.
     """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,6 @@
-"""Small run folders for tests that sample; also a program: `traces_kit.py PROBLEMS FOLDER DELAY_S` samples slowly, to be killed."""
+"""Small run folders for tests that sample; also a program: `traces_kit.py PROBLEMS FOLDER DELAY_S`
+samples slowly, to be killed.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ __all__ = ["app", "forecasting", "grading", "jobs", "main", "measuring", "planni
 
 
 def main() -> None:
-    """Do what the arguments say. A ReasonDistillError is one clear message and exit code 2, a requested stop 130 or 143.
+    """Do what the arguments say. A ReasonDistillError is one clear message and exit code 2, a
+    requested stop 130 or 143.
 
     So is what a disk refuses. Every other error is a fault of ours, and crashes.
     """
@@ -69,7 +70,9 @@ def main() -> None:
 
 
 def _leave() -> None:
-    """From here on a signal ends the process without a word, and it does not matter whether anybody reads what was printed."""
+    """From here on a signal ends the process without a word, and it does not matter whether anybody
+    reads what was printed.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -85,7 +88,9 @@ def _refuse(error: ReasonDistillError) -> NoReturn:
 
 
 def _of_the_disk(error: Exception, place: Path | None = None) -> StageError | None:
-    """What a disk refused, wherever that was, as one clear error; None for any other. `place` stands for a file that is not named."""
+    """What a disk refused, wherever that was, as one clear error; None for any other. `place`
+    stands for a file that is not named.
+    """
     name = getattr(error, "filename", None)
     where = Path(name) if isinstance(name, str) else place
     if where is None:
@@ -110,7 +115,7 @@ def _options(
 ) -> None: ...
 
 
-# ---- looking ------------------------------------------------------------------------------------------------------
+# ---- looking -------------------------------------------------------------------------------------
 
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")
@@ -118,7 +123,9 @@ def show(
     name: Annotated[str, typer.Argument(help="A run's name or folder.")],
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """The state of each stage of a run: counts, drops, time, what is stale, and which samples are missing."""
+    """The state of each stage of a run: counts, drops, time, what is stale, and which samples are
+    missing.
+    """
     from reasondistill import pipeline
 
     job = pipeline.load_run(run_folder(name, runs))
@@ -149,7 +156,8 @@ def walk(
     problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """One problem through all stages: question, traces, verdicts, examples, and the evals' samples."""
+    """One problem through all stages: question, traces, verdicts, examples, and the evals' samples.
+    """
     from reasondistill import pipeline
 
     job = pipeline.load_run(run_folder(name, runs))
@@ -163,7 +171,8 @@ def walk(
                 out.print(f"  [cyan]{key}[/] {escape(text)}", soft_wrap=True)
     if not found:
         raise StageError(
-            f"{job.folder}: no problem {problem_id!r}. Ids stand in {job.stage('problems')}/problems.jsonl."
+            f"{job.folder}: no problem {problem_id!r}. Ids stand in "
+            f"{job.stage('problems')}/problems.jsonl."
         )
 
 
@@ -191,7 +200,8 @@ def copy(
     name: Annotated[
         str,
         typer.Argument(
-            help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot or kubernetes."
+            help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot "
+            "or kubernetes."
         ),
     ],
     to: Annotated[
@@ -211,11 +221,12 @@ def copy(
             out.print(f"{path} → {target}")
             return
     raise ConfigError(
-        f"{name}: no shipped file of that name. See `reasondistill list pipelines` (prompts, benchmarks, clusters)."
+        f"{name}: no shipped file of that name. See `reasondistill list pipelines` "
+        "(prompts, benchmarks, clusters)."
     )
 
 
-# ---- the process of one task --------------------------------------------------------------------------------------
+# ---- the process of one task ---------------------------------------------------------------------
 
 
 @app.command(hidden=True)
@@ -227,7 +238,9 @@ def task(
         str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")
     ] = None,
 ) -> None:
-    """Do one task of a run folder; launchers call this. Several processes may train a student together: the first one speaks."""
+    """Do one task of a run folder; launchers call this. Several processes may train a student
+    together: the first one speaks.
+    """
     from reasondistill import pipeline
     from reasondistill.launch.local import (
         ERROR_FILE,
@@ -271,10 +284,12 @@ def task(
 
 @contextmanager
 def _reporting_errors(mark: str, file: Path | None, place: Path) -> Generator[None]:
-    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher would.
+    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher
+    would.
 
-    What a disk refused, in whatever library's words, is such an error; `place` is where the task writes, for words that name no file.
-    Of several processes one that fails in a way that nobody expected says so too: what starts them only tells that one is gone.
+    What a disk refused, in whatever library's words, is such an error; `place` is where the task
+    writes, for words that name no file. Of several processes one that fails in a way that nobody
+    expected says so too: what starts them only tells that one is gone.
     """
     from reasondistill.stages.students import processes
 

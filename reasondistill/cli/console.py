@@ -22,7 +22,9 @@ app = typer.Typer(
 
 
 class _Terminal(Console):
-    """Says no more once nobody reads (`| head`). Who can go on without being heard catches the BrokenPipeError; else the command ends."""
+    """Says no more once nobody reads (`| head`). Who can go on without being heard catches the
+    BrokenPipeError; else the command ends.
+    """
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

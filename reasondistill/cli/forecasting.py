@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @app.command(
     epilog="Examples:\n\n  reasondistill forecast gsm8k_sft --on single_gpu --like runs/trial\n\n"
     "  reasondistill forecast demo --calibrate 20\n\n"
-    "  reasondistill forecast r1_distill_qwen_1_5b --on single_gpu --tokens-per-trace 4500 --tokens-per-second 2600\n\n"
+    "  reasondistill forecast r1_distill_qwen_1_5b --on single_gpu "
+    "--tokens-per-trace 4500 --tokens-per-second 2600\n\n"
     "  reasondistill forecast demo --json"
 )
 def forecast(
@@ -63,10 +64,12 @@ def forecast(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """What a run will cost: tokens, hours, disk and money of each stage, each with an interval that holds 90 % of simulated runs.
+    """What a run will cost: tokens, hours, disk and money of each stage, each with an interval that
+    holds 90 % of simulated runs.
 
-    Numbers are from the run's own folder, from --like, from --calibrate, and from what you give, which stands over what was measured.
-    Where nothing is known it says so. Stored as forecast.json in the run folder; the report puts it beside what came.
+    Numbers are from the run's own folder, from --like, from --calibrate, and from what you give,
+    which stands over what was measured. Where nothing is known it says so. Stored as forecast.json
+    in the run folder; the report puts it beside what came.
     """
     from reasondistill import config, pipeline
     from reasondistill.forecast import Given, make_forecast, save
@@ -98,7 +101,8 @@ def _like(name: str, runs: Path) -> Path:
 
 
 def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
-    """Run the calibration; what went wrong in it is told, and what it measured before that is used."""
+    """Run the calibration; what went wrong in it is told, and what it measured before that is used.
+    """
     from reasondistill.forecast.calibrating import STAGES, calibration_run
 
     scratch = calibration_run(job, problems)
@@ -115,11 +119,13 @@ def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
         out.quiet = was_quiet
 
 
-# ---- the table ----------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def print_forecast(told: Forecast) -> None:
-    """One row for each stage, expected values over their intervals; then where the numbers are from."""
+    """One row for each stage, expected values over their intervals; then where the numbers are
+    from.
+    """
     hours = (
         "GPU-hours"
         if any(stage.gpu_hours is not None and stage.gpu_hours.high > 0 for stage in told.stages)
@@ -144,7 +150,8 @@ def print_forecast(told: Forecast) -> None:
         )
         table.add_row(label, escape(row.work), *(rows[row.stage][column] for column in columns))
     out.print(
-        f"[bold]{escape(told.run)}[/] on {escape(told.cluster)}: expected, and what 90 % of simulated runs stay between",
+        f"[bold]{escape(told.run)}[/] on {escape(told.cluster)}: expected, and what 90 % "
+        "of simulated runs stay between",
         soft_wrap=True,
     )
     out.print(table)
@@ -190,7 +197,9 @@ def _both(found: Range | None, words: Callable[[float], str]) -> str:
 
 
 def _said(told: Forecast) -> dict[str, list[str]]:
-    """Each source, note and gap with the stages that it is about: students of one kind share theirs."""
+    """Each source, note and gap with the stages that it is about: students of one kind share
+    theirs.
+    """
     found: dict[str, list[str]] = {}
     for row in told.stages:
         for text in (

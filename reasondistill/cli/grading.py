@@ -1,4 +1,5 @@
-"""`grade` and `matrix`: answers against golds, under one policy or several. Nothing is generated."""
+"""`grade` and `matrix`: answers against golds, under one policy or several. Nothing is generated.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def grade(
         ),
     ] = 5.0,
 ) -> None:
-    """Grade a file of answers against their golds; killed, the same command goes on where it stopped."""
+    """Grade a file of answers against their golds; killed, the same command goes on where it
+    stopped.
+    """
     from reasondistill.grade_file import grade_file
     from reasondistill.records import OUTCOMES
     from reasondistill.runs.store import StopSignal
@@ -101,7 +104,9 @@ def matrix(
     ] = 5.0,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Grade stored answers under several policies: what each accepts, and on how many answers any two disagree. Nothing is generated."""
+    """Grade stored answers under several policies: what each accepts, and on how many answers any
+    two disagree. Nothing is generated.
+    """
     from reasondistill.grade_file.matrix import (
         compare_policies,
         file_answers,

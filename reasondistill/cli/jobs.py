@@ -60,7 +60,8 @@ def submit_to_ray(job: Run, *, wait: bool) -> None:
 def _print_verbs(job: Run) -> None:
     name = escape(job.folder.name)
     out.print(
-        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it says, `cancel {name}` stops it.",
+        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it "
+        f"says, `cancel {name}` stops it.",
         soft_wrap=True,
     )
 
@@ -90,7 +91,8 @@ def _line(state: JobState) -> str:
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill status r1_distill\n\n  reasondistill status r1_distill --follow"
+    epilog="Examples:\n\n  reasondistill status r1_distill\n\n  reasondistill status "
+    "r1_distill --follow"
 )
 def status(
     name: RunName,
@@ -112,7 +114,8 @@ def status(
     found = slurm.states(job)
     if not found:
         raise StageError(
-            f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show {name}` shows the state of its stages."
+            f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show "
+            f"{name}` shows the state of its stages."
         )
     table = Table("step", "job", "state", "far", box=None, header_style="bold")
     for state in found:
@@ -130,7 +133,8 @@ def status(
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill logs r1_distill\n\n  reasondistill logs r1_distill 02-traces-3 --follow"
+    epilog="Examples:\n\n  reasondistill logs r1_distill\n\n  reasondistill logs r1_distill "
+    "02-traces-3 --follow"
 )
 def logs(
     name: RunName,
@@ -195,7 +199,8 @@ def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill resume r1_distill\n\n  reasondistill resume r1_distill --on big_partition"
+    epilog="Examples:\n\n  reasondistill resume r1_distill\n\n  reasondistill resume "
+    "r1_distill --on big_partition"
 )
 def resume(
     name: RunName,

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from reasondistill.stages.evals.stored import Comparison, Entrant
 
 
-# ---- eval ---------------------------------------------------------------------------------------------------------
+# ---- eval ----------------------------------------------------------------------------------------
 
 
 @app.command(
     name="eval",
-    epilog="Examples:\n\n  reasondistill eval Qwen/Qwen2.5-1.5B-Instruct --benchmarks gsm8k,math500\n\n"
-    "  reasondistill eval mine=runs/demo/5-students/distilled/model base=HuggingFaceTB/SmolLM2-135M-Instruct "
+    epilog="Examples:\n\n  reasondistill eval Qwen/Qwen2.5-1.5B-Instruct --benchmarks "
+    "gsm8k,math500\n\n"
+    "  reasondistill eval mine=runs/demo/5-students/distilled/model "
+    "base=HuggingFaceTB/SmolLM2-135M-Instruct "
     "--benchmarks aime24 --n 64 --settings deepseek-r1 --against base\n\n"
-    "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks gsm_symbolic_12 --prompts question,think",
+    "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
+    "gsm_symbolic_12 --prompts question,think",
 )
 def eval_(
     models: Annotated[
@@ -95,7 +98,8 @@ def eval_(
 ) -> None:
     """Measure models on benchmarks: pass@1, pass@k, maj@k with intervals, in one report.
 
-    The same command resumes. Another one with the same --name adds models and benchmarks to what that run has.
+    The same command resumes. Another one with the same --name adds models and benchmarks to what
+    that run has.
     """
     from reasondistill import config, pipeline
 
@@ -133,10 +137,13 @@ def eval_(
 
 
 def _joined(before: Pipeline, asked: Pipeline) -> Pipeline:
-    """What is asked for, with the models and benchmarks that the run had before. Raises ConfigError for a run that teaches."""
+    """What is asked for, with the models and benchmarks that the run had before. Raises ConfigError
+    for a run that teaches.
+    """
     if before.traces is not None:
         raise ConfigError(
-            f"--name {asked.name}: that run teaches; its evals belong to its pipeline file. Choose another name."
+            f"--name {asked.name}: that run teaches; its evals belong to its pipeline file. "
+            "Choose another name."
         )
     names = {model.name for model in asked.evals.models}
     kept = tuple(model for model in before.evals.models if model.name not in names)
@@ -145,7 +152,8 @@ def _joined(before: Pipeline, asked: Pipeline) -> Pipeline:
     )
     if kept or benchmarks:
         out.print(
-            f"[dim]also in this run: {', '.join([*(model.name for model in kept), *benchmarks])}[/]",
+            "[dim]also in this run: "
+            f"{', '.join([*(model.name for model in kept), *benchmarks])}[/]",
             soft_wrap=True,
         )
     joined = {
@@ -159,7 +167,9 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
 
 
 def _named(text: str) -> dict[str, str]:
-    """`base=org/model@revision` → name, model, revision; without a name the last part of the path that says something."""
+    """`base=org/model@revision` → name, model, revision; without a name the last part of the path
+    that says something.
+    """
     label, model = "", text
     if _LABEL.match(text) and not Path(text).exists():
         label, _, model = text.partition("=")
@@ -183,13 +193,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-# ---- compare ------------------------------------------------------------------------------------------------------
+# ---- compare -------------------------------------------------------------------------------------
 
 
 @app.command(
     epilog="Examples:\n\n  reasondistill compare demo/distilled demo/base\n\n"
     "  reasondistill compare demo/distilled hot/distilled --against demo/base --flips 20\n\n"
-    "  reasondistill compare demo/distilled demo/answer-only --benchmark gsm_symbolic_12 --out compared.json"
+    "  reasondistill compare demo/distilled demo/answer-only --benchmark "
+    "gsm_symbolic_12 --out compared.json"
 )
 def compare(
     models: Annotated[
@@ -219,14 +230,17 @@ def compare(
     ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Paired comparison of stored samples: difference with interval, exact p, who flipped; better, worse or tied at this n."""
+    """Paired comparison of stored samples: difference with interval, exact p, who flipped; better,
+    worse or tied at this n.
+    """
     from reasondistill.stages.evals import stored
 
     entrants = [stored.Entrant.parse(text, runs) for text in models]
     if against is None:
         if len(entrants) != 2:
             raise ConfigError(
-                f"{len(entrants)} models and no --against: name two, or say which one the others are compared with."
+                f"{len(entrants)} models and no --against: name two, or say which one the "
+                "others are compared with."
             )
         baseline = entrants.pop()
     else:
@@ -271,7 +285,10 @@ def _print_left_out(made: Comparison) -> None:
         ]
         rest = len(row.problems) - len(named)
         more = [f"and {rest:,} more"] if rest else []
-        head = f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} problems, {len(row.problems):,} left out"
+        head = (
+            f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} "
+            f"problems, {len(row.problems):,} left out"
+        )
         said = f"{head}: {', '.join(named + more)}"
         out.print(f"  [yellow]{escape(said)}[/]", soft_wrap=True)
 
@@ -318,7 +335,8 @@ def _print_differences(made: Comparison) -> None:
     out.print(table)
     if any(row.word == "tied" for row in made.differences):
         out.print(
-            "[dim]tied: at this number of problems and samples no difference is shown; `power` says how many it takes.[/]"
+            "[dim]tied: at this number of problems and samples no difference is shown; "
+            "`power` says how many it takes.[/]"
         )
 
 
@@ -350,12 +368,14 @@ def _print_flips(made: Comparison, ours: Entrant, theirs: Entrant, count: int) -
     for benchmark, found in made.flips.items():
         if found and count:
             out.print(
-                f"\n[bold]{benchmark}[/]: {len(found):,} problems on which the two differ; the largest differences first"
+                f"\n[bold]{benchmark}[/]: {len(found):,} problems on which the two differ; "
+                "the largest differences first"
             )
         for flip in read_flips(ours, theirs, benchmark, found[:count]):
             question = " ".join(flip.problem.question.split())
             out.print(
-                f"[cyan]{flip.problem.id}[/] {escape(question[:160])}{'…' if len(question) > 160 else ''}",
+                f"[cyan]{flip.problem.id}[/] "
+                f"{escape(question[:160])}{'…' if len(question) > 160 else ''}",
                 soft_wrap=True,
             )
             shown = zip(
@@ -399,11 +419,12 @@ def _write_comparison(made: Comparison, ours: Entrant, theirs: Entrant, target: 
     out.print(f"{target}: {sum(map(len, flipped.values())):,} flips", soft_wrap=True)
 
 
-# ---- diff ---------------------------------------------------------------------------------------------------------
+# ---- diff ----------------------------------------------------------------------------------------
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill diff demo hot\n\n  reasondistill diff demo/distilled demo/base --json"
+    epilog="Examples:\n\n  reasondistill diff demo hot\n\n  reasondistill diff "
+    "demo/distilled demo/base --json"
 )
 def diff(
     first: Annotated[str, typer.Argument(help="A run, or RUN/MODEL.")],
@@ -411,7 +432,9 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Name every setting that differs between two evals: model, prompt hash, sampling, benchmark, engine versions, grader."""
+    """Name every setting that differs between two evals: model, prompt hash, sampling, benchmark,
+    engine versions, grader.
+    """
     from dataclasses import asdict
 
     from reasondistill.stages.evals.stored import changed_settings

@@ -50,7 +50,9 @@ def power(
     ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """How many problems × samples it takes to show a difference, and the smallest difference that a plan can show. Nothing is run."""
+    """How many problems × samples it takes to show a difference, and the smallest difference that a
+    plan can show. Nothing is run.
+    """
     import math
     from dataclasses import replace
 
@@ -59,12 +61,18 @@ def power(
     number = _problems_of(benchmarks, problems)
     population = _population(like, and_, runs)
     population = replace(population, base=base) if base is not None else population
-    known = f"right {100 * population.base:.0f} % · samples of a problem agree by {population.rho:.2f} · models by {population.alike:.2f}"
+    known = (
+        f"right {100 * population.base:.0f} % · samples of a problem agree by "
+        f"{population.rho:.2f} · models by {population.alike:.2f}"
+    )
     if like is None:
         known += " (a guess; --like takes it from a run)"
     elif not population.within_known:
         population = replace(population, rho=statistics.Population().rho)
-        known = f"right {100 * population.base:.0f} % · one sample each says nothing of how far samples agree; {population.rho} assumed"
+        known = (
+            f"right {100 * population.base:.0f} % · one sample each says nothing of how far "
+            f"samples agree; {population.rho} assumed"
+        )
     _check_effect(population.base, effect)
     out.print(f"{number:,} problems · {known}", soft_wrap=True)
     table = Table(
@@ -95,18 +103,21 @@ def power(
     samples = statistics.needed_samples(effect, number, population, chance=chance)
     if samples is None:
         out.print(
-            f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of samples: take more problems."
+            f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of "
+            "samples: take more problems."
         )
     else:
         out.print(
-            f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples each on, {100 * chance:.0f} times of 100."
+            f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples "
+            f"each on, {100 * chance:.0f} times of 100."
         )
 
 
 def _check_effect(base: float, effect: float) -> None:
     if base + effect > 1:
         raise ConfigError(
-            f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time cannot gain that much."
+            f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time "
+            "cannot gain that much."
         )
 
 
@@ -134,7 +145,9 @@ def _problems_of(benchmarks: str | None, problems: int | None) -> int:
 
 
 def _population(like: str | None, other: str | None, runs: Path) -> Population:
-    """The usual guess, or what two models of a past run were like, over all benchmarks that both answered."""
+    """The usual guess, or what two models of a past run were like, over all benchmarks that both
+    answered.
+    """
     import numpy as np
 
     from reasondistill.stages.evals.comparing import paired

@@ -1,4 +1,6 @@
-"""`run`: the stages of a pipeline file, with progress on the terminal; what every run prints at its end."""
+"""`run`: the stages of a pipeline file, with progress on the terminal; what every run prints at its
+end.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill run pipelines/demo.toml\n\n  reasondistill run gsm8k_sft --dry-run\n\n"
-    "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n  reasondistill run demo --until examples\n\n"
+    epilog="Examples:\n\n  reasondistill run pipelines/demo.toml\n\n  reasondistill run "
+    "gsm8k_sft --dry-run\n\n"
+    "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n  "
+    "reasondistill run demo --until examples\n\n"
     "  reasondistill run r1_distill_qwen_1_5b --on slurm --dry-run"
 )
 def run(
@@ -86,7 +90,9 @@ def run(
 
 
 def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
-    """Check, then do these stages of a run with progress on the terminal, and print what came out. Raises a user's errors."""
+    """Check, then do these stages of a run with progress on the terminal, and print what came out.
+    Raises a user's errors.
+    """
     from reasondistill import pipeline
     from reasondistill.doctor import preflight
     from reasondistill.launch import local
@@ -106,7 +112,8 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     if job.folder.exists() and not os.access(job.folder, os.W_OK):
         _refuse_if_unfinished(job, tasks)
         out.print(
-            f"[dim]{escape(str(job.folder))}: all is done; nothing is written here, nor could it be[/]",
+            f"[dim]{escape(str(job.folder))}: all is done; nothing is written here, nor "
+            "could it be[/]",
             soft_wrap=True,
         )
         print_result(job)
@@ -125,7 +132,8 @@ def _refuse_if_unfinished(job: Run, tasks: list[Task]) -> None:
             f" and {len(left) - 3} more" if len(left) > 3 else ""
         )
         raise StageError(
-            f"{job.folder}: not writable (a read-only file system, or no right to), and this is left to do: {names}."
+            f"{job.folder}: not writable (a read-only file system, or no right to), and "
+            f"this is left to do: {names}."
         )
 
 
@@ -199,7 +207,8 @@ def _done_printer(job: Run) -> Callable[[Task, float], None]:
             for reason, number in (manifest.dropped if manifest else {}).items()
         )
         out.print(
-            f"[green]✓[/] {escape(task.label)} · {counts}{duration(seconds)}[dim]{escape(dropped)}[/]",
+            f"[green]✓[/] {escape(task.label)} · "
+            f"{counts}{duration(seconds)}[dim]{escape(dropped)}[/]",
             soft_wrap=True,
         )
 
@@ -237,7 +246,9 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
 
 
 def _missing_now(job: Run, told: list[str]) -> Iterator[str]:
-    """What the report says is missing of the scores, and what is missing of the traces now: the report may be older."""
+    """What the report says is missing of the scores, and what is missing of the traces now: the
+    report may be older.
+    """
     from reasondistill.pipeline import missing_of
 
     place = f"{job.stage('traces').name}:"
@@ -246,7 +257,9 @@ def _missing_now(job: Run, told: list[str]) -> Iterator[str]:
 
 
 def _report_rows(path: Path) -> dict[str, list[Any]]:
-    """Scores, differences and sentences about what is missing, of a report. Raises DataError for a file that is none."""
+    """Scores, differences and sentences about what is missing, of a report. Raises DataError for a
+    file that is none.
+    """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         together = report.get("groups", report)  # students of several seeds are one row
@@ -261,7 +274,9 @@ def _report_rows(path: Path) -> dict[str, list[Any]]:
 
 
 def _score_rows(scores: list[dict[str, Any]]) -> Table:
-    """One line per score, its interval beside it, and how many samples were cut off, had no answer, stayed undecided, or were refused."""
+    """One line per score, its interval beside it, and how many samples were cut off, had no answer,
+    stayed undecided, or were refused.
+    """
     named = {"truncated": "cut", "no_answer": "none", "undecided": "?"}
     if any(row["outcomes"].get(REFUSED) for row in scores):
         named[REFUSED] = "refused"

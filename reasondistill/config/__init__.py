@@ -1,7 +1,7 @@
 """The whole shape of a pipeline file (WHAT is done) and of a cluster file (WHERE it is done).
 
-Every section is a stage, a module and a run folder. Unknown keys fail with the nearest known one. What stands in a
-pipeline file bears identity; what stands in a cluster file never does.
+Every section is a stage, a module and a run folder. Unknown keys fail with the nearest known one.
+What stands in a pipeline file bears identity; what stands in a cluster file never does.
 
     pipeline = load_pipeline(Path("pipelines/demo.toml"), ["traces.temperature=1.0"])
     cluster = load_cluster(Path("pipelines/clusters/local.toml"))
@@ -119,7 +119,9 @@ __all__ = [
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we found, what to do."""
+    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we
+    found, what to do.
+    """
     return _sampling_checked(path, load_section(path, Pipeline, overrides))
 
 

@@ -14,8 +14,9 @@ from reasondistill.sections import Section
 class VllmSettings(Section):
     """How vLLM runs here.
 
-    `threads` are what it computes with on a CPU. Left out, OMP_NUM_THREADS says so, else a rule of size and cores: one fewer
-    than there are cores for a model below 100M parameters, all of them from there on. A manifest's `engine` names the number.
+    `threads` are what it computes with on a CPU. Left out, OMP_NUM_THREADS says so, else a rule of
+    size and cores: one fewer than there are cores for a model below 100M parameters, all of them
+    from there on. A manifest's `engine` names the number.
     """
 
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
@@ -30,10 +31,12 @@ class VllmSettings(Section):
 
 
 class OpenAISettings(Section):
-    """How a server is reached. The key is read from the environment variable `api_key_env` and never stored.
+    """How a server is reached. The key is read from the environment variable `api_key_env` and
+    never stored.
 
-    `timeout_s` is how long a server may be silent, `retries` how often what may pass is tried again; a server that asks
-    to be left alone for longer than `patience_s` ends the stage, which goes on with the same command.
+    `timeout_s` is how long a server may be silent, `retries` how often what may pass is tried
+    again; a server that asks to be left alone for longer than `patience_s` ends the stage, which
+    goes on with the same command.
     """
 
     base_url: str | None = None
@@ -54,20 +57,24 @@ class OpenAISettings(Section):
             r"(key|token|sig|secret|password)\w*=", query, re.IGNORECASE
         ):
             raise ValueError(
-                "base_url: holds a password or key, which would be written into the run folder; leave base_url out and "
+                "base_url: holds a password or key, which would be written into the run "
+                "folder; leave base_url out and "
                 "export OPENAI_BASE_URL in the shell that starts the run"
             )
         return self
 
 
 class TrainSettings(Section):
-    """How training runs here. `micro_batch_size` is per device; the global batch stays the student's `batch_size`.
+    """How training runs here. `micro_batch_size` is per device; the global batch stays the
+    student's `batch_size`.
 
-    `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same process on a GPU where vLLM is installed,
-    else transformers, which LoRA students always take; `vllm_server` is a `trl vllm-serve` at `rollouts_url`, to which weights go by NCCL.
-    `processes` train one student together on each node, through `accelerate launch`: a process per GPU. `strategy` is how they share the
-    work: `ddp` copies the model, `fsdp2` and `zero3` split parameters, gradients and optimizer, `zero2` the last two; or a file of
-    accelerate's own. `parallel` students train side by side, which is for students of one process each.
+    `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same
+    process on a GPU where vLLM is installed, else transformers, which LoRA students always take;
+    `vllm_server` is a `trl vllm-serve` at `rollouts_url`, to which weights go by NCCL. `processes`
+    train one student together on each node, through `accelerate launch`: a process per GPU.
+    `strategy` is how they share the work: `ddp` copies the model, `fsdp2` and `zero3` split
+    parameters, gradients and optimizer, `zero2` the last two; or a file of accelerate's own.
+    `parallel` students train side by side, which is for students of one process each.
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
@@ -84,7 +91,8 @@ class TrainSettings(Section):
     def _has_a_server(self) -> Self:
         if self.rollouts == "vllm_server" and self.rollouts_url is None:
             raise ValueError(
-                "rollouts = 'vllm_server' wants rollouts_url, the address of a running `trl vllm-serve`"
+                "rollouts = 'vllm_server' wants rollouts_url, the address of a running "
+                "`trl vllm-serve`"
             )
         return self
 
@@ -92,7 +100,8 @@ class TrainSettings(Section):
     def _one_at_a_time(self) -> Self:
         if self.parallel > 1 and self.processes > 1:
             raise ValueError(
-                "parallel: students side by side would take the same devices; leave it out where processes is above 1"
+                "parallel: students side by side would take the same devices; leave it out "
+                "where processes is above 1"
             )
         return self
 
@@ -107,9 +116,10 @@ class GradeSettings(Section):
 class Resources(Section):
     """What a stage gets: `[stages.NAME]`, over `[stages.default]`.
 
-    `shards` is the number of workers that fill it side by side (traces, verdicts, evals), at most `max_concurrent` of them at a time. The
-    rest is what each worker gets on each of its `nodes`. `memory` and `time` are written as Slurm writes them (`64G`, `1-12:00:00`), and so
-    are further `options` (`["--exclusive"]`). `environment` names a section of `[environments]`.
+    `shards` is the number of workers that fill it side by side (traces, verdicts, evals), at most
+    `max_concurrent` of them at a time. The rest is what each worker gets on each of its `nodes`.
+    `memory` and `time` are written as Slurm writes them (`64G`, `1-12:00:00`), and so are further
+    `options` (`["--exclusive"]`). `environment` names a section of `[environments]`.
     """
 
     shards: Annotated[int, Field(ge=1)] = 1
@@ -148,10 +158,12 @@ class Stages(Section):
 
 
 class Environment(Section):
-    """What stands before a stage's command: modules to load, shell lines, variables; or a container that it runs in.
+    """What stands before a stage's command: modules to load, shell lines, variables; or a container
+    that it runs in.
 
-    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`. All of it stands in scripts and in the
-    run folder: secrets belong into the shell that sends the jobs, which hand its variables on.
+    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`.
+    All of it stands in scripts and in the run folder: secrets belong into the shell that sends the
+    jobs, which hand its variables on.
     """
 
     modules: tuple[str, ...] = ()
@@ -165,13 +177,15 @@ class Environment(Section):
         for name in self.variables:
             if re.search(r"TOKEN|KEY|SECRET|PASSWORD", name.upper()):
                 raise ValueError(
-                    f"variables: {name} looks like a secret and would be written down; export it in the shell that sends the jobs"
+                    f"variables: {name} looks like a secret and would be written down; "
+                    "export it in the shell that sends the jobs"
                 )
         return self
 
 
 class SlurmSettings(Section):
-    """How Slurm is used. A worker is told `signal_s` seconds before its time is up, writes what it holds, and is queued again.
+    """How Slurm is used. A worker is told `signal_s` seconds before its time is up, writes what it
+    holds, and is queued again.
 
     One that crashed is queued again `restarts` times.
     """
@@ -182,7 +196,8 @@ class SlurmSettings(Section):
 
 
 class RaySettings(Section):
-    """Which Ray: `address` of a running cluster (`auto`, `ray://head:10001`), or none to have one started on this machine.
+    """Which Ray: `address` of a running cluster (`auto`, `ray://head:10001`), or none to have one
+    started on this machine.
 
     A worker whose node or process was lost is started again `restarts` times.
     """
@@ -201,7 +216,8 @@ class Prices(Section):
 class Cluster(Section):
     """A cluster file. None of it bears identity.
 
-    `storage` is a URL (`s3://bucket/runs`, any that fsspec knows) under which run folders live; the one here is then a copy.
+    `storage` is a URL (`s3://bucket/runs`, any that fsspec knows) under which run folders live; the
+    one here is then a copy.
     """
 
     kind: Literal["local", "slurm", "ray"] = "local"
@@ -229,7 +245,8 @@ class Cluster(Section):
     def _slurm_shares_a_folder(self) -> Self:
         if self.storage is not None and self.kind == "slurm":
             raise ValueError(
-                "storage: on Slurm all nodes see the run folder; leave it out, or put --runs on the shared file system"
+                "storage: on Slurm all nodes see the run folder; leave it out, or put "
+                "--runs on the shared file system"
             )
         return self
 

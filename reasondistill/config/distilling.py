@@ -1,4 +1,5 @@
-"""The methods that learn from a teacher's distributions or representations: one table each under `[[students]]`.
+"""The methods that learn from a teacher's distributions or representations: one table each under
+`[[students]]`.
 
 [[students]]
 method = "gkd"
@@ -20,10 +21,11 @@ Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class Rollouts(Section):
-    """How the student writes while it is trained. `max_tokens` bounds a rollout (None: what `max_length` leaves after the prompt).
+    """How the student writes while it is trained. `max_tokens` bounds a rollout (None: what
+    `max_length` leaves after the prompt).
 
-    `wrong_weight` grades every rollout against the gold answer and weighs the tokens of those that are not correct (1 counts them all
-    alike but tells their share; None grades nothing).
+    `wrong_weight` grades every rollout against the gold answer and weighs the tokens of those that
+    are not correct (1 counts them all alike but tells their share; None grades nothing).
     """
 
     rollout_temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
@@ -32,7 +34,9 @@ class Rollouts(Section):
 
 
 class Kd(Section):
-    """Response distillation on fixed traces (Hinton et al. 2015, arXiv 1503.02531): `alpha`·T²·KL(p_T‖q_T) + (1−`alpha`)·CE."""
+    """Response distillation on fixed traces (Hinton et al. 2015, arXiv 1503.02531):
+    `alpha`·T²·KL(p_T‖q_T) + (1−`alpha`)·CE.
+    """
 
     alpha: Share = 0.5
     temperature: Temperature = 2.0
@@ -41,8 +45,8 @@ class Kd(Section):
 class Gkd(Rollouts):
     """Generalised knowledge distillation (Agarwal et al. 2024, arXiv 2306.13649).
 
-    A share `on_policy` (λ) of the steps trains on what the student writes, the rest on the traces. `beta` = 0 is forward KL, 1 reverse KL,
-    between them the generalised Jensen-Shannon divergence.
+    A share `on_policy` (λ) of the steps trains on what the student writes, the rest on the traces.
+    `beta` = 0 is forward KL, 1 reverse KL, between them the generalised Jensen-Shannon divergence.
     """
 
     on_policy: Share = 0.5
@@ -58,11 +62,13 @@ class ReverseKl(Rollouts):
 
 
 class SkewKl(Rollouts):
-    """DistiLLM (Ko et al. 2024, arXiv 2402.03898): a skewed divergence and a student that writes only when it stops getting better.
+    """DistiLLM (Ko et al. 2024, arXiv 2402.03898): a skewed divergence and a student that writes
+    only when it stops getting better.
 
-    `alpha` skews KL(p ‖ αp+(1−α)q), or with `reverse` KL(q ‖ (1−α)p+αq). The share of steps with student text starts at
-    `start_share` and grows by 0.1 whenever the loss on held-out traces, looked at `checks` times, has risen by `tolerance`. Student text is
-    kept in a buffer of `capacity` rollouts and used again, more often towards the end.
+    `alpha` skews KL(p ‖ αp+(1−α)q), or with `reverse` KL(q ‖ (1−α)p+αq). The share of steps with
+    student text starts at `start_share` and grows by 0.1 whenever the loss on held-out traces,
+    looked at `checks` times, has risen by `tolerance`. Student text is kept in a buffer of
+    `capacity` rollouts and used again, more often towards the end.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -74,9 +80,11 @@ class SkewKl(Rollouts):
 
 
 class Distillm2(Rollouts):
-    """DistiLLM-2 (Ko et al. 2025, arXiv 2503.07067): skew KL on the teacher's text, skew reverse KL on the student's.
+    """DistiLLM-2 (Ko et al. 2025, arXiv 2503.07067): skew KL on the teacher's text, skew reverse KL
+    on the student's.
 
-    The student answers all prompts anew at the start of each epoch; each step has both texts of its `batch_size` prompts.
+    The student answers all prompts anew at the start of each epoch; each step has both texts of its
+    `batch_size` prompts.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -84,11 +92,13 @@ class Distillm2(Rollouts):
 
 
 class Minillm(Rollouts):
-    """MiniLLM (Gu et al. 2024, arXiv 2306.08543): reverse KL of whole texts by policy gradient, with its single-step part exact.
+    """MiniLLM (Gu et al. 2024, arXiv 2306.08543): reverse KL of whole texts by policy gradient,
+    with its single-step part exact.
 
-    Rewards log p − log q of later tokens, discounted by `gamma` and, with `length_normalised`, divided by their number, weigh each token
-    (clipped at ±`reward_clip`); PPO's ratio is clipped at 1 ± `clip`. A share `teacher_mix` of the teacher's distribution is mixed into
-    the sampling. Each batch of rollouts serves `reuse` steps. `gamma` = 0 leaves on-policy reverse KL.
+    Rewards log p − log q of later tokens, discounted by `gamma` and, with `length_normalised`,
+    divided by their number, weigh each token (clipped at ±`reward_clip`); PPO's ratio is clipped at
+    1 ± `clip`. A share `teacher_mix` of the teacher's distribution is mixed into the sampling. Each
+    batch of rollouts serves `reuse` steps. `gamma` = 0 leaves on-policy reverse KL.
     """
 
     gamma: Share = 1.0
@@ -100,9 +110,11 @@ class Minillm(Rollouts):
 
 
 class TopkKd(Section):
-    """Forward KL from the teacher's `k` best tokens at each place, stored with the traces ([traces] logprobs), and one bucket for the rest.
+    """Forward KL from the teacher's `k` best tokens at each place, stored with the traces ([traces]
+    logprobs), and one bucket for the rest.
 
-    `alpha`·KL + (1−`alpha`)·CE. No teacher in memory; temperature 1, since of the rest only the mass is known.
+    `alpha`·KL + (1−`alpha`)·CE. No teacher in memory; temperature 1, since of the rest only the
+    mass is known.
     """
 
     k: Annotated[int, Field(ge=1)] = 16
@@ -112,10 +124,11 @@ class TopkKd(Section):
 class Feature(Section):
     """Hidden states that imitate the teacher's, beside its distribution.
 
-    `recipe = "distilbert"` (Sanh et al. 2019, arXiv 1910.01108): `soft`·T²·KL + `ce`·CE + `hidden`·(1 − cos) of the last layer.
-    `"tinybert"` (Jiao et al. 2020, arXiv 1909.10351): for the share `first_stage` of all steps `hidden`·MSE of embeddings, of every student
-    layer and its teacher layer, and of attention; after it KL and CE. `"layers"`: KL, CE and `hidden`·`measure` of every layer.
-    A linear projector joins different widths; it is no part of the finished model.
+    `recipe = "distilbert"` (Sanh et al. 2019, arXiv 1910.01108): `soft`·T²·KL + `ce`·CE +
+    `hidden`·(1 − cos) of the last layer. `"tinybert"` (Jiao et al. 2020, arXiv 1909.10351): for the
+    share `first_stage` of all steps `hidden`·MSE of embeddings, of every student layer and its
+    teacher layer, and of attention; after it KL and CE. `"layers"`: KL, CE and `hidden`·`measure`
+    of every layer. A linear projector joins different widths; it is no part of the finished model.
     """
 
     recipe: Literal["distilbert", "tinybert", "layers"] = "distilbert"
@@ -128,7 +141,8 @@ class Feature(Section):
 
 
 class Relation(Section):
-    """Relational distillation (Park et al. 2019, arXiv 1904.05068): distances and angles between the answers of a micro-batch, beside CE.
+    """Relational distillation (Park et al. 2019, arXiv 1904.05068): distances and angles between
+    the answers of a micro-batch, beside CE.
 
     An answer is the mean of its last hidden states; wants micro-batches of three or more.
     """

@@ -16,8 +16,9 @@ from reasondistill.sections import Section
 class EvalModel(SamplingSettings, Asked):
     """A model that this run did not make, measured beside its students: `[[evals.models]]`.
 
-    `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without a `prompt` it gets that of `[evals]`,
-    else, when it is a folder of ours, the one that it was trained with, else the one that the benchmark recommends.
+    `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without
+    a `prompt` it gets that of `[evals]`, else, when it is a folder of ours, the one that it was
+    trained with, else the one that the benchmark recommends.
     """
 
     name: Name
@@ -32,9 +33,11 @@ class EvalModel(SamplingSettings, Asked):
 
 
 class Checkpoints(Section):
-    """Accuracy against training steps: `[evals.checkpoints]`. `count` snapshots of each student are kept while it is trained.
+    """Accuracy against training steps: `[evals.checkpoints]`. `count` snapshots of each student are
+    kept while it is trained.
 
-    They are measured on the first `limit` problems of `benchmarks` (all of them when empty), `n` samples each.
+    They are measured on the first `limit` problems of `benchmarks` (all of them when empty), `n`
+    samples each.
     """
 
     count: Annotated[int, Field(ge=0)] = 0
@@ -44,14 +47,16 @@ class Checkpoints(Section):
 
 
 class Evals(SamplingSettings):
-    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising `n` tops up.
+    """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising
+    `n` tops up.
 
-    `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts under which every model is measured, to
-    see how much the prompt matters. `models` are measured beside the students; whatever `against` names, every other model is compared
-    with. The first `latency` problems are answered once more, one at a time, to see how long a single answer takes.
+    `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts
+    under which every model is measured, to see how much the prompt matters. `models` are measured
+    beside the students; whatever `against` names, every other model is compared with. The first
+    `latency` problems are answered once more, one at a time, to see how long a single answer takes.
 
-    `failures_allowed` is the share of the samples of a model that the service may lose. None by default: a score of
-    fewer samples would mislead. Above 0 the lost ones are left out by name.
+    `failures_allowed` is the share of the samples of a model that the service may lose. None by
+    default: a score of fewer samples would mislead. Above 0 the lost ones are left out by name.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -68,7 +73,9 @@ class Evals(SamplingSettings):
 
 
 class ReportSettings(Section):
-    """What the report shows besides the table: so many traces, and published numbers (eval/baselines.toml) of the same benchmarks."""
+    """What the report shows besides the table: so many traces, and published numbers
+    (eval/baselines.toml) of the same benchmarks.
+    """
 
     title: str | None = None
     traces: Annotated[int, Field(ge=0)] = 10
@@ -76,7 +83,9 @@ class ReportSettings(Section):
 
 
 class Pipeline(Section):
-    """A pipeline file. One without `[problems]` and `[traces]` only measures: the models of `[evals]`, nothing is taught."""
+    """A pipeline file. One without `[problems]` and `[traces]` only measures: the models of
+    `[evals]`, nothing is taught.
+    """
 
     name: Name
     about: str = ""
@@ -98,7 +107,8 @@ class Pipeline(Section):
         if missing == ["problems", "traces"]:
             if self.students or not self.evals.models:
                 raise ValueError(
-                    "problems: missing. Without [problems] and [traces] a file only measures, and wants [[evals.models]]"
+                    "problems: missing. Without [problems] and [traces] a file only "
+                    "measures, and wants [[evals.models]]"
                 )
         elif missing:
             raise ValueError(
@@ -112,7 +122,8 @@ class Pipeline(Section):
             return self
         if not self.problems.answer and self.verdicts.majority is None:
             raise ValueError(
-                'verdicts: the problems have no answers (answer = ""); let the samples vote with majority = 0.5'
+                'verdicts: the problems have no answers (answer = ""); let the samples '
+                "vote with majority = 0.5"
             )
         if self.verdicts.majority is not None and self.traces.n < 2:
             raise ValueError("verdicts.majority: traces.n = 1; one sample is no majority")
@@ -125,7 +136,8 @@ class Pipeline(Section):
             parent = earlier.get(student.parent or "")
             if student.parent is not None and parent is None:
                 raise ValueError(
-                    f"students: {student.name} starts from {student.base!r}; no student before it is called that"
+                    f"students: {student.name} starts from {student.base!r}; no student "
+                    "before it is called that"
                 )
             if (
                 parent is not None
@@ -134,14 +146,16 @@ class Pipeline(Section):
             ):
                 seeds = list(parent.seeds)
                 raise ValueError(
-                    f"students: {student.name} starts from {parent.name}, made with seeds {seeds}; give it such seeds"
+                    f"students: {student.name} starts from {parent.name}, made with seeds "
+                    f"{seeds}; give it such seeds"
                 )
             earlier[student.name] = student
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"students: the name {twice[0]!r} is used twice (a student's baselines have names too: see `baselines`)"
+                f"students: the name {twice[0]!r} is used twice (a student's baselines have "
+                "names too: see `baselines`)"
             )
         return self
 
@@ -156,10 +170,12 @@ class Pipeline(Section):
         return self.traces.teachers if self.traces is not None else ()
 
     def all_students(self) -> tuple[StudentSettings, ...]:
-        """The named students and the baselines that come with them, in the order in which they are made, one for each seed.
+        """The named students and the baselines that come with them, in the order in which they are
+        made, one for each seed.
 
-        Students that start alike share one untouched base, students that train alike one twin of each method; one that the file names
-        itself is enough. The first of a kind has the plain name, which it keeps when more students come.
+        Students that start alike share one untouched base, students that train alike one twin of
+        each method; one that the file names itself is enough. The first of a kind has the plain
+        name, which it keeps when more students come.
         """
         return tuple(single for student in self._with_twins() for single in self._by_seed(student))
 
@@ -186,7 +202,9 @@ class Pipeline(Section):
         return made
 
     def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
-        """One student per seed; it continues the student of the same seed, where that one has several."""
+        """One student per seed; it continues the student of the same seed, where that one has
+        several.
+        """
         if not student.seeds:
             return [student]
         parent = next((other for other in self.students if other.name == student.parent), None)
@@ -204,7 +222,9 @@ class Pipeline(Section):
         ]
 
     def seed_groups(self) -> dict[str, tuple[str, ...]]:
-        """Name in the file → the students that were made of it, one for each seed; only those with several."""
+        """Name in the file → the students that were made of it, one for each seed; only those with
+        several.
+        """
         made = {
             student.name: tuple(single.name for single in self._by_seed(student))
             for student in self._with_twins()
@@ -212,7 +232,9 @@ class Pipeline(Section):
         return {name: singles for name, singles in made.items() if len(singles) > 1}
 
     def against(self) -> tuple[str, ...]:
-        """Who [evals] compares all others with; a student of one seed is found by the name that it has in the file."""
+        """Who [evals] compares all others with; a student of one seed is found by the name that it
+        has in the file.
+        """
         made = {
             student.name: self._by_seed(student) for student in self._with_twins() if student.seeds
         }

@@ -1,4 +1,6 @@
-"""Published numbers: eval/baselines.toml. Each says whose it is, how it was sampled and graded, and where it stands."""
+"""Published numbers: eval/baselines.toml. Each says whose it is, how it was sampled and graded, and
+where it stands.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class PublishedSampling(Section):
 
 
 class Published(Section):
-    """One model in one source. `scores` are pass@1 in percent by benchmark name, `spread` the ± that the source prints."""
+    """One model in one source. `scores` are pass@1 in percent by benchmark name, `spread` the ±
+    that the source prints.
+    """
 
     model: str
     hub: str = ""

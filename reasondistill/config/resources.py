@@ -1,4 +1,6 @@
-"""Find prompts/, pipelines/ and eval/ files: the path given, then the working directory, the checkout, the installed wheel."""
+"""Find prompts/, pipelines/ and eval/ files: the path given, then the working directory, the
+checkout, the installed wheel.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,11 @@ def _places(kind: str) -> Iterator[Path]:
 
 
 def find(kind: str, name: str) -> Path:
-    """The file that `name` means: a path as it is, else `<kind>/<name>.toml` (`.yaml` for accelerate's) in the nearest place that has it.
+    """The file that `name` means: a path as it is, else `<kind>/<name>.toml` (`.yaml` for
+    accelerate's) in the nearest place that has it.
 
-    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. Raises ConfigError with the nearest
-    known name.
+    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. Raises
+    ConfigError with the nearest known name.
     """
     given, suffix = Path(name), _SUFFIXES.get(kind, ".toml")
     if given.suffix == suffix and given.exists():
@@ -53,7 +56,8 @@ def find(kind: str, name: str) -> Path:
 
 
 def available(kind: str) -> dict[str, Path]:
-    """Name → file of everything of this kind; a nearer place hides a farther one of the same name."""
+    """Name → file of everything of this kind; a nearer place hides a farther one of the same name.
+    """
     found: dict[str, Path] = {}
     for place in _places(kind):
         for path in (
@@ -64,7 +68,9 @@ def available(kind: str) -> dict[str, Path]:
 
 
 def shipped_model(name: str) -> Path:
-    """The folder of a model that comes with the package (`shipped:demo-teacher`). Raises ConfigError."""
+    """The folder of a model that comes with the package (`shipped:demo-teacher`). Raises
+    ConfigError.
+    """
     for place in (_PACKAGE / "shipped" / "models" / name,):
         if (place / "config.json").exists():
             return place

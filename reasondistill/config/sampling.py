@@ -17,7 +17,9 @@ from reasondistill.thinking import ReasoningFormat
 
 
 class SamplingSettings(Section):
-    """How completions are drawn: a vendor's recommendation by name (`settings`), single keys over it, the rest by default."""
+    """How completions are drawn: a vendor's recommendation by name (`settings`), single keys over
+    it, the rest by default.
+    """
 
     settings: str | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
@@ -31,12 +33,14 @@ class SamplingSettings(Section):
     usual: ClassVar[dict[str, Any]] = {}
 
     def resolve(self) -> Sampling:
-        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
+        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting.
+        """
         values = dict(self.usual)
         if self.settings is not None:
             if self.settings not in VENDOR_SETTINGS:
                 raise ConfigError(
-                    f"settings = {self.settings!r}: unknown. {nearest(self.settings, VENDOR_SETTINGS)}"
+                    f"settings = {self.settings!r}: unknown. "
+                    f"{nearest(self.settings, VENDOR_SETTINGS)}"
                 )
             values |= VENDOR_SETTINGS[self.settings]
         own = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
@@ -110,9 +114,10 @@ def _names_in(value: Any) -> Iterator[str]:
 class Asked(Section):
     """How a model is asked and how its answer is read, whoever asks it.
 
-    `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit = ["seed", "top_p"]` leaves
-    out fields that it refuses: sampling that is left out is the server's own choice, and the report says so.
-    `reasoning` names the shape in which the model writes its reasoning; `auto` looks at what it writes.
+    `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
+    ["seed", "top_p"]` leaves out fields that it refuses: sampling that is left out is the server's
+    own choice, and the report says so. `reasoning` names the shape in which the model writes its
+    reasoning; `auto` looks at what it writes.
     """
 
     template_options: dict[str, Scalar] = {}
@@ -133,11 +138,14 @@ class Asked(Section):
 
     @model_validator(mode="after")
     def _what_is_sent_can_be_read(self) -> Self:
-        """What would change what a sample is, or how its reply is read, has a key of its own or none."""
+        """What would change what a sample is, or how its reply is read, has a key of its own or
+        none.
+        """
         for name in _names_in(self.request):
             if _SECRET.search(name):
                 raise ValueError(
-                    f"request: {name} looks like a secret and would be written down; export it as the key instead"
+                    f"request: {name} looks like a secret and would be written down; export "
+                    "it as the key instead"
                 )
         for name in self.request:
             if name in _OURS:
@@ -158,7 +166,9 @@ class Asked(Section):
         return self
 
     def shaping(self) -> dict[str, Any]:
-        """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files know none of them."""
+        """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files
+        know none of them.
+        """
         told = self.model_dump(
             mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True
         )
@@ -169,10 +179,12 @@ ASKED = set(Asked.model_fields)
 
 
 class Teacher(Asked):
-    """One model that writes traces. Problems are dealt to teachers by `share`, the same way every time.
+    """One model that writes traces. Problems are dealt to teachers by `share`, the same way every
+    time.
 
-    `sampler="vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any OpenAI-compatible server (address in
-    the cluster file). `"reference"`: the problems' own reference solutions. `"scripted"`: a JSONL of completions, for dry runs.
+    `sampler="vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
+    OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
+    reference solutions. `"scripted"`: a JSONL of completions, for dry runs.
     """
 
     model: str
@@ -185,12 +197,13 @@ class Teacher(Asked):
 class Traces(SamplingSettings):
     """n samples per problem from one or several teachers. Raising `n` tops up.
 
-    `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for students that learn from them; the samples
-    are the same with and without. Asked for later, they are captured from the stored texts. Teachers that are not vLLM's give none:
-    `logprobs_model` (a hub id or folder) then scores their traces.
+    `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for
+    students that learn from them; the samples are the same with and without. Asked for later, they
+    are captured from the stored texts. Teachers that are not vLLM's give none: `logprobs_model` (a
+    hub id or folder) then scores their traces.
 
-    `failures_allowed` is the share of the samples that the service (server, quota, engine) may lose; above it the stage
-    is not done. It is no part of what the traces are.
+    `failures_allowed` is the share of the samples that the service (server, quota, engine) may
+    lose; above it the stage is not done. It is no part of what the traces are.
     """
 
     prompt: str = "think"
@@ -211,16 +224,19 @@ class Traces(SamplingSettings):
             )
         if self.logprobs is not None and others and self.logprobs_model is None:
             raise ValueError(
-                f'logprobs: {others[0].model} (sampler = "{others[0].sampler}") gives no log-probabilities. Name a model that scores its '
+                f'logprobs: {others[0].model} (sampler = "{others[0].sampler}") gives no '
+                "log-probabilities. Name a model that scores its "
                 'traces, logprobs_model = "hub id or folder", or leave logprobs out'
             )
         return self
 
 
 class Judge(SamplingSettings, Asked):
-    """A model that is asked whether an answer that the grader could not decide equals the gold answer: `[verdicts.judge]`.
+    """A model that is asked whether an answer that the grader could not decide equals the gold
+    answer: `[verdicts.judge]`.
 
-    `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy unless the file says otherwise.
+    `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy
+    unless the file says otherwise.
     """
 
     model: str
@@ -236,9 +252,11 @@ class Judge(SamplingSettings, Asked):
 
 
 class Verdicts(Section):
-    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to no decision.
+    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to
+    no decision.
 
-    `majority`: where a problem has no gold answer, the answer that at least this share of its samples gives stands in for it.
+    `majority`: where a problem has no gold answer, the answer that at least this share of its
+    samples gives stands in for it.
     """
 
     policy: str = "default"

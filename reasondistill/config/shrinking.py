@@ -22,12 +22,14 @@ Size = Annotated[int, Field(ge=1)] | None
 
 
 class Shrink(Section):
-    """The sizes that the student keeps of its `base`; those left out stay as they are. Recovering is what training is for.
+    """The sizes that the student keeps of its `base`; those left out stay as they are. Recovering
+    is what training is for.
 
-    `layers`: how many stay; `choose` says which: `even` copies every k-th layer (DistilBERT, arXiv 1910.01108), `importance` keeps
-    those that change their input most (block influence: Minitron, arXiv 2407.14679; ShortGPT, arXiv 2403.03853). `hidden_size` and
-    `intermediate_size` keep the channels, `num_key_value_heads` the attention groups (a key-value head with all of its query heads)
-    that are most active on `calibration` training examples.
+    `layers`: how many stay; `choose` says which: `even` copies every k-th layer (DistilBERT, arXiv
+    1910.01108), `importance` keeps those that change their input most (block influence: Minitron,
+    arXiv 2407.14679; ShortGPT, arXiv 2403.03853). `hidden_size` and `intermediate_size` keep the
+    channels, `num_key_value_heads` the attention groups (a key-value head with all of its query
+    heads) that are most active on `calibration` training examples.
     """
 
     layers: Size = None
@@ -46,18 +48,22 @@ class Shrink(Section):
         )
 
     def check(self, base: Mapping[str, Any], place: str) -> None:
-        """Raise ConfigError, at `place`, for a base whose config does not allow these sizes; what the config leaves out is let pass."""
+        """Raise ConfigError, at `place`, for a base whose config does not allow these sizes; what
+        the config leaves out is let pass.
+        """
         kind = base.get("model_type")
         if kind not in SHRINKABLE:
             known = ", ".join(SHRINKABLE)
             raise ConfigError(
-                f"{place} shrink: the base is of type {kind!r}; what can be shrunk: {known}; no mixture of experts."
+                f"{place} shrink: the base is of type {kind!r}; what can be shrunk: "
+                f"{known}; no mixture of experts."
             )
         for key, theirs in SIZES.items():
             wanted, has = getattr(self, key), base.get(theirs)
             if wanted is not None and has is not None and wanted > has:
                 raise ConfigError(
-                    f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} is {has}."
+                    f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} "
+                    f"is {has}."
                 )
         if "hidden_size" in base and "num_attention_heads" in base:
             self._check_heads(base, kind, place)
@@ -69,14 +75,18 @@ class Shrink(Section):
         groups = base.get("num_key_value_heads") or base["num_attention_heads"]
         heads = base["num_attention_heads"] // groups * (self.num_key_value_heads or groups)
         hidden = self.hidden_size or base["hidden_size"]
-        said = f"{place} shrink.{key} = {getattr(self, key)}: hidden_size {hidden} with {heads} attention heads"
+        said = (
+            f"{place} shrink.{key} = {getattr(self, key)}: hidden_size {hidden} with {heads} "
+            "attention heads"
+        )
         if kind == "llama" and hidden % heads:
             raise ConfigError(f"{said}; transformers wants a multiple.")
         if kind == "qwen2" and hidden * base["num_attention_heads"] != base["hidden_size"] * heads:
             # vLLM's Qwen2 divides hidden_size by the heads, whatever head_dim says.
             each = base["hidden_size"] // base["num_attention_heads"]
             raise ConfigError(
-                f"{said}; a qwen2 has {each} for each: shrink hidden_size and num_key_value_heads by the same factor."
+                f"{said}; a qwen2 has {each} for each: shrink hidden_size and "
+                "num_key_value_heads by the same factor."
             )
 
     @model_validator(mode="after")

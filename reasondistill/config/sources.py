@@ -16,14 +16,15 @@ class ProblemSource(Section):
     """Where problems come from and how their rows map to a Problem.
 
     `source="hub"`: `dataset` is a Hugging Face dataset id (`config`, `split`, `revision`).
-    `source="file"`: `dataset` is a .jsonl, .json, .csv or .parquet file.
-    `source="procedural"`: `dataset` is a reasoning-gym name; `seed` and `options` make the stream, `limit` its length.
-    The field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the last such mark. `answer=""`:
-    nobody knows the answers; the samples vote (`[verdicts] majority`).
-    `filter` keeps rows whose field is one of the listed values.
-    `choices` makes multiple choice: the options are lettered behind the question and the gold answer is a letter. A list names one field
-    per option and is shuffled row by row (`answer` is one of them; it would always be A). A single name is a field that holds a list,
-    in its own order; `answer` holds a letter, a place counted from 0, or the text of an option.
+    `source="file"`: `dataset` is a .jsonl, .json, .csv or .parquet file. `source="procedural"`:
+    `dataset` is a reasoning-gym name; `seed` and `options` make the stream, `limit` its length. The
+    field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the
+    last such mark. `answer=""`: nobody knows the answers; the samples vote (`[verdicts] majority`).
+    `filter` keeps rows whose field is one of the listed values. `choices` makes multiple choice:
+    the options are lettered behind the question and the gold answer is a letter. A list names one
+    field per option and is shuffled row by row (`answer` is one of them; it would always be A). A
+    single name is a field that holds a list, in its own order; `answer` holds a letter, a place
+    counted from 0, or the text of an option.
     """
 
     source: Literal["hub", "file", "procedural"]
@@ -73,8 +74,8 @@ class ProblemSource(Section):
 class Erratum(Section):
     """A published gold answer that is wrong, put right (`answer`) or left out (`drop`).
 
-    `id` is the last part of a problem's id: the row's own id, else its place counted from 0. `question_starts` guards it: in a copy with
-    another order the same place holds another question.
+    `id` is the last part of a problem's id: the row's own id, else its place counted from 0.
+    `question_starts` guards it: in a copy with another order the same place holds another question.
     """
 
     id: str
@@ -96,8 +97,9 @@ class Erratum(Section):
 class Benchmark(Section):
     """A file of eval/benchmarks: what is measured.
 
-    `rows` and `content` (curation.benchmarks.content_of) are what the set holds, checked whenever it is read; `answer_kind` is what its
-    gold answers look like. `n` and `prompt` are recommendations: samples per problem, and the prompt for models that we did not train.
+    `rows` and `content` (curation.benchmarks.content_of) are what the set holds, checked whenever
+    it is read; `answer_kind` is what its gold answers look like. `n` and `prompt` are
+    recommendations: samples per problem, and the prompt for models that we did not train.
     """
 
     name: Name

@@ -13,10 +13,12 @@ from reasondistill.sections import Section
 
 
 class Examples(Section):
-    """Which verified traces become training examples. An `unverified` student takes the same ones but for `outcomes`.
+    """Which verified traces become training examples. An `unverified` student takes the same ones
+    but for `outcomes`.
 
-    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem. `outcomes` says what counts as
-    usable. `min_tokens` and `max_tokens` bound the generated tokens. `validation` is a share of *problems*.
+    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem.
+    `outcomes` says what counts as usable. `min_tokens` and `max_tokens` bound the generated tokens.
+    `validation` is a share of *problems*.
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
@@ -35,7 +37,9 @@ class Examples(Section):
 
 
 class Architecture(Section):
-    """A from-scratch model. `tokenizer` is a folder or hub id, or `train`: a byte-level BPE that splits digits, trained on the examples."""
+    """A from-scratch model. `tokenizer` is a folder or hub id, or `train`: a byte-level BPE that
+    splits digits, trained on the examples.
+    """
 
     type: Literal["llama", "qwen2", "qwen3"] = "llama"
     hidden_size: Annotated[int, Field(ge=8)]
@@ -85,12 +89,15 @@ START = {
 class StudentSettings(Methods):
     """One model to make: `[[students]]`.
 
-    `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer and no reasoning; `"unverified"` on
-    the traces that the same rules choose whatever their verdict, wrong ones too; `"base"` is the untouched base; the others learn from a
-    teacher's distributions (config/distilling.py), `teacher` being a hub id or folder (None: the one that wrote the traces). `base` is a
-    hub id, a folder, or `student:NAME`, another student of this file; `architecture` starts from scratch, `shrink` from a part of `base`.
-    `batch_size` counts examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with it; the two of the
-    default need no teacher. `seeds` makes one model for each, `NAME-seed0` and so on, which the report puts together.
+    `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer
+    and no reasoning; `"unverified"` on the traces that the same rules choose whatever their
+    verdict, wrong ones too; `"base"` is the untouched base; the others learn from a teacher's
+    distributions (config/distilling.py), `teacher` being a hub id or folder (None: the one that
+    wrote the traces). `base` is a hub id, a folder, or `student:NAME`, another student of this
+    file; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts
+    examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with
+    it; the two of the default need no teacher. `seeds` makes one model for each, `NAME-seed0` and
+    so on, which the report puts together.
     """
 
     name: Name
@@ -149,7 +156,9 @@ class StudentSettings(Methods):
         )
 
     def recipe(self) -> str:
-        """Equal for students that train alike: their answer-only and unverified twins are the same models."""
+        """Equal for students that train alike: their answer-only and unverified twins are the same
+        models.
+        """
         return self.model_dump_json(exclude=WATCHING | TEACHING | {"name", "method"})
 
     @property
@@ -180,11 +189,13 @@ class StudentSettings(Methods):
         ]
         if strangers:
             raise ValueError(
-                f"{strangers[0]}: a table for another method; this student's method is {self.method!r}"
+                f"{strangers[0]}: a table for another method; this student's method is "
+                f"{self.method!r}"
             )
         if self.method not in METHODS and (self.teacher or self.teacher_revision):
             raise ValueError(
-                f"teacher: method {self.method!r} has none; what the examples say is all that it learns"
+                f"teacher: method {self.method!r} has none; what the examples say is all "
+                "that it learns"
             )
         return self
 
@@ -192,10 +203,12 @@ class StudentSettings(Methods):
     def _one_start(self) -> StudentSettings:
         if (self.base is None) == (self.architecture is None):
             raise ValueError(
-                "base: give either base (a hub id or folder) or an [students.architecture] table, not both or none"
+                "base: give either base (a hub id or folder) or an [students.architecture] "
+                "table, not both or none"
             )
         if self.shrink is not None and self.base is None:
             raise ValueError(
-                "shrink: cuts a student out of its base; it goes with base, not with [students.architecture]"
+                "shrink: cuts a student out of its base; it goes with base, not with "
+                "[students.architecture]"
             )
         return self

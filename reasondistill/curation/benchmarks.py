@@ -1,4 +1,5 @@
-"""What a benchmark must be before it is measured: the rows, the texts and the golds that its file promises, and its errata.
+"""What a benchmark must be before it is measured: the rows, the texts and the golds that its file
+promises, and its errata.
 
     entries = list(read_entries(...))
     found = check_content(benchmark, entries)
@@ -25,11 +26,13 @@ _WHOLE = re.compile(r"^(-?)0*(\d+)(?:\.0+)?$")
 
 
 def content_of(entries: Iterable[Problem | SetAside]) -> str:
-    """16 hex digits for the questions and gold answers of a set, whatever file they came from and in whatever order.
+    """16 hex digits for the questions and gold answers of a set, whatever file they came from and
+    in whatever order.
 
-    Copies differ in blanks and in how they encode an accent or a whole number, so runs of white space are one blank, text is NFC and a gold
-    045.0 is 45; case and every other sign count. A repeated problem counts as often as it stands there. Rows that lack question or answer
-    are no part of it: `rows` counts them.
+    Copies differ in blanks and in how they encode an accent or a whole number, so runs of white
+    space are one blank, text is NFC and a gold 045.0 is 45; case and every other sign count. A
+    repeated problem counts as often as it stands there. Rows that lack question or answer are no
+    part of it: `rows` counts them.
     """
     pairs = sorted(_digest(entry) for entry in entries if isinstance(entry, Problem))
     return hashlib.sha256(b"".join(pairs)).hexdigest()[:16]
@@ -47,7 +50,9 @@ def _folded(text: str) -> str:
 
 
 def check_content(benchmark: Benchmark, entries: Sequence[Problem | SetAside]) -> str:
-    """The content hash that was found. Raises DataError when rows or hash are not those of the file."""
+    """The content hash that was found. Raises DataError when rows or hash are not those of the
+    file.
+    """
     found = content_of(entries)
     check_found(benchmark, len(entries), found)
     return found
@@ -62,7 +67,8 @@ def check_found(benchmark: Benchmark, rows: int, content: str) -> None:
         faults.append(f'content = "{benchmark.content}" expected, "{content}" found')
     if faults:
         raise DataError(
-            f"benchmark {benchmark.name} ({benchmark.problems.dataset}): {'; '.join(faults)}. {_remedy(benchmark)}"
+            f"benchmark {benchmark.name} ({benchmark.problems.dataset}): "
+            f"{'; '.join(faults)}. {_remedy(benchmark)}"
         )
 
 
@@ -70,13 +76,19 @@ def _remedy(benchmark: Benchmark) -> str:
     chosen = [key for key in ("filter", "limit") if getattr(benchmark.problems, key)]
     cause = "Another revision, another split, or the set was edited."
     if chosen and benchmark.problems.source != "procedural":
-        cause = f"The file chooses rows ({', '.join(chosen)}), and `rows` and `content` describe what is left."
+        cause = (
+            f"The file chooses rows ({', '.join(chosen)}), and `rows` and `content` describe "
+            "what is left."
+        )
     elif benchmark.problems.source == "procedural":
         cause = "Another seed, limit, filter or version of reasoning-gym makes other rows."
-    return f"{cause} If you mean this one, copy the benchmark file, drop its keys `rows` and `content` and rename it."
+    return (
+        f"{cause} If you mean this one, copy the benchmark file, drop its keys `rows` and "
+        "`content` and rename it."
+    )
 
 
-# ---- errata -------------------------------------------------------------------------------------------------------
+# ---- errata --------------------------------------------------------------------------------------
 
 
 def apply_errata(
@@ -93,14 +105,16 @@ def apply_errata(
             yield entry
         elif not isinstance(entry, Problem):
             raise ConfigError(
-                f"benchmark {benchmark.name}: erratum {erratum.id!r}: the row is no problem ({entry.reason}). Remove the erratum."
+                f"benchmark {benchmark.name}: erratum {erratum.id!r}: the row is no problem "
+                f"({entry.reason}). Remove the erratum."
             )
         else:
             yield _corrected(benchmark, entry, erratum)
     if errata:
         raise ConfigError(
             f"benchmark {benchmark.name}: erratum {next(iter(errata))!r}: no problem of that id. "
-            "It is the last part of a problem's id: the row's own id where `problems.id` names one, else its place counted from 0."
+            "It is the last part of a problem's id: the row's own id where `problems.id` "
+            "names one, else its place counted from 0."
         )
 
 
@@ -108,8 +122,10 @@ def _corrected(benchmark: Benchmark, problem: Problem, erratum: Erratum) -> Prob
     starts = _folded(erratum.question_starts or "")
     if not _folded(problem.question).startswith(starts):
         raise ConfigError(
-            f"benchmark {benchmark.name}: erratum {erratum.id!r} is about a question that starts {starts!r}, but {problem.id} starts "
-            f"{_folded(problem.question)[:60]!r}. This copy has another order: give the errata the ids of this one."
+            f"benchmark {benchmark.name}: erratum {erratum.id!r} is about a question that "
+            f"starts {starts!r}, but {problem.id} starts "
+            f"{_folded(problem.question)[:60]!r}. This copy has another order: give the "
+            "errata the ids of this one."
         )
     if erratum.answer is None:
         return SetAside(
@@ -131,7 +147,7 @@ def errata_identity(benchmark: Benchmark) -> list[Mapping[str, Any]]:
     ]
 
 
-# ---- kinds of answers ---------------------------------------------------------------------------------------------
+# ---- kinds of answers ----------------------------------------------------------------------------
 
 _GROUPED = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _NUMBER = rf"[+-]?(?:{_GROUPED}(?:\.\d*)?|\.\d+)"
@@ -166,6 +182,7 @@ def check_answer_kind(benchmark: Benchmark, entries: Iterable[Problem | SetAside
     if wrong:
         shown = "; ".join(f"{problem.id} has {problem.answer[:60]!r}" for problem in wrong[:3])
         raise DataError(
-            f'benchmark {benchmark.name}: answer_kind = "{kind}", but {len(wrong):,} gold answers are none: {shown}. '
+            f'benchmark {benchmark.name}: answer_kind = "{kind}", but {len(wrong):,} gold '
+            f"answers are none: {shown}. "
             "Another field may hold the answer (`problems.answer`), or the kind is another."
         )

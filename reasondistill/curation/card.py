@@ -1,4 +1,5 @@
-"""The data set card: what is in the data set, how it came about, and what was left out on the way."""
+"""The data set card: what is in the data set, how it came about, and what was left out on the way.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class CardFacts:
 
 
 def dataset_card(facts: CardFacts) -> str:
-    """README.md with the YAML head that `datasets.load_dataset` and the hub read. The same facts give the same text."""
+    """README.md with the YAML head that `datasets.load_dataset` and the hub read. The same facts
+    give the same text.
+    """
     head = [
         "---",
         "# license: yours to set; teacher and problems may bind you",
@@ -57,7 +60,8 @@ def dataset_card(facts: CardFacts) -> str:
         f"# {facts.title}",
         "",
         "Worked solutions written by a teacher, graded against known answers and selected by "
-        "reasondistill. Each row is one example: the prompt's turns, then the assistant's turn to learn.",
+        "reasondistill. Each row is one example: the prompt's turns, then the "
+        "assistant's turn to learn.",
         "",
         *_section(
             "How it came about", ("", ""), [[name, value] for name, value in facts.origins.items()]
@@ -78,7 +82,8 @@ def dataset_card(facts: CardFacts) -> str:
             ("stage", "fingerprint"),
             [[name, f"`{value}`"] for name, value in facts.fingerprints.items()],
         ),
-        "The train and validation splits share no problem. Not covered: the licence of the problems and of the teacher's output.",
+        "The train and validation splits share no problem. Not covered: the licence of "
+        "the problems and of the teacher's output.",
         "",
     ]
     return "\n".join(head + body)

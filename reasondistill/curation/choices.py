@@ -31,7 +31,8 @@ def shuffled(
 ) -> tuple[list[str], int]:
     """The options in an order that seed and question fix, and where the right one went.
 
-    They rank by a hash of their text: the order owes nothing to the order of the fields or of the rows.
+    They rank by a hash of their text: the order owes nothing to the order of the fields or of the
+    rows.
     """
     order = sorted(
         range(len(options)),
@@ -43,7 +44,9 @@ def shuffled(
 
 
 def find_right(options: Sequence[str], answer: Any) -> int | None:
-    """Which option an answer means: a place counted from 0, a letter, or the text of exactly one option; None when it means none."""
+    """Which option an answer means: a place counted from 0, a letter, or the text of exactly one
+    option; None when it means none.
+    """
     if isinstance(answer, int) and not isinstance(answer, bool):
         return answer if 0 <= answer < len(options) else None
     text = str(answer).strip()
@@ -53,7 +56,9 @@ def find_right(options: Sequence[str], answer: Any) -> int | None:
 
 
 def fault_of(options: Sequence[str], right: int) -> str | None:
-    """Why these options are no question: fewer than two, more than letters, an empty one, the right one twice."""
+    """Why these options are no question: fewer than two, more than letters, an empty one, the right
+    one twice.
+    """
     if not 2 <= len(options) <= len(LETTERS):
         return f"{len(options)} options; 2 to {len(LETTERS)} are wanted"
     if any(not option for option in options):

@@ -30,7 +30,9 @@ class Graded:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one problem's traces: `reasons` says why, for each dropped trace's id; the others are kept."""
+    """What became of one problem's traces: `reasons` says why, for each dropped trace's id; the
+    others are kept.
+    """
 
     problem: Problem
     pairs: tuple[Graded, ...]
@@ -42,7 +44,9 @@ class Decision:
 
     @property
     def share_correct(self) -> float | None:
-        """The teacher's pass rate on this problem, of the traces that it wrote; None when all of them failed."""
+        """The teacher's pass rate on this problem, of the traces that it wrote; None when all of
+        them failed.
+        """
         written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
         return (
             sum(pair.verdict.grade.is_correct for pair in written) / len(written)
@@ -53,7 +57,9 @@ class Decision:
 
 @dataclass
 class Tally:
-    """Counts while decisions pass by; memory is one number per example, whatever the length of the texts."""
+    """Counts while decisions pass by; memory is one number per example, whatever the length of the
+    texts.
+    """
 
     tokens: array[int] = field(default_factory=lambda: array("q"))
     dropped: Counter[str] = field(default_factory=Counter[str])
@@ -88,7 +94,9 @@ class Tally:
         return self._last[1]
 
     def see(self, decision: Decision, place: float, split: Split) -> None:
-        """Count one problem's decision; `place` is where the problem stands between 0 and 1 when splits are dealt."""
+        """Count one problem's decision; `place` is where the problem stands between 0 and 1 when
+        splits are dealt.
+        """
         self.problems += 1
         if (share := decision.share_correct) is not None:
             self.pass_rates[pass_rate_bin(share)] += 1
@@ -106,7 +114,9 @@ class Tally:
             self._last = max(self._last, (place, decision.problem.id))
 
     def origins(self) -> dict[str, str]:
-        """Who wrote the traces, how, and who graded them, as found in the records; with the number of traces where there are several."""
+        """Who wrote the traces, how, and who graded them, as found in the records; with the number
+        of traces where there are several.
+        """
         named = {
             "teacher": self.teachers,
             "prompt": self.prompts,
@@ -116,7 +126,9 @@ class Tally:
         return {name: _listed(counter) for name, counter in named.items()}
 
     def figures(self) -> dict[str, int | float]:
-        """Flat numbers for card and report. `pass_rate_25_50` counts problems with a share of correct traces in (25, 50] %."""
+        """Flat numbers for card and report. `pass_rate_25_50` counts problems with a share of
+        correct traces in (25, 50] %.
+        """
         ordered = sorted(self.tokens)
         return {
             "problems": self.problems,
@@ -130,7 +142,8 @@ class Tally:
 
 
 def pass_rate_bin(share: float) -> str:
-    """The bin of a problem's share of correct traces; 0 and 1 stand alone, the others are open below.
+    """The bin of a problem's share of correct traces; 0 and 1 stand alone, the others are open
+    below.
 
     >>> pass_rate_bin(0.25), pass_rate_bin(0.3), pass_rate_bin(1.0)
     ('pass_rate_0_25', 'pass_rate_25_50', 'pass_rate_100')

@@ -1,4 +1,6 @@
-"""Examples in the shapes that other tools read: a Parquet data set, TRL prompt-completion, messages, ShareGPT."""
+"""Examples in the shapes that other tools read: a Parquet data set, TRL prompt-completion,
+messages, ShareGPT.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def require_parquet() -> None:
 
 
 def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
-    """Write columns id, problem_id, trace_id, messages (list of {role, content}) and tokens; return the number of rows.
+    """Write columns id, problem_id, trace_id, messages (list of {role, content}) and tokens; return
+    the number of rows.
 
     Equal examples give an equal file. Without examples nothing is written.
     """
@@ -74,7 +77,7 @@ def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-# ---- one example, for other tools ---------------------------------------------------------------------------------
+# ---- one example, for other tools ----------------------------------------------------------------
 
 
 def as_prompt_completion(example: Example) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Which benchmark problems a training set may give away: those that share a run of 13 words with one of its questions.
+"""Which benchmark problems a training set may give away: those that share a run of 13 words with
+one of its questions.
 
-13-grams of words, numbers included, as GPT-3 was checked (Brown et al. 2020, arXiv 2005.14165, appendix C). A shared run does not prove
-that the answer was learnt, and paraphrases are not found: the scores of both halves stand in the report, to be compared.
+13-grams of words, numbers included, as GPT-3 was checked (Brown et al. 2020, arXiv 2005.14165,
+appendix C). A shared run does not prove that the answer was learnt, and paraphrases are not found:
+the scores of both halves stand in the report, to be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ Words = tuple[str, ...]
 def overlapping(
     questions: Mapping[str, str], training: Iterable[str], *, n: int = N_GRAM
 ) -> frozenset[str]:
-    """Ids of the questions that share `n` words in a row with a training text; shorter ones must equal a whole text.
+    """Ids of the questions that share `n` words in a row with a training text; shorter ones must
+    equal a whole text.
 
     Memory is that of the questions; the training texts are streamed.
     """

@@ -1,12 +1,13 @@
-"""Rows of a hub dataset, a file or a procedural set, one at a time, before anything is known about their fields.
+"""Rows of a hub dataset, a file or a procedural set, one at a time, before anything is known about
+their fields.
 
     path = Path("data/gsm8k.jsonl")
     opened = open_file(path, revision=content_hash(path), split="train")
     for row in opened.rows:
         print(row.index, value_at(row.fields, "metadata.answer_cot"))
 
-Covered: JSONL, a JSON list, CSV, Parquet; any dataset that `datasets` can load; any reasoning-gym set. Not covered: compressed files,
-datasets that need their own loading script.
+Covered: JSONL, a JSON list, CSV, Parquet; any dataset that `datasets` can load; any reasoning-gym
+set. Not covered: compressed files, datasets that need their own loading script.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class OpenedRows:
     split: str
 
 
-# ---- fields -------------------------------------------------------------------------------------------------------
+# ---- fields --------------------------------------------------------------------------------------
 
 
 def value_at(fields: Mapping[str, Any], name: str) -> Any:
@@ -90,7 +91,8 @@ def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty."""
+    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -100,17 +102,21 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-# ---- files --------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def find_path(name: str, base: Path | None) -> Path | None:
-    """The existing file or folder that `name` means: as it is (from the working directory), else from `base`."""
+    """The existing file or folder that `name` means: as it is (from the working directory), else
+    from `base`.
+    """
     places = [Path(name)] if base is None else [Path(name), base / name]
     return next((place for place in places if place.exists()), None)
 
 
 def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
-    """The rows of a .jsonl, .json, .csv or .parquet file. Raises ConfigError, and DataError(`path:line`) while reading."""
+    """The rows of a .jsonl, .json, .csv or .parquet file. Raises ConfigError, and
+    DataError(`path:line`) while reading.
+    """
     readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
         ".jsonl": _jsonl,
         ".json": _json,
@@ -119,7 +125,8 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
     }
     if path.is_dir():
         raise ConfigError(
-            f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a dataset folder.'
+            f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a '
+            "dataset folder."
         )
     if path.suffix.lower() not in readers:
         raise ConfigError(
@@ -130,7 +137,9 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
 
 
 def content_hash(path: Path) -> str:
-    """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of the files in it."""
+    """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of the files in
+    it.
+    """
     digest = hashlib.sha256()
     for file in (
         [path]
@@ -188,7 +197,8 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
             for row in reader:
                 if None in row:
                     raise DataError(
-                        f"{path}:{reader.line_num}: more cells than the {len(reader.fieldnames or ())} columns of the header."
+                        f"{path}:{reader.line_num}: more cells than the "
+                        f"{len(reader.fieldnames or ())} columns of the header."
                     )
                 yield row
         except csv.Error as error:
@@ -212,7 +222,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"{path}:1: not a readable Parquet file: {error}") from error
 
 
-# ---- hub ----------------------------------------------------------------------------------------------------------
+# ---- hub -----------------------------------------------------------------------------------------
 
 
 def open_hub(
@@ -225,10 +235,12 @@ def open_hub(
     streaming: bool,
     trust_remote_code: bool,
 ) -> OpenedRows:
-    """The rows of a hub dataset, or of a dataset folder when `folder` is given (then `revision` is its content's hash).
+    """The rows of a hub dataset, or of a dataset folder when `folder` is given (then `revision` is
+    its content's hash).
 
     `streaming` reads no more than is asked for. Raises ConfigError, and DataError while reading.
-    The builder's hash is the commit that the hub resolved the revision to; cached datasets keep theirs offline.
+    The builder's hash is the commit that the hub resolved the revision to; cached datasets keep
+    theirs offline.
     """
     try:
         import datasets
@@ -250,7 +262,8 @@ def open_hub(
         rows = _streamed(builder, split) if streaming or folder else _downloaded(builder, split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ConfigError(
-            f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): {_first_line(error)}'
+            f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): '
+            f"{_first_line(error)}"
         ) from error
     if folder is not None:
         return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
@@ -285,17 +298,19 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# ---- procedural ---------------------------------------------------------------------------------------------------
+# ---- procedural ----------------------------------------------------------------------------------
 
-# Example i of a reasoning-gym set draws from Random(seed + i): neighbouring seeds share all but one of their examples.
-# Our seeds therefore stand this far apart, and each has this many rows to give.
+# Example i of a reasoning-gym set draws from Random(seed + i): neighbouring seeds share all but one
+# of their examples. Our seeds therefore stand this far apart, and each has this many rows to give.
 SEED_STRIDE = 10_000_000
-# Rows are made in blocks of a fixed size, so that asking for more rows never changes the ones before.
+# Rows are made in blocks of a fixed size, so that asking for more rows never changes the ones
+# before.
 BLOCK = 1_000
 
 
 def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> OpenedRows:
-    """The endless (10 million rows) stream of a reasoning-gym set: entry fields, and `template` where the set has templates.
+    """The endless (10 million rows) stream of a reasoning-gym set: entry fields, and `template`
+    where the set has templates.
 
     Seed s stands for the library's seeds s · 10,000,000 and up: two seeds never share a row.
     """
@@ -331,7 +346,8 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
 
 
 def procedural_version() -> str:
-    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError."""
+    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError.
+    """
     try:
         return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
     except importlib.metadata.PackageNotFoundError as error:

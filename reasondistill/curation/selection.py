@@ -1,4 +1,6 @@
-"""Which rows of a source are wanted: `filter`, `shuffle`, `limit`, after a look whether the named fields exist."""
+"""Which rows of a source are wanted: `filter`, `shuffle`, `limit`, after a look whether the named
+fields exist.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from reasondistill.sections import nearest
 TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 _PEEK = 100
-# A procedural stream has no end: a filter that matches this rarely is taken for one that never does.
+# A procedural stream has no end: a filter that matches this rarely is taken for one that never
+# does.
 _PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
 
 
@@ -30,7 +33,8 @@ def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
         rows = islice(rows, source.limit)
     if not source.shuffle:
         return islice(rows, source.limit)
-    # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to the length of the file.
+    # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to
+    # the length of the file.
     ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
     chosen = sorted(ranked) if source.limit is None else heapq.nsmallest(source.limit, ranked)
     return (row for _, _, row in chosen)
@@ -41,7 +45,9 @@ def _rank(seed: int, index: int) -> bytes:
 
 
 def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The same rows; raises when there is none, or when a mapped field stands in none of the first hundred."""
+    """The same rows; raises when there is none, or when a mapped field stands in none of the first
+    hundred.
+    """
     head = list(islice(rows, _PEEK))
     if not head:
         raise DataError(f"{source.dataset}: no rows.")
@@ -50,7 +56,8 @@ def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
         if name not in known and not any(has_value(row.fields, name) for row in head):
             listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             raise ConfigError(
-                f'{key} = "{name}": {source.dataset} has no such field. {_close(name, known)}Fields: {listed}.'
+                f'{key} = "{name}": {source.dataset} has no such field. '
+                f"{_close(name, known)}Fields: {listed}."
             )
     return chain(head, rows)
 

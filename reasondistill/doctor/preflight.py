@@ -31,9 +31,11 @@ from reasondistill.stages import problems, students, traces, verdicts
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
-    """Check what can be known without weights, before a GPU starts: prompts, benchmarks, model folders, packages.
+    """Check what can be known without weights, before a GPU starts: prompts, benchmarks, model
+    folders, packages.
 
-    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError, DataError or MissingDependencyError.
+    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError,
+    DataError or MissingDependencyError.
     """
     written, settings = run.pipeline.traces, run.pipeline.evals
     own = [
@@ -91,7 +93,8 @@ def _check_teacher(run: Run, student: StudentSettings) -> None:
         assert isinstance(settings, TopkKd)
         if written is None or (written.logprobs or 0) < settings.k:
             raise ConfigError(
-                f"[students] {student.name} method = {student.method!r} learns from stored log-probabilities: "
+                f"[students] {student.name} method = {student.method!r} learns from stored "
+                "log-probabilities: "
                 f"set [traces] logprobs = {settings.k}."
             )
     elif student.distils():
@@ -102,11 +105,14 @@ def _check_teacher(run: Run, student: StudentSettings) -> None:
 
 
 def _check_variants(run: Run) -> None:
-    """Further prompts, and the snapshots of students that are finished already. Raises ConfigError or StageError."""
+    """Further prompts, and the snapshots of students that are finished already. Raises ConfigError
+    or StageError.
+    """
     for prompt in run.pipeline.evals.prompts:
         if VARIANT in load_prompt(prompt).name:
             raise ConfigError(
-                f"[evals] prompts: {prompt!r} has an @ in its name, which marks variants of a model; rename the file."
+                f"[evals] prompts: {prompt!r} has an @ in its name, which marks variants of "
+                "a model; rename the file."
             )
     step_benchmarks(run)
     if run.pipeline.evals.checkpoints.count:
@@ -117,7 +123,9 @@ def _check_variants(run: Run) -> None:
 
 
 def _check_judge(run: Run) -> None:
-    """The judge's prompt, model folder or script, and package. Raises ConfigError or MissingDependencyError."""
+    """The judge's prompt, model folder or script, and package. Raises ConfigError or
+    MissingDependencyError.
+    """
     judge = run.pipeline.verdicts.judge
     if judge is None:
         return
@@ -128,7 +136,9 @@ def _check_judge(run: Run) -> None:
 
 
 def _check_names(run: Run) -> None:
-    """Students and teachers stand beside each other in one table and one folder: their names must differ. Raises ConfigError."""
+    """Students and teachers stand beside each other in one table and one folder: their names must
+    differ. Raises ConfigError.
+    """
     names = [student.name for student in run.pipeline.all_students()]
     teachers = [
         teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")
@@ -140,12 +150,14 @@ def _check_names(run: Run) -> None:
     twice = [name for name in every if every.count(name) > 1 or name == "problems"]
     if twice:
         raise ConfigError(
-            f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a folder of ours); choose another."
+            f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a "
+            "folder of ours); choose another."
         )
 
 
 def _check_packages(run: Run) -> None:
-    """What each stage imports is installed, as far as it runs in this environment and not in one that the cluster file names.
+    """What each stage imports is installed, as far as it runs in this environment and not in one
+    that the cluster file names.
 
     Raises MissingDependencyError.
     """
@@ -177,15 +189,19 @@ def _packages(run: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def estimate(run: Run, task: Task) -> str:
-    """What a task will make, in words; counts are exact where the stage before has run, an upper bound elsewhere.
+    """What a task will make, in words; counts are exact where the stage before has run, an upper
+    bound elsewhere.
 
-    Times come from this run folder's own earlier figures when it has any, and from `forecast.json` when a forecast was made.
+    Times come from this run folder's own earlier figures when it has any, and from `forecast.json`
+    when a forecast was made.
     """
     return _amount(run, task) + _foretold(run, task)
 
 
 def _foretold(run: Run, task: Task) -> str:
-    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there is none."""
+    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there
+    is none.
+    """
     path = run.folder / FORECAST
     if not path.exists():
         return ""
@@ -225,7 +241,8 @@ def _amount(run: Run, task: Task) -> str:
         if number is not None
         else "all rows of the source",
         "verdicts": _verdicts_estimate(run),
-        "examples": f"{settings.examples.select} of the {', '.join(settings.examples.outcomes)} traces",
+        "examples": f"{settings.examples.select} of the "
+        f"{', '.join(settings.examples.outcomes)} traces",
         "evals": answers if task.units else "the tables",
         "report": "report.md, report.json, report.html",
     }

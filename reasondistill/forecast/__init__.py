@@ -1,13 +1,16 @@
-"""Beforehand: what a run will cost, stage by stage, each number with its interval and with where it is from.
+"""Beforehand: what a run will cost, stage by stage, each number with its interval and with where it
+is from.
 
     told = make_forecast(run, like=[Path("runs/demo")], given=Given())
     told.total.wall_hours                            # Range(expected=3.1, low=2.6, high=3.8)
     save(told, run.folder)                           # runs/NAME/forecast.json, which the report compares with what came
 
-Numbers come from the run's own folder as far as it is done, from the folders that `like` names, from a calibration (`calibration_run`),
-and from what the user gives, which stands over what was measured. Where none of them knows, a stage says so. Intervals hold 90 % of
-simulated runs (draws.py) over text lengths, speeds and the share of usable traces. *Not* covered: waiting in a queue, crashes, a machine
-that differs from the measured one, problems that differ from those measured.
+Numbers come from the run's own folder as far as it is done, from the folders that `like` names,
+from a calibration (`calibration_run`), and from what the user gives, which stands over what was
+measured. Where none of them knows, a stage says so. Intervals hold 90 % of simulated runs
+(draws.py) over text lengths, speeds and the share of usable traces. *Not* covered: waiting in a
+queue, crashes, a machine that differs from the measured one, problems that differ from those
+measured.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ _FEW_SEEN = "measured on a few only, which may have been all start-up: a wide in
 
 
 def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
-    """Forecast every stage of a run. A calibration of it that lies beside its folder is taken into account.
+    """Forecast every stage of a run. A calibration of it that lies beside its folder is taken into
+    account.
 
     Raises ConfigError as the pipeline file does, DataError for a shard that cannot be read.
     """
@@ -72,7 +76,9 @@ def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = 
 
 
 def save(told: Forecast, folder: Path) -> Path:
-    """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier one: it foretold, this one only counts."""
+    """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier
+    one: it foretold, this one only counts.
+    """
     path = folder / FORECAST
     if not (path.exists() and all(stage.state == "done" for stage in told.stages)):
         write_json(path, told.model_dump(mode="json"))
@@ -95,7 +101,7 @@ def _tells(evidence: Evidence) -> bool:
     return bool(evidence.manifests or evidence.answers)
 
 
-# ---- stage by stage -----------------------------------------------------------------------------------------------
+# ---- stage by stage ------------------------------------------------------------------------------
 
 
 def stage_costs(context: Context) -> Iterator[Cost]:
@@ -167,7 +173,9 @@ def _counted(context: Context, stage: str, unit: str, amount: Draws | None) -> C
 
 
 def _grown(context: Context, stage: str, share: Draws, seen: int) -> Draws:
-    """How many times longer `share` times as much takes: as often, or, where few were seen, anything from no longer at all to that."""
+    """How many times longer `share` times as much takes: as often, or, where few were seen,
+    anything from no longer at all to that.
+    """
     return (
         share
         if seen >= _MANY or share[0] <= 1
@@ -223,7 +231,7 @@ def _cores(run: Run) -> int:
     return run.cluster.grade.workers or asked or 1
 
 
-# ---- together -----------------------------------------------------------------------------------------------------
+# ---- together ------------------------------------------------------------------------------------
 
 
 def _total(context: Context, costs: Sequence[Cost]) -> Cost:

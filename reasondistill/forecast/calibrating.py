@@ -1,6 +1,8 @@
-"""A calibration: the same pipeline file on its first problems, each student trained for a few steps, in a folder of its own.
+"""A calibration: the same pipeline file on its first problems, each student trained for a few
+steps, in a folder of its own.
 
-runs/NAME.calibration is made by the real stages and read by the forecast alone: the run proper never looks at it.
+runs/NAME.calibration is made by the real stages and read by the forecast alone: the run proper
+never looks at it.
 """
 
 from __future__ import annotations
@@ -26,13 +28,16 @@ def calibration_folder(run: Run) -> Path:
 
 
 def calibration_run(run: Run, problems: int) -> Run:
-    """The run's first `problems`, n samples of each; a few steps of each student, one seed; as many problems of each benchmark, one answer.
+    """The run's first `problems`, n samples of each; a few steps of each student, one seed; as many
+    problems of each benchmark, one answer.
 
-    A calibration by other settings that lies there is removed: it is scratch. Raises ConfigError for a file that only measures.
+    A calibration by other settings that lies there is removed: it is scratch. Raises ConfigError
+    for a file that only measures.
     """
     if run.pipeline.problems is None:
         raise ConfigError(
-            f"{run.source}: only measures, there is nothing to calibrate on; use --like with a run of the same models."
+            f"{run.source}: only measures, there is nothing to calibrate on; use --like "
+            "with a run of the same models."
         )
     scratch = replace(run, pipeline=small(run.pipeline, problems), folder=calibration_folder(run))
     if (scratch.folder / "run.json").exists() and load_run(
@@ -43,7 +48,9 @@ def calibration_run(run: Run, problems: int) -> Run:
 
 
 def small(pipeline: Pipeline, problems: int) -> Pipeline:
-    """The same settings for `problems` problems. Prompts, sampling and batch sizes stay: they make lengths and speed."""
+    """The same settings for `problems` problems. Prompts, sampling and batch sizes stay: they make
+    lengths and speed.
+    """
     assert pipeline.problems is not None
     asked = pipeline.evals
     evals = {

@@ -37,7 +37,9 @@ HOW_MANY = "unknown how many problems: run with --only problems, or set problems
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says instead of measuring: mean tokens of a trace, tokens per second of one worker. Taken as they are."""
+    """What the user says instead of measuring: mean tokens of a trace, tokens per second of one
+    worker. Taken as they are.
+    """
 
     tokens_per_trace: float | None = None
     tokens_per_s: float | None = None
@@ -48,7 +50,9 @@ class Given:
 
 @dataclass(frozen=True)
 class Context:
-    """A run and what is known of its like: its `own` folder first, then the `others` in the order in which they are believed."""
+    """A run and what is known of its like: its `own` folder first, then the `others` in the order
+    in which they are believed.
+    """
 
     run: Run
     own: Evidence
@@ -94,7 +98,9 @@ class Context:
 
     @cached_property
     def kept(self) -> tuple[Evidence, Kept] | None:
-        """The best body of graded traces: the run's own where they are many, those of the same teacher, the largest."""
+        """The best body of graded traces: the run's own where they are many, those of the same
+        teacher, the largest.
+        """
         graded = [
             (evidence, evidence.kept) for evidence in self.everything if evidence.kept is not None
         ]
@@ -115,9 +121,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Basis:
-    """Whose lengths and whose speed a model's samples are forecast by; `spread` is added where it is another's.
+    """Whose lengths and whose speed a model's samples are forecast by; `spread` is added where it
+    is another's.
 
-    `at_once` is how many samples the speed was measured with, where the engine takes more: None where that makes no difference.
+    `at_once` is how many samples the speed was measured with, where the engine takes more: None
+    where that makes no difference.
     """
 
     lengths: Written | None = None
@@ -132,7 +140,9 @@ class Basis:
 
 @dataclass(frozen=True)
 class Cost:
-    """Draws of what a stage takes, in seconds, tokens and bytes; None is not known. `left_s` is what is still to come of `wall_s`."""
+    """Draws of what a stage takes, in seconds, tokens and bytes; None is not known. `left_s` is
+    what is still to come of `wall_s`.
+    """
 
     stage: str
     state: State
@@ -161,12 +171,14 @@ def finished(
     return Cost(stage, "done", work, own, spent, exact(0.0), spent, exact(size), ("this run",))
 
 
-# ---- samples ------------------------------------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples that one engine writes: `wanted` of `n` per problem, at most `cap` tokens each; `done` is there already."""
+    """Samples that one engine writes: `wanted` of `n` per problem, at most `cap` tokens each;
+    `done` is there already.
+    """
 
     name: str
     wanted: int
@@ -218,7 +230,9 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
 
 
 def _fuller(context: Context, piece: Piece) -> float:
-    """How much fuller the engine will be than when its speed was measured: so many times faster it is at most, and no slower."""
+    """How much fuller the engine will be than when its speed was measured: so many times faster it
+    is at most, and no slower.
+    """
     return (
         min(context.run.cluster.vllm.max_num_seqs, piece.rest) / piece.basis.at_once
         if piece.basis.at_once
@@ -247,9 +261,11 @@ def _mean_tokens(context: Context, piece: Piece) -> Draws | None:
 def sampled(
     context: Context, stage: str, pieces: Sequence[Piece], work: str, *, engines: int | None = None
 ) -> Cost:
-    """The cost of samples: work divided among the workers, and the start of each engine: `engines`, or one for each piece.
+    """The cost of samples: work divided among the workers, and the start of each engine: `engines`,
+    or one for each piece.
 
-    No worker is done before its longest text is: the clock never shows less than that one at its own speed.
+    No worker is done before its longest text is: the clock never shows less than that one at its
+    own speed.
     """
     shards, rounds = workers(context.run.cluster.stages.of(stage.partition("/")[0]))
     drawn = [draw_piece(context, piece) for piece in pieces]
@@ -305,24 +321,32 @@ def _longest_s(piece: Piece) -> float:
 def _batch_note(context: Context, piece: Piece) -> Iterator[str]:
     if _fuller(context, piece) > 1:
         seats = context.run.cluster.vllm.max_num_seqs
-        yield f"speed measured on {piece.basis.at_once} samples at once, the engine takes {seats}: more --calibrate narrows the interval"
+        yield (
+            f"speed measured on {piece.basis.at_once} samples at once, the engine takes "
+            f"{seats}: more --calibrate narrows the interval"
+        )
 
 
 def tail(piece: Piece) -> Iterator[str]:
     """What the last text alone may take."""
     if (seconds := _longest_s(piece)) >= 60:
         longest = piece.basis.lengths.longest_tokens if piece.basis.lengths is not None else 0
-        yield f"tail: the longest text seen, {longest:,} tokens, took {seconds / 60:,.0f} min by itself"
+        yield (
+            f"tail: the longest text seen, {longest:,} tokens, took {seconds / 60:,.0f} min "
+            "by itself"
+        )
 
 
 def workers(resources: Resources) -> tuple[int, int]:
-    """How many workers share the work, and in how many rounds, when no more than `max_concurrent` run at a time."""
+    """How many workers share the work, and in how many rounds, when no more than `max_concurrent`
+    run at a time.
+    """
     return resources.shards, math.ceil(
         resources.shards / min(resources.shards, resources.max_concurrent or resources.shards)
     )
 
 
-# ---- together -----------------------------------------------------------------------------------------------------
+# ---- together ------------------------------------------------------------------------------------
 
 
 def total(parts: Sequence[Draws | None]) -> Draws | None:
@@ -333,7 +357,9 @@ def total(parts: Sequence[Draws | None]) -> Draws | None:
 
 @dataclass(frozen=True)
 class Charge:
-    """What the workers of a stage hold, in seconds of GPUs and cores, and what that costs: GPUs and cores are charged side by side."""
+    """What the workers of a stage hold, in seconds of GPUs and cores, and what that costs: GPUs and
+    cores are charged side by side.
+    """
 
     gpu_s: Draws | None = None
     cpu_s: Draws | None = None
@@ -341,7 +367,9 @@ class Charge:
 
 
 def charge(cost: Cost, cluster: Cluster) -> Charge:
-    """By the resources of the stage and the prices of the cluster file; no money where it names no price."""
+    """By the resources of the stage and the prices of the cluster file; no money where it names no
+    price.
+    """
     if cost.worker_s is None:
         return Charge()
     resources, prices = cluster.stages.of(cost.resources), cluster.prices

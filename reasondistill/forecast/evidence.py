@@ -1,9 +1,11 @@
-"""What a run folder can tell about another run: lengths by problem, speed of each engine and training, what became of the traces.
+"""What a run folder can tell about another run: lengths by problem, speed of each engine and
+training, what became of the traces.
 
     evidence = read_evidence(Path("runs/demo"), "runs/demo", pipeline.examples)
     evidence.teachers["demo-teacher"].speed          # Speed(tokens_per_s=1746.4, spread=0.06, start_s=29.8)
 
-Reads manifests, metrics lines and shards of any state, finished or not, and needs no `run.json`. Shards are streamed, one line in memory.
+Reads manifests, metrics lines and shards of any state, finished or not, and needs no `run.json`.
+Shards are streamed, one line in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from reasondistill.pipeline.runs import FOLDERS
 from reasondistill.records import Student
 from reasondistill.runs.store import Manifest, count_lines, read_manifest, read_metrics, read_rows
 
-# A speed is told from so many stretches of a session at most: in shorter ones it is chance which long trace ended there.
+# A speed is told from so many stretches of a session at most: in shorter ones it is chance which
+# long trace ended there.
 _STRETCHES = 10
 # Fewer stretches than this say little about how much a speed varies.
 _FEW = 4
@@ -31,7 +34,9 @@ _FEW = 4
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second of one worker, how much it varies (standard deviation / mean), and the seconds before it gets going."""
+    """Tokens per second of one worker, how much it varies (standard deviation / mean), and the
+    seconds before it gets going.
+    """
 
     tokens_per_s: float
     spread: float
@@ -40,10 +45,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Written:
-    """What one model wrote in one folder: tokens and samples of each problem, its speed, its longest text.
+    """What one model wrote in one folder: tokens and samples of each problem, its speed, its
+    longest text.
 
-    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with little else to do. `runs` are how many
-    models wrote it, each by itself.
+    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with
+    little else to do. `runs` are how many models wrote it, each by itself.
     """
 
     model: str
@@ -73,9 +79,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of the graded traces: usable ones of each problem (no text twice) among `samples`.
+    """What became of the graded traces: usable ones of each problem (no text twice) among
+    `samples`.
 
-    `rows` and `row_tokens` are those to train on, prompt and completion, of each problem that has any; `all_row_tokens` the mean over all.
+    `rows` and `row_tokens` are those to train on, prompt and completion, of each problem that has
+    any; `all_row_tokens` the mean over all.
     """
 
     usable: Floats
@@ -91,7 +99,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Trained:
-    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what it started from.
+    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what
+    it started from.
 
     Of the tokens of a row `loss_tokens` are those that it learns to write.
     """
@@ -113,7 +122,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run folder. `teachers` by short name, `answers` by benchmark and model; the other stages by their manifests."""
+    """One run folder. `teachers` by short name, `answers` by benchmark and model; the other stages
+    by their manifests.
+    """
 
     label: str
     folder: Path
@@ -136,7 +147,9 @@ class Evidence:
 def read_evidence(
     folder: Path, label: str, settings: Examples, *, is_calibration: bool = False
 ) -> Evidence:
-    """Everything that a run folder can tell; `settings` say which traces would be kept. A folder without stages tells nothing."""
+    """Everything that a run folder can tell; `settings` say which traces would be kept. A folder
+    without stages tells nothing.
+    """
     manifests = {
         stage: m for stage in FOLDERS if (m := read_manifest(folder / FOLDERS[stage])) is not None
     }
@@ -158,8 +171,8 @@ def read_evidence(
 def short_name(model: str) -> str:
     """A model's name as a path, a hub id and an identity have it in common.
 
-    >>> short_name("/shipped/demo-teacher"), short_name("demo-teacher@0ebd28e7a482"), short_name("Qwen/Qwen3-8B")
-    ('demo-teacher', 'demo-teacher', 'Qwen3-8B')
+    >>> short_name("/shipped/demo-teacher"), short_name("demo-teacher@0ebd28e7a482"),
+    short_name("Qwen/Qwen3-8B") ('demo-teacher', 'demo-teacher', 'Qwen3-8B')
     """
     return model.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".jsonl")
 
@@ -175,15 +188,17 @@ def _hardware(manifests: Iterable[Manifest]) -> str:
     return ""
 
 
-# ---- speed --------------------------------------------------------------------------------------------------------
+# ---- speed ---------------------------------------------------------------------------------------
 
 
 def speed_of(
     sessions: Iterable[Sequence[tuple[float, float]]], start_s: float = 0.0
 ) -> Speed | None:
-    """The speed of work that was told as (seconds, amount) since each session's start, both growing; None when nothing was done.
+    """The speed of work that was told as (seconds, amount) since each session's start, both
+    growing; None when nothing was done.
 
-    With four lines or more the first is the start: what it was slower than the rest is `start_s`, on top of the one given.
+    With four lines or more the first is the start: what it was slower than the rest is `start_s`,
+    on top of the one given.
     """
     amounts: list[float] = []
     times: list[float] = []
@@ -217,7 +232,9 @@ def speed_of(
 
 
 def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
-    """One speed for several measurements of the same: how far apart they are says what the next one may be."""
+    """One speed for several measurements of the same: how far apart they are says what the next one
+    may be.
+    """
     if not speeds:
         return None
     rates = np.array([speed.tokens_per_s for speed in speeds])
@@ -276,7 +293,7 @@ def _verdicts_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     return found
 
 
-# ---- what was written ---------------------------------------------------------------------------------------------
+# ---- what was written ----------------------------------------------------------------------------
 
 
 class _Texts:
@@ -308,7 +325,8 @@ def _by_model(folder: Path) -> Iterator[Written]:
     metrics = read_metrics(folder)
     total = sum(sum(found.tokens.values()) for found in texts.values())
     for model, found in texts.items():
-        # A model that was alone needs no matching: a served folder may be called `model` in one place and by its name in another.
+        # A model that was alone needs no matching: a served folder may be called `model` in one
+        # place and by its name in another.
         lines = [
             line for line in metrics if len(texts) == 1 or short_name(line["teacher"]) == model
         ]
@@ -328,14 +346,18 @@ def _by_model(folder: Path) -> Iterator[Written]:
 
 
 def _longest_s(texts: _Texts, seconds: float) -> float:
-    """The longest text at the speed of the fastest tenth, which had the engine nearly for itself; it was no longer than all of them."""
+    """The longest text at the speed of the fastest tenth, which had the engine nearly for itself;
+    it was no longer than all of them.
+    """
     return (
         min(seconds, texts.longest * float(np.quantile(texts.rates, 0.1))) if texts.rates else 0.0
     )
 
 
 def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
-    """(benchmark, model) and what it wrote there; models under other prompts and at checkpoints have their mark in the name."""
+    """(benchmark, model) and what it wrote there; models under other prompts and at checkpoints
+    have their mark in the name.
+    """
     for folder in sorted(evals.glob("*/*/traces")):
         for written in _by_model(folder):
             yield (folder.parent.parent.name, folder.parent.name), written
@@ -352,7 +374,9 @@ def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
     for row, verdict in zip(read_rows(path), read_rows(verdicts), strict=False):
         completion, problem = row["completion"], row["problem_id"]
         if completion["finish"] == "error" and completion.get("fault") != "input":
-            continue  # lost by the service: it says nothing of what the teacher writes; what is refused, is refused again
+            # lost by the service: it says nothing of what the teacher writes; what is refused, is
+            # refused again
+            continue
         samples[problem] = samples.get(problem, 0) + 1
         usable = texts.setdefault(problem, {})
         rowed = completion["prompt_tokens"] + completion["tokens"]
@@ -393,7 +417,7 @@ def _chosen(lengths: list[int], settings: Examples) -> list[int]:
     return lengths[: settings.k]
 
 
-# ---- what was trained ---------------------------------------------------------------------------------------------
+# ---- what was trained ----------------------------------------------------------------------------
 
 
 def _students(folder: Path) -> Iterator[Trained]:
@@ -440,7 +464,8 @@ def _trained(folder: Path, manifest: Manifest) -> Trained:
 
 
 def _base(manifest: Manifest) -> str:
-    """Equal for students that start from the same shape: the architecture, or the name of the base."""
+    """Equal for students that start from the same shape: the architecture, or the name of the base.
+    """
     shape = manifest.section.get("architecture")
     return (
         json.dumps(shape, sort_keys=True)
@@ -452,7 +477,9 @@ def _base(manifest: Manifest) -> str:
 def _training_speed(
     lines: Sequence[Mapping[str, Any]], done: int, tokens: float, seconds: float
 ) -> Speed | None:
-    """Tokens per second while steps are taken; all other seconds (loading, the last validation) are the start."""
+    """Tokens per second while steps are taken; all other seconds (loading, the last validation) are
+    the start.
+    """
     if not done or not tokens:
         return None
     steps = [(float(line["seconds"]), line["step"] * tokens / done) for line in lines]

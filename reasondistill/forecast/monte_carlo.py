@@ -1,12 +1,14 @@
-"""Uncertain quantities as draws: a small Monte Carlo in which sums, products and maxima are numpy's own.
+"""Uncertain quantities as draws: a small Monte Carlo in which sums, products and maxima are numpy's
+own.
 
     dice = Dice(seed=0)
     tokens = 8_000 * dice.mean("lengths", sums, counts, future=2_000)
     seconds = tokens / (1_700 * dice.factor("speed", 0.08))
     in_hours(seconds)                                # Range(expected=…, low=…, high=…)
 
-The first element of every array is what is expected, computed like all the others; the rest are simulated runs. A quantity is drawn by its
-name: asked for twice it is the same draw, so that three seeds of a student are slow together.
+The first element of every array is what is expected, computed like all the others; the rest are
+simulated runs. A quantity is drawn by its name: asked for twice it is the same draw, so that three
+seeds of a student are slow together.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ Floats = NDArray[np.float64]
 RUNS = 4_000
 # The interval: of 100 simulated runs 5 are below and 5 above.
 LEVEL = 0.90
-# How far (standard deviation / mean) a speed that was measured once may be off. Three seeds of one method took 88 to 89 s (topk_kd), 117 to
-# 121 s (skew_kl), 171 to 190 s (gkd), but also 120 to 198 s (kd), on two cores shared with other work.
+# How far (standard deviation / mean) a speed that was measured once may be off. Three seeds of one
+# method took 88 to 89 s (topk_kd), 117 to 121 s (skew_kl), 171 to 190 s (gkd), but also 120 to 198
+# s (kd), on two cores shared with other work.
 ONCE = 0.2
-# Two runs of the same thing are not alike to better than this: the same engine served models of one size with a deviation of 8 %.
+# Two runs of the same thing are not alike to better than this: the same engine served models of one
+# size with a deviation of 8 %.
 LEAST = 0.05
 # What is taken from another model: a guess, and the report says from whom.
 STAND_IN = 0.3
@@ -58,21 +62,26 @@ class Dice:
         return np.exp(math.sqrt(math.log1p(spread**2)) * deviates)
 
     def between(self, name: str, most: float) -> Draws:
-        """A factor that is at least 1 and at most `most`, and nothing more is known: log-uniform, the geometric mean expected."""
+        """A factor that is at least 1 and at most `most`, and nothing more is known: log-uniform,
+        the geometric mean expected.
+        """
         return max(1.0, most) ** np.concatenate([[0.5], self._random(name).random(RUNS)])
 
     def mean(self, name: str, sums: Floats, counts: Floats, future: float) -> Draws:
-        """The mean of samples that come in groups (problems), over `future` further groups: `sums` and `counts` by group.
+        """The mean of samples that come in groups (problems), over `future` further groups: `sums`
+        and `counts` by group.
 
-        Ratio estimator with the variance over groups (Cochran 1977, section 2.11), for groups seen and groups to come, Student's t of n − 1
-        degrees of freedom, on a log scale: lengths are skewed. One or two groups say nothing of their spread: then it is `ONCE`.
+        Ratio estimator with the variance over groups (Cochran 1977, section 2.11), for groups seen
+        and groups to come, Student's t of n − 1 degrees of freedom, on a log scale: lengths are
+        skewed. One or two groups say nothing of their spread: then it is `ONCE`.
         """
         mean, n = float(sums.sum() / counts.sum()), len(sums)
         if mean <= 0:
             return exact(0.0)
         residuals = (sums - mean * counts) / counts.mean() / mean
         logs = np.log(np.maximum(sums / counts, 1.0))
-        # The variance of few skewed values is mostly too small, that of their logarithms is not (measured by simulation, see tests).
+        # The variance of few skewed values is mostly too small, that of their logarithms is not
+        # (measured by simulation, see tests).
         variance = max(
             float(residuals @ residuals) / max(1, n - 1),
             math.expm1(min(_SKEWED, float(np.var(logs, ddof=min(1, n - 1))))),
@@ -86,7 +95,8 @@ class Dice:
     def bounded_mean(self, name: str, values: Floats, top: float, future: float) -> Draws:
         """The mean of values in [0, `top`] over `future` further ones.
 
-        The variance counts one value more at either end: twenty right of twenty is no promise that all will be.
+        The variance counts one value more at either end: twenty right of twenty is no promise that
+        all will be.
         """
         mean, n = float(values.mean()), len(values)
         variance = float(np.var(np.concatenate([values, [0.0, top]]), ddof=1))

@@ -1,4 +1,6 @@
-"""The stages in which models write: traces by teachers, answers to benchmarks by everybody who is measured."""
+"""The stages in which models write: traces by teachers, answers to benchmarks by everybody who is
+measured.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ _INDEX_BYTES = 140
 # The first texts of a run are few, and short: those that take long are not there yet.
 _ENOUGH = 10
 
-# ---- traces -------------------------------------------------------------------------------------------------------
+# ---- traces --------------------------------------------------------------------------------------
 
 
 def traces_cost(context: Context) -> Cost:
@@ -143,7 +145,9 @@ def _with_given(context: Context, basis: Basis) -> Basis:
 def _with_top_k(
     context: Context, size: Draws | None, tokens: Draws | None, written: Traces
 ) -> Draws | None:
-    """The traces and their top-K cache: 2 + 4K bytes a token, or 3 + 5K with a vocabulary above 65,536."""
+    """The traces and their top-K cache: 2 + 4K bytes a token, or 3 + 5K with a vocabulary above
+    65,536.
+    """
     if size is None or tokens is None or written.logprobs is None or context.samples is None:
         return size
     found = context.first(_id_bytes)
@@ -160,7 +164,7 @@ def _id_bytes(evidence: Evidence) -> int | None:
     return topk.read_header(folder).id_bytes if (folder / topk.HEADER).exists() else None
 
 
-# ---- evals --------------------------------------------------------------------------------------------------------
+# ---- evals ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,9 @@ class _Asked:
 
 
 def evals_costs(context: Context) -> Iterator[Cost]:
-    """One cost for each measured model: all that it is asked, by one engine for each of its weights."""
+    """One cost for each measured model: all that it is asked, by one engine for each of its
+    weights.
+    """
     run = context.run
     students = {student.name: student for student in run.pipeline.all_students()}
     sizes = {benchmark.name: _size(context, benchmark) for benchmark in benchmarks(run)}
@@ -191,7 +197,10 @@ def evals_costs(context: Context) -> Iterator[Cost]:
             _answer_piece(context, question, model, measured, students.get(model))
             for question in asked
         ]
-        work = f"{sum(piece.wanted for piece in pieces):,} answers to {len(known)} benchmark{'s' * (len(known) > 1)}"
+        work = (
+            f"{sum(piece.wanted for piece in pieces):,} answers to {len(known)} "
+            f"benchmark{'s' * (len(known) > 1)}"
+        )
         # One engine for all that has the same weights; the last checkpoint is the finished student.
         snapshots = max(
             (
@@ -323,7 +332,9 @@ def _answer_basis(
 
 @dataclass(frozen=True)
 class _Hint:
-    """What somebody wrote, how far it may be off for who is asked, and why it was taken; `tokens` stands over its mean length."""
+    """What somebody wrote, how far it may be off for who is asked, and why it was taken; `tokens`
+    stands over its mean length.
+    """
 
     written: Written
     source: str
@@ -341,8 +352,9 @@ def _lengths(
 ) -> _Hint | None:
     """The model's own lengths; for a student that learns to reason its teacher's.
 
-    Students of ten methods wrote 64.7 to 66.2 tokens an answer where their teacher wrote 64.7 (compare_methods; short texts). A
-    calibration trains for a few steps only: what such a student writes is no measure of the finished one, what it learns is.
+    Students of ten methods wrote 64.7 to 66.2 tokens an answer where their teacher wrote 64.7
+    (compare_methods; short texts). A calibration trains for a few steps only: what such a student
+    writes is no measure of the finished one, what it learns is.
     """
     is_trained = student is not None and student.method != "base"
     reasons = _reasons(student)
@@ -461,7 +473,9 @@ def _speed(
     student: StudentSettings | None,
     benchmark: str,
 ) -> _Hint | None:
-    """The model's own speed, else that of another student of this file, else (for a teacher) of its traces."""
+    """The model's own speed, else that of another student of this file, else (for a teacher) of its
+    traces.
+    """
     for evidence in context.everything:
         hint = _own_answers(context, evidence, benchmark, model, measured, student)
         if hint is not None and hint.written.speed is not None:
@@ -493,6 +507,9 @@ def _sibling_speed(context: Context, student: StudentSettings) -> _Hint | None:
         ]
         for (_, who), written in evidence.answers.items():
             if written.speed is not None and without_seed(who) in map(without_seed, known):
-                note = f"{without_seed(student.name)} as fast as {without_seed(who)}, which is as large"
+                note = (
+                    f"{without_seed(student.name)} as fast as {without_seed(who)}, which is as "
+                    "large"
+                )
                 return _Hint(written, evidence.source, note=note)
     return None

@@ -1,4 +1,6 @@
-"""The students: examples × tokens × epochs, or steps × batch, at the speed at which such a student was trained before."""
+"""The students: examples × tokens × epochs, or steps × batch, at the speed at which such a student
+was trained before.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,14 @@ from reasondistill.pipeline import plan
 _BOXED_TOKENS = 8
 # What is trained like what: plain cross-entropy on other rows.
 _PLAIN = ("sft", "unverified", "answer_only")
-# Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's two for embeddings (5.1 measured).
+# Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's
+# two for embeddings (5.1 measured).
 _OPTIMIZER_BYTES = {"adamw": 8, "muon": 5}
 # Checkpoints that a training keeps (sft.py).
 _CHECKPOINTS = 2
 
 
-# ---- examples -----------------------------------------------------------------------------------------------------
+# ---- examples ------------------------------------------------------------------------------------
 
 
 def examples_draws(context: Context) -> Draws | None:
@@ -68,12 +71,14 @@ def _kept_of(kept: Kept, n: int, top: int) -> Floats:
     return np.where(exactly, np.minimum(kept.usable, top), chances @ np.minimum(counts, top))
 
 
-# ---- students -----------------------------------------------------------------------------------------------------
+# ---- students ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a student's training: its speed and row length, each with the folder that it is from."""
+    """What is known of a student's training: its speed and row length, each with the folder that it
+    is from.
+    """
 
     speed: Speed | None
     speed_spread: float
@@ -101,7 +106,8 @@ def students_costs(context: Context) -> Iterator[Cost]:
 
 
 def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | None, Draws | None]:
-    """Time on the clock of all students together, and what is left of it: side by side as far as the cluster file lets them.
+    """Time on the clock of all students together, and what is left of it: side by side as far as
+    the cluster file lets them.
 
     No less than the longest chain of students that wait for each other.
     """
@@ -219,7 +225,9 @@ def _steps_words(student: StudentSettings) -> str:
 
 
 def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
-    """Rows to train on: one for each problem that has an example where only the answer is learnt, every usable text for `unverified`."""
+    """Rows to train on: one for each problem that has an example where only the answer is learnt,
+    every usable text for `unverified`.
+    """
     problems, settings = context.problems, context.run.pipeline.examples
     share = 1 - settings.validation
     if student.method == "unverified" and context.samples is not None and problems is not None:
@@ -273,11 +281,13 @@ def _twins_steps(context: Context, twin: StudentSettings | None) -> Draws | None
     return _steps(twin, _in_epoch(twin, examples, rows)[0])
 
 
-# ---- what is known ------------------------------------------------------------------------------------------------
+# ---- what is known -------------------------------------------------------------------------------
 
 
 def _known(context: Context, student: StudentSettings) -> _Known:
-    """The student itself, a seed of it or its like in other folders; then the same method; plain methods stand in for each other."""
+    """The student itself, a seed of it or its like in other folders; then the same method; plain
+    methods stand in for each other.
+    """
     start = start_of(context, student)
     ranks: list[Callable[[Trained], bool]] = [
         lambda trained: _is_seed(trained, student) and is_alike(trained, start),
@@ -317,7 +327,8 @@ def _from(
     if not is_same:
         size = f", {trained.parameters:,} parameters" if trained.parameters else ""
         notes.append(
-            f"{without_seed(student.name)} by {without_seed(trained.name)} of {evidence.label} ({trained.method}{size})"
+            f"{without_seed(student.name)} by {without_seed(trained.name)} of "
+            f"{evidence.label} ({trained.method}{size})"
         )
     own = _is_seed(trained, student) or trained.method == student.method
     is_counted = own and trained.row_tokens is not None
@@ -363,7 +374,8 @@ def start_of(context: Context, student: StudentSettings) -> str:
 
 def is_alike(trained: Trained, start: str) -> bool:
     """Whether a training began with the same shape."""
-    # A student that continues another one starts from a folder `model`, whatever that other one is called.
+    # A student that continues another one starts from a folder `model`, whatever that other one is
+    # called.
     return trained.base in (start, "model")
 
 
@@ -388,11 +400,13 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
     return 1 + (kept.all_row_tokens if student.method == "unverified" else kept.mean_row_tokens)
 
 
-# ---- disk ---------------------------------------------------------------------------------------------------------
+# ---- disk ----------------------------------------------------------------------------------------
 
 
 def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Draws) -> Draws | None:
-    """The model, its snapshots, and the checkpoints that are kept: float32 weights and the optimizer's states."""
+    """The model, its snapshots, and the checkpoints that are kept: float32 weights and the
+    optimizer's states.
+    """
     parameters = _parameters(student, known)
     if parameters is None:
         return None

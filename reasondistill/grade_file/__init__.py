@@ -1,10 +1,13 @@
 """Grade a file of predictions: `reasondistill grade`, without a run folder.
 
-    outcomes = grade_file(Path("answers.jsonl"), Path("verdicts.jsonl"), policy="default", workers=2)
+    outcomes = grade_file(Path("answers.jsonl"), Path("verdicts.jsonl"), policy="default",
+    workers=2)
 
-Rows with `id`, `prediction` (a whole completion or a bare answer) and `gold` (bare, `$…$`, `\\\\boxed{}` or a text that ends in one) come
-in; rows with `id`, `outcome`, `extracted`, `layer`, `reason` and `seconds` go out, one each, in input order. Killed, it goes on behind
-its last whole line; what it is a function of stands beside the output, so that no file mixes two policies or two inputs.
+Rows with `id`, `prediction` (a whole completion or a bare answer) and `gold` (bare, `$…$`,
+`\\\\boxed{}` or a text that ends in one) come in; rows with `id`, `outcome`, `extracted`, `layer`,
+`reason` and `seconds` go out, one each, in input order. Killed, it goes on behind its last whole
+line; what it is a function of stands beside the output, so that no file mixes two policies or two
+inputs.
 """
 
 from __future__ import annotations
@@ -46,10 +49,12 @@ def grade_file(
     memory_mib: int = 1024,
     stop: StopSignal | None = None,
 ) -> Counter[str]:
-    """Grade every row of `source` into `target`; return how many rows have each outcome, those of an earlier session included.
+    """Grade every row of `source` into `target`; return how many rows have each outcome, those of
+    an earlier session included.
 
-    Raises StageError (no such input), DataError (`path:line`, a row that is none; what stands before it is graded), DriftError (the
-    output was made from something else), ConfigError (no such policy, a foreign file in the way) and Interrupted.
+    Raises StageError (no such input), DataError (`path:line`, a row that is none; what stands
+    before it is graded), DriftError (the output was made from something else), ConfigError (no such
+    policy, a foreign file in the way) and Interrupted.
     """
     with GradingPool(
         workers=workers, deadline_s=deadline_s, memory_mib=memory_mib, policy=policy
@@ -71,7 +76,8 @@ def grade_file(
         )
         if outcomes.total() > total:
             raise DataError(
-                f"{target}: holds more rows than {source}; two commands wrote it. Remove it and {target.name}.manifest.json."
+                f"{target}: holds more rows than {source}; two commands wrote it. Remove it "
+                f"and {target.name}.manifest.json."
             )
         if outcomes.total():
             log.info("%s: %s rows are graded already", target, f"{outcomes.total():,}")
@@ -127,14 +133,18 @@ def _graded(rows: Iterable[tuple[Any, GradeItem]], pool: GradingPool) -> Iterato
         raise fault
 
 
-# ---- the output ---------------------------------------------------------------------------------------------------
+# ---- the output ----------------------------------------------------------------------------------
 
 
 def _claim(target: Path, made_from: dict[str, Any]) -> None:
-    """Put down what the output is made from, or compare with what was put down. Raises ConfigError or DriftError."""
+    """Put down what the output is made from, or compare with what was put down. Raises ConfigError
+    or DriftError.
+    """
     if target.is_dir() or not target.parent.is_dir():
         raise ConfigError(
-            f"{target}: {'is a folder' if target.is_dir() else 'its folder does not exist'}; name a file with --out."
+            f"{target}: "
+            f"{'is a folder' if target.is_dir() else 'its folder does not exist'}; name a "
+            "file with --out."
         )
     beside = target.with_name(f"{target.name}.manifest.json")
     if beside.exists():
@@ -142,13 +152,15 @@ def _claim(target: Path, made_from: dict[str, Any]) -> None:
         if changed := changed_keys(old, made_from):
             names = "; ".join(f"{name} was {a}, is {b}" for name, a, b in changed)
             raise DriftError(
-                f"{target}: made from something else: {names}. Name another file with --out, or remove this one and {beside}."
+                f"{target}: made from something else: {names}. Name another file with "
+                f"--out, or remove this one and {beside}."
             )
         if target.exists():
             repair_tail(target)
         return
     if target.exists():
         raise ConfigError(
-            f"{target}: exists and is not ours (no {beside.name} beside it). Name another file with --out."
+            f"{target}: exists and is not ours (no {beside.name} beside it). Name another "
+            "file with --out."
         )
     write_json(beside, made_from)

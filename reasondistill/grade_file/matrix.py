@@ -1,11 +1,14 @@
-"""The grader matrix: stored answers under several policies, side by side. `reasondistill matrix`; nothing is generated.
+"""The grader matrix: stored answers under several policies, side by side. `reasondistill matrix`;
+nothing is generated.
 
     with GradingPool(workers=2) as pool:
-        made = compare_policies([file_answers(Path("answers.jsonl"))], ["default", "lighteval"], pool, out=Path("matrix"))
+        made = compare_policies([file_answers(Path("answers.jsonl"))], ["default", "lighteval"],
+        pool, out=Path("matrix"))
 
-A number that was published under another grader's rules can be translated: what a policy accepts, with its interval, and on how many
-answers any two disagree. `disagreements.jsonl` holds those answers, to be read. Rows of a file count as problems of their own; samples
-of a run are grouped by problem, as in its evals.
+A number that was published under another grader's rules can be translated: what a policy accepts,
+with its interval, and on how many answers any two disagree. `disagreements.jsonl` holds those
+answers, to be read. Rows of a file count as problems of their own; samples of a run are grouped by
+problem, as in its evals.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ _CHUNK = 4_096
 
 @dataclass(frozen=True)
 class Answer:
-    """One stored answer: its id as it came, what the grader needs, and the problem that it is a sample of (None: one of its own)."""
+    """One stored answer: its id as it came, what the grader needs, and the problem that it is a
+    sample of (None: one of its own).
+    """
 
     id: Any
     item: GradeItem
@@ -52,7 +57,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Source:
-    """Answers that are scored together: those of a file, or of one model on a benchmark. `made_from` says which they are."""
+    """Answers that are scored together: those of a file, or of one model on a benchmark.
+    `made_from` says which they are.
+    """
 
     name: str
     answers: Iterable[Answer]
@@ -61,7 +68,9 @@ class Source:
 
 
 class Disagreement(Record):
-    """An answer with different outcomes under different policies; each field but the first three by policy."""
+    """An answer with different outcomes under different policies; each field but the first three by
+    policy.
+    """
 
     id: str | int | float | None
     source: str
@@ -73,7 +82,9 @@ class Disagreement(Record):
 
 @dataclass(frozen=True)
 class PolicyScore:
-    """How much of a source one policy accepts: `n` problems, `k` samples each, 95 % between `low` and `high`."""
+    """How much of a source one policy accepts: `n` problems, `k` samples each, 95 % between `low`
+    and `high`.
+    """
 
     source: str
     policy: str
@@ -88,7 +99,9 @@ class PolicyScore:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All of it. `accepted_by_one[source, a, b]` answers are correct under a and not under b; `differing` have several outcomes."""
+    """All of it. `accepted_by_one[source, a, b]` answers are correct under a and not under b;
+    `differing` have several outcomes.
+    """
 
     policies: tuple[str, ...]
     scores: tuple[PolicyScore, ...]
@@ -108,20 +121,24 @@ def find_policies(names: str | None) -> list[str]:
     return [find_policy(name).name for name in wanted]
 
 
-# ---- where answers come from --------------------------------------------------------------------------------------
+# ---- where answers come from ---------------------------------------------------------------------
 
 
 def file_answers(path: Path) -> Source:
-    """A file as for `reasondistill grade`. Raises StageError (no such file) and, while it is read, DataError (`path:line`)."""
+    """A file as for `reasondistill grade`. Raises StageError (no such file) and, while it is read,
+    DataError (`path:line`).
+    """
     total = count_answers(path)
     answers = (Answer(name, item) for name, item in read_answers(path))
     return Source(path.name, answers, total, {"file": path.name, "sha256": digest_of(path)})
 
 
 def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
-    """The samples that each model of a run has on a benchmark. Raises StageError when there are none or some are missing.
+    """The samples that each model of a run has on a benchmark. Raises StageError when there are
+    none or some are missing.
 
-    Refused samples are undecided by every policy. Of a problem with a lost sample none is there, where that was allowed.
+    Refused samples are undecided by every policy. Of a problem with a lost sample none is there,
+    where that was allowed.
     """
     folder = evals_folder / benchmark
     if not (folder / "problems" / "problems.jsonl").exists():
@@ -129,7 +146,8 @@ def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
             path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl")
         )
         raise StageError(
-            f"{evals_folder}: holds no benchmark {benchmark!r}. It has: {', '.join(known) or 'none, run its evals first'}."
+            f"{evals_folder}: holds no benchmark {benchmark!r}. It has: "
+            f"{', '.join(known) or 'none, run its evals first'}."
         )
     golds = {
         problem.id: problem.answer
@@ -147,7 +165,8 @@ def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
     lost = _lost_problems(path)
     if lost and not is_allowed(manifest):
         raise StageError(
-            f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the evals again: they are drawn anew."
+            f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the "
+            "evals again: they are drawn anew."
         )
     made_from = {
         "traces": manifest.output,
@@ -171,19 +190,22 @@ def _trace_answers(path: Path, golds: dict[str, str], lost: Container[str]) -> I
     for trace in read_records(path, Trace):
         if trace.problem_id not in golds:
             raise StageError(
-                f"{path}: trace {trace.id}: its problem is not in the problems folder; sample the traces again."
+                f"{path}: trace {trace.id}: its problem is not in the problems folder; "
+                "sample the traces again."
             )
         if trace.problem_id in lost:
             continue
         yield Answer(trace.id, GradeItem.of(trace, golds[trace.problem_id]), trace.problem_id)
 
 
-# ---- comparing ----------------------------------------------------------------------------------------------------
+# ---- comparing -----------------------------------------------------------------------------------
 
 
 @dataclass
 class _Sheet:
-    """What the policies said of one source. `samples` counts each problem's answers, which stand together in a finished stage."""
+    """What the policies said of one source. `samples` counts each problem's answers, which stand
+    together in a finished stage.
+    """
 
     samples: array[int] = field(default_factory=lambda: array("q"))
     last: str | None = None
@@ -208,10 +230,11 @@ def compare_policies(
     out: Path | None = None,
     stop: StopSignal | None = None,
 ) -> Matrix:
-    """Grade every answer under every policy; with `out`, write matrix.json and disagreements.jsonl into that folder.
+    """Grade every answer under every policy; with `out`, write matrix.json and disagreements.jsonl
+    into that folder.
 
-    Raises ConfigError (a folder that is not ours), StageError and DataError (answers that cannot be read), Interrupted; then no file
-    is written.
+    Raises ConfigError (a folder that is not ours), StageError and DataError (answers that cannot be
+    read), Interrupted; then no file is written.
     """
     if out is not None:
         _check_folder(out)
@@ -240,7 +263,8 @@ def _check_folder(out: Path) -> None:
     )
     if strangers:
         raise ConfigError(
-            f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new folder with --out."
+            f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new "
+            "folder with --out."
         )
 
 
@@ -252,7 +276,9 @@ def _disagreements(
     accepted: Counter[tuple[str, str, str]],
     stop: StopSignal | None,
 ) -> Iterator[Disagreement]:
-    """Grade everything, fill the sheets and the counts, and yield the answers that policies differ on."""
+    """Grade everything, fill the sheets and the counts, and yield the answers that policies differ
+    on.
+    """
     done, progress = 0, Progress(sum(source.total for source in sources))
     for source in sources:
         answers, sheet = iter(source.answers), sheets[source.name]
@@ -302,17 +328,20 @@ def _disagreement(source: str, answer: Answer, grades: dict[str, Grade]) -> Disa
     )
 
 
-# ---- the result ---------------------------------------------------------------------------------------------------
+# ---- the result ----------------------------------------------------------------------------------
 
 
 def _score(source: Source, policy: str, sheet: _Sheet) -> PolicyScore:
-    """Raises StageError when there is nothing to score, or problems have different numbers of samples."""
+    """Raises StageError when there is nothing to score, or problems have different numbers of
+    samples.
+    """
     sizes = set(sheet.samples)
     if not sizes:
         raise StageError(f"{source.name}: holds no answers; there is nothing to compare.")
     if len(sizes) > 1:
         raise StageError(
-            f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. Run the evals to their end."
+            f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. "
+            "Run the evals to their end."
         )
     correct = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_).reshape(
         len(sheet.samples), sizes.pop()

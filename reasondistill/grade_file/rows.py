@@ -21,7 +21,8 @@ def read_answers(source: Path) -> Iterator[tuple[Any, GradeItem]]:
             raise DataError(f"{source}:{number}: not a JSON object.")
         if missing := [key for key in ("id", "prediction", "gold") if key not in row]:
             raise DataError(
-                f"{source}:{number}: no field {missing[0]!r}; this row has {', '.join(map(repr, row)) or 'none'}."
+                f"{source}:{number}: no field {missing[0]!r}; this row has "
+                f"{', '.join(map(repr, row)) or 'none'}."
             )
         if isinstance(row["id"], bool | list | dict):
             raise DataError(
@@ -30,7 +31,8 @@ def read_answers(source: Path) -> Iterator[tuple[Any, GradeItem]]:
         finish = row.get("finish", "stop")
         if finish not in get_args(Finish):
             raise DataError(
-                f"{source}:{number}: finish = {finish!r}; one of {', '.join(get_args(Finish))} is wanted."
+                f"{source}:{number}: finish = {finish!r}; one of "
+                f"{', '.join(get_args(Finish))} is wanted."
             )
         yield (
             row["id"],
@@ -46,7 +48,9 @@ def _text(value: Any) -> str:
 
 
 def count_answers(source: Path) -> int:
-    """How many rows there are. Raises StageError (no such file) or DataError (its last line is not whole)."""
+    """How many rows there are. Raises StageError (no such file) or DataError (its last line is not
+    whole).
+    """
     if not source.is_file():
         raise StageError(f"{source}: no such file.")
     with open(source, "rb") as file:
@@ -55,7 +59,8 @@ def count_answers(source: Path) -> int:
             file.seek(-1, 2)
             if file.read(1) != b"\n":
                 raise DataError(
-                    f"{source}: its last line does not end; is it still being written? Add a newline when it is whole."
+                    f"{source}: its last line does not end; is it still being written? Add "
+                    "a newline when it is whole."
                 )
     with open(source, "rb") as file:
         return sum(not line.isspace() for line in file)

@@ -1,4 +1,5 @@
-"""Grade an answer against a gold answer: extraction, layered equivalence, five outcomes, killable workers.
+"""Grade an answer against a gold answer: extraction, layered equivalence, five outcomes, killable
+workers.
 
 grade("The answer is $\\\\frac12$.", "0.5").outcome        # "correct"
 

@@ -1,4 +1,6 @@
-"""One spelling for what LaTeX and Unicode can spell in many ways. Linear in the text; callers cap its length."""
+"""One spelling for what LaTeX and Unicode can spell in many ways. Linear in the text; callers cap
+its length.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ _TEXT = (
     r"boldsymbol|bm)"
 )
 _SPACES = re.compile(
-    r"(?<!\\)\\(?:quad|qquad|;|:| |>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n"
+    r"(?<!\\)\\(?:quad|qquad|;|:| "
+    r"|>|enspace|thinspace|hspace\*?\{[^{}]*\}|hfill|noindent|phantom\{[^{}]*\})|~|\n"
 )
 _STYLE = re.compile(
     r"(?<!\\)\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|mathstrut|strut|nonumber|bigskip|!)(?![A-Za-z])\.?"
@@ -122,9 +125,11 @@ _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]\b)")
 
 @lru_cache(maxsize=8192)
 def clean(text: str) -> str:
-    """The answer in one spelling: no invisible characters, no style, `\\text{…}` for every text command, plain commands.
+    """The answer in one spelling: no invisible characters, no style, `\\text{…}` for every text
+    command, plain commands.
 
-    `clean("$\\\\dfrac12$") == "\\\\frac12"`. Idempotent enough for a cache key; brackets and order are never changed.
+    `clean("$\\\\dfrac12$") == "\\\\frac12"`. Idempotent enough for a cache key; brackets and order
+    are never changed.
     """
     text = re.sub(
         r"([ \n\r\t])[ \n\r\t]+", r"\1", text
@@ -242,7 +247,9 @@ def _join_thousands(text: str) -> str:
 
 
 def strip_delimiters(text: str) -> str:
-    """Take off math delimiters and one brace pair that embrace the whole answer, and surrounding spaces."""
+    """Take off math delimiters and one brace pair that embrace the whole answer, and surrounding
+    spaces.
+    """
     text = text.strip()
     for _ in range(8):
         before = text
@@ -263,7 +270,9 @@ def strip_delimiters(text: str) -> str:
 
 
 def matching_brace(text: str, start: int, limit: int = 20_000) -> int:
-    """The index of the `}` that closes the `{` at `start`; -1 when there is none within `limit` characters."""
+    """The index of the `}` that closes the `{` at `start`; -1 when there is none within `limit`
+    characters.
+    """
     depth = 0
     for token in _BRACES.finditer(text, start, start + limit):
         if token[0] == "{":
@@ -284,7 +293,9 @@ _FRAC = re.compile(r"\\frac\s*(?:(\d)|\{\s*(\w+)\s*\})\s*(?:(\d)|\{\s*(\w+)\s*\}
 
 @lru_cache(maxsize=8192)
 def string_key(cleaned: str) -> str:
-    """What two cleaned answers must share to be the same string: spaces, text wrappers and lone braces do not count."""
+    """What two cleaned answers must share to be the same string: spaces, text wrappers and lone
+    braces do not count.
+    """
     key = _UNWRAP.sub(r"\1", cleaned)
     key = _FRAC.sub(lambda m: rf"\frac{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", key)
     key = _SCRIPT.sub(r"\1\2", key)

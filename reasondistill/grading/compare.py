@@ -1,6 +1,7 @@
 """Compare two answers by their shapes, part by part; leaves as numbers, texts or expressions.
 
-The result is True, False, or None where only a computer algebra system can tell. `compare(a, b)` equals `compare(b, a)`.
+The result is True, False, or None where only a computer algebra system can tell. `compare(a, b)`
+equals `compare(b, a)`.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Comparison:
             else self.answers(within.of, other)
         )
 
-    # ---- single values ----------------------------------------------------------------------------------------------
+    # ---- single values ---------------------------------------------------------------------------
 
     def atoms(self, a: str, b: str) -> Verdict:
         """Two single values: numbers, then words, then expressions."""
@@ -108,7 +109,9 @@ class Comparison:
         return words if words is not None else self._expressions(a, b)
 
     def _measured(self, a: str, b: str) -> Verdict:
-        """Expressions with units, whose words are not answers in words; letters on both sides are algebra."""
+        """Expressions with units, whose words are not answers in words; letters on both sides are
+        algebra.
+        """
         (core_a, unit_a), (core_b, unit_b) = split_unit(a), split_unit(b)
         if not (unit_a or unit_b) or wordy(core_a) or wordy(core_b):
             return None
@@ -117,7 +120,8 @@ class Comparison:
     def _same_with_short_units(
         self, a: str, first: Quantity | None, b: str, second: Quantity | None
     ) -> bool:
-        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit."""
+        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit.
+        """
         known, text = (first, b) if first is not None else (second, a)
         if (
             known is None
@@ -128,7 +132,8 @@ class Comparison:
         return bool(found.unit) and same_quantity(known, found, self.policy)[0]
 
     def _unlabelled(self, a: str, b: str) -> Verdict:
-        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
+        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice.
+        """
         for labelled, other in ((a, b), (b, a)):
             value = without_label(labelled)
             if (
@@ -211,7 +216,7 @@ class Comparison:
             return False
         return evaluate.same_expression(a, _rename(b, names_b.pop(), names_a.pop()))
 
-    # ---- several values ---------------------------------------------------------------------------------------------
+    # ---- several values --------------------------------------------------------------------------
 
     def _many(self, a: Many, b: Many) -> Verdict:
         ordered = {"tuple", "vector"}
@@ -274,7 +279,9 @@ class Comparison:
         return _all(self.answers(x, y) for x, y in zip(a, b, strict=True))
 
     def _matching(self, a: list[Answer], b: list[Answer]) -> Verdict:
-        """Whether the elements pair up in some order; unknown when what is left over on both sides could."""
+        """Whether the elements pair up in some order; unknown when what is left over on both sides
+        could.
+        """
         if len(a) != len(b):
             return False
         left = list(b)
@@ -313,7 +320,9 @@ class Comparison:
         return False if _is_plain(one.text) or wordy(one.text) else None
 
     def _decimal_comma(self, many: Many, one: Atom) -> Verdict:
-        """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands elsewhere."""
+        """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands
+        elsewhere.
+        """
         parts = [part.text for part in many.parts if isinstance(part, Atom)]
         if (
             not self.policy.decimal_comma
@@ -356,7 +365,7 @@ class Comparison:
             return loose and flat and other.kind != "set" and self._in_order(column, other.parts)
         return None if "\\begin" in str(other) else False
 
-    # ---- relations --------------------------------------------------------------------------------------------------
+    # ---- relations -------------------------------------------------------------------------------
 
     def _relations(self, a: Answer, b: Answer) -> Verdict:
         if isinstance(a, Relation) and isinstance(b, Relation) and a.is_equation and b.is_equation:
@@ -376,7 +385,9 @@ class Comparison:
         return self._regions(a, b)
 
     def _equations(self, a: Relation, b: Relation) -> Verdict:
-        """The same name with the same value, or proportional differences of the sides. `1=2` equals no other equation."""
+        """The same name with the same value, or proportional differences of the sides. `1=2` equals
+        no other equation.
+        """
         named_a, named_b = named_value(a), named_value(b)
         if named_a is not None and named_b is not None:
             if string_key(named_a[0]) == string_key(named_b[0]):
@@ -444,7 +455,9 @@ _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 
 
 def value_of(relation: Relation) -> str | None:
-    """The value that an equation states: of a name, or of an arithmetic chain that is true. None when it is a real equation."""
+    """The value that an equation states: of a name, or of an arithmetic chain that is true. None
+    when it is a real equation.
+    """
     if (named := named_value(relation)) is not None:
         return named[1]
     try:
@@ -503,7 +516,9 @@ def _is_set(answer: Answer) -> bool:
 
 
 def _flat(many: Many) -> list[Answer]:
-    """The elements with nested bare lists (from ±) opened; elements of a set that are written twice count once."""
+    """The elements with nested bare lists (from ±) opened; elements of a set that are written twice
+    count once.
+    """
     parts: list[Answer] = []
     for part in many.parts:
         parts += _flat(part) if isinstance(part, Many) and part.kind == "list" else _expanded(part)
@@ -525,7 +540,9 @@ def _expanded(part: Answer) -> list[Answer]:
 
 
 def _assigned(many: Many) -> tuple[Answer, ...]:
-    """The values of `x = 3, y = 4` in the order of the names, when every element names another one; else empty."""
+    """The values of `x = 3, y = 4` in the order of the names, when every element names another one;
+    else empty.
+    """
     named = [
         named_value(part) if isinstance(part, Relation) and part.is_equation else None
         for part in many.parts

@@ -2,8 +2,8 @@
 
     decide_cheaply("0.50", "\\\\frac12", policy)   → correct, layer "exact", reason "equal_value"
 
-Layers: `string` (one spelling), `exact` (Fraction), then inside a killable worker `structural` (shapes, and values at fixed points) and
-`symbolic` (math-verify with vetoes).
+Layers: `string` (one spelling), `exact` (Fraction), then inside a killable worker `structural`
+(shapes, and values at fixed points) and `symbolic` (math-verify with vetoes).
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _integer(answer: str) -> int | None:
 
 
 def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
-    """Decide by string or exact number; None when a deeper layer must look. Microseconds, never raises."""
+    """Decide by string or exact number; None when a deeper layer must look. Microseconds, never
+    raises.
+    """
     if (first := _integer(pred)) is not None and (second := _integer(gold)) is not None:
         return _EQUAL if first == second else _DIFFERENT
     if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:

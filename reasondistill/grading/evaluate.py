@@ -1,7 +1,9 @@
-"""Decide whether two expression trees are equal: exactly where they are rational, else at fixed points with two precisions.
+"""Decide whether two expression trees are equal: exactly where they are rational, else at fixed
+points with two precisions.
 
-Two values count as equal when their difference vanishes as the precision grows (40 → 90 digits); a difference that stays, however
-small, is a difference: 1/20! is not 1/21!, 10^-20 is not 0. Sizes are bounded before anything is computed.
+Two values count as equal when their difference vanishes as the precision grows (40 → 90 digits); a
+difference that stays, however small, is a difference: 1/20! is not 1/21!, 10^-20 is not 0. Sizes
+are bounded before anything is computed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _MOST_LOG2 = 10_000_000
 _MOST_ANGLE_BITS = 5_000
 _LOW, _HIGH = 40, 90
 
-# Values for names, in alphabetical order of the names: positive ones, where roots and logarithms are real, then signed ones.
+# Values for names, in alphabetical order of the names: positive ones, where roots and logarithms
+# are real, then signed ones.
 _POINTS = (
     (1.2718281, 0.5772156, 2.2360679, 1.6180339, 0.3183098, 2.6854520, 1.9021605, 0.9159655),
     (0.6434105, 1.7320508, 0.4142135, 2.5849625, 1.3247179, 0.8346268, 2.2955871, 1.4513692),
@@ -39,7 +42,8 @@ _WHOLE = (1, 2, 3, 4, 8, 9, 16)  # where floor and ceiling differ from what they
 
 
 def exact(node: Node) -> Fraction | None:
-    """The rational value of a tree without names, or None when it has none that is cheap to know."""
+    """The rational value of a tree without names, or None when it has none that is cheap to know.
+    """
     kind = node[0]
     if kind == "num":
         return _literal(node[1])
@@ -132,11 +136,13 @@ def _integer_root(value: int, index: int) -> int | None:
     return low if low**index == value else None
 
 
-# ---- numbers at a point -------------------------------------------------------------------------------------------------
+# ---- numbers at a point --------------------------------------------------------------------------
 
 
 def value_at(node: Node, point: dict[str, Any], *, log10: bool = False) -> Any:
-    """The complex value at a point in the current precision. Raises Unsupported for sizes out of bounds, ZeroDivisionError for poles."""
+    """The complex value at a point in the current precision. Raises Unsupported for sizes out of
+    bounds, ZeroDivisionError for poles.
+    """
     return _value(node, point, log10, False, has(node, "const", "inf"))
 
 
@@ -205,7 +211,9 @@ def _step(node: Node, values: list[Any], log10: bool) -> Any:
 
 
 def _opaque(name: str, values: list[Any]) -> Any:
-    """Some function of its arguments, another one for each name: what f(x) is nobody knows, but f(1+x) is f(x+1)."""
+    """Some function of its arguments, another one for each name: what f(x) is nobody knows, but
+    f(1+x) is f(x+1).
+    """
     seed = zlib.crc32(name.encode())
     result = mpmath.mpf(seed % 97 + 3) / 101
     for i, value in enumerate(values):
@@ -266,7 +274,7 @@ def _gamma(a: Any) -> Any:
     return mpmath.gamma(a)
 
 
-# ---- equality -----------------------------------------------------------------------------------------------------------
+# ---- equality ------------------------------------------------------------------------------------
 
 
 def _values(node: Node, names: tuple[str, ...], row: int, digits: int, log10: bool) -> Any:
@@ -292,7 +300,9 @@ def _sample(node: Node, names: tuple[str, ...], row: int, log10: bool) -> tuple[
 
 
 def vanishes(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
-    """Whether a − b is zero, judged by how it shrinks from 40 to 90 digits. Raises Unsupported when the numbers are too large to tell."""
+    """Whether a − b is zero, judged by how it shrinks from 40 to 90 digits. Raises Unsupported when
+    the numbers are too large to tell.
+    """
     if any(mpmath.isinf(value) for value in (*a, *b)):
         return a[1] == b[1]
     with mpmath.workdps(_HIGH + 10):
@@ -308,7 +318,8 @@ def vanishes(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
 
 
 def same_expression(a: Node, b: Node) -> bool:
-    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told here."""
+    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told here.
+    """
     first, second = exact(a), exact(b)
     if first is not None and second is not None:
         return first == second
@@ -318,7 +329,8 @@ def same_expression(a: Node, b: Node) -> bool:
 
 
 def _same_everywhere(a: Node, b: Node, *, log10: bool) -> bool:
-    """Compare at every point where both are real; points off the real line count only when there are no others.
+    """Compare at every point where both are real; points off the real line count only when there
+    are no others.
 
     Branches of roots differ off the real line: 1/√n is √(1/n) for the n that anybody means.
     """
@@ -343,7 +355,9 @@ def _is_real(value: tuple[Any, Any]) -> bool:
 
 
 def proportional(a: Node, b: Node, *, positive: bool = False) -> bool:
-    """Whether a = c·b with one constant c ≠ 0 (c > 0 when `positive`), and neither is constant: equal solution sets of a=0 and b=0."""
+    """Whether a = c·b with one constant c ≠ 0 (c > 0 when `positive`), and neither is constant:
+    equal solution sets of a=0 and b=0.
+    """
     names = tuple(sorted(names_in(a) | names_in(b)))
     if not names or not names_in(a) or not names_in(b):
         return False
@@ -406,7 +420,9 @@ def _times(a: Node, b: Node) -> Node:
 
 
 def real_value(node: Node) -> Any:
-    """The real value of a tree without names in high precision. Raises Unsupported when it has none."""
+    """The real value of a tree without names in high precision. Raises Unsupported when it has
+    none.
+    """
     if names_in(node):
         raise Unsupported("names")
     sample = _sample(node, (), 0, False)
@@ -416,7 +432,9 @@ def real_value(node: Node) -> Any:
 
 
 def too_large(a: str, b: str) -> bool:
-    """Whether two expressions have values beyond what can be computed here; a computer algebra system would only run away with them."""
+    """Whether two expressions have values beyond what can be computed here; a computer algebra
+    system would only run away with them.
+    """
     checks: tuple[Callable[[], Any], ...] = (
         lambda: real_value(parse(a)),
         lambda: real_value(parse(b)),

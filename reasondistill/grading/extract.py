@@ -1,8 +1,10 @@
-"""Find the answer in what a model wrote, and say where it came from. Linear in the text; all but the boxes looks at the tail only.
+"""Find the answer in what a model wrote, and say where it came from. Linear in the text; all but
+the boxes looks at the tail only.
 
-The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; a choice that is named; then what
-the last telling sentence has in bold, as a formula, as a number. A malformed last box, or an "answer is" with nothing behind it, never
-falls back to an earlier one: the model did not finish its answer.
+The order: the last box; `#### x`; `answer is x`; the whole text when it is nothing but an answer; a
+choice that is named; then what the last telling sentence has in bold, as a formula, as a number. A
+malformed last box, or an "answer is" with nothing behind it, never falls back to an earlier one:
+the model did not finish its answer.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ _LINK = re.compile(
     r"\s*[,;]?\s*(?:and|or|[,;&])?\s*(?:[A-Za-z](?:_\w)?\s*=)?\s*\Z|\s*for part \(?\w\)?,? and\s*\Z"
 )
 _NOISE = re.compile(
-    r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! ()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)"
+    r"\\(?:quad|qquad|text(?:rm|bf|normal)?|mathrm|hspace\{[^{}]*\}|[,;:! "
+    r"()\[\]])|[${}\s]+|\.(?=\s*\$?\s*\Z)"
 )
 
 
@@ -63,8 +66,9 @@ def extract(
 ) -> Extracted:
     """The answer in a completion, a bare answer or (with `gold`) a gold text.
 
-    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a comma), `all`. `stated`: only a box, a mark
-    or "the answer is" counts, as in a text that was cut off.
+    `join` says how several boxes are read: `last`, `linked` (those joined by "and", "or" or a
+    comma), `all`. `stated`: only a box, a mark or "the answer is" counts, as in a text that was cut
+    off.
     """
     if any(sign in text for sign in _SIGNS):
         text = _cut_chatter(text)
@@ -98,7 +102,9 @@ def extract(
 
 
 _NEXT_QUESTION = re.compile(
-    r"\n[ \t]*(?:#{1,6} ?|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)[ \t]{0,3}\d{0,3}[ \t]{0,3}[:.]"
+    r"\n[ \t]*(?:#{1,6} "
+    r"?|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)[ "
+    r"\t]{0,3}\d{0,3}[ \t]{0,3}[:.]"
 )
 _TURN_END = re.compile(
     r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|<｜end▁of▁sentence｜>|</s>|<end_of_turn>|<eos>|\[/INST\]"
@@ -163,7 +169,9 @@ def _in_tags(text: str) -> str:
 
 
 def _of_sentence(gold: str) -> Extracted | None:
-    """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as they are."""
+    """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as
+    they are.
+    """
     if not gold.rstrip(". \n\t").endswith(("$", "\\)", "\\]")) or not {"is", "are", "equals"} & set(
         gold.lower().split()
     ):
@@ -178,7 +186,7 @@ def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
     return found[0] if found else None
 
 
-# ---- boxes ----------------------------------------------------------------------------------------------------------
+# ---- boxes ---------------------------------------------------------------------------------------
 
 
 def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
@@ -251,7 +259,9 @@ def _box_at(text: str, start: int) -> _Box | None:
 
 
 def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
-    """Contents of the boxes before `start` that belong to the same answer, first to last; at most 20."""
+    """Contents of the boxes before `start` that belong to the same answer, first to last; at most
+    20.
+    """
     window = max(0, start - _TAIL)
     if text.find("boxed", window, start) < 0 and text.find("fbox", window, start) < 0:
         return []
@@ -275,7 +285,7 @@ def _linked_before(text: str, start: int, join: str, gold: bool) -> list[str]:
     return contents[::-1]
 
 
-# ---- marks and phrases ----------------------------------------------------------------------------------------------
+# ---- marks and phrases ---------------------------------------------------------------------------
 
 _IS = (
     r"(?:(?:is|are|est|es|ist|é|è|should\s+be|must\s+be|would\s+be|will\s+be|to\s+be|comes\s+out\s+to|was|equals|là)\b|"
@@ -308,7 +318,8 @@ _MARK_PLAUSIBLE = re.compile(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b")
 
 
 def _marked(tail: str, gold: bool) -> Extracted | None:
-    """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
+    """What follows the last `####`, up to the end of its line; a heading of that level is no mark.
+    """
     if tail.rstrip().endswith("####") and "####" in tail.rstrip().rstrip("#").rpartition("\n")[2]:
         tail = tail.rstrip().rstrip("#").rstrip()
     _, mark, rest = tail.rpartition("####")
@@ -336,7 +347,9 @@ def _marked(tail: str, gold: bool) -> Extracted | None:
 
 
 def _said(tail: str, gold: bool) -> Extracted | None:
-    """What follows the last "answer is", when anything does; "result is" only where nothing comes after it."""
+    """What follows the last "answer is", when anything does; "result is" only where nothing comes
+    after it.
+    """
     last = _last(_PHRASE.finditer(tail))
     heading = _last(_HEADING.finditer(tail))
     if heading is not None and (last is None or heading.end() > last.end()):
@@ -366,7 +379,9 @@ def _said(tail: str, gold: bool) -> Extracted | None:
 
 
 def _stated(rest: str, where: Where) -> Extracted:
-    """The answer that a sentence begins with: a formula (and those linked to it), a number, a choice letter, or its words."""
+    """The answer that a sentence begins with: a formula (and those linked to it), a number, a
+    choice letter, or its words.
+    """
     if (
         (bold := _BOLD_START.match(rest)) is not None
         and _TELLING.search(bold[2])
@@ -435,7 +450,7 @@ def _from_sentence(sentence: str, where: Where | None = None) -> Extracted | Non
 
 _EQUATES = re.compile(r"[A-Za-z}\d]\s*[-+*/^].*=|\\frac.*=")
 
-# ---- what is left ---------------------------------------------------------------------------------------------------
+# ---- what is left --------------------------------------------------------------------------------
 
 _CHOSEN = re.compile(
     r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
@@ -523,14 +538,17 @@ _WORDS = re.compile(
 _NAMES = frozenset(
     re.findall(
         r"\w+",
-        "sqrt sin cos tan log ln pi exp arctan arcsin arccos and or percent pct percentage nan inf to",
+        "sqrt sin cos tan log ln pi exp arctan arcsin arccos and or percent pct "
+        "percentage nan inf to",
     )
 )
 _VERBS = frozenset(
     re.findall(
         r"[\w']+",
-        "is are was were be has have had gets get gives got costs cost earns earn needs need equals so thus hence therefore there we he "
-        "she it they i makes make becomes means since because if then total using let find area after es est ist el la der die das le il "
+        "is are was were be has have had gets get gives got costs cost earns earn needs "
+        "need equals so thus hence therefore there we he "
+        "she it they i makes make becomes means since because if then total using let "
+        "find area after es est ist el la der die das le il "
         "that's okay about exactly approximately",
     )
 )
@@ -545,7 +563,9 @@ _ABBREVIATED = re.compile(
 
 
 def looks_bare(text: str) -> bool:
-    """True when the text is nothing but an answer: a formula, or a few words without a sentence around them."""
+    """True when the text is nothing but an answer: a formula, or a few words without a sentence
+    around them.
+    """
     text = text.strip()
     if not text or len(text) > 2_000:
         return False

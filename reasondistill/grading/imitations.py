@@ -1,4 +1,6 @@
-"""Graders of others, imitated from their published rules so that numbers can be translated. They reproduce mistakes on purpose."""
+"""Graders of others, imitated from their published rules so that numbers can be translated. They
+reproduce mistakes on purpose.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,16 @@ def like_math_verify(pred: str, gold: str) -> bool:
 
 
 def like_hendrycks(pred: str, gold: str) -> bool:
-    """Equality of strings after the normaliser of Hendrycks et al. 2021 (MATH), which Evalchemy and lm-eval use."""
+    """Equality of strings after the normaliser of Hendrycks et al. 2021 (MATH), which Evalchemy and
+    lm-eval use.
+    """
     return hendrycks_key(pred) == hendrycks_key(gold)
 
 
 def hendrycks_key(text: str) -> str:
-    """The normalised string: no spaces, units on the right cut, `\\frac` with braces, `0.5` as `\\frac{1}{2}`, `x = 5` as `5`."""
+    """The normalised string: no spaces, units on the right cut, `\\frac` with braces, `0.5` as
+    `\\frac{1}{2}`, `x = 5` as `5`.
+    """
     key = (
         text.replace("\n", "")
         .replace("\\!", "")
@@ -56,7 +62,9 @@ def hendrycks_key(text: str) -> str:
 
 
 def like_qwen(pred: str, gold: str) -> bool:
-    """Qwen2.5-Math's `math_equal`: case-blind strings; numbers within 1e-4 of the gold, its hundredth or its hundredfold; else sympy."""
+    """Qwen2.5-Math's `math_equal`: case-blind strings; numbers within 1e-4 of the gold, its
+    hundredth or its hundredfold; else sympy.
+    """
     from reasondistill.grading import symbolic
 
     a, b = _qwen_strip(pred), _qwen_strip(gold)
@@ -145,7 +153,9 @@ _DELIMITED = re.compile(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\boxed\{", re.DOTALL)
 
 
 def like_nemo(pred: str, gold: str) -> bool:
-    """NeMo-Skills' `math_equal`: choice letters; strings without percent signs, which decide texts and numbers; else math-verify."""
+    """NeMo-Skills' `math_equal`: choice letters; strings without percent signs, which decide texts
+    and numbers; else math-verify.
+    """
     from math_verify import LatexExtractionConfig, parse, verify
 
     from reasondistill.grading import symbolic

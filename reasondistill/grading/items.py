@@ -23,7 +23,9 @@ ENGINE_ERROR, INPUT_FAULT = "engine_error", "input_fault"
 
 @dataclass(frozen=True, slots=True)
 class GradeItem:
-    """What a model answered (the part after its think block, or a whole completion) and the gold answer."""
+    """What a model answered (the part after its think block, or a whole completion) and the gold
+    answer.
+    """
 
     id: str
     answer_text: str
@@ -103,7 +105,9 @@ def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
 
 
 def _right_side(text: str, gold: str) -> str | None:
-    """In a sentence `so m + n = 55` the answer is 55, unless an equation is asked for. A box says exactly what it says."""
+    """In a sentence `so m + n = 55` the answer is 55, unless an equation is asked for. A box says
+    exactly what it says.
+    """
     if (
         "=" not in text
         or _RELATES.search(gold)
@@ -119,7 +123,8 @@ _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za
 
 
 def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
-    """A short text that equals the gold's whole text is right, whatever was extracted from either."""
+    """A short text that equals the gold's whole text is right, whatever was extracted from either.
+    """
     if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return None
     for gold in (item.gold, gold_answer(item.gold) or ""):

@@ -1,4 +1,5 @@
-"""Majority voting over answers clustered by equivalence, not by string: `0.5`, `\\\\frac12` and `1/2` are one vote each for one answer.
+"""Majority voting over answers clustered by equivalence, not by string: `0.5`, `\\\\frac12` and
+`1/2` are one vote each for one answer.
 
 vote = majority(["0.5", r"\\\\frac12", "3"], same=lambda a, b: grade(a, b).is_correct)
 vote.answer, vote.share      # "0.5", 2/3
@@ -22,7 +23,9 @@ Same = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class Vote:
-    """The answer that most samples gave, as first written. `votes` of `n` samples; samples without an answer count in n."""
+    """The answer that most samples gave, as first written. `votes` of `n` samples; samples without
+    an answer count in n.
+    """
 
     answer: str
     votes: int
@@ -36,10 +39,11 @@ class Vote:
 
 
 def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
-    """Indices of equivalent answers, in order of first appearance; None (no answer) belongs to no cluster.
+    """Indices of equivalent answers, in order of first appearance; None (no answer) belongs to no
+    cluster.
 
-    Each answer is compared with the first of each cluster, so `same` is asked at most answers × clusters times; equal strings are
-    never asked about.
+    Each answer is compared with the first of each cluster, so `same` is asked at most answers ×
+    clusters times; equal strings are never asked about.
     """
     found: list[list[int]] = []
     by_key: dict[str, list[int]] = {}
@@ -59,7 +63,9 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
 
 
 def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
-    """The vote, or None when no sample has an answer. A tie goes to the answer that was given first."""
+    """The vote, or None when no sample has an answer. A tie goes to the answer that was given
+    first.
+    """
     found = clusters(answers, same)
     if not found:
         return None
@@ -68,7 +74,8 @@ def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
 
 
 def same_in(pool: GradingPool) -> Same:
-    """Equivalence decided by a pool, cheap layers here; whatever is undecided counts as different."""
+    """Equivalence decided by a pool, cheap layers here; whatever is undecided counts as different.
+    """
     policy = find_policy(pool.policy)
 
     def same(a: str, b: str) -> bool:
@@ -81,10 +88,12 @@ def same_in(pool: GradingPool) -> Same:
 
 
 def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
-    """The chance that the majority of k samples, drawn without replacement from n, is the right answer; exact, over all subsets.
+    """The chance that the majority of k samples, drawn without replacement from n, is the right
+    answer; exact, over all subsets.
 
-    `sizes` are the cluster sizes, `right` the index of the cluster that is correct (None: no sample is), `n` counts samples without an
-    answer too. A tie is broken by chance. k = 1 is the mean. Raises ValueError for k outside 1..n. Self-consistency: Wang et al. 2022.
+    `sizes` are the cluster sizes, `right` the index of the cluster that is correct (None: no sample
+    is), `n` counts samples without an answer too. A tie is broken by chance. k = 1 is the mean.
+    Raises ValueError for k outside 1..n. Self-consistency: Wang et al. 2022.
     """
     if not 1 <= k <= n or sum(sizes) > n:
         raise ValueError(
@@ -103,7 +112,9 @@ def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
 
 
 def _ways(others: Sequence[int], silent: int, drawn: int, votes: int) -> dict[int, int]:
-    """For each number of clusters that tie with `votes`, in how many ways `drawn` samples come from the others, none above `votes`."""
+    """For each number of clusters that tie with `votes`, in how many ways `drawn` samples come from
+    the others, none above `votes`.
+    """
     counts: dict[tuple[int, int], int] = {(0, 0): 1}  # (samples drawn, ties) → ways
     for size in others:
         following: dict[tuple[int, int], int] = {}

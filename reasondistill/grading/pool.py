@@ -4,8 +4,9 @@
         for name, grade in pool.grade_many(items):
             ...
 
-Cheap layers are decided here, in the caller; only what needs sympy crosses a socket. Works from any thread and inside a process
-that holds torch or an engine: workers are forked by a mother process of their own (see `worker.py`), never from here.
+Cheap layers are decided here, in the caller; only what needs sympy crosses a socket. Works from any
+thread and inside a process that holds torch or an engine: workers are forked by a mother process of
+their own (see `worker.py`), never from here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _POLL_EVERY = 32  # items read between two looks at the workers
 
 
 class _Mother:
-    """The process that forks workers. Started at once, waited for only when the first worker is needed."""
+    """The process that forks workers. Started at once, waited for only when the first worker is
+    needed.
+    """
 
     def __init__(self, memory_mib: int) -> None:
         self._memory_mib = memory_mib
@@ -67,7 +70,9 @@ class _Mother:
         return process, ours
 
     def fork_worker(self) -> _Worker:
-        """A fresh worker, in milliseconds once the mother is warm. A mother that died is replaced once."""
+        """A fresh worker, in milliseconds once the mother is warm. A mother that died is replaced
+        once.
+        """
         with self._lock:
             try:
                 return self._fork()
@@ -78,7 +83,8 @@ class _Mother:
                     return self._fork()
                 except OSError as error:
                     raise StageError(
-                        f"the grader's worker process does not start (exit code {self._process.poll()}): {error}"
+                        "the grader's worker process does not start (exit code "
+                        f"{self._process.poll()}): {error}"
                     ) from error
 
     def _fork(self) -> _Worker:
@@ -92,7 +98,8 @@ class _Mother:
         return _Worker(pid, ours)
 
     def end_worker(self, worker: _Worker) -> int:
-        """Kill a worker for good; its wait status, that of an earlier death if it was dead already."""
+        """Kill a worker for good; its wait status, that of an earlier death if it was dead already.
+        """
         worker.stream.close()
         with self._lock:
             try:
@@ -116,7 +123,9 @@ class _Mother:
         self._process.wait()
 
     def close(self) -> None:
-        """End the mother; she ends her children. One without children may still be importing sympy: nobody waits for that."""
+        """End the mother; she ends her children. One without children may still be importing sympy:
+        nobody waits for that.
+        """
         with self._lock:
             self._control.close()
             try:
@@ -137,7 +146,9 @@ class _Worker:
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One item on its way: its grade, or the pair that a worker must decide. It holds no whole text: the window may be long."""
+    """One item on its way: its grade, or the pair that a worker must decide. It holds no whole
+    text: the window may be long.
+    """
 
     id: str
     pair: Pair | None
@@ -147,10 +158,12 @@ class _Slot:
 
 
 class GradingPool:
-    """Grades items in order, lazily, with at most `workers` processes, and no more than there are cores; see the module's docstring.
+    """Grades items in order, lazily, with at most `workers` processes, and no more than there are
+    cores; see the module's docstring.
 
-    An item whose check runs longer than `deadline_s` or needs more than `memory_mib` is `undecided` (`timeout`, `memory`, `crash`).
-    A check gets half of `deadline_s` in CPU time: so a machine that others use too comes to the same verdicts.
+    An item whose check runs longer than `deadline_s` or needs more than `memory_mib` is `undecided`
+    (`timeout`, `memory`, `crash`). A check gets half of `deadline_s` in CPU time: so a machine that
+    others use too comes to the same verdicts.
     """
 
     def __init__(
@@ -174,9 +187,11 @@ class GradingPool:
     def grade_many(
         self, items: Iterable[GradeItem], *, policy: str | None = None
     ) -> Iterator[tuple[str, Grade]]:
-        """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not grow with the input.
+        """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not
+        grow with the input.
 
-        `policy` stands in for the pool's own for this call. Raises ConfigError when there is none of that name.
+        `policy` stands in for the pool's own for this call. Raises ConfigError when there is none
+        of that name.
         """
         return _Run(self, policy or self.policy).grade(items)
 
@@ -235,7 +250,9 @@ class GradingPool:
 
 
 class _Run:
-    """One call of grade_many: its window of items in order, what waits for a worker, and which worker has what."""
+    """One call of grade_many: its window of items in order, what waits for a worker, and which
+    worker has what.
+    """
 
     def __init__(self, pool: GradingPool, policy: str) -> None:
         self._pool = pool
@@ -273,7 +290,9 @@ class _Run:
         return slot.id, slot.grade
 
     def _admit(self, item: GradeItem, decided: Grade | Pair) -> None:
-        """Put an item behind the others in the window, and its pair before a worker when one is free."""
+        """Put an item behind the others in the window, and its pair before a worker when one is
+        free.
+        """
         slot = (
             _Slot(item.id, None, decided)
             if isinstance(decided, Grade)
@@ -316,7 +335,9 @@ class _Run:
             return
 
     def _poll(self, patience_s: float | None) -> None:
-        """Collect answers, waiting for one at most until the next deadline (not at all with 0), and kill what ran over."""
+        """Collect answers, waiting for one at most until the next deadline (not at all with 0), and
+        kill what ran over.
+        """
         self._dispatch()
         poller = select.poll()
         for descriptor in self._busy:
@@ -355,7 +376,9 @@ class _Run:
             self._pool.give_worker(worker)
 
     def _finish(self, slot: _Slot, decision: Decision) -> None:
-        """Give a decision to all items that ask for it; not that of a crash, which may have been another's doing."""
+        """Give a decision to all items that ask for it; not that of a crash, which may have been
+        another's doing.
+        """
         assert slot.pair is not None
         slot.grade = finish(slot.pair, decision, time.perf_counter() - slot.started)
         key = (self._policy.name, slot.pair.pred, slot.pair.gold)

@@ -1,4 +1,6 @@
-"""Read the answer that a sentence states: `… so the area is 9π cm^2 (about 28).` → `9π cm^2`. Linear in the text that it is given."""
+"""Read the answer that a sentence states: `… so the area is 9π cm^2 (about 28).` → `9π cm^2`.
+Linear in the text that it is given.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,12 @@ SEPARATORS = {
     "、",
 }
 
-# ---- formulas -------------------------------------------------------------------------------------------------------
+# ---- formulas ------------------------------------------------------------------------------------
 
 
 def formulas(text: str) -> Iterator[re.Match[str]]:
-    """Every formula in dollars or brackets. Two amounts of money with words between them are none."""
+    """Every formula in dollars or brackets. Two amounts of money with words between them are none.
+    """
     at = 0
     while (match := _MATH.search(text, at)) is not None:
         if match[2] is not None and is_money(match[2]):
@@ -68,7 +71,9 @@ def inner(match: re.Match[str]) -> str:
 
 
 def linked_formulas(text: str, first: re.Match[str]) -> str:
-    """A formula and those joined to it by "and" or a comma, as one list; a unit or percent after it stays with it."""
+    """A formula and those joined to it by "and" or a comma, as one list; a unit or percent after it
+    stays with it.
+    """
     parts = [inner(first)]
     end = first.end()
     while (following := _MATH.search(text, end, end + 200)) is not None and len(parts) < 20:
@@ -93,7 +98,7 @@ def is_only_unit(formula: str) -> bool:
     )
 
 
-# ---- runs of plain mathematics --------------------------------------------------------------------------------------
+# ---- runs of plain mathematics -------------------------------------------------------------------
 
 _RUN_TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|(?<![,\d])\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
@@ -107,7 +112,9 @@ _FIRM = {"num", "fn", "name", "sign", "close", "cmd"}
 
 
 def runs(text: str) -> list[tuple[str, int]]:
-    """The stretches of plain mathematics that hold a number, each with where it ends: `5√2`, `(3, 4)`, `y = -2x + 5`, `2 1/2`."""
+    """The stretches of plain mathematics that hold a number, each with where it ends: `5√2`, `(3,
+    4)`, `y = -2x + 5`, `2 1/2`.
+    """
     found: list[tuple[str, int]] = []
     start, depth, last, kinds = -1, 0, "", set[str]()
     tokens = [(match.lastgroup or "", match) for match in _RUN_TOKEN.finditer(text)]
@@ -154,7 +161,8 @@ def _glued(
 
 
 def _close(found: list[tuple[str, int]], text: str, start: int, end: int, kinds: set[str]) -> None:
-    """Keep a run that holds a number, without operators and brackets that stand alone at its ends."""
+    """Keep a run that holds a number, without operators and brackets that stand alone at its ends.
+    """
     run = text[start:end]
     while run and (run[-1] in " +*/^=×·÷±−–<>≤≥≈:,([\\$_" or (run[-1] == "-")):
         run = run[:-1]
@@ -197,19 +205,21 @@ def with_unit(text: str, run: str, end: int) -> str:
     return run + (scale[0] if scale else "") + wrapped
 
 
-# ---- clauses --------------------------------------------------------------------------------------------------------
+# ---- clauses -------------------------------------------------------------------------------------
 
 SENTENCE_END = re.compile(
     r"(?<!\b[A-Z])(?<!Mr)(?<!Mrs)(?<!Dr)(?<!Ms)(?<!approx)[.!?。](?=\s|\Z)|\n"
 )
 _LEAD = re.compile(
     r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|approximately|about|roughly|around|nearly|"
-    r"also|now|clearly|given by|equal to|the number|a total of|the value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
+    r"also|now|clearly|given by|equal to|the number|a total of|the "
+    r"value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
     r"is|are|final|answer|the)\b[\s,:*_]*)+(?=\S)",
     re.IGNORECASE,
 )
 _TURN = re.compile(
-    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)\s*.*\Z|"
+    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and "
+    r"not\b|so\b|when|if)\s*.*\Z|"
     r"[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
     re.DOTALL,
 )
@@ -251,7 +261,9 @@ def bold_spans(text: str) -> list[str]:
 
 
 def stated_number(sentence: str, *, first: bool = False) -> str | None:
-    """The number, point or expression that a plain sentence states: behind its last "is" or "=", else its last one (its `first`)."""
+    """The number, point or expression that a plain sentence states: behind its last "is" or "=",
+    else its last one (its `first`).
+    """
     if (part := re.search(r"\d\W*\w*\s+(out of)\b", sentence)) is not None:
         sentence = sentence[: part.start(1)]
     aside = re.search(r"(?<=[\w%])\s+\([^()]*[A-Za-z]{3,}[^()]*\)", sentence)
@@ -287,7 +299,8 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
 
 
 _BOUND = re.compile(
-    r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|unknown)\b"
+    r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) "
+    r"than|between|half of|unknown)\b"
 )
 _RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*%?)(?=\W*\Z)")
 _EQUATIONS = re.compile(

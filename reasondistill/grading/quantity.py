@@ -1,6 +1,8 @@
-"""Read a number exactly, with its percent sign, currency or unit; compare two of them under a policy.
+"""Read a number exactly, with its percent sign, currency or unit; compare two of them under a
+policy.
 
-`read_quantity("\\\\$1,000.50")` is 2001/2. Never a float: `1/2004!`-sized differences and 7th decimals must count.
+`read_quantity("\\\\$1,000.50")` is 2001/2. Never a float: `1/2004!`-sized differences and 7th
+decimals must count.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ _CODES = {
     "\\euro": "euro",
 } | CURRENCIES
 _PERCENT = re.compile(
-    r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*"
+    r"\s*(?:\\?%|(?:\\text\{\s*)?(?:percentage|percent|per "
+    r"cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*"
 )
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
 _SCALE = re.compile(
@@ -62,7 +65,9 @@ _ORDINAL = re.compile(r"\s*(?:\^\s*\{?\s*)?(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact value as written. `places` is how many decimals it was written with, None when it was no decimal."""
+    """An exact value as written. `places` is how many decimals it was written with, None when it
+    was no decimal.
+    """
 
     value: Fraction
     percent: bool = False
@@ -73,7 +78,9 @@ class Quantity:
 
 @lru_cache(maxsize=8192)
 def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None:
-    """The number that a cleaned answer is, or None when it is something else. With `short_units` one letter may be a unit: 5 m."""
+    """The number that a cleaned answer is, or None when it is something else. With `short_units`
+    one letter may be a unit: 5 m.
+    """
     text = cleaned.strip()
     if not text or len(text) > _MOST_DIGITS or not any(character.isdecimal() for character in text):
         return None
@@ -91,7 +98,9 @@ def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None
 
 
 def _priced(quantity: Quantity, unit: Unit) -> Quantity | None:
-    """With the currency that stood before the number; `$5 per hour` keeps the hour, `$5 cm` is nothing."""
+    """With the currency that stood before the number; `$5 per hour` keeps the hour, `$5 cm` is
+    nothing.
+    """
     rest = tuple(part for part in quantity.unit if part != unit[0])
     return (
         replace(quantity, unit=tuple(sorted(unit + rest)))
@@ -183,7 +192,9 @@ def _plain(digits: str) -> Fraction:
 def _with_tail(
     value: Fraction, places: int | None, digits: int, tail: str, short_units: bool
 ) -> Quantity | None:
-    """The number with the scale word, percent sign, currency or unit after it; None when something else follows."""
+    """The number with the scale word, percent sign, currency or unit after it; None when something
+    else follows.
+    """
     if not tail.strip() or tail.strip() == ".":
         return Quantity(value, places=places, mantissa_digits=digits)
     if (scale := _SCALE.match(tail)) is not None and scale[1].lower() in _SCALES:
@@ -222,7 +233,9 @@ _DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
 
 def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
-    """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, cm); `\\frac12\\%` → (…, `%`). Words that are no unit stay, but behind a number."""
+    """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, cm); `\\frac12\\%` → (…, `%`). Words that are no
+    unit stay, but behind a number.
+    """
     percent = re.fullmatch(
         r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL
     )
@@ -263,7 +276,9 @@ def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
 
 
 def _same_percent(percent: Quantity, number: Quantity, *, policy: Policy) -> tuple[bool, str]:
-    """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a fraction)."""
+    """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
+    fraction).
+    """
     if number.unit:
         return False, "percent_differs"
     places = None if percent.places is None else percent.places + 2
@@ -276,7 +291,9 @@ def _same_percent(percent: Quantity, number: Quantity, *, policy: Policy) -> tup
 
 
 def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
-    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the policy's tolerance."""
+    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the
+    policy's tolerance.
+    """
     if a.value == b.value:
         return True
     if policy.relative_tolerance and abs(a.value - b.value) <= Fraction(
@@ -295,7 +312,8 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
 
 
 def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
-    """True when `decimal` is `value` rounded or cut at enough places, and `value` has no shorter exact decimal.
+    """True when `decimal` is `value` rounded or cut at enough places, and `value` has no shorter
+    exact decimal.
 
     A value that terminates within twelve places must be hit exactly: 1.0000001 is not 1.
     """

@@ -37,14 +37,17 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A union of intervals, ascending; `name` is the variable that an inequality spoke of, else empty."""
+    """A union of intervals, ascending; `name` is the variable that an inequality spoke of, else
+    empty.
+    """
 
     intervals: tuple[Interval, ...]
     name: str = ""
 
 
 def region_of(answer: Answer) -> Region | None:
-    """The set of reals that an answer describes; None when it describes none that this layer knows."""
+    """The set of reals that an answer describes; None when it describes none that this layer knows.
+    """
     try:
         return _region(answer)
     except (Unsupported, ValueError):
@@ -172,7 +175,9 @@ def _of_bounds(interval: Interval, name: str) -> Region | None:
 
 
 def _of_list(many: Many) -> Region | None:
-    """What "or" joins is a union, what "and" joins an intersection. A comma means "and" where something is left by it, or one part is ≠."""
+    """What "or" joins is a union, what "and" joins an intersection. A comma means "and" where
+    something is left by it, or one part is ≠.
+    """
     regions = [_region(part) for part in many.parts]
     if many.left == "or":
         return _joined(regions)

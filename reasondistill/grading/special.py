@@ -1,4 +1,6 @@
-"""Single values with a notation of their own: clock times, dates, ratios, numbers in another base, congruences, functions by cases."""
+"""Single values with a notation of their own: clock times, dates, ratios, numbers in another base,
+congruences, functions by cases.
+"""
 
 from __future__ import annotations
 

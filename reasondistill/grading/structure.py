@@ -1,4 +1,5 @@
-"""Read the shape of an answer: lists, sets, tuples and intervals, matrices, equations, inequalities, ± values, texts, choices.
+"""Read the shape of an answer: lists, sets, tuples and intervals, matrices, equations,
+inequalities, ± values, texts, choices.
 
     read("x=1 \\\\text{ or } x=2")  →  Many("list", (Relation(x = 1), Relation(x = 2)))
 
@@ -27,7 +28,8 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Several answers: a bare `list`, a `set`, a bracketed `tuple` (`left`, `right` are its brackets) or a `vector`.
+    """Several answers: a bare `list`, a `set`, a bracketed `tuple` (`left`, `right` are its
+    brackets) or a `vector`.
 
     Of a list `left` says what joins it: `or`, `and`, `±`, or nothing for commas.
     """
@@ -92,7 +94,9 @@ _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 
 
 def pieces(text: str) -> list[tuple[str, int]]:
-    """The text cut into small pieces, each with its bracket depth (an opening or closing bracket has the depth outside it)."""
+    """The text cut into small pieces, each with its bracket depth (an opening or closing bracket
+    has the depth outside it).
+    """
     found: list[tuple[str, int]] = []
     depth = 0
     for match in _PIECE.finditer(text):
@@ -106,7 +110,9 @@ def pieces(text: str) -> list[tuple[str, int]]:
 
 
 def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> list[str]:
-    """The parts between separators that stand outside all brackets; with `words`, "and" and "or" separate too."""
+    """The parts between separators that stand outside all brackets; with `words`, "and" and "or"
+    separate too.
+    """
     parts: list[str] = []
     current: list[str] = []
     for piece, depth in pieces(text):
@@ -191,7 +197,9 @@ _QUALIFIER = re.compile(
 
 
 def _without_qualifier(text: str) -> str:
-    """Without `k \\in \\mathbb{Z}` behind the answer; the bound letter is called k, whatever it was."""
+    """Without `k \\in \\mathbb{Z}` behind the answer; the bound letter is called k, whatever it
+    was.
+    """
     match = _QUALIFIER.search(text) if "\\mathbb" in text else None
     if match is None or not text[: match.start()].strip():
         return text
@@ -204,7 +212,9 @@ def _without_qualifier(text: str) -> str:
 
 
 def _rewritten(text: str) -> str:
-    """Other ways to write a shape: `{x | x > 2}`, systems in `cases`, `]0,1[`, lists of letters in one `\\text{}`."""
+    """Other ways to write a shape: `{x | x > 2}`, systems in `cases`, `]0,1[`, lists of letters in
+    one `\\text{}`.
+    """
     for pattern, form in _REWRITTEN:
         if (match := pattern.fullmatch(text)) is not None:
             return match.expand(form).strip().replace("\\\\", ", ")
@@ -217,7 +227,9 @@ _ARROW = re.compile(
 
 
 def _without_prose(text: str) -> str:
-    """Without a leading quantifier, without what leads to the answer, and without what is only said behind it."""
+    """Without a leading quantifier, without what leads to the answer, and without what is only said
+    behind it.
+    """
     text = _ARROW.split(text)[-1] if "\\" in text else text
     text = (
         _CONDITION.sub("", text)
@@ -325,7 +337,9 @@ _RAISED = re.compile(r"(\\begin.*\\end\s*\{\w+\*?\})\s*\^\s*\{?\s*(T|\\top|[2-5]
 
 
 def _read_matrix(text: str, depth: int) -> Answer | None:
-    """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied out, small powers too."""
+    """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied
+    out, small powers too.
+    """
     if (raised := _RAISED.fullmatch(text)) is not None and isinstance(
         base := _read_matrix(raised[1], depth), Matrix
     ):
@@ -509,7 +523,8 @@ _NAME_PARTS = re.compile(
 
 
 def is_name(side: str) -> bool:
-    """Whether one side of an equation only names what the other side is: `x`, `f(x)`, `|AB|`, `a_{37}`, `\\frac{NO}{BO}`, `(x, y)`.
+    """Whether one side of an equation only names what the other side is: `x`, `f(x)`, `|AB|`,
+    `a_{37}`, `\\frac{NO}{BO}`, `(x, y)`.
 
     `2x + z` is no name: `2x + z = 1` is an equation, not the answer 1.
     """

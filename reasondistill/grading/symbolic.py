@@ -1,4 +1,5 @@
-"""The last layer: math-verify (sympy), with what is known of its mistakes vetoed. Runs only inside a worker that may be killed.
+"""The last layer: math-verify (sympy), with what is known of its mistakes vetoed. Runs only inside
+a worker that may be killed.
 
 math-verify's own timeouts are off: they work in the main thread only and read as "wrong".
 """
@@ -38,7 +39,9 @@ _BOMBS: list[tuple[str, re.Pattern[str]]] = [
 
 
 def bomb(text: str) -> str | None:
-    """The name of the construct that would make sympy run away, or None. Linear; costs microseconds."""
+    """The name of the construct that would make sympy run away, or None. Linear; costs
+    microseconds.
+    """
     if len(text) > _LONGEST:
         return "too_long"
     if text.count("|") > _MOST_BARS:
@@ -58,7 +61,9 @@ def _brace_depth(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def parsed(answer: str) -> tuple[Any, ...]:
-    """What math-verify reads in an answer; empty when nothing. Given as `\\boxed{…}`: bare golds parse to a wrong value in 11 % of MATH."""
+    """What math-verify reads in an answer; empty when nothing. Given as `\\boxed{…}`: bare golds
+    parse to a wrong value in 11 % of MATH.
+    """
     from math_verify import LatexExtractionConfig, parse
 
     config = [LatexExtractionConfig(boxed_match_priority=0)]
@@ -71,7 +76,9 @@ def readable(answer: str) -> bool:
 
 
 def same(a: str, b: str) -> bool:
-    """math-verify in both argument orders: it is not symmetric, and an accepted pair must be accepted either way."""
+    """math-verify in both argument orders: it is not symmetric, and an accepted pair must be
+    accepted either way.
+    """
     from math_verify import verify
 
     first, second = list(parsed(a)), list(parsed(b))
@@ -91,8 +98,8 @@ _LETTERS = re.compile(r"\\(?:text|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z
 def veto(a: str, b: str) -> str | None:
     """Why an acceptance by math-verify would mean nothing for this pair, or None.
 
-    It solves equations and so takes x²+1=0 for x²+4=0 and 1=2 for 3=4; it drops names that look like units (6t = 6h = 6); it takes
-    differences below 1e-6 for none; it takes (2,1) for {1,2}.
+    It solves equations and so takes x²+1=0 for x²+4=0 and 1=2 for 3=4; it drops names that look
+    like units (6t = 6h = 6); it takes differences below 1e-6 for none; it takes (2,1) for {1,2}.
     """
     if "=" in _outside_braces(a) and "=" in _outside_braces(b):
         return "equations_differ"
@@ -131,7 +138,8 @@ _VARIABLE = re.compile(r"\\int.*?(?<![A-Za-z])d\s*([a-z])(?![A-Za-z])")
 
 
 def with_bound_names(text: str) -> str:
-    """Sums over k and integrals over x, whatever their letters were, where those letters are free."""
+    """Sums over k and integrals over x, whatever their letters were, where those letters are free.
+    """
     for pattern, letter in ((_INDEX, "k"), (_VARIABLE, "x")):
         match = pattern.search(text)
         if (
@@ -149,7 +157,9 @@ def with_bound_names(text: str) -> str:
 
 
 def same_evaluated(a: str, b: str) -> bool | None:
-    """Compare the values of integrals, sums, products and limits; None when there are none or one cannot be evaluated."""
+    """Compare the values of integrals, sums, products and limits; None when there are none or one
+    cannot be evaluated.
+    """
     import sympy
 
     if not (binds(a) or binds(b)):

@@ -1,9 +1,11 @@
-"""A small parser for the mathematics that answers are made of: LaTeX or plain text → a tree of nested tuples.
+"""A small parser for the mathematics that answers are made of: LaTeX or plain text → a tree of
+nested tuples.
 
     parse(r"2\\sqrt{3}") == ("mul", ("num", "2"), ("sqrt", ("num", "3"), ("num", "2")))
 
-It reads arithmetic, powers, roots, factorials, binomials, absolute values, floors, trigonometry, logarithms, names with subscripts and
-calls. Everything else (integrals, sums, sets, relations) raises Unsupported. Linear in the text, depth bounded: safe on any input.
+It reads arithmetic, powers, roots, factorials, binomials, absolute values, floors, trigonometry,
+logarithms, names with subscripts and calls. Everything else (integrals, sums, sets, relations)
+raises Unsupported. Linear in the text, depth bounded: safe on any input.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ _INSIDE = ("sin", "cos", "tan", "ln", "log", "sqrt", "arctan", "arcsin", "arccos
 _GREEK = set(
     re.findall(
         r"\w+",
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi chi "
+        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "
+        "lambda mu nu xi rho sigma tau upsilon phi varphi chi "
         "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar varrho",
     )
 )
@@ -73,7 +76,9 @@ _WORD = re.compile(
 
 
 def tokens(text: str) -> list[str]:
-    """Numbers, letters, operators and commands; commands keep their backslash, names in `\\text{}` get a leading quote."""
+    """Numbers, letters, operators and commands; commands keep their backslash, names in `\\text{}`
+    get a leading quote.
+    """
     found: list[str] = []
     position, end = 0, len(text.rstrip())
     while position < end:
@@ -376,7 +381,9 @@ class _Parser:
         return "".join(parts)
 
     def _argument(self) -> Node:
-        """The argument of a command: a group, or the next single token (`\\frac12` has two digits as two arguments)."""
+        """The argument of a command: a group, or the next single token (`\\frac12` has two digits
+        as two arguments).
+        """
         if self._peek() == "{":
             return self._group("{", "}")
         if self._peek() == "(":
@@ -463,8 +470,8 @@ def _is_vector(node: Node) -> bool:
 def readings(*texts: str) -> tuple[frozenset[str], ...]:
     """Which letters before a bracket are functions, the likelier reading first.
 
-    f, g, h, F, G and H are, unless one also stands alone (mg(1-k) beside mg-mgk); any other letter is where it never stands alone and is
-    applied twice in one text: T(n) - T(1).
+    f, g, h, F, G and H are, unless one also stands alone (mg(1-k) beside mg-mgk); any other letter
+    is where it never stands alone and is applied twice in one text: T(n) - T(1).
     """
     called: list[set[str]] = []
     alone: set[str] = set()
@@ -503,7 +510,9 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
 
 @lru_cache(maxsize=8192)
 def parse(text: str, calls: frozenset[str] = CALLED) -> Node:
-    """The tree of an expression; letters in `calls` before a bracket are functions. Raises Unsupported."""
+    """The tree of an expression; letters in `calls` before a bracket are functions. Raises
+    Unsupported.
+    """
     found = tokens(text)
     if not found:
         raise Unsupported("empty")

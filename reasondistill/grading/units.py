@@ -1,4 +1,5 @@
-"""Units of measure, read into powers: `9.8\\\\text{ m/s}^2` has the unit m¹·s⁻². Nothing is converted: metres and feet are different units.
+"""Units of measure, read into powers: `9.8\\\\text{ m/s}^2` has the unit m¹·s⁻². Nothing is
+converted: metres and feet are different units.
 
 Words that are no unit ("12 apples", "12 ways") say what is counted; they decide nothing.
 """
@@ -70,7 +71,8 @@ _COUNTED = frozenset(["men", "gps", "US", "pcs"])  # too short to be told from p
 _NO_UNITS = frozenset(
     re.findall(
         r"\w+",
-        "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are not",
+        "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus "
+        "minus is are not",
     )
 )
 _TOKEN = re.compile(
@@ -79,7 +81,9 @@ _TOKEN = re.compile(
 
 
 def read_unit(tail: str) -> Unit | None:
-    """The unit that stands behind a number, or None when the tail is algebra: `5 t` and `5t` are five times t, `5 cm` is a length."""
+    """The unit that stands behind a number, or None when the tail is algebra: `5 t` and `5t` are
+    five times t, `5 cm` is a length.
+    """
     return _read(tail, lax=False)
 
 
@@ -110,7 +114,9 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
 
 
 def _looks_like_unit(plain: str, tail: str) -> bool:
-    """Without `\\text{}`: a known word, a compound of known symbols, or a long word set off by a space."""
+    """Without `\\text{}`: a known word, a compound of known symbols, or a long word set off by a
+    space.
+    """
     first = re.match(r"[A-Za-zµμΩÀ-ɏ]+", plain)
     if first is None:
         return False
@@ -212,7 +218,9 @@ _LEADING = re.compile(r"(?:[\s/-]?[\s/]?[A-Za-zµ]+(?:\s*\^\s*\{?\d\}?|[²³]|\d
 
 
 def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
-    """Whether two units may stand for each other: a missing one may (a policy), a different one may not. Money may always lack its sign."""
+    """Whether two units may stand for each other: a missing one may (a policy), a different one may
+    not. Money may always lack its sign.
+    """
     if a == b:
         return True
     if not a or not b:

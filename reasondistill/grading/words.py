@@ -25,7 +25,9 @@ _MATH_WORDS = frozenset(
 
 
 def wordy(text: str) -> bool:
-    """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of four."""
+    """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of
+    four.
+    """
     if any(
         re.search(r"[A-Za-z]{2,}", match[1]) and not re.match(r"\s*\d", match[1])
         for match in _WRAPPED.finditer(text)
@@ -151,7 +153,8 @@ _ONES = {
     for i, word in enumerate(
         re.findall(
             r"\w+",
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen "
+            "fourteen fifteen sixteen seventeen eighteen "
             "nineteen",
         )
     )
@@ -179,7 +182,9 @@ _PARTS = {
 
 
 def number_in_words(key: str) -> Fraction | None:
-    """The value of `one hundred twenty`, `minus three`, `two thirds`, `half`, or None. One word more behind it says what is counted."""
+    """The value of `one hundred twenty`, `minus three`, `two thirds`, `half`, or None. One word
+    more behind it says what is counted.
+    """
     words = [word for word in key.split() if word != "and"]
     sign = -1 if words[:1] in (["minus"], ["negative"]) else 1
     words = words[1:] if sign < 0 else words

@@ -1,11 +1,13 @@
-"""The other side of `GradingPool`: a warm, single-threaded mother process that forks workers on request.
+"""The other side of `GradingPool`: a warm, single-threaded mother process that forks workers on
+request.
 
     python -m reasondistill.grading.worker FD
 
-The pool never forks its own process, which may hold threads, CUDA or an engine. The mother imports sympy once and forks
-children in milliseconds; each child serves one socket and is killed by the mother when its pool says so. Messages to the
-mother are nine bytes: `S` (a socket follows; answered with the child's pid) or `K` + pid (answered with the wait status).
-Parent gone means end of file, and everything ends.
+The pool never forks its own process, which may hold threads, CUDA or an engine. The mother imports
+sympy once and forks children in milliseconds; each child serves one socket and is killed by the
+mother when its pool says so. Messages to the mother are nine bytes: `S` (a socket follows; answered
+with the child's pid) or `K` + pid (answered with the wait status). Parent gone means end of file,
+and everything ends.
 """
 
 from __future__ import annotations
@@ -94,9 +96,12 @@ def _fork(control: socket.socket, descriptor: int, *, memory_mib: int) -> int:
 
 
 def serve(stream: socket.socket) -> None:
-    """Answer requests until the socket closes. A memory fault ends the worker after its answer: its heap is not to be trusted."""
+    """Answer requests until the socket closes. A memory fault ends the worker after its answer: its
+    heap is not to be trusted.
+    """
     while (request := receive(stream)) is not None:
-        # Both kill even inside C code: CPU time first; on the clock only should the pool be suspended or gone.
+        # Both kill even inside C code: CPU time first; on the clock only should the pool be
+        # suspended or gone.
         signal.setitimer(signal.ITIMER_PROF, request["deadline_s"] / 2)
         signal.setitimer(signal.ITIMER_REAL, request["deadline_s"] + 1.0)
         answer = _answer(request)
@@ -108,7 +113,9 @@ def serve(stream: socket.socket) -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer with its name."""
+    """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer
+    with its name.
+    """
     from reasondistill.grading.equivalence import Decision, decide_deeply
     from reasondistill.grading.policies import find_policy
 

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def refuse_if_busy(run: Run) -> None:
-    """Raise StageError while jobs of this run are in Slurm's queue or its job runs on a Ray cluster; two at once would share its files.
+    """Raise StageError while jobs of this run are in Slurm's queue or its job runs on a Ray
+    cluster; two at once would share its files.
 
     Where the scheduler cannot be asked from here, a warning says so.
     """

@@ -1,7 +1,9 @@
-"""Run tasks on this machine, each in a process of its own, so that GPU memory is free between stages.
+"""Run tasks on this machine, each in a process of its own, so that GPU memory is free between
+stages.
 
-A task process writes everything to `<run>/logs/<task>.log`; the lines that are meant for people carry a mark and are handed on. When this
-process dies, its task processes die with it, so a run folder never has two writers.
+A task process writes everything to `<run>/logs/<task>.log`; the lines that are meant for people
+carry a mark and are handed on. When this process dies, its task processes die with it, so a run
+folder never has two writers.
 """
 
 from __future__ import annotations
@@ -57,9 +59,11 @@ OnLine = Callable[[Task, str], None]
 
 @dataclass
 class Handle:
-    """A task that runs: its process, its log, what it printed `last`, and the error it reported, if any.
+    """A task that runs: its process, its log, what it printed `last`, and the error it reported, if
+    any.
 
-    `place` is none of those beside it. `is_shared`: the process only starts others, which do the task together.
+    `place` is none of those beside it. `is_shared`: the process only starts others, which do the
+    task together.
     """
 
     task: Task
@@ -102,7 +106,8 @@ def submit(run: Run, task: Task, on_line: OnLine, place: int = 0) -> Handle:
 
 
 def do_together(run: Run, task: Task, stop: StopSignal) -> None:
-    """Start the processes that do a task together, and wait for them: what they print is printed here, a request to stop is passed on.
+    """Start the processes that do a task together, and wait for them: what they print is printed
+    here, a request to stop is passed on.
 
     Raises the error that one of them reported; exits with 1 when one crashed.
     """
@@ -161,7 +166,8 @@ def log_of(run: Run, task: Task) -> Path:
 
 
 def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
-    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by the place that is free.
+    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by
+    the place that is free.
 
     Raises ConfigError when there are not so many.
     """
@@ -182,13 +188,16 @@ def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
     if len(mine) < gpus:
         how = "Lower gpus, shards or max_concurrent."
         raise ConfigError(
-            f"[stages.{task.stage}] workers beside each other × gpus is more than CUDA_VISIBLE_DEVICES={visible}. {how}"
+            f"[stages.{task.stage}] workers beside each other × gpus is more than "
+            f"CUDA_VISIBLE_DEVICES={visible}. {how}"
         )
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
 
 
 def wait(handle: Handle) -> None:
-    """Wait for a task to end. Raises its own error, Interrupted, or StageError naming the log when it crashed."""
+    """Wait for a task to end. Raises its own error, Interrupted, or StageError naming the log when
+    it crashed.
+    """
     code = handle.process.wait()
     handle.reader.join(timeout=10)
     if code == 0:
@@ -198,13 +207,15 @@ def wait(handle: Handle) -> None:
     has_just_begun = code in (-signal.SIGTERM, *STOPPED)  # too early to say more
     if handle.cancelled and (has_just_begun or handle.is_shared):
         raise Interrupted(
-            "Stopped on request; everything finished so far is saved. Run the same command to go on."
+            "Stopped on request; everything finished so far is saved. Run the same command "
+            "to go on."
         )
     raise StageError(_crash(handle, code))
 
 
 def _crash(handle: Handle, code: int) -> str:
-    """How a task ended, and what it printed last: the log holds what earlier sessions printed, too."""
+    """How a task ended, and what it printed last: the log holds what earlier sessions printed, too.
+    """
     number = -code if code < 0 else code - 128 if code in STOPPED else 0
     names = {int(one): one.name for one in signal.Signals}
     how = (
@@ -229,7 +240,8 @@ def run_tasks(
 ) -> None:
     """Run tasks in order, independent students side by side as far as the cluster file allows.
 
-    Raises the first task's error after the others have been stopped, and Interrupted after SIGINT or SIGTERM.
+    Raises the first task's error after the others have been stopped, and Interrupted after SIGINT
+    or SIGTERM.
     """
     pending, running, failed = list(tasks), list[Handle](), list[ReasonDistillError]()
     with only_one(run.folder), StopSignal() as stop:
@@ -267,12 +279,16 @@ def run_tasks(
 
 
 def shares_engine_process() -> bool:
-    """One process for all eval models where there is no GPU: nothing has to be freed but RAM, and start-up is paid once."""
+    """One process for all eval models where there is no GPU: nothing has to be freed but RAM, and
+    start-up is paid once.
+    """
     return shutil.which("nvidia-smi") is None
 
 
 def _startable(pending: Sequence[Task], running: Sequence[Handle], run: Run) -> list[Task]:
-    """The tasks that may start now: stages one after the other, workers of a stage and students (after their parents) beside each other."""
+    """The tasks that may start now: stages one after the other, workers of a stage and students
+    (after their parents) beside each other.
+    """
     if not pending or (running and not (pending[0].is_parallel and running[0].task.is_parallel)):
         return []
     stage = running[0].task.stage if running else pending[0].stage
@@ -292,7 +308,8 @@ def _startable(pending: Sequence[Task], running: Sequence[Handle], run: Run) -> 
 def _read(handle: Handle, on_line: OnLine) -> None:
     """Copy the task's output to its log and hand the marked lines on.
 
-    Goes on whatever happens to log and terminal (disk full, pipe closed): a pipe that nobody reads would stop the task for good.
+    Goes on whatever happens to log and terminal (disk full, pipe closed): a pipe that nobody reads
+    would stop the task for good.
     """
     stream: IO[str] | None = handle.process.stdout
     assert stream is not None
@@ -331,9 +348,11 @@ def die_with_parent() -> None:
 
 @contextmanager
 def only_one(folder: Path) -> Generator[None]:
-    """Refuse a second launcher on the same machine and folder; the lock is gone with its process, however that ends.
+    """Refuse a second launcher on the same machine and folder; the lock is gone with its process,
+    however that ends.
 
-    A process that has it already may ask again. What killed processes left half written in the folder is removed.
+    A process that has it already may ask again. What killed processes left half written in the
+    folder is removed.
     """
     if folder.resolve() in _held:
         yield
@@ -357,12 +376,14 @@ def _lock(file: IO[str], folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StageError(
-            f"{folder}: another `reasondistill run` is working in this folder. Wait for it, or stop it."
+            f"{folder}: another `reasondistill run` is working in this folder. Wait for it, "
+            "or stop it."
         ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise
         log.warning(
-            "%s: its file system knows no locks; see to it yourself that nothing else works in this folder",
+            "%s: its file system knows no locks; see to it yourself that nothing else "
+            "works in this folder",
             folder,
         )

@@ -1,8 +1,9 @@
 """What a task process has started does not outlive it.
 
-On a GPU vLLM's engine is a process of its own. When the task is killed (kill -9, out of memory) the engine would wait for requests for
-ever and keep the GPU's memory, so the same command could not go on. A small process beside the task waits for its end and then ends what
-is left of its process group.
+On a GPU vLLM's engine is a process of its own. When the task is killed (kill -9, out of memory) the
+engine would wait for requests for ever and keep the GPU's memory, so the same command could not go
+on. A small process beside the task waits for its end and then ends what is left of its process
+group.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import subprocess
 import sys
 
-# Its standard input ends when the last holder of the pipe, which is the task, is gone. First a request, for engines that clean up.
+# Its standard input ends when the last holder of the pipe, which is the task, is gone. First a
+# request, for engines that clean up.
 _WATCH = """
 import os, signal, sys, time
 sys.stdin.buffer.read()
@@ -28,7 +30,9 @@ except ProcessLookupError:
 
 
 class Leash:
-    """While held, this process's group dies with it. For a process that leads a group of its own; elsewhere it does nothing."""
+    """While held, this process's group dies with it. For a process that leads a group of its own;
+    elsewhere it does nothing.
+    """
 
     def __init__(self) -> None:
         self._watcher: subprocess.Popen[bytes] | None = None

@@ -1,10 +1,13 @@
-"""Run tasks on Ray: every task is a Ray task that asks for the CPUs and GPUs of its stage, in a process and an environment of its own.
+"""Run tasks on Ray: every task is a Ray task that asks for the CPUs and GPUs of its stage, in a
+process and an environment of its own.
 
     run_tasks(run, tasks, on_line, on_done)      on the cluster of [ray] address, or on one that is started here for the time of the run
 
-Ray does what it is good at: it places tasks where there is room, waits for nodes that the autoscaler brings, and starts the tasks of a lost
-node or process again. Workers of a stage claim their chunks (crew.py), so it does not matter how many of them run, when they come, or
-whether one is started twice. Files go through the shared run folder, or the URL of `storage`; nothing through Ray's object store.
+Ray does what it is good at: it places tasks where there is room, waits for nodes that the
+autoscaler brings, and starts the tasks of a lost node or process again. Workers of a stage claim
+their chunks (crew.py), so it does not matter how many of them run, when they come, or whether one
+is started twice. Files go through the shared run folder, or the URL of `storage`; nothing through
+Ray's object store.
 """
 
 from __future__ import annotations
@@ -80,14 +83,15 @@ def run_tasks(
 ) -> None:
     """Run tasks step by step, those of an array side by side as far as there is room.
 
-    Raises the first task's error after the others of its step have ended, Interrupted after SIGINT or SIGTERM, ConfigError for what Ray
-    cannot do, MissingDependencyError.
+    Raises the first task's error after the others of its step have ended, Interrupted after SIGINT
+    or SIGTERM, ConfigError for what Ray cannot do, MissingDependencyError.
     """
     steps = steps_of(run, tasks)
     for step in steps:
         if step.resources.nodes > 1:
             raise ConfigError(
-                f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has one node. Use kind = 'slurm'."
+                f"[stages.{step.stage}] nodes = {step.resources.nodes}: on Ray a task has "
+                "one node. Use kind = 'slurm'."
             )
     with only_one(run.folder), StopSignal() as stop, _connected(run) as ray:
         save_run(run)
@@ -99,7 +103,8 @@ def run_tasks(
 
 @contextmanager
 def _connected(run: Run) -> Generator[Any]:
-    """Ray, connected to the cluster that the file names, or to one that lives as long as this run."""
+    """Ray, connected to the cluster that the file names, or to one that lives as long as this run.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
@@ -140,7 +145,8 @@ def _run_step(
     on_done: Callable[[Task, float], None],
     stop: StopSignal,
 ) -> None:
-    """Send the tasks of a step and wait for all of them; one that fails does not stop the others."""
+    """Send the tasks of a step and wait for all of them; one that fails does not stop the others.
+    """
     pending, running, failed = list(step.tasks), list[_Running](), list[ReasonDistillError]()
     most = (step.resources.max_concurrent or len(pending)) if step.is_array else 1
     asked = False
@@ -202,9 +208,11 @@ def _command(run: Run, environment: Environment, task: Task) -> str:
 
 
 def _do(command: str, folder: str, log: str, error: str) -> tuple[int, str | None]:
-    """On a node: run a task's process to its end; return its exit code and the error that it reported.
+    """On a node: run a task's process to its end; return its exit code and the error that it
+    reported.
 
-    Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it says that it was stopped.
+    Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it
+    says that it was stopped.
     """
     environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
     Path(log).parent.mkdir(
@@ -252,17 +260,20 @@ def _result(ray: Any, one: _Running) -> None:
         code, error = STOPPED[0], None
     except ray.exceptions.RayError as lost:
         raise StageError(
-            f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The same command goes on."
+            f"{one.task.name} was lost: {str(lost).splitlines()[-1]}. Log: {one.log}. The "
+            "same command goes on."
         ) from lost
     if code == 0:
         return
     if code in STOPPED:
         raise Interrupted(
-            "Stopped on request; everything finished so far is saved. Run the same command to go on."
+            "Stopped on request; everything finished so far is saved. Run the same command "
+            "to go on."
         )
     if error is None:
         raise StageError(
-            f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command goes on."
+            f"{one.task.name} ended with exit code {code}. Log: {one.log}. The same command "
+            "goes on."
         )
     raise reported_error(error, f"{one.task.name}: ")
 

@@ -1,4 +1,5 @@
-"""A whole run as one job of a Ray cluster far away: handed in through the cluster's dashboard, where it then runs as `ray.py` says.
+"""A whole run as one job of a Ray cluster far away: handed in through the cluster's dashboard,
+where it then runs as `ray.py` says.
 
 submit(run)      with [ray] address = "http://head:8265"; the run folder and this installation are seen by the cluster's nodes
 state(run)       what has become of it
@@ -42,7 +43,8 @@ def is_far(run: Run) -> bool:
 
 
 def submit(run: Run) -> Sent:
-    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError."""
+    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError.
+    """
     save_run(run)
     environment = run.cluster.environment("default")
     words = [python_of(environment), "-m", "reasondistill", "resume", str(run.folder.resolve())]
@@ -88,7 +90,8 @@ def sent(run: Run) -> Sent | None:
 
 
 def state(run: Run) -> str:
-    """Ray's word for what has become of the job: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or LOST where Ray does not know it.
+    """Ray's word for what has become of the job: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or
+    LOST where Ray does not know it.
 
     Raises StageError when the cluster does not answer.
     """
@@ -128,7 +131,8 @@ def follow(run: Run, tell: Callable[[str], None], *, poll_s: float = 2.0) -> Non
         if word in _ENDED:
             name = run.folder.name
             raise StageError(
-                f"job {job.job_id} is {word.lower()}. Logs: {run.folder / 'logs'}. `reasondistill resume {name}` does the rest."
+                f"job {job.job_id} is {word.lower()}. Logs: {run.folder / 'logs'}. "
+                f"`reasondistill resume {name}` does the rest."
             )
         time.sleep(poll_s)
 

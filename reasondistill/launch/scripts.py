@@ -57,7 +57,8 @@ def script_of(run: Run, step: Step, marks: Path) -> str:
     lines += [f"#SBATCH {option}" for option in _options(run, step)]
     lines += [f"cd {shlex.quote(str(Path.cwd()))}"]
     slurm = run.cluster.slurm
-    # A third of the time that is left goes to ending samples, the rest to writing them and to leaving.
+    # A third of the time that is left goes to ending samples, the rest to writing them and to
+    # leaving.
     lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
     lines += [
         f"marks={shlex.quote(str(marks))}",

@@ -1,11 +1,13 @@
-"""Run tasks on Slurm through sbatch: one job per step, each waiting for the one before (`afterok`), and what has become of them.
+"""Run tasks on Slurm through sbatch: one job per step, each waiting for the one before (`afterok`),
+and what has become of them.
 
     submission = submit(run, tasks)          scripts in <run>/slurm/<number>/, jobs in jobs.json there; returns at once
     states(run)                              every step: waiting, running, done, failed, with its error
     cancel(run)
 
-Nothing of ours stays running on the login node. What a step did it says in the shared run folder, by marks that appear by rename or are
-tiny (`<step>.done`, `.failed`, `.error`): accounting need not be set up, and jobs that Slurm has forgotten are still known.
+Nothing of ours stays running on the login node. What a step did it says in the shared run folder,
+by marks that appear by rename or are tiny (`<step>.done`, `.failed`, `.error`): accounting need not
+be set up, and jobs that Slurm has forgotten are still known.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Job:
-    """A step that was sent: its job id, and the elements that it has (one, numbered 0, when it is no array)."""
+    """A step that was sent: its job id, and the elements that it has (one, numbered 0, when it is
+    no array).
+    """
 
     step: str
     stage: str
@@ -73,7 +77,9 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """What has become of a job: how many elements are in each state, what Slurm says about waiting, and the errors of failed ones."""
+    """What has become of a job: how many elements are in each state, what Slurm says about waiting,
+    and the errors of failed ones.
+    """
 
     job: Job
     counts: Mapping[State, int]
@@ -93,7 +99,7 @@ class JobState:
         return not (self.counts.get("waiting") or self.counts.get("running"))
 
 
-# ---- sending ------------------------------------------------------------------------------------------------------
+# ---- sending -------------------------------------------------------------------------------------
 
 
 def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[Step, Path]]:
@@ -107,11 +113,13 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
         written.append((step, path))
     lines = [
         "#!/bin/bash",
-        f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one before has ended well.",
+        f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one "
+        "before has ended well.",
         "set -eu",
     ]
     lines += [
-        f"cp {shlex.quote(str((folder / RUN).resolve()))} {shlex.quote(str((run.folder / RUN).resolve()))}"
+        f"cp {shlex.quote(str((folder / RUN).resolve()))} "
+        f"{shlex.quote(str((run.folder / RUN).resolve()))}"
     ]
     for number, (_, path) in enumerate(written):
         after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes' if number else ""
@@ -127,10 +135,12 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
 
 
 def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
-    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none."""
+    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none.
+    """
     if shutil.which("sbatch") is None:
         raise ConfigError(
-            'kind = "slurm": there is no sbatch here. Call this on a machine from which jobs are sent, or use --on local.'
+            'kind = "slurm": there is no sbatch here. Call this on a machine from which '
+            "jobs are sent, or use --on local."
         )
     save_run(run)
     folder = _next_folder(run)
@@ -169,7 +179,9 @@ def _sbatch(script: Path, *, after: str | None) -> str:
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """A Slurm command, without what a surrounding job or shell says to sbatch: those variables stand over the script's own options."""
+    """A Slurm command, without what a surrounding job or shell says to sbatch: those variables
+    stand over the script's own options.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -198,7 +210,9 @@ def _save(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def last_jobs(run: Run) -> tuple[Path, list[Job]] | None:
-    """The folder and the jobs of the last submission, or None when nothing was sent. Raises DataError."""
+    """The folder and the jobs of the last submission, or None when nothing was sent. Raises
+    DataError.
+    """
     found = _submissions(run)
     if not found:
         return None
@@ -219,7 +233,7 @@ def _job(row: dict[str, Any]) -> Job:
     return Job(**values)
 
 
-# ---- looking ------------------------------------------------------------------------------------------------------
+# ---- looking -------------------------------------------------------------------------------------
 
 
 def states(run: Run) -> list[JobState]:
@@ -278,9 +292,11 @@ def _code(mark: Path) -> str:
 
 
 def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
-    """Job id → element → Slurm's state and reason, of the jobs that Slurm still knows. Raises StageError when it does not answer.
+    """Job id → element → Slurm's state and reason, of the jobs that Slurm still knows. Raises
+    StageError when it does not answer.
 
-    A job must have its number and its name: a controller that crashed may give the numbers of its last seconds again.
+    A job must have its number and its name: a controller that crashed may give the numbers of its
+    last seconds again.
     """
     done = _call(
         [
@@ -304,7 +320,9 @@ def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
 
 
 def wait(run: Run, tell: Callable[[JobState], None], *, poll_s: float = 2.0) -> list[JobState]:
-    """Wait until every job is over, telling each change. Raises StageError with the first error when one failed."""
+    """Wait until every job is over, telling each change. Raises StageError with the first error
+    when one failed.
+    """
     told: dict[str, object] = {}
     silent = 0
     while True:
@@ -336,11 +354,13 @@ def raise_failures(run: Run, found: Sequence[JobState]) -> None:
         more = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise StageError(
             "\n".join(errors[:3])
-            + f"{more}\nLogs: {run.folder / 'logs'}. `reasondistill resume {run.folder.name}` does the rest."
+            + f"{more}\nLogs: {run.folder / 'logs'}. `reasondistill resume {run.folder.name}` "
+            "does the rest."
         )
     if any(state.counts.get("cancelled") for state in found):
         raise StageError(
-            f"{run.folder}: jobs were cancelled. `reasondistill resume {run.folder.name}` does the rest."
+            f"{run.folder}: jobs were cancelled. `reasondistill resume {run.folder.name}` "
+            "does the rest."
         )
 
 

@@ -1,4 +1,6 @@
-"""From tasks to what a scheduler is asked for: jobs that do some tasks in order, and arrays whose elements run side by side."""
+"""From tasks to what a scheduler is asked for: jobs that do some tasks in order, and arrays whose
+elements run side by side.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from reasondistill.pipeline import Run, Task
 
 @dataclass(frozen=True)
 class Step:
-    """One job, which waits for the one before. With `is_array` each task is an element of its own, else they are done in order."""
+    """One job, which waits for the one before. With `is_array` each task is an element of its own,
+    else they are done in order.
+    """
 
     number: int
     tasks: tuple[Task, ...]
@@ -38,8 +42,8 @@ class Step:
 def steps_of(run: Run, tasks: Sequence[Task]) -> list[Step]:
     """The jobs of these tasks, each to be started when the one before it has ended well.
 
-    Workers of a stage, the models of the evals and students of one generation become arrays. Other tasks that follow each other and
-    want the same resources share a job.
+    Workers of a stage, the models of the evals and students of one generation become arrays. Other
+    tasks that follow each other and want the same resources share a job.
     """
     return [
         Step(
@@ -73,7 +77,9 @@ def _spreads(task: Task) -> bool:
 
 
 def _resources(run: Run, task: Task) -> Resources:
-    """What a task gets. Opening and closing a stage is a matter of files: no GPU, unless an engine is asked at the end."""
+    """What a task gets. Opening and closing a stage is a matter of files: no GPU, unless an engine
+    is asked at the end.
+    """
     if task.stage == "evals" and not task.units:  # puts tables together
         return run.cluster.stages.default
     if (

@@ -1,4 +1,6 @@
-"""The command that trains one student: by one process, by several on one node, or on several nodes of a Slurm job."""
+"""The command that trains one student: by one process, by several on one node, or on several nodes
+of a Slurm job.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from reasondistill.pipeline import Run, Task
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.strategies import strategy_file
 
-# A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the processes after 30 s (older ones still do).
-# It passes on what asks to stop, and SIGUSR1 too: by that our Slurm jobs say that their time is nearly up.
+# A stop waits for the end of a step and a saved checkpoint; torch's launcher would kill the
+# processes after 30 s (older ones still do). It passes on what asks to stop, and SIGUSR1 too: by
+# that our Slurm jobs say that their time is nearly up.
 STOPPING = {
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
@@ -24,12 +27,16 @@ _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
 
 
 def environment() -> dict[str, str]:
-    """What a process that does a task is started with: ours, without what a launcher around us says, and how it is stopped."""
+    """What a process that does a task is started with: ours, without what a launcher around us
+    says, and how it is stopped.
+    """
     return processes.without_other_launchers(os.environ) | STOPPING
 
 
 def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
-    """Whether several processes do a task together: they train a student. An untouched base is not trained."""
+    """Whether several processes do a task together: they train a student. An untouched base is not
+    trained.
+    """
     if task.stage != "students" or run.cluster.train.processes * nodes == 1:
         return False
     return (
@@ -48,7 +55,8 @@ def training_command(
     python: str = sys.executable,
     nodes: int = 1,
 ) -> list[str]:
-    """The words of the command that trains one student with `[train] processes` on each of so many nodes. Raises ConfigError.
+    """The words of the command that trains one student with `[train] processes` on each of so many
+    nodes. Raises ConfigError.
 
     For several nodes some words are variables of the shell: `job_lines` sets them.
     """
@@ -60,7 +68,8 @@ def training_command(
         ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
     )
     return [
-        # A part of the command and not of a job's environment: what stands beside it in the job is done by one process.
+        # A part of the command and not of a job's environment: what stands beside it in the job is
+        # done by one process.
         *("env", f"{processes.TOGETHER}=1", python, "-m", "accelerate.commands.launch"),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
@@ -87,12 +96,15 @@ def _rendezvous(nodes: int) -> tuple[str, ...]:
 
 
 def job_lines(nodes: int) -> list[str]:
-    """What a job that trains students says once, before their commands: its nodes meet at the first, at a port made of its number."""
+    """What a job that trains students says once, before their commands: its nodes meet at the
+    first, at a port made of its number.
+    """
     meeting = [
         f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
         f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
     ]
-    # torch's launcher takes its defaults from PET_*: what another one has left there is not meant for ours.
+    # torch's launcher takes its defaults from PET_*: what another one has left there is not meant
+    # for ours.
     lines = ["unset ${!PET_@}", *(f"export {name}={value}" for name, value in STOPPING.items())]
     return lines + (meeting if nodes > 1 else [])
 
@@ -106,7 +118,8 @@ def job_command(
     python: str = "python",
     container: str | None = None,
 ) -> str:
-    """The shell's words that train one student in a job of so many nodes, behind `job_lines`. When one node fails, Slurm ends the others.
+    """The shell's words that train one student in a job of so many nodes, behind `job_lines`. When
+    one node fails, Slurm ends the others.
 
     `container` stands before the command on each node.
     """
@@ -115,7 +128,10 @@ def job_command(
     if nodes == 1:
         return command
     # srun does not take over --cpus-per-task of the job by itself (Slurm 22.05 to 23.02).
-    srun = f'srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1'
+    srun = (
+        f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 "
+        '--cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1'
+    )
     return f"{srun} bash -c {shlex.quote(f'exec {command}')}"
 
 

@@ -1,8 +1,9 @@
 """Losses of distillation, once for all students: pure PyTorch, no trainer and no file.
 
-`token_losses` is the one to train with: cross-entropy, a divergence from a teacher and PPO's policy term on the same positions, straight
-from hidden states and heads, so that no (tokens, vocabulary) tensor ever exists. `divergence_of_logits` is its dense reference.
-`classic` holds the losses between hidden states, attention maps and pooled vectors.
+`token_losses` is the one to train with: cross-entropy, a divergence from a teacher and PPO's policy
+term on the same positions, straight from hidden states and heads, so that no (tokens, vocabulary)
+tensor ever exists. `divergence_of_logits` is its dense reference. `classic` holds the losses
+between hidden states, attention maps and pooled vectors.
 
 Import it late, inside functions: it needs torch.
 """

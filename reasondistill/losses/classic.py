@@ -1,4 +1,5 @@
-"""Losses between what is inside two models: hidden states, attention maps, and the relations between pooled vectors.
+"""Losses between what is inside two models: hidden states, attention maps, and the relations
+between pooled vectors.
 
 The teacher's side never gets a gradient. Each loss is a mean, computed in float32 or better.
 """
@@ -13,15 +14,18 @@ from torch.nn import functional
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, kind: Literal["mse", "cosine"] = "mse") -> Tensor:
-    """Mean squared error over all numbers, or mean of 1 − cosine over rows, of hidden states (N, width).
+    """Mean squared error over all numbers, or mean of 1 − cosine over rows, of hidden states (N,
+    width).
 
-    FitNets (Romero et al. 2015) and TinyBERT (Jiao et al. 2020, eq. 8) use mse, DistilBERT (Sanh et al. 2019) cosine. Not covered:
-    different widths, for which the caller projects the student first.
+    FitNets (Romero et al. 2015) and TinyBERT (Jiao et al. 2020, eq. 8) use mse, DistilBERT (Sanh et
+    al. 2019) cosine. Not covered: different widths, for which the caller projects the student
+    first.
     """
     student, teacher = _pair(student, teacher)
     if student.shape != teacher.shape:
         raise ValueError(
-            f"hidden states {tuple(student.shape)} of the student, {tuple(teacher.shape)} of the teacher: project the student's"
+            f"hidden states {tuple(student.shape)} of the student, {tuple(teacher.shape)} "
+            "of the teacher: project the student's"
         )
     if kind == "mse":
         return functional.mse_loss(student, teacher)
@@ -29,16 +33,20 @@ def hidden_loss(student: Tensor, teacher: Tensor, kind: Literal["mse", "cosine"]
 
 
 def attention_loss(student_attention: Tensor, teacher_attention: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of attention probabilities (batch, heads, L, L) over heads and pairs of real tokens, by `mask` (batch, L).
+    """Mean squared error of attention probabilities (batch, heads, L, L) over heads and pairs of
+    real tokens, by `mask` (batch, L).
 
-    Where head counts differ, both are averaged over their heads first. TinyBERT (eq. 7) compares scores before the softmax; transformers
-    hands out probabilities only, and those only with attn_implementation="eager", so this compares probabilities. Memory is O(heads·L²):
-    cap the length. Pairs above the diagonal of a causal model count: they are 0 on both sides and lower the mean.
+    Where head counts differ, both are averaged over their heads first. TinyBERT (eq. 7) compares
+    scores before the softmax; transformers hands out probabilities only, and those only with
+    attn_implementation="eager", so this compares probabilities. Memory is O(heads·L²): cap the
+    length. Pairs above the diagonal of a causal model count: they are 0 on both sides and lower the
+    mean.
     """
     student, teacher = _pair(student_attention, teacher_attention)
     if (len(student), student.shape[2:]) != (len(teacher), teacher.shape[2:]):
         raise ValueError(
-            f"attention of student {tuple(student.shape)} and teacher {tuple(teacher.shape)}: only head counts may differ"
+            f"attention of student {tuple(student.shape)} and teacher "
+            f"{tuple(teacher.shape)}: only head counts may differ"
         )
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
@@ -48,9 +56,11 @@ def attention_loss(student_attention: Tensor, teacher_attention: Tensor, mask: T
 
 
 def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber loss between the pairwise distances of student rows (B, Hs) and teacher rows (B, Ht), each divided by its mean.
+    """Huber loss between the pairwise distances of student rows (B, Hs) and teacher rows (B, Ht),
+    each divided by its mean.
 
-    RKD-D, Park et al. 2019 (arXiv 1904.05068), eq. 5–7: ψ = ‖x_i − x_j‖/μ. Mean over the B·(B−1)/2 pairs; the paper sums, its weight is 25.
+    RKD-D, Park et al. 2019 (arXiv 1904.05068), eq. 5–7: ψ = ‖x_i − x_j‖/μ. Mean over the B·(B−1)/2
+    pairs; the paper sums, its weight is 25.
     """
     student, teacher = _pair(student, teacher)
     _require_rows(student, teacher, 2, "distance")
@@ -58,7 +68,8 @@ def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relation_angle(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber loss between the angles that three rows make, student (B, Hs) and teacher (B, Ht): cos ∠ijk, at j.
+    """Huber loss between the angles that three rows make, student (B, Hs) and teacher (B, Ht): cos
+    ∠ijk, at j.
 
     RKD-A, Park et al. 2019, eq. 8–9. Mean over all ordered triples of different rows; the paper
     sums, its weight is 50. Memory is O(B²·H + B³).
@@ -71,22 +82,27 @@ def relation_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The mean hidden state of the tokens that `mask` (batch, L) marks: (batch, L, H) → (batch, H). A row without any gives zeros."""
+    """The mean hidden state of the tokens that `mask` (batch, L) marks: (batch, L, H) → (batch, H).
+    A row without any gives zeros.
+    """
     weights = mask.to(hidden.dtype).unsqueeze(-1)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def uniform_layer_map(student_layers: int, teacher_layers: int) -> list[tuple[int, int]]:
-    """Which teacher layer each student layer learns from: m ↦ round(m·teacher/student), last to last.
+    """Which teacher layer each student layer learns from: m ↦ round(m·teacher/student), last to
+    last.
 
     >>> uniform_layer_map(3, 12)
     [(1, 4), (2, 8), (3, 12)]
 
-    Numbers index transformers' `hidden_states`, where 0 is the embedding, which is left out, and the last one is after the final norm.
+    Numbers index transformers' `hidden_states`, where 0 is the embedding, which is left out, and
+    the last one is after the final norm.
     """
     if student_layers < 1 or teacher_layers < 1:
         raise ValueError(
-            f"a student of {student_layers} and a teacher of {teacher_layers} layers: want at least one each"
+            f"a student of {student_layers} and a teacher of {teacher_layers} layers: want "
+            "at least one each"
         )
     return [
         (m, (2 * m * teacher_layers + student_layers) // (2 * student_layers))
@@ -103,11 +119,13 @@ def _pair(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def _require_rows(student: Tensor, teacher: Tensor, least: int, name: str) -> None:
     if len(student) != len(teacher):
         raise ValueError(
-            f"{len(student)} student rows and {len(teacher)} teacher rows: they have to be the same examples"
+            f"{len(student)} student rows and {len(teacher)} teacher rows: they have to be "
+            "the same examples"
         )
     if len(student) < least:
         raise ValueError(
-            f"the relation loss by {name} needs at least {least} rows in a batch, got {len(student)}: raise the batch size"
+            f"the relation loss by {name} needs at least {least} rows in a batch, got "
+            f"{len(student)}: raise the batch size"
         )
 
 

@@ -1,6 +1,8 @@
-"""How far the student's next-token distribution is from the teacher's: six divergences, each with its gradient in closed form.
+"""How far the student's next-token distribution is from the teacher's: six divergences, each with
+its gradient in closed form.
 
-p is the teacher, q the student, z the student's logits. All gradients are of one row, with respect to z, at temperature 1:
+p is the teacher, q the student, z the student's logits. All gradients are of one row, with respect
+to z, at temperature 1:
 
     forward KL   KL(p‖q)                          q − p
     reverse KL   KL(q‖p)                          q·(log q − log p − KL)
@@ -31,10 +33,12 @@ Kind = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", 
 class Divergence:
     """Which divergence, with its parameters.
 
-    `beta` serves jsd only: 0 is forward KL, 1 reverse KL, between them the generalised JSD (GKD, Agarwal et al. 2024, arXiv 2306.13649;
-    TRL's convention). The ends are special-cased, for the JSD itself vanishes there. `alpha` serves the skew ones only, on DistiLLM's side
-    (Ko et al. 2024, arXiv 2402.03898): skew_kl = KL(p ‖ αp+(1−α)q), skew_reverse_kl = KL(q ‖ (1−α)p+αq); 0 is the plain KL. Both logits
-    are divided by `temperature` T, and the value is multiplied by T² (Hinton et al. 2015, arXiv 1503.02531).
+    `beta` serves jsd only: 0 is forward KL, 1 reverse KL, between them the generalised JSD (GKD,
+    Agarwal et al. 2024, arXiv 2306.13649; TRL's convention). The ends are special-cased, for the
+    JSD itself vanishes there. `alpha` serves the skew ones only, on DistiLLM's side (Ko et al.
+    2024, arXiv 2402.03898): skew_kl = KL(p ‖ αp+(1−α)q), skew_reverse_kl = KL(q ‖ (1−α)p+αq); 0 is
+    the plain KL. Both logits are divided by `temperature` T, and the value is multiplied by T²
+    (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     kind: Kind
@@ -49,11 +53,13 @@ class Divergence:
             )
         if not 0 <= self.beta <= 1:
             raise ConfigError(
-                f"beta of a divergence is {self.beta}; it lies between 0 (forward KL) and 1 (reverse KL)"
+                f"beta of a divergence is {self.beta}; it lies between 0 (forward KL) and 1 "
+                "(reverse KL)"
             )
         if not 0 <= self.alpha < 1:
             raise ConfigError(
-                f"alpha of a divergence is {self.alpha}; it lies in [0, 1), 0 is the plain KL, at 1 nothing would be learned"
+                f"alpha of a divergence is {self.alpha}; it lies in [0, 1), 0 is the plain "
+                "KL, at 1 nothing would be learned"
             )
         if not 0 < self.temperature < math.inf:
             raise ConfigError(
@@ -62,7 +68,9 @@ class Divergence:
 
     @property
     def plain_kind(self) -> Kind:
-        """The same divergence by its simplest name: jsd and the skew ones at their ends are forward or reverse KL."""
+        """The same divergence by its simplest name: jsd and the skew ones at their ends are forward
+        or reverse KL.
+        """
         if (self.kind, self.beta) == ("jsd", 0) or (self.kind, self.alpha) == ("skew_kl", 0):
             return "forward_kl"
         if (self.kind, self.beta) == ("jsd", 1) or (self.kind, self.alpha) == (
@@ -76,7 +84,9 @@ class Divergence:
 def divergence_of_logits(
     student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence
 ) -> Tensor:
-    """The divergence of each row, dense and for autograd: (N, V), (N, V) → (N,). The reference, and good enough for small V."""
+    """The divergence of each row, dense and for autograd: (N, V), (N, V) → (N,). The reference, and
+    good enough for small V.
+    """
     log_q, log_p = _log_probs(student_logits, divergence), _log_probs(teacher_logits, divergence)
     return divergence.temperature**2 * _value(log_q, log_p, divergence)
 
@@ -103,7 +113,8 @@ def _value(log_q: Tensor, log_p: Tensor, divergence: Divergence) -> Tensor:
 def value_and_gradient(
     student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """The divergence of each row (N,) and its derivative with respect to the student's logits (N, V), in closed form.
+    """The divergence of each row (N,) and its derivative with respect to the student's logits (N,
+    V), in closed form.
 
     Makes a handful of temporaries of the inputs' size: hand it a few rows at a time.
     """
@@ -129,7 +140,9 @@ def _log_mixture(log_q: Tensor, log_p: Tensor, teacher_share: float) -> Tensor:
 
 
 def _centred(q: Tensor, slope: Tensor) -> Tensor:
-    """q·(slope − Σ q·slope): a derivative with respect to q, taken through the softmax. Overwrites `slope`."""
+    """q·(slope − Σ q·slope): a derivative with respect to q, taken through the softmax. Overwrites
+    `slope`.
+    """
     return slope.sub_((q * slope).sum(-1, keepdim=True)).mul_(q)
 
 

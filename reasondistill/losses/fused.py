@@ -1,8 +1,10 @@
-"""Cross-entropy, divergence and policy term of each position, without ever holding a (tokens, vocabulary) tensor.
+"""Cross-entropy, divergence and policy term of each position, without ever holding a (tokens,
+vocabulary) tensor.
 
-Chunk by chunk: student logits, teacher logits, the losses, and their derivative with respect to the student's logits in closed form, which
-is written over those logits and goes at once into the gradients of hidden states and head. Nothing of a chunk is kept for the backward,
-which only scales. Two buffers of chunk × vocabulary and a few of block × vocabulary are alive at a time.
+Chunk by chunk: student logits, teacher logits, the losses, and their derivative with respect to the
+student's logits in closed form, which is written over those logits and goes at once into the
+gradients of hidden states and head. Nothing of a chunk is kept for the backward, which only scales.
+Two buffers of chunk × vocabulary and a few of block × vocabulary are alive at a time.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ from reasondistill.losses.teachers import (
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """`total` is the scalar to call backward on; the rest, (N,) each, is detached and unweighted, None where it was not asked for.
+    """`total` is the scalar to call backward on; the rest, (N,) each, is detached and unweighted,
+    None where it was not asked for.
 
-    `cross_entropy` is −log q(label) at temperature 1. `clipped` says where the policy term stands still.
+    `cross_entropy` is −log q(label) at temperature 1. `clipped` says where the policy term stands
+    still.
     """
 
     total: Tensor
@@ -64,24 +68,31 @@ def token_losses(
     vocabulary: int | None = None,
     chunk_tokens: int | None = None,
 ) -> TokenLosses:
-    """total = Σ_n cross_entropy_weights[n]·CE_n + divergence_weights[n]·D_n + policy_weights[n]·PPO_n, with its gradients.
+    """total = Σ_n cross_entropy_weights[n]·CE_n + divergence_weights[n]·D_n +
+    policy_weights[n]·PPO_n, with its gradients.
 
-    `hidden` (N, hidden) holds only positions of the loss, `labels` (N,) their tokens. Weights are (N,) or one number for all and already
-    hold 1/normaliser; a loss without weights is reported and stays out of the total:
+    `hidden` (N, hidden) holds only positions of the loss, `labels` (N,) their tokens. Weights are
+    (N,) or one number for all and already hold 1/normaliser; a loss without weights is reported and
+    stays out of the total:
 
-        losses = token_losses(hidden, Head(weight), teacher=LiveTeacher(h, Head(w)), divergence=Divergence("reverse_kl"),
+        losses = token_losses(hidden, Head(weight), teacher=LiveTeacher(h, Head(w)),
+        divergence=Divergence("reverse_kl"),
                               divergence_weights=1 / len(hidden), labels=labels)
         losses.total.backward()
 
-    `total` is differentiable, once, with respect to hidden, head.weight and head.bias; where one needs no gradient (LoRA's frozen head,
-    evaluation under no_grad) none is made. The gradient of the hidden states has their type, those of the head are summed in float32.
-    Logits come from a product in the hidden states' type (autocast's where that is on); everything after it is float32, or float64 for
-    float64 inputs. Cross-entropy and policy term are at temperature 1 whatever the divergence's. `vocabulary` cuts both heads to that
-    many rows (len(tokenizer): padding differs between sizes of a family); rows cut off get gradient zero. `chunk_tokens` is how many rows
-    are worked on at a time, by default about as many as make 256 MiB; results depend on it by rounding only.
+    `total` is differentiable, once, with respect to hidden, head.weight and head.bias; where one
+    needs no gradient (LoRA's frozen head, evaluation under no_grad) none is made. The gradient of
+    the hidden states has their type, those of the head are summed in float32. Logits come from a
+    product in the hidden states' type (autocast's where that is on); everything after it is
+    float32, or float64 for float64 inputs. Cross-entropy and policy term are at temperature 1
+    whatever the divergence's. `vocabulary` cuts both heads to that many rows (len(tokenizer):
+    padding differs between sizes of a family); rows cut off get gradient zero. `chunk_tokens` is
+    how many rows are worked on at a time, by default about as many as make 256 MiB; results depend
+    on it by rounding only.
 
-    Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not fit.
-    Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher with another tokenizer.
+    Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not
+    fit. Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher
+    with another tokenizer.
     """
     vocabulary = _common_vocabulary(head, teacher) if vocabulary is None else vocabulary
     _check(
@@ -141,7 +152,8 @@ def _common_vocabulary(head: Head, teacher: LiveTeacher | TopKTeacher | None) ->
     rows = len(head.weight)
     if isinstance(teacher, LiveTeacher) and len(teacher.head.weight) != rows:
         raise ConfigError(
-            f"the student's head has {rows:,} rows, the teacher's {len(teacher.head.weight):,}: padding, or another tokenizer. "
+            f"the student's head has {rows:,} rows, the teacher's "
+            f"{len(teacher.head.weight):,}: padding, or another tokenizer. "
             "If they share the tokenizer, give vocabulary=len(tokenizer)"
         )
     return rows
@@ -220,7 +232,9 @@ class _Tally:
     def take_labels(
         self, logits: Tensor, labels: Tensor, rows: slice, needs_gradient: bool
     ) -> Tensor | None:
-        """Cross-entropy and policy term of a block, and their weighted derivative with respect to its logits."""
+        """Cross-entropy and policy term of a block, and their weighted derivative with respect to
+        its logits.
+        """
         job, labels = self.job, labels[rows].long().unsqueeze(-1)
         log_q = torch.log_softmax(logits, -1)
         chosen = log_q.gather(-1, labels).squeeze(-1)
@@ -260,7 +274,9 @@ class _Tally:
 
 
 class _Gradients:
-    """Gradients of hidden states, weight and bias, as far as they are wanted, filled chunk by chunk."""
+    """Gradients of hidden states, weight and bias, as far as they are wanted, filled chunk by
+    chunk.
+    """
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...]
@@ -323,7 +339,9 @@ def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) ->
 def _run_block(
     tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool
 ) -> None:
-    """Record the losses of a few rows and, where gradients are needed, write the derivative over their logits."""
+    """Record the losses of a few rows and, where gradients are needed, write the derivative over
+    their logits.
+    """
     job, parts = tally.job, list[Tensor | None]()
     if job.labels is not None:
         parts.append(tally.take_labels(logits, job.labels, rows, needs_gradient))
@@ -351,7 +369,8 @@ class _ChunkedLosses(torch.autograd.Function):
         )
         tally = _run(hidden, Head(weight, bias), job, gradients)
         if gradients is not None:
-            # Saved, not kept as attributes: autograd lets go of them before it hands them on, so that .grad takes them over uncopied.
+            # Saved, not kept as attributes: autograd lets go of them before it hands them on, so
+            # that .grad takes them over uncopied.
             ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         details = (tally.divergence, tally.cross_entropy, tally.clipped)
@@ -362,7 +381,8 @@ class _ChunkedLosses(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = ctx.saved_tensors or (None, None, None)
-        # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual factor is 1.
+        # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual
+        # factor is 1.
         is_one = bool(grad_total == 1)
         scaled = (g if g is None or is_one else g * grad_total.to(g.dtype) for g in saved)
         return (

@@ -1,7 +1,8 @@
 """From hidden states to logits, a few rows at a time.
 
-A vocabulary of 151,936 makes one float32 tensor of 16k tokens 10 GB. So everything here works on chunks, whose logits live in one buffer
-that is used again and again, and inside a chunk on blocks of a few rows, whose temporaries stay in the cache.
+A vocabulary of 151,936 makes one float32 tensor of 16k tokens 10 GB. So everything here works on
+chunks, whose logits live in one buffer that is used again and again, and inside a chunk on blocks
+of a few rows, whose temporaries stay in the cache.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from reasondistill.errors import ConfigError
 
-# 256 MiB of float32. Smaller chunks add to the gradient of the head more often, which is bound by memory, not by arithmetic.
+# 256 MiB of float32. Smaller chunks add to the gradient of the head more often, which is bound by
+# memory, not by arithmetic.
 CHUNK_ELEMENTS = 2**26
-# 16 MiB of float32: log_softmax and exp over such blocks ran 2.5 to 4 times faster on a CPU (L3 32 MiB) than over a chunk of 128 MiB.
+# 16 MiB of float32: log_softmax and exp over such blocks ran 2.5 to 4 times faster on a CPU (L3 32
+# MiB) than over a chunk of 128 MiB.
 BLOCK_ELEMENTS = 2**22
 # torch.addmm(out_dtype=float32) came with torch 2.8, for CUDA only.
 _ADDS_HALVES_EXACTLY = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 8)
@@ -25,7 +28,9 @@ _ADDS_HALVES_EXACTLY = tuple(int(part) for part in torch.__version__.split(".")[
 
 @dataclass(frozen=True)
 class Head:
-    """The last linear layer: `weight` (vocab, hidden), `bias` (vocab,). Tied to the embedding or not makes no difference here."""
+    """The last linear layer: `weight` (vocab, hidden), `bias` (vocab,). Tied to the embedding or
+    not makes no difference here.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
@@ -33,14 +38,18 @@ class Head:
 
 @dataclass(frozen=True)
 class Projection:
-    """Hidden states and the head that turns them into logits, both in the type that the product is made in."""
+    """Hidden states and the head that turns them into logits, both in the type that the product is
+    made in.
+    """
 
     hidden: Tensor
     weight: Tensor
     bias: Tensor | None
 
     def write(self, rows: slice, buffer: Tensor) -> Tensor:
-        """The logits of these rows, written over the first rows of `buffer`: a view of it, (rows, vocabulary)."""
+        """The logits of these rows, written over the first rows of `buffer`: a view of it, (rows,
+        vocabulary).
+        """
         hidden = self.hidden[rows]
         out = buffer[: len(hidden)]
         if hidden.dtype == out.dtype:
@@ -51,14 +60,18 @@ class Projection:
 
 
 def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
-    """The projection to the first `vocabulary` rows of a head, in the hidden states' type, or autocast's where that is on."""
+    """The projection to the first `vocabulary` rows of a head, in the hidden states' type, or
+    autocast's where that is on.
+    """
     if hidden.ndim != 2 or head.weight.ndim != 2 or hidden.shape[1] != head.weight.shape[1]:
         raise ValueError(
-            f"hidden states {tuple(hidden.shape)} and head {tuple(head.weight.shape)}: want (N, hidden) and (vocab, hidden)"
+            f"hidden states {tuple(hidden.shape)} and head {tuple(head.weight.shape)}: want "
+            "(N, hidden) and (vocab, hidden)"
         )
     if not 0 < vocabulary <= len(head.weight):
         raise ConfigError(
-            f"vocabulary is {vocabulary:,}, but the head has {len(head.weight):,} rows. Give at most the smaller head's rows"
+            f"vocabulary is {vocabulary:,}, but the head has {len(head.weight):,} rows. "
+            "Give at most the smaller head's rows"
         )
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -79,7 +92,9 @@ def new_buffer(hidden: Tensor, vocabulary: int, chunk_tokens: int) -> Tensor:
 
 
 def default_chunk(vocabulary: int, count: int) -> int:
-    """Rows of a chunk of `count`, about 441 for a vocabulary of 151,936. All alike: a short last one would read both heads once more."""
+    """Rows of a chunk of `count`, about 441 for a vocabulary of 151,936. All alike: a short last
+    one would read both heads once more.
+    """
     usual = max(1, CHUNK_ELEMENTS // vocabulary)
     return max(1, math.ceil(count / max(1, round(count / usual))))
 
@@ -97,11 +112,13 @@ def blocks(logits: Tensor) -> Iterator[slice]:
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """total += left @ right in float32 (or float64), whatever the operands' type.
 
-    Products that are rounded to bfloat16 before they are added drift: TRL saw a student's entropy sink over a few dozen steps.
+    Products that are rounded to bfloat16 before they are added drift: TRL saw a student's entropy
+    sink over a few dozen steps.
     """
     half = right.dtype in (torch.float16, torch.bfloat16)
     if half and total.device.type == "cuda" and _ADDS_HALVES_EXACTLY:
-        # Float32 products cost about ten times as much there; this one takes halves and adds in float32.
+        # Float32 products cost about ten times as much there; this one takes halves and adds in
+        # float32.
         torch.addmm(total, left.to(right.dtype), right, out_dtype=torch.float32, out=total)
     else:
         total.addmm_(left, right.to(total.dtype))

@@ -1,4 +1,6 @@
-"""What a teacher says about each position: its hidden state and head, or the K likeliest tokens that were kept of it."""
+"""What a teacher says about each position: its hidden state and head, or the K likeliest tokens
+that were kept of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from reasondistill.losses.heads import Head, blocks, chunks, default_chunk, new_
 
 @dataclass(frozen=True)
 class LiveTeacher:
-    """A teacher that is at hand: `hidden` (N, teacher hidden), of a width of its own, and its head. Knows the whole distribution."""
+    """A teacher that is at hand: `hidden` (N, teacher hidden), of a width of its own, and its head.
+    Knows the whole distribution.
+    """
 
     hidden: Tensor
     head: Head
@@ -22,9 +26,11 @@ class LiveTeacher:
 
 @dataclass(frozen=True)
 class TopKTeacher:
-    """What was kept of a teacher: `ids` (N, K) of any integer type and their `log_probs` (N, K) at temperature 1.
+    """What was kept of a teacher: `ids` (N, K) of any integer type and their `log_probs` (N, K) at
+    temperature 1.
 
-    Rows with fewer tokens are padded with id −1. A token stands in a row once. K may be anything from 1 to the vocabulary.
+    Rows with fewer tokens are padded with id −1. A token stands in a row once. K may be anything
+    from 1 to the vocabulary.
     """
 
     ids: Tensor
@@ -32,7 +38,9 @@ class TopKTeacher:
 
 
 def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -> None:
-    """Raise ConfigError where kept tokens cannot answer: another divergence than forward KL at temperature 1, or a foreign vocabulary."""
+    """Raise ConfigError where kept tokens cannot answer: another divergence than forward KL at
+    temperature 1, or a foreign vocabulary.
+    """
     name = (
         divergence.kind
         if divergence.temperature == 1
@@ -40,7 +48,8 @@ def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -
     )
     if divergence.plain_kind != "forward_kl" or divergence.temperature != 1:
         raise ConfigError(
-            f"{name} cannot be computed from a teacher's top-{teacher.ids.shape[1]} tokens: how the rest of its probability is spread was "
+            f"{name} cannot be computed from a teacher's top-{teacher.ids.shape[1]} tokens: "
+            "how the rest of its probability is spread was "
             "not kept, and reverse KL, JSD, skewed KL, TVD and any temperature but 1 ask for it. "
             'Use divergence "forward_kl" at temperature 1, or a live teacher'
         )
@@ -50,15 +59,18 @@ def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -
         or teacher.ids.shape[1] == 0
     ):
         raise ValueError(
-            f"top-K ids {tuple(teacher.ids.shape)} and log_probs {tuple(teacher.log_probs.shape)}: want (N, K) both, K ≥ 1"
+            f"top-K ids {tuple(teacher.ids.shape)} and log_probs "
+            f"{tuple(teacher.log_probs.shape)}: want (N, K) both, K ≥ 1"
         )
     if len(teacher.ids) == 0:
         return
     highest = int(teacher.ids.max())
     if highest >= vocabulary:
         raise ConfigError(
-            f"the teacher's kept tokens reach id {highest:,}, but the vocabulary has {vocabulary:,} entries. "
-            "Keep them again from a teacher that shares the student's tokenizer, or raise vocabulary"
+            f"the teacher's kept tokens reach id {highest:,}, but the vocabulary has "
+            f"{vocabulary:,} entries. "
+            "Keep them again from a teacher that shares the student's tokenizer, or raise "
+            "vocabulary"
         )
     if int(teacher.ids.amax(-1).min()) < 0:
         raise ValueError(
@@ -70,12 +82,14 @@ def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -
 def tail_value_and_gradient(
     logits: Tensor, ids: Tensor, log_probs: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Forward KL on K tokens and one bucket for all others: its value (N,) and derivative with respect to the logits (N, V).
+    """Forward KL on K tokens and one bucket for all others: its value (N,) and derivative with
+    respect to the logits (N, V).
 
-    Σ_k p_k·(log p_k − log q_k) + p_tail·(log p_tail − log q_tail). With K = V the tail is empty, and this is forward KL; otherwise a lower
-    bound of it (what the bucket lumps together can only lose divergence). q_tail is summed over the other tokens themselves: 1 − Σ q_k
-    would cancel as soon as the student is sure. Then, with s the softmax over the tail and M = Σ p_k + p_tail:
-    dz_k = M·q_k − p_k, and in the tail dz_v = s_v·(M·q_tail − p_tail).
+    Σ_k p_k·(log p_k − log q_k) + p_tail·(log p_tail − log q_tail). With K = V the tail is empty,
+    and this is forward KL; otherwise a lower bound of it (what the bucket lumps together can only
+    lose divergence). q_tail is summed over the other tokens themselves: 1 − Σ q_k would cancel as
+    soon as the student is sure. Then, with s the softmax over the tail and M = Σ p_k + p_tail: dz_k
+    = M·q_k − p_k, and in the tail dz_v = s_v·(M·q_tail − p_tail).
     """
     is_padding = ids < 0
     # Padding repeats the row's highest id, so that gather and scatter need no case of their own.
@@ -104,7 +118,9 @@ def tail_value_and_gradient(
 
 
 def _tail(log_p: Tensor, is_padding: Tensor) -> Tensor:
-    """1 − Σ p_k, never below 0: log-probabilities that were stored in 16 bits can add up to more than 1."""
+    """1 − Σ p_k, never below 0: log-probabilities that were stored in 16 bits can add up to more
+    than 1.
+    """
     return -torch.expm1(log_p.masked_fill(is_padding, -torch.inf).logsumexp(-1).clamp(max=0.0))
 
 
@@ -112,9 +128,11 @@ def _tail(log_p: Tensor, is_padding: Tensor) -> Tensor:
 def top_k(
     hidden: Tensor, head: Head, k: int, vocabulary: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The k likeliest tokens of each position, likeliest first: ids (N, k) int64 and log-probabilities (N, k) at temperature 1.
+    """The k likeliest tokens of each position, likeliest first: ids (N, k) int64 and
+    log-probabilities (N, k) at temperature 1.
 
-    Log-probabilities are over the first `vocabulary` tokens and float32 (float64 for float64). Works in chunks, without gradient.
+    Log-probabilities are over the first `vocabulary` tokens and float32 (float64 for float64).
+    Works in chunks, without gradient.
     """
     vocabulary = len(head.weight) if vocabulary is None else vocabulary
     if not 1 <= k <= vocabulary:
@@ -141,7 +159,8 @@ def log_probs_of(
     vocabulary: int | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """The log-probability of each label (N,) over the first `vocabulary` tokens, logits divided by `temperature`.
+    """The log-probability of each label (N,) over the first `vocabulary` tokens, logits divided by
+    `temperature`.
 
     Float32 (float64 for float64); works in chunks, without gradient.
     """
@@ -169,5 +188,6 @@ def check_labels(labels: Tensor, count: int, vocabulary: int) -> None:
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < vocabulary:
         low, high = int(labels.min()), int(labels.max())
         raise ValueError(
-            f"labels lie between {low} and {high}, the vocabulary has {vocabulary} entries: pass only positions of the loss"
+            f"labels lie between {low} and {high}, the vocabulary has {vocabulary} entries: "
+            "pass only positions of the loss"
         )

@@ -1,1 +1,2 @@
-"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache."""
+"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache.
+"""

@@ -1,8 +1,9 @@
 """Load a prompt file and render it into chat turns; its identity is name@hash.
 
-A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot` turns, and `plain = true` for base
-models that know no chat template. A judge's prompt also has `{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is
-rendered here too: once, for all who tokenise it.
+A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot`
+turns, and `plain = true` for base models that know no chat template. A judge's prompt also has
+`{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is rendered here too:
+once, for all who tokenise it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Prompt(Section):
         return user
 
     def render(self, question: str, **parts: str) -> tuple[Message, ...]:
-        """The turns before the model's own; `parts` fill what else the user turn names, `{gold}` for example.
+        """The turns before the model's own; `parts` fill what else the user turn names, `{gold}`
+        for example.
 
         Other braces, in the template or in what is filled in, are left alone.
         """
@@ -86,11 +88,12 @@ def load_prompt(name: str) -> NamedPrompt:
     return NamedPrompt(name=path.stem, prompt=load_section(path, Prompt))
 
 
-# ---- the assistant's turn -----------------------------------------------------------------------------------------
+# ---- the assistant's turn ------------------------------------------------------------------------
 
 
 def render_assistant(completion: Completion) -> str:
-    """The assistant's turn: `<think>\\n…\\n</think>\\n\\n<answer>`, or the bare answer where there was no think block.
+    """The assistant's turn: `<think>\\n…\\n</think>\\n\\n<answer>`, or the bare answer where there
+    was no think block.
 
     A block that was never closed stays open.
     """
@@ -104,10 +107,12 @@ def render_assistant(completion: Completion) -> str:
 
 
 def after_prompt(text: str, *, opens_think: bool) -> list[Piece]:
-    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has written its tag already.
+    """What of the assistant's turn follows the prompt: a prompt that ends inside a think block has
+    written its tag already.
 
-    The tags that `render_assistant` writes are ours: the first `<think>` and the last `</think>` that stands between
-    line breaks as it writes them. All else is the model's text, whatever it quotes.
+    The tags that `render_assistant` writes are ours: the first `<think>` and the last `</think>`
+    that stands between line breaks as it writes them. All else is the model's text, whatever it
+    quotes.
     """
     if not text.startswith(_OPEN):
         # An answer alone ends an open block at once.

@@ -3,12 +3,14 @@
     prompt = tokenise_prompt(tokenizer, messages, plain=False)
     ids = tokenise_answer(tokenizer, [Piece("<think>\\n", is_ours=True), Piece("say <|im_end|>")])
 
-A question, a worked example or a trace may hold `<|im_end|>` or `</think>` as text; read as tokens they would end the
-turn, or be learnt as an end. So only what a chat template, a system turn or our own tags say is read as such tokens,
-the rest as the characters that it is. A text in which nothing of the kind stands gets the ids that the tokenizer gives.
+A question, a worked example or a trace may hold `<|im_end|>` or `</think>` as text; read as tokens
+they would end the turn, or be learnt as an end. So only what a chat template, a system turn or our
+own tags say is read as such tokens, the rest as the characters that it is. A text in which nothing
+of the kind stands gets the ids that the tokenizer gives.
 
-How: the places of foreign token strings are marked before the template renders them. Then the tokens that are meant
-are put under other names, and a twin of the tokenizer reads the text that knows its tokens by these names only.
+How: the places of foreign token strings are marked before the template renders them. Then the
+tokens that are meant are put under other names, and a twin of the tokenizer reads the text that
+knows its tokens by these names only.
 
 Tokenizers are transformers'; `tokenizers` is imported late.
 """
@@ -35,7 +37,9 @@ InputReason = Literal["template_refuses", "not_unicode", "not_given_back", "prom
 
 
 class InputFault(DataError):
-    """A row that no model can be given, whoever asks: `reason` is the kind, the text says what was found."""
+    """A row that no model can be given, whoever asks: `reason` is the kind, the text says what was
+    found.
+    """
 
     def __init__(self, reason: InputReason, text: str) -> None:
         super().__init__(text)
@@ -52,7 +56,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class TokenisedPrompt:
-    """A prompt as text and as ids; `opens` is the shape of the reasoning inside which it ends, if it does."""
+    """A prompt as text and as ids; `opens` is the shape of the reasoning inside which it ends, if
+    it does.
+    """
 
     text: str
     ids: list[int]
@@ -66,11 +72,12 @@ def tokenise_prompt(
     plain: bool,
     options: Mapping[str, Any] | None = None,
 ) -> TokenisedPrompt:
-    """The prompt before the assistant's turn, by the chat template with its `options`, or `plain` as joined text.
+    """The prompt before the assistant's turn, by the chat template with its `options`, or `plain`
+    as joined text.
 
-    System turns are the prompt's author's: token strings in them are meant, as is an opener of reasoning at the very
-    end of a plain prompt. Raises InputFault for a row that cannot be, ConfigError when there is no chat template or it
-    refuses whatever these turns hold.
+    System turns are the prompt's author's: token strings in them are meant, as is an opener of
+    reasoning at the very end of a plain prompt. Raises InputFault for a row that cannot be,
+    ConfigError when there is no chat template or it refuses whatever these turns hold.
     """
     codec = _codec_of(tokenizer)
     contents = [message.content for message in messages]
@@ -90,7 +97,9 @@ def tokenise_prompt(
 
 
 def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
-    """What follows a prompt, without an end. Raises InputFault when decoding does not give the text back."""
+    """What follows a prompt, without an end. Raises InputFault when decoding does not give the text
+    back.
+    """
     pieces = list(pieces)
     text = "".join(piece.text for piece in pieces)
     _require_unicode(text)
@@ -102,7 +111,7 @@ def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
     return ids
 
 
-# ---- what is foreign ----------------------------------------------------------------------------------------------
+# ---- what is foreign -----------------------------------------------------------------------------
 
 
 def _require_unicode(text: str) -> None:
@@ -117,7 +126,9 @@ def _require_unicode(text: str) -> None:
 
 
 def _unused_character(texts: Sequence[str]) -> str:
-    """A character that stands in none of them, of those without a meaning of their own: no template trims it."""
+    """A character that stands in none of them, of those without a meaning of their own: no template
+    trims it.
+    """
     for number in range(0xE000, 0xF900):
         if not any(chr(number) in text for text in texts):
             return chr(number)
@@ -152,7 +163,8 @@ def _apply_template(
 ) -> str:
     if not tokenizer.chat_template:
         raise ConfigError(
-            f"{tokenizer.name_or_path}: the tokenizer has no chat template. Use a prompt with plain = true."
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template. Use a prompt "
+            "with plain = true."
         )
     from jinja2 import TemplateError
 
@@ -176,7 +188,7 @@ def _apply_template(
     ) from refusal
 
 
-# ---- what decoding gives back -------------------------------------------------------------------------------------
+# ---- what decoding gives back --------------------------------------------------------------------
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -209,7 +221,8 @@ def _lossy(text: str, back: str) -> InputFault:
 
 
 def _same(a: str, b: str) -> bool:
-    # Qwen's tokenizers normalise to NFC and SentencePiece may add one leading space; neither loses anything.
+    # Qwen's tokenizers normalise to NFC and SentencePiece may add one leading space; neither loses
+    # anything.
     return unicodedata.normalize("NFC", a).lstrip(" ") == unicodedata.normalize("NFC", b).lstrip(
         " "
     )
@@ -221,7 +234,7 @@ def _first_difference(a: str, b: str) -> str:
     return f"at character {at}: {a[at : at + 20]!r} became {b[at : at + 20]!r}"
 
 
-# ---- token strings ------------------------------------------------------------------------------------------------
+# ---- token strings -------------------------------------------------------------------------------
 
 # Gemma's vocabulary holds the tags of HTML as added tokens, to write text with.
 _HTML = re.compile(
@@ -232,7 +245,9 @@ _NAME = "<reasondistill:"
 
 
 def _is_ordinary(token: str, *, is_special: bool) -> bool:
-    """Text like any other though it is an added token: one character, runs of spaces or newlines, HTML."""
+    """Text like any other though it is an added token: one character, runs of spaces or newlines,
+    HTML.
+    """
     if len(token) < 2 or not token.strip(" \t\r\n\u2581"):
         return True
     return not is_special and _HTML.fullmatch(token) is not None
@@ -264,7 +279,9 @@ class _Codec:
         )
 
     def broken(self, text: str, mark: str) -> str:
-        """A foreign text with a mark behind the first character of each token string, overlapping ones too."""
+        """A foreign text with a mark behind the first character of each token string, overlapping
+        ones too.
+        """
         starts = [
             found.start()
             for found in self._first.finditer(text)
@@ -278,7 +295,9 @@ class _Codec:
     def encode(
         self, tokenizer: Any, marked: str, mark: str, *, add_special_tokens: bool
     ) -> list[int]:
-        """The ids of a marked text, the mark itself left out. Token strings without a mark become their tokens."""
+        """The ids of a marked text, the mark itself left out. Token strings without a mark become
+        their tokens.
+        """
         if mark not in marked:
             ids: list[int] = tokenizer(marked, add_special_tokens=add_special_tokens)["input_ids"]
             if not self._has_more_than_meant(tokenizer, marked, ids, add_special_tokens):
@@ -324,7 +343,9 @@ class _Codec:
         )
 
     def _cut(self, marked: str) -> Iterator[tuple[str, str]]:
-        """Each stretch of text with the token behind it, leftmost and longest as tokenizers find them; the last has none."""
+        """Each stretch of text with the token behind it, leftmost and longest as tokenizers find
+        them; the last has none.
+        """
         end = 0
         for found in self._first.finditer(marked):
             token = self._token_at(marked, found.start()) if found.start() >= end else ""
@@ -363,7 +384,9 @@ def _name_of(number: int) -> str:
 
 
 class _Twin:
-    """A copy of a tokenizer that knows the given tokens by other names; all else, and every id, is the same."""
+    """A copy of a tokenizer that knows the given tokens by other names; all else, and every id, is
+    the same.
+    """
 
     def __init__(self, tokenizer: Any, controls: Mapping[str, int]) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -381,7 +404,8 @@ class _Twin:
             raise InputFault(
                 "not_given_back", f"this tokenizer cannot be copied: {error}"
             ) from error
-        # Added tokens that are no part of the model's own vocabulary are numbered anew when they are read.
+        # Added tokens that are no part of the model's own vocabulary are numbered anew when they
+        # are read.
         self._ids = {
             self._backend.token_to_id(_name_of(number)): number for number in controls.values()
         }
@@ -392,7 +416,9 @@ class _Twin:
 
 
 def _renamed(facts: dict[str, Any], controls: Mapping[str, int]) -> dict[str, Any]:
-    """A tokenizer.json whose control tokens have other names: among the added ones and in the model's own vocabulary."""
+    """A tokenizer.json whose control tokens have other names: among the added ones and in the
+    model's own vocabulary.
+    """
 
     def name(token: str) -> str:
         return _name_of(controls[token]) if token in controls else token

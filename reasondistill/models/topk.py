@@ -1,4 +1,5 @@
-"""The top-K cache: the teacher's K most likely tokens at each token of a trace, so that students learn from it with no teacher in memory.
+"""The top-K cache: the teacher's K most likely tokens at each token of a trace, so that students
+learn from it with no teacher in memory.
 
     with TopKWriter(folder, source) as writer:
         writer.append([("gsm8k/train/12:3", top_k)])
@@ -14,9 +15,10 @@ A folder of four files:
                       each of 2 bytes, or of 3 when the vocabulary has more than 65,536 entries; then float16 log-probabilities (tokens, K)
     topk.jsonl        one IndexLine per block, written when the block is on disk; the last line of a trace counts
 
-So a token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, what no index line names is cut off. A block is checked against
-its crc32 whenever it is read. float16 keeps a log-probability to one part in 2,048: probabilities are off by at most 2e-4, those near 1 by
-far less; their sum may exceed 1 by as much, so clamp before you take the tail.
+So a token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, what no index line names
+is cut off. A block is checked against its crc32 whenever it is read. float16 keeps a
+log-probability to one part in 2,048: probabilities are off by at most 2e-4, those near 1 by far
+less; their sum may exceed 1 by as much, so clamp before you take the tail.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ _LOWEST = -60_000.0
 
 
 class Header(Record):
-    """What all blocks have in common. `k` is the K asked for last; blocks of an earlier, smaller one may stand beside."""
+    """What all blocks have in common. `k` is the K asked for last; blocks of an earlier, smaller
+    one may stand beside.
+    """
 
     version: int
     k: int
@@ -77,7 +81,9 @@ class IndexLine(Record):
 
 @dataclass(frozen=True)
 class Source:
-    """Whose log-probabilities, how many, and by which tokens. `vocabulary_size` counts what the model scores, padding included."""
+    """Whose log-probabilities, how many, and by which tokens. `vocabulary_size` counts what the
+    model scores, padding included.
+    """
 
     model: str
     k: int
@@ -93,7 +99,7 @@ class Source:
         return 2 if self.vocabulary_size <= 1 << 16 else 3
 
 
-# ---- one block ----------------------------------------------------------------------------------------------------
+# ---- one block -----------------------------------------------------------------------------------
 
 
 def pack(top_k: TopK, id_bytes: int) -> bytes:
@@ -127,11 +133,12 @@ def _unpack_ids(block: bytes | memoryview, id_bytes: int) -> NDArray[np.int32]:
     return whole.view("<u4").reshape(-1).astype(np.int32)
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 class TopKWriter:
-    """Appends blocks durably: a kill loses at most those of the call in hand. One writer per folder.
+    """Appends blocks durably: a kill loses at most those of the call in hand. One writer per
+    folder.
 
     Raises ConfigError when the folder holds the log-probabilities of another tokenizer.
     """
@@ -142,12 +149,15 @@ class TopKWriter:
             folder.mkdir(parents=True, exist_ok=True)
             self._header = _claim(folder, source)
             cut_what_is_torn(folder)
-            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
+            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
+            # the file on close.
             self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
             self._index = open(folder / INDEX, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, rows: Iterable[tuple[str, TopK]]) -> None:
-        """Write the blocks of these traces, then the lines that name them. Both are on disk when it returns."""
+        """Write the blocks of these traces, then the lines that name them. Both are on disk when it
+        returns.
+        """
         blocks = [(trace_id, top_k, pack(top_k, self._header.id_bytes)) for trace_id, top_k in rows]
         if not blocks:
             return
@@ -201,7 +211,8 @@ def _claim(folder: Path, source: Source) -> Header:
                 "the number of ids"
             ]
             raise ConfigError(
-                f"{folder}: holds log-probabilities of {', '.join(old.models)}, whose tokens are not those of {source.model} "
+                f"{folder}: holds log-probabilities of {', '.join(old.models)}, whose "
+                f"tokens are not those of {source.model} "
                 f"({'; '.join(differences)}). One cache holds one vocabulary."
             )
         header = old.model_copy(
@@ -216,7 +227,9 @@ def _claim(folder: Path, source: Source) -> Header:
 
 
 def cut_what_is_torn(folder: Path) -> None:
-    """After a kill: a torn line goes, lines whose block never reached the disk go, and so do blocks that no line names."""
+    """After a kill: a torn line goes, lines whose block never reached the disk go, and so do blocks
+    that no line names.
+    """
     index, blocks = folder / INDEX, folder / BLOCKS
     repair_tail(index)
     size = blocks.stat().st_size if blocks.exists() else 0
@@ -248,7 +261,7 @@ def _append(file: Any, path: Path, content: bytes) -> None:
             raise
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def read_header(folder: Path) -> Header:
@@ -291,10 +304,12 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
 
 
 class TopKReader:
-    """The cache of a traces folder (`2-traces/topk`), memory-mapped: any trace can be read at once, in any process.
+    """The cache of a traces folder (`2-traces/topk`), memory-mapped: any trace can be read at once,
+    in any process.
 
-    `k` is what every trace has at least; `tokenizer` the fingerprint of the teacher's vocabulary; `models` whose log-probabilities
-    they are. Raises StageError when there is no cache, DataError when it cannot be read.
+    `k` is what every trace has at least; `tokenizer` the fingerprint of the teacher's vocabulary;
+    `models` whose log-probabilities they are. Raises StageError when there is no cache, DataError
+    when it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -316,20 +331,26 @@ class TopKReader:
         return iter(self._lines)
 
     def line(self, trace_id: str) -> IndexLine:
-        """Length and K of a trace without reading its block. Raises DataError when the trace is not in the cache."""
+        """Length and K of a trace without reading its block. Raises DataError when the trace is not
+        in the cache.
+        """
         try:
             return self._lines[trace_id]
         except KeyError:
             raise DataError(
-                f"{self.folder}: no trace {trace_id} in it. Run the traces stage again: it captures what is missing."
+                f"{self.folder}: no trace {trace_id} in it. Run the traces stage again: it "
+                "captures what is missing."
             ) from None
 
     def read(self, trace_id: str, k: int | None = None) -> TopK:
-        """The K (all when None) most likely tokens of a trace. Raises ConfigError (k too large), DataError (missing or damaged)."""
+        """The K (all when None) most likely tokens of a trace. Raises ConfigError (k too large),
+        DataError (missing or damaged).
+        """
         line = self.line(trace_id)
         if k is not None and k > line.k:
             raise ConfigError(
-                f"{self.folder}: holds the {line.k} most likely tokens, {k} are asked for. Set [traces] logprobs = {k}."
+                f"{self.folder}: holds the {line.k} most likely tokens, {k} are asked for. "
+                f"Set [traces] logprobs = {k}."
             )
         block = self._map[line.offset : line.offset + line.bytes]
         fits = line.bytes == line.tokens * (
@@ -337,7 +358,8 @@ class TopKReader:
         )
         if len(block) != line.bytes or not fits or zlib.crc32(block) != line.crc32:
             raise DataError(
-                f"{self.folder / BLOCKS}: trace {trace_id} is damaged (its block does not fit its crc32). "
+                f"{self.folder / BLOCKS}: trace {trace_id} is damaged (its block does not "
+                "fit its crc32). "
                 f"Remove {self.folder} and run the traces stage: it captures everything again."
             )
         whole = unpack(block, line.tokens, line.k, self.header.id_bytes)
@@ -348,18 +370,24 @@ class TopKReader:
         )
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Raise ConfigError, with the first tokens that differ, unless the tokenizer means the same by every id as the teacher's."""
+        """Raise ConfigError, with the first tokens that differ, unless the tokenizer means the same
+        by every id as the teacher's.
+        """
         mine = vocabulary_of(tokenizer)
         if vocabulary_fingerprint(mine) == self.tokenizer:
             return
         differences = unequal_ids(read_vocabulary(self.folder), mine)
         raise ConfigError(
-            f"{self.folder}: the teacher ({', '.join(self.models)}) and this student do not have the same tokens "
-            f"({'; '.join(differences)}; here: the teacher). Take a student of the teacher's family, or learn from the texts alone."
+            f"{self.folder}: the teacher ({', '.join(self.models)}) and this student do not "
+            "have the same tokens "
+            f"({'; '.join(differences)}; here: the teacher). Take a student of the "
+            "teacher's family, or learn from the texts alone."
         )
 
     def identity(self) -> str:
-        """16 hex digits over what the blocks hold, wherever they lie and in whatever order they came: what students are made from."""
+        """16 hex digits over what the blocks hold, wherever they lie and in whatever order they
+        came: what students are made from.
+        """
         lines = sorted(
             (line.trace_id, line.tokens, line.k, line.crc32) for line in self._lines.values()
         )

@@ -1,4 +1,5 @@
-"""Do two tokenizers mean the same by the same ids? Whoever compares a teacher's token ids with a student's must know.
+"""Do two tokenizers mean the same by the same ids? Whoever compares a teacher's token ids with a
+student's must know.
 
     if differences := unequal_tokens(teacher, student):
         raise ConfigError("; ".join(differences))
@@ -23,7 +24,8 @@ def vocabulary_of(tokenizer: Any) -> dict[str, int]:
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """16 hex digits over every token and its id: equal ones mean the same by every id.
 
-    How text is cut into tokens (merges, normaliser) is not in it, nor is what a model pads its vocabulary with.
+    How text is cut into tokens (merges, normaliser) is not in it, nor is what a model pads its
+    vocabulary with.
     """
     return vocabulary_fingerprint(vocabulary_of(tokenizer))
 
@@ -34,7 +36,8 @@ def vocabulary_fingerprint(vocabulary: Mapping[str, int]) -> str:
 
 
 def unequal_tokens(tokenizer_a: Any, tokenizer_b: Any, most: int = 5) -> list[str]:
-    """What the first ids are that mean different tokens, `id 7: 'a' here, 'b' there`; empty when all are equal.
+    """What the first ids are that mean different tokens, `id 7: 'a' here, 'b' there`; empty when
+    all are equal.
 
     At most so many, and then one text that counts the others.
     """

@@ -1,4 +1,6 @@
-"""Which weights a name means: a local folder or a hub id, and its identity, without loading anything."""
+"""Which weights a name means: a local folder or a hub id, and its identity, without loading
+anything.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ log = logging.getLogger(__name__)
 SHIPPED = "shipped:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# What decides which tokens come out. Optimizer states, logs and READMEs in a checkpoint folder do not.
+# What decides which tokens come out. Optimizer states, logs and READMEs in a checkpoint folder do
+# not.
 _CONTENT = (
     *("config.json", "generation_config.json", "chat_template*", "adapter_config.json"),
     *(
@@ -33,14 +36,16 @@ _CONTENT = (
 )
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
-# Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights differ nearly everywhere.
+# Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights
+# differ nearly everywhere.
 _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 
 
 def model_folder(model: str) -> Path | None:
     """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
 
-    Raises ConfigError when it is neither, or when the folder holds no config, no weights, or an adapter without its base.
+    Raises ConfigError when it is neither, or when the folder holds no config, no weights, or an
+    adapter without its base.
     """
     path = (
         resources.shipped_model(model.removeprefix(SHIPPED))
@@ -59,7 +64,8 @@ def model_folder(model: str) -> Path | None:
         )
     if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
         raise ConfigError(
-            f"model {model}: a model folder without weights (no *.safetensors and no pytorch_model*.bin)."
+            f"model {model}: a model folder without weights (no *.safetensors and no "
+            "pytorch_model*.bin)."
         )
     return path
 
@@ -83,7 +89,10 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
         )
     except (ValueError, KeyError, TypeError):
         base = "BASE"
-    found = f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured merged with its base."
+    found = (
+        f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured "
+        "merged with its base."
+    )
     merged = path.parent / "model"
     if (merged / "config.json").is_file() and path.name == "adapter":
         return ConfigError(f"{found} That is here: {merged}")
@@ -91,14 +100,16 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
     tokenizer = path if (path / "tokenizer_config.json").is_file() else base
     return ConfigError(
         f"{found} Merge them:\n"
-        'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; '
+        'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers '
+        "import AutoTokenizer as T; "
         f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
         f"T.from_pretrained('{tokenizer}').save_pretrained('{path}-merged')\""
     )
 
 
 def model_identity(model: str, revision: str | None = None) -> str:
-    """`name@revision` of the weights, without an engine: a folder's fingerprint, or a hub id's commit where it can be known.
+    """`name@revision` of the weights, without an engine: a folder's fingerprint, or a hub id's
+    commit where it can be known.
 
     Raises ConfigError as `model_folder`.
     """
@@ -109,7 +120,9 @@ def model_identity(model: str, revision: str | None = None) -> str:
 
 
 def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
-    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be known. Raises ConfigError."""
+    """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be
+    known. Raises ConfigError.
+    """
     shipped = tokenizer.startswith(SHIPPED)
     folder = (
         resources.shipped_model(tokenizer.removeprefix(SHIPPED))
@@ -124,7 +137,9 @@ def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """12 hex digits over config, tokenizer and weights; of files above 64 MiB the size and 16 MiB of blocks count. Paths do not."""
+    """12 hex digits over config, tokenizer and weights; of files above 64 MiB the size and 16 MiB
+    of blocks count. Paths do not.
+    """
     digest = hashlib.sha256()
     files = {file for pattern in _CONTENT for file in folder.glob(pattern) if file.is_file()}
     for file in sorted(files, key=lambda file: file.name):
@@ -142,7 +157,9 @@ def folder_fingerprint(folder: Path) -> str:
 
 @functools.cache
 def hub_commit(model: str, revision: str | None) -> str | None:
-    """The commit that a hub id's branch or tag points to: asked of the hub, else of the local cache; None when neither knows."""
+    """The commit that a hub id's branch or tag points to: asked of the hub, else of the local
+    cache; None when neither knows.
+    """
     if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     try:
@@ -151,7 +168,8 @@ def hub_commit(model: str, revision: str | None) -> str | None:
         return None
     try:
         return huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10).sha
-    except Exception as error:  # no network, offline mode, no such model: each version of its HTTP client has errors of its own
+    # no network, offline mode, no such model: each version of its HTTP client has errors of its own
+    except Exception as error:
         log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
     for name in ("config.json", "tokenizer_config.json"):
         cached = huggingface_hub.try_to_load_from_cache(model, name, revision=revision)
@@ -160,14 +178,16 @@ def hub_commit(model: str, revision: str | None) -> str | None:
     return None
 
 
-# ---- how large they are -------------------------------------------------------------------------------------------
+# ---- how large they are --------------------------------------------------------------------------
 
 
 def count_parameters(folder: Path) -> int | None:
-    """The elements of all tensors in the safetensors of a folder, from their headers; None where there are none.
+    """The elements of all tensors in the safetensors of a folder, from their headers; None where
+    there are none.
 
-    A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …, "shape": […], …}, …}.
-    Weights that are quantised into packed integers are counted as packed. Raises ConfigError for a file that is no safetensors.
+    A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …,
+    "shape": […], …}, …}. Weights that are quantised into packed integers are counted as packed.
+    Raises ConfigError for a file that is no safetensors.
     """
     return (
         sum(map(_count_elements, files))
@@ -197,7 +217,9 @@ OWN_FACTS = "reasondistill.json"
 
 
 def made_for(model: str) -> str | None:
-    """The name of the prompt that a model folder of ours was trained with; None where nobody wrote it down."""
+    """The name of the prompt that a model folder of ours was trained with; None where nobody wrote
+    it down.
+    """
     path = (model_folder(model) or Path(model)) / OWN_FACTS
     if not path.is_file():
         return None

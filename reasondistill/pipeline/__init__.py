@@ -2,8 +2,9 @@
 
     Problem ─▶ Trace ─▶ Verdict ─▶ Example ─▶ Student ─▶ EvalRecord ─▶ Report
 
-A `Run` is a pipeline file, a cluster file and a folder. `plan` lists its tasks in order; `run_task` does one of them and may be called
-in any process on any machine that sees the folder: stages meet on disk.
+A `Run` is a pipeline file, a cluster file and a folder. `plan` lists its tasks in order; `run_task`
+does one of them and may be called in any process on any machine that sees the folder: stages meet
+on disk.
 """
 
 from __future__ import annotations
@@ -75,15 +76,18 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-# ---- what there is to do ------------------------------------------------------------------------------------------
+# ---- what there is to do -------------------------------------------------------------------------
 
 
 def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list[Task]:
-    """The tasks of these stages in order. With `share_engine_process` one process serves all eval models, one after the other."""
+    """The tasks of these stages in order. With `share_engine_process` one process serves all eval
+    models, one after the other.
+    """
     wanted = set(stages)
     if not wanted & set(run.stages):
         raise ConfigError(
-            f"{run.source}: only measures, there is no stage {sorted(wanted)[0]}. Stages: {', '.join(run.stages)}."
+            f"{run.source}: only measures, there is no stage {sorted(wanted)[0]}. Stages: "
+            f"{', '.join(run.stages)}."
         )
     tasks: list[Task] = []
     for stage in run.stages:
@@ -125,7 +129,9 @@ def _shared(stage: str, shards: int, units: tuple[str, ...] = ()) -> list[Task]:
 
 
 def select_stages(only: str | None, first: str | None, last: str | None) -> list[str]:
-    """The stage names between `first` and `last`, or just `only`. Raises ConfigError for an unknown name or an empty range."""
+    """The stage names between `first` and `last`, or just `only`. Raises ConfigError for an unknown
+    name or an empty range.
+    """
     for name in (only, first, last):
         if name is not None and name not in STAGES:
             raise ConfigError(f"no stage is called {name!r}. Stages: {', '.join(STAGES)}.")
@@ -139,11 +145,12 @@ def select_stages(only: str | None, first: str | None, last: str | None) -> list
     return chosen
 
 
-# ---- doing it -----------------------------------------------------------------------------------------------------
+# ---- doing it ------------------------------------------------------------------------------------
 
 
 def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
-    """Do one task; skip what is complete, resume what is partial, refuse what was made from something else.
+    """Do one task; skip what is complete, resume what is partial, refuse what was made from
+    something else.
 
     Several processes that do it together all call this; the first one writes.
     """
@@ -213,7 +220,9 @@ def _run_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 
 def _may_heal(run: Run) -> bool:
-    """Failed samples and judgements that succeed later would change the examples; once students are made of them they stay as they are."""
+    """Failed samples and judgements that succeed later would change the examples; once students are
+    made of them they stay as they are.
+    """
     return not any(run.stage("students").glob("*/manifest.json"))
 
 
@@ -293,7 +302,8 @@ def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 
 def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
-    """Sample and grade the named models on every benchmark; without names, put the tables together."""
+    """Sample and grade the named models on every benchmark; without names, put the tables together.
+    """
     share = task.share
     if share is None or share.role == "open":
         with _pool(run) as pool:
@@ -312,7 +322,8 @@ def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
             failures_allowed=run.pipeline.evals.failures_allowed,
         )
 
-    # Each worker begins with another model: an engine is loaded for a model of one's own before one helps with others.
+    # Each worker begins with another model: an engine is loaded for a model of one's own before one
+    # helps with others.
     first = share.number % len(task.units) if share is not None else 0
     for model in (*task.units[first:], *task.units[:first]):
         evaluating.measure(run, model, grade, stop, share)

@@ -1,4 +1,5 @@
-"""Stage 6 of a run: who is measured, on what, under which prompts; and the sampling of one model, which starts its engine once.
+"""Stage 6 of a run: who is measured, on what, under which prompts; and the sampling of one model,
+which starts its engine once.
 
 6-evals/<benchmark>/problems
 6-evals/<benchmark>/<model>/{traces,verdicts}                    under its own prompt
@@ -51,12 +52,14 @@ Grade = Callable[[Path, Path, Path], Manifest]
 _SAMPLING = set(SamplingSettings.model_fields)
 
 
-# ---- who is measured ----------------------------------------------------------------------------------------------
+# ---- who is measured -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model to measure: how it is served, the prompt it was made for (None: the benchmark's), sampling keys of its own."""
+    """A model to measure: how it is served, the prompt it was made for (None: the benchmark's),
+    sampling keys of its own.
+    """
 
     teacher: Teacher
     prompt: str | None
@@ -64,7 +67,9 @@ class Measured:
 
 
 def eval_models(run: Run) -> dict[str, Measured]:
-    """Name → model: students and baselines from the run folder, the teachers, then the models that [evals] names."""
+    """Name → model: students and baselines from the run folder, the teachers, then the models that
+    [evals] names.
+    """
     models: dict[str, Measured] = {}
     for student in run.pipeline.all_students():
         folder = run.stage("students") / student.name
@@ -105,7 +110,9 @@ def served_teachers(run: Run) -> dict[str, Teacher]:
 
 
 def teacher_of(run: Run, student: StudentSettings) -> Teacher | None:
-    """Whose distributions a student learns: the one it names, else the only teacher of the traces that vLLM serves."""
+    """Whose distributions a student learns: the one it names, else the only teacher of the traces
+    that vLLM serves.
+    """
     if not student.distils():
         return None
     if student.teacher is not None:
@@ -119,7 +126,9 @@ def _model_name(model: str) -> str:
 
 
 def baselines(run: Run) -> Mapping[str, list[str]]:
-    """Who is compared with whom: each trained student with its untouched base, its twins and the teachers; all with `against`."""
+    """Who is compared with whom: each trained student with its untouched base, its twins and the
+    teachers; all with `against`.
+    """
     models, every = (
         list(eval_models(run)),
         {student.name: student for student in run.pipeline.all_students()},
@@ -133,7 +142,9 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     rest = [student for student in every.values() if student.method in TWINS]
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
-        """A twin that came by itself belongs to the student that trains like it; one that the file names, to all of its base."""
+        """A twin that came by itself belongs to the student that trains like it; one that the file
+        names, to all of its base.
+        """
         if other.method != "base" and other.name not in named:
             return other.recipe() in (student.recipe(), _first(every, student).recipe())
         return _first(every, other).start() == _first(every, student).start()
@@ -150,7 +161,8 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
             continue
         if other not in models:
             raise ConfigError(
-                f"[evals] against: {other!r} is not among the models that are measured: {', '.join(models)}."
+                f"[evals] against: {other!r} is not among the models that are measured: "
+                f"{', '.join(models)}."
             )
         for model in models:
             if model != other and other not in compared.setdefault(model, []):
@@ -166,7 +178,9 @@ def _first(made: Mapping[str, StudentSettings], student: StudentSettings) -> Stu
 def _same_seed(
     groups: Mapping[str, tuple[str, ...]], against: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
-    """Each student of several seeds with the one of the same seed that is made of another block of the file."""
+    """Each student of several seeds with the one of the same seed that is made of another block of
+    the file.
+    """
     seeds = {
         single: single.removeprefix(name) for name, singles in groups.items() for single in singles
     }
@@ -178,11 +192,13 @@ def _same_seed(
         )
 
 
-# ---- how ----------------------------------------------------------------------------------------------------------
+# ---- how -----------------------------------------------------------------------------------------
 
 
 def samples_of(run: Run, benchmark: Benchmark) -> int:
-    """Samples per problem: what [evals] says, or what the benchmark recommends; one where greedy sampling would repeat itself."""
+    """Samples per problem: what [evals] says, or what the benchmark recommends; one where greedy
+    sampling would repeat itself.
+    """
     asked = run.pipeline.evals.n
     if asked == "recommended":
         return 1 if run.pipeline.evals.resolve().temperature == 0 else benchmark.n
@@ -197,9 +213,11 @@ def sampling_of(
     prompt: str | None = None,
     n: int | None = None,
 ) -> Traces:
-    """How a model is sampled: as the traces were, but for what [evals] says, and above it the model's own keys.
+    """How a model is sampled: as the traces were, but for what [evals] says, and above it the
+    model's own keys.
 
-    The prompt: the one asked for, else that of [evals], else the one that the model was made for, else the benchmark's.
+    The prompt: the one asked for, else that of [evals], else the one that the model was made for,
+    else the benchmark's.
     """
     settings, written = run.pipeline.evals, run.pipeline.traces
     own = settings.model_dump(include=_SAMPLING, exclude_none=True)
@@ -228,7 +246,9 @@ def sampling_of(
 
 
 def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
-    """The problems of a benchmark in 6-evals, checked against what its file promises; nothing is done when they are there."""
+    """The problems of a benchmark in 6-evals, checked against what its file promises; nothing is
+    done when they are there.
+    """
     folder = run.stage("evals") / benchmark.name / "problems"
     return problems.run_benchmark(
         benchmark, folder, pool=pool, keep_old=run.keep_old, base=run.source.parent
@@ -238,10 +258,11 @@ def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
 def measure(
     run: Run, model: str, grade: Grade, stop: StopSignal, share: Share | None = None
 ) -> None:
-    """Draw and grade all samples of one model on every benchmark: under its own prompt, under the others, at its checkpoints.
+    """Draw and grade all samples of one model on every benchmark: under its own prompt, under the
+    others, at its checkpoints.
 
-    One engine serves all of it that has the same weights, and is closed before the grading. Of several workers each draws the chunks that
-    it claims; who closes the folders grades.
+    One engine serves all of it that has the same weights, and is closed before the grading. Of
+    several workers each draws the chunks that it claims; who closes the folders grades.
     """
     measured = eval_models(run)[model]
     cells = [
@@ -298,7 +319,9 @@ def _sample(run: Run, cells: list[_Cell], stop: StopSignal, share: Share | None)
 
 
 def _time_alone(run: Run, cell: _Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
-    """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that is open."""
+    """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that
+    is open.
+    """
     benchmark, name, settings, _ = cell
     folder, count = run.stage("evals") / benchmark.name, run.pipeline.evals.latency
     if not count or stop.requested or latency.is_measured(folder / name, count):
@@ -315,11 +338,13 @@ def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
         grade(folder / "problems", folder / name / "traces", folder / name / "verdicts")
 
 
-# ---- checkpoints --------------------------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------
 
 
 def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
-    """Step and folder of the snapshots of a student; none for other models, or when none are asked for. Raises StageError as they do."""
+    """Step and folder of the snapshots of a student; none for other models, or when none are asked
+    for. Raises StageError as they do.
+    """
     count = run.pipeline.evals.checkpoints.count
     student = next(
         (s for s in run.pipeline.all_students() if s.name == model and s.method != "base"), None
@@ -346,12 +371,15 @@ def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
 
 
 def step_benchmarks(run: Run) -> list[Benchmark]:
-    """The benchmarks that checkpoints are measured on. Raises ConfigError for one that [evals] does not name."""
+    """The benchmarks that checkpoints are measured on. Raises ConfigError for one that [evals] does
+    not name.
+    """
     wanted, known = run.pipeline.evals.checkpoints.benchmarks, benchmarks(run)
     strangers = set(wanted) - {benchmark.name for benchmark in known}
     if strangers:
         raise ConfigError(
-            f"[evals.checkpoints] benchmarks: {sorted(strangers)[0]!r} is not among those of [evals]."
+            f"[evals.checkpoints] benchmarks: {sorted(strangers)[0]!r} is not among those "
+            "of [evals]."
         )
     return [benchmark for benchmark in known if not wanted or benchmark.name in wanted]
 
@@ -368,7 +396,7 @@ def _checkpoint_cells(run: Run, name: str, served: Measured) -> Iterator[_Cell]:
         )
 
 
-# ---- together -----------------------------------------------------------------------------------------------------
+# ---- together ------------------------------------------------------------------------------------
 
 
 def collect(run: Run, pool: GradingPool) -> Manifest:
@@ -425,7 +453,9 @@ def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
 
 
 def _untouched(run: Run, name: str) -> str | None:
-    """The untouched model that the training of a student began with, through all students that it continues."""
+    """The untouched model that the training of a student began with, through all students that it
+    continues.
+    """
     made = {student.name: student for student in run.pipeline.all_students()}
     if name not in made:
         return None

@@ -1,4 +1,5 @@
-"""How long one answer takes when nothing else is asked: greedy, one problem at a time, on the engine that has just drawn the samples.
+"""How long one answer takes when nothing else is asked: greedy, one problem at a time, on the
+engine that has just drawn the samples.
 
 6-evals/<benchmark>/<model>/latency.json stands beside the samples and changes none of them.
 """
@@ -30,10 +31,12 @@ def is_measured(folder: Path, problems: int) -> bool:
 def measure_latency(
     sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt, folder: Path, count: int
 ) -> None:
-    """Write the mean milliseconds per token and seconds per answer over the first `count` answers; nothing when asked to stop.
+    """Write the mean milliseconds per token and seconds per answer over the first `count` answers;
+    nothing when asked to stop.
 
-    The first answer is given twice and counts once: what an engine prepares at its first request is no answering. A
-    problem whose input is refused is passed over; nothing is written when the service fails or refuses every one.
+    The first answer is given twice and counts once: what an engine prepares at its first request is
+    no answering. A problem whose input is refused is passed over; nothing is written when the
+    service fails or refuses every one.
     """
     seconds, tokens, answered = 0.0, 0, 0
     for request in _requests(sampler, problems, prompt):

@@ -1,4 +1,6 @@
-"""A run: a pipeline file, a cluster file and a folder; what every stage and every process of it needs to know."""
+"""A run: a pipeline file, a cluster file and a folder; what every stage and every process of it
+needs to know.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, sta
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data paths are also tried beside it.
+    """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data
+    paths are also tried beside it.
 
     `asked` are the stages that this command is for (none: all): what `resume` goes on with.
     """
@@ -55,7 +58,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of a stage that one process does: all of it, one student, the samples of some models, or a share in what many workers do."""
+    """A piece of a stage that one process does: all of it, one student, the samples of some models,
+    or a share in what many workers do.
+    """
 
     stage: str
     units: tuple[str, ...] = ()
@@ -74,7 +79,8 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The name as people read it before every line: of many units the first and how many more."""
+        """The name as people read it before every line: of many units the first and how many more.
+        """
         rest = len(self.units) - 3
         if rest < 2:
             return self.name
@@ -95,7 +101,9 @@ _READS = {
 
 
 def is_needed(task: Task, name: str) -> bool:
-    """Whether a process that does a task reads this file of the run folder; the report reads all but weights."""
+    """Whether a process that does a task reads this file of the run folder; the report reads all
+    but weights.
+    """
     top, _, rest = name.partition("/")
     if name.endswith("/manifest.json"):  # what a stage does may depend on which others are finished
         return True
@@ -127,14 +135,17 @@ def benchmarks(run: Run) -> list[Benchmark]:
 
 
 def parents_of(run: Run, student: StudentSettings) -> tuple[str, ...]:
-    """The students that are made before this one: whose steps it copies, and which one it continues."""
+    """The students that are made before this one: whose steps it copies, and which one it
+    continues.
+    """
     return tuple(name for name in dict.fromkeys((twin_of(run, student), student.parent)) if name)
 
 
 def twin_of(run: Run, student: StudentSettings) -> str | None:
     """The trained student whose steps a twin copies; None when the file itself says the steps.
 
-    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted anew.
+    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted
+    anew.
     """
     recounts = student.method == "answer_only" and student.packing
     if student.method not in ("answer_only", "unverified") or (
@@ -169,11 +180,13 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
     return full
 
 
-# ---- the run folder's own file ------------------------------------------------------------------------------------
+# ---- the run folder's own file -------------------------------------------------------------------
 
 
 def save_run(run: Run, folder: Path | None = None) -> None:
-    """Write what a task process needs to know: `run.json`, in the run folder or another. Holds no secret."""
+    """Write what a task process needs to know: `run.json`, in the run folder or another. Holds no
+    secret.
+    """
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
         # Only what was set: a stage's own keys stand over those of [stages.default].
@@ -190,7 +203,8 @@ def load_run(folder: Path) -> Run:
     path = folder / RUN
     if not path.exists():
         raise StageError(
-            f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; runs are listed under runs/."
+            f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; "
+            "runs are listed under runs/."
         )
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -31,9 +31,11 @@ from reasondistill.stages.traces import summary
 
 @dataclass(frozen=True)
 class StageState:
-    """One line of `show`: `state` is new, partial, complete, or `stale (…)` with what has changed since.
+    """One line of `show`: `state` is new, partial, complete, or `stale (…)` with what has changed
+    since.
 
-    `missing` says of each folder of samples in the stage what is lost or refused, why, and what to do.
+    `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
+    do.
     """
 
     name: str
@@ -85,10 +87,11 @@ def _why_stopped(folder: Path) -> Iterator[str]:
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks without those at the beginning that would find nothing to do; whatever comes behind the first that would, may change.
+    """The tasks without those at the beginning that would find nothing to do; whatever comes behind
+    the first that would, may change.
 
-    Of a stage that several workers fill, no more workers than there are chunks missing. A task that is sent for nothing does no harm:
-    when in doubt it is kept.
+    Of a stage that several workers fill, no more workers than there are chunks missing. A task that
+    is sent for nothing does no harm: when in doubt it is kept.
     """
     kept = list(dropwhile(lambda task: is_settled(run, task), tasks))
     if not kept or kept[0].share is None or (missing := _missing_chunks(run, kept[0])) is None:
@@ -100,18 +103,22 @@ def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
     ]
 
 
-# ---- what needs no doing ------------------------------------------------------------------------------------------
+# ---- what needs no doing -------------------------------------------------------------------------
 
 
 def settle(run: Run, task: Task) -> None:
-    """Note that a task left its folder finished, by this file and with what stood before it. What says so already is left alone."""
+    """Note that a task left its folder finished, by this file and with what stood before it. What
+    says so already is left alone.
+    """
     note, standing = _note(run, task), _standing(run, task)
     if not note.exists() or note.read_text(encoding="utf-8") != standing:
         write_text(note, standing)
 
 
 def is_settled(run: Run, task: Task) -> bool:
-    """Whether a task has finished its folder by the very same file, nothing before it has changed since, and nothing failed in it."""
+    """Whether a task has finished its folder by the very same file, nothing before it has changed
+    since, and nothing failed in it.
+    """
     note, manifest = _note(run, task), read_manifest(folder_of(run, task))
     if manifest is None or manifest.status != "complete" or not note.exists():
         return False
@@ -139,7 +146,9 @@ def _note(run: Run, task: Task) -> Path:
 
 
 def _standing(run: Run, task: Task) -> str:
-    """A fingerprint of the file, of who grades, and of every manifest that stands before this task's own."""
+    """A fingerprint of the file, of who grades, and of every manifest that stands before this
+    task's own.
+    """
     before = [
         run.stage(stage)
         for stage in run.stages[: run.stages.index(task.stage)]
@@ -163,7 +172,7 @@ def _standing(run: Run, task: Task) -> str:
     )
 
 
-# ---- how far ------------------------------------------------------------------------------------------------------
+# ---- how far -------------------------------------------------------------------------------------
 
 
 def _is_idle(task: Task, stage: str, chunks: int) -> bool:
@@ -185,7 +194,9 @@ def _among(task: Task, chunks: int) -> Task:
 
 
 def _missing_chunks(run: Run, task: Task) -> int | None:
-    """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or nothing is claimed in chunks."""
+    """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or
+    nothing is claimed in chunks.
+    """
     folder, problems = run.stage(task.stage), read_manifest(run.stage("problems"))
     if (
         task.stage != "traces"
@@ -215,11 +226,16 @@ def progress_of(run: Run, stage: str) -> str:
     if stage not in ("traces", "verdicts") or written is None or problems is None:
         return ""
     total = problems.counts.get("out", 0) * written.n
-    return f"{_finished(run.stage(stage), traces.FILE if stage == 'traces' else verdicts.FILE):,}/{total:,} {stage}"
+    return (
+        f"{_finished(run.stage(stage), traces.FILE if stage == 'traces' else verdicts.FILE):,}/{total:,} "
+        f"{stage}"
+    )
 
 
 def _finished(folder: Path, name: str) -> int:
-    """Records of a stage: its own, and what its workers said last that they have; their files may be large and far."""
+    """Records of a stage: its own, and what its workers said last that they have; their files may
+    be large and far.
+    """
     manifest = read_manifest(folder)
     if manifest is not None and manifest.status == "complete":
         return manifest.counts.get("out", 0)
@@ -241,7 +257,9 @@ def _state(
 
 
 def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What each stage holds about one problem: (place, records), training side first, then each benchmark and model."""
+    """What each stage holds about one problem: (place, records), training side first, then each
+    benchmark and model.
+    """
     files = [run.stage("problems") / name for name in ("problems.jsonl", "set_aside.jsonl")]
     files += [run.stage("traces") / "traces.jsonl", run.stage("verdicts") / "verdicts.jsonl"]
     files += [
@@ -261,7 +279,8 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
 
 
 def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
-    """The records of a shard that belong to a problem; lines without its id in them are not parsed."""
+    """The records of a shard that belong to a problem; lines without its id in them are not parsed.
+    """
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
     with open(path, "rb") as file:
         for line in file:

@@ -1,4 +1,6 @@
-"""Where something was made: commit, packages, hardware. Recorded in every manifest, never part of an identity."""
+"""Where something was made: commit, packages, hardware. Recorded in every manifest, never part of
+an identity.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _PACKAGES = (
 
 @cache
 def describe_environment() -> dict[str, Any]:
-    """Commit, dirty flag, package versions, hardware and command line; no environment variables, so no secrets."""
+    """Commit, dirty flag, package versions, hardware and command line; no environment variables, so
+    no secrets.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),

@@ -1,4 +1,5 @@
-"""What a folder of traces lacks: samples that the service lost, samples whose input was refused, and why.
+"""What a folder of traces lacks: samples that the service lost, samples whose input was refused,
+and why.
 
 lacking = read_missing(run / "2-traces")
 lacking.words()          # "20 of 120 samples; 100 lost (HTTP 402: quota exhausted)"
@@ -25,7 +26,8 @@ CAUSES = "causes"
 STOPPED = "stopped"
 FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
-# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A status code and a port stay.
+# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A
+# status code and a port stay.
 _VARIES = re.compile(
     r"(?<!:)\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b"
 )
@@ -33,7 +35,9 @@ _VARIES = re.compile(
 
 @dataclass(frozen=True)
 class Missing:
-    """How many samples were asked for and `drawn`, how many of these failed, and the `causes` of that with their counts."""
+    """How many samples were asked for and `drawn`, how many of these failed, and the `causes` of
+    that with their counts.
+    """
 
     asked: int = 0
     drawn: int = 0
@@ -60,7 +64,9 @@ class Missing:
         return self.answered < self.asked
 
     def words(self) -> str:
-        """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn yet`."""
+        """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn
+        yet`.
+        """
         parts = [
             f"{count:,} {name}"
             for name, count in ((LOST, self.lost), (REFUSED, self.refused))
@@ -102,7 +108,9 @@ def causes_text(causes: Mapping[str, int]) -> str:
 
 
 def cause_of(completion: Completion) -> str:
-    """The error of a failed sample without what differs from one to the next, so that equal causes can be counted."""
+    """The error of a failed sample without what differs from one to the next, so that equal causes
+    can be counted.
+    """
     text = " ".join((completion.error or "no reason given").split())
     return _VARIES.sub("…", text)[:_LONGEST_CAUSE]
 
@@ -121,7 +129,9 @@ def is_allowed(manifest: Manifest) -> bool:
 
 
 def read_missing(folder: Path) -> Missing:
-    """What a traces folder lacks: by its manifest, or by its lines while it is not finished or tells no causes."""
+    """What a traces folder lacks: by its manifest, or by its lines while it is not finished or
+    tells no causes.
+    """
     manifest = read_manifest(folder)
     if manifest is None:
         return Missing()
@@ -146,7 +156,9 @@ def _asked(manifest: Manifest) -> int:
 
 
 def _by_rows(rows: Iterable[Mapping[str, Any]], asked: int) -> Missing:
-    """A failed sample that was drawn again stands there twice until the stage has ended: the later one counts."""
+    """A failed sample that was drawn again stands there twice until the stage has ended: the later
+    one counts.
+    """
     failed: dict[str, Completion] = {}
     whole = 0
     for row in rows:

@@ -1,4 +1,5 @@
-"""Several workers fill one stage folder side by side, on any machines that see it: who does which chunk, and one folder of it again.
+"""Several workers fill one stage folder side by side, on any machines that see it: who does which
+chunk, and one folder of it again.
 
     begin(folder, workers=8, chunk=16)                   one process opens the stage; what earlier workers left is taken in
     worker = Worker(folder, number)                      each worker, wherever it runs
@@ -11,10 +12,11 @@ Meanwhile the folder holds
     parts/<attempt>/claims/<chunk>   a symbolic link that names a worker: made by one system call which only one of them can win
     parts/<attempt>/w3-5f2c/         what that worker writes since its last start: one writer per file, even if the one before lives on
 
-No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under its number does its own chunks again
-as far as they are unfinished. Those of one that never comes back stay missing: closing the stage says so, and the next attempt, with any
-number of workers, does them. A worker of an attempt that is over writes into a folder that is gone;
-one that it makes anew is taken in by the next attempt, or removed from a stage that is complete.
+No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under
+its number does its own chunks again as far as they are unfinished. Those of one that never comes
+back stay missing: closing the stage says so, and the next attempt, with any number of workers, does
+them. A worker of an attempt that is over writes into a folder that is gone; one that it makes anew
+is taken in by the next attempt, or removed from a stage that is complete.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of a stage a process does: `open` it, fill it as worker `number` of `of`, or `close` it."""
+    """Which part of a stage a process does: `open` it, fill it as worker `number` of `of`, or
+    `close` it.
+    """
 
     role: Literal["open", "work", "close"]
     number: int = 0
@@ -73,10 +77,11 @@ def parsed(text: str) -> Share:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One filling of a folder by `workers`. `chunk` is how many items are claimed at once, `began` a Unix time.
+    """One filling of a folder by `workers`. `chunk` is how many items are claimed at once, `began`
+    a Unix time.
 
-    `offsets` are where the chunks begin in a file that is worked through, `claims` the URL at which chunks are claimed when the workers
-    have no folder in common.
+    `offsets` are where the chunks begin in a file that is worked through, `claims` the URL at which
+    chunks are claimed when the workers have no folder in common.
     """
 
     name: str
@@ -87,7 +92,7 @@ class Attempt:
     claims: str = ""
 
 
-# ---- before and after ---------------------------------------------------------------------------------------------
+# ---- before and after ----------------------------------------------------------------------------
 
 
 def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()) -> Attempt:
@@ -112,12 +117,15 @@ def current(folder: Path) -> Attempt | None:
         return Attempt(**value | {"offsets": tuple(value["offsets"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path}: cannot be read: {error}. Remove {path.parent}; what stands in it is done again."
+            f"{path}: cannot be read: {error}. Remove {path.parent}; what stands in it is "
+            "done again."
         ) from error
 
 
 def worker_folders(folder: Path) -> list[Path]:
-    """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the workers."""
+    """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the
+    workers.
+    """
     found = (folder / PARTS).glob("*/w*")
     return sorted(
         found,
@@ -130,10 +138,11 @@ def worker_folders(folder: Path) -> list[Path]:
 
 
 def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
-    """Append the lines of every worker's JSONL files to the folder's own, durably; return how many bytes came in.
+    """Append the lines of every worker's JSONL files to the folder's own, durably; return how many
+    bytes came in.
 
-    `extras` names subfolders that the caller has taken in already. A kill on the way repeats some lines, never loses one; who sorts the
-    file drops repeated keys. Torn last lines are left out.
+    `extras` names subfolders that the caller has taken in already. A kill on the way repeats some
+    lines, never loses one; who sorts the file drops repeated keys. Torn last lines are left out.
     """
     copied = 0
     for part in worker_folders(folder):
@@ -154,7 +163,9 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove what workers have left, the mark of their attempt first: none of them starts in half a folder."""
+    """Remove what workers have left, the mark of their attempt first: none of them starts in half a
+    folder.
+    """
     attempt = current(folder)
     if attempt is not None and attempt.claims:
         fs, place = remote.file_system(attempt.claims)
@@ -172,17 +183,20 @@ def _append(source: Path, target: Path) -> int:
     return source.stat().st_size
 
 
-# ---- a worker -----------------------------------------------------------------------------------------------------
+# ---- a worker ------------------------------------------------------------------------------------
 
 
 class Worker:
-    """One worker of the attempt that is under way; `folder` is where it writes. Raises StageError when none is."""
+    """One worker of the attempt that is under way; `folder` is where it writes. Raises StageError
+    when none is.
+    """
 
     def __init__(self, stage: Path, number: int) -> None:
         attempt = current(stage)
         if attempt is None:
             raise StageError(
-                f"{stage}: is not open for workers. Start the stage with `reasondistill run` or `resume`."
+                f"{stage}: is not open for workers. Start the stage with `reasondistill "
+                "run` or `resume`."
             )
         self.number, self.attempt = number, attempt
         self.folder = stage / PARTS / attempt.name / f"w{number}-{uuid.uuid4().hex[:8]}"
@@ -196,8 +210,8 @@ class Worker:
     def claims(self, chunks: int, group: str = "") -> Iterator[int]:
         """The chunks that are this worker's, each claimed only when it is asked for.
 
-        First those that it claimed before it was started again, then its own stripe, then what is left of the others', each worker from
-        another place on: two seldom want the same.
+        First those that it claimed before it was started again, then its own stripe, then what is
+        left of the others', each worker from another place on: two seldom want the same.
         """
         mine = f"w{self.number}"
         taken = {name: self._owner(name) for name in self._names(group)}
@@ -218,7 +232,9 @@ class Worker:
         yield from self._help(group, [*rest[first:], *rest[:first]])
 
     def _help(self, group: str, chunks: Sequence[int]) -> Iterator[int]:
-        """Those that nobody has; who has which is looked up before, and again when others were quicker a few times."""
+        """Those that nobody has; who has which is looked up before, and again when others were
+        quicker a few times.
+        """
         taken, missed = set[str](), _PATIENCE
         for chunk in chunks:
             if missed >= _PATIENCE:
@@ -249,7 +265,9 @@ class Worker:
             return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
 
     def _create(self, path: Path) -> bool:
-        """The same where the file system knows no links (mounted buckets): a file that must not exist before."""
+        """The same where the file system knows no links (mounted buckets): a file that must not
+        exist before.
+        """
         try:
             with open(path, "x", encoding="ascii") as file:
                 file.write(f"w{self.number}")
@@ -267,7 +285,8 @@ class Worker:
             ) from None
 
     def _claim(self, name: str) -> bool:
-        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
+        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too.
+        """
         if self._far is not None:
             # A request that was sent again finds what it has made itself: as below.
             return (
@@ -279,7 +298,8 @@ class Worker:
             try:
                 os.symlink(f"w{self.number}", path)
             except FileExistsError:
-                # An NFS server may have done what it is asked a second time: the link is ours although it "exists".
+                # An NFS server may have done what it is asked a second time: the link is ours
+                # although it "exists".
                 return self._owner(name) == f"w{self.number}"
             except OSError as error:
                 if error.errno not in _NO_LINKS:

@@ -1,8 +1,11 @@
-"""Stage 4: Trace + Verdict → Example: filter, select per problem, split by problem; what is dropped is kept with its reason.
+"""Stage 4: Trace + Verdict → Example: filter, select per problem, split by problem; what is dropped
+is kept with its reason.
 
-    run_examples(pipeline.examples, prompt, run / "1-problems", run / "2-traces", run / "3-verdicts", run / "4-examples", about={})
+    run_examples(pipeline.examples, prompt, run / "1-problems", run / "2-traces", run /
+    "3-verdicts", run / "4-examples", about={})
 
-Kept + dropped = traces. Traces come in problem order, so only one problem's traces are in memory at a time.
+Kept + dropped = traces. Traces come in problem order, so only one problem's traces are in memory at
+a time.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS = (
     "exports",
 )
 SPLITS: tuple[Split, ...] = ("train", "validation")
-# Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to fit in 100 MB.
+# Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
+# fit in 100 MB.
 _BATCH = 32
 _TELL_SECONDS = 10.0
 
@@ -54,10 +58,12 @@ def run_examples(
     unverified: bool = False,
     keep_old: bool = False,
 ) -> store.Manifest:
-    """Write examples.jsonl, dropped.jsonl, dataset/ (Parquet and card) and exports/; `about` goes into the card.
+    """Write examples.jsonl, dropped.jsonl, dataset/ (Parquet and card) and exports/; `about` goes
+    into the card.
 
-    With `unverified` also unverified.jsonl: what the same settings choose when nobody grades. It can be asked for later, as exports can.
-    Raises StageError when an input is unfinished, inputs do not belong together, or no trace is kept.
+    With `unverified` also unverified.jsonl: what the same settings choose when nobody grades. It
+    can be asked for later, as exports can. Raises StageError when an input is unfinished, inputs do
+    not belong together, or no trace is kept.
     """
     started = time.monotonic()
     export.require_parquet()
@@ -72,7 +78,8 @@ def run_examples(
             and not (folder / UNVERIFIED).exists()
         ):
             raise StageError(
-                f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. Remove that folder to make both."
+                f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. "
+                "Remove that folder to make both."
             )
         if unverified:
             _write_unverified(folder, examples, prompt, inputs)
@@ -110,7 +117,9 @@ def run_examples(
 def _identity(
     examples: Examples, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]
 ) -> store.Identity:
-    """Exports are views of the examples and no part of what they are: another one must not make anybody train again."""
+    """Exports are views of the examples and no part of what they are: another one must not make
+    anybody train again.
+    """
     section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
     return store.Identity(
         "examples",
@@ -127,7 +136,7 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-# ---- one example --------------------------------------------------------------------------------------------------
+# ---- one example ---------------------------------------------------------------------------------
 
 
 def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Split) -> Example:
@@ -144,7 +153,7 @@ def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Spl
     )
 
 
-# ---- deciding -----------------------------------------------------------------------------------------------------
+# ---- deciding ------------------------------------------------------------------------------------
 
 
 def decide_all(
@@ -154,12 +163,15 @@ def decide_all(
     *,
     verified: bool = True,
 ) -> Iterator[Decision]:
-    """One Decision per problem that has traces. Both inputs come in problem order. Raises StageError when they do not."""
+    """One Decision per problem that has traces. Both inputs come in problem order. Raises
+    StageError when they do not.
+    """
     for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         problem = next((problem for problem in problems if problem.id == problem_id), None)
         if problem is None:
             raise StageError(
-                f"traces of {problem_id}: no such problem, or traces out of order. Run the traces stage again."
+                f"traces of {problem_id}: no such problem, or traces out of order. Run the "
+                "traces stage again."
             )
         yield decide(problem, tuple(group), examples, verified=verified)
 
@@ -229,7 +241,9 @@ def _is_unicode(text: str) -> bool:
 
 
 def choose(usable: Sequence[Graded], examples: Examples) -> Sequence[Graded]:
-    """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of seed and trace id."""
+    """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of
+    seed and trace id.
+    """
     keys: dict[str, Callable[[Graded], Any]] = {
         "shortest": lambda pair: (
             pair.trace.completion.tokens,
@@ -263,7 +277,7 @@ def _place(problem_id: str, seed: int) -> float:
     return _share(seed, f"split:{problem_id}")
 
 
-# ---- reading and writing ------------------------------------------------------------------------------------------
+# ---- reading and writing -------------------------------------------------------------------------
 
 
 def _decisions(
@@ -286,12 +300,14 @@ def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
         if verdict is None or verdict.trace_id != trace.id:
             found = "none" if verdict is None else verdict.trace_id
             raise StageError(
-                f"{verdicts}: the verdict on {trace.id} is wanted, found {found}. Remove {verdicts.parent} and grade again."
+                f"{verdicts}: the verdict on {trace.id} is wanted, found {found}. Remove "
+                f"{verdicts.parent} and grade again."
             )
         yield Graded(trace, verdict)
     if (extra := next(answers, None)) is not None:
         raise StageError(
-            f"{verdicts}: the verdict on {extra.trace_id} has no trace. Remove {verdicts.parent} and grade again."
+            f"{verdicts}: the verdict on {extra.trace_id} has no trace. Remove "
+            f"{verdicts.parent} and grade again."
         )
 
 
@@ -359,10 +375,12 @@ def _move(folder: Path, tally: Tally, problem_id: str, split: Split) -> None:
 def _write_unverified(
     folder: Path, examples: Examples, prompt: NamedPrompt, inputs: Mapping[str, Path]
 ) -> None:
-    """Write unverified.jsonl unless it is there: what the same filters, selection and split choose when no verdict is looked at.
+    """Write unverified.jsonl unless it is there: what the same filters, selection and split choose
+    when no verdict is looked at.
 
-    Wrong, missing and undecided answers are in it, and problems without a right one. What was cut off (`finish`) is not: nobody needs a
-    grader to know that. A problem stands in the split in which examples.jsonl has it.
+    Wrong, missing and undecided answers are in it, and problems without a right one. What was cut
+    off (`finish`) is not: nobody needs a grader to know that. A problem stands in the split in
+    which examples.jsonl has it.
     """
     if (folder / UNVERIFIED).exists():
         return
@@ -437,7 +455,9 @@ def _sha256(path: Path) -> str:
 
 
 def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
-    """Write the exports that are not there yet: `<shape>.jsonl` for train, `<shape>.validation.jsonl` beside it."""
+    """Write the exports that are not there yet: `<shape>.jsonl` for train,
+    `<shape>.validation.jsonl` beside it.
+    """
     for shape in shapes:
         for split in SPLITS:
             path = (
@@ -457,6 +477,8 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
 def _nothing_kept(folder: Path, tally: Tally) -> str:
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in tally.dropped.most_common())
     return (
-        f"{folder}: no example is left of {tally.total:,} traces: {reasons or 'there is no trace'}. "
-        f"See {folder / DROPPED}; a better teacher, more samples (traces.n) or other [examples] settings may help."
+        f"{folder}: no example is left of {tally.total:,} traces: "
+        f"{reasons or 'there is no trace'}. "
+        f"See {folder / DROPPED}; a better teacher, more samples (traces.n) or other "
+        "[examples] settings may help."
     )

@@ -2,14 +2,15 @@
 
     with GradingPool() as pool:
         run_problems(pipeline.problems, Path("runs/demo/1-problems"), pool=pool)
-        run_benchmark(load_benchmark(Path("eval/benchmarks/gsm8k.toml")), Path("runs/demo/6-evals/gsm8k/problems"), pool=pool)
+        run_benchmark(load_benchmark(Path("eval/benchmarks/gsm8k.toml")),
+        Path("runs/demo/6-evals/gsm8k/problems"), pool=pool)
 
-A problem has a question, and a gold answer that grades itself correct: a gold that the grader cannot read would count every right
-trace as wrong.
+A problem has a question, and a gold answer that grades itself correct: a gold that the grader
+cannot read would count every right trace as wrong.
 
-Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the question, put together
-(`question = "{Body} {Question}"`). `answer_after = "####"` takes what follows the last such mark; `answer_after = '\\boxed'` the
-content of the last box.
+Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the
+question, put together (`question = "{Body} {Question}"`). `answer_after = "####"` takes what
+follows the last such mark; `answer_after = '\\boxed'` the content of the last box.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ def run_problems(
 ) -> store.Manifest:
     """Write problems.jsonl and set_aside.jsonl; in = out + dropped.
 
-    `held_out` maps normalised question texts to the benchmark that has them: such a problem is set aside.
-    Raises ConfigError and DataError for a source that cannot be used, also when no row of it makes a problem.
+    `held_out` maps normalised question texts to the benchmark that has them: such a problem is set
+    aside. Raises ConfigError and DataError for a source that cannot be used, also when no row of it
+    makes a problem.
     """
     started = time.monotonic()
     held_out = held_out or {}
@@ -105,11 +107,13 @@ def run_benchmark(
     keep_old: bool = False,
     base: Path | None = None,
 ) -> store.Manifest:
-    """The same for a benchmark: its rows, content and kind of answer are checked, then its errata applied.
+    """The same for a benchmark: its rows, content and kind of answer are checked, then its errata
+    applied.
 
-    Raises DataError when the set is not the one that the file describes; nothing is written then. What is set aside is not measured:
-    the manifest counts it and the log says so. A finished folder is held to the file's `rows` and `content` too. When the file has changed
-    (an erratum, say) the problems are read anew; samples whose questions are the same stay, and are graded anew.
+    Raises DataError when the set is not the one that the file describes; nothing is written then.
+    What is set aside is not measured: the manifest counts it and the log says so. A finished folder
+    is held to the file's `rows` and `content` too. When the file has changed (an erratum, say) the
+    problems are read anew; samples whose questions are the same stay, and are graded anew.
     """
     started = time.monotonic()
     source = benchmark.problems
@@ -132,7 +136,8 @@ def run_benchmark(
     store.open_stage(folder, identity, remade=True)
     if benchmark.content is None:
         logger.info(
-            'benchmark %s: rows = %d, content = "%s"; with these keys its file fixes what is measured',
+            'benchmark %s: rows = %d, content = "%s"; with these keys its file fixes what '
+            "is measured",
             benchmark.name,
             len(read),
             content,
@@ -197,7 +202,9 @@ def read_problems(
 
 
 def questions_of(folder: Path) -> Iterator[str]:
-    """The normalised questions of a finished folder, those of multiple choice without their options too: what training must not hold."""
+    """The normalised questions of a finished folder, those of multiple choice without their options
+    too: what training must not hold.
+    """
     for problem in store.read_records(folder / PROBLEMS, Problem):
         yield from {
             normalise_question(problem.question),
@@ -206,9 +213,11 @@ def questions_of(folder: Path) -> Iterator[str]:
 
 
 def normalise_question(text: str) -> str:
-    """The text by which two questions are the same: lower case, spaces folded, prose punctuation dropped.
+    """The text by which two questions are the same: lower case, spaces folded, prose punctuation
+    dropped.
 
-    Signs that carry meaning stay: `3+4` and `3-4`, `3.5` and `35`, `f(1,2)` and `f(12)` are different questions.
+    Signs that carry meaning stay: `3+4` and `3-4`, `3.5` and `35`, `f(1,2)` and `f(12)` are
+    different questions.
     """
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"[\"'`´‘’“”$]", "", text)
@@ -216,19 +225,23 @@ def normalise_question(text: str) -> str:
     return " ".join(text.split())
 
 
-# ---- opening ------------------------------------------------------------------------------------------------------
+# ---- opening -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a source was found. `inputs` is what its rows are a function of besides the settings: a content hash, a package version."""
+    """Where a source was found. `inputs` is what its rows are a function of besides the settings: a
+    content hash, a package version.
+    """
 
     path: Path | None
     inputs: Mapping[str, str]
 
 
 def locate(source: ProblemSource, base: Path | None) -> Place:
-    """Find the source without the network and without reading rows: a finished stage needs no hub. Raises ConfigError."""
+    """Find the source without the network and without reading rows: a finished stage needs no hub.
+    Raises ConfigError.
+    """
     if source.source == "procedural":
         return Place(None, {"reasoning-gym": procedural_version()})
     path = find_path(source.dataset, base)
@@ -241,7 +254,9 @@ def locate(source: ProblemSource, base: Path | None) -> Place:
 
 
 def open_source(source: ProblemSource, place: Place) -> OpenedRows:
-    """Open what was located. Raises ConfigError when it cannot be read as what the section says it is."""
+    """Open what was located. Raises ConfigError when it cannot be read as what the section says it
+    is.
+    """
     if source.source == "procedural":
         return open_procedural(source.dataset, seed=source.seed, options=source.options)
     if source.source == "file" and place.path is not None:
@@ -263,9 +278,11 @@ def _identity(
     others: Mapping[str, Mapping[str, str]],
     benchmark: Benchmark | None = None,
 ) -> store.Identity:
-    """A local file counts by name and content, not by the folder that it lies in. `others` are texts that shape the outcome too.
+    """A local file counts by name and content, not by the folder that it lies in. `others` are
+    texts that shape the outcome too.
 
-    A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin them later is no other benchmark.
+    A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin
+    them later is no other benchmark.
     """
     section = source.model_dump(mode="json", exclude=None if source.choices else {"choices"})
     if place.path is not None:
@@ -278,7 +295,7 @@ def _identity(
     return store.Identity("problems", VERSION, section, inputs)
 
 
-# ---- rows to problems ---------------------------------------------------------------------------------------------
+# ---- rows to problems ----------------------------------------------------------------------------
 
 
 def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
@@ -428,7 +445,7 @@ def _aside(problem: Problem, reason: str, detail: str) -> SetAside:
     return SetAside(id=problem.id, reason=reason, detail=detail[:200], origin=problem.origin)
 
 
-# ---- keeping ------------------------------------------------------------------------------------------------------
+# ---- keeping -------------------------------------------------------------------------------------
 
 
 def without_held_out(
@@ -448,7 +465,9 @@ def without_held_out(
 def check_golds(
     entries: Iterable[Problem | SetAside], pool: Grader
 ) -> Iterator[Problem | SetAside]:
-    """Set aside each problem whose gold answer does not grade itself correct; order is kept, memory is what the pool has in hand."""
+    """Set aside each problem whose gold answer does not grade itself correct; order is kept, memory
+    is what the pool has in hand.
+    """
     waiting: deque[Problem | SetAside] = deque()
 
     def items() -> Iterator[GradeItem]:
@@ -497,6 +516,7 @@ def _nothing_left(
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
     first = set_aside[0]
     return (
-        f"{source.dataset}: all {len(set_aside):,} rows were set aside: {reasons}. The first, {first.id}: "
+        f"{source.dataset}: all {len(set_aside):,} rows were set aside: {reasons}. The "
+        f"first, {first.id}: "
         f"{first.reason}. {first.detail} See {folder / SET_ASIDE}."
     )

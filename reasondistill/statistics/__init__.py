@@ -1,7 +1,9 @@
-"""Means with honest intervals and paired comparisons, for graded samples of `n` problems × `k` samples.
+"""Means with honest intervals and paired comparisons, for graded samples of `n` problems × `k`
+samples.
 
-Problems are draws from a population of problems, samples are draws from the model: every interval here counts both
-sources. Nothing returns an interval of zero width, and nothing says more than its data can: 0 of 30 is [0, 11 %].
+Problems are draws from a population of problems, samples are draws from the model: every interval
+here counts both sources. Nothing returns an interval of zero width, and nothing says more than its
+data can: 0 of 30 is [0, 11 %].
 
     score = mean_interval(correct)                    # correct: bool (problems, samples)
     gap = paired_difference(ours, baseline)           # same problems, row by row
@@ -10,8 +12,9 @@ sources. Nothing returns an interval of zero width, and nothing says more than i
     holm([gap.p_value, …])                            # several comparisons at once are corrected here, and only where asked
     needed_problems(0.03, k=16)                       # before the run: how many problems show +3 points?
 
-Everything is deterministic; what draws random numbers takes a seed. What is *not* covered: problems that are not independent
-of each other (templates, translations), and kinds of problems too rare to be among those asked.
+Everything is deterministic; what draws random numbers takes a seed. What is *not* covered: problems
+that are not independent of each other (templates, translations), and kinds of problems too rare to
+be among those asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What every module of this package stands on: the level, the shape of a sheet of outcomes, two quantiles."""
+"""What every module of this package stands on: the level, the shape of a sheet of outcomes, two
+quantiles.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ def shape_of(correct: NDArray[Any]) -> tuple[int, int]:
     """Problems and samples. Raises ValueError unless there is at least one of each."""
     if correct.ndim != 2 or 0 in correct.shape:
         raise ValueError(
-            f"want a (problems, samples) array with at least one of each, found shape {correct.shape}"
+            "want a (problems, samples) array with at least one of each, found shape "
+            f"{correct.shape}"
         )
     return int(correct.shape[0]), int(correct.shape[1])
 

@@ -1,4 +1,6 @@
-"""One model: the mean of graded samples with an interval that counts both the draw of problems and the draw of samples."""
+"""One model: the mean of graded samples with an interval that counts both the draw of problems and
+the draw of samples.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,14 @@ from reasondistill.statistics.basics import (
     student_quantile,
 )
 
-# How many minority outcomes (successes or failures, whichever is fewer) it takes before the samples' own estimate of their
-# correlation outweighs the cautious guess that all samples of a problem agree. Measured by simulation, see tests.
+# How many minority outcomes (successes or failures, whichever is fewer) it takes before the
+# samples' own estimate of their correlation outweighs the cautious guess that all samples of a
+# problem agree. Measured by simulation, see tests.
 _CAUTION = 2.0
 
-# The least variance over problem means, as a share of that of independent samples, that is believed. Where ρ is 0 its estimate falls
-# below 0 half of the time; cutting it off at 0 widened the interval of problems that are all alike to 97.4 % coverage (n = 30, k = 4).
+# The least variance over problem means, as a share of that of independent samples, that is
+# believed. Where ρ is 0 its estimate falls below 0 half of the time; cutting it off at 0 widened
+# the interval of problems that are all alike to 97.4 % coverage (n = 30, k = 4).
 _LEAST_SPREAD = 0.5
 
 
@@ -41,16 +45,19 @@ class Estimate:
 
 
 def wilson(mean: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a proportion seen in `n` independent trials; `n` may be an effective number."""
+    """Wilson's score interval (1927) for a proportion seen in `n` independent trials; `n` may be an
+    effective number.
+    """
     return _score_bounds(mean, n, normal_quantile(level))
 
 
 def mean_interval(correct: NDArray[Any], *, level: float = LEVEL) -> Estimate:
     """Mean pass@1 of `correct` (problems, samples) with its interval, in closed form.
 
-    k = 1: Wilson. k > 1: Wilson with the effective number of samples nk / (1 + (k − 1)ρ), ρ the correlation of samples of
-    one problem (Kish 1965; Korn & Graubard 1998), and Student's t for the uncertainty of ρ. It is the variance over problem
-    means, which holds both sources (Miller 2024, arXiv 2411.00640), in a form that stays inside [0, 1].
+    k = 1: Wilson. k > 1: Wilson with the effective number of samples nk / (1 + (k − 1)ρ), ρ the
+    correlation of samples of one problem (Kish 1965; Korn & Graubard 1998), and Student's t for the
+    uncertainty of ρ. It is the variance over problem means, which holds both sources (Miller 2024,
+    arXiv 2411.00640), in a form that stays inside [0, 1].
     """
     n, k = shape_of(correct)
     mean = float(np.mean(correct))
@@ -65,11 +72,12 @@ def mean_interval(correct: NDArray[Any], *, level: float = LEVEL) -> Estimate:
 def bootstrap_interval(
     correct: NDArray[Any], *, seed: int = 0, resamples: int = 10_000, level: float = LEVEL
 ) -> Estimate:
-    """The same by hierarchical bootstrap: draw problems, then draw each one's samples anew; percentile interval.
+    """The same by hierarchical bootstrap: draw problems, then draw each one's samples anew;
+    percentile interval.
 
-    Observed problem means carry sampling noise already, so drawing from them again would count it twice (Davison & Hinkley
-    1997, section 3.8): the rates are first drawn together until mean and variance come out right. All samples alike: Wilson,
-    since resampling a constant says nothing.
+    Observed problem means carry sampling noise already, so drawing from them again would count it
+    twice (Davison & Hinkley 1997, section 3.8): the rates are first drawn together until mean and
+    variance come out right. All samples alike: Wilson, since resampling a constant says nothing.
     """
     n, k = shape_of(correct)
     mean = float(np.mean(correct))
@@ -79,7 +87,8 @@ def bootstrap_interval(
     hits, problems = np.unique(hits_of(correct), return_counts=True)
     rates = _shrunken_rates(hits / k, problems, k)
     random = np.random.default_rng(seed)
-    # Problems with equal hits are alike: draw how many of each level, then all their samples at once.
+    # Problems with equal hits are alike: draw how many of each level, then all their samples at
+    # once.
     drawn = random.multinomial(n, problems / n, size=resamples)
     means = random.binomial(drawn * k, rates).sum(axis=1) / (n * k)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -89,7 +98,9 @@ def bootstrap_interval(
 
 
 def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
-    """Problem rates moved towards their mean until their spread is that of the true rates, without sampling noise."""
+    """Problem rates moved towards their mean until their spread is that of the true rates, without
+    sampling noise.
+    """
     if k == 1:
         return rates  # one sample: a 0/1 rate redrawn is itself, nothing is counted twice
     n = int(problems.sum())
@@ -103,10 +114,12 @@ def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
 
 
 def _correlation(correct: NDArray[Any]) -> float:
-    """Correlation ρ of two samples of one problem, at most 1: the ANOVA estimate, cautious where there is little to see.
+    """Correlation ρ of two samples of one problem, at most 1: the ANOVA estimate, cautious where
+    there is little to see.
 
-    It may fall a little below 0, so that chance pulls it to both sides of a true 0, but 1 + (k − 1)ρ ≥ _LEAST_SPREAD.
-    With no success at all ρ is unknown, and 1 (every problem is all or nothing) is the guess that never overstates.
+    It may fall a little below 0, so that chance pulls it to both sides of a true 0, but 1 + (k −
+    1)ρ ≥ _LEAST_SPREAD. With no success at all ρ is unknown, and 1 (every problem is all or
+    nothing) is the guess that never overstates.
     """
     n, k = shape_of(correct)
     rates = np.mean(correct, axis=1)

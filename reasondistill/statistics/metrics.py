@@ -1,4 +1,5 @@
-"""What is measured of a problem with several samples, from counts alone: exact over all subsets of the samples.
+"""What is measured of a problem with several samples, from counts alone: exact over all subsets of
+the samples.
 
 correct = np.array([0, 3, 16])                    # correct ones among 16 samples of three problems
 pass_at_k(correct, 16, 4).mean()                  # at least one of four
@@ -23,7 +24,9 @@ from reasondistill.statistics.means import Estimate, mean_interval
 
 @dataclass(frozen=True)
 class BudgetPoint:
-    """Accuracy when every sample may use `budget` tokens, and the share of samples that fit into it."""
+    """Accuracy when every sample may use `budget` tokens, and the share of samples that fit into
+    it.
+    """
 
     budget: int
     accuracy: Estimate
@@ -31,24 +34,28 @@ class BudgetPoint:
 
 
 def pass_at_k(correct: NDArray[Any], n: int, k: int) -> Floats:
-    """The unbiased estimate of P(at least one of k samples is correct), for each problem with `correct` of `n` samples.
+    """The unbiased estimate of P(at least one of k samples is correct), for each problem with
+    `correct` of `n` samples.
 
-    1 − C(n−c, k) / C(n, k), Chen et al. 2021 (arXiv 2107.03374), eq. 1. Any shape in, the same shape out. Raises ValueError
-    unless 1 ≤ k ≤ n and every count is in 0 … n.
+    1 − C(n−c, k) / C(n, k), Chen et al. 2021 (arXiv 2107.03374), eq. 1. Any shape in, the same
+    shape out. Raises ValueError unless 1 ≤ k ≤ n and every count is in 0 … n.
     """
     counts = _counts(correct, n, k, "pass")
     draws = np.arange(k, dtype=np.float64)
-    # C(n−c, k) / C(n, k) is a product of k ratios: never overflows. A negative factor means fewer than k wrong ones.
+    # C(n−c, k) / C(n, k) is a product of k ratios: never overflows. A negative factor means fewer
+    # than k wrong ones.
     ratios = np.clip(((n - counts)[..., None] - draws) / (n - draws), 0.0, None)
     return 1.0 - np.prod(ratios, axis=-1)
 
 
 def g_pass_at_k(correct: NDArray[Any], n: int, k: int, tau: float) -> Floats:
-    """The unbiased estimate of P(at least a share tau of k samples is correct): G-Pass@k_tau, for each problem.
+    """The unbiased estimate of P(at least a share tau of k samples is correct): G-Pass@k_tau, for
+    each problem.
 
-    Σ_{j=⌈tau·k⌉}^{k} C(c, j) C(n−c, k−j) / C(n, k), Liu et al. 2024, "Are Your LLMs Capable of Stable Reasoning?" (arXiv
-    2412.13147). tau = 1: all k correct. tau = 0 is their limit tau → 0, at least one: pass@k. Any shape in, the same shape
-    out. Raises ValueError unless 1 ≤ k ≤ n, 0 ≤ tau ≤ 1 and every count is in 0 … n.
+    Σ_{j=⌈tau·k⌉}^{k} C(c, j) C(n−c, k−j) / C(n, k), Liu et al. 2024, "Are Your LLMs Capable of
+    Stable Reasoning?" (arXiv 2412.13147). tau = 1: all k correct. tau = 0 is their limit tau → 0,
+    at least one: pass@k. Any shape in, the same shape out. Raises ValueError unless 1 ≤ k ≤ n, 0 ≤
+    tau ≤ 1 and every count is in 0 … n.
     """
     counts = _counts(correct, n, k, "G-Pass")
     if not 0 <= tau <= 1:
@@ -58,10 +65,12 @@ def g_pass_at_k(correct: NDArray[Any], n: int, k: int, tau: float) -> Floats:
 
 
 def mg_pass_at_k(correct: NDArray[Any], n: int, k: int) -> Floats:
-    """The mean of G-Pass@k_tau over tau in [½, 1], as its paper sums it: 2/k · Σ_{i=⌈k/2⌉+1}^{k} G-Pass@k_{i/k}.
+    """The mean of G-Pass@k_tau over tau in [½, 1], as its paper sums it: 2/k · Σ_{i=⌈k/2⌉+1}^{k}
+    G-Pass@k_{i/k}.
 
-    Liu et al. 2024 (arXiv 2412.13147). For even k it reaches 1; for odd k the paper's sum has (k − 1)/2 terms and ends at
-    (k − 1)/k, so compare odd k only with itself. Shapes and errors as in `g_pass_at_k`; k = 1 would sum nothing and is refused.
+    Liu et al. 2024 (arXiv 2412.13147). For even k it reaches 1; for odd k the paper's sum has (k −
+    1)/2 terms and ends at (k − 1)/k, so compare odd k only with itself. Shapes and errors as in
+    `g_pass_at_k`; k = 1 would sum nothing and is refused.
     """
     counts = _counts(correct, n, k, "mG-Pass")
     if k == 1:
@@ -76,13 +85,16 @@ def _counts(correct: NDArray[Any], n: int, k: int, metric: str) -> Floats:
     counts = np.asarray(correct, dtype=np.float64)
     if counts.size and not (counts.min() >= 0 and counts.max() <= n):
         raise ValueError(
-            f"{metric}@{k}: correct counts reach from {counts.min():g} to {counts.max():g}, but there are {n} samples"
+            f"{metric}@{k}: correct counts reach from {counts.min():g} to {counts.max():g}, "
+            f"but there are {n} samples"
         )
     return counts
 
 
 def _at_least(counts: Floats, n: int, k: int) -> Floats:
-    """P(at least j of k samples drawn without return are correct), (…, k + 1) for j = 0 … k: hypergeometric, in logarithms."""
+    """P(at least j of k samples drawn without return are correct), (…, k + 1) for j = 0 … k:
+    hypergeometric, in logarithms.
+    """
     levels, place = np.unique(counts, return_inverse=True)
     right, draws = levels[:, None], np.arange(k + 1, dtype=np.float64)
     possible = (draws <= right) & (k - draws <= n - right)
@@ -101,18 +113,22 @@ def _log_choose(n: Any, k: Any) -> Any:
 def within_budget(
     correct: NDArray[Any], tokens: NDArray[Any], budgets: Sequence[int], *, level: float = LEVEL
 ) -> tuple[BudgetPoint, ...]:
-    """Accuracy under each token budget, from one run with a long one: a sample counts when it is correct and fits.
+    """Accuracy under each token budget, from one run with a long one: a sample counts when it is
+    correct and fits.
 
-    `correct` and `tokens`, the tokens that each sample took, are (problems, samples). A run with a shorter limit would write the same
-    first tokens, as far as chance is the same: a sample that ended within the budget is unchanged, and one that did not would have
-    been cut off: counted as wrong. That is a lower bound where the answer already stood in the text before the cut and the grader would
-    have found it, or where a run is told its budget. `finished` counts samples of at most `budget` tokens, right or wrong.
-    One point per budget, in their order. Raises ValueError for a shape other than (problems, samples) or two different ones.
+    `correct` and `tokens`, the tokens that each sample took, are (problems, samples). A run with a
+    shorter limit would write the same first tokens, as far as chance is the same: a sample that
+    ended within the budget is unchanged, and one that did not would have been cut off: counted as
+    wrong. That is a lower bound where the answer already stood in the text before the cut and the
+    grader would have found it, or where a run is told its budget. `finished` counts samples of at
+    most `budget` tokens, right or wrong. One point per budget, in their order. Raises ValueError
+    for a shape other than (problems, samples) or two different ones.
     """
     shape_of(correct)
     if correct.shape != tokens.shape:
         raise ValueError(
-            f"correct is {correct.shape} and tokens {tokens.shape}: want the same (problems, samples)"
+            f"correct is {correct.shape} and tokens {tokens.shape}: want the same "
+            "(problems, samples)"
         )
     fits = {budget: tokens <= budget for budget in budgets}
     return tuple(

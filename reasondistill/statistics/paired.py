@@ -1,4 +1,6 @@
-"""Two models over the same problems: the mean difference with an interval, an exact test, and the word for both."""
+"""Two models over the same problems: the mean difference with an interval, an exact test, and the
+word for both.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Gap(Protocol):
 
 @dataclass(frozen=True)
 class PairedEstimate:
-    """Mean difference of two models over the same problems. `k` is the smaller of the two sample counts."""
+    """Mean difference of two models over the same problems. `k` is the smaller of the two sample
+    counts.
+    """
 
     mean: float
     low: float
@@ -50,10 +54,12 @@ class PairedEstimate:
 def paired_difference(
     ours: NDArray[Any], theirs: NDArray[Any], *, level: float = LEVEL
 ) -> PairedEstimate:
-    """Mean of `ours − theirs` over the same problems, row by row; both (problems, samples), sample counts may differ.
+    """Mean of `ours − theirs` over the same problems, row by row; both (problems, samples), sample
+    counts may differ.
 
-    One sample each: Tango's score interval and exact McNemar. More: the interval of `shrunken_t_interval` over per-problem
-    differences and the exact sign-flip test. Raises ValueError when the problems differ in number.
+    One sample each: Tango's score interval and exact McNemar. More: the interval of
+    `shrunken_t_interval` over per-problem differences and the exact sign-flip test. Raises
+    ValueError when the problems differ in number.
     """
     steps, scale = step_differences(ours, theirs)
     (n, k), m = shape_of(ours), theirs.shape[1]
@@ -70,9 +76,11 @@ def paired_difference(
 
 
 def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
-    """Each problem's difference as a whole number of steps, and how many steps are 1: the least common multiple of the sample counts.
+    """Each problem's difference as a whole number of steps, and how many steps are 1: the least
+    common multiple of the sample counts.
 
-    Both (problems, samples). Whole numbers, so that exact tests compare exactly. Raises ValueError when the problems differ in number.
+    Both (problems, samples). Whole numbers, so that exact tests compare exactly. Raises ValueError
+    when the problems differ in number.
     """
     (n, k), (other, m) = shape_of(ours), shape_of(theirs)
     if n != other:
@@ -82,10 +90,12 @@ def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, in
 
 
 def sign_flip_p_value(differences: Ints) -> float:
-    """Exact two-sided p-value of the sum of integer differences when each one's sign is a fair coin.
+    """Exact two-sided p-value of the sum of integer differences when each one's sign is a fair
+    coin.
 
-    That is the permutation test of "both models are the same", labels swapped within each problem; with differences in
-    {−1, 0, 1} it is exact McNemar (binomial test over the discordant ones). Computed by convolution, not by sampling.
+    That is the permutation test of "both models are the same", labels swapped within each problem;
+    with differences in {−1, 0, 1} it is exact McNemar (binomial test over the discordant ones).
+    Computed by convolution, not by sampling.
     """
     from scipy import signal  # a second to import, and every process of a run imports us
 
@@ -103,7 +113,8 @@ def _coin_sums(size: int, count: int) -> Floats:
     """Probabilities of the sum of `count` fair ±`size` coins, at −count·size … count·size."""
     heads = np.arange(count + 1)
     probabilities = np.zeros(2 * size * count + 1)
-    # The binomial in logarithms: with scipy.stats' own, checking its arguments took two thirds of the test's time.
+    # The binomial in logarithms: with scipy.stats' own, checking its arguments took two thirds of
+    # the test's time.
     ways = (
         special.gammaln(count + 1) - special.gammaln(heads + 1) - special.gammaln(count - heads + 1)
     )
@@ -114,10 +125,12 @@ def _coin_sums(size: int, count: int) -> Floats:
 def tango_interval(
     only_ours: int, only_theirs: int, n: int, *, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Score interval for the difference of paired proportions from the discordant counts: Tango 1998 (Stat Med 17:891).
+    """Score interval for the difference of paired proportions from the discordant counts: Tango
+    1998 (Stat Med 17:891).
 
-    Keeps its coverage with few or no discordant pairs, where Wald's interval shrinks to nothing: 0 and 0 of n=300 gives
-    ± 1.3 points. The bounds are where |score(δ)| meets the normal quantile; found by bisection.
+    Keeps its coverage with few or no discordant pairs, where Wald's interval shrinks to nothing: 0
+    and 0 of n=300 gives ± 1.3 points. The bounds are where |score(δ)| meets the normal quantile;
+    found by bisection.
     """
     quantile, seen = normal_quantile(level), (only_ours - only_theirs) / n
 
@@ -142,11 +155,13 @@ def tango_interval(
 
 
 def shrunken_t_interval(differences: Floats, *, level: float = LEVEL) -> tuple[float, float]:
-    """t interval for the mean of per-problem differences in [−1, 1], with two pseudo-problems so that it never has zero width.
+    """t interval for the mean of per-problem differences in [−1, 1], with two pseudo-problems so
+    that it never has zero width.
 
-    Agresti & Min 2005 (Stat Med 24:729) add ½ to each cell of the paired table: weight ½ at −1, ½ at +1, 1 at 0. With several
-    samples per problem differences are smaller than 1, and so are the pseudo ones: their square is the mean square of the
-    differences seen and one of size 1. With one sample per problem this is Agresti and Min's interval again (with t for z).
+    Agresti & Min 2005 (Stat Med 24:729) add ½ to each cell of the paired table: weight ½ at −1, ½
+    at +1, 1 at 0. With several samples per problem differences are smaller than 1, and so are the
+    pseudo ones: their square is the mean square of the differences seen and one of size 1. With one
+    sample per problem this is Agresti and Min's interval again (with t for z).
     """
     n = differences.size
     squares = float(differences @ differences)
@@ -159,7 +174,9 @@ def shrunken_t_interval(differences: Floats, *, level: float = LEVEL) -> tuple[f
 
 
 def verdict_word(gap: Gap, *, level: float = LEVEL) -> Word:
-    """`better` or `worse` when both the interval excludes 0 and the exact test agrees; `tied` (at this n) otherwise."""
+    """`better` or `worse` when both the interval excludes 0 and the exact test agrees; `tied` (at
+    this n) otherwise.
+    """
     if gap.p_value > 1 - level or gap.low <= 0 <= gap.high:
         return "tied"
     return "better" if gap.low > 0 else "worse"

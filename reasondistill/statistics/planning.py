@@ -1,4 +1,5 @@
-"""How many problems and samples it takes to show a difference, before any GPU hour is spent on them.
+"""How many problems and samples it takes to show a difference, before any GPU hour is spent on
+them.
 
     power(30, 16, 0.03)                               # chance that 30 problems × 16 samples show +3 points
     needed_problems(0.03, k=16)                       # problems that show it in 80 % of all runs
@@ -6,7 +7,8 @@
     smallest_effect(30, 16)                           # what 30 × 16 can show
     population = estimate_population(ours, theirs)    # from a past run: two sheets (problems, samples)
 
-"Show" is what this package calls it: `verdict_word(paired_difference(…))` is not `tied`, two-sided at 5 %.
+"Show" is what this package calls it: `verdict_word(paired_difference(…))` is not `tied`, two-sided
+at 5 %.
 """
 
 from __future__ import annotations
@@ -30,17 +32,22 @@ _MOST_SAMPLES = 1_000_000
 
 @dataclass(frozen=True)
 class Population:
-    """Two models on one population of problems. Model i solves problem j with its own rate; samples are draws with that rate.
+    """Two models on one population of problems. Model i solves problem j with its own rate; samples
+    are draws with that rate.
 
     * `base`: the baseline's mean rate; the other model's is `base + effect`.
-    * `rho`: the variance of a model's rates over problems, as a share of base (1 − base): also the correlation of two samples of
-      one problem. 0: all problems equally hard; 1: each is always or never solved, and more samples tell nothing.
+    * `rho`: the variance of a model's rates over problems, as a share of base (1 − base): also the
+      correlation of two samples of one problem. 0: all problems equally hard; 1: each is always or
+      never solved, and more samples tell nothing.
     * `alike`: correlation of the two models' rates over problems.
-    * `within_known`: False where the data could not tell rho apart from sampling noise and it was set to 1 (see `estimate_population`).
+    * `within_known`: False where the data could not tell rho apart from sampling noise and it was
+      set to 1 (see `estimate_population`).
 
-    The defaults are a reasonable guess and not a measurement: a small reasoning model on a competition (30 % of AIME), problems
-    that are mostly almost always or almost never solved (Beta rates with rho = 0.6 have pass@64 = 69 %), and a baseline of the same
-    kind, often the same base model, that finds hard what the other one does. Estimate your own as soon as there is a run to do so.
+    The defaults are a reasonable guess and not a measurement: a small reasoning model on a
+    competition (30 % of AIME), problems that are mostly almost always or almost never solved (Beta
+    rates with rho = 0.6 have pass@64 = 69 %), and a baseline of the same kind, often the same base
+    model, that finds hard what the other one does. Estimate your own as soon as there is a run to
+    do so.
     """
 
     base: float = 0.3
@@ -54,10 +61,12 @@ class Population:
 
 
 def difference_variance(k: float, effect: float, population: Population = Population()) -> float:
-    """Variance over problems of the difference of the two models' means of k samples; divided by n, that of the mean difference.
+    """Variance over problems of the difference of the two models' means of k samples; divided by n,
+    that of the mean difference.
 
-    Var(p − q) + (E[p(1 − p)] + E[q(1 − q)]) / k: Miller 2024 (arXiv 2411.00640), section 3. `k` may be infinite. Raises ValueError
-    for k < 1 and for an effect that takes the mean rate out of [0, 1].
+    Var(p − q) + (E[p(1 − p)] + E[q(1 − q)]) / k: Miller 2024 (arXiv 2411.00640), section 3. `k` may
+    be infinite. Raises ValueError for k < 1 and for an effect that takes the mean rate out of [0,
+    1].
     """
     if k < 1:
         raise ValueError(f"want k ≥ 1 samples, found {k}")
@@ -78,13 +87,16 @@ def _moments(effect: float, population: Population) -> tuple[float, float, float
 def power(
     n: int, k: float, effect: float, population: Population = Population(), *, level: float = LEVEL
 ) -> float:
-    """Chance that `n` problems × `k` samples of both models show a difference whose true size is `effect`, either way.
+    """Chance that `n` problems × `k` samples of both models show a difference whose true size is
+    `effect`, either way.
 
-    k = 1: exact McNemar, summed over the possible numbers of discordant problems. k > 1 (may be infinite): the sign-flip test's
-    statistic Σd / √Σd² is nearly normal, with the mean and variance of the delta method at the moments that d has when rates are
-    Beta distributed and tied by a Gaussian copula; it has to pass the normal quantile by half a step of its lattice. Agrees with
-    `simulate_power` to about 4 points for n ≥ 30 and effects of 3 to 15 points; below n = 30 it is a rough guide.
-    Raises ValueError for n < 2, k < 1 and an effect that takes the mean rate out of [0, 1].
+    k = 1: exact McNemar, summed over the possible numbers of discordant problems. k > 1 (may be
+    infinite): the sign-flip test's statistic Σd / √Σd² is nearly normal, with the mean and variance
+    of the delta method at the moments that d has when rates are Beta distributed and tied by a
+    Gaussian copula; it has to pass the normal quantile by half a step of its lattice. Agrees with
+    `simulate_power` to about 4 points for n ≥ 30 and effects of 3 to 15 points; below n = 30 it is
+    a rough guide. Raises ValueError for n < 2, k < 1 and an effect that takes the mean rate out of
+    [0, 1].
     """
     if n < 2:
         raise ValueError(f"want at least two problems, found {n}")
@@ -123,7 +135,8 @@ def _power_of_flips(
     tied = third + 2 * effect * variance
     loose = fourth - variance**2 + 4 * effect * third + 4 * effect**2 * variance
     scale = (variance - effect * tied / square + effect**2 * loose / (4 * square**2)) / square
-    # The median, not the mean: what the mean loses to skewness (second order) the statistic's own skewness gives back at its middle.
+    # The median, not the mean: what the mean loses to skewness (second order) the statistic's own
+    # skewness gives back at its middle.
     mean = effect * math.sqrt(n / square)
     bound = _bound(
         n,
@@ -141,10 +154,12 @@ def _power_of_flips(
 
 
 def _bound(n: int, k: float, square: float, tails: float, level: float) -> float:
-    """What Σd / √Σd² has to reach for signs that are fair coins; `square` is E[d²], `tails` E[d⁴] / E[d²]².
+    """What Σd / √Σd² has to reach for signs that are fair coins; `square` is E[d²], `tails` E[d⁴] /
+    E[d²]².
 
-    The normal quantile, less what the lighter tails of such sums take off (Cornish & Fisher 1938; their excess kurtosis is
-    −2 Σd⁴ / (Σd²)²), and half a step: the sums lie 2/k apart and the one seen counts as extreme.
+    The normal quantile, less what the lighter tails of such sums take off (Cornish & Fisher 1938;
+    their excess kurtosis is −2 Σd⁴ / (Σd²)²), and half a step: the sums lie 2/k apart and the one
+    seen counts as extreme.
     """
     z = float(special.ndtri((1 + level) / 2))
     return z - (z**3 - 3 * z) / 12 * tails / n + 1 / k / math.sqrt(n * square)
@@ -158,7 +173,9 @@ def needed_problems(
     chance: float = 0.8,
     level: float = LEVEL,
 ) -> int | None:
-    """The fewest problems that show `effect` with probability `chance`; None if ten million do not (an effect of 0). Errors as `power`."""
+    """The fewest problems that show `effect` with probability `chance`; None if ten million do not
+    (an effect of 0). Errors as `power`.
+    """
     return _least(
         lambda n: power(n, k, effect, population, level=level) >= chance,
         2,
@@ -174,9 +191,11 @@ def needed_samples(
     chance: float = 0.8,
     level: float = LEVEL,
 ) -> int | None:
-    """The fewest samples of both models that show `effect` on `n` problems; None when no number does. Errors as `power`.
+    """The fewest samples of both models that show `effect` on `n` problems; None when no number
+    does. Errors as `power`.
 
-    Samples only take away the noise within problems. What problems differ among each other stays, and 30 may be too few for ever.
+    Samples only take away the noise within problems. What problems differ among each other stays,
+    and 30 may be too few for ever.
     """
     if power(n, math.inf, effect, population, level=level) < chance:
         return None
@@ -193,7 +212,8 @@ def smallest_effect(
     chance: float = 0.8,
     level: float = LEVEL,
 ) -> float | None:
-    """The smallest gain over the base that `n` problems × `k` samples show with probability `chance`, to a hundredth of a point.
+    """The smallest gain over the base that `n` problems × `k` samples show with probability
+    `chance`, to a hundredth of a point.
 
     None where not even reaching 100 % would be shown. Errors as `power`.
     """
@@ -209,7 +229,9 @@ def smallest_effect(
 
 
 def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The first number from low to high that is enough: doubling, then halving; None when high is not."""
+    """The first number from low to high that is enough: doubling, then halving; None when high is
+    not.
+    """
     below, step = low - 1, 1
     while not enough(min(below + step, high)):
         if below + step >= high:
@@ -223,13 +245,16 @@ def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
 
 
 def estimate_population(ours: NDArray[Any], theirs: NDArray[Any]) -> Population:
-    """The population that a past run of two models on the same problems speaks for: moment estimates, clipped to what is possible.
+    """The population that a past run of two models on the same problems speaks for: moment
+    estimates, clipped to what is possible.
 
-    Both (problems, samples), sample counts may differ; `theirs` is the baseline. rho is pooled over the sheets with several samples
-    (variance of problem means less its sampling noise); the covariance of the two models' rates needs no correction, since their
-    samples are independent. With one sample each, rates and noise cannot be told apart: all is taken for difference between
-    problems (rho = 1, `within_known` False), which never promises that more samples will help. A base of 0 or 1 is moved in by half a
-    problem. Estimates from 30 problems are rough. Raises ValueError for less than two problems or two different numbers of them.
+    Both (problems, samples), sample counts may differ; `theirs` is the baseline. rho is pooled over
+    the sheets with several samples (variance of problem means less its sampling noise); the
+    covariance of the two models' rates needs no correction, since their samples are independent.
+    With one sample each, rates and noise cannot be told apart: all is taken for difference between
+    problems (rho = 1, `within_known` False), which never promises that more samples will help. A
+    base of 0 or 1 is moved in by half a problem. Estimates from 30 problems are rough. Raises
+    ValueError for less than two problems or two different numbers of them.
     """
     (n, k), (other, m) = shape_of(ours), shape_of(theirs)
     if n != other or n < 2:
@@ -252,7 +277,7 @@ def estimate_population(ours: NDArray[Any], theirs: NDArray[Any]) -> Population:
     )
 
 
-# ---- simulation ---------------------------------------------------------------------------------------------------
+# ---- simulation ----------------------------------------------------------------------------------
 
 
 def simulate_power(
@@ -265,10 +290,12 @@ def simulate_power(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float:
-    """The same by drawing `runs` such experiments and putting each through `paired_difference` and `verdict_word`.
+    """The same by drawing `runs` such experiments and putting each through `paired_difference` and
+    `verdict_word`.
 
-    Rates are Beta distributed with the population's mean and rho, tied by a Gaussian copula whose parameter is found so that
-    the *rates* correlate as `alike` says, or as nearly as two Beta distributions of different means can.
+    Rates are Beta distributed with the population's mean and rho, tied by a Gaussian copula whose
+    parameter is found so that the *rates* correlate as `alike` says, or as nearly as two Beta
+    distributions of different means can.
     """
     random = np.random.default_rng(seed)
     rates = _rates(effect, population)
@@ -303,7 +330,8 @@ class _Rates:
         return np.interp(first, self.normal, self.ours), np.interp(second, self.normal, self.theirs)
 
 
-# Even steps through the normal distribution: their means stand for expectations, a hundred by a hundred to 1 in 1,000.
+# Even steps through the normal distribution: their means stand for expectations, a hundred by a
+# hundred to 1 in 1,000.
 _POINTS = np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float64)
 
 
@@ -329,7 +357,9 @@ def _rates(effect: float, population: Population) -> _Rates:
 
 
 def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
-    """The Beta distribution's value at each normal score; almost all or almost nothing where rho is at its end."""
+    """The Beta distribution's value at each normal score; almost all or almost nothing where rho is
+    at its end.
+    """
     size = 1 / min(max(rho, 1e-4), 1 - 1e-4) - 1
     inside = min(max(mean, 1e-9), 1 - 1e-9)
     return np.asarray(
@@ -339,7 +369,9 @@ def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
 
 
 def _shape_of_differences(k: float, effect: float, population: Population) -> tuple[float, float]:
-    """Skewness and kurtosis of one problem's difference: that of the rates and of two binomials around them."""
+    """Skewness and kurtosis of one problem's difference: that of the rates and of two binomials
+    around them.
+    """
     p, q = _rates(effect, population).at(_POINTS[:, None], _POINTS[None, :])
     gap = p - q - np.mean(p - q)
     second = (p * (1 - p) + q * (1 - q)) / k

@@ -1,11 +1,13 @@
-"""Several at once: several comparisons, several prompts of one question, several benchmarks of one pair of models.
+"""Several at once: several comparisons, several prompts of one question, several benchmarks of one
+pair of models.
 
     holm([0.01, 0.04, 0.03])                          # adjusted p-values: compare them with 0.05 all together
     variant_spread(hits, samples=4)                   # hits: (problems, variants); does the wording of the prompt matter?
     pooled = pooled_difference([(ours_aime, theirs_aime), (ours_amc, theirs_amc)])
     verdict_word(pooled.by_problem)
 
-What draws random numbers takes a seed and says so in its `method`; the same seed gives the same number.
+What draws random numbers takes a seed and says so in its `method`; the same seed gives the same
+number.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from scipy import special
 from reasondistill.statistics.basics import LEVEL, Floats, Ints
 from reasondistill.statistics.paired import PairedEstimate, sign_flip_p_value, step_differences
 
-# The exact sign-flip test convolves over every possible sum. Beyond this many it is drawn instead, in about 0.1 s.
+# The exact sign-flip test convolves over every possible sum. Beyond this many it is drawn instead,
+# in about 0.1 s.
 _EXACT_SUMS = 500_000
 # Drawn p-values resolve 1 in 100,000.
 _FLIPS = 100_000
@@ -32,9 +35,11 @@ _AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Spread:
-    """How far apart the variants of a prompt are: `low_variant` and `high_variant` are column numbers, `low` and `high` their means.
+    """How far apart the variants of a prompt are: `low_variant` and `high_variant` are column
+    numbers, `low` and `high` their means.
 
-    No interval: the largest of several differences is biased upwards by its choice. `p_value` is what to go by.
+    No interval: the largest of several differences is biased upwards by its choice. `p_value` is
+    what to go by.
     """
 
     low_variant: int
@@ -50,20 +55,24 @@ class Spread:
 
 @dataclass(frozen=True)
 class PooledEstimate:
-    """The difference over several benchmarks: every problem counts alike, or every benchmark does. `n` is of all problems."""
+    """The difference over several benchmarks: every problem counts alike, or every benchmark does.
+    `n` is of all problems.
+    """
 
     by_problem: PairedEstimate
     by_benchmark: PairedEstimate
 
 
-# ---- several comparisons ------------------------------------------------------------------------------------------
+# ---- several comparisons -------------------------------------------------------------------------
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
-    """Adjusted p-values, in the order given: rejecting those ≤ 0.05 makes a single false rejection among all at most 5 % likely.
+    """Adjusted p-values, in the order given: rejecting those ≤ 0.05 makes a single false rejection
+    among all at most 5 % likely.
 
-    Holm 1979 (Scand J Stat 6:65): the i-th smallest of m times m − i + 1, never below a smaller one's, at most 1. Holds for any
-    dependence between the tests. Raises ValueError for what is no p-value.
+    Holm 1979 (Scand J Stat 6:65): the i-th smallest of m times m − i + 1, never below a smaller
+    one's, at most 1. Holds for any dependence between the tests. Raises ValueError for what is no
+    p-value.
     """
     found = np.asarray(p_values, dtype=np.float64).ravel()
     if not np.all((found >= 0) & (found <= 1)):
@@ -75,17 +84,19 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
     return adjusted
 
 
-# ---- several prompts ----------------------------------------------------------------------------------------------
+# ---- several prompts -----------------------------------------------------------------------------
 
 
 def exchangeable_p_value(hits: NDArray[Any], seed: int = 0, *, permutations: int = 10_000) -> float:
-    """p-value of "the variants do the same on every problem", by shuffling each problem's counts between the variants.
+    """p-value of "the variants do the same on every problem", by shuffling each problem's counts
+    between the variants.
 
-    `hits` is (problems, variants): correct samples under each prompt, the same number of samples everywhere. The statistic is the
-    spread, the highest variant's total minus the lowest's, so looking for the most different pair is paid for already. Monte
-    Carlo: (1 + shuffles as extreme) / (1 + permutations), never 0 and valid at any number of them (Davison & Hinkley 1997,
-    section 4.3). Samples of one prompt may agree with each other: only the counts are exchanged. Raises ValueError for another
-    shape, fewer than two variants, or counts that are no whole numbers.
+    `hits` is (problems, variants): correct samples under each prompt, the same number of samples
+    everywhere. The statistic is the spread, the highest variant's total minus the lowest's, so
+    looking for the most different pair is paid for already. Monte Carlo: (1 + shuffles as extreme)
+    / (1 + permutations), never 0 and valid at any number of them (Davison & Hinkley 1997, section
+    4.3). Samples of one prompt may agree with each other: only the counts are exchanged. Raises
+    ValueError for another shape, fewer than two variants, or counts that are no whole numbers.
     """
     counts = _variant_counts(hits)
     observed = np.ptp(counts.sum(axis=0))
@@ -109,7 +120,8 @@ def exchangeable_p_value(hits: NDArray[Any], seed: int = 0, *, permutations: int
 def variant_spread(
     hits: NDArray[Any], samples: int, seed: int = 0, *, permutations: int = 10_000
 ) -> Spread:
-    """Lowest and highest variant, how far apart, and `exchangeable_p_value` of it. `hits` (problems, variants) of `samples` each.
+    """Lowest and highest variant, how far apart, and `exchangeable_p_value` of it. `hits`
+    (problems, variants) of `samples` each.
 
     Raises ValueError as `exchangeable_p_value` does, and for counts outside 0 … samples.
     """
@@ -144,7 +156,7 @@ def _variant_counts(hits: NDArray[Any]) -> Ints:
     return counts
 
 
-# ---- several benchmarks -------------------------------------------------------------------------------------------
+# ---- several benchmarks --------------------------------------------------------------------------
 
 
 def pooled_difference(
@@ -154,18 +166,23 @@ def pooled_difference(
     level: float = LEVEL,
     exact_up_to: int = _EXACT_SUMS,
 ) -> PooledEstimate:
-    """Mean of `ours − theirs` over several benchmarks, each a pair of (problems, samples) as `paired_difference` takes them.
+    """Mean of `ours − theirs` over several benchmarks, each a pair of (problems, samples) as
+    `paired_difference` takes them.
 
-    `by_problem` weighs every problem alike (the benchmarks laid end to end), `by_benchmark` every benchmark alike (the mean of
-    the benchmarks' differences, where a small benchmark's problems weigh more). Sample counts may differ between benchmarks.
+    `by_problem` weighs every problem alike (the benchmarks laid end to end), `by_benchmark` every
+    benchmark alike (the mean of the benchmarks' differences, where a small benchmark's problems
+    weigh more). Sample counts may differ between benchmarks.
 
-    The benchmarks are fixed, their problems are draws: the variance is the stratified one, Σ w² s² / n, which leaves out how far
-    the benchmarks are apart (Cochran 1977, section 5.4), with the two pseudo-problems of `shrunken_t_interval` divided among them
-    and Satterthwaite's degrees of freedom. The p-value flips the sign of each problem's weighted difference: exact where the
-    possible sums are at most `exact_up_to` (`sign flip exact` in `method`), else 100,000 seeded draws of it, (1 + b) / (1 + B).
+    The benchmarks are fixed, their problems are draws: the variance is the stratified one, Σ w² s²
+    / n, which leaves out how far the benchmarks are apart (Cochran 1977, section 5.4), with the two
+    pseudo-problems of `shrunken_t_interval` divided among them and Satterthwaite's degrees of
+    freedom. The p-value flips the sign of each problem's weighted difference: exact where the
+    possible sums are at most `exact_up_to` (`sign flip exact` in `method`), else 100,000 seeded
+    draws of it, (1 + b) / (1 + B).
 
-    It says whether ours is better *on these benchmarks together*, not on which one, nor that it would be on another one. Raises
-    ValueError without benchmarks, and where one has fewer than two problems or two different numbers of them.
+    It says whether ours is better *on these benchmarks together*, not on which one, nor that it
+    would be on another one. Raises ValueError without benchmarks, and where one has fewer than two
+    problems or two different numbers of them.
     """
     strata = [_stratum(ours, theirs) for ours, theirs in pairs]
     if not strata:
@@ -200,7 +217,9 @@ def _stratum(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
 def _stratified_bounds(
     strata: Sequence[Floats], weights: Sequence[float], level: float
 ) -> tuple[float, float]:
-    """Bounds of Σ weight · mean. Two pseudo-problems as in `shrunken_t_interval`, each stratum has its share by its size."""
+    """Bounds of Σ weight · mean. Two pseudo-problems as in `shrunken_t_interval`, each stratum has
+    its share by its size.
+    """
     n = sum(part.size for part in strata)
     size = (sum(float(part @ part) for part in strata) + 1) / (
         sum(np.count_nonzero(part) for part in strata) + 1
@@ -211,7 +230,8 @@ def _stratified_bounds(
         middle = float(part.sum()) / full
         variance = (float(part @ part) + size * part.size / n) / full - middle**2
         centre += weight * middle
-        # Small strata would add up their bias of (n − 1) / n, which one stratum leaves to the pseudo-problems.
+        # Small strata would add up their bias of (n − 1) / n, which one stratum leaves to the
+        # pseudo-problems.
         terms.append(weight**2 * variance / full * part.size / (part.size - 1))
     total = sum(terms)
     freedom = total**2 / sum(

@@ -1,4 +1,6 @@
-"""The command as a user types it: whole small runs, every bad input as one clear error with exit code 2, kill and go on."""
+"""The command as a user types it: whole small runs, every bad input as one clear error with exit
+code 2, kill and go on.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,7 @@ def test_shipped_files_are_listed_and_copied(workplace: Path) -> None:
     assert "exists already" in run(workplace, "copy", "gsm8k_sft", "mine.toml", code=2)
 
 
-# ---- bad input: one clear error, exit code 2 ------------------------------------------------------------------------
+# ---- bad input: one clear error, exit code 2 -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,10 @@ def test_a_model_folder_without_weights_is_refused_before_anything_starts(workpl
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(workplace: Path) -> None:
-    program = "import sys; sys.modules['httpx'] = None; sys.argv[0] = 'reasondistill'\nfrom reasondistill.cli import main; main()"
+    program = (
+        "import sys; sys.modules['httpx'] = None; sys.argv[0] = 'reasondistill'\nfrom "
+        "reasondistill.cli import main; main()"
+    )
     arguments = ["run", "small.toml", "--set", "traces.teachers.0.sampler=openai"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
@@ -228,7 +233,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays_readable(
     list(read_records(tiny_disk / "small" / "2-traces" / "traces.jsonl", Trace))
 
 
-# ---- kill and go on -------------------------------------------------------------------------------------------------
+# ---- kill and go on ------------------------------------------------------------------------------
 
 
 def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_files(workplace: Path) -> None:

@@ -1,4 +1,6 @@
-"""However a command ends, it says so in one message with its exit code, and leaves nothing lying about."""
+"""However a command ends, it says so in one message with its exit code, and leaves nothing lying
+about.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,13 @@ from reasondistill.launch.local import Handle, cancel, only_one, submit, wait
 from reasondistill.pipeline import Task, save_run
 from reasondistill.runs.store import Identity, disk_error, finish_stage, open_stage, write_json
 
-# ---- stopped ------------------------------------------------------------------------------------------------------
+# ---- stopped -------------------------------------------------------------------------------------
 
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command in a group of its own, from the moment on that it answers signals: Python alone would not catch SIGTERM."""
+    """The command in a group of its own, from the moment on that it answers signals: Python alone
+    would not catch SIGTERM.
+    """
     process = subprocess.Popen(
         command(*arguments),
         cwd=cwd,
@@ -99,7 +103,7 @@ def test_a_stop_between_imports_closes_what_is_open() -> None:
     assert (process.returncode, printed, said) == (143, "closed\n", "Stopped.\n")
 
 
-# ---- tasks that end early -----------------------------------------------------------------------------------------
+# ---- tasks that end early ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -142,7 +146,7 @@ def test_a_crash_shows_what_this_session_printed_and_no_older_one(tmp_path: Path
     assert "exit code 1" in str(found.value) and "older" not in str(found.value)
 
 
-# ---- disks --------------------------------------------------------------------------------------------------------
+# ---- disks ---------------------------------------------------------------------------------------
 
 
 def test_torch_and_safetensors_on_a_full_disk_are_one_clear_error(
@@ -322,7 +326,7 @@ def test_show_names_a_file_that_is_broken(tmp_path: Path, file: str, text: str) 
     assert f"DataError: {job.folder / file}: not" in run(tmp_path, "show", str(job.folder), code=2)
 
 
-# ---- nobody reads -------------------------------------------------------------------------------------------------
+# ---- nobody reads --------------------------------------------------------------------------------
 
 
 def test_a_pipe_that_nobody_reads_ends_show_and_not_a_run(workplace: Path) -> None:
@@ -352,7 +356,7 @@ def test_a_pipe_that_nobody_reads_ends_show_and_not_a_run(workplace: Path) -> No
     assert done.stderr == ""
 
 
-# ---- leftovers ----------------------------------------------------------------------------------------------------
+# ---- leftovers -----------------------------------------------------------------------------------
 
 HOLDER = """
 import sys, time

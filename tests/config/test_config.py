@@ -45,7 +45,7 @@ def fault(tmp_path: Path, text: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-# ---- what a file may say ------------------------------------------------------------------------------------------
+# ---- what a file may say -------------------------------------------------------------------------
 
 
 def test_the_smallest_file_is_completed_with_defaults(tmp_path: Path) -> None:
@@ -64,11 +64,14 @@ def test_a_loaded_file_cannot_be_changed(tmp_path: Path) -> None:
 
 
 def test_equal_files_are_equal_whatever_their_order_and_spelling(tmp_path: Path) -> None:
-    other = '[traces]\nteachers = [{model = "some/teacher"}]\n[problems]\ndataset = "x.jsonl"\nsource = "file"\n'
+    other = (
+        '[traces]\nteachers = [{model = "some/teacher"}]\n[problems]\ndataset = '
+        '"x.jsonl"\nsource = "file"\n'
+    )
     assert load(tmp_path, f'name = "small"\n{other}') == load(tmp_path, SMALLEST)
 
 
-# ---- faults -------------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_cluster_and_benchmark_files_have_the_same_manners(tmp_path: Path) -> No
         load_cluster(path)
 
 
-# ---- overrides ----------------------------------------------------------------------------------------------------
+# ---- overrides -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_later_overrides_win(tmp_path: Path) -> None:
     assert load(tmp_path, SMALLEST, "traces.n=2", "traces.n=3").traces.n == 3
 
 
-# ---- sampling -----------------------------------------------------------------------------------------------------
+# ---- sampling ------------------------------------------------------------------------------------
 
 
 def test_single_keys_stand_over_the_vendors_settings() -> None:
@@ -228,7 +231,7 @@ def test_every_vendor_setting_is_within_the_bounds_of_its_keys(name: str) -> Non
     SamplingSettings(**values)
 
 
-# ---- students and their baselines -----------------------------------------------------------------------------------
+# ---- students and their baselines ----------------------------------------------------------------
 
 
 def names(pipeline: Pipeline) -> list[tuple[str, str]]:

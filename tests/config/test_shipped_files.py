@@ -54,7 +54,8 @@ def test_a_trace_of_full_length_fits_the_student_that_learns_it(path: Path) -> N
     longest = min(pipeline.examples.max_tokens or 10**9, pipeline.traces.resolve().max_tokens)
     for student in pipeline.students:
         assert longest < student.max_length, (
-            f"{student.name}: a trace of {longest} tokens and its prompt do not fit {student.max_length}"
+            f"{student.name}: a trace of {longest} tokens and its prompt do not fit "
+            f"{student.max_length}"
         )
 
 
@@ -156,7 +157,7 @@ def test_a_path_that_does_not_exist_is_not_answered_with_a_namesake(tmp_path: Pa
         resources.find("prompts", str(tmp_path / "think.toml"))
 
 
-# ---- other ways to rent a machine ---------------------------------------------------------------------------------
+# ---- other ways to rent a machine ----------------------------------------------------------------
 
 
 def test_the_skypilot_example_keeps_to_its_schema() -> None:

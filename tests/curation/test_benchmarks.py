@@ -67,7 +67,7 @@ def aside(tmp_path: Path) -> list[SetAside]:
     return list(store.read_records(tmp_path / "out" / "set_aside.jsonl", SetAside))
 
 
-# ---- content ------------------------------------------------------------------------------------------------------
+# ---- content -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_what_is_not_measured_is_said(tmp_path: Path, caplog: pytest.LogCaptureF
     )
 
 
-# ---- errata -------------------------------------------------------------------------------------------------------
+# ---- errata --------------------------------------------------------------------------------------
 
 
 def erratum(**keys: Any) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def test_other_errata_are_another_benchmark_and_other_words_are_not(tmp_path: Pa
     )
 
 
-# ---- kinds of answers ---------------------------------------------------------------------------------------------
+# ---- kinds of answers ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_golds_of_another_kind_are_an_error_by_name_unless_an_erratum_mends_them
     assert run(tmp_path, mended).counts["out"] == 8
 
 
-# ---- multiple choice ----------------------------------------------------------------------------------------------
+# ---- multiple choice -----------------------------------------------------------------------------
 
 FIELDS = ["right", "wrong 1", "wrong 2", "wrong 3"]
 QUIZ = [
@@ -478,7 +478,7 @@ def test_training_is_kept_from_the_question_with_and_without_its_options(tmp_pat
     )
 
 
-# ---- the pack -----------------------------------------------------------------------------------------------------
+# ---- the pack ------------------------------------------------------------------------------------
 
 
 def test_a_copy_on_disk_is_held_to_the_shipped_content(tmp_path: Path) -> None:

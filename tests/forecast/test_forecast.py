@@ -1,4 +1,6 @@
-"""What a run will cost: hand-computed on folders whose speed is known, intervals that hold what they promise, and gaps that are told."""
+"""What a run will cost: hand-computed on folders whose speed is known, intervals that hold what
+they promise, and gaps that are told.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +192,7 @@ def hours(seconds: float) -> Any:
     return pytest.approx(seconds / 3600, rel=1e-6)
 
 
-# ---- by hand ------------------------------------------------------------------------------------------------------
+# ---- by hand -------------------------------------------------------------------------------------
 
 
 def test_traces_take_samples_times_tokens_by_speed_and_the_start_of_the_engine(
@@ -337,7 +339,7 @@ def test_evals_count_models_benchmarks_samples_and_prompts(tmp_path: Path) -> No
     assert found.wall_hours.expected == hours(tokens / 1000 + LOAD)
 
 
-# ---- this run's own folder ----------------------------------------------------------------------------------------
+# ---- this run's own folder -----------------------------------------------------------------------
 
 
 def test_what_is_done_is_exact(tmp_path: Path) -> None:
@@ -425,7 +427,7 @@ def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_i
     assert kept is not None and kept.samples.sum() == 50 and kept.usable.sum() < usable
 
 
-# ---- what is not known --------------------------------------------------------------------------------------------
+# ---- what is not known ---------------------------------------------------------------------------
 
 
 def test_what_nobody_knows_is_said_and_no_number_is_made_up(tmp_path: Path) -> None:
@@ -531,7 +533,7 @@ def test_a_file_that_only_measures_is_forecast_by_a_run_that_measured_the_same_m
     assert stage(found, "evals/sft").tokens.expected == pytest.approx(2 * tokens)
 
 
-# ---- stored, and held against what came ---------------------------------------------------------------------------
+# ---- stored, and held against what came ----------------------------------------------------------
 
 
 def foretold(folder: Path) -> Forecast:
@@ -629,7 +631,7 @@ def test_a_dry_run_shows_the_stored_forecast(tmp_path: Path) -> None:
     assert "forecast" not in estimate(job, tasks["verdicts"])
 
 
-# ---- the command --------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def test_help_has_examples(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A forecast's intervals hold what they promise in simulated runs, and are wide where little was seen."""
+"""A forecast's intervals hold what they promise in simulated runs, and are wide where little was
+seen.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Fuzz what the grader does before and beside sympy: extraction, cleaning, cheap comparison, structural comparison.
+"""Fuzz what the grader does before and beside sympy: extraction, cleaning, cheap comparison,
+structural comparison.
 
-    pip install atheris
-    python tests/fuzz/fuzz_grading.py --found found.jsonl [--seeds rows.jsonl …] [libFuzzer's options, e.g. -max_total_time=3600]
+    pip install atheris python tests/fuzz/fuzz_grading.py --found found.jsonl [--seeds rows.jsonl …]
+    [libFuzzer's options, e.g. -max_total_time=3600]
 
-It goes on after a finding and writes each kind of finding once: an exception, more than half a second of CPU, a verdict that depends on
-the order of the arguments, an answer that is not equal to itself. Findings become rows of tests/gold/cases.jsonl before they are fixed.
+It goes on after a finding and writes each kind of finding once: an exception, more than half a
+second of CPU, a verdict that depends on the order of the arguments, an answer that is not equal to
+itself. Findings become rows of tests/gold/cases.jsonl before they are fixed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`reasondistill grade`: one verdict per row in order, resumed, never mixing two inputs or policies."""
+"""`reasondistill grade`: one verdict per row in order, resumed, never mixing two inputs or
+policies.
+"""
 
 from __future__ import annotations
 

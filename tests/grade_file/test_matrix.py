@@ -1,4 +1,6 @@
-"""`reasondistill matrix`: the same answers under several policies, counted and compared as one does by hand."""
+"""`reasondistill matrix`: the same answers under several policies, counted and compared as one does
+by hand.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from reasondistill.records import Trace, Verdict
 from reasondistill.runs.store import StopSignal, read_records, write_records
 from reasondistill.statistics import wilson
 
-# default, strict and evalchemy-string say: all right; only default; not strict; all wrong; default and evalchemy-string.
+# default, strict and evalchemy-string say: all right; only default; not strict; all wrong; default
+# and evalchemy-string.
 ROWS: list[dict[str, Any]] = [
     {"id": "same", "prediction": r"\boxed{42}", "gold": "42"},
     {"id": 2, "prediction": r"\boxed{two}", "gold": "2"},
@@ -159,7 +162,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_written(
     )
 
 
-# ---- the samples of a run -----------------------------------------------------------------------------------------
+# ---- the samples of a run ------------------------------------------------------------------------
 
 
 def test_the_samples_of_a_run_are_scored_per_model_as_its_evals_did(
@@ -235,7 +238,7 @@ def test_refused_samples_are_undecided_and_lost_ones_that_were_allowed_leave_the
     assert (score.n, score.mean) == (29, pytest.approx(28 / 29))
 
 
-# ---- the command --------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_prints_both_tables_and_ends_well(tmp_path: Path) -> None:
@@ -263,7 +266,10 @@ def test_the_command_prints_both_tables_and_ends_well(tmp_path: Path) -> None:
 
 def test_the_command_reads_a_run(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
-    source = '[problems]\nsource = "file"\ndataset = "p.jsonl"\n[[traces.teachers]]\nmodel = "r"\nsampler = "reference"\n'
+    source = (
+        '[problems]\nsource = "file"\ndataset = "p.jsonl"\n[[traces.teachers]]\nmodel = '
+        '"r"\nsampler = "reference"\n'
+    )
     (tmp_path / "p.toml").write_text(f'name = "small"\n{source}')
     command(tmp_path, "run", "p.toml", "--until", "problems")
     fake_run(tmp_path / "made")

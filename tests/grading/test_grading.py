@@ -1,4 +1,6 @@
-"""The grader decides as people do: our own rows of every kind, both argument orders, each convention by its policy."""
+"""The grader decides as people do: our own rows of every kind, both argument orders, each
+convention by its policy.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_the_order_of_the_arguments_does_not_matter(pool: GradingPool) -> None:
 
 
 def test_rows_that_independent_testers_invented_are_decided_as_they_say(pool: GradingPool) -> None:
-    """6,542 rows, most of them written to break the grader; those that still do are in open_cases.jsonl."""
+    """6,542 rows, most of them written to break the grader; those that still do are in
+    open_cases.jsonl.
+    """
     cases = rows(GOLD / "more_cases.jsonl")
     found = outcomes(pool, [(row["prediction"], row["gold"]) for row in cases])
     assert [
@@ -152,7 +156,7 @@ def test_a_gold_that_says_nothing_is_undecided_not_wrong() -> None:
     ] * 4
 
 
-# ---- other projects' own cases, where the checkout has them beside it ------------------------------------------------
+# ---- other projects' own cases, where the checkout has them beside it ----------------------------
 
 
 @pytest.mark.skipif(

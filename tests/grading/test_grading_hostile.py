@@ -1,4 +1,6 @@
-"""No input hangs, kills or floods the grader: each returns within its deadline, in bounded memory, and the next item is graded as usual."""
+"""No input hangs, kills or floods the grader: each returns within its deadline, in bounded memory,
+and the next item is graded as usual.
+"""
 
 from __future__ import annotations
 

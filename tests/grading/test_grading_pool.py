@@ -1,4 +1,6 @@
-"""The worker pool: in order, lazy, killed when over, from any thread; a bad item never hurts its neighbours."""
+"""The worker pool: in order, lazy, killed when over, from any thread; a bad item never hurts its
+neighbours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The demo at a small size, whole, on real engines: on this machine, on a real Slurm and on a real Ray, with the same records."""
+"""The demo at a small size, whole, on real engines: on this machine, on a real Slurm and on a real
+Ray, with the same records.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ threads = 1
 [grade]
 workers = 1
 """
-# What stands in them does not depend on where or how often the work was done; traces and samples of evals only but for their seconds.
+# What stands in them does not depend on where or how often the work was done; traces and samples of
+# evals only but for their seconds.
 SAME = (
     "1-problems/problems.jsonl",
     "2-traces/traces.jsonl",

@@ -1,4 +1,6 @@
-"""What launchers are asked for: steps, scripts, what can be passed over, what must not run beside what."""
+"""What launchers are asked for: steps, scripts, what can be passed over, what must not run beside
+what.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def tasks_of(run: Run) -> list[str]:
     return [task.name for task in remaining(run, plan(run, run.stages, share_engine_process=False))]
 
 
-# ---- steps and scripts --------------------------------------------------------------------------------------------
+# ---- steps and scripts ---------------------------------------------------------------------------
 
 
 def test_workers_students_and_models_become_arrays(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_what_looks_like_a_secret_is_not_written_into_scripts() -> None:
         Cluster.model_validate({"environments": {"a": {"variables": {"HF_TOKEN": "x"}}}})
 
 
-# ---- what is passed over ------------------------------------------------------------------------------------------
+# ---- what is passed over -------------------------------------------------------------------------
 
 
 def settled_until(run: Run, last: str) -> None:
@@ -195,7 +197,7 @@ def test_no_more_workers_are_sent_than_chunks_are_missing(tmp_path: Path) -> Non
     assert "verdicts[3/3]" in names
 
 
-# ---- beside each other --------------------------------------------------------------------------------------------
+# ---- beside each other ---------------------------------------------------------------------------
 
 
 def test_workers_get_the_gpus_that_are_free(

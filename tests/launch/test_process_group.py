@@ -67,5 +67,8 @@ def test_a_killed_process_takes_its_children_along(mode: str, child: str, dies: 
 
 
 def test_without_a_group_of_its_own_nobody_is_touched() -> None:
-    text = "from reasondistill.launch.process_group import Leash; leash = Leash(); assert leash._watcher is None; leash.release()"
+    text = (
+        "from reasondistill.launch.process_group import Leash; leash = Leash(); assert "
+        "leash._watcher is None; leash.release()"
+    )
     subprocess.run([sys.executable, "-c", text], check=True, timeout=60)

@@ -1,4 +1,6 @@
-"""Runs on a real Ray, started for the test: the same records as on one machine, whatever happens to workers."""
+"""Runs on a real Ray, started for the test: the same records as on one machine, whatever happens to
+workers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Ray starts here without a network; a task outlives its worker, and a job can be handed in, read and stopped."""
+"""Ray starts here without a network; a task outlives its worker, and a job can be handed in, read
+and stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs on a real Slurm: the same records as on one machine, whatever happens to workers, nodes and the controller on the way."""
+"""Runs on a real Slurm: the same records as on one machine, whatever happens to workers, nodes and
+the controller on the way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The Slurm that tests start behaves as Slurm does: arrays, dependencies, warnings, requeues, lost nodes, a lost controller."""
+"""The Slurm that tests start behaves as Slurm does: arrays, dependencies, warnings, requeues, lost
+nodes, a lost controller.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ pytestmark = [
 ]  # the equipment itself, and what Slurm does: 60 s
 
 # A job that stays until it is started a second time.
-STAYS_ONCE = 'echo "start ${SLURM_RESTART_COUNT:-0} on $SLURMD_NODENAME" >> log; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60'
+STAYS_ONCE = (
+    'echo "start ${SLURM_RESTART_COUNT:-0} on $SLURMD_NODENAME" >> log; [ -n '
+    '"$SLURM_RESTART_COUNT" ] || sleep 60'
+)
 
 DETACHED = "86419.75"  # seconds that nobody else sleeps
 OWNER = f"""
@@ -51,7 +56,8 @@ def until_logged(slurm: SlurmMachine, line: str, timeout_s: float = 40) -> None:
 
 
 def with_argument(text: str) -> list[str]:
-    """The command lines of all processes that mention a text, less our own children that start one."""
+    """The command lines of all processes that mention a text, less our own children that start one.
+    """
     found: list[str] = []
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -99,7 +105,9 @@ def test_a_signal_to_the_batch_script_reaches_its_trap_and_not_what_it_started(
 
 @pytest.mark.slow
 def test_the_warning_before_the_time_limit_comes_up_to_a_minute_early(slurm: SlurmMachine) -> None:
-    """Slurm looks at time limits every 30 s, and sends a warning that would be due before its next look: S to S + 60 s before the limit."""
+    """Slurm looks at time limits every 30 s, and sends a warning that would be due before its next
+    look: S to S + 60 s before the limit.
+    """
     lines = ["trap 'echo $SECONDS >> log; exit 0' USR1", "while :; do sleep 0.2; done"]
     job = slurm.sbatch(script(*lines), "--time=1", "--signal=B:USR1@10")
     assert states(slurm.wait([job], timeout_s=70)) == {job: ("COMPLETED", "0")}

@@ -1,6 +1,8 @@
-"""Several processes make the student that one makes: by `accelerate launch`, stopped, killed, resumed; what they cannot do is refused.
+"""Several processes make the student that one makes: by `accelerate launch`, stopped, killed,
+resumed; what they cannot do is refused.
 
-Two processes on a CPU (gloo). "The same" is up to the order in which floats are added: TOLERANCE in float32.
+Two processes on a CPU (gloo). "The same" is up to the order in which floats are added: TOLERANCE in
+float32.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_of(
     folder: Path, base: Path, *, processes: int = 2, strategy: str = "ddp", **student: Any
 ) -> Run:
-    """A run whose examples are there: 61 to train on, so that the last of 8 batches an epoch is not full."""
+    """A run whose examples are there: 61 to train on, so that the last of 8 batches an epoch is not
+    full.
+    """
     origin = {
         "source": "procedural",
         "dataset": "gsm_symbolic",
@@ -88,7 +92,8 @@ def run_of(
         "students": [SFT | {"base": str(base)} | student],
         "evals": {"benchmarks": [], "checkpoints": {"count": 2}},
     }
-    # Four micro-batches a step in any case: of two processes the second gets one of blank rows alone at the end of an epoch.
+    # Four micro-batches a step in any case: of two processes the second gets one of blank rows
+    # alone at the end of an epoch.
     train = {"micro_batch_size": 2, "threads": 1, "processes": processes, "strategy": strategy}
     run = Run(
         Pipeline.model_validate(values),
@@ -196,7 +201,7 @@ def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-# ---- several processes are one ------------------------------------------------------------------------------------
+# ---- several processes are one -------------------------------------------------------------------
 
 
 @pytest.mark.engine
@@ -297,7 +302,9 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(
 
 
 class AtUrl:
-    """The student's training in a run that lives at a URL, started as Ray starts it on a node that has nothing of the run."""
+    """The student's training in a run that lives at a URL, started as Ray starts it on a node that
+    has nothing of the run.
+    """
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.store, self.scratch, self.error = (
@@ -413,7 +420,7 @@ def test_what_one_process_refuses_ends_all_and_is_said_once(tmp_path: Path, base
     assert refused.handle.log.read_text().count("made from other settings") == 1
 
 
-# ---- the command --------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def cluster(**train: Any) -> Cluster:
@@ -517,11 +524,13 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     assert lines[-2].endswith('="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"')
     assert lines[-1].endswith('="$((20000 + SLURM_JOB_ID % 20000))"')
     assert last.startswith(
-        'srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c '
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 "
+        '--cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c '
     )
     (inner,) = shlex.split(last.split("bash -c ")[1])
     assert inner.startswith(
-        "exec apptainer exec --nv a.sif env REASONDISTILL_TOGETHER=1 python -m accelerate.commands.launch "
+        "exec apptainer exec --nv a.sif env REASONDISTILL_TOGETHER=1 python -m "
+        "accelerate.commands.launch "
     )
     assert (
         "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner
@@ -529,7 +538,7 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     assert f"task '{tmp_path}/my run' students sft" in inner
 
 
-# ---- launchers of others ------------------------------------------------------------------------------------------
+# ---- launchers of others -------------------------------------------------------------------------
 
 THEIRS = {
     **{
@@ -609,7 +618,7 @@ def test_processes_that_our_launcher_started_believe_it(monkeypatch: pytest.Monk
     assert processes.sharding() is None
 
 
-# ---- what is refused ----------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

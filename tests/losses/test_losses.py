@@ -1,4 +1,6 @@
-"""Every loss beside an independently written formula, its gradient beside autograd, and the memory it may take."""
+"""Every loss beside an independently written formula, its gradient beside autograd, and the memory
+it may take.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,7 @@ def name(d: Divergence) -> str:
     return f"{d.kind}-b{d.beta:g}-a{d.alpha:g}-T{d.temperature:g}"
 
 
-# ---- divergences ---------------------------------------------------------------------------------------------------
+# ---- divergences ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES, ids=name)
@@ -194,7 +196,7 @@ def test_a_divergence_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> N
         Divergence(**wrong)
 
 
-# ---- token_losses --------------------------------------------------------------------------------------------------
+# ---- token_losses --------------------------------------------------------------------------------
 
 N, HS, HT, CUT = 7, 5, 6, 17
 
@@ -202,7 +204,9 @@ N, HS, HT, CUT = 7, 5, 6, 17
 def everything(
     divergence: Divergence, dtype: torch.dtype = torch.float64
 ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
-    """Inputs with padded heads of different widths, and all three losses on; the policy has positions on both clipped sides."""
+    """Inputs with padded heads of different widths, and all three losses on; the policy has
+    positions on both clipped sides.
+    """
     hidden, weight, bias = (
         draw(N, HS, seed=1, dtype=dtype),
         draw(CUT + 4, HS, seed=2, dtype=dtype),
@@ -455,7 +459,9 @@ def test_autocast_multiplies_in_its_type_and_keeps_the_rest_in_float32() -> None
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records what every operation makes: numbers of elements, and shapes of what is not a view of an input."""
+    """Records what every operation makes: numbers of elements, and shapes of what is not a view of
+    an input.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -503,7 +509,7 @@ def test_no_tensor_of_tokens_times_vocabulary_is_made(divergence: Divergence) ->
     assert seen.elements >= tokens * vocabulary
 
 
-# ---- policy --------------------------------------------------------------------------------------------------------
+# ---- policy --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -550,7 +556,7 @@ def test_a_policy_far_from_its_sampler_stays_finite() -> None:
     assert hidden.grad is not None and hidden.grad.isfinite().all()
 
 
-# ---- top-K teacher -------------------------------------------------------------------------------------------------
+# ---- top-K teacher -------------------------------------------------------------------------------
 
 
 def bucketed(z: Tensor, ids: Tensor, log_p: Tensor) -> Tensor:
@@ -691,7 +697,7 @@ def test_a_row_of_padding_only_is_refused() -> None:
         )
 
 
-# ---- what does not fit ---------------------------------------------------------------------------------------------
+# ---- what does not fit ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -739,7 +745,7 @@ def test_heads_of_different_rows_need_a_vocabulary() -> None:
         )
 
 
-# ---- teachers ------------------------------------------------------------------------------------------------------
+# ---- teachers ------------------------------------------------------------------------------------
 
 
 def test_top_k_and_log_probs_are_those_of_the_dense_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -763,7 +769,7 @@ def test_more_tokens_than_there_are_cannot_be_kept() -> None:
         top_k(torch.zeros(1, 3), Head(torch.zeros(9, 3)), 10)
 
 
-# ---- classic -------------------------------------------------------------------------------------------------------
+# ---- classic -------------------------------------------------------------------------------------
 
 
 def test_hidden_losses_are_those_of_a_hand_calculation() -> None:
@@ -850,7 +856,7 @@ def test_the_layer_map_is_uniform_and_ends_at_the_last_layer() -> None:
         uniform_layer_map(0, 4)
 
 
-# ---- CUDA ----------------------------------------------------------------------------------------------------------
+# ---- CUDA ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu

@@ -88,7 +88,10 @@ def test_a_commit_is_taken_as_it_is() -> None:
 def test_a_hub_model_out_of_reach_is_known_by_its_revision_and_refused_when_opened(
     tmp_path: Path,
 ) -> None:
-    code = "from reasondistill.models.samplers.vllm import VllmSampler, model_identity as known\nprint(known('no-such/model', 'v2'))\n"
+    code = (
+        "from reasondistill.models.samplers.vllm import VllmSampler, model_identity as "
+        "known\nprint(known('no-such/model', 'v2'))\n"
+    )
     code += "VllmSampler('no-such/model', revision='v2')"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     ended = subprocess.run(
@@ -99,7 +102,10 @@ def test_a_hub_model_out_of_reach_is_known_by_its_revision_and_refused_when_open
 
 
 def test_without_vllm_the_error_holds_the_line_that_installs_it(tiny: Path) -> None:
-    code = "import sys; sys.modules['vllm'] = None\nfrom reasondistill.models.samplers.vllm import VllmSampler\nVllmSampler(sys.argv[1])"
+    code = (
+        "import sys; sys.modules['vllm'] = None\nfrom reasondistill.models.samplers.vllm "
+        "import VllmSampler\nVllmSampler(sys.argv[1])"
+    )
     ended = subprocess.run([sys.executable, "-c", code, str(tiny)], capture_output=True, text=True)
     assert (
         'vllm is not installed. Install it with: pip install "reasondistill[vllm]"' in ended.stderr
@@ -187,7 +193,8 @@ def test_greedy_twice_is_the_same_text_and_seeds_make_samples_differ(sampler: Vl
 
 @pytest.mark.engine
 def test_any_number_of_shards_in_any_order_draws_the_same_samples(sampler: VllmSampler) -> None:
-    """Other requests in the batch change nothing: what each sample is depends on its own key alone."""
+    """Other requests in the batch change nothing: what each sample is depends on its own key alone.
+    """
     for temperature in (0.0, 1.0):
         whole = requests(sampler, 24, temperature=temperature)
         together = texts(list(sampler.sample(whole)))

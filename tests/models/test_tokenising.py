@@ -1,4 +1,6 @@
-"""What stands in a question, a worked example or a trace is text to a tokenizer, whatever it spells."""
+"""What stands in a question, a worked example or a trace is text to a tokenizer, whatever it
+spells.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def as_ever(tokenizer: Any, messages: Sequence[Message], *, plain: bool) -> list
     return tokenizer(text, add_special_tokens=plain)["input_ids"]
 
 
-# ---- prompts ------------------------------------------------------------------------------------------------------
+# ---- prompts -------------------------------------------------------------------------------------
 
 
 @each_tokenizer
@@ -140,7 +142,8 @@ def test_token_strings_that_overlap_are_all_text() -> None:
 def test_a_template_that_trims_or_looks_into_a_turn_sees_harmless_text() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if '</think>' in m['content'] %}{{ m['content'].split('</think>')[-1] }}"
+        "{% for m in messages %}{% if '</think>' in m['content'] %}{{ "
+        "m['content'].split('</think>')[-1] }}"
         "{% else %}<|im_start|>{{ m['content'] | trim }}<|im_end|>{% endif %}{% endfor %}<think>"
     )
     found = tokenise_prompt(tokenizer, asked(f"  {HOSTILE}  "), plain=False)
@@ -212,7 +215,7 @@ def test_a_template_that_refuses_one_row_faults_the_row_and_one_that_refuses_all
         tokenise_prompt(tokenizer, asked("13"), plain=False)
 
 
-# ---- the assistant's turn -----------------------------------------------------------------------------------------
+# ---- the assistant's turn ------------------------------------------------------------------------
 
 
 QUOTED = "<think>\na <|im_end|> and\n</think>\n\nb </think>\n</think>\n\n</think>\n<|endoftext|>"
@@ -256,7 +259,7 @@ def test_a_trace_that_quotes_nothing_gets_the_ids_that_it_always_got(make: Any) 
     )
 
 
-# ---- tokenizers of others -----------------------------------------------------------------------------------------
+# ---- tokenizers of others ------------------------------------------------------------------------
 
 # Chat models' own tokenizers, and special tokens that each of them must read as text.
 OTHERS = {

@@ -44,7 +44,8 @@ from reasondistill.records import Completion, Message, Problem, Sampling
 from reasondistill.runs.store import StopSignal, read_manifest, read_records, write_json
 from reasondistill.stages.traces import run_traces, seed_of
 
-# float32: with `auto` a CPU that has bf16 instructions would compute in bf16, and agree with transformers to two digits only.
+# float32: with `auto` a CPU that has bf16 instructions would compute in bf16, and agree with
+# transformers to two digits only.
 CLUSTER = Cluster(
     vllm=VllmSettings(
         cpu_kvcache_gib=1, gpu_memory_utilization=0.3, max_num_seqs=8, dtype="float32"
@@ -77,7 +78,7 @@ def assert_same(a: TopK, b: TopK, rtol: float = 5e-4) -> None:
     np.testing.assert_allclose(a.log_probs, b.log_probs, rtol=rtol, atol=1e-7)
 
 
-# ---- the format ---------------------------------------------------------------------------------------------------
+# ---- the format ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "id_bytes"), [(320, 2), (65_536, 2), (65_537, 3), (151_936, 3)])
@@ -261,7 +262,7 @@ def test_its_identity_is_what_it_holds_wherever_that_lies(tmp_path: Path) -> Non
     assert identity("e", rows, tokens=("a", "b", "d")) != first
 
 
-# ---- tokenizers ---------------------------------------------------------------------------------------------------
+# ---- tokenizers ----------------------------------------------------------------------------------
 
 
 def test_equal_tokenizers_have_equal_fingerprints_and_one_added_token_is_told() -> None:
@@ -309,7 +310,7 @@ def test_one_cache_holds_one_vocabulary_but_any_number_of_models(tmp_path: Path)
         TopKWriter(tmp_path, source(model="other@1", tokens=("a", "x", "c")))
 
 
-# ---- settings -----------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 
 def test_a_teacher_without_log_probabilities_is_refused_by_key() -> None:
@@ -327,7 +328,7 @@ def test_a_teacher_without_log_probabilities_is_refused_by_key() -> None:
             settings(logprobs=bad, teachers=({"model": "m"},))
 
 
-# ---- the stage, with a teacher that needs no engine ---------------------------------------------------------------
+# ---- the stage, with a teacher that needs no engine ----------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +337,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Fake(SamplerBase):
-    """A scripted teacher whose rivals at each place are a function of the token there; it remembers what it was asked."""
+    """A scripted teacher whose rivals at each place are a function of the token there; it remembers
+    what it was asked.
+    """
 
     def __init__(self, model: str, script: Callable[[Request], str | Completion] = text_of) -> None:
         super().__init__()
@@ -663,7 +666,7 @@ def test_a_trace_that_cannot_be_scored_is_counted_and_not_tried_again(
     assert run(problems, tmp_path / "t", None, tiny, logprobs=4) == manifest
 
 
-# ---- with a real engine -------------------------------------------------------------------------------------------
+# ---- with a real engine --------------------------------------------------------------------------
 
 
 class Kept(VllmSampler):

@@ -1,12 +1,14 @@
-"""Our evals beside EleutherAI's lm-evaluation-harness: seconds of scoring alone, and of the whole road.
+"""Our evals beside EleutherAI's lm-evaluation-harness: seconds of scoring alone, and of the whole
+road.
 
     pip install --no-deps --requirement constraints/crosscheck.txt
     python tests/perf/bench_crosscheck.py [--problems 240] [--rounds 2]
 
-The shipped teacher answers gsm_symbolic problems in GSM8K's form, greedily, on the same prompt tokens; tests/test_crosscheck.py compares
-what comes out. Scoring: the same completions, our grader and the harness's two GSM8K filters with their metric. The whole road: both
-programs from start to written scores, one after the other in each round. Prints one line of JSON, or
-that `lm_eval` is not installed.
+The shipped teacher answers gsm_symbolic problems in GSM8K's form, greedily, on the same prompt
+tokens; tests/test_crosscheck.py compares what comes out. Scoring: the same completions, our grader
+and the harness's two GSM8K filters with their metric. The whole road: both programs from start to
+written scores, one after the other in each round. Prints one line of JSON, or that `lm_eval` is not
+installed.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def main() -> None:
     given = parser.parse_args()
     if importlib.util.find_spec("lm_eval") is None:
         print(
-            "crosscheck: skipped, lm_eval is not installed (pip install --no-deps --requirement constraints/crosscheck.txt)"
+            "crosscheck: skipped, lm_eval is not installed (pip install --no-deps "
+            "--requirement constraints/crosscheck.txt)"
         )
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,10 @@
 
     python tests/perf/bench_evals.py [--models 20] [--benchmarks 10] [--problems 313] [--samples 16]
 
-Samples and grades are written as the stages would leave them (texts of about 300 characters; a third of the wrong answers of a problem
-are alike). `collect` reads traces and verdicts, writes records.jsonl, and scores: pass@k, maj@k with answers counted by equivalence,
-intervals, bootstrap, token budgets. Target: a million records in 60 s. Prints JSON.
+Samples and grades are written as the stages would leave them (texts of about 300 characters; a
+third of the wrong answers of a problem are alike). `collect` reads traces and verdicts, writes
+records.jsonl, and scores: pass@k, maj@k with answers counted by equivalence, intervals, bootstrap,
+token budgets. Target: a million records in 60 s. Prints JSON.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def write_cell(
     right: float,
     dice: random.Random,
 ) -> None:
-    """Traces and verdicts of one model; lines are made from one record each, by putting other ids and answers in."""
+    """Traces and verdicts of one model; lines are made from one record each, by putting other ids
+    and answers in.
+    """
     traces: list[str] = []
     verdicts: list[str] = []
     for problem in problems:

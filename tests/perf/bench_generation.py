@@ -1,10 +1,13 @@
-"""What the traces stage costs over raw `LLM.generate`: the ratio of both in one run, on one engine, as JSON.
+"""What the traces stage costs over raw `LLM.generate`: the ratio of both in one run, on one engine,
+as JSON.
 
-python tests/perf/bench_generation.py [--model FOLDER] [--problems 100] [--n 4] [--max-tokens 256] [--rounds 3]
+python tests/perf/bench_generation.py [--model FOLDER] [--problems 100] [--n 4] [--max-tokens 256]
+[--rounds 3]
 
-Raw gets the same token ids and sampling parameters, seeds included, in one call; the stage also renders prompts, writes every trace
-durably, sorts and counts. Rounds alternate, the fastest of each counts. Target: at most 5 % over raw. Without a model it makes a random
-one of 0.2M parameters, for which the share of Python is far larger than for a real one.
+Raw gets the same token ids and sampling parameters, seeds included, in one call; the stage also
+renders prompts, writes every trace durably, sorts and counts. Rounds alternate, the fastest of each
+counts. Target: at most 5 % over raw. Without a model it makes a random one of 0.2M parameters, for
+which the share of Python is far larger than for a real one.
 """
 
 from __future__ import annotations

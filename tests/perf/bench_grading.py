@@ -1,11 +1,14 @@
 """How fast the grader is, beside plain math-verify on the same traces in the same run.
 
-    python tests/perf/bench_grading.py [--traces 20000] [--heavy 400] [--million] [--cases rows.jsonl]
+    python tests/perf/bench_grading.py [--traces 20000] [--heavy 400] [--million] [--cases
+    rows.jsonl]
 
-Two mixes, made here from a fixed seed: GSM8K-type traces (a few hundred characters, `#### n` or a box with a number) and LaTeX-heavy ones
-(500 to 8,000 characters, answers with roots, fractions, sets, intervals). Prints verdicts per second of one core for both and their ratio,
-and on how many both agree; then what one hostile answer in a hundred costs at a deadline of 2 s. `--million` grades a file of a million
-rows with `grade_file` on all cores and says how much memory that took. `--cases` compares graders on rows with an expected verdict.
+Two mixes, made here from a fixed seed: GSM8K-type traces (a few hundred characters, `#### n` or a
+box with a number) and LaTeX-heavy ones (500 to 8,000 characters, answers with roots, fractions,
+sets, intervals). Prints verdicts per second of one core for both and their ratio, and on how many
+both agree; then what one hostile answer in a hundred costs at a deadline of 2 s. `--million` grades
+a file of a million rows with `grade_file` on all cores and says how much memory that took.
+`--cases` compares graders on rows with an expected verdict.
 """
 
 from __future__ import annotations
@@ -66,7 +69,9 @@ PAIRS = [
 
 
 def heavy(count: int, seed: int = 0) -> Iterator[GradeItem]:
-    """LaTeX-heavy traces of 500 to 8,000 characters with distinct answers, so that no cache decides alone."""
+    """LaTeX-heavy traces of 500 to 8,000 characters with distinct answers, so that no cache decides
+    alone.
+    """
     draw = random.Random(seed)
     for i in range(count):
         said, gold = draw.choice(PAIRS)
@@ -122,7 +127,9 @@ HOSTILE = [
 
 
 def with_hostile(items: list[GradeItem], kinds: int, seed: int = 0) -> list[GradeItem]:
-    """The same items with one hostile answer more for every hundred: `kinds` different ones of each of ten sorts, drawn again and again."""
+    """The same items with one hostile answer more for every hundred: `kinds` different ones of each
+    of ten sorts, drawn again and again.
+    """
     draw = random.Random(seed)
     mixed: list[GradeItem] = []
     for i, item in enumerate(items):
@@ -144,7 +151,8 @@ def hostile(items: list[GradeItem]) -> None:
                     pass
                 times.append(time.perf_counter() - started)
         print(
-            f"hostile  +1 % of {10 * kinds} different answers: {times[0]:.1f} s → {times[1]:.1f} s, {times[1] / times[0]:.2f}×"
+            f"hostile  +1 % of {10 * kinds} different answers: {times[0]:.1f} s → "
+            f"{times[1]:.1f} s, {times[1] / times[0]:.2f}×"
         )
 
 
@@ -165,7 +173,8 @@ def million(rows: int = 1_000_000) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     speed = rows / seconds
     print(
-        f"million  {outcomes.total():,} rows in {seconds:.0f} s, {speed:,.0f}/s, {memory >> 10} MiB (before: {before >> 10})"
+        f"million  {outcomes.total():,} rows in {seconds:.0f} s, {speed:,.0f}/s, "
+        f"{memory >> 10} MiB (before: {before >> 10})"
     )
 
 
@@ -179,7 +188,9 @@ def _in_box(text: str) -> str:
 
 
 def cases(path: Path) -> None:
-    """Print the agreement of each policy, and of plain math-verify, with the rows whose verdict nobody disputes."""
+    """Print the agreement of each policy, and of plain math-verify, with the rows whose verdict
+    nobody disputes.
+    """
     from math_verify import parse, verify
 
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -202,19 +213,23 @@ def cases(path: Path) -> None:
             verdict and not row["expected"] for verdict, row in zip(verdicts, rows, strict=True)
         )
         print(
-            f"cases    {name:32} {right:4} of {len(rows)} = {100 * right / len(rows):5.1f} %   {false:3} false accepts"
+            f"cases    {name:32} {right:4} of {len(rows)} = {100 * right / len(rows):5.1f} "
+            f"%   {false:3} false accepts"
         )
 
 
 def compare(name: str, items: list[GradeItem], sample: int) -> None:
-    """Print one line: both rates, their ratio, and the verdicts that differ on the sample that both did."""
+    """Print one line: both rates, their ratio, and the verdicts that differ on the sample that both
+    did.
+    """
     rate, verdicts = ours(items)
     plain_rate, plain_verdicts = plain(items[:sample])
     differing = [
         item for item, a, b in zip(items, verdicts, plain_verdicts, strict=False) if a != b
     ]
     print(
-        f"{name:8} ours {rate:9,.0f}/s   math-verify {plain_rate:7,.0f}/s   {rate / plain_rate:6.1f}×   {len(differing)} of {sample} differ"
+        f"{name:8} ours {rate:9,.0f}/s   math-verify {plain_rate:7,.0f}/s   "
+        f"{rate / plain_rate:6.1f}×   {len(differing)} of {sample} differ"
     )
     for answer in sorted(
         {(item.answer_text.rpartition("\\boxed")[2][:60], item.gold) for item in differing}

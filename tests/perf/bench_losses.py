@@ -1,12 +1,15 @@
-"""Memory and time of the chunked losses at a vocabulary of 151,936, beside dense PyTorch, TRL and Liger.
+"""Memory and time of the chunked losses at a vocabulary of 151,936, beside dense PyTorch, TRL and
+Liger.
 
     python tests/perf/bench_losses.py [--rounds 5] [--tokens 512] [--kind reverse_kl] [--quick]
 
-Memory: the peak of a process beyond its inputs (and, in `net_mib`, beyond the gradient of the hidden states) over forward and backward,
-head included, each in a process of its own. From 2k to 16k tokens it may grow 1.3-fold at most. Hidden states are 64 and 128 wide there:
-at 1,536 and 3,584, which --quick leaves out, 16k tokens are minutes of matrix products; 2k and 4k show that the width adds its head's
-gradient and nothing that grows. Time: one process, ways in turn, the median of each. TRL's ChunkedDivergenceFunction is private and
-Liger's chunked JSD (uncompiled) optional: each is left out where it does not import. Float32, all threads. Prints tables, then JSON.
+Memory: the peak of a process beyond its inputs (and, in `net_mib`, beyond the gradient of the
+hidden states) over forward and backward, head included, each in a process of its own. From 2k to
+16k tokens it may grow 1.3-fold at most. Hidden states are 64 and 128 wide there: at 1,536 and
+3,584, which --quick leaves out, 16k tokens are minutes of matrix products; 2k and 4k show that the
+width adds its head's gradient and nothing that grows. Time: one process, ways in turn, the median
+of each. TRL's ChunkedDivergenceFunction is private and Liger's chunked JSD (uncompiled) optional:
+each is left out where it does not import. Float32, all threads. Prints tables, then JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +77,9 @@ WAYS: dict[str, Way] = {"ours": ours, "dense": dense, "trl": trl, "liger": liger
 
 
 def make_inputs(tokens: int, widths: tuple[int, int]) -> Inputs:
-    """Hidden states, and heads that make logits of about one unit: student's with gradient, teacher's without."""
+    """Hidden states, and heads that make logits of about one unit: student's with gradient,
+    teacher's without.
+    """
     torch.manual_seed(0)
     (hidden, weight), (teacher, head) = (
         (torch.randn(tokens, width), torch.randn(VOCABULARY, width).mul_(width**-0.5))
@@ -121,7 +126,9 @@ def measure_memory(
 def measure_time(
     ways: list[str], tokens: int, divergence: Divergence, rounds: int
 ) -> dict[str, Any]:
-    """In a process of its own: seconds of forward and backward, ways in turn, and how far their gradients are from dense ones."""
+    """In a process of its own: seconds of forward and backward, ways in turn, and how far their
+    gradients are from dense ones.
+    """
     inputs = make_inputs(tokens, TRUE)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     gradients: dict[str, Tensor] = {}
@@ -178,7 +185,8 @@ def bench_memory(kind: str, ways: list[str], quick: bool) -> list[dict[str, Any]
     ]
     cases += [] if quick else [("ours", tokens, TRUE) for tokens in (2_048, 4_096)]
     print(
-        f"{'way':6} {'kind':10} {'tokens':>6} {'student':>7} {'teacher':>7} {'beyond MiB':>10} {'net MiB':>8} {'s':>6}"
+        f"{'way':6} {'kind':10} {'tokens':>6} {'student':>7} {'teacher':>7} "
+        f"{'beyond MiB':>10} {'net MiB':>8} {'s':>6}"
     )
     rows: list[dict[str, Any]] = []
     for way, tokens, widths in cases:
@@ -186,9 +194,8 @@ def bench_memory(kind: str, ways: list[str], quick: bool) -> list[dict[str, Any]
             way=way, tokens=tokens, widths=widths, kind="jsd" if way == "liger" else kind
         )
         print(
-            "{way:6} {kind:10} {tokens:6} {student:7} {teacher:7} {beyond_mib:10} {net_mib:8} {seconds:6}".format(
-                **row
-            ),
+            "{way:6} {kind:10} {tokens:6} {student:7} {teacher:7} {beyond_mib:10} "
+            "{net_mib:8} {seconds:6}".format(**row),
             flush=True,
         )
         rows.append(row)
@@ -207,7 +214,8 @@ def bench_time(given: argparse.Namespace, ways: list[str]) -> list[dict[str, Any
     for task in tasks:
         row = in_a_process(**task)
         print(
-            f"{row['kind']} · {row['tokens']} tokens · {row['rounds']} rounds · seconds {row['seconds']} · ours to {row['ours_to']}",
+            f"{row['kind']} · {row['tokens']} tokens · {row['rounds']} rounds · seconds "
+            f"{row['seconds']} · ours to {row['ours_to']}",
             flush=True,
         )
         rows.append(row)

@@ -1,10 +1,12 @@
-"""The traces of the demo's problems by Ray's own batch inference (`ray.data.llm`) and by our worker, on one engine each.
+"""The traces of the demo's problems by Ray's own batch inference (`ray.data.llm`) and by our
+worker, on one engine each.
 
     python tests/perf/bench_ray_llm.py [--problems 600] [--max-num-seqs 64] [--rounds 3]
 
-Both run vLLM on the shipped teacher in a Ray that is started here, with the same engine settings, prompts and sampling, in turns. Told:
-seconds from handing in to the last record on disk, the engine's start included, and generated tokens per second of them. Theirs writes
-Parquet and draws without seeds per sample; ours is resumable per sample.
+Both run vLLM on the shipped teacher in a Ray that is started here, with the same engine settings,
+prompts and sampling, in turns. Told: seconds from handing in to the last record on disk, the
+engine's start included, and generated tokens per second of them. Theirs writes Parquet and draws
+without seeds per sample; ours is resumable per sample.
 """
 
 from __future__ import annotations
@@ -151,7 +153,8 @@ def main() -> None:
                 row = do(Path(name), given)
                 found[way].append(row)
                 print(
-                    f"{way}: {row['seconds']:.1f} s, {row['samples']} samples, {row['tokens'] / row['seconds']:,.0f} tokens/s",
+                    f"{way}: {row['seconds']:.1f} s, {row['samples']} samples, "
+                    f"{row['tokens'] / row['seconds']:,.0f} tokens/s",
                     flush=True,
                 )
     speeds = {

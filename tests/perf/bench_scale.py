@@ -1,13 +1,17 @@
-"""800,000 traces of 8,000 tokens on 64 GPUs: what the engines lose at the end, and what files, claims and sorting cost.
+"""800,000 traces of 8,000 tokens on 64 GPUs: what the engines lose at the end, and what files,
+claims and sorting cost.
 
     python tests/perf/bench_scale.py [--rows 100000000] [--quick]
 
-Part 1 is a simulation: lengths are lognormal (mean 8,000, cut at 32,768), an engine of 256 seats makes 5,000 tokens/s when full and at most
-60 in one sequence. Ways to share the work out: equal shards, shards dealt at random, chunks that are claimed when there is room (ours, with
-an eighth of the seats waiting) and the same with as many waiting as running. Then with 6 of 64 GPUs at 70 % speed, and with one that is
-gone for an hour. Told: hours against the ideal (all tokens / all speed).
+Part 1 is a simulation: lengths are lognormal (mean 8,000, cut at 32,768), an engine of 256 seats
+makes 5,000 tokens/s when full and at most 60 in one sequence. Ways to share the work out: equal
+shards, shards dealt at random, chunks that are claimed when there is room (ours, with an eighth of
+the seats waiting) and the same with as many waiting as running. Then with 6 of 64 GPUs at 70 %
+speed, and with one that is gone for an hour. Told: hours against the ideal (all tokens / all
+speed).
 
-Part 2 runs our own code: claims per second, a folder of 64 workers gathered and sorted, and the memory of sorting 100M rows' places.
+Part 2 runs our own code: claims per second, a folder of 64 workers gathered and sorted, and the
+memory of sorting 100M rows' places.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ TRACES, GPUS, SEATS, FULL, SINGLE = 800_000, 64, 256, 5_000.0, 60.0
 CHUNK = 64
 
 
-# ---- part 1: who does what ----------------------------------------------------------------------------------------
+# ---- part 1: who does what -----------------------------------------------------------------------
 
 
 def lengths(seed: int = 0) -> np.ndarray:
@@ -46,7 +50,9 @@ def lengths(seed: int = 0) -> np.ndarray:
 
 
 class Engine:
-    """Sequences share a GPU: `done` counts the tokens that each running sequence has got since the start."""
+    """Sequences share a GPU: `done` counts the tokens that each running sequence has got since the
+    start.
+    """
 
     def __init__(self, speed: float = 1.0) -> None:
         self.speed, self.time, self.done = speed, 0.0, 0.0
@@ -122,7 +128,8 @@ def simulate(
 def part_one(quick: bool) -> list[dict[str, Any]]:
     tokens = lengths()[:: 20 if quick else 1]
     rows: list[dict[str, Any]] = []
-    # Problems of one source stand together, and sources differ: the second half is 1.5 times as long.
+    # Problems of one source stand together, and sources differ: the second half is 1.5 times as
+    # long.
     sorted_by_source = np.concatenate(
         [tokens[: len(tokens) // 2] * 0.8, tokens[len(tokens) // 2 :] * 1.2]
     )
@@ -145,7 +152,7 @@ def part_one(quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-# ---- part 2: files ------------------------------------------------------------------------------------------------
+# ---- part 2: files -------------------------------------------------------------------------------
 
 
 def timed(what: str, work: Callable[[], Any]) -> tuple[float, Any]:
@@ -186,7 +193,9 @@ def claims(folder: Path) -> dict[str, Any]:
 
 
 def gather(folder: Path, rows: int) -> dict[str, Any]:
-    """Lines of 200 bytes from 64 workers, in the order in which they ended, made one file in canonical order."""
+    """Lines of 200 bytes from 64 workers, in the order in which they ended, made one file in
+    canonical order.
+    """
     attempt = work_sharing.begin(folder, workers=GPUS, chunk=CHUNK)
     padding = "x" * 150
     order = np.random.default_rng(0).permutation(rows)

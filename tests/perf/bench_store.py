@@ -2,9 +2,10 @@
 
 python tests/perf/bench_store.py [--samples 1000000] [--folder DIR]
 
-Writes a folder that lacks one sample and is out of order, then runs the stage in a process of its own: it reads what is there, draws what
-is missing, sorts, counts and writes the manifest. Target for a million traces: 60 s and 1 GiB. `cpu_seconds` is what it takes on a
-machine that does nothing else.
+Writes a folder that lacks one sample and is out of order, then runs the stage in a process of its
+own: it reads what is there, draws what is missing, sorts, counts and writes the manifest. Target
+for a million traces: 60 s and 1 GiB. `cpu_seconds` is what it takes on a machine that does nothing
+else.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ TEXT = "<think>" + "So 3 * 4 = 12 and the rest follows. " * 20 + "</think> \\box
 
 
 def fill(folder: Path, problems: Path, samples: int) -> None:
-    """A traces folder that lacks its last sample: one real trace, copied with other ids, in an order of its own."""
+    """A traces folder that lacks its last sample: one real trace, copied with other ids, in an
+    order of its own.
+    """
     run_traces(
         settings(n=1),
         problems,

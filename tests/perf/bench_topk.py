@@ -1,12 +1,16 @@
-"""What the top-K cache costs: the traces stage with and without `logprobs = 16` on one running engine, as JSON.
+"""What the top-K cache costs: the traces stage with and without `logprobs = 16` on one running
+engine, as JSON.
 
-python tests/perf/bench_topk.py [--model FOLDER | --random 1k|152k|0.5b] [--problems 600] [--max-tokens 192] [--rounds 5]
+python tests/perf/bench_topk.py [--model FOLDER | --random 1k|152k|0.5b] [--problems 600]
+[--max-tokens 192] [--rounds 5]
 
-The problems are those of pipelines/demo.toml. Rounds alternate without, with, and with vLLM's own flat lists in place of our collector;
-all draw the same samples. `overhead` compares the medians of the rounds' wall times, `overhead_best` the fastest ones, `overhead_cpu` the
-medians of CPU time (all threads, spinning ones included). Target: at most 10 %. `--random` makes a model of random weights: 85M parameters
-with the demo teacher's vocabulary, 119M with 151,936 entries, or the shape of Qwen2.5-0.5B, the smallest that is published with these. Then
-the second pass over a finished folder, and reading all of it back.
+The problems are those of pipelines/demo.toml. Rounds alternate without, with, and with vLLM's own
+flat lists in place of our collector; all draw the same samples. `overhead` compares the medians of
+the rounds' wall times, `overhead_best` the fastest ones, `overhead_cpu` the medians of CPU time
+(all threads, spinning ones included). Target: at most 10 %. `--random` makes a model of random
+weights: 85M parameters with the demo teacher's vocabulary, 119M with 151,936 entries, or the shape
+of Qwen2.5-0.5B, the smallest that is published with these. Then the second pass over a finished
+folder, and reading all of it back.
 """
 
 from __future__ import annotations
@@ -61,7 +65,9 @@ SIZES = {
 
 
 class Kept(VllmSampler):
-    """An engine that outlives the stages that use it. `is_flat`: as on a vLLM that has no place for our collector."""
+    """An engine that outlives the stages that use it. `is_flat`: as on a vLLM that has no place for
+    our collector.
+    """
 
     is_flat = False
 

@@ -2,10 +2,12 @@
 
     python tests/perf/bench_workers.py [--traces 40000] [--shards 8] [--rounds 3]
 
-Grading: the verdicts stage of a run is worked on by one worker and by two, each with one grading process, rounds alternating; each worker
-on a core of its own, as a scheduler gives it `cpus = 1`, and then wherever Linux puts its two processes. Told: traces per second of the
-graders at work, and of the whole including the start of Python. Overhead: an array of workers with next to nothing to do,
-on a real Slurm of two nodes (skipped where there is none) and started by hand, as many at a time.
+Grading: the verdicts stage of a run is worked on by one worker and by two, each with one grading
+process, rounds alternating; each worker on a core of its own, as a scheduler gives it `cpus = 1`,
+and then wherever Linux puts its two processes. Told: traces per second of the graders at work, and
+of the whole including the start of Python. Overhead: an array of workers with next to nothing to
+do, on a real Slurm of two nodes (skipped where there is none) and started by hand, as many at a
+time.
 """
 
 from __future__ import annotations
@@ -125,7 +127,8 @@ def compare(folder: Path, rounds: int, *, is_pinned: bool) -> dict[str, Any]:
             found[workers].append(told := grade(folder, workers, is_pinned=is_pinned))
             where = "a core each" if is_pinned else "free"
             print(
-                f"{workers} workers, {where}: {told['at_work']:,.0f} traces/s at work, {told['whole']:,.0f} in all",
+                f"{workers} workers, {where}: {told['at_work']:,.0f} traces/s at work, "
+                f"{told['whole']:,.0f} in all",
                 flush=True,
             )
     medians = {
@@ -173,7 +176,8 @@ def bench_overhead(shards: int) -> dict[str, Any]:
         by_hand = time.perf_counter() - started
     per_shard = (on_slurm - by_hand) / shards
     print(
-        f"{shards} shards: {on_slurm:.1f} s on Slurm, {by_hand:.1f} s by hand: {per_shard:.2f} s for each shard",
+        f"{shards} shards: {on_slurm:.1f} s on Slurm, {by_hand:.1f} s by hand: "
+        f"{per_shard:.2f} s for each shard",
         flush=True,
     )
     return {

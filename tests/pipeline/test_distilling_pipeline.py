@@ -1,4 +1,6 @@
-"""A pipeline file with methods, seeds and a student that goes on from another: planned, checked and refused before anything starts."""
+"""A pipeline file with methods, seeds and a student that goes on from another: planned, checked and
+refused before anything starts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`eval`, `compare`, `diff`, `power` as a user types them, on scripted models: no engine, the whole road otherwise."""
+"""`eval`, `compare`, `diff`, `power` as a user types them, on scripted models: no engine, the whole
+road otherwise.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def script(path: Path, right: set[int], *, samples: int = 1, reply: str = r"\box
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """Two benchmark files of six problems each, and three models: strong, weak, and one that is as strong."""
+    """Two benchmark files of six problems each, and three models: strong, weak, and one that is as
+    strong.
+    """
     for name, part in (("first", range(6)), ("second", range(6, 12))):
         rows = [
             {
@@ -79,7 +83,7 @@ def scores_of(workplace: Path, name: str = "trial") -> dict[tuple[str, str, str]
     return {(row["model"], row["benchmark"], row["metric"]): row for row in rows}
 
 
-# ---- eval ---------------------------------------------------------------------------------------------------------
+# ---- eval ----------------------------------------------------------------------------------------
 
 
 def test_models_are_measured_without_a_pipeline_file_with_the_samples_that_the_benchmark_recommends(
@@ -256,7 +260,7 @@ def test_a_model_of_ours_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     assert sampling_of(job, eval_models(job)["ours"], benchmarks(job)[0]).prompt == "think"
 
 
-# ---- compare ------------------------------------------------------------------------------------------------------
+# ---- compare -------------------------------------------------------------------------------------
 
 
 def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(
@@ -331,7 +335,7 @@ def test_what_cannot_be_compared_is_said(workplace: Path, arguments: list[str], 
     assert said in run(workplace, "compare", *arguments, code=2)
 
 
-# ---- samples that failed ------------------------------------------------------------------------------------------
+# ---- samples that failed -------------------------------------------------------------------------
 
 LONG = "prompt longer than the context"
 
@@ -391,8 +395,8 @@ def test_what_nobody_answered_ends_eval_unless_a_share_is_allowed_and_stands_bes
     assert "the script has no text for this problem" in measure(workplace, code=2)
     printed = measure(workplace, "--set", "evals.failures_allowed=0.2")
     assert (
-        "weak on first: 2 samples lost (the script has no text for this problem), 1 problem left out of its score"
-        in printed
+        "weak on first: 2 samples lost (the script has no text for this problem), 1 "
+        "problem left out of its score" in printed
     )
     scores = scores_of(workplace)
     assert (
@@ -401,8 +405,8 @@ def test_what_nobody_answered_ends_eval_unless_a_share_is_allowed_and_stands_bes
     )
     shown = run(workplace, "show", "trial")
     assert (
-        "6-evals/first/weak/traces: 10 of 12 samples; 2 lost (the script has no text for this problem)"
-        in shown
+        "6-evals/first/weak/traces: 10 of 12 samples; 2 lost (the script has no text for "
+        "this problem)" in shown
     )
     assert "The same command draws the lost ones again." in shown
     text = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
@@ -412,7 +416,7 @@ def test_what_nobody_answered_ends_eval_unless_a_share_is_allowed_and_stands_bes
     )
 
 
-# ---- diff ---------------------------------------------------------------------------------------------------------
+# ---- diff ----------------------------------------------------------------------------------------
 
 
 def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
@@ -440,7 +444,7 @@ def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
     assert "model" in run(workplace, "diff", "trial/strong", "trial/weak")
 
 
-# ---- power --------------------------------------------------------------------------------------------------------
+# ---- power ---------------------------------------------------------------------------------------
 
 
 def test_power_says_what_thirty_problems_cannot_show(workplace: Path) -> None:
@@ -464,7 +468,7 @@ def test_power_takes_its_population_from_a_past_run(workplace: Path) -> None:
     assert "either --benchmarks or --problems" in run(workplace, "power", code=2)
 
 
-# ---- records ------------------------------------------------------------------------------------------------------
+# ---- records -------------------------------------------------------------------------------------
 
 
 def test_every_sample_of_every_variant_is_a_record(workplace: Path) -> None:

@@ -1,4 +1,6 @@
-"""The order of stages, who is compared with whom, and the whole road once on real engines with the shipped teacher."""
+"""The order of stages, who is compared with whom, and the whole road once on real engines with the
+shipped teacher.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ def test_stages_are_chosen_by_name() -> None:
 
 @pytest.mark.engine
 def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
-    """vLLM serves the shipped teacher, TRL trains, vLLM serves the students; then the grader alone changes and nothing is drawn again."""
+    """vLLM serves the shipped teacher, TRL trains, vLLM serves the students; then the grader alone
+    changes and nothing is drawn again.
+    """
     small = [
         "problems.limit=96",
         "students.0.max_steps=12",

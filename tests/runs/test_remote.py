@@ -1,4 +1,5 @@
-"""Run folders that live at a URL: what comes, what goes, and workers that have no folder in common."""
+"""Run folders that live at a URL: what comes, what goes, and workers that have no folder in common.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +106,9 @@ def test_what_is_there_is_not_removed_when_the_folder_here_vanishes_or_cannot_be
 def test_what_grew_here_is_not_overwritten_by_what_had_been_published_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine is killed between a put and what comes after, or the network goes: the same folder goes on."""
+    """The machine is killed between a put and what comes after, or the network goes: the same
+    folder goes on.
+    """
     here, there = (
         filled(tmp_path / "here", **{"x.jsonl": "1\n", "y.jsonl": "1\n"}),
         tmp_path / "there",
@@ -230,7 +233,8 @@ def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:
-    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked."""
+    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked.
+    """
     listed = {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00.123"}
     assert _version(listed) == _version(
         {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00"}
@@ -249,7 +253,9 @@ def test_a_part_that_is_gathered_while_it_is_published_stays_there_until_its_lin
     states, calls = made._states, list[int]()  # pyright: ignore[reportPrivateUsage]
 
     def torn() -> Iterator[tuple[str, tuple[int, int]]]:
-        """A walk that has passed the stage's own file when the part is gathered, and comes to the part afterwards."""
+        """A walk that has passed the stage's own file when the part is gathered, and comes to the
+        part afterwards.
+        """
         calls.append(1)
         found = list(states())
         if len(calls) == 3:
@@ -486,7 +492,9 @@ def apart(tmp_path: Path, store: str, slow_teacher: SlowTeacher) -> Apart:
 
 
 class Apart:
-    """A run at a URL whose problems are made, and processes with nothing in common but that, as Ray's tasks where nodes share no folder."""
+    """A run at a URL whose problems are made, and processes with nothing in common but that, as
+    Ray's tasks where nodes share no folder.
+    """
 
     def __init__(self, folder: Path, store: str, teacher: SlowTeacher) -> None:
         bed = Bed(folder, teacher, CLUSTER.replace('storage = "{{store}}"\n', ""))
@@ -563,7 +571,9 @@ def test_workers_without_a_common_folder_make_the_same_records(
 def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_again(
     apart: Apart, slow_teacher: SlowTeacher, undisturbed: dict[str, list[dict[str, object]]]
 ) -> None:
-    """Worker 0 dies after it published some, worker 1 before it published any; each claimed chunks that nobody else will do."""
+    """Worker 0 dies after it published some, worker 1 before it published any; each claimed chunks
+    that nobody else will do.
+    """
     apart.all_done("open:0:2")
     slow_teacher.delay_s = 0.3
     first, second = apart.task("work:0:2", **{remote.PUBLISH_S: "0.3"}), apart.task("work:1:2")

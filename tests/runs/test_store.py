@@ -1,4 +1,5 @@
-"""What is on disk survives kills, full disks and changed settings, or says clearly what happened."""
+"""What is on disk survives kills, full disks and changed settings, or says clearly what happened.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def keys(path: Path) -> list[str]:
 
 @contextmanager
 def no_file_grows_beyond(size: int) -> Iterator[None]:
-    """The kernel refuses to write past `size` bytes and writes what still fits: a disk that fills up in the middle of a line."""
+    """The kernel refuses to write past `size` bytes and writes what still fits: a disk that fills
+    up in the middle of a line.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -54,7 +57,7 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-# ---- shards -------------------------------------------------------------------------------------------------------
+# ---- shards --------------------------------------------------------------------------------------
 
 
 def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -129,10 +132,12 @@ def test_a_failing_source_of_records_leaves_the_shard_as_it_was(tmp_path: Path) 
 
 def test_a_writer_killed_at_any_moment_loses_at_most_the_call_in_hand(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from reasondistill.records import Dropped; from reasondistill.runs.store import Shard\n"
+        "import sys; from pathlib import Path; from reasondistill.records import "
+        "Dropped; from reasondistill.runs.store import Shard\n"
         "shard, number = Shard(Path(sys.argv[1])), 0\n"
         "while True:\n"
-        "    shard.append(Dropped(trace_id=f'p/{i}:0', problem_id='p', reason='x' * 500) for i in range(number, number + 50))\n"
+        "    shard.append(Dropped(trace_id=f'p/{i}:0', problem_id='p', reason='x' * 500) "
+        "for i in range(number, number + 50))\n"
         "    number += 50\n"
         "    print(number, flush=True)\n"
     )
@@ -150,7 +155,7 @@ def test_a_writer_killed_at_any_moment_loses_at_most_the_call_in_hand(tmp_path: 
     assert found == [f"p/{number}:0" for number in range(len(found))]
 
 
-# ---- disks that refuse --------------------------------------------------------------------------------------------
+# ---- disks that refuse ---------------------------------------------------------------------------
 
 
 def test_a_full_device_is_a_clear_error() -> None:
@@ -220,7 +225,7 @@ def test_a_file_where_a_folder_should_be_is_a_clear_error(tmp_path: Path) -> Non
         store.open_stage(tmp_path / "runs", identity())
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def test_a_line_that_is_no_record_is_named_with_its_number_and_fault(tmp_path: Path) -> None:
@@ -260,7 +265,7 @@ def test_rows_are_plain_json(tmp_path: Path) -> None:
     assert [row["reason"] for row in store.read_rows(tmp_path / "s.jsonl")] == ["why", "\ud800"]
 
 
-# ---- canonical order ----------------------------------------------------------------------------------------------
+# ---- canonical order -----------------------------------------------------------------------------
 
 
 def number_of(name: str) -> int:
@@ -309,7 +314,7 @@ def test_dropped_lines_leave_the_others_byte_for_byte(tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(lines[1:])
 
 
-# ---- identity and manifests ----------------------------------------------------------------------------------------
+# ---- identity and manifests ----------------------------------------------------------------------
 
 
 def test_equal_identities_have_equal_fingerprints_whatever_the_order_of_keys() -> None:
@@ -463,7 +468,8 @@ def test_a_kill_while_a_derived_stage_is_emptied_leaves_a_folder_that_is_still_o
     for number in range(5):
         (tmp_path / f"{number}.jsonl").write_text("{}\n")
     program = (
-        "import os, sys; from pathlib import Path; from reasondistill.runs.store import Identity, open_stage\n"
+        "import os, sys; from pathlib import Path; from reasondistill.runs.store import "
+        "Identity, open_stage\n"
         "left = 6\n"
         "def killed_before_the_last_removal(event, arguments):\n"
         "    global left\n"
@@ -472,7 +478,8 @@ def test_a_kill_while_a_derived_stage_is_emptied_leaves_a_folder_that_is_still_o
         "        left or os._exit(9)\n"
         "sys.addaudithook(killed_before_the_last_removal)\n"
         "section = {'n': 4, 'teacher': {'model': 'a'}}\n"
-        "open_stage(Path(sys.argv[1]), Identity('traces', 1, section, {'problems': '2222'}), derived=True)\n"
+        "open_stage(Path(sys.argv[1]), Identity('traces', 1, section, {'problems': "
+        "'2222'}), derived=True)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == 9
     manifest = store.read_manifest(tmp_path)
@@ -511,7 +518,7 @@ def test_an_unfinished_or_missing_stage_is_no_input(tmp_path: Path) -> None:
         store.finish_stage(tmp_path / "none", counts={}, seconds=0)
 
 
-# ---- stopping -----------------------------------------------------------------------------------------------------
+# ---- stopping ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -528,7 +535,9 @@ def test_a_signal_waits_for_the_next_safe_point(number: signal.Signals) -> None:
 
 @pytest.fixture
 def heard_interrupt() -> Iterator[None]:
-    """SIGINT as a foreground command has it: a shell's background job ignores it, and so would its tests."""
+    """SIGINT as a foreground command has it: a shell's background job ignores it, and so would its
+    tests.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -557,7 +566,7 @@ def test_outside_the_main_thread_it_does_nothing() -> None:
     assert seen == [False]
 
 
-# ---- metrics ------------------------------------------------------------------------------------------------------
+# ---- metrics -------------------------------------------------------------------------------------
 
 
 def test_metrics_are_read_back_and_a_torn_line_is_passed_over_and_then_cut(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Several workers on one stage folder: nobody's work is lost or done twice, whatever happens to them."""
+"""Several workers on one stage folder: nobody's work is lost or done twice, whatever happens to
+them.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ def alone(tmp_path: Path) -> bytes:
     return (tmp_path / "alone" / "traces.jsonl").read_bytes()
 
 
-# ---- traces -------------------------------------------------------------------------------------------------------
+# ---- traces --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -286,7 +288,7 @@ def test_what_workers_captured_of_the_top_k_is_taken_into_one_cache(tmp_path: Pa
         assert reader.tokens == 12
 
 
-# ---- verdicts -----------------------------------------------------------------------------------------------------
+# ---- verdicts ------------------------------------------------------------------------------------
 
 
 def grade(folder: Path, share: Share | None, verdicts: Verdicts = VERDICTS) -> Manifest:
@@ -344,7 +346,7 @@ def test_another_grader_throws_away_what_workers_left(alone: bytes, tmp_path: Pa
     ).read_bytes()
 
 
-# ---- claims -------------------------------------------------------------------------------------------------------
+# ---- claims --------------------------------------------------------------------------------------
 
 
 def test_each_chunk_is_claimed_once_by_its_own_worker_first(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""Our evals beside EleutherAI's lm-evaluation-harness: same model, same GSM8K-form file, same prompt tokens, greedy, one machine.
+"""Our evals beside EleutherAI's lm-evaluation-harness: same model, same GSM8K-form file, same
+prompt tokens, greedy, one machine.
 
     pip install --no-deps --requirement constraints/crosscheck.txt
     python -m pytest -m slow tests/test_crosscheck.py
 
-The shipped teacher on gsm_symbolic problems always runs. Real GSM8K runs too when REASONDISTILL_GSM8K names OpenAI's test.jsonl and
-REASONDISTILL_CROSSCHECK_MODEL the folder of a model that goes on from worked examples (SmolLM2-135M-Instruct: hardly ever right, with
-many kinds of endings); REASONDISTILL_CROSSCHECK_ROWS says how many of its problems.
+The shipped teacher on gsm_symbolic problems always runs. Real GSM8K runs too when
+REASONDISTILL_GSM8K names OpenAI's test.jsonl and REASONDISTILL_CROSSCHECK_MODEL the folder of a
+model that goes on from worked examples (SmolLM2-135M-Instruct: hardly ever right, with many kinds
+of endings); REASONDISTILL_CROSSCHECK_ROWS says how many of its problems.
 """
 
 from __future__ import annotations
@@ -69,20 +71,24 @@ def real_gsm8k() -> tuple[list[dict[str, str]], Setting]:
     )
     if not file or not model:
         pytest.skip(
-            "set REASONDISTILL_GSM8K to GSM8K's test.jsonl and REASONDISTILL_CROSSCHECK_MODEL to a model's folder"
+            "set REASONDISTILL_GSM8K to GSM8K's test.jsonl and "
+            "REASONDISTILL_CROSSCHECK_MODEL to a model's folder"
         )
     count = int(os.environ.get("REASONDISTILL_CROSSCHECK_ROWS", "48"))
     rows = [
         json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()[:count]
     ]
-    # No stop string: a base model goes on to invent questions, and the two ways to find an answer differ most.
+    # No stop string: a base model goes on to invent questions, and the two ways to find an answer
+    # differ most.
     return [{"question": row["question"], "answer": row["answer"]} for row in rows], Setting(
         model, with_marks(), 160, 1536
     )
 
 
 def with_marks() -> Prompt:
-    """The shipped few-shot prompt, its answers behind GSM8K's own mark, so that the harness's strict filter has something to find."""
+    """The shipped few-shot prompt, its answers behind GSM8K's own mark, so that the harness's
+    strict filter has something to find.
+    """
     prompt = load_prompt("gsm8k_few_shot").prompt
     marked = [
         re.sub(r" The final answer is \\boxed\{(.*?)\}\.", r"\n#### \1", shot.answer)
@@ -105,7 +111,8 @@ def crosscheck(
     write_side_by_side(folder, rows, setting)
     theirs, ours = run_theirs(folder), run_ours(folder)
     print(
-        f"\nwhole road on {len(rows)} problems: ours {ours:.1f} s, lm-evaluation-harness {theirs:.1f} s, {ours / theirs:.2f}×"
+        f"\nwhole road on {len(rows)} problems: ours {ours:.1f} s, lm-evaluation-harness "
+        f"{theirs:.1f} s, {ours / theirs:.2f}×"
     )
     yield Crosscheck(folder, setting, side_by_side(folder), ours, theirs)
 
@@ -154,7 +161,9 @@ def test_both_give_the_model_the_same_tokens(crosscheck: Crosscheck) -> None:
 
 
 def test_greedy_completions_are_the_same_text(crosscheck: Crosscheck) -> None:
-    """Same engine, other batches: where two tokens are as good as equal, rounding may choose the other one. Not more often than that."""
+    """Same engine, other batches: where two tokens are as good as equal, rounding may choose the
+    other one. Not more often than that.
+    """
     differing = [row for row in crosscheck.rows if row.our_text != row.theirs["text"]]
     for row in differing:
         print(f"{row.trace.id}: ours …{row.our_text[-60:]!r}, theirs …{row.theirs['text'][-60:]!r}")
@@ -175,14 +184,18 @@ def test_where_the_text_is_the_same_every_other_answer_or_verdict_has_a_known_re
                 continue
             reason = explain(row.theirs["text"], grade, name, theirs)
             assert reason is not None, (
-                f"{row.trace.id} {name}: ours {grade}, theirs {theirs}, gold {row.gold}, {row.our_text!r}"
+                f"{row.trace.id} {name}: ours {grade}, theirs {theirs}, gold {row.gold}, "
+                f"{row.our_text!r}"
             )
             reasons[
-                f"{name}: {'other verdict' if grade.is_correct != theirs['correct'] else 'other answer'}, {reason}"
+                f"{name}: "
+                f"{'other verdict' if grade.is_correct != theirs['correct'] else 'other answer'}, "
+                f"{reason}"
             ] += 1
     ours, flexible, strict = (sum(column) for column in zip(*map(_verdicts, alike), strict=True))
     print(
-        f"\n{len(alike)} of {len(crosscheck.rows)} texts alike. Correct: ours {ours}, {FLEXIBLE} {flexible}, {STRICT} {strict}"
+        f"\n{len(alike)} of {len(crosscheck.rows)} texts alike. Correct: ours {ours}, "
+        f"{FLEXIBLE} {flexible}, {STRICT} {strict}"
     )
     print("\n".join(f"{count:5} × {reason}" for reason, count in reasons.most_common()))
     same = max(reasons[f"{name}: the same answer and verdict"] for name in (FLEXIBLE, STRICT))
@@ -213,12 +226,15 @@ def test_the_harness_completions_get_the_same_grades_from_us(crosscheck: Crossch
 def test_scoring_takes_no_longer_than_the_harness(crosscheck: Crosscheck) -> None:
     ours, theirs = time_scoring(crosscheck.folder)
     print(
-        f"\nscoring {len(crosscheck.rows)} completions: ours {ours:.4f} s, theirs {theirs:.4f} s, {theirs / ours:.0f}×"
+        f"\nscoring {len(crosscheck.rows)} completions: ours {ours:.4f} s, theirs "
+        f"{theirs:.4f} s, {theirs / ours:.0f}×"
     )
     assert ours <= theirs
 
 
 def test_the_whole_road_takes_no_longer_than_the_harness(crosscheck: Crosscheck) -> None:
-    """Load, generate, score, each in programs started anew. Each side has its own number of threads; with one
-    for both (OMP_NUM_THREADS=1) ours took 1.12 times as long. A tenth of slack: one run each on a machine that others may use too."""
+    """Load, generate, score, each in programs started anew. Each side has its own number of
+    threads; with one for both (OMP_NUM_THREADS=1) ours took 1.12 times as long. A tenth of slack:
+    one run each on a machine that others may use too.
+    """
     assert crosscheck.our_seconds <= 1.1 * crosscheck.their_seconds

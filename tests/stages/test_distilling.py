@@ -1,4 +1,6 @@
-"""Each method is what its paper says, against the others and by hand; batches, processes, packing and kills change nothing."""
+"""Each method is what its paper says, against the others and by hand; batches, processes, packing
+and kills change nothing.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,7 @@ def distance(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-# ---- what the methods are -----------------------------------------------------------------------------------------
+# ---- what the methods are ------------------------------------------------------------------------
 
 
 def test_kd_without_labels_at_temperature_one_is_gkd_without_student_text_and_forward_kl(
@@ -231,7 +233,8 @@ def test_distillm2_learns_from_both_texts_of_each_prompt(tmp_path: Path, teacher
     assert (figures(fixed).teacher or "").startswith(
         "teacher@"
     )  # its name and content, not where it lies
-    # 28 training rows in 4 batches of 8, twice; the student answered each of the 28 prompts once per epoch.
+    # 28 training rows in 4 batches of 8, twice; the student answered each of the 28 prompts once
+    # per epoch.
     assert figures(one).loss_tokens > figures(fixed).loss_tokens
     assert figures(one).loss_tokens <= figures(fixed).loss_tokens + figures(one).rollout_tokens
 
@@ -252,7 +255,7 @@ def test_wrong_student_texts_are_marked_and_weigh_what_the_file_says(
     )
 
 
-# ---- classic methods ----------------------------------------------------------------------------------------------
+# ---- classic methods -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,8 @@ def test_projectors_are_trained_and_stay_out_of_the_finished_model(
 
     with safe_open(saved, "pt") as kept:
         projectors = [name for name in kept.keys() if "projector" in name]  # noqa: SIM118 - no mapping
-    # 32 wide against 64: one for the last layer, for the embeddings and both layers, for both layers
+    # 32 wide against 64: one for the last layer, for the embeddings and both layers, for both
+    # layers
     assert len(projectors) == {"distilbert": 1, "tinybert": 3, "layers": 2}[recipe]
 
 
@@ -325,7 +329,7 @@ def test_what_an_epoch_leaves_over_has_no_angles_and_is_no_error(
     )
 
 
-# ---- one batch, however it is dealt -------------------------------------------------------------------------------
+# ---- one batch, however it is dealt --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["kd", "reverse_kl", "minillm"])
@@ -342,7 +346,9 @@ def test_accumulation_gives_the_gradient_of_one_big_batch(
 
 
 def test_the_loss_of_a_step_is_the_mean_over_all_its_tokens(tmp_path: Path, teacher: Path) -> None:
-    """Not the mean of means: accumulated over micro-batches of unequal length it is the same number."""
+    """Not the mean of means: accumulated over micro-batches of unequal length it is the same
+    number.
+    """
     told = []
     for micro in (1, 8):
         student = distils(teacher, "kd", max_steps=1)
@@ -407,7 +413,10 @@ def _run_together(one: StudentJob, processes: int, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = "import pickle, sys; from reasondistill.stages.students import run_student; run_student(pickle.load(open(sys.argv[1], 'rb')))"
+    code = (
+        "import pickle, sys; from reasondistill.stages.students import run_student; "
+        "run_student(pickle.load(open(sys.argv[1], 'rb')))"
+    )
     shared = os.environ | {
         "WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
@@ -431,7 +440,9 @@ def _run_together(one: StudentJob, processes: int, folder: Path) -> None:
 def test_the_head_is_applied_in_the_precision_of_the_training(
     tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """accelerate casts inside the model's forward; what follows it would fall back to float32, ten times slower on a GPU."""
+    """accelerate casts inside the model's forward; what follows it would fall back to float32, ten
+    times slower on a GPU.
+    """
     from reasondistill.stages.students import sft
     from reasondistill.stages.students.distilling.divergences import KdLesson
 
@@ -447,7 +458,7 @@ def test_the_head_is_applied_in_the_precision_of_the_training(
     assert seen and all(seen)
 
 
-# ---- interruptions ------------------------------------------------------------------------------------------------
+# ---- interruptions -------------------------------------------------------------------------------
 
 
 class StopAfter(StopSignal):
@@ -493,7 +504,7 @@ def test_an_interrupted_training_goes_on_to_the_same_student(
     )
 
 
-# ---- what the student writes --------------------------------------------------------------------------------------
+# ---- what the student writes ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -587,7 +598,11 @@ def test_a_mixture_draws_from_the_weighted_mean_of_both(two_models: Any) -> None
 def test_vllm_writes_with_the_weights_of_the_moment(tmp_path: Path) -> None:
     """The real engine: after the student has changed, what it serves is the changed student."""
     pytest.importorskip("vllm")
-    code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]; import test_distilling as t; t.vllm_follows({str(tmp_path)!r})"
+    code = (
+        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, "
+        f"{str(Path(__file__).parents[1])!r}]; import test_distilling as t; "
+        f"t.vllm_follows({str(tmp_path)!r})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=400, check=False
     )
@@ -620,7 +635,8 @@ def vllm_follows(folder: str) -> None:
     )
     greedy = {"temperature": 0.01, "seed": 0}
     before = engine.write(PROMPTS, 10, **greedy)
-    # vLLM computes in bfloat16 here: log-probabilities are compared, since the texts of a random model hang on the last bit.
+    # vLLM computes in bfloat16 here: log-probabilities are compared, since the texts of a random
+    # model hang on the last bit.
     assert gap(engine, model) < 0.1
     torch.manual_seed(0)
     for _ in range(3):
@@ -716,7 +732,9 @@ def test_vllm_leaves_weights_plain_for_rollouts_on_every_cpu(
 
 
 def gap(engine: Any, model: Any) -> float:
-    """How far the log-probabilities that vLLM gives the prompts are from the student's own, at most."""
+    """How far the log-probabilities that vLLM gives the prompts are from the student's own, at
+    most.
+    """
     from vllm import SamplingParams
 
     asked = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
@@ -798,7 +816,7 @@ def start_of(base: Path) -> dict[str, Any]:
     return load_file(base / "model.safetensors")
 
 
-# ---- refusals -----------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 def test_another_tokenizer_is_refused_and_the_tokens_are_named(
@@ -872,13 +890,15 @@ def test_feature_losses_train_the_whole_student(teacher: Path) -> None:
         )  # type: ignore[arg-type]
 
 
-# ---- stored log-probabilities -------------------------------------------------------------------------------------
+# ---- stored log-probabilities --------------------------------------------------------------------
 
 
 def store(
     folder: Path, teacher: Path, k: int, texts: dict[str, tuple[list[int], list[int]]]
 ) -> None:
-    """The teacher's K best tokens at each place of completions, computed by transformers: trace id → prompt, completion."""
+    """The teacher's K best tokens at each place of completions, computed by transformers: trace id
+    → prompt, completion.
+    """
     import numpy as np
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -978,7 +998,9 @@ def test_fewer_stored_tokens_than_asked_for_are_refused_with_the_way_out(
 def test_traces_that_were_stored_otherwise_are_dropped_with_the_reason(
     tmp_path: Path, teacher: Path
 ) -> None:
-    """As when the teacher's prompt opened the think block and the student's leaves that to the answer."""
+    """As when the teacher's prompt opened the think block and the student's leaves that to the
+    answer.
+    """
     manifest = run_student(
         with_stored(
             tmp_path, teacher, distils(teacher, "topk_kd", max_steps=1), 16, other_text=True

@@ -145,7 +145,10 @@ def test_a_lost_sample_is_not_a_wrong_answer(is_old: bool, tmp_path: Path) -> No
     fail_samples(
         cell(run, "base") / "traces", [f"{TEST}/0:0"], "HTTP 429: slow down", is_old=is_old
     )
-    said = r"base: 1 of 30 samples lost \(HTTP 429: slow down\), gsm_symbolic/test/0:0 first; \[evals\] failures_allowed = 0\."
+    said = (
+        r"base: 1 of 30 samples lost \(HTTP 429: slow down\), gsm_symbolic/test/0:0 "
+        r"first; \[evals\] failures_allowed = 0\."
+    )
     with pytest.raises(StageError, match=said):
         collect(run)
     assert not (run / "6-evals" / "records.jsonl").exists()
@@ -208,7 +211,7 @@ def test_a_limit_scores_the_first_problems_only_when_all_models_share_it(tmp_pat
         collect(run)
 
 
-# ---- refused and lost samples -------------------------------------------------------------------------------------
+# ---- refused and lost samples --------------------------------------------------------------------
 
 TEST = "gsm_symbolic/test"
 LONG = "prompt longer than the context"
@@ -361,7 +364,7 @@ def test_prompts_are_compared_on_the_problems_that_every_one_of_them_has(tmp_pat
     )
 
 
-# ---- parts --------------------------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 def training_set(run: Path, texts: list[str]) -> Path:
@@ -440,7 +443,7 @@ def test_token_budgets_cut_the_same_samples_again(tmp_path: Path) -> None:
     )[-2:] == [2048, 3000]
 
 
-# ---- majority -----------------------------------------------------------------------------------------------------
+# ---- majority ------------------------------------------------------------------------------------
 
 
 def test_majority_counts_answers_by_equivalence_and_equals_all_subsets() -> None:

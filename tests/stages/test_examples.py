@@ -137,7 +137,7 @@ class Run:
         }
 
 
-# ---- rendering ----------------------------------------------------------------------------------------------------
+# ---- rendering -----------------------------------------------------------------------------------
 
 
 def test_the_assistant_turn_has_one_canonical_think_block() -> None:
@@ -179,7 +179,7 @@ def test_an_example_is_the_rendered_prompt_and_the_trace(tmp_path: Path) -> None
     )
 
 
-# ---- filters and selection ----------------------------------------------------------------------------------------
+# ---- filters and selection -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_random_selection_is_fixed_by_the_seed_and_spread_over_samples() -> None
     )
 
 
-# ---- splits -------------------------------------------------------------------------------------------------------
+# ---- splits --------------------------------------------------------------------------------------
 
 
 def test_the_validation_share_is_near_what_was_asked_and_other_problems_have_no_say() -> None:
@@ -356,7 +356,7 @@ def test_kept_and_dropped_are_all_traces_and_no_problem_is_in_both_splits(
         assert train and validation
 
 
-# ---- files --------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -448,7 +448,7 @@ def test_a_pass_rate_is_of_the_traces_that_were_written(tmp_path: Path) -> None:
     assert found == {"pass_rate_100": 1, "pass_rate_25_50": 1} and figures["problems"] == 3
 
 
-# ---- what nobody verified -----------------------------------------------------------------------------------------
+# ---- what nobody verified ------------------------------------------------------------------------
 
 
 def unverified(run: Run) -> list[Example]:
@@ -598,7 +598,7 @@ def test_an_export_can_be_asked_for_later_without_making_the_examples_again(run:
     assert (run.out / "exports" / "sharegpt.jsonl").exists()
 
 
-# ---- the stage ----------------------------------------------------------------------------------------------------
+# ---- the stage -----------------------------------------------------------------------------------
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,6 @@
-"""Methods side by side in the report: three methods, three seeds each, beside numbers counted by hand."""
+"""Methods side by side in the report: three methods, three seeds each, beside numbers counted by
+hand.
+"""
 
 from __future__ import annotations
 

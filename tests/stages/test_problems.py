@@ -41,7 +41,9 @@ ROWS = [
 
 
 class DigitPool:
-    """A pool that finds golds with a digit in them correct, and notes how far it was ahead of its reader."""
+    """A pool that finds golds with a digit in them correct, and notes how far it was ahead of its
+    reader.
+    """
 
     def __init__(self) -> None:
         self.items: list[GradeItem] = []
@@ -84,7 +86,7 @@ def set_aside(source: ProblemSource) -> list[SetAside]:
     return [entry for entry in read_problems(source) if isinstance(entry, SetAside)]
 
 
-# ---- files and fields ---------------------------------------------------------------------------------------------
+# ---- files and fields ----------------------------------------------------------------------------
 
 
 def test_a_gsm8k_row_gives_question_marked_answer_and_whole_solution(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_a_relative_path_is_looked_up_here_and_then_beside_the_pipeline(
     assert problems(source, base)[0].question == "here?"
 
 
-# ---- choosing rows ------------------------------------------------------------------------------------------------
+# ---- choosing rows -------------------------------------------------------------------------------
 
 
 def test_a_filter_compares_numbers_and_their_text_alike(tmp_path: Path) -> None:
@@ -293,7 +295,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         list(entries)
 
 
-# ---- ids ----------------------------------------------------------------------------------------------------------
+# ---- ids -----------------------------------------------------------------------------------------
 
 
 def test_ids_from_a_field_are_safe_and_unique(tmp_path: Path) -> None:
@@ -329,7 +331,7 @@ def test_normalising_folds_prose_and_keeps_what_carries_meaning() -> None:
     )
 
 
-# ---- hub ----------------------------------------------------------------------------------------------------------
+# ---- hub -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -346,7 +348,8 @@ def dataset_folder(tmp_path: Path) -> Path:
             pyarrow.Table.from_pylist(rows), folder / "main" / f"{split}-00000-of-00001.parquet"
         )
     (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: main\n  data_files:\n  - {split: train, path: main/train-*}\n"
+        "---\nconfigs:\n- config_name: main\n  data_files:\n  - {split: train, path: "
+        "main/train-*}\n"
         "  - {split: test, path: main/test-*}\n---\n"
     )
     return folder
@@ -404,7 +407,7 @@ def test_remote_code_is_refused_where_datasets_no_longer_runs_it(dataset_folder:
         )
 
 
-# ---- procedural ---------------------------------------------------------------------------------------------------
+# ---- procedural ----------------------------------------------------------------------------------
 
 
 def test_a_procedural_set_gives_its_worked_solutions_and_says_where_they_come_from() -> None:
@@ -431,7 +434,8 @@ def test_raising_the_limit_keeps_the_problems_that_were_there() -> None:
 
 
 def test_neighbouring_seeds_share_no_random_numbers() -> None:
-    # gsm_symbolic draws row i from Random(seed + i): with the seeds 0 and 1 as they are, row 1 of one is row 0 of the other.
+    # gsm_symbolic draws row i from Random(seed + i): with the seeds 0 and 1 as they are, row 1 of
+    # one is row 0 of the other.
     def drawn(seed: int) -> set[str]:
         return {
             str(p.reference_solution)
@@ -475,7 +479,7 @@ def test_a_wrong_procedural_setting_is_a_config_error(keys: dict[str, Any], mess
         )
 
 
-# ---- the stage ----------------------------------------------------------------------------------------------------
+# ---- the stage -----------------------------------------------------------------------------------
 
 
 def test_the_stage_writes_both_files_and_its_counts_add_up(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The report says what the folder holds, in one file that loads nothing, and survives whatever a model wrote."""
+"""The report says what the folder holds, in one file that loads nothing, and survives whatever a
+model wrote.
+"""
 
 from __future__ import annotations
 
@@ -265,11 +267,14 @@ def out_of_quota(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_share_is_never_of_what_was_lost(out_of_quota: Path) -> None:
     text = (make(out_of_quota) / "report.md").read_text()
-    said = f"20 of 120 samples; 100 lost ({QUOTA}). 100.0 % of the 20 graded ones correct; no evals yet."
+    said = (
+        f"20 of 120 samples; 100 lost ({QUOTA}). 100.0 % of the 20 graded ones correct; "
+        "no evals yet."
+    )
     assert f"**{said}**" in text
     assert (
-        f"> 2-traces: 20 of 120 samples; 100 lost ({QUOTA}). The same command draws the lost ones again."
-        in text
+        f"> 2-traces: 20 of 120 samples; 100 lost ({QUOTA}). The same command draws the "
+        "lost ones again." in text
     )
     assert "16.7" not in text
 
@@ -332,8 +337,8 @@ def test_refused_problems_have_a_column_and_are_named_with_their_reason(tmp_path
     assert "| 13.3 |" in row
     named = ", ".join(names[:3]).replace("_", "\\_")
     assert (
-        f"> sft on gsm\\_symbolic: 4 problems refused (content filter), which count as not correct: {named} and 1 more."
-        in text
+        "> sft on gsm\\_symbolic: 4 problems refused (content filter), which count as "
+        f"not correct: {named} and 1 more." in text
     )
     assert "gave up on more than 1 % of the answers of sft" not in text
     page = page_of(folder)
@@ -363,8 +368,8 @@ def test_a_score_says_how_many_samples_it_does_without(tmp_path: Path) -> None:
         "**The teacher's traces are not all there: 58 of 60 samples; 2 lost (HTTP 503).**" in text
     )
     assert (
-        "1 sample lost (HTTP 503), 1 problem left out of its score: gsm\\_symbolic/test/3. The same command draws them again."
-        in text
+        "1 sample lost (HTTP 503), 1 problem left out of its score: "
+        "gsm\\_symbolic/test/3. The same command draws them again." in text
     )
 
 

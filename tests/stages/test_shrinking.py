@@ -1,4 +1,6 @@
-"""Keeping all is the identity, what was zero is what goes, and what stays is an ordinary checkpoint."""
+"""Keeping all is the identity, what was zero is what goes, and what stays is an ordinary
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ ROWS = 4
 
 
 def model_of(kind: str, *, tied: bool = True, layers: int = 4, **changes: Any) -> Any:
-    """A random model with grouped attention, biases and norms that are not ones, all of which must be cut with the rest."""
+    """A random model with grouped attention, biases and norms that are not ones, all of which must
+    be cut with the rest.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -82,7 +86,7 @@ def shrunk(model: Any, **settings: Any) -> Any:
     return shrink(model, Shrink(**settings), rows()).eval()
 
 
-# ---- what stays ---------------------------------------------------------------------------------------------------
+# ---- what stays ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -192,7 +196,9 @@ def test_silent_attention_groups_go_whole_and_nothing_changes(kind: str) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hidden_channels_that_are_silent_go_and_nothing_changes(kind: str) -> None:
-    """RMSNorm divides by the mean over fewer channels then: the scale of its weight makes up for it."""
+    """RMSNorm divides by the mean over fewer channels then: the scale of its weight makes up for
+    it.
+    """
     model = model_of(kind, tied=False)
     silent = torch.arange(0, 48, 3 if kind == "qwen2" else 4)
     model.model.embed_tokens.weight.data[:, silent] = 0
@@ -276,7 +282,7 @@ def test_importance_is_the_mean_over_tokens_then_the_root_of_squares_over_rows()
     assert torch.allclose(measure(model, rows()).channels[1].float(), by_hand, rtol=1e-5)
 
 
-# ---- refusals -----------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +299,8 @@ def test_importance_is_the_mean_over_tokens_then_the_root_of_squares_over_rows()
         (
             "llama",
             {"hidden_size": 40},
-            r"shrink\.hidden_size = 40: hidden_size 40 with 6 attention heads; transformers wants a multiple",
+            r"shrink\.hidden_size = 40: hidden_size 40 with 6 attention heads; transformers "
+            r"wants a multiple",
         ),
         (
             "llama",
@@ -366,7 +373,7 @@ def test_a_model_from_scratch_cannot_be_shrunk() -> None:
         StudentSettings(name="s", architecture=shape, shrink=Shrink(layers=1))
 
 
-# ---- how far from the larger model --------------------------------------------------------------------------------
+# ---- how far from the larger model ---------------------------------------------------------------
 
 
 def by_hand(model: Any, teacher: Any, vocabulary: int) -> tuple[float, float, int]:
@@ -431,7 +438,7 @@ def test_held_out_figures_of_a_model_under_lora() -> None:
     )  # an adapter begins at zero
 
 
-# ---- whole students -----------------------------------------------------------------------------------------------
+# ---- whole students ------------------------------------------------------------------------------
 
 
 def cut_student(base: Path, **changes: Any) -> StudentSettings:
@@ -582,7 +589,8 @@ def test_vllm_writes_what_transformers_writes(kind: str, tmp_path: Path) -> None
     small.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    # float32 on any CPU: one with bf16 instructions would round otherwise, and greedy texts part at the first near tie.
+    # float32 on any CPU: one with bf16 instructions would round otherwise, and greedy texts part at
+    # the first near tie.
     options = {
         "max_num_seqs": 4,
         "cpu_kvcache_gib": 1,

@@ -1,4 +1,6 @@
-"""Rows are exactly what inference will see; training resumes to the same weights; baselines copy problems and steps."""
+"""Rows are exactly what inference will see; training resumes to the same weights; baselines copy
+problems and steps.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,13 @@ SHAPE = Architecture(
     vocab_size=330,
     max_position_embeddings=256,
 )
-# What DeepSeek-R1-Distill's template does to a finished conversation: everything up to </think> is gone.
+# What DeepSeek-R1-Distill's template does to a finished conversation: everything up to </think> is
+# gone.
 R1_TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'].split('</think>')[-1] }}"
-    "{% else %}<|im_start|>{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ "
+    "m['content'].split('</think>')[-1] }}"
+    "{% else %}<|im_start|>{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}{% if "
+    "add_generation_prompt %}<think>\n{% endif %}"
 )
 
 
@@ -102,7 +107,7 @@ def scratch(**changes: object) -> StudentSettings:
     return StudentSettings(**(values | changes))  # type: ignore[arg-type]
 
 
-# ---- rows ---------------------------------------------------------------------------------------------------------
+# ---- rows ----------------------------------------------------------------------------------------
 
 
 def test_loss_is_on_the_completion_and_its_eos_only() -> None:
@@ -162,7 +167,10 @@ def test_one_row_that_no_tokenizer_takes_is_set_aside_and_listed_beside_the_stud
     tmp_path: Path,
 ) -> None:
     rows = [example(i, split="validation" if i % 8 == 0 else "train") for i in range(32)]
-    template = "{% for m in messages %}{% if '13' in m['content'] %}{{ raise_exception('unlucky') }}{% endif %}"
+    template = (
+        "{% for m in messages %}{% if '13' in m['content'] %}{{ "
+        "raise_exception('unlucky') }}{% endif %}"
+    )
     template += "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
     (tmp_path / "template.jinja").write_text(template, encoding="utf-8")
     student = scratch(epochs=1, chat_template=str(tmp_path / "template.jinja"))
@@ -196,7 +204,10 @@ def test_a_special_token_that_a_trace_quotes_is_not_learnt_as_one() -> None:
     from reasondistill.stages.students.tokens import IGNORE, tokenise
 
     tokenizer = make_tokenizer()
-    answer = "<think>\nI write <|im_end|> and </think>, then <think>.\n</think>\n\n<|im_end|><|endoftext|>\\boxed{7}"
+    answer = (
+        "<think>\nI write <|im_end|> and </think>, then <think>.\n</think>\n\n"
+        "<|im_end|><|endoftext|>\\boxed{7}"
+    )
     row = tokenise(example(4, answer=answer), tokenizer, plain=False)
     learned = [label for label in row.labels if label != IGNORE]
     assert [token for token in learned if token < 5] == [3, 4, 2], "our own two tags and one end"
@@ -218,7 +229,7 @@ def test_the_trained_tokenizer_splits_digits_and_is_deterministic() -> None:
     assert one.decode(one("<think>\n7 €\n</think>")["input_ids"]) == "<think>\n7 €\n</think>"
 
 
-# ---- batches and optimizer ----------------------------------------------------------------------------------------
+# ---- batches and optimizer -----------------------------------------------------------------------
 
 
 def test_global_batch_is_kept_whatever_the_machine() -> None:
@@ -278,7 +289,7 @@ def test_muon_uses_adamw_for_embeddings_and_norms() -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-# ---- whole students -----------------------------------------------------------------------------------------------
+# ---- whole students ------------------------------------------------------------------------------
 
 
 @pytest.mark.engine
@@ -418,7 +429,7 @@ def test_an_unverified_student_of_a_base_with_a_tokenizer_does_not_depend_on_any
     }
 
 
-# ---- weights on the way -------------------------------------------------------------------------------------------
+# ---- weights on the way --------------------------------------------------------------------------
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -587,7 +598,7 @@ def test_an_untouched_base_has_no_steps(tmp_path: Path) -> None:
     assert snapshots(made.folder) == []
 
 
-# ---- special cases ------------------------------------------------------------------------------------------------
+# ---- special cases -------------------------------------------------------------------------------
 
 
 @pytest.mark.engine
@@ -620,7 +631,9 @@ def test_lora_trains_few_weights_and_leaves_a_merged_model(tmp_path: Path) -> No
 
 @pytest.mark.engine
 def test_packing_keeps_rows_apart(tmp_path: Path) -> None:
-    """Packed and padded training see the same loss at the first step: no row looks into its neighbour."""
+    """Packed and padded training see the same loss at the first step: no row looks into its
+    neighbour.
+    """
     first = {}
     for packing in (False, True):
         made = job(

@@ -239,7 +239,8 @@ def test_prompts_that_are_all_longer_than_the_context_stop_before_sampling(
     words = 3  # "What is 0+1?"
     with pytest.raises(
         StageError,
-        match=rf"8 of 8 problems .*: 8 × prompt longer than the context: … tokens, max_model_len {words}",
+        match=r"8 of 8 problems .*: 8 × prompt longer than the context: … tokens, max_model_len "
+        rf"{words}",
     ):
         run_traces(
             settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=with_context(words)
@@ -400,7 +401,10 @@ def test_more_lost_samples_than_allowed_end_the_stage_with_causes_and_nothing_is
             else text_of(request)
         )
 
-    told = r"4 of 300 samples were lost, failures_allowed = 0\.01 allows 3: 4 × HTTP 503: overloaded, request …"
+    told = (
+        r"4 of 300 samples were lost, failures_allowed = 0\.01 allows 3: 4 × HTTP 503: "
+        r"overloaded, request …"
+    )
     with pytest.raises(StageError, match=told):
         run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener(tired))
     assert len(asked) == 104
@@ -606,7 +610,8 @@ def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: 
 def test_a_script_file_is_a_teacher_for_dry_runs(problems: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.jsonl"
     script.write_text(
-        '{"problem_id": "sums/train/0", "text": "one"}\n{"question": "What is 1+1?", "text": "two"}\n',
+        '{"problem_id": "sums/train/0", "text": "one"}\n{"question": "What is 1+1?", '
+        '"text": "two"}\n',
         encoding="utf-8",
     )
     from_file = settings(n=1, teachers=({"model": str(script), "sampler": "scripted"},))

@@ -1,4 +1,6 @@
-"""The judge is asked about undecided answers only, once each, and believed only when it keeps to the form."""
+"""The judge is asked about undecided answers only, once each, and believed only when it keeps to
+the form.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ JUDGE = Judge(model="org/wise-model@x", sampler="scripted")
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Seven traces; the rules leave a:0, a:1 (the same answer) and b:0 undecided, and a:4, which failed in the engine."""
+    """Seven traces; the rules leave a:0, a:1 (the same answer) and b:0 undecided, and a:4, which
+    failed in the engine.
+    """
     problems = stage(tmp_path / "1", "problems", [problem("set/a", "42"), problem("set/b", "7")])
     traces: list[Record] = [
         trace("set/a:0", HUGE),
@@ -86,7 +90,7 @@ def make_partial(folder: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"complete"', '"partial"'))
 
 
-# ---- what it decides ----------------------------------------------------------------------------------------------
+# ---- what it decides -----------------------------------------------------------------------------
 
 
 def test_only_undecided_answers_are_asked_about_and_equal_questions_once(
@@ -200,7 +204,7 @@ def test_a_judges_name_is_short_and_keeps_its_revision() -> None:
     assert short_name("gpt-5-mini") == "gpt-5-mini"
 
 
-# ---- never twice --------------------------------------------------------------------------------------------------
+# ---- never twice ---------------------------------------------------------------------------------
 
 
 def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> None:
@@ -309,7 +313,7 @@ def test_a_failed_request_leaves_the_answer_undecided_and_the_next_run_asks_agai
     assert "judge_failed" not in manifest.figures and manifest.figures["judged"] == 3
 
 
-# ---- the pipeline file --------------------------------------------------------------------------------------------
+# ---- the pipeline file ---------------------------------------------------------------------------
 
 PIPELINE = """
 name = "small"
@@ -405,7 +409,10 @@ def test_answers_of_evals_are_judged_by_the_same_function(tmp_path: Path) -> Non
     )
     (tmp_path / "script.jsonl").write_text(json.dumps({"question": "Big?", "text": HUGE}) + "\n")
     (tmp_path / "judge.jsonl").write_text('{"question": "Big?", "text": "VERDICT: EQUAL"}\n')
-    measured = f'[[evals.models]]\nname = "student"\nmodel = "{tmp_path}/script.jsonl"\nsampler = "scripted"\nprompt = "question"\n'
+    measured = (
+        f'[[evals.models]]\nname = "student"\nmodel = "{tmp_path}/script.jsonl"\nsampler '
+        '= "scripted"\nprompt = "question"\n'
+    )
     evals = f'[evals]\nbenchmarks = ["{tmp_path}/sums.toml"]\nteacher = false\n'
     run = load(
         tmp_path, f'model = "{tmp_path}/judge.jsonl"\nsampler = "scripted"\n{evals}{measured}'

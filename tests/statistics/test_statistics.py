@@ -1,4 +1,6 @@
-"""Intervals cover what they promise, tests reject as rarely as they promise, small cases equal brute force."""
+"""Intervals cover what they promise, tests reject as rarely as they promise, small cases equal
+brute force.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,8 @@ def test_interval_covers_the_population_mean_in_95_percent_of_draws(
     random = np.random.default_rng(7)
     estimates = [mean_interval(draw(random, rates(random, n), k)) for _ in range(2000)]
     covered = np.mean([e.low <= mean <= e.high for e in estimates])
-    # One sample: the number of hits is binomial whatever the rates are, and steps of 1/30 let no interval cover 95 % evenly.
+    # One sample: the number of hits is binomial whatever the rates are, and steps of 1/30 let no
+    # interval cover 95 % evenly.
     most = wilson_coverage(n, mean) if k == 1 else 0.965
     assert (
         0.93 <= covered <= most + 0.01
@@ -96,7 +99,9 @@ def wilson_coverage(n: int, mean: float) -> float:
 
 @pytest.mark.parametrize("k", [4, 16])
 def test_problems_that_are_all_alike_get_no_wider_interval_than_they_need(k: int) -> None:
-    """An estimate of ρ that may not fall below 0 is above it on average and widened this interval by 4 to 5 % (n = 30)."""
+    """An estimate of ρ that may not fall below 0 is above it on average and widened this interval
+    by 4 to 5 % (n = 30).
+    """
     random = np.random.default_rng(17)
     widths = [
         e.high - e.low
@@ -120,7 +125,9 @@ def test_bootstrap_agrees_with_the_closed_form(k: int, name: str) -> None:
 
 @pytest.mark.parametrize("k", [4, 16])
 def test_bootstrap_does_not_count_sampling_noise_twice(k: int) -> None:
-    """Drawing samples anew from observed rates would widen the interval by up to √2 when all problems are alike."""
+    """Drawing samples anew from observed rates would widen the interval by up to √2 when all
+    problems are alike.
+    """
     random = np.random.default_rng(5)
     widths = [
         (e.high - e.low)
@@ -155,7 +162,9 @@ def test_all_alike_is_never_an_interval_of_zero_width(n: int, k: int, value: boo
 
 
 def test_rare_all_or_nothing_problems_behind_a_single_hit_are_still_covered() -> None:
-    """Five percent of problems always solved, the rest 1 in 100: a lone hit must not be taken for proof of independence."""
+    """Five percent of problems always solved, the rest 1 in 100: a lone hit must not be taken for
+    proof of independence.
+    """
     random = np.random.default_rng(11)
     estimates = [
         mean_interval(draw(random, np.where(random.random(30) < 0.05, 1.0, 0.01), 16))
@@ -212,7 +221,9 @@ def test_sign_flip_is_fast_and_finite_for_many_problems() -> None:
 
 
 def test_tango_bounds_are_where_the_score_meets_the_quantile() -> None:
-    """The bounds of a table with 12 and 2 discordant of 44 solve Tango's equation, written out again here."""
+    """The bounds of a table with 12 and 2 discordant of 44 solve Tango's equation, written out
+    again here.
+    """
     low, high = tango_interval(12, 2, 44)
 
     def score(gap: float) -> float:

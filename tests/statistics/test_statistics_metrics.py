@@ -120,7 +120,9 @@ def test_a_budget_that_holds_everything_changes_nothing() -> None:
 
 
 def test_a_seeded_sampler_cut_short_is_what_the_budget_says() -> None:
-    """Samples as prefixes: the answer counts once the last token is out, with whatever limit it is run."""
+    """Samples as prefixes: the answer counts once the last token is out, with whatever limit it is
+    run.
+    """
     random = np.random.default_rng(1)
     lengths, right = random.integers(1, 200, (30, 8)), random.random((30, 8)) < 0.6
 

@@ -1,4 +1,5 @@
-"""What the formula of power promises is what our own interval and test do to simulated experiments."""
+"""What the formula of power promises is what our own interval and test do to simulated experiments.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def test_the_formula_agrees_in_other_populations(n: int, k: int, population: Pop
 
 
 def test_variance_by_hand() -> None:
-    """base 0.5, no effect: 0.25 each, of which 0.2 · 0.25 is between problems and half of it shared."""
+    """base 0.5, no effect: 0.25 each, of which 0.2 · 0.25 is between problems and half of it
+    shared.
+    """
     population = Population(0.5, rho=0.2, alike=0.5)
     assert difference_variance(4, 0.0, population) == pytest.approx(
         2 * 0.05 - 2 * 0.5 * 0.05 + (0.2 + 0.2) / 4
@@ -132,7 +135,9 @@ def test_the_population_behind_a_run_is_found_again(truth: Population) -> None:
 
 
 def sheets(truth: Population, n: int, k: int, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rates that share a Beta draw with probability `alike` are correlated by it and have the same distribution."""
+    """Rates that share a Beta draw with probability `alike` are correlated by it and have the same
+    distribution.
+    """
     random = np.random.default_rng(seed)
     size = 1 / truth.rho - 1
     first, second = random.beta(truth.base * size, (1 - truth.base) * size, (2, n))

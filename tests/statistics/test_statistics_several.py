@@ -1,4 +1,6 @@
-"""Several tests, prompts and benchmarks at once: hand values, brute force, and false alarms counted under the null."""
+"""Several tests, prompts and benchmarks at once: hand values, brute force, and false alarms counted
+under the null.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from reasondistill.statistics import (
 
 
 def test_holm_by_hand() -> None:
-    """4 · 0.005, 3 · 0.01, 2 · 0.03, and 1 · 0.04 lifted to its smaller neighbour's 0.06: the example of textbooks."""
+    """4 · 0.005, 3 · 0.01, 2 · 0.03, and 1 · 0.04 lifted to its smaller neighbour's 0.06: the
+    example of textbooks.
+    """
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
@@ -91,7 +95,9 @@ def test_the_spread_names_the_lowest_and_the_highest_variant() -> None:
 
 
 def test_wording_that_does_not_matter_rarely_alarms() -> None:
-    """Problems from hopeless to sure, five prompts, four samples: at most 5 % of the p-values are at most 0.05."""
+    """Problems from hopeless to sure, five prompts, four samples: at most 5 % of the p-values are
+    at most 0.05.
+    """
     random = np.random.default_rng(5)
     found = [
         exchangeable_p_value(
@@ -137,7 +143,9 @@ Pair = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 def benchmarks(
     random: np.random.Generator, gaps: dict[int, float], samples: dict[int, int]
 ) -> list[Pair]:
-    """One benchmark per number of problems: rates of U shape, ours higher by the gap, samples as given."""
+    """One benchmark per number of problems: rates of U shape, ours higher by the gap, samples as
+    given.
+    """
     pairs: list[Pair] = []
     for n, gap in gaps.items():
         theirs = random.beta(0.5, 0.8, n) * (1 - abs(gap))
@@ -195,7 +203,9 @@ def test_one_benchmark_alone_is_its_paired_difference() -> None:
 
 @pytest.mark.parametrize("samples", [{30: 1, 40: 1, 60: 1}, {30: 16, 40: 16, 60: 4}])
 def test_pooled_intervals_cover_and_reject_no_true_null(samples: dict[int, int]) -> None:
-    """Gaps of −5, 0 and +10 points cover their two means; no gap at all alarms in at most 5 % of the draws."""
+    """Gaps of −5, 0 and +10 points cover their two means; no gap at all alarms in at most 5 % of
+    the draws.
+    """
     random = np.random.default_rng(8)
     gaps = {30: -0.05, 40: 0.0, 60: 0.1}
     found = [pooled_difference(benchmarks(random, gaps, samples)) for _ in range(300)]

@@ -1,7 +1,8 @@
 """What every source of completions looks like.
 
-A sampler takes requests and yields completions *as they finish*, in any order, so that a long one never holds the others up and a
-kill loses only what is in flight. Each request carries its own seed: the same samples come out for any number of shards.
+A sampler takes requests and yields completions *as they finish*, in any order, so that a long one
+never holds the others up and a kill loses only what is in flight. Each request carries its own
+seed: the same samples come out for any number of shards.
 
     with VllmSampler(model, settings) as sampler:
         for sampled in sampler.sample(requests):
@@ -25,7 +26,8 @@ from reasondistill.thinking import ReasoningFormat
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a server does.
+    """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a
+    server does.
 
     `opens` is the shape of the reasoning inside which the rendered prompt itself ends, if it does.
     """
@@ -37,9 +39,11 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw. `key` is the sample's identity, `id` names it to people (`gsm8k/train/12:3`).
+    """One sample to draw. `key` is the sample's identity, `id` names it to people
+    (`gsm8k/train/12:3`).
 
-    `logprobs` asks for so many of the most likely tokens at each place; the sample is the same with and without.
+    `logprobs` asks for so many of the most likely tokens at each place; the sample is the same with
+    and without.
     """
 
     id: str
@@ -52,10 +56,12 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class TopK:
-    """The K most likely tokens at each token of a completion, most likely first, the completion's own EOS included.
+    """The K most likely tokens at each token of a completion, most likely first, the completion's
+    own EOS included.
 
-    `token_ids` (tokens,) int32 is the completion itself, whose tokens need not be among the K; `ids` (tokens, K) int32; `log_probs`
-    (tokens, K) float32 over the whole vocabulary, at temperature 1 and before top-p.
+    `token_ids` (tokens,) int32 is the completion itself, whose tokens need not be among the K;
+    `ids` (tokens, K) int32; `log_probs` (tokens, K) float32 over the whole vocabulary, at
+    temperature 1 and before top-p.
     """
 
     token_ids: NDArray[np.int32]
@@ -74,7 +80,9 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Written:
-    """A completion that stands already and whose `logprobs` most likely tokens are wanted: prompt and completion as token ids."""
+    """A completion that stands already and whose `logprobs` most likely tokens are wanted: prompt
+    and completion as token ids.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
@@ -100,11 +108,15 @@ class Sampler(Protocol):
         ...
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """The prompt as the model will see it. `plain` joins the turns as text instead of using the chat template."""
+        """The prompt as the model will see it. `plain` joins the turns as text instead of using the
+        chat template.
+        """
         ...
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
-        """Yield each request once, as it finishes, in any order. A failed request is a completion with `finish="error"`."""
+        """Yield each request once, as it finishes, in any order. A failed request is a completion
+        with `finish="error"`.
+        """
         ...
 
     def close(self) -> None:
@@ -123,7 +135,9 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A sampler that also says how likely other tokens were. `vocabulary_size` counts what its model scores, padding included."""
+    """A sampler that also says how likely other tokens were. `vocabulary_size` counts what its
+    model scores, padding included.
+    """
 
     tokenizer: Any
     vocabulary_size: int
@@ -135,10 +149,11 @@ class Scorer(Protocol):
 
 @dataclass
 class Running:
-    """What a sampler has in hand at this moment: requests in flight, tokens that they have so far, and what it waits for.
+    """What a sampler has in hand at this moment: requests in flight, tokens that they have so far,
+    and what it waits for.
 
-    Written by the sampler, read by whoever tells the progress, perhaps in another thread. `tokens` stays 0 where
-    nobody tells them before the end.
+    Written by the sampler, read by whoever tells the progress, perhaps in another thread. `tokens`
+    stays 0 where nobody tells them before the end.
     """
 
     requests: int = 0
@@ -154,11 +169,13 @@ def never() -> bool:
 class SamplerBase:
     """What our samplers share beyond the protocol; a sampler of another make may do without it.
 
-    `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked often while sampling: when it is
-    true, `sample` ends without waiting for what is in flight. `max_logprobs` is what requests may ask for, and `scores` says that
-    completions will be scored: an engine must know both when it starts. `shares` says that other workers draw from the same stock: what
-    waits in one engine's queue would be missed by another. `running` says what is in hand. `threads` are what an engine in this
-    process computes with, None where it does so elsewhere.
+    `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked
+    often while sampling: when it is true, `sample` ends without waiting for what is in flight.
+    `max_logprobs` is what requests may ask for, and `scores` says that completions will be scored:
+    an engine must know both when it starts. `shares` says that other workers draw from the same
+    stock: what waits in one engine's queue would be missed by another. `running` says what is in
+    hand. `threads` are what an engine in this process computes with, None where it does so
+    elsewhere.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
@@ -171,10 +188,14 @@ class SamplerBase:
         self.threads: int | None = None
 
     def start(self) -> None:
-        """Load the engine. `sample` does it too; on its own it can be timed, after prompts were checked."""
+        """Load the engine. `sample` does it too; on its own it can be timed, after prompts were
+        checked.
+        """
 
     def provenance(self) -> dict[str, Any]:
-        """Where samples came from that its name does not say (a server's address, what it calls its model); to be recorded."""
+        """Where samples came from that its name does not say (a server's address, what it calls its
+        model); to be recorded.
+        """
         return {}
 
     def close(self) -> None:
@@ -214,7 +235,9 @@ def problem_and_sample(request_id: str) -> tuple[str, int]:
 
 
 def rank(problem: int, sample: int) -> int:
-    """Where a trace stands among all: by the place of its problem, then by sample (below a million)."""
+    """Where a trace stands among all: by the place of its problem, then by sample (below a
+    million).
+    """
     return problem << 20 | sample
 
 
@@ -231,7 +254,8 @@ def failed(
     seconds: float = 0.0,
     text: str = "",
 ) -> Completion:
-    """A completion that says that the service failed or the input is at fault, instead of a lost row.
+    """A completion that says that the service failed or the input is at fault, instead of a lost
+    row.
 
     `text` is what came all the same.
     """

@@ -1,7 +1,8 @@
 """vLLM's log-probabilities → TopK, at little cost.
 
-vLLM makes Python numbers and a decoded string of every one of the K+1 log-probabilities of every token. We want arrays and no strings, so a
-`Rows` takes the place of vLLM's own collector of a request; where a version of vLLM has no such place, its flat lists are taken.
+vLLM makes Python numbers and a decoded string of every one of the K+1 log-probabilities of every
+token. We want arrays and no strings, so a `Rows` takes the place of vLLM's own collector of a
+request; where a version of vLLM has no such place, its flat lists are taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _SAMPLED = 1
 
 
 class Rows:
-    """Collects one request's log-probabilities as arrays: what vLLM's `LogprobsProcessor` is asked for, and no more."""
+    """Collects one request's log-probabilities as arrays: what vLLM's `LogprobsProcessor` is asked
+    for, and no more.
+    """
 
     # What vLLM hands on in a request's outputs; ours stay here.
     logprobs = prompt_logprobs = prompt_token_id_logprobs = cumulative_logprob = None
@@ -94,7 +97,8 @@ def _from_flat(flat: Any, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32
 
 
 def collect(llm: Any, request_id: str, k: int) -> Rows | None:
-    """Take the place of vLLM's collector for this request; None where this vLLM has no such place."""
+    """Take the place of vLLM's collector for this request; None where this vLLM has no such place.
+    """
     try:
         state = llm.llm_engine.output_processor.request_states[request_id]
         if not callable(state.logprobs_processor.update_from_output):

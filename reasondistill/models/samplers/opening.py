@@ -1,4 +1,5 @@
-"""Which sampler a file's `model` and `sampler` mean, and who that is, without starting an engine."""
+"""Which sampler a file's `model` and `sampler` mean, and who that is, without starting an engine.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], AbstractContextMan
 
 
 def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
-    """The sampler that a teacher means, with the cluster's settings. Raises ConfigError or MissingDependencyError."""
+    """The sampler that a teacher means, with the cluster's settings. Raises ConfigError or
+    MissingDependencyError.
+    """
     if teacher.sampler == "vllm":
         from reasondistill.models.samplers.vllm import VllmSampler
 
@@ -41,7 +44,9 @@ def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
 
 @contextmanager
 def kept_open() -> Generator[OpenSampler]:
-    """An opener that starts the engine of *one* teacher at most once and lends it to whoever opens it until the block ends."""
+    """An opener that starts the engine of *one* teacher at most once and lends it to whoever opens
+    it until the block ends.
+    """
     kept: list[Sampler] = []
 
     def lend(
@@ -64,7 +69,9 @@ def kept_open() -> Generator[OpenSampler]:
 
 
 def teacher_identity(teacher: Teacher) -> str:
-    """`name@revision` of the teacher's weights, found without starting an engine. Raises ConfigError when they are missing."""
+    """`name@revision` of the teacher's weights, found without starting an engine. Raises
+    ConfigError when they are missing.
+    """
     if teacher.sampler == "vllm":
         return model_identity(teacher.model, teacher.revision)
     if teacher.sampler == "scripted" and Path(teacher.model).is_file():

@@ -18,8 +18,9 @@ def split_reasoning(
 ) -> Completion:
     """The completion that a text is.
 
-    `shape` is how the model marks its reasoning (`auto`: look at the text), `opens` the shape of the block that the
-    prompt's end opened. A block that never ends is an open one, with an empty answer, so it is graded as truncated.
+    `shape` is how the model marks its reasoning (`auto`: look at the text), `opens` the shape of
+    the block that the prompt's end opened. A block that never ends is an open one, with an empty
+    answer, so it is graded as truncated.
     """
     found = split(text, shape, opens=opens, is_cut=finish in ("length", "repetition"))
     return Completion(

@@ -1,4 +1,6 @@
-"""The problems' own reference solutions as if a teacher had written them: a teacher that needs no model."""
+"""The problems' own reference solutions as if a teacher had written them: a teacher that needs no
+model.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _ANSWER_LINE = re.compile(r"\s*^####[^\n]*\s*\Z", re.MULTILINE)
 
 
 class ReferenceSampler(SamplerBase):
-    """Reasoning = the reference solution, answer = the boxed gold answer; every sample of a problem is the same. Tokens are words."""
+    """Reasoning = the reference solution, answer = the boxed gold answer; every sample of a problem
+    is the same. Tokens are words.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Completions from a script instead of a model: for tests and dry runs. Deterministic; tokens are words.
+"""Completions from a script instead of a model: for tests and dry runs. Deterministic; tokens are
+words.
 
 ScriptedSampler({"demo/train/0": ["<think>2+2</think> \\\\boxed{4}"]})
 ScriptedSampler(lambda request: f"answer {request.seed}")
@@ -28,9 +29,11 @@ Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
 
 class ScriptedSampler(SamplerBase):
-    """Answers each request from a function, or from texts per problem id (sample i gets text i, round and round).
+    """Answers each request from a function, or from texts per problem id (sample i gets text i,
+    round and round).
 
-    A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a text is a failed completion.
+    A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a
+    text is a failed completion.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class ScriptedSampler(SamplerBase):
     def from_file(
         cls, path: Path, problems: Sequence[Problem], *, reasoning: ReasoningFormat = "auto"
     ) -> ScriptedSampler:
-        """Read JSONL rows {"problem_id" or "question", "text"}. Raises ConfigError (no file) or DataError (`path:line`)."""
+        """Read JSONL rows {"problem_id" or "question", "text"}. Raises ConfigError (no file) or
+        DataError (`path:line`).
+        """
         ids = {problem.question: problem.id for problem in problems}
         texts: dict[str, list[str]] = {}
         for problem_id, text in _read_script(path, ids):

@@ -3,13 +3,15 @@
     with VllmSampler("Qwen/Qwen2.5-7B-Instruct", revision="a09a354") as sampler:
         for sampled in sampler.sample(requests): ...
 
-The engine is fed continuously: a finished request makes room for the next at once, so no chunk waits for its longest trace. Each sample is
-a request of its own with its own seed, and complete sampling parameters: defaults that a vendor put into generation_config.json never
-leak in (its extra EOS ids do count). Prompts are rendered and tokenised here; the engine sees token ids only.
+The engine is fed continuously: a finished request makes room for the next at once, so no chunk
+waits for its longest trace. Each sample is a request of its own with its own seed, and complete
+sampling parameters: defaults that a vendor put into generation_config.json never leak in (its extra
+EOS ids do count). Prompts are rendered and tokenised here; the engine sees token ids only.
 
-`score` says how likely a completion's tokens and their K rivals were: one pass over prompt and completion. vLLM holds the full logits of
-what it takes in at once, tokens × vocabulary × 4 bytes, two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k entries),
-on a CPU of a whole trace (2.5 GiB each for 4,096 tokens).
+`score` says how likely a completion's tokens and their K rivals were: one pass over prompt and
+completion. vLLM holds the full logits of what it takes in at once, tokens × vocabulary × 4 bytes,
+two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k entries), on a CPU of a
+whole trace (2.5 GiB each for 4,096 tokens).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ log = logging.getLogger(__name__)
 _FINISH: dict[str | None, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
 
-# ---- the sampler --------------------------------------------------------------------------------------------------
+# ---- the sampler ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,18 @@ class _InFlight:
 _CPU_BATCHED_TOKENS = 4096
 # Log-probabilities of a prompt need its full logits, which vLLM does not plan memory for.
 _SCORED_TOKENS, _SCORED_AT_ONCE = 2048, 32
-# vLLM refuses to be asked for more log-probabilities than its engine was started with; 20 is its default.
+# vLLM refuses to be asked for more log-probabilities than its engine was started with; 20 is its
+# default.
 _MAX_LOGPROBS = 20
 
 
 class VllmSampler(SamplerBase):
-    """One model in one vLLM engine. The engine starts with the first `sample` (or `start`); checks and rendering come before.
+    """One model in one vLLM engine. The engine starts with the first `sample` (or `start`); checks
+    and rendering come before.
 
-    A completion's `seconds` run from its entry into the engine, so they hold its wait in the engine's queue.
-    Raises ConfigError (no weights, no chat template, data parallelism), MissingDependencyError, StageError (the engine cannot start).
+    A completion's `seconds` run from its entry into the engine, so they hold its wait in the
+    engine's queue. Raises ConfigError (no weights, no chat template, data parallelism),
+    MissingDependencyError, StageError (the engine cannot start).
     """
 
     def __init__(
@@ -100,8 +105,10 @@ class VllmSampler(SamplerBase):
         super().__init__()
         if data_parallel_size > 1:
             raise ConfigError(
-                f"data_parallel_size = {data_parallel_size}: vLLM's offline engine holds one replica. Set it to 1 and use "
-                'tensor_parallel_size, or start `vllm serve --data-parallel-size` and take it as a teacher with sampler = "openai".'
+                f"data_parallel_size = {data_parallel_size}: vLLM's offline engine holds "
+                "one replica. Set it to 1 and use "
+                "tensor_parallel_size, or start `vllm serve --data-parallel-size` and take "
+                'it as a teacher with sampler = "openai".'
             )
         folder = model_folder(model)
         self.model = model_identity(model, revision)
@@ -135,8 +142,9 @@ class VllmSampler(SamplerBase):
         self.max_model_len = config.max_model_len
         self.vocabulary_size = max(config.get_vocab_size(), len(self.tokenizer))
         if _is_cpu():
-            # vLLM throws away the token that a chunk of a prompt samples and turns the request's generator back by CUDA's offset, which
-            # a CPU generator does not have: a seeded request whose prompt is cut into chunks stops the engine. So prompts stay whole.
+            # vLLM throws away the token that a chunk of a prompt samples and turns the request's
+            # generator back by CUDA's offset, which a CPU generator does not have: a seeded request
+            # whose prompt is cut into chunks stops the engine. So prompts stay whole.
             budget = max(self.max_model_len or 0, _CPU_BATCHED_TOKENS)
             self._args |= {"enable_chunked_prefill": False, "max_num_batched_tokens": budget}
         self._llm: Any = None
@@ -148,7 +156,9 @@ class VllmSampler(SamplerBase):
     # -- prompts
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """Raises InputFault for a row that cannot be a prompt, ConfigError without a chat template or for one that takes no such turns."""
+        """Raises InputFault for a row that cannot be a prompt, ConfigError without a chat template
+        or for one that takes no such turns.
+        """
         prompt = tokenise_prompt(self.tokenizer, messages, plain=plain, options=self._options)
         return Rendered(messages, tuple(prompt.ids), opens=prompt.opens)
 
@@ -188,7 +198,8 @@ class VllmSampler(SamplerBase):
     def _feed(
         self, waiting: Iterator[tuple[int, Request]], in_flight: dict[str, _InFlight]
     ) -> Iterator[Sampled]:
-        """Fill the engine up to twice what it runs at once (a little above it beside other workers); yield what it refuses.
+        """Fill the engine up to twice what it runs at once (a little above it beside other
+        workers); yield what it refuses.
 
         So its queue never runs dry.
         """
@@ -232,7 +243,8 @@ class VllmSampler(SamplerBase):
             outputs = self._llm.llm_engine.step()
         except (RuntimeError, VLLMError) as error:  # the engine's process died; memory ran out
             raise StageError(
-                f"{self.model}: vLLM stopped: {_last_line(error)}. What had finished is saved; the same command goes on."
+                f"{self.model}: vLLM stopped: {_last_line(error)}. What had finished is "
+                "saved; the same command goes on."
             ) from error
         return [output for output in outputs if output.finished]
 
@@ -267,7 +279,8 @@ class VllmSampler(SamplerBase):
 
         while len(in_flight) < _SCORED_AT_ONCE and (item := next(waiting, None)) is not None:
             number, one = item
-            # The last token is left out and its rivals are those of one token that is drawn: so a trace that fills the context fits.
+            # The last token is left out and its rivals are those of one token that is drawn: so a
+            # trace that fills the context fits.
             ids = [*one.prompt_ids, *one.token_ids[:-1]]
             try:
                 engine_id = self._llm.llm_engine.add_request(
@@ -278,7 +291,8 @@ class VllmSampler(SamplerBase):
                 yield Scored(one, None, _reason(error))
 
     def _params(self, request: Request, prompt_tokens: int) -> Any:
-        """Complete parameters: nothing is left to generation_config. `max_tokens` is clipped to what the context leaves.
+        """Complete parameters: nothing is left to generation_config. `max_tokens` is clipped to
+        what the context leaves.
 
         Raises ConfigError for a value that vLLM refuses: it would refuse it for every sample.
         """
@@ -305,7 +319,7 @@ class VllmSampler(SamplerBase):
         self._give_threads_back = _nothing
 
 
-# ---- vLLM's side of the border ------------------------------------------------------------------------------------
+# ---- vLLM's side of the border -------------------------------------------------------------------
 
 
 def _sampling_params(sampling: Sampling, max_tokens: int, seed: int, logprobs: int) -> Any:
@@ -354,7 +368,9 @@ def _scoring_params(logprobs: int) -> Any:
 
 
 def _prepare_environment() -> None:
-    """Settings that vLLM reads from the environment, unless the user set them. Raises MissingDependencyError."""
+    """Settings that vLLM reads from the environment, unless the user set them. Raises
+    MissingDependencyError.
+    """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     try:
@@ -362,8 +378,9 @@ def _prepare_environment() -> None:
     except ImportError as error:
         raise MissingDependencyError("vllm", "vllm") from error
     if _is_cpu():
-        # The engine in our own process starts in 5 s where engine and worker processes took 23 to 58 s, made 6,800 instead of 4,900
-        # tokens/s (0.2M parameters, two busy cores), needs no `__main__` guard, and a killed run leaves no orphans on the cores.
+        # The engine in our own process starts in 5 s where engine and worker processes took 23 to
+        # 58 s, made 6,800 instead of 4,900 tokens/s (0.2M parameters, two busy cores), needs no
+        # `__main__` guard, and a killed run leaves no orphans on the cores.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
@@ -376,16 +393,19 @@ def _is_cpu() -> bool:
 def _nothing() -> None: ...
 
 
-# From so many parameters on a matrix keeps every core busy; below, threads spend their time waiting for each other.
+# From so many parameters on a matrix keeps every core busy; below, threads spend their time waiting
+# for each other.
 _LARGE = 100_000_000
 
 
 def threads_for(parameters: int | None, cores: int) -> int:
-    """How many threads a model of so many parameters (None: unknown, taken for large) computes with on so many cores.
+    """How many threads a model of so many parameters (None: unknown, taken for large) computes with
+    on so many cores.
 
-    The engine's own loop wants a core as well. Beside a small model it would not get one: with a thread on every core of a busy
-    machine each small operation waits for the slowest (0.2M parameters: 770 instead of 6,800 tokens/s on two cores). A large one
-    computes nearly all of the time: a core that is kept free for the loop is lost (1.5B: half of 31 tokens/s on two cores).
+    The engine's own loop wants a core as well. Beside a small model it would not get one: with a
+    thread on every core of a busy machine each small operation waits for the slowest (0.2M
+    parameters: 770 instead of 6,800 tokens/s on two cores). A large one computes nearly all of the
+    time: a core that is kept free for the loop is lost (1.5B: half of 31 tokens/s on two cores).
     """
     if parameters is None or parameters >= _LARGE:
         return cores
@@ -393,7 +413,9 @@ def threads_for(parameters: int | None, cores: int) -> int:
 
 
 def _computes_here(args: Mapping[str, Any]) -> bool:
-    """Whether the engine computes on this process's threads. vLLM deals cores out to worker processes of its own."""
+    """Whether the engine computes on this process's threads. vLLM deals cores out to worker
+    processes of its own.
+    """
     return (
         _is_cpu()
         and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
@@ -402,9 +424,11 @@ def _computes_here(args: Mapping[str, Any]) -> bool:
 
 
 def _take_threads(asked: int | None, model: str) -> Callable[[], None]:
-    """Compute with as many threads as are asked for, else as OMP_NUM_THREADS says, else as `threads_for`; return what undoes it.
+    """Compute with as many threads as are asked for, else as OMP_NUM_THREADS says, else as
+    `threads_for`; return what undoes it.
 
-    vLLM then disables `torch.set_num_threads` for the whole process; the undoing brings it back for whoever trains next.
+    vLLM then disables `torch.set_num_threads` for the whole process; the undoing brings it back for
+    whoever trains next.
     """
     import torch
 
@@ -430,7 +454,9 @@ def _threads_now() -> int:
 
 
 def _dtype(dtype: str) -> str:
-    """`auto` is float32 on a CPU without bf16 instructions: emulated bf16 is twenty to fifty times slower."""
+    """`auto` is float32 on a CPU without bf16 instructions: emulated bf16 is twenty to fifty times
+    slower.
+    """
     if dtype != "auto" or not _is_cpu():
         return dtype
     return "auto" if has_cpu_bf16() else "float32"
@@ -452,7 +478,9 @@ def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) ->
 
 
 def _model_config(args: Mapping[str, Any]) -> Any:
-    """The model as vLLM sees it: the context it would get (what was asked for, or what its config allows), its vocabulary."""
+    """The model as vLLM sees it: the context it would get (what was asked for, or what its config
+    allows), its vocabulary.
+    """
     from vllm.engine.arg_utils import EngineArgs
     from vllm.exceptions import VLLMError
 
@@ -491,7 +519,8 @@ def _stop_engine(llm: Any) -> None:
 
 
 def _sampled(in_flight: _InFlight, output: Any, reasoning: ReasoningFormat) -> Sampled:
-    """Our completion from vLLM's RequestOutput. The text ends before the EOS token or stop string."""
+    """Our completion from vLLM's RequestOutput. The text ends before the EOS token or stop string.
+    """
     request, seconds = in_flight.request, time.monotonic() - in_flight.since
     prompt_tokens = len(request.rendered.token_ids or ())
     answer = output.outputs[0]
@@ -533,7 +562,9 @@ def _scored(one: Written, rows: Rows | FlatRows) -> TopK:
 
 
 def _tokens_so_far(llm: Any) -> int:
-    """The tokens that the requests in the engine have so far; 0 where this vLLM does not tell them before the end."""
+    """The tokens that the requests in the engine have so far; 0 where this vLLM does not tell them
+    before the end.
+    """
     try:
         states = list(llm.llm_engine.output_processor.request_states.values())
         return sum(

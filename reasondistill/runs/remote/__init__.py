@@ -1,12 +1,14 @@
-"""A run folder that lives at a URL (s3://, gs://, any file system that fsspec knows): fetched, worked on here, published.
+"""A run folder that lives at a URL (s3://, gs://, any file system that fsspec knows): fetched,
+worked on here, published.
 
     with Remote("s3://bucket/runs/demo", Path("runs/demo")) as remote:
         remote.fetch()
         ...                          # work in the folder; what has changed is published every few minutes, and at the end
 
-Object stores show a file only when it is whole. Here a stage's manifest, the mark of being finished, is written after everything that it
-speaks of. Only what changed here is written, what was removed here is removed there, and every file has one writer. Claims of workers are
-made at the URL at once: as objects that must not exist before, which S3 and Google's store settle themselves.
+Object stores show a file only when it is whole. Here a stage's manifest, the mark of being
+finished, is written after everything that it speaks of. Only what changed here is written, what was
+removed here is removed there, and every file has one writer. Claims of workers are made at the URL
+at once: as objects that must not exist before, which S3 and Google's store settle themselves.
 """
 
 from __future__ import annotations
@@ -48,9 +50,11 @@ def claims_at(folder: Path) -> str | None:
 
 
 def exchange(folder: Path, *, must: bool = False) -> None:
-    """Publish what changed in a folder whose run lives elsewhere, and fetch what others changed, weights left out.
+    """Publish what changed in a folder whose run lives elsewhere, and fetch what others changed,
+    weights left out.
 
-    A failure is only logged, for the next time will do; `must`: it is tried again for some minutes, then raised (StorageError).
+    A failure is only logged, for the next time will do; `must`: it is tried again for some minutes,
+    then raised (StorageError).
     """
     for remote in OPEN:
         if folder.resolve() == remote.folder.resolve():

@@ -1,4 +1,6 @@
-"""A folder and its copy: what to fetch, what to publish, in which order, and what is never overwritten or removed."""
+"""A folder and its copy: what to fetch, what to publish, in which order, and what is never
+overwritten or removed.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def patiently(act: Callable[[], object]) -> None:
 
 
 class Remote:
-    """The folder `url`, and the copy of it in `folder`. While open, changes are published every $REASONDISTILL_PUBLISH_S."""
+    """The folder `url`, and the copy of it in `folder`. While open, changes are published every
+    $REASONDISTILL_PUBLISH_S.
+    """
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder, self._publish_s = url.rstrip("/"), folder, _publish_s()
@@ -87,15 +91,17 @@ class Remote:
         self._thread = threading.Thread(target=self._publish_now_and_then, daemon=True)
         self.holds_unpublished = self._is_reached = False
 
-    # ---- there → here ---------------------------------------------------------------------------------------------
+    # ---- there → here ----------------------------------------------------------------------------
 
     def fetch(
         self, is_wanted: Callable[[str], bool] = lambda name: True, *, is_first: bool = False
     ) -> int:
-        """Get every wanted file that is another there than when it was last the same here; return how many came.
+        """Get every wanted file that is another there than when it was last the same here; return
+        how many came.
 
-        What has changed here stays as it is, and is published later; `is_first`: one that has changed here and there is an error, for
-        another machine has worked on the run since. Raises StorageError, StageError.
+        What has changed here stays as it is, and is published later; `is_first`: one that has
+        changed here and there is an error, for another machine has worked on the run since. Raises
+        StorageError, StageError.
         """
         with self._lock, told(self.url, "cannot be read"):
             found = self._found()
@@ -135,8 +141,10 @@ class Remote:
             found = {}
         if self._known and not found:
             raise StageError(
-                f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} had been published there. "
-                f"To publish them again, remove {self.folder / JOURNAL}; to begin anew, remove {self.folder}."
+                f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} "
+                "had been published there. "
+                f"To publish them again, remove {self.folder / JOURNAL}; to begin anew, "
+                f"remove {self.folder}."
             )
         return {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
 
@@ -158,12 +166,16 @@ class Remote:
         ]
         if names:
             raise StageError(
-                f"{self.folder}: {len(names):,} files, {names[0]} among them, changed here and at {self.url} since both were the same: "
-                f"another machine has worked on this run. To go on from what is there, remove {self.folder}."
+                f"{self.folder}: {len(names):,} files, {names[0]} among them, changed here "
+                f"and at {self.url} since both were the same: "
+                "another machine has worked on this run. To go on from what is there, "
+                f"remove {self.folder}."
             )
 
     def _get(self, name: str, version: str) -> bool:
-        """Get one file, unless it was removed there or has changed here a moment ago; say whether it came."""
+        """Get one file, unless it was removed there or has changed here a moment ago; say whether
+        it came.
+        """
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.fetched")
@@ -182,7 +194,9 @@ class Remote:
         return True
 
     def _is_gone(self, name: str) -> bool:
-        """Whether a file that no listing shows is not there: some file systems leave out of a listing what they fail to read."""
+        """Whether a file that no listing shows is not there: some file systems leave out of a
+        listing what they fail to read.
+        """
         try:
             self._fs.info(f"{self._root}/{name}")
         except FileNotFoundError:
@@ -195,10 +209,11 @@ class Remote:
             (self.folder / name).unlink(missing_ok=True)
         del self._known[name]
 
-    # ---- here → there ---------------------------------------------------------------------------------------------
+    # ---- here → there ----------------------------------------------------------------------------
 
     def publish(self) -> int:
-        """Put every file that has changed here, marks of being finished last, and remove what is gone; return how many were put.
+        """Put every file that has changed here, marks of being finished last, and remove what is
+        gone; return how many were put.
 
         Raises StorageError, and StageError when the folder here or all of it there has vanished.
         """
@@ -242,7 +257,8 @@ class Remote:
             return
         if not (self.folder / JOURNAL).exists() or not any(True for _ in self._states()):
             raise StageError(
-                f"{self.folder}: has vanished, so nothing more is published, and {self.url} stays as it is."
+                f"{self.folder}: has vanished, so nothing more is published, and {self.url} "
+                "stays as it is."
             )
         self._fs.invalidate_cache()
         if self._is_gone("run.json" if "run.json" in self._known else next(iter(self._known))):
@@ -255,7 +271,8 @@ class Remote:
         )
 
     def _put(self, name: str, state: State) -> bool:
-        """Put one file as it is now, unless it was removed here a moment ago; say whether it went."""
+        """Put one file as it is now, unless it was removed here a moment ago; say whether it went.
+        """
         self._known[name] = Same(state, None)
         source, target = self.folder / name, f"{self._root}/{name}"
         try:
@@ -274,7 +291,9 @@ class Remote:
         return True
 
     def _send(self, source: Path, target: str) -> None:
-        """Put an object. A file that grows meanwhile is sent as it was: some stores refuse an upload that is longer than was said."""
+        """Put an object. A file that grows meanwhile is sent as it was: some stores refuse an
+        upload that is longer than was said.
+        """
         size = source.stat().st_size
         if source.suffix in (
             ".safetensors",
@@ -349,7 +368,9 @@ class Remote:
 
 
 def _counts(name: Path) -> bool:
-    """Files of ours; not what is only on the way (dotted, but for an index that torch writes beside split weights), nor claims."""
+    """Files of ours; not what is only on the way (dotted, but for an index that torch writes beside
+    split weights), nor claims.
+    """
     if name.name.endswith(".part"):
         return False
     return not any(
@@ -372,7 +393,9 @@ def _state(path: Path) -> State | None:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """What changes when a file there does. Listings and single answers of a store may give one time in different words, but one ETag."""
+    """What changes when a file there does. Listings and single answers of a store may give one time
+    in different words, but one ETag.
+    """
     for key in ("ETag", "etag", "generation"):
         if info.get(key):
             return str(info[key]).strip('"')

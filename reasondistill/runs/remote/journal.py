@@ -1,4 +1,6 @@
-"""Which files were the same here and at a URL, a line for each that came or went: a kill loses what is under way, and knows it."""
+"""Which files were the same here and at a URL, a line for each that came or went: a kill loses what
+is under way, and knows it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ NAME = ".remote.jsonl"
 class Same:
     """Size and time of a file here, and its version there, when both were the same.
 
-    No `here`: it was being fetched, so what stands here counts for nothing. No `there`: it was being published.
+    No `here`: it was being fetched, so what stands here counts for nothing. No `there`: it was
+    being published.
     """
 
     here: tuple[int, int] | None

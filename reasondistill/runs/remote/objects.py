@@ -1,4 +1,6 @@
-"""Single objects at a URL, on any file system that fsspec knows: names, contents, and making one that only one process can make."""
+"""Single objects at a URL, on any file system that fsspec knows: names, contents, and making one
+that only one process can make.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def is_local(fs: Any) -> bool:
 
 @contextmanager
 def told(place: str, what: str, *, advice: str = "") -> Generator[None]:
-    """Raise StorageError for whatever a file system raises: botocore's and aiohttp's errors are no OSErrors."""
+    """Raise StorageError for whatever a file system raises: botocore's and aiohttp's errors are no
+    OSErrors.
+    """
     try:
         yield
     except ReasonDistillError:
@@ -61,7 +65,9 @@ def content_of(fs: Any, place: str, name: str) -> str | None:
 
 
 def create(fs: Any, place: str, name: str, content: bytes) -> bool:
-    """Make an object that does not exist yet, in one step that only one can win; say whether that was us. Raises StorageError."""
+    """Make an object that does not exist yet, in one step that only one can win; say whether that
+    was us. Raises StorageError.
+    """
     path = f"{place}/{name}"
     with told(path, "cannot be written"):
         try:

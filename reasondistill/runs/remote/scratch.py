@@ -21,10 +21,12 @@ _KEEP = ".keep"
 
 @contextmanager
 def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
-    """A run folder for one process: itself when it is a path, else a copy of what is wanted of a URL, whose changes are published.
+    """A run folder for one process: itself when it is a path, else a copy of what is wanted of a
+    URL, whose changes are published.
 
-    Copies lie in $REASONDISTILL_SCRATCH, or where temporary files do. They are removed at the end, those of killed processes when the next
-    one begins; one that could not be published stays, and the error names it.
+    Copies lie in $REASONDISTILL_SCRATCH, or where temporary files do. They are removed at the end,
+    those of killed processes when the next one begins; one that could not be published stays, and
+    the error names it.
     """
     if not is_url(folder):
         yield Path(folder)
@@ -44,7 +46,9 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
 
 @contextmanager
 def _scratch(parent: Path) -> Generator[Path]:
-    """A new folder in `parent`, locked, and removed at the end. Those of this machine that nobody locks any more go now."""
+    """A new folder in `parent`, locked, and removed at the end. Those of this machine that nobody
+    locks any more go now.
+    """
     prefix = f"reasondistill-copy-{socket.gethostname()}-"
     for left in parent.glob(f"{prefix}*"):
         with suppress(OSError), _locked(left):  # alive, or another user's

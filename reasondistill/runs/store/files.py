@@ -1,7 +1,8 @@
 """Whole files: they appear by rename, and what a disk can refuse becomes one clear error.
 
-A file on its way to its name is a hidden one beside it, `.NAME.HOST.PID.tmp`, which its writer locks. A killed writer leaves it there;
-`remove_leftovers` takes away what nobody holds. The lock serves for that alone: where a file system knows none, leftovers stay.
+A file on its way to its name is a hidden one beside it, `.NAME.HOST.PID.tmp`, which its writer
+locks. A killed writer leaves it there; `remove_leftovers` takes away what nobody holds. The lock
+serves for that alone: where a file system knows none, leftovers stay.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
 # How libraries say the same in errors of their own, which carry no number.
 _SAYS_NO_ROOM = re.compile(
-    r"No space left on device|Disk quota exceeded|Not enough disk space|No usable temporary directory"
+    r"No space left on device|Disk quota exceeded|Not enough disk space|No usable "
+    r"temporary directory"
     # torch's writer of checkpoints, which does not hear why
     r"|PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos"
 )
@@ -36,16 +38,19 @@ _SAYS_REFUSED = re.compile(
     r"Read-only file system|os error (1|13|30)\b|open file failed with strerror"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
-# Locks of another machine may not be seen from here: its files count as held until nobody has written to them for so long.
+# Locks of another machine may not be seen from here: its files count as held until nobody has
+# written to them for so long.
 _FOREIGN_S = 24 * 3600
 
 
-# ---- what a disk can refuse ---------------------------------------------------------------------------------------
+# ---- what a disk can refuse ----------------------------------------------------------------------
 
 
 @contextmanager
 def disk_errors(path: Path) -> Generator[None]:
-    """Turn what a disk can refuse (full, not writable, a file where a folder should be) into one clear StageError that names `path`."""
+    """Turn what a disk can refuse (full, not writable, a file where a folder should be) into one
+    clear StageError that names `path`.
+    """
     try:
         yield
     except Exception as error:
@@ -56,9 +61,11 @@ def disk_errors(path: Path) -> Generator[None]:
 
 
 def disk_error(error: BaseException, path: Path) -> StageError | None:
-    """The clear error for what a disk refused at `path`, in whatever words a library said it; None for all other errors.
+    """The clear error for what a disk refused at `path`, in whatever words a library said it; None
+    for all other errors.
 
-    Room that was missing may stand behind the error (`__cause__`, `__context__`), everything else is in the error itself.
+    Room that was missing may stand behind the error (`__cause__`, `__context__`), everything else
+    is in the error itself.
     """
     if isinstance(error, ReasonDistillError):
         return None
@@ -91,14 +98,19 @@ def _is_no_room(error: BaseException) -> bool:
 
 
 def _why_no_room(error: BaseException, path: Path) -> str:
-    """What is used up, and what to do. A library's own words stand in it: they may speak of another place, such as /dev/shm."""
+    """What is used up, and what to do. A library's own words stand in it: they may speak of another
+    place, such as /dev/shm.
+    """
     is_plain = isinstance(error, OSError) and error.errno in _NO_ROOM
     words = "" if is_plain else f" ({_first_line(error)})"
     safe = "What was written before is safe; "
     if isinstance(error, OSError) and error.errno == errno.EDQUOT:
         return f"your quota on this disk is full. {safe}free some space and run the same command."
     if is_plain and _has_no_inodes(path):
-        return f"the disk is full: it can hold no more files (inodes). {safe}remove some files and run the same command."
+        return (
+            f"the disk is full: it can hold no more files (inodes). {safe}remove some files "
+            "and run the same command."
+        )
     return f"the disk is full{words}. {safe}free some space and run the same command."
 
 
@@ -109,7 +121,9 @@ def _has_no_inodes(path: Path) -> bool:
 
 
 def _what_is_in_the_way(path: Path) -> str:
-    """Which file stands where a folder is wanted, or the other way round; empty where it is none of that."""
+    """Which file stands where a folder is wanted, or the other way round; empty where it is none of
+    that.
+    """
     for place in path.parents:
         if place.exists() and not place.is_dir():
             return f"{place} is a file, and a folder is wanted there"
@@ -122,12 +136,13 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
 
 
-# ---- whole files --------------------------------------------------------------------------------------------------
+# ---- whole files ---------------------------------------------------------------------------------
 
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """A file that takes the name `path` only when it is whole and on disk: readers see the old one or the new one, never a part.
+    """A file that takes the name `path` only when it is whole and on disk: readers see the old one
+    or the new one, never a part.
 
     What killed writers of the same file left is removed first.
     """
@@ -160,9 +175,11 @@ def _locked(path: Path) -> Generator[BinaryIO]:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove those of these files that are a killed writer's: temporary by name, and no living process holds them.
+    """Remove those of these files that are a killed writer's: temporary by name, and no living
+    process holds them.
 
-    A lock tells: it is gone with its process, whoever has the process number now. A file of another machine must be a day old as well.
+    A lock tells: it is gone with its process, whoever has the process number now. A file of another
+    machine must be a day old as well.
     """
     for path in paths:
         if _TEMPORARY.fullmatch(path.name) and (_is_own(path) or _is_old(path)):
@@ -193,7 +210,8 @@ def _remove_unheld(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file atomically; lone surrogates, which a broken decoder can emit, are escaped."""
+    """Write a whole file atomically; lone surrogates, which a broken decoder can emit, are escaped.
+    """
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 

@@ -1,4 +1,6 @@
-"""Manifests: what a stage folder was made from, whether it is finished, and what to do when that has changed."""
+"""Manifests: what a stage folder was made from, whether it is finished, and what to do when that
+has changed.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +61,11 @@ class Manifest:
 
     @property
     def output(self) -> str:
-        """What a later stage takes as its input: what this one wrote, where that is known, else what it was made from.
+        """What a later stage takes as its input: what this one wrote, where that is known, else
+        what it was made from.
 
-        A stage that is removed and made again may come out otherwise (samplers on a GPU do); then what was made from it is stale.
+        A stage that is removed and made again may come out otherwise (samplers on a GPU do); then
+        what was made from it is stale.
         """
         return self.content or self.fingerprint
 
@@ -71,7 +75,8 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, or None when there is none. Raises DataError when it is not readable."""
+    """The folder's manifest, or None when there is none. Raises DataError when it is not readable.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return None
@@ -104,16 +109,19 @@ def open_stage(
 ) -> StageState:
     """Say whether the folder is new, partial or complete for this identity, and claim it.
 
-    `grows` names section keys (dotted) that may be raised without starting over: the stage is then partial and is topped up.
-    `beside` names what is not this stage's own (evals: one folder per benchmark) or serves its next making too: it is left alone.
-    A `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is emptied and made anew.
-    A `remade` one is made anew whatever changed: what was made from it says for itself whether it still fits.
-    What killed writers left half written in it is removed, and from a complete folder what late workers left.
-    Raises DriftError, naming each changed key and the ways out, when the folder was made from something else.
+    `grows` names section keys (dotted) that may be raised without starting over: the stage is then
+    partial and is topped up. `beside` names what is not this stage's own (evals: one folder per
+    benchmark) or serves its next making too: it is left alone. A `derived` stage is cheap and a
+    pure function of its inputs: when only its *inputs* changed it is emptied and made anew. A
+    `remade` one is made anew whatever changed: what was made from it says for itself whether it
+    still fits. What killed writers left half written in it is removed, and from a complete folder
+    what late workers left. Raises DriftError, naming each changed key and the ways out, when the
+    folder was made from something else.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(
-            f"{folder}: is a file; a run folder is wanted there. Choose another name, or move that file."
+            f"{folder}: is a file; a run folder is wanted there. Choose another name, or "
+            "move that file."
         )
     remove_leftovers(folder.glob(".*.tmp"))
     old = read_manifest(folder)
@@ -129,7 +137,8 @@ def open_stage(
         )
         if strangers:
             raise DriftError(
-                f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not a run folder of ours. "
+                f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not "
+                "a run folder of ours. "
                 "Choose another name, or remove that folder."
             )
         state: StageState = "new"
@@ -161,14 +170,18 @@ def open_stage(
 
 
 def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
-    """A complete folder. What a worker wrote that was stopped, and went on when its attempt was long over, is of no use to anybody."""
+    """A complete folder. What a worker wrote that was stopped, and went on when its attempt was
+    long over, is of no use to anybody.
+    """
     if PARTS not in beside:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
     return "complete"
 
 
 def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
-    """Make a finished folder partial again when its count or figure `failed` says that something is to be tried again; say whether so."""
+    """Make a finished folder partial again when its count or figure `failed` says that something is
+    to be tried again; say whether so.
+    """
     manifest = require_complete(folder)
     if manifest.fingerprint != identity.fingerprint or not (
         manifest.counts.get(failed) or manifest.figures.get(failed)
@@ -179,7 +192,9 @@ def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
 
 
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
-    """Remove a folder's files but those `beside`, and what workers left. A kill on the way leaves a manifest that says: unfinished."""
+    """Remove a folder's files but those `beside`, and what workers left. A kill on the way leaves a
+    manifest that says: unfinished.
+    """
     write_manifest(folder, replace(old, status="partial"))
     if (folder / PARTS).exists():
         with disk_errors(folder / PARTS):
@@ -201,7 +216,8 @@ def finish_stage(
 ) -> Manifest:
     """Mark the folder complete. `counts` holds at least `in` and `out`.
 
-    `files` names the shards that later stages read; `content` stands for them where not every byte counts.
+    `files` names the shards that later stages read; `content` stands for them where not every byte
+    counts.
     """
     old = read_manifest(folder)
     if old is None:
@@ -240,13 +256,14 @@ def require_complete(folder: Path) -> Manifest:
 
 
 def require_open(folder: Path, identity: Identity | None) -> Manifest:
-    """The manifest of a stage that another process has opened. Raises StageError when none has, DriftError when it was made from other
-    settings than `identity`.
+    """The manifest of a stage that another process has opened. Raises StageError when none has,
+    DriftError when it was made from other settings than `identity`.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         raise StageError(
-            f"{folder}: is not open for workers. Start the stage with `reasondistill run` or `resume`."
+            f"{folder}: is not open for workers. Start the stage with `reasondistill run` "
+            "or `resume`."
         )
     if identity is not None and manifest.fingerprint != identity.fingerprint:
         raise DriftError(drift_message(folder, changed_keys(manifest.identity, identity.to_dict())))

@@ -1,4 +1,6 @@
-"""Shards: JSONL files of records, appended durably by one writer each, read back line by line, sorted without being held."""
+"""Shards: JSONL files of records, appended durably by one writer each, read back line by line,
+sorted without being held.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ _BLOCK = 1 << 16
 class Shard:
     """One append-only JSONL file with one writer.
 
-    Opening it cuts a torn last line off. `append` writes whole lines, flushes and fsyncs, so a kill loses at most the
-    records of the call in hand.
+    Opening it cuts a torn last line off. `append` writes whole lines, flushes and fsyncs, so a kill
+    loses at most the records of the call in hand.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,11 +40,14 @@ class Shard:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             repair_tail(path)
-            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into the file on close.
+            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
+            # the file on close.
             self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write these records durably. A failed write is cut off again, so the shard stays readable."""
+        """Write these records durably. A failed write is cut off again, so the shard stays
+        readable.
+        """
         rest = memoryview(b"".join(record.to_json().encode("utf-8") + b"\n" for record in records))
         start = os.fstat(self._file.fileno()).st_size
         with disk_errors(self.path):
@@ -93,7 +98,7 @@ def repair_tail(path: Path) -> int:
     return size - keep
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -109,7 +114,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """Yield a shard's records in order.
 
-    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed over.
+    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed
+    over.
     """
     return (_record(line, kind, f"{path}:{number}") for number, line in _lines(path))
 
@@ -154,7 +160,8 @@ def _first_fault(error: ValueError) -> str:
 def read_keys(path: Path, key: str = "id") -> Iterator[str]:
     """Yield one string field of every line without building records: what resume and counting need.
 
-    Our own lines begin with their id: no JSON is parsed then, and a million lines of a gigabyte take seconds. Memory is one line.
+    Our own lines begin with their id: no JSON is parsed then, and a million lines of a gigabyte
+    take seconds. Memory is one line.
     """
     first = f'{{"{key}":"'.encode()
     for number, line in _lines(path):
@@ -175,12 +182,16 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every line as plain JSON, its shape unchecked: for counting over millions of lines. Memory is one line."""
+    """Yield every line as plain JSON, its shape unchecked: for counting over millions of lines.
+    Memory is one line.
+    """
     return (row for _, row in _numbered(path, _lines(path)))
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and plain JSON of every line of a file that others wrote; blank lines are passed over."""
+    """Line number and plain JSON of every line of a file that others wrote; blank lines are passed
+    over.
+    """
     return _numbered(path, ((number, line) for number, line in _lines(path) if not line.isspace()))
 
 
@@ -223,10 +234,11 @@ def count_lines(path: Path) -> int:
 
 
 def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
-    """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how many lines it has.
+    """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how
+    many lines it has.
 
-    `order` gives each key a number of its own. Workers finish out of order; after this the file is the same whatever happened on the way.
-    Holds 40 bytes of each line in memory, never the lines.
+    `order` gives each key a number of its own. Workers finish out of order; after this the file is
+    the same whatever happened on the way. Holds 40 bytes of each line in memory, never the lines.
     """
     repair_tail(path)
     numbers, lengths = array("q"), array("q")
@@ -247,7 +259,7 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     return len(places)
 
 
-# ---- metrics ------------------------------------------------------------------------------------------------------
+# ---- metrics -------------------------------------------------------------------------------------
 
 
 def append_metrics(folder: Path, **values: Any) -> None:

@@ -15,10 +15,12 @@ GRACE = "REASONDISTILL_GRACE_S"
 
 
 class StopSignal:
-    """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next safe point.
+    """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next
+    safe point.
 
-    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the end of the time, asks as well, but leaves `grace_s`
-    seconds until it `is_urgent`: to end what is in hand, not to begin anything. Outside the main thread it does nothing.
+    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the end of the
+    time, asks as well, but leaves `grace_s` seconds until it `is_urgent`: to end what is in hand,
+    not to begin anything. Outside the main thread it does nothing.
     """
 
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:

@@ -1,15 +1,19 @@
-"""Stage 6: graded samples of models on benchmarks → EvalRecord, scores with intervals, paired differences.
+"""Stage 6: graded samples of models on benchmarks → EvalRecord, scores with intervals, paired
+differences.
 
-Sampling and grading exist once: the stages of traces and verdicts have filled one folder per benchmark and model,
+Sampling and grading exist once: the stages of traces and verdicts have filled one folder per
+benchmark and model,
 
     6-evals/<benchmark>/problems/problems.jsonl
     6-evals/<benchmark>/<model>/traces/traces.jsonl
     6-evals/<benchmark>/<model>/verdicts/verdicts.jsonl
 
-and `collect` joins them into 6-evals/records.jsonl and 6-evals/scores.json. A model that lacks samples is refused by name:
-fewer samples than asked never deflate a score. `undecided` samples (the checker gave up) and refused ones (no model takes their
-input) count as not correct, and their shares stand beside every score. Lost samples, where they are allowed, take their problems
-out of the model's score. A model may stand there several times, `<model>@<prompt>` and `<model>@step@<n>`: see `Variants`.
+and `collect` joins them into 6-evals/records.jsonl and 6-evals/scores.json. A model that lacks
+samples is refused by name: fewer samples than asked never deflate a score. `undecided` samples (the
+checker gave up) and refused ones (no model takes their input) count as not correct, and their
+shares stand beside every score. Lost samples, where they are allowed, take their problems out of
+the model's score. A model may stand there several times, `<model>@<prompt>` and `<model>@step@<n>`:
+see `Variants`.
 """
 
 from __future__ import annotations
@@ -53,9 +57,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Variants:
-    """Who answered what besides each model under its own prompt: `<model>@<prompt>` and `<model>@step@<n>`, by benchmark.
+    """Who answered what besides each model under its own prompt: `<model>@<prompt>` and
+    `<model>@step@<n>`, by benchmark.
 
-    `steps` are those of each student's snapshots, measured on `step_benchmarks` with `step_n` samples per problem.
+    `steps` are those of each student's snapshots, measured on `step_benchmarks` with `step_n`
+    samples per problem.
     """
 
     prompts: tuple[str, ...] = ()
@@ -90,20 +96,24 @@ def collect(
     failures_allowed: float = 0.0,
     seed: int = 0,
 ) -> Manifest:
-    """Join samples and grades of every model on every benchmark; write records.jsonl and scores.json.
+    """Join samples and grades of every model on every benchmark; write records.jsonl and
+    scores.json.
 
-    `benchmarks` says how many samples per problem are wanted of each; more than that on disk are left aside. `baselines` maps a model to
-    those it is compared with. `training` is the problems file that students were trained on: benchmark problems that it may give away
-    are scored apart. The `pool` groups equivalent answers for maj@k. `groups` maps a name to the models that differ in their seed alone:
-    they are scored and compared together too. `about` says who the models are, and `reference` whom the report compares methods with; both
-    are handed on as they are. `failures_allowed` is the share of a model's samples on a benchmark that may be lost.
-    Raises StageError when a set is missing, unfinished, incomplete or has lost more than that.
+    `benchmarks` says how many samples per problem are wanted of each; more than that on disk are
+    left aside. `baselines` maps a model to those it is compared with. `training` is the problems
+    file that students were trained on: benchmark problems that it may give away are scored apart.
+    The `pool` groups equivalent answers for maj@k. `groups` maps a name to the models that differ
+    in their seed alone: they are scored and compared together too. `about` says who the models are,
+    and `reference` whom the report compares methods with; both are handed on as they are.
+    `failures_allowed` is the share of a model's samples on a benchmark that may be lost. Raises
+    StageError when a set is missing, unfinished, incomplete or has lost more than that.
     """
     started = time.monotonic()
     variants, groups = variants or Variants(), groups or {}
     if twice := sorted(groups.keys() & set(models)):
         raise StageError(
-            f"{evals_folder}: {twice[0]} is both a model and a student of several seeds; give the model another name."
+            f"{evals_folder}: {twice[0]} is both a model and a student of several seeds; "
+            "give the model another name."
         )
     cells = [
         (name, model) for name in benchmarks for model in (*models, *variants.of(name, models))
@@ -118,7 +128,8 @@ def collect(
     asked |= {"reference": reference} if reference is not None else {}
     inputs = {"asked": fingerprint(asked), **_inputs(evals_folder, cells)}
     inputs |= {"training": require_complete(training.parent).output} if training is not None else {}
-    # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of stopping with a drift.
+    # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of
+    # stopping with a drift.
     identity = Identity("evals", VERSION, {}, inputs)
     if (
         open_stage(evals_folder, identity, derived=True, beside=_measured(evals_folder))
@@ -153,7 +164,7 @@ def _inputs(folder: Path, cells: Sequence[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-# ---- joining ------------------------------------------------------------------------------------------------------
+# ---- joining -------------------------------------------------------------------------------------
 
 
 def _records(
@@ -162,7 +173,9 @@ def _records(
     sheets: dict[tuple[str, str], Sheet],
     failures_allowed: float,
 ) -> Iterator[EvalRecord]:
-    """Yield every record, benchmark by benchmark and model by model, and leave one filled Sheet of each in `sheets`."""
+    """Yield every record, benchmark by benchmark and model by model, and leave one filled Sheet of
+    each in `sheets`.
+    """
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in wanted):
         known = read_problems(folder / benchmark)
         models = [model for where, model in wanted if where == benchmark]
@@ -185,13 +198,14 @@ def _same_problems(folder: Path, asked: Mapping[str, Sequence[str]]) -> None:
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{model} {size}" for model, size in sizes.items())
         raise StageError(
-            f"{folder}: models answered different numbers of problems ({found}); run the evals of all with the same limit."
+            f"{folder}: models answered different numbers of problems ({found}); run the "
+            "evals of all with the same limit."
         )
     if 0 in sizes.values():
         raise StageError(f"{folder}: holds no problems; there is nothing to score.")
 
 
-# ---- the content of scores.json -----------------------------------------------------------------------------------
+# ---- the content of scores.json ------------------------------------------------------------------
 
 
 def _summary(
@@ -282,7 +296,8 @@ def _spreads(
     prompts: Sequence[str],
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """How much the prompt matters to each model on each benchmark: lowest and highest score, and the p-value of "not at all".
+    """How much the prompt matters to each model on each benchmark: lowest and highest score, and
+    the p-value of "not at all".
 
     Over the problems that the model has under every prompt.
     """
@@ -325,7 +340,9 @@ def _bootstrap_row(sheet: Sheet, seed: int) -> dict[str, Any]:
 def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
     """One line of text per model, and per group of seeds, and benchmark."""
     return {
-        f"{row['model']} on {row['benchmark']}": f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        f"{row['model']} on {row['benchmark']}": f"{100 * row['mean']:.1f} "
+        f"[{100 * row['low']:.1f}, "
+        f"{100 * row['high']:.1f}]"
         for row in (*scores.get("groups", {}).get("scores", ()), *scores["scores"])
         if row["metric"] == "pass@1"
     }

@@ -1,4 +1,5 @@
-"""Models against baselines over the same problems: paired differences, Holm's correction, and the problems that flipped.
+"""Models against baselines over the same problems: paired differences, Holm's correction, and the
+problems that flipped.
 
 for row in differences(sheets, {"distilled": ["base", "answer-only"]}):
     print(row.model, row.word, "than", row.baseline, row.mean, row.p_adjusted)
@@ -24,7 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sheets with the same problems in the same order; `left_out` says of each problem that one of the two lacks why."""
+    """Two sheets with the same problems in the same order; `left_out` says of each problem that one
+    of the two lacks why.
+    """
 
     ours: Sheet
     theirs: Sheet
@@ -32,7 +35,8 @@ class Pair:
 
 
 def paired(ours: Sheet, theirs: Sheet) -> Pair:
-    """What both models have: a problem that was refused or lost for one of them is left out of both.
+    """What both models have: a problem that was refused or lost for one of them is left out of
+    both.
 
     Raises StageError when they differ by other problems than these.
     """
@@ -52,11 +56,12 @@ def paired(ours: Sheet, theirs: Sheet) -> Pair:
 
 
 def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[Difference]:
-    """Each model against each of its baselines on each benchmark, in that order, over the problems that both have.
+    """Each model against each of its baselines on each benchmark, in that order, over the problems
+    that both have.
 
-    All models that share a baseline on a benchmark are one family: their p-values are adjusted together (Holm 1979).
-    Two models that have no problem in common are passed over. Raises StageError when a model or baseline did not answer
-    the benchmark.
+    All models that share a baseline on a benchmark are one family: their p-values are adjusted
+    together (Holm 1979). Two models that have no problem in common are passed over. Raises
+    StageError when a model or baseline did not answer the benchmark.
     """
     pairs = [
         (benchmark, model, other)
@@ -90,7 +95,8 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
 def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:
     if (benchmark, model) not in sheets:
         raise StageError(
-            f"{model}: is to be compared on {benchmark} but is not among the models that answered it."
+            f"{model}: is to be compared on {benchmark} but is not among the models that "
+            "answered it."
         )
     return sheets[benchmark, model]
 
@@ -122,7 +128,7 @@ def difference(
     )
 
 
-# ---- flips --------------------------------------------------------------------------------------------------------
+# ---- flips ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,8 @@ class Flip:
 
 
 def flips(ours: Sheet, theirs: Sheet) -> list[Flip]:
-    """The problems on which two models differ, the largest differences first; ours worse before ours better at equal size.
+    """The problems on which two models differ, the largest differences first; ours worse before
+    ours better at equal size.
 
     Of the problems that both have.
     """

@@ -1,9 +1,11 @@
-"""What one model did on one benchmark: its stored samples and grades as arrays, complete or refused.
+"""What one model did on one benchmark: its stored samples and grades as arrays, complete or
+refused.
 
     sheet = read_sheet(run / "6-evals", "gsm8k", "distilled", n=4)
     sheet.correct.mean()          # pass@1; (problems, samples)
 
-Sampling and grading have filled `<benchmark>/problems`, `<benchmark>/<model>/traces` and `…/verdicts`; here they are only joined.
+Sampling and grading have filled `<benchmark>/problems`, `<benchmark>/<model>/traces` and
+`…/verdicts`; here they are only joined.
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from reasondistill.runs.store import Manifest, read_records, require_complete
 
 @dataclass
 class Sheet:
-    """The samples of one model on one benchmark. `correct` and `tokens` are (problems, samples); rows are `problems`, in order.
+    """The samples of one model on one benchmark. `correct` and `tokens` are (problems, samples);
+    rows are `problems`, in order.
 
-    `wrong` counts each problem's answers that were not correct, as extracted; samples without an answer are in none.
-    `outcomes` counts those of each problem's samples. Samples whose input was `refused` are not correct and have an
-    outcome of their own; `refused` says of each problem with such samples why. `lost` names the samples that the
-    service lost: their problems are not among the rows.
+    `wrong` counts each problem's answers that were not correct, as extracted; samples without an
+    answer are in none. `outcomes` counts those of each problem's samples. Samples whose input was
+    `refused` are not correct and have an outcome of their own; `refused` says of each problem with
+    such samples why. `lost` names the samples that the service lost: their problems are not among
+    the rows.
     """
 
     model: str
@@ -104,7 +108,8 @@ class Sheet:
 def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None = None) -> Sheet:
     """The finished samples of a model, all of them or the first `n` of each problem.
 
-    Lost samples are left out where they were allowed when the samples were drawn. Raises StageError as `fill`.
+    Lost samples are left out where they were allowed when the samples were drawn. Raises StageError
+    as `fill`.
     """
     folder = evals_folder / benchmark
     names = asked_problems(read_problems(folder), folder / model / "traces")
@@ -116,12 +121,14 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
 
 
 def read_problems(benchmark_folder: Path) -> dict[str, Problem]:
-    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded."""
+    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded.
+    """
     path = benchmark_folder / "problems" / "problems.jsonl"
     if not path.exists():
         known = sorted(folder.parent.name for folder in benchmark_folder.parent.glob("*/problems"))
         raise StageError(
-            f"{benchmark_folder}: no such benchmark here. There are: {', '.join(known) or 'none, run the evals first'}."
+            f"{benchmark_folder}: no such benchmark here. There are: "
+            f"{', '.join(known) or 'none, run the evals first'}."
         )
     return {problem.id: problem for problem in read_records(path, Problem)}
 
@@ -138,15 +145,17 @@ def _manifest(folder: Path) -> Manifest:
     return require_complete(folder)
 
 
-# ---- joining ------------------------------------------------------------------------------------------------------
+# ---- joining -------------------------------------------------------------------------------------
 
 
 def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterator[EvalRecord]:
-    """Yield the records of `folder`, filling the sheet on the way; more samples than the sheet has columns are left aside.
+    """Yield the records of `folder`, filling the sheet on the way; more samples than the sheet has
+    columns are left aside.
 
-    Refused samples count as not correct. A problem with a lost sample is left out and named in `sheet.lost`, as long as
-    the share of lost samples is at most `failures_allowed`. Raises StageError, naming the first gap, when it is more, and
-    unless all other problems × samples came: fewer samples than asked never deflate a score.
+    Refused samples count as not correct. A problem with a lost sample is left out and named in
+    `sheet.lost`, as long as the share of lost samples is at most `failures_allowed`. Raises
+    StageError, naming the first gap, when it is more, and unless all other problems × samples came:
+    fewer samples than asked never deflate a score.
     """
     sheet.max_tokens = int(
         _manifest(folder / "traces").section.get("sampling", {}).get("max_tokens", 0)
@@ -193,7 +202,8 @@ def _too_many(lost: Sequence[Trace], drawn: int, allowed: float, where: Path) ->
     causes = Counter(cause_of(trace.completion) for trace in lost)
     return (
         f"{where}: {len(lost)} of {drawn} samples lost{in_brackets(causes)}, {lost[0].id} first; "
-        f"[evals] failures_allowed = {allowed:g}. Run the same command: they are drawn again. With a larger share allowed "
+        f"[evals] failures_allowed = {allowed:g}. Run the same command: they are drawn "
+        "again. With a larger share allowed "
         "they are left out by name."
     )
 
@@ -204,7 +214,8 @@ def _leave_out_lost(sheet: Sheet, where: Path) -> None:
     kept = [name for name in sheet.problems if name not in gone]
     if gone and not kept:
         raise StageError(
-            f"{where}: each problem has a lost sample; there is nothing to score. Run the same command again."
+            f"{where}: each problem has a lost sample; there is nothing to score. Run the "
+            "same command again."
         )
     left = sheet.only(kept)
     sheet.problems, sheet.correct, sheet.tokens = left.problems, left.correct, left.tokens
@@ -212,7 +223,9 @@ def _leave_out_lost(sheet: Sheet, where: Path) -> None:
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Trace, Verdict]]:
-    """Each trace with its verdict; they stand in the same order. Raises StageError when they do not belong together."""
+    """Each trace with its verdict; they stand in the same order. Raises StageError when they do not
+    belong together.
+    """
     traces = read_records(folder / "traces" / "traces.jsonl", Trace)
     verdicts = read_records(folder / "verdicts" / "verdicts.jsonl", Verdict)
     for trace, verdict in zip_longest(traces, verdicts):
@@ -220,7 +233,8 @@ def _pairs(folder: Path) -> Iterator[tuple[Trace, Verdict]]:
             found = "no trace" if trace is None else trace.id
             graded = "no verdict" if verdict is None else f"the verdict of {verdict.trace_id}"
             raise StageError(
-                f"{folder}: traces and verdicts do not match: {found} stands beside {graded}. Grade these traces again."
+                f"{folder}: traces and verdicts do not match: {found} stands beside "
+                f"{graded}. Grade these traces again."
             )
         yield trace, verdict
 
@@ -257,6 +271,8 @@ def _record(sheet: Sheet, trace: Trace, verdict: Verdict) -> EvalRecord:
 def _gap(seen: NDArray[np.bool_], problems: tuple[str, ...], where: Path) -> str:
     row, sample = (int(place) for place in np.argwhere(~seen)[0])
     return (
-        f"{where}: {int(seen.sum())} of {seen.size} samples ({seen.shape[0]} problems × {seen.shape[1]}); the first that is missing is "
-        f"{problems[row]}:{sample}. A score of fewer samples would mislead: run the same command, it draws what is missing."
+        f"{where}: {int(seen.sum())} of {seen.size} samples ({seen.shape[0]} problems × "
+        f"{seen.shape[1]}); the first that is missing is "
+        f"{problems[row]}:{sample}. A score of fewer samples would mislead: run the same "
+        "command, it draws what is missing."
     )

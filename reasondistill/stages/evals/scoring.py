@@ -1,8 +1,10 @@
-"""A sheet of graded samples → scores: pass@k, maj@k, mG-Pass@k, by subject and level, within token budgets, on clean problems.
+"""A sheet of graded samples → scores: pass@k, maj@k, mG-Pass@k, by subject and level, within token
+budgets, on clean problems.
 
-Every score is a mean over problems with a 95 % interval. pass@1 is the mean over all samples (others call it avg@k); its interval counts
-problems and samples. The other metrics are per-problem values in [0, 1]: Wilson's interval, which holds for any of them and is wide for
-those that are not 0 or 1.
+Every score is a mean over problems with a 95 % interval. pass@1 is the mean over all samples
+(others call it avg@k); its interval counts problems and samples. The other metrics are per-problem
+values in [0, 1]: Wilson's interval, which holds for any of them and is wide for those that are not
+0 or 1.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ BUDGETS = 6
 
 
 def score_sheet(sheet: Sheet, wrong: Sequence[tuple[int, ...]]) -> Iterator[Score]:
-    """pass@1; with several samples also pass@k and maj@k for k = 2, 4, 8, … and all of them, and mG-Pass@k.
+    """pass@1; with several samples also pass@k and maj@k for k = 2, 4, 8, … and all of them, and
+    mG-Pass@k.
 
     `wrong` holds the sizes of each problem's classes of equivalent wrong answers.
     """
@@ -54,7 +57,8 @@ def score_parts(
 ) -> Iterator[Score]:
     """pass@1 by subject and by level, on clean and on suspect problems, and within token budgets.
 
-    `suspects` are the problems that the training set may have given away; None where there is no training set.
+    `suspects` are the problems that the training set may have given away; None where there is no
+    training set.
     """
     for name, of in (("subject", _subject), ("level", _level)):
         for value, members in _groups(sheet, problems, of).items():
@@ -74,7 +78,9 @@ def score_parts(
 
 
 def token_budgets(max_tokens: int) -> list[int]:
-    """The budgets at which one long run is cut again: powers of two below `max_tokens`, and itself (32,768: from 1,024 on)."""
+    """The budgets at which one long run is cut again: powers of two below `max_tokens`, and itself
+    (32,768: from 1,024 on).
+    """
     if max_tokens < 2:
         return []
     top = max_tokens.bit_length() - 1
@@ -93,7 +99,9 @@ def _level(problem: Problem) -> str | None:
 def _groups(
     sheet: Sheet, problems: Mapping[str, Problem], of: Callable[[Problem], str | None]
 ) -> dict[str, set[str]]:
-    """Value → problems; small groups stand together as "other". Nothing when all problems are of one kind, or of too many."""
+    """Value → problems; small groups stand together as "other". Nothing when all problems are of
+    one kind, or of too many.
+    """
     found: dict[str, set[str]] = {}
     for name in sheet.problems:
         found.setdefault(of(problems[name]) or "other", set()).add(name)

@@ -3,7 +3,8 @@
     found = pool_seeds(sheets, {"kd": ("kd-seed0", "kd-seed1"), "sft": ("sft-seed0", "sft-seed1")}, {"kd-seed0": ["sft-seed0"], …})
     found["differences"]          # kd − sft, paired over the problems
 
-A group's sheet holds the samples of all its seeds side by side, (problems, seeds × samples); a problem that one of them lost is left out.
+A group's sheet holds the samples of all its seeds side by side, (problems, seeds × samples); a
+problem that one of them lost is left out.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from reasondistill.stages.evals.scoring import pass_at_1
 Groups = Mapping[str, Sequence[str]]
 
 NOTE = (
-    "Students that differ in their seed alone are taken together, their samples side by side. Intervals and p-values are over problems and "
-    "samples, for these trained models; how far other seeds would fall is not in them. The spread over the seeds stands beside them."
+    "Students that differ in their seed alone are taken together, their samples side "
+    "by side. Intervals and p-values are over problems and "
+    "samples, for these trained models; how far other seeds would fall is not in "
+    "them. The spread over the seeds stands beside them."
 )
 
 
 def pool_seeds(
     own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """What scores.json says under `groups`: every comparison with groups in place of their members, in families of its own.
+    """What scores.json says under `groups`: every comparison with groups in place of their members,
+    in families of its own.
 
     Raises StageError when a model or baseline did not answer the benchmark.
     """
@@ -79,13 +83,16 @@ def _on_common_problems(sheets: Sequence[Sheet]) -> list[Sheet]:
     if not kept:
         names = ", ".join(sheet.model for sheet in sheets)
         raise StageError(
-            f"{sheets[0].benchmark}: {names} lost samples of every problem together; there is nothing to score."
+            f"{sheets[0].benchmark}: {names} lost samples of every problem together; there "
+            "is nothing to score."
         )
     return [sheet.only(kept) for sheet in sheets]
 
 
 def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:
-    """The samples of several models on the problems of one benchmark that all of them have, side by side."""
+    """The samples of several models on the problems of one benchmark that all of them have, side by
+    side.
+    """
     sheets = _on_common_problems(sheets)
     first = sheets[0]
     refused = {
@@ -111,7 +118,9 @@ def _added(counters: Iterable[list[Counter[str]]]) -> list[Counter[str]]:
 
 
 def grouped(baselines: Mapping[str, Sequence[str]], groups: Groups) -> dict[str, list[str]]:
-    """Who is compared with whom, members named by their group: `kd-seed0` with `sft-seed0` is `kd` with `sft`."""
+    """Who is compared with whom, members named by their group: `kd-seed0` with `sft-seed0` is `kd`
+    with `sft`.
+    """
     group_of = members_of(groups)
     compared: dict[str, list[str]] = {}
     for model, others in baselines.items():

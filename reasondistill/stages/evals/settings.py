@@ -1,10 +1,12 @@
-"""What differs between two evals: every setting that a score depends on, by name. `reasondistill diff`.
+"""What differs between two evals: every setting that a score depends on, by name. `reasondistill
+diff`.
 
     for change in changes(run_a / "6-evals/gsm8k/base", run_b / "6-evals/gsm8k/base"):
         print(change.name, change.ours, change.theirs)
 
-Read from the manifests that sampling and grading left: model revision, prompt and its hash, sampling, samples, problems and their hash,
-grader and policy, engine settings, package versions, hardware.
+Read from the manifests that sampling and grading left: model revision, prompt and its hash,
+sampling, samples, problems and their hash, grader and policy, engine settings, package versions,
+hardware.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Change:
 
 
 def changes(ours: Path, theirs: Path) -> list[Change]:
-    """The settings that differ between two cells (`6-evals/<benchmark>/<model>`). Raises StageError when one is unfinished."""
+    """The settings that differ between two cells (`6-evals/<benchmark>/<model>`). Raises StageError
+    when one is unfinished.
+    """
     a, b = settings_of(ours), settings_of(theirs)
     return [
         Change(name, a.get(name), b.get(name))

@@ -1,4 +1,5 @@
-"""Models of several runs side by side: `reasondistill compare`. Their stored samples are read and compared problem by problem.
+"""Models of several runs side by side: `reasondistill compare`. Their stored samples are read and
+compared problem by problem.
 
 ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
 made = compare([ours], base)
@@ -44,7 +45,8 @@ class Entrant:
         known = sorted({path.parent.name for path in folder.glob("*/*/traces")})
         if model not in known:
             raise ConfigError(
-                f"{text}: the run has no samples of {model!r}. It has: {', '.join(known) or 'none'}."
+                f"{text}: the run has no samples of {model!r}. It has: "
+                f"{', '.join(known) or 'none'}."
             )
         return cls(text.rstrip("/"), folder, model)
 
@@ -60,10 +62,12 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one problem are not in it.
+    """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one
+    problem are not in it.
 
-    `flips` and `changes` are of the first entrant against the baseline, by benchmark. `left_out` says which problems a
-    comparison does without, because one of its two models has not answered them.
+    `flips` and `changes` are of the first entrant against the baseline, by benchmark. `left_out`
+    says which problems a comparison does without, because one of its two models has not answered
+    them.
     """
 
     sheets: Mapping[tuple[str, str], Sheet]
@@ -76,7 +80,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The problems that were lost or refused for one of two models, each with the reason, and how many are left to compare."""
+    """The problems that were lost or refused for one of two models, each with the reason, and how
+    many are left to compare.
+    """
 
     benchmark: str
     model: str
@@ -94,8 +100,9 @@ def compare(
 ) -> Comparison:
     """Each entrant against one, on every benchmark that all have answered, or on one of them.
 
-    With `common` only the problems that all of them answered count; without it different problem sets are refused (StageError): a score
-    over other problems is another score. Problems that were lost or refused for a model are left out of its comparison by name.
+    With `common` only the problems that all of them answered count; without it different problem
+    sets are refused (StageError): a score over other problems is another score. Problems that were
+    lost or refused for a model are left out of its comparison by name.
     """
     everyone = [against, *entrants]
     if len({entrant.label for entrant in everyone}) < len(everyone):
@@ -128,7 +135,9 @@ def compare(
 def _pooled(
     pairs: Mapping[tuple[str, str], Pair], labels: Sequence[str]
 ) -> dict[str, PooledEstimate]:
-    """Each entrant over all its benchmarks of more than one problem; nothing where there are less than two of them."""
+    """Each entrant over all its benchmarks of more than one problem; nothing where there are less
+    than two of them.
+    """
     found: dict[str, PooledEstimate] = {}
     for label in labels:
         large = [
@@ -175,11 +184,13 @@ def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> li
     return shared
 
 
-# ---- the same problems --------------------------------------------------------------------------------------------
+# ---- the same problems ---------------------------------------------------------------------------
 
 
 def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> list[Sheet]:
-    """One sheet each, of the same problems but for those that a model lost. A problem is the same when id, question and gold answer are."""
+    """One sheet each, of the same problems but for those that a model lost. A problem is the same
+    when id, question and gold answer are.
+    """
     sheets = [
         replace(read_sheet(entrant.evals_folder, benchmark, entrant.model), model=entrant.label)
         for entrant in everyone
@@ -192,12 +203,14 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
     sizes = {sheet.model: len(content) for sheet, content in zip(sheets, contents, strict=True)}
     if not shared:
         raise StageError(
-            f"{benchmark}: not one problem in common ({', '.join(f'{model}: {size}' for model, size in sizes.items())})."
+            f"{benchmark}: not one problem in common "
+            f"({', '.join(f'{model}: {size}' for model, size in sizes.items())})."
         )
     if not common and any(len(shared) < size for size in sizes.values()):
         found = ", ".join(f"{model}: {size}" for model, size in sizes.items())
         raise StageError(
-            f"{benchmark}: not the same problems ({found}; {len(shared)} in common). Compare on the common ones with --common, or run "
+            f"{benchmark}: not the same problems ({found}; {len(shared)} in common). "
+            "Compare on the common ones with --common, or run "
             "both with the same benchmark file and limit."
         )
     kept = {name for name, _ in shared}
@@ -215,12 +228,14 @@ def _only_shared(sheet: Sheet, kept: Set[str]) -> Sheet:
     return replace(sheet.only([name for name in sheet.problems if name in kept]), lost=lost)
 
 
-# ---- reading a flip -----------------------------------------------------------------------------------------------
+# ---- reading a flip ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FlipToRead:
-    """A problem that two models answer differently, with what they extracted and wrote at their first sample."""
+    """A problem that two models answer differently, with what they extracted and wrote at their
+    first sample.
+    """
 
     benchmark: str
     flip: Flip
@@ -264,15 +279,17 @@ def _first_samples(cell: Path, wanted: set[str]) -> dict[str, tuple[str | None, 
     return found
 
 
-# ---- settings -----------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 
 def changed_settings(
     ours: tuple[Path, str | None], theirs: tuple[Path, str | None]
 ) -> dict[str, list[Change]]:
-    """`benchmark: model` → the settings that differ between two evals folders, for each benchmark that both have.
+    """`benchmark: model` → the settings that differ between two evals folders, for each benchmark
+    that both have.
 
-    Without models, those that both runs have are set beside each other. Raises StageError when nothing can be.
+    Without models, those that both runs have are set beside each other. Raises StageError when
+    nothing can be.
     """
     found: dict[str, list[Change]] = {}
     for benchmark in sorted(
@@ -286,7 +303,8 @@ def changed_settings(
             )
     if not found:
         raise StageError(
-            f"{ours[0].parent} and {theirs[0].parent}: no benchmark that both have measured one of these models on."
+            f"{ours[0].parent} and {theirs[0].parent}: no benchmark that both have measured "
+            "one of these models on."
         )
     return found
 

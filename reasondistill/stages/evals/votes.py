@@ -1,7 +1,8 @@
 """maj@k: how often the majority of k samples is right, with answers counted by equivalence.
 
-All correct answers of a problem equal its gold, so they are one class; only the others have to be compared with each other, cheaply
-where that decides, the rest of all problems together in the grader's processes.
+All correct answers of a problem equal its gold, so they are one class; only the others have to be
+compared with each other, cheaply where that decides, the rest of all problems together in the
+grader's processes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Pair = tuple[str, str]
 
 
 def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple[int, ...]]]:
-    """For each sheet and each of its problems, the sizes of the classes of equivalent answers that are not correct."""
+    """For each sheet and each of its problems, the sizes of the classes of equivalent answers that
+    are not correct.
+    """
     known: dict[Pair, bool] = {}
     open_pairs: set[Pair] = set()
     policy = find_policy(pool.policy)
@@ -43,7 +46,8 @@ def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple
     items = (
         GradeItem(str(i), f"\\boxed{{{a}}}", f"\\boxed{{{b}}}") for i, (a, b) in enumerate(asked)
     )
-    # Classes that now fall together are compared with others than before; such a pair, if open again, counts as different.
+    # Classes that now fall together are compared with others than before; such a pair, if open
+    # again, counts as different.
     known |= {
         pair: grade.is_correct
         for pair, (_, grade) in zip(asked, pool.grade_many(items), strict=True)
@@ -64,7 +68,8 @@ def _sizes(answers: Counter[str], same: Same) -> tuple[int, ...]:
 
 
 def majority_rates(sheet: Sheet, wrong: Sequence[tuple[int, ...]], k: int) -> NDArray[np.float64]:
-    """maj@k of each problem, exact over all subsets of k of its samples; a tie is broken by chance."""
+    """maj@k of each problem, exact over all subsets of k of its samples; a tie is broken by chance.
+    """
     hits = sheet.correct.sum(axis=1).tolist()
     return np.array(
         [_rate(right, classes, sheet.k, k) for right, classes in zip(hits, wrong, strict=True)]

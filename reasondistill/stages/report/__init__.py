@@ -2,10 +2,11 @@
 
     manifest = run_report(run, run / "7-report", settings=pipeline.report, title="demo", about="…")
 
-It reads manifests, metrics and records that the stages left, and says what is there: a run that has only traces gets a report of
-its traces. `report.json` is for scripts: `scores`, `differences` (95 %), `funnel`, `stages`, `students`;
-`missing` (sentences), `refused` and `lost` where samples failed;
-`groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are compared; `forecast` where one was made.
+It reads manifests, metrics and records that the stages left, and says what is there: a run that has
+only traces gets a report of its traces. `report.json` is for scripts: `scores`, `differences` (95
+%), `funnel`, `stages`, `students`; `missing` (sentences), `refused` and `lost` where samples
+failed; `groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are
+compared; `forecast` where one was made.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ def run_report(
     about: str,
     keep_old: bool = False,
 ) -> Manifest:
-    """Write the three reports of what `run_folder` holds now; nothing is done when nothing there has changed.
+    """Write the three reports of what `run_folder` holds now; nothing is done when nothing there
+    has changed.
 
-    `keep_old` says what other stages do with old work; a report of old numbers helps nobody, so it is made anew all the same.
-    Raises StageError when the folder holds no stage at all.
+    `keep_old` says what other stages do with old work; a report of old numbers helps nobody, so it
+    is made anew all the same. Raises StageError when the folder holds no stage at all.
     """
     started = time.monotonic()
     stages = read_stages(run_folder, besides=folder)
@@ -95,7 +97,9 @@ def run_report(
 
 
 def _state(run_folder: Path, stage: Stage) -> str:
-    """Changes whenever the stage has something new to tell: its manifest, or more lines while it is still at work."""
+    """Changes whenever the stage has something new to tell: its manifest, or more lines while it is
+    still at work.
+    """
     sizes = {path.name: path.stat().st_size for path in (run_folder / stage.place).glob("*.jsonl")}
     return fingerprint([canonical_json(stage.manifest.__dict__), sizes])
 
@@ -142,7 +146,9 @@ def report_json(facts: Facts) -> dict[str, Any]:
 
 
 def _groups_json(facts: Facts) -> dict[str, Any]:
-    """Students of several seeds: who they are, and every score and comparison with them taken together."""
+    """Students of several seeds: who they are, and every score and comparison with them taken
+    together.
+    """
     return {
         "members": {name: list(members) for name, members in facts.seeds.members.items()},
         "scores": [

@@ -1,4 +1,6 @@
-"""What stands behind a score: its parts, its curves, how much the prompt matters, what others published. Tables and lines, no layout."""
+"""What stands behind a score: its parts, its curves, how much the prompt matters, what others
+published. Tables and lines, no layout.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ PUBLISHED_HEADERS = (
 )
 
 
-# ---- parts of a benchmark -----------------------------------------------------------------------------------------
+# ---- parts of a benchmark ------------------------------------------------------------------------
 
 
 def parts_tables(facts: Facts, kind: str) -> Iterator[tuple[str, Table]]:
-    """`benchmark` and a table with one row per part (`level: 3`) and one column per model, for `kind` = subject, level or overlap."""
+    """`benchmark` and a table with one row per part (`level: 3`) and one column per model, for
+    `kind` = subject, level or overlap.
+    """
     for benchmark in dict.fromkeys(part.benchmark for part in facts.parts):
         found = [
             part
@@ -65,16 +69,20 @@ def overlap_note(facts: Facts, benchmark: str) -> str:
     found = facts.overlap[benchmark]
     if found["suspect"] == found["of"]:
         return (
-            f"All problems of {benchmark} share a run of {found['n_gram']} words with a training question, as problems made from the same "
-            "templates do: the scores say how well these templates were learnt, not what happens on other ones."
+            f"All problems of {benchmark} share a run of {found['n_gram']} words with a "
+            "training question, as problems made from the same "
+            "templates do: the scores say how well these templates were learnt, not what "
+            "happens on other ones."
         )
     return (
-        f"{whole(found['suspect'])} of {whole(found['of'])} problems of {benchmark} share a run of {found['n_gram']} words with a training "
-        "question. If the suspect ones score higher, the training set may have given them away. What a base model saw before is not known."
+        f"{whole(found['suspect'])} of {whole(found['of'])} problems of {benchmark} share "
+        f"a run of {found['n_gram']} words with a training "
+        "question. If the suspect ones score higher, the training set may have given "
+        "them away. What a base model saw before is not known."
     )
 
 
-# ---- curves -------------------------------------------------------------------------------------------------------
+# ---- curves --------------------------------------------------------------------------------------
 
 
 def samples_lines(facts: Facts, benchmark: str) -> list[Line]:
@@ -171,11 +179,13 @@ def chosen_note(facts: Facts, benchmark: str) -> str:
     return f" The best {MOST_MODELS} of {len(models)} models." if len(models) > MOST_MODELS else ""
 
 
-# ---- prompts ------------------------------------------------------------------------------------------------------
+# ---- prompts -------------------------------------------------------------------------------------
 
 
 def prompts_table(facts: Facts) -> Table:
-    """Each model on each benchmark under every prompt, the spread, and whether prompts matter at all."""
+    """Each model on each benchmark under every prompt, the spread, and whether prompts matter at
+    all.
+    """
     names = list(dict.fromkeys(name for row in facts.prompts for name in row["scores"]))
     headers = ("model", "benchmark", *names, "spread", "p", "n", "k")
     return Table(headers, tuple(_prompt_row(row, names) for row in facts.prompts), numbers=2)
@@ -196,17 +206,21 @@ def _prompt_row(row: Mapping[str, Any], names: list[str]) -> tuple[str, ...]:
 
 
 PROMPTS_NOTE = (
-    "The same problems under several prompts. spread: highest minus lowest score, in points; it is above 0 by chance alone. p: how often "
-    "shuffling the prompts within each problem gives a spread as large; small means that the prompt matters. Over the n problems that the "
+    "The same problems under several prompts. spread: highest minus lowest score, in "
+    "points; it is above 0 by chance alone. p: how often "
+    "shuffling the prompts within each problem gives a spread as large; small means "
+    "that the prompt matters. Over the n problems that the "
     "model has under every prompt: none that was lost or refused under one of them."
 )
 
 
-# ---- published numbers --------------------------------------------------------------------------------------------
+# ---- published numbers ---------------------------------------------------------------------------
 
 
 def published_table(facts: Facts) -> Table:
-    """What eval/baselines.toml holds of this run's benchmarks, and in what it differs from how this run measured."""
+    """What eval/baselines.toml holds of this run's benchmarks, and in what it differs from how this
+    run measured.
+    """
     benchmarks = dict.fromkeys(score.benchmark for score in facts.own_scores)
     rows = tuple(
         _published_row(facts, row, name)
@@ -242,7 +256,9 @@ def _sampling_words(sampling: Mapping[str, Any]) -> str:
 
 
 def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
-    """`T 0.8 (ours 0.6)`: settings that the source states and this run has otherwise; the grader always differs."""
+    """`T 0.8 (ours 0.6)`: settings that the source states and this run has otherwise; the grader
+    always differs.
+    """
     sections = _sections(facts, benchmark).values()
     theirs = row.sampling.model_dump(exclude_none=True)
     for key, value in theirs.items():
@@ -282,7 +298,9 @@ def _sections(facts: Facts, benchmark: str) -> dict[str, Mapping[str, Any]]:
 
 
 def unlike(facts: Facts) -> Iterator[str]:
-    """`gsm8k: prompt think@1a2b for student, question@3c4d for base`, where models of one table were not asked alike."""
+    """`gsm8k: prompt think@1a2b for student, question@3c4d for base`, where models of one table
+    were not asked alike.
+    """
     for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
         asked: dict[str, dict[str, list[str]]] = {}
         for model, section in _sections(facts, benchmark).items():
@@ -299,11 +317,14 @@ def unlike(facts: Facts) -> Iterator[str]:
 
 
 PUBLISHED_NOTE = (
-    "pass@1 in percent as published, from eval/baselines.toml. One model has had 36.7 and 48.7 on AIME 2024 in two harnesses: read a "
-    "published number with its sampling and grader, and measure the model here (`reasondistill eval`) before you compare."
+    "pass@1 in percent as published, from eval/baselines.toml. One model has had "
+    "36.7 and 48.7 on AIME 2024 in two harnesses: read a "
+    "published number with its sampling and grader, and measure the model here "
+    "(`reasondistill eval`) before you compare."
 )
 BUDGET_NOTE = (
-    "One run cut again: a sample counts when it is right and ended within the budget, as in a run with that limit (which would draw other "
+    "One run cut again: a sample counts when it is right and ended within the "
+    "budget, as in a run with that limit (which would draw other "
     "samples of the same kind). A lower bound where an answer stood in the text before its end."
 )
 
@@ -314,14 +335,15 @@ def unlike_caveat(facts: Facts) -> list[str]:
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     return (
         [
-            f"Not all models were asked alike, so a difference may be that of the settings. {'; '.join(found[:3])}{more}."
+            "Not all models were asked alike, so a difference may be that of the settings. "
+            f"{'; '.join(found[:3])}{more}."
         ]
         if found
         else []
     )
 
 
-# ---- repeating it -------------------------------------------------------------------------------------------------
+# ---- repeating it --------------------------------------------------------------------------------
 
 
 def repeatability(facts: Facts) -> str:
@@ -333,9 +355,18 @@ def repeatability(facts: Facts) -> str:
     ]
     if not sampled:
         return ""
-    said = "Every sample has a seed of its own, made from model, prompt, sampling and sample number: any number of processes draws the same."
+    said = (
+        "Every sample has a seed of its own, made from model, prompt, sampling and "
+        "sample number: any number of processes draws the same."
+    )
     if any(manifest.environment.get("gpus") for manifest in sampled):
-        said += " On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, some samples may differ, greedy ones too."
+        said += (
+            " On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, "
+            "some samples may differ, greedy ones too."
+        )
     else:
-        said += " On a CPU in float32 drawing them anew gave the same texts in our tests, in other batches too; vLLM does not promise it."
+        said += (
+            " On a CPU in float32 drawing them anew gave the same texts in our tests, in "
+            "other batches too; vLLM does not promise it."
+        )
     return f"{said} The stored samples do not change, and the same command reads them again."

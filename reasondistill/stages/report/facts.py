@@ -1,7 +1,8 @@
 """Read a run folder into Facts: everything the report says, without a word of layout.
 
-Whatever a run does not have yet is left empty: a run with traces only gives a report of traces only. Files are streamed; of long
-shards only counts, token numbers and the few records that are shown stay in memory.
+Whatever a run does not have yet is left empty: a run with traces only gives a report of traces
+only. Files are streamed; of long shards only counts, token numbers and the few records that are
+shown stay in memory.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class FunnelStep:
-    """What went into a stage, what came out, and what was left behind by reason; `verb` is what happened to that."""
+    """What went into a stage, what came out, and what was left behind by reason; `verb` is what
+    happened to that.
+    """
 
     step: str
     came_in: int
@@ -116,7 +119,9 @@ class MadeStudent:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Students that differ in their seed alone, taken together: `members` of each name, and every comparison with names for members."""
+    """Students that differ in their seed alone, taken together: `members` of each name, and every
+    comparison with names for members.
+    """
 
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     scores: tuple[Score, ...] = ()
@@ -131,10 +136,12 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together beside those of each.
+    """What a run folder holds. `outcomes` and `mean_tokens` have those of students taken together
+    beside those of each.
 
-    `missing` says of each traces folder with fewer answers than were asked for why that is. `refused` has the reason of each refused
-    problem, `lost` the lost samples, both by benchmark and model, as far as scores are made without them.
+    `missing` says of each traces folder with fewer answers than were asked for why that is.
+    `refused` has the reason of each refused problem, `lost` the lost samples, both by benchmark and
+    model, as far as scores are made without them.
     """
 
     run: str
@@ -187,7 +194,9 @@ class Facts:
 
     @property
     def main_scores(self) -> tuple[Score, ...]:
-        """The same with students that differ in their seed alone taken together, where the first of them stood."""
+        """The same with students that differ in their seed alone taken together, where the first of
+        them stood.
+        """
         pooled = {
             (score.model, score.benchmark, score.metric): score for score in self.seeds.scores
         }
@@ -233,7 +242,9 @@ class Facts:
 def read_facts(
     run: Path, stages: tuple[Stage, ...], *, traces: int, published: tuple[Published, ...] = ()
 ) -> Facts:
-    """Everything the report says about `run`; `traces` is how many to show, `published` what others have published."""
+    """Everything the report says about `run`; `traces` is how many to show, `published` what others
+    have published.
+    """
     missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).is_short}
     graded = _Graded(traces)
     for trace, grade in _graded(run):
@@ -318,7 +329,9 @@ def _changed(place: str, manifest: Manifest, now: Mapping[str, str]) -> Iterator
 
 
 def _sources(place: str, key: str) -> Iterable[str]:
-    """Where an input may stand: evals name theirs by path, inside them it is beside or above; the rest are the numbered stages."""
+    """Where an input may stand: evals name theirs by path, inside them it is beside or above; the
+    rest are the numbered stages.
+    """
     if not place.startswith(EVALS):
         return (_NUMBERED.get(key, ""),)
     beside = Path(place).parent
@@ -330,11 +343,12 @@ def _sources(place: str, key: str) -> Iterable[str]:
 _NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
 
 
-# ---- traces and their grades --------------------------------------------------------------------------------------
+# ---- traces and their grades ---------------------------------------------------------------------
 
 
 def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
-    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none."""
+    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none.
+    """
     if not _has(run / TRACES, "traces.jsonl"):
         return
     verdicts = (
@@ -352,7 +366,8 @@ def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
 
 
 class _Graded:
-    """Token counts by outcome, and a mix of traces to read: the same ones every time, spread over the outcomes.
+    """Token counts by outcome, and a mix of traces to read: the same ones every time, spread over
+    the outcomes.
 
     Samples that failed have no length and nothing to read: they are only counted.
     """
@@ -416,13 +431,15 @@ def _find_problems(path: Path, wanted: set[str]) -> dict[str, Problem]:
     return {problem.id: problem for problem in read_records(path, Problem) if problem.id in wanted}
 
 
-# ---- the funnel ---------------------------------------------------------------------------------------------------
+# ---- the funnel ----------------------------------------------------------------------------------
 
 
 def _funnel(
     run: Path, stages: tuple[Stage, ...], graded: _Graded, missing: Missing | None
 ) -> Iterator[FunnelStep]:
-    """problems → traces → verdicts → examples, as far as the run has come; traces that are `missing` also while they are drawn."""
+    """problems → traces → verdicts → examples, as far as the run has come; traces that are
+    `missing` also while they are drawn.
+    """
     manifests = {stage.place: stage.manifest for stage in stages}
     outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()} | dict(
         graded.failed
@@ -449,7 +466,9 @@ def _funnel(
 
 
 def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
-    """What was answered and what was not, with the causes; counted from the manifest and, while it has no counts, from the traces."""
+    """What was answered and what was not, with the causes; counted from the manifest and, while it
+    has no counts, from the traces.
+    """
     problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
     parts = {"answered": missing.answered} | (
         {"not drawn yet": missing.waiting} if missing.waiting else {}
@@ -470,7 +489,7 @@ def _first_example(path: Path) -> Example | None:
     )
 
 
-# ---- students -----------------------------------------------------------------------------------------------------
+# ---- students ------------------------------------------------------------------------------------
 
 
 def _students(folder: Path) -> Iterator[MadeStudent]:
@@ -485,7 +504,7 @@ def _students(folder: Path) -> Iterator[MadeStudent]:
             yield MadeStudent(path.name, student, read_metrics(path))
 
 
-# ---- evals --------------------------------------------------------------------------------------------------------
+# ---- evals ---------------------------------------------------------------------------------------
 
 
 class _Records:
@@ -509,7 +528,9 @@ class _Records:
                 self.solvers[key] = solvers | {record.model} if record.grade.is_correct else solvers
 
     def choose(self, limit: int) -> list[tuple[str, str]]:
-        """Problems that tell models apart in different ways: in turns over the sets of models that solved them."""
+        """Problems that tell models apart in different ways: in turns over the sets of models that
+        solved them.
+        """
         groups: dict[frozenset[str], list[tuple[str, str]]] = {}
         for key, solvers in self.solvers.items():
             groups.setdefault(solvers, []).append(key)
@@ -598,11 +619,12 @@ def _forecast(path: Path) -> Forecast | None:
         return Forecast.model_validate_json(path.read_bytes()) if path.exists() else None
     except ValueError as error:
         raise DataError(
-            f"{path}: not written by this version of reasondistill; remove it, or make the forecast again."
+            f"{path}: not written by this version of reasondistill; remove it, or make the "
+            "forecast again."
         ) from error
 
 
-# ---- shared -------------------------------------------------------------------------------------------------------
+# ---- shared --------------------------------------------------------------------------------------
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -614,7 +636,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def environments(stages: Iterable[Stage]) -> dict[str, dict[str, list[str]]]:
-    """Key → value → the stages that had it, for commit, packages, hardware and whatever else the manifests tell."""
+    """Key → value → the stages that had it, for commit, packages, hardware and whatever else the
+    manifests tell.
+    """
     found: dict[str, dict[str, list[str]]] = {}
     for stage in stages:
         for key, value in flatten(stage.manifest.environment):

@@ -44,7 +44,9 @@ class Told:
 
 
 def told(facts: Facts) -> list[Told]:
-    """Time and tokens of every stage that was still to come when the forecast was made, and is finished now."""
+    """Time and tokens of every stage that was still to come when the forecast was made, and is
+    finished now.
+    """
     if facts.forecast is None:
         return []
     found: list[Told] = []
@@ -71,7 +73,9 @@ def _told(
 
 
 def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
-    """The folders that a stage of the forecast filled: of a measured model the samples on every benchmark."""
+    """The folders that a stage of the forecast filled: of a measured model the samples on every
+    benchmark.
+    """
     kind, _, name = stage.partition("/")
     for found in facts.stages:
         parts = found.place.split("/")
@@ -91,7 +95,9 @@ def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
 
 
 def _seconds(manifest: Manifest) -> float:
-    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took; workers side by side share their time."""
+    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took;
+    workers side by side share their time.
+    """
     if _number(manifest.figures, "workers") > 1:
         return manifest.seconds
     return max(
@@ -105,7 +111,7 @@ def _number(figures: Mapping[str, Any], key: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-# ---- saying it ----------------------------------------------------------------------------------------------------
+# ---- saying it -----------------------------------------------------------------------------------
 
 
 def table(facts: Facts) -> wording.Table:
@@ -137,8 +143,10 @@ def note(facts: Facts) -> str:
     sources = ", ".join(facts.forecast.sources) or "what the user gave"
     made = facts.forecast
     return (
-        f"Foretold on {made.made.partition('T')[0]} for {made.cluster}, from {sources}. Intervals hold 90 % of simulated runs: {inside} of "
-        f"{len(rows)} numbers came inside theirs; those that stand on one measurement hold or miss together. Stages that were finished "
+        f"Foretold on {made.made.partition('T')[0]} for {made.cluster}, from {sources}. "
+        f"Intervals hold 90 % of simulated runs: {inside} of "
+        f"{len(rows)} numbers came inside theirs; those that stand on one measurement "
+        "hold or miss together. Stages that were finished "
         "then, or are not yet, are left out."
     )
 

@@ -1,4 +1,6 @@
-"""Small pieces of HTML that all sections of the page share. Whatever goes in as text is escaped here."""
+"""Small pieces of HTML that all sections of the page share. Whatever goes in as text is escaped
+here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def text(value: object) -> str:
-    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD."""
+    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD.
+    """
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)), quote=True)
 
 
@@ -40,7 +43,9 @@ def table(
     numbers: set[int] | None = None,
     texts: set[int] | None = None,
 ) -> str:
-    """Rows of ready HTML; the first cell of each heads its row. `numbers` are right-aligned columns, `texts` may wrap anywhere."""
+    """Rows of ready HTML; the first cell of each heads its row. `numbers` are right-aligned
+    columns, `texts` may wrap anywhere.
+    """
     kinds = dict.fromkeys(numbers or (), ' class="number"') | dict.fromkeys(
         texts or (), ' class="text"'
     )
@@ -77,7 +82,10 @@ def stack(parts: Mapping[str, float], *, is_share: bool) -> str:
         for name, value in parts.items()
         if value
     )
-    return f'<div class="stack" role="img" aria-label="{text(said)}" title="{text(said)}">{pieces}</div>'
+    return (
+        f'<div class="stack" role="img" aria-label="{text(said)}" '
+        f'title="{text(said)}">{pieces}</div>'
+    )
 
 
 def legend(names: Iterable[str]) -> str:
@@ -94,11 +102,15 @@ def figure(plot: str, lines: Sequence[Line], caption: str) -> str:
     if not plot:
         return ""
     marks = "".join(
-        f'<li><i class="{"dash" if line.dashed else f"s{line.colour % 6}"}"{_border(line)}></i>{text(line.name)}</li>'
+        "<li><i "
+        f'class="{"dash" if line.dashed else f"s{line.colour % 6}"}"{_border(line)}></i>{text(line.name)}</li>'
         for line in lines
         if line.points
     )
-    return f'<figure>{plot}<ul class="legend">{marks}</ul><figcaption>{text(caption)}</figcaption></figure>'
+    return (
+        f"<figure>{plot}<ul "
+        f'class="legend">{marks}</ul><figcaption>{text(caption)}</figcaption></figure>'
+    )
 
 
 def _border(line: Line) -> str:

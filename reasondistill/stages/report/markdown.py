@@ -1,4 +1,6 @@
-"""Facts as Markdown: the same sentences and tables as the page, readable in a terminal or on a forge."""
+"""Facts as Markdown: the same sentences and tables as the page, readable in a terminal or on a
+forge.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,10 @@ def _evidence(facts: Facts) -> Iterator[str]:
         yield f"### {inline(benchmark)} within token budgets\n\n{evidence.BUDGET_NOTE}"
         yield table(content)
     if facts.prompts:
-        yield f"### Under other prompts\n\n{evidence.PROMPTS_NOTE}\n\n{table(evidence.prompts_table(facts))}"
+        yield (
+            f"### Under other prompts\n\n{evidence.PROMPTS_NOTE}\n\n"
+            f"{table(evidence.prompts_table(facts))}"
+        )
     if rows := table(evidence.steps_table(facts)):
         yield f"### During training\n\n{rows}"
     if said := evidence.repeatability(facts):
@@ -141,7 +146,8 @@ def _evidence(facts: Facts) -> Iterator[str]:
 
 
 def _losses(facts: Facts) -> str:
-    """The loss of each student at ten points of its training: a curve for people without pictures."""
+    """The loss of each student at ten points of its training: a curve for people without pictures.
+    """
     rows: list[tuple[str, ...]] = []
     for made in facts.students:
         lines = [line for line in made.metrics if line.get("loss") is not None]
@@ -158,11 +164,17 @@ def _losses(facts: Facts) -> str:
 def _trace(shown: Shown) -> str:
     question = shown.problem.question if shown.problem else shown.trace.problem_id
     gold = f", gold {inline(shown.problem.answer)}" if shown.problem else ""
-    return f"### {inline(shown.trace.id)}: {inline(wording.label(shown.outcome))}{gold}\n\n{inline(question)}\n\n{_written(shown)}"
+    return (
+        f"### {inline(shown.trace.id)}: {inline(wording.label(shown.outcome))}{gold}\n\n"
+        f"{inline(question)}\n\n{_written(shown)}"
+    )
 
 
 def _side(side: SideBySide) -> str:
-    head = f"### {inline(side.problem.id)}, every model; gold {inline(side.problem.answer)}\n\n{inline(side.problem.question)}"
+    head = (
+        f"### {inline(side.problem.id)}, every model; gold {inline(side.problem.answer)}\n"
+        f"\n{inline(side.problem.question)}"
+    )
     answers = [
         f"**{inline(model)}: {inline(wording.label(shown.outcome))}**\n\n{_written(shown)}"
         for model, shown in side.answers

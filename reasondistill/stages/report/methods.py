@@ -1,6 +1,8 @@
-"""Methods side by side: what each reached, what it cost, how large the models are. Records and tables, no layout.
+"""Methods side by side: what each reached, what it cost, how large the models are. Records and
+tables, no layout.
 
-A row is a trained student, or all students that differ in their seed alone; of these, figures of training are means.
+A row is a trained student, or all students that differ in their seed alone; of these, figures of
+training are means.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from reasondistill.stages.report.wording import (
 
 @dataclass(frozen=True)
 class Reached:
-    """One method on one benchmark; `gap_closed` is a share of the way from the untouched base to the teacher."""
+    """One method on one benchmark; `gap_closed` is a share of the way from the untouched base to
+    the teacher.
+    """
 
     score: Score
     method: str
@@ -46,7 +50,9 @@ class Reached:
 
 @dataclass(frozen=True)
 class Cost:
-    """What training took, over all seeds the mean; None where it is not known, or not known of every seed."""
+    """What training took, over all seeds the mean; None where it is not known, or not known of
+    every seed.
+    """
 
     model: str
     method: str
@@ -63,7 +69,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is and how fast it answers: many at once as the evals sampled it, one at a time where that was measured."""
+    """How large a model is and how fast it answers: many at once as the evals sampled it, one at a
+    time where that was measured.
+    """
 
     model: str
     parameters: int | None
@@ -76,17 +84,21 @@ class Size:
 
 
 def has_methods(facts: Facts) -> bool:
-    """True when a student distils, or students were made for several seeds: there is something to compare."""
+    """True when a student distils, or students were made for several seeds: there is something to
+    compare.
+    """
     return bool(facts.seeds.members) or any(
         made.student is not None and made.student.method in METHODS for made in facts.students
     )
 
 
-# ---- what each reached --------------------------------------------------------------------------------------------
+# ---- what each reached ---------------------------------------------------------------------------
 
 
 def reached(facts: Facts) -> list[Reached]:
-    """Every trained student that was measured, on every benchmark; the highest score of a benchmark first."""
+    """Every trained student that was measured, on every benchmark; the highest score of a benchmark
+    first.
+    """
     scores = [
         score
         for score in facts.main_scores
@@ -114,7 +126,9 @@ def reached(facts: Facts) -> list[Reached]:
 
 
 def reference(facts: Facts) -> str | None:
-    """Whom methods are compared with: the one that [evals] against names first, else `sft`, else an untouched base."""
+    """Whom methods are compared with: the one that [evals] against names first, else `sft`, else an
+    untouched base.
+    """
     compared = {row.baseline for row in facts.main_differences}
     asked = facts.seeds.of(facts.reference or "") or facts.reference
     bases = [name for name in sorted(compared) if facts.method(name) == "base"]
@@ -136,7 +150,8 @@ def _difference(facts: Facts, score: Score) -> Difference | None:
 def gap_closed(facts: Facts, score: Score) -> float | None:
     """(student − base) / (teacher − base), base the untouched model that its training began with.
 
-    None unless exactly one teacher and that base were measured, and the teacher is the better of the two.
+    None unless exactly one teacher and that base were measured, and the teacher is the better of
+    the two.
     """
     teachers, base = teachers_of(facts), base_of(facts, score.model)
     if len(teachers) != 1 or base is None:
@@ -156,7 +171,9 @@ def teachers_of(facts: Facts) -> list[str]:
 
 
 def base_of(facts: Facts, name: str) -> str | None:
-    """The untouched model that all students of this name began with, or the name of these where each seed has its own."""
+    """The untouched model that all students of this name began with, or the name of these where
+    each seed has its own.
+    """
     bases = {
         base for member in facts.members(name) if (base := _about(facts, member).base) is not None
     }
@@ -168,7 +185,7 @@ def _about(facts: Facts, model: str) -> MeasuredModel:
     return facts.models.get(model) or MeasuredModel(name=model)
 
 
-# ---- what it cost -------------------------------------------------------------------------------------------------
+# ---- what it cost --------------------------------------------------------------------------------
 
 
 def costs(facts: Facts) -> list[Cost]:
@@ -230,7 +247,7 @@ def _mean(
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-# ---- how large ----------------------------------------------------------------------------------------------------
+# ---- how large -----------------------------------------------------------------------------------
 
 
 def sizes(facts: Facts) -> list[Size]:
@@ -269,7 +286,9 @@ def _size(facts: Facts, name: str, largest: int | None) -> Size:
 
 
 def _speed(facts: Facts, name: str) -> tuple[float | None, float | None]:
-    """Tokens per second and seconds per answer while the evals were sampled, many answers at once; failed ones are none."""
+    """Tokens per second and seconds per answer while the evals were sampled, many answers at once;
+    failed ones are none.
+    """
     members = facts.members(name)
     manifests = [stage.manifest for stage in facts.stages if _is_sampling(stage.place, members)]
     found = [manifest.figures for manifest in manifests]
@@ -286,7 +305,7 @@ def _is_sampling(place: str, members: Sequence[str]) -> bool:
     return len(parts) == 4 and (parts[0], parts[3]) == (EVALS, "traces") and parts[2] in members
 
 
-# ---- tables -------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
@@ -341,7 +360,9 @@ def _method(name: str, method: str) -> str:
 def _without_blanks(
     headers: Sequence[str], rows: Sequence[tuple[str, ...]], *, numbers: int
 ) -> Table:
-    """The table without the columns that are blank in every row; `numbers` is right for what is left."""
+    """The table without the columns that are blank in every row; `numbers` is right for what is
+    left.
+    """
     kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
     text_columns = sum(place <= numbers for place in kept)
     return Table(
@@ -473,16 +494,23 @@ def methods_json(facts: Facts) -> dict[str, Any]:
 
 
 METHODS_NOTE = (
-    "The highest score first. Of several equally good students chance puts one on top: go by the comparison, not by the place. "
-    "p: adjusted (Holm) over all models that are compared with the same one. gap closed: (student − base) / (teacher − base), base the "
-    "untouched model that its training began with, whatever it learnt in between; it has no interval of its own. "
-    "seeds: standard deviation and range of pass@1, in points, over students that differ in their seed alone."
+    "The highest score first. Of several equally good students chance puts one on "
+    "top: go by the comparison, not by the place. "
+    "p: adjusted (Holm) over all models that are compared with the same one. gap "
+    "closed: (student − base) / (teacher − base), base the "
+    "untouched model that its training began with, whatever it learnt in between; it "
+    "has no interval of its own. "
+    "seeds: standard deviation and range of pass@1, in points, over students that "
+    "differ in their seed alone."
 )
 COSTS_NOTE = (
-    "perplexity and KL(teacher ‖ student), in nats per token, on held-out traces of the teacher. teacher %, rollouts %: the teacher's "
-    "forward passes and the student's own writing as shares of all training time. Of several seeds: means."
+    "perplexity and KL(teacher ‖ student), in nats per token, on held-out traces of "
+    "the teacher. teacher %, rollouts %: the teacher's "
+    "forward passes and the student's own writing as shares of all training time. Of "
+    "several seeds: means."
 )
 SIZES_NOTE = (
-    "smaller than teacher: its parameters divided by the model's. Sampling speed is that of the evals, many answers at once, on whatever "
+    "smaller than teacher: its parameters divided by the model's. Sampling speed is "
+    "that of the evals, many answers at once, on whatever "
     "else the machine did; alone: one answer at a time, greedy, at most 128 tokens."
 )

@@ -1,4 +1,5 @@
-"""Facts as one HTML page: inline style, inline SVG, no network (its own content policy forbids it), light and dark, phone to desktop.
+"""Facts as one HTML page: inline style, inline SVG, no network (its own content policy forbids it),
+light and dark, phone to desktop.
 
 Every text that a model, a dataset or a user wrote passes `text()`, which escapes it.
 """
@@ -46,14 +47,19 @@ def render_page(facts: Facts, *, title: str, about: str) -> str:
     sections = [(key, name, body) for key, name, body in _sections(facts) if body]
     links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
     bodies = "".join(
-        f'<section id="{key}" aria-labelledby="h-{key}"><h2 id="h-{key}">{name}</h2>{body}</section>'
+        f'<section id="{key}" aria-labelledby="h-{key}"><h2 '
+        f'id="h-{key}">{name}</h2>{body}</section>'
         for key, name, body in sections
     )
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}"><title>{text(title)}</title><style>{STYLE}</style></head><body>'
-        f"<header><div>{_top(facts, title, about)}</div></header><nav aria-label='Sections'><div>{links}</div></nav>"
-        f"<main>{bodies}</main><footer>Run {text(facts.run)}. Made by reasondistill; the same numbers stand in report.json.</footer>"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta '
+        'name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" '
+        f'content="{_policy()}"><title>{text(title)}</title><style>{STYLE}</style></head><body>'
+        f"<header><div>{_top(facts, title, about)}</div></header><nav "
+        f"aria-label='Sections'><div>{links}</div></nav>"
+        f"<main>{bodies}</main><footer>Run {text(facts.run)}. Made by reasondistill; the "
+        "same numbers stand in report.json.</footer>"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
 
@@ -102,14 +108,17 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "made", "How it was made", _made(facts)
 
 
-# ---- the funnel ---------------------------------------------------------------------------------------------------
+# ---- the funnel ----------------------------------------------------------------------------------
 
 
 def _funnel(facts: Facts) -> str:
     if not facts.funnel:
         return ""
     steps = "".join(_step(step) for step in facts.funnel)
-    return f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written beside it with its reason.</figcaption></figure>"
+    return (
+        f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written "
+        "beside it with its reason.</figcaption></figure>"
+    )
 
 
 def _step(step: FunnelStep) -> str:
@@ -119,7 +128,10 @@ def _step(step: FunnelStep) -> str:
     counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
     items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
     name = wording.STEP_NAMES[step.step]
-    return f'<div class="step"><strong>{name}</strong><div>{bar}<span class="soft">{counts}</span></div><ul class="legend">{items}</ul></div>'
+    return (
+        f'<div class="step"><strong>{name}</strong><div>{bar}<span '
+        f'class="soft">{counts}</span></div><ul class="legend">{items}</ul></div>'
+    )
 
 
 def _swatch(line: str) -> str:
@@ -128,7 +140,7 @@ def _swatch(line: str) -> str:
     return f'<i class="{tone("dropped" if ": " in name else name.replace(" ", "_"))}"></i>'
 
 
-# ---- training -----------------------------------------------------------------------------------------------------
+# ---- training ------------------------------------------------------------------------------------
 
 
 def _training(facts: Facts) -> str:
@@ -183,7 +195,7 @@ def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
     ]
 
 
-# ---- lengths and timings ------------------------------------------------------------------------------------------
+# ---- lengths and timings -------------------------------------------------------------------------
 
 
 def _lengths(facts: Facts) -> str:
@@ -206,7 +218,10 @@ def _lengths(facts: Facts) -> str:
     if not shown:
         return ""
     table = plain(wording.lengths_table(facts))
-    return f'<div class="grid-2">{shown}</div><details><summary>Medians and longest, as numbers</summary>{table}</details>'
+    return (
+        f'<div class="grid-2">{shown}</div><details><summary>Medians and longest, as '
+        f"numbers</summary>{table}</details>"
+    )
 
 
 def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -> str:
@@ -216,7 +231,8 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
     end = max(max(tokens) for tokens, _ in groups.values()) + 1
     last = list(groups)[-1]
     rows = "".join(
-        f'<div class="row-label"><span>{text(wording.label(name))}</span><span class="soft">{wording.whole(len(tokens))}</span></div>'
+        f'<div class="row-label"><span>{text(wording.label(name))}</span><span '
+        f'class="soft">{wording.whole(len(tokens))}</span></div>'
         + histogram(
             tokens,
             start=0,
@@ -227,7 +243,10 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
         )
         for name, (tokens, tone) in groups.items()
     )
-    return f"<figure>{rows}<figcaption>{text(caption)}: tokens per answer; each row has its own height.</figcaption></figure>"
+    return (
+        f"<figure>{rows}<figcaption>{text(caption)}: tokens per answer; each row has its "
+        "own height.</figcaption></figure>"
+    )
 
 
 def _timings(facts: Facts) -> str:
@@ -239,7 +258,8 @@ def _timings(facts: Facts) -> str:
         [
             text(row.name),
             wording.duration(row.seconds),
-            f'<div class="meter-cell"><span class="meter" style="width:{100 * row.seconds / longest:.1f}%"></span></div>',
+            '<div class="meter-cell"><span class="meter" '
+            f'style="width:{100 * row.seconds / longest:.1f}%"></span></div>',
             wording.whole(row.came_in),
             wording.whole(row.came_out),
             "" if row.tokens_per_s is None else wording.whole(row.tokens_per_s),
@@ -261,7 +281,7 @@ def _foretold(facts: Facts) -> str:
     )
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def _read(facts: Facts) -> str:
@@ -278,8 +298,10 @@ def _read(facts: Facts) -> str:
     )
     tools = (
         '<div class="tools">'
-        '<input type="search" id="search" placeholder="Search in questions, reasoning and answers" aria-label="Search traces">'
-        f'<select id="outcome" aria-label="Outcome"><option value="">every outcome</option>{options}</select>'
+        '<input type="search" id="search" placeholder="Search in questions, reasoning '
+        'and answers" aria-label="Search traces">'
+        '<select id="outcome" aria-label="Outcome"><option value="">every '
+        f"outcome</option>{options}</select>"
         '<span class="soft" id="found" aria-live="polite"></span></div>'
     )
     teacher = (
@@ -305,7 +327,8 @@ def _trace(shown: Shown) -> str:
 
 def _side(side: SideBySide) -> str:
     cards = "".join(
-        f"<div><strong>{text(model)}</strong> {_badge(shown.outcome)}{_written(shown)}{_verdict(shown, None)}</div>"
+        f"<div><strong>{text(model)}</strong> "
+        f"{_badge(shown.outcome)}{_written(shown)}{_verdict(shown, None)}</div>"
         for model, shown in side.answers
     )
     badges = "".join(_badge(shown.outcome, model) for model, shown in side.answers)
@@ -328,7 +351,10 @@ def _side(side: SideBySide) -> str:
 def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
     """What the search box looks through; `summary` and `inside` are HTML already."""
     found = text(" ".join(sorted(set(outcomes))))
-    return f'<details class="trace" data-outcomes="{found}"><summary>{summary}</summary><div class="inside">{inside}</div></details>'
+    return (
+        f'<details class="trace" data-outcomes="{found}"><summary>{summary}</summary><div '
+        f'class="inside">{inside}</div></details>'
+    )
 
 
 def _badge(outcome: str, of: str | None = None) -> str:
@@ -383,7 +409,7 @@ def _first_line(question: str) -> str:
     return line if len(line) <= 150 else line[:149] + "…"
 
 
-# ---- how it was made ----------------------------------------------------------------------------------------------
+# ---- how it was made -----------------------------------------------------------------------------
 
 
 def _made(facts: Facts) -> str:
@@ -422,6 +448,8 @@ def _settings(facts: Facts, place: str) -> str:
     if not place.startswith(STUDENTS):
         shown |= {f"figure: {key}": value for key, value in flatten(manifest.figures)}
     return (
-        f'<details><summary>{text(place)} <span class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '
-        f'{text(manifest.identity.get("version"))}</span></summary><div class="inside">{facts_list(shown)}</div></details>'
+        f"<details><summary>{text(place)} <span "
+        f'class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '
+        f"{text(manifest.identity.get('version'))}</span></summary><div "
+        f'class="inside">{facts_list(shown)}</div></details>'
     )

@@ -1,6 +1,8 @@
-"""Small SVG plots drawn by hand: no library, no network, colours from the page's CSS variables (light and dark).
+"""Small SVG plots drawn by hand: no library, no network, colours from the page's CSS variables
+(light and dark).
 
-Each function returns one `<svg>` with role and label for screen readers. Numbers and text are the only input; text is escaped here.
+Each function returns one `<svg>` with role and label for screen readers. Numbers and text are the
+only input; text is escaped here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def whisker(
     zero: float | None = None,
     tone: str = "c0",
 ) -> str:
-    """A dot with its interval on a scale from `start` to `end`; `zero` draws a line to compare with."""
+    """A dot with its interval on a scale from `start` to `end`; `zero` draws a line to compare
+    with.
+    """
 
     def x(value: float) -> float:
         return 6 + 148 * (value - start) / (end - start)
@@ -54,15 +58,20 @@ def whisker(
         f'<line class="{tone} bar" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="11" y2="11"/>',
         f'<circle class="{tone}" cx="{x(mean):.1f}" cy="11" r="5"/>',
     ]
-    return f'<svg class="whisker" viewBox="0 0 160 22" role="img" aria-label="{text}">{"".join(parts)}</svg>'
+    return (
+        '<svg class="whisker" viewBox="0 0 160 22" role="img" '
+        f'aria-label="{text}">{"".join(parts)}</svg>'
+    )
 
 
 def line_chart(
     lines: Sequence[Line], *, across: str, up: str, label: str, powers_of_two: bool = False
 ) -> str:
-    """Curves over a common axis; long ones are averaged in buckets, far outliers leave the picture at the top.
+    """Curves over a common axis; long ones are averaged in buckets, far outliers leave the picture
+    at the top.
 
-    With `powers_of_two` the points stand at log2 of what is shown, and the axis says the number itself.
+    With `powers_of_two` the points stand at log2 of what is shown, and the axis says the number
+    itself.
     """
     drawn = [
         Line(line.name, thin_out(line.points), line.colour, line.dashed)
@@ -94,7 +103,8 @@ def line_chart(
 def histogram(
     values: Sequence[float], *, start: float, end: float, tone: str, label: str, is_last: bool
 ) -> str:
-    """Bars of equal width from `start` to `end`; the last of several stacked ones carries the axis."""
+    """Bars of equal width from `start` to `end`; the last of several stacked ones carries the axis.
+    """
     bins = 40
     counts = [0] * bins
     for value in values:
@@ -103,11 +113,17 @@ def histogram(
     step = inner / bins
 
     def bar(place: int, height: float) -> str:
-        return f'<rect class="{tone}" x="{14.5 + place * step:.1f}" y="{floor - height:.1f}" width="{step - 1:.1f}" height="{height:.1f}"/>'
+        return (
+            f'<rect class="{tone}" x="{14.5 + place * step:.1f}" y="{floor - height:.1f}" '
+            f'width="{step - 1:.1f}" height="{height:.1f}"/>'
+        )
 
     def mark(tick: float) -> str:
         x = 14 + inner * (tick - start) / (end - start)
-        return f'<text class="tick" x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{_short(tick)}</text>'
+        return (
+            f'<text class="tick" x="{x:.1f}" y="{floor + 17}" '
+            f'text-anchor="middle">{_short(tick)}</text>'
+        )
 
     bars = [bar(place, 48 * count / tallest) for place, count in enumerate(counts) if count]
     line = f'<line class="axis" x1="14" x2="{14 + inner}" y1="{floor}" y2="{floor}"/>'
@@ -135,7 +151,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(step * place, 12) for place in range(first, last + 1)]
 
 
-# ---- parts --------------------------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -158,12 +174,15 @@ class _Frame:
 def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float]) -> list[str]:
     floor = HEIGHT - BOTTOM
     level = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place.y(t):.1f}" y2="{place.y(t):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 7}" y="{place.y(t) + 4:.1f}" text-anchor="end">{_short(t)}</text>'
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place.y(t):.1f}" '
+        f'y2="{place.y(t):.1f}"/>'
+        f'<text class="tick" x="{LEFT - 7}" y="{place.y(t) + 4:.1f}" '
+        f'text-anchor="end">{_short(t)}</text>'
         for t in y_ticks
     ]
     upright = [
-        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" text-anchor="middle">{said}</text>'
+        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" '
+        f'text-anchor="middle">{said}</text>'
         for t, said in x_ticks.items()
     ]
     return [
@@ -176,8 +195,10 @@ def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float])
 def _axis_names(across: str, up: str) -> str:
     middle = (HEIGHT - BOTTOM + TOP) / 2
     return (
-        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(across)}</text>'
-        f'<text class="tick" x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">{escape(up)}</text>'
+        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" '
+        f'text-anchor="middle">{escape(across)}</text>'
+        f'<text class="tick" x="12" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 12 {middle})">{escape(up)}</text>'
     )
 
 
@@ -201,4 +222,7 @@ def _short(value: float) -> str:
 
 
 def _svg(body: Sequence[str], width: int, height: int, label: str) -> str:
-    return f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
+    return (
+        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(body)}</svg>'
+    )

@@ -1,4 +1,6 @@
-"""The page's sections about scores: the overview, each benchmark, differences, what stands behind them, what others published."""
+"""The page's sections about scores: the overview, each benchmark, differences, what stands behind
+them, what others published.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ def scores_section(facts: Facts) -> str:
     names = wording.metrics(facts)
     tables = "".join(_scores_of(facts, benchmark, names) for benchmark in benchmarks)
     if len(wording.overview_cells(facts)) >= _FOLDS:
-        tables = f'<details><summary>Every score with its outcomes</summary><div class="inside">{tables}</div></details>'
+        tables = (
+            "<details><summary>Every score with its outcomes</summary><div "
+            f'class="inside">{tables}</div></details>'
+        )
     overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
     notes = [
         wording.SCORES_NOTE,
@@ -48,7 +53,9 @@ def _seeds_alone(facts: Facts, names: list[str]) -> str:
 
 
 def _overview(facts: Facts, benchmarks: list[str]) -> str:
-    """Models down, benchmarks across: the mean, and half of its interval small behind it; the best of a column is bold."""
+    """Models down, benchmarks across: the mean, and half of its interval small behind it; the best
+    of a column is bold.
+    """
     cells = wording.overview_cells(facts)
     best = {
         name: max(score.mean for (_, where), score in cells.items() if where == name)
@@ -61,12 +68,21 @@ def _overview(facts: Facts, benchmarks: list[str]) -> str:
             return ""
         mean = wording.percent(score.mean)
         shown = f"<b>{mean}</b>" if score.mean == best[name] else mean
-        title = f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, n={score.n}, k={score.k}"
-        return f'<span title="{text(title)}">{shown}<small>±{wording.percent((score.high - score.low) / 2)}</small></span>'
+        title = (
+            f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, "
+            f"n={score.n}, k={score.k}"
+        )
+        return (
+            "<span "
+            f'title="{text(title)}">{shown}<small>±{wording.percent((score.high - score.low) / 2)}</small></span>'
+        )
 
     models = list(dict.fromkeys(model for model, _ in cells))
     rows = [[text(model), *(cell(model, name) for name in benchmarks)] for model in models]
-    note = "pass@1 in percent; ± is half of the 95 % interval, the exact bounds show on hovering. Bold: the highest, which need not be better."
+    note = (
+        "pass@1 in percent; ± is half of the 95 % interval, the exact bounds show on "
+        "hovering. Bold: the highest, which need not be better."
+    )
     grid = table(("model", *benchmarks), rows, numbers=set(range(1, len(benchmarks) + 1)))
     return f'<div class="tight">{grid}</div><p class="note">{text(note)}</p>'
 
@@ -141,10 +157,13 @@ def _bootstrap(facts: Facts) -> str:
         for r in facts.bootstrap
     ]
     found = table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
-    return f"<details><summary>The same intervals by another road: hierarchical bootstrap</summary>{found}</details>"
+    return (
+        "<details><summary>The same intervals by another road: hierarchical "
+        f"bootstrap</summary>{found}</details>"
+    )
 
 
-# ---- differences --------------------------------------------------------------------------------------------------
+# ---- differences ---------------------------------------------------------------------------------
 
 
 def differences_section(facts: Facts) -> str:
@@ -210,11 +229,13 @@ def _difference_row(row: Difference, reach: float) -> list[str]:
     ]
 
 
-# ---- methods ------------------------------------------------------------------------------------------------------
+# ---- methods -------------------------------------------------------------------------------------
 
 
 def methods_section(facts: Facts) -> str:
-    """Methods side by side: what each reached on each benchmark, what it cost, how large the models are."""
+    """Methods side by side: what each reached on each benchmark, what it cost, how large the models
+    are.
+    """
     if not methods.has_methods(facts):
         return ""
     drawn = list(methods.reached_tables(facts))
@@ -265,7 +286,7 @@ def _coloured(cell: str) -> str:
     )
 
 
-# ---- behind the scores --------------------------------------------------------------------------------------------
+# ---- behind the scores ---------------------------------------------------------------------------
 
 
 def evidence_section(facts: Facts) -> str:
@@ -323,7 +344,10 @@ def _curves(facts: Facts) -> Iterator[str]:
                 )
             )
         if budgets:
-            said = f"{name}: accuracy within a token budget.{evidence.chosen_note(facts, name)} {evidence.BUDGET_NOTE}"
+            said = (
+                f"{name}: accuracy within a token budget.{evidence.chosen_note(facts, name)} "
+                f"{evidence.BUDGET_NOTE}"
+            )
             chart = line_chart(
                 budgets,
                 across="tokens",
@@ -347,7 +371,10 @@ def _groups(facts: Facts) -> Iterator[str]:
 def _folded(title: str, note: str, inside: str, *, is_open: bool = False) -> str:
     said = f'<p class="note">{text(note)}</p>' if note else ""
     opened = " open" if is_open else ""
-    return f'<details{opened}><summary>{text(title)}</summary><div class="inside">{said}{inside}</div></details>'
+    return (
+        f"<details{opened}><summary>{text(title)}</summary><div "
+        f'class="inside">{said}{inside}</div></details>'
+    )
 
 
 def published_section(facts: Facts) -> str:

@@ -1,4 +1,5 @@
-"""What the report says, as sentences and tables of text: shared by the Markdown and the HTML page."""
+"""What the report says, as sentences and tables of text: shared by the Markdown and the HTML page.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class Table:
     numbers: int = 1
 
 
-# ---- numbers ------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 def percent(share: float) -> str:
@@ -69,14 +70,15 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-# ---- the headline -------------------------------------------------------------------------------------------------
+# ---- the headline --------------------------------------------------------------------------------
 
 
 def headline(facts: Facts) -> list[str]:
-    """One sentence for each distilled student on each benchmark; what there is to say when there is none.
+    """One sentence for each distilled student on each benchmark; what there is to say when there is
+    none.
 
-    With students of several seeds, the one with the highest score speaks for all. Where the teacher's samples were lost,
-    the last sentence says so.
+    With students of several seeds, the one with the highest score speaks for all. Where the
+    teacher's samples were lost, the last sentence says so.
     """
     sentences = _sentences(facts)
     found = facts.missing.get(TRACES)
@@ -100,7 +102,9 @@ def _sentences(facts: Facts) -> list[str]:
 
 
 def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
-    """One sentence for each benchmark: `gkd has the highest score of 9 students on gsm8k: gkd answers …`."""
+    """One sentence for each benchmark: `gkd has the highest score of 9 students on gsm8k: gkd
+    answers …`.
+    """
     for benchmark in dict.fromkeys(score.benchmark for score in students):
         found = [score for score in students if score.benchmark == benchmark]
         best = max(found, key=lambda score: score.mean)
@@ -126,7 +130,10 @@ def _counts(scores: Sequence[Score]) -> str:
         len({score.model for score in scores}),
         len({score.benchmark for score in scores}),
     )
-    return f"{models} models on {benchmarks} benchmarks, {whole(sum(score.n * score.k for score in scores))} graded samples."
+    return (
+        f"{models} models on {benchmarks} benchmarks, "
+        f"{whole(sum(score.n * score.k for score in scores))} graded samples."
+    )
 
 
 def _student_sentence(facts: Facts, score: Score) -> str:
@@ -161,7 +168,10 @@ def _plain_sentence(facts: Facts, score: Score) -> str:
         f" over {len(members)} seeds" if len(members) > 1 else ""
     )
     drawn += f"; {counted(lost, 'sample')} lost" if lost else ""
-    return f"{score.model} answers {percent(score.mean)} % of {score.benchmark} {interval(score.low, score.high)} ({drawn})."
+    return (
+        f"{score.model} answers {percent(score.mean)} % of {score.benchmark} "
+        f"{interval(score.low, score.high)} ({drawn})."
+    )
 
 
 def _comparison(row: Difference) -> str:
@@ -178,19 +188,23 @@ def _progress(facts: Facts) -> str:
     total, graded = sum(counts.values()), sum(counts.get(outcome, 0) for outcome in OUTCOMES)
     if (missing := facts.missing.get(TRACES)) is not None:
         right = (
-            f"{percent(counts.get('correct', 0) / graded)} % of the {whole(graded)} graded ones correct"
+            f"{percent(counts.get('correct', 0) / graded)} % of the {whole(graded)} graded "
+            "ones correct"
             if graded
             else "not graded yet"
         )
         return f"{missing.words()}. {right[:1].upper()}{right[1:]}; no evals yet."
     if graded:
-        return f"{whole(total)} traces, {percent(counts.get('correct', 0) / graded)} % of the graded ones correct; no evals yet."
+        return (
+            f"{whole(total)} traces, {percent(counts.get('correct', 0) / graded)} % of the "
+            "graded ones correct; no evals yet."
+        )
     if total:
         return f"{whole(total)} traces, not graded yet."
     return f"{len(facts.stages)} stage folders, no traces yet."
 
 
-# ---- tables -------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def outcome_shares(facts: Facts, score: Score) -> dict[str, float]:
@@ -198,7 +212,9 @@ def outcome_shares(facts: Facts, score: Score) -> dict[str, float]:
 
 
 def metrics(facts: Facts) -> list[str]:
-    """pass@1 and, with several samples, pass@k, maj@k and mG-Pass@k of all k samples, on any benchmark."""
+    """pass@1 and, with several samples, pass@k, maj@k and mG-Pass@k of all k samples, on any
+    benchmark.
+    """
     widest = {
         score.metric
         for score in facts.own_scores
@@ -228,7 +244,9 @@ def _unanswered(facts: Facts) -> tuple[str, ...]:
 
 
 def scores_table(facts: Facts, scores: Sequence[Score] | None = None) -> Table:
-    """One row for each model on each benchmark; of `scores`, or of all with the seeds of a student together."""
+    """One row for each model on each benchmark; of `scores`, or of all with the seeds of a student
+    together.
+    """
     names = metrics(facts)
     unanswered = [f"{label(outcome)} %" for outcome in _unanswered(facts)]
     headers = (
@@ -342,7 +360,9 @@ def _difference_row(row: Difference) -> tuple[str, ...]:
 
 
 def flips(row: Difference) -> str:
-    """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several samples."""
+    """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several
+    samples.
+    """
     return (
         ""
         if row.gained is None or row.lost is None
@@ -417,7 +437,9 @@ class Timing:
 
 
 def timings(facts: Facts) -> list[Timing]:
-    """One row per stage and student; evals as one row for each model's sampling and one for all grading."""
+    """One row per stage and student; evals as one row for each model's sampling and one for all
+    grading.
+    """
     rows = [
         _timing(stage.place, [stage.manifest])
         for stage in facts.stages
@@ -526,20 +548,24 @@ def caveats(facts: Facts) -> list[str]:
     found: list[str] = []
     if facts.unfinished:
         found.append(
-            f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may still change."
+            f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may "
+            "still change."
         )
     for place, changed in stale_inputs(facts.stages).items():
         found.append(
-            f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline again before quoting its numbers."
+            f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline "
+            "again before quoting its numbers."
         )
     found += missing(facts)
     if names := _above(facts, "undecided", 0.01):
         found.append(
-            f"The checker gave up on more than 1 % of the answers of {names}; undecided answers count as not correct."
+            f"The checker gave up on more than 1 % of the answers of {names}; undecided "
+            "answers count as not correct."
         )
     if names := _above(facts, "truncated", 0.05):
         found.append(
-            f"More than 5 % of the answers of {names} were cut at max_tokens; they count as not correct."
+            f"More than 5 % of the answers of {names} were cut at max_tokens; they count as "
+            "not correct."
         )
     if judged := ", ".join(_judged(facts)):
         found.append(
@@ -547,7 +573,8 @@ def caveats(facts: Facts) -> list[str]:
         )
     if any(s.n < 100 for s in facts.own_scores):
         found.append(
-            "Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not shown', not as 'equal'."
+            "Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not "
+            "shown', not as 'equal'."
         )
     return found
 
@@ -557,7 +584,9 @@ MOST_MISSING = 8
 
 
 def missing(facts: Facts) -> list[str]:
-    """What samples are missing of the teacher and of each model, why, and what that does to the numbers."""
+    """What samples are missing of the teacher and of each model, why, and what that does to the
+    numbers.
+    """
     found = [
         f"{place}: {lacking.words()}. {lacking.remedy(place)}"
         for place, lacking in facts.missing.items()
@@ -596,12 +625,18 @@ def _lost_words(facts: Facts, model: str, benchmark: str, samples: Sequence[str]
     lacking = facts.missing.get(f"{EVALS}/{benchmark}/{model}/traces")
     why = in_brackets(lacking.causes) if lacking is not None else ""
     gone = f"{counted(len(problems), 'problem')} left out of its score: {few(problems)}"
-    return f"{model} on {benchmark}: {counted(len(samples), 'sample')} lost{why}, {gone}. The same command draws them again."
+    return (
+        f"{model} on {benchmark}: {counted(len(samples), 'sample')} lost{why}, {gone}. "
+        "The same command draws them again."
+    )
 
 
 def _refused_words(model: str, benchmark: str, problems: Mapping[str, str]) -> str:
     why = in_brackets(Counter(problems.values()))
-    return f"{model} on {benchmark}: {counted(len(problems), 'problem')} refused{why}, which count as not correct: {few(problems)}."
+    return (
+        f"{model} on {benchmark}: {counted(len(problems), 'problem')} refused{why}, which "
+        f"count as not correct: {few(problems)}."
+    )
 
 
 def counted(count: int, name: str) -> str:
@@ -617,12 +652,17 @@ def few(names: Iterable[str], most: int = 3) -> str:
 
 
 def _judged(facts: Facts) -> Iterator[str]:
-    """`12 of 300 in 3-verdicts by wise-model@0123`, for each folder of verdicts that a judge decided some of."""
+    """`12 of 300 in 3-verdicts by wise-model@0123`, for each folder of verdicts that a judge
+    decided some of.
+    """
     for stage in facts.stages:
         figures = stage.manifest.figures
         if decided := figures.get("judged_correct", 0) + figures.get("judged_wrong", 0):
             name = stage.manifest.identity["inputs"]["judge"].split()[0]
-            yield f"{whole(decided)} of {whole(stage.manifest.counts['out'])} in {stage.place} by {name}"
+            yield (
+                f"{whole(decided)} of {whole(stage.manifest.counts['out'])} in {stage.place} by "
+                f"{name}"
+            )
 
 
 def _above(facts: Facts, outcome: str, share: float) -> str:
@@ -637,18 +677,25 @@ def _above(facts: Facts, outcome: str, share: float) -> str:
 
 
 SCORES_NOTE = (
-    "pass@1 is the mean over all k samples of all n problems (also called avg@k). Intervals hold 95 % and cover the choice of problems and "
-    "the choice of samples: Wilson for one sample per problem, Wilson with the effective number of samples for more. Truncated, unanswered "
+    "pass@1 is the mean over all k samples of all n problems (also called avg@k). "
+    "Intervals hold 95 % and cover the choice of problems and "
+    "the choice of samples: Wilson for one sample per problem, Wilson with the "
+    "effective number of samples for more. Truncated, unanswered "
     "and undecided answers count as not correct; their shares stand beside every score."
 )
 METRICS_NOTE = (
-    "pass@k: at least one of k samples is right (Chen et al. 2021, unbiased). maj@k: the answer that most of k samples give is right, "
-    "answers counted by equivalence, over all subsets of k, ties by chance (Wang et al. 2022). mg-pass@k: how steadily it is right, the "
+    "pass@k: at least one of k samples is right (Chen et al. 2021, unbiased). maj@k: "
+    "the answer that most of k samples give is right, "
+    "answers counted by equivalence, over all subsets of k, ties by chance (Wang et "
+    "al. 2022). mg-pass@k: how steadily it is right, the "
     "mean over shares from half to all of k samples (Liu et al. 2024)."
 )
 DIFFERENCES_NOTE = (
-    "Paired over the same problems, in percentage points. Interval: Tango's score interval (k = 1) or Agresti-Min t (k > 1). p: exact "
-    "McNemar or sign-flip permutation test, then adjusted (Holm) over all models that are compared with the same baseline on the same "
-    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; otherwise the two are tied at this n. flips: problems that "
+    "Paired over the same problems, in percentage points. Interval: Tango's score "
+    "interval (k = 1) or Agresti-Min t (k > 1). p: exact "
+    "McNemar or sign-flip permutation test, then adjusted (Holm) over all models "
+    "that are compared with the same baseline on the same "
+    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; "
+    "otherwise the two are tied at this n. flips: problems that "
     "only the model (+), or only its baseline (" + MINUS + "), solved (k = 1)."
 )

@@ -1,9 +1,10 @@
 """Stage 5: examples → a student on disk, with its baselines.
 
-`sft` trains on the examples. `answer_only` trains on the same problems and for the same number of steps with the bare gold answer: did
-the reasoning help? `unverified` trains for the same number of steps on the traces that the same rules choose whatever their verdict:
-did verifying help? `base` is the untouched base. The other methods (distilling/) learn from a teacher's distributions as well. Every
-method ends with a folder that transformers and vLLM load, and a `student.json`.
+`sft` trains on the examples. `answer_only` trains on the same problems and for the same number of
+steps with the bare gold answer: did the reasoning help? `unverified` trains for the same number of
+steps on the traces that the same rules choose whatever their verdict: did verifying help? `base` is
+the untouched base. The other methods (distilling/) learn from a teacher's distributions as well.
+Every method ends with a folder that transformers and vLLM load, and a `student.json`.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ HELD_OUT = 256
 class StudentJob:
     """Everything one student is made of.
 
-    `parent` is the trained student whose number of steps a baseline copies. `teacher` is who a distilling student learns from, a hub id or
-    folder, and `traces` the folder with what that teacher wrote. `snapshots` is how many evenly spaced weights of the training
-    are kept, the last of them being the finished model; the student is the same with any number of them.
+    `parent` is the trained student whose number of steps a baseline copies. `teacher` is who a
+    distilling student learns from, a hub id or folder, and `traces` the folder with what that
+    teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
+    of them being the finished model; the student is the same with any number of them.
     """
 
     student: StudentSettings
@@ -104,9 +106,9 @@ def run_student(
 ) -> Manifest:
     """Make one student; resume from its last checkpoint when it was interrupted.
 
-    Several processes that train it together all call this; the first one writes. Raises StageError when there is nothing to train on,
-    ConfigError for a base without weights or for what so many processes cannot do, DriftError when the folder holds a student of other
-    settings.
+    Several processes that train it together all call this; the first one writes. Raises StageError
+    when there is nothing to train on, ConfigError for a base without weights or for what so many
+    processes cannot do, DriftError when the folder holds a student of other settings.
     """
     check_strategy(job.student, job.settings, processes.world_size())
     with processes.together():
@@ -157,7 +159,9 @@ def _finish(
 
 
 def read_student(folder: Path) -> Student:
-    """The finished student of a folder, its `path` absolute or a hub id. Raises StageError when it is not finished."""
+    """The finished student of a folder, its `path` absolute or a hub id. Raises StageError when it
+    is not finished.
+    """
     require_complete(folder)
     student = Student.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
     inside = folder / student.path
@@ -165,17 +169,20 @@ def read_student(folder: Path) -> Student:
 
 
 def snapshots(folder: Path) -> list[tuple[int, Path]]:
-    """The weights of a finished student after so many steps, in order of steps: model folders that transformers and vLLM load.
+    """The weights of a finished student after so many steps, in order of steps: model folders that
+    transformers and vLLM load.
 
-    The last is the finished model itself, of which there is no second copy. Empty for an untouched base: it was never trained.
-    Raises StageError when the student is not finished, or was trained without keeping any.
+    The last is the finished model itself, of which there is no second copy. Empty for an untouched
+    base: it was never trained. Raises StageError when the student is not finished, or was trained
+    without keeping any.
     """
     student = read_student(folder)
     if student.figures is None:
         return []
     if not (folder / SNAPSHOTS).is_dir():
         raise StageError(
-            f"{folder}: no snapshots were kept while this student was trained. Remove that folder and train again with "
+            f"{folder}: no snapshots were kept while this student was trained. Remove that "
+            "folder and train again with "
             "evals.checkpoints.count = the number of them that is wanted."
         )
     found = {
@@ -200,12 +207,14 @@ def check_settings(student: StudentSettings) -> None:
         )
     if student.method == "feature" and student.lora is not None:
         raise ConfigError(
-            f"[students] {student.name} method = 'feature' trains projectors beside the whole student; leave lora out."
+            f"[students] {student.name} method = 'feature' trains projectors beside the "
+            "whole student; leave lora out."
         )
     settings = student.method_settings() if student.distils() else None
     if isinstance(settings, Feature) and settings.recipe == "tinybert" and student.packing:
         raise ConfigError(
-            f"[students] {student.name} recipe = 'tinybert' compares attention text by text; set packing = false."
+            f"[students] {student.name} recipe = 'tinybert' compares attention text by "
+            "text; set packing = false."
         )
     if student.shrink is not None and (folder := model_folder(student.base or "")) is not None:
         student.shrink.check(
@@ -215,12 +224,15 @@ def check_settings(student: StudentSettings) -> None:
     shape = student.architecture
     if shape is not None and shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(
-            f"[students] {student.name} hidden_size = {shape.hidden_size} is no multiple of num_attention_heads."
+            f"[students] {student.name} hidden_size = {shape.hidden_size} is no multiple of "
+            "num_attention_heads."
         )
 
 
 def base_identity(student: StudentSettings) -> str:
-    """What the student starts from: the architecture's fingerprint, or the weights' `name@revision`. Raises ConfigError."""
+    """What the student starts from: the architecture's fingerprint, or the weights'
+    `name@revision`. Raises ConfigError.
+    """
     if student.architecture is None:
         return model_identity(student.base or "", student.revision)
     shape = student.architecture.model_dump(mode="json") | {"seed": student.seed}
@@ -267,7 +279,9 @@ def _identity(job: StudentJob) -> Identity:
 
 
 def _teacher_input(job: StudentJob) -> dict[str, str]:
-    """Whose distributions are learnt: the teacher's weights, or what was stored of them. Raises ConfigError or StageError."""
+    """Whose distributions are learnt: the teacher's weights, or what was stored of them. Raises
+    ConfigError or StageError.
+    """
     if job.student.method in CACHED:
         return {"top_k": TopKReader(_top_k(job)).identity()}
     if job.teacher is None:
@@ -278,7 +292,8 @@ def _teacher_input(job: StudentJob) -> dict[str, str]:
 def no_teacher(student: StudentSettings) -> ConfigError:
     """What to raise when nobody is there to learn from."""
     return ConfigError(
-        f"[students] {student.name} method = {student.method!r} needs a teacher in memory; the traces have no single one that vLLM serves. "
+        f"[students] {student.name} method = {student.method!r} needs a teacher in "
+        "memory; the traces have no single one that vLLM serves. "
         "Name it: teacher = a hub id or folder."
     )
 
@@ -289,14 +304,17 @@ def _top_k(job: StudentJob) -> Path:
         settings = job.student.method_settings()
         assert isinstance(settings, TopkKd)
         raise StageError(
-            f"[students] {job.student.name}: the teacher's log-probabilities are not stored with the traces ({folder}). Set [traces] "
-            f"logprobs = {settings.k} and run the traces stage again: it adds them to the traces that are there."
+            f"[students] {job.student.name}: the teacher's log-probabilities are not stored "
+            f"with the traces ({folder}). Set [traces] "
+            f"logprobs = {settings.k} and run the traces stage again: it adds them to the "
+            "traces that are there."
         )
     return folder
 
 
 def _trains_tokenizer(student: StudentSettings) -> bool:
-    """On the examples, for every method: students that start alike read and write the same tokens."""
+    """On the examples, for every method: students that start alike read and write the same tokens.
+    """
     return student.architecture is not None and student.architecture.tokenizer == "train"
 
 
@@ -306,7 +324,9 @@ def _is_calibrated(student: StudentSettings) -> bool:
 
 
 def _calibration(job: StudentJob) -> list[Example]:
-    """The examples that say which parts of the base a student keeps, evenly spread over those to train on."""
+    """The examples that say which parts of the base a student keeps, evenly spread over those to
+    train on.
+    """
     if job.student.shrink is None or not job.student.shrink.is_calibrated:
         return []
     return _spread(
@@ -330,7 +350,9 @@ def _spread(examples: list[Example], count: int) -> list[Example]:
 
 
 def _shrunk(job: StudentJob, model: Path) -> Shrunk:
-    """How far a student that was cut out of its base is from it, on at most `HELD_OUT` validation examples."""
+    """How far a student that was cut out of its base is from it, on at most `HELD_OUT` validation
+    examples.
+    """
     from reasondistill.stages.students import held_out
 
     examples = list(read_records(job.examples / EXAMPLES, Example))
@@ -348,11 +370,13 @@ def _shrunk(job: StudentJob, model: Path) -> Shrunk:
 
 
 def _unverified_content(examples: Path) -> str:
-    """What stage 4 chose without looking at verdicts. Raises StageError when it was not asked to."""
+    """What stage 4 chose without looking at verdicts. Raises StageError when it was not asked to.
+    """
     require_complete(examples)
     if not (examples / UNVERIFIED).exists():
         raise StageError(
-            f"{examples}: no {UNVERIFIED}, which an unverified student trains on. Run the examples stage again: it adds the file."
+            f"{examples}: no {UNVERIFIED}, which an unverified student trains on. Run the "
+            "examples stage again: it adds the file."
         )
     return content_of(examples, [UNVERIFIED])
 
@@ -363,7 +387,8 @@ def _training_examples(job: StudentJob) -> list[Example]:
     examples = list(read_records(job.examples / file, Example))
     if not any(example.split == "train" for example in examples):
         raise StageError(
-            f"{job.examples}: no training examples (see dropped.jsonl there for the reasons); nothing to train on."
+            f"{job.examples}: no training examples (see dropped.jsonl there for the "
+            "reasons); nothing to train on."
         )
     return _answers_only(job, examples) if job.student.method == "answer_only" else examples
 

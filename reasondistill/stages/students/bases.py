@@ -1,4 +1,5 @@
-"""The model a student starts from: a hub id, a folder, or an architecture from scratch with its own tokenizer.
+"""The model a student starts from: a hub id, a folder, or an architecture from scratch with its own
+tokenizer.
 
 Imports transformers and torch; imported late.
 """
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 
 # ChatML with think tags left alone: the assistant's turn is rendered exactly as it was written.
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
+    "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # What a model's folder is called until it is whole.
@@ -42,7 +44,9 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</t
 
 
 def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """The student's tokenizer with a chat template, an EOS that training will teach, and a pad token."""
+    """The student's tokenizer with a chat template, an EOS that training will teach, and a pad
+    token.
+    """
     architecture = student.architecture
     if architecture is not None and architecture.tokenizer == "train":
         tokenizer = train_tokenizer(texts, architecture.vocab_size)
@@ -62,7 +66,8 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
     if student.eos_token is not None:
         if student.eos_token not in tokenizer.get_vocab():
             raise ConfigError(
-                f"[students] {student.name} eos_token = {student.eos_token!r}: not one token of this tokenizer."
+                f"[students] {student.name} eos_token = {student.eos_token!r}: not one "
+                "token of this tokenizer."
             )
         tokenizer.eos_token = student.eos_token
     if tokenizer.eos_token_id is None:
@@ -77,7 +82,9 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that splits digits, so that small models can do sums; deterministic for the same texts."""
+    """A byte-level BPE that splits digits, so that small models can do sums; deterministic for the
+    same texts.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
@@ -107,9 +114,11 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 def load_model(
     student: StudentSettings, tokenizer: PreTrainedTokenizerFast, calibration: Sequence[Row] = ()
 ) -> Any:
-    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context set.
+    """The untrained student in float32 master weights (bfloat16 under LoRA), its EOS and context
+    set.
 
-    `calibration` rows say what a student that is cut out of its base keeps; the same rows, the same model.
+    `calibration` rows say what a student that is cut out of its base keeps; the same rows, the same
+    model.
     """
     model = load_whole(student, tokenizer)
     return model if student.shrink is None else shrinking.shrink(model, student.shrink, calibration)
@@ -162,9 +171,10 @@ def untouched(
 ) -> Path:
     """Where evals find the untouched base.
 
-    Its own folder or hub id, when it can be served as the students are. From scratch a saved random initialisation, of a larger model
-    what was cut out of it, neither of them trained; where the students get a chat template, an EOS or a longer context that the base
-    lacks, the same weights saved with these.
+    Its own folder or hub id, when it can be served as the students are. From scratch a saved random
+    initialisation, of a larger model what was cut out of it, neither of them trained; where the
+    students get a chat template, an EOS or a longer context that the base lacks, the same weights
+    saved with these.
     """
     changed = (student.architecture, student.shrink, student.chat_template, student.eos_token)
     longer = (student.rope_theta, student.max_position_embeddings)
@@ -185,7 +195,9 @@ def _has_template(student: StudentSettings) -> bool:
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises StageError for what the disk refuses."""
+    """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises
+    StageError for what the disk refuses.
+    """
     temporary = folder.with_name(folder.name + PART)
     with disk_errors(folder):
         _remove(temporary)  # a killed process's, perhaps with files that this model has not

@@ -1,4 +1,6 @@
-"""Perplexity and KL(teacher‖student) on rows that nobody trained on, without a tensor of all tokens × vocabulary. Imported late."""
+"""Perplexity and KL(teacher‖student) on rows that nobody trained on, without a tensor of all tokens
+× vocabulary. Imported late.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from reasondistill.stages.students.tokens import IGNORE, Row, tokenise_all
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Means over `tokens` labelled tokens: exp of the cross-entropy, and nats of KL(teacher‖student); None without a teacher."""
+    """Means over `tokens` labelled tokens: exp of the cross-entropy, and nats of
+    KL(teacher‖student); None without a teacher.
+    """
 
     perplexity: float
     kl: float | None
@@ -32,10 +36,12 @@ class HeldOut:
 def held_out(
     model: Any, rows: Sequence[Row], *, teacher: Any = None, vocabulary: int | None = None
 ) -> HeldOut:
-    """How well a model predicts the labels of rows, and how far it is from a teacher there; every labelled token weighs the same.
+    """How well a model predicts the labels of rows, and how far it is from a teacher there; every
+    labelled token weighs the same.
 
-    Both models read the same ids. All of it is over the first `vocabulary` tokens (None: over the smaller of both vocabularies).
-    Works through PEFT and other wrappers that have `get_output_embeddings`. Raises ValueError when no token is labelled.
+    Both models read the same ids. All of it is over the first `vocabulary` tokens (None: over the
+    smaller of both vocabularies). Works through PEFT and other wrappers that have
+    `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
     loss, divergence, tokens = 0.0, 0.0, 0
     sizes = [len(head_of(each).weight) for each in (model, teacher) if each is not None]
@@ -88,7 +94,9 @@ def shrunk(
     plain: bool,
     trained: Path | None,
 ) -> Shrunk:
-    """What was cut out of the base, and how far it is from it on the validation examples, before and after training."""
+    """What was cut out of the base, and how far it is from it on the validation examples, before
+    and after training.
+    """
     assert student.shrink is not None
     tokenizer = bases.load_tokenizer(student, texts)
     whole = bases.load_whole(student, tokenizer)

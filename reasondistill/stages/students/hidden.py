@@ -1,4 +1,6 @@
-"""What a model computes before its head: hidden states of a batch, without logits. Imports torch; imported late."""
+"""What a model computes before its head: hidden states of a batch, without logits. Imports torch;
+imported late.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from reasondistill.losses import Head
 
 @dataclass(frozen=True)
 class States:
-    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer where they were asked for."""
+    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer
+    where they were asked for.
+    """
 
     last: torch.Tensor
     layers: tuple[torch.Tensor, ...] = ()
@@ -35,9 +39,11 @@ def states(
     layers: bool = False,
     attentions: bool = False,
 ) -> States:
-    """One forward pass of `model` without its head: (texts, tokens, vocabulary) logits are never made.
+    """One forward pass of `model` without its head: (texts, tokens, vocabulary) logits are never
+    made.
 
-    `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one position, for form's sake.
+    `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one
+    position, for form's sake.
     """
     names = ("input_ids", "attention_mask", "position_ids")
     wanted: dict[str, Any] = {name: inputs[name] for name in names if name in inputs}

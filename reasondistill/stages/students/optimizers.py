@@ -1,8 +1,10 @@
-"""Muon: momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), for weights learned from scratch.
+"""Muon: momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/),
+for weights learned from scratch.
 
-`torch.optim.Muon` runs its Newton-Schulz steps in bfloat16, which a CPU without bfloat16 instructions emulates 50 times slower, and
-takes matrices only. This one works in the gradient's own precision and carries AdamW for embeddings, heads and norms, so that a
-Trainer saves and restores one optimizer.
+`torch.optim.Muon` runs its Newton-Schulz steps in bfloat16, which a CPU without bfloat16
+instructions emulates 50 times slower, and takes matrices only. This one works in the gradient's own
+precision and carries AdamW for embeddings, heads and norms, so that a Trainer saves and restores
+one optimizer.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import torch
 
 
 def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, about: quintic Newton-Schulz, singular values end within [0.7, 1.2]."""
+    """The nearest semi-orthogonal matrix, about: quintic Newton-Schulz, singular values end within
+    [0.7, 1.2].
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -28,8 +32,8 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for hidden matrices, AdamW for the rest.
 
-    The update is scaled by 0.2·√max(rows, columns), which gives it the RMS of an AdamW update (Liu et al. 2025, arXiv 2502.16982, eq. 4),
-    so one learning rate serves both.
+    The update is scaled by 0.2·√max(rows, columns), which gives it the RMS of an AdamW update (Liu
+    et al. 2025, arXiv 2502.16982, eq. 4), so one learning rate serves both.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
-"""Several processes that train one student together: who writes, what all of them know, when all of them stop.
+"""Several processes that train one student together: who writes, what all of them know, when all of
+them stop.
 
-`accelerate launch` starts them, and the environment (RANK, WORLD_SIZE) tells each which one it is. It is believed only where our own
-launcher says, by TOGETHER, that they are several: Kubeflow, SageMaker, mpirun and torchrun set such variables too, of processes that
-know nothing of us. A process that is alone notices nothing of all this.
+`accelerate launch` starts them, and the environment (RANK, WORLD_SIZE) tells each which one it is.
+It is believed only where our own launcher says, by TOGETHER, that they are several: Kubeflow,
+SageMaker, mpirun and torchrun set such variables too, of processes that know nothing of us. A
+process that is alone notices nothing of all this.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ T = TypeVar("T")
 # Set for the processes that our launcher starts together.
 TOGETHER = "REASONDISTILL_TOGETHER"
 
-# What other launchers tell a process about those beside it, as accelerate, torch, transformers and vLLM read it.
+# What other launchers tell a process about those beside it, as accelerate, torch, transformers and
+# vLLM read it.
 _FOREIGN = frozenset(
     {
         *(
@@ -56,7 +59,8 @@ _FOREIGN_KINDS = (
 # These are about the device of one process.
 _OWN = frozenset({"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"})
 
-# How long the others wait while the first one measures or saves. One that dies is noticed by its launcher at once, whatever this says.
+# How long the others wait while the first one measures or saves. One that dies is noticed by its
+# launcher at once, whatever this says.
 PATIENCE = timedelta(hours=2)
 
 # What gloo and NCCL say when a process they were talking to is gone.
@@ -70,7 +74,9 @@ _LOST = (
 
 
 def without_other_launchers(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without what another launcher has said about ranks and processes; whole where our own is that launcher."""
+    """An environment without what another launcher has said about ranks and processes; whole where
+    our own is that launcher.
+    """
     if TOGETHER in environment:
         return dict(environment)
     return {name: value for name, value in environment.items() if not _is_foreign(name)}
@@ -111,7 +117,9 @@ def is_first() -> bool:
 
 
 def sharding() -> str | None:
-    """What has split weights and optimizer over the processes, as the launcher says: `fsdp`, `deepspeed`, or None."""
+    """What has split weights and optimizer over the processes, as the launcher says: `fsdp`,
+    `deepspeed`, or None.
+    """
     for name in ("fsdp", "deepspeed"):
         if (
             world_size() > 1
@@ -123,7 +131,9 @@ def sharding() -> str | None:
 
 @contextmanager
 def together() -> Generator[None]:
-    """While open, the processes can talk to each other. After an error it is left to the launcher to end the others."""
+    """While open, the processes can talk to each other. After an error it is left to the launcher
+    to end the others.
+    """
     if world_size() == 1:
         forget_other_launchers()
         yield
@@ -171,7 +181,9 @@ def anywhere(is_so: bool) -> bool:
 
 
 def stop_requested(stop: StopSignal | None) -> bool:
-    """Whether any process was asked to stop; then all of them are. A signal reaches them at different moments, or only some of them."""
+    """Whether any process was asked to stop; then all of them are. A signal reaches them at
+    different moments, or only some of them.
+    """
     if stop is None or world_size() == 1:
         return stop is not None and stop.requested
     if anywhere(stop.requested):
@@ -183,5 +195,8 @@ def what_failed(error: Exception) -> str:
     """An error that no one expected, with the process that it happened in."""
     who = f"process {rank()} of {world_size()}"
     if any(sign in str(error) for sign in _LOST):
-        return f"{who} lost another one, which was killed (out of memory, perhaps). Run the same command to go on."
+        return (
+            f"{who} lost another one, which was killed (out of memory, perhaps). Run the same "
+            "command to go on."
+        )
     return f"{who} failed: {type(error).__name__}: {error}"

@@ -1,4 +1,6 @@
-"""What a training leaves on disk: checkpoints to go on from, weights on the way, the finished model. Imported late."""
+"""What a training leaves on disk: checkpoints to go on from, weights on the way, the finished
+model. Imported late.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
 
 def start_from(folder: Path) -> Path | None:
-    """The checkpoint that a training goes on from, None for its beginning; what was written after it is forgotten.
+    """The checkpoint that a training goes on from, None for its beginning; what was written after
+    it is forgotten.
 
     Raises StageError for one whose weights are split in another way than they will be.
     """
@@ -36,7 +39,8 @@ def start_from(folder: Path) -> Path | None:
         found = next((name for name, mark in _MARKS.items() if any(checkpoint.glob(mark))), None)
         if found != processes.sharding():
             raise StageError(
-                f"{checkpoint}: was kept under another [train] strategy. Go on with that one, or remove {checkpoint.parent} to train anew."
+                f"{checkpoint}: was kept under another [train] strategy. Go on with that "
+                f"one, or remove {checkpoint.parent} to train anew."
             )
     _forget_after(folder, checkpoint)
     for left in (*folder.glob(f"*{bases.PART}"), folder / ROLLOUTS):  # of a killed process
@@ -45,7 +49,9 @@ def start_from(folder: Path) -> Path | None:
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a readable one means whole."""
+    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a
+    readable one means whole.
+    """
     checkpoints = folder / "checkpoints"
     for path in checkpoints.glob("checkpoint-*"):
         try:
@@ -57,7 +63,9 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def _forget_after(folder: Path, checkpoint: Path | None) -> None:
-    """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back and shows one training only."""
+    """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back
+    and shows one training only.
+    """
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
     if (folder / "metrics.jsonl").exists():
@@ -70,9 +78,11 @@ def _forget_after(folder: Path, checkpoint: Path | None) -> None:
 
 
 def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any]) -> Any:
-    """The model with all of its weights on the first process, None on the others. All take part: the weights may be split over them.
+    """The model with all of its weights on the first process, None on the others. All take part:
+    the weights may be split over them.
 
-    Split ones are put together on the CPU, in a model that `load` gives: the student before it was trained.
+    Split ones are put together on the CPU, in a model that `load` gives: the student before it was
+    trained.
     """
     if not _is_split(trainer):
         return trainer.model if processes.is_first() else None
@@ -91,7 +101,9 @@ def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any])
 
 @contextmanager
 def _loading_whole() -> Generator[None]:
-    """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone would wait for the others for ever."""
+    """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone
+    would wait for the others for ever.
+    """
     from transformers.integrations import deepspeed
 
     kept = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
@@ -109,7 +121,9 @@ def _is_split(trainer: Any) -> bool:
 def save_student(
     model: Any, student: StudentSettings, tokenizer: Any, folder: Path
 ) -> tuple[int, int]:
-    """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there are and how many were trained."""
+    """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there
+    are and how many were trained.
+    """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
         with disk_errors(folder / "adapter"):
@@ -119,7 +133,9 @@ def save_student(
 
 
 def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> Any:
-    """Write the model as it is served, with LoRA's weights merged in; return that model. The one that came in is used up."""
+    """Write the model as it is served, with LoRA's weights merged in; return that model. The one
+    that came in is used up.
+    """
     if student.lora is not None:
         model = model.merge_and_unload()
     model = model.to(storage_dtype(student))
@@ -128,13 +144,16 @@ def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Pa
 
 
 def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
-    """A copy of the model on the CPU, floats as `dtype`; the model is not touched, gradients stay behind, a GPU needs no room for it."""
+    """A copy of the model on the CPU, floats as `dtype`; the model is not touched, gradients stay
+    behind, a GPU needs no room for it.
+    """
 
     def copied(tensor: torch.Tensor) -> torch.Tensor:
         wanted = dtype if tensor.is_floating_point() else None
         return tensor.detach().to("cpu", wanted or tensor.dtype, copy=True)
 
-    # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else (config, modules) is copied as usual.
+    # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else
+    # (config, modules) is copied as usual.
     memo: dict[int, Any] = {id(buffer): copied(buffer) for buffer in model.buffers()}
     memo |= {id(p): torch.nn.Parameter(copied(p), requires_grad=False) for p in model.parameters()}
     return copy.deepcopy(model, memo)
@@ -163,10 +182,12 @@ def lora(student: StudentSettings) -> Any:
 
 
 class Snapshots(TrainerCallback):
-    """Keeps copies of the weights in `folder/step-N` while a model is trained; the training does not notice.
+    """Keeps copies of the weights in `folder/step-N` while a model is trained; the training does
+    not notice.
 
-    After a resume those of another spacing are removed, the later ones are made, and the earlier ones stay. `strip` takes off a copy what
-    is no part of the finished student; `load` is that of `whole_model`.
+    After a resume those of another spacing are removed, the later ones are made, and the earlier
+    ones stay. `strip` takes off a copy what is no part of the finished student; `load` is that of
+    `whole_model`.
     """
 
     def __init__(
@@ -202,7 +223,8 @@ class Snapshots(TrainerCallback):
         if model is None:
             return
         if model is self.trainer.model:
-            # Under LoRA the sum of base and adapter is made first and rounded after, as for the finished model.
+            # Under LoRA the sum of base and adapter is made first and rounded after, as for the
+            # finished model.
             model = copy_to_cpu(
                 model, None if self.student.lora is not None else storage_dtype(self.student)
             )
@@ -212,7 +234,8 @@ class Snapshots(TrainerCallback):
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
-    """After which steps weights are kept: `count` evenly spaced points, without the last, which is the finished model.
+    """After which steps weights are kept: `count` evenly spaced points, without the last, which is
+    the finished model.
 
     >>> snapshot_steps(450, 5)
     [90, 180, 270, 360]

@@ -1,8 +1,9 @@
-"""Supervised fine-tuning with TRL's SFTTrainer on our own ids and labels. Imports torch and trl; imported late.
+"""Supervised fine-tuning with TRL's SFTTrainer on our own ids and labels. Imports torch and trl;
+imported late.
 
-What we add to TRL: rows that are tokenised and checked by us, batches that are random but sorted inside (little padding, no bias),
-a global batch that does not depend on the machine or the number of processes, mixed precision only where it is fast, a stop that saves
-first, exact resume.
+What we add to TRL: rows that are tokenised and checked by us, batches that are random but sorted
+inside (little padding, no bias), a global batch that does not depend on the machine or the number
+of processes, mixed precision only where it is fast, a stop that saves first, exact resume.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ BLANK = -1
 
 @dataclass(frozen=True)
 class Material:
-    """What a student learns from and is measured on: `examples` to train and validate on, and `texts`, all of them, for a tokenizer.
+    """What a student learns from and is measured on: `examples` to train and validate on, and
+    `texts`, all of them, for a tokenizer.
 
-    `plain` says how prompts are rendered. `calibration` is what a student that is cut out of its base is measured on before,
-    `held_out` what its perplexity is of.
+    `plain` says how prompts are rendered. `calibration` is what a student that is cut out of its
+    base is measured on before, `held_out` what its perplexity is of.
     """
 
     examples: Sequence[Example]
@@ -74,12 +76,14 @@ def train(
     snapshots: int = 0,
     method: Training | None = None,
 ) -> tuple[TrainingFigures, dict[str, int]]:
-    """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by reason.
+    """Fine-tune and write `folder/model`; return the figures and how many rows were dropped, by
+    reason.
 
-    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in `folder/snapshots`. `method` is what
-    trains in place of plain cross-entropy.
-    Resumes from the last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a checkpoint saved.
-    Several processes call it with the same folder, where the first one writes; all of them get the figures.
+    Of `snapshots` evenly spaced weights all but the last, which is the model itself, are kept in
+    `folder/snapshots`. `method` is what trains in place of plain cross-entropy. Resumes from the
+    last checkpoint in `folder/checkpoints`. Raises Interrupted after a requested stop, with a
+    checkpoint saved. Several processes call it with the same folder, where the first one writes;
+    all of them get the figures.
     """
     _quiet(settings)
     started, method = time.monotonic(), method or Training()
@@ -162,7 +166,9 @@ def _distance(
     tokenizer: Any,
     method: Training,
 ) -> dict[str, Any]:
-    """Perplexity on held-out traces, and how far the student is from its teacher there, when it has one in memory."""
+    """Perplexity on held-out traces, and how far the student is from its teacher there, when it has
+    one in memory.
+    """
     rows = tokenise_all(
         material.held_out, tokenizer, plain=material.plain, max_length=student.max_length
     ).rows
@@ -190,7 +196,9 @@ class Training:
         return rows, {}
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
-        """Load what the training needs besides the student, and add what is trained beside it. Raises ConfigError or StageError."""
+        """Load what the training needs besides the student, and add what is trained beside it.
+        Raises ConfigError or StageError.
+        """
 
     def trainer(
         self,
@@ -230,7 +238,8 @@ def _rows(
     if not training.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
         raise StageError(
-            f"{student.name}: no example can be trained on ({reasons}; max_length = {student.max_length})."
+            f"{student.name}: no example can be trained on ({reasons}; max_length = "
+            f"{student.max_length})."
         )
     return training.rows, validation.rows, training.dropped
 
@@ -238,9 +247,10 @@ def _rows(
 class BatchSortedSampler(torch.utils.data.Sampler[int]):
     """A fresh random order each epoch; inside each global batch rows are sorted by length.
 
-    Micro-batches then need little padding, while every optimizer step still sees a uniformly random batch: grouping whole batches by
-    length, as Trainer's `group_by_length` does, makes each step see one kind of problem.
-    With `fill` an epoch ends with so many blank rows (number `len(lengths)`) that it is a multiple of it.
+    Micro-batches then need little padding, while every optimizer step still sees a uniformly random
+    batch: grouping whole batches by length, as Trainer's `group_by_length` does, makes each step
+    see one kind of problem. With `fill` an epoch ends with so many blank rows (number
+    `len(lengths)`) that it is a multiple of it.
     """
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int, *, fill: int = 1) -> None:
@@ -262,10 +272,14 @@ class BatchSortedSampler(torch.utils.data.Sampler[int]):
 
 
 class SortedTrainer(SFTTrainer):
-    """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long already."""
+    """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long
+    already.
+    """
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As Trainer does it; on a CPU, where accelerate would quietly copy the model instead, FSDP is turned on as well."""
+        """As Trainer does it; on a CPU, where accelerate would quietly copy the model instead, FSDP
+        is turned on as well.
+        """
         super().create_accelerator_and_postprocess()
         state: Any = self.accelerator.state
         if processes.sharding() == "fsdp" and state.distributed_type == DistributedType.MULTI_CPU:
@@ -302,7 +316,9 @@ class SortedTrainer(SFTTrainer):
 
 
 class _Epochs(TrainerCallback):
-    """Tells the sampler each epoch; accelerate does not reach it where several processes go on from the middle of one."""
+    """Tells the sampler each epoch; accelerate does not reach it where several processes go on from
+    the middle of one.
+    """
 
     def __init__(self, sampler: BatchSortedSampler) -> None:
         self.sampler = sampler
@@ -338,7 +354,8 @@ class _Watch(TrainerCallback):
             return
         if "loss" in logs:
             values: dict[str, Any] = {
-                "tokens": state.num_input_tokens_seen,  # kept in a checkpoint; TRL's own count begins anew after it
+                # kept in a checkpoint; TRL's own count begins anew after it
+                "tokens": state.num_input_tokens_seen,
                 "loss": logs["loss"],
                 "learning_rate": logs["learning_rate"],
                 "accuracy": logs.get("mean_token_accuracy"),
@@ -435,7 +452,8 @@ def _arguments(
         seed=student.seed,
         data_seed=student.seed,
         ddp_find_unused_parameters=False,  # every weight gets its gradient
-        # Our rows are tokenised, checked and short enough; TRL's passes over them would only cost minutes. Packing needs them.
+        # Our rows are tokenised, checked and short enough; TRL's passes over them would only cost
+        # minutes. Packing needs them.
         dataset_kwargs={"skip_prepare_dataset": not student.packing},
     )
     if processes.world_size() == 1 and torch.cuda.device_count() > 1:
@@ -450,7 +468,8 @@ def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
     """
     if batch % world:
         raise StageError(
-            f"batch_size = {batch} cannot be dealt evenly to {world} processes; make it a multiple of {world}."
+            f"batch_size = {batch} cannot be dealt evenly to {world} processes; make it a "
+            f"multiple of {world}."
         )
     per_device = batch // world
     size = max(d for d in range(1, min(micro, per_device) + 1) if per_device % d == 0)
@@ -458,7 +477,9 @@ def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
 
 
 def bf16_is_fast() -> bool:
-    """True on GPUs that have bfloat16 and on CPUs with AMX or AVX512-BF16; elsewhere it is emulated, 20 to 50 times slower than float32."""
+    """True on GPUs that have bfloat16 and on CPUs with AMX or AVX512-BF16; elsewhere it is
+    emulated, 20 to 50 times slower than float32.
+    """
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_cpu_bf16()
 
 
@@ -480,7 +501,9 @@ def _optimizer(student: StudentSettings, model: torch.nn.Module) -> Any:
 
 
 def _fills_batches(student: StudentSettings, method: Training) -> bool:
-    """Whether blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as many for each process."""
+    """Whether blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to
+    have as many for each process.
+    """
     return processes.world_size() > 1 and not student.packing and method.knows_blank_rows
 
 
@@ -506,7 +529,8 @@ def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) ->
     longest = max(len(row.input_ids) for row in rows)
     if limit is not None and longest > limit:
         raise StageError(
-            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. Lower max_length, or raise "
+            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. "
+            "Lower max_length, or raise "
             "max_position_embeddings (and rope_theta)."
         )
 
@@ -524,7 +548,9 @@ def _peak_memory_gib() -> float:
 
 
 def _quiet(settings: TrainSettings) -> None:
-    """No telemetry, no tokenizer fork warnings, no progress bars in logs, and as many threads as the cluster file says."""
+    """No telemetry, no tokenizer fork warnings, no progress bars in logs, and as many threads as
+    the cluster file says.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     datasets.disable_progress_bars()

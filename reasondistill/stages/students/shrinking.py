@@ -1,7 +1,9 @@
-"""A smaller model cut out of a larger one: layers dropped, channels and attention groups kept by importance. Imported late.
+"""A smaller model cut out of a larger one: layers dropped, channels and attention groups kept by
+importance. Imported late.
 
-Importance is forward-only (Minitron, arXiv 2407.14679, §2.2): of each channel the mean of |activation| over a sequence, then the L2
-norm over the sequences; of a block 1 − E cos(x_in, x_out). One pass over the calibration rows serves all axes.
+Importance is forward-only (Minitron, arXiv 2407.14679, §2.2): of each channel the mean of
+|activation| over a sequence, then the L2 norm over the sequences; of a block 1 − E cos(x_in,
+x_out). One pass over the calibration rows serves all axes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from reasondistill.stages.students.tokens import Row
 
 log = logging.getLogger(__name__)
 
-# Longer calibration rows are cut: a mean over 4,096 positions hardly moves, attention's memory does.
+# Longer calibration rows are cut: a mean over 4,096 positions hardly moves, attention's memory
+# does.
 LONGEST = 4096
 # Which axis of a module's weight runs over what; a bias has the first axis only.
 AXES: dict[str, tuple[str, ...]] = {
@@ -49,7 +52,8 @@ AXES: dict[str, tuple[str, ...]] = {
 class Importance:
     """Scores on the calibration rows, larger is more important.
 
-    `blocks` (layers,), `hidden` (hidden,), `channels` (layers, intermediate), `groups` (layers, key-value heads).
+    `blocks` (layers,), `hidden` (hidden,), `channels` (layers, intermediate), `groups` (layers,
+    key-value heads).
     """
 
     blocks: torch.Tensor
@@ -60,7 +64,8 @@ class Importance:
 
 @dataclass(frozen=True)
 class Kept:
-    """What stays, as indices into the larger model in their old order; `channels` and `groups` for each layer that stays.
+    """What stays, as indices into the larger model in their old order; `channels` and `groups` for
+    each layer that stays.
 
     `norm_scale` multiplies the weights of the RMSNorms over hidden channels.
     """
@@ -75,8 +80,9 @@ class Kept:
 def shrink(model: Any, settings: Shrink, rows: Sequence[Row]) -> Any:
     """A new model of the wanted sizes with weights of `model`, which stays as it is.
 
-    `rows` are the calibration rows, all of which are used; none are needed for an even copy of layers. Works for Llama, Qwen2 and
-    Qwen3. Raises ConfigError, naming the key, for sizes or models that do not go.
+    `rows` are the calibration rows, all of which are used; none are needed for an even copy of
+    layers. Works for Llama, Qwen2 and Qwen3. Raises ConfigError, naming the key, for sizes or
+    models that do not go.
     """
     kept = choose(model, settings, rows)
     small = cut(model, kept)
@@ -109,14 +115,17 @@ def choose(model: Any, settings: Shrink, rows: Sequence[Row]) -> Kept:
             "choose",
         )
         raise ConfigError(
-            f"[students] shrink.{key} = {getattr(settings, key)!r}: wants calibration rows, and there are none."
+            f"[students] shrink.{key} = {getattr(settings, key)!r}: wants calibration rows, "
+            "and there are none."
         )
     found = measure(model, rows) if settings.is_calibrated else None
     blocks = found.blocks if found is not None and settings.choose == "importance" else None
     layers = _layers(config.num_hidden_layers, settings.layers, blocks)
-    # An RMSNorm of fewer channels divides by the mean square of those alone; sqrt(old/new) keeps the scale of what stays, exactly where
-    # what goes is zero. Minitron does not rescale. The shipped teacher's 192 channels cut to 168 and 144, perplexity on 150 held-out
-    # rows (1.001 before): 1.077 and 2.46 with it, 1.112 and 5.08 without; by the measured mean squares instead 1.110 and 5.29.
+    # An RMSNorm of fewer channels divides by the mean square of those alone; sqrt(old/new) keeps
+    # the scale of what stays, exactly where what goes is zero. Minitron does not rescale. The
+    # shipped teacher's 192 channels cut to 168 and 144, perplexity on 150 held-out rows (1.001
+    # before): 1.077 and 2.46 with it, 1.112 and 5.08 without; by the measured mean squares instead
+    # 1.110 and 5.29.
     hidden = _best(
         None if found is None else found.hidden, settings.hidden_size, config.hidden_size
     )
@@ -137,7 +146,8 @@ def choose(model: Any, settings: Shrink, rows: Sequence[Row]) -> Kept:
 
 
 def even_layers(have: int, keep: int) -> tuple[int, ...]:
-    """Evenly spread, first and last among them; for 12 and 6 the ones that DistilBERT's script copies.
+    """Evenly spread, first and last among them; for 12 and 6 the ones that DistilBERT's script
+    copies.
 
     >>> even_layers(12, 6)
     (0, 2, 4, 7, 9, 11)
@@ -152,13 +162,15 @@ def _layers(have: int, keep: int | None, influence: torch.Tensor | None) -> tupl
 
 
 def _best(scores: torch.Tensor | None, keep: int | None, have: int) -> tuple[int, ...]:
-    """Indices of the `keep` highest scores in their old order; all when nothing is to go. Of equals the first stay."""
+    """Indices of the `keep` highest scores in their old order; all when nothing is to go. Of equals
+    the first stay.
+    """
     if keep is None or keep == have or scores is None:
         return tuple(range(have))
     return tuple(sorted(scores.argsort(descending=True, stable=True)[:keep].tolist()))
 
 
-# ---- measuring ----------------------------------------------------------------------------------------------------
+# ---- measuring -----------------------------------------------------------------------------------
 
 
 def measure(model: Any, rows: Sequence[Row]) -> Importance:
@@ -202,7 +214,8 @@ def measure(model: Any, rows: Sequence[Row]) -> Importance:
 
 
 def _forward(model: Any, decoder: Any, rows: Sequence[Row]) -> None:
-    """One row at a time, on the GPU where there is one; the model is back where it was afterwards."""
+    """One row at a time, on the GPU where there is one; the model is back where it was afterwards.
+    """
     home, training = model.device, model.training
     device = torch.device("cuda") if torch.cuda.is_available() else home
     model.to(device).eval()
@@ -223,7 +236,9 @@ class _Sums:
     def watch(
         self, place: int, score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     ) -> Callable[..., None]:
-        """A forward hook that adds the score of what the module read and wrote, each (tokens, width) in float32."""
+        """A forward hook that adds the score of what the module read and wrote, each (tokens,
+        width) in float32.
+        """
 
         def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             written = output[0] if isinstance(output, tuple) else output
@@ -248,11 +263,13 @@ def _influence(read: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     return 1 - torch.nn.functional.cosine_similarity(read, written, dim=-1).mean()
 
 
-# ---- cutting ------------------------------------------------------------------------------------------------------
+# ---- cutting -------------------------------------------------------------------------------------
 
 
 def cut(model: Any, kept: Kept) -> Any:
-    """A new model of the same class with what is kept of this one's weights: layers renumbered, ties, dtype and RoPE as they were."""
+    """A new model of the same class with what is kept of this one's weights: layers renumbered,
+    ties, dtype and RoPE as they were.
+    """
     config = model.config
     sizes = {
         "num_hidden_layers": len(kept.layers),

@@ -1,4 +1,6 @@
-"""How several processes share the training of a student: `[train] strategy`, and what each of them cannot do."""
+"""How several processes share the training of a student: `[train] strategy`, and what each of them
+cannot do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ COPIES, FSDP, DEEPSPEED = "MULTI_GPU", "FSDP", "DEEPSPEED"
 
 
 def strategy_file(strategy: str) -> Path:
-    """accelerate's configuration for a strategy: a shipped one by its name, or a file of your own. Raises ConfigError."""
+    """accelerate's configuration for a strategy: a shipped one by its name, or a file of your own.
+    Raises ConfigError.
+    """
     given = Path(strategy)
     if given.suffix in (".yaml", ".yml", ".json") and given.is_file():
         return given
@@ -22,22 +26,27 @@ def strategy_file(strategy: str) -> Path:
 
 
 def check_strategy(student: StudentSettings, train: TrainSettings, processes: int) -> None:
-    """Refuse, before anything starts, what so many processes cannot train together. Raises ConfigError."""
+    """Refuse, before anything starts, what so many processes cannot train together. Raises
+    ConfigError.
+    """
     if processes == 1 or student.method == "base":
         return
     kind = _distributed_type(strategy_file(train.strategy))
     where = f"[students] {student.name}"
     if student.batch_size % processes:
         raise ConfigError(
-            f"{where} batch_size = {student.batch_size} cannot be dealt evenly to {processes} processes; take a multiple."
+            f"{where} batch_size = {student.batch_size} cannot be dealt evenly to "
+            f"{processes} processes; take a multiple."
         )
     if kind == COPIES:
         return
     if kind == DEEPSPEED and importlib.util.find_spec("deepspeed") is None:
         raise ConfigError(
-            f"[train] strategy = {train.strategy!r} needs DeepSpeed: pip install deepspeed, or take fsdp2."
+            f"[train] strategy = {train.strategy!r} needs DeepSpeed: pip install deepspeed, "
+            "or take fsdp2."
         )
-    # Their losses read the head's weights, Muon a whole matrix, shrinking a whole model: no process has these.
+    # Their losses read the head's weights, Muon a whole matrix, shrinking a whole model: no process
+    # has these.
     cannot = {
         f"method = {student.method!r}": student.distils(),
         f"optimizer = {student.optimizer!r}": student.optimizer != "adamw",
@@ -46,12 +55,15 @@ def check_strategy(student: StudentSettings, train: TrainSettings, processes: in
     for what, is_asked in cannot.items():
         if is_asked:
             raise ConfigError(
-                f"{where} {what} does not go with [train] strategy = {train.strategy!r}, which splits the model; take ddp."
+                f"{where} {what} does not go with [train] strategy = {train.strategy!r}, "
+                "which splits the model; take ddp."
             )
 
 
 def _distributed_type(file: Path) -> str:
-    """What accelerate is asked for in one of its files. Raises ConfigError where that starts other than one process per device."""
+    """What accelerate is asked for in one of its files. Raises ConfigError where that starts other
+    than one process per device.
+    """
     found = re.search(
         r"""^[\s{"']*distributed_type["']?\s*:\s*["']?(\w+)""",
         file.read_text(encoding="utf-8"),
@@ -60,6 +72,7 @@ def _distributed_type(file: Path) -> str:
     kind = found[1] if found is not None else "none"
     if kind not in (COPIES, FSDP, DEEPSPEED):
         raise ConfigError(
-            f"{file} distributed_type: {kind}; known are {COPIES} (on a CPU too), {FSDP} and {DEEPSPEED}."
+            f"{file} distributed_type: {kind}; known are {COPIES} (on a CPU too), {FSDP} "
+            f"and {DEEPSPEED}."
         )
     return kind

@@ -1,7 +1,9 @@
-"""Example → token ids and labels, by our own hand: the loss is on the assistant's turn and its EOS, and decoding gives the text back.
+"""Example → token ids and labels, by our own hand: the loss is on the assistant's turn and its EOS,
+and decoding gives the text back.
 
-Chat templates are not trusted with the assistant's turn: some drop everything before `</think>` when they render a finished
-conversation (DeepSeek-R1-Distill's does). Prompt and completion are tokenised apart, exactly as they meet at inference.
+Chat templates are not trusted with the assistant's turn: some drop everything before `</think>`
+when they render a finished conversation (DeepSeek-R1-Distill's does). Prompt and completion are
+tokenised apart, exactly as they meet at inference.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: `labels` is IGNORE over the prompt, the token itself over the completion and the EOS. The rest says of what."""
+    """One training row: `labels` is IGNORE over the prompt, the token itself over the completion
+    and the EOS. The rest says of what.
+    """
 
     input_ids: list[int]
     labels: list[int]
@@ -74,7 +78,8 @@ class Tokenised:
 def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     """One example as ids and labels.
 
-    Raises InputFault when the chat template refuses it or decoding does not give the assistant's text back.
+    Raises InputFault when the chat template refuses it or decoding does not give the assistant's
+    text back.
     """
     *before, answer = example.messages
     prompt = tokenise_prompt(tokenizer, before, plain=plain)
@@ -121,7 +126,8 @@ def _judge(faults: Sequence[str], total: int) -> None:
     told = f"{len(faults)} of {total} examples cannot be tokenised; the first: {faults[0]}"
     if len(faults) >= FEWEST_FAULTS and len(faults) > FAULTS_ALLOWED * total:
         raise StageError(
-            f"{told}. So many are not the examples' fault: look at the tokenizer and its chat template."
+            f"{told}. So many are not the examples' fault: look at the tokenizer and its "
+            "chat template."
         )
     names = ", ".join(fault.split(": ", 1)[0] for fault in faults[:5])
     log.warning("%s. They are set aside (%s%s).", told, names, ", …" if len(faults) > 5 else "")

@@ -2,14 +2,16 @@
 
     manifest = run_traces(pipeline.traces, run / "1-problems", run / "2-traces", cluster=cluster)
 
-Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. A sample's key is the fingerprint of model revision,
-prompt as the model sees it, sampling and sample index; its seed is derived from the key. So the same samples come out however often
-the stage was killed, and raising `n` draws only the new ones. Evals sample with the same function.
+Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. A sample's key
+is the fingerprint of model revision, prompt as the model sees it, sampling and sample index; its
+seed is derived from the key. So the same samples come out however often the stage was killed, and
+raising `n` draws only the new ones. Evals sample with the same function.
 
-With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py); traces.jsonl is the same with and without.
+With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py);
+traces.jsonl is the same with and without.
 
-Several workers may fill one folder (work_sharing.py): one process opens it, workers draw the chunks that they claim, one process closes it. The
-traces are the same for any number of them.
+Several workers may fill one folder (work_sharing.py): one process opens it, workers draw the chunks
+that they claim, one process closes it. The traces are the same for any number of them.
 """
 
 from __future__ import annotations
@@ -84,12 +86,13 @@ __all__ = [
 ]
 
 VERSION = 1
-# Workers claim so many samples at once: few enough that all end together, enough that claiming costs nothing.
+# Workers claim so many samples at once: few enough that all end together, enough that claiming
+# costs nothing.
 CHUNK_SAMPLES, CHUNKS_PER_WORKER = 64, 16
 log = logging.getLogger(__name__)
 
 
-# ---- one sample ---------------------------------------------------------------------------------------------------
+# ---- one sample ----------------------------------------------------------------------------------
 
 
 def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) -> str:
@@ -111,10 +114,11 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
 
 @dataclass(frozen=True)
 class _Work:
-    """What one teacher still has to draw: problems with the sample numbers that are missing. `is_fresh`: it has none yet.
+    """What one teacher still has to draw: problems with the sample numbers that are missing.
+    `is_fresh`: it has none yet.
 
-    `hand` are all problems of this teacher, `number` is its place among the teachers. `unscored` are traces that it has drawn and whose
-    top K are wanted now.
+    `hand` are all problems of this teacher, `number` is its place among the teachers. `unscored`
+    are traces that it has drawn and whose top K are wanted now.
     """
 
     teacher: Teacher
@@ -137,7 +141,8 @@ def _requests(
     sampler: Sampler,
     refuse: Callable[[Sampled], None],
 ) -> Iterator[Request]:
-    """The missing samples of these problems, until somebody asks to stop: what is in flight may still end then.
+    """The missing samples of these problems, until somebody asks to stop: what is in flight may
+    still end then.
 
     The samples of a problem that the model cannot be asked go to `refuse` at once.
     """
@@ -165,7 +170,9 @@ def _requests_of(
 
 
 def _rendered(job: _Job, sampler: Sampler, problem: Problem) -> Rendered:
-    """The prompt as the model will see it. Raises InputFault when it leaves no room for one token, or cannot be made."""
+    """The prompt as the model will see it. Raises InputFault when it leaves no room for one token,
+    or cannot be made.
+    """
     rendered = _renderer(job, sampler)(problem)
     context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
     tokens = rendered.token_ids
@@ -193,7 +200,7 @@ def _trace(sampled: Sampled, model: str, prompt: str) -> Trace:
     )
 
 
-# ---- the stage ----------------------------------------------------------------------------------------------------
+# ---- the stage -----------------------------------------------------------------------------------
 
 
 def run_traces(
@@ -212,12 +219,14 @@ def run_traces(
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
 
-    With `first_samples` a folder that was begun with more samples of each problem will do: who reads it takes the first n.
-    With `share` this process opens the folder for workers, is one of them, or closes it; only closing gives a complete manifest.
+    With `first_samples` a folder that was begun with more samples of each problem will do: who
+    reads it takes the first n. With `share` this process opens the folder for workers, is one of
+    them, or closes it; only closing gives a complete manifest.
 
-    A sample that the service lost is written with `finish="error"`, counted, and drawn again by the next run, unless `heal`
-    is off; a problem that the model cannot be asked is set aside (failures.py).
-    Raises StageError (no problems, more failures than are allowed), ConfigError, DriftError, Interrupted.
+    A sample that the service lost is written with `finish="error"`, counted, and drawn again by the
+    next run, unless `heal` is off; a problem that the model cannot be asked is set aside
+    (failures.py). Raises StageError (no problems, more failures than are allowed), ConfigError,
+    DriftError, Interrupted.
     """
     started = time.monotonic()
     inputs = _inputs(traces, problems_folder)
@@ -283,7 +292,9 @@ def _note_why(folder: Path, error: Exception) -> None:
 
 
 def _is_worth_another_try(job: _Job, identity: Identity) -> bool:
-    """Reopen a finished folder when samples were lost, or prompts were too long for a context that is another one now."""
+    """Reopen a finished folder when samples were lost, or prompts were too long for a context that
+    is another one now.
+    """
     if reopen_stage(job.folder, identity, "failed"):
         return True
     recorded = require_complete(job.folder).figures.get("engine", {})
@@ -292,17 +303,21 @@ def _is_worth_another_try(job: _Job, identity: Identity) -> bool:
 
 
 def _refuse_what_was_lost(job: _Job, done: Manifest) -> None:
-    """Raise StageError for a folder that an earlier version, or another setting, took for finished without its samples."""
+    """Raise StageError for a folder that an earlier version, or another setting, took for finished
+    without its samples.
+    """
     lost = done.counts.get("failed", 0)
     if lost > job.allowance.lost:
         raise StageError(
-            f"{job.folder}: {lost} of {job.total} samples were lost, failures_allowed = {job.traces.failures_allowed:g} allows "
-            f"{job.allowance.lost}, and what was made of the rest (5-students) keeps them from being drawn again. Remove what "
+            f"{job.folder}: {lost} of {job.total} samples were lost, failures_allowed = "
+            f"{job.traces.failures_allowed:g} allows "
+            f"{job.allowance.lost}, and what was made of the rest (5-students) keeps them "
+            "from being drawn again. Remove what "
             "was made of it, or say that it may stay with --set traces.failures_allowed=1."
         )
 
 
-# ---- with several workers -----------------------------------------------------------------------------------------
+# ---- with several workers ------------------------------------------------------------------------
 
 
 def _take_in(folder: Path) -> None:
@@ -332,7 +347,9 @@ def chunk_of(problems: int, n: int, workers: int) -> int:
 
 
 def _fill(job: _Job, number: int) -> Manifest:
-    """One worker's part: per teacher the chunks that it can claim. An engine starts only when there is one."""
+    """One worker's part: per teacher the chunks that it can claim. An engine starts only when there
+    is one.
+    """
     worker = Worker(job.folder, number)
     own = replace(job, own=worker.folder, workers=worker.attempt.workers)
     finished = on_disk.whole_ids(job.folder / FILE).union(
@@ -359,14 +376,17 @@ def _claimed(work: _Work, worker: Worker) -> Iterator[Problem]:
 
 
 def _close(job: _Job) -> Manifest:
-    """All workers' traces in one file, complete or not closed: raises StageError saying how many are missing."""
+    """All workers' traces in one file, complete or not closed: raises StageError saying how many
+    are missing.
+    """
     attempt = work_sharing.current(job.folder)
     _take_in(job.folder)
     on_disk.drop_overtaken(job.folder / FILE)
     finished = on_disk.finished_ids(job.folder / FILE)
     if (missing := job.total - len(finished)) > 0:
         raise StageError(
-            f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended early (see the logs of this run). What there "
+            f"{job.folder}: {missing} of {job.total} samples are missing: a worker has "
+            "ended early (see the logs of this run). What there "
             "is, is safe; `reasondistill resume` draws the rest."
         )
     for work in _plan(job.traces, job.problems, finished, _unscored(job)):
@@ -382,7 +402,8 @@ def _close(job: _Job) -> Manifest:
 
 
 def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
-    """What a model is asked: ids and questions. A gold answer that is put right changes grades, never samples.
+    """What a model is asked: ids and questions. A gold answer that is put right changes grades,
+    never samples.
 
     Reference solutions are traces themselves: then the whole problems count.
     """
@@ -451,7 +472,9 @@ def _teacher_section(teacher: Teacher) -> dict[str, Any]:
 def _plan(
     traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]
 ) -> list[_Work]:
-    """What each teacher has to draw and to score; teachers with nothing to do are left out, so that their engine never starts."""
+    """What each teacher has to draw and to score; teachers with nothing to do are left out, so that
+    their engine never starts.
+    """
     hands = _hands(traces, problems)
     dealt = enumerate(zip(traces.teachers, hands, strict=True))
     works = [
@@ -501,7 +524,8 @@ def _work(
 def _work_on(
     job: _Job, work: _Work, *, done: int, problems: Iterable[Problem] | None = None
 ) -> None:
-    """Open one teacher; draw what is missing (of `problems`, which a worker claims on the way), score what stands already.
+    """Open one teacher; draw what is missing (of `problems`, which a worker claims on the way),
+    score what stands already.
 
     Returns early when asked to stop.
     """
@@ -586,7 +610,7 @@ def _draw(
                     break
 
 
-# ---- the top K of traces that stand already -----------------------------------------------------------------------
+# ---- the top K of traces that stand already ------------------------------------------------------
 
 
 def _unscored(job: _Job) -> set[str]:
@@ -641,7 +665,9 @@ def _score_others(job: _Job) -> None:
 
 
 def _capture_later(job: _Job, done: Manifest) -> Manifest:
-    """A finished folder that is asked for (more of) the top K: nothing is drawn, and later stages read the same traces."""
+    """A finished folder that is asked for (more of) the top K: nothing is drawn, and later stages
+    read the same traces.
+    """
     if capture.is_captured(job.traces, job.folder, done):
         return done
     everything = {
@@ -683,11 +709,13 @@ def _check_prompts(job: _Job, sampler: Sampler, problems: Iterable[Problem]) -> 
         raise too_many_refused(job.folder, job.allowance, len(refused), causes)
 
 
-# ---- the end ------------------------------------------------------------------------------------------------------
+# ---- the end -------------------------------------------------------------------------------------
 
 
 def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
-    """Canonical order, figures, manifest. `seconds` are those on the clock, however many workers there were."""
+    """Canonical order, figures, manifest. `seconds` are those on the clock, however many workers
+    there were.
+    """
     folder = job.folder
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     on_disk.drop_overtaken(folder / FILE)

@@ -1,9 +1,11 @@
-"""The top-K cache of a traces folder: opened before sampling, and filled afterwards for traces that have no top K yet.
+"""The top-K cache of a traces folder: opened before sampling, and filled afterwards for traces that
+have no top K yet.
 
-Log-probabilities come while a trace is generated. Traces that stand already (drawn before anybody asked, with a smaller K, or by a teacher
-that gives none) get theirs in a second pass, which scores prompt and completion. Where the cache knows a completion's token ids, it scores
-those; else the text is tokenised as a student tokenises it, with an EOS where the trace ended by itself. A text's canonical tokens are
-nearly always, not always, those that were generated.
+Log-probabilities come while a trace is generated. Traces that stand already (drawn before anybody
+asked, with a smaller K, or by a teacher that gives none) get theirs in a second pass, which scores
+prompt and completion. Where the cache knows a completion's token ids, it scores those; else the
+text is tokenised as a student tokenises it, with an EOS where the trace ended by itself. A text's
+canonical tokens are nearly always, not always, those that were generated.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ log = logging.getLogger(__name__)
 FILE = "traces.jsonl"
 
 
-# ---- what there is and what is missing ----------------------------------------------------------------------------
+# ---- what there is and what is missing -----------------------------------------------------------
 
 
 def scoring_teacher(traces: Traces) -> Teacher | None:
@@ -61,7 +63,9 @@ def scoring_teacher(traces: Traces) -> Teacher | None:
 
 
 def is_captured(traces: Traces, folder: Path, manifest: Manifest) -> bool:
-    """The finished folder holds what these settings ask for. Raises ConfigError when its cache is another model's."""
+    """The finished folder holds what these settings ask for. Raises ConfigError when its cache is
+    another model's.
+    """
     if traces.logprobs is None:
         return True
     if not (folder / FOLDER / "topk.json").exists():
@@ -71,7 +75,8 @@ def is_captured(traces: Traces, folder: Path, manifest: Manifest) -> bool:
 
 
 def check_models(traces: Traces, folder: Path) -> None:
-    """Raise ConfigError when the cache was captured from a model that these settings do not name."""
+    """Raise ConfigError when the cache was captured from a model that these settings do not name.
+    """
     if not (folder / FOLDER / "topk.json").exists():
         return
     scorer = scoring_teacher(traces)
@@ -82,13 +87,16 @@ def check_models(traces: Traces, folder: Path) -> None:
     strange = [model for model in read_header(folder / FOLDER).models if model not in named]
     if strange:
         raise ConfigError(
-            f"{folder / FOLDER}: holds log-probabilities of {strange[0]}, not of {', '.join(named)} ([traces] teachers, logprobs_model). "
+            f"{folder / FOLDER}: holds log-probabilities of {strange[0]}, not of "
+            f"{', '.join(named)} ([traces] teachers, logprobs_model). "
             "Remove that folder to capture them anew."
         )
 
 
 def check_tokenizers(traces: Traces) -> None:
-    """Before anything is drawn: several models in one cache must have the same tokens. Raises ConfigError."""
+    """Before anything is drawn: several models in one cache must have the same tokens. Raises
+    ConfigError.
+    """
     scorer = scoring_teacher(traces)
     models = [teacher for teacher in traces.teachers if teacher.sampler == "vllm"] + (
         [scorer] if scorer else []
@@ -107,8 +115,10 @@ def check_tokenizers(traces: Traces) -> None:
     for other, tokenizer in others:
         if differences := unequal_tokens(first[1], tokenizer):
             raise ConfigError(
-                f"[traces] logprobs: {first[0].model} and {other.model} do not have the same tokens ({'; '.join(differences)}). "
-                "One cache holds one vocabulary: give each teacher a run of its own, or leave logprobs out."
+                f"[traces] logprobs: {first[0].model} and {other.model} do not have the "
+                f"same tokens ({'; '.join(differences)}). "
+                "One cache holds one vocabulary: give each teacher a run of its own, or "
+                "leave logprobs out."
             )
 
 
@@ -142,7 +152,8 @@ def figures(folder: Path, k: int) -> dict[str, Any]:
 def take_in(folder: Path, part: Path) -> None:
     """Put what a worker captured into the cache of its stage; what is there already stays.
 
-    A worker that was killed may have left only a part of its files, or (at a URL) an index that was published later than its blocks.
+    A worker that was killed may have left only a part of its files, or (at a URL) an index that was
+    published later than its blocks.
     """
     if not all((part / FOLDER / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
         return
@@ -163,18 +174,21 @@ def take_in(folder: Path, part: Path) -> None:
             writer.append((trace_id, reader.read(trace_id)) for trace_id in batch)
 
 
-# ---- the cache of one engine --------------------------------------------------------------------------------------
+# ---- the cache of one engine ---------------------------------------------------------------------
 
 
 def open_cache(folder: Path, sampler: Sampler, k: int) -> TopKWriter:
-    """The cache for what this sampler draws or scores. Raises ConfigError (no log-probabilities, fewer tokens than K, other tokens)."""
+    """The cache for what this sampler draws or scores. Raises ConfigError (no log-probabilities,
+    fewer tokens than K, other tokens).
+    """
     if not isinstance(sampler, Scorer):
         raise ConfigError(
             f"[traces] logprobs: {sampler.model} gives no log-probabilities; only vLLM does."
         )
     if k > sampler.vocabulary_size:
         raise ConfigError(
-            f"[traces] logprobs = {k}: {sampler.model} has no more than {sampler.vocabulary_size} tokens."
+            f"[traces] logprobs = {k}: {sampler.model} has no more than "
+            f"{sampler.vocabulary_size} tokens."
         )
     vocabulary = vocabulary_of(sampler.tokenizer)
     return TopKWriter(
@@ -182,7 +196,7 @@ def open_cache(folder: Path, sampler: Sampler, k: int) -> TopKWriter:
     )
 
 
-# ---- the second pass ----------------------------------------------------------------------------------------------
+# ---- the second pass -----------------------------------------------------------------------------
 
 
 def score(
@@ -198,9 +212,11 @@ def score(
     own: bool,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Capture the top K of the wanted traces from what stands on disk. `own`: they must be this sampler's own traces.
+    """Capture the top K of the wanted traces from what stands on disk. `own`: they must be this
+    sampler's own traces.
 
-    A trace that the engine does not take (longer than its context, text that no tokenizer takes) is told and left out.
+    A trace that the engine does not take (longer than its context, text that no tokenizer takes) is
+    told and left out.
     """
     assert isinstance(sampler, Scorer)
     log.info("%s: capturing the %d most likely tokens of %d stored traces", sampler.model, k, total)
@@ -214,7 +230,8 @@ def score(
             for trace in _wanted(folder, wanted):
                 if own and trace.model != sampler.model:
                     raise StageError(
-                        f"{folder / FILE}: {trace.id} was drawn by {trace.model}; {sampler.model} cannot tell its top K."
+                        f"{folder / FILE}: {trace.id} was drawn by {trace.model}; "
+                        f"{sampler.model} cannot tell its top K."
                     )
                 try:
                     rendered = render(problems[trace.problem_id])
@@ -274,7 +291,9 @@ def _stored_ids(known: TopKReader, trace_id: str) -> tuple[int, ...] | None:
 
 
 def _ids_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...]:
-    """The completion's text as a student tokenises it. Raises InputFault when no tokenizer takes it."""
+    """The completion's text as a student tokenises it. Raises InputFault when no tokenizer takes
+    it.
+    """
     pieces = after_prompt(render_assistant(completion), opens_think=rendered.opens == "think")
     end = (tokenizer.eos_token_id,) if completion.finish == "stop" else ()
     return (*tokenise_answer(tokenizer, pieces), *end)

@@ -3,9 +3,9 @@
     failures = Failures(folder, Allowance(samples=120, problems=40, share=0.01))
     failures.see(trace)        # for each trace as it comes; raises StageError when it was one too many
 
-Faults of the service (server, quota, engine) have a limit, `failures_allowed`: what it lost is drawn again by the next
-run. Faults of the input (a prompt that no model takes) set their problem aside; many of them mean that the settings are
-wrong, not the problems.
+Faults of the service (server, quota, engine) have a limit, `failures_allowed`: what it lost is
+drawn again by the next run. Faults of the input (a prompt that no model takes) set their problem
+aside; many of them mean that the settings are wrong, not the problems.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def too_many_lost(folder: Path, allowance: Allowance, causes: Mapping[str, int])
     """What to raise when the service lost more samples than it may."""
     lost = sum(causes.values())
     return StageError(
-        f"{folder}: {lost} of {allowance.samples} samples were lost, failures_allowed = {allowance.share:g} allows "
-        f"{allowance.lost}: {causes_text(causes)}. What came is kept; the same command draws the rest."
+        f"{folder}: {lost} of {allowance.samples} samples were lost, failures_allowed = "
+        f"{allowance.share:g} allows "
+        f"{allowance.lost}: {causes_text(causes)}. What came is kept; the same command "
+        "draws the rest."
     )
 
 
@@ -57,8 +59,10 @@ def too_many_refused(
 ) -> StageError:
     """What to raise when so many problems cannot be asked that the settings must be wrong."""
     return StageError(
-        f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more than {100 * REFUSED_SHARE:g} %: "
-        f"{causes_text(causes)}. What came is kept, and the same command goes on once that is mended (the prompt, the "
+        f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more "
+        f"than {100 * REFUSED_SHARE:g} %: "
+        f"{causes_text(causes)}. What came is kept, and the same command goes on once "
+        "that is mended (the prompt, the "
         "context: max_model_len in the cluster file, the model) or these problems are filtered out."
     )
 

@@ -14,8 +14,9 @@ log = logging.getLogger(__name__)
 
 
 def finished_samples(folder: Path) -> set[str]:
-    """The ids of all traces on disk that stay. What failed is drawn again, whoever was at fault: settings, server and
-    context may be others now. Its line stays until another takes its place (`drop_overtaken`).
+    """The ids of all traces on disk that stay. What failed is drawn again, whoever was at fault:
+    settings, server and context may be others now. Its line stays until another takes its place
+    (`drop_overtaken`).
     """
     path = folder / FILE
     repair_tail(folder / "metrics.jsonl")
@@ -60,7 +61,9 @@ def settled_ids(path: Path) -> set[str]:
 
 
 def drop_overtaken(path: Path) -> None:
-    """Take out the lines of failed samples that were drawn again: the whole one stays, else the latest failure."""
+    """Take out the lines of failed samples that were drawn again: the whole one stays, else the
+    latest failure.
+    """
     if not _has_failed(path):
         return
     latest = {row["id"]: place for place, row in enumerate(read_rows(path))}

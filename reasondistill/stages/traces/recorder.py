@@ -25,10 +25,12 @@ REPORT_SECONDS = 10.0
 
 
 class Progress:
-    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one at the end.
+    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one
+    at the end.
 
-    `samples` are what this teacher has to draw now, `running` what it has in hand, `threads` what it computes with. `seconds`
-    and `tokens` count this session only: from the first request of one teacher in one process.
+    `samples` are what this teacher has to draw now, `running` what it has in hand, `threads` what
+    it computes with. `seconds` and `tokens` count this session only: from the first request of one
+    teacher in one process.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Progress:
         )
 
     def line(self, seconds: float) -> str:
-        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 64 running · 1h12m left`; tokens count as soon as they are there."""
+        """`1,240/8,000 · 312 tok/s · 2.1 % truncated · 64 running · 1h12m left`; tokens count as
+        soon as they are there.
+        """
         running = self._running
         rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
         parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
@@ -117,11 +121,12 @@ def duration(seconds: float) -> str:
 
 
 class Recorder:
-    """Writes traces durably from a thread of its own: the engine never waits for the disk, and what has finished is safe within
-    about a second even when the next one takes minutes.
+    """Writes traces durably from a thread of its own: the engine never waits for the disk, and what
+    has finished is safe within about a second even when the next one takes minutes.
 
-    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them. `failures` says when to stop:
-    a trace that is one failure too many is not written, and nothing after it.
+    With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them.
+    `failures` says when to stop: a trace that is one failure too many is not written, and nothing
+    after it.
     """
 
     def __init__(
@@ -133,7 +138,9 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
 
     def put(self, trace: Trace, top_k: TopK | None = None) -> None:
-        """Hand a trace over. Raises StageError for a failure too many, and what the writer met: a full disk."""
+        """Hand a trace over. Raises StageError for a failure too many, and what the writer met: a
+        full disk.
+        """
         if self._error is not None:
             raise self._error
         self._failures.see(trace)

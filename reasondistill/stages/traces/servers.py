@@ -1,11 +1,12 @@
-"""Which servers a folder's samples came from, so that another one under the same model name is never mixed in unnoticed.
+"""Which servers a folder's samples came from, so that another one under the same model name is
+never mixed in unnoticed.
 
     watch = Watch(folder, target, sampler, keep_old=False)
     watch.look(completion)          # before each sample is written
 
-servers.jsonl beside the traces has a line whenever something new is known of who answered (`SamplerBase.provenance`);
-workers write theirs into their own folders, and `work_sharing.gather` puts them together. A sampler that tells nothing of
-itself (vLLM, a script) leaves no file.
+servers.jsonl beside the traces has a line whenever something new is known of who answered
+(`SamplerBase.provenance`); workers write theirs into their own folders, and `work_sharing.gather`
+puts them together. A sampler that tells nothing of itself (vLLM, a script) leaves no file.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 class Watch:
     """Looks at who answers one teacher's requests, and writes down what is new.
 
-    Another address than that of earlier samples is said; another model, by the name that replies carry, stops the
-    stage before its sample is written, unless `keep_old`.
+    Another address than that of earlier samples is said; another model, by the name that replies
+    carry, stops the stage before its sample is written, unless `keep_old`.
     """
 
     def __init__(self, folder: Path, target: Path, sampler: Sampler, *, keep_old: bool) -> None:
@@ -45,7 +46,9 @@ class Watch:
         self._known: dict[str, Any] = {}
 
     def look(self, completion: Completion) -> None:
-        """To be asked before a completion is written. Raises StageError when another model has answered."""
+        """To be asked before a completion is written. Raises StageError when another model has
+        answered.
+        """
         told = self._sampler.provenance() if isinstance(self._sampler, SamplerBase) else {}
         if completion.finish == "error" or told == self._known:
             return
@@ -77,11 +80,15 @@ class Watch:
         new = [model for model in now if model not in before]
         if not new:
             return
-        found = f"the server at {told['address']} answers as {', '.join(new)}, earlier samples came from {', '.join(before)}"
+        found = (
+            f"the server at {told['address']} answers as {', '.join(new)}, earlier samples "
+            f"came from {', '.join(before)}"
+        )
         if not self._keep_old:
             raise StageError(
                 f"{self._folder}: {self._sampler.model} is another model now: {found}.\n"
-                "Ways out: give the run another name (--set name=…), ask for the earlier model by that name, "
+                "Ways out: give the run another name (--set name=…), ask for the earlier "
+                "model by that name, "
                 "or go on with both in one folder (--keep-old), which its manifest will say."
             )
         log.warning("%s: %s; both are kept (--keep-old)", self._folder, found)

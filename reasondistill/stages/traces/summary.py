@@ -1,4 +1,5 @@
-"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from."""
+"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from reasondistill.stages.traces.on_disk import is_failed, is_lost
 
 @dataclass
 class Tally:
-    """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost and what was refused;
-    `refused` holds the error of each problem that was set aside.
+    """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost
+    and what was refused; `refused` holds the error of each problem that was set aside.
     """
 
     samples: int = 0
@@ -97,7 +98,8 @@ def count_settled(path: Path) -> int:
 
 
 def content(path: Path) -> str:
-    """What later stages are made from: every byte of the traces, but of a failed one only that it failed, and whose fault it was.
+    """What later stages are made from: every byte of the traces, but of a failed one only that it
+    failed, and whose fault it was.
 
     A sample that fails again, some seconds slower, makes nobody grade and train again.
     """
@@ -109,7 +111,9 @@ def content(path: Path) -> str:
 
 
 def _said_of_failed(line: bytes) -> bytes:
-    """What counts of a line that may be a failed sample's; a text that only looks like one counts whole."""
+    """What counts of a line that may be a failed sample's; a text that only looks like one counts
+    whole.
+    """
     row = json.loads(line)
     if not is_failed(row["completion"]):
         return line
@@ -118,7 +122,9 @@ def _said_of_failed(line: bytes) -> bytes:
 
 
 def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> None:
-    """Keep the problems that could not be asked beside the traces, with the reason; no file where there are none."""
+    """Keep the problems that could not be asked beside the traces, with the reason; no file where
+    there are none.
+    """
     path = folder / SET_ASIDE
     if not sums.refused:
         path.unlink(missing_ok=True)
@@ -137,13 +143,15 @@ def _set_aside(problem: Problem, completion: Completion) -> SetAside:
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
-    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem."""
+    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem.
+    """
 
     def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)
         if problem_id not in places:
             raise StageError(
-                f"{path}: holds a trace of {problem_id}, which is not among the problems. Remove {path.parent} to sample again."
+                f"{path}: holds a trace of {problem_id}, which is not among the problems. "
+                f"Remove {path.parent} to sample again."
             )
         return rank(places[problem_id], sample)
 

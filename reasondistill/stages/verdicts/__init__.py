@@ -1,9 +1,11 @@
 """Stage 3: Trace → Verdict, exactly one each, in trace order.
 
-    manifest = run_verdicts(section, run / "1-problems", run / "2-traces", run / "3-verdicts", workers=2, memory_mib=1024)
+    manifest = run_verdicts(section, run / "1-problems", run / "2-traces", run / "3-verdicts",
+    workers=2, memory_mib=1024)
 
-Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is made anew. A judge, where the file
-names one, is asked about what the rules left undecided (`judge.py`); evals grade with the same function.
+Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is
+made anew. A judge, where the file names one, is asked about what the rules left undecided
+(`judge.py`); evals grade with the same function.
 """
 
 from __future__ import annotations
@@ -75,12 +77,14 @@ def run_verdicts(
 ) -> Manifest:
     """Grade every trace into `verdicts.jsonl`; a run that was killed goes on with what is missing.
 
-    With `share` this process opens the folder for workers, is one of them, or closes it, which is also when traces vote and a judge speaks.
+    With `share` this process opens the folder for workers, is one of them, or closes it, which is
+    also when traces vote and a judge speaks.
 
-    Another grader version, policy, deadline or judge grades all of them anew; what a judge has replied before is not asked again.
-    `cluster` says where a judge is served; what it failed to answer is asked again by the next run, unless `heal` is off. The service
-    may lose the share `failures_allowed` of its answers.
-    Raises StageError when problems or traces are not finished, or the judge lost more.
+    Another grader version, policy, deadline or judge grades all of them anew; what a judge has
+    replied before is not asked again. `cluster` says where a judge is served; what it failed to
+    answer is asked again by the next run, unless `heal` is off. The service may lose the share
+    `failures_allowed` of its answers. Raises StageError when problems or traces are not finished,
+    or the judge lost more.
     """
     started = time.time()
     court = (
@@ -144,7 +148,9 @@ def run_verdicts(
 def _inputs(
     verdicts: Verdicts, court: Court | None, problems_folder: Path, traces_folder: Path
 ) -> dict[str, str]:
-    """What the verdicts are made from. The grader and its settings too: another policy grades the stored traces anew."""
+    """What the verdicts are made from. The grader and its settings too: another policy grades the
+    stored traces anew.
+    """
     inputs = {
         "problems": require_complete(problems_folder).output,
         "traces": require_complete(traces_folder).output,
@@ -154,7 +160,7 @@ def _inputs(
     return inputs | ({"majority": str(verdicts.majority)} if verdicts.majority is not None else {})
 
 
-# ---- with several workers -----------------------------------------------------------------------------------------
+# ---- with several workers ------------------------------------------------------------------------
 
 
 def _open(folder: Path, traces: Path, workers: int) -> Manifest:
@@ -208,18 +214,21 @@ def _claimed(worker: Worker, path: Path) -> Iterator[list[Trace]]:
 
 
 def _take_in(problems_folder: Path, traces_folder: Path, folder: Path) -> None:
-    """All workers' verdicts in one file, in the order of the traces. Raises StageError when some are missing."""
+    """All workers' verdicts in one file, in the order of the traces. Raises StageError when some
+    are missing.
+    """
     work_sharing.gather(folder)
     _in_order(problems_folder, folder)
     graded, traces = count_lines(folder / FILE), count_lines(traces_folder / "traces.jsonl")
     if graded < traces:
         raise StageError(
-            f"{folder}: {traces - graded} of {traces} verdicts are missing: a worker has ended early (see the logs of this run). What "
+            f"{folder}: {traces - graded} of {traces} verdicts are missing: a worker has "
+            "ended early (see the logs of this run). What "
             "there is, is safe; `reasondistill resume` grades the rest."
         )
 
 
-# ---- grading ------------------------------------------------------------------------------------------------------
+# ---- grading -------------------------------------------------------------------------------------
 
 
 def _golds(problems_folder: Path) -> dict[str, str]:
@@ -254,7 +263,9 @@ def _grade_by_rules(
     folder: Path,
     stop: StopSignal | None,
 ) -> tuple[Counter[str], Counter[str]]:
-    """Write the verdicts that are not on disk yet; return all outcomes, and the reasons of the undecided."""
+    """Write the verdicts that are not on disk yet; return all outcomes, and the reasons of the
+    undecided.
+    """
     started = time.monotonic()
     with Shard(folder / FILE) as shard:
         outcomes, reasons = _counted(folder / FILE)
@@ -278,7 +289,9 @@ def _grade_by_rules(
 
 
 def _same_traces(folder: Path, inputs: Mapping[str, str]) -> bool:
-    """Whether the folder's verdicts are of these very traces; others would silently be taken for theirs."""
+    """Whether the folder's verdicts are of these very traces; others would silently be taken for
+    theirs.
+    """
     old = read_manifest(folder)
     return old is not None and all(
         old.identity["inputs"].get(key) == inputs[key] for key in ("problems", "traces")
@@ -288,7 +301,9 @@ def _same_traces(folder: Path, inputs: Mapping[str, str]) -> bool:
 def judge_traces(
     traces: Iterable[Trace], golds: Mapping[str, str], pool: GradingPool
 ) -> Iterator[Verdict]:
-    """Yield exactly one Verdict per Trace, in order. A bad trace never raises; a trace of an unknown problem raises StageError."""
+    """Yield exactly one Verdict per Trace, in order. A bad trace never raises; a trace of an
+    unknown problem raises StageError.
+    """
     for trace_id, grade in pool.grade_many(to_item(trace, golds) for trace in traces):
         yield Verdict(
             trace_id=trace_id, problem_id=trace_id.rpartition(":")[0], grade=_without_time(grade)
@@ -296,16 +311,20 @@ def judge_traces(
 
 
 def to_item(trace: Trace, golds: Mapping[str, str]) -> GradeItem:
-    """What the grader needs of a trace. Raises StageError when its problem is not among the golds."""
+    """What the grader needs of a trace. Raises StageError when its problem is not among the golds.
+    """
     if trace.problem_id not in golds:
         raise StageError(
-            f"trace {trace.id}: its problem {trace.problem_id} is not in the problems folder; sample the traces again."
+            f"trace {trace.id}: its problem {trace.problem_id} is not in the problems "
+            "folder; sample the traces again."
         )
     return GradeItem.of(trace, golds[trace.problem_id])
 
 
 def _without_time(grade: Grade) -> Grade:
-    """Seconds differ from run to run; without them an interrupted run's file equals an uninterrupted one's."""
+    """Seconds differ from run to run; without them an interrupted run's file equals an
+    uninterrupted one's.
+    """
     return grade.model_copy(update={"seconds": 0.0})
 
 

@@ -1,11 +1,13 @@
-"""Ask a judge about the answers that the rules left undecided; what it replies is kept, so that nothing is asked twice.
+"""Ask a judge about the answers that the rules left undecided; what it replies is kept, so that
+nothing is asked twice.
 
     court = Court.of(judge, cluster, open_sampler)
     figures = judge_undecided(court, run / "1-problems" / "problems.jsonl", run / "3-verdicts")
 
-The judge sees the question, the gold answer and the extracted answer, never the solution around it: less to be talked into. It is
-believed only when its last line is, by the letter, `VERDICT: EQUAL` or `VERDICT: DIFFERENT`; else the answer stays undecided. Its
-verdicts carry `how="judge"`, and its name as their reason. Not covered: a judge that is wrong. Look at `judge.jsonl` beside the verdicts.
+The judge sees the question, the gold answer and the extracted answer, never the solution around it:
+less to be talked into. It is believed only when its last line is, by the letter, `VERDICT: EQUAL`
+or `VERDICT: DIFFERENT`; else the answer stays undecided. Its verdicts carry `how="judge"`, and its
+name as their reason. Not covered: a judge that is wrong. Look at `judge.jsonl` beside the verdicts.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Court:
-    """A judge with its prompt and the way to reach it. `how` is what its replies are a function of, besides the prompt."""
+    """A judge with its prompt and the way to reach it. `how` is what its replies are a function of,
+    besides the prompt.
+    """
 
     judge: Judge
     prompt: NamedPrompt
@@ -91,7 +95,8 @@ class Question:
 
 
 def load_judge_prompt(name: str) -> NamedPrompt:
-    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it."""
+    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it.
+    """
     found = load_prompt(name)
     missing = [part for part in ("{gold}", "{answer}") if part not in found.prompt.user]
     if missing or found.prompt.few_shot:
@@ -101,12 +106,13 @@ def load_judge_prompt(name: str) -> NamedPrompt:
             else "it has few_shot turns, which show no gold answers"
         )
         raise ConfigError(
-            f"[verdicts.judge] prompt = {name!r}: {wrong}. `reasondistill copy judge` gives you one to change."
+            f"[verdicts.judge] prompt = {name!r}: {wrong}. `reasondistill copy judge` gives "
+            "you one to change."
         )
     return found
 
 
-# ---- the stage's part ---------------------------------------------------------------------------------------------
+# ---- the stage's part ----------------------------------------------------------------------------
 
 
 def judge_undecided(
@@ -117,10 +123,12 @@ def judge_undecided(
     *,
     failures_allowed: float = 0.01,
 ) -> dict[str, int | float]:
-    """Put the judge's verdicts in the place of the undecided ones in `verdicts.jsonl`; return how many there are of each outcome.
+    """Put the judge's verdicts in the place of the undecided ones in `verdicts.jsonl`; return how
+    many there are of each outcome.
 
-    A request that failed leaves its answer undecided; the figure `judge_failed` counts them. Raises Interrupted, and StageError with
-    the causes when the service lost a larger share of the answers than `failures_allowed`.
+    A request that failed leaves its answer undecided; the figure `judge_failed` counts them. Raises
+    Interrupted, and StageError with the causes when the service lost a larger share of the answers
+    than `failures_allowed`.
     """
     questions = {question.trace_id: question for question in _questions(court, problems, folder)}
     wanted: dict[str, Question] = {}
@@ -132,8 +140,10 @@ def judge_undecided(
         rulings = _known_rulings(folder / REPLIES, wanted)
         if lost.total() > int(failures_allowed * len(wanted) + 1e-9):
             raise StageError(
-                f"{folder}: the judge {court.how['model']} lost {lost.total()} of {len(wanted)} answers, failures_allowed = "
-                f"{failures_allowed:g}: {causes_text(lost)}. Its other replies are kept; the same command asks for the rest."
+                f"{folder}: the judge {court.how['model']} lost {lost.total()} of "
+                f"{len(wanted)} answers, failures_allowed = "
+                f"{failures_allowed:g}: {causes_text(lost)}. Its other replies are kept; "
+                "the same command asks for the rest."
             )
     if stop is not None:
         stop.check()
@@ -209,7 +219,7 @@ def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
     return figures | ({"judge_failed": failed} if failed else {})
 
 
-# ---- asking -------------------------------------------------------------------------------------------------------
+# ---- asking --------------------------------------------------------------------------------------
 
 
 def _ask(
@@ -219,7 +229,8 @@ def _ask(
     folder: Path,
     stop: StopSignal | None,
 ) -> Counter[str]:
-    """Ask each question once and put the replies on disk as they come; failed ones are left out. Returns early when asked to stop.
+    """Ask each question once and put the replies on disk as they come; failed ones are left out.
+    Returns early when asked to stop.
 
     Returns what the service lost, by cause.
     """
@@ -293,11 +304,13 @@ def _requests(court: Court, sampler: Sampler, questions: Iterable[Question]) -> 
         yield Request(question.trace_id, question.key, rendered, sampling, seed_of(question.key))
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def read_verdict(completion: Completion) -> Outcome:
-    """`correct` or `wrong` when the reply's last line says so by the letter and no line says otherwise; else `undecided`."""
+    """`correct` or `wrong` when the reply's last line says so by the letter and no line says
+    otherwise; else `undecided`.
+    """
     lines = [line.strip() for line in completion.answer_text.splitlines() if line.strip()]
     said = {found[1] for line in lines if (found := _VERDICT.fullmatch(line))}
     if completion.finish != "stop" or len(said) != 1 or _VERDICT.fullmatch(lines[-1]) is None:

@@ -1,9 +1,13 @@
-"""Pseudo-labels: where a problem has no gold answer, its samples vote, and the answer of enough of them stands in for it.
+"""Pseudo-labels: where a problem has no gold answer, its samples vote, and the answer of enough of
+them stands in for it.
 
-    figures = vote_on_unlabelled(pool, run / "1-problems" / "problems.jsonl", run / "3-verdicts", share=0.5)
+    figures = vote_on_unlabelled(pool, run / "1-problems" / "problems.jsonl", run / "3-verdicts",
+    share=0.5)
 
-Answers are counted by equivalence, not by string; a sample without an answer counts as one that disagrees. Self-consistency, Wang et al.
-2022. Not covered: a majority that is wrong. `labels.jsonl` says for each problem how many of its samples agreed.
+Answers are counted by equivalence, not by string; a sample without an answer counts as one that
+disagrees. Self-consistency, Wang et al.
+2022. Not covered: a majority that is wrong. `labels.jsonl` says for each problem how many of its
+      samples agreed.
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ log = logging.getLogger(__name__)
 def vote_on_unlabelled(
     pool: GradingPool, problems: Path, folder: Path, share: float
 ) -> dict[str, int | float]:
-    """Put verdicts by majority in the place of those on problems without a gold answer, and write `labels.jsonl`.
+    """Put verdicts by majority in the place of those on problems without a gold answer, and write
+    `labels.jsonl`.
 
-    Returns how many problems were voted on and how many of them got a label. Writing is atomic; a second call changes nothing.
+    Returns how many problems were voted on and how many of them got a label. Writing is atomic; a
+    second call changes nothing.
     """
     unlabelled = {problem.id for problem in read_records(problems, Problem) if not problem.answer}
     labels: list[PseudoLabel] = []

@@ -1,10 +1,14 @@
-"""Training and distillation losses on one GPU, beside TRL and Liger. Nothing is loaded from anywhere: weights and tokens are random.
+"""Training and distillation losses on one GPU, beside TRL and Liger. Nothing is loaded from
+anywhere: weights and tokens are random.
 
-    python tests/perf/gpu/bench.py [--only sft,kd,divergences] [--tokens 8192] [--attention sdpa] [--out bench-gpu.json]
+    python tests/perf/gpu/bench.py [--only sft,kd,divergences] [--tokens 8192] [--attention sdpa]
+    [--out bench-gpu.json]
 
-Wants torch, transformers, accelerate, trl, datasets and what reasondistill imports; Liger where it is installed. A library that runs out
-of memory, or cannot do it, is a row that says so. Exit code 1 when our own way failed otherwise than for want of memory. Without a GPU
-everything runs at a tiny shape, and every line says so. Results are written after each row: a run that is killed leaves what it had.
+Wants torch, transformers, accelerate, trl, datasets and what reasondistill imports; Liger where it
+is installed. A library that runs out of memory, or cannot do it, is a row that says so. Exit code 1
+when our own way failed otherwise than for want of memory. Without a GPU everything runs at a tiny
+shape, and every line says so. Results are written after each row: a run that is killed leaves what
+it had.
 """
 
 from __future__ import annotations

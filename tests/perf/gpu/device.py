@@ -1,4 +1,5 @@
-"""The device that is measured on, and how a measurement that fails becomes a row instead of an end."""
+"""The device that is measured on, and how a measurement that fails becomes a row instead of an end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import torch
 ON_CPU = "tiny shape on CPU: only shows that it runs"
 OUT_OF_MEMORY = "out of memory"
 
-# Dense bf16 with float32 accumulation, TFLOP/s, as their makers state it; the first name that is part of the device's counts.
+# Dense bf16 with float32 accumulation, TFLOP/s, as their makers state it; the first name that is
+# part of the device's counts.
 PEAKS = {
     "H100 PCIe": 756,
     "H100 NVL": 835,
@@ -28,7 +30,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, or a CPU on which everything is tiny. `peak_tflops` is None where we do not know it, `memory_gib` on a CPU."""
+    """A GPU, or a CPU on which everything is tiny. `peak_tflops` is None where we do not know it,
+    `memory_gib` on a CPU.
+    """
 
     torch: torch.device
     name: str
@@ -99,7 +103,8 @@ def attempt(measure: Callable[[], Row], device: Device) -> Row:
         failed = OUT_OF_MEMORY
     except ImportError as error:
         failed = f"not installed: {error.name}"
-    except Exception as error:  # another version of a library may raise anything, and the other rows are worth having
+    # another version of a library may raise anything, and the other rows are worth having
+    except Exception as error:
         text = " ".join(str(error).split())
         failed = (
             OUT_OF_MEMORY

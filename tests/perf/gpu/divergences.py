@@ -1,7 +1,9 @@
-"""Losses of distillation at a vocabulary of 151,936: time, memory and gradient of ours, dense PyTorch, TRL and Liger.
+"""Losses of distillation at a vocabulary of 151,936: time, memory and gradient of ours, dense
+PyTorch, TRL and Liger.
 
-Each way is first held against a dense float32 reference on the same numbers, at a small size; one whose gradient is wrong is not timed.
-Then forward and backward together, head included: the median of the rounds, and the peak beyond the inputs.
+Each way is first held against a dense float32 reference on the same numbers, at a small size; one
+whose gradient is wrong is not timed. Then forward and backward together, head included: the median
+of the rounds, and the peak beyond the inputs.
 """
 
 from __future__ import annotations
@@ -127,7 +129,9 @@ def is_offered(way: str, kind: str) -> bool:
 
 
 def make_inputs(sizes: Sizes, tokens: int, device: Device) -> Inputs:
-    """Hidden states, and heads that make logits of about two units: the student's with gradient, the teacher's without."""
+    """Hidden states, and heads that make logits of about two units: the student's with gradient,
+    the teacher's without.
+    """
     torch.manual_seed(0)
 
     def draw(width: int) -> tuple[Tensor, Tensor]:
@@ -170,10 +174,12 @@ def bench(device: Device, tokens: tuple[int, ...] = ()) -> Iterator[Row]:
     """One row for each divergence, number of tokens and way, printed as it comes."""
     sizes = LARGE if device.is_gpu else TINY
     print(
-        f"\nDivergences: vocabulary {sizes.vocabulary:,}, student {sizes.student}, teacher {sizes.teacher}, {sizes.dtype} · {device.title}"
+        f"\nDivergences: vocabulary {sizes.vocabulary:,}, student {sizes.student}, "
+        f"teacher {sizes.teacher}, {sizes.dtype} · {device.title}"
     )
     print(
-        f"{'divergence':11} {'tokens':>6} {'way':14} {'ms':>9} {'tokens/s':>10} {'beyond GiB':>10} {'gradient':>8} {'time to ours':>12}"
+        f"{'divergence':11} {'tokens':>6} {'way':14} {'ms':>9} {'tokens/s':>10} "
+        f"{'beyond GiB':>10} {'gradient':>8} {'time to ours':>12}"
     )
     for kind in KINDS:
         divergence = Divergence(kind)

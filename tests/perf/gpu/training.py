@@ -1,12 +1,16 @@
-"""Throughput of training at the shape of Qwen2-1.5B with random weights: our trainers beside TRL's on the same rows.
+"""Throughput of training at the shape of Qwen2-1.5B with random weights: our trainers beside TRL's
+on the same rows.
 
-Fine-tuning: `trl` is SFTTrainer with the settings one would write, `ours` what a student of ours is trained with; both packed (documents
-in one row, kept apart by position_ids) and padded (a batch of documents; they are equally long, so nothing is padding). Distillation:
-forward KL from a live teacher in our trainer, with our loss, TRL's chunked one and GKDTrainer's dense one. (TRL's DistillationTrainer
-writes its own texts at each step, so the whole trainer cannot be put beside ours on fixed rows.)
+Fine-tuning: `trl` is SFTTrainer with the settings one would write, `ours` what a student of ours is
+trained with; both packed (documents in one row, kept apart by position_ids) and padded (a batch of
+documents; they are equally long, so nothing is padding). Distillation: forward KL from a live
+teacher in our trainer, with our loss, TRL's chunked one and GKDTrainer's dense one. (TRL's
+DistillationTrainer writes its own texts at each step, so the whole trainer cannot be put beside
+ours on fixed rows.)
 
-Model FLOP utilisation as in PaLM (Chowdhery et al. 2022, appendix B): 6·N + 12·layers·width·document length per token, without what
-checkpointing computes again; attention between documents is no use and does not count. A teacher adds a third of the same.
+Model FLOP utilisation as in PaLM (Chowdhery et al. 2022, appendix B): 6·N +
+12·layers·width·document length per token, without what checkpointing computes again; attention
+between documents is no use and does not count. A teacher adds a third of the same.
 """
 
 from __future__ import annotations
@@ -68,7 +72,8 @@ NANO = Qwen2Config(
     initializer_range=0.2,  # else all models say the same
     tie_word_embeddings=True,
 )
-# A 7B teacher in bf16 is 15 GB beside the student's 25 GB of weights, gradients and Adam, and its activations.
+# A 7B teacher in bf16 is 15 GB beside the student's 25 GB of weights, gradients and Adam, and its
+# activations.
 ROOM_FOR_7B_GIB = 70
 LEARNING_RATE = 1e-5
 
@@ -144,7 +149,8 @@ def make_rows(cell: Cell, sizes: Sizes) -> list[Row]:
 
 
 def our_arguments(cell: Cell, sizes: Sizes, folder: Path) -> SFTConfig:
-    """What a student file with these settings trains with; only checkpoints on disk are left out."""
+    """What a student file with these settings trains with; only checkpoints on disk are left out.
+    """
     documents = 1 if cell.form == "packed" else cell.tokens // sizes.document
     student = StudentSettings(
         name="bench",
@@ -187,7 +193,9 @@ def trl_arguments(cell: Cell, sizes: Sizes, folder: Path, *, bf16: bool) -> SFTC
 
 
 class TrlLesson(Lesson):
-    """Forward KL with a loss of TRL's, in our trainer; in `bf16` under autocast, as TRL's trainers compute it."""
+    """Forward KL with a loss of TRL's, in our trainer; in `bf16` under autocast, as TRL's trainers
+    compute it.
+    """
 
     def __init__(self, way: str, *, bf16: bool) -> None:
         self.way, self.bf16 = way, bf16
@@ -291,7 +299,9 @@ def flops_per_token(config: Qwen2Config, parameters: int, document: int) -> floa
 
 
 def measure(cell: Cell, sizes: Sizes, device: Device) -> Figures:
-    """Train for a few steps: tokens per second, share of the peak, memory, and the loss of the first step."""
+    """Train for a few steps: tokens per second, share of the peak, memory, and the loss of the
+    first step.
+    """
     watch = Stopwatch(device)
     model = make_model(sizes.student, cell.dtype, cell.attention, device, seed=0)
     flops = flops_per_token(sizes.student, model.num_parameters(), sizes.document)
@@ -327,15 +337,18 @@ def bench(
     sizes = replace(sizes, row_tokens=tokens or sizes.row_tokens)
     if uneven := [count for count in sizes.row_tokens if count % sizes.document]:
         raise SystemExit(
-            f"--tokens {uneven[0]}: training wants multiples of {sizes.document}, the tokens of a document"
+            f"--tokens {uneven[0]}: training wants multiples of {sizes.document}, the "
+            "tokens of a document"
         )
     print(
-        f"\nTraining: {_name(sizes.student)}, random weights, documents of {sizes.document} tokens, {attention} attention · {device.title}"
+        f"\nTraining: {_name(sizes.student)}, random weights, documents of "
+        f"{sizes.document} tokens, {attention} attention · {device.title}"
     )
     if "kd" in parts:
         print(f"Teacher of kd: {_name(sizes.teacher)}")
     print(
-        f"{'form':6} {'way':12} {'weights':8} {'tokens':>6} {'ckpt':4} {'tokens/s':>9} {'MFU':>6} {'peak GiB':>8} {'to TRL':>6} {'loss':>7}"
+        f"{'form':6} {'way':12} {'weights':8} {'tokens':>6} {'ckpt':4} {'tokens/s':>9} "
+        f"{'MFU':>6} {'peak GiB':>8} {'to TRL':>6} {'loss':>7}"
     )
     speeds: dict[tuple[str, int, bool], float] = {}
     for cell in cells(sizes, parts, attention):
@@ -362,7 +375,10 @@ def _described(cell: Cell) -> Figures:
 
 
 def _name(config: Qwen2Config) -> str:
-    return f"{config.num_hidden_layers} layers of {config.hidden_size}, vocabulary {config.vocab_size:,}"
+    return (
+        f"{config.num_hidden_layers} layers of {config.hidden_size}, vocabulary "
+        f"{config.vocab_size:,}"
+    )
 
 
 def line(row: Figures, device: Device) -> str:

@@ -1,9 +1,11 @@
-"""Completions from any OpenAI-compatible server: bounded concurrency, retries, rate limits, and servers as they are.
+"""Completions from any OpenAI-compatible server: bounded concurrency, retries, rate limits, and
+servers as they are.
 
-    with OpenAISampler("deepseek-reasoner", base_url="https://api.deepseek.com/v1", api_key_env="DEEPSEEK_API_KEY") as sampler: ...
+    with OpenAISampler("deepseek-reasoner", base_url="https://api.deepseek.com/v1",
+    api_key_env="DEEPSEEK_API_KEY") as sampler: ...
 
-sampler.py goes through the requests; asking.py shapes each of them; connection.py sends it; streams.py and replies.py
-read what came, refusals.py what was refused; pacing.py says when.
+sampler.py goes through the requests; asking.py shapes each of them; connection.py sends it;
+streams.py and replies.py read what came, refusals.py what was refused; pacing.py says when.
 """
 
 from reasondistill.models.samplers.openai.sampler import OpenAISampler

@@ -1,7 +1,9 @@
-"""The body of a request as this server takes it: fields left out and added, and an answer's limit that fits.
+"""The body of a request as this server takes it: fields left out and added, and an answer's limit
+that fits.
 
-A server's context is what `/models` tells (asked once), else what its refusals tell. `max_tokens` is then clipped to
-what the prompt leaves: by an estimate where nothing better is known, to the token where the server counted.
+A server's context is what `/models` tells (asked once), else what its refusals tell. `max_tokens`
+is then clipped to what the prompt leaves: by an estimate where nothing better is known, to the
+token where the server counted.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class PlainText(Rendered):
 
 @dataclass(frozen=True)
 class Shape:
-    """What is the same in each request to a model: its name, fields that are added (merged over ours), fields that are left out."""
+    """What is the same in each request to a model: its name, fields that are added (merged over
+    ours), fields that are left out.
+    """
 
     model: str
     template_options: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
@@ -70,7 +74,8 @@ def path_of(request: Request) -> str:
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """Fields beyond OpenAI's own are sent only when they are set, since some servers refuse them."""
+    """Fields beyond OpenAI's own are sent only when they are set, since some servers refuse them.
+    """
     fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
@@ -91,11 +96,13 @@ def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-# ---- how long an answer may be ------------------------------------------------------------------------------------
+# ---- how long an answer may be -------------------------------------------------------------------
 
 
 class Limits:
-    """The field that says how long an answer may be, and what fits. Learns from what the server says; one for all requests."""
+    """The field that says how long an answer may be, and what fits. Learns from what the server
+    says; one for all requests.
+    """
 
     def __init__(self, model: str, field: str) -> None:
         self._model = model
@@ -114,7 +121,9 @@ class Limits:
                 self.context = min(sizes, default=None)
 
     def most(self, request: Request) -> int:
-        """The tokens to ask for. What an estimate leaves no room for is asked in full: the server counts, we guess."""
+        """The tokens to ask for. What an estimate leaves no room for is asked in full: the server
+        counts, we guess.
+        """
         wanted = request.sampling.max_tokens
         if self.longest is not None and self.longest < wanted:
             wanted = self._clip("longest", self.longest, self.longest)
@@ -130,7 +139,9 @@ class Limits:
     def adjusted(
         self, refused: Refused, request: Request, sent_field: str, sent: int
     ) -> int | None:
-        """What to ask for after this refusal, in the field that `field` names now; None when nothing else would help."""
+        """What to ask for after this refusal, in the field that `field` names now; None when
+        nothing else would help.
+        """
         if refused.means == "field" and sent_field == MAX_TOKENS:
             if self.field == MAX_TOKENS:
                 self.field = MAX_COMPLETION_TOKENS
@@ -177,13 +188,17 @@ def characters_of(request: Request) -> int:
 
 
 def reserved(request: Request) -> int:
-    """What a request may cost: about four characters a prompt token, and every token that it may generate."""
+    """What a request may cost: about four characters a prompt token, and every token that it may
+    generate.
+    """
     return characters_of(request) // _CHARACTERS_PER_TOKEN + request.sampling.max_tokens
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a refusal says of its limits, in tokens: prompt and answer together, the answer alone, and what the prompt has."""
+    """What a refusal says of its limits, in tokens: prompt and answer together, the answer alone,
+    and what the prompt has.
+    """
 
     context: int | None
     prompt: int | None
@@ -191,23 +206,27 @@ class Room:
 
 
 _CONTEXT = re.compile(
-    r"context (?:length|size|window)\D{0,40}?(\d+)|maximum (?:model|input) length\D{0,20}?(\d+)|must be <= (\d+)|maximum of (\d+) tokens",
+    r"context (?:length|size|window)\D{0,40}?(\d+)|maximum (?:model|input) "
+    r"length\D{0,20}?(\d+)|must be <= (\d+)|maximum of (\d+) tokens",
     re.I,
 )
 _PROMPT = re.compile(
-    r"(\d+) (?:input|prompt) tokens|(\d+) (?:tokens )?(?:in|from) (?:the |your )?(?:input |prompt )?(?:messages|prompt|input)"
+    r"(\d+) (?:input|prompt) tokens|(\d+) (?:tokens )?(?:in|from) (?:the |your "
+    r")?(?:input |prompt )?(?:messages|prompt|input)"
     r"|(\d+) `inputs` tokens|(?:prompt|input|request) \((?:length )?(\d+)",
     re.I,
 )
 _LONGEST = re.compile(
     r"at most (\d+) (?:completion|output|new|generated) tokens|> (\d+), which is the maximum"
-    r"|max_(?:completion_|new_)?tokens\W.{0,40}?\[\d+, ?(\d+)\]|max_tokens\W+must be less than or equal to\W+(\d+)",
+    r"|max_(?:completion_|new_)?tokens\W.{0,40}?\[\d+, ?(\d+)\]|max_tokens\W+must be "
+    r"less than or equal to\W+(\d+)",
     re.I,
 )
 
 
 def room_in(words: str) -> Room:
-    """The numbers in a server's words: vLLM's, SGLang's, TGI's, llama.cpp's, OpenAI's and its kin."""
+    """The numbers in a server's words: vLLM's, SGLang's, TGI's, llama.cpp's, OpenAI's and its kin.
+    """
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", words)
     return Room(_number(_CONTEXT, plain), _number(_PROMPT, plain), _number(_LONGEST, plain))
 
@@ -226,6 +245,12 @@ def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:
     fields = [name for name in named if name not in ("model", "messages", "prompt")] or ["seed"]
     own = [name for name in fields if name not in OMITTABLE]
     if own:
-        return f"{short(refused.words)}. Take {', '.join(own)} out of `request`, where the model stands in your file."
-    ways = f"Leave it out (omit = {json.dumps(fields)}), set another value, or add what it wants (request = {{ … }})"
+        return (
+            f"{short(refused.words)}. Take {', '.join(own)} out of `request`, where the model "
+            "stands in your file."
+        )
+    ways = (
+        f"Leave it out (omit = {json.dumps(fields)}), set another value, or add what it "
+        "wants (request = { … })"
+    )
     return f"{short(refused.words)}. {ways}, where the model stands in your file."

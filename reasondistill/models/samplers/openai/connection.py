@@ -1,7 +1,7 @@
 """Where a server is, what opens it, and one exchange with it; secrets stay in here.
 
-Bodies are bounded, redirects to another origin are not followed (prompts would go there), and every text that a
-server says is cleaned of the key before anything else is done with it.
+Bodies are bounded, redirects to another origin are not followed (prompts would go there), and every
+text that a server says is cleaned of the key before anything else is done with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MOST_BYTES = 64 << 20
 MOST_ERROR_BYTES = 64 << 10
 _CONNECT_S = 10.0
 _MOST_HOPS = 5
-# A key of this length is a secret and no word that a model may write ("EMPTY", which many servers take).
+# A key of this length is a secret and no word that a model may write ("EMPTY", which many servers
+# take).
 _SURELY_SECRET = 16
 
 
@@ -41,7 +42,9 @@ class Redirected(Exception):
 
 @dataclass(frozen=True)
 class Address:
-    """A server. `url` is without credentials and may be shown; `headers` and `query` open it; `secrets` are never shown."""
+    """A server. `url` is without credentials and may be shown; `headers` and `query` open it;
+    `secrets` are never shown.
+    """
 
     url: str
     headers: dict[str, str] = field(repr=False)
@@ -59,7 +62,9 @@ class Address:
         return text
 
     def cleaned_reply(self, text: str) -> str:
-        """What a model wrote, without what is surely a secret; a key like `EMPTY` is a word that it may write."""
+        """What a model wrote, without what is surely a secret; a key like `EMPTY` is a word that it
+        may write.
+        """
         for secret in self.secrets:
             if len(secret) >= _SURELY_SECRET:
                 text = text.replace(secret, "***")
@@ -67,10 +72,12 @@ class Address:
 
 
 def address_of(base_url: str | None, api_key_env: str) -> Address:
-    """The server at `base_url`, else in OPENAI_BASE_URL, else OpenAI's own, with the key from the environment.
+    """The server at `base_url`, else in OPENAI_BASE_URL, else OpenAI's own, with the key from the
+    environment.
 
-    `user:password@` in the URL is sent as Basic auth and then goes before the key. Raises ConfigError (no address that
-    HTTP knows, no key although the server is not one's own, a key that no header takes).
+    `user:password@` in the URL is sent as Basic auth and then goes before the key. Raises
+    ConfigError (no address that HTTP knows, no key although the server is not one's own, a key that
+    no header takes).
     """
     given = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
     parts = _split(given or OPENAI)
@@ -141,7 +148,7 @@ def is_openai(url: str) -> bool:
     return urlsplit(url).hostname == "api.openai.com"
 
 
-# ---- one exchange -------------------------------------------------------------------------------------------------
+# ---- one exchange --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,8 @@ class Answer:
 
 
 class Connection:
-    """Exchanges with one server, used from one event loop. A request may be silent for `timeout_s`."""
+    """Exchanges with one server, used from one event loop. A request may be silent for `timeout_s`.
+    """
 
     def __init__(self, address: Address, *, timeout_s: float, concurrency: int) -> None:
         self._address = address
@@ -177,7 +185,8 @@ class Connection:
     async def post(
         self, path: str, body: dict[str, Any], on_chunk: Callable[[bytes], None]
     ) -> Answer:
-        """Raises httpx.HTTPError, Redirected, TooLarge. `on_chunk` sees the reply while it comes."""
+        """Raises httpx.HTTPError, Redirected, TooLarge. `on_chunk` sees the reply while it comes.
+        """
         return await self._exchange("POST", path, json.dumps(body).encode("ascii"), on_chunk)
 
     async def close(self) -> None:
@@ -231,11 +240,13 @@ async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> 
     return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
-# ---- what went wrong ----------------------------------------------------------------------------------------------
+# ---- what went wrong -----------------------------------------------------------------------------
 
 
 def cause_of(problem: BaseException) -> str:
-    """What lies under a connection's error, in words: `connection refused`, `unknown host`, `TLS failure: …`."""
+    """What lies under a connection's error, in words: `connection refused`, `unknown host`, `TLS
+    failure: …`.
+    """
     for error in _under(problem):
         if isinstance(error, socket.gaierror):
             return f"unknown host ({error.strerror})"

@@ -1,4 +1,6 @@
-"""When a request may go out: rates, pauses, what a server asks us to wait; and the event loop that they all live in."""
+"""When a request may go out: rates, pauses, what a server asks us to wait; and the event loop that
+they all live in.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class _Closes(Protocol):
 def retry_after(headers: Mapping[str, str], words: str = "") -> float | None:
     """Seconds that the server asks us to wait, perhaps infinitely many; None when it does not say.
 
-    `retry-after-ms`, or `Retry-After` as seconds or as a date, else what its words say. A time that is over is 0.
+    `retry-after-ms`, or `Retry-After` as seconds or as a date, else what its words say. A time that
+    is over is 0.
     """
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
@@ -56,7 +59,8 @@ def _number(text: str) -> float | None:
 
 
 def pause(attempt: int) -> float:
-    """Doubling pauses with jitter, so that requests that failed together do not come back together."""
+    """Doubling pauses with jitter, so that requests that failed together do not come back together.
+    """
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
 
 
@@ -82,7 +86,9 @@ class Rate:
 
 
 class LoopThread:
-    """An event loop in a thread of its own, so that a plain generator can hand out what tasks finish."""
+    """An event loop in a thread of its own, so that a plain generator can hand out what tasks
+    finish.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

@@ -1,4 +1,5 @@
-"""What a server's reply says: text, reasoning, why it ended, how many tokens it had, and which model it came from.
+"""What a server's reply says: text, reasoning, why it ended, how many tokens it had, and which
+model it came from.
 
 reply = read(answer.kind, answer.body)
 completion = completion_of(reply, request, sent=body, seconds=1.2)
@@ -47,7 +48,9 @@ _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "text", "summary", "c
 
 
 class Malformed(Exception):
-    """A reply of a shape that no server of this kind sends; `found` is what came, whole, not yet cleaned of secrets."""
+    """A reply of a shape that no server of this kind sends; `found` is what came, whole, not yet
+    cleaned of secrets.
+    """
 
     def __init__(self, reason: str, found: str) -> None:
         super().__init__(reason)
@@ -56,7 +59,9 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the server counted them; None where it did not. `wrong` says what could not be believed, as it came."""
+    """Tokens as the server counted them; None where it did not. `wrong` says what could not be
+    believed, as it came.
+    """
 
     prompt_tokens: int | None
     tokens: int | None
@@ -65,7 +70,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply, read. `finish_reason` in small letters, empty where the server gives none; `error` is its own, inside a good status."""
+    """A reply, read. `finish_reason` in small letters, empty where the server gives none; `error`
+    is its own, inside a good status.
+    """
 
     text: str
     reasoning: str | None
@@ -133,15 +140,15 @@ def _text_at(value: Mapping[str, Any], name: str) -> str | None:
     return text if isinstance(text, str) and text.strip() else None
 
 
-# ---- text and reasoning -------------------------------------------------------------------------------------------
+# ---- text and reasoning --------------------------------------------------------------------------
 
 
 def texts_of(message: Mapping[str, Any]) -> tuple[str | None, str]:
     """Reasoning (None: none that the server keeps apart) and text of a message, each said once.
 
-    Reasoning stands in `reasoning_content`, in `reasoning`, in `reasoning_details` (OpenRouter) or among the parts of the
-    content, often in several of them; the longest is it. Text that repeats it as a think block loses that block.
-    Raises Malformed.
+    Reasoning stands in `reasoning_content`, in `reasoning`, in `reasoning_details` (OpenRouter) or
+    among the parts of the content, often in several of them; the longest is it. Text that repeats
+    it as a think block loses that block. Raises Malformed.
     """
     thoughts, text = _parts_of(message.get("content"))
     text = text or _text_of(message.get("refusal"))
@@ -159,7 +166,9 @@ def texts_of(message: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _said_once(reasoning: str, text: str) -> tuple[str, str]:
-    """Without a think block at the head of the text, whose words, where they are others, join the reasoning."""
+    """Without a think block at the head of the text, whose words, where they are others, join the
+    reasoning.
+    """
     found = split(text)
     if found.reasoning is None:
         return reasoning, text
@@ -172,7 +181,9 @@ def _said_once(reasoning: str, text: str) -> tuple[str, str]:
 
 
 def _parts_of(content: Any) -> tuple[str, str]:
-    """Reasoning and text of a content: nothing, text, or a list of parts. Raises Malformed for a part of another kind."""
+    """Reasoning and text of a content: nothing, text, or a list of parts. Raises Malformed for a
+    part of another kind.
+    """
     if content is None:
         return "", ""
     if isinstance(content, str):
@@ -195,7 +206,9 @@ def _parts_of(content: Any) -> tuple[str, str]:
 
 
 def _text_of(value: Any) -> str:
-    """All text in a field: itself, a list of parts, or a part that calls it `thinking`, `text`, `summary`."""
+    """All text in a field: itself, a list of parts, or a part that calls it `thinking`, `text`,
+    `summary`.
+    """
     return "".join(_texts_in(value, 0))
 
 
@@ -213,7 +226,7 @@ def _texts_in(value: Any, depth: int) -> Iterator[str]:
         yield from _texts_in(named[:1], depth + 1)
 
 
-# ---- counts -------------------------------------------------------------------------------------------------------
+# ---- counts --------------------------------------------------------------------------------------
 
 
 def _usage(usage: Any) -> Usage:
@@ -246,7 +259,7 @@ def _guess(characters: int, words: int) -> int:
     return max(words, characters // 4)
 
 
-# ---- the completion -----------------------------------------------------------------------------------------------
+# ---- the completion ------------------------------------------------------------------------------
 
 
 def completion_of(
@@ -257,7 +270,9 @@ def completion_of(
     seconds: float,
     reasoning: ReasoningFormat,
 ) -> Completion:
-    """Our completion from a reply to the body `sent`; one that ended in a way that is no answer is a failed one with its text."""
+    """Our completion from a reply to the body `sent`; one that ended in a way that is no answer is
+    a failed one with its text.
+    """
     tokens, prompt_tokens = reply.usage.tokens, reply.usage.prompt_tokens
     whole = f"{reply.reasoning or ''} {reply.text}"
     if tokens == 0 and whole.strip():

@@ -1,10 +1,12 @@
-"""Requests to a server, many at once: who waits, who is tried again, when there is no use, and what the server is called.
+"""Requests to a server, many at once: who waits, who is tried again, when there is no use, and what
+the server is called.
 
-A fault of the service (5xx, a lost connection, a reply of no sense) is tried again with growing, jittered pauses
-(`Retry-After` is obeyed, by all requests) and is in the end a completion with `finish="error"`, `fault="service"`; a fault
-of the input (too long, filtered, refused by a template) is one with `fault="input"` at once. What no request will
-survive stops the run: a refused key, an unknown model, a field that the server does not take, no quota, a wrong address.
-The key is read from the environment and never leaves: every text of a server is cleaned of it.
+A fault of the service (5xx, a lost connection, a reply of no sense) is tried again with growing,
+jittered pauses (`Retry-After` is obeyed, by all requests) and is in the end a completion with
+`finish="error"`, `fault="service"`; a fault of the input (too long, filtered, refused by a
+template) is one with `fault="input"` at once. What no request will survive stops the run: a refused
+key, an unknown model, a field that the server does not take, no quota, a wrong address. The key is
+read from the environment and never leaves: every text of a server is cleaned of it.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ _SERVER_IS_GONE = 64
 _LAST_ONES_S = 20.0
 # A server without a list of models must not keep the first request waiting.
 _MODELS_S = 2.0
-# A request is shaped anew after a refusal: the limit's other field, the longest answer, the context.
+# A request is shaped anew after a refusal: the limit's other field, the longest answer, the
+# context.
 _MOST_SHAPES = 4
 _FIRST_CONNECTION_PAUSE_S = 1.0
 _MOST_NAMES = 16
@@ -84,8 +87,9 @@ class _Ended(Exception):
 class OpenAISampler(SamplerBase):
     """One model at one server.
 
-    Raises ConfigError (no key, key refused, unknown model, a field that is refused), StageError (no server there, the
-    server is gone, no quota left, a wait beyond `patience_s`), MissingDependencyError.
+    Raises ConfigError (no key, key refused, unknown model, a field that is refused), StageError (no
+    server there, the server is gone, no quota left, a wait beyond `patience_s`),
+    MissingDependencyError.
     """
 
     def __init__(
@@ -130,14 +134,18 @@ class OpenAISampler(SamplerBase):
         return Connection(self._address, timeout_s=timeout_s, concurrency=self._concurrency)
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """Turns as they are: the server's template renders them. `plain` takes the completions endpoint."""
+        """Turns as they are: the server's template renders them. `plain` takes the completions
+        endpoint.
+        """
         if not plain:
             return Rendered(messages)
         text = "\n\n".join(message.content for message in messages)
         return PlainText((Message(role="user", content=text),), opens=opened_by(text))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
-        """As they finish. When no request will be taken any more, what came all the same is handed out before the error."""
+        """As they finish. When no request will be taken any more, what came all the same is handed
+        out before the error.
+        """
         self._loop.call(self._begin())
         flight = _Flight(self._loop, self._complete)
         waiting = iter(requests)
@@ -160,7 +168,8 @@ class OpenAISampler(SamplerBase):
                 lost = lost + 1 if sampled.completion.is_lost else 0
                 if lost >= _SERVER_IS_GONE:
                     raise StageError(
-                        f"{self.model}: {lost} requests in a row failed; the last: {sampled.completion.error}"
+                        f"{self.model}: {lost} requests in a row failed; the last: "
+                        f"{sampled.completion.error}"
                     )
         finally:
             flight.cancel()
@@ -185,8 +194,9 @@ class OpenAISampler(SamplerBase):
     def provenance(self) -> dict[str, Any]:
         """`address`, and the `models` and `fingerprints` that replies named.
 
-        Where there is something to say also the fields that were left out (`omitted`) and added (`request`), the `limit`'s
-        field when it is not `max_tokens`, and the bound that `max_tokens` was clipped to (`context` or `longest` answer).
+        Where there is something to say also the fields that were left out (`omitted`) and added
+        (`request`), the `limit`'s field when it is not `max_tokens`, and the bound that
+        `max_tokens` was clipped to (`context` or `longest` answer).
         """
         told: dict[str, Any] = {"address": self._address.url, "models": sorted(self._models)}
         is_usual = self._limits.field == MAX_TOKENS
@@ -291,7 +301,8 @@ class OpenAISampler(SamplerBase):
         raise Refused(400, "the server refuses every shape of the request", "lost")
 
     async def _exchange(self, request: Request, body: dict[str, Any], started: float) -> Completion:
-        """Send a body and read what comes. Raises Refused, Malformed and what the connection does."""
+        """Send a body and read what comes. Raises Refused, Malformed and what the connection does.
+        """
         pieces = 0
 
         def count(chunk: bytes) -> None:
@@ -332,15 +343,20 @@ class OpenAISampler(SamplerBase):
         if reply.usage.wrong is not None:
             self._hint(
                 "usage",
-                f"its token counts cannot be right ({self._shown(reply.usage.wrong)}); ours are estimated",
+                f"its token counts cannot be right ({self._shown(reply.usage.wrong)}); ours "
+                "are estimated",
             )
         elif completion.is_estimated:
             self._hint("usage", "the server does not count tokens; the counts are estimated")
         if reasoning is not None and not reply.text.strip() and completion.finish == "stop":
-            hint = "a reply ended with reasoning and no answer: the model broke off, or the server's reasoning parser took all of it"
+            hint = (
+                "a reply ended with reasoning and no answer: the model broke off, or the "
+                "server's reasoning parser took all of it"
+            )
             self._hint(
                 "content",
-                f'{hint} (see reasoning = "…" and request = {{ … }} where the model stands in your file)',
+                f'{hint} (see reasoning = "…" and request = {{ … }} where the model stands '
+                "in your file)",
             )
         return completion
 
@@ -372,15 +388,19 @@ class OpenAISampler(SamplerBase):
         if asked > self._patience_s:
             said = self._shown(answer.headers.get("retry-after", ""))[:40]
             raise StageError(
-                f"{self.model} at {self._address.url}: {refused.told}. The server wants us to wait {_duration(asked)}"
-                f"{f' (Retry-After: {said})' if said else ''}, longer than patience_s = {self._patience_s:g} in [openai]. "
+                f"{self.model} at {self._address.url}: {refused.told}. The server wants us "
+                f"to wait {_duration(asked)}"
+                f"{f' (Retry-After: {said})' if said else ''}, longer than patience_s = "
+                f"{self._patience_s:g} in [openai]. "
                 "What came is kept; the same command draws the rest."
             )
         self._paused_until = max(self._paused_until, time.monotonic() + asked)
         self._paused_for = refused.name
 
     def _refuse_page(self, answer: Answer) -> None:
-        """Raise ConfigError when a web page stands at the address and nothing else ever came from there."""
+        """Raise ConfigError when a web page stands at the address and nothing else ever came from
+        there.
+        """
         text = answer.body[:4096].decode("utf-8", errors="replace")
         if not self._is_served and "html" in answer.kind and is_page(text):
             words = refusal(answer.status, answer.body, self._address.cleaned, ()).words
@@ -392,11 +412,15 @@ class OpenAISampler(SamplerBase):
         """What no request will survive."""
         at = f"{self.model} at {self._address.url}"
         if refused.means == "quota":
-            text = f"{at}: the account has no quota left: {refused.told}. What came is kept; the same command draws the rest."
+            text = (
+                f"{at}: the account has no quota left: {refused.told}. What came is kept; the "
+                "same command draws the rest."
+            )
             return StageError(text)
         if refused.means in ("setting", "field"):
             return ConfigError(
-                f"{at}: the server refuses a field of the request ({refused.status}): {remedy(refused, body)}"
+                f"{at}: the server refuses a field of the request ({refused.status}): "
+                f"{remedy(refused, body)}"
             )
         if refused.means != "hopeless":
             return None
@@ -407,7 +431,9 @@ class OpenAISampler(SamplerBase):
         )
 
     async def _judge(self, problem: Exception, attempt: int, seconds: float) -> Completion | str:
-        """A failed completion, or what went wrong, after the pause before the next try. Raises what no request will survive."""
+        """A failed completion, or what went wrong, after the pause before the next try. Raises what
+        no request will survive.
+        """
         if isinstance(problem, Refused):
             if problem.means in ("input", "too_long"):
                 return failed(problem.told, fault="input", seconds=seconds)
@@ -425,7 +451,8 @@ class OpenAISampler(SamplerBase):
         if isinstance(problem, Redirected):
             self._end(
                 ConfigError(
-                    f"{self._address.url}: {problem}; prompts are not sent there. Put the right base_url into [openai]."
+                    f"{self._address.url}: {problem}; prompts are not sent there. Put the "
+                    "right base_url into [openai]."
                 )
             )
         return await self._judge_connection(problem, attempt)
@@ -441,7 +468,8 @@ class OpenAISampler(SamplerBase):
         )
         self._is_reached = self._is_reached or not is_unreachable
         if not self._is_reached:
-            # One that has just been started may be a moment late; nothing else gets better by itself.
+            # One that has just been started may be a moment late; nothing else gets better by
+            # itself.
             if attempt > 0 or not self._retries or "refused" not in cause:
                 self._end(
                     StageError(

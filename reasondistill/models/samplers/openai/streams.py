@@ -22,7 +22,8 @@ def is_stream(kind: str, body: bytes) -> bool:
 
 
 def whole_reply(body: bytes) -> dict[str, Any]:
-    """One reply with its message, finish reason, usage and model; an error in the middle stands alone.
+    """One reply with its message, finish reason, usage and model; an error in the middle stands
+    alone.
 
     Raises Cut when neither `[DONE]` nor a finish reason came, ValueError when a piece is no JSON.
     """

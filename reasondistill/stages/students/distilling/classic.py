@@ -1,4 +1,6 @@
-"""The classic methods: hidden states, attention and relations that imitate the teacher's. Imports torch; imported late."""
+"""The classic methods: hidden states, attention and relations that imitate the teacher's. Imports
+torch; imported late.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from reasondistill.stages.students.tokens import IGNORE
 
 # Fewer answers have no angle between them.
 LEAST_RELATED = 3
-# The linear layers that lift the student's widths to the teacher's: trained and saved with the optimizer, no part of the finished model.
+# The linear layers that lift the student's widths to the teacher's: trained and saved with the
+# optimizer, no part of the finished model.
 PROJECTORS = "distillation_projectors"
 # How the published recipes measure hidden states.
 _MEASURES: dict[str, Literal["mse", "cosine"]] = {"distilbert": "cosine", "tinybert": "mse"}
@@ -47,8 +50,10 @@ class FeatureLesson(Lesson):
         ours, theirs = model.config.num_hidden_layers, teacher.config.num_hidden_layers
         if ours > theirs:
             raise ConfigError(
-                f"method = 'feature': the student has {ours} layers and the teacher {theirs}; a layer of the student would have none to "
-                "imitate. Take a shallower student, or method = 'kd', which looks at the last distribution alone."
+                f"method = 'feature': the student has {ours} layers and the teacher "
+                f"{theirs}; a layer of the student would have none to "
+                "imitate. Take a shallower student, or method = 'kd', which looks at the "
+                "last distribution alone."
             )
         last = (ours, theirs)
         self.pairs = (
@@ -74,7 +79,8 @@ class FeatureLesson(Lesson):
             else self._nothing(micro)
         )
         if first_stage:
-            # Head and last norm learn nothing yet; data parallelism wants a gradient of them all the same.
+            # Head and last norm learn nothing yet; data parallelism wants a gradient of them all
+            # the same.
             return (
                 total
                 + self._attention(micro)
@@ -92,7 +98,9 @@ class FeatureLesson(Lesson):
         )
 
     def _nothing(self, micro: Micro) -> torch.Tensor:
-        """Zero, with a gradient of zero for the projectors that a second stage does not use: data parallelism wants one."""
+        """Zero, with a gradient of zero for the projectors that a second stage does not use: data
+        parallelism wants one.
+        """
         unused = (
             []
             if self.projectors is None

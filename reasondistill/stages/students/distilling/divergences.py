@@ -1,4 +1,6 @@
-"""The methods whose loss is a divergence of token distributions: kd, gkd, reverse_kl, skew_kl, distillm2, topk_kd."""
+"""The methods whose loss is a divergence of token distributions: kd, gkd, reverse_kl, skew_kl,
+distillm2, topk_kd.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class KdLesson(Lesson):
 
 
 class GkdLesson(Lesson):
-    """Agarwal et al. 2024, algorithm 1: a coin per step says whether the traces are trained on or what the student writes."""
+    """Agarwal et al. 2024, algorithm 1: a coin per step says whether the traces are trained on or
+    what the student writes.
+    """
 
     def __init__(self, settings: Gkd | ReverseKl, seed: int) -> None:
         self.settings, self.seed = settings, seed
@@ -62,10 +66,11 @@ class GkdLesson(Lesson):
 
 
 class SkewKlLesson(Lesson):
-    """DistiLLM (Ko et al. 2024), section 3: skewed divergence; adaptive off-policy share φ with a replay buffer.
+    """DistiLLM (Ko et al. 2024), section 3: skewed divergence; adaptive off-policy share φ with a
+    replay buffer.
 
-    With progress t and u uniform: u < φ·(1 − t), or u < φ while the buffer is not full, writes new text; else u < φ draws from the buffer;
-    else the traces.
+    With progress t and u uniform: u < φ·(1 − t), or u < φ while the buffer is not full, writes new
+    text; else u < φ draws from the buffer; else the traces.
     """
 
     def __init__(self, settings: SkewKl, seed: int) -> None:
@@ -94,7 +99,9 @@ class SkewKlLesson(Lesson):
         return [self.buffer[place] for place in order[: len(fixed)]]
 
     def _check(self, moment: Moment) -> None:
-        """At each check: a held-out loss that rose by `tolerance` since the last change raises the share."""
+        """At each check: a held-out loss that rose by `tolerance` since the last change raises the
+        share.
+        """
         due = int(moment.progress * self.settings.checks)
         if self.share >= 1 or (self.last_loss is not None and due <= self.checked):
             return
@@ -136,7 +143,8 @@ class SkewKlLesson(Lesson):
 
 
 class Distillm2Lesson(Lesson):
-    """DistiLLM-2 (Ko et al. 2025), eq. 7: skew KL where the teacher wrote, skew reverse KL where the student did.
+    """DistiLLM-2 (Ko et al. 2025), eq. 7: skew KL where the teacher wrote, skew reverse KL where
+    the student did.
 
     The student answers every prompt at the start of each epoch, with the weights it has then.
     """
@@ -181,7 +189,9 @@ class Distillm2Lesson(Lesson):
 
 
 class TopkLesson(KdLesson):
-    """The same from stored log-probabilities with one bucket for the rest. `stored(row)`: ids and values (tokens, K)."""
+    """The same from stored log-probabilities with one bucket for the rest. `stored(row)`: ids and
+    values (tokens, K).
+    """
 
     needs_teacher = False
 

@@ -1,4 +1,6 @@
-"""What the methods have in common: which texts a step trains on, and what the loss of a micro-batch is made of. Imports torch late."""
+"""What the methods have in common: which texts a step trains on, and what the loss of a micro-batch
+is made of. Imports torch late.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from reasondistill.stages.students.hidden import States
 
 
 class Write(Protocol):
-    """The student's answers to the prompts of texts, with a share `mix` of the teacher's distribution mixed in."""
+    """The student's answers to the prompts of texts, with a share `mix` of the teacher's
+    distribution mixed in.
+    """
 
     def __call__(
         self, texts: Sequence[Text], settings: Rollouts, mix: float = 0.0
@@ -28,8 +32,9 @@ class Write(Protocol):
 class Moment:
     """Where training is, and what a method may ask for there.
 
-    `write` lets the student answer prompts; `log_probs` are those of each completion token under student and teacher; `held_out_loss` is
-    the student's cross-entropy on held-out traces; `shared` deals all training texts to the ranks and gathers what each made of its own.
+    `write` lets the student answer prompts; `log_probs` are those of each completion token under
+    student and teacher; `held_out_loss` is the student's cross-entropy on held-out traces; `shared`
+    deals all training texts to the ranks and gathers what each made of its own.
     """
 
     step: int
@@ -47,9 +52,11 @@ class Moment:
 
 @dataclass(frozen=True)
 class Micro:
-    """One micro-batch: its tensors, what both models computed, and `scale`, by which a sum over tokens becomes its part of the step's mean.
+    """One micro-batch: its tensors, what both models computed, and `scale`, by which a sum over
+    tokens becomes its part of the step's mean.
 
-    Only positions whose next token is in the loss are kept: `hidden` (n, width), `labels` (n,), `values(...)` (n,).
+    Only positions whose next token is in the loss are kept: `hidden` (n, width), `labels` (n,),
+    `values(...)` (n,).
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -93,7 +100,8 @@ class Micro:
 
 
 class Lesson:
-    """A method: `texts` says what a step trains on (by default the traces), `loss` what a micro-batch costs.
+    """A method: `texts` says what a step trains on (by default the traces), `loss` what a
+    micro-batch costs.
 
     `state` and `restore` carry what must survive a checkpoint.
     """
@@ -109,11 +117,14 @@ class Lesson:
         raise NotImplementedError
 
     def layers_now(self, progress: float) -> bool:
-        """Whether layers (and attention, where needed) are looked at in this part of the training."""
+        """Whether layers (and attention, where needed) are looked at in this part of the training.
+        """
         return self.needs_layers
 
     def prepare(self, model: Any, teacher: Any) -> None:
-        """Add what is trained beside the student. Raises ConfigError when student and teacher do not fit each other."""
+        """Add what is trained beside the student. Raises ConfigError when student and teacher do
+        not fit each other.
+        """
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -122,5 +133,7 @@ class Lesson:
 
 
 def coin(seed: int, step: int, name: str = "") -> float:
-    """A number in [0, 1) that depends on seed and step alone: all ranks toss the same, and a resumed training tosses it again."""
+    """A number in [0, 1) that depends on seed and step alone: all ranks toss the same, and a
+    resumed training tosses it again.
+    """
     return random.Random(f"{seed} {step} {name}").random()

@@ -1,4 +1,6 @@
-"""MiniLLM (Gu et al. 2024, arXiv 2306.08543): reverse KL of whole texts by policy gradient, the single-step part exact."""
+"""MiniLLM (Gu et al. 2024, arXiv 2306.08543): reverse KL of whole texts by policy gradient, the
+single-step part exact.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from reasondistill.stages.students.distilling.texts import Text, as_json, from_j
 
 
 class MinillmLesson(Lesson):
-    """Single-step reverse KL at each place plus PPO's clipped surrogate of the later rewards, both weighed by importance (eq. 4 to 8)."""
+    """Single-step reverse KL at each place plus PPO's clipped surrogate of the later rewards, both
+    weighed by importance (eq. 4 to 8).
+    """
 
     def __init__(self, settings: Minillm) -> None:
         self.settings = settings
@@ -31,7 +35,9 @@ class MinillmLesson(Lesson):
         return self.batch
 
     def _rollouts(self, fixed: list[Text], moment: Moment) -> list[Text]:
-        """What the student writes, each token with its advantage, its log-probability at the time, and its importance."""
+        """What the student writes, each token with its advantage, its log-probability at the time,
+        and its importance.
+        """
         settings = self.settings
         written = moment.write(fixed, settings, settings.teacher_mix)
         both = moment.log_probs(written)
@@ -76,7 +82,8 @@ class MinillmLesson(Lesson):
 def later_rewards(
     rewards: Sequence[float], gamma: float, *, clip: float = float("inf"), normalise: bool = True
 ) -> list[float]:
-    """For each place t: Σ_{u>t} γ^{u−t}·r_u, with `normalise` divided by the number of places after t (eq. 7 of the paper).
+    """For each place t: Σ_{u>t} γ^{u−t}·r_u, with `normalise` divided by the number of places after
+    t (eq. 7 of the paper).
 
     Each reward is clipped at ±`clip`. γ = 0 gives zeros: nothing after the present step counts.
 
@@ -101,7 +108,9 @@ def whitened(rows: Sequence[Sequence[float]]) -> list[list[float]]:
 
 
 def importance(ours: Sequence[float], theirs: Sequence[float], mix: float) -> list[float]:
-    """q / ((1 − mix)·q + mix·p) of each token, from log-probabilities of student q and teacher p (eq. 8, per token)."""
+    """q / ((1 − mix)·q + mix·p) of each token, from log-probabilities of student q and teacher p
+    (eq. 8, per token).
+    """
     if mix == 0:
         return [1.0] * len(ours)
     gap = torch.tensor(theirs, dtype=torch.float64) - torch.tensor(ours, dtype=torch.float64)

@@ -1,4 +1,5 @@
-"""What a student writes while it is trained: by transformers, or by vLLM with the weights of the moment. Imports torch; imported late.
+"""What a student writes while it is trained: by transformers, or by vLLM with the weights of the
+moment. Imports torch; imported late.
 
 Prompts and completions are token ids; a completion ends with the EOS unless its tokens ran out.
 """
@@ -34,12 +35,15 @@ class Writer(Protocol):
         ...
 
     def open(self) -> None:
-        """Start what it needs, before the first step. Raises ConfigError where it would not write with the present weights."""
+        """Start what it needs, before the first step. Raises ConfigError where it would not write
+        with the present weights.
+        """
         ...
 
 
 class TransformersWriter:
-    """`generate` of transformers: batched, left-padded, without any sampling default of a vendor. Equal seeds write equal texts.
+    """`generate` of transformers: batched, left-padded, without any sampling default of a vendor.
+    Equal seeds write equal texts.
 
     With `mix` > 0 each token is drawn from mix·teacher + (1 − mix)·student (MiniLLM, eq. 7).
     """
@@ -126,7 +130,9 @@ class TransformersWriter:
 
 @contextmanager
 def _bare(model: Any) -> Generator[None]:
-    """Without the model's own generation config, from which `generate` fills whatever ours leaves open."""
+    """Without the model's own generation config, from which `generate` fills whatever ours leaves
+    open.
+    """
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:
@@ -148,7 +154,9 @@ class _OfTheTokenizer(LogitsProcessor):
 
 
 class _Mixture(LogitsProcessor):
-    """Scores whose softmax at `temperature` is the mixture of teacher and student; the teacher keeps its own cache."""
+    """Scores whose softmax at `temperature` is the mixture of teacher and student; the teacher
+    keeps its own cache.
+    """
 
     def __init__(self, teacher: Any, share: float, mask: torch.Tensor, temperature: float) -> None:
         self.teacher, self.share, self.mask, self.temperature = teacher, share, mask, temperature
@@ -190,11 +198,12 @@ def _until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
 
 
 class VllmWriter:
-    """vLLM with the student's weights of the moment, through TRL: in this process (`url` None), or a `trl vllm-serve` at `url`.
+    """vLLM with the student's weights of the moment, through TRL: in this process (`url` None), or
+    a `trl vllm-serve` at `url`.
 
-    `open`, or the first text, starts the engine on the weights in `start`. Raises ConfigError where an engine in this
-    process would not write with the weights that it is given. Not repeatable bit by bit: vLLM draws from a generator of
-    its own.
+    `open`, or the first text, starts the engine on the weights in `start`. Raises ConfigError where
+    an engine in this process would not write with the weights that it is given. Not repeatable bit
+    by bit: vLLM draws from a generator of its own.
     """
 
     def __init__(
@@ -254,10 +263,12 @@ class VllmWriter:
 
 @contextmanager
 def weights_stay_plain() -> Generator[None]:
-    """While open, an engine that vLLM for CPU loads in this process multiplies with its weights as they were loaded.
+    """While open, an engine that vLLM for CPU loads in this process multiplies with its weights as
+    they were loaded.
 
-    By itself it packs them into another layout on most CPUs (oneDNN on AVX-512, tiles on AMX): of a linear layer nothing is left
-    that new weights could be loaded into, and an output head goes on multiplying with the packed copy of its old ones.
+    By itself it packs them into another layout on most CPUs (oneDNN on AVX-512, tiles on AMX): of a
+    linear layer nothing is left that new weights could be loaded into, and an output head goes on
+    multiplying with the packed copy of its old ones.
     """
     from vllm.model_executor.layers import utils
     from vllm.platforms import current_platform
@@ -286,9 +297,11 @@ _LOOKED_AT = 1 << 20
 
 
 def check_takes_weights(served: torch.nn.Module, load: Callable[[], None]) -> None:
-    """See that an engine takes the student's weights: `load`ing those it began with must leave `served`, its model, as it is.
+    """See that an engine takes the student's weights: `load`ing those it began with must leave
+    `served`, its model, as it is.
 
-    Raises ConfigError when it cannot load them, or when they end up in another layout than the one it multiplies with.
+    Raises ConfigError when it cannot load them, or when they end up in another layout than the one
+    it multiplies with.
     """
     packed = [name for name, tensor in served.named_parameters() if tensor.numel() == 0]
     if packed:
@@ -307,7 +320,8 @@ def check_takes_weights(served: torch.nn.Module, load: Callable[[], None]) -> No
 
 
 _NOT_TAKEN = (
-    "[train] rollouts: vLLM in this process does not take the student's new weights on this machine: {}. "
+    "[train] rollouts: vLLM in this process does not take the student's new weights "
+    "on this machine: {}. "
     "Set rollouts = 'transformers' in the cluster file."
 )
 

@@ -17,21 +17,24 @@ from reasondistill.stages.students.tokens import IGNORE, Row
 class StoredTopK:
     """The traces of training rows with the teacher's K best tokens at each place.
 
-    Raises StageError when nothing is stored, ConfigError for another tokenizer or fewer than `k` tokens.
+    Raises StageError when nothing is stored, ConfigError for another tokenizer or fewer than `k`
+    tokens.
     """
 
     def __init__(self, folder: Path, k: int, tokenizer: Any) -> None:
         self.reader, self.k = TopKReader(folder), k
         if self.reader.k < k:
             raise ConfigError(
-                f"topk_kd.k = {k}: {folder} holds {self.reader.k} per token. Raise [traces] logprobs, or lower k."
+                f"topk_kd.k = {k}: {folder} holds {self.reader.k} per token. Raise [traces] "
+                "logprobs, or lower k."
             )
         self.reader.check_tokenizer(tokenizer)
         self._tokenizer, self._vocabulary = tokenizer, len(tokenizer)
         self._rows: list[Row] = []
 
     def rows(self, rows: Sequence[Row], max_length: int) -> tuple[list[Row], dict[str, int]]:
-        """The same prompts with the tokens that the teacher really wrote, which another tokenisation of its text need not be.
+        """The same prompts with the tokens that the teacher really wrote, which another
+        tokenisation of its text need not be.
 
         What cannot be used is counted by reason. Raises StageError when nothing is left.
         """
@@ -48,7 +51,8 @@ class StoredTopK:
         if not self._rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
             raise StageError(
-                f"{self.reader.folder}: none of the {len(rows)} traces can be trained on ({reasons})."
+                f"{self.reader.folder}: none of the {len(rows)} traces can be trained on "
+                f"({reasons})."
             )
         return self._rows, dict(dropped)
 
@@ -59,7 +63,8 @@ class StoredTopK:
         prompt = row.prompt_length
         written = [int(token) for token in self.reader.read(row.trace_id, 1).token_ids]
         if self._text(written) != self._text(row.input_ids[prompt:]):
-            # One prompt opens the think block and the other leaves it to the answer, or stop strings were cut off.
+            # One prompt opens the think block and the other leaves it to the answer, or stop
+            # strings were cut off.
             return "written after another kind of prompt than the student's"
         return Row(
             [*row.input_ids[:prompt], *written],
@@ -75,7 +80,9 @@ class StoredTopK:
         ).strip()
 
     def stored(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and log-probabilities (tokens, k) of a training row's completion; -1 where a teacher's padded vocabulary goes beyond ours."""
+        """Ids and log-probabilities (tokens, k) of a training row's completion; -1 where a
+        teacher's padded vocabulary goes beyond ours.
+        """
         found = self.reader.read(self._rows[place].trace_id or "", self.k)
         ids = torch.from_numpy(found.ids.astype("int64"))
         return ids.masked_fill(ids >= self._vocabulary, -1), torch.from_numpy(

@@ -1,4 +1,6 @@
-"""The teacher in memory: its last hidden states, layers and attention for a batch, without gradients. Imports torch; imported late."""
+"""The teacher in memory: its last hidden states, layers and attention for a batch, without
+gradients. Imports torch; imported late.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Teacher:
     def states(
         self, inputs: Mapping[str, torch.Tensor], *, layers: bool = False, attentions: bool = False
     ) -> States:
-        """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the teacher's own."""
+        """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the
+        teacher's own.
+        """
         started = self._now(inputs["input_ids"])
         found = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
         self.seconds += self._now(inputs["input_ids"]) - started
@@ -57,7 +61,8 @@ def load_teacher(
 ) -> Teacher:
     """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU.
 
-    Raises ConfigError when its tokenizer is another than the student's, StageError when it does not fit in memory.
+    Raises ConfigError when its tokenizer is another than the student's, StageError when it does not
+    fit in memory.
     """
     source = str(model_folder(model) or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -86,7 +91,8 @@ def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
     """Raise ConfigError, naming tokens, unless both mean the same by the same ids."""
     if unlike := unequal_tokens(student, teacher):
         raise ConfigError(
-            f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its probabilities are of other tokens; take a "
+            f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its "
+            "probabilities are of other tokens; take a "
             "student of the same family, or method = 'sft', which learns from text alone."
         )
 
@@ -99,7 +105,9 @@ def check_fits(
     *,
     trust_remote_code: bool = False,
 ) -> None:
-    """Raise StageError when the teacher's weights, and a fifth more, are larger than the free memory."""
+    """Raise StageError when the teacher's weights, and a fifth more, are larger than the free
+    memory.
+    """
     with torch.device("meta"):
         parameters = sum(
             p.numel()
@@ -110,8 +118,10 @@ def check_fits(
     needed, free = parameters * dtype.itemsize * _ROOM, free_memory(device)
     if needed > free:
         raise StageError(
-            f"teacher {name} does not fit: {parameters:,} parameters want {needed / 2**30:,.1f} GiB in "
-            f"{str(dtype).removeprefix('torch.')}, {free / 2**30:,.1f} GiB are free. Use method = 'topk_kd' with [traces] logprobs, which "
+            f"teacher {name} does not fit: {parameters:,} parameters want "
+            f"{needed / 2**30:,.1f} GiB in "
+            f"{str(dtype).removeprefix('torch.')}, {free / 2**30:,.1f} GiB are free. Use "
+            "method = 'topk_kd' with [traces] logprobs, which "
             "needs no teacher in memory, or a smaller teacher."
         )
 

@@ -13,9 +13,11 @@ from reasondistill.stages.students.tokens import IGNORE, Row, prompt_length
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt with one completion, the teacher's trace or what the student wrote, as a training step sees it.
+    """A prompt with one completion, the teacher's trace or what the student wrote, as a training
+    step sees it.
 
-    `row` is its place among the training rows. `weight` multiplies its tokens' losses. The policy values are per completion token.
+    `row` is its place among the training rows. `weight` multiplies its tokens' losses. The policy
+    values are per completion token.
     """
 
     input_ids: list[int]
@@ -71,9 +73,11 @@ def in_loss(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def collate(texts: Sequence[Text], *, pad: int, flat: bool) -> dict[str, Any]:
-    """Texts as tensors (texts, tokens), padded on the right; with `flat` as one row without padding, kept apart by `position_ids`.
+    """Texts as tensors (texts, tokens), padded on the right; with `flat` as one row without
+    padding, kept apart by `position_ids`.
 
-    Beside ids and labels: `rows` (texts,), and per token `row`, `place` (within the completion), `by_student`, `weight` and policy values.
+    Beside ids and labels: `rows` (texts,), and per token `row`, `place` (within the completion),
+    `by_student`, `weight` and policy values.
     """
     columns: dict[str, list[list[Any]]] = {}
     for text in texts:
@@ -115,7 +119,9 @@ def _join(rows: Sequence[Sequence[Any]], blank: Any, *, flat: bool) -> torch.Ten
 
 
 def split_evenly(texts: Sequence[Text], parts: int) -> list[list[Text]]:
-    """The texts in `parts` micro-batches, sorted by length so that little is padded; none is empty while there are texts enough."""
+    """The texts in `parts` micro-batches, sorted by length so that little is padded; none is empty
+    while there are texts enough.
+    """
     ordered = sorted(texts, key=lambda text: len(text.input_ids))
     bounds = [round(part * len(ordered) / parts) for part in range(parts + 1)]
     return [

@@ -1,4 +1,6 @@
-"""SFTTrainer with a teacher: texts are chosen per step, the loss is a method's, the head is applied in chunks. Imported late."""
+"""SFTTrainer with a teacher: texts are chosen per step, the loss is a method's, the head is applied
+in chunks. Imported late.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,11 @@ Grade = Callable[[Sequence[tuple[int, list[int]]]], list[bool]]
 
 
 class DistillTrainer(SortedTrainer):
-    """Trains on what `lesson` says. The loss of a step is the mean over all tokens that are in it, on all ranks and accumulation steps.
+    """Trains on what `lesson` says. The loss of a step is the mean over all tokens that are in it,
+    on all ranks and accumulation steps.
 
-    `grade` tells which of (row, completion) answer rightly. What it adds to a checkpoint lets a resumed training go on exactly.
+    `grade` tells which of (row, completion) answer rightly. What it adds to a checkpoint lets a
+    resumed training go on exactly.
     """
 
     loss_is_scaled_for_ga = True
@@ -95,7 +99,8 @@ class DistillTrainer(SortedTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimizer step, after the method has had its say on their texts."""
+        """The micro-batches of one optimizer step, after the method has had its say on their texts.
+        """
         batches: list[Any] = []
         for _ in range(num_batches):
             if (batch := next(epoch_iterator, None)) is None:
@@ -109,7 +114,8 @@ class DistillTrainer(SortedTrainer):
             ]
             texts = self.lesson.texts(fixed, self._moment())
             if texts is not fixed:
-                # As many micro-batches as before: all ranks and the accumulation agree on their number.
+                # As many micro-batches as before: all ranks and the accumulation agree on their
+                # number.
                 batches = [self._collate(part) for part in split_evenly(texts, len(batches))]
             for batch in batches:
                 self._count(batch)
@@ -179,7 +185,9 @@ class DistillTrainer(SortedTrainer):
         ]
 
     def open_writer(self) -> None:
-        """Start what writes the student's own texts. Raises ConfigError where that cannot be done on this machine."""
+        """Start what writes the student's own texts. Raises ConfigError where that cannot be done
+        on this machine.
+        """
         plain, _ = self._both_writers()
         plain.open()
 
@@ -189,7 +197,9 @@ class DistillTrainer(SortedTrainer):
         return self._writers
 
     def _usable(self, completion: list[int], room: int) -> list[int]:
-        """The completion as far as it fits, and up to the first id that is no token of the tokenizer; never empty."""
+        """The completion as far as it fits, and up to the first id that is no token of the
+        tokenizer; never empty.
+        """
         end = next(
             (place for place, token in enumerate(completion) if token >= self.vocabulary),
             len(completion),
@@ -222,7 +232,9 @@ class DistillTrainer(SortedTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The method's loss in training; the cross-entropy per token, which all methods can be compared by, in evaluation."""
+        """The method's loss in training; the cross-entropy per token, which all methods can be
+        compared by, in evaluation.
+        """
         if not model.training:
             loss = self._cross_entropy(model, inputs)
             return (loss, {}) if return_outputs else loss
@@ -331,13 +343,16 @@ class DistillTrainer(SortedTrainer):
         super()._save_checkpoint(model, trial)
 
     def restore(self, checkpoint: Path | None) -> None:
-        """Go on from where a checkpoint left the method. Raises StageError when it was left by another number of processes."""
+        """Go on from where a checkpoint left the method. Raises StageError when it was left by
+        another number of processes.
+        """
         if checkpoint is None:
             return
         kept = len(list(checkpoint.glob(STATE.format(rank="*"))))
         if kept != self.accelerator.num_processes:
             raise StageError(
-                f"{checkpoint}: was kept by {kept} processes, this training has {self.accelerator.num_processes}. Go on with as many, or "
+                f"{checkpoint}: was kept by {kept} processes, this training has "
+                f"{self.accelerator.num_processes}. Go on with as many, or "
                 f"remove {checkpoint.parent} to train anew."
             )
         state = json.loads(
@@ -356,7 +371,9 @@ class DistillTrainer(SortedTrainer):
         return {name: sum(counts[name] for counts in ranks) for name in self.counts}
 
     def spent(self) -> dict[str, float]:
-        """Seconds in rollouts and in the teacher's forward passes, those before an interruption included."""
+        """Seconds in rollouts and in the teacher's forward passes, those before an interruption
+        included.
+        """
         return {
             "rollouts": self.seconds["rollouts"],
             "teacher": self.seconds["teacher"] + (self.teacher.seconds if self.teacher else 0.0),
@@ -364,7 +381,9 @@ class DistillTrainer(SortedTrainer):
 
 
 class OpensWriter(TrainerCallback):
-    """Starts what writes the student's own texts before the first step: what cannot write is known before any time is spent."""
+    """Starts what writes the student's own texts before the first step: what cannot write is known
+    before any time is spent.
+    """
 
     def __init__(self, trainer: DistillTrainer) -> None:
         self.trainer = trainer

@@ -1,4 +1,6 @@
-"""From a student's settings to a training with its method: teacher, writers and lesson put together. Imported late."""
+"""From a student's settings to a training with its method: teacher, writers and lesson put
+together. Imported late.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,9 @@ log = logging.getLogger(__name__)
 class Distillation(Training):
     """The training of one student that distils.
 
-    `teacher` is a hub id or folder (unused by methods without a teacher in memory), `golds` the gold answer by problem id, `top_k` the
-    folder with the teacher's stored log-probabilities, `folder` the student's own.
+    `teacher` is a hub id or folder (unused by methods without a teacher in memory), `golds` the
+    gold answer by problem id, `top_k` the folder with the teacher's stored log-probabilities,
+    `folder` the student's own.
     """
 
     student: StudentSettings
@@ -95,7 +98,8 @@ class Distillation(Training):
         self._lesson = self._make_lesson()
         if not self._lesson.needs_teacher:
             return
-        # The trainer, which would say, comes later: it wants the model with what is trained beside it.
+        # The trainer, which would say, comes later: it wants the model with what is trained beside
+        # it.
         device = (
             torch.device("cuda", processes.local_rank())
             if torch.cuda.is_available()
@@ -142,7 +146,8 @@ class Distillation(Training):
         settings = self.student.method_settings()
         if isinstance(settings, SkewKl) and not held_out:
             raise ConfigError(
-                f"[students] {self.student.name}: skew_kl looks at the loss on held-out traces to decide who writes; there are none. "
+                f"[students] {self.student.name}: skew_kl looks at the loss on held-out "
+                "traces to decide who writes; there are none. "
                 "Set [examples] validation above 0."
             )
         if (
@@ -150,13 +155,15 @@ class Distillation(Training):
             and arguments["args"].per_device_train_batch_size < LEAST_RELATED
         ):
             raise ConfigError(
-                f"[students] {self.student.name}: relation looks at the angles between {LEAST_RELATED} answers; raise [train] "
+                f"[students] {self.student.name}: relation looks at the angles between "
+                f"{LEAST_RELATED} answers; raise [train] "
                 "micro_batch_size (and batch_size) to as many or more."
             )
         arguments["args"].remove_unused_columns = False
         # Every weight gets its gradient, though not all through the model's own forward.
         arguments["args"].ddp_find_unused_parameters = False
-        # TRL packs rows before training; here texts change from step to step, so each micro-batch becomes one row by itself.
+        # TRL packs rows before training; here texts change from step to step, so each micro-batch
+        # becomes one row by itself.
         arguments["args"].packing, arguments["args"].dataset_kwargs = (
             False,
             {"skip_prepare_dataset": True},
@@ -179,7 +186,9 @@ class Distillation(Training):
         return trainer
 
     def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
-        """What writes rollouts, and the same with the teacher mixed in, which only transformers can do."""
+        """What writes rollouts, and the same with the teacher mixed in, which only transformers can
+        do.
+        """
         model = trainer.accelerator.unwrap_model(trainer.model)
         eos, pad = ends_of(model), self._tokenizer.pad_token_id
         kind = self.settings.rollouts
@@ -191,7 +200,8 @@ class Distillation(Training):
             )
         if kind != "transformers" and self.student.lora is not None:
             raise ConfigError(
-                f"[train] rollouts = {kind!r}: a student under LoRA writes with rollouts = 'transformers' as yet."
+                f"[train] rollouts = {kind!r}: a student under LoRA writes with rollouts = "
+                "'transformers' as yet."
             )
 
         def mixed(share: float) -> Writer:
@@ -211,7 +221,8 @@ class Distillation(Training):
             ), mixed
         if kind == "vllm_server" and trainer.accelerator.device.type != "cuda":
             raise ConfigError(
-                "[train] rollouts = 'vllm_server' sends weights by NCCL, from a CUDA device only. Use 'auto'."
+                "[train] rollouts = 'vllm_server' sends weights by NCCL, from a CUDA "
+                "device only. Use 'auto'."
             )
         writer = VllmWriter(
             model,
@@ -286,7 +297,8 @@ def _writes_alone(settings: Method) -> bool:
 def grade_item(
     name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]
 ) -> GradeItem:
-    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut."""
+    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut.
+    """
     is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(
         list(completion if is_cut else completion[:-1]), skip_special_tokens=False
