@@ -20,8 +20,7 @@ import signal
 
 
 class ReasonDistillError(Exception):
-    """Base of every error that is the user's to read; the command line prints it and exits with 2.
-    """
+    """Base of every error that is the user's to read; the command line prints it and exits with 2."""
 
 
 class ConfigError(ReasonDistillError):

@@ -199,7 +199,7 @@ class PseudoLabel(Record):
     accepted: bool
 
 
-class Ruling(Record):
+class JudgeReply(Record):
     """What a judge replied about one undecided answer. `key` is the identity of judge, prompt and
     sampling: nothing is asked twice.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reasondistill.config import Cluster, Teacher
+from reasondistill.config import Cluster, SampledModel
 from reasondistill.grade_file import grade_file
 from reasondistill.grading import GradeItem
 from reasondistill.grading.items import begin, find_policy
@@ -221,7 +221,7 @@ def problem() -> Problem:
 def sampled(path: Path, text: str, reasoning: ReasoningFormat, *, max_tokens: int) -> Completion:
     """What a scripted teacher of a pipeline file writes."""
     path.write_text(json.dumps({"problem_id": "p/0", "text": text}) + "\n", encoding="utf-8")
-    teacher = Teacher(model=str(path), sampler="scripted", reasoning=reasoning)
+    teacher = SampledModel(model=str(path), sampler="scripted", reasoning=reasoning)
     with open_sampler(teacher, Cluster(), [problem()]) as sampler:
         rendered = sampler.render((Message(role="user", content="q"),), plain=False)
         request = Request("p/0:0", "0" * 16, rendered, Sampling(max_tokens=max_tokens), seed=1)

@@ -156,8 +156,7 @@ def walk(
     problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """One problem through all stages: question, traces, verdicts, examples, and the evals' samples.
-    """
+    """One problem through all stages: question, traces, verdicts, examples, and the evals' samples."""
     from reasondistill import pipeline
 
     job = pipeline.load_run(run_folder(name, runs))

@@ -101,8 +101,7 @@ def _like(name: str, runs: Path) -> Path:
 
 
 def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
-    """Run the calibration; what went wrong in it is told, and what it measured before that is used.
-    """
+    """Run the calibration; what went wrong in it is told, and what it measured before that is used."""
     from reasondistill.forecast.calibrating import STAGES, calibration_run
 
     scratch = calibration_run(job, problems)

@@ -1,5 +1,4 @@
-"""`grade` and `matrix`: answers against golds, under one policy or several. Nothing is generated.
-"""
+"""`grade` and `matrix`: answers against golds, under one policy or several. Nothing is generated."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class GradeSettings(Section):
     memory_mib: Annotated[int, Field(ge=128)] = 1024
 
 
-class Resources(Section):
+class ResourceSettings(Section):
     """What a stage gets: `[stages.NAME]`, over `[stages.default]`.
 
     `shards` is the number of workers that fill it side by side (traces, verdicts, evals), at most
@@ -137,27 +137,27 @@ class Resources(Section):
     environment: str | None = None
 
 
-class Stages(Section):
+class StageResources(Section):
     """What each stage gets; keys that a stage does not set come from `default`."""
 
-    default: Resources = Resources()
-    problems: Resources = Resources()
-    traces: Resources = Resources()
-    verdicts: Resources = Resources()
-    examples: Resources = Resources()
-    students: Resources = Resources()
-    evals: Resources = Resources()
-    report: Resources = Resources()
+    default: ResourceSettings = ResourceSettings()
+    problems: ResourceSettings = ResourceSettings()
+    traces: ResourceSettings = ResourceSettings()
+    verdicts: ResourceSettings = ResourceSettings()
+    examples: ResourceSettings = ResourceSettings()
+    students: ResourceSettings = ResourceSettings()
+    evals: ResourceSettings = ResourceSettings()
+    report: ResourceSettings = ResourceSettings()
 
-    def of(self, name: str) -> Resources:
+    def of(self, name: str) -> ResourceSettings:
         """The stage's own keys over those of `default`."""
-        own: Resources = getattr(self, name)
+        own: ResourceSettings = getattr(self, name)
         return self.default.model_copy(
             update={key: getattr(own, key) for key in own.model_fields_set}
         )
 
 
-class Environment(Section):
+class EnvironmentSettings(Section):
     """What stands before a stage's command: modules to load, shell lines, variables; or a container
     that it runs in.
 
@@ -206,7 +206,7 @@ class RaySettings(Section):
     restarts: Annotated[int, Field(ge=0)] = 3
 
 
-class Prices(Section):
+class PriceSettings(Section):
     """What an hour costs, in whatever money: for `forecast`."""
 
     gpu_hour: Annotated[float, Field(ge=0)] = 0.0
@@ -223,11 +223,11 @@ class Cluster(Section):
     kind: Literal["local", "slurm", "ray"] = "local"
     about: str = ""
     storage: str | None = None
-    stages: Stages = Stages()
-    environments: dict[Name, Environment] = {}
+    stages: StageResources = StageResources()
+    environments: dict[Name, EnvironmentSettings] = {}
     slurm: SlurmSettings = SlurmSettings()
     ray: RaySettings = RaySettings()
-    prices: Prices = Prices()
+    prices: PriceSettings = PriceSettings()
     vllm: VllmSettings = VllmSettings()
     openai: OpenAISettings = OpenAISettings()
     train: TrainSettings = TrainSettings()
@@ -235,7 +235,7 @@ class Cluster(Section):
 
     @model_validator(mode="after")
     def _environments_exist(self) -> Self:
-        for stage in Stages.model_fields:
+        for stage in StageResources.model_fields:
             name = self.stages.of(stage).environment
             if name is not None and name not in self.environments:
                 raise ValueError(f"stages.{stage}.environment: there is no [environments.{name}]")
@@ -250,7 +250,7 @@ class Cluster(Section):
             )
         return self
 
-    def environment(self, stage: str) -> Environment:
+    def environment(self, stage: str) -> EnvironmentSettings:
         """What stands before a stage's command."""
         name = self.stages.of(stage).environment
-        return self.environments[name] if name is not None else Environment()
+        return self.environments[name] if name is not None else EnvironmentSettings()

@@ -7,13 +7,26 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
-from reasondistill.config.sampling import ASKED, Asked, SamplingSettings, Teacher, Traces, Verdicts
+from reasondistill.config.sampling import (
+    ASKED,
+    RequestSettings,
+    SampledModel,
+    SamplingSettings,
+    TraceSettings,
+    VerdictSettings,
+)
 from reasondistill.config.sources import ProblemSource
-from reasondistill.config.students import STUDENT, TEACHING, TWINS, Examples, StudentSettings
+from reasondistill.config.students import (
+    CONTROLS,
+    STUDENT,
+    TEACHING,
+    ExampleSettings,
+    StudentSettings,
+)
 from reasondistill.sections import Section
 
 
-class EvalModel(SamplingSettings, Asked):
+class EvalModel(SamplingSettings, RequestSettings):
     """A model that this run did not make, measured beside its students: `[[evals.models]]`.
 
     `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without
@@ -27,12 +40,14 @@ class EvalModel(SamplingSettings, Asked):
     sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str | None = None
 
-    def as_teacher(self) -> Teacher:
+    def as_teacher(self) -> SampledModel:
         """The same model as samplers are opened for."""
-        return Teacher(**self.model_dump(include={"name", "model", "revision", "sampler"} | ASKED))
+        return SampledModel(
+            **self.model_dump(include={"name", "model", "revision", "sampler"} | ASKED)
+        )
 
 
-class Checkpoints(Section):
+class CheckpointSettings(Section):
     """Accuracy against training steps: `[evals.checkpoints]`. `count` snapshots of each student are
     kept while it is trained.
 
@@ -46,7 +61,7 @@ class Checkpoints(Section):
     n: Annotated[int, Field(ge=1)] = 1
 
 
-class Evals(SamplingSettings):
+class EvalSettings(SamplingSettings):
     """Which benchmarks, with how many samples per problem (`n`), and how they are sampled. Raising
     `n` tops up.
 
@@ -69,12 +84,12 @@ class Evals(SamplingSettings):
     against: tuple[str, ...] = ()
     latency: Annotated[int, Field(ge=0)] = 0
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
-    checkpoints: Checkpoints = Checkpoints()
+    checkpoints: CheckpointSettings = CheckpointSettings()
 
 
 class ReportSettings(Section):
     """What the report shows besides the table: so many traces, and published numbers
-    (eval/baselines.toml) of the same benchmarks.
+    (eval/published.toml) of the same benchmarks.
     """
 
     title: str | None = None
@@ -90,11 +105,11 @@ class Pipeline(Section):
     name: Name
     about: str = ""
     problems: ProblemSource | None = None
-    traces: Traces | None = None
-    verdicts: Verdicts = Verdicts()
-    examples: Examples = Examples()
+    traces: TraceSettings | None = None
+    verdicts: VerdictSettings = VerdictSettings()
+    examples: ExampleSettings = ExampleSettings()
     students: tuple[StudentSettings, ...] = ()
-    evals: Evals = Evals()
+    evals: EvalSettings = EvalSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
@@ -133,8 +148,8 @@ class Pipeline(Section):
     def _distinct_students(self) -> Pipeline:
         earlier: dict[str, StudentSettings] = {}
         for student in self.students:
-            parent = earlier.get(student.parent or "")
-            if student.parent is not None and parent is None:
+            parent = earlier.get(student.starts_from or "")
+            if student.starts_from is not None and parent is None:
                 raise ValueError(
                     f"students: {student.name} starts from {student.base!r}; no student "
                     "before it is called that"
@@ -165,7 +180,7 @@ class Pipeline(Section):
         return self.examples.prompt or (self.traces.prompt if self.traces is not None else "")
 
     @property
-    def teachers(self) -> tuple[Teacher, ...]:
+    def teachers(self) -> tuple[SampledModel, ...]:
         """Who writes traces; nobody in a file that only measures."""
         return self.traces.teachers if self.traces is not None else ()
 
@@ -182,14 +197,16 @@ class Pipeline(Section):
     def _with_twins(self) -> list[StudentSettings]:
         made: list[StudentSettings] = []
         known = {
-            (student.method, student.kind()) for student in self.students if student.method in TWINS
+            (student.method, student.kind())
+            for student in self.students
+            if student.method in CONTROLS
         }
         for student in self.students:
             made.append(student)
-            for method in student.baselines if student.method not in TWINS else ():
+            for method in student.baselines if student.method not in CONTROLS else ():
                 twin = _twin(student, method)
                 # What a student of this file starts from is in the table already.
-                continues = method == "base" and student.parent is not None
+                continues = method == "base" and student.starts_from is not None
                 if not continues and (method, twin.kind()) not in known:
                     label = method.replace("_", "-")
                     first = method not in {other for other, _ in known}
@@ -207,7 +224,7 @@ class Pipeline(Section):
         """
         if not student.seeds:
             return [student]
-        parent = next((other for other in self.students if other.name == student.parent), None)
+        parent = next((other for other in self.students if other.name == student.starts_from), None)
         singles = [
             student.model_copy(
                 update={"name": seed_name(student.name, seed), "seed": seed, "seeds": ()}

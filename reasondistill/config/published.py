@@ -1,4 +1,4 @@
-"""Published numbers: eval/baselines.toml. Each says whose it is, how it was sampled and graded, and
+"""Published numbers: eval/published.toml. Each says whose it is, how it was sampled and graded, and
 where it stands.
 """
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from reasondistill.config import resources
 from reasondistill.sections import Section, load_section
 
 
@@ -39,13 +40,26 @@ class Published(Section):
     majority: dict[str, float] = {}
 
 
-class Baselines(Section):
-    """eval/baselines.toml."""
+class PublishedNumbers(Section):
+    """eval/published.toml."""
 
     about: str = ""
     published: tuple[Published, ...] = ()
 
 
-def load_baselines(path: Path) -> Baselines:
+def published_file() -> Path:
+    """The file of published numbers that stands nearest; see `resources.find`.
+
+    A folder of the user's that still holds eval/baselines.toml, the file's name until 2026, is
+    read as before. Raises ConfigError where no file is found.
+    """
+    own = Path.cwd() / "eval"
+    earlier = own / "baselines.toml"
+    if earlier.exists() and not (own / "published.toml").exists():
+        return earlier
+    return resources.find("published", "published")
+
+
+def load_published(path: Path) -> PublishedNumbers:
     """Read the published numbers. Raises ConfigError."""
-    return load_section(path, Baselines)
+    return load_section(path, PublishedNumbers)

@@ -33,8 +33,7 @@ class SamplingSettings(Section):
     usual: ClassVar[dict[str, Any]] = {}
 
     def resolve(self) -> Sampling:
-        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting.
-        """
+        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
         values = dict(self.usual)
         if self.settings is not None:
             if self.settings not in VENDOR_SETTINGS:
@@ -111,7 +110,7 @@ def _names_in(value: Any) -> Iterator[str]:
             yield from _names_in(inner)
 
 
-class Asked(Section):
+class RequestSettings(Section):
     """How a model is asked and how its answer is read, whoever asks it.
 
     `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
@@ -175,10 +174,10 @@ class Asked(Section):
         return told | ({"omit": sorted(self.omit)} if self.omit else {})
 
 
-ASKED = set(Asked.model_fields)
+ASKED = set(RequestSettings.model_fields)
 
 
-class Teacher(Asked):
+class SampledModel(RequestSettings):
     """One model that writes traces. Problems are dealt to teachers by `share`, the same way every
     time.
 
@@ -194,7 +193,7 @@ class Teacher(Asked):
     share: Annotated[float, Field(gt=0)] = 1.0
 
 
-class Traces(SamplingSettings):
+class TraceSettings(SamplingSettings):
     """n samples per problem from one or several teachers. Raising `n` tops up.
 
     `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for
@@ -211,10 +210,10 @@ class Traces(SamplingSettings):
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
-    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+    teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _somebody_gives_log_probabilities(self) -> Traces:
+    def _somebody_gives_log_probabilities(self) -> TraceSettings:
         others = [teacher for teacher in self.teachers if teacher.sampler != "vllm"]
         if self.logprobs_model is not None and self.logprobs is None:
             raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
@@ -231,7 +230,7 @@ class Traces(SamplingSettings):
         return self
 
 
-class Judge(SamplingSettings, Asked):
+class JudgeSettings(SamplingSettings, RequestSettings):
     """A model that is asked whether an answer that the grader could not decide equals the gold
     answer: `[verdicts.judge]`.
 
@@ -246,12 +245,12 @@ class Judge(SamplingSettings, Asked):
 
     usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
 
-    def as_teacher(self) -> Teacher:
+    def as_teacher(self) -> SampledModel:
         """The same model as samplers are opened for."""
-        return Teacher(**self.model_dump(include={"model", "revision", "sampler"} | ASKED))
+        return SampledModel(**self.model_dump(include={"model", "revision", "sampler"} | ASKED))
 
 
-class Verdicts(Section):
+class VerdictSettings(Section):
     """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to
     no decision.
 
@@ -261,5 +260,5 @@ class Verdicts(Section):
 
     policy: str = "default"
     deadline_s: Annotated[float, Field(gt=0)] = 5.0
-    judge: Judge | None = None
+    judge: JudgeSettings | None = None
     majority: Annotated[float, Field(gt=0, le=1)] | None = None

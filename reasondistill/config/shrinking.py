@@ -21,7 +21,7 @@ SIZES = {
 Size = Annotated[int, Field(ge=1)] | None
 
 
-class Shrink(Section):
+class ShrinkSettings(Section):
     """The sizes that the student keeps of its `base`; those left out stay as they are. Recovering
     is what training is for.
 
@@ -90,7 +90,7 @@ class Shrink(Section):
             )
 
     @model_validator(mode="after")
-    def _shrinks_something(self) -> Shrink:
+    def _shrinks_something(self) -> ShrinkSettings:
         if all(getattr(self, key) is None for key in SIZES):
             raise ValueError(f"shrink: set at least one of {', '.join(SIZES)}")
         return self

@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
 from reasondistill.config.distilling import METHODS, Method, Methods
-from reasondistill.config.shrinking import Shrink
+from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.sections import Section
 
 
-class Examples(Section):
+class ExampleSettings(Section):
     """Which verified traces become training examples. An `unverified` student takes the same ones
     but for `outcomes`.
 
@@ -36,7 +36,7 @@ class Examples(Section):
     export: tuple[Literal["prompt_completion", "messages", "sharegpt"], ...] = ()
 
 
-class Architecture(Section):
+class ArchitectureSettings(Section):
     """A from-scratch model. `tokenizer` is a folder or hub id, or `train`: a byte-level BPE that
     splits digits, trained on the examples.
     """
@@ -54,7 +54,7 @@ class Architecture(Section):
     vocab_size: Annotated[int, Field(ge=300)] = 1024
 
 
-class Lora(Section):
+class LoraSettings(Section):
     """LoRA (Hu et al. 2021, arXiv 2106.09685): rank, scale and which linear layers."""
 
     r: Annotated[int, Field(ge=1)] = 32
@@ -66,7 +66,7 @@ class Lora(Section):
 # Settings of how training is watched, saved and accompanied; the weights do not depend on them.
 WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
 # Methods that are there to be compared with.
-TWINS = ("base", "answer_only", "unverified")
+CONTROLS = ("base", "answer_only", "unverified")
 # A base that another student of the same file is: `base = "student:warm"`.
 STUDENT = "student:"
 # What only methods with a teacher look at.
@@ -120,7 +120,7 @@ class StudentSettings(Methods):
     teacher_revision: str | None = None
     base: str | None = None
     revision: str | None = None
-    architecture: Architecture | None = None
+    architecture: ArchitectureSettings | None = None
     trust_remote_code: bool = False
     epochs: Annotated[float, Field(gt=0)] = 3.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -136,8 +136,8 @@ class StudentSettings(Methods):
     max_length: Annotated[int, Field(ge=16)] = 4096
     packing: bool = False
     bf16: bool = True
-    lora: Lora | None = None
-    shrink: Shrink | None = None
+    lora: LoraSettings | None = None
+    shrink: ShrinkSettings | None = None
     eos_token: str | None = None
     chat_template: str | None = None
     rope_theta: float | None = None
@@ -162,7 +162,7 @@ class StudentSettings(Methods):
         return self.model_dump_json(exclude=WATCHING | TEACHING | {"name", "method"})
 
     @property
-    def parent(self) -> str | None:
+    def starts_from(self) -> str | None:
         """The student of the same file that this one starts from."""
         return (
             self.base.removeprefix(STUDENT)

@@ -91,8 +91,7 @@ def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty.
-    """
+    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -346,8 +345,7 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
 
 
 def procedural_version() -> str:
-    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError.
-    """
+    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError."""
     try:
         return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
     except importlib.metadata.PackageNotFoundError as error:

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasondistill.config import CACHED, Environment, StudentSettings, TopkKd
+from reasondistill.config import CACHED, EnvironmentSettings, StudentSettings, TopkKd
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
 from reasondistill.models.prompts import load_prompt
@@ -163,7 +163,7 @@ def _check_packages(run: Run) -> None:
     """
     for stage, package, extra in _packages(run):
         if (
-            run.cluster.environment(stage) == Environment()
+            run.cluster.environment(stage) == EnvironmentSettings()
             and importlib.util.find_spec(package) is None
         ):
             raise MissingDependencyError(package, extra)

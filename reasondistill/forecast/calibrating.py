@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from reasondistill.config import Checkpoints, Pipeline, StudentSettings
+from reasondistill.config import CheckpointSettings, Pipeline, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline.runs import Run, load_run
 
@@ -59,7 +59,7 @@ def small(pipeline: Pipeline, problems: int) -> Pipeline:
         "prompts": (),
         "latency": 0,
         "against": (),
-        "checkpoints": Checkpoints(),
+        "checkpoints": CheckpointSettings(),
     }
     return pipeline.model_copy(
         update={

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from reasondistill.config import Cluster, Resources
+from reasondistill.config import Cluster, ResourceSettings
 from reasondistill.forecast.evidence import Evidence, Kept, Speed, Written, short_name
 from reasondistill.forecast.monte_carlo import (
     ONCE,
@@ -337,7 +337,7 @@ def tail(piece: Piece) -> Iterator[str]:
         )
 
 
-def workers(resources: Resources) -> tuple[int, int]:
+def workers(resources: ResourceSettings) -> tuple[int, int]:
     """How many workers share the work, and in how many rounds, when no more than `max_concurrent`
     run at a time.
     """

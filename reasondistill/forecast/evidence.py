@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reasondistill.config import Examples
+from reasondistill.config import ExampleSettings
 from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
 from reasondistill.pipeline.runs import FOLDERS
 from reasondistill.records import Student
@@ -145,7 +145,7 @@ class Evidence:
 
 
 def read_evidence(
-    folder: Path, label: str, settings: Examples, *, is_calibration: bool = False
+    folder: Path, label: str, settings: ExampleSettings, *, is_calibration: bool = False
 ) -> Evidence:
     """Everything that a run folder can tell; `settings` say which traces would be kept. A folder
     without stages tells nothing.
@@ -363,7 +363,7 @@ def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
             yield (folder.parent.parent.name, folder.parent.name), written
 
 
-def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
+def _kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
     """Which graded traces the settings would keep; verdicts are one to one and in order."""
     path = traces / "traces.jsonl"
     if not path.exists() or not verdicts.exists():
@@ -400,7 +400,7 @@ def _kept(traces: Path, verdicts: Path, settings: Examples) -> Kept | None:
     )
 
 
-def _is_usable(completion: Mapping[str, Any], outcome: str, settings: Examples) -> bool:
+def _is_usable(completion: Mapping[str, Any], outcome: str, settings: ExampleSettings) -> bool:
     """As stage 4 decides, but for what only the whole text tells."""
     cut = completion["finish"] in ("length", "repetition") and "truncated" not in settings.outcomes
     fits = (
@@ -409,7 +409,7 @@ def _is_usable(completion: Mapping[str, Any], outcome: str, settings: Examples) 
     return completion["finish"] != "error" and outcome in settings.outcomes and not cut and fits
 
 
-def _chosen(lengths: list[int], settings: Examples) -> list[int]:
+def _chosen(lengths: list[int], settings: ExampleSettings) -> list[int]:
     if settings.select == "all":
         return lengths
     if settings.select in ("shortest", "longest"):
@@ -464,8 +464,7 @@ def _trained(folder: Path, manifest: Manifest) -> Trained:
 
 
 def _base(manifest: Manifest) -> str:
-    """Equal for students that start from the same shape: the architecture, or the name of the base.
-    """
+    """Equal for students that start from the same shape: the architecture, or the name of the base."""
     shape = manifest.section.get("architecture")
     return (
         json.dumps(shape, sort_keys=True)

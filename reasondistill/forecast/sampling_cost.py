@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from reasondistill.config import Benchmark, StudentSettings, Teacher, Traces
+from reasondistill.config import Benchmark, SampledModel, StudentSettings, TraceSettings
 from reasondistill.forecast.costs import (
     HOW_MANY,
     Basis,
@@ -74,7 +74,7 @@ def _sessions(own: Evidence) -> float:
     return sum(teacher.seconds for teacher in own.teachers.values())
 
 
-def _teacher_pieces(context: Context, written: Traces, problems: int) -> Iterator[Piece]:
+def _teacher_pieces(context: Context, written: TraceSettings, problems: int) -> Iterator[Piece]:
     shares = sum(teacher.share for teacher in written.teachers)
     own = {short_name(located(teacher).model): teacher for teacher in written.teachers}
     for teacher in written.teachers:
@@ -87,7 +87,7 @@ def _teacher_pieces(context: Context, written: Traces, problems: int) -> Iterato
         yield Piece(f"teacher {name}", wanted, written.n, written.resolve().max_tokens, done, basis)
 
 
-def _teacher_basis(context: Context, teacher: Teacher, name: str) -> Basis:
+def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
     """The same teacher in any folder, before another teacher in any."""
     found = context.first(
         lambda e: (
@@ -122,7 +122,7 @@ def _teacher_basis(context: Context, teacher: Teacher, name: str) -> Basis:
     return _with_given(context, basis)
 
 
-def _at_once(context: Context, teacher: Teacher, written: Written) -> int | None:
+def _at_once(context: Context, teacher: SampledModel, written: Written) -> int | None:
     """How many samples the engine had, where that was too few to fill it."""
     is_few = written.together < context.run.cluster.vllm.max_num_seqs
     return written.together if teacher.sampler == "vllm" and is_few else None
@@ -143,7 +143,7 @@ def _with_given(context: Context, basis: Basis) -> Basis:
 
 
 def _with_top_k(
-    context: Context, size: Draws | None, tokens: Draws | None, written: Traces
+    context: Context, size: Draws | None, tokens: Draws | None, written: TraceSettings
 ) -> Draws | None:
     """The traces and their top-K cache: 2 + 4K bytes a token, or 3 + 5K with a vocabulary above
     65,536.

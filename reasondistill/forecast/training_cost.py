@@ -101,7 +101,7 @@ def students_costs(context: Context) -> Iterator[Cost]:
     )
     for student in every.values():
         after = [every[name.partition(":")[2]] for name in parents[student.name]]
-        twin = next((other for other in after if other.name != student.parent), None)
+        twin = next((other for other in after if other.name != student.starts_from), None)
         yield _student_cost(context, student, twin)
 
 
@@ -365,8 +365,8 @@ def _is_seed(trained: Trained, student: StudentSettings) -> bool:
 def start_of(context: Context, student: StudentSettings) -> str:
     """The shape that a student starts from, through all students that it continues."""
     every = {other.name: other for other in context.run.pipeline.all_students()}
-    while student.parent is not None:
-        student = every[student.parent]
+    while student.starts_from is not None:
+        student = every[student.starts_from]
     if student.architecture is not None:
         return json.dumps(student.architecture.model_dump(mode="json"), sort_keys=True)
     return short_name(student.base or "")
@@ -438,7 +438,7 @@ def _parameters(student: StudentSettings, known: _Known) -> int | None:
 
 def _parameters_on_disk(student: StudentSettings) -> int | None:
     """Those of a base that lies here; what is cut out of one is not known before."""
-    if student.parent is not None or student.shrink is not None:
+    if student.starts_from is not None or student.shrink is not None:
         return None
     try:
         folder = model_folder(student.base or "")

@@ -120,8 +120,7 @@ class Comparison:
     def _same_with_short_units(
         self, a: str, first: Quantity | None, b: str, second: Quantity | None
     ) -> bool:
-        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit.
-        """
+        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit."""
         known, text = (first, b) if first is not None else (second, a)
         if (
             known is None
@@ -132,8 +131,7 @@ class Comparison:
         return bool(found.unit) and same_quantity(known, found, self.policy)[0]
 
     def _unlabelled(self, a: str, b: str) -> Verdict:
-        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice.
-        """
+        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
         for labelled, other in ((a, b), (b, a)):
             value = without_label(labelled)
             if (

@@ -42,8 +42,7 @@ _WHOLE = (1, 2, 3, 4, 8, 9, 16)  # where floor and ceiling differ from what they
 
 
 def exact(node: Node) -> Fraction | None:
-    """The rational value of a tree without names, or None when it has none that is cheap to know.
-    """
+    """The rational value of a tree without names, or None when it has none that is cheap to know."""
     kind = node[0]
     if kind == "num":
         return _literal(node[1])
@@ -318,8 +317,7 @@ def vanishes(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
 
 
 def same_expression(a: Node, b: Node) -> bool:
-    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told here.
-    """
+    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told here."""
     first, second = exact(a), exact(b)
     if first is not None and second is not None:
         return first == second

@@ -318,8 +318,7 @@ _MARK_PLAUSIBLE = re.compile(r"[-+−$€£\\(\[{.√π½]*\d|[$\\(\[]|[A-J]\b")
 
 
 def _marked(tail: str, gold: bool) -> Extracted | None:
-    """What follows the last `####`, up to the end of its line; a heading of that level is no mark.
-    """
+    """What follows the last `####`, up to the end of its line; a heading of that level is no mark."""
     if tail.rstrip().endswith("####") and "####" in tail.rstrip().rstrip("#").rpartition("\n")[2]:
         tail = tail.rstrip().rstrip("#").rstrip()
     _, mark, rest = tail.rpartition("####")

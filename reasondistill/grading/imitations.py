@@ -176,8 +176,8 @@ def like_nemo(pred: str, gold: str) -> bool:
         parse(
             text if _DELIMITED.search(text) else f"${text}$",
             [LatexExtractionConfig()],
-            parsing_timeout=None,
-        )  # type: ignore[arg-type]
+            parsing_timeout=None,  # type: ignore[arg-type]
+        )
         for text in (b, a)
     )
     return bool(verify(first, second, timeout_seconds=None))

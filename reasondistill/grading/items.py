@@ -123,8 +123,7 @@ _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za
 
 
 def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
-    """A short text that equals the gold's whole text is right, whatever was extracted from either.
-    """
+    """A short text that equals the gold's whole text is right, whatever was extracted from either."""
     if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return None
     for gold in (item.gold, gold_answer(item.gold) or ""):

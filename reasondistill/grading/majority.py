@@ -74,8 +74,7 @@ def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
 
 
 def same_in(pool: GradingPool) -> Same:
-    """Equivalence decided by a pool, cheap layers here; whatever is undecided counts as different.
-    """
+    """Equivalence decided by a pool, cheap layers here; whatever is undecided counts as different."""
     policy = find_policy(pool.policy)
 
     def same(a: str, b: str) -> bool:

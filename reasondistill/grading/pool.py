@@ -98,8 +98,7 @@ class _Mother:
         return _Worker(pid, ours)
 
     def end_worker(self, worker: _Worker) -> int:
-        """Kill a worker for good; its wait status, that of an earlier death if it was dead already.
-        """
+        """Kill a worker for good; its wait status, that of an earlier death if it was dead already."""
         worker.stream.close()
         with self._lock:
             try:

@@ -37,8 +37,7 @@ SEPARATORS = {
 
 
 def formulas(text: str) -> Iterator[re.Match[str]]:
-    """Every formula in dollars or brackets. Two amounts of money with words between them are none.
-    """
+    """Every formula in dollars or brackets. Two amounts of money with words between them are none."""
     at = 0
     while (match := _MATH.search(text, at)) is not None:
         if match[2] is not None and is_money(match[2]):
@@ -161,8 +160,7 @@ def _glued(
 
 
 def _close(found: list[tuple[str, int]], text: str, start: int, end: int, kinds: set[str]) -> None:
-    """Keep a run that holds a number, without operators and brackets that stand alone at its ends.
-    """
+    """Keep a run that holds a number, without operators and brackets that stand alone at its ends."""
     run = text[start:end]
     while run and (run[-1] in " +*/^=×·÷±−–<>≤≥≈:,([\\$_" or (run[-1] == "-")):
         run = run[:-1]

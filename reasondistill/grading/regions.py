@@ -46,8 +46,7 @@ class Region:
 
 
 def region_of(answer: Answer) -> Region | None:
-    """The set of reals that an answer describes; None when it describes none that this layer knows.
-    """
+    """The set of reals that an answer describes; None when it describes none that this layer knows."""
     try:
         return _region(answer)
     except (Unsupported, ValueError):

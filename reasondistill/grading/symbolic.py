@@ -138,8 +138,7 @@ _VARIABLE = re.compile(r"\\int.*?(?<![A-Za-z])d\s*([a-z])(?![A-Za-z])")
 
 
 def with_bound_names(text: str) -> str:
-    """Sums over k and integrals over x, whatever their letters were, where those letters are free.
-    """
+    """Sums over k and integrals over x, whatever their letters were, where those letters are free."""
     for pattern, letter in ((_INDEX, "k"), (_VARIABLE, "x")):
         match = pattern.search(text)
         if (

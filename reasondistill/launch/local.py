@@ -214,8 +214,7 @@ def wait(handle: Handle) -> None:
 
 
 def _crash(handle: Handle, code: int) -> str:
-    """How a task ended, and what it printed last: the log holds what earlier sessions printed, too.
-    """
+    """How a task ended, and what it printed last: the log holds what earlier sessions printed, too."""
     number = -code if code < 0 else code - 128 if code in STOPPED else 0
     names = {int(one): one.name for one in signal.Signals}
     how = (

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Environment
+from reasondistill.config import EnvironmentSettings
 from reasondistill.errors import (
     ConfigError,
     Interrupted,
@@ -103,8 +103,7 @@ def run_tasks(
 
 @contextmanager
 def _connected(run: Run) -> Generator[Any]:
-    """Ray, connected to the cluster that the file names, or to one that lives as long as this run.
-    """
+    """Ray, connected to the cluster that the file names, or to one that lives as long as this run."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
@@ -145,8 +144,7 @@ def _run_step(
     on_done: Callable[[Task, float], None],
     stop: StopSignal,
 ) -> None:
-    """Send the tasks of a step and wait for all of them; one that fails does not stop the others.
-    """
+    """Send the tasks of a step and wait for all of them; one that fails does not stop the others."""
     pending, running, failed = list(step.tasks), list[_Running](), list[ReasonDistillError]()
     most = (step.resources.max_concurrent or len(pending)) if step.is_array else 1
     asked = False
@@ -198,7 +196,7 @@ def _send(ray: Any, run: Run, step: Step, task: Task) -> _Running:
     )
 
 
-def _command(run: Run, environment: Environment, task: Task) -> str:
+def _command(run: Run, environment: EnvironmentSettings, task: Task) -> str:
     """One shell line: the environment's own lines, then the task in the place of the shell."""
     python = python_of(environment)
     words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]

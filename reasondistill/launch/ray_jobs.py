@@ -43,8 +43,7 @@ def is_far(run: Run) -> bool:
 
 
 def submit(run: Run) -> Sent:
-    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError.
-    """
+    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError."""
     save_run(run)
     environment = run.cluster.environment("default")
     words = [python_of(environment), "-m", "reasondistill", "resume", str(run.folder.resolve())]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasondistill.config import Environment, Resources
+from reasondistill.config import EnvironmentSettings, ResourceSettings
 from reasondistill.launch.local import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
 from reasondistill.launch.training import is_shared, job_command, job_lines
@@ -104,7 +104,7 @@ def _options(run: Run, step: Step) -> Iterator[str]:
     yield from step.resources.options
 
 
-def resource_options(resources: Resources) -> Iterator[str]:
+def resource_options(resources: ResourceSettings) -> Iterator[str]:
     """What sbatch is asked for, in its own words."""
     yield f"--nodes={resources.nodes}"
     yield "--ntasks-per-node=1"
@@ -121,12 +121,14 @@ def resource_options(resources: Resources) -> Iterator[str]:
     yield from (f"--{name}={value}" for name, value in named.items() if value is not None)
 
 
-def python_of(environment: Environment) -> str:
+def python_of(environment: EnvironmentSettings) -> str:
     """The Python that runs us there: this one where nothing else is said."""
-    return environment.python or (sys.executable if environment == Environment() else "python")
+    return environment.python or (
+        sys.executable if environment == EnvironmentSettings() else "python"
+    )
 
 
-def setting(environment: Environment) -> Iterator[str]:
+def setting(environment: EnvironmentSettings) -> Iterator[str]:
     """The shell lines that make an environment."""
     yield from (f"module load {shlex.quote(module)}" for module in environment.modules)
     yield from environment.setup

@@ -135,8 +135,7 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
 
 
 def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
-    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none.
-    """
+    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none."""
     if shutil.which("sbatch") is None:
         raise ConfigError(
             'kind = "slurm": there is no sbatch here. Call this on a machine from which '

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from reasondistill.config import Environment, Resources
+from reasondistill.config import EnvironmentSettings, ResourceSettings
 from reasondistill.pipeline import Run, Task
 
 
@@ -20,8 +20,8 @@ class Step:
 
     number: int
     tasks: tuple[Task, ...]
-    resources: Resources
-    environment: Environment
+    resources: ResourceSettings
+    environment: EnvironmentSettings
     is_array: bool
 
     @property
@@ -76,7 +76,7 @@ def _spreads(task: Task) -> bool:
     return task.is_parallel or (task.stage == "evals" and bool(task.units) and task.share is None)
 
 
-def _resources(run: Run, task: Task) -> Resources:
+def _resources(run: Run, task: Task) -> ResourceSettings:
     """What a task gets. Opening and closing a stage is a matter of files: no GPU, unless an engine
     is asked at the end.
     """
@@ -91,7 +91,7 @@ def _resources(run: Run, task: Task) -> Resources:
     return run.cluster.stages.default
 
 
-def _environment(run: Run, task: Task) -> Environment:
+def _environment(run: Run, task: Task) -> EnvironmentSettings:
     return run.cluster.environment(
         task.stage if _resources(run, task) != run.cluster.stages.default else "default"
     )

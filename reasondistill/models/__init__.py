@@ -1,2 +1,1 @@
-"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache.
-"""
+"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache."""

@@ -282,8 +282,8 @@ def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
     student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
     parent = twin_of(run, student)
     teacher = teacher_of(run, student)
-    if student.parent is not None:
-        start = students.read_student(run.stage("students") / student.parent).path
+    if student.starts_from is not None:
+        start = students.read_student(run.stage("students") / student.starts_from).path
         student = student.model_copy(update={"base": start, "revision": None})
     job = students.StudentJob(
         student=student,
@@ -296,14 +296,13 @@ def _run_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         folder=run.stage("students") / student.name,
         settings=run.cluster.train,
         snapshots=run.pipeline.evals.checkpoints.count,
-        parent=run.stage("students") / parent if parent else None,
+        steps_like=run.stage("students") / parent if parent else None,
     )
     return students.run_student(job, stop=stop, keep_old=run.keep_old)
 
 
 def _run_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
-    """Sample and grade the named models on every benchmark; without names, put the tables together.
-    """
+    """Sample and grade the named models on every benchmark; without names, put the tables together."""
     share = task.share
     if share is None or share.role == "open":
         with _pool(run) as pool:

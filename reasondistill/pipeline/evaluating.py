@@ -18,13 +18,13 @@ from itertools import islice
 from pathlib import Path
 
 from reasondistill.config import (
-    TWINS,
+    CONTROLS,
     Benchmark,
     EvalModel,
+    SampledModel,
     SamplingSettings,
     StudentSettings,
-    Teacher,
-    Traces,
+    TraceSettings,
 )
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
@@ -61,7 +61,7 @@ class Measured:
     sampling keys of its own.
     """
 
-    teacher: Teacher
+    teacher: SampledModel
     prompt: str | None
     sampling: EvalModel | None = None
 
@@ -79,7 +79,7 @@ def eval_models(run: Run) -> dict[str, Measured]:
         revision = (
             student.revision if path == student.base else None
         )  # a folder of our own has none
-        served = Teacher(
+        served = SampledModel(
             name=student.name,
             model=path,
             revision=revision,
@@ -99,7 +99,7 @@ def eval_models(run: Run) -> dict[str, Measured]:
     return models
 
 
-def served_teachers(run: Run) -> dict[str, Teacher]:
+def served_teachers(run: Run) -> dict[str, SampledModel]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
     asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")]
     single = len(asked) == 1
@@ -109,14 +109,14 @@ def served_teachers(run: Run) -> dict[str, Teacher]:
     }
 
 
-def teacher_of(run: Run, student: StudentSettings) -> Teacher | None:
+def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
     """Whose distributions a student learns: the one it names, else the only teacher of the traces
     that vLLM serves.
     """
     if not student.distils():
         return None
     if student.teacher is not None:
-        return located(Teacher(model=student.teacher, revision=student.teacher_revision))
+        return located(SampledModel(model=student.teacher, revision=student.teacher_revision))
     asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler == "vllm"]
     return located(asked[0]) if len(asked) == 1 else None
 
@@ -139,7 +139,7 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
         for student in run.pipeline.students
         for name in groups.get(student.name, (student.name,))
     }
-    rest = [student for student in every.values() if student.method in TWINS]
+    rest = [student for student in every.values() if student.method in CONTROLS]
 
     def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
         """A twin that came by itself belongs to the student that trains like it; one that the file
@@ -150,7 +150,7 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
         return _first(every, other).start() == _first(every, student).start()
 
     compared: dict[str, list[str]] = {}
-    for student in (student for student in every.values() if student.method not in TWINS):
+    for student in (student for student in every.values() if student.method not in CONTROLS):
         own = [other.name for other in rest if is_baseline(other, student)]
         compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
     for model, other in _same_seed(groups, run.pipeline.against()):
@@ -172,7 +172,7 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
 
 def _first(made: Mapping[str, StudentSettings], student: StudentSettings) -> StudentSettings:
     """Where a student that goes on from others began."""
-    return _first(made, made[student.parent]) if student.parent is not None else student
+    return _first(made, made[student.starts_from]) if student.starts_from is not None else student
 
 
 def _same_seed(
@@ -212,7 +212,7 @@ def sampling_of(
     *,
     prompt: str | None = None,
     n: int | None = None,
-) -> Traces:
+) -> TraceSettings:
     """How a model is sampled: as the traces were, but for what [evals] says, and above it the
     model's own keys.
 
@@ -236,7 +236,7 @@ def sampling_of(
         or settings.prompt
         or measured.prompt
     )
-    return Traces(
+    return TraceSettings(
         **keys,
         prompt=chosen or benchmark.prompt or "question",
         n=n or samples_of(run, benchmark),
@@ -292,7 +292,7 @@ def measure(
             _grade(run, cells, grade)
 
 
-_Cell = tuple[Benchmark, str, Traces, int | None]
+_Cell = tuple[Benchmark, str, TraceSettings, int | None]
 
 
 def _sample(run: Run, cells: list[_Cell], stop: StopSignal, share: Share | None) -> None:

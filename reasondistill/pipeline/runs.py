@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill.config import (
-    TWINS,
+    CONTROLS,
     Benchmark,
     Cluster,
-    Judge,
+    JudgeSettings,
     Pipeline,
+    SampledModel,
     StudentSettings,
-    Teacher,
     load_benchmark,
     resources,
 )
@@ -79,8 +79,7 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The name as people read it before every line: of many units the first and how many more.
-        """
+        """The name as people read it before every line: of many units the first and how many more."""
         rest = len(self.units) - 3
         if rest < 2:
             return self.name
@@ -138,7 +137,9 @@ def parents_of(run: Run, student: StudentSettings) -> tuple[str, ...]:
     """The students that are made before this one: whose steps it copies, and which one it
     continues.
     """
-    return tuple(name for name in dict.fromkeys((twin_of(run, student), student.parent)) if name)
+    return tuple(
+        name for name in dict.fromkeys((twin_of(run, student), student.starts_from)) if name
+    )
 
 
 def twin_of(run: Run, student: StudentSettings) -> str | None:
@@ -152,7 +153,7 @@ def twin_of(run: Run, student: StudentSettings) -> str | None:
         student.max_steps is not None and not recounts
     ):
         return None
-    trained = [other for other in run.pipeline.all_students() if other.method not in TWINS]
+    trained = [other for other in run.pipeline.all_students() if other.method not in CONTROLS]
     likest = sorted(
         trained,
         key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()),
@@ -160,10 +161,10 @@ def twin_of(run: Run, student: StudentSettings) -> str | None:
     return likest[-1].name if likest else None
 
 
-Asked = TypeVar("Asked", Teacher, Judge)
+AskedModel = TypeVar("AskedModel", SampledModel, JudgeSettings)
 
 
-def located(asked: Asked) -> Asked:
+def located(asked: AskedModel) -> AskedModel:
     """The teacher or judge with the folder of a shipped model in place of its `shipped:` name."""
     if not asked.model.startswith("shipped:"):
         return asked

@@ -279,8 +279,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
 
 
 def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
-    """The records of a shard that belong to a problem; lines without its id in them are not parsed.
-    """
+    """The records of a shard that belong to a problem; lines without its id in them are not parsed."""
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
     with open(path, "rb") as file:
         for line in file:

@@ -285,8 +285,7 @@ class Worker:
             ) from None
 
     def _claim(self, name: str) -> bool:
-        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too.
-        """
+        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
         if self._far is not None:
             # A request that was sent again finds what it has made itself: as below.
             return (

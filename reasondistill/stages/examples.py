@@ -19,7 +19,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Examples
+from reasondistill.config import ExampleSettings
 from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
 from reasondistill.curation.decisions import Decision, Graded, Tally
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_examples(
-    examples: Examples,
+    examples: ExampleSettings,
     prompt: NamedPrompt,
     problems_folder: Path,
     traces_folder: Path,
@@ -115,7 +115,7 @@ def run_examples(
 
 
 def _identity(
-    examples: Examples, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]
+    examples: ExampleSettings, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]
 ) -> store.Identity:
     """Exports are views of the examples and no part of what they are: another one must not make
     anybody train again.
@@ -159,7 +159,7 @@ def make_example(problem: Problem, trace: Trace, prompt: NamedPrompt, split: Spl
 def decide_all(
     graded: Iterable[Graded],
     problems: Iterator[Problem],
-    examples: Examples,
+    examples: ExampleSettings,
     *,
     verified: bool = True,
 ) -> Iterator[Decision]:
@@ -177,7 +177,7 @@ def decide_all(
 
 
 def decide(
-    problem: Problem, pairs: Sequence[Graded], examples: Examples, *, verified: bool = True
+    problem: Problem, pairs: Sequence[Graded], examples: ExampleSettings, *, verified: bool = True
 ) -> Decision:
     """Which of one problem's traces are kept. Each of the others gets its first reason."""
     reasons: dict[str, str] = {}
@@ -198,7 +198,9 @@ def decide(
     return Decision(problem, tuple(pairs), reasons)
 
 
-def unusable(pair: Graded, text: str, examples: Examples, *, verified: bool = True) -> str | None:
+def unusable(
+    pair: Graded, text: str, examples: ExampleSettings, *, verified: bool = True
+) -> str | None:
     """Why this trace cannot become an example, or None. Looks at this trace alone.
 
     Without `verified` its verdict is not looked at.
@@ -240,7 +242,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def choose(usable: Sequence[Graded], examples: Examples) -> Sequence[Graded]:
+def choose(usable: Sequence[Graded], examples: ExampleSettings) -> Sequence[Graded]:
     """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of
     seed and trace id.
     """
@@ -268,7 +270,7 @@ def _share(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48
 
 
-def split_of(problem_id: str, examples: Examples) -> Split:
+def split_of(problem_id: str, examples: ExampleSettings) -> Split:
     """The split of a problem: other problems have no say in it."""
     return "validation" if _place(problem_id, examples.seed) < examples.validation else "train"
 
@@ -281,7 +283,7 @@ def _place(problem_id: str, seed: int) -> float:
 
 
 def _decisions(
-    inputs: Mapping[str, Path], examples: Examples, *, verified: bool = True
+    inputs: Mapping[str, Path], examples: ExampleSettings, *, verified: bool = True
 ) -> Iterator[Decision]:
     graded = _graded(inputs["traces"] / "traces.jsonl", inputs["verdicts"] / "verdicts.jsonl")
     return decide_all(
@@ -313,7 +315,7 @@ def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
 
 def _write_decisions(
     folder: Path,
-    examples: Examples,
+    examples: ExampleSettings,
     prompt: NamedPrompt,
     tally: Tally,
     decisions: Iterator[Decision],
@@ -339,7 +341,9 @@ def _write_decisions(
                 )
 
 
-def _examples(decision: Decision, prompt: NamedPrompt, examples: Examples) -> Iterator[Example]:
+def _examples(
+    decision: Decision, prompt: NamedPrompt, examples: ExampleSettings
+) -> Iterator[Example]:
     split = split_of(decision.problem.id, examples)
     return (make_example(decision.problem, pair.trace, prompt, split) for pair in decision.kept)
 
@@ -373,7 +377,7 @@ def _move(folder: Path, tally: Tally, problem_id: str, split: Split) -> None:
 
 
 def _write_unverified(
-    folder: Path, examples: Examples, prompt: NamedPrompt, inputs: Mapping[str, Path]
+    folder: Path, examples: ExampleSettings, prompt: NamedPrompt, inputs: Mapping[str, Path]
 ) -> None:
     """Write unverified.jsonl unless it is there: what the same filters, selection and split choose
     when no verdict is looked at.

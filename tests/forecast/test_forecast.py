@@ -24,7 +24,7 @@ from fake_run import (
 from test_cli import run as command
 from test_report import full_run, make
 
-from reasondistill.config import Cluster, Examples, Pipeline
+from reasondistill.config import Cluster, ExampleSettings, Pipeline
 from reasondistill.doctor.preflight import estimate
 from reasondistill.errors import DataError
 from reasondistill.forecast import Given, make_forecast, save
@@ -391,7 +391,7 @@ def test_two_teachers_are_told_apart(tmp_path: Path) -> None:
     quick = [line.replace("demo-teacher@a1b2c3d4", "quick@1") for line in lines[:40]]
     (folder / "2-traces" / "traces.jsonl").write_text("\n".join([*quick, *lines[40:]]) + "\n")
     told(folder / "2-traces", 4000.0, 9000, teacher="org/quick")
-    found = read_evidence(folder, "like", Examples()).teachers
+    found = read_evidence(folder, "like", ExampleSettings()).teachers
     assert found["quick"].speed is not None and found["demo-teacher"].speed is not None
     assert found["quick"].speed.tokens_per_s == pytest.approx(4000)
     assert found["demo-teacher"].speed.tokens_per_s == pytest.approx(RATE)
@@ -414,7 +414,7 @@ def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_i
     fail_samples(
         folder / "2-traces", [f"gsm_symbolic/train/{row}:1" for row in range(10)], "HTTP 402"
     )
-    kept = read_evidence(folder, "like", Examples()).kept
+    kept = read_evidence(folder, "like", ExampleSettings()).kept
     assert kept is not None and kept.samples.sum() == 50
     usable = kept.usable.sum()
     fail_samples(
@@ -423,7 +423,7 @@ def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_i
         "too long",
         fault="input",
     )
-    kept = read_evidence(folder, "like", Examples()).kept
+    kept = read_evidence(folder, "like", ExampleSettings()).kept
     assert kept is not None and kept.samples.sum() == 50 and kept.usable.sum() < usable
 
 
@@ -728,4 +728,4 @@ def test_the_source_names_the_hardware(tmp_path: Path) -> None:
         folder / "1-problems",
         replace(manifest, environment=ENVIRONMENT | {"gpus": ["NVIDIA H100, 80 GB"] * 2}),
     )
-    assert read_evidence(folder, "like", Examples()).source == "like (2× NVIDIA H100)"
+    assert read_evidence(folder, "like", ExampleSettings()).source == "like (2× NVIDIA H100)"

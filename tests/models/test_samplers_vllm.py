@@ -11,7 +11,7 @@ import pytest
 from tiny_model import make_tiny_model
 from traces_kit import settings, traces_in, write_problems
 
-from reasondistill.config import Cluster, Teacher, VllmSettings
+from reasondistill.config import Cluster, SampledModel, VllmSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled
 from reasondistill.models.samplers.opening import kept_open
@@ -193,8 +193,7 @@ def test_greedy_twice_is_the_same_text_and_seeds_make_samples_differ(sampler: Vl
 
 @pytest.mark.engine
 def test_any_number_of_shards_in_any_order_draws_the_same_samples(sampler: VllmSampler) -> None:
-    """Other requests in the batch change nothing: what each sample is depends on its own key alone.
-    """
+    """Other requests in the batch change nothing: what each sample is depends on its own key alone."""
     for temperature in (0.0, 1.0):
         whole = requests(sampler, 24, temperature=temperature)
         together = texts(list(sampler.sample(whole)))
@@ -209,9 +208,9 @@ def test_any_number_of_shards_in_any_order_draws_the_same_samples(sampler: VllmS
 def test_a_kept_engine_is_opened_once_for_all_benchmarks(tiny: Path) -> None:
     cluster = Cluster(vllm=VllmSettings(cpu_kvcache_gib=1))
     with kept_open() as lend:
-        with lend(Teacher(model=str(tiny)), cluster, ()) as first:
+        with lend(SampledModel(model=str(tiny)), cluster, ()) as first:
             pass
-        with lend(Teacher(model=str(tiny)), cluster, ()) as second:
+        with lend(SampledModel(model=str(tiny)), cluster, ()) as second:
             assert second is first
 
 

@@ -23,8 +23,8 @@ from test_cli import run as command
 from typer.testing import CliRunner
 
 from reasondistill.cli import app
-from reasondistill.config import Cluster, OpenAISettings, Teacher
-from reasondistill.config.sampling import Judge
+from reasondistill.config import Cluster, OpenAISettings, SampledModel
+from reasondistill.config.sampling import JudgeSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import Request, Sampled
 from reasondistill.models.samplers.openai import OpenAISampler
@@ -37,7 +37,7 @@ from reasondistill.records import Completion, Message, Sampling
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_manifest
 from reasondistill.stages.evals.settings import changes
 from reasondistill.stages.traces import _teacher_section
-from reasondistill.stages.verdicts.judge import Court
+from reasondistill.stages.verdicts.judge import Judge
 
 KEY = "sk-proj-0123456789-abcdefghij"
 PIPELINE = """\
@@ -364,7 +364,7 @@ def test_what_would_break_a_sample_is_refused_when_the_file_is_read(
     keys: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
-        Teacher.model_validate({"model": "m", "sampler": "openai"} | keys)
+        SampledModel.model_validate({"model": "m", "sampler": "openai"} | keys)
     assert words in str(caught.value)
 
 
@@ -374,28 +374,30 @@ def test_a_password_in_the_cluster_file_is_refused() -> None:
 
 
 def test_old_teachers_and_judges_are_who_they_were() -> None:
-    old = Teacher(model="m", sampler="openai")
+    old = SampledModel(model="m", sampler="openai")
     assert _teacher_section(old) == {
         "model": "m",
         "sampler": "openai",
         "share": 1.0,
         "template_options": {},
     }
-    new = Teacher(
+    new = SampledModel(
         model="m", sampler="openai", request={"a": 1}, omit=("top_p", "seed"), reasoning="mistral"
     )
     shaped = {"request": {"a": 1}, "omit": ["seed", "top_p"], "reasoning": "mistral"}
     assert _teacher_section(new) == _teacher_section(old) | shaped
     assert (
-        Judge(model="m").shaping(),
-        Judge(model="m", sampler="openai", omit=("seed",)).shaping(),
+        JudgeSettings(model="m").shaping(),
+        JudgeSettings(model="m", sampler="openai", omit=("seed",)).shaping(),
     ) == ({}, {"omit": ["seed"]})
 
 
 def test_a_judge_that_is_asked_in_another_way_is_another_judge() -> None:
-    plain = Court.of(Judge(model="m", sampler="openai"), Cluster(), open_sampler)
+    plain = Judge.of(JudgeSettings(model="m", sampler="openai"), Cluster(), open_sampler)
     assert set(plain.how) == {"model", "sampling", "template_options"}
-    shaped = Court.of(Judge(model="m", sampler="openai", omit=("seed",)), Cluster(), open_sampler)
+    shaped = Judge.of(
+        JudgeSettings(model="m", sampler="openai", omit=("seed",)), Cluster(), open_sampler
+    )
     assert shaped.identity != plain.identity
 
 

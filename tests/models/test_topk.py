@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tiny_model import make_tiny_model, make_tokenizer
 from traces_kit import settings, text_of, traces_in, write_problems
 
-from reasondistill.config import Cluster, Teacher, VllmSettings
+from reasondistill.config import Cluster, SampledModel, VllmSettings
 from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import (
@@ -399,7 +399,7 @@ def run(
 ) -> Any:
     stop, limit = values.pop("stop", None), values.pop("limit", None)
 
-    def opens(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Any:
+    def opens(teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]) -> Any:
         assert sampler is not None, "opened although nothing is missing"
         return sampler
 
@@ -598,7 +598,7 @@ def test_other_peoples_traces_are_scored_by_the_model_that_the_file_names(
 ) -> None:
     opened: list[str] = []
 
-    def opens(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Any:
+    def opens(teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]) -> Any:
         opened.append(teacher.sampler)
         return fake if teacher.sampler == "vllm" else open_sampler(teacher, cluster, problems)
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny_model import make_tiny_model
 from traces_kit import settings, write_problems
 
-from reasondistill.config import Cluster, Teacher, Traces
+from reasondistill.config import Cluster, SampledModel, TraceSettings
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import Request
 from reasondistill.models.samplers.vllm import VllmSampler
@@ -65,12 +65,12 @@ def time_raw(sampler: VllmSampler, drawn: Sequence[Request]) -> tuple[float, int
 
 
 def time_stage(
-    sampler: VllmSampler, traces: Traces, problems: Path, folder: Path
+    sampler: VllmSampler, traces: TraceSettings, problems: Path, folder: Path
 ) -> tuple[float, int]:
     """Seconds and tokens of one whole stage on the running engine."""
 
     def open_sampler(
-        teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+        teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]
     ) -> VllmSampler:
         return sampler
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny_model import CHAT_TEMPLATE
 from traces_kit import settings
 
-from reasondistill.config import Cluster, Teacher, load_pipeline
+from reasondistill.config import Cluster, SampledModel, load_pipeline
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.topk import TopKReader
 from reasondistill.records import Problem
@@ -129,7 +129,7 @@ def run(
         max_tokens=given.max_tokens, temperature=0.7, n=1, teachers=(teacher,), logprobs=logprobs
     )
 
-    def opens(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Kept:
+    def opens(teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]) -> Kept:
         return sampler
 
     wall, cpu = time.perf_counter(), time.process_time()

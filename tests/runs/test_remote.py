@@ -1,5 +1,4 @@
-"""Run folders that live at a URL: what comes, what goes, and workers that have no folder in common.
-"""
+"""Run folders that live at a URL: what comes, what goes, and workers that have no folder in common."""
 
 from __future__ import annotations
 
@@ -233,8 +232,7 @@ def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:
-    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked.
-    """
+    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked."""
     listed = {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00.123"}
     assert _version(listed) == _version(
         {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00"}

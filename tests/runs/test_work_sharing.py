@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from traces_kit import opener, settings, text_of, traces_in, write_problems
 
-from reasondistill.config import Cluster, Verdicts
+from reasondistill.config import Cluster, VerdictSettings
 from reasondistill.errors import ConfigError, DriftError, StageError
 from reasondistill.models.samplers import Request, TopK, failed
 from reasondistill.models.topk import FOLDER, Source, TopKReader, TopKWriter
@@ -28,7 +28,7 @@ from reasondistill.stages.traces import capture, run_traces
 from reasondistill.stages.verdicts import run_verdicts
 
 Script = Callable[[Request], str | Completion]
-CLUSTER, VERDICTS = Cluster(), Verdicts()
+CLUSTER, VERDICTS = Cluster(), VerdictSettings()
 
 
 def sample(
@@ -291,7 +291,7 @@ def test_what_workers_captured_of_the_top_k_is_taken_into_one_cache(tmp_path: Pa
 # ---- verdicts ------------------------------------------------------------------------------------
 
 
-def grade(folder: Path, share: Share | None, verdicts: Verdicts = VERDICTS) -> Manifest:
+def grade(folder: Path, share: Share | None, verdicts: VerdictSettings = VERDICTS) -> Manifest:
     run = folder.parent
     return run_verdicts(verdicts, run / "1-problems", run / "alone", folder, workers=1, share=share)
 
@@ -333,7 +333,7 @@ def test_missing_verdicts_are_counted_and_any_number_of_workers_grades_them(
 
 
 def test_another_grader_throws_away_what_workers_left(alone: bytes, tmp_path: Path) -> None:
-    folder, strict = tmp_path / "v", Verdicts(policy="strict")
+    folder, strict = tmp_path / "v", VerdictSettings(policy="strict")
     grade(folder, Share("open", of=2))
     grade(folder, Share("work", 0, 2))
     grade(folder, Share("open", of=2), strict)

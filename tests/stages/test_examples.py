@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reasondistill.config import Examples
+from reasondistill.config import ExampleSettings
 from reasondistill.curation.decisions import Decision, Graded, pass_rate_bin
 from reasondistill.errors import DriftError, StageError
 from reasondistill.models.prompts import NamedPrompt, Prompt
@@ -115,7 +115,7 @@ class Run:
         options = {key: keys.pop(key, False) for key in ("unverified", "keep_old")}
         about = {"name": "demo", "pipeline": "demo.toml"}
         return run_examples(
-            Examples(**keys),
+            ExampleSettings(**keys),
             prompt,
             self.problems,
             self.traces,
@@ -200,20 +200,20 @@ def test_an_example_is_the_rendered_prompt_and_the_trace(tmp_path: Path) -> None
     ],
 )
 def test_each_dropped_trace_says_why(pair: Graded, reason: str | None) -> None:
-    strict = Examples(min_tokens=5, max_tokens=20, require_think=True, require_boxed=True)
+    strict = ExampleSettings(min_tokens=5, max_tokens=20, require_think=True, require_boxed=True)
     assert decide(problem(1), [pair], strict).reasons.get(pair.trace.id) == reason
 
 
 def test_a_failed_sample_is_never_an_example_whatever_outcomes_are_wanted() -> None:
     pair = graded(1, 0, "undecided", finish="error", error="boom", text="", reasoning=None)
-    assert decide(problem(1), [pair], Examples(outcomes=OUTCOMES)).kept == ()
+    assert decide(problem(1), [pair], ExampleSettings(outcomes=OUTCOMES)).kept == ()
 
 
 def test_other_outcomes_can_be_asked_for() -> None:
     pairs = [graded(1, 0), graded(1, 1, "wrong"), graded(1, 2, "truncated")]
     assert [
         p.trace.sample
-        for p in decide(problem(1), pairs, Examples(outcomes=("wrong", "truncated"))).kept
+        for p in decide(problem(1), pairs, ExampleSettings(outcomes=("wrong", "truncated"))).kept
     ] == [1, 2]
 
 
@@ -223,7 +223,7 @@ def test_the_same_text_of_the_same_problem_is_kept_once() -> None:
         graded(1, 1, text="\\boxed{1} "),
         graded(1, 2, text="so \\boxed{1}"),
     ]
-    assert decide(problem(1), pairs, Examples()).reasons == {"d/train/1:1": "duplicate text"}
+    assert decide(problem(1), pairs, ExampleSettings()).reasons == {"d/train/1:1": "duplicate text"}
 
 
 LENGTHS = [30, 10, 40, 20]
@@ -243,14 +243,14 @@ def test_selection_takes_k_of_each_problem_in_sample_order(
     select: str, k: int, samples: list[int]
 ) -> None:
     pairs = [graded(1, sample, tokens=tokens) for sample, tokens in enumerate(LENGTHS)]
-    decision = decide(problem(1), pairs, Examples(select=cast(Any, select), k=k))
+    decision = decide(problem(1), pairs, ExampleSettings(select=cast(Any, select), k=k))
     assert [pair.trace.sample for pair in decision.kept] == samples
     assert set(decision.reasons.values()) <= {"not selected"}
 
 
 def test_selection_looks_only_at_what_passed_the_filters() -> None:
     pairs = [graded(1, 0, "wrong", tokens=1), graded(1, 1, tokens=5), graded(1, 2, tokens=9)]
-    assert decide(problem(1), pairs, Examples(select="shortest")).reasons == {
+    assert decide(problem(1), pairs, ExampleSettings(select="shortest")).reasons == {
         "d/train/1:0": "outcome wrong",
         "d/train/1:2": "not selected",
     }
@@ -261,7 +261,7 @@ def test_random_selection_is_fixed_by_the_seed_and_spread_over_samples() -> None
         made: list[Decision] = []
         for number in range(60):
             pairs = [graded(number, sample) for sample in range(4)]
-            made.append(decide(problem(number), pairs, Examples(select="random", seed=seed)))
+            made.append(decide(problem(number), pairs, ExampleSettings(select="random", seed=seed)))
         return [decision.kept[0].trace.sample for decision in made]
 
     assert chosen(1) == chosen(1) != chosen(2)
@@ -276,10 +276,12 @@ def test_random_selection_is_fixed_by_the_seed_and_spread_over_samples() -> None
 
 def test_the_validation_share_is_near_what_was_asked_and_other_problems_have_no_say() -> None:
     names = [f"d/train/{number}" for number in range(4000)]
-    splits = {name: split_of(name, Examples(validation=0.1, seed=3)) for name in names}
+    splits = {name: split_of(name, ExampleSettings(validation=0.1, seed=3)) for name in names}
     assert 0.08 < Counter(splits.values())["validation"] / len(names) < 0.12
-    assert splits != {name: split_of(name, Examples(validation=0.1, seed=4)) for name in names}
-    larger = {name: split_of(name, Examples(validation=0.2, seed=3)) for name in names}
+    assert splits != {
+        name: split_of(name, ExampleSettings(validation=0.1, seed=4)) for name in names
+    }
+    larger = {name: split_of(name, ExampleSettings(validation=0.2, seed=3)) for name in names}
     assert {name for name in names if splits[name] == "validation"} < {
         name for name in names if larger[name] == "validation"
     }

@@ -15,7 +15,7 @@ from test_report import Outline, json_of, make, page_of
 
 from reasondistill.cli import running
 from reasondistill.cli.console import out
-from reasondistill.config import Cluster, Evals, Pipeline
+from reasondistill.config import Cluster, EvalSettings, Pipeline
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
@@ -336,7 +336,7 @@ def test_latency_is_written_beside_the_samples(run: Path, tmp_path: Path) -> Non
     )
     sampler = ScriptedSampler({problem.id: ["one two three four"] for problem in problems})
     folder = tmp_path / "teacher"
-    assert not is_measured(folder, 5) and Evals().latency == 0
+    assert not is_measured(folder, 5) and EvalSettings().latency == 0
     measure_latency(sampler, problems, load_prompt("question"), folder, 5)
     found = json.loads((folder / "latency.json").read_text())
     assert is_measured(folder, 5) and not is_measured(folder, 6)

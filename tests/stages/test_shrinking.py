@@ -14,7 +14,7 @@ import pytest
 from test_students import example, job, weights
 from tiny_model import make_tiny_model
 
-from reasondistill.config import Architecture, Lora, Shrink, StudentSettings
+from reasondistill.config import ArchitectureSettings, LoraSettings, ShrinkSettings, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.records import Shrunk
 from reasondistill.sections import check_section
@@ -83,7 +83,7 @@ def zero(*tensors: Any) -> None:
 def shrunk(model: Any, **settings: Any) -> Any:
     from reasondistill.stages.students.shrinking import shrink
 
-    return shrink(model, Shrink(**settings), rows()).eval()
+    return shrink(model, ShrinkSettings(**settings), rows()).eval()
 
 
 # ---- what stays ----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_a_block_that_does_nothing_is_the_one_that_goes(kind: str) -> None:
     assert (
         influence[2] == pytest.approx(0, abs=1e-6) and min(influence[i] for i in (0, 1, 3)) > 0.01
     )
-    assert choose(model, Shrink(layers=3, choose="importance"), rows()).layers == (0, 1, 3)
+    assert choose(model, ShrinkSettings(layers=3, choose="importance"), rows()).layers == (0, 1, 3)
     assert torch.equal(logits(shrunk(model, layers=3, choose="importance")), logits(model))
 
 
@@ -146,7 +146,7 @@ def test_an_even_copy_takes_the_layers_that_distilbert_took() -> None:
         for keep in range(1, have + 1)
     )
     model = model_of("qwen3")
-    small = shrink(model, Shrink(layers=2), [])  # no calibration row is needed
+    small = shrink(model, ShrinkSettings(layers=2), [])  # no calibration row is needed
     assert torch.equal(
         small.model.layers[1].mlp.up_proj.weight, model.model.layers[3].mlp.up_proj.weight
     )
@@ -325,7 +325,9 @@ def test_sizes_that_do_not_go_are_refused_by_name(
     with pytest.raises(
         ConfigError, match=r"\[students\] s " + message
     ):  # known from the folder, before anything starts
-        check_settings(StudentSettings(name="s", base=str(tmp_path), shrink=Shrink(**settings)))
+        check_settings(
+            StudentSettings(name="s", base=str(tmp_path), shrink=ShrinkSettings(**settings))
+        )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +339,7 @@ def test_importance_wants_calibration_rows(settings: dict[str, Any]) -> None:
 
     key = "choose" if "choose" in settings else next(iter(settings))
     with pytest.raises(ConfigError, match=rf"shrink\.{key} = .*wants calibration rows"):
-        shrink(model_of("qwen3"), Shrink(**settings), [])
+        shrink(model_of("qwen3"), ShrinkSettings(**settings), [])
 
 
 @pytest.mark.parametrize("kind", ["qwen3_moe", "gpt2"])
@@ -345,7 +347,7 @@ def test_other_models_are_refused_with_those_that_go(kind: str, tmp_path: Path) 
     with pytest.raises(
         ConfigError, match=f"type '{kind}'; what can be shrunk: llama, qwen2, qwen3; no mixture"
     ):
-        Shrink(layers=1).check({"model_type": kind, "num_hidden_layers": 2}, "[students] s")
+        ShrinkSettings(layers=1).check({"model_type": kind, "num_hidden_layers": 2}, "[students] s")
 
 
 @pytest.mark.parametrize(
@@ -366,11 +368,11 @@ def test_a_section_that_says_nothing_sensible_is_refused(
 
 
 def test_a_model_from_scratch_cannot_be_shrunk() -> None:
-    shape = Architecture(
+    shape = ArchitectureSettings(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1
     )
     with pytest.raises(ValueError, match="shrink: cuts a student out of its base"):
-        StudentSettings(name="s", architecture=shape, shrink=Shrink(layers=1))
+        StudentSettings(name="s", architecture=shape, shrink=ShrinkSettings(layers=1))
 
 
 # ---- how far from the larger model ---------------------------------------------------------------
@@ -442,7 +444,7 @@ def test_held_out_figures_of_a_model_under_lora() -> None:
 
 
 def cut_student(base: Path, **changes: Any) -> StudentSettings:
-    settings = Shrink(layers=1, choose="importance", intermediate_size=64, calibration=8)
+    settings = ShrinkSettings(layers=1, choose="importance", intermediate_size=64, calibration=8)
     values: dict[str, Any] = {
         "name": "s",
         "base": str(base),
@@ -496,7 +498,9 @@ def test_every_method_starts_from_the_same_cut_model(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_a_cut_model_learns_under_lora_too(tmp_path: Path) -> None:
-    made = job(tmp_path, cut_student(make_tiny_model(tmp_path / "base"), lora=Lora(r=4, alpha=8)))
+    made = job(
+        tmp_path, cut_student(make_tiny_model(tmp_path / "base"), lora=LoraSettings(r=4, alpha=8))
+    )
     run_student(made)
     assert (
         json.loads((made.folder / "model" / "config.json").read_text())["intermediate_size"] == 64
@@ -511,7 +515,7 @@ def test_a_cut_model_learns_under_lora_too(tmp_path: Path) -> None:
 
 def test_without_validation_rows_only_the_sizes_are_known(tmp_path: Path) -> None:
     settings = cut_student(
-        make_tiny_model(tmp_path / "base"), method="base", shrink=Shrink(layers=1)
+        make_tiny_model(tmp_path / "base"), method="base", shrink=ShrinkSettings(layers=1)
     )
     made = job(tmp_path, settings, examples=[example(i) for i in range(4)])
     run_student(made)
@@ -528,7 +532,7 @@ def test_what_is_cut_depends_on_the_examples_where_they_have_a_say(tmp_path: Pat
     base = make_tiny_model(tmp_path / "base")
     even, measured = (
         cut_student(base, method="base", shrink=shrink)
-        for shrink in (Shrink(layers=1), Shrink(intermediate_size=64))
+        for shrink in (ShrinkSettings(layers=1), ShrinkSettings(intermediate_size=64))
     )
     assert set(identity(job(tmp_path, even)).inputs) == {"base"}
     found = identity(job(tmp_path, measured))
@@ -547,7 +551,8 @@ def test_calibration_examples_are_spread_over_all_of_them(tmp_path: Path) -> Non
     made = job(
         tmp_path,
         cut_student(
-            make_tiny_model(tmp_path / "base"), shrink=Shrink(intermediate_size=64, calibration=4)
+            make_tiny_model(tmp_path / "base"),
+            shrink=ShrinkSettings(intermediate_size=64, calibration=4),
         ),
     )
     chosen = [int(one.id.removeprefix("p/").removesuffix(":0")) for one in calibration(made)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tiny_model import make_tiny_model, make_tokenizer
 
-from reasondistill.config import Architecture, Lora, StudentSettings, TrainSettings
+from reasondistill.config import ArchitectureSettings, LoraSettings, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.models.prompts import NamedPrompt, Prompt
 from reasondistill.records import Dropped, Example, Message, Origin, Problem
@@ -33,7 +33,7 @@ from reasondistill.stages.students import StudentJob, read_student, run_student,
 torch = pytest.importorskip("torch")
 
 PROMPT = NamedPrompt(name="question", prompt=Prompt(about="", user="{question}"))
-SHAPE = Architecture(
+SHAPE = ArchitectureSettings(
     hidden_size=32,
     intermediate_size=64,
     num_hidden_layers=1,
@@ -541,7 +541,7 @@ def test_under_lora_the_kept_weights_are_merged_and_training_does_not_notice(
     tmp_path: Path,
 ) -> None:
     base = make_tiny_model(tmp_path / "base")
-    lora = Lora(r=4, alpha=8, dropout=0.1)
+    lora = LoraSettings(r=4, alpha=8, dropout=0.1)
     values: dict[str, Any] = {
         "schedule": "constant",
         "warmup_ratio": 0,
@@ -609,7 +609,7 @@ def test_lora_trains_few_weights_and_leaves_a_merged_model(tmp_path: Path) -> No
     student = StudentSettings(
         name="s",
         base=str(base),
-        lora=Lora(r=4, alpha=8),
+        lora=LoraSettings(r=4, alpha=8),
         epochs=2,
         batch_size=8,
         learning_rate=1e-2,

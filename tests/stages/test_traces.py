@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from traces_kit import opener, sample_slowly, settings, text_of, traces_in, write_problems
 
-from reasondistill.config import Cluster, Teacher
+from reasondistill.config import Cluster, SampledModel
 from reasondistill.errors import DriftError, Interrupted, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Running, failed
 from reasondistill.models.samplers.scripted import ScriptedSampler
@@ -37,7 +37,7 @@ def problems(tmp_path: Path) -> Path:
 
 
 def must_not_open(
-    teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+    teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]
 ) -> ScriptedSampler:
     raise AssertionError("the sampler was opened although nothing is missing")
 

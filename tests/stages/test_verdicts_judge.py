@@ -13,7 +13,13 @@ import pytest
 from test_verdicts import problem, stage, trace
 
 from reasondistill import pipeline
-from reasondistill.config import Cluster, Judge, Teacher, Verdicts, load_pipeline
+from reasondistill.config import (
+    Cluster,
+    JudgeSettings,
+    SampledModel,
+    VerdictSettings,
+    load_pipeline,
+)
 from reasondistill.doctor.preflight import check
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, StageError
 from reasondistill.models.prompts import load_prompt
@@ -21,7 +27,7 @@ from reasondistill.models.samplers import Request, failed
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.pipeline import Run
-from reasondistill.records import Completion, EvalRecord, Problem, Record, Ruling, Verdict
+from reasondistill.records import Completion, EvalRecord, JudgeReply, Problem, Record, Verdict
 from reasondistill.runs.store import Manifest, StopSignal, read_manifest, read_records
 from reasondistill.stages.report.facts import read_facts, read_stages
 from reasondistill.stages.report.wording import caveats
@@ -30,7 +36,7 @@ from reasondistill.stages.verdicts.judge import REPLIES, read_verdict, short_nam
 
 Script = Callable[[Request], str | Completion]
 HUGE = r"\boxed{9^{9^{9^{9}}}}"  # the grader does not try such a number: undecided
-JUDGE = Judge(model="org/wise-model@x", sampler="scripted")
+JUDGE = JudgeSettings(model="org/wise-model@x", sampler="scripted")
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ class Bench:
         self._script = script
 
     def __call__(
-        self, teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+        self, teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]
     ) -> ScriptedSampler:
         self.opened += 1
         return ScriptedSampler(self._reply, model="org/wise-model@0123456789abcdef")
@@ -71,11 +77,15 @@ class Bench:
 
 
 def run(
-    inputs: tuple[Path, Path, Path], bench: Bench, judge: Judge = JUDGE, **options: Any
+    inputs: tuple[Path, Path, Path], bench: Bench, judge: JudgeSettings = JUDGE, **options: Any
 ) -> Manifest:
     policy = options.pop("policy", "default")
     return run_verdicts(
-        Verdicts(judge=judge, policy=policy), *inputs, workers=1, open_sampler=bench, **options
+        VerdictSettings(judge=judge, policy=policy),
+        *inputs,
+        workers=1,
+        open_sampler=bench,
+        **options,
     )
 
 
@@ -208,7 +218,7 @@ def test_a_judges_name_is_short_and_keeps_its_revision() -> None:
 
 
 def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> None:
-    plain = run_verdicts(Verdicts(), *inputs, workers=1)
+    plain = run_verdicts(VerdictSettings(), *inputs, workers=1)
     before = (inputs[2] / "verdicts.jsonl").read_bytes()
     assert sorted(path.name for path in inputs[2].iterdir()) == [
         "manifest.json",
@@ -218,7 +228,7 @@ def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> Non
     assert "judge" not in plain.identity["inputs"] and "judged" not in plain.figures
     run(inputs, Bench())
     assert (inputs[2] / "verdicts.jsonl").read_bytes() != before
-    again = run_verdicts(Verdicts(), *inputs, workers=1)
+    again = run_verdicts(VerdictSettings(), *inputs, workers=1)
     assert (inputs[2] / "verdicts.jsonl").read_bytes() == before
     assert again.fingerprint == plain.fingerprint
 
@@ -275,7 +285,7 @@ def test_a_stop_keeps_the_replies_and_the_next_run_asks_the_rest(
 )
 def test_a_kill_anywhere_ends_in_the_same_file(inputs: tuple[Path, Path, Path], where: str) -> None:
     file, replies = inputs[2] / "verdicts.jsonl", inputs[2] / REPLIES
-    run_verdicts(Verdicts(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, workers=1)
     by_rules = file.read_bytes()
     run(inputs, Bench())
     whole, bench = file.read_bytes(), Bench()
@@ -305,7 +315,9 @@ def test_a_failed_request_leaves_the_answer_undecided_and_the_next_run_asks_agai
     manifest = run(inputs, broken, failures_allowed=0.5)
     assert manifest.status == "complete" and manifest.figures["judge_failed"] == 1
     assert verdicts_in(inputs[2])["set/b:0"].how == "rule"
-    assert [ruling.trace_id for ruling in read_records(inputs[2] / REPLIES, Ruling)] == ["set/a:0"]
+    assert [ruling.trace_id for ruling in read_records(inputs[2] / REPLIES, JudgeReply)] == [
+        "set/a:0"
+    ]
     healed = Bench()
     assert run(inputs, healed, heal=False) == manifest and healed.opened == 0
     manifest = run(inputs, healed)

@@ -1,5 +1,4 @@
-"""Which sampler a file's `model` and `sampler` mean, and who that is, without starting an engine.
-"""
+"""Which sampler a file's `model` and `sampler` mean, and who that is, without starting an engine."""
 
 from __future__ import annotations
 
@@ -7,15 +6,15 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from reasondistill.config import Cluster, Teacher
+from reasondistill.config import Cluster, SampledModel
 from reasondistill.models.samplers import Sampler
 from reasondistill.models.weights import model_identity
 from reasondistill.records import Problem
 
-OpenSampler = Callable[[Teacher, Cluster, Sequence[Problem]], AbstractContextManager[Sampler]]
+OpenSampler = Callable[[SampledModel, Cluster, Sequence[Problem]], AbstractContextManager[Sampler]]
 
 
-def open_sampler(teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
+def open_sampler(teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
     """The sampler that a teacher means, with the cluster's settings. Raises ConfigError or
     MissingDependencyError.
     """
@@ -50,7 +49,7 @@ def kept_open() -> Generator[OpenSampler]:
     kept: list[Sampler] = []
 
     def lend(
-        teacher: Teacher, cluster: Cluster, problems: Sequence[Problem]
+        teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]
     ) -> AbstractContextManager[Sampler]:
         if teacher.sampler in (
             "scripted",
@@ -68,7 +67,7 @@ def kept_open() -> Generator[OpenSampler]:
             sampler.close()
 
 
-def teacher_identity(teacher: Teacher) -> str:
+def teacher_identity(teacher: SampledModel) -> str:
     """`name@revision` of the teacher's weights, found without starting an engine. Raises
     ConfigError when they are missing.
     """

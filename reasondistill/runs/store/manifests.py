@@ -75,8 +75,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, or None when there is none. Raises DataError when it is not readable.
-    """
+    """The folder's manifest, or None when there is none. Raises DataError when it is not readable."""
     path = folder / MANIFEST
     if not path.exists():
         return None

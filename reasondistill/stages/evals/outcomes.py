@@ -121,8 +121,7 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
 
 
 def read_problems(benchmark_folder: Path) -> dict[str, Problem]:
-    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded.
-    """
+    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded."""
     path = benchmark_folder / "problems" / "problems.jsonl"
     if not path.exists():
         known = sorted(folder.parent.name for folder in benchmark_folder.parent.glob("*/problems"))

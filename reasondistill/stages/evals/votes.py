@@ -68,8 +68,7 @@ def _sizes(answers: Counter[str], same: Same) -> tuple[int, ...]:
 
 
 def majority_rates(sheet: Sheet, wrong: Sequence[tuple[int, ...]], k: int) -> NDArray[np.float64]:
-    """maj@k of each problem, exact over all subsets of k of its samples; a tie is broken by chance.
-    """
+    """maj@k of each problem, exact over all subsets of k of its samples; a tie is broken by chance."""
     hits = sheet.correct.sum(axis=1).tolist()
     return np.array(
         [_rate(right, classes, sheet.k, k) for right, classes in zip(hits, wrong, strict=True)]

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import ReportSettings, resources
-from reasondistill.config.published import load_baselines
+from reasondistill.config import ReportSettings
+from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
 from reasondistill.records import FORECAST, canonical_json, fingerprint
 from reasondistill.runs.store import (
@@ -59,11 +59,7 @@ def run_report(
         raise StageError(
             f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first."
         )
-    published = (
-        load_baselines(resources.find("published", "baselines")).published
-        if settings.published
-        else ()
-    )
+    published = load_published(published_file()).published if settings.published else ()
     asked = fingerprint(
         {
             "settings": settings.model_dump(mode="json"),

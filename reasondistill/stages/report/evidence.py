@@ -218,7 +218,7 @@ PROMPTS_NOTE = (
 
 
 def published_table(facts: Facts) -> Table:
-    """What eval/baselines.toml holds of this run's benchmarks, and in what it differs from how this
+    """What eval/published.toml holds of this run's benchmarks, and in what it differs from how this
     run measured.
     """
     benchmarks = dict.fromkeys(score.benchmark for score in facts.own_scores)
@@ -317,7 +317,7 @@ def unlike(facts: Facts) -> Iterator[str]:
 
 
 PUBLISHED_NOTE = (
-    "pass@1 in percent as published, from eval/baselines.toml. One model has had "
+    "pass@1 in percent as published, from eval/published.toml. One model has had "
     "36.7 and 48.7 on AIME 2024 in two harnesses: read a "
     "published number with its sampling and grader, and measure the model here "
     "(`reasondistill eval`) before you compare."

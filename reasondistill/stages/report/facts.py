@@ -347,8 +347,7 @@ _NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "exam
 
 
 def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
-    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none.
-    """
+    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none."""
     if not _has(run / TRACES, "traces.jsonl"):
         return
     verdicts = (

@@ -17,8 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def text(value: object) -> str:
-    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD.
-    """
+    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)), quote=True)
 
 

@@ -78,7 +78,7 @@ HELD_OUT = 256
 class StudentJob:
     """Everything one student is made of.
 
-    `parent` is the trained student whose number of steps a baseline copies. `teacher` is who a
+    `steps_like` is the trained student whose number of steps a baseline copies. `teacher` is who a
     distilling student learns from, a hub id or folder, and `traces` the folder with what that
     teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
     of them being the finished model; the student is the same with any number of them.
@@ -90,7 +90,7 @@ class StudentJob:
     examples: Path
     folder: Path
     settings: TrainSettings
-    parent: Path | None = None
+    steps_like: Path | None = None
     snapshots: int = 0
     teacher: str | None = None
     teacher_revision: str | None = None
@@ -195,7 +195,7 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def check_settings(student: StudentSettings) -> None:
     """Refuse, before anything starts, what would fail after hours. Raises ConfigError."""
-    if student.parent is None:  # else its base is still to be made
+    if student.starts_from is None:  # else its base is still to be made
         base_identity(student)
     if student.chat_template is not None and not Path(student.chat_template).is_file():
         raise ConfigError(
@@ -273,8 +273,8 @@ def _identity(job: StudentJob) -> Identity:
         inputs["problems"] = require_complete(job.problems).output  # it learns their gold answers
     if job.student.distils():
         inputs |= _teacher_input(job)
-    if job.parent is not None:
-        inputs["parent"] = require_complete(job.parent).fingerprint
+    if job.steps_like is not None:
+        inputs["parent"] = require_complete(job.steps_like).fingerprint
     return Identity("students", VERSION, section, inputs)
 
 
@@ -313,8 +313,7 @@ def _top_k(job: StudentJob) -> Path:
 
 
 def _trains_tokenizer(student: StudentSettings) -> bool:
-    """On the examples, for every method: students that start alike read and write the same tokens.
-    """
+    """On the examples, for every method: students that start alike read and write the same tokens."""
     return student.architecture is not None and student.architecture.tokenizer == "train"
 
 
@@ -370,8 +369,7 @@ def _shrunk(job: StudentJob, model: Path) -> Shrunk:
 
 
 def _unverified_content(examples: Path) -> str:
-    """What stage 4 chose without looking at verdicts. Raises StageError when it was not asked to.
-    """
+    """What stage 4 chose without looking at verdicts. Raises StageError when it was not asked to."""
     require_complete(examples)
     if not (examples / UNVERIFIED).exists():
         raise StageError(
@@ -447,7 +445,7 @@ def _make(
     from reasondistill.stages.students import sft
 
     student, max_steps = job.student, job.student.max_steps
-    parent = read_student(job.parent).figures if job.parent is not None else None
+    parent = read_student(job.steps_like).figures if job.steps_like is not None else None
     if parent is not None:
         max_steps = parent.steps
         if student.packing and student.method == "answer_only":

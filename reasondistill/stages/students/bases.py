@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from reasondistill.config import Architecture, StudentSettings, resources
+from reasondistill.config import ArchitectureSettings, StudentSettings, resources
 from reasondistill.errors import ConfigError
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
@@ -218,7 +218,7 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _scratch_config(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _scratch_config(architecture: ArchitectureSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     shape = architecture.model_dump(
         exclude={"type", "tokenizer", "vocab_size", "rope_theta"}, exclude_none=True
     )

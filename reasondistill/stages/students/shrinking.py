@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from reasondistill.config import Shrink
+from reasondistill.config import ShrinkSettings
 from reasondistill.errors import ConfigError
 from reasondistill.stages.students.tokens import Row
 
@@ -77,7 +77,7 @@ class Kept:
     norm_scale: float = 1.0
 
 
-def shrink(model: Any, settings: Shrink, rows: Sequence[Row]) -> Any:
+def shrink(model: Any, settings: ShrinkSettings, rows: Sequence[Row]) -> Any:
     """A new model of the wanted sizes with weights of `model`, which stays as it is.
 
     `rows` are the calibration rows, all of which are used; none are needed for an even copy of
@@ -101,7 +101,7 @@ def count_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def choose(model: Any, settings: Shrink, rows: Sequence[Row]) -> Kept:
+def choose(model: Any, settings: ShrinkSettings, rows: Sequence[Row]) -> Kept:
     """Which layers, channels and groups stay. Raises ConfigError as `shrink`."""
     config = model.config
     settings.check(config.to_dict(), "[students]")
@@ -214,8 +214,7 @@ def measure(model: Any, rows: Sequence[Row]) -> Importance:
 
 
 def _forward(model: Any, decoder: Any, rows: Sequence[Row]) -> None:
-    """One row at a time, on the GPU where there is one; the model is back where it was afterwards.
-    """
+    """One row at a time, on the GPU where there is one; the model is back where it was afterwards."""
     home, training = model.device, model.training
     device = torch.device("cuda") if torch.cuda.is_available() else home
     model.to(device).eval()

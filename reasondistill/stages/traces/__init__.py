@@ -28,7 +28,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Cluster, Teacher, Traces
+from reasondistill.config import Cluster, SampledModel, TraceSettings
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
 from reasondistill.models.prompts import NamedPrompt, load_prompt
 from reasondistill.models.samplers import (
@@ -121,7 +121,7 @@ class _Work:
     are traces that it has drawn and whose top K are wanted now.
     """
 
-    teacher: Teacher
+    teacher: SampledModel
     number: int
     hand: tuple[Problem, ...]
     problems: tuple[Problem, ...]
@@ -204,7 +204,7 @@ def _trace(sampled: Sampled, model: str, prompt: str) -> Trace:
 
 
 def run_traces(
-    traces: Traces,
+    traces: TraceSettings,
     problems_folder: Path,
     folder: Path,
     *,
@@ -401,7 +401,7 @@ def _close(job: _Job) -> Manifest:
     )
 
 
-def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
+def _inputs(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     """What a model is asked: ids and questions. A gold answer that is put right changes grades,
     never samples.
 
@@ -420,7 +420,7 @@ def _inputs(traces: Traces, problems_folder: Path) -> dict[str, str]:
 class _Job:
     """What stays the same for all teachers of a run. `own` is the folder of one of `workers`."""
 
-    traces: Traces
+    traces: TraceSettings
     problems: tuple[Problem, ...]
     prompt: NamedPrompt
     folder: Path
@@ -450,7 +450,7 @@ class _Job:
         return self.stop is not None and self.stop.is_urgent
 
 
-def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
+def _section(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
     """What the traces are a function of."""
     return {
         "prompt": prompt.tag,
@@ -464,13 +464,13 @@ def _section(traces: Traces, prompt: NamedPrompt, problems: int) -> dict[str, An
     }
 
 
-def _teacher_section(teacher: Teacher) -> dict[str, Any]:
+def _teacher_section(teacher: SampledModel) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
     return {"model": teacher_identity(teacher)} | kept | teacher.shaping()
 
 
 def _plan(
-    traces: Traces, problems: Sequence[Problem], finished: set[str], unscored: set[str]
+    traces: TraceSettings, problems: Sequence[Problem], finished: set[str], unscored: set[str]
 ) -> list[_Work]:
     """What each teacher has to draw and to score; teachers with nothing to do are left out, so that
     their engine never starts.
@@ -484,7 +484,7 @@ def _plan(
     return [work for work in works if work.missing or work.unscored]
 
 
-def _hands(traces: Traces, problems: Sequence[Problem]) -> list[list[Problem]]:
+def _hands(traces: TraceSettings, problems: Sequence[Problem]) -> list[list[Problem]]:
     """Each teacher's own problems."""
     hands: list[list[Problem]] = [[] for _ in traces.teachers]
     shares = [teacher.share for teacher in traces.teachers]
@@ -494,7 +494,7 @@ def _hands(traces: Traces, problems: Sequence[Problem]) -> list[list[Problem]]:
 
 
 def _work(
-    teacher: Teacher,
+    teacher: SampledModel,
     number: int,
     hand: Sequence[Problem],
     n: int,
@@ -563,7 +563,7 @@ def _work_on(
                 _score(job, sampler, cache, work.unscored, own=True)
 
 
-def _logprobs_of(job: _Job, teacher: Teacher) -> int:
+def _logprobs_of(job: _Job, teacher: SampledModel) -> int:
     """K for a teacher that can give its log-probabilities, else 0."""
     return job.traces.logprobs or 0 if teacher.sampler == "vllm" else 0
 

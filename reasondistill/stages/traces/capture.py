@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reasondistill.config import Teacher, Traces
+from reasondistill.config import SampledModel, TraceSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.prompts import after_prompt, render_assistant
 from reasondistill.models.samplers import Rendered, Sampler, Scored, Scorer, Written
@@ -57,12 +57,12 @@ FILE = "traces.jsonl"
 # ---- what there is and what is missing -----------------------------------------------------------
 
 
-def scoring_teacher(traces: Traces) -> Teacher | None:
+def scoring_teacher(traces: TraceSettings) -> SampledModel | None:
     """The model that scores the traces of teachers which give no log-probabilities."""
-    return Teacher(model=traces.logprobs_model) if traces.logprobs_model is not None else None
+    return SampledModel(model=traces.logprobs_model) if traces.logprobs_model is not None else None
 
 
-def is_captured(traces: Traces, folder: Path, manifest: Manifest) -> bool:
+def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool:
     """The finished folder holds what these settings ask for. Raises ConfigError when its cache is
     another model's.
     """
@@ -74,9 +74,8 @@ def is_captured(traces: Traces, folder: Path, manifest: Manifest) -> bool:
     return manifest.figures.get("topk_k", 0) >= traces.logprobs
 
 
-def check_models(traces: Traces, folder: Path) -> None:
-    """Raise ConfigError when the cache was captured from a model that these settings do not name.
-    """
+def check_models(traces: TraceSettings, folder: Path) -> None:
+    """Raise ConfigError when the cache was captured from a model that these settings do not name."""
     if not (folder / FOLDER / "topk.json").exists():
         return
     scorer = scoring_teacher(traces)
@@ -93,7 +92,7 @@ def check_models(traces: Traces, folder: Path) -> None:
         )
 
 
-def check_tokenizers(traces: Traces) -> None:
+def check_tokenizers(traces: TraceSettings) -> None:
     """Before anything is drawn: several models in one cache must have the same tokens. Raises
     ConfigError.
     """

@@ -1,5 +1,4 @@
-"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from.
-"""
+"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Cluster, Traces
+from reasondistill.config import Cluster, TraceSettings
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.records import Completion, Problem, SetAside
@@ -72,7 +71,7 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def engine(folder: Path, traces: Traces, cluster: Cluster) -> dict[str, Any]:
+def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> dict[str, Any]:
     """Engine settings that the last bits of a number may depend on: told, not part of the identity.
 
     `threads` are the numbers that were computed with, in the order of their first use.
@@ -143,8 +142,7 @@ def _set_aside(problem: Problem, completion: Completion) -> SetAside:
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
-    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem.
-    """
+    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem."""
 
     def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)

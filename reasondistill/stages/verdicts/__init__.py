@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from reasondistill.config import Cluster, Verdicts
+from reasondistill.config import Cluster, VerdictSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import ENGINE_ERROR, GRADER, INPUT_FAULT, GradeItem, GradingPool
 from reasondistill.models.samplers import problem_and_sample, rank
@@ -45,7 +45,7 @@ from reasondistill.runs.store import (
     sort_shard,
 )
 from reasondistill.runs.work_sharing import Share, Worker
-from reasondistill.stages.verdicts.judge import REPLIES, Court, judge_undecided, load_judge_prompt
+from reasondistill.stages.verdicts.judge import REPLIES, Judge, judge_undecided, load_judge_prompt
 from reasondistill.stages.verdicts.vote import vote_on_unlabelled
 
 __all__ = ["judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_verdicts(
-    verdicts: Verdicts,
+    verdicts: VerdictSettings,
     problems_folder: Path,
     traces_folder: Path,
     folder: Path,
@@ -88,7 +88,7 @@ def run_verdicts(
     """
     started = time.time()
     court = (
-        Court.of(verdicts.judge, cluster or Cluster(), open_sampler)
+        Judge.of(verdicts.judge, cluster or Cluster(), open_sampler)
         if verdicts.judge is not None
         else None
     )
@@ -146,7 +146,7 @@ def run_verdicts(
 
 
 def _inputs(
-    verdicts: Verdicts, court: Court | None, problems_folder: Path, traces_folder: Path
+    verdicts: VerdictSettings, court: Judge | None, problems_folder: Path, traces_folder: Path
 ) -> dict[str, str]:
     """What the verdicts are made from. The grader and its settings too: another policy grades the
     stored traces anew.
@@ -311,8 +311,7 @@ def judge_traces(
 
 
 def to_item(trace: Trace, golds: Mapping[str, str]) -> GradeItem:
-    """What the grader needs of a trace. Raises StageError when its problem is not among the golds.
-    """
+    """What the grader needs of a trace. Raises StageError when its problem is not among the golds."""
     if trace.problem_id not in golds:
         raise StageError(
             f"trace {trace.id}: its problem {trace.problem_id} is not in the problems "

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Cluster, Judge
+from reasondistill.config import Cluster, JudgeSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, LONGEST_SHOWN
 from reasondistill.models.prompts import NamedPrompt, load_prompt
@@ -36,10 +36,10 @@ from reasondistill.models.samplers import (
 from reasondistill.models.samplers.opening import OpenSampler, teacher_identity
 from reasondistill.records import (
     Completion,
+    JudgeReply,
     Message,
     Outcome,
     Problem,
-    Ruling,
     Verdict,
     fingerprint,
 )
@@ -57,19 +57,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Court:
+class Judge:
     """A judge with its prompt and the way to reach it. `how` is what its replies are a function of,
     besides the prompt.
     """
 
-    judge: Judge
+    judge: JudgeSettings
     prompt: NamedPrompt
     how: Mapping[str, Any]
     cluster: Cluster
     open_sampler: OpenSampler
 
     @classmethod
-    def of(cls, judge: Judge, cluster: Cluster, open_sampler: OpenSampler) -> Court:
+    def of(cls, judge: JudgeSettings, cluster: Cluster, open_sampler: OpenSampler) -> Judge:
         """Raises ConfigError when there is no such prompt or model folder."""
         how = {
             "model": teacher_identity(judge.as_teacher()),
@@ -95,8 +95,7 @@ class Question:
 
 
 def load_judge_prompt(name: str) -> NamedPrompt:
-    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it.
-    """
+    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it."""
     found = load_prompt(name)
     missing = [part for part in ("{gold}", "{answer}") if part not in found.prompt.user]
     if missing or found.prompt.few_shot:
@@ -116,7 +115,7 @@ def load_judge_prompt(name: str) -> NamedPrompt:
 
 
 def judge_undecided(
-    court: Court,
+    court: Judge,
     problems: Path,
     folder: Path,
     stop: StopSignal | None = None,
@@ -169,7 +168,7 @@ def _is_open(verdict: Verdict) -> bool:
     return grade.extracted is not None and len(grade.extracted) <= LONGEST_SHOWN
 
 
-def _questions(court: Court, problems: Path, folder: Path) -> Iterator[Question]:
+def _questions(court: Judge, problems: Path, folder: Path) -> Iterator[Question]:
     verdicts = [
         verdict for verdict in read_records(folder / "verdicts.jsonl", Verdict) if _is_open(verdict)
     ]
@@ -196,10 +195,10 @@ def _asked_problems(problems: Path, questions: Iterable[Question]) -> list[Probl
     return [problem for problem in read_records(problems, Problem) if problem.id in ids]
 
 
-def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, Ruling]:
+def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, JudgeReply]:
     repair_tail(path)
     return (
-        {ruling.key: ruling for ruling in read_records(path, Ruling) if ruling.key in wanted}
+        {ruling.key: ruling for ruling in read_records(path, JudgeReply) if ruling.key in wanted}
         if path.exists()
         else {}
     )
@@ -223,7 +222,7 @@ def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
 
 
 def _ask(
-    court: Court,
+    court: Judge,
     questions: Sequence[Question],
     problems: Sequence[Problem],
     folder: Path,
@@ -255,7 +254,7 @@ def _ask(
             else:
                 shard.append(
                     [
-                        Ruling(
+                        JudgeReply(
                             key=request.key,
                             judge=sampler.model,
                             trace_id=request.id,
@@ -277,7 +276,7 @@ def _ask(
     return lost
 
 
-def _requests(court: Court, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
+def _requests(court: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
     """One request each; a question that leaves no room for a reply is not asked."""
     context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
     sampling = court.judge.resolve()
@@ -318,7 +317,7 @@ def read_verdict(completion: Completion) -> Outcome:
     return _OUTCOMES[said.pop()]
 
 
-def _with_ruling(verdict: Verdict, ruling: Ruling | None) -> Verdict:
+def _with_ruling(verdict: Verdict, ruling: JudgeReply | None) -> Verdict:
     if ruling is None:
         return verdict
     outcome = read_verdict(ruling.completion)

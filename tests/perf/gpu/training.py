@@ -37,7 +37,7 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.stages.students import bases, sft
 from reasondistill.stages.students.distilling.divergences import KdLesson
 from reasondistill.stages.students.distilling.lessons import Lesson, Micro
-from reasondistill.stages.students.distilling.teacher import Teacher
+from reasondistill.stages.students.distilling.teacher import SampledModel
 from reasondistill.stages.students.distilling.trainer import DistillTrainer
 from reasondistill.stages.students.tokens import Row
 
@@ -149,8 +149,7 @@ def make_rows(cell: Cell, sizes: Sizes) -> list[Row]:
 
 
 def our_arguments(cell: Cell, sizes: Sizes, folder: Path) -> SFTConfig:
-    """What a student file with these settings trains with; only checkpoints on disk are left out.
-    """
+    """What a student file with these settings trains with; only checkpoints on disk are left out."""
     documents = 1 if cell.form == "packed" else cell.tokens // sizes.document
     student = StudentSettings(
         name="bench",
@@ -252,7 +251,7 @@ def make_trainer(
         else TrlLesson(cell.way, bf16=arguments.bf16),
         rows=rows,
         held_out=[],
-        teacher=Teacher(teacher),
+        teacher=SampledModel(teacher),
         writers=_no_writers,
         vocabulary=sizes.student.vocab_size,
         max_length=cell.tokens,

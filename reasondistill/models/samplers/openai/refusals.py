@@ -3,8 +3,9 @@
     refused = refusal(422, b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', clean, sent={"seed"})
     refused.means, refused.words      # "setting", "body.seed: Extra inputs are not permitted"
 
-Servers say it in their own ways: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic, Gemini (in a list),
-OpenRouter (the provider's words inside), and pages of HTML from whatever stands before them.
+Servers say it in their own ways: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic,
+Gemini (in a list), OpenRouter (the provider's words inside), and pages of HTML from whatever stands
+before them.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-# passing    another try may help                      lost      this sample fails, and nobody knows why
-# input      the prompt is at fault                     too_long  prompt and answer do not fit, perhaps a shorter answer does
-# quota      nobody pays for more                       hopeless  no request will be taken: key, address, model
-# setting    a field that no request may carry          field     it wants `max_completion_tokens`
+# passing    another try may help                      lost      this sample fails, and nobody knows
+# why input      the prompt is at fault                     too_long  prompt and answer do not fit,
+# perhaps a shorter answer does quota      nobody pays for more                       hopeless  no
+# request will be taken: key, address, model setting    a field that no request may carry
+# field     it wants `max_completion_tokens`
 Meaning = Literal["passing", "lost", "input", "too_long", "quota", "hopeless", "setting", "field"]
 
 _SHOWN = 300
@@ -50,8 +52,8 @@ _QUOTA_CODES = {
     "billing_hard_limit_reached", "billing_not_active", "arrearage", "quota_exhausted",
 }  # fmt: skip
 _QUOTA_WORDS = _any_of(
-    r"insufficient (?:quota|balance|credits?|funds)", r"exceeded your current quota", r"credit balance", r"billing",
-    r"out of credits", r"not enough credits", r"payment required", r"quota exhausted", r"account .{0,40}in good standing",
+    r"insufficient " r"(?:quota|balance|credits?|funds)", r"exceeded your current quota", r"credit balance", r"billing",
+    r"out of credits", r"not enough credits", r"payment required", r"quota exhausted", r"account .{0,40}in good " r"standing",
 )  # fmt: skip
 # Limits of a minute speak of plans and billing too; they pass.
 _RATE_WORDS = _any_of(
@@ -67,8 +69,8 @@ _FILTER_CODES = {
     "moderation_blocked", "content_filter_error", "sensitive_words_detected", "prohibited_content", "safety",
 }  # fmt: skip
 _FILTER_WORDS = _any_of(
-    r"content (?:management|usage)? ?polic", r"content.?filter", r"usage polic", r"flagged", r"moderation", r"safety system",
-    r"inappropriate content", r"content exists risk", r"sensitive (?:content|words?)", r"prohibited content", r"prompt was blocked",
+    r"content " r"(?:management|usage)? " r"?polic", r"content.?filter", r"usage polic", r"flagged", r"moderation", r"safety system",
+    r"inappropriate content", r"content exists risk", r"sensitive " r"(?:content|words?)", r"prohibited content", r"prompt was blocked",
 )  # fmt: skip
 _NO_TEMPLATE = _any_of(
     r"must provide a chat template",
@@ -77,7 +79,7 @@ _NO_TEMPLATE = _any_of(
     r"chat_template is not set",
 )
 _TEMPLATE_WORDS = _any_of(
-    r"chat.?template", r"roles? must alternate", r"jinja", r"template(?:\w*)? error", r"system role (?:is )?not supported",
+    r"chat.?template", r"roles? must alternate", r"jinja", r"template(?:\w*)? error", r"system role (?:is )?not " r"supported",
     r"must start with a user", r"unexpected message role", r"only user(?:,| and) assistant",
 )  # fmt: skip
 _LONG_CODES = {
@@ -88,10 +90,10 @@ _LONG_CODES = {
     "prompt_too_long",
 }
 _LONG_WORDS = _any_of(
-    r"context (?:length|size|window)", r"maximum (?:model|prompt|input|token) length", r"prompt is too long", r"input is too long",
+    r"context " r"(?:length|size|window)", r"maximum " r"(?:model|prompt|input|token) " r"length", r"prompt is too long", r"input is too long",
     r"too many (?:input )?tokens", r"`?inputs`? tokens \+", r"`?inputs`? must have less", r"prompt too long", r"request too large",
     r"reduce the length", r"maximum number of tokens", r"payload too large", r"string too long", r"maximum allowed length",
-    r"max_(?:completion_|new_)?tokens\W.{0,20}too large", r"maximum allowed number of output tokens", r"range of max_tokens",
+    r"max_(?:completion_|new_)?tokens\W.{0,20}too " r"large", r"maximum allowed number of output tokens", r"range of max_tokens",
     r"max_tokens\W+must be less than", r"range of input length",
 )  # fmt: skip
 _OTHER_FIELD = _any_of(r"max_completion_tokens\W{0,3} instead", r"use \W?max_completion_tokens")
@@ -113,7 +115,9 @@ _NO_MODEL = {"model_not_found", "invalid_model", "model_not_supported"}
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """A request that was answered by an error. `words` are the server's own, whole; `codes` in small letters."""
+    """A request that was answered by an error. `words` are the server's own, whole; `codes` in
+    small letters.
+    """
 
     status: int
     words: str
@@ -164,7 +168,9 @@ def refusal(
 def refusal_in(
     status: int, value: Any, clean: Callable[[str], str], sent: Collection[str]
 ) -> Refused:
-    """The same for what was read as JSON; an error's own code stands over a status that says all is well."""
+    """The same for what was read as JSON; an error's own code stands over a status that says all is
+    well.
+    """
     codes = frozenset(_codes(value))
     if status < 400:
         told = [int(code) for code in codes if code.isdigit() and 400 <= int(code) <= 599]
@@ -185,7 +191,7 @@ def _refused(
     return Refused(status, told, _meaning(status, told, codes, named, sent), codes)
 
 
-# ---- its words ----------------------------------------------------------------------------------------------------
+# ---- its words -----------------------------------------------------------------------------------
 
 
 def _words(value: Any, depth: int = 0) -> Iterator[str]:
@@ -250,7 +256,7 @@ def _named(value: Any) -> Iterator[str]:
             yield from (str(step) for step in place[1:2])
 
 
-# ---- what it means ------------------------------------------------------------------------------------------------
+# ---- what it means -------------------------------------------------------------------------------
 
 
 def _meaning(

@@ -117,8 +117,7 @@ class Lesson:
         raise NotImplementedError
 
     def layers_now(self, progress: float) -> bool:
-        """Whether layers (and attention, where needed) are looked at in this part of the training.
-        """
+        """Whether layers (and attention, where needed) are looked at in this part of the training."""
         return self.needs_layers
 
     def prepare(self, model: Any, teacher: Any) -> None:

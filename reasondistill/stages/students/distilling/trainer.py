@@ -99,8 +99,7 @@ class DistillTrainer(SortedTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimizer step, after the method has had its say on their texts.
-        """
+        """The micro-batches of one optimizer step, after the method has had its say on their texts."""
         batches: list[Any] = []
         for _ in range(num_batches):
             if (batch := next(epoch_iterator, None)) is None:

@@ -297,8 +297,7 @@ def _writes_alone(settings: Method) -> bool:
 def grade_item(
     name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]
 ) -> GradeItem:
-    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut.
-    """
+    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut."""
     is_cut = not completion or completion[-1] not in eos
     text = tokenizer.decode(
         list(completion if is_cut else completion[:-1]), skip_special_tokens=False
