@@ -13,10 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "httpx", "reasoning_gym")
-MODULES = [
-    "reasondistill",
-    *(f"reasondistill.{path.stem}" for path in sorted((ROOT / "reasondistill").glob("[a-z]*.py"))),
-]
+PACKAGE = ROOT / "reasondistill"
+# Packages whose own __init__.py is imported late, since it needs a heavy package.
+LATE = {"reasondistill.losses", "reasondistill.models.samplers.openai"}
+PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+TOP_MODULES = {f"reasondistill.{path.stem}" for path in PACKAGE.glob("[a-z]*.py")}
+MODULES = sorted((PACKAGES | TOP_MODULES) - LATE)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_the_installed_package_finds_what_it_ships_from_any_folder(
 ) -> None:
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from reasondistill import resources\n"
+        "from reasondistill.config import resources\n"
         "kinds = ('prompts', 'pipelines', 'clusters', 'accelerate', 'benchmarks')\n"
         "print(json.dumps({kind: sorted(str(path) for path in "
         "resources.available(kind).values()) for kind in kinds}))"
@@ -148,7 +150,11 @@ def test_the_installed_package_finds_what_it_ships_from_any_folder(
         assert all(path.startswith(str(installed)) for path in paths)
 
 
-def test_importing_any_top_module_loads_nothing_heavy() -> None:
+def test_the_wheel_says_that_its_types_may_be_relied_on(installed: Path) -> None:
+    assert (installed / "reasondistill" / "py.typed").exists()
+
+
+def test_importing_any_package_loads_nothing_heavy() -> None:
     program = (
         "import importlib, sys\n"
         f"for module in {MODULES!r}:\n"

@@ -320,9 +320,7 @@ def test_what_cannot_be_published_stays_and_copies_of_the_killed_go(
     monkeypatch.setenv(remote.SCRATCH, str(scratch))
     monkeypatch.setattr("reasondistill.runs.remote.folder.PATIENCE_S", 2.0)
     with remote.lent(f"{url(there)}/run", lambda _: True) as here:
-        code = (
-            f"import os, sys; sys.path[:0] = [{os.getcwd()!r}]; from reasondistill import remote\n"
-        )
+        code = f"import os, sys; sys.path[:0] = [{os.getcwd()!r}]; from reasondistill.runs import remote\n"
         code += (
             f"with remote.lent({f'{url(there)}/run'!r}, lambda _: True): os.kill(os.getpid(), 9)"
         )
