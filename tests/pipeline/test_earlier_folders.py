@@ -1,0 +1,79 @@
+"""Folders and files that an earlier version left are read, skipped and gone on with.
+
+tests/compat/ holds what commit 207009e wrote: `complete` is a whole small run, `killed` a folder
+of traces whose process was killed in the middle, beside what it would have become (whole.jsonl).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from test_cli import run
+from traces_kit import sample_slowly
+
+from reasondistill.config import load_pipeline
+
+COMPAT = Path(__file__).parents[1] / "compat"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A working folder with the earlier run in runs/small, as its user left it."""
+    shutil.copytree(COMPAT / "complete", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "folders").rename(tmp_path / "runs")
+    stored = tmp_path / "runs" / "small" / "run.json"
+    state = json.loads(stored.read_text(encoding="utf-8"))
+    state["source"] = str(tmp_path / "small.toml")
+    stored.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the stages, by its path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for stage in sorted(folder.glob("[1-7]-*"))
+        for path in sorted(stage.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_an_earlier_run_is_skipped_whole(earlier: Path) -> None:
+    folder = earlier / "runs" / "small"
+    before = contents(folder)
+    assert len(before) > 15
+    run(earlier, "run", "small.toml")
+    assert contents(folder) == before
+    assert "stale" not in run(earlier, "show", "small")
+
+
+def test_an_earlier_run_can_be_read_and_walked_through(earlier: Path) -> None:
+    shown = run(earlier, "show", "small")
+    assert "20" in shown and "complete" in shown
+    assert "3 + 3 = 6" in run(earlier, "walk", "small", "problems/train/3")
+
+
+def test_an_earlier_run_is_not_gone_on_with_under_other_settings(earlier: Path) -> None:
+    folder = earlier / "runs" / "small"
+    before = contents(folder)
+    refused = run(earlier, "run", "small.toml", "--set", "traces.temperature=0.1", code=2)
+    assert "temperature was 0.7, is 0.1" in refused
+    assert contents(folder) == before
+
+
+def test_traces_of_an_earlier_killed_process_are_gone_on_with(tmp_path: Path) -> None:
+    shutil.copytree(COMPAT / "killed", tmp_path, dirs_exist_ok=True)
+    traces = tmp_path / "2-traces" / "traces.jsonl"
+    assert len(traces.read_text(encoding="utf-8").splitlines()) == 19
+    sample_slowly(tmp_path / "1-problems", tmp_path / "2-traces", 0.0)
+    assert traces.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_an_earlier_pipeline_file_is_read_as_it_was(earlier: Path) -> None:
+    stored = json.loads((earlier / "runs" / "small" / "run.json").read_text(encoding="utf-8"))
+    pipeline = json.loads(load_pipeline(earlier / "small.toml").model_dump_json())
+    for key, value in stored["pipeline"].items():
+        assert pipeline[key] == value
