@@ -1,7 +1,7 @@
 """The harness's side of the cross-check, a program that knows nothing of ours:
 
     crosscheck_harness.py evaluate FOLDER     model and task of FOLDER → FOLDER/harness.json
-    crosscheck_harness.py score FOLDER N      seconds of scoring the completions in harness.json, N times, one number a line
+    crosscheck_harness.py score FOLDER N      seconds of scoring harness.json, N times, one a line
 
 FOLDER is what `crosscheck_kit.write_side_by_side` wrote.
 """

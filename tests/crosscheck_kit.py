@@ -377,7 +377,7 @@ def explain(text: str, grade: Grade, filter_name: str, theirs: Mapping[str, Any]
 
 
 def _end_of_answer(text: str, answer: str | None) -> int:
-    """Where the answer that stands behind the mark or in a box ends, -1 when it stands in neither."""
+    """Where the answer behind the mark or in a box ends, -1 when it stands in neither."""
     found = [
         (place, mark)
         for mark in ("#### ", "####", "\\boxed{")

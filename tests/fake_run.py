@@ -1,7 +1,8 @@
 """A run folder as the stages would leave it, made of records in a fraction of a second: for tests
 of evals and report.
 
-    fake_run(folder, until="evals")     # problems, traces, verdicts, examples, students, evals; stops after `until`
+    # problems, traces, verdicts, examples, students, evals; stops after `until`
+    fake_run(folder, until="evals")
     fail_samples(folder / "2-traces", ["gsm_symbolic/train/3:1"], "HTTP 402: quota exhausted")
 
 Everything is drawn from one seed. `answers` says how often a model is right.

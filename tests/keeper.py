@@ -12,7 +12,8 @@ from pathlib import Path
 # input ends: when we say so or are gone.
 _KEEPER = """
 import ctypes, os, signal, subprocess, sys, time
-ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes that lose their parent become ours
+# PR_SET_CHILD_SUBREAPER: processes that lose their parent become ours.
+ctypes.CDLL(None).prctl(36, 1)
 subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # after the start: the daemon would inherit it
 

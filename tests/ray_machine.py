@@ -1,7 +1,8 @@
 """A real Ray cluster of one node on this machine, for tests.
 
     with RayMachine(folder) as ray_machine:
-        os.environ | ray_machine.env        # then ray.init() and JobSubmissionClient(ray_machine.dashboard) find it
+        # Then ray.init() and JobSubmissionClient(ray_machine.dashboard) find it:
+        os.environ | ray_machine.env
 
 It asks for a token of its own, as Ray does since 2.60 where nothing else is said: `env` has it.
 Never end it with `ray stop`, which ends every Ray on the machine.

@@ -163,7 +163,8 @@ def test_a_prompt_that_closed_its_block_opens_none() -> None:
 
 def test_messages_of_analysis_and_commentary_are_the_reasoning_of_harmony() -> None:
     called = " to=functions.sum <|constrain|>json<|message|>{}<|call|>"
-    text = f"{HEAD}first{NEXT}commentary{called}<|start|>assistant<|channel|>analysis<|message|>second{FINAL}7<|return|>"
+    again = "<|start|>assistant<|channel|>analysis<|message|>second"
+    text = f"{HEAD}first{NEXT}commentary{called}{again}{FINAL}7<|return|>"
     assert parts(text) == ("first\n\n{}\n\nsecond", "7", "closed")
 
 
@@ -196,7 +197,7 @@ def test_harmony_without_its_special_tokens_is_known_by_both_its_words() -> None
     )
 
 
-def test_harmony_without_its_special_tokens_that_was_cut_is_open_by_name_or_when_tokens_ran_out() -> (
+def test_harmony_without_special_tokens_that_was_cut_is_open_by_name_or_when_tokens_ran_out() -> (
     None
 ):
     text = f"analysisWe add. {MAYBE}"

@@ -45,11 +45,16 @@ with atheris.instrument_imports(include=["reasondistill.grading"]):
 
 SLOW_S, STUCK_S = 0.5, 5.0
 _FRAGMENTS = r"""
-\boxed{ } { \frac \sqrt \sqrt[3]{ ^ _ ( ) [ ] | 0 1 2 3 7 23 100 1,000 0.5 .25 , . ; : x y n k e i a b = < > \leq \geq
-\neq \pm \mp \cup \cap \in \text{ and or answer is $ \( \) \[ \] % ! - + * / \cdot \times \begin{pmatrix} \end{pmatrix}
-\\ & \{ \} #### </think> <think> \circ \sin \cos \log_2 \ln \infty \pi \left \right \overline{ \binom{ \lfloor \rfloor
-\ldots \mathbb{R} \setminus \langle \rangle ² ½ √ − ∞ π ± × ° 三 cm m/s minutes dollars A B C (A) Monday no solution
-\sum_{k=1}^ \int_0^ \lim_{x\to d \pmod{ \equiv \approx ' \prime \vec{ \operatorname{ \begin{cases} \end{cases}
+\boxed{ } { \frac \sqrt \sqrt[3]{ ^ _ ( ) [ ] | 0 1 2 3 7 23 100 1,000 0.5 .25 , . ; : x
+y n k e i a b = < > \leq \geq
+\neq \pm \mp \cup \cap \in \text{ and or answer is $ \( \) \[ \] % ! - + * / \cdot
+\times \begin{pmatrix} \end{pmatrix}
+\\ & \{ \} #### </think> <think> \circ \sin \cos \log_2 \ln \infty \pi \left \right
+\overline{ \binom{ \lfloor \rfloor
+\ldots \mathbb{R} \setminus \langle \rangle ² ½ √ − ∞ π ± × ° 三 cm m/s minutes dollars A
+B C (A) Monday no solution
+\sum_{k=1}^ \int_0^ \lim_{x\to d \pmod{ \equiv \approx ' \prime \vec{ \operatorname{
+\begin{cases} \end{cases}
 \begin{array}{cc} \end{array} \quad \, \! \; ~ ** `
 """
 FRAGMENTS = re.findall(r"\S+", _FRAGMENTS)

@@ -23,7 +23,8 @@ LOCAL = """
 import os, sys, time
 from pathlib import Path
 import ray
-ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80_000_000, _temp_dir=sys.argv[1])
+small = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80_000_000}
+ray.init(address="local", _temp_dir=sys.argv[1], **small)
 
 @ray.remote(max_retries=2)
 def task(tries):
@@ -51,7 +52,8 @@ def until(job, *states):
     while client.get_job_status(job) not in states:
         time.sleep(0.1)
 
-done = client.submit_job(entrypoint=f"{sys.executable} -c 'import ray; ray.init(); print(ray.cluster_resources())'")
+program = "import ray; ray.init(); print(ray.cluster_resources())"
+done = client.submit_job(entrypoint=f"{sys.executable} -c '{program}'")
 until(done, "SUCCEEDED", "FAILED", "STOPPED")
 print(client.get_job_logs(done), client.get_job_status(done))
 stays = client.submit_job(entrypoint="sleep 100")

@@ -151,7 +151,8 @@ def test_the_time_limit_itself_queues_again_who_hears_of_it_and_ends_who_hangs(
 ) -> None:
     """Slurm counts in minutes and looks twice a minute."""
     hangs = '(trap "" TERM USR1; while true; do sleep 1; done)'
-    sick = f"""[environments.sick]\npython = "{sys.executable}"\nsetup = ['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || {hangs}']\n"""
+    setup = f"""['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || {hangs}']"""
+    sick = f'[environments.sick]\npython = "{sys.executable}"\nsetup = {setup}\n'
     limits = {
         "shards = 2": 'shards = 2\ntime = "00:02:00"\nenvironment = "sick"',
         "signal_s = 30": "signal_s = 60",
@@ -179,7 +180,8 @@ def test_the_time_limit_itself_queues_again_who_hears_of_it_and_ends_who_hangs(
 def test_one_poisoned_shard_is_named_and_the_others_finish(
     bed: SlurmBed, undisturbed: Undisturbed
 ) -> None:
-    sick = f"""[environments.sick]\npython = "{sys.executable}"\nsetup = ['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || exit 2']\n"""
+    setup = """['[ "$SLURM_ARRAY_TASK_ID" != 1 ] || exit 2']"""
+    sick = f'[environments.sick]\npython = "{sys.executable}"\nsetup = {setup}\n'
     bed.cluster(
         shards=3, **{"shards = 3": 'shards = 3\nenvironment = "sick"', "[grade]": f"{sick}[grade]"}
     )

@@ -56,7 +56,7 @@ def until_logged(slurm: SlurmMachine, line: str, timeout_s: float = 40) -> None:
 
 
 def with_argument(text: str) -> list[str]:
-    """The command lines of all processes that mention a text, less our own children that start one."""
+    """The command lines of all processes that mention a text, less our children that start one."""
     found: list[str] = []
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -193,7 +193,7 @@ def test_greedy_twice_is_the_same_text_and_seeds_make_samples_differ(sampler: Vl
 
 @pytest.mark.engine
 def test_any_number_of_shards_in_any_order_draws_the_same_samples(sampler: VllmSampler) -> None:
-    """Other requests in the batch change nothing: what each sample is depends on its own key alone."""
+    """Other requests in the batch change nothing: a sample depends on its own key alone."""
     for temperature in (0.0, 1.0):
         whole = requests(sampler, 24, temperature=temperature)
         together = texts(list(sampler.sample(whole)))

@@ -191,7 +191,7 @@ with TopKWriter(Path(sys.argv[1]), source()) as writer:
         print(i, flush=True)
 """
     environment = os.environ | {
-        "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}:{Path(__file__).parents[2]}"
+        "PYTHONPATH": ":".join(str(folder) for folder in Path(__file__).parents[:3])
     }
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

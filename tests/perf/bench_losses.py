@@ -118,9 +118,16 @@ def measure_memory(
     seconds = time.perf_counter() - started
     beyond = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     net = beyond - tokens * widths[0] * 4 / 2**20
-    return {"way": way, "kind": divergence.kind, "tokens": tokens, "student": widths[0], "teacher": widths[1]} | {
-        "beyond_mib": round(beyond), "net_mib": round(net), "seconds": round(seconds, 1)
-    }  # fmt: skip
+    return {
+        "way": way,
+        "kind": divergence.kind,
+        "tokens": tokens,
+        "student": widths[0],
+        "teacher": widths[1],
+        "beyond_mib": round(beyond),
+        "net_mib": round(net),
+        "seconds": round(seconds, 1),
+    }
 
 
 def measure_time(

@@ -368,7 +368,7 @@ def test_a_refused_problem_ends_nothing_and_is_left_out_of_comparisons_by_name(
     )
 
 
-def test_lost_samples_are_compared_around_where_they_were_allowed_and_refused_where_nothing_allowed_them(
+def test_lost_samples_are_compared_around_where_allowed_and_refused_where_not(
     workplace: Path,
 ) -> None:
     measure(workplace, "--n", "1")

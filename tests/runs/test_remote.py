@@ -1,4 +1,4 @@
-"""Run folders that live at a URL: what comes, what goes, and workers that have no folder in common."""
+"""Run folders that live at a URL: what comes, what goes, and workers without a common folder."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:
-    """MinIO gives the time of an object in whole seconds or in milliseconds, by what it is asked."""
+    """MinIO gives the time of an object in seconds or in milliseconds, by what it is asked."""
     listed = {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00.123"}
     assert _version(listed) == _version(
         {"size": 3, "ETag": '"abc"', "LastModified": "2026-01-01 10:00:00"}
@@ -320,7 +320,10 @@ def test_what_cannot_be_published_stays_and_copies_of_the_killed_go(
     monkeypatch.setenv(remote.SCRATCH, str(scratch))
     monkeypatch.setattr("reasondistill.runs.remote.folder.PATIENCE_S", 2.0)
     with remote.lent(f"{url(there)}/run", lambda _: True) as here:
-        code = f"import os, sys; sys.path[:0] = [{os.getcwd()!r}]; from reasondistill.runs import remote\n"
+        code = (
+            f"import os, sys; sys.path[:0] = [{os.getcwd()!r}]\n"
+            "from reasondistill.runs import remote\n"
+        )
         code += (
             f"with remote.lent({f'{url(there)}/run'!r}, lambda _: True): os.kill(os.getpid(), 9)"
         )

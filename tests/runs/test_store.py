@@ -1,4 +1,4 @@
-"""What is on disk survives kills, full disks and changed settings, or says clearly what happened."""
+"""What is on disk survives kills, full disks and changed settings, or says what happened."""
 
 from __future__ import annotations
 

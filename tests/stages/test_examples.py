@@ -428,8 +428,13 @@ def test_figures_count_problems_lengths_and_pass_rates(tmp_path: Path) -> None:
         1,
     )
     assert [pass_rate_bin(share) for share in (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)] == [
-        "pass_rate_0", "pass_rate_0_25", "pass_rate_25_50", "pass_rate_50_75", "pass_rate_75_100", "pass_rate_100",
-    ]  # fmt: skip
+        "pass_rate_0",
+        "pass_rate_0_25",
+        "pass_rate_25_50",
+        "pass_rate_50_75",
+        "pass_rate_75_100",
+        "pass_rate_100",
+    ]
 
 
 def test_a_pass_rate_is_of_the_traces_that_were_written(tmp_path: Path) -> None:

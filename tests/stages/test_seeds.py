@@ -105,9 +105,7 @@ def test_seeds_are_compared_as_their_groups_and_each_baseline_has_one_family() -
     assert found["kd", "sft"]["p_value"] == paired_difference(kd, sft).p_value
 
 
-def test_what_one_seed_lost_is_left_out_of_all_of_them_and_what_was_refused_out_of_comparisons() -> (
-    None
-):
+def test_what_one_seed_lost_is_left_out_of_all_and_what_was_refused_out_of_comparisons() -> None:
     sheets = dict(SHEETS)
     lacking = sheet("kd-seed1").only("pqrst")
     lacking.lost = ("u:0",)

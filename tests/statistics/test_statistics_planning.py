@@ -1,4 +1,4 @@
-"""What the formula of power promises is what our own interval and test do to simulated experiments."""
+"""What the formula of power promises is what our interval and test do to simulated experiments."""
 
 from __future__ import annotations
 

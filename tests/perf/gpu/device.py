@@ -1,4 +1,4 @@
-"""The device that is measured on, and how a measurement that fails becomes a row instead of an end."""
+"""The device that is measured on, and how a measurement that fails becomes a row, not an end."""
 
 from __future__ import annotations
 

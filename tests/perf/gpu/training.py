@@ -149,7 +149,7 @@ def make_rows(cell: Cell, sizes: Sizes) -> list[Row]:
 
 
 def our_arguments(cell: Cell, sizes: Sizes, folder: Path) -> SFTConfig:
-    """What a student file with these settings trains with; only checkpoints on disk are left out."""
+    """What a student file with these settings trains with; checkpoints on disk are left out."""
     documents = 1 if cell.form == "packed" else cell.tokens // sizes.document
     student = StudentSettings(
         name="bench",
