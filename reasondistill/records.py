@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -185,6 +186,14 @@ class Verdict(Record):
     grade: Grade
     how: Literal["rule", "judge", "majority"] = "rule"
     vote_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A trace with its verdict."""
+
+    trace: Trace
+    verdict: Verdict
 
 
 class PseudoLabel(Record):
@@ -434,10 +443,6 @@ class Forecast(Record):
     sources: tuple[str, ...]
     stages: tuple[StageForecast, ...]
     total: StageForecast
-
-
-# Where a run folder keeps it.
-FORECAST = "forecast.json"
 
 
 def canonical_json(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reasondistill.records import Problem, Split, Trace, Verdict
+from reasondistill.records import Graded, Problem, Split
 
 PASS_RATE_BINS = (
     "pass_rate_0",
@@ -18,14 +18,6 @@ PASS_RATE_BINS = (
     "pass_rate_100",
 )
 _QUANTILES = (10, 50, 90, 99)
-
-
-@dataclass(frozen=True)
-class Graded:
-    """A trace and its verdict."""
-
-    trace: Trace
-    verdict: Verdict
 
 
 @dataclass(frozen=True)

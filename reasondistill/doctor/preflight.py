@@ -25,7 +25,8 @@ from reasondistill.pipeline import (
     teacher_of,
 )
 from reasondistill.pipeline.evaluating import baselines, step_benchmarks
-from reasondistill.records import FORECAST, VARIANT, Forecast
+from reasondistill.records import VARIANT, Forecast
+from reasondistill.runs import layout
 from reasondistill.runs.store import read_manifest
 from reasondistill.stages import problems, students, traces, verdicts
 
@@ -202,7 +203,7 @@ def _foretold(run: Run, task: Task) -> str:
     """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there
     is none.
     """
-    path = run.folder / FORECAST
+    path = run.folder / layout.FORECAST
     if not path.exists():
         return ""
     names = {f"{task.stage}/{unit}" for unit in task.units} or {task.stage}

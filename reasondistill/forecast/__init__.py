@@ -41,7 +41,8 @@ from reasondistill.forecast.monte_carlo import ONCE, Draws, exact
 from reasondistill.forecast.sampling_cost import evals_costs, traces_cost
 from reasondistill.forecast.training_cost import examples_draws, students_costs, students_wall
 from reasondistill.pipeline.runs import Run
-from reasondistill.records import FORECAST, Forecast
+from reasondistill.records import Forecast
+from reasondistill.runs import layout
 from reasondistill.runs.store import write_json
 
 __all__ = ["Given", "calibration_run", "make_forecast", "save"]
@@ -79,7 +80,7 @@ def save(told: Forecast, folder: Path) -> Path:
     """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier
     one: it foretold, this one only counts.
     """
-    path = folder / FORECAST
+    path = folder / layout.FORECAST
     if not (path.exists() and all(stage.state == "done" for stage in told.stages)):
         write_json(path, told.model_dump(mode="json"))
     return path

@@ -28,6 +28,7 @@ from reasondistill.grade_file.progress import Progress
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
+from reasondistill.runs.layout import CellFolder, EvalsFolder
 from reasondistill.runs.missing import is_allowed
 from reasondistill.runs.store import (
     StopSignal,
@@ -140,28 +141,24 @@ def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
     Refused samples are undecided by every policy. Of a problem with a lost sample none is there,
     where that was allowed.
     """
-    folder = evals_folder / benchmark
-    if not (folder / "problems" / "problems.jsonl").exists():
-        known = sorted(
-            path.parent.parent.name for path in evals_folder.glob("*/problems/problems.jsonl")
-        )
+    evals = EvalsFolder(evals_folder)
+    folder = evals.benchmark(benchmark)
+    if not folder.problems.exists():
+        known = [other.name for other in evals.benchmarks() if other.problems.exists()]
         raise StageError(
             f"{evals_folder}: holds no benchmark {benchmark!r}. It has: "
             f"{', '.join(known) or 'none, run its evals first'}."
         )
-    golds = {
-        problem.id: problem.answer
-        for problem in read_records(folder / "problems" / "problems.jsonl", Problem)
-    }
-    sources = [_model_answers(path.parent, golds) for path in sorted(folder.glob("*/traces"))]
+    golds = {problem.id: problem.answer for problem in read_records(folder.problems, Problem)}
+    sources = [_model_answers(cell, golds) for cell in folder.cells()]
     if not sources:
-        raise StageError(f"{folder}: holds no samples. Run the evals first.")
+        raise StageError(f"{folder.path}: holds no samples. Run the evals first.")
     return sources
 
 
-def _model_answers(folder: Path, golds: dict[str, str]) -> Source:
-    manifest = require_complete(folder / "traces")
-    path = folder / "traces" / "traces.jsonl"
+def _model_answers(folder: CellFolder, golds: dict[str, str]) -> Source:
+    manifest = require_complete(folder.traces_folder)
+    path = folder.traces
     lost = _lost_problems(path)
     if lost and not is_allowed(manifest):
         raise StageError(

@@ -189,7 +189,7 @@ def _run_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
         held_out: dict[str, str] = {}
         for benchmark in benchmarks(run):
             evaluating.prepare(run, benchmark, pool)
-            questions = problems.questions_of(run.stage("evals") / benchmark.name / "problems")
+            questions = problems.questions_of(run.layout.benchmark(benchmark.name).problems_folder)
             held_out |= dict.fromkeys(questions, benchmark.name)
         return problems.run_problems(
             run.pipeline.problems,

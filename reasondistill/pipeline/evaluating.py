@@ -35,6 +35,8 @@ from reasondistill.models.weights import count_parameters, made_for, weight_byte
 from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
+from reasondistill.runs import layout
+from reasondistill.runs.layout import BenchmarkFolder, StudentFolder
 from reasondistill.runs.store import (
     Manifest,
     StopSignal,
@@ -75,7 +77,7 @@ def eval_models(run: Run) -> dict[str, Measured]:
         folder = run.stage("students") / student.name
         manifest = read_manifest(folder)
         done = manifest is not None and manifest.status == "complete"
-        path = students.read_student(folder).path if done else str(folder / "model")
+        path = students.read_student(folder).path if done else str(StudentFolder(folder).model)
         revision = (
             student.revision if path == student.base else None
         )  # a folder of our own has none
@@ -249,7 +251,7 @@ def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
     """The problems of a benchmark in 6-evals, checked against what its file promises; nothing is
     done when they are there.
     """
-    folder = run.stage("evals") / benchmark.name / "problems"
+    folder = run.layout.benchmark(benchmark.name).problems_folder
     return problems.run_benchmark(
         benchmark, folder, pool=pool, keep_old=run.keep_old, base=run.source.parent
     )
@@ -326,7 +328,7 @@ def _time_alone(run: Run, cell: _Cell, open_sampler: OpenSampler, stop: StopSign
     folder, count = run.stage("evals") / benchmark.name, run.pipeline.evals.latency
     if not count or stop.requested or latency.is_measured(folder / name, count):
         return
-    asked = list(islice(read_records(folder / "problems" / "problems.jsonl", Problem), count))
+    asked = list(islice(read_records(BenchmarkFolder(folder).problems, Problem), count))
     with open_sampler(settings.teachers[0], run.cluster, asked) as sampler:
         make_ready(sampler, lambda: stop.requested)
         latency.measure_latency(sampler, asked, load_prompt(settings.prompt), folder / name, count)
@@ -425,7 +427,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         baselines=baselines(run),
         pool=pool,
         variants=variants,
-        training=training / "problems.jsonl" if training is not None else None,
+        training=training / layout.PROBLEMS if training is not None else None,
         groups={
             name: singles
             for name, singles in run.pipeline.seed_groups().items()

@@ -15,16 +15,16 @@ from pathlib import Path
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.samplers import InputFault, Request, Sampler
 from reasondistill.records import Completion, Problem, Sampling, fingerprint
+from reasondistill.runs import layout
 from reasondistill.runs.store import write_json
 
-FILE = "latency.json"
 MAX_TOKENS = 128
 log = logging.getLogger(__name__)
 
 
 def is_measured(folder: Path, problems: int) -> bool:
     """True when the folder has the latency over so many problems."""
-    path = folder / FILE
+    path = folder / layout.LATENCY
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == problems
 
 
@@ -66,7 +66,7 @@ def measure_latency(
         "ms_per_token": 1000 * seconds / max(1, tokens),
         "seconds_per_answer": seconds / answered,
     }
-    write_json(folder / FILE, found)
+    write_json(folder / layout.LATENCY, found)
     log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
 
 

@@ -22,13 +22,10 @@ from reasondistill.config import (
 )
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.runs.environment import describe_environment
+from reasondistill.runs.layout import FOLDERS, RUN, SETTLED, STAGES, RunFolder
 from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import Manifest, write_manifest, write_text
 from reasondistill.runs.work_sharing import Share
-
-STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
-RUN = "run.json"
-FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,14 @@ class Run:
     keep_old: bool = False
     asked: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> RunFolder:
+        """Where everything of it stands."""
+        return RunFolder(self.folder)
+
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
-        return self.folder / FOLDERS[name]
+        return self.layout.stage(name)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -109,7 +111,7 @@ def is_needed(task: Task, name: str) -> bool:
     if task.stage == "report":
         return not is_weights(name)
     if top not in FOLDERS.values():
-        return top in (RUN, "settled")
+        return top in (RUN, SETTLED)
     if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
         return False
     parts = rest.split("/")

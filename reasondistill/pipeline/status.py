@@ -14,7 +14,7 @@ from reasondistill import __version__
 from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
-from reasondistill.runs import work_sharing
+from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.missing import STOPPED, read_missing
 from reasondistill.runs.store import (
     MANIFEST,
@@ -25,7 +25,7 @@ from reasondistill.runs.store import (
     read_metrics,
     write_text,
 )
-from reasondistill.stages import examples, traces, verdicts
+from reasondistill.stages import traces
 from reasondistill.stages.traces import summary
 
 
@@ -58,8 +58,8 @@ def stage_states(run: Run) -> list[StageState]:
         for stage in run.stages
         if (m := read_manifest(run.stage(stage))) is not None
     }
-    if (run.stage("examples") / examples.UNVERIFIED).exists():
-        current["unverified"] = content_of(run.stage("examples"), [examples.UNVERIFIED])
+    if run.layout.unverified.exists():
+        current["unverified"] = content_of(run.stage("examples"), [layout.UNVERIFIED])
     states = [
         _state(name, read_manifest(folder), current, has_files=folder.exists())
         for name, folder in places
@@ -138,11 +138,9 @@ def folder_of(run: Run, task: Task) -> Path:
 
 
 def _note(run: Run, task: Task) -> Path:
-    return (
-        run.folder
-        / "settled"
-        / (f"students-{task.units[0]}" if task.stage == "students" else task.stage)
-    )
+    if task.stage == "students":
+        return run.layout.settled(f"students-{task.units[0]}")
+    return run.layout.settled(task.stage)
 
 
 def _standing(run: Run, task: Task) -> str:
@@ -207,7 +205,7 @@ def _missing_chunks(run: Run, task: Task) -> int | None:
     ):
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    whole = sum(map(summary.count_settled, _files(folder, traces.FILE)))
+    whole = sum(map(summary.count_settled, _files(folder, layout.TRACES)))
     return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
 
 
@@ -226,10 +224,8 @@ def progress_of(run: Run, stage: str) -> str:
     if stage not in ("traces", "verdicts") or written is None or problems is None:
         return ""
     total = problems.counts.get("out", 0) * written.n
-    return (
-        f"{_finished(run.stage(stage), traces.FILE if stage == 'traces' else verdicts.FILE):,}/{total:,} "
-        f"{stage}"
-    )
+    name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
+    return f"{_finished(run.stage(stage), name):,}/{total:,} {stage}"
 
 
 def _finished(folder: Path, name: str) -> int:
@@ -260,19 +256,14 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     """What each stage holds about one problem: (place, records), training side first, then each
     benchmark and model.
     """
-    files = [run.stage("problems") / name for name in ("problems.jsonl", "set_aside.jsonl")]
-    files += [run.stage("traces") / "traces.jsonl", run.stage("verdicts") / "verdicts.jsonl"]
-    files += [
-        run.stage("examples") / name
-        for name in (examples.EXAMPLES, examples.DROPPED, examples.UNVERIFIED)
-    ]
-    files += sorted(run.stage("evals").glob("*/problems/problems.jsonl"))
-    files += sorted(
-        [
-            *run.stage("evals").glob("*/*/traces/traces.jsonl"),
-            *run.stage("evals").glob("*/*/verdicts/verdicts.jsonl"),
-        ]
-    )
+    here = run.layout
+    files = [here.problems, here.set_aside, here.traces, here.verdicts]
+    files += [here.examples, here.dropped, here.unverified]
+    benchmarks = list(here.evals.benchmarks())
+    files += [benchmark.problems for benchmark in benchmarks]
+    for benchmark in benchmarks:
+        for cell in benchmark.cells():
+            files += [cell.traces, cell.verdicts]
     for path in files:
         if path.exists():
             yield str(path.relative_to(run.folder)), list(_lines_about(path, problem_id))

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.records import Completion
-from reasondistill.runs import work_sharing
+from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.store import Manifest, read_manifest, read_rows
 
 LOST, REFUSED = "lost", "refused"
 CAUSES = "causes"
 # The figure of an unfinished manifest that says why the stage stopped.
 STOPPED = "stopped"
-FILE, SET_ASIDE = "traces.jsonl", "set_aside.jsonl"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
 # What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A
 # status code and a port stay.
@@ -85,7 +84,7 @@ class Missing:
         )
         said += ["The same command draws the rest."] if self.waiting else []
         said += (
-            [f"What was refused is set aside: see {place}/{SET_ASIDE}."]
+            [f"What was refused is set aside: see {place}/{layout.SET_ASIDE}."]
             if self.refused and not self.waiting
             else []
         )
@@ -137,7 +136,7 @@ def read_missing(folder: Path) -> Missing:
         return Missing()
     if manifest.status == "complete" and (is_allowed(manifest) or not failed_in(manifest)):
         return _by_manifest(manifest)
-    files = [part / FILE for part in (folder, *work_sharing.worker_folders(folder))]
+    files = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
     return _by_rows(
         (row for path in files if path.exists() for row in read_rows(path)), _asked(manifest)
     )

@@ -22,21 +22,17 @@ from typing import Any
 from reasondistill.config import ExampleSettings
 from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
-from reasondistill.curation.decisions import Decision, Graded, Tally
+from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.errors import StageError
 from reasondistill.models.prompts import NamedPrompt, render_assistant
-from reasondistill.records import Dropped, Example, Message, Problem, Split, Trace, Verdict
-from reasondistill.runs import store
+from reasondistill.records import Dropped, Example, Graded, Message, Problem, Split, Trace
+from reasondistill.runs import layout, store
+from reasondistill.runs.graded import read_graded
 
 VERSION = 1
 
-EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS = (
-    "examples.jsonl",
-    "dropped.jsonl",
-    "unverified.jsonl",
-    "dataset",
-    "exports",
-)
+EXAMPLES, DROPPED, UNVERIFIED = layout.EXAMPLES, layout.DROPPED, layout.UNVERIFIED
+DATASET, EXPORTS = layout.DATASET, "exports"
 SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
 # fit in 100 MB.
@@ -285,32 +281,14 @@ def _place(problem_id: str, seed: int) -> float:
 def _decisions(
     inputs: Mapping[str, Path], examples: ExampleSettings, *, verified: bool = True
 ) -> Iterator[Decision]:
-    graded = _graded(inputs["traces"] / "traces.jsonl", inputs["verdicts"] / "verdicts.jsonl")
+    traces = inputs["traces"] / layout.TRACES
+    graded = read_graded(traces, inputs["verdicts"] / layout.VERDICTS)
     return decide_all(
         graded,
-        store.read_records(inputs["problems"] / "problems.jsonl", Problem),
+        store.read_records(inputs["problems"] / layout.PROBLEMS, Problem),
         examples,
         verified=verified,
     )
-
-
-def _graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
-    """Each trace with its verdict. Raises StageError when they are not one to one."""
-    answers = store.read_records(verdicts, Verdict)
-    for trace in store.read_records(traces, Trace):
-        verdict = next(answers, None)
-        if verdict is None or verdict.trace_id != trace.id:
-            found = "none" if verdict is None else verdict.trace_id
-            raise StageError(
-                f"{verdicts}: the verdict on {trace.id} is wanted, found {found}. Remove "
-                f"{verdicts.parent} and grade again."
-            )
-        yield Graded(trace, verdict)
-    if (extra := next(answers, None)) is not None:
-        raise StageError(
-            f"{verdicts}: the verdict on {extra.trace_id} has no trace. Remove "
-            f"{verdicts.parent} and grade again."
-        )
 
 
 def _write_decisions(

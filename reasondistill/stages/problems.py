@@ -52,11 +52,11 @@ from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract import last_boxes
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
-from reasondistill.runs import store
+from reasondistill.runs import layout, store
 
 VERSION = 1
 
-PROBLEMS, SET_ASIDE = "problems.jsonl", "set_aside.jsonl"
+PROBLEMS, SET_ASIDE = layout.PROBLEMS, layout.SET_ASIDE
 
 logger = logging.getLogger(__name__)
 

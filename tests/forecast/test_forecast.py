@@ -31,7 +31,8 @@ from reasondistill.forecast import Given, make_forecast, save
 from reasondistill.forecast.calibrating import calibration_run
 from reasondistill.forecast.evidence import read_evidence
 from reasondistill.pipeline import Run, plan
-from reasondistill.records import FORECAST, Forecast, Range, Student, TrainingFigures
+from reasondistill.records import Forecast, Range, Student, TrainingFigures
+from reasondistill.runs.layout import FORECAST
 from reasondistill.runs.store import (
     append_metrics,
     count_lines,

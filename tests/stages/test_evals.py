@@ -157,14 +157,14 @@ def test_a_lost_sample_is_not_a_wrong_answer(is_old: bool, tmp_path: Path) -> No
 def test_verdicts_of_other_traces_are_refused(tmp_path: Path) -> None:
     run = fake_run(tmp_path)
     rewrite_traces(run, "base", traces_of(run, "base")[::-1])
-    with pytest.raises(StageError, match="traces and verdicts do not match"):
+    with pytest.raises(StageError, match="the verdict on .* is wanted, found"):
         collect(run)
 
 
 def test_a_missing_verdict_is_refused(tmp_path: Path) -> None:
     run = fake_run(tmp_path)
     write_records(cell(run, "base") / "verdicts" / "verdicts.jsonl", verdicts_of(run, "base")[:-1])
-    with pytest.raises(StageError, match="stands beside no verdict"):
+    with pytest.raises(StageError, match="is wanted, found none"):
         collect(run)
 
 

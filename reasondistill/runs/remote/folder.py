@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from reasondistill.errors import ConfigError, StageError, StorageError
+from reasondistill.runs import layout
 from reasondistill.runs.remote.journal import NAME as JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same
 from reasondistill.runs.remote.objects import file_system, is_local, told
@@ -34,7 +35,7 @@ _BLOCK = 16 << 20
 # Marks of being finished, in the order in which they are published after everything else.
 _MARKS = ("trainer_state.json", "attempt.json", "manifest.json")
 # What every machine writes about what it was asked; the last one's stands.
-_ABOUT = ("run.json", "logs/", "ray/", "settled/")
+_ABOUT = (layout.RUN, f"{layout.LOGS}/", "ray/", f"{layout.SETTLED}/")
 
 # The folders that are open in this process.
 OPEN: list[Remote] = []
@@ -261,7 +262,8 @@ class Remote:
                 "stays as it is."
             )
         self._fs.invalidate_cache()
-        if self._is_gone("run.json" if "run.json" in self._known else next(iter(self._known))):
+        known = layout.RUN if layout.RUN in self._known else next(iter(self._known))
+        if self._is_gone(known):
             self._found()
 
     def _is_to_put(self, name: str, state: State) -> bool:

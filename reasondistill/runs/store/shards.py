@@ -22,6 +22,7 @@ from pydantic_core import from_json
 
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import Record
+from reasondistill.runs import layout
 from reasondistill.runs.store.files import disk_errors, replacing
 
 R = TypeVar("R", bound=Record)
@@ -264,7 +265,7 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
 
 def append_metrics(folder: Path, **values: Any) -> None:
     """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
-    path = folder / "metrics.jsonl"
+    path = folder / layout.METRICS
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         repair_tail(path)
@@ -274,5 +275,5 @@ def append_metrics(folder: Path, **values: Any) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The folder's metrics lines, torn ones passed over; empty when there are none."""
-    path = folder / "metrics.jsonl"
+    path = folder / layout.METRICS
     return list(read_rows(path)) if path.exists() else []

@@ -32,6 +32,8 @@ from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
 from reasondistill.records import STEP, VARIANT, EvalRecord, MeasuredModel, Problem, fingerprint
+from reasondistill.runs import layout
+from reasondistill.runs.layout import EvalsFolder
 from reasondistill.runs.store import (
     MANIFEST,
     Identity,
@@ -51,7 +53,7 @@ from reasondistill.stages.evals.votes import wrong_classes
 from reasondistill.statistics.several import exchangeable_p_value
 
 VERSION = 2
-RECORDS, SCORES = "records.jsonl", "scores.json"
+RECORDS, SCORES = layout.EVAL_RECORDS, layout.SCORES
 log = logging.getLogger(__name__)
 
 
@@ -180,7 +182,10 @@ def _records(
         known = read_problems(folder / benchmark)
         models = [model for where, model in wanted if where == benchmark]
         asked = {
-            model: asked_problems(known, folder / benchmark / model / "traces") for model in models
+            model: asked_problems(
+                known, EvalsFolder(folder).benchmark(benchmark).cell(model).traces_folder
+            )
+            for model in models
         }
         _same_problems(
             folder / benchmark,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice, zip_longest
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 
 from reasondistill.errors import StageError
 from reasondistill.records import OUTCOMES, EvalRecord, Problem, SetAside, Trace, Verdict
-from reasondistill.runs.missing import REFUSED, SET_ASIDE, cause_of, in_brackets, is_allowed
+from reasondistill.runs import layout
+from reasondistill.runs.graded import read_graded
+from reasondistill.runs.layout import BenchmarkFolder, CellFolder
+from reasondistill.runs.missing import REFUSED, cause_of, in_brackets, is_allowed
 from reasondistill.runs.store import Manifest, read_records, require_complete
 
 
@@ -112,8 +115,8 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
     as `fill`.
     """
     folder = evals_folder / benchmark
-    names = asked_problems(read_problems(folder), folder / model / "traces")
-    manifest = require_complete(folder / model / "traces")
+    names = asked_problems(read_problems(folder), CellFolder(folder / model).traces_folder)
+    manifest = require_complete(CellFolder(folder / model).traces_folder)
     sheet = Sheet.empty(model, benchmark, names, n or int(manifest.section.get("n", 1)))
     for _ in fill(sheet, folder / model, failures_allowed=1.0 if is_allowed(manifest) else 0.0):
         pass
@@ -122,7 +125,7 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
 
 def read_problems(benchmark_folder: Path) -> dict[str, Problem]:
     """The benchmark's problems by id, in order. Raises StageError when they have not been loaded."""
-    path = benchmark_folder / "problems" / "problems.jsonl"
+    path = BenchmarkFolder(benchmark_folder).problems
     if not path.exists():
         known = sorted(folder.parent.name for folder in benchmark_folder.parent.glob("*/problems"))
         raise StageError(
@@ -156,30 +159,29 @@ def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterat
     StageError, naming the first gap, when it is more, and unless all other problems × samples came:
     fewer samples than asked never deflate a score.
     """
-    sheet.max_tokens = int(
-        _manifest(folder / "traces").section.get("sampling", {}).get("max_tokens", 0)
-    )
-    require_complete(folder / "verdicts")
-    rows, reasons = (
-        {name: row for row, name in enumerate(sheet.problems)},
-        _reasons(folder / "traces" / SET_ASIDE),
-    )
+    cell = CellFolder(folder)
+    sampling = _manifest(cell.traces_folder).section.get("sampling", {})
+    sheet.max_tokens = int(sampling.get("max_tokens", 0))
+    require_complete(cell.verdicts_folder)
+    rows = {name: row for row, name in enumerate(sheet.problems)}
+    reasons = _reasons(cell.traces_folder / layout.SET_ASIDE)
     seen = np.zeros_like(sheet.correct)
     drawn, lost = 0, list[Trace]()
-    for problem_id, group in groupby(_pairs(folder), key=lambda pair: pair[0].problem_id):
+    graded = read_graded(cell.traces, cell.verdicts)
+    for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         pairs = list(group)
         drawn += len(pairs)
-        lost += [trace for trace, _ in pairs if trace.completion.is_lost]
-        asked = [(trace, verdict) for trace, verdict in pairs if trace.sample < sheet.k]
+        lost += [pair.trace for pair in pairs if pair.trace.completion.is_lost]
+        asked = [pair for pair in pairs if pair.trace.sample < sheet.k]
         if problem_id not in rows:
             continue
         row = rows[problem_id]
-        seen[row, [trace.sample for trace, _ in asked]] = True
-        if any(trace.completion.is_lost for trace, _ in asked):
+        seen[row, [pair.trace.sample for pair in asked]] = True
+        if any(pair.trace.completion.is_lost for pair in asked):
             continue
-        for trace, verdict in asked:
-            _enter(sheet, row, trace, verdict, reasons)
-            yield _record(sheet, trace, verdict)
+        for pair in asked:
+            _enter(sheet, row, pair.trace, pair.verdict, reasons)
+            yield _record(sheet, pair.trace, pair.verdict)
     sheet.lost = tuple(
         trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k
     )
@@ -219,23 +221,6 @@ def _leave_out_lost(sheet: Sheet, where: Path) -> None:
     left = sheet.only(kept)
     sheet.problems, sheet.correct, sheet.tokens = left.problems, left.correct, left.tokens
     sheet.outcomes, sheet.wrong = left.outcomes, left.wrong
-
-
-def _pairs(folder: Path) -> Iterator[tuple[Trace, Verdict]]:
-    """Each trace with its verdict; they stand in the same order. Raises StageError when they do not
-    belong together.
-    """
-    traces = read_records(folder / "traces" / "traces.jsonl", Trace)
-    verdicts = read_records(folder / "verdicts" / "verdicts.jsonl", Verdict)
-    for trace, verdict in zip_longest(traces, verdicts):
-        if trace is None or verdict is None or trace.id != verdict.trace_id:
-            found = "no trace" if trace is None else trace.id
-            graded = "no verdict" if verdict is None else f"the verdict of {verdict.trace_id}"
-            raise StageError(
-                f"{folder}: traces and verdicts do not match: {found} stands beside "
-                f"{graded}. Grade these traces again."
-            )
-        yield trace, verdict
 
 
 def _enter(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reasondistill.runs.layout import BenchmarkFolder, CellFolder
 from reasondistill.runs.store import Manifest, require_complete
 
 # Recorded of the machine, but a score cannot depend on it.
@@ -53,8 +54,10 @@ def changes(ours: Path, theirs: Path) -> list[Change]:
 
 def settings_of(cell: Path) -> dict[str, str]:
     """Name → value of everything that the cell's score depends on."""
-    problems, traces = require_complete(cell.parent / "problems"), require_complete(cell / "traces")
-    verdicts = require_complete(cell / "verdicts")
+    folder = CellFolder(cell)
+    problems = require_complete(BenchmarkFolder(cell.parent).problems_folder)
+    traces = require_complete(folder.traces_folder)
+    verdicts = require_complete(folder.verdicts_folder)
     return dict(_flat(_described(problems, traces, verdicts)))
 
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reasondistill.errors import ConfigError, StageError
-from reasondistill.records import Difference, Problem, Trace, Verdict, fingerprint
-from reasondistill.runs.store import read_records
+from reasondistill.records import Difference, Problem, fingerprint
+from reasondistill.runs import layout
+from reasondistill.runs.graded import read_graded
+from reasondistill.runs.layout import CellFolder
 from reasondistill.stages.evals.comparing import Flip, Pair, differences, flips, paired
 from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
 from reasondistill.stages.evals.settings import Change, changes
 from reasondistill.statistics.several import PooledEstimate, holm, pooled_difference
 
-EVALS = "6-evals"
+EVALS = layout.FOLDERS["evals"]
 
 
 @dataclass(frozen=True)
@@ -267,16 +269,14 @@ def read_flips(
 
 def _first_samples(cell: Path, wanted: set[str]) -> dict[str, tuple[str | None, str]]:
     """Extracted answer and text of the first sample of each wanted problem."""
-    traces = read_records(cell / "traces" / "traces.jsonl", Trace)
-    verdicts = read_records(cell / "verdicts" / "verdicts.jsonl", Verdict)
-    found: dict[str, tuple[str | None, str]] = {}
-    for trace, verdict in zip(traces, verdicts, strict=True):
+    files = CellFolder(cell)
+    samples: dict[str, tuple[str | None, str]] = {}
+    for pair in read_graded(files.traces, files.verdicts):
+        trace = pair.trace
         if trace.sample == 0 and trace.problem_id in wanted:
-            found[trace.problem_id] = (
-                verdict.grade.extracted,
-                f"{trace.completion.reasoning or ''}{trace.completion.answer_text}",
-            )
-    return found
+            text = f"{trace.completion.reasoning or ''}{trace.completion.answer_text}"
+            samples[trace.problem_id] = (pair.verdict.grade.extracted, text)
+    return samples
 
 
 # ---- settings ------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from typing import Any
 from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
-from reasondistill.records import FORECAST, canonical_json, fingerprint
+from reasondistill.records import canonical_json, fingerprint
+from reasondistill.runs import layout
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -69,7 +70,7 @@ def run_report(
         }
     )
     inputs = {"asked": asked} | {stage.place: _state(run_folder, stage) for stage in stages}
-    beside = (*run_folder.glob(LATENCIES), *run_folder.glob(FORECAST))
+    beside = (*run_folder.glob(LATENCIES), *run_folder.glob(layout.FORECAST))
     inputs |= {
         path.relative_to(run_folder).as_posix(): fingerprint(path.read_text()) for path in beside
     }
@@ -77,9 +78,14 @@ def run_report(
         return require_complete(folder)
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
     title = settings.title or title
-    write_json(folder / "report.json", report_json(facts))
-    write_text(folder / "report.md", _encodable(render_markdown(facts, title=title, about=about)))
-    write_text(folder / "report.html", _encodable(render_page(facts, title=title, about=about)))
+    write_json(folder / layout.REPORT_JSON, report_json(facts))
+    write_text(
+        folder / layout.REPORT_MARKDOWN,
+        _encodable(render_markdown(facts, title=title, about=about)),
+    )
+    write_text(
+        folder / layout.REPORT_PAGE, _encodable(render_page(facts, title=title, about=about))
+    )
     sentences = wording.headline(facts)
     for sentence in sentences:
         log.info("%s", sentence)

@@ -20,7 +20,6 @@ from typing import Any
 from reasondistill.config.published import Published
 from reasondistill.errors import DataError
 from reasondistill.records import (
-    FORECAST,
     OUTCOMES,
     VARIANT,
     Difference,
@@ -34,9 +33,11 @@ from reasondistill.records import (
     SeedSpread,
     Student,
     Trace,
-    Verdict,
     fingerprint,
 )
+from reasondistill.runs import layout
+from reasondistill.runs.graded import read_as_far_as_graded
+from reasondistill.runs.layout import EvalsFolder, RunFolder
 from reasondistill.runs.missing import LOST, REFUSED, Missing, read_missing
 from reasondistill.runs.store import (
     MANIFEST,
@@ -48,15 +49,8 @@ from reasondistill.runs.store import (
     read_records,
 )
 
-PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS = (
-    "1-problems",
-    "2-traces",
-    "3-verdicts",
-    "4-examples",
-    "5-students",
-    "6-evals",
-)
-LATENCIES = f"{EVALS}/*/*/latency.json"
+PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS, _ = layout.FOLDERS.values()
+LATENCIES = f"{EVALS}/*/*/{layout.LATENCY}"
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
 
@@ -249,10 +243,11 @@ def read_facts(
     graded = _Graded(traces)
     for trace, grade in _graded(run):
         graded.add(trace, grade)
-    records = _Records() if _has(run / EVALS, "records.jsonl") else None
+    here = RunFolder(run)
+    records = _Records() if _has(run / EVALS, layout.EVAL_RECORDS) else None
     if records is not None:
-        records.read(run / EVALS / "records.jsonl")
-    summary = _read_json(run / EVALS / "scores.json")
+        records.read(here.evals.records)
+    summary = _read_json(here.evals.scores)
     groups = summary.get("groups", {})
     seeds = _seeds(groups)
     return Facts(
@@ -260,8 +255,8 @@ def read_facts(
         stages=stages,
         funnel=tuple(_funnel(run, stages, graded, missing.get(TRACES))),
         trace_tokens=graded.by_outcome(),
-        shown=_with_problems(run / PROBLEMS / "problems.jsonl", graded.chosen()),
-        example=_first_example(run / EXAMPLES / "examples.jsonl"),
+        shown=_with_problems(here.problems, graded.chosen()),
+        example=_first_example(here.examples),
         students=tuple(_students(run / STUDENTS)),
         scores=tuple(Score(**row) for row in summary.get("scores", ())),
         differences=tuple(Difference(**row) for row in summary.get("differences", ())),
@@ -280,7 +275,7 @@ def read_facts(
         models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
         reference=summary.get("reference"),
         latency=_latency(run),
-        forecast=_forecast(run / FORECAST),
+        forecast=_forecast(here.forecast),
         missing=missing,
         refused=summary.get("refused", {}),
         lost=summary.get("lost", {}),
@@ -348,20 +343,14 @@ _NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "exam
 
 def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
     """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none."""
-    if not _has(run / TRACES, "traces.jsonl"):
+    if not _has(run / TRACES, layout.TRACES):
         return
-    verdicts = (
-        read_records(run / VERDICTS / "verdicts.jsonl", Verdict)
-        if _has(run / VERDICTS, "verdicts.jsonl")
-        else iter(())
-    )
-    verdict = next(verdicts, None)
-    for trace in read_records(run / TRACES / "traces.jsonl", Trace):
-        if verdict is not None and verdict.trace_id == trace.id:
-            yield trace, verdict.grade
-            verdict = next(verdicts, None)
-        else:
+    here = RunFolder(run)
+    for trace, verdict in read_as_far_as_graded(here.traces, here.verdicts):
+        if verdict is None:
             yield trace, None
+        else:
+            yield trace, verdict.grade
 
 
 class _Graded:
@@ -447,7 +436,7 @@ def _funnel(
         (PROBLEMS, {}),
         (TRACES, {}),
         (VERDICTS, outcomes),
-        (EXAMPLES, _splits(run / EXAMPLES / "examples.jsonl")),
+        (EXAMPLES, _splits(RunFolder(run).examples)),
     ):
         manifest = manifests.get(place)
         if manifest is not None and place == TRACES and missing is not None:
@@ -494,7 +483,7 @@ def _first_example(path: Path) -> Example | None:
 def _students(folder: Path) -> Iterator[MadeStudent]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not path.name.startswith("."):
-            record = path / "student.json"
+            record = path / layout.STUDENT
             student = (
                 Student.model_validate_json(record.read_text(encoding="utf-8"))
                 if record.exists()
@@ -547,7 +536,7 @@ def _side_by_side(
     chosen = set(records.choose(limit))
     grades = {
         (record.benchmark, record.model, record.problem_id): record.grade
-        for record in read_records(folder / "records.jsonl", EvalRecord)
+        for record in read_records(EvalsFolder(folder).records, EvalRecord)
         if record.sample == 0 and (record.benchmark, record.problem_id) in chosen
     }
     for benchmark in sorted({benchmark for benchmark, _ in chosen}):
@@ -556,11 +545,13 @@ def _side_by_side(
             model for where, model in records.tokens if where == benchmark and model not in later
         ]
         texts = {
-            model: _first_samples(folder / benchmark / model / "traces" / "traces.jsonl", wanted)
+            model: _first_samples(
+                EvalsFolder(folder).benchmark(benchmark).cell(model).traces, wanted
+            )
             for model in models
         }
         for name, problem in _find_problems(
-            folder / benchmark / "problems" / "problems.jsonl", wanted
+            EvalsFolder(folder).benchmark(benchmark).problems, wanted
         ).items():
             answers = [
                 (model, Shown(texts[model][name], grades.get((benchmark, model, name)), problem))

@@ -44,6 +44,7 @@ from reasondistill.records import (
     TrainingFigures,
     fingerprint,
 )
+from reasondistill.runs import layout
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -66,7 +67,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 
 # The files of the examples folder that methods train on.
-EXAMPLES, UNVERIFIED = "examples.jsonl", "unverified.jsonl"
+EXAMPLES, UNVERIFIED = layout.EXAMPLES, layout.UNVERIFIED
 SNAPSHOTS = "snapshots"
 # The weights that a training starts vLLM on, which writes the student's own texts.
 ROLLOUTS = "rollouts"
@@ -143,7 +144,7 @@ def _finish(
         figures=figures,
         shrunk=_shrunk(job, path) if job.student.shrink is not None else None,
     )
-    write_text(job.folder / "student.json", student.model_dump_json(indent=2) + "\n")
+    write_text(job.folder / layout.STUDENT, student.model_dump_json(indent=2) + "\n")
     own = [path] if path.is_relative_to(job.folder) else []
     for folder in (*own, *(job.folder / SNAPSHOTS).glob("step-*")):
         write_json(folder / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
@@ -163,7 +164,7 @@ def read_student(folder: Path) -> Student:
     is not finished.
     """
     require_complete(folder)
-    student = Student.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
+    student = Student.model_validate_json((folder / layout.STUDENT).read_text(encoding="utf-8"))
     inside = folder / student.path
     return student.model_copy(update={"path": str(inside)}) if inside.exists() else student
 
@@ -398,7 +399,7 @@ def _answers_only(job: StudentJob, examples: list[Example]) -> list[Example]:
     """
     splits: dict[str, Split] = {example.problem_id: example.split for example in examples}
     answered = {example.problem_id: example.messages[-1].content for example in reversed(examples)}
-    problems = (p for p in read_records(job.problems / "problems.jsonl", Problem) if p.id in splits)
+    problems = (p for p in read_records(job.problems / layout.PROBLEMS, Problem) if p.id in splits)
     return [
         Example(
             id=f"{problem.id}:gold",
@@ -472,7 +473,7 @@ def _make(
     finally:
         if method is not None:
             method.close()
-    return figures, dropped, job.folder / "model"
+    return figures, dropped, job.folder / layout.MODEL
 
 
 def _distillation(job: StudentJob) -> Distillation:
@@ -485,7 +486,7 @@ def _distillation(job: StudentJob) -> Distillation:
         revision=job.teacher_revision,
         golds={
             problem.id: problem.answer
-            for problem in read_records(job.problems / "problems.jsonl", Problem)
+            for problem in read_records(job.problems / layout.PROBLEMS, Problem)
         },
         top_k=(job.traces or Path()) / FOLDER,
         folder=job.folder,

@@ -26,6 +26,7 @@ from reasondistill.config import ArchitectureSettings, StudentSettings, resource
 from reasondistill.errors import ConfigError
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
+from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors
 from reasondistill.stages.students import shrinking
 from reasondistill.stages.students.tokens import Row, tokenise_all
@@ -182,8 +183,8 @@ def untouched(
         return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
     model = load_model(student, tokenizer, tokenise_all(calibration, tokenizer, plain=plain).rows)
-    save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / "model")
-    return folder / "model"
+    save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / layout.MODEL)
+    return folder / layout.MODEL
 
 
 def _has_template(student: StudentSettings) -> bool:

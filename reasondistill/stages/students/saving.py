@@ -19,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
+from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_metrics, write_text
 from reasondistill.stages.students import ROLLOUTS, SNAPSHOTS, bases, processes
 
@@ -52,7 +53,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a
     readable one means whole.
     """
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / layout.CHECKPOINTS
     for path in checkpoints.glob("checkpoint-*"):
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
@@ -68,8 +69,8 @@ def _forget_after(folder: Path, checkpoint: Path | None) -> None:
     """
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    if (folder / "metrics.jsonl").exists():
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    if (folder / layout.METRICS).exists():
+        write_text(folder / layout.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
     for path in (folder / SNAPSHOTS).glob("step-*"):
         if (
             not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step
@@ -126,9 +127,9 @@ def save_student(
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
-        with disk_errors(folder / "adapter"):
-            model.save_pretrained(folder / "adapter")
-    model = save_merged(model, student, tokenizer, folder / "model")
+        with disk_errors(folder / layout.ADAPTER):
+            model.save_pretrained(folder / layout.ADAPTER)
+    model = save_merged(model, student, tokenizer, folder / layout.MODEL)
     return sum(p.numel() for p in model.parameters()), trained
 
 

@@ -34,7 +34,7 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.models.weights import has_cpu_bf16
 from reasondistill.records import Example, Split, TrainingFigures
-from reasondistill.runs.missing import SET_ASIDE
+from reasondistill.runs import layout
 from reasondistill.runs.store import StopSignal, append_metrics, read_metrics, write_records
 from reasondistill.stages.students import SNAPSHOTS, bases, processes, saving
 from reasondistill.stages.students.held_out import held_out
@@ -101,7 +101,9 @@ def train(
         validation,
         checkpoint,
         model=model,
-        args=_arguments(student, folder / "checkpoints", settings, max_steps, bool(validation)),
+        args=_arguments(
+            student, folder / layout.CHECKPOINTS, settings, max_steps, bool(validation)
+        ),
         train_dataset=_dataset(rows, with_blank=_fills_batches(student, method)),
         eval_dataset=_dataset(validation) if validation else None,
         processing_class=tokenizer,
@@ -234,7 +236,7 @@ def _rows(
     validation = tokenise_all(_of(material.examples, "validation"), tokenizer, **how)
     set_aside = training.set_aside + validation.set_aside
     if set_aside:
-        processes.on_first(lambda: write_records(folder / SET_ASIDE, set_aside))
+        processes.on_first(lambda: write_records(folder / layout.SET_ASIDE, set_aside))
     if not training.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
         raise StageError(

@@ -47,7 +47,7 @@ from reasondistill.models.samplers import (
 from reasondistill.models.samplers.opening import OpenSampler, open_sampler, teacher_identity
 from reasondistill.models.topk import TopKWriter
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
-from reasondistill.runs import work_sharing
+from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.missing import STOPPED, cause_of
 from reasondistill.runs.store import (
     Identity,
@@ -71,7 +71,6 @@ from reasondistill.stages.traces.failures import (
     too_many_lost,
     too_many_refused,
 )
-from reasondistill.stages.traces.on_disk import FILE
 from reasondistill.stages.traces.recorder import Progress, Recorder, duration
 from reasondistill.stages.traces.teachers import deal
 
@@ -230,7 +229,7 @@ def run_traces(
     """
     started = time.monotonic()
     inputs = _inputs(traces, problems_folder)
-    problems = tuple(read_records(problems_folder / "problems.jsonl", Problem))[:limit]
+    problems = tuple(read_records(problems_folder / layout.PROBLEMS, Problem))[:limit]
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
@@ -352,8 +351,8 @@ def _fill(job: _Job, number: int) -> Manifest:
     """
     worker = Worker(job.folder, number)
     own = replace(job, own=worker.folder, workers=worker.attempt.workers)
-    finished = on_disk.whole_ids(job.folder / FILE).union(
-        *(on_disk.settled_ids(folder / FILE) for folder in worker.earlier())
+    finished = on_disk.whole_ids(job.folder / layout.TRACES).union(
+        *(on_disk.settled_ids(folder / layout.TRACES) for folder in worker.earlier())
     )
     for work in _plan(job.traces, job.problems, finished, set()):
         claimed = _claimed(work, worker)
@@ -381,8 +380,8 @@ def _close(job: _Job) -> Manifest:
     """
     attempt = work_sharing.current(job.folder)
     _take_in(job.folder)
-    on_disk.drop_overtaken(job.folder / FILE)
-    finished = on_disk.finished_ids(job.folder / FILE)
+    on_disk.drop_overtaken(job.folder / layout.TRACES)
+    finished = on_disk.finished_ids(job.folder / layout.TRACES)
     if (missing := job.total - len(finished)) > 0:
         raise StageError(
             f"{job.folder}: {missing} of {job.total} samples are missing: a worker has "
@@ -411,7 +410,7 @@ def _inputs(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     if any(teacher.sampler == "reference" for teacher in traces.teachers):
         return {"problems": output}
     digest = hashlib.sha256()
-    for problem in read_records(problems_folder / "problems.jsonl", Problem):
+    for problem in read_records(problems_folder / layout.PROBLEMS, Problem):
         digest.update(f"{problem.id}\0{problem.question}\0".encode("utf-8", "surrogatepass"))
     return {"questions": digest.hexdigest()[:16]}
 
@@ -596,7 +595,7 @@ def _draw(
     )
     failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
     watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
-    with Recorder(job.target / FILE, progress, failures, cache) as recorder:
+    with Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder:
 
         def record(sampled: Sampled) -> None:
             watch.look(sampled.completion)
@@ -718,9 +717,9 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
     """
     folder = job.folder
     places = {problem.id: place for place, problem in enumerate(job.problems)}
-    on_disk.drop_overtaken(folder / FILE)
-    summary.sort(folder / FILE, places)
-    sums = summary.tally(folder / FILE)
+    on_disk.drop_overtaken(folder / layout.TRACES)
+    summary.sort(folder / layout.TRACES, places)
+    sums = summary.tally(folder / layout.TRACES)
     _check_failures(job, sums)
     summary.write_set_aside(folder, job.problems, sums)
     lost = sums.lost.total()
@@ -736,7 +735,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
             "%s: %d problems cannot be asked and were set aside (%s)",
             folder,
             len(sums.refused),
-            summary.SET_ASIDE,
+            layout.SET_ASIDE,
         )
     counts = {"in": len(job.problems), "out": sums.samples}
     counts |= {
@@ -757,7 +756,7 @@ def _finish(job: _Job, seconds: float, workers: int = 1) -> Manifest:
         counts=counts,
         figures=figures,
         seconds=seconds,
-        content=summary.content(folder / FILE),
+        content=summary.content(folder / layout.TRACES),
     )
 
 

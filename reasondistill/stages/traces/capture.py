@@ -41,6 +41,7 @@ from reasondistill.models.topk import (
 )
 from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
 from reasondistill.records import Completion, Problem, Trace
+from reasondistill.runs import layout
 from reasondistill.runs.store import Manifest, read_records, read_rows
 from reasondistill.stages.traces.recorder import (
     BATCH_SECONDS,
@@ -50,8 +51,6 @@ from reasondistill.stages.traces.recorder import (
 )
 
 log = logging.getLogger(__name__)
-
-FILE = "traces.jsonl"
 
 
 # ---- what there is and what is missing -----------------------------------------------------------
@@ -123,11 +122,13 @@ def check_tokenizers(traces: TraceSettings) -> None:
 
 def unscored(folder: Path, k: int) -> set[str]:
     """The ids of all traces on disk that are whole and have no top K (or a smaller K)."""
-    if not (folder / FILE).exists():
+    if not (folder / layout.TRACES).exists():
         return set()
     has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
     whole = (
-        row["id"] for row in read_rows(folder / FILE) if row["completion"]["finish"] != "error"
+        row["id"]
+        for row in read_rows(folder / layout.TRACES)
+        if row["completion"]["finish"] != "error"
     )
     return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
 
@@ -229,7 +230,7 @@ def score(
             for trace in _wanted(folder, wanted):
                 if own and trace.model != sampler.model:
                     raise StageError(
-                        f"{folder / FILE}: {trace.id} was drawn by {trace.model}; "
+                        f"{folder / layout.TRACES}: {trace.id} was drawn by {trace.model}; "
                         f"{sampler.model} cannot tell its top K."
                     )
                 try:
@@ -282,7 +283,7 @@ def _line(done: int, total: int, tokens: int, seconds: float) -> str:
 
 
 def _wanted(folder: Path, wanted: Container[str]) -> Iterator[Trace]:
-    return (trace for trace in read_records(folder / FILE, Trace) if trace.id in wanted)
+    return (trace for trace in read_records(folder / layout.TRACES, Trace) if trace.id in wanted)
 
 
 def _stored_ids(known: TopKReader, trace_id: str) -> tuple[int, ...] | None:

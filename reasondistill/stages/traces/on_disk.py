@@ -7,9 +7,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from reasondistill.runs import layout
 from reasondistill.runs.store import drop_rows, read_keys, read_rows, repair_tail
 
-FILE = "traces.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -18,8 +18,8 @@ def finished_samples(folder: Path) -> set[str]:
     settings, server and context may be others now. Its line stays until another takes its place
     (`drop_overtaken`).
     """
-    path = folder / FILE
-    repair_tail(folder / "metrics.jsonl")
+    path = folder / layout.TRACES
+    repair_tail(folder / layout.METRICS)
     if not path.exists():
         return set()
     repair_tail(path)

@@ -22,10 +22,9 @@ from typing import Any
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import Sampler, SamplerBase
 from reasondistill.records import Completion
-from reasondistill.runs import work_sharing
+from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.store import disk_errors, read_rows, repair_tail
 
-FILE = "servers.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +58,7 @@ class Watch:
         self._compare_addresses(told, earlier)
         self._compare_models(told, earlier)
         _append(
-            self._target / FILE,
+            self._target / layout.SERVERS,
             {"teacher": self._sampler.model, "time": round(time.time(), 3), **told},
         )
 
@@ -97,7 +96,7 @@ class Watch:
 def figures(folder: Path) -> dict[str, Any]:
     """For the manifest: per teacher everything that was told of it in any session."""
     by_teacher: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(folder / FILE):
+    for row in _rows(folder / layout.SERVERS):
         by_teacher.setdefault(row["teacher"], []).append(row)
     return (
         {"servers": [_together(teacher, rows) for teacher, rows in by_teacher.items()]}
@@ -127,7 +126,7 @@ def _every(rows: Iterable[dict[str, Any]], kind: str) -> list[Any]:
 def _rows_of_all(folder: Path) -> list[dict[str, Any]]:
     """What stands in the folder and in those of workers that fill it now."""
     places = [folder, *work_sharing.worker_folders(folder)]
-    return [row for place in places for row in _rows(place / FILE)]
+    return [row for place in places for row in _rows(place / layout.SERVERS)]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

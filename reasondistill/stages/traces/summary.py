@@ -14,7 +14,8 @@ from reasondistill.config import Cluster, TraceSettings
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.records import Completion, Problem, SetAside
-from reasondistill.runs.missing import SET_ASIDE, cause_of
+from reasondistill.runs import layout
+from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import read_metrics, read_rows, sort_shard, write_records
 from reasondistill.stages.traces.on_disk import is_failed, is_lost
 
@@ -124,7 +125,7 @@ def write_set_aside(folder: Path, problems: Iterable[Problem], sums: Tally) -> N
     """Keep the problems that could not be asked beside the traces, with the reason; no file where
     there are none.
     """
-    path = folder / SET_ASIDE
+    path = folder / layout.SET_ASIDE
     if not sums.refused:
         path.unlink(missing_ok=True)
         return

@@ -24,7 +24,7 @@ from reasondistill.grading import ENGINE_ERROR, GRADER, INPUT_FAULT, GradeItem, 
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.models.samplers.opening import OpenSampler, open_sampler
 from reasondistill.records import OUTCOMES, Grade, Problem, Trace, Verdict
-from reasondistill.runs import work_sharing
+from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -51,7 +51,6 @@ from reasondistill.stages.verdicts.vote import vote_on_unlabelled
 __all__ = ["judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
 
 VERSION = 1
-FILE = "verdicts.jsonl"
 _CHUNK = 1_000
 # Workers claim fewer at once where there are few: all end together.
 CHUNKS_PER_WORKER = 16
@@ -104,7 +103,7 @@ def run_verdicts(
         if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
             return require_complete(folder)
         if share is not None:
-            return _open(folder, traces_folder / "traces.jsonl", share.of)
+            return _open(folder, traces_folder / layout.TRACES, share.of)
         if work_sharing.gather(folder):
             _in_order(problems_folder, folder)
     figures: dict[str, int | float] = {}
@@ -123,25 +122,25 @@ def run_verdicts(
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
         if verdicts.majority is not None:
             figures |= vote_on_unlabelled(
-                pool, problems_folder / "problems.jsonl", folder, verdicts.majority
+                pool, problems_folder / layout.PROBLEMS, folder, verdicts.majority
             )
-            outcomes, reasons = _counted(folder / FILE)
+            outcomes, reasons = _counted(folder / layout.VERDICTS)
     if court is not None:
         figures |= judge_undecided(
             court,
-            problems_folder / "problems.jsonl",
+            problems_folder / layout.PROBLEMS,
             folder,
             stop,
             failures_allowed=failures_allowed,
         )
-        outcomes, reasons = _counted(folder / FILE)
+        outcomes, reasons = _counted(folder / layout.VERDICTS)
     counts = {"in": outcomes.total(), "out": outcomes.total()}
     return finish_stage(
         folder,
         counts=counts,
         figures=_figures(outcomes, reasons) | figures,
         seconds=time.time() - started,
-        files=[FILE],
+        files=[layout.VERDICTS],
     )
 
 
@@ -183,11 +182,13 @@ def _fill(
     """One worker's part: the traces of the chunks that it claims."""
     worker, started = Worker(folder, number), time.monotonic()
     golds = _golds(problems_folder)
-    done = _finished(folder / FILE).union(*(_finished(part / FILE) for part in worker.earlier()))
+    done = _finished(folder / layout.VERDICTS).union(
+        *(_finished(part / layout.VERDICTS) for part in worker.earlier())
+    )
     outcomes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with Shard(worker.folder / FILE) as shard:
-        for traces in _claimed(worker, traces_folder / "traces.jsonl"):
+    with Shard(worker.folder / layout.VERDICTS) as shard:
+        for traces in _claimed(worker, traces_folder / layout.TRACES):
             chunk = list(
                 judge_traces((trace for trace in traces if trace.id not in done), golds, pool)
             )
@@ -219,7 +220,10 @@ def _take_in(problems_folder: Path, traces_folder: Path, folder: Path) -> None:
     """
     work_sharing.gather(folder)
     _in_order(problems_folder, folder)
-    graded, traces = count_lines(folder / FILE), count_lines(traces_folder / "traces.jsonl")
+    graded, traces = (
+        count_lines(folder / layout.VERDICTS),
+        count_lines(traces_folder / layout.TRACES),
+    )
     if graded < traces:
         raise StageError(
             f"{folder}: {traces - graded} of {traces} verdicts are missing: a worker has "
@@ -234,7 +238,7 @@ def _take_in(problems_folder: Path, traces_folder: Path, folder: Path) -> None:
 def _golds(problems_folder: Path) -> dict[str, str]:
     return {
         problem.id: problem.answer
-        for problem in read_records(problems_folder / "problems.jsonl", Problem)
+        for problem in read_records(problems_folder / layout.PROBLEMS, Problem)
     }
 
 
@@ -246,14 +250,14 @@ def _in_order(problems_folder: Path, folder: Path) -> None:
     """Verdicts in the order of problems and samples, which is that of the traces."""
     places = {
         problem_id: place
-        for place, problem_id in enumerate(read_keys(problems_folder / "problems.jsonl"))
+        for place, problem_id in enumerate(read_keys(problems_folder / layout.PROBLEMS))
     }
 
     def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)
         return rank(places[problem_id], sample)
 
-    sort_shard(folder / FILE, order, "trace_id")
+    sort_shard(folder / layout.VERDICTS, order, "trace_id")
 
 
 def _grade_by_rules(
@@ -267,12 +271,12 @@ def _grade_by_rules(
     undecided.
     """
     started = time.monotonic()
-    with Shard(folder / FILE) as shard:
-        outcomes, reasons = _counted(folder / FILE)
-        done = _finished(folder / FILE)
+    with Shard(folder / layout.VERDICTS) as shard:
+        outcomes, reasons = _counted(folder / layout.VERDICTS)
+        done = _finished(folder / layout.VERDICTS)
         traces = (
             trace
-            for trace in read_records(traces_folder / "traces.jsonl", Trace)
+            for trace in read_records(traces_folder / layout.TRACES, Trace)
             if trace.id not in done
         )
         graded = judge_traces(traces, _golds(problems_folder), pool)

@@ -2,7 +2,7 @@
 nothing is asked twice.
 
     court = Court.of(judge, cluster, open_sampler)
-    figures = judge_undecided(court, run / "1-problems" / "problems.jsonl", run / "3-verdicts")
+    figures = judge_undecided(court, run / "1-problems" / layout.PROBLEMS, run / "3-verdicts")
 
 The judge sees the question, the gold answer and the extracted answer, never the solution around it:
 less to be talked into. It is believed only when its last line is, by the letter, `VERDICT: EQUAL`
@@ -43,10 +43,11 @@ from reasondistill.records import (
     Verdict,
     fingerprint,
 )
+from reasondistill.runs import layout
 from reasondistill.runs.missing import cause_of, causes_text
 from reasondistill.runs.store import Shard, StopSignal, read_records, repair_tail, write_records
 
-REPLIES = "judge.jsonl"
+REPLIES = layout.JUDGE_REPLIES
 _TELL_SECONDS = 10.0
 # The engine failed, or the gold answer says nothing: there is nothing to compare.
 _NOT_ASKED = (ENGINE_ERROR, INPUT_FAULT, "gold_empty", "gold_says_nothing", "no_majority")
@@ -152,9 +153,9 @@ def judge_undecided(
         if question.key in rulings
     }
     if ruled:
-        verdicts = read_records(folder / "verdicts.jsonl", Verdict)
+        verdicts = read_records(folder / layout.VERDICTS, Verdict)
         write_records(
-            folder / "verdicts.jsonl",
+            folder / layout.VERDICTS,
             (_with_ruling(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts),
         )
     return _figures(folder, failed=len(questions) - len(ruled))
@@ -170,7 +171,7 @@ def _is_open(verdict: Verdict) -> bool:
 
 def _questions(court: Judge, problems: Path, folder: Path) -> Iterator[Question]:
     verdicts = [
-        verdict for verdict in read_records(folder / "verdicts.jsonl", Verdict) if _is_open(verdict)
+        verdict for verdict in read_records(folder / layout.VERDICTS, Verdict) if _is_open(verdict)
     ]
     wanted = {verdict.problem_id for verdict in verdicts}
     known = (
@@ -207,7 +208,7 @@ def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, Judg
 def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
     judged = Counter(
         verdict.grade.outcome
-        for verdict in read_records(folder / "verdicts.jsonl", Verdict)
+        for verdict in read_records(folder / layout.VERDICTS, Verdict)
         if verdict.how == "judge"
     )
     figures: dict[str, int | float] = {

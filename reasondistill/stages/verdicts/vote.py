@@ -1,7 +1,7 @@
 """Pseudo-labels: where a problem has no gold answer, its samples vote, and the answer of enough of
 them stands in for it.
 
-    figures = vote_on_unlabelled(pool, run / "1-problems" / "problems.jsonl", run / "3-verdicts",
+    figures = vote_on_unlabelled(pool, run / "1-problems" / layout.PROBLEMS, run / "3-verdicts",
     share=0.5)
 
 Answers are counted by equivalence, not by string; a sample without an answer counts as one that
@@ -20,9 +20,10 @@ from pathlib import Path
 from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
 from reasondistill.grading.majority import Vote, majority, same_in
 from reasondistill.records import Grade, Outcome, Problem, PseudoLabel, Verdict
+from reasondistill.runs import layout
 from reasondistill.runs.store import read_records, write_records
 
-LABELS = "labels.jsonl"
+LABELS = layout.VOTED_LABELS
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def vote_on_unlabelled(
 
     def voted() -> Iterator[Verdict]:
         for problem_id, group in groupby(
-            read_records(folder / "verdicts.jsonl", Verdict), key=lambda verdict: verdict.problem_id
+            read_records(folder / layout.VERDICTS, Verdict), key=lambda verdict: verdict.problem_id
         ):
             if problem_id not in unlabelled:
                 yield from group
@@ -64,7 +65,7 @@ def vote_on_unlabelled(
                 yield from verdicts
 
     if unlabelled:
-        write_records(folder / "verdicts.jsonl", voted())
+        write_records(folder / layout.VERDICTS, voted())
         write_records(folder / LABELS, labels)
     accepted = sum(label.accepted for label in labels)
     log.info(

@@ -1,0 +1,249 @@
+"""Where everything of a run stands: the one owner of its folders' and files' names.
+
+    run = RunFolder(Path("runs/demo"))
+    run.traces                                  # runs/demo/2-traces/traces.jsonl
+    run.student("distilled").model              # runs/demo/5-students/distilled/model
+    run.benchmark("gsm8k").cell("base").traces  # runs/demo/6-evals/gsm8k/base/traces/traces.jsonl
+
+A stage is handed folders, not a run: it finds its own files by the names below. Changing a name
+makes every run folder of earlier versions unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
+FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
+
+# The run's own files and folders, beside its stages.
+RUN = "run.json"
+FORECAST = "forecast.json"
+LOGS = "logs"
+SETTLED = "settled"
+LOCK = ".lock"
+# What several stages have: a line per progress report.
+METRICS = "metrics.jsonl"
+# Records of the stages.
+PROBLEMS = "problems.jsonl"
+SET_ASIDE = "set_aside.jsonl"
+TRACES = "traces.jsonl"
+SERVERS = "servers.jsonl"
+VERDICTS = "verdicts.jsonl"
+JUDGE_REPLIES = "judge.jsonl"
+VOTED_LABELS = "labels.jsonl"
+EXAMPLES = "examples.jsonl"
+DROPPED = "dropped.jsonl"
+UNVERIFIED = "unverified.jsonl"
+DATASET = "dataset"
+STUDENT = "student.json"
+MODEL = "model"
+ADAPTER = "adapter"
+CHECKPOINTS = "checkpoints"
+EVAL_RECORDS = "records.jsonl"
+SCORES = "scores.json"
+LATENCY = "latency.json"
+REPORT_JSON = "report.json"
+REPORT_MARKDOWN = "report.md"
+REPORT_PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class StudentFolder:
+    """What the training of one student leaves."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Who the student is and how it was trained; written last."""
+        return self.path / STUDENT
+
+    @property
+    def model(self) -> Path:
+        """Its weights and tokenizer, an adapter merged into them."""
+        return self.path / MODEL
+
+    @property
+    def adapter(self) -> Path:
+        """The LoRA adapter alone."""
+        return self.path / ADAPTER
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The samples of one model on one benchmark."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.path.name
+
+    @property
+    def traces_folder(self) -> Path:
+        return self.path / "traces"
+
+    @property
+    def verdicts_folder(self) -> Path:
+        return self.path / "verdicts"
+
+    @property
+    def traces(self) -> Path:
+        return self.traces_folder / TRACES
+
+    @property
+    def verdicts(self) -> Path:
+        return self.verdicts_folder / VERDICTS
+
+    @property
+    def latency(self) -> Path:
+        return self.path / LATENCY
+
+
+@dataclass(frozen=True)
+class BenchmarkFolder:
+    """One benchmark's problems, and a cell for each model that was measured on them."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def problems_folder(self) -> Path:
+        return self.path / "problems"
+
+    @property
+    def problems(self) -> Path:
+        return self.problems_folder / PROBLEMS
+
+    def cell(self, model: str) -> CellFolder:
+        return CellFolder(self.path / model)
+
+    def cells(self) -> Iterator[CellFolder]:
+        """The models that have samples, by name."""
+        for path in sorted(self.path.glob("*/traces")):
+            yield CellFolder(path.parent)
+
+
+@dataclass(frozen=True)
+class EvalsFolder:
+    """Stage 6: every benchmark, and the scores of all of them."""
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        return self.path / EVAL_RECORDS
+
+    @property
+    def scores(self) -> Path:
+        return self.path / SCORES
+
+    def benchmark(self, name: str) -> BenchmarkFolder:
+        return BenchmarkFolder(self.path / name)
+
+    def benchmarks(self) -> Iterator[BenchmarkFolder]:
+        """The benchmarks whose problems stand here, by name."""
+        for path in sorted(self.path.glob("*/problems")):
+            yield BenchmarkFolder(path.parent)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run: a folder for each stage, and what belongs to all of them."""
+
+    path: Path
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage, by the stage's name: `2-traces` for "traces"."""
+        return self.path / FOLDERS[name]
+
+    @property
+    def state(self) -> Path:
+        """run.json: what a process of the run needs to know."""
+        return self.path / RUN
+
+    @property
+    def forecast(self) -> Path:
+        return self.path / FORECAST
+
+    @property
+    def logs(self) -> Path:
+        return self.path / LOGS
+
+    @property
+    def lock(self) -> Path:
+        return self.path / LOCK
+
+    def settled(self, task: str) -> Path:
+        """The note that a task left its folder finished."""
+        return self.path / SETTLED / task
+
+    @property
+    def problems(self) -> Path:
+        return self.stage("problems") / PROBLEMS
+
+    @property
+    def set_aside(self) -> Path:
+        return self.stage("problems") / SET_ASIDE
+
+    @property
+    def traces(self) -> Path:
+        return self.stage("traces") / TRACES
+
+    @property
+    def verdicts(self) -> Path:
+        return self.stage("verdicts") / VERDICTS
+
+    @property
+    def examples(self) -> Path:
+        return self.stage("examples") / EXAMPLES
+
+    @property
+    def dropped(self) -> Path:
+        return self.stage("examples") / DROPPED
+
+    @property
+    def unverified(self) -> Path:
+        """What an `unverified` student learns from."""
+        return self.stage("examples") / UNVERIFIED
+
+    def student(self, name: str) -> StudentFolder:
+        return StudentFolder(self.stage("students") / name)
+
+    def students(self) -> Iterator[StudentFolder]:
+        """The students that have begun, by name."""
+        for path in sorted(self.stage("students").glob("*/")):
+            yield StudentFolder(path)
+
+    @property
+    def evals(self) -> EvalsFolder:
+        return EvalsFolder(self.stage("evals"))
+
+    def benchmark(self, name: str) -> BenchmarkFolder:
+        return self.evals.benchmark(name)
+
+    @property
+    def report(self) -> Path:
+        """report.json; the page and the Markdown stand beside it."""
+        return self.stage("report") / REPORT_JSON
+
+    @property
+    def report_files(self) -> tuple[Path, Path, Path]:
+        """The page, the Markdown and the JSON."""
+        folder = self.stage("report")
+        return folder / REPORT_PAGE, folder / REPORT_MARKDOWN, folder / REPORT_JSON
