@@ -130,7 +130,7 @@ def test_a_wrong_gradient_is_not_timed(
 ) -> None:
     import torch
 
-    from reasondistill.losses import Divergence
+    from reasondistill.losses.divergences import Divergence
 
     device, divergences = modules
     cpu = device.Device(torch.device("cpu"), "CPU", None, None)

@@ -26,7 +26,8 @@ FLOORS: dict[float, tuple[str, ...]] = {
     3: ("models", "curation"),
     2.1: ("runs",),
     2.0: ("config",),
-    1: ("losses", "grading", "statistics"),
+    1.1: ("methods",),
+    1.0: ("losses", "grading", "statistics"),
     0.1: ("records", "sections", "thinking"),
     0.0: ("errors",),
 }
@@ -43,9 +44,8 @@ LATE = {
         "models/samplers": "vllm",
         "models/samplers/openai": "__init__ sampler connection",
         "stages/students": "bases held_out hidden optimizers saving sft shrinking",
-        "stages/students/distilling": "classic divergences lessons minillm rollouts stored teacher "
-        "texts trainer training",
-        "losses": "__init__ classic divergences fused heads policy teachers",
+        "stages/students/distilling": "batches rollouts stored teacher trainer training",
+        "losses": "classic fused heads policy teachers",
     }.items()
     for name in names.split()
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from reasondistill.config.basics import Name
-from reasondistill.config.distilling import METHODS, Method, Methods
 from reasondistill.config.shrinking import ShrinkSettings
-from reasondistill.sections import Section
+from reasondistill.methods import METHODS, MethodSettings
+from reasondistill.sections import Section, nearest
 
 
 class ExampleSettings(Section):
@@ -69,6 +69,8 @@ WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
 CONTROLS = ("base", "answer_only", "unverified")
 # A base that another student of the same file is: `base = "student:warm"`.
 STUDENT = "student:"
+# Methods that learn from text alone.
+PLAIN_METHODS = ("sft", "answer_only", "unverified", "base")
 # What only methods with a teacher look at.
 TEACHING = {"teacher", "teacher_revision", *METHODS}
 # What the untouched base of a student depends on.
@@ -86,13 +88,39 @@ START = {
 }
 
 
-class StudentSettings(Methods):
+def known_method(name: str) -> str:
+    """The name itself. Raises ValueError for one that no method has."""
+    known = [*PLAIN_METHODS, *METHODS]
+    if name not in known:
+        raise ValueError(f"method: {name!r} is not known. {nearest(name, known)}")
+    return name
+
+
+MethodName = Annotated[
+    str,
+    AfterValidator(known_method),
+    Field(json_schema_extra={"enum": [*PLAIN_METHODS, *METHODS]}),
+]
+
+
+def _method_tables() -> type[Section]:
+    """A section with one table for each registered method, all of which may be left out."""
+    tables: dict[str, Any] = {}
+    for name, method in METHODS.items():
+        tables[name] = (method.settings_class | None, None)
+    return create_model("MethodTables", __base__=Section, **tables)
+
+
+MethodTables = _method_tables()
+
+
+class StudentSettings(MethodTables):
     """One model to make: `[[students]]`.
 
     `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer
     and no reasoning; `"unverified"` on the traces that the same rules choose whatever their
     verdict, wrong ones too; `"base"` is the untouched base; the others learn from a teacher's
-    distributions (config/distilling.py), `teacher` being a hub id or folder (None: the one that
+    distributions (methods/, one table each), `teacher` being a hub id or folder (None: the one that
     wrote the traces). `base` is a hub id, a folder, or `student:NAME`, another student of this
     file; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts
     examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with
@@ -101,21 +129,7 @@ class StudentSettings(Methods):
     """
 
     name: Name
-    method: Literal[
-        "sft",
-        "answer_only",
-        "unverified",
-        "base",
-        "kd",
-        "gkd",
-        "reverse_kl",
-        "skew_kl",
-        "distillm2",
-        "minillm",
-        "topk_kd",
-        "feature",
-        "relation",
-    ] = "sft"
+    method: MethodName = "sft"
     teacher: str | None = None
     teacher_revision: str | None = None
     base: str | None = None
@@ -151,9 +165,10 @@ class StudentSettings(Methods):
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""
-        return self.model_dump_json(
-            include=START | ({"seed", "seeds"} if self.architecture is not None else set())
-        )
+        keys = set(START)
+        if self.architecture is not None:
+            keys |= {"seed", "seeds"}
+        return self.model_dump_json(include=keys)
 
     def recipe(self) -> str:
         """Equal for students that train alike: their answer-only and unverified twins are the same
@@ -164,19 +179,18 @@ class StudentSettings(Methods):
     @property
     def starts_from(self) -> str | None:
         """The student of the same file that this one starts from."""
-        return (
-            self.base.removeprefix(STUDENT)
-            if self.base is not None and self.base.startswith(STUDENT)
-            else None
-        )
+        if self.base is None or not self.base.startswith(STUDENT):
+            return None
+        return self.base.removeprefix(STUDENT)
 
     def distils(self) -> bool:
         """True for the methods that learn from a teacher's distributions or representations."""
         return self.method in METHODS
 
-    def method_settings(self) -> Method:
+    def method_settings(self) -> MethodSettings:
         """The method's own table, or its defaults. Only for students that distil."""
-        return getattr(self, self.method) or METHODS[self.method]()
+        table: MethodSettings | None = getattr(self, self.method)
+        return table or METHODS[self.method].settings_class()
 
     def kind(self) -> str:
         """Equal for students of one method that come out as the same model."""
@@ -184,15 +198,12 @@ class StudentSettings(Methods):
 
     @model_validator(mode="after")
     def _own_table_only(self) -> StudentSettings:
-        strangers = [
-            name for name in METHODS if name != self.method and getattr(self, name) is not None
-        ]
-        if strangers:
-            raise ValueError(
-                f"{strangers[0]}: a table for another method; this student's method is "
-                f"{self.method!r}"
-            )
-        if self.method not in METHODS and (self.teacher or self.teacher_revision):
+        for name in METHODS:
+            if name != self.method and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}: a table for another method; this student's method is {self.method!r}"
+                )
+        if not self.distils() and (self.teacher or self.teacher_revision):
             raise ValueError(
                 f"teacher: method {self.method!r} has none; what the examples say is all "
                 "that it learns"

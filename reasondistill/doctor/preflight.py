@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasondistill.config import CACHED, EnvironmentSettings, StudentSettings, TopkKd
+from reasondistill.config import EnvironmentSettings, StudentSettings
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
 from reasondistill.models.prompts import load_prompt
@@ -88,17 +88,18 @@ def check(run: Run, *, reads_data: bool = False) -> None:
 
 def _check_teacher(run: Run, student: StudentSettings) -> None:
     """Whether a student that distils has somebody to learn from. Raises ConfigError."""
-    if student.method in CACHED:
+    if not student.distils():
+        return
+    stored_tokens = student.method_settings().stored_tokens
+    if stored_tokens is not None:
         written = run.pipeline.traces
-        settings = student.method_settings()
-        assert isinstance(settings, TopkKd)
-        if written is None or (written.logprobs or 0) < settings.k:
+        if written is None or (written.logprobs or 0) < stored_tokens:
             raise ConfigError(
                 f"[students] {student.name} method = {student.method!r} learns from stored "
                 "log-probabilities: "
-                f"set [traces] logprobs = {settings.k}."
+                f"set [traces] logprobs = {stored_tokens}."
             )
-    elif student.distils():
+    else:
         teacher = teacher_of(run, student)
         if teacher is None:
             raise students.no_teacher(student)

@@ -27,7 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reasondistill.losses import Divergence, Head, LiveTeacher, divergence_of_logits, token_losses
+from reasondistill.losses.divergences import Divergence, divergence_of_logits
+from reasondistill.losses.fused import token_losses
+from reasondistill.losses.heads import Head
+from reasondistill.losses.teachers import LiveTeacher
 
 VOCABULARY = 151_936
 SMALL, TRUE = (64, 128), (1_536, 3_584)

@@ -146,7 +146,7 @@ def test_gkd_with_beta_one_and_only_student_text_is_reverse_kl(
 
 
 def test_the_share_of_student_text_is_that_of_the_coin_and_all_ranks_toss_the_same() -> None:
-    from reasondistill.stages.students.distilling.lessons import coin
+    from reasondistill.methods.method import coin
 
     tosses = [coin(7, step) < 0.3 for step in range(4000)]
     assert 0.27 < sum(tosses) / len(tosses) < 0.33
@@ -158,7 +158,7 @@ def test_the_share_of_student_text_is_that_of_the_coin_and_all_ranks_toss_the_sa
 
 
 def test_later_rewards_are_discounted_clipped_and_divided_by_what_is_left() -> None:
-    from reasondistill.stages.students.distilling.minillm import importance, later_rewards, whitened
+    from reasondistill.methods.minillm import importance, later_rewards, whitened
 
     assert later_rewards([1.0, 2.0, 4.0], 1.0) == [3.0, 4.0, 0.0]
     assert later_rewards([1.0, 2.0, 4.0], 0.5, normalise=False) == [
@@ -176,13 +176,12 @@ def test_later_rewards_are_discounted_clipped_and_divided_by_what_is_left() -> N
 
 
 def test_skew_kl_lets_the_student_write_once_its_loss_has_risen() -> None:
-    from reasondistill.config import SkewKl
-    from reasondistill.stages.students.distilling.divergences import SkewKlLesson
-    from reasondistill.stages.students.distilling.lessons import Moment
-    from reasondistill.stages.students.distilling.texts import Text
+    from reasondistill.methods.skew_kl import SkewKl, SkewKlSettings
+    from reasondistill.methods.step import Moment
+    from reasondistill.methods.texts import Text
 
     lesson, written = (
-        SkewKlLesson(SkewKl(start_share=0.0, tolerance=0.1, checks=10, capacity=2), seed=0),
+        SkewKl(SkewKlSettings(start_share=0.0, tolerance=0.1, checks=10, capacity=2), seed=0),
         list[Text](),
     )
     told = iter([2.0, 2.05, 2.11, 2.15, 2.30])
@@ -212,7 +211,7 @@ def test_skew_kl_lets_the_student_write_once_its_loss_has_risen() -> None:
         assert lesson.texts(fixed, moment(0))[0].by_student  # early: it writes
     assert len(lesson.buffer) == 2
     written.clear()
-    again = SkewKlLesson(SkewKl(), seed=0)
+    again = SkewKl(SkewKlSettings(), seed=0)
     again.restore(json.loads(json.dumps(lesson.state())))
     assert again.buffer == lesson.buffer and again.share == lesson.share
     assert (
@@ -444,13 +443,13 @@ def test_the_head_is_applied_in_the_precision_of_the_training(
     times slower on a GPU.
     """
     from reasondistill.stages.students import sft
-    from reasondistill.stages.students.distilling.divergences import KdLesson
+    from reasondistill.methods.kd import Kd
 
     seen: list[bool] = []
-    plain = KdLesson.loss
+    plain = Kd.loss
     monkeypatch.setattr(sft, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(
-        KdLesson,
+        Kd,
         "loss",
         lambda self, micro: seen.append(torch.is_autocast_enabled("cpu")) or plain(self, micro),
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reasondistill.config.distilling import METHODS
+from reasondistill.methods import METHODS
 from reasondistill.records import (
     Difference,
     MeasuredModel,

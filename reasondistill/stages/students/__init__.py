@@ -19,18 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reasondistill.config import (
-    CACHED,
-    METHODS,
-    START,
-    WATCHING,
-    Feature,
-    StudentSettings,
-    TopkKd,
-    TrainSettings,
-)
+from reasondistill.config import START, WATCHING, StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.grading.extract import extract
+from reasondistill.methods import METHODS
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.topk import FOLDER, TopKReader
 from reasondistill.models.weights import OWN_FACTS, model_folder, model_identity, tokenizer_identity
@@ -206,17 +198,12 @@ def check_settings(student: StudentSettings) -> None:
         raise ConfigError(
             f"[students] {student.name} optimizer = 'muon' is for full training; LoRA uses adamw."
         )
-    if student.method == "feature" and student.lora is not None:
-        raise ConfigError(
-            f"[students] {student.name} method = 'feature' trains projectors beside the "
-            "whole student; leave lora out."
+    if student.distils():
+        why_not = student.method_settings().why_not(
+            with_lora=student.lora is not None, with_packing=student.packing
         )
-    settings = student.method_settings() if student.distils() else None
-    if isinstance(settings, Feature) and settings.recipe == "tinybert" and student.packing:
-        raise ConfigError(
-            f"[students] {student.name} recipe = 'tinybert' compares attention text by "
-            "text; set packing = false."
-        )
+        if why_not is not None:
+            raise ConfigError(f"[students] {student.name} {why_not}")
     if student.shrink is not None and (folder := model_folder(student.base or "")) is not None:
         student.shrink.check(
             json.loads((folder / "config.json").read_text(encoding="utf-8")),
@@ -246,7 +233,7 @@ def _identity(job: StudentJob) -> Identity:
     left_out = WATCHING | {"base", "revision", "seeds", "teacher", "teacher_revision", *METHODS}
     section = job.student.model_dump(mode="json", exclude=left_out)
     if job.student.distils():
-        section[job.student.method] = job.student.method_settings().model_dump(mode="json")
+        section[job.student.method] = job.student.method_settings().canonical()
     if job.student.shrink is None:
         del section[
             "shrink"
@@ -283,8 +270,9 @@ def _teacher_input(job: StudentJob) -> dict[str, str]:
     """Whose distributions are learnt: the teacher's weights, or what was stored of them. Raises
     ConfigError or StageError.
     """
-    if job.student.method in CACHED:
-        return {"top_k": TopKReader(_top_k(job)).identity()}
+    stored_tokens = job.student.method_settings().stored_tokens
+    if stored_tokens is not None:
+        return {"top_k": TopKReader(_top_k(job, stored_tokens)).identity()}
     if job.teacher is None:
         raise no_teacher(job.student)
     return {"teacher": model_identity(job.teacher, job.teacher_revision)}
@@ -299,15 +287,13 @@ def no_teacher(student: StudentSettings) -> ConfigError:
     )
 
 
-def _top_k(job: StudentJob) -> Path:
+def _top_k(job: StudentJob, stored_tokens: int) -> Path:
     folder = (job.traces or Path()) / FOLDER
     if job.traces is None or not folder.is_dir():
-        settings = job.student.method_settings()
-        assert isinstance(settings, TopkKd)
         raise StageError(
             f"[students] {job.student.name}: the teacher's log-probabilities are not stored "
             f"with the traces ({folder}). Set [traces] "
-            f"logprobs = {settings.k} and run the traces stage again: it adds them to the "
+            f"logprobs = {stored_tokens} and run the traces stage again: it adds them to the "
             "traces that are there."
         )
     return folder

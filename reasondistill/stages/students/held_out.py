@@ -14,7 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from reasondistill.config import StudentSettings
-from reasondistill.losses import Divergence, LiveTeacher, token_losses
+from reasondistill.losses.divergences import Divergence
+from reasondistill.losses.fused import token_losses
+from reasondistill.losses.teachers import LiveTeacher
 from reasondistill.records import Example, Shrunk
 from reasondistill.stages.students import bases, shrinking
 from reasondistill.stages.students.hidden import head_of, states

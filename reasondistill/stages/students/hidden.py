@@ -6,23 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from reasondistill.losses import Head
-
-
-@dataclass(frozen=True)
-class States:
-    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer
-    where they were asked for.
-    """
-
-    last: torch.Tensor
-    layers: tuple[torch.Tensor, ...] = ()
-    attentions: tuple[torch.Tensor, ...] = ()
+from reasondistill.losses.heads import Head
+from reasondistill.methods.step import States
 
 
 def head_of(model: Any) -> Head:

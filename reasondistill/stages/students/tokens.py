@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasondistill.errors import StageError
+from reasondistill.methods.texts import IGNORE, prompt_length
 from reasondistill.models.prompts import after_prompt
 from reasondistill.models.tokenising import (
     InputFault,
@@ -25,8 +26,6 @@ from reasondistill.models.tokenising import (
 from reasondistill.records import Dropped, Example
 
 log = logging.getLogger(__name__)
-
-IGNORE = -100
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Row:
     @property
     def prompt_length(self) -> int:
         return prompt_length(self.labels)
-
-
-def prompt_length(labels: Sequence[int]) -> int:
-    """How many tokens come before the first one that the loss is on."""
-    return next((place for place, label in enumerate(labels) if label != IGNORE), len(labels))
 
 
 # Why a row is set aside, in the words of a student's counts.

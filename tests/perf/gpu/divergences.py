@@ -18,7 +18,10 @@ import torch
 from device import Device, Row, attempt, said, shown
 from torch import Tensor
 
-from reasondistill.losses import Divergence, Head, LiveTeacher, divergence_of_logits, token_losses
+from reasondistill.losses.divergences import Divergence, divergence_of_logits
+from reasondistill.losses.fused import token_losses
+from reasondistill.losses.heads import Head
+from reasondistill.losses.teachers import LiveTeacher
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Way = Callable[[Inputs, Divergence], Tensor]

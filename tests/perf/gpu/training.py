@@ -34,10 +34,11 @@ from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
+from reasondistill.methods import Method
+from reasondistill.methods.kd import Kd, KdSettings
+from reasondistill.methods.step import Micro
 from reasondistill.stages.students import bases, sft
-from reasondistill.stages.students.distilling.divergences import KdLesson
-from reasondistill.stages.students.distilling.lessons import Lesson, Micro
-from reasondistill.stages.students.distilling.teacher import SampledModel
+from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer
 from reasondistill.stages.students.tokens import Row
 
@@ -191,12 +192,16 @@ def trl_arguments(cell: Cell, sizes: Sizes, folder: Path, *, bf16: bool) -> SFTC
     return arguments
 
 
-class TrlLesson(Lesson):
+ONLY_TEACHER = KdSettings(alpha=1.0, temperature=1.0)
+
+
+class TrlMethod(Method[KdSettings]):
     """Forward KL with a loss of TRL's, in our trainer; in `bf16` under autocast, as TRL's trainers
     compute it.
     """
 
     def __init__(self, way: str, *, bf16: bool) -> None:
+        super().__init__(ONLY_TEACHER, seed=0)
         self.way, self.bf16 = way, bf16
 
     def loss(self, micro: Micro) -> torch.Tensor:
@@ -245,13 +250,14 @@ def make_trainer(
     if cell.form != "kd":
         return SFTTrainer(**shared) if cell.way == "trl" else sft.SortedTrainer(**shared)
     arguments.remove_unused_columns = False
+    method: Method[Any] = TrlMethod(cell.way, bf16=arguments.bf16)
+    if cell.way == "ours":
+        method = Kd(ONLY_TEACHER, seed=0)
     return DistillTrainer(
-        lesson=KdLesson(alpha=1.0)
-        if cell.way == "ours"
-        else TrlLesson(cell.way, bf16=arguments.bf16),
+        method=method,
         rows=rows,
         held_out=[],
-        teacher=SampledModel(teacher),
+        teacher=Teacher(teacher),
         writers=_no_writers,
         vocabulary=sizes.student.vocab_size,
         max_length=cell.tokens,

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -39,6 +39,15 @@ class Writer(Protocol):
         with the present weights.
         """
         ...
+
+
+class Writers(NamedTuple):
+    """What writes a student's texts: `plain` by itself, `mixed(share)` with so much of the teacher
+    mixed in.
+    """
+
+    plain: Writer
+    mixed: Callable[[float], Writer]
 
 
 class TransformersWriter:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.methods.step import StoredTokens
+from reasondistill.methods.texts import IGNORE
 from reasondistill.models.topk import TopKReader
-from reasondistill.stages.students.tokens import IGNORE, Row
+from reasondistill.stages.students.tokens import Row
 
 
 class StoredTopK:
@@ -22,14 +24,16 @@ class StoredTopK:
     """
 
     def __init__(self, folder: Path, k: int, tokenizer: Any) -> None:
-        self.reader, self.k = TopKReader(folder), k
+        self.reader = TopKReader(folder)
+        self.k = k
         if self.reader.k < k:
             raise ConfigError(
                 f"topk_kd.k = {k}: {folder} holds {self.reader.k} per token. Raise [traces] "
                 "logprobs, or lower k."
             )
         self.reader.check_tokenizer(tokenizer)
-        self._tokenizer, self._vocabulary = tokenizer, len(tokenizer)
+        self._tokenizer = tokenizer
+        self._vocabulary = len(tokenizer)
         self._rows: list[Row] = []
 
     def rows(self, rows: Sequence[Row], max_length: int) -> tuple[list[Row], dict[str, int]]:
@@ -41,13 +45,13 @@ class StoredTopK:
         dropped: Counter[str] = Counter()
         self._rows = []
         for row in rows:
-            own = self._with_own_tokens(row)
-            if isinstance(own, str):
-                dropped[own] += 1
-            elif len(own.input_ids) > max_length:
+            written = self._as_written(row)
+            if isinstance(written, str):
+                dropped[written] += 1
+            elif len(written.input_ids) > max_length:
                 dropped["longer than max_length"] += 1
             else:
-                self._rows.append(own)
+                self._rows.append(written)
         if not self._rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
             raise StageError(
@@ -56,35 +60,34 @@ class StoredTopK:
             )
         return self._rows, dict(dropped)
 
-    def _with_own_tokens(self, row: Row) -> Row | str:
-        """The row, or why it cannot be one."""
+    def _as_written(self, row: Row) -> Row | str:
+        """The row with the teacher's own tokens, or why it cannot have them."""
         if row.trace_id is None or row.trace_id not in self.reader:
             return "no stored log-probabilities"
-        prompt = row.prompt_length
+        prompt = row.input_ids[: row.prompt_length]
+        answer = row.input_ids[row.prompt_length :]
         written = [int(token) for token in self.reader.read(row.trace_id, 1).token_ids]
-        if self._text(written) != self._text(row.input_ids[prompt:]):
+        if self._text(written) != self._text(answer):
             # One prompt opens the think block and the other leaves it to the answer, or stop
             # strings were cut off.
             return "written after another kind of prompt than the student's"
-        return Row(
-            [*row.input_ids[:prompt], *written],
-            [IGNORE] * prompt + written,
-            row.problem_id,
-            row.trace_id,
-        )
+        labels = [IGNORE] * len(prompt) + written
+        return Row([*prompt, *written], labels, row.problem_id, row.trace_id)
 
     def _text(self, ids: Sequence[int]) -> str:
-        end = len(ids) - 1 if ids and ids[-1] == self._tokenizer.eos_token_id else len(ids)
-        return self._tokenizer.decode(
-            list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        ).strip()
-
-    def stored(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and log-probabilities (tokens, k) of a training row's completion; -1 where a
-        teacher's padded vocabulary goes beyond ours.
-        """
-        found = self.reader.read(self._rows[place].trace_id or "", self.k)
-        ids = torch.from_numpy(found.ids.astype("int64"))
-        return ids.masked_fill(ids >= self._vocabulary, -1), torch.from_numpy(
-            found.log_probs.astype("float32")
+        """What token ids say, without the EOS at their end."""
+        if ids and ids[-1] == self._tokenizer.eos_token_id:
+            ids = ids[:-1]
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+        return text.strip()
+
+    def stored(self, place: int) -> StoredTokens:
+        """What is stored of a training row's completion; id −1 where a teacher's padded vocabulary
+        goes beyond ours.
+        """
+        top_k = self.reader.read(self._rows[place].trace_id or "", self.k)
+        ids = torch.from_numpy(top_k.ids.astype("int64"))
+        log_probs = torch.from_numpy(top_k.log_probs.astype("float32"))
+        return StoredTokens(ids.masked_fill(ids >= self._vocabulary, -1), log_probs)

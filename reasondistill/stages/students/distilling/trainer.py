@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,24 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from reasondistill.config import Rollouts
 from reasondistill.errors import StageError
-from reasondistill.losses import log_probs_of, token_losses
-from reasondistill.stages.students.distilling.lessons import Lesson, Micro, Moment
-from reasondistill.stages.students.distilling.rollouts import Writer
-from reasondistill.stages.students.distilling.teacher import Teacher
-from reasondistill.stages.students.distilling.texts import (
-    Text,
+from reasondistill.losses.fused import token_losses
+from reasondistill.losses.teachers import log_probs_of
+from reasondistill.methods import Method, RolloutSettings
+from reasondistill.methods.step import Micro, Moment, StoredTokens, TokenLogProbs
+from reasondistill.methods.texts import IGNORE, Text, in_loss, written_text
+from reasondistill.stages.students.distilling.batches import (
     collate,
     fixed_text,
-    in_loss,
     split_evenly,
-    written_text,
+    tokens_in,
 )
+from reasondistill.stages.students.distilling.rollouts import Writers
+from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.hidden import head_of, states
 from reasondistill.stages.students.sft import SortedTrainer
-from reasondistill.stages.students.tokens import IGNORE, Row
+from reasondistill.stages.students.tokens import Row
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,11 @@ Grade = Callable[[Sequence[tuple[int, list[int]]]], list[bool]]
 
 
 class DistillTrainer(SortedTrainer):
-    """Trains on what `lesson` says. The loss of a step is the mean over all tokens that are in it,
-    on all ranks and accumulation steps.
+    """Trains as `method` says. The loss of a step is the mean over all tokens that are in it, on
+    all ranks and accumulation steps.
 
-    `grade` tells which of (row, completion) answer rightly. What it adds to a checkpoint lets a
-    resumed training go on exactly.
+    `stored` gives what is stored of a teacher, by training row; `grade` tells which of (row,
+    completion) answer rightly. What it adds to a checkpoint lets a resumed training go on exactly.
     """
 
     loss_is_scaled_for_ga = True
@@ -60,27 +61,32 @@ class DistillTrainer(SortedTrainer):
     def __init__(
         self,
         *,
-        lesson: Lesson,
+        method: Method[Any],
         rows: Sequence[Row],
         held_out: Sequence[Row],
         teacher: Teacher | None,
-        writers: Callable[[DistillTrainer], tuple[Writer, Callable[[float], Writer]]],
+        writers: Callable[[DistillTrainer], Writers],
         vocabulary: int,
         max_length: int,
         grade: Grade | None,
         flat: bool,
+        stored: Callable[[int], StoredTokens] | None = None,
         **arguments: Any,
     ) -> None:
-        self.lesson, self.rows, self.held_out, self.teacher = lesson, rows, held_out, teacher
-        self.vocabulary, self.max_length, self.grade = vocabulary, max_length, grade
-        pad, self._end = (
-            arguments["processing_class"].pad_token_id,
-            arguments["processing_class"].eos_token_id,
-        )
-        self._collate = partial(collate, pad=pad, flat=flat)
+        self.method = method
+        self.rows = rows
+        self.held_out = held_out
+        self.teacher = teacher
+        self.stored = stored
+        self.vocabulary = vocabulary
+        self.max_length = max_length
+        self.grade = grade
+        tokenizer = arguments["processing_class"]
+        self._end: int = tokenizer.eos_token_id
+        self._collate = partial(collate, pad=tokenizer.pad_token_id, flat=flat)
         super().__init__(data_collator=self._collated, **arguments)
         self._open_writers = writers
-        self._writers: tuple[Writer, Callable[[float], Writer]] | None = None
+        self._writers: Writers | None = None
         self.counts = {
             "tokens": 0,
             "loss_tokens": 0,
@@ -99,98 +105,89 @@ class DistillTrainer(SortedTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimizer step, after the method has had its say on their texts."""
-        batches: list[Any] = []
-        for _ in range(num_batches):
-            if (batch := next(epoch_iterator, None)) is None:
-                break
-            batches.append(batch)
+        """The micro-batches of one optimizer step, with the texts that the method wants."""
+        batches: list[Any] = list(islice(epoch_iterator, num_batches))
         if batches:
-            fixed = [
-                fixed_text(self.rows[row], row)
-                for batch in batches
-                for row in batch["rows"].tolist()
-            ]
-            texts = self.lesson.texts(fixed, self._moment())
-            if texts is not fixed:
-                # As many micro-batches as before: all ranks and the accumulation agree on their
-                # number.
-                batches = [self._collate(part) for part in split_evenly(texts, len(batches))]
-            for batch in batches:
-                self._count(batch)
+            batches = self._as_the_method_wants(batches)
+        for batch in batches:
+            self.counts["tokens"] += tokens_in(batch)
+            self.counts["loss_tokens"] += int(in_loss(batch).sum())
         # Counted here: the trainer's own count depends on the signature of the model.
         items = torch.tensor(sum(int(in_loss(batch).sum()) for batch in batches), device=device)
         everywhere: Any = self.accelerator.gather(items)
         return batches, everywhere.sum()
 
-    def _count(self, batch: Mapping[str, torch.Tensor]) -> None:
-        mask = batch.get("attention_mask")
-        self.counts["tokens"] += int(mask.sum()) if mask is not None else batch["input_ids"].numel()
-        self.counts["loss_tokens"] += int(in_loss(batch).sum())
+    def _as_the_method_wants(self, batches: list[Any]) -> list[Any]:
+        """As many micro-batches as before, of the texts that the method trains on: all ranks and
+        the accumulation agree on their number.
+        """
+        fixed: list[Text] = []
+        for batch in batches:
+            places: list[int] = batch["rows"].tolist()
+            fixed.extend(fixed_text(self.rows[place], place) for place in places)
+        texts = self.method.texts(fixed, self._moment())
+        if texts is fixed:
+            return batches
+        return [self._collate(part) for part in split_evenly(texts, len(batches))]
 
     def _moment(self) -> Moment:
-        model = self.accelerator.unwrap_model(self.model)
         return Moment(
             step=self.state.global_step,
             steps=self.state.max_steps,
             epoch=int(self.state.epoch or 0),
             write=self._write,
             log_probs=self._log_probs,
-            held_out_loss=lambda: math.log(
-                held_out(
-                    model, self.held_out[:MOST_LOOKED_AT], vocabulary=self.vocabulary
-                ).perplexity
-            ),
+            held_out_loss=self._held_out_loss,
             shared=self._shared,
         )
 
-    def _write(self, texts: Sequence[Text], settings: Rollouts, mix: float = 0.0) -> list[Text]:
+    def _held_out_loss(self) -> float:
+        """The student's cross-entropy on some held-out traces."""
+        model = self.accelerator.unwrap_model(self.model)
+        rows = self.held_out[:MOST_LOOKED_AT]
+        return math.log(held_out(model, rows, vocabulary=self.vocabulary).perplexity)
+
+    def _write(
+        self, texts: Sequence[Text], settings: RolloutSettings, mix: float = 0.0
+    ) -> list[Text]:
         """What the student answers to the prompts of `texts`."""
-        plain, mixed = self._both_writers()
+        writers = self._both_writers()
+        writer = writers.mixed(mix) if mix else writers.plain
         prompts = [text.input_ids[: text.prompt_length] for text in texts]
         room = self.max_length - min(len(prompt) for prompt in prompts)
-        seed = (
-            hash((self.args.seed, self.state.global_step, self.accelerator.process_index)) % 2**31
-        )
-        started = time.monotonic()
-        if (
-            len(texts)
-            > 8 * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        ):
+        max_tokens = max(1, min(room, settings.max_tokens or room))
+        place = (self.args.seed, self.state.global_step, self.accelerator.process_index)
+        seed = hash(place) % 2**31
+        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        if len(texts) > 8 * step:
             log.info(
                 "step %d/%d · the student answers %d prompts",
                 self.state.global_step,
                 self.state.max_steps,
                 len(texts),
             )
+        started = time.monotonic()
         with torch.no_grad():
-            tokens = max(1, min(room, settings.max_tokens or room))
-            written = (mixed(mix) if mix else plain).write(
-                prompts, tokens, temperature=settings.rollout_temperature, seed=seed
+            written = writer.write(
+                prompts, max_tokens, temperature=settings.rollout_temperature, seed=seed
             )
-        completions = [
-            self._usable(ids, self.max_length - len(prompt))
-            for ids, prompt in zip(written, prompts, strict=True)
-        ]
+        completions: list[list[int]] = []
+        for ids, prompt in zip(written, prompts, strict=True):
+            completions.append(self._usable(ids, self.max_length - len(prompt)))
         self.seconds["rollouts"] += time.monotonic() - started
         self.counts["rollouts"] += len(completions)
         self.counts["rollout_tokens"] += sum(map(len, completions))
-        weights = self._weights(
-            [(text.row, ids) for text, ids in zip(texts, completions, strict=True)], settings
-        )
-        return [
-            written_text(prompt, ids, text.row, weight)
-            for prompt, ids, text, weight in zip(prompts, completions, texts, weights, strict=True)
-        ]
+        rows = [text.row for text in texts]
+        weights = self._weights(list(zip(rows, completions, strict=True)), settings)
+        return list(map(written_text, prompts, completions, rows, weights))
 
     def open_writer(self) -> None:
         """Start what writes the student's own texts. Raises ConfigError where that cannot be done
         on this machine.
         """
-        plain, _ = self._both_writers()
-        plain.open()
+        self._both_writers().plain.open()
 
-    def _both_writers(self) -> tuple[Writer, Callable[[float], Writer]]:
+    def _both_writers(self) -> Writers:
         if self._writers is None:
             self._writers = self._open_writers(self)
         return self._writers
@@ -199,28 +196,32 @@ class DistillTrainer(SortedTrainer):
         """The completion as far as it fits, and up to the first id that is no token of the
         tokenizer; never empty.
         """
-        end = next(
-            (place for place, token in enumerate(completion) if token >= self.vocabulary),
-            len(completion),
-        )
-        return completion[: min(end, room)] or [self._end]
+        usable = list(takewhile(lambda token: token < self.vocabulary, completion[:room]))
+        return usable or [self._end]
 
-    def _weights(self, written: Sequence[tuple[int, list[int]]], settings: Rollouts) -> list[float]:
-        if settings.wrong_weight is None or self.grade is None:
+    def _weights(
+        self, written: Sequence[tuple[int, list[int]]], settings: RolloutSettings
+    ) -> list[float]:
+        """What each text weighs, by whether it answers rightly."""
+        wrong_weight = settings.wrong_weight
+        if wrong_weight is None or self.grade is None:
             return [1.0] * len(written)
         correct = self.grade(written)
         self.counts["graded"] += len(correct)
         self.counts["rollouts_correct"] += sum(correct)
-        return [1.0 if is_correct else settings.wrong_weight for is_correct in correct]
+        return [1.0 if is_correct else wrong_weight for is_correct in correct]
 
     def _shared(self, make: Callable[[list[Text]], list[Text]]) -> list[Text]:
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        share, last = math.ceil(len(self.rows) / world), len(self.rows) - 1
-        places = [
-            min(rank + number * world, last) for number in range(share)
-        ]  # as many on every rank: a server deals answers by number
-        own = make([fixed_text(self.rows[place], place) for place in places])
-        return own if world == 1 else gather_object(own)
+        world = self.accelerator.num_processes
+        rank = self.accelerator.process_index
+        last = len(self.rows) - 1
+        texts: list[Text] = []
+        # As many on every rank: a server deals answers by number.
+        for number in range(math.ceil(len(self.rows) / world)):
+            place = min(rank + number * world, last)
+            texts.append(fixed_text(self.rows[place], place))
+        made = make(texts)
+        return made if world == 1 else gather_object(made)
 
     # -- losses
 
@@ -241,7 +242,7 @@ class DistillTrainer(SortedTrainer):
         with (
             self.accelerator.autocast()
         ):  # accelerate's own is around the model's forward alone; the head is ours
-            loss = self.lesson.loss(micro)
+            loss = self.method.loss(micro)
         return (loss, {}) if return_outputs else loss
 
     def _micro(
@@ -250,10 +251,10 @@ class DistillTrainer(SortedTrainer):
         progress = self.state.global_step / max(1, self.state.max_steps)
         unwrapped = self.accelerator.unwrap_model(model)
         wanted = {
-            "layers": self.lesson.layers_now(progress),
-            "attentions": self.lesson.needs_attentions and self.lesson.layers_now(progress),
+            "layers": self.method.layers_now(progress),
+            "attentions": self.method.needs_attentions and self.method.layers_now(progress),
         }
-        teacher = self.teacher if self.lesson.needs_teacher else None
+        teacher = self.teacher if self.method.needs_teacher else None
         tokens = items if items is not None else in_loss(inputs).sum()
         # DDP averages gradients over ranks; the number of tokens is that of all of them.
         world = self.accelerator.num_processes if items is not None else 1
@@ -266,6 +267,7 @@ class DistillTrainer(SortedTrainer):
             vocabulary=self.vocabulary,
             scale=world / max(1.0, float(tokens)),
             progress=progress,
+            stored=self.stored,
         )
 
     def _cross_entropy(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -284,39 +286,36 @@ class DistillTrainer(SortedTrainer):
         return found.cross_entropy.mean()
 
     @torch.no_grad()
-    def _log_probs(self, texts: Sequence[Text]) -> list[tuple[list[float], list[float]]]:
+    def _log_probs(self, texts: Sequence[Text]) -> list[TokenLogProbs]:
         """Of each completion token under the student as it is now, and under the teacher."""
-        assert self.teacher is not None
-        model, found = (
-            self.accelerator.unwrap_model(self.model),
-            list[tuple[list[float], list[float]]](),
-        )
+        model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
+        log_probs: list[TokenLogProbs] = []
         size = self.args.per_device_train_batch_size
         for start in range(0, len(texts), size):
-            part = texts[start : start + size]
-            inputs = self._on_device(self._collate(part))
-            keep = in_loss(inputs)
-            labels = inputs["labels"][:, 1:][keep]
-            models = (
-                (states(model, model, inputs), head_of(model)),
-                (self.teacher.states(inputs), self.teacher.head),
-            )
-            with self.accelerator.autocast():
-                both = [
-                    log_probs_of(
-                        own.last[:, :-1][keep], head, labels, vocabulary=self.vocabulary
-                    ).tolist()
-                    for own, head in models
-                ]
-            place = 0
-            for text in part:
-                end = place + sum(label != IGNORE for label in text.labels[1:])
-                found.append((both[0][place:end], both[1][place:end]))
-                place = end
+            log_probs.extend(self._batch_log_probs(model, texts[start : start + size]))
         model.train(was_training)
-        return found
+        return log_probs
+
+    def _batch_log_probs(self, model: Any, texts: Sequence[Text]) -> list[TokenLogProbs]:
+        assert self.teacher is not None
+        inputs = self._on_device(self._collate(texts))
+        keep = in_loss(inputs)
+        labels = inputs["labels"][:, 1:][keep]
+        ours = states(model, model, inputs).last[:, :-1][keep]
+        theirs = self.teacher.states(inputs).last[:, :-1][keep]
+        of_labels = partial(log_probs_of, labels=labels, vocabulary=self.vocabulary)
+        with self.accelerator.autocast():
+            student: list[float] = of_labels(ours, head_of(model)).tolist()
+            teacher: list[float] = of_labels(theirs, self.teacher.head).tolist()
+        log_probs: list[TokenLogProbs] = []
+        start = 0
+        for text in texts:
+            end = start + sum(label != IGNORE for label in text.labels[1:])
+            log_probs.append(TokenLogProbs(student[start:end], teacher[start:end]))
+            start = end
+        return log_probs
 
     def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
@@ -334,7 +333,7 @@ class DistillTrainer(SortedTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"lesson": self.lesson.state(), "counts": self.counts, "seconds": self.spent()}
+        state = {"lesson": self.method.state(), "counts": self.counts, "seconds": self.spent()}
         # Before the trainer's own files: the last of them says that the checkpoint is whole.
         (folder / STATE.format(rank=self.accelerator.process_index)).write_text(
             json.dumps(state), encoding="utf-8"
@@ -359,7 +358,7 @@ class DistillTrainer(SortedTrainer):
                 encoding="utf-8"
             )
         )
-        self.lesson.restore(state["lesson"])
+        self.method.restore(state["lesson"])
         self.counts, self.seconds = state["counts"], state["seconds"]
 
     def counts_of_all(self) -> dict[str, int]:

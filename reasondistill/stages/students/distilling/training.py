@@ -1,5 +1,5 @@
-"""From a student's settings to a training with its method: teacher, writers and lesson put
-together. Imported late.
+"""What a training that distils has beside the student: its method, a teacher, what writes the
+student's own texts, and what grades them. Imported late.
 """
 
 from __future__ import annotations
@@ -7,49 +7,25 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import set_seed
 
-from reasondistill.config import (
-    Distillm2,
-    Feature,
-    Gkd,
-    Kd,
-    Method,
-    Minillm,
-    Relation,
-    ReverseKl,
-    Rollouts,
-    SkewKl,
-    StudentSettings,
-    TopkKd,
-    TrainSettings,
-)
+from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
+from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.models.weights import model_identity
 from reasondistill.stages.students import ROLLOUTS, processes
-from reasondistill.stages.students.distilling.classic import (
-    LEAST_RELATED,
-    PROJECTORS,
-    FeatureLesson,
-    RelationLesson,
+from reasondistill.stages.students.distilling.rollouts import (
+    TransformersWriter,
+    VllmWriter,
+    Writers,
 )
-from reasondistill.stages.students.distilling.divergences import (
-    Distillm2Lesson,
-    GkdLesson,
-    KdLesson,
-    SkewKlLesson,
-    TopkLesson,
-)
-from reasondistill.stages.students.distilling.lessons import Lesson
-from reasondistill.stages.students.distilling.minillm import MinillmLesson
-from reasondistill.stages.students.distilling.rollouts import TransformersWriter, VllmWriter, Writer
 from reasondistill.stages.students.distilling.stored import StoredTopK
 from reasondistill.stages.students.distilling.teacher import Teacher, load_teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
@@ -77,34 +53,34 @@ class Distillation(Training):
     top_k: Path
     folder: Path
     pool: GradingPool | None = None
-    _lesson: Lesson | None = None
     _teacher: Teacher | None = None
     _store: StoredTopK | None = None
     _tokenizer: Any = None
 
-    knows_blank_rows = (
-        False  # each row is a text to learn from or to answer; a few are dealt out twice instead
-    )
+    # Each row is a text to learn from or to answer; a few are dealt out twice instead.
+    knows_blank_rows = False
+
+    def __post_init__(self) -> None:
+        self.method_settings = self.student.method_settings()
+        method_class: type[Method[Any]] = METHODS[self.student.method]
+        self.method = method_class(self.method_settings, self.student.seed)
 
     def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
-        if self.student.method != "topk_kd":
+        stored_tokens = self.method_settings.stored_tokens
+        if stored_tokens is None:
             return rows, {}
-        settings = cast("TopkKd", self.student.method_settings())
-        self._store = StoredTopK(self.top_k, settings.k, tokenizer)
+        self._store = StoredTopK(self.top_k, stored_tokens, tokenizer)
         return self._store.rows(rows, self.student.max_length)
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._lesson = self._make_lesson()
-        if not self._lesson.needs_teacher:
+        if not self.method.needs_teacher:
             return
         # The trainer, which would say, comes later: it wants the model with what is trained beside
         # it.
-        device = (
-            torch.device("cuda", processes.local_rank())
-            if torch.cuda.is_available()
-            else torch.device("cpu")
-        )
+        device = torch.device("cpu")
+        if torch.cuda.is_available():
+            device = torch.device("cuda", processes.local_rank())
         self._teacher = load_teacher(
             self.teacher,
             self.revision,
@@ -113,27 +89,10 @@ class Distillation(Training):
             device=device,
         )
         set_seed(self.student.seed)  # what is trained beside the student begins with its seed too
-        self._lesson.prepare(model, self._teacher.model)
-        if self._lesson.needs_attentions:  # other implementations never make the attention matrix
+        self.method.prepare(model, self._teacher.model)
+        if self.method.needs_attentions:  # other implementations never make the attention matrix
             model.set_attn_implementation("eager")
             self._teacher.model.set_attn_implementation("eager")
-
-    def _make_lesson(self) -> Lesson:
-        settings: Method = self.student.method_settings()
-        if isinstance(settings, TopkKd):
-            assert self._store is not None
-            return TopkLesson(settings, self._store.stored)
-        made: dict[type[Any], Callable[[Any], Lesson]] = {
-            Kd: lambda own: KdLesson(own.alpha, own.temperature),
-            Gkd: lambda own: GkdLesson(own, self.student.seed),
-            ReverseKl: lambda own: GkdLesson(own, self.student.seed),
-            SkewKl: lambda own: SkewKlLesson(own, self.student.seed),
-            Distillm2: Distillm2Lesson,
-            Minillm: MinillmLesson,
-            Feature: FeatureLesson,
-            Relation: RelationLesson,
-        }
-        return made[type(settings)](settings)
 
     def trainer(
         self,
@@ -142,83 +101,57 @@ class Distillation(Training):
         checkpoint: Path | None,
         **arguments: Any,
     ) -> SortedTrainer:
-        assert self._lesson is not None
-        settings = self.student.method_settings()
-        if isinstance(settings, SkewKl) and not held_out:
-            raise ConfigError(
-                f"[students] {self.student.name}: skew_kl looks at the loss on held-out "
-                "traces to decide who writes; there are none. "
-                "Set [examples] validation above 0."
-            )
-        if (
-            isinstance(settings, Relation)
-            and arguments["args"].per_device_train_batch_size < LEAST_RELATED
-        ):
-            raise ConfigError(
-                f"[students] {self.student.name}: relation looks at the angles between "
-                f"{LEAST_RELATED} answers; raise [train] "
-                "micro_batch_size (and batch_size) to as many or more."
-            )
-        arguments["args"].remove_unused_columns = False
+        training: Any = arguments["args"]
+        why_not = self.method.why_not(
+            held_out=len(held_out), micro_batch=training.per_device_train_batch_size
+        )
+        if why_not is not None:
+            raise ConfigError(f"[students] {self.student.name}: {why_not}")
+        training.remove_unused_columns = False
         # Every weight gets its gradient, though not all through the model's own forward.
-        arguments["args"].ddp_find_unused_parameters = False
+        training.ddp_find_unused_parameters = False
         # TRL packs rows before training; here texts change from step to step, so each micro-batch
         # becomes one row by itself.
-        arguments["args"].packing, arguments["args"].dataset_kwargs = (
-            False,
-            {"skip_prepare_dataset": True},
-        )
+        training.packing = False
+        training.dataset_kwargs = {"skip_prepare_dataset": True}
         trainer = DistillTrainer(
-            lesson=self._lesson,
+            method=self.method,
             rows=rows,
             held_out=held_out,
             teacher=self._teacher,
+            stored=self._store.stored if self._store is not None else None,
             writers=self._writers,
             vocabulary=len(self._tokenizer),
             max_length=self.student.max_length,
-            grade=self._grader(rows, settings, ends_of(arguments["model"])),
+            grade=self._grader(rows, ends_of(arguments["model"])),
             flat=self.student.packing,
             **arguments,
         )
         trainer.restore(checkpoint)
-        if _writes_alone(settings):
+        if self.method_settings.writes_alone:
             trainer.add_callback(OpensWriter(trainer))
         return trainer
 
-    def _writers(self, trainer: DistillTrainer) -> tuple[Writer, Callable[[float], Writer]]:
+    def _writers(self, trainer: DistillTrainer) -> Writers:
         """What writes rollouts, and the same with the teacher mixed in, which only transformers can
         do.
         """
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        eos, pad = ends_of(model), self._tokenizer.pad_token_id
-        kind = self.settings.rollouts
-        if kind == "auto":
-            kind = (
-                "vllm"
-                if torch.cuda.is_available() and _has_vllm() and self.student.lora is None
-                else "transformers"
-            )
-        if kind != "transformers" and self.student.lora is not None:
-            raise ConfigError(
-                f"[train] rollouts = {kind!r}: a student under LoRA writes with rollouts = "
-                "'transformers' as yet."
-            )
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        vocabulary = len(self._tokenizer)
+        eos = ends_of(model)
+        pad = self._tokenizer.pad_token_id
+        kind = self._kind_of_writer()
 
-        def mixed(share: float) -> Writer:
+        def mixed(share: float) -> TransformersWriter:
             assert self._teacher is not None
+            teacher = self._teacher.model
             return TransformersWriter(
-                model,
-                eos=eos,
-                pad=pad,
-                vocabulary=len(self._tokenizer),
-                teacher=self._teacher.model,
-                mix=share,
+                model, eos=eos, pad=pad, vocabulary=vocabulary, teacher=teacher, mix=share
             )
 
         if kind == "transformers":
-            return TransformersWriter(
-                model, eos=eos, pad=pad, vocabulary=len(self._tokenizer)
-            ), mixed
+            plain = TransformersWriter(model, eos=eos, pad=pad, vocabulary=vocabulary)
+            return Writers(plain, mixed)
         if kind == "vllm_server" and trainer.accelerator.device.type != "cuda":
             raise ConfigError(
                 "[train] rollouts = 'vllm_server' sends weights by NCCL, from a CUDA "
@@ -233,21 +166,40 @@ class Distillation(Training):
             memory=self.settings.rollouts_memory,
             context=self.student.max_length,
         )
-        return writer, mixed
+        return Writers(writer, mixed)
 
-    def _grader(self, rows: Sequence[Row], settings: Method, eos: Sequence[int]) -> Grade | None:
-        if not isinstance(settings, Rollouts) or settings.wrong_weight is None:
+    def _kind_of_writer(self) -> str:
+        """`transformers`, `vllm` or `vllm_server`. Raises ConfigError for one that does not know
+        LoRA.
+        """
+        kind = self.settings.rollouts
+        has_lora = self.student.lora is not None
+        if kind == "auto":
+            has_vllm = importlib.util.find_spec("vllm") is not None
+            if torch.cuda.is_available() and has_vllm and not has_lora:
+                return "vllm"
+            return "transformers"
+        if kind != "transformers" and has_lora:
+            raise ConfigError(
+                f"[train] rollouts = {kind!r}: a student under LoRA writes with rollouts = "
+                "'transformers' as yet."
+            )
+        return kind
+
+    def _grader(self, rows: Sequence[Row], eos: Sequence[int]) -> Grade | None:
+        settings = self.method_settings
+        if not isinstance(settings, RolloutSettings) or settings.wrong_weight is None:
             return None
 
         def grade(written: Sequence[tuple[int, list[int]]]) -> list[bool]:
             if self.pool is None:
                 self.pool = GradingPool(workers=1)
-            golds = [self.golds.get(rows[row].problem_id, "") for row, _ in written]
-            items = [
-                grade_item(str(place), self._tokenizer, rows[row], ids, gold, eos)
-                for place, ((row, ids), gold) in enumerate(zip(written, golds, strict=True))
-            ]
-            return [found.is_correct for _, found in self.pool.grade_many(items)]
+            items: list[GradeItem] = []
+            for place, (number, ids) in enumerate(written):
+                row = rows[number]
+                gold = self.golds.get(row.problem_id, "")
+                items.append(grade_item(str(place), self._tokenizer, row, ids, gold, eos))
+            return [grade.is_correct for _, grade in self.pool.grade_many(items)]
 
         return grade
 
@@ -255,7 +207,11 @@ class Distillation(Training):
         return self._teacher.model if self._teacher is not None else None
 
     def figures(self, trainer: Any) -> dict[str, Any]:
-        counts, seconds = trainer.counts_of_all(), trainer.spent()
+        counts = trainer.counts_of_all()
+        seconds = trainer.spent()
+        rollouts_correct = None
+        if counts["graded"]:
+            rollouts_correct = counts["rollouts_correct"] / counts["graded"]
         return {
             "tokens": counts["tokens"],
             "loss_tokens": counts["loss_tokens"],
@@ -263,9 +219,7 @@ class Distillation(Training):
             "teacher_seconds": round(seconds["teacher"], 2),
             "rollout_seconds": round(seconds["rollouts"], 2),
             "rollout_tokens": counts["rollout_tokens"],
-            "rollouts_correct": counts["rollouts_correct"] / counts["graded"]
-            if counts["graded"]
-            else None,
+            "rollouts_correct": rollouts_correct,
         }
 
     def _teacher_name(self) -> str | None:
@@ -275,8 +229,7 @@ class Distillation(Training):
         return model_identity(self.teacher, self.revision)
 
     def strip(self, model: Any) -> None:
-        if hasattr(model, PROJECTORS):
-            delattr(model, PROJECTORS)
+        self.method.strip(model)
 
     def close(self) -> None:
         """End the grading processes; take away the weights that vLLM began with."""
@@ -285,33 +238,20 @@ class Distillation(Training):
         shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
 
 
-def _writes_alone(settings: Method) -> bool:
-    """Whether the student writes texts with no teacher mixed in."""
-    if isinstance(settings, Minillm):
-        return settings.teacher_mix == 0
-    if isinstance(settings, Gkd | ReverseKl):
-        return settings.on_policy > 0
-    return isinstance(settings, Rollouts)
-
-
 def grade_item(
     name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]
 ) -> GradeItem:
-    """What the grader needs of a text that the student wrote; one without an end in `eos` was cut."""
+    """What the grader needs of a text that the student wrote; without an end in `eos` it was cut."""
     is_cut = not completion or completion[-1] not in eos
-    text = tokenizer.decode(
-        list(completion if is_cut else completion[:-1]), skip_special_tokens=False
-    )
+    written = list(completion) if is_cut else list(completion[:-1])
+    text = tokenizer.decode(written, skip_special_tokens=False)
     prompt = tokenizer.decode(row.input_ids[: row.prompt_length], skip_special_tokens=False)
-    found = split(text, opens=opened_by(prompt), is_cut=is_cut)
-    return GradeItem(name, found.answer, gold, "length" if is_cut else "stop", found.think)
+    parts = split(text, opens=opened_by(prompt), is_cut=is_cut)
+    finish = "length" if is_cut else "stop"
+    return GradeItem(name, parts.answer, gold, finish, parts.think)
 
 
 def ends_of(model: Any) -> list[int]:
     """The tokens that end what a model writes."""
     end: Any = model.generation_config.eos_token_id
     return list(end) if isinstance(end, list) else [end]
-
-
-def _has_vllm() -> bool:
-    return importlib.util.find_spec("vllm") is not None

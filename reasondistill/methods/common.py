@@ -1,0 +1,33 @@
+"""The method that the common keys make: kd, gkd and reverse_kl differ in their defaults alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reasondistill.methods.method import Method
+from reasondistill.methods.settings import CommonSettings
+from reasondistill.methods.step import Micro, Moment
+from reasondistill.methods.texts import Text
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CommonMethod(Method[CommonSettings]):
+    """A divergence from a live teacher, on the traces or on what the student writes, beside
+    cross-entropy.
+
+    A coin for each step says who writes (Agarwal et al. 2024, algorithm 1).
+    """
+
+    def __init__(self, settings: CommonSettings, seed: int) -> None:
+        super().__init__(settings, seed)
+        self.divergence = settings.measure()
+
+    def texts(self, fixed: list[Text], moment: Moment) -> list[Text]:
+        if self.coin(moment.step) < self.settings.on_policy:
+            return moment.write(fixed, self.settings)
+        return fixed
+
+    def loss(self, micro: Micro) -> torch.Tensor:
+        return micro.mixed_loss(micro.teacher, self.divergence, self.settings.cross_entropy)

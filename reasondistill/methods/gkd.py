@@ -1,0 +1,29 @@
+"""Generalised knowledge distillation: the student learns on what it writes itself."""
+
+from __future__ import annotations
+
+from reasondistill.methods.common import CommonMethod
+from reasondistill.methods.method import register
+from reasondistill.methods.settings import CommonSettings, DivergenceName, Share
+
+
+class GkdSettings(CommonSettings):
+    """Generalised knowledge distillation (Agarwal et al. 2024, arXiv 2306.13649).
+
+    A share `on_policy` (λ) of the steps trains on what the student writes, the rest on the traces.
+    With `divergence` at jsd, `beta` = 0 is forward KL, 1 reverse KL, between them the generalised
+    Jensen-Shannon divergence.
+    """
+
+    LATER = frozenset({"divergence", "skew", "cross_entropy"})
+
+    divergence: DivergenceName = "jsd"
+    on_policy: Share = 0.5
+
+
+@register
+class Gkd(CommonMethod):
+    """Agarwal et al. 2024, algorithm 1."""
+
+    name = "gkd"
+    settings_class = GkdSettings

@@ -1,0 +1,49 @@
+"""Response distillation: the teacher's distribution beside the labels, on fixed traces."""
+
+from __future__ import annotations
+
+from reasondistill.methods.common import CommonMethod
+from reasondistill.methods.method import register
+from reasondistill.methods.settings import (
+    AlphaSettings,
+    CommonSettings,
+    DivergenceName,
+    Share,
+    Temperature,
+)
+
+
+class KdSettings(AlphaSettings, CommonSettings):
+    """Response distillation on fixed traces (Hinton et al. 2015, arXiv 1503.02531):
+    `alpha`·T²·KL(p_T‖q_T) + (1−`alpha`)·CE.
+
+    `divergence` takes another one in the place of forward KL, and with `on_policy` the student
+    writes in that share of the steps: both are then no longer Hinton's method.
+    """
+
+    LATER = frozenset(
+        {
+            "divergence",
+            "beta",
+            "skew",
+            "on_policy",
+            "cross_entropy",
+            "rollout_temperature",
+            "max_tokens",
+            "wrong_weight",
+        }
+    )
+
+    alpha: Share = 0.5
+    temperature: Temperature = 2.0
+    divergence: DivergenceName = "forward_kl"
+    on_policy: Share = 0.0
+    cross_entropy: Share = 0.5
+
+
+@register
+class Kd(CommonMethod):
+    """Hinton et al. 2015."""
+
+    name = "kd"
+    settings_class = KdSettings

@@ -1,0 +1,148 @@
+"""The keys that methods share: divergence × who writes × share of cross-entropy, each free of the
+others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from reasondistill.losses.divergences import DIVERGENCES, Divergence
+from reasondistill.sections import Section, nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Temperature = Annotated[float, Field(gt=0, le=100)]
+Skew = Annotated[float, Field(gt=0, lt=1)]
+
+
+def known_divergence(name: str) -> str:
+    """The name itself. Raises ValueError for one that no divergence has."""
+    if name not in DIVERGENCES:
+        hint = nearest(name, DIVERGENCES)
+        raise ValueError(f"divergence: {name!r} is not known. {hint}")
+    return name
+
+
+DivergenceName = Annotated[
+    str,
+    AfterValidator(known_divergence),
+    Field(json_schema_extra={"enum": list(DIVERGENCES)}),
+]
+
+
+class MethodSettings(Section):
+    """The settings of one method: its table under `[[students]]`.
+
+    `LATER` names the keys that were added after students had been made with this method. At their
+    defaults they are no part of a student's identity, so that those students stay the same.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def stored_tokens(self) -> int | None:
+        """How many of the teacher's best tokens are read, at each place, from what is stored with
+        the traces; None for methods whose teacher is in memory.
+        """
+        return None
+
+    @property
+    def writes_alone(self) -> bool:
+        """Whether the student writes texts with no teacher mixed in."""
+        return False
+
+    def why_not(self, *, with_lora: bool, with_packing: bool) -> str | None:
+        """Why these settings do not go with LoRA or packed rows; None where they do."""
+        return None
+
+    def canonical(self) -> dict[str, Any]:
+        """What bears identity, as JSON."""
+        values = self.model_dump(mode="json")
+        for key in self.LATER:
+            if getattr(self, key) == type(self).model_fields[key].default:
+                del values[key]
+        return values
+
+
+class RolloutSettings(MethodSettings):
+    """How the student writes while it is trained. `max_tokens` bounds a rollout (None: what
+    `max_length` leaves after the prompt).
+
+    `wrong_weight` grades every rollout against the gold answer and weighs the tokens of those that
+    are not correct (1 counts them all alike but tells their share; None grades nothing).
+    """
+
+    rollout_temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    wrong_weight: Weight | None = None
+
+    @property
+    def writes_alone(self) -> bool:
+        return True
+
+
+class CommonSettings(RolloutSettings):
+    """The three common keys, each free of the others.
+
+    `divergence` is any of losses/divergences.py; `beta` shapes jsd, `skew` the skewed ones,
+    `temperature` softens both distributions. `on_policy` is the share of steps that train on what
+    the student writes, the rest train on the traces. `cross_entropy` is the share of the
+    cross-entropy on the traces' tokens; what the student wrote is never its own label, there the
+    divergence stands alone.
+    """
+
+    divergence: DivergenceName
+    beta: Share = 0.5
+    skew: Skew = 0.1
+    temperature: Temperature = 1.0
+    on_policy: Share
+    cross_entropy: Share = 0.0
+
+    @property
+    def writes_alone(self) -> bool:
+        return self.on_policy > 0
+
+    def measure(self) -> Divergence:
+        """The divergence with its parameters."""
+        return Divergence(
+            self.divergence, beta=self.beta, alpha=self.skew, temperature=self.temperature
+        )
+
+
+class AlphaSettings(MethodSettings):
+    """`alpha` is the share of the divergence, and `cross_entropy` the rest, 1 − `alpha`: give one
+    of them.
+    """
+
+    alpha: Share = 0.5
+    cross_entropy: Share = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_share(cls, values: Any) -> Any:
+        """Fill in the one that was not given."""
+        if not isinstance(values, dict):
+            return values
+        given: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
+        for known, other in (("alpha", "cross_entropy"), ("cross_entropy", "alpha")):
+            share = given.get(known)
+            if other not in given and isinstance(share, int | float):
+                given[other] = round(1 - share, 12)  # 1 − 0.9 is 0.09999999999999998
+        return given
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> AlphaSettings:
+        if abs(self.alpha + self.cross_entropy - 1) > 1e-9:
+            raise ValueError(
+                f"cross_entropy: {self.cross_entropy} beside alpha = {self.alpha}; together they "
+                "make 1, so give one of them"
+            )
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """Without `cross_entropy`, which `alpha` says."""
+        values = super().canonical()
+        values.pop("cross_entropy", None)
+        return values

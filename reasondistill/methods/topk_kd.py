@@ -1,0 +1,47 @@
+"""Distillation from the teacher's best tokens, stored with the traces: no teacher in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from reasondistill.losses.divergences import Divergence
+from reasondistill.methods.method import Method, register
+from reasondistill.methods.settings import AlphaSettings
+from reasondistill.methods.step import Micro
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TopkKdSettings(AlphaSettings):
+    """Forward KL from the teacher's `k` best tokens at each place, stored with the traces ([traces]
+    logprobs), and one bucket for the rest.
+
+    `alpha`·KL + (1−`alpha`)·CE. No teacher in memory; temperature 1, since of the rest only the
+    mass is known. For the same reason there is no other divergence, and the student does not write.
+    """
+
+    LATER = frozenset({"cross_entropy"})
+
+    k: Annotated[int, Field(ge=1)] = 16
+
+    @property
+    def stored_tokens(self) -> int:
+        return self.k
+
+
+@register
+class TopkKd(Method[TopkKdSettings]):
+    """Forward KL over k + 1 classes: a lower bound of the whole one."""
+
+    name = "topk_kd"
+    settings_class = TopkKdSettings
+
+    def __init__(self, settings: TopkKdSettings, seed: int) -> None:
+        super().__init__(settings, seed)
+        self.divergence = Divergence("forward_kl")
+
+    def loss(self, micro: Micro) -> torch.Tensor:
+        return micro.mixed_loss(micro.stored_teacher, self.divergence, self.settings.cross_entropy)
