@@ -41,8 +41,7 @@ HEAVY = {
 LATE = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "models/samplers": "vllm",
-        "models/samplers/openai": "__init__ sampler connection",
+        "models/samplers/openai": "sampler connection",
         "stages/students": "bases held_out hidden optimizers saving sft shrinking",
         "stages/students/distilling": "batches rollouts stored teacher trainer training",
         "losses": "classic fused heads policy teachers",

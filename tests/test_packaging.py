@@ -14,11 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "httpx", "reasoning_gym")
 PACKAGE = ROOT / "reasondistill"
-# Packages whose own __init__.py is imported late, since it needs a heavy package.
-LATE = {"reasondistill.models.samplers.openai"}
 PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
 TOP_MODULES = {f"reasondistill.{path.stem}" for path in PACKAGE.glob("[a-z]*.py")}
-MODULES = sorted((PACKAGES | TOP_MODULES) - LATE)
+MODULES = sorted(PACKAGES | TOP_MODULES)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,16 @@ from reasondistill.config.pipeline import (
     Pipeline,
     ReportSettings,
 )
+from reasondistill.config.sampler_kinds import (
+    DEFAULT_SAMPLER,
+    Capabilities,
+    capabilities_of,
+    sampler_names,
+)
 from reasondistill.config.sampling import (
     VENDOR_SETTINGS,
     JudgeSettings,
+    ModelSettings,
     SampledModel,
     SamplingSettings,
     TraceSettings,
@@ -61,7 +68,9 @@ __all__ = [
     "AnswerKind",
     "ArchitectureSettings",
     "Benchmark",
+    "Capabilities",
     "CheckpointSettings",
+    "DEFAULT_SAMPLER",
     "Cluster",
     "EnvironmentSettings",
     "EvalModel",
@@ -71,6 +80,7 @@ __all__ = [
     "GradeSettings",
     "JudgeSettings",
     "LoraSettings",
+    "ModelSettings",
     "Name",
     "OpenAISettings",
     "Pipeline",
@@ -89,6 +99,8 @@ __all__ = [
     "VerdictSettings",
     "VllmSettings",
     "WATCHING",
+    "capabilities_of",
+    "sampler_names",
     "load_benchmark",
     "load_cluster",
     "load_pipeline",

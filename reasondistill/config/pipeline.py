@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
 from reasondistill.config.sampling import (
-    ASKED,
-    RequestSettings,
+    ModelSettings,
     SampledModel,
     SamplingSettings,
     TraceSettings,
     VerdictSettings,
+    can_be_asked,
 )
 from reasondistill.config.sources import ProblemSource
 from reasondistill.config.students import (
@@ -26,7 +26,7 @@ from reasondistill.config.students import (
 from reasondistill.sections import Section
 
 
-class EvalModel(SamplingSettings, RequestSettings):
+class EvalModel(SamplingSettings, ModelSettings):
     """A model that this run did not make, measured beside its students: `[[evals.models]]`.
 
     `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without
@@ -35,16 +35,16 @@ class EvalModel(SamplingSettings, RequestSettings):
     """
 
     name: Name
-    model: str
-    revision: str | None = None
-    sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str | None = None
 
-    def as_teacher(self) -> SampledModel:
-        """The same model as samplers are opened for."""
-        return SampledModel(
-            **self.model_dump(include={"name", "model", "revision", "sampler"} | ASKED)
-        )
+    @model_validator(mode="after")
+    def _answers_questions(self) -> Self:
+        can_be_asked(self)
+        return self
+
+    def as_sampled_model(self) -> SampledModel:
+        """The same model as one that writes traces."""
+        return SampledModel(**self.model_dump(include={"name", *ModelSettings.model_fields}))
 
 
 class CheckpointSettings(Section):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name, Scalar
+from reasondistill.config.sampler_kinds import (
+    DEFAULT_SAMPLER,
+    Capabilities,
+    SamplerName,
+    capabilities_of,
+)
 from reasondistill.errors import ConfigError
 from reasondistill.records import Sampling
 from reasondistill.sections import Section, nearest
@@ -34,16 +40,12 @@ class SamplingSettings(Section):
 
     def resolve(self) -> Sampling:
         """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
-        values = dict(self.usual)
-        if self.settings is not None:
-            if self.settings not in VENDOR_SETTINGS:
-                raise ConfigError(
-                    f"settings = {self.settings!r}: unknown. "
-                    f"{nearest(self.settings, VENDOR_SETTINGS)}"
-                )
-            values |= VENDOR_SETTINGS[self.settings]
-        own = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
-        return Sampling(**(values | own))
+        vendor = self.settings
+        if vendor is not None and vendor not in VENDOR_SETTINGS:
+            raise ConfigError(f"settings = {vendor!r}: unknown. {nearest(vendor, VENDOR_SETTINGS)}")
+        recommended = VENDOR_SETTINGS[vendor] if vendor is not None else {}
+        single_keys = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        return Sampling(**{**self.usual, **recommended, **single_keys})
 
 
 # What vendors recommend for their models, by name; the link is the source.
@@ -110,8 +112,13 @@ def _names_in(value: Any) -> Iterator[str]:
             yield from _names_in(inner)
 
 
-class RequestSettings(Section):
-    """How a model is asked and how its answer is read, whoever asks it.
+class ModelSettings(Section):
+    """Which model is sampled, by which sampler, how it is asked and how its answer is read.
+
+    `sampler = "vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
+    OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
+    reference solutions. `"scripted"`: a JSONL of completions, for dry runs. `"my_lab.parrot:PARROT"`:
+    a sampler of your own (`config.sampler_kinds`).
 
     `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
     ["seed", "top_p"]` leaves out fields that it refuses: sampling that is left out is the server's
@@ -119,19 +126,28 @@ class RequestSettings(Section):
     reasoning; `auto` looks at what it writes.
     """
 
+    model: str
+    revision: str | None = None
+    sampler: SamplerName = DEFAULT_SAMPLER
     template_options: dict[str, Scalar] = {}
     request: dict[str, Any] = {}
     omit: tuple[str, ...] = ()
     reasoning: ReasoningFormat = "auto"
     trust_remote_code: bool = False
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model's sampler can do."""
+        return capabilities_of(self.sampler)
+
     @model_validator(mode="after")
     def _only_servers_are_sent_requests(self) -> Self:
-        kind = getattr(self, "sampler", "openai")
+        if self.capabilities.sends_requests:
+            return self
         for key in ("request", "omit"):
-            if kind != "openai" and getattr(self, key):
+            if getattr(self, key):
                 raise ValueError(
-                    f'{key}: shapes what a server is sent; sampler = "{kind}" sends nothing'
+                    f'{key}: shapes what a server is sent; sampler = "{self.sampler}" sends nothing'
                 )
         return self
 
@@ -150,9 +166,8 @@ class RequestSettings(Section):
             if name in _OURS:
                 raise ValueError(f"request: {name} is for us to send; take it out")
             if name in OMITTABLE:
-                raise ValueError(
-                    f"request: {name} is no field to add: it is set by {_SET_BY.get(name, name)}"
-                )
+                setter = _SET_BY.get(name, name)
+                raise ValueError(f"request: {name} is no field to add: it is set by {setter}")
         try:
             json.dumps(self.request, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -168,29 +183,28 @@ class RequestSettings(Section):
         """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files
         know none of them.
         """
-        told = self.model_dump(
+        keys = self.model_dump(
             mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True
         )
-        return told | ({"omit": sorted(self.omit)} if self.omit else {})
+        if self.omit:
+            keys["omit"] = sorted(self.omit)
+        return keys
 
 
-ASKED = set(RequestSettings.model_fields)
+class SampledModel(ModelSettings):
+    """One model that writes traces. Problems are dealt out by `share`, the same way every time."""
 
-
-class SampledModel(RequestSettings):
-    """One model that writes traces. Problems are dealt to teachers by `share`, the same way every
-    time.
-
-    `sampler="vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
-    OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
-    reference solutions. `"scripted"`: a JSONL of completions, for dry runs.
-    """
-
-    model: str
     name: Name | None = None
-    revision: str | None = None
-    sampler: Literal["vllm", "openai", "reference", "scripted"] = "vllm"
     share: Annotated[float, Field(gt=0)] = 1.0
+
+
+def can_be_asked(model: ModelSettings) -> None:
+    """Raise ValueError for a sampler that knows the problems' solutions and answers nothing else."""
+    if model.capabilities.reads_solutions:
+        raise ValueError(
+            f"sampler: {model.sampler!r} repeats the solutions of [problems]; "
+            "name a sampler that answers what it is asked"
+        )
 
 
 class TraceSettings(SamplingSettings):
@@ -214,14 +228,16 @@ class TraceSettings(SamplingSettings):
 
     @model_validator(mode="after")
     def _somebody_gives_log_probabilities(self) -> TraceSettings:
-        others = [teacher for teacher in self.teachers if teacher.sampler != "vllm"]
-        if self.logprobs_model is not None and self.logprobs is None:
-            raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
+        others = [teacher for teacher in self.teachers if not teacher.capabilities.gives_logprobs]
+        if self.logprobs is None:
+            if self.logprobs_model is not None:
+                raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
+            return self
         if self.logprobs_model is not None and not others:
             raise ValueError(
                 "logprobs_model: every teacher runs in vLLM and scores its own traces; leave it out"
             )
-        if self.logprobs is not None and others and self.logprobs_model is None:
+        if self.logprobs_model is None and others:
             raise ValueError(
                 f'logprobs: {others[0].model} (sampler = "{others[0].sampler}") gives no '
                 "log-probabilities. Name a model that scores its "
@@ -230,7 +246,7 @@ class TraceSettings(SamplingSettings):
         return self
 
 
-class JudgeSettings(SamplingSettings, RequestSettings):
+class JudgeSettings(SamplingSettings, ModelSettings):
     """A model that is asked whether an answer that the grader could not decide equals the gold
     answer: `[verdicts.judge]`.
 
@@ -238,16 +254,14 @@ class JudgeSettings(SamplingSettings, RequestSettings):
     unless the file says otherwise.
     """
 
-    model: str
-    revision: str | None = None
-    sampler: Literal["vllm", "openai", "scripted"] = "vllm"
     prompt: str = "judge"
 
     usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
 
-    def as_teacher(self) -> SampledModel:
-        """The same model as samplers are opened for."""
-        return SampledModel(**self.model_dump(include={"model", "revision", "sampler"} | ASKED))
+    @model_validator(mode="after")
+    def _answers_questions(self) -> Self:
+        can_be_asked(self)
+        return self
 
 
 class VerdictSettings(Section):

@@ -10,10 +10,16 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasondistill.config import EnvironmentSettings, StudentSettings
+from reasondistill.config import (
+    DEFAULT_SAMPLER,
+    EnvironmentSettings,
+    StudentSettings,
+    capabilities_of,
+)
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
 from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.weights import model_identity
 from reasondistill.pipeline import (
     Run,
@@ -28,7 +34,7 @@ from reasondistill.pipeline.evaluating import baselines, step_benchmarks
 from reasondistill.records import VARIANT, Forecast
 from reasondistill.runs import layout
 from reasondistill.runs.store import read_manifest
-from reasondistill.stages import problems, students, traces, verdicts
+from reasondistill.stages import problems, students, verdicts
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
@@ -57,12 +63,9 @@ def check(run: Run, *, reads_data: bool = False) -> None:
     _check_names(run)
     baselines(run)
     find_policy(run.pipeline.verdicts.policy)
-    teachers = [
-        located(teacher)
-        for teacher in (*run.pipeline.teachers, *(model.as_teacher() for model in settings.models))
-    ]
+    teachers = [located(teacher) for teacher in (*run.pipeline.teachers, *settings.models)]
     for teacher in teachers:
-        traces.teacher_identity(teacher)
+        identity_of(teacher)
     _check_judge(run)
     if written is not None and written.logprobs_model is not None:
         model_identity(written.logprobs_model)
@@ -132,8 +135,8 @@ def _check_judge(run: Run) -> None:
     if judge is None:
         return
     verdicts.load_judge_prompt(judge.prompt)
-    traces.teacher_identity(located(judge).as_teacher())
-    if judge.sampler == "scripted" and not Path(judge.model).is_file():
+    identity_of(located(judge))
+    if judge.capabilities.reads_file and not Path(judge.model).is_file():
         raise ConfigError(f"[verdicts.judge] model = {judge.model!r}: no such script file.")
 
 
@@ -143,7 +146,7 @@ def _check_names(run: Run) -> None:
     """
     names = [student.name for student in run.pipeline.all_students()]
     teachers = [
-        teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")
+        teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything
     ]
     asked = list(served_teachers(run)) if run.pipeline.evals.teacher else []
     if asked and len(asked) < len(teachers):
@@ -174,17 +177,18 @@ def _check_packages(run: Run) -> None:
 def _packages(run: Run) -> Iterator[tuple[str, str, str]]:
     """Stage, package, and our extra that brings it."""
     written, settings, judge = run.pipeline.traces, run.pipeline.evals, run.pipeline.verdicts.judge
-    asked = [("traces", teacher.sampler) for teacher in run.pipeline.teachers]
-    asked += [("evals", model.sampler) for model in settings.models]
-    asked += [("verdicts", judge.sampler)] if judge is not None else []
-    asked += (
-        [("traces", "vllm")] if written is not None and written.logprobs_model is not None else []
-    )
-    asked += [("evals", "vllm")] if run.pipeline.students and settings.benchmarks else []
-    imported = {"vllm": "vllm", "openai": "httpx"}
-    yield from (
-        (stage, imported[sampler], sampler) for stage, sampler in asked if sampler in imported
-    )
+    default = capabilities_of(DEFAULT_SAMPLER)
+    samplers = [("traces", teacher.capabilities) for teacher in run.pipeline.teachers]
+    samplers += [("evals", model.capabilities) for model in settings.models]
+    if judge is not None:
+        samplers.append(("verdicts", judge.capabilities))
+    if written is not None and written.logprobs_model is not None:
+        samplers.append(("traces", default))
+    if run.pipeline.students and settings.benchmarks:
+        samplers.append(("evals", default))
+    for stage, sampler in samplers:
+        if sampler.package:
+            yield stage, sampler.package, sampler.extra
     for student in run.pipeline.students:
         yield from [("students", "trl", "train")] if student.method != "base" else []
         yield from (("students", tracker, "tracking") for tracker in student.report_to)
@@ -265,7 +269,7 @@ def _traces_estimate(run: Run, number: int | None) -> str:
         return f"{settings.n} traces for each problem"
     drawn = number * settings.n
     text = f"{drawn:,} traces"
-    if any(teacher.sampler in ("vllm", "openai") for teacher in settings.teachers):
+    if any(teacher.capabilities.answers_anything for teacher in settings.teachers):
         text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
     done = read_manifest(run.stage("traces"))
     figures = done.figures if done is not None else {}

@@ -125,7 +125,7 @@ def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
 def _at_once(context: Context, teacher: SampledModel, written: Written) -> int | None:
     """How many samples the engine had, where that was too few to fill it."""
     is_few = written.together < context.run.cluster.vllm.max_num_seqs
-    return written.together if teacher.sampler == "vllm" and is_few else None
+    return written.together if teacher.capabilities.is_engine and is_few else None
 
 
 def _with_given(context: Context, basis: Basis) -> Basis:
@@ -320,7 +320,7 @@ def _answer_basis(
             [*sources, AS_GIVEN],
         )
     if speed is not None:
-        at_once = _at_once(context, measured.teacher, speed.written)
+        at_once = _at_once(context, measured.served, speed.written)
         basis = replace(
             basis, speed=speed.written.speed, speed_spread=speed.spread, at_once=at_once
         )
@@ -435,7 +435,7 @@ def _is_same(
     if evidence is context.own or evidence.is_calibration:
         return True
     if student is None:
-        return written.model == short_name(measured.teacher.model)
+        return written.model == short_name(measured.served.model)
     return _has_alike(context, evidence, student, student.name)
 
 
@@ -481,7 +481,7 @@ def _speed(
         if hint is not None and hint.written.speed is not None:
             return hint
     if student is None:
-        teacher = short_name(measured.teacher.model)
+        teacher = short_name(measured.served.model)
         found = context.first(lambda evidence: evidence.teachers.get(teacher))
         return (
             _Hint(found[1], found[0].source)

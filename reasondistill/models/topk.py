@@ -40,7 +40,7 @@ import pydantic
 from numpy.typing import NDArray
 
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.models.samplers import TopK
+from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.vocabulary import unequal_ids, vocabulary_fingerprint, vocabulary_of
 from reasondistill.records import Record, fingerprint
 from reasondistill.runs.store import disk_errors, read_rows, repair_tail, write_records, write_text

@@ -63,7 +63,7 @@ class Measured:
     sampling keys of its own.
     """
 
-    teacher: SampledModel
+    served: SampledModel
     prompt: str | None
     sampling: EvalModel | None = None
 
@@ -94,16 +94,15 @@ def eval_models(run: Run) -> dict[str, Measured]:
             name: Measured(teacher, prompt) for name, teacher in served_teachers(run).items()
         }
     for model in run.pipeline.evals.models:
-        served = located(model.as_teacher())
-        models[model.name] = Measured(
-            served, made_for(served.model) if served.sampler == "vllm" else None, model
-        )
+        served = located(model.as_sampled_model())
+        prompt = made_for(served.model) if served.capabilities.has_weights else None
+        models[model.name] = Measured(served, prompt, model)
     return models
 
 
 def served_teachers(run: Run) -> dict[str, SampledModel]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
-    asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler in ("vllm", "openai")]
+    asked = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything]
     single = len(asked) == 1
     return {
         teacher.name or ("teacher" if single else _model_name(teacher.model)): located(teacher)
@@ -119,7 +118,7 @@ def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
         return None
     if student.teacher is not None:
         return located(SampledModel(model=student.teacher, revision=student.teacher_revision))
-    asked = [teacher for teacher in run.pipeline.teachers if teacher.sampler == "vllm"]
+    asked = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.has_weights]
     return located(asked[0]) if len(asked) == 1 else None
 
 
@@ -242,7 +241,7 @@ def sampling_of(
         **keys,
         prompt=chosen or benchmark.prompt or "question",
         n=n or samples_of(run, benchmark),
-        teachers=(measured.teacher,),
+        teachers=(measured.served,),
         failures_allowed=settings.failures_allowed,
     )
 
@@ -280,11 +279,11 @@ def measure(
     engines = [cells]
     for step, folder in _snapshots(run, model):
         served = Measured(
-            measured.teacher.model_copy(update={"model": str(folder), "revision": None}),
+            measured.served.model_copy(update={"model": str(folder), "revision": None}),
             measured.prompt,
         )
         checkpoint = list(_checkpoint_cells(run, f"{model}{STEP}{step}", served))
-        if str(folder) == measured.teacher.model:  # the last one is the finished student
+        if str(folder) == measured.served.model:  # the last one is the finished student
             cells += checkpoint
         else:
             engines.append(checkpoint)
@@ -441,9 +440,9 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
 
 def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
     """Who a model is, and how large, where its weights are on this machine."""
-    served = measured.teacher
+    served = measured.served
     path = Path(served.model).expanduser()
-    is_here = served.sampler == "vllm" and (path / "config.json").is_file()
+    is_here = served.capabilities.has_weights and (path / "config.json").is_file()
     return MeasuredModel(
         name=name,
         is_teacher=name in served_teachers(run)

@@ -13,9 +13,8 @@ from reasondistill.config import (
     CONTROLS,
     Benchmark,
     Cluster,
-    JudgeSettings,
+    ModelSettings,
     Pipeline,
-    SampledModel,
     StudentSettings,
     load_benchmark,
     resources,
@@ -163,15 +162,15 @@ def twin_of(run: Run, student: StudentSettings) -> str | None:
     return likest[-1].name if likest else None
 
 
-AskedModel = TypeVar("AskedModel", SampledModel, JudgeSettings)
+AnyModel = TypeVar("AnyModel", bound=ModelSettings)
 
 
-def located(asked: AskedModel) -> AskedModel:
-    """The teacher or judge with the folder of a shipped model in place of its `shipped:` name."""
-    if not asked.model.startswith("shipped:"):
-        return asked
-    name = asked.model.removeprefix("shipped:")
-    return asked.model_copy(update={"model": str(resources.shipped_model(name))})
+def located(settings: AnyModel) -> AnyModel:
+    """The same model with the folder of a shipped one in place of its `shipped:` name."""
+    if not settings.model.startswith("shipped:"):
+        return settings
+    name = settings.model.removeprefix("shipped:")
+    return settings.model_copy(update={"model": str(resources.shipped_model(name))})
 
 
 def with_environment(folder: Path, manifest: Manifest) -> Manifest:

@@ -17,8 +17,8 @@ from traces_kit import settings, traces_in, write_problems
 from reasondistill.config import Cluster, OpenAISettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import Request, Sampled
-from reasondistill.models.samplers.openai import OpenAISampler
 from reasondistill.models.samplers.openai.pacing import Rate, retry_after
+from reasondistill.models.samplers.openai.sampler import OpenAISampler
 from reasondistill.records import Message, Sampling
 from reasondistill.stages.traces import run_traces
 

@@ -27,11 +27,11 @@ from reasondistill.config import Cluster, OpenAISettings, SampledModel
 from reasondistill.config.sampling import JudgeSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import Request, Sampled
-from reasondistill.models.samplers.openai import OpenAISampler
 from reasondistill.models.samplers.openai.asking import room_in
 from reasondistill.models.samplers.openai.pacing import retry_after
 from reasondistill.models.samplers.openai.refusals import refusal
 from reasondistill.models.samplers.openai.replies import texts_of
+from reasondistill.models.samplers.openai.sampler import OpenAISampler
 from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.records import Completion, Message, Sampling
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_manifest

@@ -26,7 +26,7 @@ from test_cli import run as command
 from reasondistill.config.resources import shipped_model
 from reasondistill.errors import ConfigError
 from reasondistill.models.samplers import Request, Sampled
-from reasondistill.models.samplers.openai import OpenAISampler
+from reasondistill.models.samplers.openai.sampler import OpenAISampler
 from reasondistill.records import Message, Sampling, Trace
 from reasondistill.runs.store import read_manifest, read_records
 

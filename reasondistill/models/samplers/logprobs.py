@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.models.samplers import TopK
+from reasondistill.models.samplers.requests import TopK
 
 # The first column is the sampled token, whatever its rank; the K best follow.
 _SAMPLED = 1

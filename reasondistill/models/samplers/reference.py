@@ -7,11 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from reasondistill.models.samplers import (
+from reasondistill.config import Cluster, ModelSettings
+from reasondistill.models.samplers.base import SamplerBase, SamplerKind
+from reasondistill.models.samplers.requests import (
     Rendered,
     Request,
     Sampled,
-    SamplerBase,
     failed,
     problem_and_sample,
 )
@@ -67,3 +68,10 @@ def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Complet
         tokens=words,
         seconds=0.0,
     )
+
+
+def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> ReferenceSampler:
+    return ReferenceSampler(problems)
+
+
+SAMPLER = SamplerKind(open=_open, reads_problems=True, reads_solutions=True)

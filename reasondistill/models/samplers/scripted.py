@@ -12,16 +12,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.models.samplers import (
+from reasondistill.models.samplers.base import SamplerBase, SamplerKind, named_identity
+from reasondistill.models.samplers.reasoning import split_reasoning
+from reasondistill.models.samplers.requests import (
     Rendered,
     Request,
     Sampled,
-    SamplerBase,
     failed,
     problem_and_sample,
 )
-from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
 from reasondistill.thinking import ReasoningFormat, opened_by
 
@@ -133,3 +134,16 @@ def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]
             ) from None
         if problem_id is not None:
             yield problem_id, text
+
+
+def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> ScriptedSampler:
+    return ScriptedSampler.from_file(Path(model.model), problems, reasoning=model.reasoning)
+
+
+def _identity(model: ModelSettings) -> str:
+    """The script's name and content; the plain name where no such file is."""
+    path = Path(model.model)
+    return script_identity(path) if path.is_file() else named_identity(model)
+
+
+SAMPLER = SamplerKind(open=_open, identity=_identity, reads_file=True, reads_problems=True)

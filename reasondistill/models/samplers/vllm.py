@@ -21,26 +21,26 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from reasondistill.config import Scalar
+from reasondistill.config import Cluster, ModelSettings, Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
-from reasondistill.models.samplers import (
+from reasondistill.models.samplers.base import SamplerBase, SamplerKind
+from reasondistill.models.samplers.logprobs import FlatRows, Rows, collect
+from reasondistill.models.samplers.reasoning import split_reasoning
+from reasondistill.models.samplers.requests import (
     Rendered,
     Request,
     Sampled,
-    SamplerBase,
     Scored,
     TopK,
     Written,
     failed,
 )
-from reasondistill.models.samplers.logprobs import FlatRows, Rows, collect
-from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.tokenising import tokenise_prompt
 from reasondistill.models.weights import (
     count_parameters,
@@ -49,7 +49,7 @@ from reasondistill.models.weights import (
     model_folder,
     model_identity,
 )
-from reasondistill.records import Finish, Message, Sampling
+from reasondistill.records import Finish, Message, Problem, Sampling
 from reasondistill.thinking import ReasoningFormat
 
 log = logging.getLogger(__name__)
@@ -589,3 +589,27 @@ def _reason(error: BaseException) -> str:
         if "validation error" not in line and "For further information" not in line
     ]
     return " ".join(told)[:500] or type(error).__name__
+
+
+# ---- how it is found -----------------------------------------------------------------------------
+
+
+def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> VllmSampler:
+    asking = model.model_dump(include={"template_options", "trust_remote_code", "reasoning"})
+    return VllmSampler(model.model, revision=model.revision, **cluster.vllm.model_dump(), **asking)
+
+
+def _identity(model: ModelSettings) -> str:
+    return model_identity(model.model, model.revision)
+
+
+SAMPLER = SamplerKind(
+    open=_open,
+    identity=_identity,
+    has_weights=True,
+    gives_logprobs=True,
+    is_engine=True,
+    answers_anything=True,
+    package="vllm",
+    extra="vllm",
+)

@@ -44,7 +44,7 @@ from reasondistill.models.samplers import (
     problem_and_sample,
     seed_of,
 )
-from reasondistill.models.samplers.opening import OpenSampler, open_sampler, teacher_identity
+from reasondistill.models.samplers.opening import OpenSampler, identity_of, open_sampler
 from reasondistill.models.topk import TopKWriter
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 from reasondistill.runs import layout, work_sharing
@@ -81,7 +81,6 @@ __all__ = [
     "run_traces",
     "sample_key",
     "seed_of",
-    "teacher_identity",
 ]
 
 VERSION = 1
@@ -407,7 +406,7 @@ def _inputs(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     Reference solutions are traces themselves: then the whole problems count.
     """
     output = require_complete(problems_folder).output
-    if any(teacher.sampler == "reference" for teacher in traces.teachers):
+    if any(teacher.capabilities.reads_solutions for teacher in traces.teachers):
         return {"problems": output}
     digest = hashlib.sha256()
     for problem in read_records(problems_folder / layout.PROBLEMS, Problem):
@@ -465,7 +464,7 @@ def _section(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[
 
 def _teacher_section(teacher: SampledModel) -> dict[str, Any]:
     kept = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
-    return {"model": teacher_identity(teacher)} | kept | teacher.shaping()
+    return {"model": identity_of(teacher)} | kept | teacher.shaping()
 
 
 def _plan(
@@ -507,7 +506,9 @@ def _work(
         ):
             missing[problem.id] = samples
     is_fresh = sum(map(len, missing.values())) == n * len(hand)
-    own = {problem.id for problem in hand} if teacher.sampler == "vllm" else set[str]()
+    own = set[str]()
+    if teacher.capabilities.gives_logprobs:
+        own = {problem.id for problem in hand}
     mine = frozenset(trace_id for trace_id in unscored if problem_and_sample(trace_id)[0] in own)
     return _Work(
         teacher,
@@ -564,7 +565,9 @@ def _work_on(
 
 def _logprobs_of(job: _Job, teacher: SampledModel) -> int:
     """K for a teacher that can give its log-probabilities, else 0."""
-    return job.traces.logprobs or 0 if teacher.sampler == "vllm" else 0
+    if not teacher.capabilities.gives_logprobs:
+        return 0
+    return job.traces.logprobs or 0
 
 
 def _renderer(job: _Job, sampler: Sampler) -> Callable[[Problem], Rendered]:
@@ -646,7 +649,7 @@ def _score_others(job: _Job) -> None:
     others = {
         problem.id
         for teacher, hand in zip(job.traces.teachers, hands, strict=True)
-        if teacher.sampler != "vllm"
+        if not teacher.capabilities.gives_logprobs
         for problem in hand
     }
     wanted = {trace_id for trace_id in _unscored(job) if problem_and_sample(trace_id)[0] in others}

@@ -23,7 +23,7 @@ from reasondistill.config import SampledModel, TraceSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.prompts import after_prompt, render_assistant
 from reasondistill.models.samplers import Rendered, Sampler, Scored, Scorer, Written
-from reasondistill.models.samplers.opening import teacher_identity
+from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.tokenising import InputFault, tokenise_answer
 from reasondistill.models.topk import (
     BLOCKS,
@@ -61,6 +61,17 @@ def scoring_teacher(traces: TraceSettings) -> SampledModel | None:
     return SampledModel(model=traces.logprobs_model) if traces.logprobs_model is not None else None
 
 
+def scoring_models(traces: TraceSettings) -> list[SampledModel]:
+    """Every model whose log-probabilities the cache holds: the teachers that give them, and the one
+    that scores for the others.
+    """
+    models = [teacher for teacher in traces.teachers if teacher.capabilities.gives_logprobs]
+    scorer = scoring_teacher(traces)
+    if scorer is not None:
+        models.append(scorer)
+    return models
+
+
 def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool:
     """The finished folder holds what these settings ask for. Raises ConfigError when its cache is
     another model's.
@@ -77,11 +88,7 @@ def check_models(traces: TraceSettings, folder: Path) -> None:
     """Raise ConfigError when the cache was captured from a model that these settings do not name."""
     if not (folder / FOLDER / "topk.json").exists():
         return
-    scorer = scoring_teacher(traces)
-    asked = [teacher for teacher in traces.teachers if teacher.sampler == "vllm"] + (
-        [scorer] if scorer else []
-    )
-    named = [teacher_identity(teacher) for teacher in asked]
+    named = [identity_of(model) for model in scoring_models(traces)]
     strange = [model for model in read_header(folder / FOLDER).models if model not in named]
     if strange:
         raise ConfigError(
@@ -95,10 +102,7 @@ def check_tokenizers(traces: TraceSettings) -> None:
     """Before anything is drawn: several models in one cache must have the same tokens. Raises
     ConfigError.
     """
-    scorer = scoring_teacher(traces)
-    models = [teacher for teacher in traces.teachers if teacher.sampler == "vllm"] + (
-        [scorer] if scorer else []
-    )
+    models = scoring_models(traces)
     if (
         traces.logprobs is None
         or len({(teacher.model, teacher.revision) for teacher in models}) < 2

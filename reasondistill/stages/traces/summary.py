@@ -77,7 +77,7 @@ def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> dict[str, A
 
     `threads` are the numbers that were computed with, in the order of their first use.
     """
-    if all(teacher.sampler != "vllm" for teacher in traces.teachers):
+    if not any(teacher.capabilities.is_engine for teacher in traces.teachers):
         return {}
     settings = cluster.vllm.model_dump(
         mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib", "threads"}

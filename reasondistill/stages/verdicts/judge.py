@@ -33,7 +33,7 @@ from reasondistill.models.samplers import (
     make_ready,
     seed_of,
 )
-from reasondistill.models.samplers.opening import OpenSampler, teacher_identity
+from reasondistill.models.samplers.opening import OpenSampler, identity_of
 from reasondistill.records import (
     Completion,
     JudgeReply,
@@ -73,7 +73,7 @@ class Judge:
     def of(cls, judge: JudgeSettings, cluster: Cluster, open_sampler: OpenSampler) -> Judge:
         """Raises ConfigError when there is no such prompt or model folder."""
         how = {
-            "model": teacher_identity(judge.as_teacher()),
+            "model": identity_of(judge),
             "sampling": judge.resolve().model_dump(mode="json"),
             "template_options": judge.template_options,
             **judge.shaping(),
@@ -237,7 +237,7 @@ def _ask(
     lost: Counter[str] = Counter()
     log.info("judge %s: %d undecided answers to ask about", court.how["model"], len(questions))
     with (
-        court.open_sampler(court.judge.as_teacher(), court.cluster, problems) as sampler,
+        court.open_sampler(court.judge, court.cluster, problems) as sampler,
         Shard(folder / REPLIES) as shard,
     ):
         requests = list(_requests(court, sampler, questions))

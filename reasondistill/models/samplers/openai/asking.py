@@ -17,8 +17,8 @@ from typing import Any
 
 from reasondistill.config import Scalar
 from reasondistill.config.sampling import OMITTABLE
-from reasondistill.models.samplers import Rendered, Request
 from reasondistill.models.samplers.openai.refusals import Refused, short
+from reasondistill.models.samplers.requests import Rendered, Request
 from reasondistill.records import Sampling
 
 log = logging.getLogger(__name__)

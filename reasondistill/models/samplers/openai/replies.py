@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasondistill.models.samplers import Request, failed
 from reasondistill.models.samplers.openai.asking import (
     ABSURD,
     MAX_COMPLETION_TOKENS,
@@ -23,6 +22,7 @@ from reasondistill.models.samplers.openai.asking import (
 from reasondistill.models.samplers.openai.refusals import one_line, short
 from reasondistill.models.samplers.openai.streams import is_stream, whole_reply
 from reasondistill.models.samplers.reasoning import split_reasoning
+from reasondistill.models.samplers.requests import Request, failed
 from reasondistill.records import Completion, Finish
 from reasondistill.thinking import ReasoningFormat, split
 

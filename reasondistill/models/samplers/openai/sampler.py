@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from reasondistill.config import Scalar
 from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
-from reasondistill.models.samplers import Rendered, Request, Sampled, SamplerBase, failed
+from reasondistill.models.samplers.base import SamplerBase
 from reasondistill.models.samplers.openai.asking import (
     MAX_COMPLETION_TOKENS,
     MAX_TOKENS,
@@ -45,6 +45,7 @@ from reasondistill.models.samplers.openai.refusals import (
     short,
 )
 from reasondistill.models.samplers.openai.replies import Malformed, Reply, completion_of, read
+from reasondistill.models.samplers.requests import Rendered, Request, Sampled, failed
 from reasondistill.records import Completion, Message
 from reasondistill.thinking import ReasoningFormat, opened_by
 

@@ -1,0 +1,109 @@
+"""What a sampler is able to do, and which module the name of one in a file means.
+
+A sampler is one module, which holds a `SAMPLER`: its capabilities and, in the class that adds them,
+how it is opened (`reasondistill.models.samplers.SamplerKind`). `sampler = "vllm"` is the module
+`reasondistill/models/samplers/vllm.py`. `sampler = "my_lab.parrot:PARROT"` is the object `PARROT`
+of a module of your own, which Python must be able to import wherever a stage runs.
+
+The module is imported when its name is first met; it imports heavy packages inside functions only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from reasondistill.errors import ConfigError
+from reasondistill.sections import nearest
+
+SAMPLERS = "reasondistill.models.samplers"
+DEFAULT_SAMPLER = "vllm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a sampler does and needs; nobody outside it asks for its name.
+
+    `has_weights`: `model` is a hub id or folder whose weights this machine can read.
+    `gives_logprobs`: it says how likely other tokens were, for its samples and for stored texts.
+    `is_engine`: it computes here, with the settings of `[vllm]` in the cluster file.
+    `answers_anything`: any prompt may be put to it, so that it can be measured as well.
+    `sends_requests`: it asks a server; `request` and `omit` shape what is sent.
+    `reads_file`: `model` is the path of a file of texts.
+    `reads_problems`: it holds the problems that it was opened with, and is not lent for others.
+    `reads_solutions`: its samples are the problems' own reference solutions.
+    `package`: what must be installed for it, by the name that is imported; `extra` brings it.
+    """
+
+    has_weights: bool = False
+    gives_logprobs: bool = False
+    is_engine: bool = False
+    answers_anything: bool = False
+    sends_requests: bool = False
+    reads_file: bool = False
+    reads_problems: bool = False
+    reads_solutions: bool = False
+    package: str = ""
+    extra: str = ""
+
+
+@cache
+def capabilities_of(name: str) -> Capabilities:
+    """What the sampler of this name can do. Raises ConfigError when there is none."""
+    if ":" in name:
+        return _sampler_of_others(name)
+    sampler = _sampler_in(name)
+    if sampler is None:
+        raise ConfigError(f"sampler = {name!r}: unknown. {nearest(name, sampler_names())}")
+    return sampler
+
+
+def sampler_names() -> list[str]:
+    """The samplers that come with the package, in the alphabet's order."""
+    folder = importlib.import_module(SAMPLERS)
+    modules = [module.name for module in pkgutil.iter_modules(folder.__path__)]
+    return sorted(name for name in modules if _sampler_in(name) is not None)
+
+
+def _sampler_in(name: str) -> Capabilities | None:
+    """The `SAMPLER` of a module of ours; None where there is no such module, or it holds none."""
+    if not name.isidentifier() or find_spec(f"{SAMPLERS}.{name}") is None:
+        return None
+    module = importlib.import_module(f"{SAMPLERS}.{name}")
+    return getattr(module, "SAMPLER", None)
+
+
+def _sampler_of_others(name: str) -> Capabilities:
+    """`my_lab.parrot:PARROT` → that object. Raises ConfigError."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"sampler = {name!r}: the module {module_name!r} cannot be imported ({error}). "
+            "Install it, or put its folder on PYTHONPATH."
+        ) from None
+    sampler: Any = getattr(module, attribute, None)
+    if not isinstance(sampler, Capabilities):
+        raise ConfigError(
+            f"sampler = {name!r}: {module_name} holds no sampler of the name {attribute!r}. "
+            f"It wants `{attribute or 'SAMPLER'} = SamplerKind(…)` (reasondistill.models.samplers)."
+        )
+    return sampler
+
+
+def _is_known(name: str) -> str:
+    try:
+        capabilities_of(name)
+    except ConfigError as error:
+        raise ValueError(str(error).replace("sampler = ", "sampler: ", 1)) from None
+    return name
+
+
+SamplerName = Annotated[str, AfterValidator(_is_known)]

@@ -1,0 +1,130 @@
+"""What goes into a sampler and what comes out of it: requests, samples, and stored texts to score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasondistill.records import Completion, Fault, Message, Sampling
+from reasondistill.thinking import ReasoningFormat
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a
+    server does.
+
+    `opens` is the shape of the reasoning inside which the rendered prompt itself ends, if it does.
+    """
+
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...] | None = None
+    opens: ReasoningFormat | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to draw. `key` is the sample's identity, `id` names it to people
+    (`gsm8k/train/12:3`).
+
+    `logprobs` asks for so many of the most likely tokens at each place; the sample is the same with
+    and without.
+    """
+
+    id: str
+    key: str
+    rendered: Rendered
+    sampling: Sampling
+    seed: int
+    logprobs: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The K most likely tokens at each token of a completion, most likely first, the completion's
+    own EOS included.
+
+    `token_ids` (tokens,) int32 is the completion itself, whose tokens need not be among the K;
+    `ids` (tokens, K) int32; `log_probs` (tokens, K) float32 over the whole vocabulary, at
+    temperature 1 and before top-p.
+    """
+
+    token_ids: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    log_probs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A finished request."""
+
+    request: Request
+    completion: Completion
+    top_k: TopK | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A completion that stands already and whose `logprobs` most likely tokens are wanted: prompt
+    and completion as token ids.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of it; `top_k` is None when the engine did not take it, and `error` says why."""
+
+    written: Written
+    top_k: TopK | None
+    error: str | None = None
+
+
+def problem_and_sample(request_id: str) -> tuple[str, int]:
+    """`gsm8k/train/12:3` → (`gsm8k/train/12`, 3)."""
+    problem_id, _, sample = request_id.rpartition(":")
+    return problem_id, int(sample)
+
+
+def rank(problem: int, sample: int) -> int:
+    """Where a trace stands among all: by the place of its problem, then by sample (below a
+    million).
+    """
+    return problem << 20 | sample
+
+
+def seed_of(key: str) -> int:
+    """31 bits of the key: every engine and server takes such a seed."""
+    return int(key, 16) & 0x7FFFFFFF
+
+
+def failed(
+    message: str,
+    *,
+    fault: Fault = "service",
+    prompt_tokens: int = 0,
+    seconds: float = 0.0,
+    text: str = "",
+) -> Completion:
+    """A completion that says that the service failed or the input is at fault, instead of a lost
+    row.
+
+    `text` is what came all the same.
+    """
+    return Completion(
+        reasoning=None,
+        answer_text=text,
+        think="none",
+        finish="error",
+        prompt_tokens=prompt_tokens,
+        tokens=0,
+        seconds=seconds,
+        error=message,
+        fault=fault,
+    )
