@@ -193,7 +193,12 @@ def _split_tags(text: str, tags: _Tags, *, opened: bool) -> Split:
 # ---- harmony -------------------------------------------------------------------------------------
 
 # <|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>
-_HEADER = r"(?:<\|start\|>assistant[^<]*)?<\|channel\|>{channel}[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+_HEADER = (
+    r"(?:<\|start\|>assistant[^<]*)?"
+    r"<\|channel\|>{channel}[^<]*"
+    r"(?:<\|constrain\|>[^<]*)?"
+    r"<\|message\|>"
+)
 _ANY_HEADER = re.compile(_HEADER.format(channel=r"\w+"))
 _FINAL = re.compile(_HEADER.format(channel="final"))
 _RAW = re.compile(r"(?:<\|start\|>assistant[^<]*)?<\|channel\|>")

@@ -56,7 +56,7 @@ def find(kind: str, name: str) -> Path:
 
 
 def available(kind: str) -> dict[str, Path]:
-    """Name → file of everything of this kind; a nearer place hides a farther one of the same name."""
+    """Name → file of everything of this kind; a nearer place hides the same name farther off."""
     found: dict[str, Path] = {}
     for place in _places(kind):
         for path in (

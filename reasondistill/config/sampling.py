@@ -39,7 +39,7 @@ class SamplingSettings(Section):
     usual: ClassVar[dict[str, Any]] = {}
 
     def resolve(self) -> Sampling:
-        """The complete Sampling. Raises ConfigError when `settings` names no known vendor setting."""
+        """The complete Sampling. Raises ConfigError when `settings` is no vendor's that we know."""
         vendor = self.settings
         if vendor is not None and vendor not in VENDOR_SETTINGS:
             raise ConfigError(f"settings = {vendor!r}: unknown. {nearest(vendor, VENDOR_SETTINGS)}")
@@ -117,8 +117,8 @@ class ModelSettings(Section):
 
     `sampler = "vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
     OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
-    reference solutions. `"scripted"`: a JSONL of completions, for dry runs. `"my_lab.parrot:PARROT"`:
-    a sampler of your own (`config.sampler_kinds`).
+    reference solutions. `"scripted"`: a JSONL of completions, for dry runs. A sampler of your own:
+    `"my_lab.parrot:PARROT"`, see `config.sampler_kinds`.
 
     `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
     ["seed", "top_p"]` leaves out fields that it refuses: sampling that is left out is the server's
@@ -199,7 +199,7 @@ class SampledModel(ModelSettings):
 
 
 def can_be_asked(model: ModelSettings) -> None:
-    """Raise ValueError for a sampler that knows the problems' solutions and answers nothing else."""
+    """Raise ValueError for a sampler that repeats the problems' solutions and answers nothing."""
     if model.capabilities.reads_solutions:
         raise ValueError(
             f"sampler: {model.sampler!r} repeats the solutions of [problems]; "

@@ -1,1 +1,1 @@
-"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, the top-K cache."""
+"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, top-K cache."""

@@ -238,8 +238,8 @@ def _first_difference(a: str, b: str) -> str:
 
 # Gemma's vocabulary holds the tags of HTML as added tokens, to write text with.
 _HTML = re.compile(
-    r"</?(?:a|b|bbox|blockquote|body|caption|code|div|em|footer|h[1-6]|html|i|iframe|img|li|s|span|strong|sub|sup|table"
-    r"|tbody|td|tfoot|th|thead|tr|u|ul)>"
+    r"</?(?:a|b|bbox|blockquote|body|caption|code|div|em|footer|h[1-6]|html|i|iframe|img|li|s|span"
+    r"|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
 _NAME = "<reasondistill:"
 

@@ -9,11 +9,15 @@ learn from it with no teacher in memory.
 
 A folder of four files:
 
-    topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, whose log-probabilities, and that they are raw
+    topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, whose
+                      log-probabilities, and that they are raw
     vocabulary.json   token → id of the teacher: which tokens differ can be told without the teacher
-    topk.bin          one block per trace, back to back, little-endian: the trace's own ids (tokens,), then the K ids (tokens, K),
-                      each of 2 bytes, or of 3 when the vocabulary has more than 65,536 entries; then float16 log-probabilities (tokens, K)
-    topk.jsonl        one IndexLine per block, written when the block is on disk; the last line of a trace counts
+    topk.bin          one block per trace, back to back, little-endian: the trace's own ids
+                      (tokens,), then the K ids (tokens, K), each of 2 bytes, or of 3 when the
+                      vocabulary has more than 65,536 entries; then float16 log-probabilities
+                      (tokens, K)
+    topk.jsonl        one IndexLine per block, written when the block is on disk; the last line of
+                      a trace counts
 
 So a token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, what no index line names
 is cut off. A block is checked against its crc32 whenever it is read. float16 keeps a
@@ -151,7 +155,8 @@ class TopKWriter:
             cut_what_is_torn(folder)
             # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
             # the file on close.
-            self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
+            # Held open; closed by __exit__.
+            self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115
             self._index = open(folder / INDEX, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, rows: Iterable[tuple[str, TopK]]) -> None:

@@ -153,7 +153,7 @@ def named_identity(model: ModelSettings) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerKind(Capabilities):
-    """What a sampler can do and how it is opened; a module that holds one as `SAMPLER` is a sampler.
+    """What a sampler can do and how it is opened. The `SAMPLER` of a module is found by its name.
 
     `open` starts no engine yet; `problems` are those that it will be asked about. It raises
     ConfigError or MissingDependencyError. `identity` says which weights or texts a model is, so

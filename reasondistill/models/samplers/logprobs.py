@@ -97,7 +97,7 @@ def _from_flat(flat: Any, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32
 
 
 def collect(llm: Any, request_id: str, k: int) -> Rows | None:
-    """Take the place of vLLM's collector for this request; None where this vLLM has no such place."""
+    """Take the place of vLLM's collector for this request; None where this vLLM has none."""
     try:
         state = llm.llm_engine.output_processor.request_states[request_id]
         if not callable(state.logprobs_processor.update_from_output):

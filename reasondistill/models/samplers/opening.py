@@ -1,4 +1,4 @@
-"""The sampler that a file's `model` and `sampler` mean, and which model that is, without an engine."""
+"""Opens the sampler that a file names, and says which model it is without starting an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into a sampler and what comes out of it: requests, samples, and stored texts to score."""
+"""What goes into a sampler and what comes out: requests, samples, and stored texts to score."""
 
 from __future__ import annotations
 

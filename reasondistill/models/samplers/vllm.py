@@ -519,7 +519,7 @@ def _stop_engine(llm: Any) -> None:
 
 
 def _sampled(in_flight: _InFlight, output: Any, reasoning: ReasoningFormat) -> Sampled:
-    """Our completion from vLLM's RequestOutput. The text ends before the EOS token or stop string."""
+    """Our completion from vLLM's RequestOutput, whose text ends before EOS or the stop string."""
     request, seconds = in_flight.request, time.monotonic() - in_flight.since
     prompt_tokens = len(request.rendered.token_ids or ())
     answer = output.outputs[0]

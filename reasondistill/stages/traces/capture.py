@@ -85,7 +85,7 @@ def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool
 
 
 def check_models(traces: TraceSettings, folder: Path) -> None:
-    """Raise ConfigError when the cache was captured from a model that these settings do not name."""
+    """Raise ConfigError when the cache is of a model that these settings do not name."""
     if not (folder / FOLDER / "topk.json").exists():
         return
     named = [identity_of(model) for model in scoring_models(traces)]

@@ -74,7 +74,7 @@ def path_of(request: Request) -> str:
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """Fields beyond OpenAI's own are sent only when they are set, since some servers refuse them."""
+    """Fields beyond OpenAI's own are sent only when they are set: some servers refuse them."""
     fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
@@ -224,7 +224,7 @@ _LONGEST = re.compile(
 
 
 def room_in(words: str) -> Room:
-    """The numbers in a server's words: vLLM's, SGLang's, TGI's, llama.cpp's, OpenAI's and its kin."""
+    """The numbers in a server's words: of vLLM, SGLang, TGI, llama.cpp, OpenAI and its kin."""
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", words)
     return Room(_number(_CONTEXT, plain), _number(_PROMPT, plain), _number(_LONGEST, plain))
 

@@ -167,7 +167,7 @@ class Answer:
 
 
 class Connection:
-    """Exchanges with one server, used from one event loop. A request may be silent for `timeout_s`."""
+    """Exchanges with one server, from one event loop. A request may be silent for `timeout_s`."""
 
     def __init__(self, address: Address, *, timeout_s: float, concurrency: int) -> None:
         self._address = address
@@ -184,7 +184,7 @@ class Connection:
     async def post(
         self, path: str, body: dict[str, Any], on_chunk: Callable[[bytes], None]
     ) -> Answer:
-        """Raises httpx.HTTPError, Redirected, TooLarge. `on_chunk` sees the reply while it comes."""
+        """`on_chunk` sees the reply as it comes. Raises httpx.HTTPError, Redirected, TooLarge."""
         return await self._exchange("POST", path, json.dumps(body).encode("ascii"), on_chunk)
 
     async def close(self) -> None:

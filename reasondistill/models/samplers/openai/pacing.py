@@ -59,7 +59,7 @@ def _number(text: str) -> float | None:
 
 
 def pause(attempt: int) -> float:
-    """Doubling pauses with jitter, so that requests that failed together do not come back together."""
+    """Doubling pauses with jitter: requests that failed together do not come back together."""
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
 
 

@@ -1,6 +1,7 @@
 """What a server means when it refuses: its own words, and whose fault it is.
 
-    refused = refusal(422, b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', clean, sent={"seed"})
+    body = b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}'
+    refused = refusal(422, body, clean, sent={"seed"})
     refused.means, refused.words      # "setting", "body.seed: Extra inputs are not permitted"
 
 Servers say it in their own ways: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic,
@@ -18,11 +19,30 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-# passing    another try may help                      lost      this sample fails, and nobody knows
-# why input      the prompt is at fault                     too_long  prompt and answer do not fit,
-# perhaps a shorter answer does quota      nobody pays for more                       hopeless  no
-# request will be taken: key, address, model setting    a field that no request may carry
-# field     it wants `max_completion_tokens`
+from reasondistill.models.samplers.openai.wordings import (
+    FILTER_CODES,
+    FILTER_WORDS,
+    LONG_CODES,
+    LONG_WORDS,
+    NO_MODEL_CODES,
+    NO_TEMPLATE_WORDS,
+    OTHER_FIELD_WORDS,
+    QUOTA_CODES,
+    QUOTA_WORDS,
+    RATE_WORDS,
+    SETTING_CODES,
+    SETTING_WORDS,
+    TEMPLATE_WORDS,
+)
+
+# passing    another try may help
+# lost       this sample fails, and nobody knows why
+# input      the prompt is at fault
+# too_long   prompt and answer do not fit; a shorter answer may
+# quota      nobody pays for more
+# hopeless   no request will be taken: key, address, model
+# setting    a field that no request may carry
+# field      it wants `max_completion_tokens`
 Meaning = Literal["passing", "lost", "input", "too_long", "quota", "hopeless", "setting", "field"]
 
 _SHOWN = 300
@@ -42,75 +62,8 @@ _WORD_KEYS = (
 )
 _CODE_KEYS = ("code", "type", "error_type", "status", "error_code", "err_code")
 
-
-def _any_of(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.I)
-
-
-_QUOTA_CODES = {
-    "insufficient_quota", "insufficient_balance", "insufficient_credits", "insufficient_user_quota", "billing_error",
-    "billing_hard_limit_reached", "billing_not_active", "arrearage", "quota_exhausted",
-}  # fmt: skip
-_QUOTA_WORDS = _any_of(
-    r"insufficient " r"(?:quota|balance|credits?|funds)", r"exceeded your current quota", r"credit balance", r"billing",
-    r"out of credits", r"not enough credits", r"payment required", r"quota exhausted", r"account .{0,40}in good " r"standing",
-)  # fmt: skip
-# Limits of a minute speak of plans and billing too; they pass.
-_RATE_WORDS = _any_of(
-    r"rate.?limit",
-    r"per.?(?:second|minute)",
-    r"retry in",
-    r"try again in",
-    r"too many requests",
-    r"\b[rt]pm\b",
-)
-_FILTER_CODES = {
-    "content_filter", "content_policy_violation", "responsibleaipolicyviolation", "data_inspection_failed", "invalid_prompt",
-    "moderation_blocked", "content_filter_error", "sensitive_words_detected", "prohibited_content", "safety",
-}  # fmt: skip
-_FILTER_WORDS = _any_of(
-    r"content " r"(?:management|usage)? " r"?polic", r"content.?filter", r"usage polic", r"flagged", r"moderation", r"safety system",
-    r"inappropriate content", r"content exists risk", r"sensitive " r"(?:content|words?)", r"prohibited content", r"prompt was blocked",
-)  # fmt: skip
-_NO_TEMPLATE = _any_of(
-    r"must provide a chat template",
-    r"no chat template",
-    r"does not have a chat template",
-    r"chat_template is not set",
-)
-_TEMPLATE_WORDS = _any_of(
-    r"chat.?template", r"roles? must alternate", r"jinja", r"template(?:\w*)? error", r"system role (?:is )?not " r"supported",
-    r"must start with a user", r"unexpected message role", r"only user(?:,| and) assistant",
-)  # fmt: skip
-_LONG_CODES = {
-    "context_length_exceeded",
-    "exceed_context_size_error",
-    "string_above_max_length",
-    "request_too_large",
-    "prompt_too_long",
-}
-_LONG_WORDS = _any_of(
-    r"context " r"(?:length|size|window)", r"maximum " r"(?:model|prompt|input|token) " r"length", r"prompt is too long", r"input is too long",
-    r"too many (?:input )?tokens", r"`?inputs`? tokens \+", r"`?inputs`? must have less", r"prompt too long", r"request too large",
-    r"reduce the length", r"maximum number of tokens", r"payload too large", r"string too long", r"maximum allowed length",
-    r"max_(?:completion_|new_)?tokens\W.{0,20}too " r"large", r"maximum allowed number of output tokens", r"range of max_tokens",
-    r"max_tokens\W+must be less than", r"range of input length",
-)  # fmt: skip
-_OTHER_FIELD = _any_of(r"max_completion_tokens\W{0,3} instead", r"use \W?max_completion_tokens")
-_SETTING_CODES = {
-    "unknown_parameter",
-    "unsupported_parameter",
-    "unsupported_value",
-    "invalid_parameter",
-    "extra_forbidden",
-}
-_SETTING_WORDS = _any_of(
-    r"unknown", r"unrecogni[sz]ed", r"unsupported", r"not (?:currently )?support", r"not (?:be )?permitted", r"not allowed", r"unexpected",
-    r"extra (?:inputs|fields)", r"additional propert", r"invalid", r"must be", r"should be", r"cannot be", r"not a valid", r"deprecated",
-)  # fmt: skip
 # Our fields whose refusal is about this one row.
 _OF_THE_ROW = {"messages", "prompt"}
-_NO_MODEL = {"model_not_found", "invalid_model", "model_not_supported"}
 
 
 @dataclass(eq=False)
@@ -195,7 +148,7 @@ def _refused(
 
 
 def _words(value: Any, depth: int = 0) -> Iterator[str]:
-    """Every sentence of an error, the outer ones first; FastAPI's with the place that it is about."""
+    """Every sentence of an error, the outer ones first; FastAPI's with the place it is about."""
     if depth > _DEEPEST:
         return
     if isinstance(value, str) and value.strip():
@@ -263,7 +216,7 @@ def _meaning(
     status: int, words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]
 ) -> Meaning:
     # First: a filter may quote a prompt that speaks of money.
-    if 400 <= status < 500 and status != 402 and codes & _FILTER_CODES:
+    if 400 <= status < 500 and status != 402 and codes & FILTER_CODES:
         return "input"
     if _is_unpaid(status, words, codes):
         return "quota"
@@ -271,9 +224,13 @@ def _meaning(
         return "hopeless"
     if status == 429:
         return "passing"
-    if status < 500 and (codes & _FILTER_CODES or _FILTER_WORDS.search(words)):
+    if status < 500 and (codes & FILTER_CODES or FILTER_WORDS.search(words)):
         return "input"
-    if status == 403 or codes & _NO_MODEL or (status == 400 and _NO_TEMPLATE.search(words)):
+    if (
+        status == 403
+        or codes & NO_MODEL_CODES
+        or (status == 400 and NO_TEMPLATE_WORDS.search(words))
+    ):
         return "hopeless"
     # Some servers call these their own fault (500).
     if status <= 500:
@@ -286,37 +243,39 @@ def _meaning(
 
 
 def _is_unpaid(status: int, words: str, codes: frozenset[str]) -> bool:
-    if status == 402 or codes & _QUOTA_CODES:
+    if status == 402 or codes & QUOTA_CODES:
         return True
     return (
         status in (400, 403, 429)
-        and bool(_QUOTA_WORDS.search(words))
-        and not _RATE_WORDS.search(words)
+        and bool(QUOTA_WORDS.search(words))
+        and not RATE_WORDS.search(words)
     )
 
 
 def _of_the_text(status: int, words: str, codes: frozenset[str]) -> Meaning | None:
-    if _OTHER_FIELD.search(words):
+    if OTHER_FIELD_WORDS.search(words):
         return "field"
-    if status == 413 or codes & _LONG_CODES or _LONG_WORDS.search(words):
+    if status == 413 or codes & LONG_CODES or LONG_WORDS.search(words):
         return "too_long"
-    return "input" if _TEMPLATE_WORDS.search(words) else None
+    return "input" if TEMPLATE_WORDS.search(words) else None
 
 
 def _of_the_fields(
     words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]
 ) -> Meaning:
-    """A field that is refused now is refused each time; what is about none of ours may be anything."""
+    """A field that is refused now is refused each time; an error about none of ours may mean
+    anything.
+    """
     ours = set(sent) - _OF_THE_ROW
     if named and named <= _OF_THE_ROW:
         return "input"
     if "model" in named:
         return "hopeless"
-    if codes & _SETTING_CODES or named & ours:
+    if codes & SETTING_CODES or named & ours:
         return "setting"
     quoted = {
         field
         for field in ours - {"model"}
         if re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", words)
     }
-    return "setting" if quoted and _SETTING_WORDS.search(words) else "lost"
+    return "setting" if quoted and SETTING_WORDS.search(words) else "lost"

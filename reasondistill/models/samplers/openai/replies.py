@@ -21,29 +21,16 @@ from reasondistill.models.samplers.openai.asking import (
 )
 from reasondistill.models.samplers.openai.refusals import one_line, short
 from reasondistill.models.samplers.openai.streams import is_stream, whole_reply
+from reasondistill.models.samplers.openai.wordings import (
+    FILTERED_REASONS,
+    FINISHES,
+    TOOL_REASONS,
+)
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import Request, failed
 from reasondistill.records import Completion, Finish
 from reasondistill.thinking import ReasoningFormat, split
 
-_STOP = (
-    "stop", "end_turn", "stop_sequence", "stop_token", "eos", "eos_token", "eos_found", "complete", "completed", "finished", "end", "",
-)  # fmt: skip
-_LENGTH = (
-    "length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_completion_tokens", "model_length", "max_length",
-    "model_context_window_exceeded", "context_length", "token_limit", "incomplete",
-)  # fmt: skip
-_FINISHES: Mapping[str, Finish] = {
-    **dict.fromkeys(_STOP, "stop"),
-    **dict.fromkeys(_LENGTH, "length"),
-    "repetition": "repetition",
-}
-# What the server keeps from us because of what the text is about.
-_FILTERED = {
-    "content_filter", "content_filtered", "safety", "recitation", "refusal", "sensitive", "blocklist", "prohibited_content", "spii",
-    "error_toxic", "guardrail_intervened",
-}  # fmt: skip
-_TOOLS = {"tool_calls", "tool_call", "tool_use", "function_call"}
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "text", "summary", "content")
 
 
@@ -285,7 +272,7 @@ def completion_of(
     seconds = round(seconds, 3)
     finish = _finish(reply, tokens, sent)
     if finish is None:
-        fault = "input" if reply.finish_reason in _FILTERED else "service"
+        fault = "input" if reply.finish_reason in FILTERED_REASONS else "service"
         why = f"the server finished with {short(one_line(reply.finish_reason)) or 'tool_calls'}"
         return failed(
             why, fault=fault, prompt_tokens=prompt_tokens, seconds=seconds, text=whole.strip()
@@ -296,12 +283,12 @@ def completion_of(
 
 def _finish(reply: Reply, tokens: int, sent: Mapping[str, Any]) -> Finish | None:
     """How the answer ended; None when that is no end of an answer."""
-    if reply.finish_reason in _TOOLS or (reply.calls_tools and not reply.text):
+    if reply.finish_reason in TOOL_REASONS or (reply.calls_tools and not reply.text):
         return None
     most = sent.get(MAX_TOKENS, sent.get(MAX_COMPLETION_TOKENS))
     if not reply.finish_reason and most is not None and tokens >= most:
         return "length"
-    return _FINISHES.get(reply.finish_reason)
+    return FINISHES.get(reply.finish_reason)
 
 
 def _split(

@@ -302,7 +302,7 @@ class OpenAISampler(SamplerBase):
         raise Refused(400, "the server refuses every shape of the request", "lost")
 
     async def _exchange(self, request: Request, body: dict[str, Any], started: float) -> Completion:
-        """Send a body and read what comes. Raises Refused, Malformed and what the connection does."""
+        """Send a body, read the reply. Raises Refused, Malformed and what the connection does."""
         pieces = 0
 
         def count(chunk: bytes) -> None:
