@@ -21,7 +21,6 @@ from reasondistill.cli.console import (
     RunsDir,
     app,
     count_text,
-    duration,
     err,
     log_lines,
     out,
@@ -29,6 +28,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.cli.running import print_result
 from reasondistill.config import resources
+from reasondistill.durations import duration
 from reasondistill.errors import (
     ConfigError,
     ElsewhereError,

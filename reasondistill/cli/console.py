@@ -57,10 +57,3 @@ def run_folder(name: str, runs: Path) -> Path:
 
 def count_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

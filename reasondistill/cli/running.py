@@ -16,8 +16,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, duration, out
+from reasondistill.cli.console import RunsDir, app, out
 from reasondistill.config import resources
+from reasondistill.durations import duration
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import VARIANT
 from reasondistill.runs.missing import REFUSED

@@ -18,7 +18,8 @@ class ExampleSettings(Section):
 
     `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem.
     `outcomes` says what counts as usable. `min_tokens` and `max_tokens` bound the generated tokens.
-    `validation` is a share of *problems*.
+    `validation` is a share of *problems*. `filters` holds a table for each further filter, by its
+    name (curation/filters).
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
@@ -30,6 +31,10 @@ class ExampleSettings(Section):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     require_think: bool = False
     require_boxed: bool = False
+    # Written only where there are any: runs without them stay what they were.
+    filters: dict[str, dict[str, Any]] = Field(
+        default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters
+    )
     prompt: str | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
     seed: int = 0

@@ -19,6 +19,7 @@ from typing import Any
 
 from reasondistill.config import AnswerKind, Benchmark, Erratum
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.hashing import stable_digest
 from reasondistill.records import Problem, SetAside
 
 # Copies write a whole number 45, 045 or "45.0".
@@ -40,9 +41,7 @@ def content_of(entries: Iterable[Problem | SetAside]) -> str:
 
 def _digest(problem: Problem) -> bytes:
     gold = _WHOLE.sub(r"\1\2", _folded(problem.answer))
-    return hashlib.sha256(
-        f"{_folded(problem.question)}\0{gold}".encode("utf-8", "surrogatepass")
-    ).digest()
+    return stable_digest(f"{_folded(problem.question)}\0{gold}")
 
 
 def _folded(text: str) -> str:

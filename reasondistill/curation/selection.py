@@ -4,7 +4,6 @@ fields exist.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 from reasondistill.config import ProblemSource
 from reasondistill.curation.rows import Row, as_text, field_names, get_value, has_value
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.hashing import stable_digest
 from reasondistill.sections import nearest
 
 # {field} inside a `question` key.
@@ -41,7 +41,7 @@ def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _rank(seed: int, index: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{index}".encode()).digest()[:8]
+    return stable_digest(f"{seed}:{index}")[:8]
 
 
 def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +21,19 @@ from typing import Any
 import numpy as np
 
 from reasondistill.config import ExampleSettings
+from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
+from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
-from reasondistill.records import Student
-from reasondistill.runs.store import Manifest, count_lines, read_manifest, read_metrics, read_rows
+from reasondistill.records import Student, Trace, Verdict
+from reasondistill.runs.store import (
+    Manifest,
+    count_lines,
+    read_manifest,
+    read_metrics,
+    read_records,
+    read_rows,
+)
 
 # A speed is told from so many stretches of a session at most: in shorter ones it is chance which
 # long trace ended there.
@@ -364,57 +374,51 @@ def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
 
 
 def _kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
-    """Which graded traces the settings would keep; verdicts are one to one and in order."""
+    """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
+    in order.
+    """
     path = traces / "traces.jsonl"
     if not path.exists() or not verdicts.exists():
         return None
-    texts: dict[str, dict[int, int]] = {}
-    samples: dict[str, int] = {}
-    every: list[int] = []
-    for row, verdict in zip(read_rows(path), read_rows(verdicts), strict=False):
-        completion, problem = row["completion"], row["problem_id"]
-        if completion["finish"] == "error" and completion.get("fault") != "input":
-            # lost by the service: it says nothing of what the teacher writes; what is refused, is
-            # refused again
+    filters = active_filters(settings)
+    choices: dict[str, ProblemChoice] = {}
+    samples: Counter[str] = Counter()
+    row_tokens: dict[str, int] = {}
+    graded = zip(read_records(path, Trace), read_records(verdicts, Verdict), strict=False)
+    for trace, verdict in graded:
+        completion = trace.completion
+        if completion.is_lost:
+            # Lost by the service: it says nothing of what the teacher writes. What is refused, is
+            # refused again.
             continue
-        samples[problem] = samples.get(problem, 0) + 1
-        usable = texts.setdefault(problem, {})
-        rowed = completion["prompt_tokens"] + completion["tokens"]
-        if completion["finish"] != "error":
-            every.append(rowed)
-        if _is_usable(completion, verdict["grade"]["outcome"], settings):
-            usable[hash((completion["reasoning"], completion["answer_text"]))] = rowed
-    chosen = [
-        kept for lengths in texts.values() if (kept := _chosen(list(lengths.values()), settings))
-    ]
-    if not every:
+        samples[trace.problem_id] += 1
+        if not completion.is_refused:
+            row_tokens[trace.id] = completion.prompt_tokens + completion.tokens
+        if trace.problem_id not in choices:
+            choices[trace.problem_id] = ProblemChoice(settings, filters)
+        text = render_assistant(completion)
+        choices[trace.problem_id].see(Candidate(trace, verdict, text))
+    if not row_tokens:
         return None
+    mean = statistics.mean(row_tokens.values())
+    rows: list[int] = []
+    tokens: list[int] = []
+    for choice in choices.values():
+        chosen = [row_tokens[one.trace_id] for one in choice.chosen()]
+        if chosen:
+            rows.append(len(chosen))
+            tokens.append(sum(chosen))
     return Kept(
-        usable=np.array([len(lengths) for lengths in texts.values()], dtype=np.float64),
-        samples=np.array(list(samples.values()), dtype=np.float64),
-        rows=np.array([len(kept) for kept in chosen] or [1.0]),
-        row_tokens=np.array(
-            [sum(kept) for kept in chosen] or [statistics.mean(every)], dtype=np.float64
-        ),
-        all_row_tokens=statistics.mean(every),
+        usable=_floats(len(choice.usable) for choice in choices.values()),
+        samples=_floats(samples.values()),
+        rows=_floats(rows or [1]),
+        row_tokens=_floats(tokens or [mean]),
+        all_row_tokens=mean,
     )
 
 
-def _is_usable(completion: Mapping[str, Any], outcome: str, settings: ExampleSettings) -> bool:
-    """As stage 4 decides, but for what only the whole text tells."""
-    cut = completion["finish"] in ("length", "repetition") and "truncated" not in settings.outcomes
-    fits = (
-        settings.min_tokens <= completion["tokens"] <= (settings.max_tokens or completion["tokens"])
-    )
-    return completion["finish"] != "error" and outcome in settings.outcomes and not cut and fits
-
-
-def _chosen(lengths: list[int], settings: ExampleSettings) -> list[int]:
-    if settings.select == "all":
-        return lengths
-    if settings.select in ("shortest", "longest"):
-        lengths = sorted(lengths, reverse=settings.select == "longest")
-    return lengths[: settings.k]
+def _floats(values: Iterable[float]) -> Floats:
+    return np.array(list(values), dtype=np.float64)
 
 
 # ---- what was trained ----------------------------------------------------------------------------

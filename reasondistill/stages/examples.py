@@ -14,16 +14,17 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
 from reasondistill.curation.decisions import Decision, Tally
+from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.errors import StageError
+from reasondistill.hashing import stable_share
 from reasondistill.models.prompts import NamedPrompt, render_assistant
 from reasondistill.records import Dropped, Example, Graded, Message, Problem, Split, Trace
 from reasondistill.runs import layout, store
@@ -176,94 +177,12 @@ def decide(
     problem: Problem, pairs: Sequence[Graded], examples: ExampleSettings, *, verified: bool = True
 ) -> Decision:
     """Which of one problem's traces are kept. Each of the others gets its first reason."""
-    reasons: dict[str, str] = {}
-    usable: list[Graded] = []
-    texts: set[str] = set()
+    filters = active_filters(examples, verified=verified)
+    choice = ProblemChoice(examples, filters)
     for pair in pairs:
         text = render_assistant(pair.trace.completion)
-        reason = unusable(pair, text, examples, verified=verified) or (
-            "duplicate text" if text in texts else None
-        )
-        if reason is not None:
-            reasons[pair.trace.id] = reason
-        else:
-            texts.add(text)
-            usable.append(pair)
-    chosen = {pair.trace.id for pair in choose(usable, examples)}
-    reasons |= {pair.trace.id: "not selected" for pair in usable if pair.trace.id not in chosen}
-    return Decision(problem, tuple(pairs), reasons)
-
-
-def unusable(
-    pair: Graded, text: str, examples: ExampleSettings, *, verified: bool = True
-) -> str | None:
-    """Why this trace cannot become an example, or None. Looks at this trace alone.
-
-    Without `verified` its verdict is not looked at.
-    """
-    completion, outcome = pair.trace.completion, pair.verdict.grade.outcome
-    if completion.is_refused:
-        return "problem could not be asked"
-    if completion.is_lost:
-        return "sampling failed"
-    if verified and outcome not in examples.outcomes:
-        return f"outcome {outcome}"
-    if completion.finish in ("length", "repetition") and "truncated" not in examples.outcomes:
-        return (
-            "cut off"  # right so far, but training would teach to stop in the middle of a sentence
-        )
-    if not text:
-        return "empty text"
-    if not _is_unicode(text):
-        return "broken text"
-    if completion.tokens < examples.min_tokens:
-        return "too short"
-    if examples.max_tokens is not None and completion.tokens > examples.max_tokens:
-        return "too long"
-    if examples.require_think and not (
-        completion.think == "closed" and (completion.reasoning or "").strip()
-    ):
-        return "no think block"
-    if examples.require_boxed and "\\boxed" not in completion.answer_text:
-        return "no boxed answer"
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    """False for lone surrogates: no tokenizer and no Parquet file takes them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def choose(usable: Sequence[Graded], examples: ExampleSettings) -> Sequence[Graded]:
-    """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of
-    seed and trace id.
-    """
-    keys: dict[str, Callable[[Graded], Any]] = {
-        "shortest": lambda pair: (
-            pair.trace.completion.tokens,
-            _share(examples.seed, pair.trace.id),
-        ),
-        "longest": lambda pair: (
-            -pair.trace.completion.tokens,
-            _share(examples.seed, pair.trace.id),
-        ),
-        "random": lambda pair: _share(examples.seed, pair.trace.id),
-        "first": lambda pair: pair.trace.sample,
-    }
-    return (
-        usable
-        if examples.select == "all"
-        else sorted(usable, key=keys[examples.select])[: examples.k]
-    )
-
-
-def _share(seed: int, name: str) -> float:
-    """A number in [0, 1) that depends on nothing but seed and name."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48
+        choice.see(Candidate(pair.trace, pair.verdict, text))
+    return Decision(problem, tuple(pairs), choice.reasons())
 
 
 def split_of(problem_id: str, examples: ExampleSettings) -> Split:
@@ -272,7 +191,7 @@ def split_of(problem_id: str, examples: ExampleSettings) -> Split:
 
 
 def _place(problem_id: str, seed: int) -> float:
-    return _share(seed, f"split:{problem_id}")
+    return stable_share(f"{seed}:split:{problem_id}", size=6)
 
 
 # ---- reading and writing -------------------------------------------------------------------------

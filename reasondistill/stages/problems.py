@@ -15,7 +15,6 @@ follows the last such mark; `answer_after = '\\boxed'` the content of the last b
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -51,6 +50,7 @@ from reasondistill.curation.selection import TEMPLATE, selected
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract import last_boxes
+from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
 
@@ -312,9 +312,7 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
         if isinstance(entry, SetAside):
             yield entry
             continue
-        text = hashlib.sha256(
-            normalise_question(entry.question).encode("utf-8", "surrogatepass")
-        ).digest()[:16]
+        text = stable_digest(normalise_question(entry.question))[:16]
         first = questions.setdefault(text, entry.id)
         yield (
             entry

@@ -30,18 +30,22 @@ from reasondistill.errors import DataError
 from reasondistill.forecast import Given, make_forecast, save
 from reasondistill.forecast.calibrating import calibration_run
 from reasondistill.forecast.evidence import read_evidence
+from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
-from reasondistill.records import Forecast, Range, Student, TrainingFigures
+from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
 from reasondistill.runs.layout import FORECAST
 from reasondistill.runs.store import (
     append_metrics,
     count_lines,
     read_manifest,
+    read_records,
     read_rows,
     write_manifest,
+    write_records,
     write_text,
 )
 from reasondistill.sections import check_section
+from reasondistill.stages.examples import EXAMPLES, run_examples
 
 ARCHITECTURE = {
     "hidden_size": 64,
@@ -426,6 +430,49 @@ def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_i
     )
     kept = read_evidence(folder, "like", ExampleSettings()).kept
     assert kept is not None and kept.samples.sum() == 50 and kept.usable.sum() < usable
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"require_think": True},
+        {"require_boxed": True},
+        {"outcomes": ["correct", "wrong"], "min_tokens": 60, "max_tokens": 120},
+        {"select": "shortest"},
+        {"select": "longest", "k": 2},
+        {"select": "first"},
+        {"select": "random", "seed": 3},
+    ],
+    ids=str,
+)
+def test_the_forecast_keeps_the_traces_that_the_examples_stage_keeps(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    folder = fake_run(tmp_path / "like", until="verdicts", n=4, right={"teacher": 0.8})
+    path = folder / "2-traces" / "traces.jsonl"
+    write_records(path, [_some_without_think(trace) for trace in read_records(path, Trace)])
+    examples = ExampleSettings.model_validate(settings)
+    prompt = load_prompt("question")
+    inputs = (folder / "1-problems", folder / "2-traces", folder / "3-verdicts")
+    run_examples(examples, prompt, *inputs, tmp_path / "examples", about={})
+    chosen = {example.id for example in read_records(tmp_path / "examples" / EXAMPLES, Example)}
+    tokens = {
+        trace.id: trace.completion.prompt_tokens + trace.completion.tokens
+        for trace in read_records(path, Trace)
+    }
+    kept = read_evidence(folder, "like", examples).kept
+    assert kept is not None
+    assert kept.rows.sum() == len(chosen)
+    assert kept.row_tokens.sum() == sum(tokens[name] for name in chosen)
+
+
+def _some_without_think(trace: Trace) -> Trace:
+    """The same, but every third answer stands there without reasoning, and bare."""
+    if trace.sample % 3:
+        return trace
+    bare = {"reasoning": None, "think": "none", "answer_text": f"It is {trace.sample}."}
+    return trace.model_copy(update={"completion": trace.completion.model_copy(update=bare)})
 
 
 # ---- what is not known ---------------------------------------------------------------------------

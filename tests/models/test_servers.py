@@ -602,7 +602,7 @@ def test_a_wait_within_our_patience_is_no_end(
     assert sample(server, "wait", retries=1, patience_s=1).finish == "stop"
     server.times_left = None
     with pytest.raises(
-        StageError, match="wants us to wait 1 s .Retry-After: 1., longer than patience_s = 0.5"
+        StageError, match="wants us to wait 1.0 s .Retry-After: 1., longer than patience_s = 0.5"
     ):
         sample(server, "wait", retries=1, patience_s=0.5)
 
@@ -740,7 +740,7 @@ def test_every_way_to_say_that_nobody_pays_stops_at_once(
         ("seed_openai", "Unsupported parameter: 'seed'"),
         (
             "come_back_tomorrow",
-            "wants us to wait 24 h (Retry-After: 86400), longer than patience_s = 600",
+            "wants us to wait 24 h 00 min (Retry-After: 86400), longer than patience_s = 600",
         ),
         ("come_back_never", "wants us to wait inf s (Retry-After: 9999"),
     ],

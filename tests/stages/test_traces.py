@@ -12,6 +12,7 @@ import pytest
 from traces_kit import opener, sample_slowly, settings, text_of, traces_in, write_problems
 
 from reasondistill.config import Cluster, SampledModel
+from reasondistill.durations import short_duration
 from reasondistill.errors import DriftError, Interrupted, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Running, failed
 from reasondistill.models.samplers.scripted import ScriptedSampler
@@ -25,7 +26,7 @@ from reasondistill.runs.store import (
     require_complete,
 )
 from reasondistill.stages import traces as traces_module
-from reasondistill.stages.traces import deal, duration, run_traces, seed_of
+from reasondistill.stages.traces import deal, run_traces, seed_of
 from reasondistill.stages.traces.recorder import Progress
 
 CLUSTER = Cluster()
@@ -622,4 +623,4 @@ def test_a_script_file_is_a_teacher_for_dry_runs(problems: Path, tmp_path: Path)
 
 
 def test_durations_are_short() -> None:
-    assert [duration(s) for s in (41.2, 725, 4320)] == ["41s", "12m05s", "1h12m"]
+    assert [short_duration(s) for s in (41.2, 725, 4320)] == ["41s", "12m05s", "1h12m"]

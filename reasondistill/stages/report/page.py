@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.stages.report import evidence, forecast_check, wording
@@ -257,7 +258,7 @@ def _timings(facts: Facts) -> str:
     cells = [
         [
             text(row.name),
-            wording.duration(row.seconds),
+            duration(row.seconds),
             '<div class="meter-cell"><span class="meter" '
             f'style="width:{100 * row.seconds / longest:.1f}%"></span></div>',
             wording.whole(row.came_in),
@@ -266,7 +267,7 @@ def _timings(facts: Facts) -> str:
         ]
         for row in rows
     ]
-    total = wording.duration(sum(row.seconds for row in rows))
+    total = duration(sum(row.seconds for row in rows))
     return f'<p class="note">{total} in all stages together.</p>' + table(
         ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES, Difference, Score
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
@@ -53,16 +54,6 @@ def interval(low: float, high: float) -> str:
 
 def whole(count: float) -> str:
     return f"{count:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `41 s`, `12 min 05 s`, `1 h 12 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def p_value(p: float) -> str:

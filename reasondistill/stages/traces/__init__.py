@@ -71,13 +71,12 @@ from reasondistill.stages.traces.failures import (
     too_many_lost,
     too_many_refused,
 )
-from reasondistill.stages.traces.recorder import Progress, Recorder, duration
+from reasondistill.stages.traces.recorder import Progress, Recorder
 from reasondistill.stages.traces.teachers import deal
 
 __all__ = [
     "OpenSampler",
     "deal",
-    "duration",
     "run_traces",
     "sample_key",
     "seed_of",

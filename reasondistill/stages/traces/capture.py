@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from reasondistill.config import SampledModel, TraceSettings
+from reasondistill.durations import short_duration
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.prompts import after_prompt, render_assistant
 from reasondistill.models.samplers import Rendered, Sampler, Scored, Scorer, Written
@@ -47,7 +48,6 @@ from reasondistill.stages.traces.recorder import (
     BATCH_SECONDS,
     BATCH_TRACES,
     REPORT_SECONDS,
-    duration,
 )
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _until_the_end(scored: Iterable[Scored]) -> Iterator[Scored | None]:
 def _line(done: int, total: int, tokens: int, seconds: float) -> str:
     text = f"{done:,}/{total:,} scored · {tokens / max(seconds, 1e-9):,.0f} tok/s"
     return text + (
-        f" · {duration((total - done) * seconds / done)} left" if 0 < done < total else ""
+        f" · {short_duration((total - done) * seconds / done)} left" if 0 < done < total else ""
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from reasondistill.durations import short_duration
 from reasondistill.models.samplers import Running
 from reasondistill.models.topk import TopK, TopKWriter
 from reasondistill.records import Trace
@@ -101,23 +102,15 @@ class Progress:
         if running.waits_for:
             parts.append(running.waits_for)
         if self.drawn and self.drawn < self._samples:
-            parts.append(f"{duration((self._samples - self.drawn) * seconds / self.drawn)} left")
+            parts.append(
+                f"{short_duration((self._samples - self.drawn) * seconds / self.drawn)} left"
+            )
         return " · ".join(parts)
 
 
 def _in_hand(running: Running) -> str:
     tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
     return f"{running.requests:,} running{tokens}"
-
-
-def duration(seconds: float) -> str:
-    """`41s`, `12m05s`, `1h12m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Recorder:

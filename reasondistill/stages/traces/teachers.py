@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+
+from reasondistill.hashing import stable_share
 
 
 def deal(problem_id: str, shares: Sequence[float]) -> int:
@@ -12,8 +13,7 @@ def deal(problem_id: str, shares: Sequence[float]) -> int:
     >>> deal("gsm8k/train/12", [1.0])
     0
     """
-    digest = hashlib.sha256(f"deal:{problem_id}".encode()).digest()
-    point = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares)
+    point = stable_share(f"deal:{problem_id}") * sum(shares)
     for index, share in enumerate(shares):
         point -= share
         if point < 0:

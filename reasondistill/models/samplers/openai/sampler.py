@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from reasondistill.config import Scalar
+from reasondistill.durations import duration
 from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
 from reasondistill.models.samplers.base import SamplerBase
 from reasondistill.models.samplers.openai.asking import (
@@ -269,7 +270,7 @@ class OpenAISampler(SamplerBase):
         """Wait, and say why. Raises _Ended when no request will be taken any more."""
         if seconds > 0:
             self._waiting += 1
-            self.running.waits_for = f"{why}: waits {_duration(seconds)}"
+            self.running.waits_for = f"{why}: waits {duration(seconds)}"
             try:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), seconds)
@@ -389,7 +390,7 @@ class OpenAISampler(SamplerBase):
             said = self._shown(answer.headers.get("retry-after", ""))[:40]
             raise StageError(
                 f"{self.model} at {self._address.url}: {refused.told}. The server wants us "
-                f"to wait {_duration(asked)}"
+                f"to wait {duration(asked)}"
                 f"{f' (Retry-After: {said})' if said else ''}, longer than patience_s = "
                 f"{self._patience_s:g} in [openai]. "
                 "What came is kept; the same command draws the rest."
@@ -527,12 +528,3 @@ class _Flight:
     def cancel(self) -> None:
         for future in self._futures:
             future.cancel()
-
-
-def _duration(seconds: float) -> str:
-    """`35 s`, `12 min`, `24 h`, `1e+308 s`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 1e7 else f"{seconds:.3g} s"

@@ -1,0 +1,116 @@
+"""Which filters there are, and which of them a pipeline file asks for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reasondistill.config import ExampleSettings
+from reasondistill.errors import ConfigError
+from reasondistill.records import Trace, Verdict
+from reasondistill.sections import Section, check_section, nearest
+
+S = TypeVar("S", bound=Section)
+PACKAGE = "reasondistill.curation.filters"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trace that may become an example, its verdict, and the text that a student would learn."""
+
+    trace: Trace
+    verdict: Verdict
+    text: str
+
+
+# Why a candidate is dropped, or None where the filter lets it pass.
+DropReason = Callable[[Candidate], str | None]
+
+
+@dataclass(frozen=True)
+class ExampleFilter:
+    """One filter. `settings` is what it reads: `[examples]` itself, and then it is always on, or a
+    table of its own, `[examples.filters.NAME]`, and then it is on where that table is given.
+    """
+
+    name: str
+    about: str
+    drop_reason: Callable[[Candidate, Any], str | None]
+    settings: type[Section]
+    looks_at_verdict: bool
+
+    @property
+    def has_own_table(self) -> bool:
+        return self.settings is not ExampleSettings
+
+
+_FILTERS: dict[str, ExampleFilter] = {}
+
+
+def example_filter(
+    settings: type[S], *, looks_at_verdict: bool = False
+) -> Callable[[Callable[[Candidate, S], str | None]], Callable[[Candidate, S], str | None]]:
+    """Register a function as a filter under its own name.
+
+    One that `looks_at_verdict` is left out where nobody grades (`unverified` students).
+    """
+
+    def register(
+        drop_reason: Callable[[Candidate, S], str | None],
+    ) -> Callable[[Candidate, S], str | None]:
+        name = drop_reason.__name__
+        about = inspect.getdoc(drop_reason) or ""
+        _FILTERS[name] = ExampleFilter(name, about, drop_reason, settings, looks_at_verdict)
+        return drop_reason
+
+    return register
+
+
+def all_filters() -> list[ExampleFilter]:
+    """Every filter in the order in which they are asked: those of `[examples]` itself, then those
+    with a table of their own by name.
+    """
+    package = importlib.import_module(PACKAGE)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{PACKAGE}.{module.name}")
+    shared = [one for one in _FILTERS.values() if not one.has_own_table]
+    own = [one for one in _FILTERS.values() if one.has_own_table]
+    return shared + sorted(own, key=lambda one: one.name)
+
+
+def _bound(one: ExampleFilter, settings: Section) -> DropReason:
+    def drop_reason(candidate: Candidate) -> str | None:
+        return one.drop_reason(candidate, settings)
+
+    return drop_reason
+
+
+def active_filters(examples: ExampleSettings, *, verified: bool = True) -> list[DropReason]:
+    """The filters that these settings ask for, each with its settings in hand.
+
+    Raises ConfigError for a table of no filter, and for a table that the filter cannot read.
+    """
+    filters = all_filters()
+    tables = dict(examples.filters)
+    active: list[DropReason] = []
+    for one in filters:
+        settings: Section = examples
+        if one.has_own_table:
+            if one.name not in tables:
+                continue
+            settings = check_section(
+                Path(f"[examples.filters.{one.name}]"), one.settings, tables.pop(one.name)
+            )
+        if verified or not one.looks_at_verdict:
+            active.append(_bound(one, settings))
+    if tables:
+        unknown = next(iter(tables))
+        known = [one.name for one in filters if one.has_own_table]
+        hint = nearest(unknown, known) if known else "There are none yet."
+        raise ConfigError(f"[examples.filters] {unknown}: no such filter. {hint}")
+    return active
