@@ -14,9 +14,11 @@ import pytest
 from fake_run import fail_samples, fake_run
 
 from reasondistill.curation.overlap import overlapping
-from reasondistill.errors import StageError
+from reasondistill.errors import DataError, StageError
 from reasondistill.grading import GradingPool
-from reasondistill.records import Difference, EvalRecord, Problem, Score, Trace, Verdict
+from reasondistill.records import Difference, EvalRecord, Graded, Problem, Score, Trace, Verdict
+from reasondistill.runs.graded import read_graded
+from reasondistill.runs.scores import ScoresFile, read_scores
 from reasondistill.runs.store import read_records, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.evals.comparing import paired
@@ -478,3 +480,63 @@ def brute_majority(right: int, wrong: tuple[int, ...], n: int, k: int) -> float:
         best = [name for name, count in counts.items() if count == max(counts.values())]
         won += (0 in best) / len(best) if best else 0.0
     return won / len(subsets)
+
+
+# ---- without a folder ----------------------------------------------------------------------------
+
+
+def graded_of(run: Path, model: str) -> list[Graded]:
+    here = cell(run, model)
+    return list(read_graded(here / "traces" / "traces.jsonl", here / "verdicts" / "verdicts.jsonl"))
+
+
+def problems_of(run: Path) -> list[Problem]:
+    path = run / "6-evals" / "gsm_symbolic" / "problems" / "problems.jsonl"
+    return list(read_records(path, Problem))
+
+
+def test_records_in_give_the_records_and_scores_that_the_folder_gets(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=3)
+    collect(run, n=3)
+    with GradingPool(workers=1) as pool:
+        found = evals.evaluate(
+            "sft", "gsm_symbolic", problems_of(run), graded_of(run, "sft"), samples=3, pool=pool
+        )
+    stored = read_records(run / "6-evals" / "records.jsonl", EvalRecord)
+    assert list(found.records) == [record for record in stored if record.model == "sft"]
+    summary = read_scores(run / "6-evals" / "scores.json")
+    assert list(found.scores) == [score for score in summary.scores if score.model == "sft"]
+    assert {score.metric for score in found.scores} >= {"pass@1", "pass@3", "maj@3"}
+
+
+def test_records_in_lack_a_sample_and_the_gap_is_named(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    graded = graded_of(run, "sft")
+    with GradingPool(workers=1) as pool:
+        with pytest.raises(
+            StageError, match=r"sft on gsm_symbolic: 29 of 30 .* gsm_symbolic/test/7:0"
+        ):
+            short = [pair for pair in graded if not pair.trace.problem_id.endswith("/7")]
+            evals.evaluate("sft", "gsm_symbolic", problems_of(run), short, pool=pool)
+        with pytest.raises(DataError, match="gsm_symbolic: no problems"):
+            evals.evaluate("sft", "gsm_symbolic", [], graded, pool=pool)
+
+
+# ---- the stored scores ---------------------------------------------------------------------------
+
+
+def test_stored_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, samples=2)
+    stored = collect(run, n=2)
+    summary = read_scores(run / "6-evals" / "scores.json")
+    assert json.loads(json.dumps(summary.to_dict())) == stored
+    assert summary.groups is None and "groups" not in stored
+
+
+def test_a_run_without_scores_has_an_empty_summary_and_another_file_is_refused(
+    tmp_path: Path,
+) -> None:
+    assert read_scores(tmp_path / "scores.json") == ScoresFile()
+    (tmp_path / "scores.json").write_text('{"scores": [{"model": "sft"}]}')
+    with pytest.raises(DataError, match=r"scores\.json: not the scores of this version"):
+        read_scores(tmp_path / "scores.json")

@@ -55,54 +55,54 @@ COMPARED = {
 
 def test_a_groups_score_is_the_mean_over_all_samples_of_all_its_seeds() -> None:
     found = pool_seeds(SHEETS, GROUPS, {})
-    scores = {row["model"]: row for row in found["scores"]}
+    scores = {row.model: row for row in found.scores}
     assert set(scores) == {"kd", "sft"}
-    assert scores["kd"]["mean"] == pytest.approx(6 / 12) and scores["sft"]["mean"] == pytest.approx(
+    assert scores["kd"].mean == pytest.approx(6 / 12) and scores["sft"].mean == pytest.approx(
         3 / 12
     )
     side_by_side = np.array([ANSWERS["kd-seed0"], ANSWERS["kd-seed1"]]).T.astype(bool)
     by_hand = mean_interval(side_by_side)
-    assert (scores["kd"]["low"], scores["kd"]["high"]) == (by_hand.low, by_hand.high)
-    assert (scores["kd"]["n"], scores["kd"]["k"]) == (6, 2)
-    assert found["outcomes"]["b"]["kd"]["correct"] == 0.5 and found["tokens"]["b"]["kd"] == 10
+    assert (scores["kd"].low, scores["kd"].high) == (by_hand.low, by_hand.high)
+    assert (scores["kd"].n, scores["kd"].k) == (6, 2)
+    assert found.outcomes["b"]["kd"]["correct"] == 0.5 and found.tokens["b"]["kd"] == 10
 
 
 def test_the_spread_over_seeds_stands_beside_the_interval() -> None:
-    spread = {row["model"]: row for row in pool_seeds(SHEETS, GROUPS, {})["spread"]}
-    assert spread["kd"]["seeds"] == {
+    spread = {row.model: row for row in pool_seeds(SHEETS, GROUPS, {}).spread}
+    assert spread["kd"].seeds == {
         "kd-seed0": pytest.approx(4 / 6),
         "kd-seed1": pytest.approx(2 / 6),
     }
     # Two values a apart have the sample deviation a / √2.
-    assert spread["kd"]["deviation"] == pytest.approx((2 / 6) / 2**0.5)
-    assert (spread["kd"]["low"], spread["kd"]["high"], spread["kd"]["mean"]) == pytest.approx(
+    assert spread["kd"].deviation == pytest.approx((2 / 6) / 2**0.5)
+    assert (spread["kd"].low, spread["kd"].high, spread["kd"].mean) == pytest.approx(
         (2 / 6, 4 / 6, 0.5)
     )
 
 
 def test_seeds_are_compared_as_their_groups_and_each_baseline_has_one_family() -> None:
-    rows = pool_seeds(SHEETS, GROUPS, COMPARED)["differences"]
-    assert [(row["model"], row["baseline"]) for row in rows] == [
+    rows = pool_seeds(SHEETS, GROUPS, COMPARED).differences
+    assert [(row.model, row.baseline) for row in rows] == [
         ("kd", "sft"),
         ("kd", "teacher"),
         ("sft", "teacher"),
         ("alone", "teacher"),
         ("alone", "sft"),
     ]
-    found = {(row["model"], row["baseline"]): row for row in rows}
-    assert found["kd", "sft"]["mean"] == pytest.approx(3 / 12) and found["kd", "teacher"][
-        "mean"
-    ] == pytest.approx(-6 / 12)
+    found = {(row.model, row.baseline): row for row in rows}
+    assert found["kd", "sft"].mean == pytest.approx(3 / 12) and found[
+        "kd", "teacher"
+    ].mean == pytest.approx(-6 / 12)
     family = [found[model, "teacher"] for model in ("kd", "sft", "alone")]
-    assert [row["p_adjusted"] for row in family] == pytest.approx(
-        holm([row["p_value"] for row in family]).tolist()
+    assert [row.p_adjusted for row in family] == pytest.approx(
+        holm([row.p_value for row in family]).tolist()
     )
-    assert max(row["p_adjusted"] / row["p_value"] for row in family) == pytest.approx(3)
+    assert max(row.p_adjusted / row.p_value for row in family) == pytest.approx(3)
     kd, sft = (
         np.array([ANSWERS[f"{name}-seed0"], ANSWERS[f"{name}-seed1"]]).T.astype(bool)
         for name in ("kd", "sft")
     )
-    assert found["kd", "sft"]["p_value"] == paired_difference(kd, sft).p_value
+    assert found["kd", "sft"].p_value == paired_difference(kd, sft).p_value
 
 
 def test_what_one_seed_lost_is_left_out_of_all_and_what_was_refused_out_of_comparisons() -> None:
@@ -114,20 +114,18 @@ def test_what_one_seed_lost_is_left_out_of_all_and_what_was_refused_out_of_compa
     refused.refused, refused.outcomes[5] = {"t": "content filter"}, Counter({"refused": 1})
     sheets["b", "sft-seed0"] = refused
     found = pool_seeds(sheets, GROUPS, COMPARED)
-    scores = {row["model"]: row for row in found["scores"]}
-    assert (scores["kd"]["n"], scores["kd"]["mean"]) == (5, pytest.approx(6 / 10))
-    assert (scores["sft"]["n"], scores["sft"]["mean"]) == (6, pytest.approx(3 / 12))
-    assert found["outcomes"]["b"]["sft"]["refused"] == pytest.approx(1 / 12)
-    spread = {row["model"]: row["seeds"] for row in found["spread"]}
+    scores = {row.model: row for row in found.scores}
+    assert (scores["kd"].n, scores["kd"].mean) == (5, pytest.approx(6 / 10))
+    assert (scores["sft"].n, scores["sft"].mean) == (6, pytest.approx(3 / 12))
+    assert found.outcomes["b"]["sft"]["refused"] == pytest.approx(1 / 12)
+    spread = {row.model: row.seeds for row in found.spread}
     assert spread["kd"] == {"kd-seed0": pytest.approx(4 / 5), "kd-seed1": pytest.approx(2 / 5)}
-    rows = {(row["model"], row["baseline"]): row for row in found["differences"]}
+    rows = {(row.model, row.baseline): row for row in found.differences}
     assert (
-        rows["kd", "sft"]["n"] == 4
-        and rows["kd", "teacher"]["n"] == 5
-        and rows["sft", "teacher"]["n"] == 5
+        rows["kd", "sft"].n == 4 and rows["kd", "teacher"].n == 5 and rows["sft", "teacher"].n == 5
     )
     # Of p, q, r, s kd has 4 and 2 right, sft 1 and 1.
-    assert rows["kd", "sft"]["mean"] == pytest.approx((6 - 2) / 8)
+    assert rows["kd", "sft"].mean == pytest.approx((6 - 2) / 8)
 
 
 def test_a_group_is_not_compared_with_itself() -> None:

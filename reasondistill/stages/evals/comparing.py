@@ -63,12 +63,10 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
     together (Holm 1979). Two models that have no problem in common are passed over. Raises
     StageError when a model or baseline did not answer the benchmark.
     """
-    pairs = [
-        (benchmark, model, other)
-        for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets)
-        for model, others in baselines.items()
-        for other in others
-    ]
+    pairs: list[tuple[str, str, str]] = []
+    for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets):
+        for model, others in baselines.items():
+            pairs += [(benchmark, model, other) for other in others]
     families: dict[tuple[str, str], list[tuple[Pair, statistics.PairedEstimate]]] = {}
     for benchmark, model, other in pairs:
         both = paired(_sheet(sheets, benchmark, model), _sheet(sheets, benchmark, other))
@@ -82,14 +80,13 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
             continue
         gap = statistics.paired_difference(both.ours.correct, both.theirs.correct)
         families.setdefault((benchmark, other), []).append((both, gap))
-    made: dict[tuple[str, str, str], Difference] = {}
+    compared: dict[tuple[str, str, str], Difference] = {}
     for (benchmark, other), family in families.items():
         adjusted = holm([gap.p_value for _, gap in family])
         for (both, gap), p_adjusted in zip(family, adjusted, strict=True):
-            made[benchmark, both.ours.model, other] = difference(
-                both.ours, both.theirs, gap, p_adjusted
-            )
-    return [made[pair] for pair in pairs if pair in made]
+            row = difference(both.ours, both.theirs, gap, p_adjusted)
+            compared[benchmark, row.model, other] = row
+    return [compared[pair] for pair in pairs if pair in compared]
 
 
 def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:
@@ -105,11 +102,10 @@ def difference(
     ours: Sheet, theirs: Sheet, gap: statistics.PairedEstimate, p_adjusted: float
 ) -> Difference:
     """The record of a comparison of paired sheets; the word is that of the adjusted p-value."""
-    flips = (
-        ours.correct[:, 0].astype(int) - theirs.correct[:, 0].astype(int)
-        if ours.k == theirs.k == 1
-        else None
-    )
+    gained, lost = None, None
+    if ours.k == theirs.k == 1:
+        mine, other = ours.correct[:, 0], theirs.correct[:, 0]
+        gained, lost = int((mine & ~other).sum()), int((other & ~mine).sum())
     return Difference(
         model=ours.model,
         baseline=theirs.model,
@@ -123,8 +119,8 @@ def difference(
         p_value=gap.p_value,
         p_adjusted=p_adjusted,
         word=statistics.verdict_word(replace(gap, p_value=p_adjusted)),
-        gained=None if flips is None else int((flips > 0).sum()),
-        lost=None if flips is None else int((flips < 0).sum()),
+        gained=gained,
+        lost=lost,
     )
 
 
@@ -147,10 +143,11 @@ def flips(ours: Sheet, theirs: Sheet) -> list[Flip]:
     Of the problems that both have.
     """
     both = paired(ours, theirs)
-    a, b = both.ours.correct.mean(axis=1), both.theirs.correct.mean(axis=1)
-    order = np.lexsort((a - b, -np.abs(a - b)))
+    mine, other = both.ours.correct.mean(axis=1), both.theirs.correct.mean(axis=1)
+    gaps = mine - other
+    order = np.lexsort((gaps, -np.abs(gaps)))
     return [
-        Flip(both.ours.problems[row], float(a[row]), float(b[row]))
+        Flip(both.ours.problems[row], float(mine[row]), float(other[row]))
         for row in order.tolist()
-        if a[row] != b[row]
+        if gaps[row] != 0
     ]

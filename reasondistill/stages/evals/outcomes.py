@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill.errors import StageError
-from reasondistill.records import OUTCOMES, EvalRecord, Problem, SetAside, Trace, Verdict
+from reasondistill.records import OUTCOMES, EvalRecord, Graded, Problem, SetAside, Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.layout import BenchmarkFolder, CellFolder
@@ -55,9 +55,15 @@ class Sheet:
     def empty(cls, model: str, benchmark: str, problems: Iterable[str], samples: int) -> Sheet:
         names = tuple(problems)
         shape = (len(names), samples)
-        correct, tokens = np.zeros(shape, np.bool_), np.zeros(shape, np.int32)
-        outcomes, wrong = ([Counter[str]() for _ in names] for _ in range(2))
-        return cls(model, benchmark, names, correct, tokens, outcomes=outcomes, wrong=wrong)
+        return cls(
+            model,
+            benchmark,
+            names,
+            correct=np.zeros(shape, np.bool_),
+            tokens=np.zeros(shape, np.int32),
+            outcomes=[Counter[str]() for _ in names],
+            wrong=[Counter[str]() for _ in names],
+        )
 
     @property
     def samples(self) -> int:
@@ -85,7 +91,9 @@ class Sheet:
     def mean_tokens(self) -> float | None:
         """Of the samples that were answered; None when none was."""
         answered = self.samples - self.counts()[REFUSED]
-        return float(self.tokens.sum() / answered) if answered else None
+        if not answered:
+            return None
+        return float(self.tokens.sum() / answered)
 
     def only(self, names: Sequence[str]) -> Sheet:
         """The rows of these problems, in this order."""
@@ -115,23 +123,24 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
     as `fill`.
     """
     folder = evals_folder / benchmark
-    names = asked_problems(read_problems(folder), CellFolder(folder / model).traces_folder)
-    manifest = require_complete(CellFolder(folder / model).traces_folder)
-    sheet = Sheet.empty(model, benchmark, names, n or int(manifest.section.get("n", 1)))
-    for _ in fill(sheet, folder / model, failures_allowed=1.0 if is_allowed(manifest) else 0.0):
+    traces_folder = CellFolder(folder / model).traces_folder
+    names = asked_problems(read_problems(folder), traces_folder)
+    manifest = require_complete(traces_folder)
+    samples = n or int(manifest.section.get("n", 1))
+    sheet = Sheet.empty(model, benchmark, names, samples)
+    failures_allowed = 1.0 if is_allowed(manifest) else 0.0
+    for _ in fill(sheet, folder / model, failures_allowed=failures_allowed):
         pass
     return sheet
 
 
 def read_problems(benchmark_folder: Path) -> dict[str, Problem]:
-    """The benchmark's problems by id, in order. Raises StageError when they have not been loaded."""
+    """The benchmark's problems by id, in order. Raises StageError when they are not loaded yet."""
     path = BenchmarkFolder(benchmark_folder).problems
     if not path.exists():
         known = sorted(folder.parent.name for folder in benchmark_folder.parent.glob("*/problems"))
-        raise StageError(
-            f"{benchmark_folder}: no such benchmark here. There are: "
-            f"{', '.join(known) or 'none, run the evals first'}."
-        )
+        names = ", ".join(known) or "none, run the evals first"
+        raise StageError(f"{benchmark_folder}: no such benchmark here. There are: {names}.")
     return {problem.id: problem for problem in read_records(path, Problem)}
 
 
@@ -151,23 +160,44 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterator[EvalRecord]:
-    """Yield the records of `folder`, filling the sheet on the way; more samples than the sheet has
-    columns are left aside.
-
-    Refused samples count as not correct. A problem with a lost sample is left out and named in
-    `sheet.lost`, as long as the share of lost samples is at most `failures_allowed`. Raises
-    StageError, naming the first gap, when it is more, and unless all other problems × samples came:
-    fewer samples than asked never deflate a score.
+    """Yield the records of `folder`, filling the sheet on the way, as `enter_samples` does. Raises
+    StageError also when the folder is unfinished.
     """
     cell = CellFolder(folder)
     sampling = _manifest(cell.traces_folder).section.get("sampling", {})
     sheet.max_tokens = int(sampling.get("max_tokens", 0))
     require_complete(cell.verdicts_folder)
+    reasons: dict[str, str] = {}
+    set_aside = cell.traces_folder / layout.SET_ASIDE
+    if set_aside.exists():
+        reasons = {aside.id: aside.reason for aside in read_records(set_aside, SetAside)}
+    graded = read_graded(cell.traces, cell.verdicts)
+    yield from enter_samples(
+        sheet, graded, where=str(folder), reasons=reasons, failures_allowed=failures_allowed
+    )
+
+
+def enter_samples(
+    sheet: Sheet,
+    graded: Iterable[Graded],
+    *,
+    where: str,
+    reasons: Mapping[str, str] | None = None,
+    failures_allowed: float = 0.0,
+) -> Iterator[EvalRecord]:
+    """Enter graded samples into the sheet, a problem's samples one after another, and yield the
+    record of each; more samples than the sheet has columns are left aside.
+
+    Refused samples count as not correct; `reasons` says of a problem why it was refused, where that
+    is known. A problem with a lost sample is left out and named in `sheet.lost`, as long as the
+    share of lost samples is at most `failures_allowed`. Raises StageError, naming `where` and the
+    first gap, when it is more, and unless all other problems × samples came: fewer samples than
+    asked never deflate a score.
+    """
     rows = {name: row for row, name in enumerate(sheet.problems)}
-    reasons = _reasons(cell.traces_folder / layout.SET_ASIDE)
+    reasons = reasons or {}
     seen = np.zeros_like(sheet.correct)
     drawn, lost = 0, list[Trace]()
-    graded = read_graded(cell.traces, cell.verdicts)
     for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         pairs = list(group)
         drawn += len(pairs)
@@ -186,30 +216,18 @@ def fill(sheet: Sheet, folder: Path, *, failures_allowed: float = 0.0) -> Iterat
         trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k
     )
     if sheet.lost and len(lost) > int(failures_allowed * drawn + 1e-9):
-        raise StageError(_too_many(lost, drawn, failures_allowed, folder))
+        causes = in_brackets(Counter(cause_of(trace.completion) for trace in lost))
+        raise StageError(
+            f"{where}: {len(lost)} of {drawn} samples lost{causes}, {lost[0].id} first; "
+            f"[evals] failures_allowed = {failures_allowed:g}. Run the same command: they are "
+            "drawn again. With a larger share allowed they are left out by name."
+        )
     if not seen.all():
-        raise StageError(_gap(seen, sheet.problems, folder))
-    _leave_out_lost(sheet, folder)
+        raise StageError(_gap(seen, sheet.problems, where))
+    _leave_out_lost(sheet, where)
 
 
-def _reasons(path: Path) -> dict[str, str]:
-    """Why problems were set aside when their samples were to be drawn."""
-    return (
-        {aside.id: aside.reason for aside in read_records(path, SetAside)} if path.exists() else {}
-    )
-
-
-def _too_many(lost: Sequence[Trace], drawn: int, allowed: float, where: Path) -> str:
-    causes = Counter(cause_of(trace.completion) for trace in lost)
-    return (
-        f"{where}: {len(lost)} of {drawn} samples lost{in_brackets(causes)}, {lost[0].id} first; "
-        f"[evals] failures_allowed = {allowed:g}. Run the same command: they are drawn "
-        "again. With a larger share allowed "
-        "they are left out by name."
-    )
-
-
-def _leave_out_lost(sheet: Sheet, where: Path) -> None:
+def _leave_out_lost(sheet: Sheet, where: str) -> None:
     """Take the problems with a lost sample out of the sheet."""
     gone = sheet.lost_problems
     kept = [name for name in sheet.problems if name not in gone]
@@ -252,11 +270,12 @@ def _record(sheet: Sheet, trace: Trace, verdict: Verdict) -> EvalRecord:
     )
 
 
-def _gap(seen: NDArray[np.bool_], problems: tuple[str, ...], where: Path) -> str:
-    row, sample = (int(place) for place in np.argwhere(~seen)[0])
+def _gap(seen: NDArray[np.bool_], problems: tuple[str, ...], where: str) -> str:
+    row, sample = np.argwhere(~seen)[0].tolist()
+    came = int(seen.sum())
+    asked_problems, asked_samples = seen.shape
     return (
-        f"{where}: {int(seen.sum())} of {seen.size} samples ({seen.shape[0]} problems × "
-        f"{seen.shape[1]}); the first that is missing is "
-        f"{problems[row]}:{sample}. A score of fewer samples would mislead: run the same "
-        "command, it draws what is missing."
+        f"{where}: {came} of {seen.size} samples ({asked_problems} problems × {asked_samples}); "
+        f"the first that is missing is {problems[row]}:{sample}. A score of fewer samples would "
+        "mislead: run the same command, it draws what is missing."
     )

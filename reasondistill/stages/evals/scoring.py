@@ -9,7 +9,7 @@ values in [0, 1]: Wilson's interval, which holds for any of them and is wide for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,10 @@ def pass_at_1(sheet: Sheet) -> Score:
 
 def sample_counts(n: int) -> list[int]:
     """2, 4, 8, … and n itself: the k of pass@k and maj@k; none for a single sample."""
+    if n < 2:
+        return []
     powers = [2**power for power in range(1, n.bit_length()) if 2**power < n]
-    return [*powers, n] if n > 1 else []
+    return [*powers, n]
 
 
 def score_parts(
@@ -60,19 +62,19 @@ def score_parts(
     `suspects` are the problems that the training set may have given away; None where there is no
     training set.
     """
-    for name, of in (("subject", _subject), ("level", _level)):
-        for value, members in _groups(sheet, problems, of).items():
-            yield _part(sheet, f"{name}: {value}", sheet.rows(members.__contains__))
+    subjects = {name: problem.subject for name, problem in problems.items()}
+    levels = {name: problem.level for name, problem in problems.items()}
+    for kind, value_of in (("subject", subjects), ("level", levels)):
+        for value, members in _groups(sheet.problems, value_of).items():
+            yield _part(sheet, f"{kind}: {value}", sheet.rows(members.__contains__))
     if suspects:
         halves = {
             "clean": sheet.rows(lambda name: name not in suspects),
             "suspect": sheet.rows(suspects.__contains__),
         }
-        yield from (
-            _part(sheet, f"overlap: {name}", correct)
-            for name, correct in halves.items()
-            if len(correct)
-        )
+        for name, correct in halves.items():
+            if len(correct):
+                yield _part(sheet, f"overlap: {name}", correct)
     for point in within_budget(sheet.correct, sheet.tokens, token_budgets(sheet.max_tokens)):
         yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
 
@@ -88,39 +90,29 @@ def token_budgets(max_tokens: int) -> list[int]:
     return [budget for budget in powers if budget < max_tokens] + [max_tokens]
 
 
-def _subject(problem: Problem) -> str | None:
-    return problem.subject
-
-
-def _level(problem: Problem) -> str | None:
-    return problem.level
-
-
-def _groups(
-    sheet: Sheet, problems: Mapping[str, Problem], of: Callable[[Problem], str | None]
-) -> dict[str, set[str]]:
+def _groups(names: Sequence[str], value_of: Mapping[str, str | None]) -> dict[str, set[str]]:
     """Value → problems; small groups stand together as "other". Nothing when all problems are of
     one kind, or of too many.
     """
-    found: dict[str, set[str]] = {}
-    for name in sheet.problems:
-        found.setdefault(of(problems[name]) or "other", set()).add(name)
-    small = [value for value, members in found.items() if len(members) < SMALLEST_GROUP]
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(value_of[name] or "other", set()).add(name)
+    small = [value for value, members in groups.items() if len(members) < SMALLEST_GROUP]
     for value in small:
-        members = found.pop(value)
-        found.setdefault("other", set()).update(members)
-    return (
-        dict(sorted(found.items(), key=lambda pair: _natural(pair[0])))
-        if 1 < len(found) <= MOST_GROUPS
-        else {}
-    )
+        members = groups.pop(value)
+        groups.setdefault("other", set()).update(members)
+    if not 1 < len(groups) <= MOST_GROUPS:
+        return {}
+    return {value: groups[value] for value in sorted(groups, key=_natural)}
 
 
 def _natural(value: str) -> tuple[int, float, str]:
     """Numbers by size, then words; "other" last."""
     if value == "other":
         return 2, 0.0, value
-    return (0, float(value), value) if value.replace(".", "", 1).isdigit() else (1, 0.0, value)
+    if value.replace(".", "", 1).isdigit():
+        return 0, float(value), value
+    return 1, 0.0, value
 
 
 def _part(sheet: Sheet, part: str, correct: NDArray[np.bool_]) -> Score:

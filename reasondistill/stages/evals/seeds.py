@@ -1,7 +1,8 @@
 """Students that differ in their seed alone, taken together: `kd-seed0`, `kd-seed1`, … → `kd`.
 
-    found = pool_seeds(sheets, {"kd": ("kd-seed0", "kd-seed1"), "sft": ("sft-seed0", "sft-seed1")}, {"kd-seed0": ["sft-seed0"], …})
-    found["differences"]          # kd − sft, paired over the problems
+    groups = {"kd": ("kd-seed0", "kd-seed1"), "sft": ("sft-seed0", "sft-seed1")}
+    pooled = pool_seeds(sheets, groups, baselines={"kd-seed0": ["sft-seed0"], …})
+    pooled.differences            # kd − sft, paired over the problems
 
 A group's sheet holds the samples of all its seeds side by side, (problems, seeds × samples); a
 problem that one of them lost is left out.
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from reasondistill.errors import StageError
 from reasondistill.records import SeedSpread
+from reasondistill.runs.scores import Outcomes, SeedGroups, Tokens
 from reasondistill.stages.evals.comparing import Sheets, differences
 from reasondistill.stages.evals.outcomes import Sheet
 from reasondistill.stages.evals.scoring import pass_at_1
@@ -31,9 +32,7 @@ NOTE = (
 )
 
 
-def pool_seeds(
-    own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+def pool_seeds(own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str]]) -> SeedGroups:
     """What scores.json says under `groups`: every comparison with groups in place of their members,
     in families of its own.
 
@@ -41,22 +40,20 @@ def pool_seeds(
     """
     sheets = together(own, groups)
     pooled = [sheet for (_, model), sheet in sheets.items() if model in groups]
-    outcomes: dict[str, dict[str, Any]] = {}
-    tokens: dict[str, dict[str, Any]] = {}
+    outcomes: Outcomes = {}
+    tokens: Tokens = {}
     for sheet in pooled:
         outcomes.setdefault(sheet.benchmark, {})[sheet.model] = sheet.shares()
         tokens.setdefault(sheet.benchmark, {})[sheet.model] = sheet.mean_tokens()
-    return {
-        "members": {name: list(members) for name, members in groups.items()},
-        "scores": [pass_at_1(sheet).model_dump() for sheet in pooled],
-        "differences": [
-            row.model_dump() for row in differences(sheets, grouped(baselines, groups))
-        ],
-        "spread": [row.model_dump() for row in _spreads(own, groups)],
-        "outcomes": outcomes,
-        "tokens": tokens,
-        "note": NOTE,
-    }
+    return SeedGroups(
+        members={name: tuple(members) for name, members in groups.items()},
+        scores=tuple(pass_at_1(sheet) for sheet in pooled),
+        differences=tuple(differences(sheets, grouped(baselines, groups))),
+        spread=tuple(_spreads(own, groups)),
+        outcomes=outcomes,
+        tokens=tokens,
+        note=NOTE,
+    )
 
 
 def together(own: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
@@ -73,7 +70,10 @@ def together(own: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
 
 def members_of(groups: Groups) -> dict[str, str]:
     """Member → its group."""
-    return {member: name for name, members in groups.items() for member in members}
+    group_of: dict[str, str] = {}
+    for name, members in groups.items():
+        group_of.update(dict.fromkeys(members, name))
+    return group_of
 
 
 def _on_common_problems(sheets: Sequence[Sheet]) -> list[Sheet]:
@@ -95,9 +95,11 @@ def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:
     """
     sheets = _on_common_problems(sheets)
     first = sheets[0]
-    refused = {
-        problem: reason for sheet in reversed(sheets) for problem, reason in sheet.refused.items()
-    }
+    refused: dict[str, str] = {}
+    lost: list[str] = []
+    for sheet in sheets:
+        refused = sheet.refused | refused  # the first model's reason counts
+        lost += sheet.lost
     return Sheet(
         name,
         first.benchmark,
@@ -108,7 +110,7 @@ def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:
         outcomes=_added(sheet.outcomes for sheet in sheets),
         wrong=_added(sheet.wrong for sheet in sheets),
         refused=refused,
-        lost=tuple(sample for sheet in sheets for sample in sheet.lost),
+        lost=tuple(lost),
     )
 
 
@@ -126,11 +128,10 @@ def grouped(baselines: Mapping[str, Sequence[str]], groups: Groups) -> dict[str,
     for model, others in baselines.items():
         name = group_of.get(model, model)
         known = compared.setdefault(name, [])
-        known += dict.fromkeys(
-            other
-            for single in others
-            if (other := group_of.get(single, single)) not in (name, *known)
-        )
+        for single in others:
+            other = group_of.get(single, single)
+            if other != name and other not in known:
+                known.append(other)
     return compared
 
 
@@ -140,14 +141,14 @@ def _spreads(own: Sheets, groups: Groups) -> Iterator[SeedSpread]:
         for name, members in groups.items():
             sheets = _on_common_problems([own[benchmark, member] for member in members])
             means = {sheet.model: float(sheet.correct.mean()) for sheet in sheets}
-            seen = list(means.values())
+            values = list(means.values())
             yield SeedSpread(
                 model=name,
                 benchmark=benchmark,
                 metric="pass@1",
                 seeds=means,
-                mean=float(np.mean(seen)),
-                deviation=float(np.std(seen, ddof=1)),
-                low=min(seen),
-                high=max(seen),
+                mean=float(np.mean(values)),
+                deviation=float(np.std(values, ddof=1)),
+                low=min(values),
+                high=max(values),
             )

@@ -11,10 +11,10 @@ hardware.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reasondistill.runs.layout import BenchmarkFolder, CellFolder
 from reasondistill.runs.store import Manifest, require_complete
@@ -94,8 +94,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            items = cast(Sequence[Any], value)
+            yield f"{prefix}{key}", ", ".join(str(item) for item in items)
         elif value is not None:
-            yield (
-                f"{prefix}{key}",
-                ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value),
-            )
+            yield f"{prefix}{key}", str(value)

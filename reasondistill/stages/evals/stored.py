@@ -2,8 +2,8 @@
 compared problem by problem.
 
 ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
-made = compare([ours], base)
-made.differences[0].word, made.flips["gsm8k"][0].problem_id
+comparison = compare([ours], base)
+comparison.differences[0].word, comparison.flips["gsm8k"][0].problem_id
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class Entrant:
         run, slash, model = text.rstrip("/").rpartition("/")
         if not slash:
             raise ConfigError(f"{text}: want RUN/MODEL, for example demo/distilled.")
-        folder = Path(run) / EVALS if (Path(run) / EVALS).is_dir() else runs / run / EVALS
+        folder = Path(run) / EVALS
+        if not folder.is_dir():
+            folder = runs / run / EVALS
         if not folder.is_dir():
             raise ConfigError(
                 f"{text}: {folder} is missing: no such run, or its evals have not begun."
             )
         known = sorted({path.parent.name for path in folder.glob("*/*/traces")})
         if model not in known:
-            raise ConfigError(
-                f"{text}: the run has no samples of {model!r}. It has: "
-                f"{', '.join(known) or 'none'}."
-            )
+            names = ", ".join(known) or "none"
+            raise ConfigError(f"{text}: the run has no samples of {model!r}. It has: {names}.")
         return cls(text.rstrip("/"), folder, model)
 
     def benchmarks(self) -> list[str]:
@@ -112,25 +112,26 @@ def compare(
     names = _shared_benchmarks(everyone, benchmark)
     sheets: dict[tuple[str, str], Sheet] = {}
     for name in names:
-        sheets |= {(name, sheet.model): sheet for sheet in _aligned(everyone, name, common=common)}
-    rows = differences(sheets, {entrant.label: [against.label] for entrant in entrants})
-    pairs = {
-        (name, entrant.label): paired(sheets[name, entrant.label], sheets[name, against.label])
-        for name in names
-        for entrant in entrants
-    }
+        for sheet in _aligned(everyone, name, common=common):
+            sheets[name, sheet.model] = sheet
+    pairs: dict[tuple[str, str], Pair] = {}
+    for name in names:
+        for entrant in entrants:
+            ours, theirs = sheets[name, entrant.label], sheets[name, against.label]
+            pairs[name, entrant.label] = paired(ours, theirs)
+    left_out: list[LeftOut] = []
+    for (name, model), pair in pairs.items():
+        if pair.left_out:
+            left = len(pair.ours.problems)
+            left_out.append(LeftOut(name, model, against.label, pair.left_out, left))
     first = entrants[0]
     return Comparison(
         sheets,
-        rows,
+        differences(sheets, {entrant.label: [against.label] for entrant in entrants}),
         _adjusted(_pooled(pairs, [entrant.label for entrant in entrants])),
         {name: flips(sheets[name, first.label], sheets[name, against.label]) for name in names},
         {name: changes(first.cell(name), against.cell(name)) for name in names},
-        [
-            LeftOut(name, model, against.label, pair.left_out, len(pair.ours.problems))
-            for (name, model), pair in pairs.items()
-            if pair.left_out
-        ],
+        left_out,
     )
 
 
@@ -140,18 +141,15 @@ def _pooled(
     """Each entrant over all its benchmarks of more than one problem; nothing where there are less
     than two of them.
     """
-    found: dict[str, PooledEstimate] = {}
+    pooled: dict[str, PooledEstimate] = {}
     for label in labels:
+        own = [pair for (_, model), pair in pairs.items() if model == label]
         large = [
-            pair
-            for (_, model), pair in pairs.items()
-            if model == label and len(pair.ours.problems) > 1
+            (pair.ours.correct, pair.theirs.correct) for pair in own if len(pair.ours.problems) > 1
         ]
         if len(large) > 1:
-            found[label] = pooled_difference(
-                [(pair.ours.correct, pair.theirs.correct) for pair in large]
-            )
-    return found
+            pooled[label] = pooled_difference(large)
+    return pooled
 
 
 def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]:
@@ -159,31 +157,26 @@ def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]
     labels = list(pooled)
     by_problem = holm([pooled[label].by_problem.p_value for label in labels]).tolist()
     by_benchmark = holm([pooled[label].by_benchmark.p_value for label in labels]).tolist()
-    return {
-        label: PooledEstimate(
-            replace(pooled[label].by_problem, p_value=a),
-            replace(pooled[label].by_benchmark, p_value=b),
+    adjusted: dict[str, PooledEstimate] = {}
+    for label, p_problem, p_benchmark in zip(labels, by_problem, by_benchmark, strict=True):
+        adjusted[label] = PooledEstimate(
+            replace(pooled[label].by_problem, p_value=p_problem),
+            replace(pooled[label].by_benchmark, p_value=p_benchmark),
         )
-        for label, a, b in zip(labels, by_problem, by_benchmark, strict=True)
-    }
+    return adjusted
 
 
 def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> list[str]:
-    shared = [
-        name
-        for name in everyone[0].benchmarks()
-        if all(name in other.benchmarks() for other in everyone)
-    ]
+    answered = {entrant.label: entrant.benchmarks() for entrant in everyone}
+    common = set.intersection(*(set(names) for names in answered.values()))
+    shared = sorted(common)
     if benchmark is not None and benchmark in shared:
         return [benchmark]
-    if benchmark is not None or not shared:
-        found = "; ".join(
-            f"{entrant.label}: {', '.join(entrant.benchmarks())}" for entrant in everyone
-        )
-        raise StageError(
-            f"no benchmark {f'{benchmark!r} ' if benchmark else ''}that all have answered. {found}."
-        )
-    return shared
+    if benchmark is None and shared:
+        return shared
+    wanted = "no benchmark" if benchmark is None else f"no benchmark {benchmark!r}"
+    listed = "; ".join(f"{label}: {', '.join(names)}" for label, names in answered.items())
+    raise StageError(f"{wanted} that all have answered. {listed}.")
 
 
 # ---- the same problems ---------------------------------------------------------------------------
@@ -203,15 +196,12 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
     ]
     shared = set.intersection(*(set(content.items()) for content in contents))
     sizes = {sheet.model: len(content) for sheet, content in zip(sheets, contents, strict=True)}
+    listed = ", ".join(f"{model}: {size}" for model, size in sizes.items())
     if not shared:
-        raise StageError(
-            f"{benchmark}: not one problem in common "
-            f"({', '.join(f'{model}: {size}' for model, size in sizes.items())})."
-        )
+        raise StageError(f"{benchmark}: not one problem in common ({listed}).")
     if not common and any(len(shared) < size for size in sizes.values()):
-        found = ", ".join(f"{model}: {size}" for model, size in sizes.items())
         raise StageError(
-            f"{benchmark}: not the same problems ({found}; {len(shared)} in common). "
+            f"{benchmark}: not the same problems ({listed}; {len(shared)} in common). "
             "Compare on the common ones with --common, or run "
             "both with the same benchmark file and limit."
         )
@@ -220,14 +210,21 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
 
 
 def _contents(problems: Mapping[str, Problem], sheet: Sheet) -> dict[str, str]:
-    """What each problem that the model was asked is: those that it lost, too."""
-    asked = [name for name in problems if name in {*sheet.problems, *sheet.lost_problems}]
-    return {name: fingerprint([problems[name].question, problems[name].answer]) for name in asked}
+    """Problem → fingerprint of question and answer, of those that the model was asked; those that
+    it lost, too.
+    """
+    asked = {*sheet.problems, *sheet.lost_problems}
+    contents: dict[str, str] = {}
+    for name, problem in problems.items():
+        if name in asked:
+            contents[name] = fingerprint([problem.question, problem.answer])
+    return contents
 
 
 def _only_shared(sheet: Sheet, kept: Set[str]) -> Sheet:
     lost = tuple(sample for sample in sheet.lost if sample.rpartition(":")[0] in kept)
-    return replace(sheet.only([name for name in sheet.problems if name in kept]), lost=lost)
+    left = sheet.only([name for name in sheet.problems if name in kept])
+    return replace(left, lost=lost)
 
 
 # ---- reading a flip ------------------------------------------------------------------------------
@@ -251,20 +248,17 @@ def read_flips(
 ) -> list[FlipToRead]:
     """The question, both extracted answers and both completions of some flips."""
     problems = read_problems(entrant.evals_folder / benchmark)
-    ours, theirs = (
-        _first_samples(other.cell(benchmark), {flip.problem_id for flip in chosen})
-        for other in (entrant, against)
-    )
-    return [
-        FlipToRead(
-            benchmark,
-            flip,
-            problems[flip.problem_id],
-            (ours[flip.problem_id][0], theirs[flip.problem_id][0]),
-            (ours[flip.problem_id][1], theirs[flip.problem_id][1]),
-        )
-        for flip in chosen
-    ]
+    wanted = {flip.problem_id for flip in chosen}
+    ours = _first_samples(entrant.cell(benchmark), wanted)
+    theirs = _first_samples(against.cell(benchmark), wanted)
+    to_read: list[FlipToRead] = []
+    for flip in chosen:
+        name = flip.problem_id
+        our_answer, our_text = ours[name]
+        their_answer, their_text = theirs[name]
+        answers, texts = (our_answer, their_answer), (our_text, their_text)
+        to_read.append(FlipToRead(benchmark, flip, problems[name], answers, texts))
+    return to_read
 
 
 def _first_samples(cell: Path, wanted: set[str]) -> dict[str, tuple[str | None, str]]:
@@ -291,33 +285,36 @@ def changed_settings(
     Without models, those that both runs have are set beside each other. Raises StageError when
     nothing can be.
     """
-    found: dict[str, list[Change]] = {}
-    for benchmark in sorted(
-        {path.parent.name for path in ours[0].glob("*/problems")}
-        & {p.parent.name for p in theirs[0].glob("*/problems")}
-    ):
+    changed: dict[str, list[Change]] = {}
+    our_benchmarks = {path.parent.name for path in ours[0].glob("*/problems")}
+    their_benchmarks = {path.parent.name for path in theirs[0].glob("*/problems")}
+    for benchmark in sorted(our_benchmarks & their_benchmarks):
         for first, second in _model_pairs(ours, theirs, benchmark):
             label = first if first == second else f"{first} and {second}"
-            found[f"{label} on {benchmark}"] = changes(
-                ours[0] / benchmark / first, theirs[0] / benchmark / second
-            )
-    if not found:
+            cells = ours[0] / benchmark / first, theirs[0] / benchmark / second
+            changed[f"{label} on {benchmark}"] = changes(*cells)
+    if not changed:
         raise StageError(
             f"{ours[0].parent} and {theirs[0].parent}: no benchmark that both have measured "
             "one of these models on."
         )
-    return found
+    return changed
 
 
 def _model_pairs(
     ours: tuple[Path, str | None], theirs: tuple[Path, str | None], benchmark: str
 ) -> list[tuple[str, str]]:
-    a, b = (
-        {path.parent.name for path in folder.glob(f"{benchmark}/*/verdicts")}
-        for folder, _ in (ours, theirs)
-    )
-    first, second = ours[1], theirs[1]
-    if first is None and second is None:
-        return [(model, model) for model in sorted(a & b)]
-    pair = (first or second or "", second or first or "")
-    return [pair] if pair[0] in a and pair[1] in b else []
+    """Who is set beside whom: the two models that are named, one of them twice where the other is
+    not, or every model of both.
+    """
+    (our_folder, our_model), (their_folder, their_model) = ours, theirs
+    pattern = f"{benchmark}/*/verdicts"
+    our_models = {path.parent.name for path in our_folder.glob(pattern)}
+    their_models = {path.parent.name for path in their_folder.glob(pattern)}
+    if our_model is None and their_model is None:
+        return [(model, model) for model in sorted(our_models & their_models)]
+    first = our_model or their_model or ""
+    second = their_model or our_model or ""
+    if first in our_models and second in their_models:
+        return [(first, second)]
+    return []

@@ -39,36 +39,41 @@ def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple
             known[a, b] = decision.outcome == "correct"
         return known[a, b]
 
-    first = [[_sizes(answers, same) for answers in sheet.wrong] for sheet in sheets]
+    first = _all_sizes(sheets, same)
     if not open_pairs:
         return first
     asked = sorted(open_pairs)
-    items = (
-        GradeItem(str(i), f"\\boxed{{{a}}}", f"\\boxed{{{b}}}") for i, (a, b) in enumerate(asked)
-    )
+    items = [
+        GradeItem(str(place), f"\\boxed{{{a}}}", f"\\boxed{{{b}}}")
+        for place, (a, b) in enumerate(asked)
+    ]
     # Classes that now fall together are compared with others than before; such a pair, if open
     # again, counts as different.
-    known |= {
-        pair: grade.is_correct
-        for pair, (_, grade) in zip(asked, pool.grade_many(items), strict=True)
-    }
-    return [[_sizes(answers, same) for answers in sheet.wrong] for sheet in sheets]
+    for pair, (_, grade) in zip(asked, pool.grade_many(items), strict=True):
+        known[pair] = grade.is_correct
+    return _all_sizes(sheets, same)
+
+
+def _all_sizes(sheets: Sequence[Sheet], same: Same) -> list[list[tuple[int, ...]]]:
+    """Sheet by sheet and problem by problem."""
+    sizes: list[list[tuple[int, ...]]] = []
+    for sheet in sheets:
+        sizes.append([_sizes(answers, same) for answers in sheet.wrong])
+    return sizes
 
 
 def _sizes(answers: Counter[str], same: Same) -> tuple[int, ...]:
     if len(answers) < 2:
         return tuple(answers.values())
     distinct = list(answers)
-    return tuple(
-        sorted(
-            (sum(answers[distinct[i]] for i in members) for members in clusters(distinct, same)),
-            reverse=True,
-        )
-    )
+    sizes: list[int] = []
+    for members in clusters(distinct, same):
+        sizes.append(sum(answers[distinct[place]] for place in members))
+    return tuple(sorted(sizes, reverse=True))
 
 
 def majority_rates(sheet: Sheet, wrong: Sequence[tuple[int, ...]], k: int) -> NDArray[np.float64]:
-    """maj@k of each problem, exact over all subsets of k of its samples; a tie is broken by chance."""
+    """maj@k of each problem, exact over all subsets of k of its samples; chance breaks a tie."""
     hits = sheet.correct.sum(axis=1).tolist()
     return np.array(
         [_rate(right, classes, sheet.k, k) for right, classes in zip(hits, wrong, strict=True)]
@@ -77,4 +82,6 @@ def majority_rates(sheet: Sheet, wrong: Sequence[tuple[int, ...]], k: int) -> ND
 
 @lru_cache(maxsize=100_000)
 def _rate(right: int, wrong: tuple[int, ...], n: int, k: int) -> float:
-    return maj_at_k((right, *wrong), 0, n, k) if right else 0.0
+    if not right:
+        return 0.0
+    return maj_at_k((right, *wrong), 0, n, k)

@@ -1,0 +1,114 @@
+"""What the evals stage says in scores.json, as a record: written there, read by the report and the
+command line.
+
+    summary = read_scores(RunFolder(run).evals.scores)
+    summary.scores[0].mean, summary.differences[0].word
+
+Shares and differences are fractions of 1. Everything by benchmark and model is a mapping of
+mappings: `summary.tokens["gsm8k"]["distilled"]`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reasondistill.errors import DataError
+from reasondistill.records import Difference, MeasuredModel, Record, Score, SeedSpread
+
+# Benchmark → model → the shares of its outcomes, or the mean length of its answers in tokens.
+Outcomes = dict[str, dict[str, dict[str, float]]]
+Tokens = dict[str, dict[str, float | None]]
+
+
+class PromptSpread(Record):
+    """One model on one benchmark under several prompts: `scores` by prompt, the lowest and the
+    highest of them, and the p-value of "the prompt does not matter".
+    """
+
+    model: str
+    benchmark: str
+    scores: dict[str, float]
+    low: float
+    high: float
+    p_value: float
+    n: int
+    k: int
+
+
+class Overlap(Record):
+    """How many of a benchmark's problems share a run of `n_gram` words with a training question."""
+
+    suspect: int
+    of: int
+    n_gram: int
+
+
+class BootstrapInterval(Record):
+    """The interval of a score by another road, to stand beside the closed form."""
+
+    model: str
+    benchmark: str
+    metric: str
+    low: float
+    high: float
+    method: str
+
+
+class SeedGroups(Record):
+    """Students that differ in their seed alone, taken together: `members` of each name, and every
+    score and comparison with names for members.
+    """
+
+    members: dict[str, tuple[str, ...]] = {}
+    scores: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    spread: tuple[SeedSpread, ...] = ()
+    outcomes: Outcomes = {}
+    tokens: Tokens = {}
+    note: str = ""
+
+
+class ScoresFile(Record):
+    """The content of scores.json. `groups` is None where every student was made once.
+
+    `refused` has the reason of each refused problem, `lost` the lost samples, both by benchmark and
+    model, as far as scores are made without them.
+    """
+
+    scores: tuple[Score, ...] = ()
+    parts: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    prompts: tuple[PromptSpread, ...] = ()
+    overlap: dict[str, Overlap] = {}
+    bootstrap: tuple[BootstrapInterval, ...] = ()
+    outcomes: Outcomes = {}
+    tokens: Tokens = {}
+    refused: dict[str, dict[str, dict[str, str]]] = {}
+    lost: dict[str, dict[str, tuple[str, ...]]] = {}
+    groups: SeedGroups | None = None
+    models: tuple[MeasuredModel, ...] = ()
+    reference: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is stored: without `groups` where there are none."""
+        content = self.model_dump()
+        if self.groups is None:
+            del content["groups"]
+        return content
+
+
+def read_scores(path: Path) -> ScoresFile:
+    """The scores of a run; empty where none were made yet. Raises DataError for another file."""
+    if not path.exists():
+        return ScoresFile()
+    try:
+        return ScoresFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]["msg"]
+        raise DataError(
+            f"{path}: not the scores of this version of reasondistill ({first}); "
+            "remove the file and its manifest.json, and the same command makes both again."
+        ) from error

@@ -1,0 +1,161 @@
+"""What scores.json says: filled sheets → scores, parts, paired differences, the effect of prompts,
+and what the training set may have given away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from reasondistill import statistics
+from reasondistill.curation.overlap import N_GRAM, overlapping
+from reasondistill.grading import GradingPool
+from reasondistill.records import VARIANT, Problem, Score
+from reasondistill.runs.scores import BootstrapInterval, Overlap, PromptSpread, ScoresFile
+from reasondistill.runs.store import read_records
+from reasondistill.stages.evals.comparing import Sheets, differences
+from reasondistill.stages.evals.outcomes import Sheet, read_problems
+from reasondistill.stages.evals.scoring import score_parts, score_sheet
+from reasondistill.stages.evals.votes import wrong_classes
+from reasondistill.statistics.several import exchangeable_p_value
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+def summarise(
+    folder: Path,
+    sheets: Sheets,
+    *,
+    models: Sequence[str],
+    baselines: Mapping[str, Sequence[str]],
+    pool: GradingPool,
+    training: Path | None,
+    prompts: Sequence[str],
+    seed: int,
+) -> ScoresFile:
+    """Everything but the groups of seeds. `models` are measured under their own prompt, at the end
+    of their training; the other sheets are their variants.
+    """
+    own = own_sheets(sheets, models)
+    benchmarks = dict.fromkeys(benchmark for benchmark, _ in sheets)
+    problems = {name: read_problems(folder / name) for name in benchmarks}
+    asked = {name: _asked(problems[name], own, name) for name in benchmarks}
+    suspects = {name: _suspects(asked[name], training) for name in benchmarks}
+    parts: list[Score] = []
+    for sheet in own.values():
+        name = sheet.benchmark
+        parts += score_parts(sheet, problems[name], suspects[name])
+    return ScoresFile(
+        scores=tuple(_scores(list(sheets.values()), pool)),
+        parts=tuple(parts),
+        differences=tuple(differences(own, baselines)),
+        prompts=tuple(_prompt_spreads(own, sheets, prompts, seed)),
+        overlap={
+            name: Overlap(suspect=len(names), of=len(asked[name]), n_gram=N_GRAM)
+            for name, names in suspects.items()
+            if names
+        },
+        bootstrap=tuple(_bootstrap(sheet, seed) for sheet in own.values() if sheet.k > 1),
+        outcomes=by_benchmark(sheets.values(), Sheet.shares),
+        tokens=by_benchmark(sheets.values(), Sheet.mean_tokens),
+        refused=by_benchmark(
+            [sheet for sheet in sheets.values() if sheet.refused], lambda sheet: sheet.refused
+        ),
+        lost=by_benchmark(
+            [sheet for sheet in sheets.values() if sheet.lost], lambda sheet: sheet.lost
+        ),
+    )
+
+
+def own_sheets(sheets: Sheets, models: Sequence[str]) -> dict[tuple[str, str], Sheet]:
+    """The sheets of the models under their own prompt, at the end of their training."""
+    return {key: sheet for key, sheet in sheets.items() if key[1] in models}
+
+
+def by_benchmark(
+    sheets: Iterable[Sheet], value: Callable[[Sheet], Value]
+) -> dict[str, dict[str, Value]]:
+    """Benchmark → model → value."""
+    values: dict[str, dict[str, Value]] = {}
+    for sheet in sheets:
+        values.setdefault(sheet.benchmark, {})[sheet.model] = value(sheet)
+    return values
+
+
+def _scores(sheets: Sequence[Sheet], pool: GradingPool) -> Iterator[Score]:
+    for sheet, wrong in zip(sheets, wrong_classes(sheets, pool), strict=True):
+        yield from score_sheet(sheet, wrong)
+
+
+def _asked(problems: Mapping[str, Problem], own: Sheets, benchmark: str) -> dict[str, Problem]:
+    """The problems of a benchmark that at least one model was asked."""
+    names: set[str] = set()
+    for sheet in own.values():
+        if sheet.benchmark == benchmark:
+            names.update(sheet.problems)
+    return {name: problem for name, problem in problems.items() if name in names}
+
+
+def _suspects(problems: Mapping[str, Problem], training: Path | None) -> frozenset[str] | None:
+    """The problems that the training set may have given away; None where there is none."""
+    if training is None:
+        return None
+    questions = {name: problem.question for name, problem in problems.items()}
+    return overlapping(questions, (problem.question for problem in read_records(training, Problem)))
+
+
+def _prompt_spreads(
+    own: Sheets, sheets: Sheets, prompts: Sequence[str], seed: int
+) -> Iterator[PromptSpread]:
+    """How much the prompt matters to each model on each benchmark.
+
+    Over the problems that the model has under every prompt.
+    """
+    if not prompts:
+        return
+    for (benchmark, model), sheet in own.items():
+        under = {"its own": sheet}
+        for prompt in prompts:
+            under[prompt] = sheets[benchmark, f"{model}{VARIANT}{prompt}"]
+        gone: set[str] = set()
+        for other in under.values():
+            gone |= other.refused.keys() | other.lost_problems
+        kept = [name for name in sheet.problems if name not in gone]
+        if not kept:
+            log.warning(
+                "%s on %s: no problem was answered under every prompt; prompts are not compared",
+                model,
+                benchmark,
+            )
+            continue
+        common = {prompt: other.only(kept) for prompt, other in under.items()}
+        hits = np.stack([other.correct.sum(axis=1) for other in common.values()], axis=1)
+        means = {prompt: float(other.correct.mean()) for prompt, other in common.items()}
+        yield PromptSpread(
+            model=model,
+            benchmark=benchmark,
+            scores=means,
+            low=min(means.values()),
+            high=max(means.values()),
+            p_value=exchangeable_p_value(hits, seed=seed),
+            n=len(kept),
+            k=sheet.k,
+        )
+
+
+def _bootstrap(sheet: Sheet, seed: int) -> BootstrapInterval:
+    estimate = statistics.bootstrap_interval(sheet.correct, seed=seed)
+    return BootstrapInterval(
+        model=sheet.model,
+        benchmark=sheet.benchmark,
+        metric="pass@1",
+        low=estimate.low,
+        high=estimate.high,
+        method=estimate.method,
+    )
