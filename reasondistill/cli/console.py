@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from reasondistill.runs.layout import RunFolder
+
 app = typer.Typer(
     help="Distil a reasoning model into a small one, and say honestly by how much it worked.",
     no_args_is_help=True,
@@ -52,7 +54,7 @@ def log_lines(mark: str) -> None:
 
 def run_folder(name: str, runs: Path) -> Path:
     given = Path(name)
-    return given if (given / "run.json").exists() else runs / name
+    return given if RunFolder(given).state.exists() else runs / name
 
 
 def count_text(value: Any) -> str:

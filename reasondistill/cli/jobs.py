@@ -12,6 +12,7 @@ from rich.table import Table
 
 from reasondistill.cli.console import RunsDir, app, out, run_folder
 from reasondistill.errors import StageError
+from reasondistill.runs.layout import RunFolder
 
 if TYPE_CHECKING:
     from reasondistill.launch.slurm import Job, JobState
@@ -153,7 +154,7 @@ def logs(
     """The last lines of what a run's tasks wrote, wherever they ran."""
     from reasondistill.launch.local import MARK
 
-    folder = run_folder(name, runs) / "logs"
+    folder = RunFolder(run_folder(name, runs)).logs
     found = [
         path for path in sorted(folder.glob("*.log")) if task is None or path.name.startswith(task)
     ]

@@ -15,6 +15,7 @@ from reasondistill.cli.console import RunsDir, app, out, run_folder
 from reasondistill.cli.running import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.runs.layout import RunFolder
 
 if TYPE_CHECKING:
     from reasondistill.config import Pipeline
@@ -126,7 +127,7 @@ def eval_(
     }
     source = Path.cwd() / "the-eval-command"
     made = config.make_pipeline(values, set_ or [], source=source)
-    if (runs / made.name / "run.json").exists():
+    if RunFolder(runs / made.name).state.exists():
         made = _joined(pipeline.load_run(runs / made.name).pipeline, made)
     cluster = config.load_cluster(resources.find("clusters", on))
     start(

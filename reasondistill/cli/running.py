@@ -222,10 +222,10 @@ _MOST_ROWS = 12
 
 def print_result(job: Run, *, says_missing: bool = True) -> None:
     """The scores, what is missing of their samples, the differences, and where the report is."""
-    folder = job.stage("report")
-    if not (folder / "report.json").exists():
+    report = job.layout.report
+    if not report.exists():
         return
-    together = _report_rows(folder / "report.json")
+    together = _report_rows(report)
     scores = [
         row
         for row in together["scores"]
@@ -241,9 +241,9 @@ def print_result(job: Run, *, says_missing: bool = True) -> None:
         out.print(f"  {row['model']} − {row['baseline']} on {row['benchmark']}: {gap}")
     if len(together["differences"]) > _MOST_ROWS:
         out.print(f"  … {len(together['differences']) - _MOST_ROWS} more differences in the report")
-    for name in ("report.html", "report.md", "report.json"):
-        if (folder / name).exists():
-            out.print(f"{name}: file://{(folder / name).resolve()}", soft_wrap=True)
+    for path in job.layout.report_files:
+        if path.exists():
+            out.print(f"{path.name}: file://{path.resolve()}", soft_wrap=True)
 
 
 def _missing_now(job: Run, told: list[str]) -> Iterator[str]:

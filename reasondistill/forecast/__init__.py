@@ -36,14 +36,15 @@ from reasondistill.forecast.costs import (
     without_seed,
     workers,
 )
-from reasondistill.forecast.evidence import Evidence, folder_bytes, lines_in, read_evidence
+from reasondistill.forecast.evidence import Evidence, folder_bytes, read_evidence
 from reasondistill.forecast.monte_carlo import ONCE, Draws, exact
 from reasondistill.forecast.sampling_cost import evals_costs, traces_cost
 from reasondistill.forecast.training_cost import examples_draws, students_costs, students_wall
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import Forecast
 from reasondistill.runs import layout
-from reasondistill.runs.store import write_json
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.store import count_lines, write_json
 
 __all__ = ["Given", "calibration_run", "make_forecast", "save"]
 
@@ -197,8 +198,8 @@ def _verdicts(context: Context, samples: Draws | None) -> Cost:
     told = [evidence for evidence in context.everything if evidence.verdicts_speed is not None]
     if not told:
         return Cost("verdicts", "new", work, unknown=CALIBRATE)
-    evidence = max(told, key=lambda found: lines_in(found.folder / "3-verdicts", "verdicts.jsonl"))
-    graded = lines_in(evidence.folder / "3-verdicts", "verdicts.jsonl")
+    evidence = max(told, key=lambda found: count_lines(RunFolder(found.folder).verdicts))
+    graded = count_lines(RunFolder(evidence.folder).verdicts)
     speed, cores = evidence.verdicts_speed, _cores_of(evidence)
     assert speed is not None
     rate = (
@@ -212,7 +213,7 @@ def _verdicts(context: Context, samples: Draws | None) -> Cost:
     notes = [f"{speed.tokens_per_s / cores:,.0f} traces/s per core"]
     notes += [_FEW_SEEN] if graded < _MANY else []
     notes += ["without the judge"] if context.run.pipeline.verdicts.judge is not None else []
-    size = samples * (folder_bytes(evidence.folder / "3-verdicts") / max(1, graded))
+    size = samples * (folder_bytes(RunFolder(evidence.folder).stage("verdicts")) / max(1, graded))
     wall = work_s * rounds / shards
     return Cost(
         "verdicts", "new", work, None, wall, wall, work_s, size, (evidence.source,), tuple(notes)

@@ -40,9 +40,7 @@ def calibration_run(run: Run, problems: int) -> Run:
             "with a run of the same models."
         )
     scratch = replace(run, pipeline=small(run.pipeline, problems), folder=calibration_folder(run))
-    if (scratch.folder / "run.json").exists() and load_run(
-        scratch.folder
-    ).pipeline != scratch.pipeline:
+    if scratch.layout.state.exists() and load_run(scratch.folder).pipeline != scratch.pipeline:
         shutil.rmtree(scratch.folder)
     return scratch
 

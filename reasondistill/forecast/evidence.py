@@ -26,9 +26,10 @@ from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
 from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
 from reasondistill.records import Student, Trace, Verdict
+from reasondistill.runs import layout
+from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.store import (
     Manifest,
-    count_lines,
     read_manifest,
     read_metrics,
     read_records,
@@ -163,14 +164,15 @@ def read_evidence(
     manifests = {
         stage: m for stage in FOLDERS if (m := read_manifest(folder / FOLDERS[stage])) is not None
     }
-    traces = folder / FOLDERS["traces"]
+    run = RunFolder(folder)
+    traces = run.stage("traces")
     return Evidence(
         label=label,
         folder=folder,
         hardware=_hardware(manifests.values()),
         is_calibration=is_calibration,
         teachers={written.model: written for written in _by_model(traces)},
-        kept=_kept(traces, folder / FOLDERS["verdicts"] / "verdicts.jsonl", settings),
+        kept=_kept(traces, run.verdicts, settings),
         students={trained.name: trained for trained in _students(folder / FOLDERS["students"])},
         answers=dict(_answers(folder / FOLDERS["evals"])),
         manifests=manifests,
@@ -327,7 +329,7 @@ class _Texts:
 
 def _by_model(folder: Path) -> Iterator[Written]:
     """One for each model that wrote in a traces folder."""
-    path, manifest = folder / "traces.jsonl", read_manifest(folder)
+    path, manifest = folder / layout.TRACES, read_manifest(folder)
     texts: dict[str, _Texts] = {}
     for row in read_rows(path) if path.exists() else ():
         if row["completion"]["finish"] != "error":
@@ -377,7 +379,7 @@ def _kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | Non
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
     in order.
     """
-    path = traces / "traces.jsonl"
+    path = traces / layout.TRACES
     if not path.exists() or not verdicts.exists():
         return None
     filters = active_filters(settings)
@@ -432,7 +434,7 @@ def _students(folder: Path) -> Iterator[Trained]:
 
 
 def _trained(folder: Path, manifest: Manifest) -> Trained:
-    record = folder / "student.json"
+    record = StudentFolder(folder).record
     student = (
         Student.model_validate(json.loads(record.read_text(encoding="utf-8")))
         if record.exists()
@@ -501,8 +503,3 @@ def _training_speed(
 def folder_bytes(folder: Path) -> int:
     """What all files below a folder take."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def lines_in(folder: Path, name: str) -> int:
-    """Whole lines of a shard; 0 when there is none."""
-    return count_lines(folder / name)

@@ -33,6 +33,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import evaluating
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import STEP, VARIANT
+from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import read_manifest
 
 AS_GIVEN = "as given"
@@ -160,7 +161,7 @@ def _with_top_k(
 
 
 def _id_bytes(evidence: Evidence) -> int | None:
-    folder = evidence.folder / "2-traces" / topk.FOLDER
+    folder = RunFolder(evidence.folder).stage("traces") / topk.FOLDER
     return topk.read_header(folder).id_bytes if (folder / topk.HEADER).exists() else None
 
 
@@ -217,7 +218,7 @@ def _size(context: Context, benchmark: Benchmark) -> int | None:
     """How many of its problems are asked."""
     limit = context.run.pipeline.evals.limit
     for evidence in context.everything:
-        done = read_manifest(evidence.folder / "6-evals" / benchmark.name / "problems")
+        done = read_manifest(RunFolder(evidence.folder).benchmark(benchmark.name).problems_folder)
         if done is not None and done.status == "complete":
             return min(done.counts["out"], limit or done.counts["out"])
     rows = benchmark.rows or benchmark.problems.limit

@@ -34,6 +34,7 @@ from reasondistill import errors
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.launch.training import environment, is_shared, training_command
 from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import StopSignal, disk_errors, remove_all_leftovers
 
 MARK = "\x1e"  # begins a line that is meant for people; what libraries print has none
@@ -160,9 +161,7 @@ def url_of(run: Run) -> str | None:
 
 def log_of(run: Run, task: Task) -> Path:
     """Where a task's output goes."""
-    return (
-        run.folder / "logs" / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
-    )
+    return run.layout.logs / f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', task.name)[:100].strip('-')}.log"
 
 
 def _own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
@@ -356,7 +355,7 @@ def only_one(folder: Path) -> Generator[None]:
     if folder.resolve() in _held:
         yield
         return
-    path = folder / ".lock"
+    path = RunFolder(folder).lock
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - disk_errors is not for what is done under the lock

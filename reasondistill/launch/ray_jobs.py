@@ -130,7 +130,7 @@ def follow(run: Run, tell: Callable[[str], None], *, poll_s: float = 2.0) -> Non
         if word in _ENDED:
             name = run.folder.name
             raise StageError(
-                f"job {job.job_id} is {word.lower()}. Logs: {run.folder / 'logs'}. "
+                f"job {job.job_id} is {word.lower()}. Logs: {run.layout.logs}. "
                 f"`reasondistill resume {name}` does the rest."
             )
         time.sleep(poll_s)

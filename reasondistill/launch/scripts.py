@@ -92,7 +92,7 @@ def _about(step: Step) -> str:
 
 def _options(run: Run, step: Step) -> Iterator[str]:
     yield f"--job-name={run.pipeline.name}.{step.name}"
-    place = run.folder.resolve() / "logs" / step.name
+    place = run.layout.logs.resolve() / step.name
     yield f'--output="{place}' + ('-%a.log"' if step.is_array else '.log"')
     yield "--open-mode=append"
     if step.is_array:

@@ -128,9 +128,7 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
             f'echo "{path.stem}: job $job"',
         ]
     write_text(folder / "submit.sh", "\n".join(lines) + "\n")
-    (run.folder / "logs").mkdir(
-        parents=True, exist_ok=True
-    )  # sbatch makes no folder for its output
+    run.layout.logs.mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for its output
     return written
 
 
@@ -353,7 +351,7 @@ def raise_failures(run: Run, found: Sequence[JobState]) -> None:
         more = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise StageError(
             "\n".join(errors[:3])
-            + f"{more}\nLogs: {run.folder / 'logs'}. `reasondistill resume {run.folder.name}` "
+            + f"{more}\nLogs: {run.layout.logs}. `reasondistill resume {run.folder.name}` "
             "does the rest."
         )
     if any(state.counts.get("cancelled") for state in found):

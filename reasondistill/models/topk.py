@@ -47,13 +47,17 @@ from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.vocabulary import unequal_ids, vocabulary_fingerprint, vocabulary_of
 from reasondistill.records import Record, fingerprint
+from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_rows, repair_tail, write_records, write_text
 
 __all__ = ["FOLDER", "Header", "IndexLine", "Source", "TopK", "TopKReader", "TopKWriter"]
 
 VERSION = 1
-FOLDER = "topk"
-HEADER, VOCABULARY, BLOCKS, INDEX = "topk.json", "vocabulary.json", "topk.bin", "topk.jsonl"
+FOLDER = layout.TOPK
+HEADER = layout.TOPK_HEADER
+VOCABULARY = layout.TOPK_VOCABULARY
+BLOCKS = layout.TOPK_BLOCKS
+INDEX = layout.TOPK_INDEX
 # float16 ends at 65,504: a token that cannot come has a log-probability of -inf.
 _LOWEST = -60_000.0
 

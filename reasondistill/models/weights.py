@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.runs import layout
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,8 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
         f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured "
         "merged with its base."
     )
-    merged = path.parent / "model"
-    if (merged / "config.json").is_file() and path.name == "adapter":
+    merged = path.parent / layout.MODEL
+    if (merged / "config.json").is_file() and path.name == layout.ADAPTER:
         return ConfigError(f"{found} That is here: {merged}")
     # One that has grown has a tokenizer of its own.
     tokenizer = path if (path / "tokenizer_config.json").is_file() else base

@@ -43,7 +43,7 @@ from reasondistill.pipeline.status import (
     stage_states,
     walk,
 )
-from reasondistill.runs.store import Manifest, StopSignal
+from reasondistill.runs.store import MANIFEST, Manifest, StopSignal
 from reasondistill.runs.work_sharing import Share
 from reasondistill.stages import examples, problems, report, students, traces, verdicts
 
@@ -223,7 +223,7 @@ def _may_heal(run: Run) -> bool:
     """Failed samples and judgements that succeed later would change the examples; once students are
     made of them they stay as they are.
     """
-    return not any(run.stage("students").glob("*/manifest.json"))
+    return not any(run.stage("students").glob(f"*/{MANIFEST}"))
 
 
 def _run_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:

@@ -21,7 +21,16 @@ from reasondistill.config import (
 )
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.runs.environment import describe_environment
-from reasondistill.runs.layout import FOLDERS, RUN, SETTLED, STAGES, RunFolder
+from reasondistill.runs.layout import (
+    ATTEMPT,
+    FOLDERS,
+    MANIFEST,
+    PARTS,
+    RUN,
+    SETTLED,
+    STAGES,
+    RunFolder,
+)
 from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import Manifest, write_manifest, write_text
 from reasondistill.runs.work_sharing import Share
@@ -105,7 +114,7 @@ def is_needed(task: Task, name: str) -> bool:
     but weights.
     """
     top, _, rest = name.partition("/")
-    if name.endswith("/manifest.json"):  # what a stage does may depend on which others are finished
+    if name.endswith(f"/{MANIFEST}"):  # what a stage does may depend on which others are finished
         return True
     if task.stage == "report":
         return not is_weights(name)
@@ -114,10 +123,8 @@ def is_needed(task: Task, name: str) -> bool:
     if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
         return False
     parts = rest.split("/")
-    if (
-        "parts" in parts and task.share is not None and task.share.role == "work"
-    ):  # of other workers
-        return parts[-1] == "attempt.json" or any(
+    if PARTS in parts and task.share is not None and task.share.role == "work":  # of other workers
+        return parts[-1] == ATTEMPT or any(
             part.startswith(f"w{task.share.number}-") for part in parts
         )
     return True

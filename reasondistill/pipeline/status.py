@@ -16,10 +16,10 @@ from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.missing import STOPPED, read_missing
+from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
     MANIFEST,
     Manifest,
-    content_of,
     count_lines,
     read_manifest,
     read_metrics,
@@ -48,23 +48,36 @@ class StageState:
 
 def stage_states(run: Run) -> list[StageState]:
     """The state of every stage and student folder of a run."""
-    places = [(stage, run.stage(stage)) for stage in run.stages if stage != "students"]
-    at = len(places) - 2
-    places[at:at] = [
-        (f"students/{s.name}", run.stage("students") / s.name) for s in run.pipeline.all_students()
-    ]
-    current = {
-        stage: m.output
-        for stage in run.stages
-        if (m := read_manifest(run.stage(stage))) is not None
-    }
-    if run.layout.unverified.exists():
-        current["unverified"] = content_of(run.stage("examples"), [layout.UNVERIFIED])
-    states = [
-        _state(name, read_manifest(folder), current, has_files=folder.exists())
-        for name, folder in places
-    ]
-    return [replace(state, missing=tuple(missing_of(run, state.name))) for state in states]
+    folders: dict[str, Path] = {}
+    for stage in run.stages:
+        if stage != "students":
+            folders[stage] = run.stage(stage)
+            continue
+        for student in run.pipeline.all_students():
+            folders[f"students/{student.name}"] = run.layout.student(student.name).path
+    manifests = read_manifests(run.layout)
+    outputs = outputs_of(run.layout, manifests)
+    return [_state(run, name, folder, manifests, outputs) for name, folder in folders.items()]
+
+
+def _state(
+    run: Run,
+    name: str,
+    folder: Path,
+    manifests: Mapping[str, Manifest],
+    outputs: Mapping[str, str],
+) -> StageState:
+    missing = tuple(missing_of(run, name))
+    place = run.layout.place_of(folder)
+    manifest = manifests.get(place)
+    if manifest is None:
+        state = "partial" if folder.exists() else "new"
+        return StageState(name, state, {}, {}, 0.0, missing)
+    state = manifest.status
+    changed = changed_inputs(place, manifest, outputs)
+    if changed:
+        state = f"stale ({', '.join(changed)} changed)"
+    return StageState(name, state, manifest.counts, manifest.dropped, manifest.seconds, missing)
 
 
 def missing_of(run: Run, name: str) -> Iterator[str]:
@@ -239,17 +252,6 @@ def _finished(folder: Path, name: str) -> int:
     return count_lines(folder / name) + sum(
         int(lines[-1].get("drawn", lines[-1]["done"])) for lines in told if lines
     )
-
-
-def _state(
-    name: str, manifest: Manifest | None, current: Mapping[str, str], *, has_files: bool
-) -> StageState:
-    if manifest is None:
-        return StageState(name, "partial" if has_files else "new", {}, {}, 0.0)
-    inputs = manifest.identity["inputs"]
-    changed = [key for key, value in inputs.items() if key in current and current[key] != value]
-    state = f"stale ({', '.join(changed)} changed)" if changed else manifest.status
-    return StageState(name, state, manifest.counts, manifest.dropped, manifest.seconds)
 
 
 def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -24,13 +24,26 @@ FORECAST = "forecast.json"
 LOGS = "logs"
 SETTLED = "settled"
 LOCK = ".lock"
-# What several stages have: a line per progress report.
+# What a run folder that is published at a URL remembers of it.
+JOURNAL = ".remote.jsonl"
+# What every stage folder has: what it was made from, and a line per progress report.
+MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
+# Where workers write while several of them fill a stage folder (work_sharing.py).
+PARTS = "parts"
+ATTEMPT = "attempt.json"
+CLAIMS = "claims"
 # Records of the stages.
 PROBLEMS = "problems.jsonl"
 SET_ASIDE = "set_aside.jsonl"
 TRACES = "traces.jsonl"
 SERVERS = "servers.jsonl"
+# The cache of a teacher's distributions, in a folder of its own.
+TOPK = "topk"
+TOPK_HEADER = "topk.json"
+TOPK_VOCABULARY = "vocabulary.json"
+TOPK_BLOCKS = "topk.bin"
+TOPK_INDEX = "topk.jsonl"
 VERDICTS = "verdicts.jsonl"
 JUDGE_REPLIES = "judge.jsonl"
 VOTED_LABELS = "labels.jsonl"
@@ -42,12 +55,24 @@ STUDENT = "student.json"
 MODEL = "model"
 ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
+# Written by the trainer's library into each checkpoint, last.
+TRAINER_STATE = "trainer_state.json"
 EVAL_RECORDS = "records.jsonl"
 SCORES = "scores.json"
 LATENCY = "latency.json"
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
 REPORT_PAGE = "report.html"
+
+# The folders that stages finish, as patterns in the run's folder. Other manifests (a data set's, a
+# model's) are not the run's.
+_STAGE_FOLDERS = (
+    *FOLDERS.values(),
+    f"{FOLDERS['students']}/*",
+    f"{FOLDERS['evals']}/*/problems",
+    f"{FOLDERS['evals']}/*/*/traces",
+    f"{FOLDERS['evals']}/*/*/verdicts",
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +181,11 @@ class EvalsFolder:
     def benchmark(self, name: str) -> BenchmarkFolder:
         return BenchmarkFolder(self.path / name)
 
+    def cells(self) -> Iterator[CellFolder]:
+        """Whatever was sampled on any benchmark, by benchmark and model."""
+        for path in sorted(self.path.glob("*/*/traces")):
+            yield CellFolder(path.parent)
+
     def benchmarks(self) -> Iterator[BenchmarkFolder]:
         """The benchmarks whose problems stand here, by name."""
         for path in sorted(self.path.glob("*/problems")):
@@ -171,6 +201,17 @@ class RunFolder:
     def stage(self, name: str) -> Path:
         """The folder of a stage, by the stage's name: `2-traces` for "traces"."""
         return self.path / FOLDERS[name]
+
+    def stage_folders(self) -> list[Path]:
+        """Every folder that a stage has begun, those of students and of measured models too."""
+        folders: list[Path] = []
+        for pattern in _STAGE_FOLDERS:
+            folders += [path.parent for path in self.path.glob(f"{pattern}/{MANIFEST}")]
+        return sorted(folders, key=self.place_of)
+
+    def place_of(self, path: Path) -> str:
+        """How a file or folder of the run is named in it: `6-evals/gsm8k/problems`."""
+        return path.relative_to(self.path).as_posix()
 
     @property
     def state(self) -> Path:

@@ -36,10 +36,9 @@ from typing import Literal, cast
 
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.runs import remote
-from reasondistill.runs.store import PARTS, disk_errors, repair_tail, write_json
+from reasondistill.runs.layout import ATTEMPT, CLAIMS, PARTS
+from reasondistill.runs.store import disk_errors, repair_tail, write_json
 
-ATTEMPT = "attempt.json"
-CLAIMS = "claims"
 _BLOCK = 16 << 20
 # A listing of all claims costs as much as some tens of failed ones.
 _PATIENCE = 8

@@ -16,7 +16,7 @@ from typing import Any
 
 from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.runs import layout
-from reasondistill.runs.remote.journal import NAME as JOURNAL
+from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same
 from reasondistill.runs.remote.objects import file_system, is_local, told
 
@@ -33,7 +33,7 @@ _SMALL = 4 << 20
 _BLOCK = 16 << 20
 
 # Marks of being finished, in the order in which they are published after everything else.
-_MARKS = ("trainer_state.json", "attempt.json", "manifest.json")
+_MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST)
 # What every machine writes about what it was asked; the last one's stands.
 _ABOUT = (layout.RUN, f"{layout.LOGS}/", "ray/", f"{layout.SETTLED}/")
 
@@ -375,7 +375,8 @@ def _counts(name: Path) -> bool:
     if name.name.endswith(".part"):
         return False
     return not any(
-        (part.startswith(".") and part != ".metadata") or part == "claims" for part in name.parts
+        (part.startswith(".") and part != ".metadata") or part == layout.CLAIMS
+        for part in name.parts
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME = ".remote.jsonl"
+from reasondistill.runs.layout import JOURNAL
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Journal(dict[str, Same]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._path = folder / NAME
+        self._path = folder / JOURNAL
         if self._path.exists():
             self._read()
 
@@ -43,7 +43,7 @@ class Journal(dict[str, Same]):
                     super().__setitem__(
                         name, Same(tuple(values[0]) if values[0] else None, values[1])
                     )
-        short = self._path.with_name(f"{NAME}.short")
+        short = self._path.with_name(f"{JOURNAL}.short")
         short.write_text(
             "".join(_line(name, same) for name, same in self.items()), encoding="utf-8"
         )

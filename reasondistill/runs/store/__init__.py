@@ -13,6 +13,7 @@ leftovers of killed writers are known by them.
 
 from __future__ import annotations
 
+from reasondistill.runs.layout import MANIFEST, PARTS
 from reasondistill.runs.store.files import (
     disk_error,
     disk_errors,
@@ -24,8 +25,6 @@ from reasondistill.runs.store.files import (
     write_text,
 )
 from reasondistill.runs.store.manifests import (
-    MANIFEST,
-    PARTS,
     Identity,
     Manifest,
     StageState,

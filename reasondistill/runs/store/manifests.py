@@ -14,13 +14,10 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
+from reasondistill.runs.layout import MANIFEST, PARTS
 from reasondistill.runs.store.files import disk_errors, remove_leftovers, write_json
 
 StageState = Literal["new", "partial", "complete"]
-
-MANIFEST = "manifest.json"
-# Where workers write while several of them fill a folder (crew.py).
-PARTS = "parts"
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,11 @@ from reasondistill.runs import layout
 from reasondistill.runs.graded import read_as_far_as_graded
 from reasondistill.runs.layout import EvalsFolder, RunFolder
 from reasondistill.runs.missing import LOST, REFUSED, Missing, read_missing
+from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
-    MANIFEST,
     Manifest,
     count_lines,
     read_keys,
-    read_manifest,
     read_metrics,
     read_records,
 )
@@ -166,6 +165,8 @@ class Facts:
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
     forecast: Forecast | None = None
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    # Stage → the places that it was made from and that have changed since.
+    stale: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "list[str]"])
     refused: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict[str, Any])
     lost: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict[str, Any])
 
@@ -277,6 +278,7 @@ def read_facts(
         latency=_latency(run),
         forecast=_forecast(here.forecast),
         missing=missing,
+        stale=_stale(run, stages),
         refused=summary.get("refused", {}),
         lost=summary.get("lost", {}),
     )
@@ -287,55 +289,23 @@ def _missing(run: Path, stage: Stage) -> Missing:
     return read_missing(run / stage.place) if is_sampling else Missing()
 
 
-# Where a run keeps its stages; other manifests (a dataset's, a model's) are none of ours.
-_PLACES = (
-    "[0-9]-*",
-    "5-students/*",
-    "6-evals/*/problems",
-    "6-evals/*/*/traces",
-    "6-evals/*/*/verdicts",
-)
-
-
 def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
     """Every stage folder of the run in walking order; the report's own folder is passed over."""
-    folders = {path.parent for place in _PLACES for path in run.glob(f"{place}/{MANIFEST}")} - {
-        besides
-    }
-    found = sorted(
-        (folder.relative_to(run).as_posix(), read_manifest(folder)) for folder in folders
-    )
-    return tuple(Stage(place, manifest) for place, manifest in found if manifest is not None)
+    manifests = read_manifests(RunFolder(run))
+    manifests.pop(besides.relative_to(run).as_posix(), None)
+    return tuple(Stage(place, manifest) for place, manifest in manifests.items())
 
 
-def stale_inputs(stages: Iterable[Stage]) -> dict[str, list[str]]:
-    """Stage → the stages it was made from that have changed since."""
-    now = {stage.place: stage.manifest.output for stage in stages}
-    found = {
-        place: list(_changed(place, stage.manifest, now))
-        for place, stage in {stage.place: stage for stage in stages}.items()
-    }
-    return {place: changed for place, changed in found.items() if changed}
-
-
-def _changed(place: str, manifest: Manifest, now: Mapping[str, str]) -> Iterator[str]:
-    for key, value in manifest.identity.get("inputs", {}).items():
-        yield from (source for source in _sources(place, key) if now.get(source, value) != value)
-
-
-def _sources(place: str, key: str) -> Iterable[str]:
-    """Where an input may stand: evals name theirs by path, inside them it is beside or above; the
-    rest are the numbered stages.
-    """
-    if not place.startswith(EVALS):
-        return (_NUMBERED.get(key, ""),)
-    beside = Path(place).parent
-    return dict.fromkeys(
-        (f"{EVALS}/{key}", (beside / key).as_posix(), (beside.parent / key).as_posix())
-    )
-
-
-_NUMBERED = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
+def _stale(run: Path, stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """Stage → the places that it was made from and that have changed since."""
+    manifests = {stage.place: stage.manifest for stage in stages}
+    outputs = outputs_of(RunFolder(run), manifests)
+    stale: dict[str, list[str]] = {}
+    for place, manifest in manifests.items():
+        changed = changed_inputs(place, manifest, outputs)
+        if changed:
+            stale[place] = list(changed.values())
+    return stale
 
 
 # ---- traces and their grades ---------------------------------------------------------------------

@@ -20,7 +20,6 @@ from reasondistill.stages.report.facts import (
     VERDICTS,
     Facts,
     FunnelStep,
-    stale_inputs,
 )
 
 STEP_NAMES = {PROBLEMS: "Problems", TRACES: "Traces", VERDICTS: "Verdicts", EXAMPLES: "Examples"}
@@ -541,7 +540,7 @@ def caveats(facts: Facts) -> list[str]:
             f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may "
             "still change."
         )
-    for place, changed in stale_inputs(facts.stages).items():
+    for place, changed in facts.stale.items():
         found.append(
             f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline "
             "again before quoting its numbers."

@@ -56,7 +56,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
     checkpoints = folder / layout.CHECKPOINTS
     for path in checkpoints.glob("checkpoint-*"):
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path)
     found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None

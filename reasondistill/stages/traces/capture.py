@@ -78,7 +78,7 @@ def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool
     """
     if traces.logprobs is None:
         return True
-    if not (folder / FOLDER / "topk.json").exists():
+    if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return False
     check_models(traces, folder)
     return manifest.figures.get("topk_k", 0) >= traces.logprobs
@@ -86,7 +86,7 @@ def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool
 
 def check_models(traces: TraceSettings, folder: Path) -> None:
     """Raise ConfigError when the cache is of a model that these settings do not name."""
-    if not (folder / FOLDER / "topk.json").exists():
+    if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return
     named = [identity_of(model) for model in scoring_models(traces)]
     strange = [model for model in read_header(folder / FOLDER).models if model not in named]
@@ -140,7 +140,7 @@ def unscored(folder: Path, k: int) -> set[str]:
 def figures(folder: Path, k: int) -> dict[str, Any]:
     """What the cache takes, for the manifest. `topk_missing`: traces that could not be scored."""
     missing = len(unscored(folder, k))
-    if not (folder / FOLDER / "topk.json").exists():
+    if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return {"topk_k": k, "topk_missing": missing}
     with TopKReader(folder / FOLDER) as reader:
         per_token = round(reader.bytes / reader.tokens, 2) if reader.tokens else 0.0

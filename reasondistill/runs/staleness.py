@@ -1,0 +1,68 @@
+"""Which stage folders of a run were made from something that has changed since.
+
+    manifests = read_manifests(run)
+    outputs = outputs_of(run, manifests)
+    changed_inputs("3-verdicts", manifests["3-verdicts"], outputs)   # {"traces": "2-traces"}
+
+A stage records the outputs of the stages before it as its inputs. It is stale when one of them has
+another output now. Everything is named by its place in the run's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from reasondistill.runs.layout import FOLDERS, UNVERIFIED, RunFolder
+from reasondistill.runs.store import Manifest, content_of, read_manifest
+
+_EVALS = FOLDERS["evals"]
+_UNVERIFIED = f"{FOLDERS['examples']}/{UNVERIFIED}"
+
+
+def read_manifests(run: RunFolder) -> dict[str, Manifest]:
+    """The manifest of every stage folder that has one, by the folder's place in the run."""
+    manifests: dict[str, Manifest] = {}
+    for folder in run.stage_folders():
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            manifests[run.place_of(folder)] = manifest
+    return manifests
+
+
+def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """What each of these stage folders holds now, as a later stage records it."""
+    outputs = {place: manifest.output for place, manifest in manifests.items()}
+    # A student that learns from unverified traces has this one file as its input.
+    if run.unverified.exists():
+        outputs[_UNVERIFIED] = content_of(run.stage("examples"), [UNVERIFIED])
+    return outputs
+
+
+def changed_inputs(place: str, manifest: Manifest, outputs: Mapping[str, str]) -> dict[str, str]:
+    """The inputs of the stage folder at `place` that have changed: each one's name → its place.
+
+    An input whose place has no output now is not called changed.
+    """
+    changed: dict[str, str] = {}
+    inputs: Mapping[str, str] = manifest.identity["inputs"]
+    for name, recorded in inputs.items():
+        for source in _places_of(name, place):
+            if outputs.get(source, recorded) != recorded:
+                changed[name] = source
+    return changed
+
+
+def _places_of(name: str, place: str) -> Iterator[str]:
+    """Where the input `name` of the stage folder at `place` may stand."""
+    if place == _EVALS:
+        yield f"{_EVALS}/{name}"
+    elif place.startswith(f"{_EVALS}/"):
+        # The samples of a model stand beside their verdicts, the benchmark's problems one above.
+        beside = PurePosixPath(place).parent
+        yield str(beside / name)
+        yield str(beside.parent / name)
+    elif name == "unverified":
+        yield _UNVERIFIED
+    elif name in FOLDERS:
+        yield FOLDERS[name]
