@@ -42,8 +42,9 @@ LATE = {
     f"{folder}/{name}.py"
     for folder, names in {
         "models/samplers/openai": "sampler connection",
-        "stages/students": "bases held_out hidden optimizers saving sft shrinking",
-        "stages/students/distilling": "batches rollouts stored teacher trainer training",
+        "stages/students": "bases held_out hidden optimizers progress saving shrinking "
+        "sorted_trainer trainer_settings training",
+        "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
         "losses": "classic fused heads policy teachers",
     }.items()
     for name in names.split()
@@ -254,15 +255,6 @@ def test_git_ignores_no_module_and_no_test() -> None:
 CIRCLES = {
     frozenset({"grading.imitations", "grading.equivalence"}),
     frozenset({"cli.jobs", "cli.running"}),
-    frozenset(
-        {
-            "stages.students",
-            "stages.students.saving",
-            "stages.students.sft",
-            "stages.students.distilling.trainer",
-            "stages.students.distilling.training",
-        }
-    ),
 }
 
 

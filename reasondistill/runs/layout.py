@@ -57,6 +57,9 @@ ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"
+SNAPSHOTS = "snapshots"
+# The weights that a training starts vLLM on, which writes the student's own texts.
+ROLLOUTS = "rollouts"
 EVAL_RECORDS = "records.jsonl"
 SCORES = "scores.json"
 LATENCY = "latency.json"

@@ -690,7 +690,7 @@ def test_a_checkpoint_of_another_strategy_is_not_gone_on_from(tmp_path: Path) ->
 
 
 def test_the_last_batch_is_filled_with_blank_rows_only_as_far_as_it_must() -> None:
-    from reasondistill.stages.students.sft import BatchSortedSampler
+    from reasondistill.stages.students.sorted_trainer import BatchSortedSampler
 
     sampler = BatchSortedSampler([5] * 61, batch=8, seed=1, fill=8)
     order = list(sampler)

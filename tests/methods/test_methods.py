@@ -19,6 +19,7 @@ from reasondistill.losses.divergences import DIVERGENCES
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.records import fingerprint
 from reasondistill.stages import students
+from reasondistill.stages.students.identity import identity_section
 
 # The canonical section of a student with these settings, as commit 207009e computed it.
 SECTIONS: list[tuple[str, dict[str, Any], str]] = [
@@ -68,14 +69,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("method", "table", "expected"), SECTIONS)
 def test_a_student_that_was_made_before_the_common_keys_is_the_same_one(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     method: str,
     table: dict[str, Any],
     expected: str,
 ) -> None:
-    monkeypatch.setattr(students, "_teacher_input", lambda _: {})
     settings = scratch(method=method, **{method: table})
-    assert fingerprint(students._identity(job(tmp_path, settings)).section) == expected
+    assert fingerprint(identity_section(job(tmp_path, settings))) == expected
 
 
 @pytest.mark.parametrize("method", METHODS)

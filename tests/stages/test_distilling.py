@@ -261,7 +261,7 @@ def test_wrong_student_texts_are_marked_and_weigh_what_the_file_says(
     ("opens", "text"), [("", "[THINK]Maybe \\boxed{7}. Hmm"), ("[THINK]", "Maybe \\boxed{7}. Hmm")]
 )
 def test_a_rollout_that_ends_while_it_thinks_is_not_correct(opens: str, text: str) -> None:
-    from reasondistill.stages.students.distilling.training import grade_item
+    from reasondistill.stages.students.distilling.teaching import grade_item
     from reasondistill.stages.students.tokens import IGNORE, Row
 
     tokenizer, eos = make_tokenizer(), [2]
@@ -442,12 +442,12 @@ def test_the_head_is_applied_in_the_precision_of_the_training(
     """accelerate casts inside the model's forward; what follows it would fall back to float32, ten
     times slower on a GPU.
     """
-    from reasondistill.stages.students import sft
     from reasondistill.methods.kd import Kd
+    from reasondistill.stages.students import trainer_settings
 
     seen: list[bool] = []
     plain = Kd.loss
-    monkeypatch.setattr(sft, "bf16_is_fast", lambda: True)
+    monkeypatch.setattr(trainer_settings, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(
         Kd,
         "loss",
@@ -1027,7 +1027,7 @@ def test_stored_log_probabilities_of_another_tokenizer_are_refused(
 
 
 def test_the_students_identity_holds_what_was_stored(tmp_path: Path, teacher: Path) -> None:
-    from reasondistill.stages.students import _identity as identity
+    from reasondistill.stages.students import student_identity as identity
 
     one = with_stored(tmp_path, teacher, distils(teacher, "topk_kd"), 16)
     before = identity(one).inputs["top_k"]

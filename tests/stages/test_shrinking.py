@@ -527,7 +527,7 @@ def test_without_validation_rows_only_the_sizes_are_known(tmp_path: Path) -> Non
 
 
 def test_what_is_cut_depends_on_the_examples_where_they_have_a_say(tmp_path: Path) -> None:
-    from reasondistill.stages.students import _identity as identity
+    from reasondistill.stages.students import student_identity as identity
 
     base = make_tiny_model(tmp_path / "base")
     even, measured = (
@@ -546,7 +546,7 @@ def test_what_is_cut_depends_on_the_examples_where_they_have_a_say(tmp_path: Pat
 
 
 def test_calibration_examples_are_spread_over_all_of_them(tmp_path: Path) -> None:
-    from reasondistill.stages.students import _calibration as calibration
+    from reasondistill.stages.students.material import calibration_examples as calibration
 
     made = job(
         tmp_path,

@@ -233,7 +233,7 @@ def test_the_trained_tokenizer_splits_digits_and_is_deterministic() -> None:
 
 
 def test_global_batch_is_kept_whatever_the_machine() -> None:
-    from reasondistill.stages.students.sft import split_batch
+    from reasondistill.stages.students.trainer_settings import split_batch
 
     for batch, micro, world in ((32, 8, 1), (32, 5, 2), (7, 4, 1), (128, 1, 16)):
         size, accumulation = split_batch(batch, micro, world)
@@ -244,7 +244,7 @@ def test_global_batch_is_kept_whatever_the_machine() -> None:
 
 
 def test_batches_are_random_but_sorted_inside() -> None:
-    from reasondistill.stages.students.sft import BatchSortedSampler
+    from reasondistill.stages.students.sorted_trainer import BatchSortedSampler
 
     lengths = [(i * 37) % 101 for i in range(100)]
     sampler = BatchSortedSampler(lengths, batch=10, seed=1)
@@ -416,7 +416,7 @@ def test_an_unverified_student_needs_the_file_that_stage_4_writes_when_asked(
 def test_an_unverified_student_of_a_base_with_a_tokenizer_does_not_depend_on_any_verdict(
     tmp_path: Path,
 ) -> None:
-    from reasondistill.stages.students import _identity as identity
+    from reasondistill.stages.students import student_identity as identity
 
     settings = StudentSettings(
         name="s", method="unverified", base=str(make_tiny_model(tmp_path / "base"))
@@ -669,3 +669,25 @@ def test_rows_longer_than_the_models_context_are_refused(tmp_path: Path) -> None
     long = example(5, answer="<think>\n" + "1 + 1 = 2. " * 60 + "\n</think>\n\n\\boxed{2}")
     with pytest.raises(StageError, match="context is 256"):
         run_student(job(tmp_path, scratch(max_length=2000), examples=[example(1), long]))
+
+
+# ---- records in, a model out ---------------------------------------------------------------------
+
+
+def test_a_student_is_trained_by_a_plain_function_of_records_and_settings(tmp_path: Path) -> None:
+    """Neither a run folder nor a stage: the same weights as the stage makes of the same records."""
+    from reasondistill.stages.students import Material
+    from reasondistill.stages.students.training import train_student
+
+    staged = job(tmp_path, scratch(epochs=1))
+    run_student(staged)
+    rows = [example(i, split="validation" if i % 8 == 0 else "train") for i in range(32)]
+    trained = train_student(
+        staged.student,
+        Material(rows, plain=PROMPT.prompt.plain),
+        tmp_path / "plain",
+        settings=staged.settings,
+    )
+    assert trained.model == tmp_path / "plain" / "model"
+    assert trained.figures.examples == 28 and not trained.dropped
+    assert same(weights(trained.model), weights(staged.folder / "model"))

@@ -21,7 +21,7 @@ from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_metrics, write_text
-from reasondistill.stages.students import ROLLOUTS, SNAPSHOTS, bases, processes
+from reasondistill.stages.students import bases, processes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def start_from(folder: Path) -> Path | None:
                 f"one, or remove {checkpoint.parent} to train anew."
             )
     _forget_after(folder, checkpoint)
-    for left in (*folder.glob(f"*{bases.PART}"), folder / ROLLOUTS):  # of a killed process
+    for left in (*folder.glob(f"*{bases.PART}"), folder / layout.ROLLOUTS):  # of a killed process
         shutil.rmtree(left, ignore_errors=True)
     return checkpoint
 
@@ -71,7 +71,7 @@ def _forget_after(folder: Path, checkpoint: Path | None) -> None:
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
     if (folder / layout.METRICS).exists():
         write_text(folder / layout.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-    for path in (folder / SNAPSHOTS).glob("step-*"):
+    for path in (folder / layout.SNAPSHOTS).glob("step-*"):
         if (
             not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step
         ):  # no digits: torn by a kill
@@ -198,7 +198,7 @@ class Snapshots(TrainerCallback):
         student: StudentSettings,
         tokenizer: Any,
         trainer: Any,
-        strip: Callable[[Any], None],
+        strip: Callable[[Any], None] | None,
         load: Callable[[], Any],
     ) -> None:
         self.folder, self.count, self.student, self.tokenizer = folder, count, student, tokenizer
@@ -229,7 +229,8 @@ class Snapshots(TrainerCallback):
             model = copy_to_cpu(
                 model, None if self.student.lora is not None else storage_dtype(self.student)
             )
-        self.strip(model)
+        if self.strip is not None:
+            self.strip(model)
         save_merged(model, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
         log.info("step %d/%d · weights kept", state.global_step, state.max_steps)
 

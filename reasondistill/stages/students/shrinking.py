@@ -214,7 +214,7 @@ def measure(model: Any, rows: Sequence[Row]) -> Importance:
 
 
 def _forward(model: Any, decoder: Any, rows: Sequence[Row]) -> None:
-    """One row at a time, on the GPU where there is one; the model is back where it was afterwards."""
+    """One row at a time, on the GPU where there is one; afterwards the model is where it was."""
     home, training = model.device, model.training
     device = torch.device("cuda") if torch.cuda.is_available() else home
     model.to(device).eval()

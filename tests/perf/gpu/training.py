@@ -37,10 +37,12 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.methods import Method
 from reasondistill.methods.kd import Kd, KdSettings
 from reasondistill.methods.step import Micro
-from reasondistill.stages.students import bases, sft
+from reasondistill.stages.students import bases
 from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer
+from reasondistill.stages.students.sorted_trainer import SortedTrainer, dataset_of
 from reasondistill.stages.students.tokens import Row
+from reasondistill.stages.students.trainer_settings import trainer_settings
 
 QWEN_1_5B = Qwen2Config(
     vocab_size=151_936,
@@ -161,7 +163,7 @@ def our_arguments(cell: Cell, sizes: Sizes, folder: Path) -> SFTConfig:
         learning_rate=LEARNING_RATE,
     )
     settings = TrainSettings(micro_batch_size=documents, gradient_checkpointing=cell.checkpointing)
-    arguments = sft._arguments(student, folder, settings, sizes.warm_up + sizes.steps, False)
+    arguments = trainer_settings(student, folder, settings, sizes.warm_up + sizes.steps, False)
     arguments.save_strategy = SaveStrategy.NO
     arguments.logging_steps = 1
     return arguments
@@ -243,12 +245,12 @@ def make_trainer(
     shared: dict[str, Any] = {
         "model": model,
         "args": arguments,
-        "train_dataset": sft._dataset(rows),
+        "train_dataset": dataset_of(rows),
         "processing_class": tokenizer,
         "callbacks": [watch],
     }
     if cell.form != "kd":
-        return SFTTrainer(**shared) if cell.way == "trl" else sft.SortedTrainer(**shared)
+        return SFTTrainer(**shared) if cell.way == "trl" else SortedTrainer(**shared)
     arguments.remove_unused_columns = False
     method: Method[Any] = TrlMethod(cell.way, bf16=arguments.bf16)
     if cell.way == "ours":

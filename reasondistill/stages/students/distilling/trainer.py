@@ -34,7 +34,7 @@ from reasondistill.stages.students.distilling.rollouts import Writers
 from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.hidden import head_of, states
-from reasondistill.stages.students.sft import SortedTrainer
+from reasondistill.stages.students.sorted_trainer import SortedTrainer
 from reasondistill.stages.students.tokens import Row
 
 log = logging.getLogger(__name__)

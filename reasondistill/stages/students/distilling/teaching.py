@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.models.weights import model_identity
-from reasondistill.stages.students import ROLLOUTS, processes
+from reasondistill.runs import layout
+from reasondistill.stages.students import processes
 from reasondistill.stages.students.distilling.rollouts import (
     TransformersWriter,
     VllmWriter,
@@ -29,7 +30,7 @@ from reasondistill.stages.students.distilling.rollouts import (
 from reasondistill.stages.students.distilling.stored import StoredTopK
 from reasondistill.stages.students.distilling.teacher import Teacher, load_teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
-from reasondistill.stages.students.sft import SortedTrainer, Training
+from reasondistill.stages.students.material import TeacherSource
 from reasondistill.stages.students.tokens import Row
 from reasondistill.thinking import opened_by, split
 
@@ -37,28 +38,17 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Distillation(Training):
-    """The training of one student that distils.
-
-    `teacher` is a hub id or folder (unused by methods without a teacher in memory), `golds` the
-    gold answer by problem id, `top_k` the folder with the teacher's stored log-probabilities,
-    `folder` the student's own.
-    """
+class Teaching:
+    """What the training of a student that distils has beside it. `folder` is the student's own."""
 
     student: StudentSettings
     settings: TrainSettings
-    teacher: str
-    revision: str | None
-    golds: Mapping[str, str]
-    top_k: Path
+    source: TeacherSource
     folder: Path
     pool: GradingPool | None = None
     _teacher: Teacher | None = None
     _store: StoredTopK | None = None
     _tokenizer: Any = None
-
-    # Each row is a text to learn from or to answer; a few are dealt out twice instead.
-    knows_blank_rows = False
 
     def __post_init__(self) -> None:
         self.method_settings = self.student.method_settings()
@@ -66,24 +56,32 @@ class Distillation(Training):
         self.method = method_class(self.method_settings, self.student.seed)
 
     def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
+        """The rows to train on, and how many cannot be used, by reason."""
         stored_tokens = self.method_settings.stored_tokens
         if stored_tokens is None:
             return rows, {}
-        self._store = StoredTopK(self.top_k, stored_tokens, tokenizer)
+        if self.source.top_k is None:
+            raise self._nobody("with stored log-probabilities")
+        self._store = StoredTopK(self.source.top_k, stored_tokens, tokenizer)
         return self._store.rows(rows, self.student.max_length)
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
+        """Load the teacher, and add what is trained beside the student. Raises ConfigError or
+        StageError.
+        """
         self._tokenizer = tokenizer
         if not self.method.needs_teacher:
             return
+        if self.source.model is None:
+            raise self._nobody("in memory")
         # The trainer, which would say, comes later: it wants the model with what is trained beside
         # it.
         device = torch.device("cpu")
         if torch.cuda.is_available():
             device = torch.device("cuda", processes.local_rank())
         self._teacher = load_teacher(
-            self.teacher,
-            self.revision,
+            self.source.model,
+            self.source.revision,
             student_tokenizer=tokenizer,
             trust_remote_code=self.student.trust_remote_code,
             device=device,
@@ -100,7 +98,8 @@ class Distillation(Training):
         held_out: Sequence[Row],
         checkpoint: Path | None,
         **arguments: Any,
-    ) -> SortedTrainer:
+    ) -> DistillTrainer:
+        """The trainer, which goes on from a checkpoint; `arguments` are SFTTrainer's."""
         training: Any = arguments["args"]
         why_not = self.method.why_not(
             held_out=len(held_out), micro_batch=training.per_device_train_batch_size
@@ -161,7 +160,7 @@ class Distillation(Training):
             model,
             self._tokenizer,
             trainer.accelerator,
-            start=self.folder / ROLLOUTS,
+            start=self.folder / layout.ROLLOUTS,
             url=self.settings.rollouts_url if kind == "vllm_server" else None,
             memory=self.settings.rollouts_memory,
             context=self.student.max_length,
@@ -197,16 +196,18 @@ class Distillation(Training):
             items: list[GradeItem] = []
             for place, (number, ids) in enumerate(written):
                 row = rows[number]
-                gold = self.golds.get(row.problem_id, "")
+                gold = self.source.golds.get(row.problem_id, "")
                 items.append(grade_item(str(place), self._tokenizer, row, ids, gold, eos))
             return [grade.is_correct for _, grade in self.pool.grade_many(items)]
 
         return grade
 
     def teacher_model(self) -> Any:
+        """The teacher in memory, if there is one."""
         return self._teacher.model if self._teacher is not None else None
 
     def figures(self, trainer: Any) -> dict[str, Any]:
+        """Fields of TrainingFigures that are known here, or known better."""
         counts = trainer.counts_of_all()
         seconds = trainer.spent()
         rollouts_correct = None
@@ -226,22 +227,29 @@ class Distillation(Training):
         """`name@revision` of whose distributions were learnt."""
         if self._store is not None:
             return ", ".join(sorted(self._store.reader.models))
-        return model_identity(self.teacher, self.revision)
+        return model_identity(self.source.model or "", self.source.revision)
 
     def strip(self, model: Any) -> None:
+        """Take off a model, or a copy of it, what is no part of the finished student."""
         self.method.strip(model)
+
+    def _nobody(self, where: str) -> ConfigError:
+        return ConfigError(
+            f"[students] {self.student.name} method = {self.student.method!r} learns from a "
+            f"teacher {where}; there is none. Give train_student a TeacherSource with it."
+        )
 
     def close(self) -> None:
         """End the grading processes; take away the weights that vLLM began with."""
         if self.pool is not None:
             self.pool.close()
-        shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
+        shutil.rmtree(self.folder / layout.ROLLOUTS, ignore_errors=True)
 
 
 def grade_item(
     name: str, tokenizer: Any, row: Row, completion: Sequence[int], gold: str, eos: Sequence[int]
 ) -> GradeItem:
-    """What the grader needs of a text that the student wrote; without an end in `eos` it was cut."""
+    """What the grader needs of a text by the student; without an end in `eos` it was cut."""
     is_cut = not completion or completion[-1] not in eos
     written = list(completion) if is_cut else list(completion[:-1])
     text = tokenizer.decode(written, skip_special_tokens=False)

@@ -1,0 +1,48 @@
+"""Finished students, as other stages find them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from reasondistill.errors import StageError
+from reasondistill.records import Student
+from reasondistill.runs import layout
+from reasondistill.runs.store import require_complete
+
+
+def read_student(folder: Path) -> Student:
+    """The finished student of a folder, its `path` absolute or a hub id. Raises StageError when it
+    is not finished.
+    """
+    require_complete(folder)
+    student = Student.model_validate_json((folder / layout.STUDENT).read_text(encoding="utf-8"))
+    inside = folder / student.path
+    if not inside.exists():
+        return student
+    return student.model_copy(update={"path": str(inside)})
+
+
+def snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """The weights of a finished student after so many steps, in order of steps: model folders that
+    transformers and vLLM load.
+
+    The last is the finished model itself, of which there is no second copy. Empty for an untouched
+    base: it was never trained. Raises StageError when the student is not finished, or was trained
+    without keeping any.
+    """
+    student = read_student(folder)
+    if student.figures is None:
+        return []
+    if not (folder / layout.SNAPSHOTS).is_dir():
+        raise StageError(
+            f"{folder}: no snapshots were kept while this student was trained. Remove that "
+            "folder and train again with "
+            "evals.checkpoints.count = the number of them that is wanted."
+        )
+    paths = {student.figures.steps: Path(student.path)}
+    for path in (folder / layout.SNAPSHOTS).iterdir():
+        match = re.fullmatch(r"step-(\d+)", path.name)
+        if match is not None:
+            paths.setdefault(int(match[1]), path)
+    return sorted(paths.items())

@@ -1,0 +1,265 @@
+"""Training with TRL's SFTTrainer on our own ids and labels. Imports torch and trl; imported late.
+
+What we add to TRL: rows that are tokenised and checked by us, batches that are random but sorted
+inside (little padding, no bias), a global batch that does not depend on the machine or the number
+of processes, mixed precision only where it is fast, a stop that saves first, exact resume.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import PrinterCallback
+from trl import SFTTrainer
+
+from reasondistill.config import StudentSettings, TrainSettings
+from reasondistill.errors import StageError
+from reasondistill.records import TrainingFigures
+from reasondistill.runs import layout
+from reasondistill.runs.store import StopSignal, read_metrics, write_records
+from reasondistill.stages.students import bases, processes, saving
+from reasondistill.stages.students.distilling.teaching import Teaching
+from reasondistill.stages.students.held_out import held_out
+from reasondistill.stages.students.material import Material, TeacherSource
+from reasondistill.stages.students.progress import Progress
+from reasondistill.stages.students.sorted_trainer import SortedTrainer, dataset_of
+from reasondistill.stages.students.tokens import IGNORE, Row, tokenise_all
+from reasondistill.stages.students.trainer_settings import optimizer_of, trainer_settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished student: where its model stands, what its training cost, and how many examples
+    were dropped, by reason.
+    """
+
+    model: Path
+    figures: TrainingFigures
+    dropped: Mapping[str, int]
+
+
+def train_student(
+    student: StudentSettings,
+    material: Material,
+    folder: Path,
+    *,
+    settings: TrainSettings | None = None,
+    teacher: TeacherSource | None = None,
+    max_steps: int | None = None,
+    snapshots: int = 0,
+    stop: StopSignal | None = None,
+) -> Trained:
+    """Train a student by its method and write `folder/model`, which transformers and vLLM load.
+
+        trained = train_student(StudentSettings(name="small", base="Qwen/Qwen3-0.6B-Base"),
+                                Material(examples), Path("small"))
+
+    `settings` is what a cluster file says of training. `teacher` is whom a method that distils
+    learns from. `max_steps` stands above the student's own. Of `snapshots` evenly spaced weights
+    all but the last, which is the model itself, are kept in `folder/snapshots`. Resumes from the
+    last checkpoint in `folder/checkpoints`. Several processes call it with the same folder, where
+    the first one writes; all of them get the figures. Not covered: method `base`, which trains
+    nothing.
+
+    Raises Interrupted after a requested stop, with a checkpoint saved; StageError where no example
+    can be trained on; ConfigError for what the settings ask and cannot have.
+    """
+    settings = settings or TrainSettings()
+    if not student.distils():
+        return _train(student, material, folder, settings, max_steps, snapshots, stop, None)
+    teaching = Teaching(student, settings, teacher or TeacherSource(), folder)
+    try:
+        return _train(student, material, folder, settings, max_steps, snapshots, stop, teaching)
+    finally:
+        teaching.close()
+
+
+def _train(
+    student: StudentSettings,
+    material: Material,
+    folder: Path,
+    settings: TrainSettings,
+    max_steps: int | None,
+    snapshots: int,
+    stop: StopSignal | None,
+    teaching: Teaching | None,
+) -> Trained:
+    started = time.monotonic()
+    _set_up_libraries(settings)
+    tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
+    rows, validation, dropped = _rows(student, material, tokenizer, folder)
+    if teaching is not None:
+        rows, unusable = teaching.rows(rows, tokenizer)
+        dropped |= unusable
+    calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
+    load = partial(bases.load_model, student, tokenizer, calibration)
+    model = load()
+    _check_context(student, model, rows)
+    if teaching is not None:
+        teaching.prepare(model, tokenizer)
+    checkpoint = processes.on_first(lambda: saving.start_from(folder))
+    progress = Progress(folder, stop, started)
+    # Blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as
+    # many for each process. A method with a teacher wants a text in each row.
+    has_blank = processes.world_size() > 1 and not student.packing and teaching is None
+    arguments: dict[str, Any] = {
+        "model": model,
+        "args": trainer_settings(
+            student, folder / layout.CHECKPOINTS, settings, max_steps, bool(validation)
+        ),
+        "train_dataset": dataset_of(rows, with_blank=has_blank),
+        "eval_dataset": dataset_of(validation) if validation else None,
+        "processing_class": tokenizer,
+        "peft_config": saving.lora(student),
+        "callbacks": [progress],
+        "optimizers": (optimizer_of(student, model), None),
+    }
+    if teaching is not None:
+        trainer = teaching.trainer(rows, validation, checkpoint, **arguments)
+    else:
+        trainer = SortedTrainer(**arguments)
+    trainer.remove_callback(PrinterCallback)  # our own lines are enough
+    trainer.add_callback(
+        saving.Snapshots(
+            folder / layout.SNAPSHOTS,
+            snapshots,
+            student,
+            tokenizer,
+            trainer,
+            teaching.strip if teaching is not None else None,
+            load,
+        )
+    )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop is not None and processes.stop_requested(stop):
+        stop.check()
+    learned: dict[str, Any] = {"validation_loss": None}
+    if validation:
+        learned["validation_loss"] = _validation_loss(trainer)
+    if teaching is not None:
+        learned |= teaching.figures(trainer)
+    trained = saving.whole_model(trainer, student, load)
+
+    def finish() -> TrainingFigures:
+        figures = _cost(trainer, rows, folder) | learned
+        figures |= _distance(trainer, trained, student, material, tokenizer, teaching)
+        if teaching is not None:
+            teaching.strip(trained)
+        parameters, trained_parameters = saving.save_student(trained, student, tokenizer, folder)
+        return TrainingFigures(
+            **figures,
+            parameters=parameters,
+            trained_parameters=trained_parameters,
+            seconds=progress.seconds(),
+        )
+
+    return Trained(folder / layout.MODEL, processes.on_first(finish), dropped)
+
+
+def _rows(
+    student: StudentSettings, material: Material, tokenizer: Any, folder: Path
+) -> tuple[list[Row], list[Row], dict[str, int]]:
+    """Rows to train on, rows to validate on, and how many of the former were dropped, by reason.
+
+    What was dropped of either is listed in `folder`.
+    """
+    how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
+    training = tokenise_all(material.split("train"), tokenizer, **how)
+    validation = tokenise_all(material.split("validation"), tokenizer, **how)
+    set_aside = training.set_aside + validation.set_aside
+    if set_aside:
+        processes.on_first(lambda: write_records(folder / layout.SET_ASIDE, set_aside))
+    if not training.rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
+        raise StageError(
+            f"{student.name}: no example can be trained on ({reasons}; max_length = "
+            f"{student.max_length})."
+        )
+    return training.rows, validation.rows, training.dropped
+
+
+def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) -> None:
+    """Raise StageError where a row is longer than what the model reads."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    longest = max(len(row.input_ids) for row in rows)
+    if limit is not None and longest > limit:
+        raise StageError(
+            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. "
+            "Lower max_length, or raise "
+            "max_position_embeddings (and rope_theta)."
+        )
+
+
+def _validation_loss(trainer: SFTTrainer) -> float:
+    loss = float(trainer.evaluate()["eval_loss"])
+    log.info("validation loss %.4f", loss)
+    return loss
+
+
+def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+    """Steps, tokens, loss and memory of a training on fixed rows."""
+    epochs = float(trainer.state.epoch or 0.0)
+    tokens = 0
+    loss_tokens = 0
+    for row in rows:
+        tokens += len(row.input_ids)
+        loss_tokens += sum(label != IGNORE for label in row.labels)
+    losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
+    if torch.cuda.is_available():
+        peak_memory_gib = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        peak_memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": epochs,
+        "examples": len(rows),
+        "tokens": int(epochs * tokens),
+        "loss_tokens": int(epochs * loss_tokens),
+        "train_loss": losses[-1] if losses else None,
+        "peak_memory_gib": peak_memory_gib,
+    }
+
+
+def _distance(
+    trainer: Any,
+    model: Any,
+    student: StudentSettings,
+    material: Material,
+    tokenizer: Any,
+    teaching: Teaching | None,
+) -> dict[str, Any]:
+    """Perplexity on held-out traces, and how far the student is from its teacher there, when it has
+    one in memory.
+    """
+    held_out_rows = tokenise_all(
+        material.held_out, tokenizer, plain=material.plain, max_length=student.max_length
+    ).rows
+    if not held_out_rows:
+        return {}
+    teacher = teaching.teacher_model() if teaching is not None else None
+    model = model.to(trainer.args.device)
+    figures = held_out(model, held_out_rows, teacher=teacher, vocabulary=len(tokenizer))
+    return {"perplexity": figures.perplexity, "teacher_kl": figures.kl}
+
+
+def _set_up_libraries(settings: TrainSettings) -> None:
+    """No telemetry, no tokenizer fork warnings, no progress bars in logs, and as many threads as
+    the cluster file says.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    datasets.disable_progress_bars()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
