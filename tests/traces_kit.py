@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reasondistill.config import Cluster, SampledModel, TraceSettings
+from reasondistill.config import Cluster, ModelSettings, TraceSettings
 from reasondistill.models.samplers import Request
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Origin, Problem, Trace, fingerprint
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_records, write_records
 from reasondistill.stages.traces import run_traces
 
-Open = Callable[[SampledModel, Cluster, Sequence[Problem]], ScriptedSampler]
+Open = Callable[[ModelSettings, Cluster, Sequence[Problem]], ScriptedSampler]
 
 
 def write_problems(
@@ -49,7 +49,7 @@ def opener(script: Callable[[Request], str] = text_of, **options: object) -> Ope
     """An open_sampler whose samplers carry the teacher's name."""
 
     def open_sampler(
-        teacher: SampledModel, cluster: Cluster, problems: Sequence[Problem]
+        teacher: ModelSettings, cluster: Cluster, problems: Sequence[Problem]
     ) -> ScriptedSampler:
         return ScriptedSampler(script, model=teacher.model, **options)  # type: ignore[arg-type]
 

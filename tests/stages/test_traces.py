@@ -252,6 +252,21 @@ def test_prompts_that_are_all_longer_than_the_context_stop_before_sampling(
     )
 
 
+def test_every_prompt_is_tokenised_once(problems: Path, tmp_path: Path) -> None:
+    rendered: list[str] = []
+
+    class Counting(WordTokens):
+        def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+            rendered.append(messages[-1].content)
+            return super().render(messages, plain=plain)
+
+    def open_sampler(*_: object) -> Counting:
+        return Counting(text_of, max_model_len=100)
+
+    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=open_sampler)
+    assert sorted(rendered) == sorted(f"What is {i}+1?" for i in range(8))
+
+
 def test_a_few_prompts_that_are_too_long_set_their_problems_aside(tmp_path: Path) -> None:
     long = {3: "What " * 9, 40: "Why " * 9}
     problems, folder = write_problems(tmp_path / "1-problems", 44, questions=long), tmp_path / "t"

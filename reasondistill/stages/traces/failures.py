@@ -1,7 +1,7 @@
 """How many samples may fail before a stage stops: a stage that lost its samples is not done.
 
     failures = Failures(folder, Allowance(samples=120, problems=40, share=0.01))
-    failures.see(trace)        # for each trace as it comes; raises StageError when it was one too many
+    failures.see(trace)        # for each trace as it comes; raises StageError for one too many
 
 Faults of the service (server, quota, engine) have a limit, `failures_allowed`: what it lost is
 drawn again by the next run. Faults of the input (a prompt that no model takes) set their problem

@@ -1,4 +1,4 @@
-"""The end of the traces stage: canonical order, sums, figures, and what later stages are made from."""
+"""Sums over finished traces: canonical order, figures, and what later stages are made from."""
 
 from __future__ import annotations
 
@@ -143,7 +143,9 @@ def _set_aside(problem: Problem, completion: Completion) -> SetAside:
 
 
 def sort(path: Path, places: dict[str, int]) -> None:
-    """Traces in the order of problems and samples. Raises StageError for one of an unknown problem."""
+    """Put traces in the order of problems and samples. Raises StageError for one of an unknown
+    problem.
+    """
 
     def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)

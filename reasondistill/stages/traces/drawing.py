@@ -1,0 +1,220 @@
+"""One teacher after another: open it, draw what it lacks, capture the top K of what stands already.
+
+Around `sampling.draw` this puts what a folder needs: traces on disk as they finish, progress, a
+limit of failures, an eye on who answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Set
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from reasondistill.models.samplers import (
+    Running,
+    Sampler,
+    SamplerBase,
+    failed,
+    make_ready,
+    problem_and_sample,
+)
+from reasondistill.models.topk import TopKWriter
+from reasondistill.records import Problem
+from reasondistill.runs import layout
+from reasondistill.runs.missing import cause_of
+from reasondistill.runs.store import Manifest, write_manifest
+from reasondistill.stages.traces import capture, servers
+from reasondistill.stages.traces.failures import Failures, too_many_refused
+from reasondistill.stages.traces.recorder import Progress, Recorder
+from reasondistill.stages.traces.sampling import Prompts, Wanted, draw
+from reasondistill.stages.traces.work import TeacherWork, TraceJob, deal_problems, plan_work
+
+log = logging.getLogger(__name__)
+
+
+def work_on(
+    job: TraceJob, work: TeacherWork, *, done: int, claimed: Iterable[Problem] | None = None
+) -> None:
+    """Open one teacher; draw what is missing, score what stands already.
+
+    `claimed` are the problems that one of several workers draws, claimed on the way. `done` counts
+    the samples of the stage that are on disk. Returns early when asked to stop.
+    """
+    started = time.monotonic()
+    k = job.logprobs_of(work.teacher)
+    problems = work.problems
+    if work.samples:
+        log.info(
+            "%s: %d samples of %d problems to draw",
+            work.teacher.model,
+            work.samples,
+            len(problems),
+        )
+    with job.open_sampler(work.teacher, job.cluster, problems) as sampler:
+        prompts = Prompts(sampler, job.prompt)
+        if claimed is None:
+            _check_prompts(job, prompts, problems)
+        with _cache_of(job, sampler, k) as cache:
+            make_ready(
+                sampler,
+                lambda: job.is_stopped,
+                max_logprobs=k,
+                scores=bool(work.unscored),
+                shares=claimed is not None,
+            )
+            if work.samples:
+                progress = _progress(job, work, sampler, done, time.monotonic() - started)
+                to_draw = problems if claimed is None else claimed
+                _draw(job, work, to_draw, prompts, cache, progress)
+            if cache is not None and work.unscored and not job.is_stopped:
+                _score(job, prompts, cache, work.unscored, own=True)
+
+
+@contextmanager
+def _cache_of(job: TraceJob, sampler: Sampler, k: int) -> Generator[TopKWriter | None]:
+    """The top-K cache of the folder, or None where no top K are wanted."""
+    if k == 0:
+        yield None
+        return
+    with capture.open_cache(job.target, sampler, k) as cache:
+        yield cache
+
+
+def _check_prompts(job: TraceJob, prompts: Prompts, problems: Iterable[Problem]) -> None:
+    """Raise StageError, before anything is drawn, when too many of the problems cannot be asked."""
+    if prompts.context is None:
+        return  # a server renders them itself
+    faults = prompts.unaskable(problems)
+    if job.allowance.is_refused_too_often(len(faults)):
+        causes = Counter(cause_of(failed(str(fault), fault="input")) for fault in faults.values())
+        raise too_many_refused(job.folder, job.allowance, len(faults), causes)
+
+
+def _progress(
+    job: TraceJob, work: TeacherWork, sampler: Sampler, done: int, load_seconds: float
+) -> Progress:
+    running, threads = Running(), None
+    if isinstance(sampler, SamplerBase):
+        running, threads = sampler.running, sampler.threads
+    return Progress(
+        job.target,
+        teacher=work.teacher.model,
+        samples=math.ceil(work.samples / job.workers),
+        done=done,
+        total=job.total,
+        load_seconds=load_seconds,
+        running=running,
+        threads=threads,
+    )
+
+
+def _draw(
+    job: TraceJob,
+    work: TeacherWork,
+    problems: Iterable[Problem],
+    prompts: Prompts,
+    cache: TopKWriter | None,
+    progress: Progress,
+) -> None:
+    """Draw and write what is missing of these problems."""
+    failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
+    watch = servers.Watch(job.folder, job.target, prompts.sampler, keep_old=job.keep_old)
+    wanted = _until_stopped(job, work, problems)
+    logprobs = job.logprobs_of(work.teacher)
+    sampled = draw(wanted, prompts, job.traces.resolve(), logprobs=logprobs)
+    with (
+        Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder,
+        closing(sampled),
+    ):
+        for drawn in sampled:
+            watch.look(drawn.trace.completion)
+            recorder.put(drawn.trace, drawn.top_k)
+            if job.is_stopped:
+                break
+
+
+def _until_stopped(
+    job: TraceJob, work: TeacherWork, problems: Iterable[Problem]
+) -> Iterator[Wanted]:
+    """What is missing of these problems, until somebody asks to stop: what is in flight may still
+    end then.
+    """
+    for problem in problems:
+        if job.takes_no_more:
+            return
+        yield work.wanted(problem)
+
+
+# ---- the top K of traces that stand already ------------------------------------------------------
+
+
+def _score(
+    job: TraceJob, prompts: Prompts, cache: TopKWriter, wanted: Set[str], *, own: bool
+) -> None:
+    """The second pass over these traces on a running engine."""
+    capture.score(
+        job.folder,
+        prompts.sampler,
+        cache,
+        wanted,
+        k=job.traces.logprobs or 0,
+        render=prompts.render,
+        problems={problem.id: problem for problem in job.problems},
+        total=len(wanted),
+        own=own,
+        should_stop=lambda: job.is_stopped,
+    )
+
+
+def score_others(job: TraceJob) -> None:
+    """Score the traces of teachers that give no log-probabilities with `logprobs_model`."""
+    scorer = capture.scoring_teacher(job.traces)
+    if scorer is None:
+        return
+    others: set[str] = set()
+    hands = deal_problems(job.traces, job.problems)
+    for teacher, hand in zip(job.traces.teachers, hands, strict=True):
+        if not teacher.capabilities.gives_logprobs:
+            others.update(problem.id for problem in hand)
+    unscored = job.unscored()
+    wanted = {trace_id for trace_id in unscored if problem_and_sample(trace_id)[0] in others}
+    if not wanted:
+        return
+    k = job.traces.logprobs or 0
+    with (
+        job.open_sampler(scorer, job.cluster, ()) as sampler,
+        capture.open_cache(job.folder, sampler, k) as cache,
+    ):
+        make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
+        _score(job, Prompts(sampler, job.prompt), cache, wanted, own=False)
+    job.check_stop()
+
+
+def capture_later(job: TraceJob, done: Manifest) -> Manifest:
+    """A finished folder that is asked for (more of) the top K: nothing is drawn, and later stages
+    read the same traces.
+    """
+    if capture.is_captured(job.traces, job.folder, done):
+        return done
+    everything: set[str] = set()
+    for problem in job.problems:
+        everything.update(f"{problem.id}:{sample}" for sample in range(job.traces.n))
+    for work in plan_work(job, everything, job.unscored()):
+        work_on(job, work, done=0)
+        job.check_stop()
+    score_others(job)
+    manifest = replace(done, figures=done.figures | cache_figures(job))
+    write_manifest(job.folder, manifest)
+    return manifest
+
+
+def cache_figures(job: TraceJob) -> dict[str, Any]:
+    """What the cache holds, for the manifest; empty where no top K are wanted."""
+    if job.traces.logprobs is None:
+        return {}
+    return capture.figures(job.folder, job.traces.logprobs)

@@ -1,0 +1,95 @@
+"""The end of the traces stage: canonical order, what failed, figures, manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from reasondistill.errors import StageError
+from reasondistill.runs import layout
+from reasondistill.runs.missing import cause_of
+from reasondistill.runs.store import Manifest, finish_stage
+from reasondistill.stages.traces import on_disk, servers, summary
+from reasondistill.stages.traces.drawing import cache_figures
+from reasondistill.stages.traces.failures import (
+    nothing_but_failures,
+    too_many_lost,
+    too_many_refused,
+)
+from reasondistill.stages.traces.work import TraceJob
+
+log = logging.getLogger(__name__)
+
+
+def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
+    """Sort the traces, count them and say that the folder is complete. `seconds` are those on the
+    clock, however many workers there were. Raises StageError when more failed than may fail.
+    """
+    folder = job.folder
+    path = folder / layout.TRACES
+    places = {problem.id: place for place, problem in enumerate(job.problems)}
+    on_disk.drop_overtaken(path)
+    summary.sort(path, places)
+    sums = summary.tally(path)
+    _check_failures(job, sums)
+    summary.write_set_aside(folder, job.problems, sums)
+    _tell_failures(job, sums)
+    counts = {"in": len(job.problems), "out": sums.samples}
+    if sums.lost:
+        counts["failed"] = sums.lost.total()
+    if sums.refused_samples:
+        counts["refused"] = sums.refused_samples.total()
+    figures = summary.figures(folder, sums) | cache_figures(job)
+    figures |= summary.engine(folder, job.traces, job.cluster)
+    figures |= servers.figures(folder)
+    if workers > 1:
+        figures["workers"] = workers
+    return finish_stage(
+        folder,
+        counts=counts,
+        figures=figures,
+        seconds=seconds,
+        content=summary.content(path),
+    )
+
+
+def _check_failures(job: TraceJob, sums: summary.Tally) -> None:
+    """Raise StageError when more failed, by all workers together, than may fail."""
+    if sums.lost and sums.failed == sums.samples:
+        raise nothing_but_failures(sums.samples, sums.error)
+    if sums.lost.total() > job.allowance.lost:
+        raise too_many_lost(job.folder, job.allowance, sums.lost)
+    if job.allowance.is_refused_too_often(len(sums.refused)):
+        causes = Counter(map(cause_of, sums.refused.values()))
+        raise too_many_refused(job.folder, job.allowance, len(sums.refused), causes)
+
+
+def _tell_failures(job: TraceJob, sums: summary.Tally) -> None:
+    if sums.lost:
+        log.warning(
+            "%s: %d of %d samples were lost; the same command draws them again",
+            job.folder,
+            sums.lost.total(),
+            sums.samples,
+        )
+    if sums.refused:
+        log.warning(
+            "%s: %d problems cannot be asked and were set aside (%s)",
+            job.folder,
+            len(sums.refused),
+            layout.SET_ASIDE,
+        )
+
+
+def refuse_what_was_lost(job: TraceJob, done: Manifest) -> None:
+    """Raise StageError for a folder that an earlier version, or another setting, took for finished
+    without its samples.
+    """
+    lost = done.counts.get("failed", 0)
+    if lost > job.allowance.lost:
+        raise StageError(
+            f"{job.folder}: {lost} of {job.total} samples were lost, failures_allowed = "
+            f"{job.traces.failures_allowed:g} allows {job.allowance.lost}, and what was made of "
+            "the rest (5-students) keeps them from being drawn again. Remove what was made of it, "
+            "or say that it may stay with --set traces.failures_allowed=1."
+        )

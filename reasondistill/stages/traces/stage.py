@@ -1,0 +1,151 @@
+"""The folder of the traces stage: what of it stands, what is drawn anew, who draws it.
+
+Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. The same
+samples come out however often the stage was killed, and raising `n` draws only the new ones. Evals
+sample with the same function.
+
+With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py);
+traces.jsonl is the same with and without.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from reasondistill.config import Cluster, TraceSettings
+from reasondistill.errors import Interrupted, ReasonDistillError, StageError
+from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers.opening import OpenSampler, open_sampler
+from reasondistill.records import Problem
+from reasondistill.runs import layout
+from reasondistill.runs.missing import STOPPED
+from reasondistill.runs.store import (
+    Identity,
+    Manifest,
+    StopSignal,
+    open_stage,
+    read_manifest,
+    read_records,
+    reopen_stage,
+    require_complete,
+    require_open,
+    write_manifest,
+)
+from reasondistill.runs.work_sharing import Share
+from reasondistill.stages.traces import capture, on_disk
+from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
+from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
+from reasondistill.stages.traces.work import TraceJob, inputs_of, plan_work, section_of
+from reasondistill.stages.traces.workers import close, fill, gather_parts, open_for_workers
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def run_traces(
+    traces: TraceSettings,
+    problems_folder: Path,
+    folder: Path,
+    *,
+    cluster: Cluster,
+    open_sampler: OpenSampler = open_sampler,
+    stop: StopSignal | None = None,
+    limit: int | None = None,
+    keep_old: bool = False,
+    heal: bool = True,
+    first_samples: bool = False,
+    share: Share | None = None,
+) -> Manifest:
+    """Draw what is missing of n samples per problem; `limit` takes the first problems only.
+
+    With `first_samples` a folder that was begun with more samples of each problem will do: who
+    reads it takes the first n. With `share` this process opens the folder for workers, is one of
+    them, or closes it; only closing gives a complete manifest.
+
+    A sample that the service lost is written with `finish="error"`, counted, and drawn again by the
+    next run, unless `heal` is off; a problem that the model cannot be asked is set aside
+    (failures.py). Raises StageError (no problems, more failures than are allowed), ConfigError,
+    DriftError, Interrupted.
+    """
+    started = time.monotonic()
+    inputs = inputs_of(traces, problems_folder)
+    problems = tuple(read_records(problems_folder / layout.PROBLEMS, Problem))[:limit]
+    if not problems:
+        raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
+    prompt = load_prompt(traces.prompt)
+    if first_samples:
+        traces = _as_many_as_stand(traces, folder)
+    identity = Identity("traces", VERSION, section_of(traces, prompt, len(problems)), inputs)
+    capture.check_tokenizers(traces)
+    job = TraceJob(traces, problems, prompt, folder, cluster, open_sampler, stop, keep_old=keep_old)
+    if share is not None and share.role != "open":
+        manifest = require_open(folder, None if keep_old else identity)
+        return _take_part(job, share, manifest)
+    state = open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old)
+    was_complete = state == "complete"
+    if was_complete and not (heal and _is_worth_another_try(job, identity)):
+        done = require_complete(folder)
+        refuse_what_was_lost(job, done)
+        return capture_later(job, done) if share is None else done
+    capture.check_models(traces, folder)
+    gather_parts(folder)
+    finished = on_disk.finished_samples(folder)
+    if share is not None:
+        return open_for_workers(job, share.of, missing=job.total - len(finished))
+    try:
+        _draw_rest(job, finished)
+    except Interrupted:
+        raise
+    except ReasonDistillError as error:
+        if not was_complete:
+            _note_why(folder, error)
+            raise
+        # It was finished with what it may lack, and is so again.
+        log.warning("%s: what was lost could not be drawn again: %s", folder, error)
+    return finish(job, time.monotonic() - started)
+
+
+def _as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
+    """These settings with the larger n of a folder that was begun with more samples."""
+    old = read_manifest(folder)
+    if old is None or old.section.get("n", 0) <= traces.n:
+        return traces
+    return traces.model_copy(update={"n": old.section["n"]})
+
+
+def _take_part(job: TraceJob, share: Share, manifest: Manifest) -> Manifest:
+    """What a worker does in an open folder, and who closes it."""
+    is_worker = share.role == "work"
+    if manifest.status == "partial":
+        return fill(job, share.number) if is_worker else close(job)
+    return manifest if is_worker else capture_later(job, manifest)
+
+
+def _draw_rest(job: TraceJob, finished: set[str]) -> None:
+    """What is missing, teacher by teacher. Raises Interrupted."""
+    for work in plan_work(job, finished, job.unscored()):
+        work_on(job, work, done=len(finished))
+        finished |= work.ids()
+        job.check_stop()
+    score_others(job)
+
+
+def _note_why(folder: Path, error: Exception) -> None:
+    """Keep why the stage stopped in its unfinished manifest, for `show`."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        write_manifest(folder, replace(manifest, figures=manifest.figures | {STOPPED: str(error)}))
+
+
+def _is_worth_another_try(job: TraceJob, identity: Identity) -> bool:
+    """Reopen a finished folder when samples were lost, or prompts were too long for a context that
+    is another one now.
+    """
+    if reopen_stage(job.folder, identity, "failed"):
+        return True
+    recorded = require_complete(job.folder).figures.get("engine", {})
+    same_context = recorded.get("max_model_len") == job.cluster.vllm.max_model_len
+    return bool(recorded) and not same_context and reopen_stage(job.folder, identity, "refused")

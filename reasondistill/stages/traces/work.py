@@ -1,0 +1,196 @@
+"""What there is to do for the traces of a run, and which teacher does which part of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config import Cluster, SampledModel, TraceSettings
+from reasondistill.models.prompts import NamedPrompt
+from reasondistill.models.samplers import problem_and_sample
+from reasondistill.models.samplers.opening import OpenSampler, identity_of
+from reasondistill.records import Problem
+from reasondistill.runs import layout
+from reasondistill.runs.store import StopSignal, read_records, require_complete
+from reasondistill.stages.traces import capture
+from reasondistill.stages.traces.failures import Allowance
+from reasondistill.stages.traces.sampling import Wanted
+from reasondistill.stages.traces.teachers import deal
+
+
+@dataclass(frozen=True)
+class TraceJob:
+    """What stays the same for all teachers of a run. `part` is the folder of one of `workers`."""
+
+    traces: TraceSettings
+    problems: tuple[Problem, ...]
+    prompt: NamedPrompt
+    folder: Path
+    cluster: Cluster
+    open_sampler: OpenSampler
+    stop: StopSignal | None
+    part: Path | None = None
+    workers: int = 1
+    keep_old: bool = False
+
+    @property
+    def allowance(self) -> Allowance:
+        """How many samples of the whole stage may fail."""
+        return Allowance(self.total, len(self.problems), self.traces.failures_allowed)
+
+    @property
+    def target(self) -> Path:
+        """Where this process writes: a worker's own folder, or that of the stage."""
+        return self.part or self.folder
+
+    @property
+    def total(self) -> int:
+        return len(self.problems) * self.traces.n
+
+    @property
+    def is_stopped(self) -> bool:
+        """Nobody waits for what is in flight any more."""
+        return self.stop is not None and self.stop.is_urgent
+
+    @property
+    def takes_no_more(self) -> bool:
+        """Nothing new is begun; what is in flight may still end."""
+        return self.stop is not None and self.stop.requested
+
+    def check_stop(self) -> None:
+        """Raises Interrupted when somebody asked to stop."""
+        if self.stop is not None:
+            self.stop.check()
+
+    def logprobs_of(self, teacher: SampledModel) -> int:
+        """K for a teacher that can give its log-probabilities, else 0."""
+        if not teacher.capabilities.gives_logprobs:
+            return 0
+        return self.traces.logprobs or 0
+
+    def unscored(self) -> set[str]:
+        """The traces on disk whose top K are wanted and not there."""
+        if self.traces.logprobs is None:
+            return set()
+        return capture.unscored(self.folder, self.traces.logprobs)
+
+
+@dataclass(frozen=True)
+class TeacherWork:
+    """What one teacher still has to draw: the sample numbers that are missing, by problem.
+
+    `hand` are all problems of this teacher, `number` is its place among the teachers. `unscored`
+    are traces that it has drawn and whose top K are wanted now.
+    """
+
+    teacher: SampledModel
+    number: int
+    hand: tuple[Problem, ...]
+    n: int
+    missing: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    unscored: frozenset[str] = frozenset()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those that lack samples."""
+        return tuple(problem for problem in self.hand if problem.id in self.missing)
+
+    @property
+    def samples(self) -> int:
+        return sum(len(numbers) for numbers in self.missing.values())
+
+    @property
+    def is_fresh(self) -> bool:
+        """No sample of this teacher stands yet."""
+        return self.samples == self.n * len(self.hand)
+
+    def wanted(self, problem: Problem) -> Wanted:
+        return Wanted(problem, self.missing[problem.id])
+
+    def ids(self) -> set[str]:
+        """The ids of all traces that this teacher has to draw."""
+        ids: set[str] = set()
+        for problem_id, samples in self.missing.items():
+            ids.update(f"{problem_id}:{sample}" for sample in samples)
+        return ids
+
+
+def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[TeacherWork]:
+    """What each teacher has to draw and to score; teachers with nothing to do are left out, so that
+    their engine never starts.
+    """
+    works: list[TeacherWork] = []
+    hands = deal_problems(job.traces, job.problems)
+    for number, teacher in enumerate(job.traces.teachers):
+        hand = hands[number]
+        missing = _missing(hand, job.traces.n, finished)
+        to_score: frozenset[str] = frozenset()
+        if unscored and teacher.capabilities.gives_logprobs:
+            to_score = _traces_of(hand, unscored)
+        if missing or to_score:
+            works.append(TeacherWork(teacher, number, tuple(hand), job.traces.n, missing, to_score))
+    return works
+
+
+def deal_problems(traces: TraceSettings, problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Each teacher's own problems."""
+    hands: list[list[Problem]] = [[] for _ in traces.teachers]
+    shares = [teacher.share for teacher in traces.teachers]
+    for problem in problems:
+        hands[deal(problem.id, shares)].append(problem)
+    return hands
+
+
+def _missing(hand: Sequence[Problem], n: int, finished: Set[str]) -> dict[str, tuple[int, ...]]:
+    missing: dict[str, tuple[int, ...]] = {}
+    for problem in hand:
+        samples = [sample for sample in range(n) if f"{problem.id}:{sample}" not in finished]
+        if samples:
+            missing[problem.id] = tuple(samples)
+    return missing
+
+
+def _traces_of(hand: Sequence[Problem], trace_ids: Set[str]) -> frozenset[str]:
+    problem_ids = {problem.id for problem in hand}
+    return frozenset(
+        trace_id for trace_id in trace_ids if problem_and_sample(trace_id)[0] in problem_ids
+    )
+
+
+# ---- what the traces are a function of -----------------------------------------------------------
+
+
+def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
+    """What a model is asked: ids and questions. A gold answer that is put right changes grades,
+    never samples.
+
+    Reference solutions are traces themselves: then the whole problems count.
+    """
+    output = require_complete(problems_folder).output
+    if any(teacher.capabilities.reads_solutions for teacher in traces.teachers):
+        return {"problems": output}
+    digest = hashlib.sha256()
+    for problem in read_records(problems_folder / layout.PROBLEMS, Problem):
+        digest.update(f"{problem.id}\0{problem.question}\0".encode("utf-8", "surrogatepass"))
+    return {"questions": digest.hexdigest()[:16]}
+
+
+def section_of(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
+    """The settings of a folder's identity. `problems` is how many of them are sampled."""
+    teachers = enumerate(traces.teachers, start=1)
+    return {
+        "prompt": prompt.tag,
+        "n": traces.n,
+        "limit": problems,
+        "sampling": traces.resolve().model_dump(mode="json"),
+        "teachers": {str(number): teacher_section(teacher) for number, teacher in teachers},
+    }
+
+
+def teacher_section(teacher: SampledModel) -> dict[str, Any]:
+    """What a teacher's samples depend on, besides the prompt and the sampling."""
+    own = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
+    return {"model": identity_of(teacher)} | own | teacher.shaping()

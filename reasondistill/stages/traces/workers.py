@@ -1,0 +1,108 @@
+"""Several workers fill one traces folder: one process opens it, workers draw the chunks that they
+claim, one process closes it. The traces are the same for any number of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from reasondistill.errors import StageError
+from reasondistill.records import Problem
+from reasondistill.runs import layout, work_sharing
+from reasondistill.runs.store import Manifest, require_open
+from reasondistill.runs.work_sharing import Worker
+from reasondistill.stages.traces import capture, on_disk
+from reasondistill.stages.traces.drawing import score_others, work_on
+from reasondistill.stages.traces.finishing import finish
+from reasondistill.stages.traces.work import TeacherWork, TraceJob, plan_work
+
+# Workers claim so many samples at once: few enough that all end together, enough that claiming
+# costs nothing.
+CHUNK_SAMPLES, CHUNKS_PER_WORKER = 64, 16
+log = logging.getLogger(__name__)
+
+
+def gather_parts(folder: Path) -> None:
+    """What workers left behind becomes the folder's own."""
+    for part in work_sharing.worker_folders(folder):
+        capture.take_in(folder, part)
+    work_sharing.gather(folder, extras=[capture.FOLDER])
+
+
+def open_for_workers(job: TraceJob, workers: int, *, missing: int) -> Manifest:
+    """An attempt of so many workers at what is missing."""
+    chunk = chunk_of(len(job.problems), job.traces.n, workers)
+    work_sharing.begin(job.folder, workers=workers, chunk=chunk)
+    log.info(
+        "%d of %d samples to draw by %d workers, %d problems at a time",
+        missing,
+        job.total,
+        workers,
+        chunk,
+    )
+    return require_open(job.folder, None)
+
+
+def chunk_of(problems: int, n: int, workers: int) -> int:
+    """How many problems are claimed at once."""
+    fair = math.ceil(problems / (workers * CHUNKS_PER_WORKER))
+    return max(1, min(CHUNK_SAMPLES // n, fair))
+
+
+def fill(job: TraceJob, number: int) -> Manifest:
+    """One worker's part: per teacher the chunks that it can claim. An engine starts only when there
+    is one.
+    """
+    worker = Worker(job.folder, number)
+    part = replace(job, part=worker.folder, workers=worker.attempt.workers)
+    finished = on_disk.whole_ids(job.folder / layout.TRACES)
+    for folder in worker.earlier():
+        finished |= on_disk.settled_ids(folder / layout.TRACES)
+    for work in plan_work(job, finished, set()):
+        claimed = _claimed(work, worker)
+        first = next(claimed, None)
+        if first is not None:
+            work_on(part, work, done=len(finished), claimed=chain([first], claimed))
+        job.check_stop()
+    return require_open(job.folder, None)
+
+
+def _claimed(work: TeacherWork, worker: Worker) -> Iterator[Problem]:
+    """The problems of the chunks that this worker gets, as long as they lack samples."""
+    size = worker.attempt.chunk
+    chunks = math.ceil(len(work.hand) / size)
+    for chunk in worker.claims(chunks, group=f"teacher{work.number}"):
+        for problem in work.hand[chunk * size : (chunk + 1) * size]:
+            if problem.id in work.missing:
+                yield problem
+
+
+def close(job: TraceJob) -> Manifest:
+    """All workers' traces in one file, complete or not closed: raises StageError saying how many
+    are missing.
+    """
+    attempt = work_sharing.current(job.folder)
+    gather_parts(job.folder)
+    path = job.folder / layout.TRACES
+    on_disk.drop_overtaken(path)
+    finished = on_disk.finished_ids(path)
+    missing = job.total - len(finished)
+    if missing > 0:
+        raise StageError(
+            f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended "
+            "early (see the logs of this run). What there is, is safe; `reasondistill resume` "
+            "draws the rest."
+        )
+    for work in plan_work(job, finished, job.unscored()):
+        work_on(job, work, done=len(finished))
+    score_others(job)
+    job.check_stop()
+    if attempt is None:
+        return finish(job, 0.0)
+    return finish(job, time.time() - attempt.began, attempt.workers)
