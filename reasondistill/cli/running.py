@@ -94,12 +94,11 @@ def start(job: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     """Check, then do these stages of a run with progress on the terminal, and print what came out.
     Raises a user's errors.
     """
-    from reasondistill import pipeline
-    from reasondistill.doctor import preflight
+    from reasondistill import doctor, pipeline
     from reasondistill.launch import local
     from reasondistill.launch.exclusive import refuse_if_busy
 
-    preflight.check(job, reads_data=dry_run)
+    doctor.check(job, reads_data=dry_run)
     is_local = job.cluster.kind == "local"
     tasks = pipeline.plan(
         job, stages, share_engine_process=is_local and local.shares_engine_process()
@@ -323,8 +322,7 @@ def _score_grid(scores: list[dict[str, Any]]) -> Table:
 
 def _print_plan(job: Run, tasks: list[Task]) -> None:
     """What would be done, with counts and an estimate."""
-    from reasondistill import pipeline
-    from reasondistill.doctor import preflight
+    from reasondistill import doctor, pipeline
 
     out.print(f"[bold]{job.pipeline.name}[/] → {job.folder} (nothing is done: --dry-run)")
     table = Table("task", "state", "expected", box=None, header_style="bold")
@@ -338,7 +336,7 @@ def _print_plan(job: Run, tasks: list[Task]) -> None:
             ),
             "new",
         )
-        table.add_row(escape(task.label), state, escape(preflight.estimate(job, task)))
+        table.add_row(escape(task.label), state, escape(doctor.estimate(job, task)))
     out.print(table)
     if job.cluster.kind == "slurm":
         _print_scripts(job, tasks)

@@ -25,7 +25,7 @@ from test_cli import run as command
 from test_report import full_run, make
 
 from reasondistill.config import Cluster, ExampleSettings, Pipeline
-from reasondistill.doctor.preflight import estimate
+from reasondistill.doctor import estimate
 from reasondistill.errors import DataError
 from reasondistill.forecast import Given, make_forecast, save
 from reasondistill.forecast.calibrating import calibration_run

@@ -26,7 +26,7 @@ from tiny_model import make_tiny_model
 
 from reasondistill import pipeline
 from reasondistill.config import Cluster, Pipeline, TrainSettings, resources
-from reasondistill.doctor.preflight import check
+from reasondistill.doctor import check
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
 from reasondistill.launch import local
 from reasondistill.launch.scripts import script_of

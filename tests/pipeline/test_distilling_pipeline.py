@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reasondistill.config import Cluster, Pipeline
-from reasondistill.doctor.preflight import check
+from reasondistill.doctor import check
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import Run, plan
 from reasondistill.pipeline.evaluating import baselines, teacher_of

@@ -20,7 +20,7 @@ from reasondistill.config import (
     VerdictSettings,
     load_pipeline,
 )
-from reasondistill.doctor.preflight import check
+from reasondistill.doctor import check
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import Request, failed

@@ -24,6 +24,7 @@ from reasondistill.records import OUTCOMES, EvalRecord, Graded, Problem, SetAsid
 from reasondistill.runs import layout
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.layout import BenchmarkFolder, CellFolder
+from reasondistill.runs.limits import allowed_losses
 from reasondistill.runs.missing import REFUSED, cause_of, in_brackets, is_allowed
 from reasondistill.runs.store import Manifest, read_records, require_complete
 
@@ -215,7 +216,7 @@ def enter_samples(
     sheet.lost = tuple(
         trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k
     )
-    if sheet.lost and len(lost) > int(failures_allowed * drawn + 1e-9):
+    if sheet.lost and len(lost) > allowed_losses(failures_allowed, drawn):
         causes = in_brackets(Counter(cause_of(trace.completion) for trace in lost))
         raise StageError(
             f"{where}: {len(lost)} of {drawn} samples lost{causes}, {lost[0].id} first; "

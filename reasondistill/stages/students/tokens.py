@@ -24,6 +24,7 @@ from reasondistill.models.tokenising import (
     tokenise_prompt,
 )
 from reasondistill.records import Dropped, Example
+from reasondistill.runs.limits import are_too_many_faulty
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,6 @@ _REASONS: dict[InputReason, str] = {
     "not_given_back": "not given back by the tokenizer",
     "prompt_too_long": TOO_LONG,
 }
-# More rows than both of these: it is the tokenizer or the template that is wrong, not the rows.
-FAULTS_ALLOWED, FEWEST_FAULTS = 0.05, 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _judge(faults: Sequence[str], total: int) -> None:
     if not faults:
         return
     told = f"{len(faults)} of {total} examples cannot be tokenised; the first: {faults[0]}"
-    if len(faults) >= FEWEST_FAULTS and len(faults) > FAULTS_ALLOWED * total:
+    if are_too_many_faulty(len(faults), total):
         raise StageError(
             f"{told}. So many are not the examples' fault: look at the tokenizer and its "
             "chat template."

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from reasondistill.errors import StageError
 from reasondistill.records import Completion, Trace
+from reasondistill.runs.limits import FAULTY_SHARE, allowed_losses, are_too_many_faulty
 from reasondistill.runs.missing import cause_of, causes_text
 
-# More problems than this share, and at least so many, cannot be asked: the stage stops.
-REFUSED_SHARE, REFUSED_LEAST = 0.05, 5
 # When so many samples failed and none ever succeeded, the set-up is wrong, not the samples.
 HOPELESS = 32
 
@@ -36,11 +35,11 @@ class Allowance:
     @property
     def lost(self) -> int:
         """So many samples may be lost."""
-        return int(self.share * self.samples + 1e-9)
+        return allowed_losses(self.share, self.samples)
 
     def is_refused_too_often(self, problems: int) -> bool:
         """Whether so many problems that cannot be asked stop the stage."""
-        return problems >= REFUSED_LEAST and problems > REFUSED_SHARE * self.problems
+        return are_too_many_faulty(problems, self.problems)
 
 
 def too_many_lost(folder: Path, allowance: Allowance, causes: Mapping[str, int]) -> StageError:
@@ -60,7 +59,7 @@ def too_many_refused(
     """What to raise when so many problems cannot be asked that the settings must be wrong."""
     return StageError(
         f"{folder}: {problems} of {allowance.problems} problems cannot be asked, more "
-        f"than {100 * REFUSED_SHARE:g} %: "
+        f"than {100 * FAULTY_SHARE:g} %: "
         f"{causes_text(causes)}. What came is kept, and the same command goes on once "
         "that is mended (the prompt, the "
         "context: max_model_len in the cluster file, the model) or these problems are filtered out."

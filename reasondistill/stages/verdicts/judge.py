@@ -44,6 +44,7 @@ from reasondistill.records import (
     fingerprint,
 )
 from reasondistill.runs import layout
+from reasondistill.runs.limits import allowed_losses
 from reasondistill.runs.missing import cause_of, causes_text
 from reasondistill.runs.store import Shard, StopSignal, read_records, repair_tail, write_records
 
@@ -138,7 +139,7 @@ def judge_undecided(
     if missing := [question for key, question in wanted.items() if key not in rulings]:
         lost = _ask(court, missing, _asked_problems(problems, missing), folder, stop)
         rulings = _known_rulings(folder / REPLIES, wanted)
-        if lost.total() > int(failures_allowed * len(wanted) + 1e-9):
+        if lost.total() > allowed_losses(failures_allowed, len(wanted)):
             raise StageError(
                 f"{folder}: the judge {court.how['model']} lost {lost.total()} of "
                 f"{len(wanted)} answers, failures_allowed = "

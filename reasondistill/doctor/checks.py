@@ -1,0 +1,237 @@
+"""The checks of a run: prompts, benchmarks, models, students, names, packages, data."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from reasondistill.config import (
+    DEFAULT_SAMPLER,
+    EnvironmentSettings,
+    StudentSettings,
+    capabilities_of,
+)
+from reasondistill.curation.filters import active_filters
+from reasondistill.doctor.registry import all_checks, run_check
+from reasondistill.errors import ConfigError, MissingDependencyError
+from reasondistill.grading import find_policy
+from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers.opening import identity_of
+from reasondistill.models.weights import model_identity
+from reasondistill.pipeline import (
+    Run,
+    benchmarks,
+    eval_models,
+    located,
+    served_teachers,
+    teacher_of,
+)
+from reasondistill.pipeline.evaluating import baselines, step_benchmarks
+from reasondistill.records import VARIANT
+from reasondistill.runs.store import read_manifest
+from reasondistill.stages import problems, students, verdicts
+
+
+def check(run: Run, *, reads_data: bool = False) -> None:
+    """Make every check of what can be known without weights, before a GPU starts.
+
+    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError,
+    DataError, StageError or MissingDependencyError.
+    """
+    for one in all_checks():
+        if reads_data or not one.reads_data:
+            one.examine(run)
+
+
+@run_check()
+def prompts(run: Run) -> None:
+    """Every prompt that is named can be read."""
+    written, settings = run.pipeline.traces, run.pipeline.evals
+    named = [run.pipeline.student_prompt, settings.prompt, *settings.prompts]
+    if written is not None:
+        named.insert(0, written.prompt)
+    for model in eval_models(run).values():
+        named.append(model.prompt)
+        if model.sampling is not None:
+            named.append(model.sampling.prompt)
+    named += [benchmark.prompt for benchmark in benchmarks(run)]
+    for prompt in named:
+        if prompt:
+            load_prompt(prompt)
+
+
+@run_check()
+def variants(run: Run) -> None:
+    """Further prompts have names of their own; finished students have the snapshots that are
+    measured.
+    """
+    for prompt in run.pipeline.evals.prompts:
+        if VARIANT in load_prompt(prompt).name:
+            raise ConfigError(
+                f"[evals] prompts: {prompt!r} has an @ in its name, which marks variants of "
+                "a model; rename the file."
+            )
+    step_benchmarks(run)
+    if run.pipeline.evals.checkpoints.count:
+        for student in run.pipeline.all_students():
+            done = read_manifest(run.stage("students") / student.name)
+            if done is not None and done.status == "complete":
+                students.snapshots(run.stage("students") / student.name)
+
+
+@run_check()
+def names(run: Run) -> None:
+    """Students and teachers stand beside each other in one table and one folder: their names must
+    differ.
+    """
+    taken = [student.name for student in run.pipeline.all_students()]
+    teachers = [
+        teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything
+    ]
+    measured: list[str] = []
+    if run.pipeline.evals.teacher:
+        measured = list(served_teachers(run))
+    if measured and len(measured) < len(teachers):
+        raise ConfigError("[traces.teachers] two teachers have the same name; give each a `name`.")
+    taken += measured
+    taken += [model.name for model in run.pipeline.evals.models]
+    twice = [name for name in taken if taken.count(name) > 1 or name == "problems"]
+    if twice:
+        raise ConfigError(
+            f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a "
+            "folder of ours); choose another."
+        )
+
+
+@run_check()
+def compared_with(run: Run) -> None:
+    """The baselines that are named exist."""
+    baselines(run)
+
+
+@run_check()
+def grading_policy(run: Run) -> None:
+    """The policy by which answers are graded is known."""
+    find_policy(run.pipeline.verdicts.policy)
+
+
+@run_check()
+def models(run: Run) -> None:
+    """Teachers and measured models lie where they are named, or the hub knows them."""
+    for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
+        identity_of(located(model))
+
+
+@run_check()
+def judge(run: Run) -> None:
+    """The judge's prompt, model folder or script."""
+    asked = run.pipeline.verdicts.judge
+    if asked is None:
+        return
+    verdicts.load_judge_prompt(asked.prompt)
+    identity_of(located(asked))
+    if asked.capabilities.reads_file and not Path(asked.model).is_file():
+        raise ConfigError(f"[verdicts.judge] model = {asked.model!r}: no such script file.")
+
+
+@run_check()
+def model_of_log_probabilities(run: Run) -> None:
+    """The model that scores traces which another engine wrote."""
+    written = run.pipeline.traces
+    if written is not None and written.logprobs_model is not None:
+        model_identity(written.logprobs_model)
+
+
+@run_check()
+def filters(run: Run) -> None:
+    """Every table of `[examples.filters]` is one of a filter, and it can read it."""
+    active_filters(run.pipeline.examples)
+
+
+@run_check()
+def training_processes(run: Run) -> None:
+    """Batch sizes and strategy fit the processes that share a training."""
+    processes = run.cluster.train.processes
+    if run.cluster.kind != "local":
+        processes *= run.cluster.stages.of("students").nodes
+    for student in run.pipeline.all_students():
+        students.check_strategy(student, run.cluster.train, processes)
+
+
+@run_check()
+def student_settings(run: Run) -> None:
+    """Each student's settings fit together, and one that distils has somebody to learn from."""
+    for student in run.pipeline.students:
+        students.check_settings(student)
+        if student.distils():
+            _find_what_it_learns_from(run, student)
+
+
+def _find_what_it_learns_from(run: Run, student: StudentSettings) -> None:
+    stored_tokens = student.method_settings().stored_tokens
+    if stored_tokens is not None:
+        written = run.pipeline.traces
+        if written is None or (written.logprobs or 0) < stored_tokens:
+            raise ConfigError(
+                f"[students] {student.name} method = {student.method!r} learns from stored "
+                "log-probabilities: "
+                f"set [traces] logprobs = {stored_tokens}."
+            )
+    else:
+        teacher = teacher_of(run, student)
+        if teacher is None:
+            raise students.no_teacher(student)
+        model_identity(teacher.model, teacher.revision)
+
+
+@run_check()
+def packages(run: Run) -> None:
+    """What each stage imports is installed, as far as it runs in this environment and not in one
+    that the cluster file names.
+    """
+    for needed in needed_packages(run):
+        is_here = run.cluster.environment(needed.stage) == EnvironmentSettings()
+        if is_here and importlib.util.find_spec(needed.package) is None:
+            raise MissingDependencyError(needed.package, needed.extra)
+
+
+class NeededPackage(NamedTuple):
+    """A package that a stage imports, and our extra that brings it."""
+
+    stage: str
+    package: str
+    extra: str
+
+
+def needed_packages(run: Run) -> Iterator[NeededPackage]:
+    written, settings, judge = run.pipeline.traces, run.pipeline.evals, run.pipeline.verdicts.judge
+    default = capabilities_of(DEFAULT_SAMPLER)
+    samplers = [("traces", teacher.capabilities) for teacher in run.pipeline.teachers]
+    samplers += [("evals", model.capabilities) for model in settings.models]
+    if judge is not None:
+        samplers.append(("verdicts", judge.capabilities))
+    if written is not None and written.logprobs_model is not None:
+        samplers.append(("traces", default))
+    if run.pipeline.students and settings.benchmarks:
+        samplers.append(("evals", default))
+    for stage, sampler in samplers:
+        if sampler.package:
+            yield NeededPackage(stage, sampler.package, sampler.extra)
+    for student in run.pipeline.students:
+        if student.method != "base":
+            yield NeededPackage("students", "trl", "train")
+        for tracker in student.report_to:
+            yield NeededPackage("students", tracker, "tracking")
+
+
+@run_check(reads_data=True)
+def sources(run: Run) -> None:
+    """The first row of each source that needs no network becomes a problem."""
+    named = [benchmark.problems for benchmark in benchmarks(run)]
+    if run.pipeline.problems is not None:
+        named.insert(0, run.pipeline.problems)
+    for source in named:
+        if source.source != "hub":
+            next(problems.read_problems(source, base=run.source.parent), None)

@@ -1,0 +1,142 @@
+"""What each task of a run will make, in words: for the plan that a dry run shows."""
+
+from __future__ import annotations
+
+from reasondistill.config import (
+    StudentSettings,
+)
+from reasondistill.pipeline import (
+    Run,
+    Task,
+)
+from reasondistill.records import Forecast
+from reasondistill.runs import layout
+from reasondistill.runs.store import read_manifest
+
+
+def estimate(run: Run, task: Task) -> str:
+    """What a task will make, in words; counts are exact where the stage before has run, an upper
+    bound elsewhere.
+
+    Times come from this run folder's own earlier figures when it has any, and from `forecast.json`
+    when a forecast was made.
+    """
+    return _amount(run, task) + _foretold(run, task)
+
+
+def _foretold(run: Run, task: Task) -> str:
+    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there
+    is none.
+    """
+    path = run.folder / layout.FORECAST
+    if not path.exists():
+        return ""
+    names = {f"{task.stage}/{unit}" for unit in task.units} or {task.stage}
+    forecast = Forecast.model_validate_json(path.read_bytes())
+    stages = [stage for stage in forecast.stages if stage.stage in names]
+    hours = [stage.wall_hours for stage in stages if stage.wall_hours is not None]
+    if not hours or len(hours) < len(names):
+        return ""
+    expected = _hours(sum(one.expected for one in hours))
+    low = _hours(sum(one.low for one in hours))
+    high = _hours(sum(one.high for one in hours))
+    return f"; forecast {expected} [{low}, {high}]"
+
+
+def _hours(hours: float) -> str:
+    if hours < 2:
+        return f"{60 * hours:,.1f} min"
+    return f"{hours:,.1f} h"
+
+
+def _amount(run: Run, task: Task) -> str:
+    examples = run.pipeline.examples
+    number = _number_of_problems(run)
+    match task.stage:
+        case "problems":
+            if number is None:
+                return "all rows of the source"
+            return f"at most {number:,} problems"
+        case "traces":
+            return _traces_estimate(run, number)
+        case "verdicts":
+            return _verdicts_estimate(run)
+        case "examples":
+            outcomes = ", ".join(examples.outcomes)
+            return f"{examples.select} of the {outcomes} traces"
+        case "students":
+            students = {student.name: student for student in run.pipeline.all_students()}
+            return _student_estimate(students[task.units[0]])
+        case "evals":
+            return _evals_estimate(run, task)
+        case _:
+            return "report.md, report.json, report.html"
+
+
+def _evals_estimate(run: Run, task: Task) -> str:
+    if not task.units:
+        return "the tables"
+    settings = run.pipeline.evals
+    text = f"{len(task.units)} models × {len(settings.benchmarks)} benchmarks × n = {settings.n}"
+    if settings.prompts:
+        text += f" × {1 + len(settings.prompts)} prompts"
+    return text
+
+
+def _number_of_problems(run: Run) -> int | None:
+    done = read_manifest(run.stage("problems"))
+    if done is not None and done.status == "complete":
+        return done.counts["out"]
+    if run.pipeline.problems is None:
+        return None
+    return run.pipeline.problems.limit
+
+
+def _traces_estimate(run: Run, number: int | None) -> str:
+    settings = run.pipeline.traces
+    assert settings is not None
+    if number is None:
+        return f"{settings.n} traces for each problem"
+    drawn = number * settings.n
+    text = f"{drawn:,} traces"
+    if any(teacher.capabilities.answers_anything for teacher in settings.teachers):
+        text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
+    done = read_manifest(run.stage("traces"))
+    figures = done.figures if done is not None else {}
+    if figures.get("tokens") and figures.get("samples") and figures.get("tokens_per_s"):
+        minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
+        text += (
+            f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
+        )
+    return text
+
+
+def _verdicts_estimate(run: Run) -> str:
+    judge = run.pipeline.verdicts.judge
+    if judge is None:
+        return "one verdict per trace"
+    return f"one verdict per trace; {judge.model} is asked about undecided ones"
+
+
+_CONTROLS = {
+    "answer_only": "gold answers without reasoning",
+    "unverified": "traces whatever their verdict",
+}
+
+
+def _student_estimate(student: StudentSettings) -> str:
+    start = student.base or "from scratch"
+    if student.shrink:
+        start += ", shrunk"
+    if student.method == "base":
+        return f"{start}, not trained" if student.shrink else f"{start}, untouched"
+    if student.method in _CONTROLS:
+        length = f"{_CONTROLS[student.method]}, as many steps as its twin"
+    elif student.max_steps:
+        length = f"{student.max_steps} steps"
+    else:
+        length = f"{student.epochs:g} epochs"
+    text = f"{start}, {length}, batch {student.batch_size}"
+    if student.lora:
+        text += ", LoRA"
+    return text

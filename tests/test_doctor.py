@@ -1,0 +1,55 @@
+"""The checks before a run: one registry, in which a further check is one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_forecast import planned
+
+from reasondistill.doctor import all_checks, check, run_check
+from reasondistill.doctor import registry as checks
+from reasondistill.errors import ConfigError
+from reasondistill.pipeline import Run
+from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
+
+
+def test_every_check_has_a_name_and_says_what_it_looks_at() -> None:
+    assert {"prompts", "models", "names", "judge", "filters", "packages"} <= {
+        one.name for one in all_checks()
+    }
+    assert all(one.about for one in all_checks())
+    assert [one.name for one in all_checks() if one.reads_data] == ["sources"]
+
+
+def test_a_stranger_adds_a_check_as_one_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_CHECKS", {})
+
+    @run_check(reads_data=True)
+    def never_on_a_friday(run: Run) -> None:  # pyright: ignore[reportUnusedFunction]
+        """No run starts on a Friday."""
+        raise ConfigError(f"{run.pipeline.name}: it is Friday.")
+
+    job = planned(tmp_path)
+    check(job)
+    with pytest.raises(ConfigError, match="planned: it is Friday"):
+        check(job, reads_data=True)
+
+
+def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> None:
+    job = planned(tmp_path, examples={"filters": {"nonsense": {}}})
+    with pytest.raises(ConfigError, match=r"\[examples.filters\] nonsense: no such filter"):
+        check(job)
+
+
+def test_a_share_of_failures_is_counted_in_whole_samples() -> None:
+    assert [allowed_losses(0.07, 100), allowed_losses(0.29, 100), allowed_losses(0.01, 99)] == [
+        7,
+        29,
+        0,
+    ]
+    assert not are_too_many_faulty(4, 10)
+    assert not are_too_many_faulty(5, 100)
+    assert are_too_many_faulty(6, 100)
