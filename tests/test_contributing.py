@@ -7,30 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from contributing_kit import TEXT, block_of, write_block
 
 from reasondistill.config import load_benchmark, resources
 from reasondistill.grading import GradingPool
 from reasondistill.stages.problems import run_problems
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-def block_of(recipe: str) -> tuple[str, str]:
-    """The file name and the content of the block of a recipe: its first line says the file."""
-    section = TEXT.split(f"\n### {recipe}\n", 1)[1].split("\n### ", 1)[0]
-    block = re.search(r"```(?:toml|python)\n# (\S+)\n(.*?)```", section, re.S)
-    assert block is not None, f"the recipe {recipe!r} has no block that names its file"
-    return block.group(1), block.group(2)
-
-
-def write_block(recipe: str, folder: Path) -> Path:
-    """Put the block of a recipe where its first line says, below `folder`."""
-    name, content = block_of(recipe)
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
 
 
 def test_a_benchmark_is_added_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +26,27 @@ def test_a_benchmark_is_added_in_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     with GradingPool(workers=1) as pool:
         manifest = run_problems(benchmark.problems, tmp_path / "problems", pool=pool)
     assert manifest.counts["out"] == benchmark.rows == 2
+
+
+def test_a_divergence_is_one_function() -> None:
+    """What a method does with it: tests/methods; the others: tests/curation and tests/models."""
+    torch = pytest.importorskip("torch")
+    from reasondistill.losses import divergences
+
+    known = dict(divergences.DIVERGENCES)
+    try:
+        exec(compile(block_of("A divergence"), "squared_distance.py", "exec"), {})
+        kind = divergences.Divergence("squared")
+        student = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+        teacher = torch.randn(5, 7, dtype=torch.float64)
+        distance = (student.softmax(-1) - teacher.softmax(-1)).square().sum(-1)
+        (slope,) = torch.autograd.grad(distance.sum(), student)
+        value, gradient = divergences.value_and_gradient(student.detach(), teacher, kind)
+        assert torch.allclose(value, distance.detach())
+        assert torch.allclose(gradient, slope)
+    finally:
+        divergences.DIVERGENCES.clear()
+        divergences.DIVERGENCES.update(known)
 
 
 def test_every_file_and_command_that_it_names_exists() -> None:

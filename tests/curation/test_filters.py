@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from contributing_kit import block_of
 from test_examples import graded
 
 from reasondistill.config import ExampleSettings, Pipeline
@@ -23,19 +24,7 @@ from reasondistill.errors import ConfigError
 from reasondistill.records import fingerprint
 from reasondistill.sections import check_section
 
-FEW_DIGITS = '''
-from reasondistill.curation.filters import Candidate, example_filter
-from reasondistill.sections import Section
-
-class FewDigits(Section):
-    least: int = 3
-
-@example_filter(FewDigits)
-def few_digits(candidate: Candidate, settings: FewDigits) -> str | None:
-    """Drop what has hardly a number in it."""
-    digits = sum(character.isdigit() for character in candidate.text)
-    return "few digits" if digits < settings.least else None
-'''
+FEW_DIGITS = block_of("A filter")
 
 
 @pytest.fixture

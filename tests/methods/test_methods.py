@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contributing_kit import write_block
 from test_distilling import distance, distils, made, trained
 from test_students import job, scratch
 from tiny_model import make_tiny_model
@@ -140,46 +141,9 @@ def test_kd_with_the_keys_of_gkd_is_gkd(tmp_path: Path, teacher: Path) -> None:
 
 # ---- one file for a new method -------------------------------------------------------------------
 
-LIKELIHOOD = '''
-"""The teacher's cross-entropy alone, softened: a method in one file."""
-
-from reasondistill.losses.divergences import Divergence, ValueAndGradient, register as divergence
-from reasondistill.methods.method import Method, register
-from reasondistill.methods.settings import MethodSettings, Weight
-
-
-@divergence("squared")
-def squared(log_q, log_p, divergence):
-    q = log_q.exp()
-    gap = q - log_p.exp()
-
-    def gradient():
-        return (2 * gap - (2 * gap * q).sum(-1, keepdim=True)) * q
-
-    return ValueAndGradient(gap.square().sum(-1), gradient)
-
-
-class SquaredSettings(MethodSettings):
-    weight: Weight = 1.0
-
-
-@register
-class Squared(Method[SquaredSettings]):
-    name = "squared"
-    settings_class = SquaredSettings
-
-    def loss(self, micro):
-        losses = micro.losses(
-            teacher=micro.teacher,
-            divergence=Divergence("squared"),
-            divergence_weights=self.settings.weight * micro.weights,
-        )
-        return losses.total
-'''
-
 TRAIN = """
 import pickle, sys
-import squared
+import squared_distance, squared_method
 from reasondistill.config import StudentSettings
 from reasondistill.stages.students import StudentJob, run_student
 values, job = pickle.load(open(sys.argv[1], "rb"))
@@ -194,7 +158,8 @@ def test_a_method_and_a_divergence_of_a_strangers_file_train_a_student(
 ) -> None:
     import pickle
 
-    (tmp_path / "squared.py").write_text(LIKELIHOOD)
+    write_block("A divergence", tmp_path)
+    write_block("A method", tmp_path)
     one = made(tmp_path, teacher, distils(teacher, "sft", epochs=1))
     values = one.student.model_dump(mode="json", exclude=set(METHODS)) | {
         "method": "squared",

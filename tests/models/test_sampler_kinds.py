@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from contributing_kit import block_of
 
 from reasondistill.config import (
     JudgeSettings,
@@ -26,32 +27,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "reasondistill"
 
 # All that a stranger writes: one file, which Python can import.
-PARROT = '''
-"""A sampler of a stranger's: it says the last line of the question again."""
-
-from reasondistill.models.samplers import Rendered, Sampled, SamplerBase, SamplerKind
-from reasondistill.models.samplers.reasoning import split_reasoning
-
-
-class Parrot(SamplerBase):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def render(self, messages, *, plain):
-        return Rendered(messages)
-
-    def sample(self, requests):
-        for request in requests:
-            words = request.rendered.messages[-1].content.splitlines()[-1]
-            completion = split_reasoning(
-                words, opens=None, finish="stop", prompt_tokens=1, tokens=1, seconds=0.0
-            )
-            yield Sampled(request, completion)
-
-
-PARROT = SamplerKind(open=lambda model, cluster, problems: Parrot(model.model))
-'''
+PARROT = block_of("A sampler")
 
 
 @pytest.fixture
