@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import reasondistill
-from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running
+from reasondistill.cli import forecasting, grading, jobs, measuring, planning, running, schema
 from reasondistill.cli.console import (
     RunsDir,
     app,
@@ -43,7 +43,17 @@ from reasondistill.runs.store import disk_error, write_json
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["app", "forecasting", "grading", "jobs", "main", "measuring", "planning", "running"]
+__all__ = [
+    "app",
+    "forecasting",
+    "grading",
+    "jobs",
+    "main",
+    "measuring",
+    "planning",
+    "running",
+    "schema",
+]
 
 
 def main() -> None:

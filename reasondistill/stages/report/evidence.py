@@ -10,6 +10,7 @@ from typing import Any
 
 from reasondistill.config.published import Published
 from reasondistill.records import STEP, VARIANT, Score
+from reasondistill.runs.scores import PromptSpread
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
 from reasondistill.stages.report.wording import Table, interval, p_value, percent, points, whole
@@ -67,16 +68,16 @@ def _row(cells: Mapping[tuple[str, str], Score], name: str, models: list[str]) -
 
 def overlap_note(facts: Facts, benchmark: str) -> str:
     found = facts.overlap[benchmark]
-    if found["suspect"] == found["of"]:
+    if found.suspect == found.of:
         return (
-            f"All problems of {benchmark} share a run of {found['n_gram']} words with a "
+            f"All problems of {benchmark} share a run of {found.n_gram} words with a "
             "training question, as problems made from the same "
             "templates do: the scores say how well these templates were learnt, not what "
             "happens on other ones."
         )
     return (
-        f"{whole(found['suspect'])} of {whole(found['of'])} problems of {benchmark} share "
-        f"a run of {found['n_gram']} words with a training "
+        f"{whole(found.suspect)} of {whole(found.of)} problems of {benchmark} share "
+        f"a run of {found.n_gram} words with a training "
         "question. If the suspect ones score higher, the training set may have given "
         "them away. What a base model saw before is not known."
     )
@@ -186,22 +187,22 @@ def prompts_table(facts: Facts) -> Table:
     """Each model on each benchmark under every prompt, the spread, and whether prompts matter at
     all.
     """
-    names = list(dict.fromkeys(name for row in facts.prompts for name in row["scores"]))
+    names = list(dict.fromkeys(name for row in facts.prompts for name in row.scores))
     headers = ("model", "benchmark", *names, "spread", "p", "n", "k")
     return Table(headers, tuple(_prompt_row(row, names) for row in facts.prompts), numbers=2)
 
 
-def _prompt_row(row: Mapping[str, Any], names: list[str]) -> tuple[str, ...]:
-    scores = (percent(row["scores"][name]) if name in row["scores"] else "" for name in names)
-    spread = points(row["high"] - row["low"]).removeprefix("+")
+def _prompt_row(row: PromptSpread, names: list[str]) -> tuple[str, ...]:
+    scores = {name: percent(score) for name, score in row.scores.items()}
+    spread = points(row.high - row.low).removeprefix("+")
     return (
-        row["model"],
-        row["benchmark"],
-        *scores,
+        row.model,
+        row.benchmark,
+        *[scores.get(name, "") for name in names],
         spread,
-        p_value(row["p_value"]),
-        whole(row["n"]),
-        str(row["k"]),
+        p_value(row.p_value),
+        whole(row.n),
+        str(row.k),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reasondistill.config.published import Published
 from reasondistill.errors import DataError
@@ -39,6 +39,13 @@ from reasondistill.runs import layout
 from reasondistill.runs.graded import read_as_far_as_graded
 from reasondistill.runs.layout import EvalsFolder, RunFolder
 from reasondistill.runs.missing import LOST, REFUSED, Missing, read_missing
+from reasondistill.runs.scores import (
+    BootstrapInterval,
+    Overlap,
+    PromptSpread,
+    SeedGroups,
+    read_scores,
+)
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
     Manifest,
@@ -52,6 +59,8 @@ PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS, _ = layout.FOLDERS.values
 LATENCIES = f"{EVALS}/*/*/{layout.LATENCY}"
 NOT_GRADED = "not graded"
 BASELINE_METHODS = ("base", "answer_only", "unverified")
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -150,10 +159,10 @@ class Facts:
         default_factory=dict[str, Any]
     )
     mean_tokens: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict[str, Any])
-    bootstrap: tuple[Mapping[str, Any], ...] = ()
+    bootstrap: tuple[BootstrapInterval, ...] = ()
     parts: tuple[Score, ...] = ()
-    prompts: tuple[Mapping[str, Any], ...] = ()
-    overlap: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
+    prompts: tuple[PromptSpread, ...] = ()
+    overlap: Mapping[str, Overlap] = field(default_factory=dict[str, Overlap])
     published: tuple[Published, ...] = ()
     eval_tokens: Mapping[tuple[str, str], array[int]] = field(
         default_factory=dict[tuple[str, str], "array[int]"]
@@ -248,9 +257,15 @@ def read_facts(
     records = _Records() if _has(run / EVALS, layout.EVAL_RECORDS) else None
     if records is not None:
         records.read(here.evals.records)
-    summary = _read_json(here.evals.scores)
-    groups = summary.get("groups", {})
-    seeds = _seeds(groups)
+    summary = read_scores(here.evals.scores)
+    groups = summary.groups or SeedGroups()
+    seeds = Seeds(
+        members=groups.members,
+        scores=groups.scores,
+        differences=groups.differences,
+        spread=groups.spread,
+        note=groups.note,
+    )
     return Facts(
         run=run.resolve().name,
         stages=stages,
@@ -259,28 +274,28 @@ def read_facts(
         shown=_with_problems(here.problems, graded.chosen()),
         example=_first_example(here.examples),
         students=tuple(_students(run / STUDENTS)),
-        scores=tuple(Score(**row) for row in summary.get("scores", ())),
-        differences=tuple(Difference(**row) for row in summary.get("differences", ())),
-        outcomes=_joined(summary.get("outcomes", {}), groups.get("outcomes", {})),
-        mean_tokens=_joined(summary.get("tokens", {}), groups.get("tokens", {})),
-        bootstrap=tuple(summary.get("bootstrap", ())),
-        parts=tuple(Score(**row) for row in summary.get("parts", ())),
-        prompts=tuple(summary.get("prompts", ())),
-        overlap=summary.get("overlap", {}),
+        scores=summary.scores,
+        differences=summary.differences,
+        outcomes=_joined(summary.outcomes, groups.outcomes),
+        mean_tokens=_joined(summary.tokens, groups.tokens),
+        bootstrap=summary.bootstrap,
+        parts=summary.parts,
+        prompts=summary.prompts,
+        overlap=summary.overlap,
         published=published,
         eval_tokens=_pooled_tokens(records.tokens, seeds) if records else {},
         side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2), seeds))
         if records and traces
         else (),
         seeds=seeds,
-        models={row["name"]: MeasuredModel(**row) for row in summary.get("models", ())},
-        reference=summary.get("reference"),
+        models={model.name: model for model in summary.models},
+        reference=summary.reference,
         latency=_latency(run),
         forecast=_forecast(here.forecast),
         missing=missing,
         stale=_stale(run, stages),
-        refused=summary.get("refused", {}),
-        lost=summary.get("lost", {}),
+        refused=summary.refused,
+        lost=summary.lost,
     )
 
 
@@ -312,7 +327,7 @@ def _stale(run: Path, stages: Iterable[Stage]) -> dict[str, list[str]]:
 
 
 def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
-    """Each trace of stage 2 with its grade. While traces are still drawn the later ones have none."""
+    """Each trace of stage 2 with its grade; while traces are drawn the later ones have none."""
     if not _has(run / TRACES, layout.TRACES):
         return
     here = RunFolder(run)
@@ -540,23 +555,14 @@ def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
     }
 
 
-def _seeds(groups: Mapping[str, Any]) -> Seeds:
-    return Seeds(
-        members={name: tuple(members) for name, members in groups.get("members", {}).items()},
-        scores=tuple(Score(**row) for row in groups.get("scores", ())),
-        differences=tuple(Difference(**row) for row in groups.get("differences", ())),
-        spread=tuple(SeedSpread(**row) for row in groups.get("spread", ())),
-        note=groups.get("note", ""),
-    )
-
-
 def _joined(
-    singles: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    singles: Mapping[str, Mapping[str, Value]], groups: Mapping[str, Mapping[str, Value]]
+) -> dict[str, dict[str, Value]]:
     """Benchmark → model or group → value."""
-    return {
-        benchmark: {**found, **groups.get(benchmark, {})} for benchmark, found in singles.items()
-    }
+    joined: dict[str, dict[str, Value]] = {}
+    for benchmark, values in singles.items():
+        joined[benchmark] = {**values, **groups.get(benchmark, {})}
+    return joined
 
 
 def _pooled_tokens(

@@ -9,6 +9,7 @@ from typing import Any
 from reasondistill.records import VARIANT, Range
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report import wording
+from reasondistill.stages.report.content import CheckedForecast, ForecastFact
 from reasondistill.stages.report.facts import (
     EVALS,
     EXAMPLES,
@@ -151,9 +152,11 @@ def note(facts: Facts) -> str:
     )
 
 
-def foretold_json(facts: Facts) -> dict[str, Any]:
+def checked_forecast(facts: Facts) -> CheckedForecast | None:
     """What scripts read: the forecast, and each number beside what came."""
     if facts.forecast is None:
-        return {}
-    rows = [asdict(row) | {"ratio": row.ratio, "inside": row.is_inside} for row in told(facts)]
-    return {"forecast": facts.forecast.model_dump(mode="json") | {"facts": rows}}
+        return None
+    rows: list[ForecastFact] = []
+    for row in told(facts):
+        rows.append(ForecastFact(**asdict(row), ratio=row.ratio, inside=row.is_inside))
+    return CheckedForecast(**facts.forecast.model_dump(), facts=tuple(rows))

@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def text(value: object) -> str:
-    """Escaped for HTML text and attributes; control characters and lone surrogates become U+FFFD."""
+    """Escaped for HTML text and attributes; control characters, lone surrogates become U+FFFD."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)), quote=True)
 
 
@@ -100,17 +100,17 @@ def legend(names: Iterable[str]) -> str:
 def figure(plot: str, lines: Sequence[Line], caption: str) -> str:
     if not plot:
         return ""
-    marks = "".join(
-        "<li><i "
-        f'class="{"dash" if line.dashed else f"s{line.colour % 6}"}"{_border(line)}></i>{text(line.name)}</li>'
-        for line in lines
-        if line.points
-    )
+    marks = "".join(_mark(line) for line in lines if line.points)
     return (
         f"<figure>{plot}<ul "
         f'class="legend">{marks}</ul><figcaption>{text(caption)}</figcaption></figure>'
     )
 
 
-def _border(line: Line) -> str:
-    return f' style="border-color:var(--s{line.colour % 6})"' if line.dashed else ""
+def _mark(line: Line) -> str:
+    """The legend's entry of a curve."""
+    colour = f"s{line.colour % 6}"
+    look = f'class="{colour}"'
+    if line.dashed:
+        look = f'class="dash" style="border-color:var(--{colour})"'
+    return f"<li><i {look}></i>{text(line.name)}</li>"

@@ -146,7 +146,7 @@ def _evidence(facts: Facts) -> Iterator[str]:
 
 
 def _losses(facts: Facts) -> str:
-    """The loss of each student at ten points of its training: a curve for people without pictures."""
+    """The loss of each student at ten points of its training: a curve without a picture."""
     rows: list[tuple[str, ...]] = []
     for made in facts.students:
         lines = [line for line in made.metrics if line.get("loss") is not None]

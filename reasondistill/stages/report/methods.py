@@ -8,8 +8,7 @@ training are means.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from reasondistill.methods import METHODS
 from reasondistill.records import (
@@ -22,6 +21,7 @@ from reasondistill.records import (
     TrainingFigures,
 )
 from reasondistill.runs.missing import failed_in
+from reasondistill.stages.report.content import Cost, MethodRow, Size
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.wording import (
     MINUS,
@@ -46,41 +46,6 @@ class Reached:
     difference: Difference | None
     gap_closed: float | None
     spread: SeedSpread | None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What training took, over all seeds the mean; None where it is not known, or not known of
-    every seed.
-    """
-
-    model: str
-    method: str
-    perplexity: float | None
-    teacher_kl: float | None
-    loss_tokens: float | None
-    tokens: float | None
-    tokens_per_s: float | None
-    peak_memory_gib: float | None
-    teacher_share: float | None
-    rollout_share: float | None
-    rollouts_correct: float | None
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a model is and how fast it answers: many at once as the evals sampled it, one at a
-    time where that was measured.
-    """
-
-    model: str
-    parameters: int | None
-    compression: float | None
-    size_bytes: int | None
-    tokens_per_s: float | None
-    seconds_per_answer: float | None
-    latency_ms_per_token: float | None
-    latency_s_per_answer: float | None
 
 
 def has_methods(facts: Facts) -> bool:
@@ -471,26 +436,17 @@ def _said(value: float | None, words: Callable[[float], str]) -> str:
     return "" if value is None else words(value)
 
 
-def methods_json(facts: Facts) -> dict[str, Any]:
-    """The same numbers for scripts; nothing where there are no methods to compare."""
-    if not has_methods(facts):
-        return {}
-    rows = [
-        {
-            "model": row.score.model,
-            "method": row.method,
-            "score": row.score.model_dump(),
-            "gap_closed": row.gap_closed,
-        }
-        | {"difference": row.difference.model_dump() if row.difference is not None else None}
-        | {"spread": row.spread.model_dump() if row.spread is not None else None}
-        for row in reached(facts)
-    ]
-    return {
-        "methods": rows,
-        "costs": [asdict(row) for row in costs(facts)],
-        "sizes": [asdict(row) for row in sizes(facts)],
-    }
+def method_rows(facts: Facts) -> Iterator[MethodRow]:
+    """The same numbers for scripts."""
+    for row in reached(facts):
+        yield MethodRow(
+            model=row.score.model,
+            method=row.method,
+            score=row.score,
+            gap_closed=row.gap_closed,
+            difference=row.difference,
+            spread=row.spread,
+        )
 
 
 METHODS_NOTE = (

@@ -103,7 +103,7 @@ def line_chart(
 def histogram(
     values: Sequence[float], *, start: float, end: float, tone: str, label: str, is_last: bool
 ) -> str:
-    """Bars of equal width from `start` to `end`; the last of several stacked ones carries the axis."""
+    """Bars of equal width from `start` to `end`; the last of several stacked ones has the axis."""
     bins = 40
     counts = [0] * bins
     for value in values:

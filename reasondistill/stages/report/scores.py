@@ -37,7 +37,9 @@ def scores_section(facts: Facts) -> str:
         facts.seeds.note,
     ]
     said = "".join(f'<p class="note">{text(note)}</p>' for note in notes if note)
-    return f"{overview}{said}{tables}{_seeds_alone(facts, names)}{legend(wording.outcome_names(facts))}{_bootstrap(facts)}"
+    parts = [overview, said, tables, _seeds_alone(facts, names)]
+    parts += [legend(wording.outcome_names(facts)), _bootstrap(facts)]
+    return "".join(parts)
 
 
 def _seeds_alone(facts: Facts, names: list[str]) -> str:
@@ -72,10 +74,8 @@ def _overview(facts: Facts, benchmarks: list[str]) -> str:
             f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, "
             f"n={score.n}, k={score.k}"
         )
-        return (
-            "<span "
-            f'title="{text(title)}">{shown}<small>±{wording.percent((score.high - score.low) / 2)}</small></span>'
-        )
+        half = wording.percent((score.high - score.low) / 2)
+        return f'<span title="{text(title)}">{shown}<small>±{half}</small></span>'
 
     models = list(dict.fromkeys(model for model, _ in cells))
     rows = [[text(model), *(cell(model, name) for name in benchmarks)] for model in models]
@@ -147,15 +147,10 @@ def _score_row(facts: Facts, score: Score, others: list[str], where: list[str]) 
 def _bootstrap(facts: Facts) -> str:
     if not facts.bootstrap:
         return ""
-    rows = [
-        [
-            text(r["model"]),
-            text(r["benchmark"]),
-            wording.interval(r["low"], r["high"]),
-            text(r["method"]),
-        ]
-        for r in facts.bootstrap
-    ]
+    rows: list[list[str]] = []
+    for row in facts.bootstrap:
+        bounds = wording.interval(row.low, row.high)
+        rows.append([text(row.model), text(row.benchmark), bounds, text(row.method)])
     found = table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
     return (
         "<details><summary>The same intervals by another road: hierarchical "

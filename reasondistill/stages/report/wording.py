@@ -1,4 +1,4 @@
-"""What the report says, as sentences and tables of text: shared by the Markdown and the HTML page."""
+"""What the report says, as sentences and tables of text: shared by Markdown and HTML."""
 
 from __future__ import annotations
 

@@ -1,0 +1,98 @@
+"""The stage itself: a run folder is read, and the three reports of it are written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from reasondistill.config import ReportSettings
+from reasondistill.config.published import load_published, published_file
+from reasondistill.errors import StageError
+from reasondistill.records import canonical_json, fingerprint
+from reasondistill.runs import layout
+from reasondistill.runs.store import (
+    Identity,
+    Manifest,
+    finish_stage,
+    open_stage,
+    require_complete,
+    write_json,
+    write_text,
+)
+from reasondistill.stages.report import wording
+from reasondistill.stages.report.building import build_report
+from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read_stages
+from reasondistill.stages.report.markdown import render_markdown
+from reasondistill.stages.report.page import render_page
+
+VERSION = 3
+log = logging.getLogger(__name__)
+
+
+def run_report(
+    run_folder: Path,
+    folder: Path,
+    *,
+    settings: ReportSettings,
+    title: str,
+    about: str,
+    keep_old: bool = False,
+) -> Manifest:
+    """Write the three reports of what `run_folder` holds now; nothing is done when nothing there
+    has changed.
+
+    `keep_old` says what other stages do with old work; a report of old numbers helps nobody, so it
+    is made anew all the same. Raises StageError when the folder holds no stage at all.
+    """
+    started = time.monotonic()
+    stages = read_stages(run_folder, besides=folder)
+    if not stages:
+        raise StageError(
+            f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first."
+        )
+    published = load_published(published_file()).published if settings.published else ()
+    asked = {
+        "settings": settings.model_dump(mode="json"),
+        "title": title,
+        "about": about,
+        "published": [row.model_dump() for row in published],
+    }
+    inputs = {"asked": fingerprint(asked)}
+    for stage in stages:
+        inputs[stage.place] = _state(run_folder, stage)
+    for path in (*run_folder.glob(LATENCIES), *run_folder.glob(layout.FORECAST)):
+        inputs[path.relative_to(run_folder).as_posix()] = fingerprint(path.read_text())
+    if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
+        return require_complete(folder)
+
+    facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
+    title = settings.title or title
+    markdown = render_markdown(facts, title=title, about=about)
+    page = render_page(facts, title=title, about=about)
+    write_json(folder / layout.REPORT_JSON, build_report(facts).to_dict())
+    write_text(folder / layout.REPORT_MARKDOWN, _encodable(markdown))
+    write_text(folder / layout.REPORT_PAGE, _encodable(page))
+    sentences = wording.headline(facts)
+    for sentence in sentences:
+        log.info("%s", sentence)
+    return finish_stage(
+        folder,
+        counts={"in": len(stages), "out": 3},
+        figures={"headline": " ".join(sentences), "unfinished": ", ".join(facts.unfinished)},
+        seconds=time.monotonic() - started,
+    )
+
+
+def _state(run_folder: Path, stage: Stage) -> str:
+    """Changes whenever the stage has something new to tell: its manifest, or more lines while it is
+    still at work.
+    """
+    shards = (run_folder / stage.place).glob("*.jsonl")
+    sizes = {path.name: path.stat().st_size for path in shards}
+    return fingerprint([canonical_json(stage.manifest.__dict__), sizes])
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates, which a broken decoder can leave in a trace, have no UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
