@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -45,7 +45,9 @@ class Given:
     tokens_per_s: float | None = None
 
     def speed(self) -> Speed | None:
-        return Speed(self.tokens_per_s, 0.0) if self.tokens_per_s is not None else None
+        if self.tokens_per_s is None:
+            return None
+        return Speed(self.tokens_per_s, 0.0)
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,11 @@ class Context:
 
     def first(self, find: Callable[[Evidence], T | None]) -> tuple[Evidence, T] | None:
         """The first folder that has it."""
-        return next(
-            (
-                (evidence, found)
-                for evidence in self.everything
-                if (found := find(evidence)) is not None
-            ),
-            None,
-        )
+        for evidence in self.everything:
+            found = find(evidence)
+            if found is not None:
+                return evidence, found
+        return None
 
     @cached_property
     def problems(self) -> int | None:
@@ -81,7 +80,9 @@ class Context:
         done = read_manifest(self.run.stage("problems"))
         if done is not None and done.status == "complete":
             return done.counts["out"]
-        return self.run.pipeline.problems.limit if self.run.pipeline.problems is not None else None
+        if self.run.pipeline.problems is None:
+            return None
+        return self.run.pipeline.problems.limit
 
     @property
     def is_only_a_limit(self) -> bool:
@@ -92,9 +93,9 @@ class Context:
     def samples(self) -> int | None:
         """How many traces there will be."""
         written = self.run.pipeline.traces
-        return (
-            self.problems * written.n if self.problems is not None and written is not None else None
-        )
+        if self.problems is None or written is None:
+            return None
+        return self.problems * written.n
 
     @cached_property
     def kept(self) -> tuple[Evidence, Kept] | None:
@@ -167,8 +168,10 @@ def finished(
 ) -> Cost:
     """The cost of a stage that is complete: nothing is uncertain."""
     spent = exact(seconds)
-    own = exact(tokens) if tokens is not None else None
-    return Cost(stage, "done", work, own, spent, exact(0.0), spent, exact(size), ("this run",))
+    drawn = None
+    if tokens is not None:
+        drawn = exact(tokens)
+    return Cost(stage, "done", work, drawn, spent, exact(0.0), spent, exact(size), ("this run",))
 
 
 # ---- samples -------------------------------------------------------------------------------------
@@ -189,7 +192,9 @@ class Piece:
 
     @property
     def rest(self) -> int:
-        return max(0, self.wanted - (self.done.total_samples if self.done is not None else 0))
+        if self.done is None:
+            return self.wanted
+        return max(0, self.wanted - self.done.total_samples)
 
 
 @dataclass(frozen=True)
@@ -204,40 +209,40 @@ class Drawn:
 
 def draw_piece(context: Context, piece: Piece) -> Drawn:
     """Lengths × samples, divided by the speed; done samples count as they are."""
-    made = piece.done.total_tokens if piece.done is not None else 0.0
-    spent = piece.done.seconds if piece.done is not None else 0.0
-    per_token = next(
-        (w.bytes_per_token for w in (piece.done, piece.basis.lengths) if w is not None), None
-    )
+    made = spent = 0.0
+    if piece.done is not None:
+        made, spent = piece.done.total_tokens, piece.done.seconds
+    measured = piece.done or piece.basis.lengths
     if not piece.rest:
-        return Drawn(exact(made), exact(0.0), spent, exact(made * (per_token or 0.0)))
+        per_token = 0.0
+        if measured is not None:
+            per_token = measured.bytes_per_token
+        return Drawn(exact(made), exact(0.0), spent, exact(made * per_token))
     mean = _mean_tokens(context, piece)
     if mean is None:
         return Drawn(None, None, spent, None)
-    rest, speed = piece.rest * mean, piece.basis.speed
-    seconds = None
-    if speed is not None:
-        factor = context.dice.factor(
-            f"speed of {piece.name}", math.hypot(speed.spread, piece.basis.speed_spread)
-        )
-        seconds = rest / (
-            speed.tokens_per_s
-            * factor
-            * context.dice.between(f"batch of {piece.name}", _fuller(context, piece))
-        )
-    total = made + rest
-    return Drawn(total, seconds, spent, total * per_token if per_token is not None else None)
+    rest = piece.rest * mean
+    tokens = made + rest
+    size = None
+    if measured is not None:
+        size = tokens * measured.bytes_per_token
+    speed = piece.basis.speed
+    if speed is None:
+        return Drawn(tokens, None, spent, size)
+    spread = math.hypot(speed.spread, piece.basis.speed_spread)
+    factor = context.dice.factor(f"speed of {piece.name}", spread)
+    fuller = context.dice.between(f"batch of {piece.name}", _fuller(context, piece))
+    seconds = rest / (speed.tokens_per_s * factor * fuller)
+    return Drawn(tokens, seconds, spent, size)
 
 
 def _fuller(context: Context, piece: Piece) -> float:
     """How much fuller the engine will be than when its speed was measured: so many times faster it
     is at most, and no slower.
     """
-    return (
-        min(context.run.cluster.vllm.max_num_seqs, piece.rest) / piece.basis.at_once
-        if piece.basis.at_once
-        else 1.0
-    )
+    if not piece.basis.at_once:
+        return 1.0
+    return min(context.run.cluster.vllm.max_num_seqs, piece.rest) / piece.basis.at_once
 
 
 def _mean_tokens(context: Context, piece: Piece) -> Draws | None:
@@ -267,55 +272,67 @@ def sampled(
     No worker is done before its longest text is: the clock never shows less than that one at its
     own speed.
     """
-    shards, rounds = workers(context.run.cluster.stages.of(stage.partition("/")[0]))
     drawn = [draw_piece(context, piece) for piece in pieces]
-    rest = sum(piece.rest for piece in pieces)
-    starts = [p.basis.speed.start_s if p.basis.speed is not None else 0.0 for p in pieces if p.rest]
-    start = (
-        sum(starts) if engines is None else engines * max(starts, default=0.0)
-    ) * context.dice.factor(f"start of {stage}", ONCE)
-    tokens, size = total([d.tokens for d in drawn]), total([d.bytes for d in drawn])
-    work_s, spent = total([d.rest_s for d in drawn]), sum(d.spent_s for d in drawn)
-    wall = left = worker = None
-    if work_s is not None:
-        left = (
-            np.maximum(work_s * rounds / shards, max(map(_longest_s, pieces), default=0.0))
-            + start * rounds
-            if rest
-            else exact(0.0)
-        )
-        wall = spent + left
-        worker = spent + (work_s + start * shards if rest else exact(0.0))
-    done = any(piece.done is not None for piece in pieces)
-    state: State = "new" if not done else "partial" if rest else "done"
-    own = ("this run",) if done else ()
-    sources = tuple(dict.fromkeys((*own, *(s for p in pieces if p.rest for s in p.basis.sources))))
-    notes = tuple(
-        dict.fromkeys(
-            note
-            for p in pieces
-            if p.rest
-            for note in (*p.basis.notes, *_batch_note(context, p), *tail(p))
-        )
-    )
-    return Cost(
+    unfinished = [piece for piece in pieces if piece.rest]
+    has_begun = any(piece.done is not None for piece in pieces)
+    state: State = "new"
+    if has_begun:
+        state = "partial" if unfinished else "done"
+    tokens = total([piece.tokens for piece in drawn])
+    spent = sum(piece.spent_s for piece in drawn)
+    work_s = total([piece.rest_s for piece in drawn])
+    cost = Cost(
         stage,
         state,
         work,
-        tokens,
-        wall,
-        left,
-        worker,
-        size,
-        sources,
-        notes,
-        CALIBRATE if wall is None or tokens is None else None,
+        tokens=tokens,
+        bytes=total([piece.bytes for piece in drawn]),
+        sources=_sources(unfinished, has_begun),
+        notes=_notes(context, unfinished),
     )
+    if work_s is None or tokens is None:
+        cost = replace(cost, unknown=CALIBRATE)
+    if work_s is None:
+        return cost
+    if not unfinished:
+        return replace(cost, wall_s=exact(spent), left_s=exact(0.0), worker_s=exact(spent))
+    shards, rounds = workers(context.run.cluster.stages.of(cost.resources))
+    start = starting_s(unfinished, engines) * context.dice.factor(f"start of {stage}", ONCE)
+    longest = max(_longest_s(piece) for piece in pieces)
+    left = np.maximum(work_s * rounds / shards, longest) + start * rounds
+    worker = work_s + start * shards
+    return replace(cost, wall_s=spent + left, left_s=left, worker_s=spent + worker)
+
+
+def starting_s(pieces: Sequence[Piece], engines: int | None) -> float:
+    """Seconds until the engines of these pieces get going: one for each, or so many `engines`."""
+    starts = [piece.basis.speed.start_s for piece in pieces if piece.basis.speed is not None]
+    if engines is None:
+        return sum(starts)
+    return engines * max(starts, default=0.0)
+
+
+def _sources(pieces: Sequence[Piece], has_begun: bool) -> tuple[str, ...]:
+    sources = ["this run"] if has_begun else []
+    for piece in pieces:
+        sources += piece.basis.sources
+    return tuple(dict.fromkeys(sources))
+
+
+def _notes(context: Context, pieces: Sequence[Piece]) -> tuple[str, ...]:
+    notes: list[str] = []
+    for piece in pieces:
+        notes += piece.basis.notes
+        notes += _batch_note(context, piece)
+        notes += tail(piece)
+    return tuple(dict.fromkeys(notes))
 
 
 def _longest_s(piece: Piece) -> float:
     lengths = piece.basis.lengths
-    return lengths.longest_s if piece.rest and lengths is not None else 0.0
+    if lengths is None or not piece.rest:
+        return 0.0
+    return lengths.longest_s
 
 
 def _batch_note(context: Context, piece: Piece) -> Iterator[str]:
@@ -329,11 +346,12 @@ def _batch_note(context: Context, piece: Piece) -> Iterator[str]:
 
 def tail(piece: Piece) -> Iterator[str]:
     """What the last text alone may take."""
-    if (seconds := _longest_s(piece)) >= 60:
-        longest = piece.basis.lengths.longest_tokens if piece.basis.lengths is not None else 0
+    seconds = _longest_s(piece)
+    lengths = piece.basis.lengths
+    if seconds >= 60 and lengths is not None:
         yield (
-            f"tail: the longest text seen, {longest:,} tokens, took {seconds / 60:,.0f} min "
-            "by itself"
+            f"tail: the longest text seen, {lengths.longest_tokens:,} tokens, took "
+            f"{seconds / 60:,.0f} min by itself"
         )
 
 
@@ -341,9 +359,9 @@ def workers(resources: ResourceSettings) -> tuple[int, int]:
     """How many workers share the work, and in how many rounds, when no more than `max_concurrent`
     run at a time.
     """
-    return resources.shards, math.ceil(
-        resources.shards / min(resources.shards, resources.max_concurrent or resources.shards)
-    )
+    shards = resources.shards
+    at_a_time = min(shards, resources.max_concurrent or shards)
+    return shards, math.ceil(shards / at_a_time)
 
 
 # ---- together ------------------------------------------------------------------------------------
@@ -352,7 +370,9 @@ def workers(resources: ResourceSettings) -> tuple[int, int]:
 def total(parts: Sequence[Draws | None]) -> Draws | None:
     """The sum; unknown when any part is."""
     known = [part for part in parts if part is not None]
-    return sum(known, exact(0.0)) if len(known) == len(parts) else None
+    if len(known) < len(parts):
+        return None
+    return sum(known, exact(0.0))
 
 
 @dataclass(frozen=True)
@@ -373,21 +393,20 @@ def charge(cost: Cost, cluster: Cluster) -> Charge:
     if cost.worker_s is None:
         return Charge()
     resources, prices = cluster.stages.of(cost.resources), cluster.prices
-    gpu_s, cpu_s = (
-        cost.worker_s * count * resources.nodes for count in (resources.gpus, resources.cpus)
-    )
-    is_priced = prices.gpu_hour or prices.cpu_hour
-    return Charge(
-        gpu_s,
-        cpu_s,
-        (gpu_s * prices.gpu_hour + cpu_s * prices.cpu_hour) / 3600 if is_priced else None,
-    )
+    gpu_s = cost.worker_s * resources.gpus * resources.nodes
+    cpu_s = cost.worker_s * resources.cpus * resources.nodes
+    if not (prices.gpu_hour or prices.cpu_hour):
+        return Charge(gpu_s, cpu_s)
+    money = (gpu_s * prices.gpu_hour + cpu_s * prices.cpu_hour) / 3600
+    return Charge(gpu_s, cpu_s, money)
 
 
 def known_sum(parts: Iterable[Draws | None]) -> Draws | None:
     """The sum of what is known; None when nothing is."""
     known = [part for part in parts if part is not None]
-    return total(known) if known else None
+    if not known:
+        return None
+    return total(known)
 
 
 def to_record(cost: Cost, charged: Charge) -> StageForecast:

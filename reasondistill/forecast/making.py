@@ -1,0 +1,117 @@
+"""A forecast from all that is known, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reasondistill.forecast.calibrating import calibration_folder
+from reasondistill.forecast.costs import (
+    Charge,
+    Context,
+    Cost,
+    Given,
+    State,
+    charge,
+    known_sum,
+    to_record,
+    without_seed,
+)
+from reasondistill.forecast.evidence import Evidence, read_evidence
+from reasondistill.forecast.light_stages import stage_costs
+from reasondistill.forecast.monte_carlo import exact
+from reasondistill.forecast.training_cost import students_wall
+from reasondistill.pipeline.runs import Run
+from reasondistill.records import Forecast
+from reasondistill.runs import layout
+from reasondistill.runs.store import write_json
+
+
+def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
+    """Forecast every stage of a run. A calibration of it that lies beside its folder is taken into
+    account.
+
+    Raises ConfigError as the pipeline file does, DataError for a shard that cannot be read.
+    """
+    context = read_context(run, like, given)
+    costs = list(stage_costs(context))
+    charges = [charge(cost, run.cluster) for cost in costs]
+    whole = Charge(
+        gpu_s=known_sum(one.gpu_s for one in charges),
+        cpu_s=known_sum(one.cpu_s for one in charges),
+        money=known_sum(one.money for one in charges),
+    )
+    return Forecast(
+        run=run.pipeline.name,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        cluster=run.cluster.about or run.cluster.kind,
+        sources=tuple(evidence.source for evidence in context.everything if _tells(evidence)),
+        stages=tuple(
+            to_record(cost, charged) for cost, charged in zip(costs, charges, strict=True)
+        ),
+        total=to_record(_total(context, costs), whole),
+    )
+
+
+def save(told: Forecast, folder: Path) -> Path:
+    """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier
+    one: it foretold, this one only counts.
+    """
+    path = folder / layout.FORECAST
+    if not (path.exists() and all(stage.state == "done" for stage in told.stages)):
+        write_json(path, told.model_dump(mode="json"))
+    return path
+
+
+def read_context(run: Run, like: Sequence[Path] = (), given: Given | None = None) -> Context:
+    """Everything that a forecast stands on."""
+    settings = run.pipeline.examples
+    others = [read_evidence(folder, str(folder), settings) for folder in like]
+    scratch = calibration_folder(run)
+    if scratch.is_dir():
+        others.append(read_evidence(scratch, "calibration", settings, is_calibration=True))
+    return Context(
+        run, read_evidence(run.folder, "this run", settings), tuple(others), given or Given()
+    )
+
+
+def _tells(evidence: Evidence) -> bool:
+    return bool(evidence.manifests or evidence.answers)
+
+
+def _total(context: Context, costs: Sequence[Cost]) -> Cost:
+    """The sum of what is known; students side by side as the cluster file lets them."""
+    students: dict[str, Cost] = {}
+    others: list[Cost] = []
+    for cost in costs:
+        if cost.stage.startswith("students/"):
+            students[cost.stage.partition("/")[2]] = cost
+        else:
+            others.append(cost)
+    wall, left = exact(0.0), exact(0.0)
+    if students:
+        wall, left = students_wall(context, students)
+    states = {cost.state for cost in costs}
+    state: State = "partial"
+    if not states or states == {"done"}:
+        state = "done"
+    elif states == {"new"}:
+        state = "new"
+    unknown = [cost.stage for cost in costs if cost.unknown is not None]
+    work, without = "", None
+    if unknown:
+        names = ", ".join(dict.fromkeys(map(without_seed, unknown)))
+        work = f"{len(costs) - len(unknown)} of {len(costs)} known"
+        without = f"without what is unknown: {names}"
+    return Cost(
+        "total",
+        state,
+        work,
+        tokens=known_sum([cost.tokens for cost in costs]),
+        wall_s=known_sum([wall, *(cost.wall_s for cost in others)]),
+        left_s=known_sum([left, *(cost.left_s for cost in others)]),
+        worker_s=known_sum([cost.worker_s for cost in costs]),
+        bytes=known_sum([cost.bytes for cost in costs]),
+        unknown=without,
+    )
