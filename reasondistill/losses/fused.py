@@ -94,7 +94,8 @@ def token_losses(
     fit. Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher
     with another tokenizer.
     """
-    vocabulary = _common_vocabulary(head, teacher) if vocabulary is None else vocabulary
+    if vocabulary is None:
+        vocabulary = _common_vocabulary(head, teacher)
     _check(
         hidden,
         labels,
@@ -105,24 +106,25 @@ def token_losses(
         policy_weights,
         vocabulary,
     )
+    if chunk_tokens is None:
+        chunk_tokens = default_chunk(vocabulary, len(hidden))
+    if teacher is None:  # nothing to weigh
+        divergence_weights = None
     job = _Job(
         labels=labels,
         cross_entropy_weights=_spread(cross_entropy_weights, hidden),
         teacher=teacher,
         divergence=divergence,
-        divergence_weights=_spread(divergence_weights, hidden) if teacher is not None else None,
+        divergence_weights=_spread(divergence_weights, hidden),
         policy=policy,
         policy_weights=_spread(policy_weights, hidden),
         vocabulary=vocabulary,
-        chunk_tokens=default_chunk(vocabulary, len(hidden))
-        if chunk_tokens is None
-        else max(1, chunk_tokens),
+        chunk_tokens=max(1, chunk_tokens),
     )
     # Function.forward cannot see whether gradients are on: it always runs without.
-    wanted = tuple(
-        torch.is_grad_enabled() and x is not None and x.requires_grad
-        for x in (hidden, head.weight, head.bias)
-    )
+    inputs = (hidden, head.weight, head.bias)
+    is_on = torch.is_grad_enabled()
+    wanted = tuple(is_on and tensor is not None and tensor.requires_grad for tensor in inputs)
     return TokenLosses(*_ChunkedLosses.apply(hidden, head.weight, head.bias, job, wanted))
 
 
@@ -142,10 +144,8 @@ class _Job:
 
     @property
     def has_weights(self) -> bool:
-        return any(
-            w is not None
-            for w in (self.cross_entropy_weights, self.divergence_weights, self.policy_weights)
-        )
+        weights = (self.cross_entropy_weights, self.divergence_weights, self.policy_weights)
+        return any(each is not None for each in weights)
 
 
 def _common_vocabulary(head: Head, teacher: LiveTeacher | TopKTeacher | None) -> int:
@@ -179,24 +179,18 @@ def _check(
         check_labels(labels, len(hidden), vocabulary)
     if isinstance(teacher, TopKTeacher) and divergence is not None:
         check_top_k(teacher, divergence, vocabulary)
-    told = (
-        None
-        if teacher is None
-        else len(teacher.ids if isinstance(teacher, TopKTeacher) else teacher.hidden)
-    )
-    if told not in (None, len(hidden)):
-        raise ValueError(f"the teacher speaks of {told} positions, the student of {len(hidden)}")
+    if teacher is not None and teacher.positions != len(hidden):
+        raise ValueError(
+            f"the teacher speaks of {teacher.positions} positions, the student of {len(hidden)}"
+        )
 
 
 def _spread(weights: Tensor | float | None, hidden: Tensor) -> Tensor | None:
     """Weights as (N,), in the type that the losses are computed in."""
     if weights is None:
         return None
-    return (
-        torch.as_tensor(weights, dtype=exact_dtype(hidden), device=hidden.device)
-        .detach()
-        .expand(len(hidden))
-    )
+    spread = torch.as_tensor(weights, dtype=exact_dtype(hidden), device=hidden.device)
+    return spread.detach().expand(len(hidden))
 
 
 class _Tally:
@@ -204,13 +198,12 @@ class _Tally:
 
     def __init__(self, job: _Job, hidden: Tensor) -> None:
         def column(about: object, dtype: torch.dtype) -> Tensor | None:
-            return (
-                None
-                if about is None
-                else torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
-            )
+            if about is None:
+                return None
+            return torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
 
-        self.job, exact = job, exact_dtype(hidden)
+        self.job = job
+        exact = exact_dtype(hidden)
         self.cross_entropy = column(job.labels, exact)
         self.divergence = column(job.teacher, exact)
         self.surrogate = column(job.policy, exact)
@@ -235,17 +228,20 @@ class _Tally:
         """Cross-entropy and policy term of a block, and their weighted derivative with respect to
         its logits.
         """
-        job, labels = self.job, labels[rows].long().unsqueeze(-1)
+        job = self.job
+        labels = labels[rows].long().unsqueeze(-1)
         log_q = torch.log_softmax(logits, -1)
         chosen = log_q.gather(-1, labels).squeeze(-1)
         # What a step of log q(label) does to the total.
         slope = torch.zeros_like(chosen)
         if self.cross_entropy is not None:
             self.cross_entropy[rows] = -chosen
-            slope -= 0.0 if job.cross_entropy_weights is None else job.cross_entropy_weights[rows]
+            if job.cross_entropy_weights is not None:
+                slope -= job.cross_entropy_weights[rows]
         if job.policy is not None and self.surrogate is not None and self.clipped is not None:
             self.surrogate[rows], steep, self.clipped[rows] = surrogate(chosen, job.policy, rows)
-            slope += 0.0 if job.policy_weights is None else job.policy_weights[rows] * steep
+            if job.policy_weights is not None:
+                slope += job.policy_weights[rows] * steep
         if not needs_gradient or (job.cross_entropy_weights is None and job.policy_weights is None):
             return None
         slope = slope.unsqueeze(-1)
@@ -256,7 +252,8 @@ class _Tally:
         self, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool
     ) -> Tensor | None:
         """Divergence of a block, and its weighted derivative with respect to its logits."""
-        job, gradient = self.job, None
+        job = self.job
+        gradient = None
         assert job.divergence is not None and self.divergence is not None
         if isinstance(job.teacher, TopKTeacher):
             value, gradient = tail_value_and_gradient(
@@ -282,15 +279,16 @@ class _Gradients:
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...]
     ) -> None:
         exact = exact_dtype(hidden)
-        self.hidden = torch.empty_like(hidden, requires_grad=False) if wanted[0] else None
-        self.weight = (
-            torch.zeros_like(weight, dtype=exact, requires_grad=False) if wanted[1] else None
-        )
-        self.bias = (
-            torch.zeros_like(bias, dtype=exact, requires_grad=False)
-            if wanted[2] and bias is not None
-            else None
-        )
+        wants_hidden, wants_weight, wants_bias = wanted
+        self.hidden: Tensor | None = None
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        if wants_hidden:
+            self.hidden = torch.empty_like(hidden, requires_grad=False)
+        if wants_weight:
+            self.weight = torch.zeros_like(weight, dtype=exact, requires_grad=False)
+        if wants_bias and bias is not None:
+            self.bias = torch.zeros_like(bias, dtype=exact, requires_grad=False)
 
     def take(self, slopes: Tensor, student: Projection, rows: slice) -> None:
         """Add what a chunk's d total / d logits (rows, vocabulary) means for each."""
@@ -308,29 +306,22 @@ def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) ->
     tally = _Tally(job, hidden)
     student = project(hidden, head, job.vocabulary)
     buffer = new_buffer(hidden, job.vocabulary, job.chunk_tokens)
-    teacher = (
-        project(job.teacher.hidden, job.teacher.head, job.vocabulary)
-        if isinstance(job.teacher, LiveTeacher)
-        else None
-    )
-    teacher_buffer = None if teacher is None else torch.empty_like(buffer)
+    teacher: Projection | None = None
+    teacher_buffer: Tensor | None = None
+    if isinstance(job.teacher, LiveTeacher):
+        teacher = project(job.teacher.hidden, job.teacher.head, job.vocabulary)
+        teacher_buffer = torch.empty_like(buffer)
+    needs_gradient = gradients is not None
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in chunks(len(hidden), job.chunk_tokens):
             logits = student.write(rows, buffer)
-            told = (
-                teacher.write(rows, teacher_buffer)
-                if teacher is not None and teacher_buffer is not None
-                else None
-            )
+            teacher_logits: Tensor | None = None
+            if teacher is not None and teacher_buffer is not None:
+                teacher_logits = teacher.write(rows, teacher_buffer)
             for block in blocks(logits):
                 here = slice(rows.start + block.start, rows.start + block.stop)
-                _run_block(
-                    tally,
-                    logits[block],
-                    None if told is None else told[block],
-                    here,
-                    gradients is not None,
-                )
+                teacher_block = teacher_logits[block] if teacher_logits is not None else None
+                _run_block(tally, logits[block], teacher_block, here, needs_gradient)
             if gradients is not None:
                 gradients.take(logits, student, rows)
     return tally
@@ -342,7 +333,8 @@ def _run_block(
     """Record the losses of a few rows and, where gradients are needed, write the derivative over
     their logits.
     """
-    job, parts = tally.job, list[Tensor | None]()
+    job = tally.job
+    parts: list[Tensor | None] = []
     if job.labels is not None:
         parts.append(tally.take_labels(logits, job.labels, rows, needs_gradient))
     if job.teacher is not None:
@@ -364,9 +356,9 @@ class _ChunkedLosses(torch.autograd.Function):
         job: _Job,
         wanted: tuple[bool, ...],
     ) -> tuple[Any, ...]:
-        gradients = (
-            _Gradients(hidden, weight, bias, wanted) if any(wanted) and job.has_weights else None
-        )
+        gradients: _Gradients | None = None
+        if any(wanted) and job.has_weights:
+            gradients = _Gradients(hidden, weight, bias, wanted)
         tally = _run(hidden, Head(weight, bias), job, gradients)
         if gradients is not None:
             # Saved, not kept as attributes: autograd lets go of them before it hands them on, so
@@ -384,12 +376,12 @@ class _ChunkedLosses(torch.autograd.Function):
         # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual
         # factor is 1.
         is_one = bool(grad_total == 1)
-        scaled = (g if g is None or is_one else g * grad_total.to(g.dtype) for g in saved)
-        return (
-            *(
-                None if g is None else g.to(dtype)
-                for g, dtype in zip(scaled, ctx.dtypes, strict=True)
-            ),
-            None,
-            None,
-        )
+        gradients: list[Tensor | None] = []
+        for gradient, dtype in zip(saved, ctx.dtypes, strict=True):
+            if gradient is None:
+                gradients.append(None)
+                continue
+            if not is_one:
+                gradient = gradient * grad_total.to(gradient.dtype)
+            gradients.append(gradient.to(dtype))
+        return (*gradients, None, None)

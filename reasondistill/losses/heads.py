@@ -74,9 +74,14 @@ def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
             "Give at most the smaller head's rows"
         )
     kind = hidden.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    bias = None if head.bias is None else head.bias.detach()[:vocabulary]
-    return Projection(hidden.detach().to(dtype), head.weight.detach()[:vocabulary].to(dtype), bias)
+    dtype = hidden.dtype
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    weight = head.weight.detach()[:vocabulary].to(dtype)
+    bias: Tensor | None = None
+    if head.bias is not None:
+        bias = head.bias.detach()[:vocabulary]
+    return Projection(hidden.detach().to(dtype), weight, bias)
 
 
 def exact_dtype(hidden: Tensor) -> torch.dtype:
@@ -96,7 +101,8 @@ def default_chunk(vocabulary: int, count: int) -> int:
     one would read both heads once more.
     """
     usual = max(1, CHUNK_ELEMENTS // vocabulary)
-    return max(1, math.ceil(count / max(1, round(count / usual))))
+    number = max(1, round(count / usual))
+    return max(1, math.ceil(count / number))
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:

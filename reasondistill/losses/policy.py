@@ -37,16 +37,13 @@ def surrogate(log_probs: Tensor, policy: Policy, rows: slice) -> tuple[Tensor, T
     advantages = policy.advantages[rows].to(log_probs.dtype)
     log_ratio = log_probs - policy.old_log_probs[rows].to(log_probs.dtype)
     ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    free, held = ratio * advantages, ratio.clamp(1 - policy.clip, 1 + policy.clip) * advantages
-    importance = (
-        torch.ones_like(ratio)
-        if policy.importance is None
-        else policy.importance[rows].to(ratio.dtype)
-    )
+    free = ratio * advantages
+    held = ratio.clamp(1 - policy.clip, 1 + policy.clip) * advantages
+    importance = torch.ones_like(ratio)
+    if policy.importance is not None:
+        importance = policy.importance[rows].to(ratio.dtype)
     is_clipped = held < free
     moves = ~is_clipped & (log_ratio.abs() <= MAX_LOG_RATIO)
-    return (
-        -importance * torch.minimum(free, held),
-        torch.where(moves, -importance * free, 0.0),
-        is_clipped,
-    )
+    loss = -importance * torch.minimum(free, held)
+    slope = torch.where(moves, -importance * free, 0.0)
+    return loss, slope, is_clipped

@@ -23,6 +23,10 @@ class LiveTeacher:
     hidden: Tensor
     head: Head
 
+    @property
+    def positions(self) -> int:
+        return len(self.hidden)
+
 
 @dataclass(frozen=True)
 class TopKTeacher:
@@ -36,17 +40,19 @@ class TopKTeacher:
     ids: Tensor
     log_probs: Tensor
 
+    @property
+    def positions(self) -> int:
+        return len(self.ids)
+
 
 def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -> None:
     """Raise ConfigError where kept tokens cannot answer: another divergence than forward KL at
     temperature 1, or a foreign vocabulary.
     """
-    name = (
-        divergence.kind
-        if divergence.temperature == 1
-        else f"{divergence.kind} at temperature {divergence.temperature:g}"
-    )
     if divergence.plain_kind != "forward_kl" or divergence.temperature != 1:
+        name = divergence.kind
+        if divergence.temperature != 1:
+            name += f" at temperature {divergence.temperature:g}"
         raise ConfigError(
             f"{name} cannot be computed from a teacher's top-{teacher.ids.shape[1]} tokens: "
             "how the rest of its probability is spread was "
@@ -134,12 +140,14 @@ def top_k(
     Log-probabilities are over the first `vocabulary` tokens and float32 (float64 for float64).
     Works in chunks, without gradient.
     """
-    vocabulary = len(head.weight) if vocabulary is None else vocabulary
+    if vocabulary is None:
+        vocabulary = len(head.weight)
     if not 1 <= k <= vocabulary:
         raise ConfigError(
             f"top-k of {k} tokens from a vocabulary of {vocabulary:,}: k lies between 1 and that"
         )
-    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary, len(hidden))
+    projection = project(hidden, head, vocabulary)
+    size = default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
     log_probs = torch.empty(len(hidden), k, dtype=buffer.dtype, device=hidden.device)
@@ -147,7 +155,8 @@ def top_k(
         logits = projection.write(rows, buffer)
         for block in blocks(logits):
             highest = torch.log_softmax(logits[block], -1).topk(k, -1)
-            ids[rows][block], log_probs[rows][block] = highest.indices, highest.values
+            ids[rows][block] = highest.indices
+            log_probs[rows][block] = highest.values
     return ids, log_probs
 
 
@@ -164,19 +173,20 @@ def log_probs_of(
 
     Float32 (float64 for float64); works in chunks, without gradient.
     """
-    vocabulary = len(head.weight) if vocabulary is None else vocabulary
+    if vocabulary is None:
+        vocabulary = len(head.weight)
     check_labels(labels, len(hidden), vocabulary)
-    projection, size = project(hidden, head, vocabulary), default_chunk(vocabulary, len(hidden))
+    projection = project(hidden, head, vocabulary)
+    size = default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
-    found = torch.empty(len(hidden), dtype=buffer.dtype, device=hidden.device)
+    log_probs = torch.empty(len(hidden), dtype=buffer.dtype, device=hidden.device)
     for rows in chunks(len(hidden), size):
         logits = projection.write(rows, buffer).div_(temperature)
         for block in blocks(logits):
             log_q = torch.log_softmax(logits[block], -1)
-            found[rows][block] = log_q.gather(-1, labels[rows][block].long().unsqueeze(-1)).squeeze(
-                -1
-            )
-    return found
+            columns = labels[rows][block].long().unsqueeze(-1)
+            log_probs[rows][block] = log_q.gather(-1, columns).squeeze(-1)
+    return log_probs
 
 
 def check_labels(labels: Tensor, count: int, vocabulary: int) -> None:

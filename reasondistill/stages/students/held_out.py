@@ -45,44 +45,45 @@ def held_out(
     smaller of both vocabularies). Works through PEFT and other wrappers that have
     `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
-    loss, divergence, tokens = 0.0, 0.0, 0
+    loss = 0.0
+    kl = 0.0
+    tokens = 0
     sizes = [len(head_of(each).weight) for each in (model, teacher) if each is not None]
-    vocabulary = min([*sizes, vocabulary or min(sizes)])
+    if vocabulary is not None:
+        sizes.append(vocabulary)
     for row in rows:
         labels = torch.tensor(row.labels[1:], device=model.device)
         learned = labels != IGNORE
         if not learned.any():
             continue
-        found = token_losses(
+        beside: dict[str, Any] = {}
+        if teacher is not None:
+            beside["teacher"] = LiveTeacher(_hidden(teacher, row, learned), head_of(teacher))
+            beside["divergence"] = Divergence("forward_kl")
+        losses = token_losses(
             _hidden(model, row, learned),
             head_of(model),
             labels=labels[learned],
-            teacher=LiveTeacher(_hidden(teacher, row, learned), head_of(teacher))
-            if teacher is not None
-            else None,
-            divergence=Divergence("forward_kl") if teacher is not None else None,
-            vocabulary=vocabulary,
+            vocabulary=min(sizes),
+            **beside,
         )
-        assert found.cross_entropy is not None
-        loss += float(found.cross_entropy.double().sum())
-        divergence += (
-            float(found.divergence.double().sum()) if found.divergence is not None else 0.0
-        )
+        assert losses.cross_entropy is not None
+        loss += float(losses.cross_entropy.double().sum())
+        if losses.divergence is not None:
+            kl += float(losses.divergence.double().sum())
         tokens += int(learned.sum())
     if tokens == 0:
         raise ValueError("no labelled token in these rows")
-    return HeldOut(
-        math.exp(loss / tokens), divergence / tokens if teacher is not None else None, tokens
-    )
+    mean_kl = kl / tokens if teacher is not None else None
+    return HeldOut(math.exp(loss / tokens), mean_kl, tokens)
 
 
 def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
     """What the head reads at the positions that predict a labelled token: (labels, hidden)."""
     training = model.training
     model.eval()
-    last = states(
-        model, model, {"input_ids": torch.tensor([row.input_ids], device=model.device)}
-    ).last
+    inputs = {"input_ids": torch.tensor([row.input_ids], device=model.device)}
+    last = states(model, model, inputs).last
     model.train(training)
     return last[0, :-1][learned]
 
@@ -102,9 +103,8 @@ def shrunk(
     assert student.shrink is not None
     tokenizer = bases.load_tokenizer(student, texts)
     whole = bases.load_whole(student, tokenizer)
-    kept = shrinking.choose(
-        whole, student.shrink, tokenise_all(calibration, tokenizer, plain=plain).rows
-    )
+    calibration_rows = tokenise_all(calibration, tokenizer, plain=plain).rows
+    kept = shrinking.choose(whole, student.shrink, calibration_rows)
     start = shrinking.cut(whole, kept)
     facts = Shrunk(
         parameters_before=shrinking.count_parameters(whole),
@@ -112,27 +112,27 @@ def shrunk(
         layers=kept.layers,
     )
     rows = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length).rows
-    if not any(label != IGNORE for row in rows for label in row.labels):
+    if all(row.prompt_length == len(row.labels) for row in rows):
         return facts
-    whole, start = _ready(whole), _ready(start)
-    base, before = held_out(whole, rows), held_out(start, rows, teacher=whole)
-    after = (
-        held_out(_ready(AutoModelForCausalLM.from_pretrained(trained)), rows, teacher=whole)
-        if trained is not None
-        else None
-    )
-    return facts.model_copy(
-        update={
-            "tokens": before.tokens,
-            "perplexity_base": base.perplexity,
-            "perplexity_before": before.perplexity,
-            "kl_before": before.kl,
-            "perplexity_after": after.perplexity if after is not None else None,
-            "kl_after": after.kl if after is not None else None,
-        }
-    )
+    whole = _ready(whole)
+    base = held_out(whole, rows)
+    before = held_out(_ready(start), rows, teacher=whole)
+    measured: dict[str, Any] = {
+        "tokens": before.tokens,
+        "perplexity_base": base.perplexity,
+        "perplexity_before": before.perplexity,
+        "kl_before": before.kl,
+    }
+    if trained is not None:
+        model = AutoModelForCausalLM.from_pretrained(trained)
+        after = held_out(_ready(model), rows, teacher=whole)
+        measured["perplexity_after"] = after.perplexity
+        measured["kl_after"] = after.kl
+    return facts.model_copy(update=measured)
 
 
 def _ready(model: Any) -> Any:
     """Where and as it computes fast: bfloat16 on a GPU, float32 on a CPU."""
-    return model.to("cuda", torch.bfloat16) if torch.cuda.is_available() else model.float()
+    if torch.cuda.is_available():
+        return model.to("cuda", torch.bfloat16)
+    return model.float()

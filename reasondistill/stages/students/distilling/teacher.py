@@ -40,9 +40,9 @@ class Teacher:
         teacher's own.
         """
         started = self._now(inputs["input_ids"])
-        found = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
+        computed = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
         self.seconds += self._now(inputs["input_ids"]) - started
-        return found
+        return computed
 
     @staticmethod
     def _now(tensor: torch.Tensor) -> float:
@@ -83,13 +83,15 @@ def load_teacher(
         f"{loaded.num_parameters():,}",
         str(dtype).removeprefix("torch."),
     )
-    loaded.to(device)  # pyright: ignore[reportArgumentType] - a decorator of transformers hides the method's own signature
+    # A decorator of transformers hides the method's own signature.
+    loaded.to(device)  # pyright: ignore[reportArgumentType]
     return Teacher(loaded)
 
 
 def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
     """Raise ConfigError, naming tokens, unless both mean the same by the same ids."""
-    if unlike := unequal_tokens(student, teacher):
+    unlike = unequal_tokens(student, teacher)
+    if unlike:
         raise ConfigError(
             f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its "
             "probabilities are of other tokens; take a "
@@ -109,13 +111,10 @@ def check_fits(
     memory.
     """
     with torch.device("meta"):
-        parameters = sum(
-            p.numel()
-            for p in AutoModelForCausalLM.from_config(
-                config, trust_remote_code=trust_remote_code
-            ).parameters()
-        )
-    needed, free = parameters * dtype.itemsize * _ROOM, free_memory(device)
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    needed = parameters * dtype.itemsize * _ROOM
+    free = free_memory(device)
     if needed > free:
         raise StageError(
             f"teacher {name} does not fit: {parameters:,} parameters want "
@@ -130,10 +129,10 @@ def free_memory(device: torch.device) -> float:
     """Bytes that are free on the device, or in the machine's memory."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    lines = (
-        Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        if Path("/proc/meminfo").exists()
-        else []
-    )
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return float(found[0]) * 1024 if found else float("inf")
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return float("inf")
+    for line in meminfo.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return float(line.split()[1]) * 1024
+    return float("inf")

@@ -324,10 +324,11 @@ class DistillTrainer(SortedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The trainer's own log with what the student has written so far."""
-        if "loss" in logs and self.counts["rollouts"]:
-            logs = logs | {"rollout_tokens": self.counts["rollout_tokens"]}
-            if self.counts["graded"]:
-                logs["rollouts_correct"] = self.counts["rollouts_correct"] / self.counts["graded"]
+        counts = self.counts
+        if "loss" in logs and counts["rollouts"]:
+            logs = logs | {"rollout_tokens": counts["rollout_tokens"]}
+            if counts["graded"]:
+                logs["rollouts_correct"] = counts["rollouts_correct"] / counts["graded"]
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
