@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,8 +35,7 @@ from reasondistill.models.weights import count_parameters, made_for, weight_byte
 from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
-from reasondistill.runs import layout
-from reasondistill.runs.layout import BenchmarkFolder, StudentFolder
+from reasondistill.runs.layout import CellFolder
 from reasondistill.runs.store import (
     Manifest,
     StopSignal,
@@ -74,25 +73,11 @@ def eval_models(run: Run) -> dict[str, Measured]:
     """
     models: dict[str, Measured] = {}
     for student in run.pipeline.all_students():
-        folder = run.stage("students") / student.name
-        manifest = read_manifest(folder)
-        done = manifest is not None and manifest.status == "complete"
-        path = students.read_student(folder).path if done else str(StudentFolder(folder).model)
-        revision = (
-            student.revision if path == student.base else None
-        )  # a folder of our own has none
-        served = SampledModel(
-            name=student.name,
-            model=path,
-            revision=revision,
-            trust_remote_code=student.trust_remote_code,
-        )
+        served = _served_student(run, student)
         models[student.name] = Measured(served, run.pipeline.student_prompt)
     if run.pipeline.evals.teacher and run.pipeline.traces is not None:
-        prompt = run.pipeline.traces.prompt
-        models |= {
-            name: Measured(teacher, prompt) for name, teacher in served_teachers(run).items()
-        }
+        for name, teacher in served_teachers(run).items():
+            models[name] = Measured(teacher, run.pipeline.traces.prompt)
     for model in run.pipeline.evals.models:
         served = located(model.as_sampled_model())
         prompt = made_for(served.model) if served.capabilities.has_weights else None
@@ -100,97 +85,134 @@ def eval_models(run: Run) -> dict[str, Measured]:
     return models
 
 
+def _served_student(run: Run, student: StudentSettings) -> SampledModel:
+    """A student as it is sampled: the weights that its record names, or will name."""
+    folder = run.layout.student(student.name)
+    manifest = read_manifest(folder.path)
+    path = str(folder.model)
+    if manifest is not None and manifest.status == "complete":
+        path = students.read_student(folder.path).path
+    # A folder of our own has no revision.
+    revision = None
+    if path == student.base:
+        revision = student.revision
+    return SampledModel(
+        name=student.name,
+        model=path,
+        revision=revision,
+        trust_remote_code=student.trust_remote_code,
+    )
+
+
 def served_teachers(run: Run) -> dict[str, SampledModel]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
-    asked = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything]
-    single = len(asked) == 1
-    return {
-        teacher.name or ("teacher" if single else _model_name(teacher.model)): located(teacher)
-        for teacher in asked
-    }
+    able = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything]
+    served: dict[str, SampledModel] = {}
+    for teacher in able:
+        name = teacher.name
+        if not name and len(able) == 1:
+            name = "teacher"
+        elif not name:
+            last_part = teacher.model.rpartition("/")[2]
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", last_part) or "teacher"
+        served[name] = located(teacher)
+    return served
 
 
 def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
     """Whose distributions a student learns: the one it names, else the only teacher of the traces
-    that vLLM serves.
+    whose weights are here.
     """
     if not student.distils():
         return None
     if student.teacher is not None:
         return located(SampledModel(model=student.teacher, revision=student.teacher_revision))
-    asked = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.has_weights]
-    return located(asked[0]) if len(asked) == 1 else None
-
-
-def _model_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "teacher"
+    able = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.has_weights]
+    if len(able) != 1:
+        return None
+    return located(able[0])
 
 
 def baselines(run: Run) -> Mapping[str, list[str]]:
-    """Who is compared with whom: each trained student with its untouched base, its twins and the
-    teachers; all with `against`.
+    """Who is compared with whom: each trained student with its untouched base, its controls and the
+    teachers; all with `against`. Raises ConfigError when nobody is called so.
     """
-    models, every = (
-        list(eval_models(run)),
-        {student.name: student for student in run.pipeline.all_students()},
-    )
+    models = list(eval_models(run))
+    every = run.pipeline.all_students()
     groups = run.pipeline.seed_groups()
-    named = {
-        name
-        for student in run.pipeline.students
-        for name in groups.get(student.name, (student.name,))
-    }
-    rest = [student for student in every.values() if student.method in CONTROLS]
-
-    def is_baseline(other: StudentSettings, student: StudentSettings) -> bool:
-        """A twin that came by itself belongs to the student that trains like it; one that the file
-        names, to all of its base.
-        """
-        if other.method != "base" and other.name not in named:
-            return other.recipe() in (student.recipe(), _first(every, student).recipe())
-        return _first(every, other).start() == _first(every, student).start()
-
+    against = run.pipeline.against()
+    controls = [student for student in every if student.method in CONTROLS]
     compared: dict[str, list[str]] = {}
-    for student in (student for student in every.values() if student.method not in CONTROLS):
-        own = [other.name for other in rest if is_baseline(other, student)]
-        compared[student.name] = [name for name in [*own, *served_teachers(run)] if name in models]
-    for model, other in _same_seed(groups, run.pipeline.against()):
+    for student in every:
+        if student.method in CONTROLS:
+            continue
+        others = [other.name for other in controls if is_control_of(run, other, student)]
+        others += served_teachers(run)
+        compared[student.name] = [name for name in others if name in models]
+
+    def compare(model: str, other: str) -> None:
         if model != other and other not in compared.setdefault(model, []):
             compared[model].append(other)
-    for other in run.pipeline.against():
+
+    for model, other in same_seed_pairs(groups, against):
+        compare(model, other)
+    for other in against:
         if other in groups:
             continue
         if other not in models:
+            known = ", ".join(models)
             raise ConfigError(
-                f"[evals] against: {other!r} is not among the models that are measured: "
-                f"{', '.join(models)}."
+                f"[evals] against: {other!r} is not among the models that are measured: {known}."
             )
         for model in models:
-            if model != other and other not in compared.setdefault(model, []):
-                compared[model].append(other)
+            compare(model, other)
     return {model: others for model, others in compared.items() if others}
 
 
-def _first(made: Mapping[str, StudentSettings], student: StudentSettings) -> StudentSettings:
-    """Where a student that goes on from others began."""
-    return _first(made, made[student.starts_from]) if student.starts_from is not None else student
+def is_control_of(run: Run, control: StudentSettings, student: StudentSettings) -> bool:
+    """Whether a trained student is compared with this control.
 
-
-def _same_seed(
-    groups: Mapping[str, tuple[str, ...]], against: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    """Each student of several seeds with the one of the same seed that is made of another block of
-    the file.
+    One that came by itself belongs to the students that train like it, one that the file names to
+    all of its base.
     """
-    seeds = {
-        single: single.removeprefix(name) for name, singles in groups.items() for single in singles
-    }
-    for other in (name for name in against if name in groups):
-        yield from (
-            (single, f"{other}{seed}")
-            for single, seed in seeds.items()
-            if f"{other}{seed}" in groups[other]
-        )
+    first = _first(run, student)
+    if control.method != "base" and control.name not in _named_students(run):
+        return control.recipe() in (student.recipe(), first.recipe())
+    return _first(run, control).start() == first.start()
+
+
+def _named_students(run: Run) -> set[str]:
+    """The students of the file's own blocks, those of several seeds one by one."""
+    groups = run.pipeline.seed_groups()
+    names: set[str] = set()
+    for student in run.pipeline.students:
+        names.update(groups.get(student.name, (student.name,)))
+    return names
+
+
+def _first(run: Run, student: StudentSettings) -> StudentSettings:
+    """Where a student that goes on from others began."""
+    by_name = {other.name: other for other in run.pipeline.all_students()}
+    while student.starts_from is not None:
+        student = by_name[student.starts_from]
+    return student
+
+
+def same_seed_pairs(
+    groups: Mapping[str, Sequence[str]], against: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Each student of several seeds with the student of the same seed of another block of the file.
+
+    >>> list(same_seed_pairs({"a": ["a-1", "a-2"], "b": ["b-2", "b-3"]}, ["b"]))
+    [('a-2', 'b-2'), ('b-2', 'b-2'), ('b-3', 'b-3')]
+    """
+    for other in against:
+        counterparts = groups.get(other, ())
+        for name, members in groups.items():
+            for member in members:
+                counterpart = other + member.removeprefix(name)
+                if counterpart in counterparts:
+                    yield member, counterpart
 
 
 # ---- how -----------------------------------------------------------------------------------------
@@ -200,10 +222,12 @@ def samples_of(run: Run, benchmark: Benchmark) -> int:
     """Samples per problem: what [evals] says, or what the benchmark recommends; one where greedy
     sampling would repeat itself.
     """
-    asked = run.pipeline.evals.n
-    if asked == "recommended":
-        return 1 if run.pipeline.evals.resolve().temperature == 0 else benchmark.n
-    return asked
+    n = run.pipeline.evals.n
+    if n != "recommended":
+        return n
+    if run.pipeline.evals.resolve().temperature == 0:
+        return 1
+    return benchmark.n
 
 
 def sampling_of(
@@ -221,25 +245,20 @@ def sampling_of(
     else the benchmark's.
     """
     settings, written = run.pipeline.evals, run.pipeline.traces
-    own = settings.model_dump(include=_SAMPLING, exclude_none=True)
-    inherited = (
-        written.model_dump(include=_SAMPLING, exclude_none=True)
-        if written is not None and "settings" not in own
-        else {}
-    )
-    keys = inherited | own
+    keys = settings.model_dump(include=_SAMPLING, exclude_none=True)
+    if written is not None and "settings" not in keys:
+        keys = written.model_dump(include=_SAMPLING, exclude_none=True) | keys
+    prompts = [prompt, settings.prompt, measured.prompt, benchmark.prompt, "question"]
     if measured.sampling is not None:
+        prompts.insert(1, measured.sampling.prompt)
         theirs = measured.sampling.model_dump(include=_SAMPLING, exclude_none=True)
-        keys = theirs if "settings" in theirs else keys | theirs
-    chosen = (
-        prompt
-        or (measured.sampling.prompt if measured.sampling is not None else None)
-        or settings.prompt
-        or measured.prompt
-    )
+        # Recommended settings are taken whole.
+        if "settings" not in theirs:
+            theirs = keys | theirs
+        keys = theirs
     return TraceSettings(
         **keys,
-        prompt=chosen or benchmark.prompt or "question",
+        prompt=next(name for name in prompts if name),
         n=n or samples_of(run, benchmark),
         teachers=(measured.served,),
         failures_allowed=settings.failures_allowed,
@@ -256,6 +275,19 @@ def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
     )
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One model on one benchmark: under which name, how it is sampled, on how many problems."""
+
+    benchmark: Benchmark
+    name: str
+    settings: TraceSettings
+    limit: int | None
+
+    def folder_in(self, run: Run) -> CellFolder:
+        return run.layout.benchmark(self.benchmark.name).cell(self.name)
+
+
 def measure(
     run: Run, model: str, grade: Grade, stop: StopSignal, share: Share | None = None
 ) -> None:
@@ -265,78 +297,90 @@ def measure(
     One engine serves all of it that has the same weights, and is closed before the grading. Of
     several workers each draws the chunks that it claims; who closes the folders grades.
     """
-    measured = eval_models(run)[model]
-    cells = [
-        (benchmark, model, sampling_of(run, measured, benchmark), run.pipeline.evals.limit)
-        for benchmark in benchmarks(run)
-    ]
-    for prompt in run.pipeline.evals.prompts:
-        name = f"{model}{VARIANT}{load_prompt(prompt).name}"
-        cells += [
-            (b, name, sampling_of(run, measured, b, prompt=prompt), run.pipeline.evals.limit)
-            for b in benchmarks(run)
-        ]
-    engines = [cells]
-    for step, folder in _snapshots(run, model):
-        served = Measured(
-            measured.served.model_copy(update={"model": str(folder), "revision": None}),
-            measured.prompt,
-        )
-        checkpoint = list(_checkpoint_cells(run, f"{model}{STEP}{step}", served))
-        if str(folder) == measured.served.model:  # the last one is the finished student
-            cells += checkpoint
-        else:
-            engines.append(checkpoint)
-    for cells in engines:
+    for cells in _cells_by_engine(run, model):
         _sample(run, cells, stop, share)
         if share is None or share.role == "close":
-            _grade(run, cells, grade)
+            for cell in cells:
+                problems_folder = run.layout.benchmark(cell.benchmark.name).problems_folder
+                folder = cell.folder_in(run)
+                grade(problems_folder, folder.traces_folder, folder.verdicts_folder)
 
 
-_Cell = tuple[Benchmark, str, TraceSettings, int | None]
+def _cells_by_engine(run: Run, model: str) -> list[list[Cell]]:
+    """What of a model is measured; each list holds what the same weights answer."""
+    measured = eval_models(run)[model]
+    asked_on = benchmarks(run)
+    limit = run.pipeline.evals.limit
+    finished: list[Cell] = []
+    for benchmark in asked_on:
+        settings = sampling_of(run, measured, benchmark)
+        finished.append(Cell(benchmark, model, settings, limit))
+    for prompt in run.pipeline.evals.prompts:
+        name = f"{model}{VARIANT}{load_prompt(prompt).name}"
+        for benchmark in asked_on:
+            settings = sampling_of(run, measured, benchmark, prompt=prompt)
+            finished.append(Cell(benchmark, name, settings, limit))
+    engines = [finished]
+    for step, folder in _snapshots(run, model):
+        weights = {"model": str(folder), "revision": None}
+        served = Measured(measured.served.model_copy(update=weights), measured.prompt)
+        cells = _checkpoint_cells(run, f"{model}{STEP}{step}", served)
+        if str(folder) == measured.served.model:  # the last one is the finished student
+            finished += cells
+        else:
+            engines.append(cells)
+    return engines
 
 
-def _sample(run: Run, cells: list[_Cell], stop: StopSignal, share: Share | None) -> None:
+def _checkpoint_cells(run: Run, name: str, served: Measured) -> list[Cell]:
+    checkpoints = run.pipeline.evals.checkpoints
+    limits = [limit for limit in (checkpoints.limit, run.pipeline.evals.limit) if limit is not None]
+    cells: list[Cell] = []
+    for benchmark in step_benchmarks(run):
+        settings = sampling_of(run, served, benchmark, n=checkpoints.n)
+        cells.append(Cell(benchmark, name, settings, min(limits, default=None)))
+    return cells
+
+
+def _sample(run: Run, cells: list[Cell], stop: StopSignal, share: Share | None) -> None:
     with kept_open() as open_sampler:
-        for benchmark, name, settings, limit in cells:
-            folder = run.stage("evals") / benchmark.name
-            log.info("%s on %s", name, benchmark.name)
+        for cell in cells:
+            log.info("%s on %s", cell.name, cell.benchmark.name)
+            folder = cell.folder_in(run).traces_folder
             manifest = traces.run_traces(
-                settings,
-                folder / "problems",
-                folder / name / "traces",
+                cell.settings,
+                run.layout.benchmark(cell.benchmark.name).problems_folder,
+                folder,
                 cluster=run.cluster,
                 open_sampler=open_sampler,
                 stop=stop,
-                limit=limit,
+                limit=cell.limit,
                 keep_old=run.keep_old,
                 first_samples=True,
                 share=share,
             )
             if manifest.status == "complete":
-                with_environment(folder / name / "traces", manifest)
-        if cells and VARIANT not in cells[0][1] and (share is None or share.role == "close"):
+                with_environment(folder, manifest)
+        # Alone, once for each model: not by workers, nor for its other prompts.
+        is_last = share is None or share.role == "close"
+        if is_last and cells and VARIANT not in cells[0].name:
             _time_alone(run, cells[0], open_sampler, stop)
 
 
-def _time_alone(run: Run, cell: _Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
+def _time_alone(run: Run, cell: Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
     """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that
     is open.
     """
-    benchmark, name, settings, _ = cell
-    folder, count = run.stage("evals") / benchmark.name, run.pipeline.evals.latency
-    if not count or stop.requested or latency.is_measured(folder / name, count):
+    count = run.pipeline.evals.latency
+    folder = cell.folder_in(run).path
+    if not count or stop.requested or latency.is_measured(folder, count):
         return
-    asked = list(islice(read_records(BenchmarkFolder(folder).problems, Problem), count))
-    with open_sampler(settings.teachers[0], run.cluster, asked) as sampler:
+    rows = read_records(run.layout.benchmark(cell.benchmark.name).problems, Problem)
+    asked = list(islice(rows, count))
+    prompt = load_prompt(cell.settings.prompt)
+    with open_sampler(cell.settings.teachers[0], run.cluster, asked) as sampler:
         make_ready(sampler, lambda: stop.requested)
-        latency.measure_latency(sampler, asked, load_prompt(settings.prompt), folder / name, count)
-
-
-def _grade(run: Run, cells: list[_Cell], grade: Grade) -> None:
-    for benchmark, name, _, _ in cells:
-        folder = run.stage("evals") / benchmark.name
-        grade(folder / "problems", folder / name / "traces", folder / name / "verdicts")
+        latency.measure_latency(sampler, asked, prompt, folder, count)
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
@@ -347,28 +391,22 @@ def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
     for. Raises StageError as they do.
     """
     count = run.pipeline.evals.checkpoints.count
-    student = next(
-        (s for s in run.pipeline.all_students() if s.name == model and s.method != "base"), None
-    )
-    if not count or student is None:
+    trained = {s.name for s in run.pipeline.all_students() if s.method != "base"}
+    if not count or model not in trained:
         return []
-    found = students.snapshots(run.stage("students") / model)
-    if len(found) < count:
+    kept = students.snapshots(run.layout.student(model).path)
+    if len(kept) < count:
         log.warning(
             "%s: %d snapshots were kept while it was trained, not %d; these are measured",
             model,
-            len(found),
+            len(kept),
             count,
         )
+    if len(kept) <= count:
+        return kept
     # Fewer than were kept: evenly spaced ones, the last is the finished student.
-    return (
-        [
-            found[round((place + 1) * len(found) / count) - 1]
-            for place in range(min(count, len(found)))
-        ]
-        if len(found) > count
-        else found
-    )
+    ends = [round(place * len(kept) / count) for place in range(1, count + 1)]
+    return [kept[end - 1] for end in ends]
 
 
 def step_benchmarks(run: Run) -> list[Benchmark]:
@@ -385,71 +423,67 @@ def step_benchmarks(run: Run) -> list[Benchmark]:
     return [benchmark for benchmark in known if not wanted or benchmark.name in wanted]
 
 
-def _checkpoint_cells(run: Run, name: str, served: Measured) -> Iterator[_Cell]:
-    settings = run.pipeline.evals.checkpoints
-    limits = [limit for limit in (settings.limit, run.pipeline.evals.limit) if limit is not None]
-    for benchmark in step_benchmarks(run):
-        yield (
-            benchmark,
-            name,
-            sampling_of(run, served, benchmark, n=settings.n),
-            min(limits, default=None),
-        )
-
-
 # ---- together ------------------------------------------------------------------------------------
 
 
 def collect(run: Run, pool: GradingPool) -> Manifest:
     """Put the tables together from everything that was sampled and graded."""
-    models = list(eval_models(run))
-    has_steps = run.pipeline.evals.checkpoints.count > 0
-    variants = evals.Variants(
-        prompts=tuple(load_prompt(prompt).name for prompt in run.pipeline.evals.prompts),
-        steps={
-            model: tuple(step for step, _ in found)
-            for model in models
-            if (found := _snapshots(run, model))
-        },
-        step_benchmarks=tuple(benchmark.name for benchmark in step_benchmarks(run))
-        if has_steps
-        else (),
-        step_n=run.pipeline.evals.checkpoints.n,
-    )
-    training = run.stage("problems") if run.pipeline.students else None
-    if training is not None:
-        require_complete(training)
+    measured = eval_models(run)
+    training = None
+    if run.pipeline.students:
+        require_complete(run.stage("problems"))
+        training = run.layout.problems
+    groups: dict[str, Sequence[str]] = {}
+    for name, members in run.pipeline.seed_groups().items():
+        if set(members) <= set(measured):
+            groups[name] = members
     return evals.collect(
         run.stage("evals"),
         benchmarks={benchmark.name: samples_of(run, benchmark) for benchmark in benchmarks(run)},
-        models=models,
+        models=list(measured),
         baselines=baselines(run),
         pool=pool,
-        variants=variants,
-        training=training / layout.PROBLEMS if training is not None else None,
-        groups={
-            name: singles
-            for name, singles in run.pipeline.seed_groups().items()
-            if set(singles) <= set(models)
-        },
-        about=[_about(run, name, measured) for name, measured in eval_models(run).items()],
+        variants=_variants(run, measured),
+        training=training,
+        groups=groups,
+        about=[_about(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
         failures_allowed=run.pipeline.evals.failures_allowed,
     )
 
 
+def _variants(run: Run, models: Iterable[str]) -> evals.Variants:
+    """What was measured besides each model under its own prompt."""
+    checkpoints = run.pipeline.evals.checkpoints
+    steps: dict[str, tuple[int, ...]] = {}
+    for model in models:
+        snapshots = _snapshots(run, model)
+        if snapshots:
+            steps[model] = tuple(step for step, _ in snapshots)
+    asked_on: list[Benchmark] = []
+    if checkpoints.count > 0:
+        asked_on = step_benchmarks(run)
+    return evals.Variants(
+        prompts=tuple(load_prompt(prompt).name for prompt in run.pipeline.evals.prompts),
+        steps=steps,
+        step_benchmarks=tuple(benchmark.name for benchmark in asked_on),
+        step_n=checkpoints.n,
+    )
+
+
 def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
     """Who a model is, and how large, where its weights are on this machine."""
-    served = measured.served
-    path = Path(served.model).expanduser()
-    is_here = served.capabilities.has_weights and (path / "config.json").is_file()
+    path = Path(measured.served.model).expanduser()
+    parameters = size = None
+    if measured.served.capabilities.has_weights and (path / "config.json").is_file():
+        parameters, size = count_parameters(path), weight_bytes(path)
+    named = {model.name for model in run.pipeline.evals.models}
     return MeasuredModel(
         name=name,
-        is_teacher=name in served_teachers(run)
-        and name not in {model.name for model in run.pipeline.evals.models},
+        is_teacher=name in served_teachers(run) and name not in named,
         base=_untouched(run, name),
-        parameters=count_parameters(path) if is_here else None,
-        size_bytes=weight_bytes(path) if is_here else None,
+        parameters=parameters,
+        size_bytes=size,
     )
 
 
@@ -457,15 +491,11 @@ def _untouched(run: Run, name: str) -> str | None:
     """The untouched model that the training of a student began with, through all students that it
     continues.
     """
-    made = {student.name: student for student in run.pipeline.all_students()}
-    if name not in made:
+    by_name = {student.name: student for student in run.pipeline.all_students()}
+    if name not in by_name:
         return None
-    start = _first(made, made[name]).start()
-    return next(
-        (
-            other.name
-            for other in made.values()
-            if other.method == "base" and other.start() == start
-        ),
-        None,
-    )
+    start = _first(run, by_name[name]).start()
+    for other in by_name.values():
+        if other.method == "base" and other.start() == start:
+            return other.name
+    return None
