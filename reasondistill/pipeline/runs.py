@@ -79,8 +79,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        name = f"{self.stage}:{'+'.join(self.units)}" if self.units else self.stage
-        return f"{name}[{self.share}]" if self.share is not None else name
+        return self._named("+".join(self.units))
 
     @property
     def is_parallel(self) -> bool:
@@ -89,13 +88,22 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The name as people read it before every line: of many units the first and how many more."""
+        """The name as people read it before every line: of many units the first, and how many more
+        there are.
+        """
         rest = len(self.units) - 3
         if rest < 2:
             return self.name
-        return f"{self.stage}:{'+'.join(self.units[:3])} and {rest} more" + (
-            f"[{self.share}]" if self.share is not None else ""
-        )
+        first = "+".join(self.units[:3])
+        return self._named(f"{first} and {rest} more")
+
+    def _named(self, units: str) -> str:
+        name = self.stage
+        if units:
+            name += f":{units}"
+        if self.share is not None:
+            name += f"[{self.share}]"
+        return name
 
 
 # The folders that a stage reads besides its own.
@@ -114,59 +122,63 @@ def is_needed(task: Task, name: str) -> bool:
     but weights.
     """
     top, _, rest = name.partition("/")
-    if name.endswith(f"/{MANIFEST}"):  # what a stage does may depend on which others are finished
+    # What a stage does may depend on which others are finished.
+    if name.endswith(f"/{MANIFEST}"):
         return True
     if task.stage == "report":
         return not is_weights(name)
     if top not in FOLDERS.values():
         return top in (RUN, SETTLED)
-    if top not in {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}:
+    read = {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}
+    if top not in read:
         return False
     parts = rest.split("/")
-    if PARTS in parts and task.share is not None and task.share.role == "work":  # of other workers
-        return parts[-1] == ATTEMPT or any(
-            part.startswith(f"w{task.share.number}-") for part in parts
-        )
+    if PARTS in parts and task.share is not None and task.share.role == "work":
+        # Not what other workers write.
+        mark = f"w{task.share.number}-"
+        return parts[-1] == ATTEMPT or any(part.startswith(mark) for part in parts)
     return True
 
 
 def benchmarks(run: Run) -> list[Benchmark]:
     """The benchmark files that [evals] names. Raises ConfigError."""
-    found = [
-        load_benchmark(resources.find("benchmarks", name)) for name in run.pipeline.evals.benchmarks
-    ]
-    names = [benchmark.name for benchmark in found]
+    paths = [resources.find("benchmarks", name) for name in run.pipeline.evals.benchmarks]
+    loaded = [load_benchmark(path) for path in paths]
+    names = [benchmark.name for benchmark in loaded]
     if len(set(names)) < len(names):
         raise ConfigError(f"[evals] benchmarks: two of {names} have the same name.")
-    return found
+    return loaded
 
 
 def parents_of(run: Run, student: StudentSettings) -> tuple[str, ...]:
     """The students that are made before this one: whose steps it copies, and which one it
     continues.
     """
-    return tuple(
-        name for name in dict.fromkeys((twin_of(run, student), student.starts_from)) if name
-    )
+    names = dict.fromkeys((steps_like(run, student), student.starts_from))
+    return tuple(name for name in names if name)
 
 
-def twin_of(run: Run, student: StudentSettings) -> str | None:
-    """The trained student whose steps a twin copies; None when the file itself says the steps.
+def steps_like(run: Run, student: StudentSettings) -> str | None:
+    """The trained student whose number of steps a control copies: the one most like it. None for
+    other students, and when the file itself says the steps.
 
-    A packed answer-only twin asks in any case: its rows are so short that the batch must be counted
-    anew.
+    A packed answer-only control asks in any case: its rows are so short that the batch must be
+    counted anew.
     """
-    recounts = student.method == "answer_only" and student.packing
-    if student.method not in ("answer_only", "unverified") or (
-        student.max_steps is not None and not recounts
-    ):
+    if student.method not in ("answer_only", "unverified"):
         return None
+    recounts = student.method == "answer_only" and student.packing
+    if student.max_steps is not None and not recounts:
+        return None
+
+    def likeness(other: StudentSettings) -> tuple[bool, bool]:
+        return other.recipe() == student.recipe(), other.start() == student.start()
+
     trained = [other for other in run.pipeline.all_students() if other.method not in CONTROLS]
-    likest = sorted(
-        trained,
-        key=lambda other: (other.recipe() == student.recipe(), other.start() == student.start()),
-    )
-    return likest[-1].name if likest else None
+    if not trained:
+        return None
+    # Of several alike the last one.
+    return sorted(trained, key=likeness)[-1].name
 
 
 AnyModel = TypeVar("AnyModel", bound=ModelSettings)
@@ -217,19 +229,14 @@ def load_run(folder: Path) -> Run:
         )
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings, cluster = (
+        return Run(
             Pipeline.model_validate(value["pipeline"]),
             Cluster.model_validate(value["cluster"]),
-        )
-        return Run(
-            settings,
-            cluster,
             folder,
             Path(value["source"]),
             value["keep_old"],
             tuple(value.get("asked", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not written by this version of reasondistill: {str(error).splitlines()[0]}"
-        ) from error
+        fault = str(error).splitlines()[0]
+        raise DataError(f"{path}: not written by this version of reasondistill: {fault}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
@@ -82,21 +82,19 @@ def _state(
 
 def missing_of(run: Run, name: str) -> Iterator[str]:
     """What the folders of samples of a stage lack, a sentence each."""
-    folders = {
-        "traces": [run.stage("traces")],
-        "evals": sorted(run.stage("evals").glob("*/*/traces")),
-    }
-    for folder in folders.get(name, ()):
-        found, place = read_missing(folder), folder.relative_to(run.folder).as_posix()
-        if found.is_short:
-            yield f"{place}: {found.words()}. {found.remedy(place)}"
-            yield from _why_stopped(folder)
-
-
-def _why_stopped(folder: Path) -> Iterator[str]:
-    manifest = read_manifest(folder)
-    if manifest is not None and manifest.status == "partial" and STOPPED in manifest.figures:
-        yield f"It stopped: {manifest.figures[STOPPED]}"
+    folders: list[Path] = []
+    if name == "traces":
+        folders = [run.stage("traces")]
+    elif name == "evals":
+        folders = [cell.traces_folder for cell in run.layout.evals.cells()]
+    for folder in folders:
+        lacking, place = read_missing(folder), run.layout.place_of(folder)
+        if not lacking.is_short:
+            continue
+        yield f"{place}: {lacking.words()}. {lacking.remedy(place)}"
+        manifest = read_manifest(folder)
+        if manifest is not None and manifest.status == "partial" and STOPPED in manifest.figures:
+            yield f"It stopped: {manifest.figures[STOPPED]}"
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
@@ -107,13 +105,20 @@ def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
     is sent for nothing does no harm: when in doubt it is kept.
     """
     kept = list(dropwhile(lambda task: is_settled(run, task), tasks))
-    if not kept or kept[0].share is None or (missing := _missing_chunks(run, kept[0])) is None:
+    if not kept or kept[0].share is None:
         return kept
-    return [
-        _among(task, missing) if task.stage == kept[0].stage else task
-        for task in kept
-        if not _is_idle(task, kept[0].stage, missing)
-    ]
+    chunks = _missing_chunks(run, kept[0])
+    if chunks is None:
+        return kept
+    needed: list[Task] = []
+    for task in kept:
+        share = task.share
+        if task.stage != kept[0].stage or share is None:
+            needed.append(task)
+        elif share.role != "work" or share.number < chunks:
+            fewer = replace(share, of=min(share.of, chunks))
+            needed.append(replace(task, share=fewer))
+    return needed
 
 
 # ---- what needs no doing -------------------------------------------------------------------------
@@ -135,19 +140,17 @@ def is_settled(run: Run, task: Task) -> bool:
     note, manifest = _note(run, task), read_manifest(folder_of(run, task))
     if manifest is None or manifest.status != "complete" or not note.exists():
         return False
-    failures = [
-        manifest.counts.get("failed"),
-        manifest.counts.get("refused"),
-        manifest.figures.get("judge_failed"),
-    ]
-    return not any(failures) and note.read_text(encoding="utf-8") == _standing(run, task)
+    counts = manifest.counts
+    if counts.get("failed") or counts.get("refused") or manifest.figures.get("judge_failed"):
+        return False
+    return note.read_text(encoding="utf-8") == _standing(run, task)
 
 
 def folder_of(run: Run, task: Task) -> Path:
     """The folder that a task finishes."""
-    return (
-        run.stage("students") / task.units[0] if task.stage == "students" else run.stage(task.stage)
-    )
+    if task.stage == "students":
+        return run.layout.student(task.units[0]).path
+    return run.stage(task.stage)
 
 
 def _note(run: Run, task: Task) -> Path:
@@ -160,19 +163,22 @@ def _standing(run: Run, task: Task) -> str:
     """A fingerprint of the file, of who grades, and of every manifest that stands before this
     task's own.
     """
-    before = [
-        run.stage(stage)
-        for stage in run.stages[: run.stages.index(task.stage)]
-        if stage != "students"
-    ]
+    earlier = run.stages[: run.stages.index(task.stage)]
+    before = [run.stage(stage) for stage in earlier if stage != "students"]
     students = {student.name: student for student in run.pipeline.all_students()}
-    names = parents_of(run, students[task.units[0]]) if task.stage == "students" else list(students)
-    if task.stage in ("students", "evals", "report"):
-        before += [run.stage("students") / name for name in names]
-    manifests = [
-        (folder / MANIFEST).read_bytes().hex() if (folder / MANIFEST).exists() else ""
-        for folder in before
-    ]
+    names: Iterable[str] = ()
+    if task.stage == "students":
+        names = parents_of(run, students[task.units[0]])
+    elif task.stage in ("evals", "report"):
+        names = students
+    before += [run.layout.student(name).path for name in names]
+    manifests: list[str] = []
+    for folder in before:
+        path = folder / MANIFEST
+        content = b""
+        if path.exists():
+            content = path.read_bytes()
+        manifests.append(content.hex())
     return fingerprint(
         {
             "file": run.pipeline.model_dump(mode="json"),
@@ -186,49 +192,20 @@ def _standing(run: Run, task: Task) -> str:
 # ---- how far -------------------------------------------------------------------------------------
 
 
-def _is_idle(task: Task, stage: str, chunks: int) -> bool:
-    return (
-        task.stage == stage
-        and task.share is not None
-        and task.share.role == "work"
-        and task.share.number >= chunks
-    )
-
-
-def _among(task: Task, chunks: int) -> Task:
-    """The same among no more workers than chunks."""
-    return (
-        replace(task, share=replace(task.share, of=min(task.share.of, chunks)))
-        if task.share is not None
-        else task
-    )
-
-
 def _missing_chunks(run: Run, task: Task) -> int | None:
     """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or
     nothing is claimed in chunks.
     """
     folder, problems = run.stage(task.stage), read_manifest(run.stage("problems"))
-    if (
-        task.stage != "traces"
-        or run.pipeline.traces is None
-        or problems is None
-        or not folder.exists()
-        or task.share is None
-    ):
+    if task.stage != "traces" or run.pipeline.traces is None or task.share is None:
+        return None
+    if problems is None or not folder.exists():
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    whole = sum(map(summary.count_settled, _files(folder, layout.TRACES)))
-    return max(1, math.ceil((count * n - whole) / (n * traces.chunk_of(count, n, task.share.of))))
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    """The stage's own file and those of its workers, as far as they are there."""
-    return [
-        path
-        for path in (folder / name, *(part / name for part in work_sharing.worker_folders(folder)))
-        if path.exists()
-    ]
+    chunk = traces.chunk_of(count, n, task.share.of)
+    paths = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
+    drawn = sum(summary.count_settled(path) for path in paths if path.exists())
+    return max(1, math.ceil((count * n - drawn) / (n * chunk)))
 
 
 def progress_of(run: Run, stage: str) -> str:
@@ -242,16 +219,18 @@ def progress_of(run: Run, stage: str) -> str:
 
 
 def _finished(folder: Path, name: str) -> int:
-    """Records of a stage: its own, and what its workers said last that they have; their files may
-    be large and far.
+    """Records of a stage: its own, and as many as its workers reported last; their files may be
+    large and far.
     """
     manifest = read_manifest(folder)
     if manifest is not None and manifest.status == "complete":
         return manifest.counts.get("out", 0)
-    told = [read_metrics(part) for part in work_sharing.worker_folders(folder)]
-    return count_lines(folder / name) + sum(
-        int(lines[-1].get("drawn", lines[-1]["done"])) for lines in told if lines
-    )
+    count = count_lines(folder / name)
+    for part in work_sharing.worker_folders(folder):
+        reports = read_metrics(part)
+        if reports:
+            count += int(reports[-1].get("drawn", reports[-1]["done"]))
+    return count
 
 
 def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -272,7 +251,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
 
 
 def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
-    """The records of a shard that belong to a problem; lines without its id in them are not parsed."""
+    """The records of a shard that belong to a problem; lines without its id are not parsed."""
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
     with open(path, "rb") as file:
         for line in file:

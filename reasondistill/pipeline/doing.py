@@ -1,0 +1,230 @@
+"""Doing one task: the stage is handed its folders and settings; what is complete is skipped, what
+is partial goes on, what was made from something else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from reasondistill.grading import GradingPool
+from reasondistill.models.prompts import load_prompt
+from reasondistill.pipeline import evaluating
+from reasondistill.pipeline.evaluating import teacher_of
+from reasondistill.pipeline.runs import (
+    Run,
+    Task,
+    benchmarks,
+    located,
+    steps_like,
+    with_environment,
+)
+from reasondistill.pipeline.status import folder_of, settle
+from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.store import Manifest, StopSignal
+from reasondistill.runs.work_sharing import Share
+from reasondistill.stages import examples, problems, report, students, traces, verdicts
+
+Doer = Callable[[Run, Task, StopSignal], Manifest | None]
+
+
+def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
+    """Do one task; skip what is complete, resume what is partial, refuse what was made from
+    something else.
+
+    Several processes that do it together all call this; the first one writes.
+    """
+    manifest = DOERS[task.stage](run, task, stop)
+    # Partial: open for workers. Of several processes that did it together the first one writes.
+    if manifest is None or manifest.status == "partial" or not students.processes.is_first():
+        return manifest
+    manifest = with_environment(folder_of(run, task), manifest)
+    settle(run, task)
+    return manifest
+
+
+def grading_pool(run: Run) -> GradingPool:
+    settings, grade = run.pipeline.verdicts, run.cluster.grade
+    return GradingPool(
+        workers=grade.workers,
+        deadline_s=settings.deadline_s,
+        memory_mib=grade.memory_mib,
+        policy=settings.policy,
+    )
+
+
+def do_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    """Benchmarks first: a training problem that a benchmark also has is set aside."""
+    assert run.pipeline.problems is not None
+    with grading_pool(run) as pool:
+        held_out: dict[str, str] = {}
+        for benchmark in benchmarks(run):
+            evaluating.prepare(run, benchmark, pool)
+            questions = problems.questions_of(run.layout.benchmark(benchmark.name).problems_folder)
+            held_out |= dict.fromkeys(questions, benchmark.name)
+        return problems.run_problems(
+            run.pipeline.problems,
+            run.stage("problems"),
+            pool=pool,
+            held_out=held_out,
+            keep_old=run.keep_old,
+            base=run.source.parent,
+        )
+
+
+def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    assert run.pipeline.traces is not None
+    settings = run.pipeline.traces
+    teachers = tuple(located(teacher) for teacher in settings.teachers)
+    settings = settings.model_copy(update={"teachers": teachers})
+    return traces.run_traces(
+        settings,
+        run.stage("problems"),
+        run.stage("traces"),
+        cluster=run.cluster,
+        stop=stop,
+        keep_old=run.keep_old,
+        heal=may_heal(run),
+        share=task.share,
+    )
+
+
+def may_heal(run: Run) -> bool:
+    """Failed samples and judgements that succeed later would change the examples; once students are
+    made of them they stay as they are.
+    """
+    return not any(run.stage("students").glob(f"*/{MANIFEST}"))
+
+
+def do_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    folders = run.stage("problems"), run.stage("traces"), run.stage("verdicts")
+    allowed = 0.0
+    if run.pipeline.traces is not None:
+        allowed = run.pipeline.traces.failures_allowed
+    return grade_traces(
+        run, *folders, stop, failures_allowed=allowed, heal=may_heal(run), share=task.share
+    )
+
+
+def grade_traces(
+    run: Run,
+    problems_folder: Path,
+    traces_folder: Path,
+    folder: Path,
+    stop: StopSignal,
+    *,
+    failures_allowed: float,
+    heal: bool = True,
+    share: Share | None = None,
+) -> Manifest:
+    grade, settings = run.cluster.grade, run.pipeline.verdicts
+    if settings.judge is not None:
+        settings = settings.model_copy(update={"judge": located(settings.judge)})
+    return verdicts.run_verdicts(
+        settings,
+        problems_folder,
+        traces_folder,
+        folder,
+        workers=grade.workers,
+        memory_mib=grade.memory_mib,
+        cluster=run.cluster,
+        stop=stop,
+        keep_old=run.keep_old,
+        heal=heal,
+        share=share,
+        failures_allowed=failures_allowed,
+    )
+
+
+def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    return examples.run_examples(
+        run.pipeline.examples,
+        load_prompt(run.pipeline.student_prompt),
+        run.stage("problems"),
+        run.stage("traces"),
+        run.stage("verdicts"),
+        run.stage("examples"),
+        about={"name": run.pipeline.name, "about": run.pipeline.about},
+        unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
+        keep_old=run.keep_old,
+    )
+
+
+def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
+    copied = steps_like(run, student)
+    copied_folder = None
+    if copied is not None:
+        copied_folder = run.layout.student(copied).path
+    teacher = teacher_of(run, student)
+    if student.starts_from is not None:
+        start = students.read_student(run.layout.student(student.starts_from).path).path
+        student = student.model_copy(update={"base": start, "revision": None})
+    job = students.StudentJob(
+        student=student,
+        teacher=teacher and teacher.model,
+        teacher_revision=teacher and teacher.revision,
+        traces=run.stage("traces"),
+        prompt=load_prompt(run.pipeline.student_prompt),
+        problems=run.stage("problems"),
+        examples=run.stage("examples"),
+        folder=run.layout.student(student.name).path,
+        settings=run.cluster.train,
+        snapshots=run.pipeline.evals.checkpoints.count,
+        steps_like=copied_folder,
+    )
+    return students.run_student(job, stop=stop, keep_old=run.keep_old)
+
+
+def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
+    """Sample and grade the named models on every benchmark; without names, put the tables
+    together.
+    """
+    share = task.share
+    if share is None or share.role == "open":
+        with grading_pool(run) as pool:
+            if not task.units:
+                return evaluating.collect(run, pool)
+            for benchmark in benchmarks(run):
+                evaluating.prepare(run, benchmark, pool)
+
+    def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
+        return grade_traces(
+            run,
+            problems_folder,
+            traces_folder,
+            folder,
+            stop,
+            failures_allowed=run.pipeline.evals.failures_allowed,
+        )
+
+    # Each worker begins with another model: an engine is loaded for a model of one's own before one
+    # helps with others.
+    first = 0
+    if share is not None:
+        first = share.number % len(task.units)
+    for model in (*task.units[first:], *task.units[:first]):
+        evaluating.measure(run, model, grade, stop, share)
+    return None
+
+
+def do_report(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    return report.run_report(
+        run.folder,
+        run.stage("report"),
+        settings=run.pipeline.report,
+        title=run.pipeline.report.title or run.pipeline.name,
+        about=run.pipeline.about,
+        keep_old=run.keep_old,
+    )
+
+
+DOERS: Mapping[str, Doer] = {
+    "problems": do_problems,
+    "traces": do_traces,
+    "verdicts": do_verdicts,
+    "examples": do_examples,
+    "students": do_student,
+    "evals": do_evals,
+    "report": do_report,
+}
