@@ -21,7 +21,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     7: ("cli",),
     6.1: ("launch", "doctor"),
     6.0: ("forecast",),
-    5: ("pipeline",),
+    5: ("pipeline", "api"),
     4: (*(f"stages.{stage}" for stage in STAGES), "grade_file"),
     3: ("models", "curation"),
     2.1: ("runs",),

@@ -15,6 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -26,7 +27,16 @@ from reasondistill.curation.filters import Candidate, ProblemChoice, active_filt
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.prompts import NamedPrompt, render_assistant
-from reasondistill.records import Dropped, Example, Graded, Message, Problem, Split, Trace
+from reasondistill.records import (
+    Dropped,
+    Example,
+    Graded,
+    Message,
+    Problem,
+    Split,
+    Trace,
+    Verdict,
+)
 from reasondistill.runs import layout, store
 from reasondistill.runs.graded import read_graded
 
@@ -194,6 +204,54 @@ def _place(problem_id: str, seed: int) -> float:
     return stable_share(f"{seed}:split:{problem_id}", size=6)
 
 
+@dataclass(frozen=True)
+class ChosenExamples:
+    """What became of all traces: each is in one of the two."""
+
+    kept: tuple[Example, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def make_examples(
+    problems: Sequence[Problem],
+    traces: Iterable[Trace],
+    verdicts: Iterable[Verdict],
+    prompt: NamedPrompt,
+    examples: ExampleSettings,
+) -> ChosenExamples:
+    """Filter, select per problem and split by problem; `prompt` is the student's.
+
+        chosen = make_examples(problems, traces, verdicts, load_prompt("think"),
+                               ExampleSettings(select="shortest"))
+
+    Traces and verdicts may come in any order; the examples come in the order of the problems, then
+    by sample, as the stage writes them. Raises StageError for a trace without a verdict or of an
+    unknown problem.
+    """
+    by_trace = {verdict.trace_id: verdict for verdict in verdicts}
+    places = {problem.id: place for place, problem in enumerate(problems)}
+    graded: list[Graded] = []
+    for trace in traces:
+        if trace.id not in by_trace:
+            raise StageError(f"trace {trace.id}: it has no verdict; judge it first.")
+        if trace.problem_id not in places:
+            raise StageError(f"trace {trace.id}: no problem is called {trace.problem_id}.")
+        graded.append(Graded(trace, by_trace[trace.id]))
+    graded.sort(key=lambda pair: (places[pair.trace.problem_id], pair.trace.sample))
+    tally = Tally()
+    kept: list[Example] = []
+    dropped: list[Dropped] = []
+    for decision in decide_all(graded, iter(problems), examples):
+        problem_id = decision.problem.id
+        tally.see(decision, _place(problem_id, examples.seed), split_of(problem_id, examples))
+        kept += _examples(decision, prompt, examples)
+        dropped += _dropped(decision)
+    move = _move_for_empty_split(tally, examples.validation)
+    if move is not None:
+        kept = [move.of(example) for example in kept]
+    return ChosenExamples(tuple(kept), tuple(dropped))
+
+
 # ---- reading and writing -------------------------------------------------------------------------
 
 
@@ -251,26 +309,49 @@ def _dropped(decision: Decision) -> Iterator[Dropped]:
             yield Dropped(trace_id=pair.trace.id, problem_id=decision.problem.id, reason=reason)
 
 
-def _mend_split(folder: Path, tally: Tally, validation: float) -> None:
-    """Give an empty split the problem that stands nearest to it. Only small sets need it."""
+@dataclass(frozen=True)
+class _Move:
+    """A problem that changes its split."""
+
+    problem_id: str
+    split: Split
+
+    def of(self, example: Example) -> Example:
+        """The example, in the other split where it is of this problem."""
+        if example.problem_id != self.problem_id:
+            return example
+        return example.model_copy(update={"split": self.split})
+
+
+def _move_for_empty_split(tally: Tally, validation: float) -> _Move | None:
+    """An empty split is given the problem that stands nearest to it. Only small sets need it."""
     if tally.kept_problems < 2 or validation == 0:
-        return
+        return None
     if tally.splits["validation"] == 0:
-        _move(folder, tally, tally.first_problem, "validation")
-    elif tally.splits["train"] == 0:
-        _move(folder, tally, tally.last_problem, "train")
+        return _Move(tally.first_problem, "validation")
+    if tally.splits["train"] == 0:
+        return _Move(tally.last_problem, "train")
+    return None
 
 
-def _move(folder: Path, tally: Tally, problem_id: str, split: Split) -> None:
+def _mend_split(folder: Path, tally: Tally, validation: float) -> None:
+    """Move one problem into a split that has none."""
+    move = _move_for_empty_split(tally, validation)
+    if move is None:
+        return
+    mended: list[Split] = []
+
     def moved() -> Iterator[Example]:
         for example in store.read_records(folder / EXAMPLES, Example):
-            if example.problem_id == problem_id:
-                tally.splits[example.split] -= 1
-                tally.splits[split] += 1
-                example = example.model_copy(update={"split": split})
-            yield example
+            after = move.of(example)
+            if after is not example:
+                mended.append(example.split)
+            yield after
 
     store.write_records(folder / EXAMPLES, moved())
+    for before in mended:
+        tally.splits[before] -= 1
+        tally.splits[move.split] += 1
 
 
 def _write_unverified(

@@ -1,8 +1,8 @@
 """Ask a judge about the answers that the rules left undecided; what it replies is kept, so that
 nothing is asked twice.
 
-    court = Court.of(judge, cluster, open_sampler)
-    figures = judge_undecided(court, run / "1-problems" / layout.PROBLEMS, run / "3-verdicts")
+    judge = Judge.of(settings, cluster, open_sampler)
+    figures = judge_undecided(judge, run / "1-problems" / layout.PROBLEMS, run / "3-verdicts")
 
 The judge sees the question, the gold answer and the extracted answer, never the solution around it:
 less to be talked into. It is believed only when its last line is, by the letter, `VERDICT: EQUAL`
@@ -28,6 +28,7 @@ from reasondistill.models.prompts import NamedPrompt, load_prompt
 from reasondistill.models.samplers import (
     InputFault,
     Request,
+    Sampled,
     Sampler,
     SamplerBase,
     make_ready,
@@ -97,7 +98,7 @@ class Question:
 
 
 def load_judge_prompt(name: str) -> NamedPrompt:
-    """Find and read a judge's prompt. Raises ConfigError when a judge could not be asked with it."""
+    """Find and read the prompt of a judge. Raises ConfigError when it cannot be asked with it."""
     found = load_prompt(name)
     missing = [part for part in ("{gold}", "{answer}") if part not in found.prompt.user]
     if missing or found.prompt.few_shot:
@@ -117,7 +118,7 @@ def load_judge_prompt(name: str) -> NamedPrompt:
 
 
 def judge_undecided(
-    court: Judge,
+    judge: Judge,
     problems: Path,
     folder: Path,
     stop: StopSignal | None = None,
@@ -131,17 +132,17 @@ def judge_undecided(
     Interrupted, and StageError with the causes when the service lost a larger share of the answers
     than `failures_allowed`.
     """
-    questions = {question.trace_id: question for question in _questions(court, problems, folder)}
+    questions = {question.trace_id: question for question in _questions(judge, problems, folder)}
     wanted: dict[str, Question] = {}
     for question in questions.values():
         wanted.setdefault(question.key, question)
     rulings = _known_rulings(folder / REPLIES, wanted)
     if missing := [question for key, question in wanted.items() if key not in rulings]:
-        lost = _ask(court, missing, _asked_problems(problems, missing), folder, stop)
+        lost = _ask(judge, missing, _asked_problems(problems, missing), folder, stop)
         rulings = _known_rulings(folder / REPLIES, wanted)
         if lost.total() > allowed_losses(failures_allowed, len(wanted)):
             raise StageError(
-                f"{folder}: the judge {court.how['model']} lost {lost.total()} of "
+                f"{folder}: the judge {judge.how['model']} lost {lost.total()} of "
                 f"{len(wanted)} answers, failures_allowed = "
                 f"{failures_allowed:g}: {causes_text(lost)}. Its other replies are kept; "
                 "the same command asks for the rest."
@@ -157,12 +158,12 @@ def judge_undecided(
         verdicts = read_records(folder / layout.VERDICTS, Verdict)
         write_records(
             folder / layout.VERDICTS,
-            (_with_ruling(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts),
+            (with_reply(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts),
         )
     return _figures(folder, failed=len(questions) - len(ruled))
 
 
-def _is_open(verdict: Verdict) -> bool:
+def is_open(verdict: Verdict) -> bool:
     """The rules came to no decision, and there are two whole answers to compare."""
     grade = verdict.grade
     if verdict.how != "rule" or grade.outcome != "undecided" or grade.reason in _NOT_ASKED:
@@ -170,9 +171,9 @@ def _is_open(verdict: Verdict) -> bool:
     return grade.extracted is not None and len(grade.extracted) <= LONGEST_SHOWN
 
 
-def _questions(court: Judge, problems: Path, folder: Path) -> Iterator[Question]:
+def _questions(judge: Judge, problems: Path, folder: Path) -> Iterator[Question]:
     verdicts = [
-        verdict for verdict in read_records(folder / layout.VERDICTS, Verdict) if _is_open(verdict)
+        verdict for verdict in read_records(folder / layout.VERDICTS, Verdict) if is_open(verdict)
     ]
     wanted = {verdict.problem_id for verdict in verdicts}
     known = (
@@ -180,16 +181,18 @@ def _questions(court: Judge, problems: Path, folder: Path) -> Iterator[Question]
         if wanted
         else {}
     )
-    prompt = court.prompt.prompt
     for verdict in verdicts:
-        problem = known[verdict.problem_id]
-        turns = prompt.render(
-            problem.question, gold=problem.answer, answer=verdict.grade.extracted or ""
-        )
-        key = fingerprint(
-            {**court.how, "plain": prompt.plain, "turns": [turn.model_dump() for turn in turns]}
-        )
-        yield Question(verdict.trace_id, key, turns)
+        yield question_of(judge, verdict, known[verdict.problem_id])
+
+
+def question_of(judge: Judge, verdict: Verdict, problem: Problem) -> Question:
+    """What the judge is asked about the answer of an undecided verdict."""
+    prompt = judge.prompt.prompt
+    answer = verdict.grade.extracted or ""
+    turns = prompt.render(problem.question, gold=problem.answer, answer=answer)
+    shown = [turn.model_dump() for turn in turns]
+    key = fingerprint({**judge.how, "plain": prompt.plain, "turns": shown})
+    return Question(verdict.trace_id, key, turns)
 
 
 def _asked_problems(problems: Path, questions: Iterable[Question]) -> list[Problem]:
@@ -224,7 +227,7 @@ def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
 
 
 def _ask(
-    court: Judge,
+    judge: Judge,
     questions: Sequence[Question],
     problems: Sequence[Problem],
     folder: Path,
@@ -236,12 +239,12 @@ def _ask(
     Returns what the service lost, by cause.
     """
     lost: Counter[str] = Counter()
-    log.info("judge %s: %d undecided answers to ask about", court.how["model"], len(questions))
+    log.info("judge %s: %d undecided answers to ask about", judge.how["model"], len(questions))
     with (
-        court.open_sampler(court.judge, court.cluster, problems) as sampler,
+        judge.open_sampler(judge.judge, judge.cluster, problems) as sampler,
         Shard(folder / REPLIES) as shard,
     ):
-        requests = list(_requests(court, sampler, questions))
+        requests = list(_requests(judge, sampler, questions))
         if requests:
             make_ready(sampler, lambda: stop is not None and stop.requested)
         outcomes: Counter[str] = Counter()
@@ -278,13 +281,20 @@ def _ask(
     return lost
 
 
-def _requests(court: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
+def ask_judge(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Sampled]:
+    """Yield what the judge's model replies to each question that fits into its context, as it
+    comes.
+    """
+    return sampler.sample(list(_requests(judge, sampler, questions)))
+
+
+def _requests(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
     """One request each; a question that leaves no room for a reply is not asked."""
     context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
-    sampling = court.judge.resolve()
+    sampling = judge.judge.resolve()
     for question in questions:
         try:
-            rendered = sampler.render(question.turns, plain=court.prompt.prompt.plain)
+            rendered = sampler.render(question.turns, plain=judge.prompt.prompt.plain)
         except InputFault as fault:
             log.warning(
                 "judge %s, %s: cannot be asked: %s", sampler.model, question.trace_id, fault
@@ -319,11 +329,12 @@ def read_verdict(completion: Completion) -> Outcome:
     return _OUTCOMES[said.pop()]
 
 
-def _with_ruling(verdict: Verdict, ruling: JudgeReply | None) -> Verdict:
-    if ruling is None:
+def with_reply(verdict: Verdict, reply: JudgeReply | None) -> Verdict:
+    """The verdict with what the judge replied; as it was where no reply came."""
+    if reply is None:
         return verdict
-    outcome = read_verdict(ruling.completion)
-    reason = "judge_unclear" if outcome == "undecided" else short_name(ruling.judge)
+    outcome = read_verdict(reply.completion)
+    reason = "judge_unclear" if outcome == "undecided" else short_name(reply.judge)
     grade = verdict.grade.model_copy(
         update={"outcome": outcome, "layer": "judge", "reason": reason}
     )
