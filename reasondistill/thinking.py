@@ -99,16 +99,16 @@ def split(
     whole = Split(None, text, "none")
     if shape == "none":
         return whole
-    found = shape_of(text, opens=opens, is_cut=is_cut) if shape == "auto" else shape
-    if is_cut and _is_cut_inside(text, found):
+    is_named = shape != "auto"
+    actual = shape if is_named else shape_of(text, opens=opens, is_cut=is_cut)
+    if is_cut and _is_cut_inside(text, actual):
         return Split(text, "", "open")
-    if found is None:
+    if actual is None:
         return whole
-    if found == "harmony":
-        return _split_harmony(
-            text, opened=opens == "harmony", is_named=shape == "harmony", is_cut=is_cut
-        )
-    return _split_tags(text, _tags_of(text, found), opened=opens == found)
+    opened = opens == actual
+    if actual == "harmony":
+        return _split_harmony(text, opened=opened, is_named=is_named, is_cut=is_cut)
+    return _split_tags(text, _tags_of(text, actual), opened=opened)
 
 
 def _is_cut_inside(text: str, shape: ReasoningFormat | None) -> bool:
@@ -116,15 +116,12 @@ def _is_cut_inside(text: str, shape: ReasoningFormat | None) -> bool:
     behind other words or blocks.
     """
     for tags in _TAGS:
+        if shape not in (None, tags.shape):
+            continue
         before, opener, after = text.rpartition(tags.opener)
-        begins_a_line = not before.rpartition("\n")[2].strip()
-        if (
-            shape in (None, tags.shape)
-            and opener
-            and begins_a_line
-            and before.strip()
-            and tags.closer not in after
-        ):
+        line_before = before.rpartition("\n")[2]
+        begins_a_line = bool(opener and before.strip()) and not line_before.strip()
+        if begins_a_line and tags.closer not in after:
             return True
     return False
 
@@ -146,7 +143,9 @@ def shape_of(
     for tags in _TAGS:
         if _closes_alone(text, tags):
             return tags.shape
-    return "harmony" if _FINAL.search(text) else None
+    if _FINAL.search(text):
+        return "harmony"
+    return None
 
 
 def _has_closer(text: str, shape: ReasoningFormat) -> bool:
@@ -181,7 +180,9 @@ def _tags_of(text: str, shape: ReasoningFormat) -> _Tags:
 def _split_tags(text: str, tags: _Tags, *, opened: bool) -> Split:
     body = text.lstrip()
     begins = body.startswith(tags.opener)
-    inner = body[len(tags.opener) :] if begins else text
+    inner = text
+    if begins:
+        inner = body.removeprefix(tags.opener)
     reasoning, closer, answer = inner.rpartition(tags.closer)
     if closer:
         return Split(reasoning, answer, "closed")
@@ -225,11 +226,9 @@ def _split_harmony(text: str, *, opened: bool, is_named: bool, is_cut: bool) -> 
     if finals:
         reasoning = _raw_reasoning(body[: finals[-1].start()])
         answer = _message(body[finals[-1].end() :])
-        return (
-            Split(reasoning, answer, "closed")
-            if reasoning or opened
-            else Split(None, answer, "none")
-        )
+        if reasoning or opened:
+            return Split(reasoning, answer, "closed")
+        return Split(None, answer, "none")
     if _RAW.match(body) or (opened and _STRIPPED_FINAL not in body):
         return Split(_raw_reasoning(body), "", "open")
     return _split_stripped(text, opened=opened, is_named=is_named, is_cut=is_cut)
@@ -243,13 +242,17 @@ def _raw_reasoning(text: str) -> str:
 def _message(text: str) -> str:
     """A message without what ends it and what follows its end."""
     end = _MESSAGE_END.search(text)
-    return text[: end.start()] if end else text
+    if end is None:
+        return text
+    return text[: end.start()]
 
 
 def _split_stripped(text: str, *, opened: bool, is_named: bool, is_cut: bool) -> Split:
     body = text.lstrip()
     begins = _STRIPPED.match(body)
-    inner = body[begins.end() :] if begins else text
+    inner = text
+    if begins is not None:
+        inner = body[begins.end() :]
     reasoning, final, answer = inner.rpartition(_STRIPPED_FINAL)
     if final and (begins or opened or is_named):
         return Split(_STRIPPED_NEXT.sub("\n\n", reasoning), answer, "closed")

@@ -9,10 +9,6 @@ What stands in a pipeline file bears identity; what stands in a cluster file nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.cluster import (
     Cluster,
@@ -22,6 +18,12 @@ from reasondistill.config.cluster import (
     ResourceSettings,
     TrainSettings,
     VllmSettings,
+)
+from reasondistill.config.loading import (
+    load_benchmark,
+    load_cluster,
+    load_pipeline,
+    make_pipeline,
 )
 from reasondistill.config.pipeline import (
     CheckpointSettings,
@@ -58,8 +60,6 @@ from reasondistill.config.students import (
     LoraSettings,
     StudentSettings,
 )
-from reasondistill.errors import ConfigError
-from reasondistill.sections import check_section, load_section
 
 __all__ = [
     "TEACHING",
@@ -106,43 +106,3 @@ __all__ = [
     "load_pipeline",
     "make_pipeline",
 ]
-
-
-def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we
-    found, what to do.
-    """
-    return _sampling_checked(path, load_section(path, Pipeline, overrides))
-
-
-def make_pipeline(
-    values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path
-) -> Pipeline:
-    """A pipeline that stands in no file: `source` is what messages name. Raises ConfigError."""
-    return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
-
-
-def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
-    """The same; raises ConfigError for vendor settings that we do not know."""
-    sections = [
-        ("traces", pipeline.traces),
-        ("evals", pipeline.evals),
-        ("verdicts.judge", pipeline.verdicts.judge),
-    ]
-    sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
-    for name, section in sections:
-        try:
-            _ = section.resolve() if section is not None else None
-        except ConfigError as error:
-            raise ConfigError(f"{path} [{name}] {error}") from None
-    return pipeline
-
-
-def load_cluster(path: Path, overrides: Sequence[str] = ()) -> Cluster:
-    """Read a cluster file. Raises ConfigError."""
-    return load_section(path, Cluster, overrides)
-
-
-def load_benchmark(path: Path) -> Benchmark:
-    """Read a benchmark file. Raises ConfigError."""
-    return load_section(path, Benchmark)

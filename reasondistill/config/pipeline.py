@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -114,21 +114,18 @@ class Pipeline(Section):
 
     @model_validator(mode="after")
     def _teaches_or_measures(self) -> Pipeline:
-        missing = [
-            key
-            for key, section in (("problems", self.problems), ("traces", self.traces))
-            if section is None
-        ]
-        if missing == ["problems", "traces"]:
+        if self.problems is None and self.traces is None:
             if self.students or not self.evals.models:
                 raise ValueError(
                     "problems: missing. Without [problems] and [traces] a file only "
                     "measures, and wants [[evals.models]]"
                 )
-        elif missing:
-            raise ValueError(
-                f"{missing[0]}: missing; a run that teaches has both [problems] and [traces]"
-            )
+            return self
+        for key in ("problems", "traces"):
+            if getattr(self, key) is None:
+                raise ValueError(
+                    f"{key}: missing; a run that teaches has both [problems] and [traces]"
+                )
         return self
 
     @model_validator(mode="after")
@@ -154,16 +151,14 @@ class Pipeline(Section):
                     f"students: {student.name} starts from {student.base!r}; no student "
                     "before it is called that"
                 )
-            if (
-                parent is not None
-                and parent.seeds
-                and not (student.seeds and set(student.seeds) <= set(parent.seeds))
-            ):
-                seeds = list(parent.seeds)
-                raise ValueError(
-                    f"students: {student.name} starts from {parent.name}, made with seeds "
-                    f"{seeds}; give it such seeds"
-                )
+            if parent is not None and parent.seeds:
+                has_such_seeds = student.seeds and set(student.seeds) <= set(parent.seeds)
+                if not has_such_seeds:
+                    seeds = list(parent.seeds)
+                    raise ValueError(
+                        f"students: {student.name} starts from {parent.name}, made with seeds "
+                        f"{seeds}; give it such seeds"
+                    )
             earlier[student.name] = student
         names = [student.name for student in self.all_students()]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -177,12 +172,18 @@ class Pipeline(Section):
     @property
     def student_prompt(self) -> str:
         """The prompt that examples and evals use unless they name their own."""
-        return self.examples.prompt or (self.traces.prompt if self.traces is not None else "")
+        if self.examples.prompt:
+            return self.examples.prompt
+        if self.traces is None:
+            return ""
+        return self.traces.prompt
 
     @property
     def teachers(self) -> tuple[SampledModel, ...]:
         """Who writes traces; nobody in a file that only measures."""
-        return self.traces.teachers if self.traces is not None else ()
+        if self.traces is None:
+            return ()
+        return self.traces.teachers
 
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and the baselines that come with them, in the order in which they are
@@ -192,31 +193,37 @@ class Pipeline(Section):
         each method; one that the file names itself is enough. The first of a kind has the plain
         name, which it keeps when more students come.
         """
-        return tuple(single for student in self._with_twins() for single in self._by_seed(student))
+        singles: list[StudentSettings] = []
+        for student in self._with_twins():
+            singles += self._by_seed(student)
+        return tuple(singles)
 
     def _with_twins(self) -> list[StudentSettings]:
-        made: list[StudentSettings] = []
+        """The students of the file, each with those of its baselines that none before has."""
+        students: list[StudentSettings] = []
         known = {
             (student.method, student.kind())
             for student in self.students
             if student.method in CONTROLS
         }
         for student in self.students:
-            made.append(student)
-            for method in student.baselines if student.method not in CONTROLS else ():
-                twin = _twin(student, method)
+            students.append(student)
+            if student.method in CONTROLS:
+                continue
+            for method in student.baselines:
                 # What a student of this file starts from is in the table already.
-                continues = method == "base" and student.starts_from is not None
-                if not continues and (method, twin.kind()) not in known:
-                    label = method.replace("_", "-")
-                    first = method not in {other for other, _ in known}
-                    known.add((method, twin.kind()))
-                    made.append(
-                        twin.model_copy(
-                            update={"name": label if first else f"{student.name}-{label}"}
-                        )
-                    )
-        return made
+                if method == "base" and student.starts_from is not None:
+                    continue
+                twin = _twin(student, method)
+                if (method, twin.kind()) in known:
+                    continue
+                label = method.replace("_", "-")
+                has_one_already = any(other == method for other, _ in known)
+                if has_one_already:
+                    label = f"{student.name}-{label}"
+                known.add((method, twin.kind()))
+                students.append(twin.model_copy(update={"name": label}))
+        return students
 
     def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
         """One student per seed; it continues the student of the same seed, where that one has
@@ -224,41 +231,37 @@ class Pipeline(Section):
         """
         if not student.seeds:
             return [student]
-        parent = next((other for other in self.students if other.name == student.starts_from), None)
-        singles = [
-            student.model_copy(
-                update={"name": seed_name(student.name, seed), "seed": seed, "seeds": ()}
-            )
-            for seed in student.seeds
-        ]
-        if parent is None or not parent.seeds:
-            return singles
-        return [
-            single.model_copy(update={"base": f"{STUDENT}{seed_name(parent.name, single.seed)}"})
-            for single in singles
-        ]
+        parents = [other for other in self.students if other.name == student.starts_from]
+        singles: list[StudentSettings] = []
+        for seed in student.seeds:
+            update: dict[str, Any] = {"name": seed_name(student.name, seed)}
+            update |= {"seed": seed, "seeds": ()}
+            if parents and parents[0].seeds:
+                parent = seed_name(parents[0].name, seed)
+                update["base"] = f"{STUDENT}{parent}"
+            singles.append(student.model_copy(update=update))
+        return singles
 
     def seed_groups(self) -> dict[str, tuple[str, ...]]:
         """Name in the file → the students that were made of it, one for each seed; only those with
         several.
         """
-        made = {
-            student.name: tuple(single.name for single in self._by_seed(student))
-            for student in self._with_twins()
-        }
-        return {name: singles for name, singles in made.items() if len(singles) > 1}
+        groups: dict[str, tuple[str, ...]] = {}
+        for student in self._with_twins():
+            singles = tuple(single.name for single in self._by_seed(student))
+            if len(singles) > 1:
+                groups[student.name] = singles
+        return groups
 
     def against(self) -> tuple[str, ...]:
         """Who [evals] compares all others with; a student of one seed is found by the name that it
         has in the file.
         """
-        made = {
-            student.name: self._by_seed(student) for student in self._with_twins() if student.seeds
-        }
-        return tuple(
-            made[name][0].name if name in made and len(made[name]) == 1 else name
-            for name in self.evals.against
-        )
+        full_names: dict[str, str] = {}
+        for student in self._with_twins():
+            if len(student.seeds) == 1:
+                full_names[student.name] = self._by_seed(student)[0].name
+        return tuple(full_names.get(name, name) for name in self.evals.against)
 
 
 def seed_name(name: str, seed: int) -> str:

@@ -4,11 +4,11 @@ checkout, the installed wheel.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from reasondistill.errors import ConfigError
+from reasondistill.sections import nearest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _KINDS = {
@@ -47,30 +47,29 @@ def find(kind: str, name: str) -> Path:
         raise ConfigError(f"{name}: no such file.")
     stem = given.name.removesuffix(suffix)
     for place in _places(kind):
-        if (path := place / f"{stem}{suffix}").exists():
+        path = place / f"{stem}{suffix}"
+        if path.exists():
             return path
-    known = sorted(available(kind))
-    close = difflib.get_close_matches(stem, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
-    raise ConfigError(f"{name}: no such file, and no {kind.removesuffix('s')} of that name. {hint}")
+    hint = nearest(stem, sorted(available(kind)))
+    singular = kind.removesuffix("s")
+    raise ConfigError(f"{name}: no such file, and no {singular} of that name. {hint}")
 
 
 def available(kind: str) -> dict[str, Path]:
     """Name → file of everything of this kind; a nearer place hides the same name farther off."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
+    suffix = _SUFFIXES.get(kind, ".toml")
     for place in _places(kind):
-        for path in (
-            sorted(place.glob("*" + _SUFFIXES.get(kind, ".toml"))) if place.is_dir() else ()
-        ):
-            found.setdefault(path.stem, path)
-    return found
+        for path in sorted(place.glob(f"*{suffix}")):
+            files.setdefault(path.stem, path)
+    return files
 
 
 def shipped_model(name: str) -> Path:
     """The folder of a model that comes with the package (`shipped:demo-teacher`). Raises
     ConfigError.
     """
-    for place in (_PACKAGE / "shipped" / "models" / name,):
-        if (place / "config.json").exists():
-            return place
+    folder = _PACKAGE / "shipped" / "models" / name
+    if (folder / "config.json").exists():
+        return folder
     raise ConfigError(f"shipped:{name}: no such model in this package.")

@@ -43,7 +43,9 @@ class SamplingSettings(Section):
         vendor = self.settings
         if vendor is not None and vendor not in VENDOR_SETTINGS:
             raise ConfigError(f"settings = {vendor!r}: unknown. {nearest(vendor, VENDOR_SETTINGS)}")
-        recommended = VENDOR_SETTINGS[vendor] if vendor is not None else {}
+        recommended: dict[str, Any] = {}
+        if vendor is not None:
+            recommended = VENDOR_SETTINGS[vendor]
         single_keys = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
         return Sampling(**{**self.usual, **recommended, **single_keys})
 

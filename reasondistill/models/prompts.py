@@ -53,11 +53,11 @@ class Prompt(Section):
         if self.system is not None:
             turns.append(Message(role="system", content=self.system))
         for shot in self.few_shot:
-            turns.append(
-                Message(role="user", content=_fill(self.user, {"question": shot.question}))
-            )
+            shown = _fill(self.user, {"question": shot.question})
+            turns.append(Message(role="user", content=shown))
             turns.append(Message(role="assistant", content=shot.answer))
-        turns.append(Message(role="user", content=_fill(self.user, {"question": question} | parts)))
+        asked = _fill(self.user, {"question": question, **parts})
+        turns.append(Message(role="user", content=asked))
         return tuple(turns)
 
 
@@ -115,21 +115,28 @@ def after_prompt(text: str, *, opens_think: bool) -> list[Piece]:
     quotes.
     """
     if not text.startswith(_OPEN):
-        # An answer alone ends an open block at once.
-        return [Piece(_CLOSE + "\n\n", is_ours=True), Piece(text)] if opens_think else [Piece(text)]
-    opener = [] if opens_think else [Piece(_OPEN, is_ours=True)]
+        pieces = [Piece(text)]
+        if opens_think:
+            # An answer alone ends an open block at once.
+            pieces.insert(0, Piece(_CLOSE + "\n\n", is_ours=True))
+        return pieces
     body = text.removeprefix(_OPEN)
-    body = body.lstrip("\n") if opens_think else body
+    pieces: list[Piece] = []
+    if opens_think:
+        body = body.lstrip("\n")
+    else:
+        pieces.append(Piece(_OPEN, is_ours=True))
     reasoning, closer, answer = _at_last_close(body)
     if not closer:
-        return [*opener, Piece(body)]
-    return [*opener, Piece(reasoning), Piece(closer, is_ours=True), Piece(answer)]
+        return [*pieces, Piece(body)]
+    return [*pieces, Piece(reasoning), Piece(closer, is_ours=True), Piece(answer)]
 
 
 _OPEN, _CLOSE = "<think>", "\n</think>"
 
 
 def _at_last_close(text: str) -> tuple[str, str, str]:
+    """Reasoning, the tag that ends it (empty where none does), and the answer."""
     if text.endswith(_CLOSE):
         return text.removesuffix(_CLOSE), _CLOSE, ""
     reasoning, closer, answer = text.rpartition(_CLOSE + "\n\n")

@@ -104,7 +104,9 @@ class Source:
 
     @property
     def id_bytes(self) -> Literal[2, 3]:
-        return 2 if self.vocabulary_size <= 1 << 16 else 3
+        if self.vocabulary_size <= 1 << 16:
+            return 2
+        return 3
 
 
 # ---- one block -----------------------------------------------------------------------------------
@@ -120,13 +122,12 @@ def pack(top_k: TopK, id_bytes: int) -> bytes:
 
 def unpack(block: bytes | memoryview, tokens: int, k: int, id_bytes: int) -> TopK:
     """The block back. ids are int32, log-probabilities float32."""
-    own, ids = tokens * id_bytes, tokens * k * id_bytes
-    log_probs = np.frombuffer(block, "<f2", offset=own + ids).astype(np.float32).reshape(tokens, k)
-    return TopK(
-        _unpack_ids(block[:own], id_bytes),
-        _unpack_ids(block[own : own + ids], id_bytes).reshape(tokens, k),
-        log_probs,
-    )
+    ids_at = tokens * id_bytes
+    log_probs_at = ids_at + tokens * k * id_bytes
+    token_ids = _unpack_ids(block[:ids_at], id_bytes)
+    ids = _unpack_ids(block[ids_at:log_probs_at], id_bytes)
+    log_probs = np.frombuffer(block, "<f2", offset=log_probs_at).astype(np.float32)
+    return TopK(token_ids, ids.reshape(tokens, k), log_probs.reshape(tokens, k))
 
 
 def _pack_ids(ids: NDArray[np.int32], id_bytes: int) -> bytes:
@@ -216,17 +217,14 @@ def _claim(folder: Path, source: Source) -> Header:
     if (folder / HEADER).exists():
         old = read_header(folder)
         if old.tokenizer != header.tokenizer or old.id_bytes != header.id_bytes:
-            differences = unequal_ids(read_vocabulary(folder), source.vocabulary) or [
-                "the number of ids"
-            ]
+            differences = unequal_ids(read_vocabulary(folder), source.vocabulary)
+            models, how = ", ".join(old.models), "; ".join(differences) or "the number of ids"
             raise ConfigError(
-                f"{folder}: holds log-probabilities of {', '.join(old.models)}, whose "
-                f"tokens are not those of {source.model} "
-                f"({'; '.join(differences)}). One cache holds one vocabulary."
+                f"{folder}: holds log-probabilities of {models}, whose tokens are not those of "
+                f"{source.model} ({how}). One cache holds one vocabulary."
             )
-        header = old.model_copy(
-            update={"k": source.k, "models": tuple(dict.fromkeys((*old.models, source.model)))}
-        )
+        models = tuple(dict.fromkeys((*old.models, source.model)))
+        header = old.model_copy(update={"k": source.k, "models": models})
         if header == old:
             return old
     else:
@@ -241,17 +239,12 @@ def cut_what_is_torn(folder: Path) -> None:
     """
     index, blocks = folder / INDEX, folder / BLOCKS
     repair_tail(index)
-    size = blocks.stat().st_size if blocks.exists() else 0
-    end, torn = 0, False
-    for line in read_index(folder):
-        if line.offset + line.bytes <= size:
-            end = max(end, line.offset + line.bytes)
-        else:
-            torn = True
-    if torn:
-        write_records(
-            index, [line for line in read_index(folder) if line.offset + line.bytes <= size]
-        )
+    size = _size_of(blocks)
+    lines = list(read_index(folder))
+    whole = [line for line in lines if line.offset + line.bytes <= size]
+    if len(whole) < len(lines):
+        write_records(index, whole)
+    end = max((line.offset + line.bytes for line in whole), default=0)
     if end < size:
         os.truncate(blocks, end)
 
@@ -296,7 +289,9 @@ def read_header(folder: Path) -> Header:
 def read_index(folder: Path) -> Iterator[IndexLine]:
     """All lines, overtaken ones too; a torn last one is passed over. Raises DataError."""
     path = folder / INDEX
-    for number, row in enumerate(read_rows(path) if path.exists() else (), start=1):
+    if not path.exists():
+        return
+    for number, row in enumerate(read_rows(path), start=1):
         try:
             yield IndexLine.model_construct(**{name: row[name] for name in IndexLine.model_fields})
         except (KeyError, TypeError) as error:
@@ -362,21 +357,19 @@ class TopKReader:
                 f"Set [traces] logprobs = {k}."
             )
         block = self._map[line.offset : line.offset + line.bytes]
-        fits = line.bytes == line.tokens * (
-            self.header.id_bytes + line.k * (self.header.id_bytes + 2)
-        )
-        if len(block) != line.bytes or not fits or zlib.crc32(block) != line.crc32:
+        id_bytes = self.header.id_bytes
+        bytes_per_token = id_bytes + line.k * (id_bytes + 2)
+        fits = len(block) == line.bytes == line.tokens * bytes_per_token
+        if not fits or zlib.crc32(block) != line.crc32:
             raise DataError(
                 f"{self.folder / BLOCKS}: trace {trace_id} is damaged (its block does not "
                 "fit its crc32). "
                 f"Remove {self.folder} and run the traces stage: it captures everything again."
             )
-        whole = unpack(block, line.tokens, line.k, self.header.id_bytes)
-        return (
-            whole
-            if k is None or k == line.k
-            else TopK(whole.token_ids, whole.ids[:, :k], whole.log_probs[:, :k])
-        )
+        whole = unpack(block, line.tokens, line.k, id_bytes)
+        if k is None or k == line.k:
+            return whole
+        return TopK(whole.token_ids, whole.ids[:, :k], whole.log_probs[:, :k])
 
     def check_tokenizer(self, tokenizer: Any) -> None:
         """Raise ConfigError, with the first tokens that differ, unless the tokenizer means the same
@@ -385,12 +378,12 @@ class TopKReader:
         mine = vocabulary_of(tokenizer)
         if vocabulary_fingerprint(mine) == self.tokenizer:
             return
-        differences = unequal_ids(read_vocabulary(self.folder), mine)
+        models = ", ".join(self.models)
+        differences = "; ".join(unequal_ids(read_vocabulary(self.folder), mine))
         raise ConfigError(
-            f"{self.folder}: the teacher ({', '.join(self.models)}) and this student do not "
-            "have the same tokens "
-            f"({'; '.join(differences)}; here: the teacher). Take a student of the "
-            "teacher's family, or learn from the texts alone."
+            f"{self.folder}: the teacher ({models}) and this student do not have the same tokens "
+            f"({differences}; here: the teacher). Take a student of the teacher's family, or learn "
+            "from the texts alone."
         )
 
     def identity(self) -> str:
@@ -416,10 +409,8 @@ class TopKReader:
     @property
     def bytes(self) -> int:
         """What the blocks and their index lines take, without blocks that were overtaken."""
-        index = self.folder / INDEX
-        return sum(line.bytes for line in self._lines.values()) + (
-            index.stat().st_size if index.exists() else 0
-        )
+        blocks = sum(line.bytes for line in self._lines.values())
+        return blocks + _size_of(self.folder / INDEX)
 
     def close(self) -> None:
         if isinstance(self._map, mmap.mmap):
@@ -435,6 +426,11 @@ class TopKReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _size_of(path: Path) -> int:
+    """The bytes of a file; 0 when there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:

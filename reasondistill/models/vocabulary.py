@@ -10,7 +10,6 @@ Tokenizers are transformers'; nothing of them is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 from reasondistill.records import fingerprint
@@ -52,11 +51,14 @@ def unequal_ids(
         return []
     a, b = _by_id(vocabulary_a), _by_id(vocabulary_b)
     unequal = [number for number in sorted(a.keys() | b.keys()) if a.get(number) != b.get(number)]
-    told = [
-        f"id {number}: {_shown(a.get(number))} here, {_shown(b.get(number))} there"
-        for number in islice(unequal, most)
-    ]
-    return [*told, f"and {len(unequal) - most:,} more"] if len(unequal) > most else told
+    lines: list[str] = []
+    for number in unequal[:most]:
+        here, there = _shown(a.get(number)), _shown(b.get(number))
+        lines.append(f"id {number}: {here} here, {there} there")
+    rest = len(unequal) - most
+    if rest > 0:
+        lines.append(f"and {rest:,} more")
+    return lines
 
 
 def _by_id(vocabulary: Mapping[str, int]) -> dict[int, tuple[str, ...]]:
@@ -68,4 +70,6 @@ def _by_id(vocabulary: Mapping[str, int]) -> dict[int, tuple[str, ...]]:
 
 
 def _shown(tokens: tuple[str, ...] | None) -> str:
-    return "nothing" if tokens is None else " and ".join(map(repr, tokens))
+    if tokens is None:
+        return "nothing"
+    return " and ".join(map(repr, tokens))

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from reasondistill.config import resources
@@ -42,17 +43,30 @@ _ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
 _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 
 
+def named_folder(name: str) -> Path:
+    """The folder that a name would mean, whether it is there or not: that of a shipped model for
+    `shipped:NAME`. Raises ConfigError when no such model is shipped.
+    """
+    if name.startswith(SHIPPED):
+        return resources.shipped_model(name.removeprefix(SHIPPED))
+    return Path(name).expanduser()
+
+
+def files_like(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """The files of a folder whose names fit one of the patterns."""
+    files: set[Path] = set()
+    for pattern in patterns:
+        files.update(file for file in folder.glob(pattern) if file.is_file())
+    return files
+
+
 def model_folder(model: str) -> Path | None:
     """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
 
     Raises ConfigError when it is neither, or when the folder holds no config, no weights, or an
     adapter without its base.
     """
-    path = (
-        resources.shipped_model(model.removeprefix(SHIPPED))
-        if model.startswith(SHIPPED)
-        else Path(model).expanduser()
-    )
+    path = named_folder(model)
     if not path.exists():
         if not _HUB_ID.fullmatch(model):
             raise ConfigError(f"model {model}: no such folder.")
@@ -63,7 +77,7 @@ def model_folder(model: str) -> Path | None:
         raise ConfigError(
             f"model {model}: holds no config.json; a Hugging Face model folder is wanted."
         )
-    if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
+    if weight_bytes(path) == 0:
         raise ConfigError(
             f"model {model}: a model folder without weights (no *.safetensors and no "
             "pytorch_model*.bin)."
@@ -75,7 +89,7 @@ def _is_adapter_alone(path: Path) -> bool:
     """Whether a folder holds what LoRA has learnt and no model to which it belongs."""
     if not (path / _ADAPTER_CONFIG).is_file():
         return False
-    weights = {file.name for pattern in _WEIGHTS for file in path.glob(pattern)}
+    weights = {file.name for file in files_like(path, _WEIGHTS)}
     is_model = (path / "config.json").is_file() and bool(weights - _ADAPTER_WEIGHTS)
     return not is_model
 
@@ -83,24 +97,23 @@ def _is_adapter_alone(path: Path) -> bool:
 def _adapter_alone(model: str, path: Path) -> ConfigError:
     """What to raise for an adapter: whose it is, and how to make a model of both."""
     try:
-        base = str(
-            json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))[
-                "base_model_name_or_path"
-            ]
-        )
+        adapter = json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base = str(adapter["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError):
         base = "BASE"
-    found = (
+    fault = (
         f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured "
         "merged with its base."
     )
     merged = path.parent / layout.MODEL
     if (merged / "config.json").is_file() and path.name == layout.ADAPTER:
-        return ConfigError(f"{found} That is here: {merged}")
+        return ConfigError(f"{fault} That is here: {merged}")
     # One that has grown has a tokenizer of its own.
-    tokenizer = path if (path / "tokenizer_config.json").is_file() else base
+    tokenizer = base
+    if (path / "tokenizer_config.json").is_file():
+        tokenizer = str(path)
     return ConfigError(
-        f"{found} Merge them:\n"
+        f"{fault} Merge them:\n"
         'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers '
         "import AutoTokenizer as T; "
         f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
@@ -124,12 +137,7 @@ def tokenizer_identity(tokenizer: str, revision: str | None = None) -> str:
     """`name@revision` of a tokenizer: a folder's fingerprint, or a hub id's commit where it can be
     known. Raises ConfigError.
     """
-    shipped = tokenizer.startswith(SHIPPED)
-    folder = (
-        resources.shipped_model(tokenizer.removeprefix(SHIPPED))
-        if shipped
-        else Path(tokenizer).expanduser()
-    )
+    folder = named_folder(tokenizer)
     if folder.is_dir():
         return f"{folder.resolve().name}@{folder_fingerprint(folder)}"
     if not _HUB_ID.fullmatch(tokenizer):
@@ -142,8 +150,7 @@ def folder_fingerprint(folder: Path) -> str:
     of blocks count. Paths do not.
     """
     digest = hashlib.sha256()
-    files = {file for pattern in _CONTENT for file in folder.glob(pattern) if file.is_file()}
-    for file in sorted(files, key=lambda file: file.name):
+    for file in sorted(files_like(folder, _CONTENT), key=lambda file: file.name):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         with open(file, "rb") as content:
             size = file.stat().st_size
@@ -190,27 +197,26 @@ def count_parameters(folder: Path) -> int | None:
     "shape": […], …}, …}. Weights that are quantised into packed integers are counted as packed.
     Raises ConfigError for a file that is no safetensors.
     """
-    return (
-        sum(map(_count_elements, files))
-        if (files := sorted(folder.glob("*.safetensors")))
-        else None
-    )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    return sum(map(_count_elements, files))
 
 
 def _count_elements(path: Path) -> int:
     try:
         with open(path, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return sum(
-            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
-        )
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        return sum(math.prod(tensor["shape"]) for tensor in header.values())
     except (ValueError, OverflowError, MemoryError, AttributeError, KeyError, TypeError):
         raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
 
 
 def weight_bytes(folder: Path) -> int:
     """The size of all weight files of a folder."""
-    return sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern))
+    return sum(file.stat().st_size for file in files_like(folder, _WEIGHTS))
 
 
 # What a model folder of ours says of itself; no part of its identity.
@@ -236,9 +242,8 @@ def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True when the CPU multiplies bf16 in hardware (x86: AMX or AVX512; ARM: bf16)."""
     if not cpuinfo.exists():
         return False
-    flags = re.search(
-        r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return flags is not None and not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(
-        flags[1].split()
-    )
+    text = cpuinfo.read_text(encoding="utf-8")
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    if flags is None:
+        return False
+    return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(flags[1].split())

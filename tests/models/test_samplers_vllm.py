@@ -15,7 +15,8 @@ from reasondistill.config import Cluster, SampledModel, VllmSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled
 from reasondistill.models.samplers.opening import kept_open
-from reasondistill.models.samplers.vllm import VllmSampler, threads_for
+from reasondistill.models.samplers.vllm import VllmSampler
+from reasondistill.models.samplers.vllm_engine import threads_for
 from reasondistill.models.weights import folder_fingerprint, model_folder, model_identity
 from reasondistill.records import Message, Sampling
 from reasondistill.stages.traces import run_traces, sample_key, seed_of

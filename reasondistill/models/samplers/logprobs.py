@@ -61,12 +61,10 @@ class Rows:
 
     def prompt(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Of the prompt's tokens but the first."""
-        ids, log_probs = zip(*self._prompt, strict=True) if self._prompt else ((), ())
-        return (
-            (np.concatenate(ids), np.concatenate(log_probs))
-            if ids
-            else (self._ids[:0], self._log_probs[:0])
-        )
+        if not self._prompt:
+            return self._ids[:0], self._log_probs[:0]
+        ids, log_probs = zip(*self._prompt, strict=True)
+        return np.concatenate(ids), np.concatenate(log_probs)
 
     def pop_prompt_logprobs(self) -> None: ...
 

@@ -87,7 +87,9 @@ class ScriptedSampler(SamplerBase):
             return self._script(request)
         problem_id, sample = problem_and_sample(request.id)
         texts = self._script.get(problem_id, ())
-        return texts[sample % len(texts)] if texts else None
+        if not texts:
+            return None
+        return texts[sample % len(texts)]
 
 
 def split_words(
@@ -143,7 +145,9 @@ def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -
 def _identity(model: ModelSettings) -> str:
     """The script's name and content; the plain name where no such file is."""
     path = Path(model.model)
-    return script_identity(path) if path.is_file() else named_identity(model)
+    if path.is_file():
+        return script_identity(path)
+    return named_identity(model)
 
 
 SAMPLER = SamplerKind(open=_open, identity=_identity, reads_file=True, reads_problems=True)

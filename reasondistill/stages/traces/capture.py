@@ -108,7 +108,7 @@ def check_tokenizers(traces: TraceSettings) -> None:
         or len({(teacher.model, teacher.revision) for teacher in models}) < 2
     ):
         return
-    from reasondistill.models.samplers.vllm import load_tokenizer
+    from reasondistill.models.samplers.vllm_engine import load_tokenizer
 
     first, *others = [
         (teacher, load_tokenizer(teacher.model, teacher.revision, teacher.trust_remote_code))

@@ -58,22 +58,27 @@ class Shape:
             body["prompt"] = request.rendered.messages[0].content
         else:
             body["messages"] = [message.model_dump() for message in request.rendered.messages]
-        body |= _sampling_fields(request.sampling) | {limit: most, "seed": request.seed}
+        body |= sampling_fields(request.sampling)
+        body |= {limit: most, "seed": request.seed}
         if self.template_options:
             body["chat_template_kwargs"] = dict(self.template_options)
         if self.request.get("stream"):
             body["stream_options"] = {"include_usage": True}
         merged = _merged(body, self.request)
-        left_out = {*self.omit, limit} if self.has_no_limit else set(self.omit)
+        left_out = set(self.omit)
+        if self.has_no_limit:
+            left_out.add(limit)
         return {name: value for name, value in merged.items() if name not in left_out}
 
 
 def path_of(request: Request) -> str:
     """The endpoint that a request goes to."""
-    return "/completions" if isinstance(request.rendered, PlainText) else "/chat/completions"
+    if isinstance(request.rendered, PlainText):
+        return "/completions"
+    return "/chat/completions"
 
 
-def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
+def sampling_fields(sampling: Sampling) -> dict[str, Any]:
     """Fields beyond OpenAI's own are sent only when they are set: some servers refuse them."""
     fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if sampling.stop:
@@ -90,8 +95,10 @@ def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
     merged = dict(ours)
     for name, value in theirs.items():
         old: Any = merged.get(name)
-        is_object = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(old, value) if is_object else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(old, value)
+        else:
+            merged[name] = value
     return merged
 
 
@@ -113,11 +120,12 @@ class Limits:
 
     def learn_context(self, models: Any) -> None:
         """What `/models` says of this model; anything else is passed over."""
-        entries = models.get("data") if isinstance(models, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(models, dict) or not isinstance(models.get("data"), list):
+            return
+        for entry in models["data"]:
             if isinstance(entry, dict) and entry.get("id") == self._model:
-                sizes: list[int] = [entry[key] for key in _CONTEXT_KEYS if _is_size(entry.get(key))]
-                self.context = min(sizes, default=None)
+                sizes: list[Any] = [entry.get(key) for key in _CONTEXT_KEYS]
+                self.context = min(filter(_is_size, sizes), default=None)
 
     def most(self, request: Request) -> int:
         """The tokens to ask for. What an estimate leaves no room for is asked in full: the server
@@ -129,7 +137,9 @@ class Limits:
         if self.context is None:
             return wanted
         room = self.context - self.estimate(request)
-        return self._clip("context", self.context, room) if 1 <= room < wanted else wanted
+        if not 1 <= room < wanted:
+            return wanted
+        return self._clip("context", self.context, room)
 
     def estimate(self, request: Request) -> int:
         """The tokens of the prompt, more or less."""
@@ -157,20 +167,25 @@ class Limits:
         if room.context is None:
             return None
         self.context = room.context
-        if room.prompt is not None:
-            counted = room.prompt / max(1, characters_of(request))
+        prompt = room.prompt
+        if prompt is None:
+            prompt = self.estimate(request)
+        else:
+            counted = prompt / max(1, characters_of(request))
             self._tokens_per_character = max(self._tokens_per_character, counted)
-        fits = room.context - (room.prompt if room.prompt is not None else self.estimate(request))
-        return self._clip("context", room.context, fits) if 1 <= fits < sent else None
+        fits = room.context - prompt
+        if not 1 <= fits < sent:
+            return None
+        return self._clip("context", room.context, fits)
 
     def _clip(self, why: str, bound: int, tokens: int) -> int:
         """So many tokens, which is less than what was wanted: said once for each bound."""
         if self.clipped.get(why) != bound:
-            name = "context" if why == "context" else "longest answer"
+            names = {"context": "context", "longest": "longest answer"}
             log.warning(
                 "%s: max_tokens is clipped to the server's %s of %s tokens",
                 self._model,
-                name,
+                names[why],
                 f"{bound:,}",
             )
             self.clipped[why] = bound
@@ -234,7 +249,9 @@ def _number(pattern: re.Pattern[str], words: str) -> int | None:
     if found is None:
         return None
     digits = next(group for group in found.groups() if group is not None)
-    return int(digits) if len(digits) < 10 else None
+    if len(digits) >= 10:
+        return None
+    return int(digits)
 
 
 def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:

@@ -53,7 +53,9 @@ class Address:
 
     def of(self, path: str) -> str:
         """The URL of an endpoint, to be asked, not to be shown."""
-        return f"{self.url}{path}?{self.query}" if self.query else f"{self.url}{path}"
+        if self.query:
+            return f"{self.url}{path}?{self.query}"
+        return f"{self.url}{path}"
 
     def cleaned(self, text: str) -> str:
         """The text without secrets."""
@@ -82,17 +84,17 @@ def address_of(base_url: str | None, api_key_env: str) -> Address:
     given = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
     parts = _split(given or OPENAI)
     key = _read_key(api_key_env, is_needed=not given)
-    headers, secrets = _opened_by(parts, key)
-    if parts.query:
-        secrets += [
-            value
-            for _, _, value in (pair.partition("=") for pair in parts.query.split("&"))
-            if len(value) >= _SURELY_SECRET
-        ]
+    headers, secrets = credentials_of(parts, key)
+    for pair in parts.query.split("&"):
+        _, _, value = pair.partition("=")
+        if len(value) >= _SURELY_SECRET:
+            secrets.append(value)
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
     longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-    return Address(url, headers | _account(url), parts.query, tuple(longest_first))
+    if is_openai(url):
+        headers |= account_headers()
+    return Address(url, headers, parts.query, tuple(longest_first))
 
 
 def _split(url: str) -> SplitResult:
@@ -100,9 +102,8 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        (parts.hostname or "").encode(
-            "idna"
-        )  # what no name server could be asked for is a UnicodeError
+        # What no name server could be asked for is a UnicodeError.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         is_right = False
         parts = urlsplit("")
@@ -117,28 +118,30 @@ def _read_key(variable: str, *, is_needed: bool) -> str:
     if not key and is_needed:
         raise ConfigError(f"[openai] api_key_env: the environment variable {variable} is not set.")
     if not (key.isascii() and key.isprintable()):
-        what = (
-            f"what stands in {variable} is no key: it has a line break or a typographic sign in it"
+        raise ConfigError(
+            f"[openai] api_key_env: what stands in {variable} is no key: it has a line break or a "
+            "typographic sign in it. Export the key as the server gave it."
         )
-        raise ConfigError(f"[openai] api_key_env: {what}.")
     return key
 
 
-def _opened_by(parts: SplitResult, key: str) -> tuple[dict[str, str], list[str]]:
+def credentials_of(parts: SplitResult, key: str) -> tuple[dict[str, str], list[str]]:
     """The headers that open a server, and every form in which they may come back."""
-    secrets = [key, quote(key, safe="")] if key else []
+    headers: dict[str, str] = {}
+    secrets: list[str] = []
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+        secrets += [key, quote(key, safe="")]
     if parts.username is None and parts.password is None:
-        return ({"Authorization": f"Bearer {key}"} if key else {}), secrets
+        return headers, secrets
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
     secrets += [token, f"{parts.username}:{parts.password}", password, parts.password or ""]
     return {"Authorization": f"Basic {token}"}, secrets
 
 
-def _account(url: str) -> dict[str, str]:
+def account_headers() -> dict[str, str]:
     """Which account pays, where the environment says so to OpenAI's own client."""
-    if not is_openai(url):
-        return {}
     names = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
     return {header: os.environ[name] for name, header in names.items() if os.environ.get(name)}
 
@@ -194,7 +197,9 @@ class Connection:
         self, method: str, path: str, body: bytes, on_chunk: Callable[[bytes], None]
     ) -> Answer:
         url = self._address.of(path)
-        headers = self._address.headers | ({"Content-Type": "application/json"} if body else {})
+        headers = dict(self._address.headers)
+        if body:
+            headers["Content-Type"] = "application/json"
         for _ in range(_MOST_HOPS):
             async with self._client.stream(method, url, content=body, headers=headers) as response:
                 if not response.has_redirect_location:
@@ -231,9 +236,8 @@ async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> 
             break
         if len(body) > MOST_BYTES:
             raise TooLarge(f"the reply is larger than {MOST_BYTES >> 20} MiB")
-        if (
-            is_stream and b"data: [DONE]" in body[-len(chunk) - 16 :]
-        ):  # some servers stay open behind it
+        # Some servers keep the connection open behind it.
+        if is_stream and b"data: [DONE]" in body[-len(chunk) - 16 :]:
             break
     return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
@@ -241,7 +245,7 @@ async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> 
 # ---- what went wrong -----------------------------------------------------------------------------
 
 
-def cause_of(problem: BaseException) -> str:
+def root_cause(problem: BaseException) -> str:
     """What lies under a connection's error, in words: `connection refused`, `unknown host`, `TLS
     failure: …`.
     """

@@ -45,8 +45,11 @@ def retry_after(headers: Mapping[str, str], words: str = "") -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError, TypeError, OSError):
         pass
-    said = _IN_WORDS.search(words)
-    return 60.0 * int(said[1] or 0) + float(said[2]) if said is not None else None
+    in_words = _IN_WORDS.search(words)
+    if in_words is None:
+        return None
+    minutes, seconds = int(in_words[1] or 0), float(in_words[2])
+    return 60.0 * minutes + seconds
 
 
 def _number(text: str) -> float | None:
@@ -55,7 +58,9 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return None if math.isnan(number) else max(0.0, number)
+    if math.isnan(number):
+        return None
+    return max(0.0, number)
 
 
 def pause(attempt: int) -> float:
@@ -67,7 +72,9 @@ class Rate:
     """So many units per minute, spread evenly."""
 
     def __init__(self, per_minute: int | None) -> None:
-        self._seconds_each = 60 / per_minute if per_minute else 0.0
+        self._seconds_each = 0.0
+        if per_minute:
+            self._seconds_each = 60 / per_minute
         self._free_at = 0.0
 
     def take(self, units: int) -> float:

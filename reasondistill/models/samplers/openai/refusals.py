@@ -80,7 +80,9 @@ class Refused(Exception):
     @property
     def told(self) -> str:
         """`HTTP 429 Too Many Requests: slow down`, on one short line."""
-        return f"HTTP {self.name}: {short(self.words)}" if self.words else f"HTTP {self.name}"
+        if not self.words:
+            return f"HTTP {self.name}"
+        return f"HTTP {self.name}: {short(self.words)}"
 
     @property
     def name(self) -> str:
@@ -90,7 +92,9 @@ class Refused(Exception):
 
 def short(words: str) -> str:
     """At most 300 characters of it."""
-    return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
+    if len(words) <= _SHOWN:
+        return words
+    return words[: _SHOWN - 1] + "…"
 
 
 def one_line(text: str) -> str:
@@ -126,8 +130,10 @@ def refusal_in(
     """
     codes = frozenset(_codes(value))
     if status < 400:
-        told = [int(code) for code in codes if code.isdigit() and 400 <= int(code) <= 599]
-        status = told[0] if told else status
+        numbers = [int(code) for code in codes if code.isdigit()]
+        errors = [number for number in numbers if 400 <= number <= 599]
+        if errors:
+            status = errors[0]
     words = list(dict.fromkeys(_words(value))) or [json.dumps(value)[:_READ]]
     return _refused(status, words, codes, frozenset(_named(value)), clean, sent)
 
@@ -140,8 +146,8 @@ def _refused(
     clean: Callable[[str], str],
     sent: Collection[str],
 ) -> Refused:
-    told = one_line(clean("; ".join(words)))[:_READ]
-    return Refused(status, told, _meaning(status, told, codes, named, sent), codes)
+    shown = one_line(clean("; ".join(words)))[:_READ]
+    return Refused(status, shown, meaning_of(status, shown, codes, named, sent), codes)
 
 
 # ---- its words -----------------------------------------------------------------------------------
@@ -158,7 +164,9 @@ def _words(value: Any, depth: int = 0) -> Iterator[str]:
             yield from _words(item, depth + 1)
     elif isinstance(value, dict):
         place = value.get("loc")
-        before = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+        before = ""
+        if isinstance(place, list):
+            before = ".".join(map(str, place)) + ": "
         for key in _WORD_KEYS:
             for words in _words(value.get(key), depth + 1):
                 yield before + words
@@ -186,9 +194,10 @@ def _parts(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
         return
     if isinstance(value, dict):
         yield value
-    inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
-    for item in inner:
-        yield from _parts(item, depth + 1)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _parts(item, depth + 1)
 
 
 def _codes(value: Any) -> Iterator[str]:
@@ -212,9 +221,10 @@ def _named(value: Any) -> Iterator[str]:
 # ---- what it means -------------------------------------------------------------------------------
 
 
-def _meaning(
+def meaning_of(
     status: int, words: str, codes: frozenset[str], named: frozenset[str], sent: Collection[str]
 ) -> Meaning:
+    """What an error means: by its code first, then by its status, then by its words."""
     # First: a filter may quote a prompt that speaks of money.
     if 400 <= status < 500 and status != 402 and codes & FILTER_CODES:
         return "input"
@@ -257,7 +267,9 @@ def _of_the_text(status: int, words: str, codes: frozenset[str]) -> Meaning | No
         return "field"
     if status == 413 or codes & LONG_CODES or LONG_WORDS.search(words):
         return "too_long"
-    return "input" if TEMPLATE_WORDS.search(words) else None
+    if TEMPLATE_WORDS.search(words):
+        return "input"
+    return None
 
 
 def _of_the_fields(
@@ -273,9 +285,8 @@ def _of_the_fields(
         return "hopeless"
     if codes & SETTING_CODES or named & ours:
         return "setting"
-    quoted = {
-        field
-        for field in ours - {"model"}
-        if re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", words)
-    }
-    return "setting" if quoted and SETTING_WORDS.search(words) else "lost"
+    for field in ours - {"model"}:
+        is_quoted = re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", words)
+        if is_quoted and SETTING_WORDS.search(words):
+            return "setting"
+    return "lost"

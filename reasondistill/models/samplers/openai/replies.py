@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reasondistill.models.samplers.openai.asking import (
     ABSURD,
@@ -28,7 +28,7 @@ from reasondistill.models.samplers.openai.wordings import (
 )
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import Request, failed
-from reasondistill.records import Completion, Finish
+from reasondistill.records import Completion, Fault, Finish
 from reasondistill.thinking import ReasoningFormat, split
 
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "text", "summary", "content")
@@ -74,11 +74,16 @@ class Reply:
 def read(kind: str, body: bytes) -> Reply:
     """Raises Malformed, naming what came instead."""
     try:
-        value = whole_reply(body) if is_stream(kind, body) else json.loads(body)
+        if is_stream(kind, body):
+            value: Any = whole_reply(body)
+        else:
+            value = json.loads(body)
     except (ValueError, RecursionError) as problem:
-        found = body.decode("utf-8", errors="replace")
-        reason = _first_line(problem) if found.strip() else "the reply is empty"
-        raise Malformed(reason, found) from None
+        text = body.decode("utf-8", errors="replace")
+        reason = "the reply is empty"
+        if text.strip():
+            reason = _first_line(problem)
+        raise Malformed(reason, text) from None
     if not isinstance(value, dict):
         raise Malformed("the reply is no object", str(value))
     if value.get("error"):
@@ -88,7 +93,9 @@ def read(kind: str, body: bytes) -> Reply:
 
 def _first_line(problem: Exception) -> str:
     lines = str(problem).splitlines()
-    return lines[0][:100] if lines else type(problem).__name__
+    if not lines:
+        return type(problem).__name__
+    return lines[0][:100]
 
 
 def _failure(error: Any) -> Reply:
@@ -102,7 +109,9 @@ def _reply(value: dict[str, Any]) -> Reply:
     choice: dict[str, Any] = choices[0]
     if choice.get("error"):
         return _failure({"error": choice["error"]})
-    message = choice.get("message") if "message" in choice else {"content": choice.get("text")}
+    message: Any = {"content": choice.get("text")}
+    if "message" in choice:
+        message = choice["message"]
     if not isinstance(message, dict):
         raise Malformed("the reply has no message", str(choice))
     reasoning, text = texts_of(message)
@@ -124,7 +133,9 @@ def _reply(value: dict[str, Any]) -> Reply:
 
 def _text_at(value: Mapping[str, Any], name: str) -> str | None:
     text = value.get(name)
-    return text if isinstance(text, str) and text.strip() else None
+    if isinstance(text, str) and text.strip():
+        return text
+    return None
 
 
 # ---- text and reasoning --------------------------------------------------------------------------
@@ -139,14 +150,10 @@ def texts_of(message: Mapping[str, Any]) -> tuple[str | None, str]:
     """
     thoughts, text = _parts_of(message.get("content"))
     text = text or _text_of(message.get("refusal"))
-    found = [
-        thoughts,
-        *(
-            _text_of(message.get(name))
-            for name in ("reasoning_content", "reasoning", "reasoning_details")
-        ),
-    ]
-    reasoning = max(found, key=len)
+    candidates = [thoughts]
+    for name in ("reasoning_content", "reasoning", "reasoning_details"):
+        candidates.append(_text_of(message.get(name)))
+    reasoning = max(candidates, key=len)
     if not reasoning.strip():
         return None, text
     return _said_once(reasoning, text)
@@ -156,15 +163,15 @@ def _said_once(reasoning: str, text: str) -> tuple[str, str]:
     """Without a think block at the head of the text, whose words, where they are others, join the
     reasoning.
     """
-    found = split(text)
-    if found.reasoning is None:
+    parts = split(text)
+    if parts.reasoning is None:
         return reasoning, text
-    here, there = found.reasoning.strip(), reasoning.strip()
+    here, there = parts.reasoning.strip(), reasoning.strip()
     if here in there:
-        return reasoning, found.answer
+        return reasoning, parts.answer
     if there in here:
-        return found.reasoning, found.answer
-    return f"{reasoning}\n\n{found.reasoning}", found.answer
+        return parts.reasoning, parts.answer
+    return f"{reasoning}\n\n{parts.reasoning}", parts.answer
 
 
 def _parts_of(content: Any) -> tuple[str, str]:
@@ -180,7 +187,9 @@ def _parts_of(content: Any) -> tuple[str, str]:
     thoughts: list[str] = []
     texts: list[str] = []
     for part in content:
-        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        kind = "text"
+        if isinstance(part, dict):
+            kind = part.get("type", "text")
         if kind in ("thinking", "reasoning", "redacted_thinking"):
             thoughts.append(_text_of(part))
         elif isinstance(part, str):
@@ -272,13 +281,21 @@ def completion_of(
     seconds = round(seconds, 3)
     finish = _finish(reply, tokens, sent)
     if finish is None:
-        fault = "input" if reply.finish_reason in FILTERED_REASONS else "service"
-        why = f"the server finished with {short(one_line(reply.finish_reason)) or 'tool_calls'}"
+        fault: Fault = "service"
+        if reply.finish_reason in FILTERED_REASONS:
+            fault = "input"
+        reason = short(one_line(reply.finish_reason)) or "tool_calls"
         return failed(
-            why, fault=fault, prompt_tokens=prompt_tokens, seconds=seconds, text=whole.strip()
+            f"the server finished with {reason}",
+            fault=fault,
+            prompt_tokens=prompt_tokens,
+            seconds=seconds,
+            text=whole.strip(),
         )
     completion = _split(reply, request, finish, prompt_tokens, tokens, seconds, reasoning)
-    return completion.model_copy(update={"is_estimated": True}) if is_estimated else completion
+    if is_estimated:
+        return completion.model_copy(update={"is_estimated": True})
+    return completion
 
 
 def _finish(reply: Reply, tokens: int, sent: Mapping[str, Any]) -> Finish | None:
@@ -311,10 +328,14 @@ def _split(
             tokens=tokens,
             seconds=seconds,
         )
+    is_closed = bool(reply.text) or finish == "stop"
+    think: Literal["closed", "open"] = "open"
+    if is_closed:
+        think = "closed"
     return Completion(
         reasoning=reply.reasoning,
         answer_text=reply.text,
-        think="closed" if reply.text or finish == "stop" else "open",
+        think=think,
         finish=finish,
         prompt_tokens=prompt_tokens,
         tokens=tokens,

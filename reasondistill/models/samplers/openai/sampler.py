@@ -59,8 +59,8 @@ try:
         Redirected,
         TooLarge,
         address_of,
-        cause_of,
         is_openai,
+        root_cause,
     )
 except ImportError as _missing:
     if not (_missing.name or "").startswith("httpx"):
@@ -113,12 +113,15 @@ class OpenAISampler(SamplerBase):
         reasoning: ReasoningFormat = "auto",
     ) -> None:
         super().__init__()
-        self.model = f"{model}@{revision}" if revision else model
+        self.model = model
+        if revision:
+            self.model = f"{model}@{revision}"
         self._address = address_of(base_url, api_key_env)
         self._shape = Shape(model, dict(template_options or {}), dict(request or {}), tuple(omit))
-        self._limits = Limits(
-            model, MAX_COMPLETION_TOKENS if is_openai(self._address.url) else MAX_TOKENS
-        )
+        limit_field = MAX_TOKENS
+        if is_openai(self._address.url):
+            limit_field = MAX_COMPLETION_TOKENS
+        self._limits = Limits(model, limit_field)
         self._reasoning: ReasoningFormat = reasoning
         self._concurrency, self._retries, self._patience_s = concurrency, retries, patience_s
         self._requests, self._tokens = Rate(requests_per_minute), Rate(tokens_per_minute)
@@ -148,7 +151,7 @@ class OpenAISampler(SamplerBase):
         """As they finish. When no request will be taken any more, what came all the same is handed
         out before the error.
         """
-        self._loop.call(self._begin())
+        self._loop.call(self._start_listing())
         flight = _Flight(self._loop, self._complete)
         waiting = iter(requests)
         lost = 0
@@ -167,7 +170,10 @@ class OpenAISampler(SamplerBase):
                     yield from self._last_ones(flight)
                     raise
                 yield sampled
-                lost = lost + 1 if sampled.completion.is_lost else 0
+                if sampled.completion.is_lost:
+                    lost += 1
+                else:
+                    lost = 0
                 if lost >= _SERVER_IS_GONE:
                     raise StageError(
                         f"{self.model}: {lost} requests in a row failed; the last: "
@@ -200,20 +206,21 @@ class OpenAISampler(SamplerBase):
         (`request`), the `limit`'s field when it is not `max_tokens`, and the bound that
         `max_tokens` was clipped to (`context` or `longest` answer).
         """
-        told: dict[str, Any] = {"address": self._address.url, "models": sorted(self._models)}
-        is_usual = self._limits.field == MAX_TOKENS
-        more = {
+        always: dict[str, Any] = {"address": self._address.url, "models": sorted(self._models)}
+        where_set: dict[str, Any] = {
             "fingerprints": sorted(self._fingerprints),
-            "limit": "" if is_usual else self._limits.field,
+            "limit": "",
             "omitted": sorted(self._shape.omit),
             "request": dict(self._shape.request),
             "clipped": dict(self._limits.clipped),
         }
-        return told | {name: value for name, value in more.items() if value}
+        if self._limits.field != MAX_TOKENS:
+            where_set["limit"] = self._limits.field
+        return always | {name: value for name, value in where_set.items() if value}
 
     # -- one request
 
-    async def _begin(self) -> None:
+    async def _start_listing(self) -> None:
         self._ended.clear()
         if self._listed is None:
             self._listed = asyncio.create_task(self._learn_models())
@@ -285,18 +292,16 @@ class OpenAISampler(SamplerBase):
         """One try, shaped anew as long as the server says which shape it wants."""
         most = self._limits.most(request)
         for _ in range(_MOST_SHAPES):
-            field = (
-                self._limits.field if not isinstance(request.rendered, PlainText) else MAX_TOKENS
-            )
+            field = self._limits.field
+            if isinstance(request.rendered, PlainText):
+                field = MAX_TOKENS
             body = self._shape.body(request, field, most)
             try:
                 return await self._exchange(request, body, started)
             except Refused as refused:
-                adjusted = (
-                    None
-                    if self._shape.has_no_limit
-                    else self._limits.adjusted(refused, request, field, most)
-                )
+                adjusted = None
+                if not self._shape.has_no_limit:
+                    adjusted = self._limits.adjusted(refused, request, field, most)
                 if adjusted is None:
                     raise self._hopeless(refused, body) or refused from None
                 most = adjusted
@@ -308,9 +313,10 @@ class OpenAISampler(SamplerBase):
 
         def count(chunk: bytes) -> None:
             nonlocal pieces
-            new = chunk.count(b"data:") if body.get("stream") else 0
-            pieces += new
-            self.running.tokens += new
+            if body.get("stream"):
+                new = chunk.count(b"data:")
+                pieces += new
+                self.running.tokens += new
 
         try:
             answer = await self._connection.post(path_of(request), body, count)
@@ -334,19 +340,16 @@ class OpenAISampler(SamplerBase):
         """The reply as a record, without secrets; who it came from is kept."""
         self._keep(self._models, reply.model)
         self._keep(self._fingerprints, reply.fingerprint)
-        reasoning = (
-            self._address.cleaned_reply(reply.reasoning) if reply.reasoning is not None else None
-        )
+        reasoning = reply.reasoning
+        if reasoning is not None:
+            reasoning = self._address.cleaned_reply(reasoning)
         reply = replace(reply, text=self._address.cleaned_reply(reply.text), reasoning=reasoning)
         completion = completion_of(
             reply, request, sent=body, seconds=seconds, reasoning=self._reasoning
         )
         if reply.usage.wrong is not None:
-            self._hint(
-                "usage",
-                f"its token counts cannot be right ({self._shown(reply.usage.wrong)}); ours "
-                "are estimated",
-            )
+            counts = self._shown(reply.usage.wrong)
+            self._hint("usage", f"its token counts cannot be right ({counts}); ours are estimated")
         elif completion.is_estimated:
             self._hint("usage", "the server does not count tokens; the counts are estimated")
         if reasoning is not None and not reply.text.strip() and completion.finish == "stop":
@@ -383,19 +386,23 @@ class OpenAISampler(SamplerBase):
         """All requests wait as long as the server asks. Raises StageError beyond our patience."""
         if refused.means != "passing":
             return
-        asked = retry_after(answer.headers, refused.words if answer.status == 429 else "")
-        if asked is None:
+        words = ""
+        if answer.status == 429:
+            words = refused.words
+        wait_s = retry_after(answer.headers, words)
+        if wait_s is None:
             return
-        if asked > self._patience_s:
-            said = self._shown(answer.headers.get("retry-after", ""))[:40]
+        if wait_s > self._patience_s:
+            wait = duration(wait_s)
+            header = self._shown(answer.headers.get("retry-after", ""))[:40]
+            if header:
+                wait += f" (Retry-After: {header})"
             raise StageError(
                 f"{self.model} at {self._address.url}: {refused.told}. The server wants us "
-                f"to wait {duration(asked)}"
-                f"{f' (Retry-After: {said})' if said else ''}, longer than patience_s = "
-                f"{self._patience_s:g} in [openai]. "
+                f"to wait {wait}, longer than patience_s = {self._patience_s:g} in [openai]. "
                 "What came is kept; the same command draws the rest."
             )
-        self._paused_until = max(self._paused_until, time.monotonic() + asked)
+        self._paused_until = max(self._paused_until, time.monotonic() + wait_s)
         self._paused_for = refused.name
 
     def _refuse_page(self, answer: Answer) -> None:
@@ -413,11 +420,10 @@ class OpenAISampler(SamplerBase):
         """What no request will survive."""
         at = f"{self.model} at {self._address.url}"
         if refused.means == "quota":
-            text = (
+            return StageError(
                 f"{at}: the account has no quota left: {refused.told}. What came is kept; the "
                 "same command draws the rest."
             )
-            return StageError(text)
         if refused.means in ("setting", "field"):
             return ConfigError(
                 f"{at}: the server refuses a field of the request ({refused.status}): "
@@ -426,7 +432,9 @@ class OpenAISampler(SamplerBase):
         if refused.means != "hopeless":
             return None
         is_nowhere = refused.status in (404, 405) and not self._is_served
-        hint = f". {_BASE_URL}" if is_nowhere and "model" not in refused.words.lower() else ""
+        hint = ""
+        if is_nowhere and "model" not in refused.words.lower():
+            hint = f". {_BASE_URL}"
         return ConfigError(
             f"{at}: the server refuses ({refused.status}): {short(refused.words)}{hint}"
         )
@@ -443,8 +451,10 @@ class OpenAISampler(SamplerBase):
             await self._pause(problem.name, pause(attempt), attempt)
             return problem.told
         if isinstance(problem, Malformed):
-            found = self._shown(problem.found)
-            error = f"{self._shown(problem.reason)}: {found}" if found else problem.reason
+            reply = self._shown(problem.found)
+            error = problem.reason
+            if reply:
+                error = f"{self._shown(problem.reason)}: {reply}"
             await self._pause("a malformed reply", pause(attempt), attempt)
             return error
         if isinstance(problem, TooLarge):
@@ -460,9 +470,9 @@ class OpenAISampler(SamplerBase):
 
     async def _judge_connection(self, problem: Exception, attempt: int) -> str:
         """A server that was never reached is named at once; one that was may come back."""
-        cause = self._shown(cause_of(problem))
-        if isinstance(problem, httpx.TimeoutException):
-            cause = f"{cause}: timed out".removeprefix(": ") if "timed out" not in cause else cause
+        cause = self._shown(root_cause(problem))
+        if isinstance(problem, httpx.TimeoutException) and "timed out" not in cause:
+            cause = f"{cause}: timed out".removeprefix(": ")
         error = f"{self._address.url}: {cause}"
         is_unreachable = isinstance(
             problem, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
@@ -484,8 +494,10 @@ class OpenAISampler(SamplerBase):
 
     async def _pause(self, why: str, seconds: float, attempt: int) -> None:
         log.debug("%s: %s; again in %.1f s", self.model, why, seconds)
+        if attempt >= self._retries:
+            seconds = 0.0
         with suppress(_Ended):
-            await self._wait(seconds if attempt < self._retries else 0.0, why)
+            await self._wait(seconds, why)
 
     def _end(self, error: ReasonDistillError) -> NoReturn:
         self._ended.set()

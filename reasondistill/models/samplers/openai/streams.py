@@ -57,11 +57,9 @@ def whole_reply(body: bytes) -> dict[str, Any]:
     if not is_begun or (not is_done and finish is None):
         raise Cut("the stream was cut: neither [DONE] nor a finish reason came")
     joined = {name: _joined(value) for name, value in message.items()}
-    choice = (
-        {"text": joined.get("content", ""), "finish_reason": finish}
-        if is_text
-        else {"message": joined, "finish_reason": finish}
-    )
+    choice = {"message": joined, "finish_reason": finish}
+    if is_text:
+        choice = {"text": joined.get("content", ""), "finish_reason": finish}
     return reply | {"choices": [choice]}
 
 
@@ -79,7 +77,9 @@ def _events(body: bytes) -> Iterator[str]:
 def _choice(piece: dict[str, Any]) -> dict[str, Any] | None:
     """The first choice's part of a piece; the last one often carries usage alone."""
     choices = piece.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
+    if not isinstance(choices, list):
+        return None
+    for choice in choices:
         if isinstance(choice, dict) and not choice.get("index"):
             return choice
     return None
@@ -103,4 +103,6 @@ def _add(message: dict[str, Any], choice: dict[str, Any]) -> None:
 
 def _joined(pieces: list[Any]) -> Any:
     """Text where all pieces are text, else the list of them."""
-    return "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else pieces
+    if all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces)
+    return pieces

@@ -1,0 +1,54 @@
+"""Reads pipeline files, cluster files and benchmark files, with `key=value` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reasondistill.config.cluster import Cluster
+from reasondistill.config.pipeline import Pipeline
+from reasondistill.config.sources import Benchmark
+from reasondistill.errors import ConfigError
+from reasondistill.sections import check_section, load_section
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we
+    found, what to do.
+    """
+    return _sampling_checked(path, load_section(path, Pipeline, overrides))
+
+
+def make_pipeline(
+    values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path
+) -> Pipeline:
+    """A pipeline that stands in no file: `source` is what messages name. Raises ConfigError."""
+    return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
+
+
+def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
+    """The same; raises ConfigError for vendor settings that we do not know."""
+    sections = [
+        ("traces", pipeline.traces),
+        ("evals", pipeline.evals),
+        ("verdicts.judge", pipeline.verdicts.judge),
+    ]
+    sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
+    for name, section in sections:
+        try:
+            if section is not None:
+                section.resolve()
+        except ConfigError as error:
+            raise ConfigError(f"{path} [{name}] {error}") from None
+    return pipeline
+
+
+def load_cluster(path: Path, overrides: Sequence[str] = ()) -> Cluster:
+    """Read a cluster file. Raises ConfigError."""
+    return load_section(path, Cluster, overrides)
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Read a benchmark file. Raises ConfigError."""
+    return load_section(path, Benchmark)
