@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from reasondistill.records import VARIANT, Range
+from reasondistill.runs.figures import WorkFigures
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.content import CheckedForecast, ForecastFact
@@ -37,7 +37,9 @@ class Told:
     @property
     def ratio(self) -> float | None:
         """What came over what was expected."""
-        return self.took / self.expected if self.expected else None
+        if not self.expected:
+            return None
+        return self.took / self.expected
 
     @property
     def is_inside(self) -> bool:
@@ -52,25 +54,23 @@ def told(facts: Facts) -> list[Told]:
         return []
     found: list[Told] = []
     for stage in facts.forecast.stages:
-        manifests = list(_manifests(facts, stage.stage)) if stage.state != "done" else []
+        if stage.state == "done":
+            continue
+        manifests = list(_manifests(facts, stage.stage))
         if not manifests or any(manifest.status != "complete" for manifest in manifests):
             continue
-        tokens = sum(_number(manifest.figures, "tokens") for manifest in manifests)
-        found += _told(
-            stage.stage, "seconds", stage.wall_hours, sum(map(_seconds, manifests)), unit=3600
-        )
-        found += _told(stage.stage, "tokens", stage.tokens, tokens) if tokens else []
+        if stage.wall_hours is not None:
+            seconds = sum(_seconds(manifest) for manifest in manifests)
+            found.append(_compared(stage.stage, "seconds", stage.wall_hours, seconds, unit=3600))
+        tokens = sum(WorkFigures.of(manifest).tokens for manifest in manifests)
+        if stage.tokens is not None and tokens:
+            found.append(_compared(stage.stage, "tokens", stage.tokens, tokens))
     return found
 
 
-def _told(
-    stage: str, what: str, expected: Range | None, took: float, *, unit: float = 1
-) -> list[Told]:
-    if expected is None:
-        return []
-    return [
-        Told(stage, what, expected.expected * unit, expected.low * unit, expected.high * unit, took)
-    ]
+def _compared(stage: str, what: str, expected: Range, took: float, *, unit: float = 1) -> Told:
+    low, high = expected.low * unit, expected.high * unit
+    return Told(stage, what, expected.expected * unit, low, high, float(took))
 
 
 def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
@@ -99,17 +99,10 @@ def _seconds(manifest: Manifest) -> float:
     """Of all sessions: a stage that was resumed says in its figures what the earlier ones took;
     workers side by side share their time.
     """
-    if _number(manifest.figures, "workers") > 1:
+    figures = WorkFigures.of(manifest)
+    if figures.workers > 1:
         return manifest.seconds
-    return max(
-        manifest.seconds,
-        _number(manifest.figures, "seconds") + _number(manifest.figures, "load_seconds"),
-    )
-
-
-def _number(figures: Mapping[str, Any], key: str) -> float:
-    value = figures.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return max(manifest.seconds, figures.seconds + figures.load_seconds)
 
 
 # ---- saying it -----------------------------------------------------------------------------------
@@ -121,18 +114,15 @@ def table(facts: Facts) -> wording.Table:
 
 
 def _row(row: Told) -> tuple[str, ...]:
-    say = wording.duration if row.what == "seconds" else wording.whole
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    interval = f"{say(row.low)} to {say(row.high)}"
-    return (
-        row.stage,
-        "time" if row.what == "seconds" else row.what,
-        say(row.expected),
-        interval,
-        say(row.took),
-        ratio,
-        "yes" if row.is_inside else "no",
-    )
+    words, what = wording.whole, row.what
+    if row.what == "seconds":
+        words, what = wording.duration, "time"
+    ratio = ""
+    if row.ratio is not None:
+        ratio = f"{row.ratio:.2f}"
+    interval = f"{words(row.low)} to {words(row.high)}"
+    inside = "yes" if row.is_inside else "no"
+    return row.stage, what, words(row.expected), interval, words(row.took), ratio, inside
 
 
 def note(facts: Facts) -> str:

@@ -20,6 +20,7 @@ from reasondistill.records import (
     Student,
     TrainingFigures,
 )
+from reasondistill.runs.figures import WorkFigures
 from reasondistill.runs.missing import failed_in
 from reasondistill.stages.report.content import Cost, MethodRow, Size
 from reasondistill.stages.report.facts import EVALS, Facts
@@ -69,24 +70,18 @@ def reached(facts: Facts) -> list[Reached]:
         for score in facts.main_scores
         if score.metric == "pass@1" and _figures(facts, score.model)
     ]
+    spreads = {(row.model, row.benchmark): row for row in facts.seeds.spread}
     benchmarks = list(dict.fromkeys(score.benchmark for score in scores))
-    ranked = sorted(scores, key=lambda score: (benchmarks.index(score.benchmark), -score.mean))
+    scores.sort(key=lambda score: (benchmarks.index(score.benchmark), -score.mean))
     return [
         Reached(
             score=score,
             method=facts.method(score.model),
             difference=_difference(facts, score),
             gap_closed=gap_closed(facts, score),
-            spread=next(
-                (
-                    row
-                    for row in facts.seeds.spread
-                    if (row.model, row.benchmark) == (score.model, score.benchmark)
-                ),
-                None,
-            ),
+            spread=spreads.get((score.model, score.benchmark)),
         )
-        for score in ranked
+        for score in scores
     ]
 
 
@@ -121,14 +116,18 @@ def gap_closed(facts: Facts, score: Score) -> float | None:
     teachers, base = teachers_of(facts), base_of(facts, score.model)
     if len(teachers) != 1 or base is None:
         return None
+    teacher = teachers[0]
     means = {
         other.model: other.mean
         for other in facts.main_scores
         if (other.benchmark, other.metric) == (score.benchmark, "pass@1")
     }
-    if teachers[0] not in means or base not in means or means[teachers[0]] <= means[base]:
+    if teacher not in means or base not in means:
         return None
-    return (score.mean - means[base]) / (means[teachers[0]] - means[base])
+    gap = means[teacher] - means[base]
+    if gap <= 0:
+        return None
+    return (score.mean - means[base]) / gap
 
 
 def teachers_of(facts: Facts) -> list[str]:
@@ -139,11 +138,14 @@ def base_of(facts: Facts, name: str) -> str | None:
     """The untouched model that all students of this name began with, or the name of these where
     each seed has its own.
     """
-    bases = {
-        base for member in facts.members(name) if (base := _about(facts, member).base) is not None
-    }
-    names = {facts.seeds.of(base) or base for base in bases}
-    return names.pop() if len(names) == 1 else None
+    names: set[str] = set()
+    for member in facts.members(name):
+        base = _about(facts, member).base
+        if base is not None:
+            names.add(facts.seeds.of(base) or base)
+    if len(names) != 1:
+        return None
+    return names.pop()
 
 
 def _about(facts: Facts, model: str) -> MeasuredModel:
@@ -173,22 +175,19 @@ def _cost(facts: Facts, name: str) -> Cost:
         teacher_kl=_mean(found, lambda one: one.teacher_kl),
         loss_tokens=_mean(found, lambda one: one.loss_tokens),
         tokens=_mean(found, lambda one: one.tokens),
-        tokens_per_s=_mean(found, lambda one: one.tokens / one.seconds if one.seconds else None),
+        tokens_per_s=_mean(found, lambda one: _ratio(one.tokens, one.seconds)),
         peak_memory_gib=_mean(found, lambda one: one.peak_memory_gib),
-        teacher_share=_mean(
-            found,
-            lambda one: (
-                one.teacher_seconds / one.seconds if one.teacher_seconds and one.seconds else None
-            ),
-        ),
-        rollout_share=_mean(
-            found,
-            lambda one: (
-                one.rollout_seconds / one.seconds if one.rollout_seconds and one.seconds else None
-            ),
-        ),
+        teacher_share=_mean(found, lambda one: _ratio(one.teacher_seconds or None, one.seconds)),
+        rollout_share=_mean(found, lambda one: _ratio(one.rollout_seconds or None, one.seconds)),
         rollouts_correct=_mean(found, lambda one: one.rollouts_correct),
     )
+
+
+def _ratio(amount: float | None, of: float | None) -> float | None:
+    """None where one of the two is not known, or there is nothing to divide by."""
+    if amount is None or not of:
+        return None
+    return amount / of
 
 
 def _students(facts: Facts, name: str) -> list[Student]:
@@ -207,9 +206,11 @@ def _mean(
     found: Sequence[TrainingFigures], value: Callable[[TrainingFigures], float | None]
 ) -> float | None:
     """None unless it is known of all."""
-    values = [value(one) for one in found]
-    known = [one for one in values if one is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    values = [value(figures) for figures in found]
+    known = [number for number in values if number is not None]
+    if not known or len(known) < len(values):
+        return None
+    return sum(known) / len(known)
 
 
 # ---- how large -----------------------------------------------------------------------------------
@@ -228,25 +229,27 @@ def sizes(facts: Facts) -> list[Size]:
 def _size(facts: Facts, name: str, largest: int | None) -> Size:
     first = _about(facts, facts.members(name)[0])
     trained = _figures(facts, name)
-    parameters = first.parameters or (trained[0].parameters if trained else None)
+    parameters = first.parameters
+    if not parameters and trained:
+        parameters = trained[0].parameters
     tokens_per_s, seconds_per_answer = _speed(facts, name)
     timed = [facts.latency[member] for member in facts.members(name) if member in facts.latency]
-    is_timed = len(timed) == len(facts.members(name))
+    if len(timed) < len(facts.members(name)):
+        timed = []
+    per_token = sum(latency["ms_per_token"] for latency in timed)
+    per_answer = sum(latency["seconds_per_answer"] for latency in timed)
+    compression = None
+    if not first.is_teacher:
+        compression = _ratio(largest, parameters)
     return Size(
         model=name,
         parameters=parameters,
-        compression=largest / parameters
-        if largest and parameters and not first.is_teacher
-        else None,
+        compression=compression,
         size_bytes=first.size_bytes,
         tokens_per_s=tokens_per_s,
         seconds_per_answer=seconds_per_answer,
-        latency_ms_per_token=sum(one["ms_per_token"] for one in timed) / len(timed)
-        if is_timed
-        else None,
-        latency_s_per_answer=sum(one["seconds_per_answer"] for one in timed) / len(timed)
-        if is_timed
-        else None,
+        latency_ms_per_token=_ratio(per_token, len(timed)),
+        latency_s_per_answer=_ratio(per_answer, len(timed)),
     )
 
 
@@ -256,13 +259,14 @@ def _speed(facts: Facts, name: str) -> tuple[float | None, float | None]:
     """
     members = facts.members(name)
     manifests = [stage.manifest for stage in facts.stages if _is_sampling(stage.place, members)]
-    found = [manifest.figures for manifest in manifests]
-    tokens, samples, seconds = (
-        sum(float(figures.get(key) or 0) for figures in found)
-        for key in ("tokens", "samples", "seconds")
-    )
-    samples -= sum(map(failed_in, manifests))
-    return (tokens / seconds, seconds / samples) if tokens and samples and seconds else (None, None)
+    figures = [WorkFigures.of(manifest) for manifest in manifests]
+    tokens = sum(work.tokens for work in figures)
+    seconds = sum(work.seconds for work in figures)
+    samples = sum(work.samples for work in figures)
+    samples -= sum(failed_in(manifest) for manifest in manifests)
+    if not (tokens and samples and seconds):
+        return None, None
+    return tokens / seconds, seconds / samples
 
 
 def _is_sampling(place: str, members: Sequence[str]) -> bool:
@@ -297,16 +301,13 @@ def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
 
 def _reached_cells(row: Reached) -> tuple[str, ...]:
     score, gap, spread = row.score, row.difference, row.spread
-    against = (
-        ("", "", "", "")
-        if gap is None
-        else (points(gap.mean), interval(gap.low, gap.high), p_value(gap.p_adjusted), gap.word)
-    )
-    seeds = (
-        ("", "")
-        if spread is None
-        else (percent(spread.deviation), f"{percent(spread.low)} … {percent(spread.high)}")
-    )
+    against = ("", "", "", "")
+    if gap is not None:
+        bounds = interval(gap.low, gap.high)
+        against = (points(gap.mean), bounds, p_value(gap.p_adjusted), gap.word)
+    seeds = ("", "")
+    if spread is not None:
+        seeds = (percent(spread.deviation), f"{percent(spread.low)} … {percent(spread.high)}")
     closed = _said(row.gap_closed, percent).replace("-", MINUS)
     head = (
         score.model,
@@ -319,7 +320,9 @@ def _reached_cells(row: Reached) -> tuple[str, ...]:
 
 def _method(name: str, method: str) -> str:
     """Blank for a student that is called like its method."""
-    return "" if name.replace("-", "_") == method else label(method)
+    if name.replace("-", "_") == method:
+        return ""
+    return label(method)
 
 
 def _without_blanks(
@@ -328,13 +331,13 @@ def _without_blanks(
     """The table without the columns that are blank in every row; `numbers` is right for what is
     left.
     """
-    kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
+    columns = range(len(headers))
+    kept = [place for place in columns if any(row[place] for row in rows)]
     text_columns = sum(place <= numbers for place in kept)
-    return Table(
-        tuple(headers[place] for place in kept),
-        tuple(tuple(row[place] for place in kept) for row in rows),
-        text_columns,
-    )
+    shown: list[tuple[str, ...]] = []
+    for row in rows:
+        shown.append(tuple(row[place] for place in kept))
+    return Table(tuple(headers[place] for place in kept), tuple(shown), text_columns)
 
 
 def costs_table(facts: Facts) -> Table:
@@ -406,19 +409,11 @@ def shrunk_table(facts: Facts) -> Table:
         "KL to larger: cut",
         "trained",
     )
-    cut = [
-        made.student
-        for made in facts.students
-        if made.student is not None and made.student.shrunk is not None
-    ]
-    return Table(
-        headers,
-        tuple(
-            (student.name, *_shrunk_cells(student.shrunk))
-            for student in cut
-            if student.shrunk is not None
-        ),
-    )
+    rows: list[tuple[str, ...]] = []
+    for made in facts.students:
+        if made.student is not None and made.student.shrunk is not None:
+            rows.append((made.student.name, *_shrunk_cells(made.student.shrunk)))
+    return Table(headers, tuple(rows))
 
 
 def _shrunk_cells(found: Shrunk) -> tuple[str, ...]:
@@ -433,7 +428,9 @@ def _shrunk_cells(found: Shrunk) -> tuple[str, ...]:
 
 
 def _said(value: float | None, words: Callable[[float], str]) -> str:
-    return "" if value is None else words(value)
+    if value is None:
+        return ""
+    return words(value)
 
 
 def method_rows(facts: Facts) -> Iterator[MethodRow]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.runs.figures import VerdictsFigures, WorkFigures
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.facts import (
@@ -56,7 +56,11 @@ def whole(count: float) -> str:
 
 
 def p_value(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    if p < 0.0001:
+        return "< 0.0001"
+    if p < 0.1:
+        return f"{p:.4f}"
+    return f"{p:.2f}"
 
 
 # ---- the headline --------------------------------------------------------------------------------
@@ -97,12 +101,10 @@ def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
     for benchmark in dict.fromkeys(score.benchmark for score in students):
         found = [score for score in students if score.benchmark == benchmark]
         best = max(found, key=lambda score: score.mean)
-        said = _student_sentence(facts, best)
-        yield (
-            f"{best.model} has the highest score of {len(found)} students: {said}"
-            if len(found) > 1
-            else said
-        )
+        sentence = _student_sentence(facts, best)
+        if len(found) > 1:
+            sentence = f"{best.model} has the highest score of {len(found)} students: {sentence}"
+        yield sentence
 
 
 # More sentences than this nobody reads: the overview says it.
@@ -111,18 +113,16 @@ MOST_SENTENCES = 6
 
 def _at_most(sentences: list[str]) -> list[str]:
     rest = len(sentences) - MOST_SENTENCES
-    return [*sentences[:MOST_SENTENCES], *([f"{rest} more in the table."] if rest > 0 else [])]
+    if rest <= 0:
+        return sentences
+    return [*sentences[:MOST_SENTENCES], f"{rest} more in the table."]
 
 
 def _counts(scores: Sequence[Score]) -> str:
-    models, benchmarks = (
-        len({score.model for score in scores}),
-        len({score.benchmark for score in scores}),
-    )
-    return (
-        f"{models} models on {benchmarks} benchmarks, "
-        f"{whole(sum(score.n * score.k for score in scores))} graded samples."
-    )
+    models = len({score.model for score in scores})
+    benchmarks = len({score.benchmark for score in scores})
+    samples = whole(sum(score.n * score.k for score in scores))
+    return f"{models} models on {benchmarks} benchmarks, {samples} graded samples."
 
 
 def _student_sentence(facts: Facts, score: Score) -> str:
@@ -135,28 +135,24 @@ def _student_sentence(facts: Facts, score: Score) -> str:
     sentence = _plain_sentence(facts, score).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
-    others = [
-        s
-        for s in facts.main_scores
-        if s.metric == "pass@1"
-        and s.benchmark == score.benchmark
-        and facts.method(s.model) == "teacher"
-    ]
-    tails = [f"{_the(other.model)} has {percent(other.mean)} %" for other in others]
-    return "; ".join([sentence, *tails]) + "."
-
-
-def _the(model: str) -> str:
-    return "the teacher" if model == "teacher" else model
+    clauses = [sentence]
+    for other in facts.main_scores:
+        is_same = (other.metric, other.benchmark) == ("pass@1", score.benchmark)
+        if is_same and facts.method(other.model) == "teacher":
+            name = "the teacher" if other.model == "teacher" else other.model
+            clauses.append(f"{name} has {percent(other.mean)} %")
+    return "; ".join(clauses) + "."
 
 
 def _plain_sentence(facts: Facts, score: Score) -> str:
     members = facts.members(score.model)
-    lost = sum(len(facts.lost.get(score.benchmark, {}).get(member, ())) for member in members)
-    drawn = f"n={score.n}, k={score.k}" + (
-        f" over {len(members)} seeds" if len(members) > 1 else ""
-    )
-    drawn += f"; {counted(lost, 'sample')} lost" if lost else ""
+    lost_samples = facts.lost.get(score.benchmark, {})
+    lost = sum(len(lost_samples.get(member, ())) for member in members)
+    drawn = f"n={score.n}, k={score.k}"
+    if len(members) > 1:
+        drawn += f" over {len(members)} seeds"
+    if lost:
+        drawn += f"; {counted(lost, 'sample')} lost"
     return (
         f"{score.model} answers {percent(score.mean)} % of {score.benchmark} "
         f"{interval(score.low, score.high)} ({drawn})."
@@ -164,30 +160,26 @@ def _plain_sentence(facts: Facts, score: Score) -> str:
 
 
 def _comparison(row: Difference) -> str:
-    word = row.word
-    than = (
-        f"tied with {row.baseline} at this n" if word == "tied" else f"{word} than {row.baseline}"
-    )
+    than = f"{row.word} than {row.baseline}"
+    if row.word == "tied":
+        than = f"tied with {row.baseline} at this n"
     return f"{than} ({points(row.mean)} points {interval(row.low, row.high)})"
 
 
 def _progress(facts: Facts) -> str:
     """What a run without scores has: traces and how many of them are correct, or problems only."""
     counts = {outcome: len(tokens) for outcome, tokens in facts.trace_tokens.items()}
-    total, graded = sum(counts.values()), sum(counts.get(outcome, 0) for outcome in OUTCOMES)
-    if (missing := facts.missing.get(TRACES)) is not None:
-        right = (
-            f"{percent(counts.get('correct', 0) / graded)} % of the {whole(graded)} graded "
-            "ones correct"
-            if graded
-            else "not graded yet"
-        )
-        return f"{missing.words()}. {right[:1].upper()}{right[1:]}; no evals yet."
+    total = sum(counts.values())
+    graded = sum(counts.get(outcome, 0) for outcome in OUTCOMES)
+    correct = percent(counts.get("correct", 0) / max(1, graded))
+    missing = facts.missing.get(TRACES)
+    if missing is not None and graded:
+        of_graded = f"{correct} % of the {whole(graded)} graded ones correct"
+        return f"{missing.words()}. {of_graded}; no evals yet."
+    if missing is not None:
+        return f"{missing.words()}. Not graded yet; no evals yet."
     if graded:
-        return (
-            f"{whole(total)} traces, {percent(counts.get('correct', 0) / graded)} % of the "
-            "graded ones correct; no evals yet."
-        )
+        return f"{whole(total)} traces, {correct} % of the graded ones correct; no evals yet."
     if total:
         return f"{whole(total)} traces, not graded yet."
     return f"{len(facts.stages)} stage folders, no traces yet."
@@ -210,20 +202,20 @@ def metrics(facts: Facts) -> list[str]:
         if score.metric == "pass@1" or score.metric.endswith(f"@{score.k}")
     }
     order = ("pass", "maj", "mg-pass")
-    return sorted(
-        widest,
-        key=lambda name: (
-            name != "pass@1",
-            order.index(name.partition("@")[0]),
-            int(name.partition("@")[2]),
-        ),
-    )
+
+    def rank(name: str) -> tuple[bool, int, int]:
+        kind, _, k = name.partition("@")
+        return name != "pass@1", order.index(kind), int(k)
+
+    return sorted(widest, key=rank)
 
 
 def outcome_names(facts: Facts) -> tuple[str, ...]:
     """The outcomes that a score can have; `refused` only where some are."""
-    every = [shares for models in facts.outcomes.values() for shares in models.values()]
-    return (*OUTCOMES, REFUSED) if any(shares.get(REFUSED) for shares in every) else OUTCOMES
+    for models in facts.outcomes.values():
+        if any(shares.get(REFUSED) for shares in models.values()):
+            return (*OUTCOMES, REFUSED)
+    return OUTCOMES
 
 
 def _unanswered(facts: Facts) -> tuple[str, ...]:
@@ -249,27 +241,24 @@ def scores_table(facts: Facts, scores: Sequence[Score] | None = None) -> Table:
         *unanswered,
         "tokens",
     )
-    rows = [
-        score
-        for score in (facts.main_scores if scores is None else scores)
-        if score.metric == "pass@1"
-    ]
+    if scores is None:
+        scores = facts.main_scores
+    rows = [score for score in scores if score.metric == "pass@1"]
     return Table(headers, tuple(_score_row(facts, score, names[1:]) for score in rows), numbers=2)
 
 
 def also(facts: Facts, score: Score, names: Sequence[str]) -> list[str]:
     """The other metrics of the same samples; blank where there is none."""
-    found = {
-        other.metric: other
-        for other in facts.own_scores
-        if (other.model, other.benchmark) == (score.model, score.benchmark)
-    }
-    return [
-        f"{percent(found[name].mean)} {interval(found[name].low, found[name].high)}"
-        if name in found
-        else ""
-        for name in names
-    ]
+    cells: dict[str, str] = {}
+    for other in facts.own_scores:
+        if (other.model, other.benchmark) == (score.model, score.benchmark):
+            cells[other.metric] = score_text(other)
+    return [cells.get(name, "") for name in names]
+
+
+def score_text(score: Score) -> str:
+    """`41.7 [28.2, 56.6]`: the mean and its interval, in percent."""
+    return f"{percent(score.mean)} {interval(score.low, score.high)}"
 
 
 def _score_row(facts: Facts, score: Score, names: Sequence[str]) -> tuple[str, ...]:
@@ -284,8 +273,15 @@ def _score_row(facts: Facts, score: Score, names: Sequence[str]) -> tuple[str, .
         whole(score.n),
         str(score.k),
         *(percent(shares.get(outcome, 0.0)) for outcome in _unanswered(facts)),
-        "" if tokens is None else whole(tokens),
+        whole_or_blank(tokens),
     )
+
+
+def whole_or_blank(count: float | None) -> str:
+    """Nothing for what is not known."""
+    if count is None:
+        return ""
+    return whole(count)
 
 
 def overview_table(facts: Facts) -> Table:
@@ -294,16 +290,12 @@ def overview_table(facts: Facts) -> Table:
     benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
     models = list(dict.fromkeys(model for model, _ in cells))
 
-    def said(model: str, benchmark: str) -> str:
-        score = cells.get((model, benchmark))
-        return (
-            f"{percent(score.mean)} {interval(score.low, score.high)}" if score is not None else ""
-        )
-
-    return Table(
-        ("model", *benchmarks),
-        tuple((model, *(said(model, benchmark) for benchmark in benchmarks)) for model in models),
-    )
+    texts = {place: score_text(score) for place, score in cells.items()}
+    rows: list[tuple[str, ...]] = []
+    for model in models:
+        row = [texts.get((model, benchmark), "") for benchmark in benchmarks]
+        rows.append((model, *row))
+    return Table(("model", *benchmarks), tuple(rows))
 
 
 def overview_cells(facts: Facts) -> dict[tuple[str, str], Score]:
@@ -352,11 +344,9 @@ def flips(row: Difference) -> str:
     """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several
     samples.
     """
-    return (
-        ""
-        if row.gained is None or row.lost is None
-        else f"+{whole(row.gained)} {MINUS}{whole(row.lost)}"
-    )
+    if row.gained is None or row.lost is None:
+        return ""
+    return f"+{whole(row.gained)} {MINUS}{whole(row.lost)}"
 
 
 def funnel_table(facts: Facts) -> Table:
@@ -376,16 +366,17 @@ def _funnel_row(step: FunnelStep) -> tuple[str, ...]:
 
 def funnel_words(step: FunnelStep) -> list[str]:
     """`1,204 correct`, `12 set aside: duplicate question`."""
-    parts = [f"{whole(count)} {label(part)}" for part, count in step.parts.items()]
-    return parts + [
-        f"{whole(count)} {step.verb}: {label(reason)}"
-        for reason, count in sorted(step.dropped.items(), key=lambda pair: -pair[1])
-    ]
+    words = [f"{whole(count)} {label(part)}" for part, count in step.parts.items()]
+    for reason in sorted(step.dropped, key=lambda reason: -step.dropped[reason]):
+        words.append(f"{whole(step.dropped[reason])} {step.verb}: {label(reason)}")
+    return words
 
 
 def label(name: str) -> str:
     """Our own words without their underscores; names that others gave stay as they are."""
-    return name.replace("_", " ") if name in (*OUTCOMES, *BASELINE_METHODS) else name
+    if name in (*OUTCOMES, *BASELINE_METHODS):
+        return name.replace("_", " ")
+    return name
 
 
 def lengths_table(facts: Facts) -> Table:
@@ -443,28 +434,30 @@ def _eval_timings(facts: Facts) -> Iterator[Timing]:
         place = stage.place.split("/")
         if place[0] != EVALS or len(place) == 1:
             continue
-        is_sampling = place[-1] == "traces" and len(place) == 4
-        groups.setdefault(
-            f"{EVALS}/{'sampling: ' + place[2] if is_sampling else place[-1]}", []
-        ).append(stage.manifest)
-    yield from (_timing(name, manifests) for name, manifests in groups.items())
+        work = place[-1]
+        if work == "traces" and len(place) == 4:
+            work = f"sampling: {place[2]}"
+        groups.setdefault(f"{EVALS}/{work}", []).append(stage.manifest)
+    for name, manifests in groups.items():
+        yield _timing(name, manifests)
 
 
 def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
-    tokens = sum(_number(m.figures.get("tokens")) for m in manifests)
-    working = sum(_number(m.figures.get("seconds")) for m in manifests)
-    is_done = all(manifest.status == "complete" for manifest in manifests)
+    figures = [WorkFigures.of(manifest) for manifest in manifests]
+    tokens = sum(work.tokens for work in figures)
+    seconds = sum(work.seconds for work in figures)
+    tokens_per_s = None
+    if tokens and seconds:
+        tokens_per_s = tokens / seconds
+    if any(manifest.status != "complete" for manifest in manifests):
+        name = f"{name} (unfinished)"
     return Timing(
-        name=name if is_done else f"{name} (unfinished)",
-        seconds=sum(m.seconds for m in manifests),
-        came_in=sum(m.counts.get("in", 0) for m in manifests),
-        came_out=sum(m.counts.get("out", 0) for m in manifests),
-        tokens_per_s=tokens / working if tokens and working else None,
+        name=name,
+        seconds=sum(manifest.seconds for manifest in manifests),
+        came_in=sum(manifest.counts.get("in", 0) for manifest in manifests),
+        came_out=sum(manifest.counts.get("out", 0) for manifest in manifests),
+        tokens_per_s=tokens_per_s,
     )
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def timings_table(facts: Facts) -> Table:
@@ -474,7 +467,7 @@ def timings_table(facts: Facts) -> Table:
             duration(row.seconds),
             whole(row.came_in),
             whole(row.came_out),
-            "" if row.tokens_per_s is None else whole(row.tokens_per_s),
+            whole_or_blank(row.tokens_per_s),
         )
         for row in timings(facts)
     )
@@ -517,19 +510,15 @@ def _student_row(facts: Facts, name: str) -> tuple[str, ...]:
         f"{figures.epochs:.3g}",
         whole(figures.examples),
         whole(figures.tokens),
-        *(
-            "" if loss is None else f"{loss:.4f}"
-            for loss in (figures.train_loss, figures.validation_loss)
-        ),
+        _loss_text(figures.train_loss),
+        _loss_text(figures.validation_loss),
     )
 
 
-def is_training(facts: Facts) -> bool:
-    return any(
-        "loss" in line or "validation_loss" in line
-        for made in facts.students
-        for line in made.metrics
-    )
+def _loss_text(loss: float | None) -> str:
+    if loss is None:
+        return ""
+    return f"{loss:.4f}"
 
 
 def caveats(facts: Facts) -> list[str]:
@@ -546,17 +535,20 @@ def caveats(facts: Facts) -> list[str]:
             "again before quoting its numbers."
         )
     found += missing(facts)
-    if names := _above(facts, "undecided", 0.01):
+    undecided = _above(facts, "undecided", 0.01)
+    if undecided:
         found.append(
-            f"The checker gave up on more than 1 % of the answers of {names}; undecided "
+            f"The checker gave up on more than 1 % of the answers of {undecided}; undecided "
             "answers count as not correct."
         )
-    if names := _above(facts, "truncated", 0.05):
+    truncated = _above(facts, "truncated", 0.05)
+    if truncated:
         found.append(
-            f"More than 5 % of the answers of {names} were cut at max_tokens; they count as "
+            f"More than 5 % of the answers of {truncated} were cut at max_tokens; they count as "
             "not correct."
         )
-    if judged := ", ".join(_judged(facts)):
+    judged = ", ".join(_judged(facts))
+    if judged:
         found.append(
             f"Where the grader could not decide, a model judged, and its verdicts count: {judged}."
         )
@@ -612,7 +604,9 @@ def missing(facts: Facts) -> list[str]:
 def _lost_words(facts: Facts, model: str, benchmark: str, samples: Sequence[str]) -> str:
     problems = {sample.rpartition(":")[0] for sample in samples}
     lacking = facts.missing.get(f"{EVALS}/{benchmark}/{model}/traces")
-    why = in_brackets(lacking.causes) if lacking is not None else ""
+    why = ""
+    if lacking is not None:
+        why = in_brackets(lacking.causes)
     gone = f"{counted(len(problems), 'problem')} left out of its score: {few(problems)}"
     return (
         f"{model} on {benchmark}: {counted(len(samples), 'sample')} lost{why}, {gone}. "
@@ -630,14 +624,18 @@ def _refused_words(model: str, benchmark: str, problems: Mapping[str, str]) -> s
 
 def counted(count: int, name: str) -> str:
     """`1 problem`, `2 problems`."""
-    return f"{whole(count)} {name}{'' if count == 1 else 's'}"
+    plural = "" if count == 1 else "s"
+    return f"{whole(count)} {name}{plural}"
 
 
 def few(names: Iterable[str], most: int = 3) -> str:
     """`a/1, a/2, a/7 and 12 more`."""
     ordered = sorted(names)
+    listed = ", ".join(ordered[:most])
     rest = len(ordered) - most
-    return ", ".join(ordered[:most]) + (f" and {whole(rest)} more" if rest > 0 else "")
+    if rest > 0:
+        listed += f" and {whole(rest)} more"
+    return listed
 
 
 def _judged(facts: Facts) -> Iterator[str]:
@@ -645,24 +643,24 @@ def _judged(facts: Facts) -> Iterator[str]:
     decided some of.
     """
     for stage in facts.stages:
-        figures = stage.manifest.figures
-        if decided := figures.get("judged_correct", 0) + figures.get("judged_wrong", 0):
+        if not stage.place.endswith("verdicts"):
+            continue
+        figures = VerdictsFigures.of(stage.manifest)
+        decided = figures.judged_correct + figures.judged_wrong
+        if decided:
             name = stage.manifest.identity["inputs"]["judge"].split()[0]
-            yield (
-                f"{whole(decided)} of {whole(stage.manifest.counts['out'])} in {stage.place} by "
-                f"{name}"
-            )
+            verdicts = whole(stage.manifest.counts["out"])
+            yield f"{whole(decided)} of {verdicts} in {stage.place} by {name}"
 
 
 def _above(facts: Facts, outcome: str, share: float) -> str:
-    names = [
-        model
-        for models in facts.outcomes.values()
-        for model, shares in models.items()
-        if shares.get(outcome, 0.0) > share
-    ]
-    names = [name for name in names if facts.seeds.of(name) is None]
-    return ", ".join(dict.fromkeys(names))
+    names: list[str] = []
+    for models in facts.outcomes.values():
+        for model, shares in models.items():
+            is_above = shares.get(outcome, 0.0) > share
+            if is_above and facts.seeds.of(model) is None and model not in names:
+                names.append(model)
+    return ", ".join(names)
 
 
 SCORES_NOTE = (
