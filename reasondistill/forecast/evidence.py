@@ -152,7 +152,9 @@ class Evidence:
 
     @property
     def source(self) -> str:
-        return f"{self.label} ({self.hardware})" if self.hardware else self.label
+        if not self.hardware:
+            return self.label
+        return f"{self.label} ({self.hardware})"
 
 
 def read_evidence(
@@ -193,7 +195,8 @@ def _hardware(manifests: Iterable[Manifest]) -> str:
     """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that says so."""
     for manifest in manifests:
         made = manifest.environment
-        if gpus := made.get("gpus"):
+        gpus = made.get("gpus")
+        if gpus:
             return f"{len(gpus)}× {str(gpus[0]).partition(',')[0]}"
         if made.get("processor"):
             return f"{made['processor']}, {made.get('cores')} cores"
@@ -239,7 +242,8 @@ def speed_of(
     # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
     few = (len(times) + 1) / max(1, len(times) - 1)
     variance = few * float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
-    spread = max(variance**0.5 / mean, LEAST if len(times) >= _FEW else ONCE)
+    least = LEAST if len(times) >= _FEW else ONCE
+    spread = max(variance**0.5 / mean, least)
     return Speed(mean, min(spread, 1.0), start_s + float(np.mean(warming)))
 
 
@@ -361,9 +365,10 @@ def _longest_s(texts: _Texts, seconds: float) -> float:
     """The longest text at the speed of the fastest tenth, which had the engine nearly for itself;
     it was no longer than all of them.
     """
-    return (
-        min(seconds, texts.longest * float(np.quantile(texts.rates, 0.1))) if texts.rates else 0.0
-    )
+    if not texts.rates:
+        return 0.0
+    fastest = float(np.quantile(texts.rates, 0.1))
+    return min(seconds, texts.longest * fastest)
 
 
 def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
@@ -489,7 +494,9 @@ def _training_speed(
         return None
     steps = [(float(line["seconds"]), line["step"] * tokens / done) for line in lines]
     if len(steps) < 2 or steps[-1][0] <= steps[0][0]:
-        return speed_of([[(seconds, tokens)]]) if seconds > 0 else None
+        if seconds <= 0:
+            return None
+        return speed_of([[(seconds, tokens)]])
     # The first line stands behind loading and compiling: only what comes after it is speed.
     since = [(at - steps[0][0], amount - steps[0][1]) for at, amount in steps]
     found = speed_of([since])

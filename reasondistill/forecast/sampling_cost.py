@@ -51,7 +51,9 @@ def traces_cost(context: Context) -> Cost:
     assert written is not None
     if context.problems is None or context.samples is None:
         return Cost("traces", "new", f"{written.n} for each problem", unknown=HOW_MANY)
-    work = f"{'at most ' if context.is_only_a_limit else ''}{context.samples:,} traces"
+    work = f"{context.samples:,} traces"
+    if context.is_only_a_limit:
+        work = f"at most {work}"
     done = context.own.manifests.get("traces")
     if (
         done is not None
@@ -126,7 +128,9 @@ def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
 def _at_once(context: Context, teacher: SampledModel, written: Written) -> int | None:
     """How many samples the engine had, where that was too few to fill it."""
     is_few = written.together < context.run.cluster.vllm.max_num_seqs
-    return written.together if teacher.capabilities.is_engine and is_few else None
+    if not (teacher.capabilities.is_engine and is_few):
+        return None
+    return written.together
 
 
 def _with_given(context: Context, basis: Basis) -> Basis:
@@ -152,7 +156,9 @@ def _with_top_k(
     if size is None or tokens is None or written.logprobs is None or context.samples is None:
         return size
     found = context.first(_id_bytes)
-    id_bytes = found[1] if found is not None else 3
+    id_bytes = 3
+    if found is not None:
+        _, id_bytes = found
     return (
         size
         + tokens * (id_bytes + written.logprobs * (id_bytes + 2))
@@ -162,7 +168,9 @@ def _with_top_k(
 
 def _id_bytes(evidence: Evidence) -> int | None:
     folder = RunFolder(evidence.folder).stage("traces") / topk.FOLDER
-    return topk.read_header(folder).id_bytes if (folder / topk.HEADER).exists() else None
+    if not (folder / topk.HEADER).exists():
+        return None
+    return topk.read_header(folder).id_bytes
 
 
 # ---- evals ---------------------------------------------------------------------------------------
@@ -222,7 +230,9 @@ def _size(context: Context, benchmark: Benchmark) -> int | None:
         if done is not None and done.status == "complete":
             return min(done.counts["out"], limit or done.counts["out"])
     rows = benchmark.rows or benchmark.problems.limit
-    return min(rows, limit or rows) if rows is not None else limit
+    if rows is None:
+        return limit
+    return min(rows, limit or rows)
 
 
 def _asked(
@@ -374,23 +384,23 @@ def _lengths(
             else hint
         )
     for evidence in context.everything:
-        if hint := _own_answers(context, evidence, benchmark, model, measured, student):
-            learnt = _learnt(evidence, model)
-            note = f"{without_seed(model)} as long as what it learns"
-            return replace(hint, spread=STAND_IN, note=note, tokens=learnt) if learnt else hint
+        hint = _own_answers(context, evidence, benchmark, model, measured, student)
+        if hint is None:
+            continue
+        learnt = _learnt(evidence, model)
+        if not learnt:
+            return hint
+        note = f"{without_seed(model)} as long as what it learns"
+        return replace(hint, spread=STAND_IN, note=note, tokens=learnt)
     return None
 
 
 def _learnt(evidence: Evidence, model: str) -> float | None:
     """The mean tokens that a student was taught to write."""
-    return next(
-        (
-            s.loss_tokens
-            for name, s in evidence.students.items()
-            if without_seed(name) == without_seed(model)
-        ),
-        None,
-    )
+    for name, student in evidence.students.items():
+        if without_seed(name) == without_seed(model):
+            return student.loss_tokens
+    return None
 
 
 def _reasons(student: StudentSettings | None) -> bool:
@@ -414,7 +424,9 @@ def _own_answers(
             found.setdefault(place, []).append(written)
     if not found:
         return None
-    where = benchmark if benchmark in found else next(iter(found))
+    where = benchmark
+    if benchmark not in found:
+        where = next(iter(found))
     written = pool_written(found[where])
     is_same = where == benchmark and _is_same(context, evidence, written, measured, student)
     note = (
@@ -454,7 +466,8 @@ def _teachers(context: Context, benchmark: str) -> _Hint | None:
     names = list(evaluating.served_teachers(context.run))
     for evidence in context.everything:
         for name in names:
-            if (written := evidence.answers.get((benchmark, name))) is not None:
+            written = evidence.answers.get((benchmark, name))
+            if written is not None:
                 return _Hint(written, evidence.source)
     found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
     if found is None:

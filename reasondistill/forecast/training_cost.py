@@ -55,7 +55,9 @@ def examples_draws(context: Context) -> Draws | None:
     if context.kept is None or context.problems is None or context.run.pipeline.traces is None:
         return None
     settings, n = context.run.pipeline.examples, context.run.pipeline.traces.n
-    top = n if settings.select == "all" else min(settings.k, n)
+    top = n
+    if settings.select != "all":
+        top = min(settings.k, n)
     values = _kept_of(context.kept[1], n, top)
     return context.problems * context.dice.bounded_mean(
         "yield", values, float(top), context.problems
@@ -112,8 +114,9 @@ def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | 
     No less than the longest chain of students that wait for each other.
     """
     cluster = context.run.cluster
-    apart = cluster.stages.of("students").max_concurrent or max(1, len(costs))
-    parallel = cluster.train.parallel if cluster.kind == "local" else apart
+    parallel = cluster.stages.of("students").max_concurrent or max(1, len(costs))
+    if cluster.kind == "local":
+        parallel = cluster.train.parallel
     after = {
         task.units[0]: task.after
         for task in plan(context.run, ["students"], share_engine_process=True)
@@ -134,7 +137,9 @@ def _scheduled(
             for other in after[name]
             if other.partition(":")[2] in ends
         ]
-        ends[name] = seconds + (np.maximum.reduce(waits) if waits else 0.0)
+        ends[name] = seconds
+        if waits:
+            ends[name] = seconds + np.maximum.reduce(waits)
     if not ends:
         return None
     work = sum((seconds for seconds in times.values() if seconds is not None), exact(0.0))
@@ -145,28 +150,25 @@ def _student_cost(context: Context, student: StudentSettings, twin: StudentSetti
     stage = f"students/{student.name}"
     own = context.own.students.get(student.name)
     if own is not None and own.is_complete:
-        tokens = own.tokens if student.method != "base" else None
-        return finished(
-            stage,
-            f"{own.done:,} steps" if own.done else "not trained",
-            seconds=own.seconds,
-            size=own.bytes,
-            tokens=tokens,
-        )
+        tokens = own.tokens
+        if student.method == "base":
+            tokens = None
+        work = "not trained"
+        if own.done:
+            work = f"{own.done:,} steps"
+        return finished(stage, work, seconds=own.seconds, size=own.bytes, tokens=tokens)
     known = _known(context, student)
     if student.method == "base":
         return _base_cost(context, student, known)
-    cost = Cost(
-        stage, "partial" if own is not None else "new", "", sources=known.sources, notes=known.notes
-    )
+    state: State = "new" if own is None else "partial"
+    cost = Cost(stage, state, "", sources=known.sources, notes=known.notes)
     row_tokens = known.row_tokens
     examples = _train_examples(context, student)
     if examples is None or row_tokens is None:
-        return replace(
-            cost,
-            work=_steps_words(student),
-            unknown=HOW_MANY if context.problems is None else CALIBRATE,
-        )
+        unknown = CALIBRATE
+        if context.problems is None:
+            unknown = HOW_MANY
+        return replace(cost, work=_steps_words(student), unknown=unknown)
     steps, tokens = _amount(student, _twins_steps(context, twin), examples, row_tokens)
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
     cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
@@ -183,24 +185,27 @@ def _at_speed(
 ) -> Cost:
     if known.speed is None or cost.tokens is None:
         return replace(cost, unknown=CALIBRATE)
-    name = f"training {student.method} {known.model.base if known.model is not None else ''}"
-    rate = known.speed.tokens_per_s * context.dice.factor(
-        name, math.hypot(known.speed.spread, known.speed_spread)
-    )
-    left = cost.tokens / rate + known.speed.start_s
-    spent = 0.0
+    base = ""
+    if known.model is not None:
+        base = known.model.base
+    spread = math.hypot(known.speed.spread, known.speed_spread)
+    factor = context.dice.factor(f"training {student.method} {base}", spread)
+    rate = known.speed.tokens_per_s * factor
+    tokens, spent = cost.tokens, 0.0
     if own is not None and own.done:
         spent = own.seconds
-        left = cost.tokens * np.maximum(0.0, 1 - own.done / steps) / rate + known.speed.start_s
+        tokens = tokens * np.maximum(0.0, 1 - own.done / steps)
+    left = tokens / rate + known.speed.start_s
     state: State = "partial" if spent else "new"
     return replace(cost, state=state, wall_s=spent + left, left_s=left, worker_s=spent + left)
 
 
 def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost:
     """An untouched base is read or built, and written once."""
-    measured = known.model.seconds if known.model is not None else 0.0
+    measured, notes = 0.0, ("untouched: nothing is trained",)
+    if known.model is not None:
+        measured, notes = known.model.seconds, known.notes
     seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
-    notes = known.notes if known.model is not None else ("untouched: nothing is trained",)
     own = (
         exact(0.0)
         if student.base is not None and student.shrink is None
@@ -221,7 +226,9 @@ def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cos
 
 
 def _steps_words(student: StudentSettings) -> str:
-    return f"{student.max_steps:,} steps" if student.max_steps else f"{student.epochs:g} epochs"
+    if student.max_steps:
+        return f"{student.max_steps:,} steps"
+    return f"{student.epochs:g} epochs"
 
 
 def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
@@ -231,7 +238,9 @@ def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
     problems, settings = context.problems, context.run.pipeline.examples
     share = 1 - settings.validation
     if student.method == "unverified" and context.samples is not None and problems is not None:
-        top = context.samples if settings.select == "all" else problems * settings.k
+        top = context.samples
+        if settings.select != "all":
+            top = problems * settings.k
         return exact(share * min(top, context.samples))
     examples = examples_draws(context)
     if examples is None:
@@ -247,36 +256,36 @@ def _amount(
 ) -> tuple[Draws, Draws]:
     """Steps and tokens; `steps` where they are not the student's own."""
     in_epoch, rows = _in_epoch(student, examples, row_tokens)
-    per_row = (
-        exact(student.max_length) if student.packing else np.minimum(row_tokens, student.max_length)
-    )
-    taken = _steps(student, in_epoch) if steps is None else steps
-    return taken, taken * rows / in_epoch * per_row
+    if steps is None:
+        steps = _steps(student, in_epoch)
+    per_row = np.minimum(row_tokens, student.max_length)
+    if student.packing:
+        per_row = exact(student.max_length)
+    return steps, steps * rows / in_epoch * per_row
 
 
 def _steps(student: StudentSettings, in_epoch: Draws) -> Draws:
-    return (
-        exact(student.max_steps)
-        if student.max_steps
-        else np.maximum(1.0, np.ceil(student.epochs * in_epoch))
-    )
+    if student.max_steps:
+        return exact(student.max_steps)
+    return np.maximum(1.0, np.ceil(student.epochs * in_epoch))
 
 
 def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> tuple[Draws, Draws]:
     """Steps of an epoch, and the rows that they share."""
-    rows = np.maximum(
-        1.0, examples * row_tokens / student.max_length if student.packing else examples
-    )
+    rows = examples
+    if student.packing:
+        rows = examples * row_tokens / student.max_length
+    rows = np.maximum(1.0, rows)
     return np.ceil(rows / student.batch_size), rows
 
 
 def _twins_steps(context: Context, twin: StudentSettings | None) -> Draws | None:
     """The steps of the student that a baseline is the twin of: it takes as many."""
-    if (
-        twin is None
-        or (examples := _train_examples(context, twin)) is None
-        or (rows := _known(context, twin).row_tokens) is None
-    ):
+    if twin is None:
+        return None
+    examples = _train_examples(context, twin)
+    rows = _known(context, twin).row_tokens
+    if examples is None or rows is None:
         return None
     return _steps(twin, _in_epoch(twin, examples, rows)[0])
 
@@ -303,15 +312,13 @@ def _known(context: Context, student: StudentSettings) -> _Known:
         if found is not None:
             return _from(context, student, start, *found)
     rows = _rows_from_traces(context, student)
-    sources = (context.kept[0].source,) if rows is not None and context.kept is not None else ()
-    return _Known(
-        None,
-        0.0,
-        _row_draws(context, rows, context.kept[1] if context.kept else None),
-        None,
-        sources,
-        (),
-    )
+    sources: tuple[str, ...] = ()
+    kept = None
+    if context.kept is not None:
+        evidence, kept = context.kept
+        if rows is not None:
+            sources = (evidence.source,)
+    return _Known(None, 0.0, _row_draws(context, rows, kept), None, sources, ())
 
 
 def _from(
@@ -325,15 +332,20 @@ def _from(
     is_same = trained.method == student.method and is_alike(trained, start)
     notes: list[str] = []
     if not is_same:
-        size = f", {trained.parameters:,} parameters" if trained.parameters else ""
+        size = ""
+        if trained.parameters:
+            size = f", {trained.parameters:,} parameters"
         notes.append(
             f"{without_seed(student.name)} by {without_seed(trained.name)} of "
             f"{evidence.label} ({trained.method}{size})"
         )
     own = _is_seed(trained, student) or trained.method == student.method
     is_counted = own and trained.row_tokens is not None
-    rows = trained.row_tokens if is_counted else _rows_from_traces(context, student)
-    kept = evidence.kept if is_counted else context.kept[1] if context.kept else None
+    rows, kept = trained.row_tokens, evidence.kept
+    if not is_counted:
+        rows, kept = _rows_from_traces(context, student), None
+        if context.kept is not None:
+            kept = context.kept[1]
     sources = (evidence.source,)
     speed = pool_speeds([other.speed for other in measured if other.speed is not None])
     return _Known(
@@ -381,8 +393,10 @@ def is_alike(trained: Trained, start: str) -> bool:
 
 def _row_draws(context: Context, row_tokens: float | None, kept: Kept | None) -> Draws | None:
     """The mean row of the examples to come: as uncertain as the few that were seen leave it."""
-    if row_tokens is None or kept is None:
-        return exact(row_tokens) if row_tokens is not None else None
+    if row_tokens is None:
+        return None
+    if kept is None:
+        return exact(row_tokens)
     drawn = context.dice.mean(
         "rows", kept.row_tokens, kept.rows, context.problems or len(kept.rows)
     )
@@ -393,11 +407,16 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
     """Tokens of a row by the teacher's own count, its prompt and its end of text included."""
     if student.method == "answer_only":
         found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
-        return found[1].prompt_tokens + _BOXED_TOKENS if found is not None else None
+        if found is None:
+            return None
+        _, teacher = found
+        return teacher.prompt_tokens + _BOXED_TOKENS
     if context.kept is None:
         return None
     kept = context.kept[1]
-    return 1 + (kept.all_row_tokens if student.method == "unverified" else kept.mean_row_tokens)
+    if student.method == "unverified":
+        return 1 + kept.all_row_tokens
+    return 1 + kept.mean_row_tokens
 
 
 # ---- disk ----------------------------------------------------------------------------------------
@@ -414,7 +433,9 @@ def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Dra
     snapshots = max(1, context.run.pipeline.evals.checkpoints.count)
     trained = parameters
     if student.lora is not None:
-        trained = known.model.trained_parameters or 0 if known.model is not None else 0
+        trained = 0
+        if known.model is not None:
+            trained = known.model.trained_parameters or 0
     checkpoint = trained * (4 + _OPTIMIZER_BYTES[student.optimizer])
     return (
         model * snapshots
@@ -444,4 +465,6 @@ def _parameters_on_disk(student: StudentSettings) -> int | None:
         folder = model_folder(student.base or "")
     except ConfigError:
         return None
-    return count_parameters(folder) if folder is not None else None
+    if folder is None:
+        return None
+    return count_parameters(folder)
