@@ -1,4 +1,6 @@
-"""The data set card: what is in the data set, how it came about, and what was left out on the way."""
+"""The data set card: what is in the data set, how it came about, and what was left out on the
+way.
+"""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ def shuffled(
     They rank by a hash of their text: the order owes nothing to the order of the fields or of the
     rows.
     """
-    order = sorted(
-        range(len(options)),
-        key=lambda i: hashlib.sha256(
-            f"{seed}\n{question}\n{options[i]}".encode("utf-8", "replace")
-        ).digest(),
-    )
+
+    def rank(place: int) -> bytes:
+        text = f"{seed}\n{question}\n{options[place]}"
+        return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+    order = sorted(range(len(options)), key=rank)
     return [options[i] for i in order], order.index(right)
 
 
@@ -48,11 +48,16 @@ def find_right(options: Sequence[str], answer: Any) -> int | None:
     option; None when it means none.
     """
     if isinstance(answer, int) and not isinstance(answer, bool):
-        return answer if 0 <= answer < len(options) else None
+        if not 0 <= answer < len(options):
+            return None
+        return answer
     text = str(answer).strip()
-    if len(letter := text.strip("().").upper()) == 1 and letter in LETTERS[: len(options)]:
+    letter = text.strip("().").upper()
+    if len(letter) == 1 and letter in LETTERS[: len(options)]:
         return LETTERS.index(letter)
-    return options.index(text) if options.count(text) == 1 else None
+    if options.count(text) != 1:
+        return None
+    return options.index(text)
 
 
 def fault_of(options: Sequence[str], right: int) -> str | None:
@@ -63,4 +68,6 @@ def fault_of(options: Sequence[str], right: int) -> str | None:
         return f"{len(options)} options; 2 to {len(LETTERS)} are wanted"
     if any(not option for option in options):
         return "an option is empty"
-    return "the right option stands there twice" if options.count(options[right]) > 1 else None
+    if options.count(options[right]) > 1:
+        return "the right option stands there twice"
+    return None

@@ -40,11 +40,10 @@ class Decision:
         them failed.
         """
         written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
-        return (
-            sum(pair.verdict.grade.is_correct for pair in written) / len(written)
-            if written
-            else None
-        )
+        if not written:
+            return None
+        correct = sum(pair.verdict.grade.is_correct for pair in written)
+        return correct / len(written)
 
 
 @dataclass
@@ -90,7 +89,8 @@ class Tally:
         splits are dealt.
         """
         self.problems += 1
-        if (share := decision.share_correct) is not None:
+        share = decision.share_correct
+        if share is not None:
             self.pass_rates[pass_rate_bin(share)] += 1
         self.dropped.update(decision.reasons.values())
         for pair in decision.pairs:
@@ -98,7 +98,8 @@ class Tally:
             self.prompts[pair.trace.prompt] += 1
             self.samplings[pair.trace.sampling.model_dump_json()] += 1
             self.graders[pair.verdict.grade.grader] += 1
-        if kept := decision.kept:
+        kept = decision.kept
+        if kept:
             self.kept_problems += 1
             self.splits[split] += len(kept)
             self.tokens.extend(pair.trace.completion.tokens for pair in kept)
@@ -140,15 +141,16 @@ def pass_rate_bin(share: float) -> str:
     >>> pass_rate_bin(0.25), pass_rate_bin(0.3), pass_rate_bin(1.0)
     ('pass_rate_0_25', 'pass_rate_25_50', 'pass_rate_100')
     """
-    if share in (0.0, 1.0):
-        return PASS_RATE_BINS[0 if share == 0 else -1]
-    return PASS_RATE_BINS[1 + sum(share > edge for edge in (0.25, 0.5, 0.75))]
+    if share == 0:
+        return PASS_RATE_BINS[0]
+    if share == 1:
+        return PASS_RATE_BINS[-1]
+    edges_below = sum(share > edge for edge in (0.25, 0.5, 0.75))
+    return PASS_RATE_BINS[1 + edges_below]
 
 
 def _listed(counter: Counter[str]) -> str:
     names = sorted(counter)
-    return (
-        names[0]
-        if len(names) == 1
-        else ", ".join(f"{name} ({counter[name]:,} traces)" for name in names)
-    )
+    if len(names) == 1:
+        return names[0]
+    return ", ".join(f"{name} ({counter[name]:,} traces)" for name in names)

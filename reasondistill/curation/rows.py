@@ -77,7 +77,9 @@ def has_value(fields: Mapping[str, Any], name: str) -> bool:
 
 def get_value(fields: Mapping[str, Any], name: str | None) -> Any:
     """The value, or None where this row lacks it."""
-    return value_at(fields, name) if name is not None and has_value(fields, name) else None
+    if name is None or not has_value(fields, name):
+        return None
+    return value_at(fields, name)
 
 
 def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -91,7 +93,9 @@ def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is empty."""
+    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is
+    empty.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -140,15 +144,15 @@ def content_hash(path: Path) -> str:
     it.
     """
     digest = hashlib.sha256()
-    for file in (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    ):
+    files = [path]
+    if not path.is_file():
+        inside = [file for file in path.rglob("*") if file.is_file()]
+        files = sorted(file for file in inside if not file.name.startswith("."))
+    for file in files:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with open(file, "rb") as opened:
-            while block := opened.read(1 << 20):
+            for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()[:16]
 
@@ -266,8 +270,10 @@ def open_hub(
         ) from error
     if folder is not None:
         return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
-    commit = builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
-    return OpenedRows(_hub_rows(rows, dataset), dataset, commit or revision or "unknown", split)
+    commit = builder.hash or ""
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        commit = revision or "unknown"
+    return OpenedRows(_hub_rows(rows, dataset), dataset, commit, split)
 
 
 def _streamed(builder: Any, split: str) -> Iterable[Any]:
@@ -345,7 +351,10 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
 
 
 def procedural_version() -> str:
-    """`reasoning-gym 0.1.25`: another version may make other rows. Raises MissingDependencyError."""
+    """`reasoning-gym 0.1.25`: another version may make other rows.
+
+    Raises MissingDependencyError.
+    """
     try:
         return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
     except importlib.metadata.PackageNotFoundError as error:
@@ -354,8 +363,12 @@ def procedural_version() -> str:
 
 def _blocks(first: Any, make: Callable[[int], Any]) -> Iterator[Row]:
     for block in range(SEED_STRIDE // BLOCK):
-        entries = first if block == 0 else make(block)
+        entries = first
+        if block > 0:
+            entries = make(block)
         templates = getattr(entries, "task_indices", None)
         for i in range(BLOCK):
-            virtual = {} if templates is None else {"template": templates[i]}
-            yield Row(block * BLOCK + i, {**entries[i], **virtual})
+            fields = dict(entries[i])
+            if templates is not None:
+                fields["template"] = templates[i]
+            yield Row(block * BLOCK + i, fields)

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 from reasondistill.config import ProblemSource
 from reasondistill.curation.rows import Row, as_text, field_names, get_value, has_value
@@ -36,7 +36,10 @@ def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to
     # the length of the file.
     ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
-    chosen = sorted(ranked) if source.limit is None else heapq.nsmallest(source.limit, ranked)
+    if source.limit is None:
+        chosen = sorted(ranked)
+    else:
+        chosen = heapq.nsmallest(source.limit, ranked)
     return (row for _, _, row in chosen)
 
 
@@ -51,10 +54,15 @@ def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     head = list(islice(rows, _PEEK))
     if not head:
         raise DataError(f"{source.dataset}: no rows.")
-    known = list(dict.fromkeys(name for row in head for name in field_names(row.fields)))
+    seen: dict[str, None] = {}
+    for row in head:
+        seen |= dict.fromkeys(field_names(row.fields))
+    known = list(seen)
     for key, name in _wanted(source):
         if name not in known and not any(has_value(row.fields, name) for row in head):
-            listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+            listed = ", ".join(known[:12])
+            if len(known) > 12:
+                listed += ", …"
             raise ConfigError(
                 f'{key} = "{name}": {source.dataset} has no such field. '
                 f"{_close(name, known)}Fields: {listed}."
@@ -64,7 +72,9 @@ def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
 
 def _close(name: str, known: list[str]) -> str:
     hint = nearest(name, known)
-    return f"{hint} " if hint.startswith("Did you mean") else ""
+    if not hint.startswith("Did you mean"):
+        return ""
+    return f"{hint} "
 
 
 def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
@@ -115,15 +125,17 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
 
 def _filter_keys(value: Any) -> set[str]:
     """A list matches by any of its items (a row with several tags)."""
-    return (
-        {_filter_key(item) for item in value} if isinstance(value, list) else {_filter_key(value)}
-    )
+    if isinstance(value, list):
+        return {_filter_key(item) for item in cast("list[Any]", value)}
+    return {_filter_key(value)}
 
 
 def _filter_key(value: Any) -> str:
     """5 and "5" are the same; so are true and the "True" of a CSV file."""
     text = as_text(value).strip()
-    return text.lower() if text in ("True", "False") else text
+    if text in ("True", "False"):
+        return text.lower()
+    return text
 
 
 def _values_seen(seen: Mapping[str, Counter[str]]) -> str:

@@ -445,7 +445,9 @@ def _trained(folder: Path, manifest: Manifest) -> Trained:
         if record.exists()
         else None
     )
-    figures = student.figures if student is not None else None
+    figures = None
+    if student is not None:
+        figures = student.figures
     lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
     done = figures.steps if figures is not None else (lines[-1]["step"] if lines else 0)
     tokens = (
