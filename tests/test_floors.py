@@ -253,7 +253,6 @@ def test_git_ignores_no_module_and_no_test() -> None:
 
 # Circles that stand today: each is a fault to be mended, and no new one may come.
 CIRCLES = {
-    frozenset({"grading.imitations", "grading.equivalence"}),
     frozenset({"cli.jobs", "cli.running"}),
 }
 

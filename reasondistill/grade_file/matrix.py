@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -144,43 +144,43 @@ def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:
     evals = EvalsFolder(evals_folder)
     folder = evals.benchmark(benchmark)
     if not folder.problems.exists():
-        known = [other.name for other in evals.benchmarks() if other.problems.exists()]
-        raise StageError(
-            f"{evals_folder}: holds no benchmark {benchmark!r}. It has: "
-            f"{', '.join(known) or 'none, run its evals first'}."
-        )
+        benchmarks = [other.name for other in evals.benchmarks() if other.problems.exists()]
+        known = ", ".join(benchmarks) or "none, run its evals first"
+        raise StageError(f"{evals_folder}: holds no benchmark {benchmark!r}. It has: {known}.")
     golds = {problem.id: problem.answer for problem in read_records(folder.problems, Problem)}
-    sources = [_model_answers(cell, golds) for cell in folder.cells()]
+    sources = [answers_of_model(cell, golds) for cell in folder.cells()]
     if not sources:
         raise StageError(f"{folder.path}: holds no samples. Run the evals first.")
     return sources
 
 
-def _model_answers(folder: CellFolder, golds: dict[str, str]) -> Source:
+def answers_of_model(folder: CellFolder, golds: dict[str, str]) -> Source:
+    """The samples of one model on a benchmark. Raises StageError when some are missing or lost."""
     manifest = require_complete(folder.traces_folder)
     path = folder.traces
-    lost = _lost_problems(path)
+    lost = lost_problems(path)
     if lost and not is_allowed(manifest):
         raise StageError(
             f"{path}: samples of {len(lost)} problems are lost, {lost[0]} first. Run the "
             "evals again: they are drawn anew."
         )
-    made_from = {
-        "traces": manifest.output,
-        **{key: manifest.section.get(key) for key in ("prompt", "n", "limit", "sampling")},
-    }
-    made_from |= {"problems with lost samples, left out": lost} if lost else {}
+    made_from: dict[str, Any] = {"traces": manifest.output}
+    for key in ("prompt", "n", "limit", "sampling"):
+        made_from[key] = manifest.section.get(key)
+    if lost:
+        made_from["problems with lost samples, left out"] = lost
     return Source(folder.name, _trace_answers(path, golds, lost), count_lines(path), made_from)
 
 
-def _lost_problems(path: Path) -> list[str]:
-    """Named without reading whole records: there may be millions."""
-    failed = (row for row in read_rows(path) if row["completion"]["finish"] == "error")
-    return list(
-        dict.fromkeys(
-            row["problem_id"] for row in failed if Trace.model_validate(row).completion.is_lost
-        )
-    )
+def lost_problems(path: Path) -> list[str]:
+    """The problems with a lost sample, in order. Whole records are not read: there may be
+    millions.
+    """
+    lost: dict[str, None] = {}
+    for row in read_rows(path):
+        if row["completion"]["finish"] == "error" and Trace.model_validate(row).completion.is_lost:
+            lost[row["problem_id"]] = None
+    return list(lost)
 
 
 def _trace_answers(path: Path, golds: dict[str, str], lost: Container[str]) -> Iterator[Answer]:
@@ -218,6 +218,10 @@ class _Sheet:
             self.correct.setdefault(policy, bytearray()).append(grade.is_correct)
             self.outcomes[policy, grade.outcome] += 1
 
+    def count_correct(self, policy: str) -> int:
+        """How many answers so far a policy accepts."""
+        return sum(self.correct.get(policy, b""))
+
 
 def compare_policies(
     sources: Sequence[Source],
@@ -234,30 +238,32 @@ def compare_policies(
     read), Interrupted; then no file is written.
     """
     if out is not None:
-        _check_folder(out)
+        check_folder(out)
     sheets = {source.name: _Sheet() for source in sources}
     accepted: Counter[tuple[str, str, str]] = Counter()
-    found = _disagreements(sources, policies, pool, sheets, accepted, stop)
-    differing = (
-        write_records(out / DISAGREEMENTS, found) if out is not None else sum(1 for _ in found)
-    )
-    scores = tuple(
-        _score(source, policy, sheets[source.name]) for source in sources for policy in policies
-    )
-    made = Matrix(tuple(policies), scores, accepted, differing)
+    disagreements = grade_and_count(sources, policies, pool, sheets, accepted, stop)
+    if out is None:
+        differing = sum(1 for _ in disagreements)
+    else:
+        differing = write_records(out / DISAGREEMENTS, disagreements)
+    scores: list[PolicyScore] = []
+    for source in sources:
+        for policy in policies:
+            scores.append(_score(source, policy, sheets[source.name]))
+    matrix = Matrix(tuple(policies), tuple(scores), accepted, differing)
     if out is not None:
-        write_json(out / MATRIX, _as_json(made, sources, pool))
-    return made
+        write_json(out / MATRIX, _as_json(matrix, sources, pool))
+    return matrix
 
 
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
+def check_folder(out: Path) -> None:
+    """Raise ConfigError unless this is a folder of ours, or none yet."""
+    if not out.exists():
+        return
+    if not out.is_dir():
         raise ConfigError(f"{out}: is a file; name a folder with --out.")
-    strangers = (
-        sorted(path.name for path in out.iterdir() if path.name not in (MATRIX, DISAGREEMENTS))
-        if out.exists()
-        else []
-    )
+    names = sorted(path.name for path in out.iterdir())
+    strangers = [name for name in names if name not in (MATRIX, DISAGREEMENTS)]
     if strangers:
         raise ConfigError(
             f"{out}: holds {', '.join(strangers[:3])}, which are not ours. Name a new "
@@ -265,7 +271,7 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _disagreements(
+def grade_and_count(
     sources: Sequence[Source],
     policies: Sequence[str],
     pool: GradingPool,
@@ -276,26 +282,26 @@ def _disagreements(
     """Grade everything, fill the sheets and the counts, and yield the answers that policies differ
     on.
     """
-    done, progress = 0, Progress(sum(source.total for source in sources))
+    done = 0
+    progress = Progress(sum(source.total for source in sources))
     for source in sources:
-        answers, sheet = iter(source.answers), sheets[source.name]
-        while chunk := list(islice(answers, _CHUNK)):
+        sheet = sheets[source.name]
+        answers = iter(source.answers)
+        while True:
+            chunk = list(islice(answers, _CHUNK))
+            if not chunk:
+                break
             for answer, grades in zip(chunk, _graded(chunk, policies, pool), strict=True):
                 sheet.add(answer.problem, grades)
-                right = [policy for policy, grade in grades.items() if grade.is_correct]
-                accepted.update(
-                    (source.name, a, b) for a in right for b in policies if b not in right
-                )
+                for a, b in pairs_accepted_by_one(grades):
+                    accepted[source.name, a, b] += 1
                 if len({grade.outcome for grade in grades.values()}) > 1:
-                    yield _disagreement(source.name, answer, grades)
+                    yield disagreement(source.name, answer, grades)
             done += len(chunk)
-            progress.tell(
-                done,
-                {
-                    policy: sum(sum(sheets[name].correct.get(policy, b"")) for name in sheets)
-                    for policy in policies
-                },
-            )
+            correct: dict[str, int] = {}
+            for policy in policies:
+                correct[policy] = sum(some.count_correct(policy) for some in sheets.values())
+            progress.tell(done, correct)
             if stop is not None and stop.requested:
                 raise Interrupted(
                     "Stopped on request; a matrix is written as a whole or not at all.",
@@ -303,18 +309,27 @@ def _disagreements(
                 )
 
 
+def pairs_accepted_by_one(grades: dict[str, Grade]) -> list[tuple[str, str]]:
+    """The pairs of policies of which the first accepts an answer and the second does not."""
+    right = [policy for policy, grade in grades.items() if grade.is_correct]
+    others = [policy for policy in grades if policy not in right]
+    return list(product(right, others))
+
+
 def _graded(
     chunk: Sequence[Answer], policies: Sequence[str], pool: GradingPool
 ) -> Iterator[dict[str, Grade]]:
     """For each answer its grade under each policy."""
-    columns = [
-        [grade for _, grade in pool.grade_many((answer.item for answer in chunk), policy=policy)]
-        for policy in policies
-    ]
-    return (dict(zip(policies, row, strict=True)) for row in zip(*columns, strict=True))
+    items = [answer.item for answer in chunk]
+    columns: list[list[Grade]] = []
+    for policy in policies:
+        columns.append([grade for _, grade in pool.grade_many(items, policy=policy)])
+    for row in zip(*columns, strict=True):
+        yield dict(zip(policies, row, strict=True))
 
 
-def _disagreement(source: str, answer: Answer, grades: dict[str, Grade]) -> Disagreement:
+def disagreement(source: str, answer: Answer, grades: dict[str, Grade]) -> Disagreement:
+    """The record of an answer on which policies differ."""
     return Disagreement(
         id=answer.id,
         source=source,
@@ -340,42 +355,39 @@ def _score(source: Source, policy: str, sheet: _Sheet) -> PolicyScore:
             f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. "
             "Run the evals to their end."
         )
-    correct = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_).reshape(
-        len(sheet.samples), sizes.pop()
-    )
-    found = mean_interval(correct)
-    outcomes = {name: sheet.outcomes[policy, name] for name in OUTCOMES}
+    flags = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_)
+    correct = flags.reshape(len(sheet.samples), sizes.pop())
+    estimate = mean_interval(correct)
     return PolicyScore(
         source.name,
         policy,
-        found.mean,
-        found.low,
-        found.high,
-        found.n,
-        found.k,
-        found.method,
-        outcomes,
+        estimate.mean,
+        estimate.low,
+        estimate.high,
+        estimate.n,
+        estimate.k,
+        estimate.method,
+        outcomes={name: sheet.outcomes[policy, name] for name in OUTCOMES},
     )
 
 
-def _as_json(made: Matrix, sources: Sequence[Source], pool: GradingPool) -> dict[str, Any]:
-    pairs = [
-        {
-            "source": source.name,
-            "policies": [a, b],
-            "only_first_accepts": made.accepted_by_one[source.name, a, b],
-            "only_second_accepts": made.accepted_by_one[source.name, b, a],
-        }
-        for source in sources
-        for number, a in enumerate(made.policies)
-        for b in made.policies[number + 1 :]
-    ]
+def _as_json(matrix: Matrix, sources: Sequence[Source], pool: GradingPool) -> dict[str, Any]:
+    pairs: list[dict[str, Any]] = []
+    for source in sources:
+        for a, b in combinations(matrix.policies, 2):
+            pair = {
+                "source": source.name,
+                "policies": [a, b],
+                "only_first_accepts": matrix.accepted_by_one[source.name, a, b],
+                "only_second_accepts": matrix.accepted_by_one[source.name, b, a],
+            }
+            pairs.append(pair)
     return {
         "grader": GRADER,
         "deadline_s": pool.deadline_s,
-        "policies": {name: asdict(POLICIES[name]) for name in made.policies},
+        "policies": {name: asdict(POLICIES[name]) for name in matrix.policies},
         "sources": {source.name: source.made_from for source in sources},
-        "scores": [asdict(score) for score in made.scores],
+        "scores": [asdict(score) for score in matrix.scores],
         "pairs": pairs,
-        "differing": made.differing,
+        "differing": matrix.differing,
     }

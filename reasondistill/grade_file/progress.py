@@ -14,24 +14,26 @@ class Progress:
     """A line every five seconds, and one at the end."""
 
     def __init__(self, total: int, done: int = 0) -> None:
-        self._total, self._before = total, done
-        self._start = self._told = time.monotonic()
+        self._total = total
+        self._before = done
+        self._start = time.monotonic()
+        self._last_line = self._start
 
     def tell(self, done: int, shares: dict[str, int]) -> None:
         """`done` of all, and which part of those each of `shares` is."""
         now = time.monotonic()
-        if now - self._told < _TELL_SECONDS and done < self._total:
+        is_over = done >= self._total
+        if now - self._last_line < _TELL_SECONDS and not is_over:
             return
-        self._told = now
+        self._last_line = now
         speed = (done - self._before) / max(now - self._start, 1e-9)
-        left = (
-            ""
-            if done >= self._total
-            else f" · {(self._total - done) / max(speed, 1e-9):,.0f} s left"
-        )
-        words = ", ".join(
-            f"{100 * count / max(done, 1):.1f} % {name}" for name, count in shares.items()
-        )
-        log.info(
-            "%s/%s · %s/s · %s%s", f"{done:,}", f"{self._total:,}", f"{speed:,.0f}", words, left
-        )
+        parts: list[str] = []
+        for name, count in shares.items():
+            percent = 100 * count / max(done, 1)
+            parts.append(f"{percent:.1f} % {name}")
+        left = ""
+        if not is_over:
+            left_s = (self._total - done) / max(speed, 1e-9)
+            left = f" · {left_s:,.0f} s left"
+        counts = f"{done:,}/{self._total:,}"
+        log.info("%s · %s/s · %s%s", counts, f"{speed:,.0f}", ", ".join(parts), left)

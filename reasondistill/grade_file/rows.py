@@ -19,7 +19,8 @@ def read_answers(source: Path) -> Iterator[tuple[Any, GradeItem]]:
     for number, row in numbered_rows(source):
         if not isinstance(row, dict):
             raise DataError(f"{source}:{number}: not a JSON object.")
-        if missing := [key for key in ("id", "prediction", "gold") if key not in row]:
+        missing = [key for key in ("id", "prediction", "gold") if key not in row]
+        if missing:
             raise DataError(
                 f"{source}:{number}: no field {missing[0]!r}; this row has "
                 f"{', '.join(map(repr, row)) or 'none'}."
@@ -44,7 +45,9 @@ def _text(value: Any) -> str:
     """A string as it is, null as nothing, a number or a list as JSON writes it."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def count_answers(source: Path) -> int:

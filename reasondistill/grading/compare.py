@@ -7,6 +7,7 @@ equals `compare(b, a)`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import mpmath
@@ -55,34 +56,40 @@ class Comparison:
     def answers(self, a: Answer, b: Answer) -> Verdict:
         """Dispatch on the shapes."""
         if isinstance(a, Within) or isinstance(b, Within):
-            return self._within(a, b)
+            return self.memberships(a, b)
         if isinstance(a, Relation) or isinstance(b, Relation):
-            return self._relations(a, b)
+            return self.relations(a, b)
         if isinstance(a, Union) or isinstance(b, Union):
             same = self._regions(a, b)
             if same is None and isinstance(a, Union) and isinstance(b, Union):
                 same = self._matching(list(a.parts), list(b.parts)) or None
             return same
         if isinstance(a, Matrix) or isinstance(b, Matrix):
-            return self._matrices(a, b)
-        if isinstance(a, Many) and isinstance(b, Many):
-            return self._many(a, b)
-        if isinstance(a, Many) or isinstance(b, Many):
-            return self._many_and_one(*(a, b) if isinstance(a, Many) else (b, a))  # type: ignore[arg-type]
+            return self.matrices(a, b)
+        if isinstance(a, Many):
+            if isinstance(b, Many):
+                return self.collections(a, b)
+            return self.collection_and_value(a, b)
+        if isinstance(b, Many):
+            return self.collection_and_value(b, a)
         return self.atoms(a.text, b.text)
 
-    def _within(self, a: Answer, b: Answer) -> Verdict:
+    def memberships(self, a: Answer, b: Answer) -> Verdict:
         """`x ∈ A` is A; where both sides name what lies in it, the names must agree."""
         if isinstance(a, Within) and isinstance(b, Within):
             return string_key(a.name) == string_key(b.name) and self.answers(a.of, b.of)
-        within, other = (a, b) if isinstance(a, Within) else (b, a)
-        assert isinstance(within, Within)
-        listed = isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts)
-        return (
-            self._regions(within, other)
-            if listed or isinstance(other, Relation)
-            else self.answers(within.of, other)
-        )
+        if isinstance(a, Within):
+            within = a
+            other = b
+        else:
+            assert isinstance(b, Within)
+            within = b
+            other = a
+        if isinstance(other, Relation):
+            return self._regions(within, other)
+        if isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts):
+            return self._regions(within, other)
+        return self.answers(within.of, other)
 
     # ---- single values ---------------------------------------------------------------------------
 
@@ -92,54 +99,63 @@ class Comparison:
             return True
         if a.endswith("\\ldots") or b.endswith("\\ldots"):
             return False
-        first, second = read_quantity(a), read_quantity(b)
+        first = read_quantity(a)
+        second = read_quantity(b)
         if first is not None and second is not None:
             return same_quantity(first, second, self.policy)[0]
-        if self._same_with_short_units(a, first, b, second):
+        if first is not None and self.has_same_short_unit(first, b):
             return True
-        if (special := same_special(self, a, b)) is not None:
+        if first is None and second is not None and self.has_same_short_unit(second, a):
+            return True
+        special = same_special(self, a, b)
+        if special is not None:
             return special
-        if self.policy.choice_text and (bare := self._unlabelled(a, b)) is not None:
-            return bare
-        if (choice := same_choice(a, b, self.policy)) is not None:
+        if self.policy.choice_text:
+            bare = self.behind_labels(a, b)
+            if bare is not None:
+                return bare
+        choice = same_choice(a, b, self.policy)
+        if choice is not None:
             return choice
-        if (measured := self._measured(a, b)) is not None:
+        measured = self.measured_expressions(a, b)
+        if measured is not None:
             return measured
         words = same_words(a, b, self.policy)
-        return words if words is not None else self._expressions(a, b)
+        if words is not None:
+            return words
+        return self._expressions(a, b)
 
-    def _measured(self, a: str, b: str) -> Verdict:
+    def measured_expressions(self, a: str, b: str) -> Verdict:
         """Expressions with units, whose words are not answers in words; letters on both sides are
         algebra.
         """
-        (core_a, unit_a), (core_b, unit_b) = split_unit(a), split_unit(b)
-        if not (unit_a or unit_b) or wordy(core_a) or wordy(core_b):
+        core_a, unit_a = split_unit(a)
+        core_b, unit_b = split_unit(b)
+        has_unit = unit_a or unit_b
+        if not has_unit or wordy(core_a) or wordy(core_b):
             return None
         return self._expressions(a, b)
 
-    def _same_with_short_units(
-        self, a: str, first: Quantity | None, b: str, second: Quantity | None
-    ) -> bool:
-        """`3 h` beside `3 hours`: a single letter is a unit where the other side names that unit."""
-        known, text = (first, b) if first is not None else (second, a)
-        if (
-            known is None
-            or not known.unit
-            or (found := read_quantity(text, short_units=True)) is None
-        ):
+    def has_same_short_unit(self, known: Quantity, text: str) -> bool:
+        """`3 h` beside `3 hours`: a single letter is a unit where the other side names it."""
+        if not known.unit:
             return False
-        return bool(found.unit) and same_quantity(known, found, self.policy)[0]
+        found = read_quantity(text, short_units=True)
+        if found is None or not found.unit:
+            return False
+        return same_quantity(known, found, self.policy)[0]
 
-    def _unlabelled(self, a: str, b: str) -> Verdict:
-        """`(B) 42` beside 42: the value behind a choice's label answers a gold that is no choice."""
+    def behind_labels(self, a: str, b: str) -> Verdict:
+        """`(B) 42` beside 42: what stands behind a choice's label answers a gold without one."""
         for labelled, other in ((a, b), (b, a)):
             value = without_label(labelled)
-            if (
-                value is not None
-                and without_label(other) is None
-                and not re.fullmatch(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*", other)
-            ):
-                return True if self.answers(read(value), read(other)) else None
+            if value is None or without_label(other) is not None:
+                continue
+            if _CHOICE_LETTER.fullmatch(other):
+                continue
+            if self.answers(read(value), read(other)):
+                return True
+            return None
         return None
 
     def _expressions(self, a: str, b: str) -> Verdict:
@@ -149,119 +165,132 @@ class Comparison:
         if unit_a == "%" or unit_b == "%":
             if unit_a == unit_b:
                 return self.trees(first, second)
-            return not (unit_a and unit_b) and self._percent_expressions(
-                *(first, second) if unit_a == "%" else (second, first)
-            )
+            if unit_a and unit_b:
+                return False
+            if unit_a == "%":
+                return self.percent_and_number(first, second)
+            return self.percent_and_number(second, first)
         same = self.trees(first, second)
         if same:
             return units_agree(unit_a, unit_b, self.policy)
-        return True if unit_a != unit_b and self.trees(a, b) else same
+        if unit_a != unit_b and self.trees(a, b):
+            return True
+        return same
 
-    def _percent_expressions(self, percent: str, number: str) -> Verdict:
+    def percent_and_number(self, percent: str, number: str) -> Verdict:
+        """An expression in percent beside one without a sign, as the policy lets them be equal."""
         if self.policy.percent_is_fraction and self.trees(f"({percent})/100", number):
             return True
+        if not self.policy.percent_is_number:
+            return False
         quantity = read_quantity(percent)
-        big = quantity is None or abs(quantity.value) > 1
-        return self.trees(percent, number) if self.policy.percent_is_number and big else False
+        if quantity is not None and abs(quantity.value) <= 1:
+            return False
+        return self.trees(percent, number)
 
     def trees(self, a: str, b: str) -> Verdict:
         """Equal trees, or a long decimal that rounds the other value."""
-        if (constant_a := _CONSTANT.search(a)) and (constant_b := _CONSTANT.search(b)):
-            a, b = a[: constant_a.start()], b[: constant_b.start()]
-        found: Verdict = None
+        constant_a = _CONSTANT.search(a)
+        constant_b = _CONSTANT.search(b)
+        if constant_a and constant_b:
+            a = a[: constant_a.start()]
+            b = b[: constant_b.start()]
+        same: Verdict = None
         for calls in readings(a, b):
             try:
-                first, second = parse(a, calls), parse(b, calls)
-                if self.policy.real_odd_roots:
-                    first, second = _with_real_roots(first), _with_real_roots(second)
-                found = evaluate.same_expression(first, second)
-                found = (
-                    found
-                    or self._rounded(a, second)
-                    or self._rounded(b, first)
-                    or self._renamed(first, second)
-                )
+                same = self._read_with(a, b, calls)
             except Unsupported:
                 continue
-            if found:
+            if same:
                 return True
-        return found
+        return same
+
+    def _read_with(self, a: str, b: str, calls: frozenset[str]) -> bool:
+        """Whether two expressions are the same when the letters in `calls` are functions."""
+        first = parse(a, calls)
+        second = parse(b, calls)
+        if self.policy.real_odd_roots:
+            first = _with_real_roots(first)
+            second = _with_real_roots(second)
+        if evaluate.same_expression(first, second):
+            return True
+        if self._rounded(a, second) or self._rounded(b, first):
+            return True
+        return self.renamed(first, second)
 
     def _rounded(self, decimal: str, node: Node) -> bool:
         quantity = read_quantity(decimal)
-        if (
-            quantity is None
-            or quantity.places is None
-            or quantity.places < self.policy.decimal_places
-        ):
+        if quantity is None or quantity.places is None:
             return False
-        if (value := evaluate.exact(node)) is not None:
+        if quantity.places < self.policy.decimal_places:
+            return False
+        value = evaluate.exact(node)
+        if value is not None:
             return rounds_to(quantity, value, self.policy)
         try:
-            return _rounds_real(quantity, node, self.policy)
+            real = exact_real(node)
+        except Unsupported:
+            return False
+        return real is not None and rounds_to(quantity, real, self.policy)
+
+    def renamed(self, a: Node, b: Node) -> bool:
+        """2n+1 and 2k+1, when the policy lets names differ."""
+        if not self.policy.rename_variables:
+            return False
+        names_a = evaluate.names_in(a)
+        names_b = evaluate.names_in(b)
+        if len(names_a) != 1 or len(names_b) != 1:
+            return False
+        if names_a == names_b:
+            return False
+        try:
+            return evaluate.same_expression(a, _rename(b, names_b.pop(), names_a.pop()))
         except Unsupported:
             return False
 
-    def _renamed(self, a: Node, b: Node) -> bool:
-        """2n+1 and 2k+1, when the policy lets names differ."""
-        names_a, names_b = evaluate.names_in(a), evaluate.names_in(b)
-        if (
-            not self.policy.rename_variables
-            or len(names_a) != 1
-            or len(names_b) != 1
-            or names_a == names_b
-        ):
-            return False
-        return evaluate.same_expression(a, _rename(b, names_b.pop(), names_a.pop()))
-
     # ---- several values --------------------------------------------------------------------------
 
-    def _many(self, a: Many, b: Many) -> Verdict:
-        ordered = {"tuple", "vector"}
-        if {a.kind, b.kind} == ordered and self.policy.vectors_are_tuples:
+    def collections(self, a: Many, b: Many) -> Verdict:
+        """Two lists, sets, tuples or vectors: in order where brackets say so, else in any order."""
+        if {a.kind, b.kind} == _ORDERED and self.policy.vectors_are_tuples:
             return self._in_order(a.parts, b.parts)
-        if (a.kind in ordered) != (b.kind in ordered) or (a.kind != b.kind and a.kind in ordered):
-            if self.policy.loose_brackets:
-                return self._in_order(a.parts, b.parts)
-            for named, values in ((a, b), (b, a)):
-                if (
-                    named.kind == "list"
-                    and values.kind == "tuple"
-                    and (assigned := _assigned(named))
-                ):
-                    return self._in_order(assigned, values.parts)
-            single = next(
-                (
-                    many
-                    for many in (a, b)
-                    if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0])
-                ),
-                None,
-            )
-            if single is not None:
-                return self.answers(single.parts[0], b if single is a else a)
-            if any(
-                isinstance(part, Relation) and part.is_equation
-                for many in (a, b)
-                if many.kind == "list"
-                for part in many.parts
-            ):
-                return False
-            plain = all(isinstance(part, Atom) for part in (*a.parts, *b.parts))
-            return False if plain or {"set", "vector"} & {a.kind, b.kind} else self._regions(a, b)
-        if a.kind in ordered:
-            return (a.left, a.right) == (b.left, b.right) and self._in_order(a.parts, b.parts)
+        if a.kind != b.kind and (a.kind in _ORDERED or b.kind in _ORDERED):
+            return self.ordered_and_other(a, b)
+        if a.kind in _ORDERED:
+            same_brackets = (a.left, a.right) == (b.left, b.right)
+            return same_brackets and self._in_order(a.parts, b.parts)
         if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
-        if any(
-            isinstance(part, Relation) and not part.is_equation for part in (*a.parts, *b.parts)
-        ):
+        parts = (*a.parts, *b.parts)
+        if any(isinstance(part, Relation) and not part.is_equation for part in parts):
             return self._regions(a, b)
-        if any(isinstance(part, Atom) and part.text == "\\ldots" for part in (*a.parts, *b.parts)):
+        if any(isinstance(part, Atom) and part.text == "\\ldots" for part in parts):
             return self._in_order(a.parts, b.parts)
         if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
             return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
+
+    def ordered_and_other(self, a: Many, b: Many) -> Verdict:
+        """A tuple or vector beside a collection of another kind: `x = 3, y = 4` is (3, 4), {x} is
+        x, an interval may be an inequality; else they differ.
+        """
+        if self.policy.loose_brackets:
+            return self._in_order(a.parts, b.parts)
+        for named, values in ((a, b), (b, a)):
+            if named.kind == "list" and values.kind == "tuple":
+                assigned = assigned_values(named)
+                if assigned:
+                    return self._in_order(assigned, values.parts)
+        for many, other in ((a, b), (b, a)):
+            if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0]):
+                return self.answers(many.parts[0], other)
+        if _lists_equation(a) or _lists_equation(b):
+            return False
+        if all(isinstance(part, Atom) for part in (*a.parts, *b.parts)):
+            return False
+        if {"set", "vector"} & {a.kind, b.kind}:
+            return False
+        return self._regions(a, b)
 
     def _distinct(self, parts: list[Answer]) -> list[Answer]:
         """Without elements that equal an earlier one: {0.5, 1/2} has one."""
@@ -271,7 +300,7 @@ class Comparison:
                 kept.append(part)
         return kept + parts[40:]
 
-    def _in_order(self, a: tuple[Answer, ...], b: tuple[Answer, ...]) -> Verdict:
+    def _in_order(self, a: Sequence[Answer], b: Sequence[Answer]) -> Verdict:
         if len(a) != len(b):
             return False
         return _all(self.answers(x, y) for x, y in zip(a, b, strict=True))
@@ -285,206 +314,230 @@ class Comparison:
         left = list(b)
         doubtful: list[Answer] = []
         for x in a:
-            unknown = False
+            is_unknown = False
             for i, y in enumerate(left):
-                if same := self.answers(x, y):
+                same = self.answers(x, y)
+                if same:
                     left.pop(i)
                     break
-                unknown = unknown or same is None
+                is_unknown = is_unknown or same is None
             else:
-                if not unknown:
+                if not is_unknown:
                     return False
                 doubtful.append(x)
         if not doubtful:
             return True
-        return (
-            None if all(any(self.answers(x, y) is None for x in doubtful) for y in left) else False
-        )
+        for y in left:
+            if not any(self.answers(x, y) is None for x in doubtful):
+                return False
+        return None
 
-    def _many_and_one(self, many: Many, one: Answer) -> Verdict:
+    def collection_and_value(self, many: Many, one: Answer) -> Verdict:
         """A list beside a single value: a single element, a decimal comma, or not the same."""
         if not isinstance(one, Atom):
             return None
-        if (comma := self._decimal_comma(many, one)) is not None:
+        comma = self.decimal_comma(many, one)
+        if comma is not None:
             return comma
-        if many.kind == "set" and len(many.parts) == 0:
-            return one.text in ("\\emptyset", "\\phi")
-        if many.kind == "set" and len(many.parts) == 1 and (_is_set(many.parts[0]) or _is_set(one)):
-            return False
+        if many.kind == "set":
+            if len(many.parts) == 0:
+                return one.text in ("\\emptyset", "\\phi")
+            if len(many.parts) == 1 and (_is_set(many.parts[0]) or _is_set(one)):
+                return False
         if len(many.parts) == 1 and many.kind in ("set", "list"):
             return self.answers(many.parts[0], one)
-        if (region := region_of(one)) is not None:
+        region = region_of(one)
+        if region is not None:
             return self._same_regions(region_of(many), region)
-        return False if _is_plain(one.text) or wordy(one.text) else None
+        if _is_plain(one.text) or wordy(one.text):
+            return False
+        return None
 
-    def _decimal_comma(self, many: Many, one: Atom) -> Verdict:
+    def decimal_comma(self, many: Many, one: Atom) -> Verdict:
         """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands
         elsewhere.
         """
-        parts = [part.text for part in many.parts if isinstance(part, Atom)]
-        if (
-            not self.policy.decimal_comma
-            or many.kind != "list"
-            or len(parts) != 2
-            or len(many.parts) != 2
-            or "." not in one.text
-        ):
+        if not self.policy.decimal_comma or many.kind != "list":
             return None
-        if not re.fullmatch(r"[-+]?\d+", parts[0]) or not re.fullmatch(
-            r"\d+(?:\s*\S{0,10})", parts[1]
-        ):
+        if len(many.parts) != 2 or "." not in one.text:
             return None
-        first, second = read_quantity(f"{parts[0]}.{parts[1]}"), read_quantity(one.text)
-        return (
-            first is not None
-            and second is not None
-            and same_quantity(first, second, self.policy)[0]
-        )
+        whole, places = many.parts
+        if not isinstance(whole, Atom) or not isinstance(places, Atom):
+            return None
+        if not re.fullmatch(r"[-+]?\d+", whole.text):
+            return None
+        if not re.fullmatch(r"\d+(?:\s*\S{0,10})", places.text):
+            return None
+        first = read_quantity(f"{whole.text}.{places.text}")
+        second = read_quantity(one.text)
+        if first is None or second is None:
+            return False
+        return same_quantity(first, second, self.policy)[0]
 
-    def _matrices(self, a: Answer, b: Answer) -> Verdict:
+    def matrices(self, a: Answer, b: Answer) -> Verdict:
+        """Two matrices entry by entry, or a matrix beside what may be a vector."""
         if isinstance(a, Matrix) and isinstance(b, Matrix):
             if [len(row) for row in a.rows] != [len(row) for row in b.rows]:
                 return False
-            return _all(
-                self.answers(read(x), read(y))
-                for r, s in zip(a.rows, b.rows, strict=True)
-                for x, y in zip(r, s, strict=True)
-            )
-        matrix, other = (a, b) if isinstance(a, Matrix) else (b, a)
-        assert isinstance(matrix, Matrix)
-        if isinstance(other, Many):
-            if "\\begin" in str(other):
-                return None
-            column = tuple(read(entry) for row in matrix.rows for entry in row)
-            flat = len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows)
-            loose = self.policy.loose_brackets or (
-                self.policy.vectors_are_tuples and other.kind != "list"
-            )
-            return loose and flat and other.kind != "set" and self._in_order(column, other.parts)
-        return None if "\\begin" in str(other) else False
+            return _all(self.answers(x, y) for x, y in zip(_entries(a), _entries(b), strict=True))
+        if isinstance(a, Matrix):
+            return self._matrix_and_other(a, b)
+        assert isinstance(b, Matrix)
+        return self._matrix_and_other(b, a)
+
+    def _matrix_and_other(self, matrix: Matrix, other: Answer) -> Verdict:
+        if "\\begin" in str(other):
+            return None
+        if not isinstance(other, Many) or other.kind == "set":
+            return False
+        is_flat = len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows)
+        may_be_tuple = self.policy.vectors_are_tuples and other.kind != "list"
+        if not is_flat or not (self.policy.loose_brackets or may_be_tuple):
+            return False
+        return self._in_order(list(_entries(matrix)), other.parts)
 
     # ---- relations -------------------------------------------------------------------------------
 
-    def _relations(self, a: Answer, b: Answer) -> Verdict:
-        if isinstance(a, Relation) and isinstance(b, Relation) and a.is_equation and b.is_equation:
-            return self._equations(a, b)
-        if (
-            isinstance(a, Relation)
-            and isinstance(b, Relation)
-            and not a.is_equation
-            and not b.is_equation
-        ):
-            return self._inequalities(a, b)
-        relation, other = (a, b) if isinstance(a, Relation) else (b, a)
-        assert isinstance(relation, Relation)
-        if relation.is_equation and not isinstance(other, Relation):
-            value = value_of(relation)
-            return False if value is None else self.answers(read(value), other)
-        return self._regions(a, b)
+    def relations(self, a: Answer, b: Answer) -> Verdict:
+        """An equation or inequality beside another, or beside the value that it states."""
+        if isinstance(a, Relation) and isinstance(b, Relation):
+            if a.is_equation and b.is_equation:
+                return self.equations(a, b)
+            if not a.is_equation and not b.is_equation:
+                return self.inequalities(a, b)
+            return self._regions(a, b)
+        if isinstance(a, Relation):
+            return self._relation_and_value(a, b)
+        assert isinstance(b, Relation)
+        return self._relation_and_value(b, a)
 
-    def _equations(self, a: Relation, b: Relation) -> Verdict:
+    def _relation_and_value(self, relation: Relation, other: Answer) -> Verdict:
+        if not relation.is_equation:
+            return self._regions(relation, other)
+        value = value_of(relation)
+        if value is None:
+            return False
+        return self.answers(read(value), other)
+
+    def equations(self, a: Relation, b: Relation) -> Verdict:
         """The same name with the same value, or proportional differences of the sides. `1=2` equals
         no other equation.
         """
-        named_a, named_b = named_value(a), named_value(b)
+        named_a = named_value(a)
+        named_b = named_value(b)
         if named_a is not None and named_b is not None:
             if string_key(named_a[0]) == string_key(named_b[0]):
                 return self.answers(read(named_a[1]), read(named_b[1]))
             if _both_names(*named_a) or _both_names(*named_b):
-                return None if self._proportional(a, b) is None else self._proportional(a, b)
-        if self._same_sides(a, b):
+                return self._proportional(a, b)
+        if has_same_sides(a, b):
             return True
         if len(a.sides) > 2 or len(b.sides) > 2:
-            return self._matching(
-                [read(side) for side in a.sides], [read(side) for side in b.sides]
-            )
+            sides_a = [read(side) for side in a.sides]
+            sides_b = [read(side) for side in b.sides]
+            return self._matching(sides_a, sides_b)
         return self._proportional(a, b)
 
-    def _same_sides(self, a: Relation, b: Relation) -> bool:
-        keys_a, keys_b = (
-            [string_key(side) for side in a.sides],
-            [string_key(side) for side in b.sides],
-        )
-        return len(set(keys_a)) > 1 and (keys_a == keys_b or keys_a == keys_b[::-1])
-
     def _proportional(self, a: Relation, b: Relation, *, positive: bool = False) -> Verdict:
-        found: Verdict = None
+        same: Verdict = None
         for calls in readings(*a.sides, *b.sides):
             try:
-                first, second = _difference(a, calls), _difference(b, calls)
+                first = _difference(a, calls)
+                second = _difference(b, calls)
                 if not evaluate.names_in(first) or not evaluate.names_in(second):
                     return False
-                found = evaluate.proportional(first, second, positive=positive)
-                if not found and not positive:
-                    found = evaluate.proportional(
-                        evaluate.numerator(first), evaluate.numerator(second)
-                    )
+                same = evaluate.proportional(first, second, positive=positive)
+                if not same and not positive:
+                    top_a = evaluate.numerator(first)
+                    top_b = evaluate.numerator(second)
+                    same = evaluate.proportional(top_a, top_b)
             except Unsupported:
                 continue
-            if found:
+            if same:
                 return True
-        return found
+        return same
 
-    def _inequalities(self, a: Relation, b: Relation) -> Verdict:
-        first, second = region_of(a), region_of(b)
+    def inequalities(self, a: Relation, b: Relation) -> Verdict:
+        """The same set of numbers, or the same sides up to a positive factor."""
+        first = region_of(a)
+        second = region_of(b)
         if first is not None and second is not None and first.name == second.name:
             return same_region(first, second)
-        turned_a, turned_b = _ascending(a), _ascending(b)
+        turned_a = _ascending(a)
+        turned_b = _ascending(b)
         if turned_a.signs != turned_b.signs:
             return False
-        if [string_key(side) for side in turned_a.sides] == [
-            string_key(side) for side in turned_b.sides
-        ]:
+        if _side_keys(turned_a) == _side_keys(turned_b):
             return True
         if len(turned_a.sides) == 2:
             return self._proportional(turned_a, turned_b, positive=True)
-        return self._in_order(
-            tuple(read(s) for s in turned_a.sides), tuple(read(s) for s in turned_b.sides)
-        )
+        sides_a = [read(side) for side in turned_a.sides]
+        sides_b = [read(side) for side in turned_b.sides]
+        return self._in_order(sides_a, sides_b)
 
     def _regions(self, a: Answer, b: Answer) -> Verdict:
         return self._same_regions(region_of(a), region_of(b))
 
     def _same_regions(self, a: Region | None, b: Region | None) -> Verdict:
-        return None if a is None or b is None else same_region(a, b)
+        if a is None or b is None:
+            return None
+        return same_region(a, b)
 
 
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
+_CHOICE_LETTER = re.compile(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*")
+_ORDERED = {"tuple", "vector"}
 
 
 def value_of(relation: Relation) -> str | None:
     """The value that an equation states: of a name, or of an arithmetic chain that is true. None
     when it is a real equation.
     """
-    if (named := named_value(relation)) is not None:
+    named = named_value(relation)
+    if named is not None:
         return named[1]
     try:
         trees = [parse(side) for side in relation.sides]
-        numeric = not any(evaluate.names_in(tree) for tree in trees)
-        return (
-            relation.sides[-1]
-            if numeric and all(evaluate.same_expression(trees[0], tree) for tree in trees[1:])
-            else None
-        )
+        if any(evaluate.names_in(tree) for tree in trees):
+            return None
+        if all(evaluate.same_expression(trees[0], tree) for tree in trees[1:]):
+            return relation.sides[-1]
     except Unsupported:
-        return None
+        pass  # what cannot be evaluated is no chain
+    return None
 
 
 def named_value(relation: Relation) -> tuple[str, str] | None:
     """(name, value) of `x = …` or `… = x`; of a chain the last value."""
-    if is_name(relation.sides[0]):
-        between, last = (
-            {letter for side in sides for letter in _free_letters(side)}
-            for sides in (relation.sides[1:-1], relation.sides[-1:])
-        )
-        return (relation.sides[0], relation.sides[-1]) if between <= last else None
-    if is_name(relation.sides[-1]) and len(relation.sides) == 2:
-        return relation.sides[-1], relation.sides[0]
+    first = relation.sides[0]
+    last = relation.sides[-1]
+    if is_name(first):
+        letters_between = free_letters(relation.sides[1:-1])
+        if letters_between <= free_letters([last]):
+            return first, last
+        return None
+    if is_name(last) and len(relation.sides) == 2:
+        return last, first
     return None
 
 
-def _free_letters(side: str) -> set[str]:
-    return set(re.findall(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", side))
+def free_letters(sides: Sequence[str]) -> set[str]:
+    """The letters that stand alone in any of these expressions: the x of `2x + \\sin x`."""
+    letters: set[str] = set()
+    for side in sides:
+        letters.update(re.findall(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", side))
+    return letters
+
+
+def has_same_sides(a: Relation, b: Relation) -> bool:
+    """Whether two equations have the same sides, perhaps swapped; `1 = 1` says nothing."""
+    keys_a = _side_keys(a)
+    keys_b = _side_keys(b)
+    return len(set(keys_a)) > 1 and keys_a in (keys_b, keys_b[::-1])
+
+
+def _side_keys(relation: Relation) -> list[str]:
+    return [string_key(side) for side in relation.sides]
 
 
 def _both_names(name: str, value: str) -> bool:
@@ -492,7 +545,9 @@ def _both_names(name: str, value: str) -> bool:
 
 
 def _difference(relation: Relation, calls: frozenset[str]) -> Node:
-    return ("add", parse(relation.sides[0], calls), ("neg", parse(relation.sides[-1], calls)))
+    left = parse(relation.sides[0], calls)
+    right = parse(relation.sides[-1], calls)
+    return ("add", left, ("neg", right))
 
 
 _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -501,67 +556,83 @@ _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 def _ascending(relation: Relation) -> Relation:
     """The same inequality written with < and ≤."""
     if any(sign in (">", ">=") for sign in relation.signs):
-        return Relation(
-            relation.sides[::-1], tuple(_TURNED[sign] for sign in reversed(relation.signs))
-        )
+        signs = tuple(_TURNED[sign] for sign in reversed(relation.signs))
+        return Relation(relation.sides[::-1], signs)
     return relation
 
 
 def _is_set(answer: Answer) -> bool:
-    return (isinstance(answer, Many) and answer.kind == "set") or (
-        isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi")
-    )
+    if isinstance(answer, Many):
+        return answer.kind == "set"
+    return isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi")
+
+
+def _lists_equation(many: Many) -> bool:
+    """Whether an element of a bare list is an equation."""
+    if many.kind != "list":
+        return False
+    return any(isinstance(part, Relation) and part.is_equation for part in many.parts)
+
+
+def _entries(matrix: Matrix) -> Iterator[Answer]:
+    for row in matrix.rows:
+        for entry in row:
+            yield read(entry)
 
 
 def _flat(many: Many) -> list[Answer]:
-    """The elements with nested bare lists (from ±) opened; elements of a set that are written twice
-    count once.
-    """
+    """The elements with nested bare lists (from ±) opened; in a set each one counts once."""
     parts: list[Answer] = []
     for part in many.parts:
-        parts += _flat(part) if isinstance(part, Many) and part.kind == "list" else _expanded(part)
-    return (
-        list(dict.fromkeys(parts))
-        if many.kind == "set" or any(isinstance(part, Many) for part in parts)
-        else parts
-    )
+        if isinstance(part, Many) and part.kind == "list":
+            parts += _flat(part)
+        else:
+            parts += expanded(part)
+    if many.kind == "set" or any(isinstance(part, Many) for part in parts):
+        return list(dict.fromkeys(parts))
+    return parts
 
 
-def _expanded(part: Answer) -> list[Answer]:
-    """`x = 1 ± √2` as an element is two elements."""
-    if isinstance(part, Relation) and part.is_equation and (named := named_value(part)) is not None:
-        inner = read(named[1])
-        if isinstance(inner, Many) and inner.kind == "list":
-            return _flat(inner)
-        return [part]
+def expanded(part: Answer) -> list[Answer]:
+    """The elements that one element stands for: `x = 1 ± √2` is two."""
+    if isinstance(part, Relation) and part.is_equation:
+        named = named_value(part)
+        if named is not None:
+            inner = read(named[1])
+            if isinstance(inner, Many) and inner.kind == "list":
+                return _flat(inner)
     return [part]
 
 
-def _assigned(many: Many) -> tuple[Answer, ...]:
+def assigned_values(many: Many) -> tuple[Answer, ...]:
     """The values of `x = 3, y = 4` in the order of the names, when every element names another one;
     else empty.
     """
-    named = [
-        named_value(part) if isinstance(part, Relation) and part.is_equation else None
-        for part in many.parts
-    ]
-    known = [pair for pair in named if pair is not None]
-    distinct = len({string_key(name) for name, _ in known}) == len(named)
-    return (
-        tuple(read(value) for _, value in sorted(known))
-        if len(known) == len(named) and distinct and many.left != "or"
-        else ()
-    )
+    if many.left == "or":
+        return ()
+    pairs: list[tuple[str, str]] = []
+    for part in many.parts:
+        named = None
+        if isinstance(part, Relation) and part.is_equation:
+            named = named_value(part)
+        if named is None:
+            return ()
+        pairs.append(named)
+    names = {string_key(name) for name, _ in pairs}
+    if len(names) < len(pairs):
+        return ()
+    return tuple(read(value) for _, value in sorted(pairs))
 
 
-def _all(results: object) -> Verdict:
+def _all(results: Iterable[Verdict]) -> Verdict:
     """False when one is False, None when one is unknown, else True."""
-    unknown = False
-    for result in results:  # type: ignore[attr-defined]
+    verdict: Verdict = True
+    for result in results:
         if result is False:
             return False
-        unknown = unknown or result is None
-    return None if unknown else True
+        if result is None:
+            verdict = None
+    return verdict
 
 
 def _is_plain(text: str) -> bool:
@@ -572,32 +643,30 @@ def _is_plain(text: str) -> bool:
     return True
 
 
-def _rounds_real(quantity: Quantity, node: Node, policy: Policy) -> bool:
+def exact_real(node: Node) -> Fraction | None:
+    """The real value of a tree as it is held in high precision; None when it is infinite or of an
+    extreme size. Raises Unsupported when there is none.
+    """
     value = evaluate.real_value(node)
     if mpmath.isinf(value):
-        return False
+        return None
     sign, mantissa, exponent, _ = value._mpf_
     if not -400 < exponent < 400:
-        return False
-    exact = Fraction((-1) ** sign * int(mantissa)) * Fraction(2) ** exponent
-    return rounds_to(quantity, exact, policy)
+        return None
+    return Fraction((-1) ** sign * int(mantissa)) * Fraction(2) ** exponent
 
 
 def _with_real_roots(node: Node) -> Node:
     """Powers of 1/n with an odd n as roots."""
     parts = tuple(_with_real_roots(part) if isinstance(part, tuple) else part for part in node)
-    if (
-        parts[0] == "pow"
-        and (exponent := evaluate.exact(parts[2])) is not None
-        and exponent.numerator == 1
-        and exponent.denominator % 2
-    ):
-        return (
-            ("root", parts[1], ("num", str(exponent.denominator)))
-            if exponent.denominator > 1
-            else parts[1]
-        )
-    return parts
+    if parts[0] != "pow":
+        return parts
+    exponent = evaluate.exact(parts[2])
+    if exponent is None or exponent.numerator != 1 or exponent.denominator % 2 == 0:
+        return parts
+    if exponent.denominator == 1:
+        return parts[1]
+    return ("root", parts[1], ("num", str(exponent.denominator)))
 
 
 def _rename(node: Node, old: str, new: str) -> Node:

@@ -42,64 +42,79 @@ _INDETERMINATE = re.compile(
 
 # Most answers of word problems are integers: they need none of what follows.
 _INTEGER = re.compile(r"\$?([-+]?(?:\d{1,15}|[1-9]\d{0,2}(?:,\d{3}){1,4}))(?:\.0{0,3})?\$?")
-_EQUAL, _DIFFERENT = (
-    Decision("correct", "exact", "equal_value"),
-    Decision("wrong", "exact", "different_value"),
-)
+_EQUAL = Decision("correct", "exact", "equal_value")
+_DIFFERENT = Decision("wrong", "exact", "different_value")
 
 
 @lru_cache(maxsize=8192)
 def _integer(answer: str) -> int | None:
-    match = _INTEGER.fullmatch(answer.strip()) if len(answer) < 32 else None
-    return None if match is None else int(match[1].replace(",", ""))
+    if len(answer) >= 32:
+        return None
+    match = _INTEGER.fullmatch(answer.strip())
+    if match is None:
+        return None
+    return int(match[1].replace(",", ""))
 
 
 def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
     """Decide by string or exact number; None when a deeper layer must look. Microseconds, never
     raises.
     """
-    if (first := _integer(pred)) is not None and (second := _integer(gold)) is not None:
-        return _EQUAL if first == second else _DIFFERENT
+    whole_pred = _integer(pred)
+    if whole_pred is not None:
+        whole_gold = _integer(gold)
+        if whole_gold is not None:
+            if whole_pred == whole_gold:
+                return _EQUAL
+            return _DIFFERENT
     if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
-        same = (
-            string_key(pred) == string_key(gold)
-            if max(len(pred), len(gold)) < 1_000_000
-            else pred == gold
-        )
-        return (
-            Decision("correct", "string", "equal_string")
-            if same
-            else Decision("undecided", "string", "too_long")
-        )
-    a, b = clean(pred), clean(gold)
+        return decide_long(pred, gold)
+    a = clean(pred)
+    b = clean(gold)
     if is_nothing(a):
         return Decision("wrong", "string", "says_nothing")
     if is_nothing(b):
         return Decision("undecided", "string", "gold_says_nothing")
     if string_key(a) == string_key(b):
         return Decision("correct", "string", "equal_string")
-    first, second = read_quantity(a), read_quantity(b)
+    first = read_quantity(a)
+    second = read_quantity(b)
     if first is None or second is None:
         return None
     same, reason = same_quantity(first, second, policy)
-    return Decision("correct" if same else "wrong", "exact", reason)
+    return Decision(_outcome(same), "exact", reason)
+
+
+def decide_long(pred: str, gold: str) -> Decision:
+    """Answers beyond `LONGEST_ANSWER` are equal as strings, or undecided."""
+    if max(len(pred), len(gold)) < 1_000_000:
+        same = string_key(pred) == string_key(gold)
+    else:
+        same = pred == gold
+    if same:
+        return Decision("correct", "string", "equal_string")
+    return Decision("undecided", "string", "too_long")
+
+
+def _outcome(same: bool) -> Sameness:
+    if same:
+        return "correct"
+    return "wrong"
 
 
 def is_nothing(cleaned: str) -> bool:
     """Empty, a placeholder, or an undefined value such as 0/0."""
-    return (
-        _NOTHING.fullmatch(cleaned) is not None
-        or _INDETERMINATE.fullmatch(cleaned) is not None
-        or is_vacuous(cleaned)
-    )
+    if _NOTHING.fullmatch(cleaned) or _INDETERMINATE.fullmatch(cleaned):
+        return True
+    return is_vacuous(cleaned)
 
 
 def is_vacuous(cleaned: str) -> bool:
     """`1=1`: an equation between two numbers that says nothing but its own truth."""
     left, equals, right = cleaned.partition("=")
-    return (
-        bool(equals) and "=" not in right and left.strip() == right.strip() and left.strip() != ""
-    )
+    if not equals or "=" in right:
+        return False
+    return left.strip() == right.strip() != ""
 
 
 def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
@@ -107,57 +122,59 @@ def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     from reasondistill.grading import compare, imitations
 
     if policy.engine != "layered":
-        return imitations.decide(pred, gold, policy)
-    a, b = clean(pred), clean(gold)
+        same = imitations.are_same(pred, gold, policy.engine)
+        return Decision(_outcome(same), policy.engine, "imitation")
+    a = clean(pred)
+    b = clean(gold)
     try:
-        same = compare.compare(a, b, policy)
+        verdict = compare.compare(a, b, policy)
     except RecursionError:
-        same = None
-    if same is not None:
-        return Decision(
-            "correct" if same else "wrong",
-            "structural",
-            "equal_parts" if same else "different_parts",
-        )
-    return _decide_symbolically(a, b)
+        verdict = None
+    if verdict is None:
+        return decide_symbolically(a, b)
+    if verdict:
+        return Decision("correct", "structural", "equal_parts")
+    return Decision("wrong", "structural", "different_parts")
 
 
-def _without_common_name(a: str, b: str) -> tuple[str, str]:
+def without_common_name(a: str, b: str) -> tuple[str, str]:
     """`F_n = …` beside `F_n = …`: only the right sides are in question."""
-    (left_a, equals_a, right_a), (left_b, equals_b, right_b) = a.partition("="), b.partition("=")
-    same = equals_a and equals_b and string_key(left_a) == string_key(left_b)
-    return (
-        (right_a.strip(), right_b.strip())
-        if same and not left_a.endswith(("<", ">", "!")) and left_a.count("{") == left_a.count("}")
-        else (a, b)
-    )
+    left_a, equals_a, right_a = a.partition("=")
+    left_b, equals_b, right_b = b.partition("=")
+    if not equals_a or not equals_b or string_key(left_a) != string_key(left_b):
+        return a, b
+    if left_a.endswith(("<", ">", "!")) or left_a.count("{") != left_a.count("}"):
+        return a, b
+    return right_a.strip(), right_b.strip()
 
 
-def _decide_symbolically(a: str, b: str) -> Decision:
+def decide_symbolically(a: str, b: str) -> Decision:
+    """The last layer: math-verify on two cleaned answers, behind checks of their size."""
     from reasondistill.grading import evaluate, symbolic
 
-    a, b = _without_common_name(a, b)
-    a, b = symbolic.with_bound_names(a), symbolic.with_bound_names(b)
+    a, b = without_common_name(a, b)
+    a = symbolic.with_bound_names(a)
+    b = symbolic.with_bound_names(b)
     for text, whose in ((b, "gold"), (a, "answer")):
-        if (name := symbolic.bomb(text)) is not None:
+        name = symbolic.bomb(text)
+        if name is not None:
             return Decision("undecided", "static", f"{whose}_{name}")
     if evaluate.too_large(a, b):
         return Decision("undecided", "static", "too_large")
     if not symbolic.parsed(b):
         return Decision("undecided", "symbolic", "gold_unparsed")
-    if (veto := symbolic.veto(a, b)) is not None:
+    veto = symbolic.veto(a, b)
+    if veto is not None:
         return Decision("wrong", "symbolic", veto)
     a, b = sorted((a, b))  # what takes long in one order only must not depend on who said what
     if symbolic.same(a, b):
         return Decision("correct", "symbolic", "math_verify")
-    if (evaluated := symbolic.same_evaluated(a, b)) is not None:
-        return Decision("correct" if evaluated else "wrong", "symbolic", "evaluated")
-    unevaluated = symbolic.binds(a) or symbolic.binds(b)
-    return (
-        Decision("undecided", "symbolic", "not_evaluated")
-        if unevaluated
-        else Decision("wrong", "symbolic", "math_verify")
-    )
+    evaluated = symbolic.same_evaluated(a, b)
+    if evaluated is not None:
+        return Decision(_outcome(evaluated), "symbolic", "evaluated")
+    if symbolic.binds(a) or symbolic.binds(b):
+        return Decision("undecided", "symbolic", "not_evaluated")
+    return Decision("wrong", "symbolic", "math_verify")
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, factorial, gcd, lcm, prod
+from math import ceil, comb, factorial, floor, gcd, lcm, prod
 from typing import Any
 
 import mpmath
@@ -42,97 +42,138 @@ _WHOLE = (1, 2, 3, 4, 8, 9, 16)  # where floor and ceiling differ from what they
 
 
 def exact(node: Node) -> Fraction | None:
-    """The rational value of a tree without names, or None when it has none that is cheap to know."""
+    """The rational value of a tree without names, or None when it has none that is cheap to
+    know.
+    """
     kind = node[0]
     if kind == "num":
-        return _literal(node[1])
+        digits = node[1]
+        if len(digits) <= 4_000:
+            return Fraction(digits.rstrip(".") or "0")
+        return None
     if kind == "deg":
         return exact(node[1])
-    parts = [exact(part) for part in node[1:] if isinstance(part, tuple)]
-    if not parts or any(part is None for part in parts):
+    values: list[Fraction] = []
+    for part in node[1:]:
+        if isinstance(part, tuple):
+            value = exact(part)
+            if value is None:
+                return None
+            values.append(value)
+    if not values:
         return None
-    values = [part for part in parts if part is not None]
-    value = _exact_step(node, values)
-    return (
-        value
-        if value is None
-        or value.numerator.bit_length() + value.denominator.bit_length() <= _MOST_BITS
-        else None
-    )
-
-
-def _literal(text: str) -> Fraction | None:
-    return Fraction(text.rstrip(".") or "0") if len(text) <= 4_000 else None
+    result = _exact_step(node, values)
+    if result is None:
+        return None
+    bits = result.numerator.bit_length() + result.denominator.bit_length()
+    if bits <= _MOST_BITS:
+        return result
+    return None
 
 
 def _exact_step(node: Node, values: list[Fraction]) -> Fraction | None:
-    kind, a = node[0], values[0]
+    kind = node[0]
+    a = values[0]
     if kind == "neg":
         return -a
     if kind == "fact":
-        return Fraction(factorial(int(a))) if a.denominator == 1 and 0 <= a <= 5_000 else None
+        if a.denominator == 1 and 0 <= a <= 5_000:
+            return Fraction(factorial(int(a)))
+        return None
     if kind == "fact2":
-        return (
-            Fraction(prod(range(int(a), 0, -2))) if a.denominator == 1 and 0 <= a <= 1_000 else None
-        )
+        if a.denominator == 1 and 0 <= a <= 1_000:
+            return Fraction(prod(range(int(a), 0, -2)))
+        return None
     if kind == "several":
-        return _of_several(node[1], values)
-    if kind == "fn" and node[1] in ("abs", "floor", "ceil"):
-        return {"abs": abs(a), "floor": Fraction(a.__floor__()), "ceil": Fraction(a.__ceil__())}[
-            node[1]
-        ]
-    return _exact_binary(kind, a, values[1]) if len(values) > 1 else None
+        return exact_of_several(node[1], values)
+    if kind == "fn" and node[1] in _ROUNDING:
+        return Fraction(_ROUNDING[node[1]](a))
+    if len(values) > 1:
+        return exact_binary(kind, a, values[1])
+    return None
 
 
-def _of_several(name: str, values: list[Fraction]) -> Fraction | None:
-    if name in ("max", "min"):
-        return max(values) if name == "max" else min(values)
+_ROUNDING: dict[str, Callable[[Fraction], Fraction | int]] = {
+    "abs": abs,
+    "floor": floor,
+    "ceil": ceil,
+}
+
+
+def exact_of_several(name: str, values: list[Fraction]) -> Fraction | None:
+    """The `max`, `min`, `gcd` or `lcm` of some numbers; the last two of whole ones only."""
+    if name == "max":
+        return max(values)
+    if name == "min":
+        return min(values)
     if any(value.denominator != 1 for value in values):
         return None
-    return Fraction((gcd if name == "gcd" else lcm)(*(int(value) for value in values)))
+    integers = [int(value) for value in values]
+    if name == "gcd":
+        return Fraction(gcd(*integers))
+    return Fraction(lcm(*integers))
 
 
-def _exact_binary(kind: str, a: Fraction, b: Fraction) -> Fraction | None:
+def exact_binary(kind: str, a: Fraction, b: Fraction) -> Fraction | None:
+    """What an operation of two numbers gives; None when that is not rational, or too large."""
     if kind == "add":
         return a + b
     if kind == "mul":
         return a * b
     if kind == "div":
-        return a / b if b else None
+        if b:
+            return a / b
+        return None
     if kind == "pow":
-        return _exact_power(a, b)
+        return exact_power(a, b)
     if kind == "binom":
-        whole = a.denominator == b.denominator == 1
-        return Fraction(comb(int(a), int(b))) if whole and 0 <= b <= a <= 5_000 else None
-    return (
-        _exact_root(a, int(b)) if kind == "root" and b.denominator == 1 and 2 <= b <= 64 else None
-    )
+        is_whole = a.denominator == b.denominator == 1
+        if is_whole and 0 <= b <= a <= 5_000:
+            return Fraction(comb(int(a), int(b)))
+        return None
+    if kind == "root" and b.denominator == 1 and 2 <= b <= 64:
+        return exact_root(a, int(b))
+    return None
 
 
-def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+def exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    """A whole power; None for others, for 0⁰ and its kin, and beyond the size that is computed."""
     if exponent.denominator != 1 or (base == 0 and exponent <= 0):
         return None
     power = int(exponent)
     size = max(base.numerator.bit_length(), base.denominator.bit_length())
-    return base**power if abs(power) * size <= _MOST_BITS else None
+    if abs(power) * size <= _MOST_BITS:
+        return base**power
+    return None
 
 
-def _exact_root(value: Fraction, index: int) -> Fraction | None:
+def exact_root(value: Fraction, index: int) -> Fraction | None:
+    """The real root when it is rational, else None."""
     if value < 0 and index % 2 == 0:
         return None
     if value.numerator.bit_length() + value.denominator.bit_length() > 2_000:
         return None
-    sign = -1 if value < 0 else 1
-    roots = [_integer_root(abs(part), index) for part in (value.numerator, value.denominator)]
-    return None if None in roots else sign * Fraction(roots[0] or 0, roots[1] or 1)
+    top = _integer_root(abs(value.numerator), index)
+    bottom = _integer_root(value.denominator, index)
+    if top is None or bottom is None:
+        return None
+    if value < 0:
+        top = -top
+    return Fraction(top, bottom)
 
 
 def _integer_root(value: int, index: int) -> int | None:
-    low, high = 0, 1 << (value.bit_length() // index + 1)
+    low = 0
+    high = 1 << (value.bit_length() // index + 1)
     while low < high:
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if middle**index < value else (low, middle)
-    return low if low**index == value else None
+        if middle**index < value:
+            low = middle + 1
+        else:
+            high = middle
+    if low**index == value:
+        return low
+    return None
 
 
 # ---- numbers at a point --------------------------------------------------------------------------
@@ -152,64 +193,67 @@ def _value(node: Node, point: dict[str, Any], log10: bool, degrees: bool, infini
             raise Unsupported("long_number")
         return mpmath.mpf(node[1].rstrip(".") or "0")
     if kind == "const":
-        return _constant(node[1])
+        return _CONSTANTS[node[1]] * 1  # a number in today's precision
     if kind == "name":
         return point[node[1]]
     if kind == "deg":
         value = _value(node[1], point, log10, False, infinite)
-        return value * mpmath.pi / 180 if degrees else value
-    trig = kind == "fn" and node[1] in _TRIG
-    values = [
-        _value(part, point, log10, degrees or trig, infinite)
-        for part in node[1:]
-        if isinstance(part, tuple)
-    ]
+        if degrees:
+            return value * mpmath.pi / 180
+        return value
+    degrees = degrees or (kind == "fn" and node[1] in _TRIG)
+    values: list[Any] = []
+    for part in node[1:]:
+        if isinstance(part, tuple):
+            values.append(_value(part, point, log10, degrees, infinite))
     result = _step(node, values, log10)
     if mpmath.isnan(result) or (mpmath.isinf(result) and not infinite):
         raise ZeroDivisionError
     return result
 
 
-def _constant(name: str) -> Any:
-    return {"pi": mpmath.pi, "e": mpmath.e, "i": mpmath.mpc(0, 1), "inf": mpmath.inf}[name] * 1
+_CONSTANTS = {"pi": mpmath.pi, "e": mpmath.e, "i": mpmath.mpc(0, 1), "inf": mpmath.inf}
 
 
 _TRIG = {"sin", "cos", "tan", "cot", "sec", "csc"}
 _PLAIN_FUNCTIONS = {
-    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
-    "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arccot": mpmath.acot, "sinh": mpmath.sinh,
-    "cosh": mpmath.cosh, "tanh": mpmath.tanh, "arsinh": mpmath.asinh, "abs": abs, "floor": mpmath.floor, "ceil": mpmath.ceil,
+    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan,
+    "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
+    "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arccot": mpmath.acot,
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "arsinh": mpmath.asinh,
+    "abs": abs, "floor": mpmath.floor, "ceil": mpmath.ceil,
 }  # fmt: skip
 
 
 def _step(node: Node, values: list[Any], log10: bool) -> Any:
-    kind, a = node[0], values[0]
-    b = values[1] if len(values) > 1 else None
-    if kind == "add":
-        return a + b
+    kind = node[0]
+    a = values[0]
     if kind == "neg":
         return -a
-    if kind == "mul":
-        return a * b
-    if kind == "div":
-        return a / b
-    if kind == "pow":
-        return _power(a, b)
-    if kind == "root":
-        return _root(a, b)
-    if kind == "log":
-        return mpmath.log(a) / mpmath.log(b)
     if kind == "fact":
         return _gamma(a + 1)
     if kind == "call":
-        return _opaque(node[1], values)
-    if kind == "binom":
-        below = values[1]
-        return _gamma(a + 1) / _gamma(below + 1) / _gamma(a - below + 1)
+        return unknown_function(node[1], values)
+    if len(values) > 1:
+        b = values[1]
+        if kind == "add":
+            return a + b
+        if kind == "mul":
+            return a * b
+        if kind == "div":
+            return a / b
+        if kind == "pow":
+            return _power(a, b)
+        if kind == "root":
+            return _root(a, b)
+        if kind == "log":
+            return mpmath.log(a) / mpmath.log(b)
+        if kind == "binom":
+            return _gamma(a + 1) / _gamma(b + 1) / _gamma(a - b + 1)
     return _function(node[1], a, log10)
 
 
-def _opaque(name: str, values: list[Any]) -> Any:
+def unknown_function(name: str, values: list[Any]) -> Any:
     """Some function of its arguments, another one for each name: what f(x) is nobody knows, but
     f(1+x) is f(x+1).
     """
@@ -218,10 +262,9 @@ def _opaque(name: str, values: list[Any]) -> Any:
     for i, value in enumerate(values):
         if _log2(value) > 20:
             raise Unsupported("too_large")
-        result += (
-            mpmath.sin(value * (seed % (89 + 7 * i) + 11) / 37 + i) * (i + 2)
-            + value * (seed % 13 + 5 + i) / 29
-        )
+        angle = value * (seed % (89 + 7 * i) + 11) / 37 + i
+        slope = seed % 13 + 5 + i
+        result += mpmath.sin(angle) * (i + 2) + value * slope / 29
     return result
 
 
@@ -229,16 +272,25 @@ def _function(name: str, a: Any, log10: bool) -> Any:
     if name not in FUNCTIONS:
         raise Unsupported(name)
     size = _log2(a)
+    if name == "log" and log10:
+        return mpmath.log10(a)
     if name in ("ln", "log"):
-        return mpmath.log10(a) if log10 and name == "log" else mpmath.log(a)
-    if name in ("sqrt", "cbrt"):
-        return _root(a, mpmath.mpf(2 if name == "sqrt" else 3))
-    if size > (24 if name in ("exp", "sinh", "cosh") else _MOST_ANGLE_BITS):
+        return mpmath.log(a)
+    if name == "sqrt":
+        return _root(a, mpmath.mpf(2))
+    if name == "cbrt":
+        return _root(a, mpmath.mpf(3))
+    most_bits = _MOST_ANGLE_BITS
+    if name in ("exp", "sinh", "cosh"):
+        most_bits = 24
+    if size > most_bits:
         raise Unsupported("too_large")
     if name == "exp":
         return mpmath.exp(a)
-    if name in ("Gamma", "zeta"):
-        return _gamma(a) if name == "Gamma" else mpmath.zeta(a)
+    if name == "Gamma":
+        return _gamma(a)
+    if name == "zeta":
+        return mpmath.zeta(a)
     if name not in _PLAIN_FUNCTIONS:
         raise Unsupported(name)
     return _PLAIN_FUNCTIONS[name](a)
@@ -246,7 +298,9 @@ def _function(name: str, a: Any, log10: bool) -> Any:
 
 def _log2(a: Any) -> float:
     size = abs(a)
-    return float(mpmath.mag(size)) if size and not mpmath.isinf(size) else 0.0
+    if size and not mpmath.isinf(size):
+        return float(mpmath.mag(size))
+    return 0.0
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -261,10 +315,12 @@ def _root(value: Any, index: Any) -> Any:
     """The real root of a negative number when the index is odd, else the principal one."""
     if index == 0:
         raise ZeroDivisionError
-    real = mpmath.im(value) == 0 and mpmath.im(index) == 0
-    if real and mpmath.re(value) < 0 and mpmath.re(index) % 2 == 1:
+    are_real = mpmath.im(value) == 0 and mpmath.im(index) == 0
+    if are_real and mpmath.re(value) < 0 and mpmath.re(index) % 2 == 1:
         return -mpmath.power(-mpmath.re(value), 1 / mpmath.re(index))
-    return mpmath.sqrt(value) if index == 2 else mpmath.power(value, 1 / index)
+    if index == 2:
+        return mpmath.sqrt(value)
+    return mpmath.power(value, 1 / index)
 
 
 def _gamma(a: Any) -> Any:
@@ -277,53 +333,64 @@ def _gamma(a: Any) -> Any:
 
 
 def _values(node: Node, names: tuple[str, ...], row: int, digits: int, log10: bool) -> Any:
-    if row < len(_POINTS):
-        point = {
-            name: mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8 for i, name in enumerate(names)
-        }
-    else:
-        point = {
-            name: mpmath.mpf(_WHOLE[(row + 3 * i) % len(_WHOLE)]) for i, name in enumerate(names)
-        }
+    point: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        if row < len(_POINTS):
+            point[name] = mpmath.mpf(repr(_POINTS[row][i % 8])) + i // 8
+        else:
+            point[name] = mpmath.mpf(_WHOLE[(row + 3 * i) % len(_WHOLE)])
     with mpmath.workdps(digits):
         return value_at(node, point, log10=log10)
 
 
+_Sample = tuple[Any, Any]  # a value in the low and in the high precision
+
+
 @lru_cache(maxsize=4096)
-def _sample(node: Node, names: tuple[str, ...], row: int, log10: bool) -> tuple[Any, Any] | None:
+def _sample(node: Node, names: tuple[str, ...], row: int, log10: bool) -> _Sample | None:
     """The value at one point in both precisions; None where it is not defined."""
     try:
-        return _values(node, names, row, _LOW, log10), _values(node, names, row, _HIGH, log10)
+        low = _values(node, names, row, _LOW, log10)
+        high = _values(node, names, row, _HIGH, log10)
     except (ZeroDivisionError, ValueError, OverflowError, TypeError, ComplexResult):
         return None
+    return low, high
 
 
-def vanishes(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
+def vanishes(a: _Sample, b: _Sample) -> bool:
     """Whether a − b is zero, judged by how it shrinks from 40 to 90 digits. Raises Unsupported when
     the numbers are too large to tell.
     """
     if any(mpmath.isinf(value) for value in (*a, *b)):
         return a[1] == b[1]
     with mpmath.workdps(_HIGH + 10):
-        low, high = abs(a[0] - b[0]), abs(a[1] - b[1])
+        low = abs(a[0] - b[0])
+        high = abs(a[1] - b[1])
         scale = max(abs(a[1]), abs(b[1]))
-        near = high <= scale * mpmath.mpf(10) ** (15 - _HIGH) or (
-            low > 0 and high <= low * mpmath.mpf(10) ** -30
-        )
-        near = near or (low == 0 and high <= mpmath.mpf(10) ** (15 - _HIGH) * max(1, scale))
-        if near and scale > mpmath.mpf(10) ** 60 and not high == low == 0 == scale:
+        rounding = mpmath.mpf(10) ** (15 - _HIGH)
+        is_zero = high <= scale * rounding
+        if not is_zero and low > 0:
+            is_zero = high <= low * mpmath.mpf(10) ** -30
+        elif not is_zero and low == 0:
+            is_zero = high <= rounding * max(1, scale)
+        if is_zero and scale > mpmath.mpf(10) ** 60:
             raise Unsupported("too_large")
-        return bool(near)
+        return bool(is_zero)
 
 
 def same_expression(a: Node, b: Node) -> bool:
-    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told here."""
-    first, second = exact(a), exact(b)
+    """Whether two trees are equal as expressions. Raises Unsupported when that cannot be told
+    here.
+    """
+    first = exact(a)
+    second = exact(b)
     if first is not None and second is not None:
         return first == second
     if _same_everywhere(a, b, log10=False):
         return True
-    return has(a, "fn", "log") != has(b, "fn", "log") and _same_everywhere(a, b, log10=True)
+    if has(a, "fn", "log") == has(b, "fn", "log"):
+        return False
+    return _same_everywhere(a, b, log10=True)
 
 
 def _same_everywhere(a: Node, b: Node, *, log10: bool) -> bool:
@@ -333,22 +400,33 @@ def _same_everywhere(a: Node, b: Node, *, log10: bool) -> bool:
     Branches of roots differ off the real line: 1/√n is √(1/n) for the n that anybody means.
     """
     names = tuple(sorted(names_in(a) | names_in(b)))
-    stepped = any(has(node, "fn", name) for node in (a, b) for name in ("floor", "ceil"))
-    rows = len(_POINTS) + (len(_WHOLE) if stepped else 0) if names else 1
-    samples = [
-        (_sample(a, names, row, log10), _sample(b, names, row, log10)) for row in range(rows)
-    ]
-    defined = [
-        (first, second) for first, second in samples if first is not None and second is not None
-    ]
-    complex_meant = has(a, "const", "i") or has(b, "const", "i")
-    real = [pair for pair in defined if complex_meant or (_is_real(pair[0]) and _is_real(pair[1]))]
-    if not (pairs := real or defined):
+    is_complex = has(a, "const", "i") or has(b, "const", "i")
+    defined: list[tuple[_Sample, _Sample]] = []
+    real: list[tuple[_Sample, _Sample]] = []
+    for row in range(_rows_for(names, a, b)):
+        first = _sample(a, names, row, log10)
+        second = _sample(b, names, row, log10)
+        if first is None or second is None:
+            continue
+        defined.append((first, second))
+        if is_complex or (_is_real(first) and _is_real(second)):
+            real.append((first, second))
+    if not defined:
         raise Unsupported("undefined")
-    return all(vanishes(first, second) for first, second in pairs)
+    return all(vanishes(first, second) for first, second in real or defined)
 
 
-def _is_real(value: tuple[Any, Any]) -> bool:
+def _rows_for(names: tuple[str, ...], a: Node, b: Node) -> int:
+    """How many points to compare two trees at: one for constants, more where values jump."""
+    if not names:
+        return 1
+    for name in ("floor", "ceil"):
+        if has(a, "fn", name) or has(b, "fn", name):
+            return len(_POINTS) + len(_WHOLE)
+    return len(_POINTS)
+
+
+def _is_real(value: _Sample) -> bool:
     return abs(mpmath.im(value[1])) <= mpmath.mpf(10) ** -60 * max(1, abs(value[1]))
 
 
@@ -356,18 +434,18 @@ def proportional(a: Node, b: Node, *, positive: bool = False) -> bool:
     """Whether a = c·b with one constant c ≠ 0 (c > 0 when `positive`), and neither is constant:
     equal solution sets of a=0 and b=0.
     """
-    names = tuple(sorted(names_in(a) | names_in(b)))
-    if not names or not names_in(a) or not names_in(b):
+    names_a = names_in(a)
+    names_b = names_in(b)
+    if not names_a or not names_b:
         return False
-    ratios: list[tuple[Any, Any]] = []
+    names = tuple(sorted(names_a | names_b))
+    ratios: list[_Sample] = []
     for row in range(len(_POINTS)):
-        first, second = _sample(a, names, row, False), _sample(b, names, row, False)
-        if (
-            first is None
-            or second is None
-            or 0 in (*first, *second)
-            or not (_is_real(first) and _is_real(second))
-        ):
+        first = _sample(a, names, row, False)
+        second = _sample(b, names, row, False)
+        if first is None or second is None or 0 in (*first, *second):
+            continue
+        if not _is_real(first) or not _is_real(second):
             continue
         if any(mpmath.isinf(value) for value in (*first, *second)):
             raise Unsupported("infinite")
@@ -388,33 +466,44 @@ _ONE: Node = ("num", "1")
 
 
 def _over_one(node: Node) -> tuple[Node, Node]:
+    """Numerator and denominator of a tree."""
     kind = node[0]
     if kind == "neg":
         top, bottom = _over_one(node[1])
         return ("neg", top), bottom
-    if kind == "add":
-        (a, b), (c, d) = _over_one(node[1]), _over_one(node[2])
+    if kind in ("add", "mul", "div"):
+        a, b = _over_one(node[1])
+        c, d = _over_one(node[2])
+        if kind == "mul":
+            return _times(a, c), _times(b, d)
+        if kind == "div":
+            return _times(a, d), _times(b, c)
         if b == d:
             return ("add", a, c), b
         return ("add", _times(a, d), _times(c, b)), _times(b, d)
-    if kind in ("mul", "div"):
-        (a, b), (c, d) = _over_one(node[1]), _over_one(node[2])
-        return (_times(a, c), _times(b, d)) if kind == "mul" else (_times(a, d), _times(b, c))
-    if (
-        kind == "pow"
-        and (power := exact(node[2])) is not None
-        and power.denominator == 1
-        and abs(power) <= 12
-    ):
-        top, bottom = _over_one(node[1])
-        whole: Node = ("num", str(abs(int(power))))
-        raised = tuple(part if part == _ONE else ("pow", part, whole) for part in (top, bottom))
-        return (raised[0], raised[1]) if power >= 0 else (raised[1], raised[0])
+    if kind == "pow":
+        power = exact(node[2])
+        if power is not None and power.denominator == 1 and abs(power) <= 12:
+            top, bottom = _over_one(node[1])
+            whole = abs(int(power))
+            if power >= 0:
+                return _raised(top, whole), _raised(bottom, whole)
+            return _raised(bottom, whole), _raised(top, whole)
     return node, _ONE
 
 
+def _raised(node: Node, power: int) -> Node:
+    if node == _ONE:
+        return node
+    return ("pow", node, ("num", str(power)))
+
+
 def _times(a: Node, b: Node) -> Node:
-    return b if a == _ONE else a if b == _ONE else ("mul", a, b)
+    if a == _ONE:
+        return b
+    if b == _ONE:
+        return a
+    return ("mul", a, b)
 
 
 def real_value(node: Node) -> Any:

@@ -5,16 +5,15 @@ reproduce mistakes on purpose.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from reasondistill.grading.clean import matching_brace
-from reasondistill.grading.equivalence import Decision
-from reasondistill.grading.policies import Policy
+from reasondistill.grading.policies import Engine
 
 
-def decide(pred: str, gold: str, policy: Policy) -> Decision:
-    """The decision of the grader that the policy's engine names. Runs in a worker."""
-    same = _ENGINES[policy.engine](pred, gold)
-    return Decision("correct" if same else "wrong", policy.engine, "imitation")
+def are_same(pred: str, gold: str, engine: Engine) -> bool:
+    """What the grader that an engine imitates says of two answers. Runs in a worker."""
+    return _ENGINES[engine](pred, gold)
 
 
 def like_math_verify(pred: str, gold: str) -> bool:
@@ -35,30 +34,30 @@ def hendrycks_key(text: str) -> str:
     """The normalised string: no spaces, units on the right cut, `\\frac` with braces, `0.5` as
     `\\frac{1}{2}`, `x = 5` as `5`.
     """
-    key = (
-        text.replace("\n", "")
-        .replace("\\!", "")
-        .replace("\\\\", "\\")
-        .replace("tfrac", "frac")
-        .replace("dfrac", "frac")
-    )
-    key = (
-        key.replace("\\left", "")
-        .replace("\\right", "")
-        .replace("^{\\circ}", "")
-        .replace("^\\circ", "")
-        .replace("\\$", "")
-    )
-    key = key.split("\\text{ ")[0] if key.count("\\text{ ") == 1 else key
+    key = text.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
+    key = key.replace("tfrac", "frac").replace("dfrac", "frac")
+    key = key.replace("\\left", "").replace("\\right", "")
+    key = key.replace("^{\\circ}", "").replace("^\\circ", "").replace("\\$", "")
+    if key.count("\\text{ ") == 1:
+        key = key.split("\\text{ ")[0]
     key = key.replace("\\%", "").replace("%", "").replace(" .", " 0.").replace("{.", "{0.")
-    key = "0" + key if key.startswith(".") else key
-    name, equals, value = key.partition("=")
-    key = value if equals and "=" not in value and len(name.strip()) <= 2 else key
+    if key.startswith("."):
+        key = "0" + key
+    key = _without_short_name(key)
     key = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", key).replace(" ", "")
     key = re.sub(r"\\frac(\w)(\w)", r"\\frac{\1}{\2}", key)
     key = re.sub(r"\\frac(\w)\{", r"\\frac{\1}{", key)
-    key = "\\frac{1}{2}" if key == "0.5" else key
+    if key == "0.5":
+        key = "\\frac{1}{2}"
     return re.sub(r"^(-?\d+)/(-?\d+)$", r"\\frac{\1}{\2}", key)
+
+
+def _without_short_name(key: str) -> str:
+    """`x = 5` is 5."""
+    name, equals, value = key.partition("=")
+    if equals and "=" not in value and len(name.strip()) <= 2:
+        return value
+    return key
 
 
 def like_qwen(pred: str, gold: str) -> bool:
@@ -67,27 +66,32 @@ def like_qwen(pred: str, gold: str) -> bool:
     """
     from reasondistill.grading import symbolic
 
-    a, b = _qwen_strip(pred), _qwen_strip(gold)
+    a = _qwen_strip(pred)
+    b = _qwen_strip(gold)
     if a.lower() == b.lower():
         return True
-    first, second = _float(a), _float(b)
+    first = _float(a)
+    second = _float(b)
     if first is not None and second is not None:
-        return any(
-            abs(first - item) <= 1e-4 * max(abs(first), abs(item))
-            for item in (second / 100, second, second * 100)
-        )
+        return any(_is_near(first, item) for item in (second / 100, second, second * 100))
     if not a or symbolic.bomb(a) or symbolic.bomb(b):
         return False
     if _within(a, b):
         return True
-    if a[0] in "([" and b[0] in "([" and a.count(",") == b.count(",") > 0:
-        return all(
-            like_qwen(x, y) for x, y in zip(a[1:-1].split(","), b[1:-1].split(","), strict=True)
-        )
+    commas = a.count(",")
+    if a[0] in "([" and b[0] in "([" and commas == b.count(",") > 0:
+        pairs = zip(a[1:-1].split(","), b[1:-1].split(","), strict=True)
+        return all(like_qwen(x, y) for x, y in pairs)
     if a.count("=") == b.count("=") == 1:
-        (left_a, right_a), (left_b, right_b) = a.split("="), b.split("=")
+        left_a, right_a = a.split("=")
+        left_b, right_b = b.split("=")
         return symbolic.same(f"{left_a}-({right_a})", f"{left_b}-({right_b})")
     return symbolic.same(a.split("=")[-1], b.split("=")[-1])
+
+
+def _is_near(a: Any, b: Any) -> bool:
+    """Qwen's relative 1e-4."""
+    return bool(abs(a - b) <= 1e-4 * max(abs(a), abs(b)))
 
 
 def _within(a: str, b: str) -> bool:
@@ -96,51 +100,41 @@ def _within(a: str, b: str) -> bool:
     from reasondistill.grading.syntax import Unsupported, parse
 
     try:
-        first, second = evaluate.real_value(parse(a)), evaluate.real_value(parse(b))
+        first = evaluate.real_value(parse(a))
+        second = evaluate.real_value(parse(b))
     except Unsupported:
         return False
-    return bool(abs(first - second) <= 1e-4 * max(abs(first), abs(second)))
+    return _is_near(first, second)
 
 
 def _qwen_strip(text: str) -> str:
-    key = (
-        text.strip()
-        .replace("\n", "")
-        .rstrip(".")
-        .replace("\\!", "")
-        .replace("tfrac", "frac")
-        .replace("dfrac", "frac")
-    )
-    key = (
-        key.replace("\\left", "")
-        .replace("\\right", "")
-        .replace("{", "{")
-        .replace("^{\\circ}", "")
-        .replace("^\\circ", "")
-    )
-    key = (
-        key.replace("\\$", "")
-        .replace("$", "")
-        .replace("\\%", "%")
-        .replace("\\(", "")
-        .replace("\\)", "")
-    )
-    while (start := key.find("\\text{")) >= 0 and (end := matching_brace(key, start + 5)) > 0:
+    key = text.strip().replace("\n", "").rstrip(".").replace("\\!", "")
+    key = key.replace("tfrac", "frac").replace("dfrac", "frac")
+    key = key.replace("\\left", "").replace("\\right", "")
+    key = key.replace("^{\\circ}", "").replace("^\\circ", "")
+    key = key.replace("\\$", "").replace("$", "").replace("\\%", "%")
+    key = key.replace("\\(", "").replace("\\)", "")
+    while True:
+        start = key.find("\\text{")
+        if start < 0:
+            break
+        end = matching_brace(key, start + 5)
+        if end <= 0:
+            break
+        before = key[:start]
         inner = key[start + 6 : end]
-        key = (
-            key[:start]
-            + ("" if key[:start].strip() and key[start - 1].isdigit() else inner)
-            + key[end + 1 :]
-        )
-    name, equals, value = key.partition("=")
-    key = value if equals and "=" not in value and len(name.strip()) <= 2 else key
-    return key.replace(" ", "")
+        if before.strip() and before[-1].isdigit():  # a unit
+            inner = ""
+        key = before + inner + key[end + 1 :]
+    return _without_short_name(key).replace(" ", "")
 
 
 def _float(text: str) -> float | None:
     plain = text.replace(",", "")
     try:
-        return float(plain[:-1]) / 100 if plain.endswith("%") else float(plain)
+        if plain.endswith("%"):
+            return float(plain[:-1]) / 100
+        return float(plain)
     except ValueError:
         return None
 
@@ -156,31 +150,32 @@ def like_nemo(pred: str, gold: str) -> bool:
     """NeMo-Skills' `math_equal`: choice letters; strings without percent signs, which decide texts
     and numbers; else math-verify.
     """
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import verify
 
     from reasondistill.grading import symbolic
 
-    if re.fullmatch(r"[A-J]", gold.strip()) and re.fullmatch(r"\(?([A-J])\)?\.?", pred.strip()):
-        return gold.strip() in pred
-    a, b = (_DROPPED.sub("", text).strip().rstrip(".") for text in (pred, gold))
-    key_a, key_b = hendrycks_key(a).replace(",", ""), hendrycks_key(b).replace(",", "")
+    letter = gold.strip()
+    if re.fullmatch(r"[A-J]", letter) and re.fullmatch(r"\(?([A-J])\)?\.?", pred.strip()):
+        return letter in pred
+    a = _DROPPED.sub("", pred).strip().rstrip(".")
+    b = _DROPPED.sub("", gold).strip().rstrip(".")
+    key_a = hendrycks_key(a).replace(",", "")
+    key_b = hendrycks_key(b).replace(",", "")
     if key_a == key_b:
         return True
-    if (
-        (_TEXT_OR_NUMBER.fullmatch(key_a) and _TEXT_OR_NUMBER.fullmatch(key_b))
-        or symbolic.bomb(a)
-        or symbolic.bomb(b)
-    ):
+    if _TEXT_OR_NUMBER.fullmatch(key_a) and _TEXT_OR_NUMBER.fullmatch(key_b):
         return False
-    first, second = (
-        parse(
-            text if _DELIMITED.search(text) else f"${text}$",
-            [LatexExtractionConfig()],
-            parsing_timeout=None,  # type: ignore[arg-type]
-        )
-        for text in (b, a)
-    )
-    return bool(verify(first, second, timeout_seconds=None))
+    if symbolic.bomb(a) or symbolic.bomb(b):
+        return False
+    return bool(verify(_nemo_parsed(b), _nemo_parsed(a), timeout_seconds=None))
+
+
+def _nemo_parsed(text: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
+
+    if not _DELIMITED.search(text):
+        text = f"${text}$"
+    return parse(text, [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[arg-type]
 
 
 _ENGINES = {

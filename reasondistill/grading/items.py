@@ -60,61 +60,80 @@ class Pair:
 def begin(item: GradeItem, policy: Policy) -> Grade | Pair:
     """The grade when no worker is needed, else the pair to compare. Never raises."""
     started = time.perf_counter()
-    outcome = _decide(item, policy)
-    if isinstance(outcome, Pair):
-        return outcome
-    decision, extracted = outcome
-    return _grade(decision[0], extracted, decision[1], decision[2], time.perf_counter() - started)
+    early = decide_early(item, policy)
+    if isinstance(early, Pair):
+        return early
+    return _grade(early.decision, early.extracted, time.perf_counter() - started)
 
 
-_Early = tuple[tuple[Outcome, str, str], str | None]
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What is written in a grade: an outcome, the layer that came to it, and why."""
+
+    outcome: Outcome
+    layer: str
+    reason: str
 
 
-def _decide(item: GradeItem, policy: Policy) -> _Early | Pair:
-    if item.finish == "error" and item.fault == "input":
-        return ("undecided", "engine", INPUT_FAULT), None
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A verdict without a worker, on the answer that was extracted."""
+
+    decision: _Verdict | Decision
+    extracted: str | None = None
+
+
+def decide_early(item: GradeItem, policy: Policy) -> _Early | Pair:
+    """Extract the answer and decide on it if the cheap layers can."""
     if item.finish == "error":
-        return ("undecided", "engine", ENGINE_ERROR), None
-    cut = item.finish in ("length", "repetition")
+        reason = ENGINE_ERROR
+        if item.fault == "input":
+            reason = INPUT_FAULT
+        return _Early(_Verdict("undecided", "engine", reason))
+    is_cut = item.finish in ("length", "repetition")
+    unanswered: Outcome = "truncated" if is_cut else "no_answer"
     if item.think == "open":
-        return ("truncated" if cut else "no_answer", "extract", "think_not_closed"), None
-    found = extract(
-        item.answer_text, join=policy.join_boxes, stated=cut
-    )  # where the tokens ran out is no answer
-    if (
-        cut
-        and found.where == "phrase"
-        and item.answer_text.rstrip().endswith((found.text or "")[-20:])
-    ):  # perhaps there was more to come
-        found = Extracted(None, "none")
-    if policy.anchored_only and found.where in ("bold", "formula", "number"):
-        found = Extracted(None, "none")
+        return _Early(_Verdict(unanswered, "extract", "think_not_closed"))
+    found = find_answer(item, policy, is_cut=is_cut)
     if found.text is None:
-        outcome: Outcome = "truncated" if cut else "no_answer"
-        return (outcome, "extract", _REASONS.get(found.where, "no_answer")), None
-    gold, answer = gold_answer(item.gold), found.text
+        reason = _REASONS.get(found.where, "no_answer")
+        return _Early(_Verdict(unanswered, "extract", reason))
+    answer = found.text
+    gold = gold_answer(item.gold)
     if gold is None:
-        return ("undecided", "gold", "gold_empty"), answer
-    if policy.engine == "layered" and found.where not in ("boxed", "marker", "whole"):
+        return _Early(_Verdict("undecided", "gold", "gold_empty"), answer)
+    if policy.engine != "layered":
+        return Pair(answer, gold, found.where)
+    if found.where not in ("boxed", "marker", "whole"):
         answer = _right_side(answer, gold) or answer
-    if policy.engine == "layered":
-        decision = decide_cheaply(answer, gold, policy) or _as_whole(item, found, policy)
-        if decision is not None:
-            return (decision.outcome, decision.layer, decision.reason), answer
+    decision = decide_cheaply(answer, gold, policy) or decide_as_whole(item, found, policy)
+    if decision is not None:
+        return _Early(decision, answer)
     return Pair(answer, gold, found.where)
+
+
+def find_answer(item: GradeItem, policy: Policy, *, is_cut: bool) -> Extracted:
+    """The answer that counts under a policy. Where the tokens ran out is no answer: of a text that
+    was cut off only a stated one counts, and not at its very end, where there was perhaps more to
+    come.
+    """
+    found = extract(item.answer_text, join=policy.join_boxes, stated=is_cut)
+    if is_cut and found.where == "phrase":
+        end = (found.text or "")[-20:]
+        if item.answer_text.rstrip().endswith(end):
+            return Extracted(None, "none")
+    if policy.anchored_only and found.where in ("bold", "formula", "number"):
+        return Extracted(None, "none")
+    return found
 
 
 def _right_side(text: str, gold: str) -> str | None:
     """In a sentence `so m + n = 55` the answer is 55, unless an equation is asked for. A box says
     exactly what it says.
     """
-    if (
-        "=" not in text
-        or _RELATES.search(gold)
-        or _RELATES.search(text.replace("=", ""))
-        or "," in text
-        or "\\begin" in text
-    ):
+    if "=" not in text or "," in text or "\\begin" in text:
+        return None
+    if _RELATES.search(gold) or _RELATES.search(text.replace("=", "")):
         return None
     return text.rpartition("=")[2].strip() or None
 
@@ -122,8 +141,10 @@ def _right_side(text: str, gold: str) -> str | None:
 _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
-def _as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
-    """A short text that equals the gold's whole text is right, whatever was extracted from either."""
+def decide_as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
+    """A short text that equals the gold's whole text is right, whatever was extracted from
+    either.
+    """
     if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return None
     for gold in (item.gold, gold_answer(item.gold) or ""):
@@ -144,22 +165,17 @@ def gold_answer(gold: str) -> str | None:
 
 def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
     """The grade of a pair that was compared."""
-    return _grade(decision.outcome, pair.pred, decision.layer, decision.reason, seconds)
+    return _grade(decision, pair.pred, seconds)
 
 
-def _grade(
-    outcome: Outcome, extracted: str | None, layer: str, reason: str, seconds: float
-) -> Grade:
-    shown = (
-        extracted
-        if extracted is None or len(extracted) <= LONGEST_SHOWN
-        else extracted[:LONGEST_SHOWN] + "…"
-    )
+def _grade(decision: _Verdict | Decision, extracted: str | None, seconds: float) -> Grade:
+    if extracted is not None and len(extracted) > LONGEST_SHOWN:
+        extracted = extracted[:LONGEST_SHOWN] + "…"
     return Grade(
-        outcome=outcome,
-        extracted=shown,
-        layer=layer,
-        reason=reason,
+        outcome=decision.outcome,
+        extracted=extracted,
+        layer=decision.layer,
+        reason=decision.reason,
         grader=GRADER,
         seconds=round(seconds, 6),
     )
@@ -172,6 +188,5 @@ def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
     begun = begin(GradeItem("", prediction, gold), rules)
     if isinstance(begun, Grade):
         return begun
-    return finish(
-        begun, decide_deeply(begun.pred, begun.gold, rules), time.perf_counter() - started
-    )
+    decision = decide_deeply(begun.pred, begun.gold, rules)
+    return finish(begun, decision, time.perf_counter() - started)

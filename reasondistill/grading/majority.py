@@ -51,9 +51,12 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
         if answer is None:
             continue
         key = string_key(clean(answer))
-        cluster = by_key.get(key) or next(
-            (members for members in found if same(answer, answers[members[0]] or "")), None
-        )
+        cluster = by_key.get(key)
+        if cluster is None:
+            for members in found:
+                if same(answer, answers[members[0]] or ""):
+                    cluster = members
+                    break
         if cluster is None:
             cluster = []
             found.append(cluster)
@@ -74,7 +77,7 @@ def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
 
 
 def same_in(pool: GradingPool) -> Same:
-    """Equivalence decided by a pool, cheap layers here; whatever is undecided counts as different."""
+    """Equivalence decided by a pool, cheap layers here; what is undecided counts as different."""
     policy = find_policy(pool.policy)
 
     def same(a: str, b: str) -> bool:
@@ -103,14 +106,14 @@ def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
     others = [size for i, size in enumerate(sizes) if i != right]
     favourable = Fraction(0)
     for votes in range(1, min(k, sizes[right]) + 1):
-        ways = _ways(others, n - sum(sizes), k - votes, votes)
+        ways = ways_to_tie(others, n - sum(sizes), k - votes, votes)
         favourable += comb(sizes[right], votes) * sum(
             (Fraction(count, ties + 1) for ties, count in ways.items()), Fraction(0)
         )
     return float(favourable / comb(n, k))
 
 
-def _ways(others: Sequence[int], silent: int, drawn: int, votes: int) -> dict[int, int]:
+def ways_to_tie(others: Sequence[int], silent: int, drawn: int, votes: int) -> dict[int, int]:
     """For each number of clusters that tie with `votes`, in how many ways `drawn` samples come from
     the others, none above `votes`.
     """

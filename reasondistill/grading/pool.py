@@ -77,8 +77,7 @@ class _Mother:
             try:
                 return self._fork()
             except OSError:
-                self._stop()
-                self._process, self._control = self._start()
+                self.replace_process()
                 try:
                     return self._fork()
                 except OSError as error:
@@ -98,7 +97,7 @@ class _Mother:
         return _Worker(pid, ours)
 
     def end_worker(self, worker: _Worker) -> int:
-        """Kill a worker for good; its wait status, that of an earlier death if it was dead already."""
+        """Kill a worker for good; its wait status, also of one that had died before."""
         worker.stream.close()
         with self._lock:
             try:
@@ -116,10 +115,12 @@ class _Mother:
             data += part
         return data
 
-    def _stop(self) -> None:
+    def replace_process(self) -> None:
+        """End a mother that died or hangs, and start another."""
         self._control.close()
         self._process.kill()
         self._process.wait()
+        self._process, self._control = self._start()
 
     def close(self) -> None:
         """End the mother; she ends her children. One without children may still be importing sympy:
@@ -127,8 +128,11 @@ class _Mother:
         """
         with self._lock:
             self._control.close()
+            patience_s = 0
+            if self._has_children:
+                patience_s = 2
             try:
-                self._process.wait(timeout=2 if self._has_children else 0)
+                self._process.wait(timeout=patience_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -248,6 +252,11 @@ class GradingPool:
         self.close()
 
 
+def _ran_out_of_time(status: int) -> bool:
+    """Whether a wait status is that of a worker whose own timer killed it."""
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) in _OUT_OF_TIME
+
+
 class _Run:
     """One call of grade_many: its window of items in order, what waits for a worker, and which
     worker has what.
@@ -267,7 +276,7 @@ class _Run:
             for count, item in enumerate(items):
                 decided = begin(item, self._policy)
                 if window or isinstance(decided, Pair):
-                    self._admit(item, decided)
+                    self.admit(item, decided)
                     if count % _POLL_EVERY == 0:
                         self._poll(0.0)
                     while window and (len(window) >= _WINDOW or window[0].grade is not None):
@@ -288,20 +297,18 @@ class _Run:
         self._window.popleft()
         return slot.id, slot.grade
 
-    def _admit(self, item: GradeItem, decided: Grade | Pair) -> None:
+    def admit(self, item: GradeItem, decided: Grade | Pair) -> None:
         """Put an item behind the others in the window, and its pair before a worker when one is
         free.
         """
-        slot = (
-            _Slot(item.id, None, decided)
-            if isinstance(decided, Grade)
-            else _Slot(item.id, decided, None)
-        )
-        self._window.append(slot)
         if isinstance(decided, Grade):
+            self._window.append(_Slot(item.id, None, decided))
             return
+        slot = _Slot(item.id, decided, None)
+        self._window.append(slot)
         key = (self._policy.name, decided.pred, decided.gold)
-        if (known := self._pool.recall(key)) is not None:
+        known = self._pool.recall(key)
+        if known is not None:
             slot.grade = finish(decided, known, 0.0)
             return
         asked = self._asked.setdefault(key, [])
@@ -315,9 +322,10 @@ class _Run:
     def _dispatch(self) -> None:
         """Hand waiting pairs to workers while this run has fewer than its share."""
         while self._waiting and len(self._busy) < self._pool.workers:
-            self._hand(self._pool.take_worker(), self._waiting.popleft())
+            self.hand_over(self._pool.take_worker(), self._waiting.popleft())
 
-    def _hand(self, worker: _Worker, slot: _Slot) -> None:
+    def hand_over(self, worker: _Worker, slot: _Slot) -> None:
+        """Send a pair to a worker, which is busy with it from now on."""
         assert slot.pair is not None
         slot.started = time.perf_counter()
         slot.deadline = time.monotonic() + self._pool.deadline_s
@@ -342,31 +350,33 @@ class _Run:
         for descriptor in self._busy:
             poller.register(descriptor, select.POLLIN)
         if patience_s is None:
-            patience_s = max(
-                0.0, min(slot.deadline for _, slot in self._busy.values()) - time.monotonic()
-            )
-        for descriptor, _ in poller.poll(patience_s * 1000 + (1 if patience_s else 0)):
-            self._collect(descriptor)
+            next_deadline = min(slot.deadline for _, slot in self._busy.values())
+            patience_s = max(0.0, next_deadline - time.monotonic())
+        patience_ms = patience_s * 1000
+        if patience_ms:
+            patience_ms += 1  # not to wake just before the deadline
+        for descriptor, _ in poller.poll(patience_ms):
+            self.collect(descriptor)
         now = time.monotonic()
-        for descriptor in [d for d, (_, slot) in self._busy.items() if slot.deadline <= now]:
+        late = [place for place, (_, slot) in self._busy.items() if slot.deadline <= now]
+        for descriptor in late:
             worker, slot = self._busy.pop(descriptor)
             self._pool.end_worker(worker)
             self._finish(slot, Decision("undecided", "worker", "timeout"))
         self._dispatch()
 
-    def _collect(self, descriptor: int) -> None:
+    def collect(self, descriptor: int) -> None:
+        """Take a worker's answer; a worker that died instead leaves its pair undecided."""
         worker, slot = self._busy.pop(descriptor)
         worker.stream.settimeout(max(0.1, slot.deadline - time.monotonic()))
         answer = receive(worker.stream)
         worker.stream.settimeout(None)
         if answer is None:
             status = self._pool.end_worker(worker)
-            late = (
-                time.monotonic() >= slot.deadline
-                or os.WIFSIGNALED(status)
-                and os.WTERMSIG(status) in _OUT_OF_TIME
-            )
-            self._finish(slot, Decision("undecided", "worker", "timeout" if late else "crash"))
+            reason = "crash"
+            if time.monotonic() >= slot.deadline or _ran_out_of_time(status):
+                reason = "timeout"
+            self._finish(slot, Decision("undecided", "worker", reason))
             return
         self._finish(slot, Decision(answer["outcome"], answer["layer"], answer["reason"]))
         if answer["reason"] == "memory":

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.units import CURRENCIES, Unit, read_short_unit, read_unit, units_agree
@@ -21,16 +21,20 @@ _MOST_EXPONENT = 4_000
 
 _INT = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_INT}(?:\.\d*)?|\.\d+)"
-_POWER = r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|([-+]?\d))|[eE]([-+]?\d+))"
+_POWER = (
+    r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|([-+]?\d))|"
+    r"[eE]([-+]?\d+))"
+)
 _SIMPLE = re.compile(rf"([-+]?)\s*({_DECIMAL}){_POWER}?")
 _POWER_OF_TEN = re.compile(r"([-+]?)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|(\d))")
-_FRACTION = re.compile(
-    rf"([-+]?)\s*(\d+(?:\s*|\s+and\s+))??\\frac\s*(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))\s*(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))"
-)
+_BRACED = rf"(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))"
+_FRACTION = re.compile(rf"([-+]?)\s*(\d+(?:\s*|\s+and\s+))??\\frac\s*{_BRACED}\s*{_BRACED}")
 _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
 
 _CURRENCY = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:US|A|C)?(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))(?:\s*\})?\s*"
+    r"(?:\\text\s*\{\s*)?(?:US|A|C)?"
+    r"(\\?\$|[€£¥₹₩]|\\(?:pounds|euro)(?![A-Za-z])|(?:USD|EUR|GBP|Rs\.?)(?![A-Za-z]))"
+    r"(?:\s*\})?\s*"
 )
 _CURRENCY_AFTER = re.compile(r"\s*(?:\\text\s*\{\s*)?(\\?\$|[€£¥₹¢₩])(?:\s*\})?\s*\.?")
 _CODES = {
@@ -82,148 +86,183 @@ def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None
     one letter may be a unit: 5 m.
     """
     text = cleaned.strip()
-    if not text or len(text) > _MOST_DIGITS or not any(character.isdecimal() for character in text):
+    if not text or len(text) > _MOST_DIGITS:
+        return None
+    if not any(character.isdecimal() for character in text):
         return None
     sign, text = _leading_sign(text)
-    unit: Unit = ()
-    if (currency := _CURRENCY.match(text)) is not None:
-        inner, text = _leading_sign(text[currency.end() :])
-        sign, unit = sign * inner, ((_CODES[currency[1]], 1),)
-    for read in (_repeating, _fraction, _slash, _simple):
-        if (found := read(text)) is not None:
-            value, places, digits, end = found
-            quantity = _with_tail(sign * value, places, digits, text[end:], short_units)
-            return quantity if quantity is None or not unit else _priced(quantity, unit)
+    currency = _CURRENCY.match(text)
+    if currency is not None:
+        inner_sign, text = _leading_sign(text[currency.end() :])
+        sign *= inner_sign
+    for read in (repeating_decimal, fraction, slashed_fraction, plain_number):
+        number = read(text)
+        if number is None:
+            continue
+        signed = number._replace(value=sign * number.value)
+        quantity = _with_tail(signed, text[number.end :], short_units)
+        if quantity is None or currency is None:
+            return quantity
+        return with_currency(quantity, (_CODES[currency[1]], 1))
     return None
 
 
-def _priced(quantity: Quantity, unit: Unit) -> Quantity | None:
+def with_currency(quantity: Quantity, currency: tuple[str, int]) -> Quantity | None:
     """With the currency that stood before the number; `$5 per hour` keeps the hour, `$5 cm` is
     nothing.
     """
-    rest = tuple(part for part in quantity.unit if part != unit[0])
-    return (
-        replace(quantity, unit=tuple(sorted(unit + rest)))
-        if not quantity.percent and all(power < 0 for _, power in rest)
-        else None
-    )
+    if quantity.percent:
+        return None
+    rest = [part for part in quantity.unit if part != currency]
+    if any(power > 0 for _, power in rest):
+        return None
+    return replace(quantity, unit=tuple(sorted([currency, *rest])))
 
 
 def _leading_sign(text: str) -> tuple[int, str]:
-    if text[:1] in {"-", "+"}:
-        return (-1 if text[0] == "-" else 1), text[1:].lstrip()
+    if text.startswith("-"):
+        return -1, text[1:].lstrip()
+    if text.startswith("+"):
+        return 1, text[1:].lstrip()
     return 1, text
 
 
-_Read = tuple[Fraction, int | None, int, int]
+class Number(NamedTuple):
+    """The digits that a text begins with: their value, how many decimals (None: no decimal) and
+    significant digits they were written with, and where they end.
+    """
+
+    value: Fraction
+    places: int | None
+    digits: int
+    end: int
 
 
-def _fraction(text: str) -> _Read | None:
-    """`\\frac{1}{2}`, `\\frac12`, `3\\frac{1}{2}`."""
+def fraction(text: str) -> Number | None:
+    """The fraction that a text begins with: `\\frac{1}{2}`, `\\frac12`, `3\\frac{1}{2}`."""
     match = _FRACTION.match(text)
     if match is None or match[1]:
         return None
-    top, bottom = _plain(match[3] or match[4]), _plain(match[5] or match[6])
+    top = _plain(match[3] or match[4])
+    bottom = _plain(match[5] or match[6])
     if bottom == 0:
         return None
     if match[2] is None:
-        return top / bottom, None, 0, match.end()
-    whole = match[2].strip().removesuffix("and")
-    return (
-        (Fraction(int(whole)) + top / bottom, None, 0, match.end()) if 0 <= top < bottom else None
-    )
+        return Number(top / bottom, None, 0, match.end())
+    if not 0 <= top < bottom:
+        return None
+    whole = int(match[2].strip().removesuffix("and"))
+    return Number(whole + top / bottom, None, 0, match.end())
 
 
-def _slash(text: str) -> _Read | None:
-    """`1/2`, `3 1/2`."""
+def slashed_fraction(text: str) -> Number | None:
+    """The fraction that a text begins with: `1/2`, `3 1/2`."""
     match = _SLASH.match(text)
     if match is None or match[1]:
         return None
-    top, bottom = _plain(match[3]), _plain(match[4])
+    top = _plain(match[3])
+    bottom = _plain(match[4])
     if bottom == 0 or re.match(r"\s*[/^]|\d", text[match.end() :]):
         return None
-    whole = Fraction(int(match[2])) if match[2] else Fraction(0)
-    return None if match[2] and top >= bottom else (whole + top / bottom, None, 0, match.end())
+    if not match[2]:
+        return Number(top / bottom, None, 0, match.end())
+    if top >= bottom:
+        return None
+    return Number(int(match[2]) + top / bottom, None, 0, match.end())
 
 
 _REPEATING = re.compile(
-    r"(\d*)\.(\d{0,50}?)(?:\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))|\((\d{1,50})\)|(\d{1,6})\6\6*(?:\\ldots|\.\.\.))"
+    r"(\d*)\.(\d{0,50}?)"
+    r"(?:\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))|\((\d{1,50})\)|"
+    r"(\d{1,6})\6\6*(?:\\ldots|\.\.\.))"
 )
 
 
-def _repeating(text: str) -> _Read | None:
-    """`0.1\\overline{6}` is exactly 1/6."""
+def repeating_decimal(text: str) -> Number | None:
+    """The repeating decimal that a text begins with: `0.1\\overline{6}` is exactly 1/6."""
     match = _REPEATING.match(text)
     if match is None:
         return None
-    whole, fixed, period = match[1] or "0", match[2], match[3] or match[4] or match[5] or match[6]
+    whole = match[1] or "0"
+    fixed = match[2]
+    period = match[3] or match[4] or match[5] or match[6]
     value = int(whole + fixed) + Fraction(int(period), 10 ** len(period) - 1)
-    return value / 10 ** len(fixed), None, 0, match.end()
+    return Number(value / 10 ** len(fixed), None, 0, match.end())
 
 
-def _simple(text: str) -> _Read | None:
-    """An integer, a decimal or scientific notation; a bare power of ten."""
-    if (power := _POWER_OF_TEN.match(text)) is not None and not power[1]:
+def plain_number(text: str) -> Number | None:
+    """The integer, decimal or number in scientific notation that a text begins with; a bare power
+    of ten.
+    """
+    power = _POWER_OF_TEN.match(text)
+    if power is not None and not power[1]:
         exponent = int((power[2] or power[3]).replace(" ", ""))
-        return (
-            (Fraction(10) ** exponent, None, 0, power.end())
-            if abs(exponent) <= _MOST_EXPONENT
-            else None
-        )
+        if abs(exponent) <= _MOST_EXPONENT:
+            return Number(Fraction(10) ** exponent, None, 0, power.end())
+        return None
     match = _SIMPLE.match(text)
     if match is None or match[1]:
         return None
-    digits = match[2].replace(",", "").replace(" ", "")
+    written = match[2].replace(",", "").replace(" ", "")
     exponent = int((match[3] or match[4] or match[5] or "0").replace(" ", ""))
     if abs(exponent) > _MOST_EXPONENT:
         return None
-    places = len(digits.partition(".")[2]) if "." in digits else None
-    if exponent:
-        places = None if places is None and exponent > 0 else (places or 0) - exponent
-    significant = len(digits.replace(".", "").lstrip("0"))
-    return _plain(digits) * Fraction(10) ** exponent, places, significant, match.end()
+    places = None
+    if "." in written:
+        places = len(written.partition(".")[2])
+    if exponent < 0 or (exponent and places is not None):
+        places = (places or 0) - exponent
+    digits = len(written.replace(".", "").lstrip("0"))
+    return Number(_plain(written) * Fraction(10) ** exponent, places, digits, match.end())
 
 
 def _plain(digits: str) -> Fraction:
     text = digits.replace(",", "").replace(" ", "")
-    return Fraction(text + "0" if text.endswith(".") else text)
+    if text.endswith("."):
+        text += "0"
+    return Fraction(text)
 
 
-def _with_tail(
-    value: Fraction, places: int | None, digits: int, tail: str, short_units: bool
-) -> Quantity | None:
+def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
     """The number with the scale word, percent sign, currency or unit after it; None when something
     else follows.
     """
+    plain = Quantity(number.value, places=number.places, mantissa_digits=number.digits)
     if not tail.strip() or tail.strip() == ".":
-        return Quantity(value, places=places, mantissa_digits=digits)
-    if (scale := _SCALE.match(tail)) is not None and scale[1].lower() in _SCALES:
-        factor = _SCALES[scale[1].lower()]
-        rest = (
-            tail[scale.end() :]
-            if scale[2] or "\\text" not in scale[0]
-            else "\\text{" + tail[scale.end() :]
-        )
-        places = None if places is None else max(0, places - len(str(factor)) + 1) or None
-        return _with_tail(value * factor, places, digits, rest, short_units)
+        return plain
+    scale = _SCALE.match(tail)
+    if scale is not None and scale[1].lower() in _SCALES:
+        rest = tail[scale.end() :]
+        if "\\text" in scale[0] and not scale[2]:
+            rest = "\\text{" + rest
+        return _with_tail(scaled(number, _SCALES[scale[1].lower()]), rest, short_units)
     if _PERCENT.fullmatch(tail):
-        return Quantity(value, percent=True, places=places, mantissa_digits=digits)
-    if (currency := _CURRENCY_AFTER.fullmatch(tail)) is not None:
-        return Quantity(
-            value, unit=((_CODES[currency[1]], 1),), places=places, mantissa_digits=digits
-        )
-    if (degree := _DEGREE.fullmatch(tail)) is not None:
-        return Quantity(
-            value, unit=((_DEGREES[degree[1]], 1),), places=places, mantissa_digits=digits
-        )
-    if value.denominator == 1 and _ORDINAL.fullmatch(tail):
-        return Quantity(value)
+        return replace(plain, percent=True)
+    currency = _CURRENCY_AFTER.fullmatch(tail)
+    if currency is not None:
+        return replace(plain, unit=((_CODES[currency[1]], 1),))
+    degree = _DEGREE.fullmatch(tail)
+    if degree is not None:
+        return replace(plain, unit=((_DEGREES[degree[1]], 1),))
+    if number.value.denominator == 1 and _ORDINAL.fullmatch(tail):
+        return Quantity(number.value)
     if _COUNTED.fullmatch(tail):
-        return Quantity(value, places=places, mantissa_digits=digits)
-    unit = read_short_unit(tail) if short_units else read_unit(tail)
-    return (
-        None if unit is None else Quantity(value, unit=unit, places=places, mantissa_digits=digits)
-    )
+        return plain
+    if short_units:
+        unit = read_short_unit(tail)
+    else:
+        unit = read_unit(tail)
+    if unit is None:
+        return None
+    return replace(plain, unit=unit)
+
+
+def scaled(number: Number, factor: int) -> Number:
+    """`2.5 million`: the value times the factor, and as many decimals fewer as that has zeros."""
+    places = number.places
+    if places is not None:
+        places = max(0, places - len(str(factor)) + 1) or None
+    return number._replace(value=number.value * factor, places=places)
 
 
 _COUNTED = re.compile(
@@ -236,27 +275,31 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
     """`3\\sqrt{2}\\text{ cm}` → (`3\\sqrt{2}`, cm); `\\frac12\\%` → (…, `%`). Words that are no
     unit stay, but behind a number.
     """
-    percent = re.fullmatch(
-        r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", text, re.DOTALL
-    )
+    percent = _ENDS_IN_PERCENT.fullmatch(text)
     if percent is not None and percent[1]:
         return percent[1].strip(), "%"
-    degree = re.fullmatch(r"(.*[^\s\\])\s*\^\s*\\circ\s*", text, re.DOTALL)
+    degree = _ENDS_IN_DEGREES.fullmatch(text)
     if degree is not None:
         return degree[1].strip(), (("degree", 1),)
     for pattern, lead in ((_WRAPPED_UNIT, ""), (_SPELLED_UNIT, " ")):
         match = pattern.fullmatch(text)
-        if (
-            match is not None
-            and (unit := read_unit(lead + match[2])) is not None
-            and (unit or match[1][:1].isdigit())
-        ):
+        if match is None:
+            continue
+        unit = read_unit(lead + match[2])
+        if unit is not None and (unit or match[1][:1].isdigit()):
             return match[1].strip(), unit
     return text, ()
 
 
+_ENDS_IN_PERCENT = re.compile(
+    r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", re.DOTALL
+)
+_ENDS_IN_DEGREES = re.compile(r"(.*[^\s\\])\s*\^\s*\\circ\s*", re.DOTALL)
+
+
 _WRAPPED_UNIT = re.compile(
-    r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)",
+    r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}"
+    r"(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)",
     re.DOTALL,
 )
 _SPELLED_UNIT = re.compile(
@@ -266,22 +309,26 @@ _SPELLED_UNIT = re.compile(
 
 def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
     """Whether two quantities are the same answer, and the code of the reason."""
-    if a.percent != b.percent:
-        return _same_percent(*(a, b) if a.percent else (b, a), policy=policy)
+    if a.percent and not b.percent:
+        return _same_percent(a, b, policy)
+    if b.percent and not a.percent:
+        return _same_percent(b, a, policy)
     if not same_value(a, b, policy):
         return False, "different_value"
-    return (
-        (True, "equal_value") if units_agree(a.unit, b.unit, policy) else (False, "different_unit")
-    )
+    if units_agree(a.unit, b.unit, policy):
+        return True, "equal_value"
+    return False, "different_unit"
 
 
-def _same_percent(percent: Quantity, number: Quantity, *, policy: Policy) -> tuple[bool, str]:
+def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> tuple[bool, str]:
     """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
     fraction).
     """
     if number.unit:
         return False, "percent_differs"
-    places = None if percent.places is None else percent.places + 2
+    places = None
+    if percent.places is not None:
+        places = percent.places + 2
     hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
     if policy.percent_is_fraction and same_value(hundredth, number, policy):
         return True, "percent_as_fraction"
@@ -296,19 +343,20 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
     """
     if a.value == b.value:
         return True
-    if policy.relative_tolerance and abs(a.value - b.value) <= Fraction(
-        policy.relative_tolerance
-    ) * max(abs(a.value), abs(b.value)):
-        return True
-    if a.places is None or b.places is None:
-        return rounds_to(a, b.value, policy) if b.places is None else rounds_to(b, a.value, policy)
-    short, long = (a, b) if a.places <= b.places else (b, a)
-    enough = (
-        policy.rounded_decimals
-        and short.places is not None
-        and short.places >= max(1, policy.decimal_places)
-    )
-    return enough and abs(short.value - long.value) <= Fraction(1, 2 * 10 ** (short.places or 0))
+    if policy.relative_tolerance:
+        largest = max(abs(a.value), abs(b.value))
+        if abs(a.value - b.value) <= Fraction(policy.relative_tolerance) * largest:
+            return True
+    if b.places is None:
+        return rounds_to(a, b.value, policy)
+    if a.places is None:
+        return rounds_to(b, a.value, policy)
+    if not policy.rounded_decimals:
+        return False
+    places = min(a.places, b.places)
+    if places < max(1, policy.decimal_places):
+        return False
+    return abs(a.value - b.value) <= Fraction(1, 2 * 10**places)
 
 
 def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
@@ -318,14 +366,15 @@ def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
     A value that terminates within twelve places must be hit exactly: 1.0000001 is not 1.
     """
     places = decimal.places
-    if not policy.decimal_places or places is None or not policy.decimal_places <= places <= 400:
+    if not policy.decimal_places or places is None:
         return False
-    if (
-        decimal.mantissa_digits < policy.decimal_places
-        or value == 0
-        or (value * 10**12).denominator == 1
-    ):
+    if not policy.decimal_places <= places <= 400:
         return False
-    error, place = abs(decimal.value - value), Fraction(1, 10**places)
-    cut = abs(decimal.value) <= abs(value) and error < place
-    return cut or error <= place / 2
+    if decimal.mantissa_digits < policy.decimal_places:
+        return False
+    if value == 0 or (value * 10**12).denominator == 1:
+        return False
+    error = abs(decimal.value - value)
+    place = Fraction(1, 10**places)
+    is_cut = abs(decimal.value) <= abs(value) and error < place
+    return is_cut or error <= place / 2

@@ -76,19 +76,18 @@ class Within:
 
 Answer = Atom | Many | Matrix | Relation | Union | Within
 
-_OPEN, _CLOSE = (
-    {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"},
-    {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"},
-)
+_OPEN = {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"}
+_CLOSE = {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"}
 _PIECE = re.compile(
-    r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.|\d[\d.,]*\d|[A-Za-z]+|\s+|.",
+    r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.|"
+    r"\d[\d.,]*\d|[A-Za-z]+|\s+|.",
     re.DOTALL,
 )
 _CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or|\\(?:lor|vee|land|wedge)")
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=", ":=": "="}
+_MATRIX_NAME = r"\{(?:[pbB]?matrix|smallmatrix|array)\*?\}"
 _MATRIX = re.compile(
-    r"\\begin\s*\{(?:[pbB]?matrix|smallmatrix|array)\*?\}\s*(?:\{[lcr|\s]*\})?(.*?)\\end\s*\{(?:[pbB]?matrix|smallmatrix|array)\*?\}",
-    re.DOTALL,
+    rf"\\begin\s*{_MATRIX_NAME}\s*(?:\{{[lcr|\s]*\}})?(.*?)\\end\s*{_MATRIX_NAME}", re.DOTALL
 )
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 
@@ -116,16 +115,12 @@ def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> 
     parts: list[str] = []
     current: list[str] = []
     for piece, depth in pieces(text):
-        if depth == 0 and (piece in separators or (words and _CONNECTIVE.fullmatch(piece))):
+        if depth != 0:
+            current.append(piece)
+        elif piece in separators or (words and _CONNECTIVE.fullmatch(piece)):
             parts.append("".join(current))
             current = []
-        elif (
-            depth == 0
-            and "," in separators
-            and "," in piece
-            and piece[0].isdigit()
-            and not _THOUSANDS.fullmatch(piece)
-        ):
+        elif "," in separators and _is_list_of_digits(piece):
             first, *more = piece.split(",")
             parts.append("".join([*current, first]))
             parts += more[:-1]
@@ -136,22 +131,24 @@ def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> 
     return parts
 
 
+def _is_list_of_digits(piece: str) -> bool:
+    """`1,2,3` is a list; `1,234` is a number."""
+    if "," not in piece or not piece[0].isdigit():
+        return False
+    return not _THOUSANDS.fullmatch(piece)
+
+
 @lru_cache(maxsize=4096)
 def read(text: str, depth: int = 0) -> Answer:
     """The shape of a cleaned answer. Never raises; what has no known shape is an Atom."""
-    text = _without_qualifier(expand_determinants(_rewritten(_without_prose(text.strip()))))
+    text = in_known_shape(without_prose(text.strip()))
+    text = without_qualifier(expand_determinants(text))
     if depth > _MOST_DEPTH:
         return Atom(text)
-    for reader in (
-        _read_list,
-        _read_relation,
-        _read_union,
-        _read_matrix,
-        _read_brackets,
-        _read_plus_minus,
-    ):
-        if (found := reader(text, depth)) is not None:
-            return found
+    for reader in _READERS:
+        shape = reader(text, depth)
+        if shape is not None:
+            return shape
     return Atom(text)
 
 
@@ -159,7 +156,8 @@ _QUANTIFIER = re.compile(
     r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*"
 )
 _CONDITION = re.compile(
-    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|"
+    r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|"
+    r"(?:for|where|with)\s+(?=all|some|any|every|integer|\\|[a-z]\b)|"
     r"\\text\s*\{\s*(?:\(?since|because|is the answer)).*\Z",
     re.DOTALL,
 )
@@ -168,7 +166,9 @@ _CONDITION = re.compile(
 _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
-            r"\\?\{\s*\w+\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\||:)\s*((?:[^{}|:]|\\text\s*\{[^{}]*\})*(?:<|>|\\leq|\\geq|\\neq)(?:[^{}|:]|\\text\s*\{[^{}]*\})*?)\\?\}"
+            r"\\?\{\s*\w+\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\||"
+            r":)\s*((?:[^{}|:]|\\text\s*\{[^{}]*\})*(?:<|>|\\leq|\\geq|"
+            r"\\neq)(?:[^{}|:]|\\text\s*\{[^{}]*\})*?)\\?\}"
         ),
         r"\1",
     ),
@@ -192,31 +192,36 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 _QUALIFIER = re.compile(
-    r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z"
+    r"\s*[,;]?\s*(?:\(|\\text\s*\{[^{}]*\})?\s*"
+    r"(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*"
+    r"\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z"
 )
 
 
-def _without_qualifier(text: str) -> str:
+def without_qualifier(text: str) -> str:
     """Without `k \\in \\mathbb{Z}` behind the answer; the bound letter is called k, whatever it
     was.
     """
-    match = _QUALIFIER.search(text) if "\\mathbb" in text else None
-    if match is None or not text[: match.start()].strip():
+    if "\\mathbb" not in text:
+        return text
+    match = _QUALIFIER.search(text)
+    if match is None:
         return text
     rest = text[: match.start()].strip()
-    return (
-        rest
-        if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", rest)
-        else re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", "k", rest)
-    )
+    if not rest:
+        return text
+    if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", rest):
+        return rest
+    return re.sub(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", "k", rest)
 
 
-def _rewritten(text: str) -> str:
+def in_known_shape(text: str) -> str:
     """Other ways to write a shape: `{x | x > 2}`, systems in `cases`, `]0,1[`, lists of letters in
     one `\\text{}`.
     """
     for pattern, form in _REWRITTEN:
-        if (match := pattern.fullmatch(text)) is not None:
+        match = pattern.fullmatch(text)
+        if match is not None:
             return match.expand(form).strip().replace("\\\\", ", ")
     return text
 
@@ -226,43 +231,50 @@ _ARROW = re.compile(
 )
 
 
-def _without_prose(text: str) -> str:
+def without_prose(text: str) -> str:
     """Without a leading quantifier, without what leads to the answer, and without what is only said
     behind it.
     """
-    text = _ARROW.split(text)[-1] if "\\" in text else text
-    text = (
-        _CONDITION.sub("", text)
-        if _CONDITION.search(text) and not text.startswith("\\text")
-        else text
-    )
-    text = _QUANTIFIER.sub("", text, count=1) if _QUANTIFIER.match(text) else text
-    return text.strip().rstrip(".,;").strip() if not text.endswith("\\,") else text
+    if "\\" in text:
+        text = _ARROW.split(text)[-1]
+    if not text.startswith("\\text"):
+        text = _CONDITION.sub("", text)
+    if _QUANTIFIER.match(text):
+        text = _QUANTIFIER.sub("", text, count=1)
+    if text.endswith("\\,"):
+        return text
+    return text.strip().rstrip(".,;").strip()
 
 
 def _read_list(text: str, depth: int) -> Answer | None:
     """`1, 2`, `1; 2`, `1 and 2`; groups between semicolons are tuples."""
     if _THOUSANDS.fullmatch(text):
         return None
-    groups = [part.strip() for part in split_top(text, frozenset({";"}))]
-    groups = [group for group in groups if group]
+    groups = _stripped(split_top(text, frozenset({";"})))
     if len(groups) > 1:
         return Many("list", tuple(_group(group, depth) for group in groups[:_MOST_PARTS]))
-    parts = [part.strip() for part in split_top(text, frozenset({","}), words=True)]
-    parts = [part for part in parts if part]
+    parts = _stripped(split_top(text, frozenset({","}), words=True))
     if len(parts) < 2 or len(parts) > _MOST_PARTS:
         return None
-    return Many(
-        "list", tuple(read(part, depth + 1) for part in _shared_name(parts)), _connective(text)
-    )
+    answers = tuple(read(part, depth + 1) for part in without_shared_name(parts))
+    return Many("list", answers, connective_of(text))
 
 
-def _connective(text: str) -> str:
+def _stripped(parts: list[str]) -> list[str]:
+    """Without blanks around them, and without empty ones."""
+    stripped = [part.strip() for part in parts]
+    return [part for part in stripped if part]
+
+
+def connective_of(text: str) -> str:
     """`or` or `and` when the parts are joined by words, else nothing."""
-    words = {piece for piece, level in pieces(text) if level == 0 and _CONNECTIVE.fullmatch(piece)}
-    if any(re.search(r"or|vee", word) for word in words):
-        return "or"
-    return "and" if words else ""
+    connective = ""
+    for piece, level in pieces(text):
+        if level == 0 and _CONNECTIVE.fullmatch(piece):
+            if re.search(r"or|vee", piece):
+                return "or"
+            connective = "and"
+    return connective
 
 
 def _group(text: str, depth: int) -> Answer:
@@ -279,58 +291,62 @@ def _right_side(part: Answer, depth: int) -> Answer:
     return part
 
 
-def _shared_name(parts: list[str]) -> list[str]:
+def without_shared_name(parts: list[str]) -> list[str]:
     """`n = 1, 2, 3` and `(x, y) = (5, 8), (8, 5)`: the name stands for all of them."""
     name, equals, first = parts[0].partition("=")
-    if (
-        equals
-        and is_name(name)
-        and not any(
-            sign in part
-            for part in parts[1:]
-            for sign in ("=", "<", ">", "\\leq", "\\geq", "\\neq")
-        )
-    ):
-        return [first.strip(), *parts[1:]]
-    return parts
+    if not equals or not is_name(name):
+        return parts
+    if any(_RELATES.search(part) for part in parts[1:]):
+        return parts
+    return [first.strip(), *parts[1:]]
 
 
-def _read_relation(text: str, depth: int) -> Answer | None:
+_RELATES = re.compile(r"[=<>]|\\(?:leq|geq|neq)")
+
+
+def read_relation(text: str, depth: int) -> Answer | None:
     """Equations and inequalities; what follows ≈ is only a rounded value; `x ∈ S` is S."""
     sides: list[str] = [""]
     signs: list[str] = []
     for piece, level in pieces(text):
         sign = piece.strip()
-        if level == 0 and sign in ("\\approx", "\\simeq", "\\sim", "\\doteq"):
+        if level != 0:
+            sides[-1] += piece
+            continue
+        if sign in _APPROXIMATE:
             if not signs and not sides[0].strip():
                 return read(text.split(sign, 1)[1], depth + 1)
             if signs or not is_name(sides[0]):
                 break
             sign = "="
-        if level == 0 and sign == "\\in" and not signs and is_name(sides[0]):
+        if sign == "\\in" and not signs and is_name(sides[0]):
             return Within(sides[0].strip(), read(text.split("\\in", 1)[1], depth + 1))
-        if level == 0 and sign in _SIGNS:
+        if sign in _SIGNS:
             signs.append(_SIGNS[sign])
             sides.append("")
         else:
             sides[-1] += piece
     sides = [side.strip().rstrip(":").strip() for side in sides]
-    if not signs:
-        return (
-            read(sides[0], depth + 1)
-            if sides[0] and "\\approx" in text and sides[0] != text
-            else None
-        )
-    return Relation(tuple(sides), tuple(signs)) if all(sides) and len(sides) <= 8 else None
+    if signs:
+        if all(sides) and len(sides) <= 8:
+            return Relation(tuple(sides), tuple(signs))
+        return None
+    if sides[0] and "\\approx" in text and sides[0] != text:
+        return read(sides[0], depth + 1)
+    return None
 
 
-def _read_union(text: str, depth: int) -> Answer | None:
+_APPROXIMATE = ("\\approx", "\\simeq", "\\sim", "\\doteq")
+
+
+def read_union(text: str, depth: int) -> Answer | None:
+    """`A \\cup B`."""
     parts = split_top(text, frozenset({"\\cup"}))
-    return (
-        Union(tuple(read(part, depth + 1) for part in parts))
-        if 1 < len(parts) <= _MOST_PARTS and all(p.strip() for p in parts)
-        else None
-    )
+    if len(parts) < 2 or len(parts) > _MOST_PARTS:
+        return None
+    if not all(part.strip() for part in parts):
+        return None
+    return Union(tuple(read(part, depth + 1) for part in parts))
 
 
 _RAISED = re.compile(r"(\\begin.*\\end\s*\{\w+\*?\})\s*\^\s*\{?\s*(T|\\top|[2-5])\s*\}?", re.DOTALL)
@@ -340,33 +356,39 @@ def _read_matrix(text: str, depth: int) -> Answer | None:
     """A matrix that is the whole answer, perhaps in brackets; matrices side by side are multiplied
     out, small powers too.
     """
-    if (raised := _RAISED.fullmatch(text)) is not None and isinstance(
-        base := _read_matrix(raised[1], depth), Matrix
-    ):
-        return _raised(base, raised[2])
+    raised = _RAISED.fullmatch(text)
+    if raised is not None:
+        base = _read_matrix(raised[1], depth)
+        if isinstance(base, Matrix):
+            return matrix_power(base, raised[2])
     if text.startswith("(") and text.endswith(")") and "\\begin" in text[:9]:
         text = text[1:-1].strip()
-    found = list(_MATRIX.finditer(text))
-    if not found or len(found) > 4 or _MATRIX.sub("", text).replace("\\cdot", "").strip():
+    matrices = list(_MATRIX.finditer(text))
+    if not matrices or len(matrices) > 4:
         return None
-    rows = _rows(found[0][1])
-    for match in found[1:]:
-        if rows is None or (rows := _multiplied(rows, _rows(match[1]))) is None:
-            return None
-    return None if rows is None else Matrix(rows)
+    if _MATRIX.sub("", text).replace("\\cdot", "").strip():
+        return None
+    rows = _rows(matrices[0][1])
+    for match in matrices[1:]:
+        rows = _multiplied(rows, _rows(match[1]))
+    if rows is None:
+        return None
+    return Matrix(rows)
 
 
-def _raised(base: Matrix, exponent: str) -> Matrix | None:
+def matrix_power(base: Matrix, exponent: str) -> Matrix | None:
+    """The transpose (`T`) or a small power of a matrix; None when its shape has none."""
     if exponent in ("T", "\\top"):
-        return (
-            Matrix(tuple(zip(*base.rows, strict=True)))
-            if len({len(row) for row in base.rows}) == 1
-            else None
-        )
+        widths = {len(row) for row in base.rows}
+        if len(widths) == 1:
+            return Matrix(tuple(zip(*base.rows, strict=True)))
+        return None
     rows: _Rows | None = base.rows
     for _ in range(int(exponent) - 1):
-        rows = _multiplied(rows or (), base.rows)
-    return None if rows is None else Matrix(rows)
+        rows = _multiplied(rows, base.rows)
+    if rows is None:
+        return None
+    return Matrix(rows)
 
 
 _Rows = tuple[tuple[str, ...], ...]
@@ -375,150 +397,181 @@ _Rows = tuple[tuple[str, ...], ...]
 def _rows(inside: str) -> _Rows | None:
     if "\\begin" in inside:
         return None
-    rows = [
-        row.strip()
-        for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", inside.replace("\\hline", ""))
-    ]
-    return tuple(tuple(entry.strip() for entry in row.split("&")) for row in rows if row)
+    rows: list[tuple[str, ...]] = []
+    for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", inside.replace("\\hline", "")):
+        if row.strip():
+            entries = row.strip().split("&")
+            rows.append(tuple(entry.strip() for entry in entries))
+    return tuple(rows)
 
 
-def _multiplied(a: Sequence[Sequence[str]], b: Sequence[Sequence[str]] | None) -> _Rows | None:
+def _multiplied(a: _Rows | None, b: _Rows | None) -> _Rows | None:
     """The product, entry by entry as expressions; small matrices only."""
-    if b is None or not a or not b or max(len(a), len(b), len(b[0])) > 6:
+    if not a or not b or max(len(a), len(b), len(b[0])) > 6:
         return None
-    if {len(line) for line in a} != {len(b)} or len({len(row) for row in b}) != 1:
+    if {len(row) for row in a} != {len(b)} or len({len(row) for row in b}) != 1:
         return None
-    return tuple(
-        tuple(
-            "+".join(f"({x})*({row[j]})" for x, row in zip(line, b, strict=True))
-            for j in range(len(b[0]))
-        )
-        for line in a
-    )
+    columns = list(zip(*b, strict=True))
+    product: list[tuple[str, ...]] = []
+    for row in a:
+        product.append(tuple(_dot(row, column) for column in columns))
+    return tuple(product)
+
+
+def _dot(row: Sequence[str], column: Sequence[str]) -> str:
+    return "+".join(f"({x})*({y})" for x, y in zip(row, column, strict=True))
 
 
 _DETERMINANT = re.compile(
-    r"\\begin\s*\{vmatrix\}(.*?)\\end\s*\{vmatrix\}|\|\s*\\begin\s*\{(?:array|matrix)\}\s*(?:\{[lcr|\s]*\})?(.*?)\\end\s*\{(?:array|matrix)\}\s*\|",
+    r"\\begin\s*\{vmatrix\}(.*?)\\end\s*\{vmatrix\}|"
+    r"\|\s*\\begin\s*\{(?:array|matrix)\}\s*(?:\{[lcr|\s]*\})?"
+    r"(.*?)\\end\s*\{(?:array|matrix)\}\s*\|",
     re.DOTALL,
 )
 
 
 def expand_determinants(text: str) -> str:
     """Determinants of up to 3×3 written out as arithmetic."""
-    return (
-        _DETERMINANT.sub(
-            lambda match: _determinant(_rows(match[1] or match[2] or "")) or match[0], text
-        )
-        if "\\begin" in text
-        else text
-    )
+    if "\\begin" not in text:
+        return text
+    return _DETERMINANT.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    rows = _rows(match[1] or match[2] or "")
+    return _determinant(rows) or match[0]
 
 
 def _determinant(rows: Sequence[Sequence[str]] | None) -> str | None:
     if not rows or len(rows) > 3 or any(len(row) != len(rows) for row in rows):
         return None
-    if len(rows[0]) == 1:
-        return f"({''.join(rows[0])})"
-    minors = [
-        _determinant([[*row[:j], *row[j + 1 :]] for row in rows[1:]]) for j in range(len(rows))
-    ]
-    return (
-        "("
-        + "".join(
-            f"{'-' if j % 2 else '+'}({rows[0][j]})*{minor}" for j, minor in enumerate(minors)
-        )
-        + ")"
-    )
+    first = rows[0]
+    if len(first) == 1:
+        return f"({first[0]})"
+    terms: list[str] = []
+    for j, entry in enumerate(first):
+        minor = _determinant([[*row[:j], *row[j + 1 :]] for row in rows[1:]])
+        sign = "+-"[j % 2]
+        terms.append(f"{sign}({entry})*{minor}")
+    inside = "".join(terms)
+    return f"({inside})"
 
 
-def _embraced(text: str) -> tuple[str, str, str] | None:
+def embraced(text: str) -> tuple[str, str, str] | None:
     """(left, inside, right) when one bracket pair embraces the whole text."""
     found = pieces(text)
-    first, last = found[0][0].strip() if found else "", found[-1][0].strip() if found else ""
-    if first not in _OPEN or last not in _CLOSE or found[0][1] != found[-1][1]:
+    if not found:
         return None
-    if any(level <= found[0][1] for _, level in found[1:-1]):
+    first, depth = found[0]
+    last, last_depth = found[-1]
+    left = first.strip()
+    right = last.strip()
+    if left not in _OPEN or right not in _CLOSE or depth != last_depth:
         return None
-    return first, "".join(piece for piece, _ in found[1:-1]), last
+    between = found[1:-1]
+    if any(level <= depth for _, level in between):
+        return None
+    return left, "".join(piece for piece, _ in between), right
 
 
-def _read_brackets(text: str, depth: int) -> Answer | None:
+def read_brackets(text: str, depth: int) -> Answer | None:
     """Sets, tuples, intervals, vectors; brackets around a single thing are dropped."""
-    found = _embraced(text)
-    if found is None:
+    brackets = embraced(text)
+    if brackets is None:
         return None
-    left, inside, right = found
-    inner = _read_list(inside, depth + 1)
-    if inner is None and _THOUSANDS.fullmatch(
-        inside.strip()
-    ):  # inside brackets a comma separates: (1,234) is a pair
-        inner = Many("list", tuple(Atom(part) for part in inside.strip().split(",")))
-    parts = (
-        inner.parts
-        if isinstance(inner, Many)
-        else (read(inside, depth + 1),)
-        if inside.strip()
-        else ()
-    )
-    if left in ("\\{", "{"):
-        return (
-            Many("set", parts, "{", "}")
-            if left == "\\{" or len(parts) > 1
-            else parts[0]
-            if parts
-            else None
-        )
+    left, inside, right = brackets
+    parts = _parts_inside(inside, depth)
+    if left == "\\{":
+        return Many("set", parts, "{", "}")
+    if left == "{":
+        if len(parts) > 1:
+            return Many("set", parts, "{", "}")
+        return next(iter(parts), None)
     if left == "\\langle":
         return Many("vector", parts, "<", ">")
-    if (
-        left == "[" == right.replace("]", "[")
-        and len(parts) > 1
-        and all(isinstance(part, Many) and part.left == "[" for part in parts)
-    ):
-        return Matrix(
-            tuple(
-                tuple(_plain(entry) for entry in part.parts)
-                for part in parts
-                if isinstance(part, Many)
-            )
-        )
+    if left == "[" and right == "]" and len(parts) > 1:
+        rows = _bracketed_rows(parts)
+        if rows is not None:
+            return Matrix(rows)
     if left in ("(", "[") and right in (")", "]") and len(parts) > 1:
-        return _spread(parts, left, right)
-    if (left, right) in (("(", ")"), ("[", "]")) and len(parts) == 1 and "," not in inside:
+        return spread(parts, left, right)
+    is_pair = (left, right) in (("(", ")"), ("[", "]"))
+    if is_pair and len(parts) == 1 and "," not in inside:
         return parts[0]
     return None
 
 
+def _parts_inside(inside: str, depth: int) -> tuple[Answer, ...]:
+    """The elements between two brackets."""
+    inner = _read_list(inside, depth + 1)
+    if isinstance(inner, Many):
+        return inner.parts
+    bare = inside.strip()
+    if _THOUSANDS.fullmatch(bare):  # inside brackets a comma separates: (1,234) is a pair
+        return tuple(Atom(part) for part in bare.split(","))
+    if bare:
+        return (read(inside, depth + 1),)
+    return ()
+
+
+def _bracketed_rows(parts: tuple[Answer, ...]) -> _Rows | None:
+    """The entries of `[1, 2], [3, 4]`; None when a part is no bracketed row."""
+    rows: list[tuple[str, ...]] = []
+    for part in parts:
+        if not isinstance(part, Many) or part.left != "[":
+            return None
+        rows.append(tuple(_plain(entry) for entry in part.parts))
+    return tuple(rows)
+
+
 def _plain(entry: Answer) -> str:
-    return entry.text if isinstance(entry, Atom) else str(entry)
+    if isinstance(entry, Atom):
+        return entry.text
+    return str(entry)
 
 
-def _spread(parts: tuple[Answer, ...], left: str, right: str) -> Many:
+def spread(parts: tuple[Answer, ...], left: str, right: str) -> Many:
     """`(±1, 2)` is the list of (1, 2) and (-1, 2)."""
-    choices = [
-        part.parts
-        if isinstance(part, Many) and part.kind == "list" and part.left == "±"
-        else (part,)
-        for part in parts
-    ]
-    found = [Many("tuple", tuple(chosen), left, right) for chosen in islice(product(*choices), 64)]
-    return found[0] if len(found) == 1 else Many("list", tuple(found))
+    choices: list[tuple[Answer, ...]] = []
+    for part in parts:
+        if isinstance(part, Many) and part.kind == "list" and part.left == "±":
+            choices.append(part.parts)
+        else:
+            choices.append((part,))
+    tuples = [Many("tuple", chosen, left, right) for chosen in islice(product(*choices), 64)]
+    if len(tuples) == 1:
+        return tuples[0]
+    return Many("list", tuple(tuples))
 
 
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
+_PLUS = re.compile(r"\\pm(?![A-Za-z])")
+_MINUS = re.compile(r"\\mp(?![A-Za-z])")
 
 
-def _read_plus_minus(text: str, depth: int) -> Answer | None:
+def read_plus_minus(text: str, depth: int) -> Answer | None:
     """`1 ± √2` is the list of both values."""
     if _PLUS_MINUS.search(text) is None:
         return None
-    upper = re.sub(r"\\pm(?![A-Za-z])", "+", re.sub(r"\\mp(?![A-Za-z])", "-", text))
-    lower = re.sub(r"\\pm(?![A-Za-z])", "-", re.sub(r"\\mp(?![A-Za-z])", "+", text))
-    return Many("list", (read(upper.strip(), depth + 1), read(lower.strip(), depth + 1)), "±")
+    upper = _PLUS.sub("+", _MINUS.sub("-", text))
+    lower = _PLUS.sub("-", _MINUS.sub("+", text))
+    values = (read(upper.strip(), depth + 1), read(lower.strip(), depth + 1))
+    return Many("list", values, "±")
+
+
+_READERS = (
+    _read_list,
+    read_relation,
+    read_union,
+    _read_matrix,
+    read_brackets,
+    read_plus_minus,
+)
 
 
 _NAME_PARTS = re.compile(
-    r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'"
+    r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|"
+    r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'"
 )
 
 
@@ -532,10 +585,15 @@ def is_name(side: str) -> bool:
         return False
     if "\\sqrt" in side or re.search(r"\^\s*\{\s*-1\s*\}(?!\s*\()", side):
         return False
-    core = _NAME_PARTS.sub(lambda match: "n" if match[0].startswith("\\") else "", side)
+    core = _NAME_PARTS.sub(_stand_in, side)
     core = re.sub(r"(?<=[A-Za-z])\s*\([^()]*\)", "", core)
-    return (
-        bool(core.strip())
-        and re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is not None
-        and re.search(r"[A-Za-z]", core) is not None
-    )
+    if re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is None:
+        return False
+    return re.search(r"[A-Za-z]", core) is not None
+
+
+def _stand_in(part: re.Match[str]) -> str:
+    """A letter for a command, nothing for a mark."""
+    if part[0].startswith("\\"):
+        return "n"
+    return ""

@@ -27,7 +27,8 @@ _BOMBS: list[tuple[str, re.Pattern[str]]] = [
     (
         "huge_power",
         re.compile(
-            r"\d{3,}\s*\}?\)?\s*(?:\^|\*\*)[\s{(\-+]*\d{4,}|(?:\^|\*\*)[\s{(]*\d+\s*(?:\^|\*\*)[\s{(]*\d{2,}"
+            r"\d{3,}\s*\}?\)?\s*(?:\^|\*\*)[\s{(\-+]*\d{4,}|"
+            r"(?:\^|\*\*)[\s{(]*\d+\s*(?:\^|\*\*)[\s{(]*\d{2,}"
         ),
     ),
     ("huge_factorial", re.compile(r"\d{5,}\s*[})\]]*\s*!|![\s)}]*!")),
@@ -46,13 +47,18 @@ def bomb(text: str) -> str | None:
         return "too_long"
     if text.count("|") > _MOST_BARS:
         return "bars"
-    if _brace_depth(text) > _DEEPEST:
+    if brace_depth(text) > _DEEPEST:
         return "too_deep"
-    return next((name for name, pattern in _BOMBS if pattern.search(text)), None)
+    for name, pattern in _BOMBS:
+        if pattern.search(text):
+            return name
+    return None
 
 
-def _brace_depth(text: str) -> int:
-    depth = deepest = 0
+def brace_depth(text: str) -> int:
+    """How many braces are open where the most are."""
+    depth = 0
+    deepest = 0
     for character in text:
         depth += (character == "{") - (character == "}")
         deepest = max(deepest, depth)
@@ -66,8 +72,9 @@ def parsed(answer: str) -> tuple[Any, ...]:
     """
     from math_verify import LatexExtractionConfig, parse
 
+    boxed = f"\\boxed{{{answer}}}"
     config = [LatexExtractionConfig(boxed_match_priority=0)]
-    return tuple(parse(f"\\boxed{{{answer}}}", config, parsing_timeout=None))  # type: ignore[arg-type]
+    return tuple(parse(boxed, config, parsing_timeout=None))  # type: ignore[arg-type]
 
 
 def readable(answer: str) -> bool:
@@ -81,13 +88,15 @@ def same(a: str, b: str) -> bool:
     """
     from math_verify import verify
 
-    first, second = list(parsed(a)), list(parsed(b))
+    first = list(parsed(a))
+    second = list(parsed(b))
     if not first or not second:
         return False
-    accepted = bool(verify(first, second, timeout_seconds=None)) or bool(
-        verify(second, first, timeout_seconds=None)
-    )
-    return accepted and not tiny_difference(a, b)
+    if not verify(first, second, timeout_seconds=None) and not verify(
+        second, first, timeout_seconds=None
+    ):
+        return False
+    return not tiny_difference(a, b)
 
 
 _SIDE_BY_SIDE = re.compile(r"\d\s+\d")
@@ -103,18 +112,18 @@ def veto(a: str, b: str) -> str | None:
     """
     if "=" in _outside_braces(a) and "=" in _outside_braces(b):
         return "equations_differ"
-    if (
-        _letters(a) != _letters(b)
-        and not (_RELATION.search(a) or _RELATION.search(b))
-        and not binds(a)
-        and not binds(b)
-    ):
+    if _letters(a) != _letters(b) and not _may_lose_names(a) and not _may_lose_names(b):
         return "names_differ"
     if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
         return "numbers_side_by_side"
     if ("\\{" in a) != ("\\{" in b) and (a[:1] in "([") != (b[:1] in "(["):
         return "brackets_differ"
     return None
+
+
+def _may_lose_names(text: str) -> bool:
+    """Whether solving or evaluating a text may take a name out of it."""
+    return _RELATION.search(text) is not None or binds(text)
 
 
 def _outside_braces(text: str) -> str:
@@ -138,20 +147,19 @@ _VARIABLE = re.compile(r"\\int.*?(?<![A-Za-z])d\s*([a-z])(?![A-Za-z])")
 
 
 def with_bound_names(text: str) -> str:
-    """Sums over k and integrals over x, whatever their letters were, where those letters are free."""
+    """Sums over k and integrals over x, whatever their letters were, where those letters are
+    free.
+    """
     for pattern, letter in ((_INDEX, "k"), (_VARIABLE, "x")):
         match = pattern.search(text)
-        if (
-            match is None
-            or match[1] == letter
-            or re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", text)
-        ):
+        if match is None or match[1] == letter:
             continue
-        text = re.sub(
-            rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])|(?<=(?<![A-Za-z])d){match[1]}(?![A-Za-z])",
-            letter,
-            text,
-        )
+        if re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", text):
+            continue
+        bound = match[1]
+        alone = rf"(?<![A-Za-z\\]){bound}(?![A-Za-z])"
+        differential = rf"(?<=(?<![A-Za-z])d){bound}(?![A-Za-z])"
+        text = re.sub(f"{alone}|{differential}", letter, text)
     return text
 
 
@@ -163,39 +171,37 @@ def same_evaluated(a: str, b: str) -> bool | None:
 
     if not (binds(a) or binds(b)):
         return None
-    first, second = (
-        [part for part in parsed(text) if isinstance(part, sympy.Expr)] for text in (a, b)
-    )
+    first = [part for part in parsed(a) if isinstance(part, sympy.Expr)]
+    second = [part for part in parsed(b) if isinstance(part, sympy.Expr)]
     if len(first) != 1 or len(second) != 1:
         return None
-    values = [found[0].doit() for found in (first, second)]
-    if any(value.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit) for value in values):
+    value_a = first[0].doit()
+    value_b = second[0].doit()
+    unevaluated = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
+    if value_a.has(*unevaluated) or value_b.has(*unevaluated):
         return None
-    if values[0] == values[1]:
+    if value_a == value_b:
         return True
-    difference = sympy.simplify(values[0] - values[1])
+    difference = sympy.simplify(value_a - value_b)
     if difference.is_number:
         return bool(abs(sympy.N(difference, 50)) < sympy.Float("1e-30"))
-    return False if difference.free_symbols else None
+    if difference.free_symbols:
+        return False
+    return None
 
 
 def tiny_difference(a: str, b: str) -> bool:
     """Whether both are numbers that differ, though by less than math-verify's six decimals."""
     import sympy
 
-    first, second = (
-        [part for part in parsed(a) if not isinstance(part, str)],
-        [part for part in parsed(b) if not isinstance(part, str)],
-    )
-    if (
-        len(first) != 1
-        or len(second) != 1
-        or not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second))
-    ):
+    first = [part for part in parsed(a) if not isinstance(part, str)]
+    second = [part for part in parsed(b) if not isinstance(part, str)]
+    if len(first) != 1 or len(second) != 1:
         return False
-    difference, *sizes = (
-        sympy.N(abs(value), 50) for value in (first[0] - second[0], first[0], second[0])
-    )
+    if not all(isinstance(part, sympy.Expr) and part.is_number for part in (*first, *second)):
+        return False
+    values = (first[0] - second[0], first[0], second[0])
+    difference, *sizes = (sympy.N(abs(value), 50) for value in values)
     if not all(value.is_Float or value.is_Integer for value in (difference, *sizes)):
         return False
     return bool(difference > max(sizes) * sympy.Float("1e-30"))

@@ -12,29 +12,30 @@ from functools import lru_cache
 
 from reasondistill.grading.policies import Policy
 
-Unit = tuple[
-    tuple[str, int], ...
-]  # (symbol, power), by symbol; empty for none and for what is only counted
+# (symbol, power), by symbol; empty for none and for what is only counted
+Unit = tuple[tuple[str, int], ...]
 
 # The symbol of each unit and its other names; every name may have a plural s.
 _NAMES = """
-cm centimeter centimetre cms; m meter metre; mm millimeter millimetre; km kilometer kilometre; nm nanometer nanometre;
-dm decimeter decimetre; µm micrometer micron; in inch inches; ft foot feet; yd yard yds; mi mile; ly lightyear;
-s sec second secs; ms millisecond; min minute mins; h hr hour hrs; day; week wk; month; year yr yrs; decade;
-century centuries; g gram gm; kg kilogram kgs; mg milligram; oz ounce; pound lb lbs sterling gbp; nmi nautical;
-pc parsec; kpc; mpc; au; erg; ångström angstrom; debye; gauss; mbar; torr; dioptre diopter; arcmin arcminute; arcsec arcsecond;
-rps; dime; quarter; nickel; ton tonne; l liter litre; ml milliliter millilitre; cl centiliter centilitre; gal gallon; qt quart;
-pt pint; cup; tbsp tablespoon; tsp teaspoon; acre; ha hectare; n newton; kn; j joule; kj; cal calorie; kcal; w watt;
-kw kilowatt; mw; hz hertz; khz; mhz; ghz; v volt; kv; a amp ampere; ohm ω; ev; mev; kev; rad radian; degree deg; kelvin;
-celsius centigrade; fahrenheit; pa pascal; kpa; atm; bar; mol mole; c coulomb; f farad; t tesla; byte; bit; kb; mb; gb; tb;
-rpm; knot; unit; dollar usd bucks buck; euro eur; yen jpy yuan rmb; rupee rs inr; cent penny pennies; am; pm; won; peso;
-franc
+cm centimeter centimetre cms; m meter metre; mm millimeter millimetre; km kilometer kilometre;
+nm nanometer nanometre; dm decimeter decimetre; µm micrometer micron; in inch inches;
+ft foot feet; yd yard yds; mi mile; ly lightyear; s sec second secs; ms millisecond;
+min minute mins; h hr hour hrs; day; week wk; month; year yr yrs; decade; century centuries;
+g gram gm; kg kilogram kgs; mg milligram; oz ounce; pound lb lbs sterling gbp; nmi nautical;
+pc parsec; kpc; mpc; au; erg; ångström angstrom; debye; gauss; mbar; torr; dioptre diopter;
+arcmin arcminute; arcsec arcsecond; rps; dime; quarter; nickel; ton tonne; l liter litre;
+ml milliliter millilitre; cl centiliter centilitre; gal gallon; qt quart; pt pint; cup;
+tbsp tablespoon; tsp teaspoon; acre; ha hectare; n newton; kn; j joule; kj; cal calorie; kcal;
+w watt; kw kilowatt; mw; hz hertz; khz; mhz; ghz; v volt; kv; a amp ampere; ohm ω; ev; mev; kev;
+rad radian; degree deg; kelvin; celsius centigrade; fahrenheit; pa pascal; kpa; atm; bar;
+mol mole; c coulomb; f farad; t tesla; byte; bit; kb; mb; gb; tb; rpm; knot; unit;
+dollar usd bucks buck; euro eur; yen jpy yuan rmb; rupee rs inr; cent penny pennies; am; pm; won;
+peso; franc
 """
-_SYMBOLS = {
-    name: names.split()[0]
-    for names in re.split(r"[;\n]+", _NAMES.strip())
-    for name in names.split()
-}
+_SYMBOLS: dict[str, str] = {}
+for _names in re.split(r"[;\n]+", _NAMES.strip()):
+    for _name in _names.split():
+        _SYMBOLS[_name] = _names.split()[0]
 _COMPOUNDS: dict[str, Unit] = {
     "mph": (("h", -1), ("mi", 1)),
     "kmh": (("h", -1), ("km", 1)),
@@ -53,17 +54,9 @@ CURRENCIES = {
 }
 _MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
 _CASED = {
-    "L": "l",
-    "N": "n",
-    "J": "j",
-    "W": "w",
-    "V": "v",
-    "A": "a",
-    "C": "celsius",
-    "F": "fahrenheit",
-    "K": "kelvin",
-    "T": "t",
-}
+    "L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "T": "t",
+    "C": "celsius", "F": "fahrenheit", "K": "kelvin",
+}  # fmt: skip
 _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
@@ -71,8 +64,8 @@ _COUNTED = frozenset(["men", "gps", "US", "pcs"])  # too short to be told from p
 _NO_UNITS = frozenset(
     re.findall(
         r"\w+",
-        "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus "
-        "minus is are not",
+        "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are "
+        "not",
     )
 )
 _TOKEN = re.compile(
@@ -96,92 +89,97 @@ def read_short_unit(tail: str) -> Unit | None:
 def _read(tail: str, *, lax: bool) -> Unit | None:
     if len(tail) > 200:
         return None
-    wrapped = tail.lstrip().startswith("\\text")
-    plain = re.sub(
-        r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}",
-        r" \1/\2 ",
-        tail,
-    )
-    plain = (
-        re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain).replace("\\cdot", "·").replace("\\%", "%")
-    )
+    is_wrapped = tail.lstrip().startswith("\\text")
+    plain = _FRACTION.sub(r" \1/\2 ", tail)
+    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain)
+    plain = plain.replace("\\cdot", "·").replace("\\%", "%")
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
     if not plain:
-        return () if wrapped or not tail.strip() else None
-    if not wrapped and not lax and not _looks_like_unit(plain, tail):
+        if is_wrapped or not tail.strip():
+            return ()
         return None
-    return _powers(plain)
+    if not is_wrapped and not lax and not looks_like_unit(plain):
+        return None
+    return powers_of(plain)
 
 
-def _looks_like_unit(plain: str, tail: str) -> bool:
+_FRACTION = re.compile(r"\\frac\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}\s*\{([^{}]*(?:\{[^{}]*\})?)\s*\}")
+
+
+def looks_like_unit(plain: str) -> bool:
     """Without `\\text{}`: a known word, a compound of known symbols, or a long word set off by a
     space.
     """
     first = re.match(r"[A-Za-zµμΩÀ-ɏ]+", plain)
     if first is None:
         return False
-    word = first[0]
     if re.fullmatch(r"[A-Za-z]{1,3}\s*/\s*[A-Za-z]{1,3}(?:\^?\{?\d\}?)?", plain):
         return all(_symbol(part) is not None for part in re.findall(r"[A-Za-z]+", plain))
+    word = first[0]
     if len(word) == 1:
         return False
-    return (
-        _symbol(word) is not None
-        or word.lower() in _SHAPES
-        or word.lower() in _COMPOUNDS
-        or word in _COUNTED
-        or re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
-    )
+    if _symbol(word) is not None or word in _COUNTED:
+        return True
+    if word.lower() in _SHAPES or word.lower() in _COMPOUNDS:
+        return True
+    return re.fullmatch(r"(?=.*[aeiouyäöü])[a-zà-ɏ]{4,}|[A-Z][a-z]{4,}", word) is not None
 
 
-def _powers(plain: str) -> Unit | None:
-    """Fold the words into powers; None at a sign that no unit has."""
-    found: dict[str, int] = {}
-    sign, shape, last = 1, 1, ""
+def powers_of(plain: str) -> Unit | None:
+    """The words of a unit folded into powers; None at a sign that no unit has."""
+    powers: dict[str, int] = {}
+    sign = 1
+    shape = 1
+    last = ""
     for match in _TOKEN.finditer(plain):
-        if match[2]:
+        _, exponent, word, own_exponent, operator, stray = match.groups()
+        if exponent:
             if last:
-                found[last] = found[last] * int(match[2])
+                powers[last] = powers[last] * int(exponent)
             continue
-        if match[6]:
+        if stray:
             return None
-        if match[5]:
-            sign = -1 if match[5] == "/" else sign
+        if operator == "/":
+            sign = -1
+        if operator or word is None:
             continue
-        word = match[3]
-        if word is None:
-            continue
-        if word.lower() in _NO_UNITS:
+        low = word.lower()
+        if low in _NO_UNITS:
             return None
-        if word.lower() in ("per", "an", "each", "every") or word == "a":
-            sign = -1 if word.lower() in ("per", "each", "every") else sign
-        elif word.lower() in _SHAPES:
-            shape = _SHAPES[word.lower()]
-        elif word.lower() in _POWER_WORDS:
+        if low in ("per", "each", "every"):
+            sign = -1
+        elif low == "an" or word == "a":
+            continue
+        elif low in _SHAPES:
+            shape = _SHAPES[low]
+        elif low in _POWER_WORDS:
             if not last:
                 return None
-            found[last] *= _POWER_WORDS[word.lower()]
+            powers[last] *= _POWER_WORDS[low]
         else:
-            last = _add(found, word, sign * shape * int(match[4] or 1))
-            sign, shape = (sign if last else 1), 1
-    return tuple(sorted((symbol, power) for symbol, power in found.items() if power))
+            last = _add(powers, word, sign * shape * int(own_exponent or 1))
+            shape = 1
+            if not last:
+                sign = 1
+    return tuple(sorted((symbol, power) for symbol, power in powers.items() if power))
 
 
-_LOOKS_SYMBOLIC = re.compile(
-    r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}"
-)  # kpc, Mpc, AU: not known, but no words either
+# kpc, Mpc, AU: not known, but no words either
+_LOOKS_SYMBOLIC = re.compile(r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}")
 
 
-def _add(found: dict[str, int], word: str, power: int) -> str:
+def _add(powers: dict[str, int], word: str, power: int) -> str:
     """Count a word in; its symbol, empty when it is no unit."""
     if word.lower() in _COMPOUNDS:
         for symbol, times in _COMPOUNDS[word.lower()]:
-            found[symbol] = found.get(symbol, 0) + times * power
+            powers[symbol] = powers.get(symbol, 0) + times * power
         return ""
-    symbol = _symbol(word) or (word if _LOOKS_SYMBOLIC.fullmatch(word) else None)
+    symbol = _symbol(word)
+    if symbol is None and _LOOKS_SYMBOLIC.fullmatch(word):
+        symbol = word
     if symbol is None:
         return ""
-    found[symbol] = found.get(symbol, 0) + power
+    powers[symbol] = powers.get(symbol, 0) + power
     return symbol
 
 
@@ -197,20 +195,22 @@ def _symbol(word: str) -> str | None:
 
 def leading_unit(text: str) -> str:
     """The unit words that a text begins with, as written: ` cm^2 of paper` → ` cm^2`."""
-    found = _LEADING.match(text)
-    if found is None:
+    leading = _LEADING.match(text)
+    if leading is None:
         return ""
     end = 0
-    for match in _UNIT_WORD.finditer(text, 0, found.end()):
-        word = match[1]
-        if (
-            word.lower() not in {"per", *_SHAPES, *_POWER_WORDS}
-            and word.lower() not in _COMPOUNDS
-            and (_symbol(word) is None or word in ("a", "A", "in"))
-        ):
+    for match in _UNIT_WORD.finditer(text, 0, leading.end()):
+        if not _is_unit_word(match[1]):
             break
         end = match.end()
     return text[:end]
+
+
+def _is_unit_word(word: str) -> bool:
+    low = word.lower()
+    if low == "per" or low in _SHAPES or low in _POWER_WORDS or low in _COMPOUNDS:
+        return True
+    return _symbol(word) is not None and word not in ("a", "A", "in")
 
 
 _UNIT_WORD = re.compile(r"[\s/-]*([A-Za-zµ]+)(?:\s*\^\s*\{?\d\}?|[²³]|\d(?!\w))?")
@@ -223,25 +223,30 @@ def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
     """
     if a == b:
         return True
+    powers_a = dict(a)
+    powers_b = dict(b)
     if not a or not b:
-        return not policy.units_must_stand or dict(a or b).keys() <= _MONEY | {"unit"}
-    if "unit" in dict(a) or "unit" in dict(b):
-        return sum(dict(a).values()) == sum(dict(b).values())
-    bare = {symbol: power for symbol, power in a if symbol not in _SCALES}
-    return bare == {
-        symbol: power for symbol, power in b if symbol not in _SCALES
-    } and _scales_agree(dict(a), dict(b))
+        given = powers_a or powers_b
+        return not policy.units_must_stand or given.keys() <= _MONEY | {"unit"}
+    if "unit" in powers_a or "unit" in powers_b:
+        return sum(powers_a.values()) == sum(powers_b.values())
+    return _without_scales(a) == _without_scales(b) and scales_agree(powers_a, powers_b)
+
+
+def _without_scales(unit: Unit) -> dict[str, int]:
+    return {symbol: power for symbol, power in unit if symbol not in _SCALES}
 
 
 _SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
+_DEGREE = frozenset({"degree"})
 
 
-def _scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
+def scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
     """`20°` may stand for `20°C`, but °C is not °F."""
-    first, second = sorted(_SCALES & a.keys()), sorted(_SCALES & b.keys())
-    return (
-        first == second
-        or bool(first and second)
-        and ["degree"] in (first, second)
-        and "kelvin" not in first + second
-    )
+    first = _SCALES & a.keys()
+    second = _SCALES & b.keys()
+    if first == second:
+        return True
+    if _DEGREE not in (first, second) or "kelvin" in first | second:
+        return False
+    return bool(first) and bool(second)

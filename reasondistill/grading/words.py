@@ -9,18 +9,18 @@ from reasondistill.grading.policies import Policy
 from reasondistill.grading.quantity import read_quantity
 
 _CHOICE = re.compile(
-    r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?"
+    r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?"
+    r"\(?\s*(?:\\text\s*\{)?\s*\(?([A-Ja-j])\)?\s*\}?\s*\)?\.?\s*\}?"
 )
 _CHOICE_WITH_TEXT = re.compile(
-    r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)",
+    r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|"
+    r"([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)",
     re.DOTALL,
 )
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
 _MATH_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "sqrt frac sin cos tan log arctan arcsin arccos infty infinity sinh cosh floor ceil binom",
-    )
+    ["sqrt", "frac", "log", "floor", "ceil", "binom", "infty", "infinity"]
+    + ["sin", "cos", "tan", "arctan", "arcsin", "arccos", "sinh", "cosh"]
 )
 
 
@@ -28,24 +28,25 @@ def wordy(text: str) -> bool:
     """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of
     four.
     """
-    if any(
-        re.search(r"[A-Za-z]{2,}", match[1]) and not re.match(r"\s*\d", match[1])
-        for match in _WRAPPED.finditer(text)
-    ):
+    if any(_holds_words(match[1]) for match in _WRAPPED.finditer(text)):
         return not re.match(r"\s*[-+]?[\d.(\\]*\d", text)
     if "\\begin" in text:
         return False
     plain = re.sub(r"\\[A-Za-z]+|_\{[^{}]*\}|_\w", " ", _WRAPPED.sub(" ", text))
-    if re.search(r"[\^+*/=]|\\(?:frac|sqrt)", text) and not re.search(
-        r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", plain
-    ):
+    is_formula = re.search(r"[\^+*/=]|\\(?:frac|sqrt)", text)
+    if is_formula and not re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", plain):
         return False
-    plain = _FUNCTIONS.sub(" ", plain)
-    words = [word for word in re.findall(r"[^\W\d_]+", plain) if word.lower() not in _MATH_WORDS]
-    return (
-        any(len(word) >= 4 or (len(word) >= 2 and not word.isascii()) for word in words)
-        or text.lower() in _SHORT_WORDS
-    )
+    for word in re.findall(r"[^\W\d_]+", _FUNCTIONS.sub(" ", plain)):
+        if word.lower() in _MATH_WORDS:
+            continue
+        if len(word) >= 4 or (len(word) >= 2 and not word.isascii()):
+            return True
+    return text.lower() in _SHORT_WORDS
+
+
+def _holds_words(inside: str) -> bool:
+    """Whether a `\\text{}` holds more than a letter or an amount."""
+    return bool(re.search(r"[A-Za-z]{2,}", inside)) and not re.match(r"\s*\d", inside)
 
 
 _FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
@@ -58,9 +59,8 @@ _NAMED_AS = {
     "-\\infty": "minus infinity",
 }
 _LABEL = re.compile(r"[A-Z]{2,}")
-_LOWER = re.compile(
-    r"(?=[a-z]*[eiou])[a-z]{3,}"
-)  # a word and no product of letters: abc has no such vowel
+# A word and no product of letters: abc has no such vowel.
+_LOWER = re.compile(r"(?=[a-z]*[eiou])[a-z]{3,}")
 _NAME = re.compile(r"[A-Z][a-z]{2,}")
 _SAME_WORDS = (
     (re.compile(r"\bsolutions\b"), "solution"),
@@ -91,94 +91,109 @@ def word_key(text: str) -> str:
 
 def same_choice(a: str, b: str, policy: Policy) -> bool | None:
     """Compare as choices; None when they are none."""
-    first, second = _CHOICE.fullmatch(a), _CHOICE.fullmatch(b)
+    first = _CHOICE.fullmatch(a)
+    second = _CHOICE.fullmatch(b)
     if first and second:
-        return _same_letter(first[1], second[1])
-    if policy.choice_text and (first or second):
-        letter, other = (first, b) if first else (second, a)
-        if letter and (labelled := _CHOICE_WITH_TEXT.fullmatch(other)) is not None:
-            return letter[1].upper() == (labelled[1] or labelled[2] or labelled[3])
-    return None
+        return same_letter(first[1], second[1])
+    if not policy.choice_text:
+        return None
+    if first:
+        labelled = _CHOICE_WITH_TEXT.fullmatch(b)
+        letter = first[1]
+    elif second:
+        labelled = _CHOICE_WITH_TEXT.fullmatch(a)
+        letter = second[1]
+    else:
+        return None
+    if labelled is None:
+        return None
+    return letter.upper() == (labelled[1] or labelled[2] or labelled[3])
 
 
 def without_label(text: str) -> str | None:
     """What stands behind a choice's label: `(B) 42` → `42`; None when there is no label."""
     labelled = _CHOICE_WITH_TEXT.fullmatch(text)
-    return labelled[4].strip() if labelled is not None and re.search(r"\d", labelled[4]) else None
+    if labelled is not None and re.search(r"\d", labelled[4]):
+        return labelled[4].strip()
+    return None
 
 
 def same_words(a: str, b: str, policy: Policy) -> bool | None:
     """Compare as words or as numbers in words; None when neither side is words."""
-    if a.lower() == b.lower() and (
-        _LOWER.fullmatch(a.lower()) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
-    ):
+    low = a.lower()
+    is_word = _LOWER.fullmatch(low) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
+    if is_word and low == b.lower():
         return True
-    if all(
-        _LABEL.fullmatch(text) or _LOWER.fullmatch(text) for text in (a, b)
-    ):  # AAS is not ASA, saw is not was
+    if _is_exact_word(a) and _is_exact_word(b):
         return a == b
-    key_a, key_b = word_key(a), word_key(b)
-    key_a, key_b = (
-        _NAMED_AS.get(a.replace(" ", ""), key_a),
-        _NAMED_AS.get(b.replace(" ", ""), key_b),
-    )
+    key_a = _named_key(a)
+    key_b = _named_key(b)
     for text, key in ((a, key_b), (b, key_a)):
-        if key in ("yes", "no") and (said := _YES.match(text)) is not None:
-            return said[1].lower() == key
-    if key_a and key_a == key_b and (wordy(a) or wordy(b)):
+        if key in ("yes", "no"):
+            opening = _YES.match(text)
+            if opening is not None:
+                return opening[1].lower() == key
+    has_words = wordy(a) or wordy(b)
+    if key_a and key_a == key_b and has_words:
         return True
-    if policy.number_words and (same := _same_number(a, key_a, b, key_b)) is not None:
-        return same
-    return False if wordy(a) or wordy(b) else None
+    if policy.number_words:
+        same = same_number(a, key_a, b, key_b)
+        if same is not None:
+            return same
+    if has_words:
+        return False
+    return None
 
 
-def _same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
+def _is_exact_word(text: str) -> bool:
+    """A label or a word in small letters: AAS is not ASA, saw is not was."""
+    return bool(_LABEL.fullmatch(text) or _LOWER.fullmatch(text))
+
+
+def _named_key(text: str) -> str:
+    """The key of an answer; signs such as ∅ have that of their name."""
+    sign = text.replace(" ", "")
+    if sign in _NAMED_AS:
+        return _NAMED_AS[sign]
+    return word_key(text)
+
+
+def same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
     """`twenty-one` beside 21 or `Twenty one`; None when neither side is a number in words."""
-    first, second = number_in_words(key_a), number_in_words(key_b)
+    first = number_in_words(key_a)
+    second = number_in_words(key_b)
     if first is None and second is None:
         return None
-    values = [
-        value if value is not None else _written(text) for value, text in ((first, a), (second, b))
-    ]
-    return None if None in values else values[0] == values[1]
+    if first is None:
+        first = _written(a)
+    if second is None:
+        second = _written(b)
+    if first is None or second is None:
+        return None
+    return first == second
 
 
 def _written(text: str) -> Fraction | None:
     found = read_quantity(text)
-    return None if found is None or found.percent else found.value
+    if found is None or found.percent:
+        return None
+    return found.value
 
 
-_ONES = {
-    word: i
-    for i, word in enumerate(
-        re.findall(
-            r"\w+",
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen "
-            "fourteen fifteen sixteen seventeen eighteen "
-            "nineteen",
-        )
-    )
-}
-_TENS = {
-    word: 10 * i
-    for i, word in enumerate(
-        re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety"), start=2
-    )
-}
+_ONES_NAMES = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen
+"""
+_TENS_NAMES = """
+twenty thirty forty fifty sixty seventy eighty ninety
+"""
+_ONES = {word: i for i, word in enumerate(_ONES_NAMES.split())}
+_TENS = {word: 10 * i for i, word in enumerate(_TENS_NAMES.split(), start=2)}
 _BIG = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _PARTS = {
-    "half": 2,
-    "halves": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "seventh": 7,
-    "eighth": 8,
-    "ninth": 9,
-    "tenth": 10,
-}
+    "half": 2, "halve": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5,
+    "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+}  # fmt: skip
 
 
 def number_in_words(key: str) -> Fraction | None:
@@ -186,30 +201,41 @@ def number_in_words(key: str) -> Fraction | None:
     more behind it says what is counted.
     """
     words = [word for word in key.split() if word != "and"]
-    sign = -1 if words[:1] in (["minus"], ["negative"]) else 1
-    words = words[1:] if sign < 0 else words
-    total = part = 0
+    sign = 1
+    if words[:1] in (["minus"], ["negative"]):
+        sign = -1
+        words = words[1:]
+    total = 0
+    part = 0
     used = 0
     for word in words:
-        if word in _ONES or word in _TENS:
-            part += _ONES.get(word, 0) + _TENS.get(word, 0)
+        if word in _ONES:
+            part += _ONES[word]
+        elif word in _TENS:
+            part += _TENS[word]
         elif word == "hundred" and used:
             part *= 100
         elif word in _BIG and used:
-            total, part = total + part * _BIG[word], 0
+            total += part * _BIG[word]
+            part = 0
         else:
             break
         used += 1
+    value = total + part
     rest = words[used:]
-    if rest and rest[0].removesuffix("s") in _PARTS | {"halve": 2} and len(rest) == 1:
-        return sign * Fraction(
-            total + part if used else 1, _PARTS.get(rest[0].removesuffix("s"), 2)
-        )
-    return (
-        Fraction(sign * (total + part)) if used and len(rest) <= 1 and rest != ["percent"] else None
-    )
+    if len(rest) == 1:
+        denominator = _PARTS.get(rest[0].removesuffix("s"))
+        if denominator is not None and used:
+            return Fraction(sign * value, denominator)
+        if denominator is not None:
+            return Fraction(sign, denominator)
+    if used and len(rest) <= 1 and rest != ["percent"]:
+        return Fraction(sign * value)
+    return None
 
 
-def _same_letter(a: str, b: str) -> bool:
+def same_letter(a: str, b: str) -> bool:
     """Choice letters do not care for case among A to E; other letters are names, and X is not x."""
-    return a == b or (a.upper() == b.upper() and a.upper() <= "E")
+    if a == b:
+        return True
+    return a.upper() == b.upper() and a.upper() <= "E"

@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _COMMAND = struct.Struct(">cQ")
@@ -35,10 +36,10 @@ def main() -> None:
     symbolic.warm()
     children: set[int] = set()
     try:
-        while (message := _receive_command(control)) is not None:
-            command, number, descriptors = message
+        for command, number, descriptors in commands(control):
             if command == b"S":
-                children.add(pid := _fork(control, descriptors[0], memory_mib=number))
+                pid = _fork(control, descriptors[0], memory_mib=number)
+                children.add(pid)
                 os.close(descriptors[0])
                 control.sendall(struct.pack(">Q", pid))
             else:
@@ -49,21 +50,22 @@ def main() -> None:
             _end(pid)
 
 
-def _receive_command(control: socket.socket) -> tuple[bytes, int, list[int]] | None:
-    """One nine-byte command and the descriptors that came with it; None at end of file."""
-    try:
-        data, descriptors, _, _ = socket.recv_fds(control, _COMMAND.size, 1)
-        while data and len(data) < _COMMAND.size:
-            more = control.recv(_COMMAND.size - len(data))
-            if not more:
-                return None
-            data += more
-    except ConnectionError:
-        return None
-    if not data:
-        return None
-    command, number = _COMMAND.unpack(data)
-    return command, number, descriptors
+def commands(control: socket.socket) -> Iterator[tuple[bytes, int, list[int]]]:
+    """Nine-byte commands with the descriptors that came with them, until the socket closes."""
+    while True:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(control, _COMMAND.size, 1)
+            while data and len(data) < _COMMAND.size:
+                more = control.recv(_COMMAND.size - len(data))
+                if not more:
+                    return
+                data += more
+        except ConnectionError:
+            return
+        if not data:
+            return
+        command, number = _COMMAND.unpack(data)
+        yield command, number, descriptors
 
 
 def _end(pid: int) -> int:
@@ -99,12 +101,15 @@ def serve(stream: socket.socket) -> None:
     """Answer requests until the socket closes. A memory fault ends the worker after its answer: its
     heap is not to be trusted.
     """
-    while (request := receive(stream)) is not None:
+    while True:
+        request = receive(stream)
+        if request is None:
+            return
         # Both kill even inside C code: CPU time first; on the clock only should the pool be
         # suspended or gone.
         signal.setitimer(signal.ITIMER_PROF, request["deadline_s"] / 2)
         signal.setitimer(signal.ITIMER_REAL, request["deadline_s"] + 1.0)
-        answer = _answer(request)
+        answer = answer_to(request)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         send(stream, answer)
@@ -112,7 +117,7 @@ def serve(stream: socket.socket) -> None:
             return
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer
     with its name.
     """
@@ -140,10 +145,14 @@ def receive(stream: socket.socket) -> dict[str, Any] | None:
     """The next message; None when the other side is gone."""
     try:
         head = _exactly(stream, _LENGTH.size)
-        body = _exactly(stream, _LENGTH.unpack(head)[0]) if head else None
+        if not head:
+            return None
+        body = _exactly(stream, _LENGTH.unpack(head)[0])
     except OSError:
         return None
-    return None if body is None else json.loads(body)
+    if body is None:
+        return None
+    return json.loads(body)
 
 
 def _exactly(stream: socket.socket, count: int) -> bytes | None:

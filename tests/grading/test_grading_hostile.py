@@ -185,13 +185,13 @@ def test_an_answer_is_looked_at_once_however_often_it_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     handed: list[str] = []
-    hand = _Run._hand  # type: ignore[reportPrivateUsage]
+    hand = _Run.hand_over
 
     def counting(run: _Run, worker: Any, slot: Any) -> None:
         handed.append(slot.id)
         hand(run, worker, slot)
 
-    monkeypatch.setattr(_Run, "_hand", counting)
+    monkeypatch.setattr(_Run, "hand_over", counting)
     with GradingPool(workers=2, deadline_s=1.0) as pool:
         items = [GradeItem(str(i), HOSTILE["hard integral"](), "5") for i in range(50)]
         assert {g.reason for _, g in pool.grade_many(items)} == {"timeout"}
