@@ -1,7 +1,6 @@
 """Grade a file of predictions: `reasondistill grade`, without a run folder.
 
-    outcomes = grade_file(Path("answers.jsonl"), Path("verdicts.jsonl"), policy="default",
-    workers=2)
+    outcomes = grade_file(Path("answers.jsonl"), Path("verdicts.jsonl"), policy="default")
 
 Rows with `id`, `prediction` (a whole completion or a bare answer) and `gold` (bare, `$…$`,
 `\\\\boxed{}` or a text that ends in one) come in; rows with `id`, `outcome`, `extracted`, `layer`,

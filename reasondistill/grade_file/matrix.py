@@ -2,8 +2,8 @@
 nothing is generated.
 
     with GradingPool(workers=2) as pool:
-        made = compare_policies([file_answers(Path("answers.jsonl"))], ["default", "lighteval"],
-        pool, out=Path("matrix"))
+        answers = file_answers(Path("answers.jsonl"))
+        matrix = compare_policies([answers], ["default", "lighteval"], pool, out=Path("matrix"))
 
 A number that was published under another grader's rules can be translated: what a policy accepts,
 with its interval, and on how many answers any two disagree. `disagreements.jsonl` holds those

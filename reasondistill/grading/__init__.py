@@ -1,11 +1,11 @@
 """Grade an answer against a gold answer: extraction, layered equivalence, five outcomes, killable
 workers.
 
-grade("The answer is $\\\\frac12$.", "0.5").outcome        # "correct"
+    grade("The answer is $\\\\frac12$.", "0.5").outcome        # "correct"
 
-with GradingPool(deadline_s=5.0) as pool:
-    for name, result in pool.grade_many(GradeItem("a", text, gold) for …):
-        ...
+    with GradingPool(deadline_s=5.0) as pool:
+        for name, result in pool.grade_many(GradeItem("a", text, gold) for …):
+            ...
 """
 
 from reasondistill.grading.items import (

@@ -110,9 +110,8 @@ def extract(
 
 
 _NEXT_QUESTION = re.compile(
-    r"\n[ \t]*(?:#{1,6} "
-    r"?|\*\*)?(?:Q|Question|Problem|Human|User|Instruction|Exercise)[ "
-    r"\t]{0,3}\d{0,3}[ \t]{0,3}[:.]"
+    r"\n[ \t]*(?:#{1,6} ?|\*\*)?"
+    r"(?:Q|Question|Problem|Human|User|Instruction|Exercise)[ \t]{0,3}\d{0,3}[ \t]{0,3}[:.]"
 )
 _TURN_END = re.compile(
     r"<\|(?:im_end|endoftext|end_of_text|eot_id|end|return|im_start)\|>|"
@@ -559,9 +558,9 @@ _COPULA = re.compile(r"\b(?:is|are|equals?)\b|是|为")
 _CHOSEN = re.compile(
     r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|"
     r"(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
-    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|"
-    r"matches|it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|"
-    r"\s[=+*/^-])|(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|"
+    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|"
+    r"it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|"
+    r"(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|"
     r"opción\s+\(?([A-J])\b"
 )
 _FIRST_LABEL = re.compile(

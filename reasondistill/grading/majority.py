@@ -1,8 +1,8 @@
 """Majority voting over answers clustered by equivalence, not by string: `0.5`, `\\\\frac12` and
 `1/2` are one vote each for one answer.
 
-vote = majority(["0.5", r"\\\\frac12", "3"], same=lambda a, b: grade(a, b).is_correct)
-vote.answer, vote.share      # "0.5", 2/3
+    vote = majority(["0.5", r"\\\\frac12", "3"], same=lambda a, b: grade(a, b).is_correct)
+    vote.answer, vote.share      # "0.5", 2/3
 """
 
 from __future__ import annotations

@@ -19,22 +19,32 @@ Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math", "nem
 
 @dataclass(frozen=True)
 class Policy:
-    """One answer per disputed convention.
+    """One answer per disputed convention. Only the engine `layered` reads all of it; the
+    others read `anchored_only` and `join_boxes`.
 
-    engine: which comparison decides; everything below is read by `layered` only. percent_is_number:
-    28 answers 28 % (never for values up to 1: 0.5 is not 0.5 %). percent_is_fraction: 0.28 answers
-    28 %. units_must_stand: an answer without the gold's unit is wrong (differing known units always
-    are). decimal_places: how many places a decimal needs to stand for a value that it only rounds
-    (1/3, pi); 0 means never. rounded_decimals: 3.1416 answers 3.14159, at `decimal_places` or more.
-    relative_tolerance: numbers within it are equal; 0 means exact. decimal_comma: 2,74 may be read
-    as 2.74 when the other side has a point. ordered_lists: `1, 2` and `2, 1` differ even without
-    brackets. loose_brackets: a bare list and a tuple with the same elements in the same order are
-    one answer, whatever their brackets. vectors_are_tuples: a column or row vector, <1, 2> and (1,
-    2) are one answer. number_words: `two` answers 2. rename_variables: 2n+1 answers 2k+1.
-    bare_base: 11_5 answers 11. based_value: 101_2 answers 5. real_odd_roots: (-8)^{1/3} is -2, not
-    the principal root. anchored_only: an answer needs a box, `####` or "answer is", or to be the
-    whole text; the last formula or number of a text is none. choice_text: `(A) 12` answers A.
-    join_boxes: how several boxes are read: the last one, those joined by "and", or all.
+    * engine: which comparison decides.
+    * percent_is_number: 28 answers 28 % (never for values up to 1: 0.5 is not 0.5 %).
+    * percent_is_fraction: 0.28 answers 28 %.
+    * units_must_stand: an answer without the gold's unit is wrong (with another known unit it
+      always is).
+    * decimal_places: how many places a decimal needs to stand for a value that it only rounds
+      (1/3, pi); 0 means never.
+    * rounded_decimals: 3.1416 answers 3.14159, at `decimal_places` or more.
+    * relative_tolerance: numbers within it are equal; 0 means exact.
+    * decimal_comma: 2,74 may be read as 2.74 when the other side has a point.
+    * ordered_lists: `1, 2` and `2, 1` differ even without brackets.
+    * loose_brackets: a bare list and a tuple with the same elements in the same order are one
+      answer, whatever their brackets.
+    * vectors_are_tuples: a column or row vector, <1, 2> and (1, 2) are one answer.
+    * number_words: `two` answers 2.
+    * rename_variables: 2n+1 answers 2k+1.
+    * bare_base: 11_5 answers 11.
+    * based_value: 101_2 answers 5.
+    * real_odd_roots: (-8)^{1/3} is -2, not the principal root.
+    * anchored_only: an answer needs a box, `####` or "answer is", or to be the whole text; the last
+      formula or number of a text is none.
+    * choice_text: `(A) 12` answers A.
+    * join_boxes: how several boxes are read: the last one, those joined by "and", or all.
     """
 
     name: str = "default"

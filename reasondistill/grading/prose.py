@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from reasondistill.grading.units import leading_unit
 
 _MATH = re.compile(
-    r"(?<!\\)\$\$([^$]{1,2000})\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,2000})\$(?!\d)|"
-    r"\\{1,2}\[(?!\d*\.?\d*(?:pt|em|ex|mm|cm)\])((?:[^\\]|"
-    r"\\(?![\[\]])){1,2000})\\{1,2}\]|\\{1,2}\(((?:[^\\]|\\(?![()])){1,2000})\\{1,2}\)"
+    r"(?<!\\)\$\$([^$]{1,2000})\$\$|"
+    r"(?<!\\)\$((?:[^$\\]|\\.){1,2000})\$(?!\d)|"
+    r"\\{1,2}\[(?!\d*\.?\d*(?:pt|em|ex|mm|cm)\])((?:[^\\]|\\(?![\[\]])){1,2000})\\{1,2}\]|"
+    r"\\{1,2}\(((?:[^\\]|\\(?![()])){1,2000})\\{1,2}\)"
 )
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 SEPARATORS = {
@@ -93,14 +94,16 @@ _ONLY_UNIT = re.compile(
 # ---- runs of plain mathematics -------------------------------------------------------------------
 
 _RUN_TOKEN = re.compile(
-    r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|(?<![,\d])\d+,\d{1,2}(?![\d,])|"
-    r"\d+)(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
-    r"(?P<fn>(?<![A-Za-z])(?:sqrt|cbrt|ln|log|sin|cos|tan|arcsin|arccos|arctan|pi|"
-    r"exp)(?![A-Za-z]))|"
-    r"(?P<name>(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’]))|(?P<sign>[π√∞∛θ°½⅓¼¾⅔⅛²³¹⁰⁴⁵⁶⁷⁸⁹⁻⁺ⁿ₀-₉%!])|"
-    r"(?P<cmd>\\[A-Za-z]+|_)|(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|(?P<open>[(\[{])|"
-    r"(?P<close>[)\]}])|"
-    r"(?P<comma>,)|(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
+    r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|(?<![,\d])\d+,\d{1,2}(?![\d,])|\d+)"
+    r"(?:\.\d+)?(?:[eE][-+]?\d+\b)?|\.\d+)|"
+    r"(?P<fn>(?<![A-Za-z])"
+    r"(?:sqrt|cbrt|ln|log|sin|cos|tan|arcsin|arccos|arctan|pi|exp)(?![A-Za-z]))|"
+    r"(?P<name>(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’]))|"
+    r"(?P<sign>[π√∞∛θ°½⅓¼¾⅔⅛²³¹⁰⁴⁵⁶⁷⁸⁹⁻⁺ⁿ₀-₉%!])|"
+    r"(?P<cmd>\\[A-Za-z]+|_)|"
+    r"(?P<op>[-+*/^=×·⋅÷±−–<>≤≥≈]|:(?=\d))|"
+    r"(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,)|"
+    r"(?P<cash>\\?\$|[€£¥])|(?P<gap>[ \u00a0\u202f]+)|(?P<other>.)",
     re.DOTALL,
 )
 _FIRM = {"num", "fn", "name", "sign", "close", "cmd"}
@@ -236,24 +239,23 @@ SENTENCE_END = re.compile(
     r"(?<!\b[A-Z])(?<!Mr)(?<!Mrs)(?<!Dr)(?<!Ms)(?<!approx)[.!?。](?=\s|\Z)|\n"
 )
 _LEAD = re.compile(
-    r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|"
-    r"precisely|approximately|about|roughly|around|nearly|"
-    r"also|now|clearly|given by|equal to|the number|a total of|the "
-    r"value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
+    r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|"
+    r"approximately|about|roughly|around|nearly|also|now|clearly|given by|equal to|the number|"
+    r"a total of|the value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
     r"is|are|final|answer|the)\b[\s,:*_]*)+(?=\S)",
     re.IGNORECASE,
 )
 _TURN = re.compile(
-    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and "
-    r"not\b|so\b|when|if)\s*.*\Z|"
+    r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)"
+    r"\s*.*\Z|"
     r"[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
     re.DOTALL,
 )
 _ASIDE = re.compile(r"(?<=[\w%}])(?:\s+[(（]|（)(?![-\d.]+\s*,)[^()（）]*[)）]?\s*\Z")
 _COPULA = re.compile(
-    r"\b(?:is|are|equals?|was|were|be|becomes|est|sont|ist|sind|es|son|é|"
-    r"è)\b(?:\s+(?:equal\s+to|about|approximately|only|just|exactly|now|then))?|=|等于|是|"
-    r"为"
+    r"\b(?:is|are|equals?|was|were|be|becomes|est|sont|ist|sind|es|son|é|è)\b"
+    r"(?:\s+(?:equal\s+to|about|approximately|only|just|exactly|now|then))?|"
+    r"=|等于|是|为"
 )
 _BOLD = re.compile(r"(?<!\w)\*\*([^*\n]{1,200})\*\*(?!\w)|(?<!\w)__([^_\n]{1,200})__(?!\w)")
 
@@ -335,13 +337,14 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
 
 
 _BOUND = re.compile(
-    r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) "
-    r"than|between|half of|unknown)\b"
+    r"\s*(?:not|at most|at least|no more than|(?:more|less|fewer|greater) than|between|half of|"
+    r"unknown)\b"
 )
 _RESTATED = re.compile(r",\s*(?:which\s+(?:is|equals)|or)\s+([$€£]?-?\d[\d,./]*%?)(?=\W*\Z)")
+_EQUATION = r"[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*"
 _EQUATIONS = re.compile(
-    r"(?<![A-Za-z])[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|"
-    r"或|和)\s*[A-Za-z]\s*[=<>≤≥]\s*-?\d[\d./]*)+(?![\w*^(+-])"
+    rf"(?<![A-Za-z]){_EQUATION}"
+    rf"(?:\s*(?:,\s*and\b|,|\band\b|\bor\b|或|和)\s*{_EQUATION})+(?![\w*^(+-])"
 )
 
 

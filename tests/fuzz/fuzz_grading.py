@@ -1,8 +1,9 @@
 """Fuzz what the grader does before and beside sympy: extraction, cleaning, cheap comparison,
 structural comparison.
 
-    pip install atheris python tests/fuzz/fuzz_grading.py --found found.jsonl [--seeds rows.jsonl …]
-    [libFuzzer's options, e.g. -max_total_time=3600]
+    pip install atheris
+    python tests/fuzz/fuzz_grading.py --found found.jsonl [--seeds rows.jsonl …]
+        [libFuzzer's options, e.g. -max_total_time=3600]
 
 It goes on after a finding and writes each kind of finding once: an exception, more than half a
 second of CPU, a verdict that depends on the order of the arguments, an answer that is not equal to
@@ -64,26 +65,27 @@ SEPARATOR = "\x1f"
 def decode(data: bytes) -> tuple[str, str]:
     """A prediction and a gold: plain text behind `T`, else one fragment per byte."""
     if data[:1] == b"T":
-        text = (
-            data[1:].decode("utf-8", "surrogatepass" if b"\xed" in data else "ignore")
-            if _decodes(data[1:])
-            else data[1:].decode("latin-1")
-        )
+        text = _decoded(data[1:])
     else:
-        text = "".join(
-            SEPARATOR if byte == 0 else " " if byte == 255 else FRAGMENTS[byte % len(FRAGMENTS)]
-            for byte in data
-        )
+        text = "".join(_fragment(byte) for byte in data)
     left, _, right = text.partition(SEPARATOR)
     return left, right
 
 
-def _decodes(data: bytes) -> bool:
+def _decoded(data: bytes) -> str:
+    """UTF-8 where it is that, lone surrogates too; else one character per byte."""
     try:
-        data.decode("utf-8", "surrogatepass")
+        return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return False
-    return True
+        return data.decode("latin-1")
+
+
+def _fragment(byte: int) -> str:
+    if byte == 0:
+        return SEPARATOR
+    if byte == 255:
+        return " "
+    return FRAGMENTS[byte % len(FRAGMENTS)]
 
 
 class Fuzzer:
@@ -99,29 +101,27 @@ class Fuzzer:
         self._try("extract", lambda: extract.extract(a), a, b)
         self._try("begin", lambda: items.begin(items.GradeItem("", a, b), self._policy), a, b)
         self._both_ways("cheap", self._cheaply, a, b)
-        first, second = self._try("clean", lambda: (clean.clean(a), clean.clean(b)), a, b) or (
-            "",
-            "",
-        )
-        if len(first) + len(second) < 2 * equivalence.LONGEST_ANSWER:
-            self._both_ways(
-                "compare", lambda x, y: compare.compare(x, y, self._policy), first, second
-            )
-            if (
-                self._try("same", lambda: compare.compare(first, first, self._policy), first, first)
-                is False
-            ):
-                self._report("unequal_to_itself", "", first, first)
+        first = self._try("clean", lambda: clean.clean(a), a, b) or ""
+        second = self._try("clean", lambda: clean.clean(b), a, b) or ""
+        if len(first) + len(second) >= 2 * equivalence.LONGEST_ANSWER:
+            return
+        self._both_ways("compare", self._compare, first, second)
+        same = self._try("same", lambda: self._compare(first, first), first, first)
+        if same is False:
+            self._report("unequal_to_itself", "", first, first)
+
+    def _compare(self, a: str, b: str) -> bool | None:
+        return compare.compare(a, b, self._policy)
 
     def _cheaply(self, a: str, b: str) -> bool | None:
         decision = equivalence.decide_cheaply(a, b, self._policy)
-        return None if decision is None else decision.outcome == "correct"
+        if decision is None:
+            return None
+        return decision.outcome == "correct"
 
     def _both_ways(self, name: str, decide: Callable[[str, str], Any], a: str, b: str) -> None:
-        there, back = (
-            self._try(name, lambda: decide(a, b), a, b),
-            self._try(name, lambda: decide(b, a), b, a),
-        )
+        there = self._try(name, lambda: decide(a, b), a, b)
+        back = self._try(name, lambda: decide(b, a), b, a)
         if there != back:
             self._report(f"{name}_order", f"{there} {back}", a, b)
 
@@ -132,12 +132,8 @@ class Fuzzer:
             return call()
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            self._report(
-                f"{name}_raises",
-                f"{type(error).__name__} {Path(place.filename).name}:{place.lineno}",
-                a,
-                b,
-            )
+            detail = f"{type(error).__name__} {Path(place.filename).name}:{place.lineno}"
+            self._report(f"{name}_raises", detail, a, b)
             return None
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -145,20 +141,18 @@ class Fuzzer:
                 self._report(f"{name}_slow", f"{len(a) + len(b):.0e}", a, b)
 
     def _report(self, kind: str, detail: str, a: str, b: str) -> None:
-        shape = (
-            detail
-            if "order" not in kind and "itself" not in kind
-            else f"{detail} {sorted(set(a + b))[:6]}"
-        )
-        if (key := f"{kind} {shape}") in self._seen or sum(
-            other.startswith(kind) for other in self._seen
-        ) > 200:
+        shape = detail
+        if "order" in kind or "itself" in kind:
+            shape = f"{detail} {sorted(set(a + b))[:6]}"
+        key = f"{kind} {shape}"
+        if key in self._seen:
+            return
+        if sum(other.startswith(kind) for other in self._seen) > 200:
             return
         self._seen.add(key)
+        row = {"kind": kind, "detail": detail, "prediction": a, "gold": b}
         with open(self._found, "a", encoding="ascii") as file:
-            file.write(
-                json.dumps({"kind": kind, "detail": detail, "prediction": a, "gold": b}) + "\n"
-            )
+            file.write(json.dumps(row) + "\n")
 
 
 def _stuck(*_: object) -> None:
