@@ -29,6 +29,7 @@ from reasondistill.runs.store import (
     write_records,
 )
 from reasondistill.stages.students import StudentJob, read_student, run_student, snapshots
+from reasondistill.stages.students.checks import check_settings
 
 torch = pytest.importorskip("torch")
 
@@ -108,6 +109,10 @@ def scratch(**changes: object) -> StudentSettings:
 
 
 # ---- rows ----------------------------------------------------------------------------------------
+
+
+def test_a_student_from_scratch_has_no_base_to_be_looked_at() -> None:
+    check_settings(scratch())
 
 
 def test_loss_is_on_the_completion_and_its_eos_only() -> None:

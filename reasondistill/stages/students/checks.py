@@ -26,10 +26,11 @@ def check_settings(student: StudentSettings) -> None:
         )
         if why_not is not None:
             raise ConfigError(f"{where} {why_not}")
-    base_folder = model_folder(student.base or "")
-    if student.shrink is not None and base_folder is not None:
-        base = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
-        student.shrink.check(base, where)
+    if student.shrink is not None:
+        base_folder = model_folder(student.base or "")
+        if base_folder is not None:
+            base = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+            student.shrink.check(base, where)
     shape = student.architecture
     if shape is not None and shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(
