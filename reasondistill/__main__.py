@@ -17,26 +17,26 @@ from reasondistill.errors import Stopped
 def main() -> None:
     """Entry point: answer signals, then do what the arguments say."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if (
-            signal.getsignal(number) is not signal.SIG_IGN
-        ):  # a shell's background job: Ctrl-C is not meant for it
-            signal.signal(number, _stop)
+        # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     from reasondistill.cli import main as command
 
     command()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def stop(number: int, frame: FrameType | None) -> None:
     """End at once in an import, where an exception may be lost or come out as another one; else
     unwind by raising Stopped.
     """
-    if _is_importing(frame):
+    if is_importing(frame):
         os.write(2, b"Stopped.\n")
         os._exit(128 + number)
     raise Stopped(number)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether this frame, or one that called it, runs an import."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

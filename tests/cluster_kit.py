@@ -16,6 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from reasondistill.launch.launcher import JobState
+from reasondistill.pipeline import Task
+
 PROBLEMS, N = 30, 4
 SECRET = "secret-of-the-test"
 PIPELINE = """\
@@ -163,6 +166,27 @@ class Bed:
     def records(self, name: str) -> list[dict[str, Any]]:
         lines = (self.run / name).read_text().splitlines()
         return [without_seconds(json.loads(line)) for line in lines]
+
+
+class Recorder:
+    """A watcher of a launcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.ended: list[str] = []
+        self.states: list[JobState] = []
+
+    def line(self, task: Task, text: str) -> None:
+        self.lines.append(f"{task.name}: {text}")
+
+    def done(self, task: Task, seconds: float) -> None:
+        self.ended.append(task.name)
+
+    def changed(self, state: JobState) -> None:
+        self.states.append(state)
+
+    def printed(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def without_seconds(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 FLOORS: dict[float, tuple[str, ...]] = {
     7: ("cli",),
-    6.1: ("launch", "doctor"),
-    6.0: ("forecast",),
+    6.2: ("doctor",),
+    6.1: ("forecast",),
+    6.0: ("launch",),
     5: ("pipeline", "api"),
     4: (*(f"stages.{stage}" for stage in STAGES), "grade_file"),
     3: ("models", "curation"),
@@ -252,9 +253,7 @@ def test_git_ignores_no_module_and_no_test() -> None:
 
 
 # Circles that stand today: each is a fault to be mended, and no new one may come.
-CIRCLES = {
-    frozenset({"cli.jobs", "cli.running"}),
-}
+CIRCLES: set[frozenset[str]] = set()
 
 
 def module_graph() -> dict[str, set[str]]:

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
+from reasondistill.errors import StageError
 from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.store import disk_error
 
 app = typer.Typer(
     help="Distil a reasoning model into a small one, and say honestly by how much it worked.",
@@ -30,16 +33,24 @@ class _Terminal(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), self.file.fileno()
-        )  # what is flushed at the end goes there
+        # What is flushed at the end goes there.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 out = _Terminal(highlight=False)
 err = _Terminal(stderr=True, highlight=False)
 
-RunsDir = Annotated[Path, typer.Option("--runs", help="Where run folders are.")]
+RunsDir = Annotated[Path, typer.Option("--runs", help="Where the folders of runs are.")]
+RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
+PipelineFile = Annotated[
+    str,
+    typer.Argument(help="A pipeline file, or the name of a shipped one (see `list pipelines`)."),
+]
+ClusterFile = Annotated[
+    str, typer.Option(help="A cluster file, or the name of a shipped one (see `list clusters`).")
+]
 
 
 def log_lines(mark: str) -> None:
@@ -53,9 +64,54 @@ def log_lines(mark: str) -> None:
 
 
 def run_folder(name: str, runs: Path) -> Path:
-    given = Path(name)
-    return given if RunFolder(given).state.exists() else runs / name
+    """The folder of a run: the one that is named, or the one of that name among the runs."""
+    folder = Path(name)
+    if RunFolder(folder).state.exists():
+        return folder
+    return runs / name
+
+
+def say(text: str) -> None:
+    """Print a line that is not broken, so that paths and commands in it can be copied."""
+    out.print(text, soft_wrap=True)
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines."""
+    return Table(*columns, box=None, header_style="bold")
 
 
 def count_text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else ""
+    """`12,345`; nothing where it is not known."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ""
+
+
+def percent(share: float) -> str:
+    """`39.5 %`."""
+    value = 100 * share
+    return f"{value:.1f} %"
+
+
+def interval_text(low: float, high: float) -> str:
+    """`[34.1, 45.1]`, in percent."""
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def gap_text(low: float, high: float) -> str:
+    """`[+31.1, +47.8]`: the interval of a difference, in points."""
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def refused_by_disk(error: Exception, place: Path | None = None) -> StageError | None:
+    """What a disk refused, in whatever library's words, as one clear error; None for any other.
+
+    `place` stands for a file that the error does not name.
+    """
+    name = getattr(error, "filename", None)
+    if isinstance(name, str):
+        place = Path(name)
+    if place is None:
+        return None
+    return disk_error(error, place)

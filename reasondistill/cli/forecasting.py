@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, err, out, run_folder
-from reasondistill.cli.running import start
+from reasondistill.cli.console import (
+    PipelineFile,
+    RunsDir,
+    app,
+    err,
+    out,
+    plain_table,
+    run_folder,
+    say,
+)
+from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from reasondistill.pipeline import Run
     from reasondistill.records import Forecast, Range, StageForecast
@@ -30,17 +38,10 @@ if TYPE_CHECKING:
     "  reasondistill forecast demo --json"
 )
 def forecast(
-    file: Annotated[
-        str,
-        typer.Argument(
-            help="A pipeline file, or the name of a shipped one (see `list pipelines`)."
-        ),
-    ],
+    file: PipelineFile,
     on: Annotated[
         str,
-        typer.Option(
-            help="A cluster file, or the name of one in pipelines/clusters: workers, GPUs, prices."
-        ),
+        typer.Option(help="A cluster file, or the name of a shipped one: workers, GPUs, prices."),
     ] = "local",
     like: Annotated[
         list[str] | None,
@@ -77,22 +78,24 @@ def forecast(
     source = resources.find("pipelines", file)
     settings = config.load_pipeline(source, set_ or [])
     cluster = config.load_cluster(resources.find("clusters", on))
-    job = pipeline.Run(settings, cluster, runs / settings.name, source)
-    folders = [_like(name, runs) for name in like or ()]
+    run = pipeline.Run(settings, cluster, runs / settings.name, source)
+    folders = [folder_with_stages(name, runs) for name in like or ()]
     if calibrate is not None:
-        _calibrate(job, calibrate, quiet=as_json)
-    told = make_forecast(job, like=folders, given=Given(tokens_per_trace, tokens_per_second))
-    path = save(told, job.folder)
+        do_calibration(run, calibrate, quiet=as_json)
+    result = make_forecast(run, like=folders, given=Given(tokens_per_trace, tokens_per_second))
+    path = save(result, run.folder)
     if as_json:
-        print(told.model_dump_json(indent=2))
+        print(result.model_dump_json(indent=2))
         return
-    print_forecast(told)
-    out.print(f"[dim]{path}[/]", soft_wrap=True)
+    print_forecast(result)
+    say(f"[dim]{path}[/]")
 
 
-def _like(name: str, runs: Path) -> Path:
+def folder_with_stages(name: str, runs: Path) -> Path:
+    """The folder of a run that --like names, by name or path. Raises ConfigError."""
     folder = run_folder(name, runs)
-    folder = folder if folder.is_dir() else Path(name)
+    if not folder.is_dir():
+        folder = Path(name)
     if not any(folder.glob("[0-9]-*")):
         raise ConfigError(
             f"--like {name}: {folder} holds no stages of a run. Runs are listed under {runs}/."
@@ -100,12 +103,15 @@ def _like(name: str, runs: Path) -> Path:
     return folder
 
 
-def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
-    """Run the calibration; what went wrong in it is told, and what it measured before that is used."""
+def do_calibration(run: Run, problems: int, *, quiet: bool) -> None:
+    """Run the calibration. When it fails half-way the error is printed, and what it measured until
+    then is used.
+    """
     from reasondistill.forecast.calibrating import STAGES, calibration_run
 
-    scratch = calibration_run(job, problems)
-    was_quiet, out.quiet = out.quiet, quiet
+    scratch = calibration_run(run, problems)
+    was_quiet = out.quiet
+    out.quiet = quiet
     try:
         start(scratch, list(STAGES), dry_run=False)
     except Interrupted:
@@ -120,110 +126,129 @@ def _calibrate(job: Run, problems: int, *, quiet: bool) -> None:
 
 # ---- the table -----------------------------------------------------------------------------------
 
+# Figures of a stage, as columns of the table, and what each shows.
+_FIGURES = ("tokens", "time", "left", "hours", "disk", "money")
+_SEED = r"-seed\d+$"
+_STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
+_MOST_NAMES = 3
 
-def print_forecast(told: Forecast) -> None:
+
+def print_forecast(result: Forecast) -> None:
     """One row for each stage, expected values over their intervals; then where the numbers are
     from.
     """
-    hours = (
-        "GPU-hours"
-        if any(stage.gpu_hours is not None and stage.gpu_hours.high > 0 for stage in told.stages)
-        else "CPU-hours"
-    )
-    columns = ["tokens", "time", "left", hours, "disk", "money"]
-    rows = {
-        row.stage: dict(zip(columns, _cells(row, has_gpus=hours == "GPU-hours"), strict=True))
-        for row in (*told.stages, told.total)
-    }
-    if told.total.state == "new":
-        columns.remove("left")
-    if told.total.money is None:
-        columns.remove("money")
-    table = Table("stage", "work", *columns, box=None, header_style="bold")
-    for names, row in _together((*told.stages, told.total), rows):
-        seeds = f" ×{len(names)} seeds, each" if len(names) > 1 else ""
-        label = (
-            f"[bold]{row.stage}[/]"
-            if row is told.total
-            else f"{escape(row.stage)}{seeds}{_STATES[row.state]}"
-        )
-        table.add_row(label, escape(row.work), *(rows[row.stage][column] for column in columns))
-    out.print(
-        f"[bold]{escape(told.run)}[/] on {escape(told.cluster)}: expected, and what 90 % "
-        "of simulated runs stay between",
-        soft_wrap=True,
+    has_gpus = any(stage.gpu_hours and stage.gpu_hours.high > 0 for stage in result.stages)
+    columns = {name: name for name in _FIGURES}
+    columns["hours"] = "CPU-hours"
+    if has_gpus:
+        columns["hours"] = "GPU-hours"
+    if result.total.state == "new":
+        del columns["left"]
+    if result.total.money is None:
+        del columns["money"]
+    table = plain_table("stage", "work", *columns.values())
+    cells = {row.stage: cells_of(row, has_gpus=has_gpus) for row in (*result.stages, result.total)}
+    for names in rows_with_seeds_together(result, cells):
+        row = names[0]
+        label = f"[bold]{row.stage}[/]"
+        if row is not result.total:
+            label = f"{escape(row.stage)}{_STATES[row.state]}"
+        if len(names) > 1:
+            label = f"{escape(row.stage)} ×{len(names)} seeds, each{_STATES[row.state]}"
+        shown = [cells[row.stage][column] for column in columns]
+        table.add_row(label, escape(row.work), *shown)
+    say(
+        f"[bold]{escape(result.run)}[/] on {escape(result.cluster)}: expected, and what 90 % "
+        "of simulated runs stay between"
     )
     out.print(table)
-    for text, stages in _said(told).items():
-        stages = list(dict.fromkeys(re.sub(_SEED, "", stage) for stage in stages))
-        names = ", ".join(stages[:3]) + (f" and {len(stages) - 3} more" if len(stages) > 3 else "")
-        colour = "yellow" if text.startswith("unknown") else "dim"
-        out.print(f"[{colour}]{escape(names)}: {escape(text)}[/]", soft_wrap=True)
+    for text, stages in stages_by_note(result).items():
+        print_note(text, stages)
 
 
-_SEED = r"-seed\d+$"
-_STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
+def print_note(text: str, stages: Sequence[str]) -> None:
+    """A source, note or gap behind the stages that it is about."""
+    names = list(dict.fromkeys(re.sub(_SEED, "", stage) for stage in stages))
+    label = ", ".join(names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    if more > 0:
+        label += f" and {more} more"
+    colour = "dim"
+    if text.startswith("unknown"):
+        colour = "yellow"
+    say(f"[{colour}]{escape(label)}: {escape(text)}[/]")
 
 
-def _together(
-    told: Sequence[StageForecast], cells: dict[str, dict[str, str]]
-) -> list[tuple[list[str], StageForecast]]:
+def rows_with_seeds_together(
+    result: Forecast, cells: Mapping[str, Mapping[str, str]]
+) -> list[list[StageForecast]]:
     """Rows that say the same of several seeds of one student are one row."""
-    found: dict[tuple[Any, ...], tuple[list[str], StageForecast]] = {}
-    for row in told:
-        key = (re.sub(_SEED, "", row.stage), row.state, row.work, *cells[row.stage].values())
-        found.setdefault(key, ([], row))[0].append(row.stage)
-    return list(found.values())
+    together: dict[tuple[Any, ...], list[StageForecast]] = {}
+    for row in (*result.stages, result.total):
+        name = re.sub(_SEED, "", row.stage)
+        key = (name, row.state, row.work, *cells[row.stage].values())
+        together.setdefault(key, []).append(row)
+    return list(together.values())
 
 
-def _cells(row: StageForecast, *, has_gpus: bool) -> list[str]:
-    return [
-        _both(row.tokens, count_words),
-        _both(row.wall_hours, hours_words),
-        _both(row.left_hours, hours_words),
-        _both(row.gpu_hours if has_gpus else row.cpu_hours, lambda value: f"{value:,.3g}"),
-        _both(row.bytes, bytes_words),
-        _both(row.money, lambda value: f"{value:,.2f}"),
-    ]
+def cells_of(row: StageForecast, *, has_gpus: bool) -> dict[str, str]:
+    """What a row shows in each column."""
+    hours = row.cpu_hours
+    if has_gpus:
+        hours = row.gpu_hours
+    return {
+        "tokens": range_text(row.tokens, count_words),
+        "time": range_text(row.wall_hours, hours_words),
+        "left": range_text(row.left_hours, hours_words),
+        "hours": range_text(hours, "{:,.3g}".format),
+        "disk": range_text(row.bytes, bytes_words),
+        "money": range_text(row.money, "{:,.2f}".format),
+    }
 
 
-def _both(found: Range | None, words: Callable[[float], str]) -> str:
+def range_text(values: Range | None, words: Callable[[float], str]) -> str:
     """`3.1 h` and, below it, its interval; one line where nothing is uncertain."""
-    if found is None:
+    if values is None:
         return ""
-    said, low, high = words(found.expected), words(found.low), words(found.high)
-    return said if said == low == high else f"{said}\n[dim]{low} – {high}[/]"
+    expected, low, high = words(values.expected), words(values.low), words(values.high)
+    if expected == low == high:
+        return expected
+    return f"{expected}\n[dim]{low} – {high}[/]"
 
 
-def _said(told: Forecast) -> dict[str, list[str]]:
+def stages_by_note(result: Forecast) -> dict[str, list[str]]:
     """Each source, note and gap with the stages that it is about: students of one kind share
     theirs.
     """
-    found: dict[str, list[str]] = {}
-    for row in told.stages:
-        for text in (
-            *([row.unknown] if row.unknown else []),
-            *([f"from {row.source}"] if row.source else []),
-            *row.notes,
-        ):
-            found.setdefault(text, []).append(row.stage)
-    if told.total.unknown is not None:
-        found[told.total.unknown] = ["total"]
-    return found
+    stages: dict[str, list[str]] = {}
+    for row in result.stages:
+        notes = list(row.notes)
+        if row.source:
+            notes.insert(0, f"from {row.source}")
+        if row.unknown:
+            notes.insert(0, row.unknown)
+        for note in notes:
+            stages.setdefault(note, []).append(row.stage)
+    if result.total.unknown is not None:
+        stages[result.total.unknown] = ["total"]
+    return stages
 
 
 def count_words(value: float) -> str:
     """`1.24M`: three figures and a magnitude."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
+            return f"{value / size:.3g}{letter}"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g}k"
     return f"{value:,.0f}"
 
 
 def bytes_words(value: float) -> str:
-    for size, letter in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+    """`1.24 GiB`."""
+    for size, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if value >= size:
-            return f"{value / size:,.3g} {letter}"
+            return f"{value / size:,.3g} {unit}"
     return f"{value:,.0f} B"
 
 
@@ -232,10 +257,8 @@ def hours_words(hours: float) -> str:
     seconds = 3600 * hours
     if seconds < 100:
         return f"{seconds:.3g} s"
-    return (
-        f"{seconds / 60:.3g} min"
-        if hours < 1.67
-        else f"{hours:.3g} h"
-        if hours < 72
-        else f"{hours / 24:.3g} d"
-    )
+    if hours < 1.67:
+        return f"{seconds / 60:.3g} min"
+    if hours < 72:
+        return f"{hours:.3g} h"
+    return f"{hours / 24:.3g} d"

@@ -1,4 +1,4 @@
-"""`grade` and `matrix`: answers against golds, under one policy or several. Nothing is generated."""
+"""`grade` and `matrix`: answers against golds, under one policy or several."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, log_lines, out, run_folder
+from reasondistill.cli.console import (
+    RunsDir,
+    app,
+    interval_text,
+    log_lines,
+    out,
+    percent,
+    plain_table,
+    run_folder,
+    say,
+)
 from reasondistill.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from reasondistill.grade_file.matrix import Matrix
 
 
@@ -63,13 +74,13 @@ def grade(
         outcomes = grade_file(
             file, target, policy=policy, workers=workers, deadline_s=deadline_s, stop=stop
         )
-    table = Table("outcome", "rows", "share", box=None, header_style="bold")
+    table = plain_table("outcome", "rows", "share")
+    total = outcomes.total()
     for name in OUTCOMES:
-        table.add_row(
-            name, f"{outcomes[name]:,}", f"{100 * outcomes[name] / max(1, outcomes.total()):.1f} %"
-        )
+        number = outcomes[name]
+        table.add_row(name, f"{number:,}", percent(number / max(1, total)))
     out.print(table)
-    out.print(f"{target}: {outcomes.total():,} rows", soft_wrap=True)
+    say(f"{target}: {total:,} rows")
 
 
 @app.command(
@@ -118,53 +129,49 @@ def matrix(
 
     log_lines("  ")
     names = find_policies(policies)
+    folder = run_folder(answers, runs)
     if benchmark is not None:
-        sources = run_answers(load_run(run_folder(answers, runs)).stage("evals"), benchmark)
-    elif (folder := run_folder(answers, runs)).is_dir() and not Path(answers).is_file():
+        sources = run_answers(load_run(folder).stage("evals"), benchmark)
+    elif folder.is_dir() and not Path(answers).is_file():
         raise ConfigError(f"{folder}: is a run; say which samples with --benchmark NAME.")
     else:
         sources = [file_answers(Path(answers))]
     with GradingPool(workers=workers, deadline_s=deadline_s) as pool, StopSignal() as stop:
-        made = compare_policies(sources, names, pool, out=target, stop=stop)
-    _print_matrix(made)
+        compared = compare_policies(sources, names, pool, out=target, stop=stop)
+    print_matrix(compared)
     if target is not None:
-        out.print(
-            f"{target}: matrix.json; disagreements.jsonl, {made.differing:,} answers",
-            soft_wrap=True,
-        )
+        say(f"{target}: matrix.json; disagreements.jsonl, {compared.differing:,} answers")
 
 
-def _print_matrix(made: Matrix) -> None:
+def print_matrix(compared: Matrix) -> None:
     """Accuracies, then for each source who accepts what another does not."""
-    table = Table(
-        "answers",
-        "policy",
-        "correct",
-        "95 % interval",
-        "n × k",
-        "undecided",
-        box=None,
-        header_style="bold",
-    )
-    for row in made.scores:
-        interval = f"[{100 * row.low:.1f}, {100 * row.high:.1f}]"
+    table = plain_table("answers", "policy", "correct", "95 % interval", "n × k", "undecided")
+    for row in compared.scores:
+        undecided = row.outcomes.get("undecided", 0)
         table.add_row(
-            *(escape(row.source), row.policy, f"{100 * row.mean:.1f} %", escape(interval)),
-            *(f"{row.n:,} × {row.k}", f"{row.outcomes.get('undecided', 0):,}"),
+            escape(row.source),
+            row.policy,
+            percent(row.mean),
+            escape(interval_text(row.low, row.high)),
+            f"{row.n:,} × {row.k}",
+            f"{undecided:,}",
         )
     out.print(table)
-    for source in dict.fromkeys(row.source for row in made.scores):
-        counts = Table(
-            f"{escape(source)}: accepted by ↓ but not by →",
-            *made.policies,
-            box=None,
-            header_style="bold",
-        )
-        for first in made.policies:
-            cells = (
-                "·" if first == second else f"{made.accepted_by_one[source, first, second]:,}"
-                for second in made.policies
-            )
-            counts.add_row(first, *cells)
+    for source in dict.fromkeys(row.source for row in compared.scores):
         out.print()
-        out.print(counts)
+        out.print(acceptance_table(compared, source))
+
+
+def acceptance_table(compared: Matrix, source: str) -> Table:
+    """How many answers of a source the policy of a row accepts and that of a column does not."""
+    table = plain_table(f"{escape(source)}: accepted by ↓ but not by →", *compared.policies)
+    for first in compared.policies:
+        cells: list[str] = []
+        for second in compared.policies:
+            cell = "·"
+            if first != second:
+                number = compared.accepted_by_one[source, first, second]
+                cell = f"{number:,}"
+            cells.append(cell)
+        table.add_row(first, *cells)
+    return table

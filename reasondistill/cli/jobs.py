@@ -3,139 +3,75 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, out, run_folder
+from reasondistill.cli.console import RunName, RunsDir, app, out, plain_table, run_folder, say
+from reasondistill.cli.progress import TerminalWatcher, counts_text
+from reasondistill.cli.starting import start
+from reasondistill.config import resources
 from reasondistill.errors import StageError
 from reasondistill.runs.layout import RunFolder
 
 if TYPE_CHECKING:
-    from reasondistill.launch.slurm import Job, JobState
-    from reasondistill.pipeline import Run, Task
+    from collections.abc import Sequence
 
-_COLOURS = {
-    "done": "green",
-    "running": "yellow",
-    "waiting": "dim",
-    "failed": "red",
-    "cancelled": "red",
-}
-RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
-
-
-def submit_to_slurm(job: Run, tasks: list[Task], *, wait: bool) -> None:
-    """Send a run's jobs, and say how to look at them; with `wait` follow them to the end."""
-    from reasondistill.launch import slurm
-    from reasondistill.launch.local import only_one
-
-    if not tasks:
-        out.print("Nothing is left to do.")
-        return
-    with only_one(job.folder):
-        jobs = slurm.submit(job, tasks)
-    for sent in jobs:
-        out.print(f"  {sent.step} [dim]job {sent.job_id}{_elements(sent)}[/]")
-    if not wait:
-        _print_verbs(job)
-        return
-    follow(job)
-
-
-def submit_to_ray(job: Run, *, wait: bool) -> None:
-    """Hand a run in as one job of a Ray cluster; with `wait` hand on what it prints."""
-    from reasondistill.launch import ray_jobs
-
-    sent = ray_jobs.submit(job)
-    out.print(f"  job {sent.job_id} at {sent.address}", soft_wrap=True)
-    if wait:
-        ray_jobs.follow(job, lambda line: out.print(escape(line), soft_wrap=True))
-    else:
-        _print_verbs(job)
-
-
-def _print_verbs(job: Run) -> None:
-    name = escape(job.folder.name)
-    out.print(
-        f"Sent. `reasondistill status {name}` shows where it is, `logs {name}` what it "
-        f"says, `cancel {name}` stops it.",
-        soft_wrap=True,
-    )
-
-
-def _elements(sent: Job) -> str:
-    return f" · {len(sent.elements)} elements" if sent.is_array else ""
-
-
-def follow(job: Run) -> None:
-    """Print every change until all jobs are over. Raises StageError when one failed."""
-    from reasondistill.launch import slurm
-
-    slurm.wait(job, lambda state: out.print(f"  {_line(state)}"))
-
-
-def _line(state: JobState) -> str:
-    counts = " · ".join(
-        f"[{_COLOURS[word]}]{count} {word}[/]"
-        if state.job.is_array
-        else f"[{_COLOURS[word]}]{word}[/]"
-        for word, count in state.counts.items()
-    )
-    reason = (
-        f" [dim]({escape(state.reason)})[/]" if state.state == "waiting" and state.reason else ""
-    )
-    return f"{state.job.step} {counts}{reason}"
+    from reasondistill.launch.launcher import JobState
+    from reasondistill.pipeline import Run
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill status r1_distill\n\n  reasondistill status "
-    "r1_distill --follow"
+    epilog="Examples:\n\n"
+    "  reasondistill status r1_distill\n\n"
+    "  reasondistill status r1_distill --follow"
 )
 def status(
     name: RunName,
-    follow_: Annotated[
+    follow: Annotated[
         bool, typer.Option("--follow", help="Go on until all jobs are over.")
     ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Where the jobs of a run on a cluster are, how far its stages are, and what failed."""
     from reasondistill import pipeline
-    from reasondistill.launch import ray_jobs, slurm
+    from reasondistill.launch.launcher import sender_of
 
-    job = pipeline.load_run(run_folder(name, runs))
-    if ray_jobs.sent(job) is not None and ray_jobs.is_far(job):
-        out.print(f"job {escape(ray_jobs.state(job).lower())}")
-        if follow_:
-            ray_jobs.follow(job, lambda line: out.print(escape(line), soft_wrap=True))
-        return
-    found = slurm.states(job)
-    if not found:
+    run = pipeline.load_run(run_folder(name, runs))
+    launcher = sender_of(run)
+    if launcher is None:
         raise StageError(
-            f"{job.folder}: nothing of it was sent to a cluster. `reasondistill show "
+            f"{run.folder}: no job of this run was sent to a cluster. `reasondistill show "
             f"{name}` shows the state of its stages."
         )
-    table = Table("step", "job", "state", "far", box=None, header_style="bold")
-    for state in found:
-        table.add_row(
-            state.job.step,
-            state.job.job_id,
-            _line(state).partition(" ")[2],
-            pipeline.progress_of(job, state.job.stage),
-        )
+    print_states(run, launcher.states())
+    if follow:
+        launcher.follow(TerminalWatcher(run))
+
+
+def print_states(run: Run, states: Sequence[JobState]) -> None:
+    """A line for each job, then the errors."""
+    from reasondistill import pipeline
+
+    table = plain_table("step", "job", "state", "far")
+    for state in states:
+        progress = ""
+        if state.stage is not None:
+            progress = pipeline.progress_of(run, state.stage)
+        table.add_row(state.name, state.job_id, counts_text(state), progress)
     out.print(table)
-    for error in (error for state in found for error in state.errors):
-        out.print(f"[red]{escape(error)}[/]", soft_wrap=True)
-    if follow_:
-        follow(job)
+    for state in states:
+        for error in state.errors:
+            say(f"[red]{escape(error)}[/]")
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill logs r1_distill\n\n  reasondistill logs r1_distill "
-    "02-traces-3 --follow"
+    epilog="Examples:\n\n"
+    "  reasondistill logs r1_distill\n\n"
+    "  reasondistill logs r1_distill 02-traces-3 --follow"
 )
 def logs(
     name: RunName,
@@ -146,62 +82,73 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", help="How many lines of each, from the end.")
     ] = 20,
-    follow_: Annotated[
+    follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on printing what is added.")
     ] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """The last lines of what a run's tasks wrote, wherever they ran."""
-    from reasondistill.launch.local import MARK
-
     folder = RunFolder(run_folder(name, runs)).logs
-    found = [
-        path for path in sorted(folder.glob("*.log")) if task is None or path.name.startswith(task)
+    beginning = task or ""
+    files = [
+        LogFile(path) for path in sorted(folder.glob("*.log")) if path.name.startswith(beginning)
     ]
-    if not found:
-        raise StageError(f"{folder}: no log{f' that begins with {task}' if task else ''}.")
-    read = dict.fromkeys(found, 0)
-    for path in found:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        read[path] = path.stat().st_size
-        out.print(f"[bold]{path.name}[/]")
-        out.print(escape("\n".join(text.replace(MARK, "").splitlines()[-lines:])), soft_wrap=True)
-    while follow_:
+    if not files:
+        which = ""
+        if task is not None:
+            which = f" that begins with {task}"
+        raise StageError(f"{folder}: no log{which}.")
+    for file in files:
+        text = "\n".join(file.new_lines()[-lines:])
+        out.print(f"[bold]{file.path.name}[/]")
+        say(escape(text))
+    while follow:
         time.sleep(1.0)
-        for path in found:
-            with open(path, "rb") as file:
-                file.seek(read[path])
-                raw = file.read()
-            read[path] += len(raw)
-            for line in raw.decode("utf-8", "replace").replace(MARK, "").splitlines():
-                out.print(f"[dim]{path.stem}[/] {escape(line)}", soft_wrap=True)
+        for file in files:
+            for line in file.new_lines():
+                say(f"[dim]{file.path.stem}[/] {escape(line)}")
+
+
+@dataclass
+class LogFile:
+    """A log, and how many bytes of it were read."""
+
+    path: Path
+    read: int = 0
+
+    def new_lines(self) -> list[str]:
+        """What was added since we last looked."""
+        from reasondistill.launch.reporting import MARK
+
+        with open(self.path, "rb") as file:
+            file.seek(self.read)
+            added = file.read()
+        self.read += len(added)
+        return added.decode("utf-8", "replace").replace(MARK, "").splitlines()
 
 
 @app.command(epilog="Example:\n\n  reasondistill cancel r1_distill")
 def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
     """Stop the jobs of a run; what was finished is on disk, and `resume` goes on."""
     from reasondistill import pipeline
-    from reasondistill.launch import ray_jobs, slurm
+    from reasondistill.launch.launcher import sender_of
 
-    job = pipeline.load_run(run_folder(name, runs))
-    if ray_jobs.sent(job) is not None and ray_jobs.is_far(job):
-        out.print(
-            f"Cancelled. `reasondistill resume {escape(name)}` goes on."
-            if ray_jobs.cancel(job)
-            else "It was not running."
-        )
-        return
-    stopped = slurm.cancel(job)
-    out.print(
-        f"Cancelled: {', '.join(stopped)}. `reasondistill resume {escape(name)}` goes on."
-        if stopped
-        else "No job of it is in the queue."
-    )
+    run = pipeline.load_run(run_folder(name, runs))
+    launcher = sender_of(run)
+    stopped: list[str] = []
+    if launcher is not None:
+        stopped = launcher.cancel()
+    if stopped:
+        ids = ", ".join(stopped)
+        out.print(f"Cancelled: {ids}. `reasondistill resume {escape(name)}` goes on.")
+    else:
+        out.print("No job of this run is waiting or running.")
 
 
 @app.command(
-    epilog="Examples:\n\n  reasondistill resume r1_distill\n\n  reasondistill resume "
-    "r1_distill --on big_partition"
+    epilog="Examples:\n\n"
+    "  reasondistill resume r1_distill\n\n"
+    "  reasondistill resume r1_distill --on big_partition"
 )
 def resume(
     name: RunName,
@@ -217,13 +164,12 @@ def resume(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Go on with a run as it was started, doing only what is missing."""
-    from dataclasses import replace
-
     from reasondistill import config, pipeline
-    from reasondistill.cli.running import start
-    from reasondistill.config import resources
 
-    job = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs))
     if on is not None:
-        job = replace(job, cluster=config.load_cluster(resources.find("clusters", on)))
-    start(job, [stage for stage in job.stages if not job.asked or stage in job.asked], wait=wait)
+        run = replace(run, cluster=config.load_cluster(resources.find("clusters", on)))
+    stages = list(run.stages)
+    if run.asked:
+        stages = [stage for stage in stages if stage in run.asked]
+    start(run, stages, wait=wait)

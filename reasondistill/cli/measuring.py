@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,17 +12,40 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, out, run_folder
-from reasondistill.cli.running import start
+from reasondistill.cli.console import (
+    ClusterFile,
+    RunsDir,
+    app,
+    gap_text,
+    interval_text,
+    out,
+    percent,
+    plain_table,
+    run_folder,
+    say,
+)
+from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.runs.layout import RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from reasondistill.config import Pipeline
     from reasondistill.records import Difference
     from reasondistill.stages.evals.settings import Change
-    from reasondistill.stages.evals.stored import Comparison, Entrant
+    from reasondistill.stages.evals.stored import Comparison, Entrant, FlipToRead, LeftOut
+    from reasondistill.statistics import PairedEstimate
+
+# Tokens per answer where nothing else is said.
+_MAX_TOKENS = 32_768
+# Of the benchmarks' names, in the name of a run.
+_LONGEST_NAME = 100
+# Of a question that is printed.
+_QUESTION_CHARACTERS = 160
+# `NAME=` before a model.
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
 
 
 # ---- eval ----------------------------------------------------------------------------------------
@@ -37,7 +61,7 @@ if TYPE_CHECKING:
     "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
     "gsm_symbolic_12 --prompts question,think",
 )
-def eval_(
+def eval_command(
     models: Annotated[
         list[str], typer.Argument(help="Hub ids or folders: MODEL, NAME=MODEL, MODEL@REVISION.")
     ],
@@ -82,9 +106,7 @@ def eval_(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key: verdicts.policy=strict")
     ] = None,
-    on: Annotated[
-        str, typer.Option(help="A cluster file, or the name of one in pipelines/clusters.")
-    ] = "local",
+    on: ClusterFile = "local",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -104,91 +126,96 @@ def eval_(
     """
     from reasondistill import config, pipeline
 
-    named = [_named(model) for model in models]
-    long = 32_768 if settings is None else None  # a vendor's settings say it; the context clips it
-    asked: dict[str, Any] = {
-        "benchmarks": names_in(benchmarks),
-        "n": n if n == "recommended" else _whole(n),
+    names = names_in(benchmarks)
+    if max_tokens is None and settings is None:
+        # A vendor's settings say it themselves; the model's context clips it.
+        max_tokens = _MAX_TOKENS
+    evals: dict[str, Any] = {
+        "benchmarks": names,
+        "n": samples_of(n),
         "prompt": prompt,
         "prompts": names_in(prompts or ""),
         "settings": settings,
         "temperature": temperature,
-        "max_tokens": max_tokens or long,
+        "max_tokens": max_tokens,
         "limit": limit,
-        "models": [model | {"sampler": sampler} for model in named],
-        "against": [against] if against else [],
+        "models": [parse_model(model) | {"sampler": sampler} for model in models],
+        "against": [],
     }
-    label = (
-        name or "eval-" + "-".join(dict.fromkeys(Path(b).stem for b in names_in(benchmarks)))[:100]
-    )
-    values = {
-        "name": label,
-        "evals": {key: value for key, value in asked.items() if value is not None},
-    }
+    if against:
+        evals["against"] = [against]
+    given = {key: value for key, value in evals.items() if value is not None}
+    if not name:
+        stems = "-".join(dict.fromkeys(Path(benchmark).stem for benchmark in names))
+        name = f"eval-{stems[:_LONGEST_NAME]}"
     source = Path.cwd() / "the-eval-command"
-    made = config.make_pipeline(values, set_ or [], source=source)
-    if RunFolder(runs / made.name).state.exists():
-        made = _joined(pipeline.load_run(runs / made.name).pipeline, made)
+    values = {"name": name, "evals": given}
+    pipeline_settings = config.make_pipeline(values, set_ or [], source=source)
+    folder = runs / pipeline_settings.name
+    if RunFolder(folder).state.exists():
+        before = pipeline.load_run(folder).pipeline
+        pipeline_settings = joined(before, pipeline_settings)
     cluster = config.load_cluster(resources.find("clusters", on))
-    start(
-        pipeline.Run(made, cluster, runs / made.name, source, keep_old),
-        ["evals", "report"],
-        dry_run=dry_run,
-    )
+    run = pipeline.Run(pipeline_settings, cluster, folder, source, keep_old)
+    start(run, ["evals", "report"], dry_run=dry_run)
 
 
-def _joined(before: Pipeline, asked: Pipeline) -> Pipeline:
+def joined(before: Pipeline, asked: Pipeline) -> Pipeline:
     """What is asked for, with the models and benchmarks that the run had before. Raises ConfigError
-    for a run that teaches.
+    for a run that trains students.
     """
     if before.traces is not None:
         raise ConfigError(
-            f"--name {asked.name}: that run teaches; its evals belong to its pipeline file. "
-            "Choose another name."
+            f"--name {asked.name}: that run trains students; its evals belong to its pipeline "
+            "file. Choose another name."
         )
     names = {model.name for model in asked.evals.models}
-    kept = tuple(model for model in before.evals.models if model.name not in names)
+    models = tuple(model for model in before.evals.models if model.name not in names)
     benchmarks = tuple(
         name for name in before.evals.benchmarks if name not in asked.evals.benchmarks
     )
-    if kept or benchmarks:
-        out.print(
-            "[dim]also in this run: "
-            f"{', '.join([*(model.name for model in kept), *benchmarks])}[/]",
-            soft_wrap=True,
-        )
-    joined = {
-        "models": (*kept, *asked.evals.models),
+    if models or benchmarks:
+        both = ", ".join([*(model.name for model in models), *benchmarks])
+        say(f"[dim]also in this run: {both}[/]")
+    together = {
+        "models": (*models, *asked.evals.models),
         "benchmarks": (*benchmarks, *asked.evals.benchmarks),
     }
-    return asked.model_copy(update={"evals": asked.evals.model_copy(update=joined)})
+    evals = asked.evals.model_copy(update=together)
+    return asked.model_copy(update={"evals": evals})
 
 
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
-
-
-def _named(text: str) -> dict[str, str]:
+def parse_model(text: str) -> dict[str, str]:
     """`base=org/model@revision` → name, model, revision; without a name the last part of the path
     that says something.
     """
     label, model = "", text
     if _LABEL.match(text) and not Path(text).exists():
         label, _, model = text.partition("=")
-    given, at, revision = model.rpartition("@")
-    pinned = (
-        {"model": given, "revision": revision}
-        if at and not Path(model).exists()
-        else {"model": model}
-    )
-    parts = [part for part in pinned["model"].rstrip("/").split("/") if part not in ("model", "")]
-    return pinned | {"name": label or (parts[-1] if parts else text).removeprefix("shipped:")}
+    values = {"model": model}
+    without_revision, at, revision = model.rpartition("@")
+    if at and not Path(model).exists():
+        values = {"model": without_revision, "revision": revision}
+    if not label:
+        parts = values["model"].rstrip("/").split("/")
+        telling = [part for part in parts if part not in ("model", "")]
+        label = text
+        if telling:
+            label = telling[-1]
+        label = label.removeprefix("shipped:")
+    return values | {"name": label}
 
 
 def names_in(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names with commas between them."""
+    names = [name.strip() for name in text.split(",")]
+    return [name for name in names if name]
 
 
-def _whole(text: str) -> int:
+def samples_of(text: str) -> int | str:
+    """The number of samples that --n names. Raises ConfigError."""
+    if text == "recommended":
+        return text
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(f"--n {text}: want a whole number of samples, or `recommended`.")
     return int(text)
@@ -237,61 +264,56 @@ def compare(
     from reasondistill.stages.evals import stored
 
     entrants = [stored.Entrant.parse(text, runs) for text in models]
-    if against is None:
-        if len(entrants) != 2:
-            raise ConfigError(
-                f"{len(entrants)} models and no --against: name two, or say which one the "
-                "others are compared with."
-            )
+    if against is not None:
+        baseline = stored.Entrant.parse(against, runs)
+    elif len(entrants) == 2:
         baseline = entrants.pop()
     else:
-        baseline = stored.Entrant.parse(against, runs)
-    made = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
-    _print_scores(made)
-    _print_left_out(made)
-    _print_differences(made)
-    for name, found in made.changes.items():
-        _print_changes(f"{entrants[0].label} and {baseline.label} on {name} differ in", found)
-    _print_flips(made, entrants[0], baseline, flips)
+        raise ConfigError(
+            f"{len(entrants)} models and no --against: name two, or say which one the "
+            "others are compared with."
+        )
+    comparison = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
+    out.print(score_table(comparison))
+    for row in comparison.left_out:
+        print_left_out(row)
+    print_differences(comparison)
+    first = entrants[0]
+    for name, changes in comparison.changes.items():
+        print_changes(f"{first.label} and {baseline.label} on {name} differ in", changes)
+    print_flips(comparison, first, baseline, flips)
     if target is not None:
-        _write_comparison(made, entrants[0], baseline, target)
+        write_comparison(comparison, first, baseline, target)
 
 
-def _print_scores(made: Comparison) -> None:
+def score_table(comparison: Comparison) -> Table:
+    """pass@1 of each model on each benchmark."""
     from reasondistill.statistics import mean_interval
 
-    table = Table(
-        "model", "benchmark", "pass@1", "95 % interval", "n × k", box=None, header_style="bold"
-    )
-    for (benchmark, model), sheet in made.sheets.items():
+    table = plain_table("model", "benchmark", "pass@1", "95 % interval", "n × k")
+    for (benchmark, model), sheet in comparison.sheets.items():
         if not sheet.problems:
             continue
-        found = mean_interval(sheet.correct)
-        interval = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
-        table.add_row(
-            model,
-            benchmark,
-            f"{100 * found.mean:.1f} %",
-            escape(interval),
-            f"{found.n} × {found.k}",
-        )
-    out.print(table)
+        score = mean_interval(sheet.correct)
+        interval = escape(interval_text(score.low, score.high))
+        size = f"{score.n} × {score.k}"
+        table.add_row(model, benchmark, percent(score.mean), interval, size)
+    return table
 
 
-def _print_left_out(made: Comparison) -> None:
-    """Which problems each comparison does without, and why: one line for each of them."""
-    for row in made.left_out:
-        named = [
-            f"{problem} ({why})" for problem, why in list(row.problems.items())[:_MOST_LEFT_OUT]
-        ]
-        rest = len(row.problems) - len(named)
-        more = [f"and {rest:,} more"] if rest else []
-        head = (
-            f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} "
-            f"problems, {len(row.problems):,} left out"
-        )
-        said = f"{head}: {', '.join(named + more)}"
-        out.print(f"  [yellow]{escape(said)}[/]", soft_wrap=True)
+def print_left_out(row: LeftOut) -> None:
+    """Which problems a comparison does without, and why, in one line."""
+    problems = [f"{problem} ({why})" for problem, why in row.problems.items()]
+    named = problems[:_MOST_LEFT_OUT]
+    more = len(problems) - len(named)
+    if more:
+        named.append(f"and {more:,} more")
+    head = (
+        f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} "
+        f"problems, {len(problems):,} left out"
+    )
+    names = ", ".join(named)
+    say(f"  [yellow]{escape(head)}: {escape(names)}[/]")
 
 
 # So many are named in print; the file of --out has all.
@@ -299,125 +321,140 @@ _MOST_LEFT_OUT = 3
 _TONE = {"better": "green", "worse": "red", "tied": "yellow"}
 
 
-def _print_differences(made: Comparison) -> None:
-    from reasondistill.statistics import verdict_word
-
-    table = Table(
-        "model",
-        "against",
-        "benchmark",
-        "",
-        "points",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "flips",
-        box=None,
-        header_style="bold",
-    )
-    for row in made.differences:
-        table.add_row(*_difference_cells(row))
-    for label, pooled in made.pooled.items():
-        for name, gap in (
-            ("all, by problem", pooled.by_problem),
-            ("all, by benchmark", pooled.by_benchmark),
-        ):
-            word = verdict_word(gap)
-            interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            cells = (
-                f"[{_TONE[word]}]{word}[/]",
-                f"{100 * gap.mean:+.1f}",
-                escape(interval),
-                "",
-                f"{gap.p_value:.2g}",
-                "",
-            )
-            table.add_row(label, made.differences[0].baseline, name, *cells)
+def print_differences(comparison: Comparison) -> None:
+    """Each difference with its interval, then those over all benchmarks."""
+    columns = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)")
+    table = plain_table(*columns, "flips")
+    for row in comparison.differences:
+        table.add_row(*difference_cells(row))
+    for label, pooled in comparison.pooled.items():
+        baseline = comparison.differences[0].baseline
+        by_problem, by_benchmark = pooled.by_problem, pooled.by_benchmark
+        table.add_row(label, baseline, "all, by problem", *pooled_cells(by_problem))
+        table.add_row(label, baseline, "all, by benchmark", *pooled_cells(by_benchmark))
     out.print(table)
-    if any(row.word == "tied" for row in made.differences):
+    if any(row.word == "tied" for row in comparison.differences):
         out.print(
             "[dim]tied: at this number of problems and samples no difference is shown; "
             "`power` says how many it takes.[/]"
         )
 
 
-def _difference_cells(row: Difference) -> tuple[str, ...]:
-    interval = f"[{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
-    flips = "" if row.gained is None else f"+{row.gained} −{row.lost}"
-    numbers = (
-        f"{100 * row.mean:+.1f}",
-        escape(interval),
+def difference_cells(row: Difference) -> tuple[str, ...]:
+    """One row of the table of differences."""
+    flips = ""
+    if row.gained is not None:
+        flips = f"+{row.gained} −{row.lost}"
+    return (
+        row.model,
+        row.baseline,
+        row.benchmark,
+        word_text(row.word),
+        points(row.mean),
+        escape(gap_text(row.low, row.high)),
         f"{row.p_value:.2g}",
         f"{row.p_adjusted:.2g}",
         flips,
     )
-    return row.model, row.baseline, row.benchmark, f"[{_TONE[row.word]}]{row.word}[/]", *numbers
 
 
-def _print_changes(title: str, found: list[Change]) -> None:
-    if not found:
+def pooled_cells(gap: PairedEstimate) -> tuple[str, ...]:
+    """The same for a difference over all benchmarks."""
+    from reasondistill.statistics import verdict_word
+
+    word = verdict_word(gap)
+    interval = escape(gap_text(gap.low, gap.high))
+    return word_text(word), points(gap.mean), interval, "", f"{gap.p_value:.2g}", ""
+
+
+def word_text(word: str) -> str:
+    """better, worse or tied, in its colour."""
+    return f"[{_TONE[word]}]{word}[/]"
+
+
+def points(difference: float) -> str:
+    """`+12.3`."""
+    value = 100 * difference
+    return f"{value:+.1f}"
+
+
+def print_changes(title: str, changes: list[Change]) -> None:
+    """Settings that differ; nothing when none does."""
+    if not changes:
         return
-    table = Table(title, "first", "second", box=None, header_style="bold")
-    for change in found:
+    table = plain_table(title, "first", "second")
+    for change in changes:
         table.add_row(escape(change.name), escape(change.ours or "–"), escape(change.theirs or "–"))
     out.print(table)
 
 
-def _print_flips(made: Comparison, ours: Entrant, theirs: Entrant, count: int) -> None:
+def print_flips(comparison: Comparison, ours: Entrant, theirs: Entrant, count: int) -> None:
+    """The first so many problems of each benchmark on which the two differ, to be read."""
     from reasondistill.stages.evals.stored import read_flips
 
-    for benchmark, found in made.flips.items():
-        if found and count:
+    for benchmark, flips in comparison.flips.items():
+        if flips and count:
             out.print(
-                f"\n[bold]{benchmark}[/]: {len(found):,} problems on which the two differ; "
+                f"\n[bold]{benchmark}[/]: {len(flips):,} problems on which the two differ; "
                 "the largest differences first"
             )
-        for flip in read_flips(ours, theirs, benchmark, found[:count]):
-            question = " ".join(flip.problem.question.split())
-            out.print(
-                f"[cyan]{flip.problem.id}[/] "
-                f"{escape(question[:160])}{'…' if len(question) > 160 else ''}",
-                soft_wrap=True,
-            )
-            shown = zip(
-                (ours, theirs), flip.answers, (flip.flip.ours, flip.flip.theirs), strict=True
-            )
-            said = " · ".join(
-                f"{entrant.label} {100 * share:.0f} %: {answer or 'no answer'}"
-                for entrant, answer, share in shown
-            )
-            out.print(f"  gold {escape(flip.problem.answer)} · {escape(said)}", soft_wrap=True)
+        for flip in read_flips(ours, theirs, benchmark, flips[:count]):
+            print_flip(flip, ours, theirs)
 
 
-def _write_comparison(made: Comparison, ours: Entrant, theirs: Entrant, target: Path) -> None:
-    from dataclasses import asdict
+def print_flip(flip: FlipToRead, ours: Entrant, theirs: Entrant) -> None:
+    """The beginning of a question, its gold answer, and what each of the two answered."""
+    question = " ".join(flip.problem.question.split())
+    beginning = question[:_QUESTION_CHARACTERS]
+    if beginning != question:
+        beginning += "…"
+    say(f"[cyan]{flip.problem.id}[/] {escape(beginning)}")
+    shares = (flip.flip.ours, flip.flip.theirs)
+    answers: list[str] = []
+    for entrant, answer, share in zip((ours, theirs), flip.answers, shares, strict=True):
+        shown = answer or "no answer"
+        answers.append(f"{entrant.label} {100 * share:.0f} %: {shown}")
+    both = " · ".join(answers)
+    say(f"  gold {escape(flip.problem.answer)} · {escape(both)}")
 
+
+def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, target: Path) -> None:
+    """Everything as JSON, with both texts of each problem on which the two differ."""
     from reasondistill.runs.store import write_json
     from reasondistill.stages.evals.stored import read_flips
 
-    flipped = {
-        benchmark: [
-            {
-                "problem": flip.problem.model_dump(),
-                "shares": [flip.flip.ours, flip.flip.theirs],
-                "answers": flip.answers,
-                "texts": flip.texts,
-            }
-            for flip in read_flips(ours, theirs, benchmark, found)
-        ]
-        for benchmark, found in made.flips.items()
-    }
+    flips: dict[str, list[dict[str, Any]]] = {}
+    for benchmark, changed in comparison.flips.items():
+        rows = read_flips(ours, theirs, benchmark, changed)
+        flips[benchmark] = [flip_values(row) for row in rows]
     value = {
-        "differences": [row.model_dump() for row in made.differences],
-        "pooled": {label: asdict(pooled) for label, pooled in made.pooled.items()},
-        "left out": [asdict(row) for row in made.left_out],
-        "settings that differ": {
-            name: [asdict(change) for change in found] for name, found in made.changes.items()
-        },
-        "flips": flipped,
+        "differences": [row.model_dump() for row in comparison.differences],
+        "pooled": {label: asdict(pooled) for label, pooled in comparison.pooled.items()},
+        "left out": [asdict(row) for row in comparison.left_out],
+        "settings that differ": changes_values(comparison.changes),
+        "flips": flips,
     }
     write_json(target, value)
-    out.print(f"{target}: {sum(map(len, flipped.values())):,} flips", soft_wrap=True)
+    number = sum(len(rows) for rows in flips.values())
+    say(f"{target}: {number:,} flips")
+
+
+def flip_values(row: FlipToRead) -> dict[str, Any]:
+    """A problem on which the two differ, as JSON."""
+    return {
+        "problem": row.problem.model_dump(),
+        "shares": [row.flip.ours, row.flip.theirs],
+        "answers": row.answers,
+        "texts": row.texts,
+    }
+
+
+def changes_values(changes: Mapping[str, Sequence[Change]]) -> dict[str, list[dict[str, Any]]]:
+    """Settings that differ, as JSON."""
+    values: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in changes.items():
+        values[name] = [asdict(change) for change in rows]
+    return values
 
 
 # ---- diff ----------------------------------------------------------------------------------------
@@ -436,27 +473,19 @@ def diff(
     """Name every setting that differs between two evals: model, prompt hash, sampling, benchmark,
     engine versions, grader.
     """
-    from dataclasses import asdict
-
     from reasondistill.stages.evals.stored import changed_settings
 
-    found = changed_settings(_evals_of(first, runs), _evals_of(second, runs))
+    found = changed_settings(evals_of(first, runs), evals_of(second, runs))
     if as_json:
-        print(
-            json.dumps(
-                {name: [asdict(change) for change in changes] for name, changes in found.items()},
-                indent=2,
-                ensure_ascii=False,
-            )
-        )
+        print(json.dumps(changes_values(found), indent=2, ensure_ascii=False))
         return
     for name, changes in found.items():
-        _print_changes(name, changes)
+        print_changes(name, changes)
         if not changes:
             out.print(f"[bold]{name}[/]: no setting differs")
 
 
-def _evals_of(text: str, runs: Path) -> tuple[Path, str | None]:
+def evals_of(text: str, runs: Path) -> tuple[Path, str | None]:
     """The evals folder of a run and, for RUN/MODEL, the model."""
     from reasondistill.stages.evals.stored import EVALS, Entrant
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from reasondistill.cli.console import RunsDir, app, out
+from reasondistill.cli.console import RunsDir, app, out, plain_table, say
 from reasondistill.cli.measuring import names_in
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 
 if TYPE_CHECKING:
+    from reasondistill.stages.evals.comparing import Pair
     from reasondistill.statistics import Population
+
+# Numbers of samples that a plan is compared with.
+_SAMPLES = (1, 4, 16, 64)
 
 
 @app.command(
@@ -53,76 +59,85 @@ def power(
     """How many problems × samples it takes to show a difference, and the smallest difference that a
     plan can show. Nothing is run.
     """
-    import math
-    from dataclasses import replace
-
     from reasondistill import statistics
 
     number = _problems_of(benchmarks, problems)
     population = _population(like, and_, runs)
-    population = replace(population, base=base) if base is not None else population
-    known = (
-        f"right {100 * population.base:.0f} % · samples of a problem agree by "
-        f"{population.rho:.2f} · models by {population.alike:.2f}"
+    if base is not None:
+        population = replace(population, base=base)
+    agreement = (
+        f"samples of a problem agree by {population.rho:.2f} · models by {population.alike:.2f}"
     )
     if like is None:
-        known += " (a guess; --like takes it from a run)"
+        agreement += " (a guess; --like takes it from a run)"
     elif not population.within_known:
         population = replace(population, rho=statistics.Population().rho)
-        known = (
-            f"right {100 * population.base:.0f} % · one sample each says nothing of how far "
-            f"samples agree; {population.rho} assumed"
+        agreement = (
+            f"one sample each says nothing of how far samples agree; {population.rho} assumed"
         )
-    _check_effect(population.base, effect)
-    out.print(f"{number:,} problems · {known}", soft_wrap=True)
-    table = Table(
-        "samples",
-        f"chance to show {100 * effect:+.1f}",
-        "smallest shown",
-        "problems needed",
-        box=None,
-        header_style="bold",
-    )
-    for k in sorted({1, 4, 16, 64, n}):
-        smallest = statistics.smallest_effect(number, k, population, chance=chance)
-        needed = statistics.needed_problems(effect, k, population, chance=chance)
-        cells = (
-            f"{100 * statistics.power(number, k, effect, population):.0f} %",
-            _points(smallest),
-            "none" if needed is None else f"{needed:,}",
+    if population.base + effect > 1:
+        raise ConfigError(
+            f"--effect {effect:g}: a model that is right {100 * population.base:.0f} % of the time "
+            "cannot gain that much."
         )
-        table.add_row(f"[bold]{k}[/]" if k == n else str(k), *cells)
-    limit = statistics.power(number, math.inf, effect, population)
-    table.add_row(
-        "∞",
-        f"{100 * limit:.0f} %",
-        _points(statistics.smallest_effect(number, math.inf, population, chance=chance)),
-        "",
-    )
-    out.print(table)
+    say(f"{number:,} problems · right {100 * population.base:.0f} % · {agreement}")
+    plan = Plan(number, effect, population, chance)
+    out.print(power_table(plan, n))
+    points = f"{100 * effect:+.1f} points"
     samples = statistics.needed_samples(effect, number, population, chance=chance)
     if samples is None:
         out.print(
-            f"{number:,} problems cannot show {100 * effect:+.1f} points with any number of "
+            f"{number:,} problems cannot show {points} with any number of "
             "samples: take more problems."
         )
     else:
         out.print(
-            f"{number:,} problems show {100 * effect:+.1f} points from {samples:,} samples "
+            f"{number:,} problems show {points} from {samples:,} samples "
             f"each on, {100 * chance:.0f} times of 100."
         )
 
 
-def _check_effect(base: float, effect: float) -> None:
-    if base + effect > 1:
-        raise ConfigError(
-            f"--effect {effect:g}: a model that is right {100 * base:.0f} % of the time "
-            "cannot gain that much."
-        )
+@dataclass(frozen=True)
+class Plan:
+    """So many problems, to show an effect in such models with this chance."""
+
+    problems: int
+    effect: float
+    population: Population
+    chance: float
 
 
-def _points(effect: float | None) -> str:
-    return "none" if effect is None else f"{100 * effect:.1f} points"
+def power_table(plan: Plan, n: int) -> Table:
+    """A row for each number of samples; that of the plan is bold, the last is what no number of
+    samples can better.
+    """
+    from reasondistill import statistics
+
+    columns = ("samples", f"chance to show {100 * plan.effect:+.1f}", "smallest shown")
+    table = plain_table(*columns, "problems needed")
+    for k in sorted({*_SAMPLES, n}):
+        label = str(k)
+        if k == n:
+            label = f"[bold]{k}[/]"
+        needed = statistics.needed_problems(plan.effect, k, plan.population, chance=plan.chance)
+        problems = "none"
+        if needed is not None:
+            problems = f"{needed:,}"
+        table.add_row(label, *_chance_cells(plan, k), problems)
+    table.add_row("∞", *_chance_cells(plan, math.inf), "")
+    return table
+
+
+def _chance_cells(plan: Plan, k: float) -> tuple[str, str]:
+    """The chance to show the effect with k samples each, and the smallest effect that is shown."""
+    from reasondistill import statistics
+
+    chance = statistics.power(plan.problems, k, plan.effect, plan.population)
+    smallest = statistics.smallest_effect(plan.problems, k, plan.population, chance=plan.chance)
+    points = "none"
+    if smallest is not None:
+        points = f"{100 * smallest:.1f} points"
+    return f"{100 * chance:.0f} %", points
 
 
 def _problems_of(benchmarks: str | None, problems: int | None) -> int:
@@ -163,8 +178,9 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
     ours, theirs = Entrant.parse(like, runs), Entrant.parse(other, runs)
     sheets = compare([ours], theirs).sheets
     k = min(sheet.k for sheet in sheets.values())
-    names = dict.fromkeys(benchmark for benchmark, _ in sheets)
-    pairs = [paired(sheets[name, ours.label], sheets[name, theirs.label]) for name in names]
+    pairs: list[Pair] = []
+    for name in dict.fromkeys(benchmark for benchmark, _ in sheets):
+        pairs.append(paired(sheets[name, ours.label], sheets[name, theirs.label]))
     first = np.concatenate([pair.ours.correct[:, :k] for pair in pairs])
     second = np.concatenate([pair.theirs.correct[:, :k] for pair in pairs])
     return estimate_population(first, second)

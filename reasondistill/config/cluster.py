@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
 from reasondistill.sections import Section
+
+_SECRET_IN_QUERY = r"(key|token|sig|secret|password)\w*="
+_SECRET_IN_NAME = r"TOKEN|KEY|SECRET|PASSWORD"
 
 
 class VllmSettings(Section):
@@ -51,11 +54,11 @@ class OpenAISettings(Section):
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
         """The cluster file's settings are written into the run folder."""
-        before_host = (self.base_url or "").partition("://")[2].partition("/")[0]
-        query = (self.base_url or "").partition("?")[2]
-        if "@" in before_host or re.search(
-            r"(key|token|sig|secret|password)\w*=", query, re.IGNORECASE
-        ):
+        url = self.base_url or ""
+        after_scheme = url.partition("://")[2]
+        host = after_scheme.partition("/")[0]
+        query = url.partition("?")[2]
+        if "@" in host or re.search(_SECRET_IN_QUERY, query, re.IGNORECASE):
             raise ValueError(
                 "base_url: holds a password or key, which would be written into the run "
                 "folder; leave base_url out and "
@@ -151,10 +154,9 @@ class StageResources(Section):
 
     def of(self, name: str) -> ResourceSettings:
         """The stage's own keys over those of `default`."""
-        own: ResourceSettings = getattr(self, name)
-        return self.default.model_copy(
-            update={key: getattr(own, key) for key in own.model_fields_set}
-        )
+        settings: ResourceSettings = getattr(self, name)
+        given = {key: getattr(settings, key) for key in settings.model_fields_set}
+        return self.default.model_copy(update=given)
 
 
 class EnvironmentSettings(Section):
@@ -175,7 +177,7 @@ class EnvironmentSettings(Section):
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
         for name in self.variables:
-            if re.search(r"TOKEN|KEY|SECRET|PASSWORD", name.upper()):
+            if re.search(_SECRET_IN_NAME, name.upper()):
                 raise ValueError(
                     f"variables: {name} looks like a secret and would be written down; "
                     "export it in the shell that sends the jobs"
@@ -218,15 +220,19 @@ class Cluster(Section):
 
     `storage` is a URL (`s3://bucket/runs`, any that fsspec knows) under which run folders live; the
     one here is then a copy.
+
+    `kind` names the launcher (launch/): `local`, `slurm`, `ray`, or another one that has registered
+    itself, which finds its own settings in `[launcher]`.
     """
 
-    kind: Literal["local", "slurm", "ray"] = "local"
+    kind: str = "local"
     about: str = ""
     storage: str | None = None
     stages: StageResources = StageResources()
     environments: dict[Name, EnvironmentSettings] = {}
     slurm: SlurmSettings = SlurmSettings()
     ray: RaySettings = RaySettings()
+    launcher: dict[str, Any] = {}
     prices: PriceSettings = PriceSettings()
     vllm: VllmSettings = VllmSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -241,16 +247,9 @@ class Cluster(Section):
                 raise ValueError(f"stages.{stage}.environment: there is no [environments.{name}]")
         return self
 
-    @model_validator(mode="after")
-    def _slurm_shares_a_folder(self) -> Self:
-        if self.storage is not None and self.kind == "slurm":
-            raise ValueError(
-                "storage: on Slurm all nodes see the run folder; leave it out, or put "
-                "--runs on the shared file system"
-            )
-        return self
-
     def environment(self, stage: str) -> EnvironmentSettings:
         """What stands before a stage's command."""
         name = self.stages.of(stage).environment
-        return self.environments[name] if name is not None else EnvironmentSettings()
+        if name is None:
+            return EnvironmentSettings()
+        return self.environments[name]

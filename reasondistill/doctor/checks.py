@@ -17,6 +17,7 @@ from reasondistill.curation.filters import active_filters
 from reasondistill.doctor.registry import all_checks, run_check
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.grading import find_policy
+from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.weights import model_identity
@@ -153,9 +154,8 @@ def filters(run: Run) -> None:
 @run_check()
 def training_processes(run: Run) -> None:
     """Batch sizes and strategy fit the processes that share a training."""
-    processes = run.cluster.train.processes
-    if run.cluster.kind != "local":
-        processes *= run.cluster.stages.of("students").nodes
+    nodes = launcher_of(run).resources("students").nodes
+    processes = run.cluster.train.processes * nodes
     for student in run.pipeline.all_students():
         students.check_strategy(student, run.cluster.train, processes)
 

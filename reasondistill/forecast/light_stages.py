@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from reasondistill.forecast.evidence import Evidence, folder_bytes
 from reasondistill.forecast.monte_carlo import ONCE, Draws, exact
 from reasondistill.forecast.sampling_cost import evals_costs, traces_cost
 from reasondistill.forecast.training_cost import examples_draws, students_costs
+from reasondistill.launch.launcher import launcher_of
 from reasondistill.pipeline.runs import Run
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import Manifest, count_lines
@@ -167,7 +167,4 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
 
 def _cores_here(run: Run) -> int:
     """The cores of one worker that will grade here."""
-    cores = run.cluster.stages.of("verdicts").cpus
-    if run.cluster.kind == "local":
-        cores = os.cpu_count() or 1
-    return run.cluster.grade.workers or cores or 1
+    return run.cluster.grade.workers or launcher_of(run).resources("verdicts").cpus

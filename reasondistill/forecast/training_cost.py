@@ -26,6 +26,7 @@ from reasondistill.forecast.costs import (
 )
 from reasondistill.forecast.evidence import Evidence, Kept, Speed, Trained, pool_speeds, short_name
 from reasondistill.forecast.monte_carlo import ONCE, Draws, Floats, exact
+from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.weights import count_parameters, model_folder
 from reasondistill.pipeline import plan
 
@@ -113,10 +114,8 @@ def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | 
 
     No less than the longest chain of students that wait for each other.
     """
-    cluster = context.run.cluster
-    parallel = cluster.stages.of("students").max_concurrent or max(1, len(costs))
-    if cluster.kind == "local":
-        parallel = cluster.train.parallel
+    resources = launcher_of(context.run).resources("students")
+    parallel = resources.max_concurrent or max(1, len(costs))
     after = {
         task.units[0]: task.after
         for task in plan(context.run, ["students"], share_engine_process=True)

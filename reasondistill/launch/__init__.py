@@ -1,3 +1,3 @@
-"""Where tasks run. Every launcher takes a run and its tasks and offers the same three calls: submit
-a task, wait, cancel.
+"""Where tasks run: processes of this machine, Slurm, Ray. `launcher.py` says what every launcher
+offers and which one a cluster file names.
 """

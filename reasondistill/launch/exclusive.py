@@ -1,44 +1,66 @@
-"""One launcher at a time: whether jobs of a run are still under way somewhere."""
+"""One launcher at a time in a run's folder on this machine."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
-import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from reasondistill.errors import StageError
-from reasondistill.launch import ray_jobs, slurm
-from reasondistill.pipeline import Run
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.store import disk_errors, remove_all_leftovers
 
 log = logging.getLogger(__name__)
+_held: set[Path] = set()
+# How a file system says that it has no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
-def refuse_if_busy(run: Run) -> None:
-    """Raise StageError while jobs of this run are in Slurm's queue or its job runs on a Ray
-    cluster; two at once would share its files.
+@contextmanager
+def only_one(folder: Path) -> Generator[None]:
+    """Refuse a second launcher on the same machine and folder; the lock is gone with its process,
+    however that ends.
 
-    Where the scheduler cannot be asked from here, a warning says so.
+    A process that has the lock already may ask again. What killed processes left half written in
+    the folder is removed. Raises StageError.
     """
-    name = run.folder.name
-    how = f"`reasondistill status {name}` shows them, `reasondistill cancel {name}` stops them."
-    try:
-        alive = [state.job.job_id for state in slurm.states(run) if not state.is_over]
-    except StageError as error:
-        alive = []
-        log.warning(
-            "%s: was sent to Slurm, which cannot be asked whether its jobs still run (%s)",
-            run.folder,
-            error,
-        )
-    if alive:
-        raise StageError(f"{run.folder}: its jobs {', '.join(alive)} are still in the queue. {how}")
-    if ray_jobs.INSIDE in os.environ or ray_jobs.sent(run) is None:
+    place = folder.resolve()
+    if place in _held:
+        yield
         return
+    path = RunFolder(folder).lock
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        # disk_errors is not for what is done under the lock
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    with file:
+        lock(file, folder)
+        _held.add(place)
+        try:
+            remove_all_leftovers(folder)
+            yield
+        finally:
+            _held.discard(place)
+
+
+def lock(file: IO[str], folder: Path) -> None:
+    """Lock an open file of this folder. Raises StageError when another process has it."""
     try:
-        word = ray_jobs.state(run)
-    except StageError as error:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StageError(
+            f"{folder}: another `reasondistill run` is working in this folder. Wait for it, "
+            "or stop it."
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
         log.warning(
-            "%s: was handed in to a Ray cluster that does not answer (%s)", run.folder, error
+            "%s: its file system knows no locks; see to it yourself that nothing else "
+            "works in this folder",
+            folder,
         )
-        return
-    if word in ray_jobs.ALIVE:
-        raise StageError(f"{run.folder}: its job is {word.lower()} on a Ray cluster. {how}")

@@ -1,70 +1,164 @@
-"""A whole run as one job of a Ray cluster far away: handed in through the cluster's dashboard,
-where it then runs as `ray.py` says.
+"""Ray far away: a whole run is one job of a Ray cluster, handed in through the cluster's dashboard.
 
-submit(run)      with [ray] address = "http://head:8265"; the run folder and this installation are seen by the cluster's nodes
-state(run)       what has become of it
-cancel(run)
+`[ray] address = "http://head:8265"`; the run's folder and this installation are seen by the
+cluster's nodes. Inside the job the run is done as `ray.py` says.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import DataError, MissingDependencyError, StageError
-from reasondistill.launch.scripts import python_of, setting
-from reasondistill.pipeline import Run, save_run
+from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
+from reasondistill.launch.scripts import command_lines
+from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.runs.store import write_json
 
 # Set inside a job: the run is done there, not handed in again.
 INSIDE = "REASONDISTILL_INSIDE_RAY"
 FILE = "ray/job.json"
-ALIVE, _ENDED = ("PENDING", "RUNNING"), ("SUCCEEDED", "FAILED", "STOPPED")
+_POLL_S = 2.0
+# Ray's words for a job, and ours.
+_STATES: Mapping[str, State] = {
+    "PENDING": "waiting",
+    "RUNNING": "running",
+    "SUCCEEDED": "done",
+    "FAILED": "failed",
+    "STOPPED": "cancelled",
+}
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentRun:
     """A job that was handed in, and where."""
 
     address: str
     job_id: str
 
 
-def is_far(run: Run) -> bool:
+def has_dashboard(run: Run) -> bool:
     """Whether the cluster file names a dashboard, through which jobs are handed in."""
-    return run.cluster.kind == "ray" and (run.cluster.ray.address or "").startswith(
-        ("http://", "https://")
-    )
-
-
-def submit(run: Run) -> Sent:
-    """Hand the run in. Raises StageError when the cluster does not answer, MissingDependencyError."""
-    save_run(run)
-    environment = run.cluster.environment("default")
-    words = [python_of(environment), "-m", "reasondistill", "resume", str(run.folder.resolve())]
-    lines = [
-        f"cd {shlex.quote(str(Path.cwd()))}",
-        *setting(environment),
-        f"exec {environment.container or ''} {shlex.join(words)}",
-    ]
-    entrypoint = f"bash -c {shlex.quote(chr(10).join(lines))}"
     address = run.cluster.ray.address or ""
-    client = _client(address)
-    job_id = client.submit_job(
-        entrypoint=entrypoint,
-        runtime_env={"env_vars": {INSIDE: "1"}},
-        metadata={"run": run.pipeline.name},
-    )
-    write_json(run.folder / FILE, {"address": address, "job_id": job_id})
-    return Sent(address, job_id)
+    return address.startswith(("http://", "https://"))
 
 
-def _client(address: str) -> Any:
+@register
+class RayJobLauncher(Launcher):
+    """The run is one job of a cluster far away, and goes on by itself."""
+
+    kind = "ray"
+    is_detached = True
+    prints_result = True
+
+    @classmethod
+    def takes(cls, run: Run) -> bool:
+        """Where a dashboard is named, and we are not inside such a job."""
+        return has_dashboard(run) and INSIDE not in os.environ
+
+    def start(self, tasks: Sequence[Task], watcher: Watcher) -> list[JobState]:
+        """Hand the run in, whatever is left of it. Raises StageError when the cluster does not
+        answer, MissingDependencyError.
+        """
+        run = self.run
+        save_run(run)
+        address = run.cluster.ray.address or ""
+        words = ["resume", str(run.folder.resolve())]
+        folder = shlex.quote(str(Path.cwd()))
+        lines = [f"cd {folder}", *command_lines(run.cluster.environment("default"), words)]
+        script = shlex.quote("\n".join(lines))
+        job_id = client_of(address).submit_job(
+            entrypoint=f"bash -c {script}",
+            runtime_env={"env_vars": {INSIDE: "1"}},
+            metadata={"run": run.pipeline.name},
+        )
+        sent = SentRun(address, job_id)
+        write_json(run.folder / FILE, asdict(sent))
+        return [self._state_of(sent, "waiting")]
+
+    def states(self) -> list[JobState]:
+        """The job that was handed in last; it has failed where Ray does not know it any more.
+
+        Raises DataError for a broken file, StageError when the cluster does not answer.
+        """
+        sent = self.sent()
+        if sent is None:
+            return []
+        word = ray_word(sent)
+        if word is None:
+            name = self.run.folder.name
+            lost = (
+                f"job {sent.job_id} is not known to {sent.address} any more. "
+                f"`reasondistill resume {name}` sends another."
+            )
+            return [self._state_of(sent, "failed", lost)]
+        return [self._state_of(sent, _STATES[word])]
+
+    def _state_of(self, sent: SentRun, state: State, *errors: str) -> JobState:
+        name = self.run.pipeline.name
+        return JobState(name, sent.job_id, {state: 1}, errors=errors, place=sent.address)
+
+    def sent(self) -> SentRun | None:
+        """The job that was handed in last. Raises DataError."""
+        path = self.run.folder / FILE
+        if not path.exists():
+            return None
+        try:
+            return SentRun(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+
+    def follow(self, watcher: Watcher) -> None:
+        """Hand on what the job prints until it ends. Raises StageError when it did not end well."""
+        sent = self.sent()
+        if sent is None:
+            raise StageError(f"{self.run.folder}: no job of it was handed in.")
+        client = client_of(sent.address)
+        handed_on = 0
+        while True:
+            (job,) = self.states()
+            if job.errors:
+                raise StageError(job.errors[0])
+            text = str(client.get_job_logs(sent.job_id))
+            end = len(text)
+            if not job.is_over:
+                end = text.rfind("\n") + 1
+            for line in text[handed_on:end].splitlines():
+                watcher.printed(line)
+            handed_on = max(handed_on, end)
+            if job.state == "done":
+                return
+            if job.is_over:
+                logs = self.run.layout.logs
+                name = self.run.folder.name
+                raise StageError(
+                    f"job {sent.job_id} is {job.state}. Logs: {logs}. "
+                    f"`reasondistill resume {name}` does the rest."
+                )
+            time.sleep(_POLL_S)
+
+    def cancel(self) -> list[str]:
+        stopped: list[str] = []
+        for job in self.states():
+            if not job.is_over and client_of(job.place).stop_job(job.job_id):
+                stopped.append(job.job_id)
+        return stopped
+
+    def is_busy(self) -> bool:
+        """Inside such a job we are what is busy."""
+        return INSIDE not in os.environ and super().is_busy()
+
+
+def client_of(address: str) -> Any:
+    """What speaks to a dashboard. Raises StageError when it does not answer,
+    MissingDependencyError.
+    """
     try:
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
@@ -72,72 +166,19 @@ def _client(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
-        raise StageError(
-            f"[ray] address = {address!r}: does not answer: {str(error).splitlines()[0]}"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise StageError(f"[ray] address = {address!r}: does not answer: {reason}") from error
 
 
-def sent(run: Run) -> Sent | None:
-    """The job that was handed in last. Raises DataError."""
-    path = run.folder / FILE
-    if not path.exists():
-        return None
-    try:
-        return Sent(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def state(run: Run) -> str:
-    """Ray's word for what has become of the job: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or
-    LOST where Ray does not know it.
+def ray_word(sent: SentRun) -> str | None:
+    """Ray's word for what has become of a job; None where Ray does not know it.
 
     Raises StageError when the cluster does not answer.
     """
-    job = _sent(run)
-    client = _client(job.address)
     try:
-        return str(client.get_job_status(job.job_id).value)
+        return str(client_of(sent.address).get_job_status(sent.job_id).value)
     except RuntimeError as error:
         if "404" in str(error):
-            return "LOST"
-        raise StageError(f"{job.address}: {str(error).splitlines()[0]}") from error
-
-
-def cancel(run: Run) -> bool:
-    """Stop the job; say whether there was one to stop."""
-    if state(run) not in ALIVE:
-        return False
-    job = _sent(run)
-    return bool(_client(job.address).stop_job(job.job_id))
-
-
-def follow(run: Run, tell: Callable[[str], None], *, poll_s: float = 2.0) -> None:
-    """Hand on what the job prints until it ends. Raises StageError when it did not end well."""
-    job, told = _sent(run), 0
-    client = _client(job.address)
-    while True:
-        if (word := state(run)) == "LOST":
-            how = f"`reasondistill resume {run.folder.name}` sends another."
-            raise StageError(f"job {job.job_id} is not known to {job.address} any more. {how}")
-        text = str(client.get_job_logs(job.job_id))
-        end = len(text) if word in _ENDED else text.rfind("\n") + 1
-        for line in text[told:end].splitlines():
-            tell(line)
-        told = max(told, end)
-        if word == "SUCCEEDED":
-            return
-        if word in _ENDED:
-            name = run.folder.name
-            raise StageError(
-                f"job {job.job_id} is {word.lower()}. Logs: {run.layout.logs}. "
-                f"`reasondistill resume {name}` does the rest."
-            )
-        time.sleep(poll_s)
-
-
-def _sent(run: Run) -> Sent:
-    job = sent(run)
-    if job is None:
-        raise StageError(f"{run.folder}: no job of it was handed in.")
-    return job
+            return None
+        reason = str(error).splitlines()[0]
+        raise StageError(f"{sent.address}: {reason}") from error

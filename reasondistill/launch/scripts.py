@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasondistill.config import EnvironmentSettings, ResourceSettings
-from reasondistill.launch.local import ERROR_FILE, arguments
+from reasondistill.launch.reporting import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
 from reasondistill.launch.training import is_shared, job_command, job_lines
 from reasondistill.pipeline import Run, Task
@@ -18,7 +18,8 @@ from reasondistill.runs.store import GRACE
 _USER_ERROR = 2
 
 _RUN_A_TASK = """\
-# One task. SIGUSR1 says that the time is nearly up: the task ends what it has in hand, and the job is queued again.
+# One task. SIGUSR1 says that the time is nearly up: the task ends what it has in hand, and the
+# job is queued again.
 task() {
     "$@" &
     child=$!
@@ -29,8 +30,11 @@ task() {
     done
     [ "$code" -eq 0 ] && return
     if [ -n "$announced" ] && [ "$code" -ne %(user_error)d ]; then again "its time was up"; fi
-    if [ -n "$cancelled" ] || [ "$code" -eq %(user_error)d ] || [ "$code" -eq 130 ]; then exit "$code"; fi
-    # Stopped on request, and it says so; else 143 is srun's word for what it ended because another node failed.
+    if [ -n "$cancelled" ] || [ "$code" -eq %(user_error)d ] || [ "$code" -eq 130 ]; then
+        exit "$code"
+    fi
+    # Stopped on request, and it says so; else 143 is srun's word for what it ended because another
+    # node failed.
     if [ "$code" -eq 143 ] && grep -qs '"Interrupted"' "$marks/$here.error"; then exit "$code"; fi
     crashes=$(($(cat "$marks/$here.crashes" 2>/dev/null || echo 0) + 1))
     echo "$crashes" > "$marks/$here.crashes"
@@ -43,64 +47,75 @@ again() {
 announced= cancelled=
 trap 'announced=1; kill -USR1 "$child" 2>/dev/null' USR1
 trap 'cancelled=1' TERM  # Slurm tells the task itself; a second signal would end it at once
-trap 'code=$?; [ -e "$marks/$here.done" ] || echo "$code" > "$marks/$here.failed"' EXIT
-"""
+trap 'code=$?; [ -e "$marks/$here.done" ] || echo "$code" > "$marks/$here.failed"' EXIT"""
 
 _REQUEUE = """\
 echo "queued again: $1"
-    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}" && sleep 300"""
+    job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+    scontrol requeue "$job" && sleep 300"""
 
 
 def script_of(run: Run, step: Step, marks: Path) -> str:
     """The text of a step's sbatch script. `marks` is where it says how it ended."""
-    lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {_about(step)}"]
-    lines += [f"#SBATCH {option}" for option in _options(run, step)]
-    lines += [f"cd {shlex.quote(str(Path.cwd()))}"]
     slurm = run.cluster.slurm
-    # A third of the time that is left goes to ending samples, the rest to writing them and to
-    # leaving.
-    lines += ["export PYTHONUNBUFFERED=1", f"export {GRACE}={slurm.signal_s // 3}"]
+    requeue = ":"
+    if slurm.requeue:
+        requeue = _REQUEUE
+    here = step.name
+    if step.is_array:
+        here = f"{step.name}-$SLURM_ARRAY_TASK_ID"
+    lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {tasks_in_words(step)}"]
+    lines += [f"#SBATCH {option}" for option in options_of(run, step)]
     lines += [
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        "export PYTHONUNBUFFERED=1",
+        # A third of the time that is left goes to ending samples, the rest to writing them and to
+        # leaving.
+        f"export {GRACE}={slurm.signal_s // 3}",
         f"marks={shlex.quote(str(marks))}",
-        f"here={step.name}" + ("-$SLURM_ARRAY_TASK_ID" if step.is_array else ""),
-    ]
-    lines += [
+        f"here={here}",
         f'export {ERROR_FILE}="$marks/$here.error"',
         'rm -f "$marks/$here".{done,failed,error}',
-    ]
-    requeue = _REQUEUE if slurm.requeue else ":"
-    lines += [
-        (
-            _RUN_A_TASK
-            % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue}
-        ).rstrip()
+        _RUN_A_TASK % {"user_error": _USER_ERROR, "restarts": slurm.restarts, "requeue": requeue},
     ]
     nodes = step.resources.nodes
-    lines += job_lines(nodes) if any(is_shared(run, task, nodes) for task in step.tasks) else []
-    lines += [*setting(step.environment), *_tasks(run, step), 'echo 0 > "$marks/$here.done"']
+    if any(is_shared(run, task, nodes) for task in step.tasks):
+        lines += job_lines(nodes)
+    lines += environment_lines(step.environment)
+    lines += task_lines(run, step)
+    lines += ['echo 0 > "$marks/$here.done"']
     return "\n".join(lines) + "\n"
 
 
-def _about(step: Step) -> str:
+def tasks_in_words(step: Step) -> str:
+    """What a step does, for the people who read its script."""
     labels = [task.label for task in step.tasks]
-    return (
-        f"{labels[0]} to {labels[-1]}, side by side"
-        if step.is_array and len(labels) > 1
-        else ", then ".join(labels)
-    )
+    if step.is_array and len(labels) > 1:
+        return f"{labels[0]} to {labels[-1]}, side by side"
+    return ", then ".join(labels)
 
 
-def _options(run: Run, step: Step) -> Iterator[str]:
+def options_of(run: Run, step: Step) -> Iterator[str]:
+    """All that sbatch is told."""
+    slurm = run.cluster.slurm
+    log = run.layout.logs.resolve() / step.name
     yield f"--job-name={run.pipeline.name}.{step.name}"
-    place = run.layout.logs.resolve() / step.name
-    yield f'--output="{place}' + ('-%a.log"' if step.is_array else '.log"')
+    if step.is_array:
+        yield f'--output="{log}-%a.log"'
+    else:
+        yield f'--output="{log}.log"'
     yield "--open-mode=append"
     if step.is_array:
-        throttle = f"%{step.resources.max_concurrent}" if step.resources.max_concurrent else ""
-        yield f"--array=0-{len(step.tasks) - 1}{throttle}"
+        elements = f"0-{len(step.tasks) - 1}"
+        if step.resources.max_concurrent:
+            elements += f"%{step.resources.max_concurrent}"
+        yield f"--array={elements}"
     yield from resource_options(step.resources)
-    yield f"--signal=B:USR1@{run.cluster.slurm.signal_s}"
-    yield "--requeue" if run.cluster.slurm.requeue else "--no-requeue"
+    yield f"--signal=B:USR1@{slurm.signal_s}"
+    if slurm.requeue:
+        yield "--requeue"
+    else:
+        yield "--no-requeue"
     yield from step.resources.options
 
 
@@ -116,53 +131,69 @@ def resource_options(resources: ResourceSettings) -> Iterator[str]:
         "time": resources.time,
         "partition": resources.partition,
         "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
     }
-    named |= {"qos": resources.qos, "constraint": resources.constraint}
-    yield from (f"--{name}={value}" for name, value in named.items() if value is not None)
+    for name, value in named.items():
+        if value is not None:
+            yield f"--{name}={value}"
 
 
 def python_of(environment: EnvironmentSettings) -> str:
     """The Python that runs us there: this one where nothing else is said."""
-    return environment.python or (
-        sys.executable if environment == EnvironmentSettings() else "python"
-    )
+    if environment.python:
+        return environment.python
+    if environment == EnvironmentSettings():
+        return sys.executable
+    return "python"
 
 
-def setting(environment: EnvironmentSettings) -> Iterator[str]:
+def environment_lines(environment: EnvironmentSettings) -> Iterator[str]:
     """The shell lines that make an environment."""
-    yield from (f"module load {shlex.quote(module)}" for module in environment.modules)
+    for module in environment.modules:
+        yield f"module load {shlex.quote(module)}"
     yield from environment.setup
-    yield from (
-        f"export {name}={shlex.quote(value)}" for name, value in environment.variables.items()
-    )
+    for name, value in environment.variables.items():
+        yield f"export {name}={shlex.quote(value)}"
 
 
-def _tasks(run: Run, step: Step) -> Iterator[str]:
+def command_lines(environment: EnvironmentSettings, words: Sequence[str]) -> list[str]:
+    """The shell lines that make an environment, then reasondistill with these words in the place of
+    the shell.
+    """
+    command = shlex.join([python_of(environment), "-m", "reasondistill", *words])
+    container = environment.container or ""
+    return [*environment_lines(environment), f"exec {container} {command}"]
+
+
+def task_lines(run: Run, step: Step) -> Iterator[str]:
     """The calls: in order, or the one that this element is."""
     if not step.is_array:
-        yield from (f"task {_call(run, step, task)}" for task in step.tasks)
+        for task in step.tasks:
+            yield f"task {call_of(run, step, task)}"
         return
     first = step.tasks[0]
     if first.share is not None:  # all alike but for their number
-        share = f'--share "work:$SLURM_ARRAY_TASK_ID:{first.share.of}"'
-        yield f"task {_call(run, step, Task(first.stage, first.units))} {share}"
+        call = call_of(run, step, Task(first.stage, first.units))
+        yield f'task {call} --share "work:$SLURM_ARRAY_TASK_ID:{first.share.of}"'
         return
     yield 'case "$SLURM_ARRAY_TASK_ID" in'
-    yield from (
-        f"{number}) task {_call(run, step, task)} ;;" for number, task in enumerate(step.tasks)
-    )
+    for number, task in enumerate(step.tasks):
+        yield f"{number}) task {call_of(run, step, task)} ;;"
     yield "esac"
 
 
-def _call(run: Run, step: Step, task: Task) -> str:
+def call_of(run: Run, step: Step, task: Task) -> str:
     """The shell words that do a task."""
     python = python_of(step.environment)
-    if is_shared(run, task, nodes := step.resources.nodes):
-        folder, container = run.folder.resolve(), step.environment.container
+    folder = run.folder.resolve()
+    container = step.environment.container
+    nodes = step.resources.nodes
+    if is_shared(run, task, nodes):
         return job_command(
             run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container
         )
-    words = [python, "-m", "reasondistill", *arguments(run, task, resolved=True)]
-    return " ".join(
-        [*([step.environment.container] if step.environment.container else []), shlex.join(words)]
-    )
+    command = shlex.join([python, "-m", "reasondistill", *arguments(task, str(folder))])
+    if container:
+        return f"{container} {command}"
+    return command

@@ -1,13 +1,9 @@
-"""Run tasks on Slurm through sbatch: one job per step, each waiting for the one before (`afterok`),
-and what has become of them.
+"""Slurm: one job per step through sbatch, each waiting for the one before (`afterok`).
 
-    submission = submit(run, tasks)          scripts in <run>/slurm/<number>/, jobs in jobs.json there; returns at once
-    states(run)                              every step: waiting, running, done, failed, with its error
-    cancel(run)
-
-Nothing of ours stays running on the login node. What a step did it says in the shared run folder,
-by marks that appear by rename or are tiny (`<step>.done`, `.failed`, `.error`): accounting need not
-be set up, and jobs that Slurm has forgotten are still known.
+Scripts lie in `<run>/slurm/<number>/`, the jobs that were sent in `jobs.json` there. Nothing of
+ours stays running on the login node. What a step did it says in the shared run folder, by marks
+that appear by rename or are tiny (`<step>.done`, `.failed`, `.error`): accounting need not be set
+up, and jobs that Slurm has forgotten are still known.
 """
 
 from __future__ import annotations
@@ -21,15 +17,17 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.launch.exclusive import only_one
+from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
-from reasondistill.pipeline import RUN, Run, Task, save_run
+from reasondistill.pipeline import RUN, Run, Task, remaining, save_run
 from reasondistill.runs.store import write_json, write_text
 
 FOLDER = "slurm"
@@ -41,23 +39,23 @@ _ENDS = {
     "NODE_FAIL": "its node was lost",
 }
 # Slurm's words for a job that still may do something.
-_ALIVE = {
-    "PENDING",
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD"}
+_ALIVE = _WAITING | {
     "RUNNING",
     "CONFIGURING",
     "COMPLETING",
     "SUSPENDED",
-    "REQUEUED",
-    "REQUEUE_HOLD",
     "REQUEUE_FED",
     "SIGNALING",
     "STAGE_OUT",
 }
-
+# What a task ends with that was stopped.
+_STOPPED_CODES = ("130", "143")
 # So many times in a row squeue may fail to answer while somebody waits.
 _PATIENCE = 10
-
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
+_POLL_S = 2.0
+# So many errors stand in one message.
+_MOST_ERRORS = 3
 
 
 @dataclass(frozen=True)
@@ -74,29 +72,107 @@ class Job:
     elements: tuple[int, ...]
     tasks: tuple[str, ...]
 
+    def label(self, element: int) -> str:
+        """What an element does, in words for people."""
+        if self.is_array:
+            return self.tasks[element]
+        return self.step
+
+    def state(
+        self, counts: Mapping[State, int], reason: str = "", errors: tuple[str, ...] = ()
+    ) -> JobState:
+        """This job with so many elements in each state."""
+        return JobState(
+            self.step, self.job_id, counts, self.stage, self.is_array, reason, tuple(errors)
+        )
+
 
 @dataclass(frozen=True)
-class JobState:
-    """What has become of a job: how many elements are in each state, what Slurm says about waiting,
-    and the errors of failed ones.
-    """
+class QueueRow:
+    """What Slurm says of an element of a job: the state, and why it waits."""
 
-    job: Job
-    counts: Mapping[State, int]
-    reason: str
-    errors: tuple[str, ...]
+    word: str = ""
+    reason: str = ""
 
-    @property
-    def state(self) -> State:
-        """The worst of what its elements are in that still can be told in one word."""
-        for state in ("failed", "cancelled", "running", "waiting"):
-            if self.counts.get(state):
-                return state
-        return "done"
 
-    @property
-    def is_over(self) -> bool:
-        return not (self.counts.get("waiting") or self.counts.get("running"))
+# Of one job: element → row.
+JobRows = Mapping[int, QueueRow]
+
+
+@register
+class SlurmLauncher(Launcher):
+    """Steps are jobs of Slurm, and go on by themselves."""
+
+    kind = "slurm"
+    is_detached = True
+
+    def check(self, stages: Sequence[str]) -> None:
+        if self.run.cluster.storage is not None:
+            raise ConfigError(
+                "cluster file storage: on Slurm all nodes see the run folder; leave it out, or put "
+                "--runs on the shared file system"
+            )
+
+    def preview(self, tasks: Sequence[Task]) -> list[Path]:
+        """The scripts, and `submit.sh`, which sends them by hand."""
+        folder = self.run.folder / FOLDER / "by-hand"
+        written = write_scripts(self.run, remaining(self.run, tasks), folder)
+        return [*(path for _, path in written), folder / "submit.sh"]
+
+    def start(self, tasks: Sequence[Task], watcher: Watcher) -> list[JobState]:
+        """Send what is left as jobs. Raises StageError when sbatch refuses one, ConfigError where
+        there is none.
+        """
+        left = remaining(self.run, tasks)
+        if not left:
+            return []
+        with only_one(self.run.folder):
+            jobs = submit(self.run, left)
+        return [job.state({"waiting": len(job.elements)}) for job in jobs]
+
+    def states(self) -> list[JobState]:
+        """Every job of the last submission, in order; empty when nothing was sent.
+
+        Raises StageError when Slurm does not answer, DataError for a broken jobs.json.
+        """
+        folders = submissions(self.run)
+        if not folders:
+            return []
+        folder = folders[-1]
+        jobs = read_jobs(folder)
+        queue = read_queue({job.job_id: f"{self.run.pipeline.name}.{job.step}" for job in jobs})
+        return [state_of(folder, job, queue.get(job.job_id, {})) for job in jobs]
+
+    def follow(self, watcher: Watcher) -> None:
+        """Tell each change until every job is over. Raises StageError with the first errors."""
+        known: dict[str, JobState] = {}
+        unanswered = 0
+        while True:
+            try:
+                states = self.states()
+                unanswered = 0
+            except StageError:  # a busy controller
+                unanswered += 1
+                if unanswered > _PATIENCE:
+                    raise
+                time.sleep(_POLL_S)
+                continue
+            for state in states:
+                before = known.get(state.name)
+                if before is None or has_changed(before, state):
+                    known[state.name] = state
+                    watcher.changed(state)
+            if all(state.is_over for state in states):
+                break
+            time.sleep(_POLL_S)
+        raise_failures(self.run, states)
+
+    def cancel(self) -> list[str]:
+        """Cancel what is still in the queue; return the job ids. What was finished is on disk."""
+        alive = [state.job_id for state in self.states() if not state.is_over]
+        if alive:
+            scancel(alive)
+        return alive
 
 
 # ---- sending -------------------------------------------------------------------------------------
@@ -104,78 +180,89 @@ class JobState:
 
 def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[Step, Path]]:
     """One script per step, and `submit.sh`, which sends them all in order by hand."""
-    steps, written = steps_of(run, tasks), list[tuple[Step, Path]]()
     save_run(run, folder)
-    (folder / MARKS).mkdir(parents=True, exist_ok=True)
-    for step in steps:
+    marks = folder / MARKS
+    marks.mkdir(parents=True, exist_ok=True)
+    written: list[tuple[Step, Path]] = []
+    for step in steps_of(run, tasks):
         path = folder / f"{step.name}.sbatch"
-        write_text(path, script_of(run, step, folder.resolve() / MARKS))
+        write_text(path, script_of(run, step, marks.resolve()))
         written.append((step, path))
+    settings = shlex.quote(str((folder / RUN).resolve()))
+    target = shlex.quote(str((run.folder / RUN).resolve()))
     lines = [
         "#!/bin/bash",
         f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one "
         "before has ended well.",
         "set -eu",
+        f"cp {settings} {target}",
     ]
-    lines += [
-        f"cp {shlex.quote(str((folder / RUN).resolve()))} "
-        f"{shlex.quote(str((run.folder / RUN).resolve()))}"
-    ]
-    for number, (_, path) in enumerate(written):
-        after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes' if number else ""
+    after = ""
+    for _, path in written:
+        script = shlex.quote(str(path.resolve()))
         lines += [
-            f"job=$(sbatch --parsable{after} {shlex.quote(str(path.resolve()))})",
+            f"job=$(sbatch --parsable{after} {script})",
             f'echo "{path.stem}: job $job"',
         ]
+        after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes'
     write_text(folder / "submit.sh", "\n".join(lines) + "\n")
-    run.layout.logs.mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for its output
+    # sbatch makes no folder for its output
+    run.layout.logs.mkdir(parents=True, exist_ok=True)
     return written
 
 
 def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
-    """Send all steps. Raises StageError when sbatch refuses one, ConfigError where there is none."""
+    """Send all steps. Raises StageError when sbatch refuses one, ConfigError without it."""
     if shutil.which("sbatch") is None:
         raise ConfigError(
             'kind = "slurm": there is no sbatch here. Call this on a machine from which '
             "jobs are sent, or use --on local."
         )
     save_run(run)
-    folder = _next_folder(run)
+    number = len(submissions(run)) + 1
+    folder = run.folder / FOLDER / f"{number:03d}"
     jobs: list[Job] = []
+    after: str | None = None
     try:
         for step, script in write_scripts(run, tasks, folder):
-            job_id = _sbatch(script, after=jobs[-1].job_id if jobs else None)
-            elements = tuple(range(len(step.tasks))) if step.is_array else (0,)
+            job_id = sbatch(script, after=after)
+            elements = (0,)
+            if step.is_array:
+                elements = tuple(range(len(step.tasks)))
+            labels = tuple(task.label for task in step.tasks)
             jobs.append(
-                Job(
-                    step.name,
-                    step.stage,
-                    job_id,
-                    script.name,
-                    step.is_array,
-                    elements,
-                    tuple(task.label for task in step.tasks),
-                )
+                Job(step.name, step.stage, job_id, script.name, step.is_array, elements, labels)
             )
-            _save(folder, jobs)
+            write_jobs(folder, jobs)
+            after = job_id
     except StageError:
         if jobs:
-            _scancel([job.job_id for job in jobs])
+            scancel([job.job_id for job in jobs])
         raise
     return jobs
 
 
-def _sbatch(script: Path, *, after: str | None) -> str:
+def sbatch(script: Path, *, after: str | None) -> str:
+    """Send a script; return its job id. `after` is the job that must have ended well before."""
     options = ["--parsable"]
     if after is not None:
         options += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
-    done = _call(["sbatch", *options, str(script.resolve())])
-    if done.returncode:
-        raise StageError(f"sbatch refuses {script}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout.strip().partition(";")[0]
+    answer = call(["sbatch", *options, str(script.resolve())])
+    if answer.returncode:
+        reason = (answer.stderr or answer.stdout).strip()
+        raise StageError(f"sbatch refuses {script}: {reason}")
+    return answer.stdout.strip().partition(";")[0]
 
 
-def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def scancel(job_ids: Sequence[str]) -> None:
+    """Take jobs out of the queue, or stop them. Raises StageError."""
+    answer = call(["scancel", *job_ids])
+    if answer.returncode:
+        reason = answer.stderr.strip()
+        raise StageError(f"scancel: {reason}")
+
+
+def call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """A Slurm command, without what a surrounding job or shell says to sbatch: those variables
     stand over the script's own options.
     """
@@ -192,184 +279,140 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         ) from None
 
 
-def _next_folder(run: Run) -> Path:
-    return run.folder / FOLDER / f"{len(_submissions(run)) + 1:03d}"
+# ---- what was sent -------------------------------------------------------------------------------
 
 
-def _submissions(run: Run) -> list[Path]:
-    return sorted(path for path in (run.folder / FOLDER).glob("[0-9]*") if (path / JOBS).exists())
+def submissions(run: Run) -> list[Path]:
+    """The folders of what was sent, in order."""
+    folders = sorted((run.folder / FOLDER).glob("[0-9]*"))
+    return [folder for folder in folders if (folder / JOBS).exists()]
 
 
-def _save(folder: Path, jobs: Sequence[Job]) -> None:
-    write_json(
-        folder / JOBS, {"time": round(time.time(), 3), "jobs": [job.__dict__ for job in jobs]}
-    )
+def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write jobs.json."""
+    rows = [asdict(job) for job in jobs]
+    write_json(folder / JOBS, {"time": round(time.time(), 3), "jobs": rows})
 
 
-def last_jobs(run: Run) -> tuple[Path, list[Job]] | None:
-    """The folder and the jobs of the last submission, or None when nothing was sent. Raises
-    DataError.
-    """
-    found = _submissions(run)
-    if not found:
-        return None
+def read_jobs(folder: Path) -> list[Job]:
+    """The jobs of one submission. Raises DataError."""
+    path = folder / JOBS
+    jobs: list[Job] = []
     try:
-        rows: list[dict[str, Any]] = json.loads((found[-1] / JOBS).read_text(encoding="utf-8"))[
-            "jobs"
-        ]
-        return found[-1], [_job(row) for row in rows]
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        for row in rows:
+            row["elements"] = tuple(row["elements"])
+            row["tasks"] = tuple(row["tasks"])
+            jobs.append(Job(**row))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{found[-1] / JOBS}: cannot be read: {error}") from error
-
-
-def _job(row: dict[str, Any]) -> Job:
-    values: dict[str, Any] = row | {
-        "elements": tuple(row["elements"]),
-        "tasks": tuple(row["tasks"]),
-    }
-    return Job(**values)
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return jobs
 
 
 # ---- looking -------------------------------------------------------------------------------------
 
 
-def states(run: Run) -> list[JobState]:
-    """Every job of the last submission, in order; empty when nothing was sent."""
-    found = last_jobs(run)
-    if found is None:
-        return []
-    folder, jobs = found
-    queue = _queue({job.job_id: f"{run.pipeline.name}.{job.step}" for job in jobs})
-    return [_state(folder, job, queue.get(job.job_id, {})) for job in jobs]
-
-
-def _state(folder: Path, job: Job, queue: Mapping[int, tuple[str, str]]) -> JobState:
+def state_of(folder: Path, job: Job, rows: JobRows) -> JobState:
+    """What has become of a job, by Slurm's queue and by the marks in the submission's folder."""
     counts: Counter[State] = Counter()
     errors: list[str] = []
     reasons: list[str] = []
     for element in job.elements:
-        mark = folder / MARKS / (f"{job.step}-{element}" if job.is_array else job.step)
-        word, reason = queue.get(element, ("", ""))
-        if word in _ALIVE:
-            counts["waiting" if word in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"] += 1
-            reasons.append(reason)
-        elif Path(f"{mark}.done").exists():
+        name = job.step
+        if job.is_array:
+            name = f"{job.step}-{element}"
+        mark = Mark(folder / MARKS / name)
+        row = rows.get(element, QueueRow())
+        if row.word in _WAITING:
+            counts["waiting"] += 1
+            reasons.append(row.reason)
+        elif row.word in _ALIVE:
+            counts["running"] += 1
+            reasons.append(row.reason)
+        elif mark.is_done():
             counts["done"] += 1
-        elif word == "CANCELLED" or _code(mark) in ("130", "143"):
+        elif row.word == "CANCELLED" or mark.code() in _STOPPED_CODES:
             counts["cancelled"] += 1
-        elif Path(f"{mark}.failed").exists():
+        elif mark.code() is not None:
             counts["failed"] += 1
-            errors.append(f"{_label(job, element)}: {_error(mark)}")
-        elif word and word != "COMPLETED":
+            errors.append(f"{job.label(element)}: {mark.error()}")
+        elif row.word and row.word != "COMPLETED":
             counts["failed"] += 1
-            errors.append(
-                f"{_label(job, element)}: {_ENDS.get(word) or word.lower().replace('_', ' ')}"
-            )
+            words = _ENDS.get(row.word) or row.word.lower().replace("_", " ")
+            errors.append(f"{job.label(element)}: {words}")
         else:
             counts["cancelled"] += 1
-    reason = next((reason for reason in reasons if reason and reason != "None"), "")
-    return JobState(job, counts, reason, tuple(errors))
+    told = [reason for reason in reasons if reason not in ("", "None")]
+    return job.state(counts, "".join(told[:1]), tuple(errors))
 
 
-def _label(job: Job, element: int) -> str:
-    return job.tasks[element] if job.is_array else job.step
+@dataclass(frozen=True)
+class Mark:
+    """How an element says in the shared folder what it did: `<path>.done`, `.failed`, `.error`."""
+
+    path: Path
+
+    def is_done(self) -> bool:
+        return Path(f"{self.path}.done").exists()
+
+    def code(self) -> str | None:
+        """What a task ended with that did not end well; None where it did not say."""
+        path = Path(f"{self.path}.failed")
+        if not path.exists():
+            return None
+        return path.read_text(encoding="ascii").strip()
+
+    def error(self) -> str:
+        """The message of the error that a task reported, or the exit code it ended with."""
+        path = Path(f"{self.path}.error")
+        if path.exists():
+            return str(json.loads(path.read_text(encoding="utf-8"))["message"])
+        return f"ended with exit code {self.code()}"
 
 
-def _error(mark: Path) -> str:
-    """The message of the error that a task reported, or the exit code it ended with."""
-    if (path := Path(f"{mark}.error")).exists():
-        return str(json.loads(path.read_text(encoding="utf-8"))["message"])
-    return f"ended with exit code {_code(mark)}"
-
-
-def _code(mark: Path) -> str:
-    """What a task ended with that did not end well; empty where it did not say."""
-    path = Path(f"{mark}.failed")
-    return path.read_text(encoding="ascii").strip() if path.exists() else ""
-
-
-def _queue(names: Mapping[str, str]) -> dict[str, dict[int, tuple[str, str]]]:
+def read_queue(names: Mapping[str, str]) -> dict[str, dict[int, QueueRow]]:
     """Job id → element → Slurm's state and reason, of the jobs that Slurm still knows. Raises
     StageError when it does not answer.
 
-    A job must have its number and its name: a controller that crashed may give the numbers of its
-    last seconds again.
+    A job must have its number and its name (`names`): a controller that crashed may give the
+    numbers of its last seconds again.
     """
-    done = _call(
-        [
-            "squeue",
-            "--noheader",
-            "--array",
-            "--states=all",
-            f"--user={getpass.getuser()}",
-            "--format=%i|%T|%r|%j",
-        ]
-    )
-    if done.returncode:
-        raise StageError(f"squeue does not answer: {done.stderr.strip()}")
-    found: dict[str, dict[int, tuple[str, str]]] = {}
-    for line in done.stdout.splitlines():
+    options = ["--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j"]
+    answer = call(["squeue", *options, f"--user={getpass.getuser()}"])
+    if answer.returncode:
+        reason = answer.stderr.strip()
+        raise StageError(f"squeue does not answer: {reason}")
+    queue: dict[str, dict[int, QueueRow]] = {}
+    for line in answer.stdout.splitlines():
         place, word, reason, name = line.strip().split("|", 3)
-        job_id, _, element = place.partition("_")
+        job_id, _, digits = place.partition("_")
+        element = 0
+        if digits.isdigit():
+            element = int(digits)
         if names.get(job_id) == name:
-            found.setdefault(job_id, {})[int(element) if element.isdigit() else 0] = (word, reason)
-    return found
+            queue.setdefault(job_id, {})[element] = QueueRow(word, reason)
+    return queue
 
 
-def wait(run: Run, tell: Callable[[JobState], None], *, poll_s: float = 2.0) -> list[JobState]:
-    """Wait until every job is over, telling each change. Raises StageError with the first error
-    when one failed.
-    """
-    told: dict[str, object] = {}
-    silent = 0
-    while True:
-        try:
-            found, silent = states(run), 0
-        except StageError:  # a busy controller
-            silent += 1
-            if silent > _PATIENCE:
-                raise
-            time.sleep(poll_s)
-            continue
-        for state in found:
-            if told.get(state.job.step) != (
-                now := (tuple(sorted(state.counts.items())), state.errors)
-            ):
-                told[state.job.step] = now
-                tell(state)
-        if all(state.is_over for state in found):
-            break
-        time.sleep(poll_s)
-    raise_failures(run, found)
-    return found
+def has_changed(before: JobState, now: JobState) -> bool:
+    """Whether a job says something else than before; why it waits does not count."""
+    return (before.counts, before.errors) != (now.counts, now.errors)
 
 
-def raise_failures(run: Run, found: Sequence[JobState]) -> None:
+def raise_failures(run: Run, states: Sequence[JobState]) -> None:
     """Raise StageError naming what failed, and how to go on."""
-    errors = [error for state in found for error in state.errors]
+    name = run.folder.name
+    errors: list[str] = []
+    for state in states:
+        errors += state.errors
     if errors:
-        more = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
+        lines = errors[:_MOST_ERRORS]
+        more = len(errors) - _MOST_ERRORS
+        if more > 0:
+            lines.append(f"(and {more} more)")
+        lines.append(f"Logs: {run.layout.logs}. `reasondistill resume {name}` does the rest.")
+        raise StageError("\n".join(lines))
+    if any(state.counts.get("cancelled") for state in states):
         raise StageError(
-            "\n".join(errors[:3])
-            + f"{more}\nLogs: {run.layout.logs}. `reasondistill resume {run.folder.name}` "
-            "does the rest."
+            f"{run.folder}: jobs were cancelled. `reasondistill resume {name}` does the rest."
         )
-    if any(state.counts.get("cancelled") for state in found):
-        raise StageError(
-            f"{run.folder}: jobs were cancelled. `reasondistill resume {run.folder.name}` "
-            "does the rest."
-        )
-
-
-def cancel(run: Run) -> list[str]:
-    """Cancel what is still in the queue; return the job ids. What was finished is on disk."""
-    alive = [state.job.job_id for state in states(run) if not state.is_over]
-    if alive:
-        _scancel(alive)
-    return alive
-
-
-def _scancel(job_ids: Sequence[str]) -> None:
-    done = _call(["scancel", *job_ids])
-    if done.returncode:
-        raise StageError(f"scancel: {done.stderr.strip()}")

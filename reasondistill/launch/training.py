@@ -39,12 +39,8 @@ def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
     """
     if task.stage != "students" or run.cluster.train.processes * nodes == 1:
         return False
-    return (
-        next(
-            student for student in run.pipeline.all_students() if student.name == task.units[0]
-        ).method
-        != "base"
-    )
+    methods = {student.name: student.method for student in run.pipeline.all_students()}
+    return methods[task.units[0]] != "base"
 
 
 def training_command(
@@ -64,49 +60,46 @@ def training_command(
     train = cluster.train
     if train.processes * nodes == 1:
         return [python, "-m", *task]
-    threads = (
-        ["--num_cpu_threads_per_process", str(train.threads)] if train.threads is not None else []
-    )
+    threads: list[str] = []
+    if train.threads is not None:
+        threads = ["--num_cpu_threads_per_process", str(train.threads)]
     return [
         # A part of the command and not of a job's environment: what stands beside it in the job is
         # done by one process.
         *("env", f"{processes.TOGETHER}=1", python, "-m", "accelerate.commands.launch"),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
-        *_rendezvous(nodes),
+        *rendezvous(nodes),
         *threads,
         *("-m", *task),
     ]
 
 
-def _rendezvous(nodes: int) -> tuple[str, ...]:
+def rendezvous(nodes: int) -> list[str]:
+    """Where the processes of a training meet."""
     if nodes == 1:
-        return (
-            "--main_process_port",
-            "0",
-        )  # any free one: other students may train on this machine
-    return (
-        "--machine_rank",
-        "$SLURM_NODEID",
-        "--main_process_ip",
-        f"${_ADDRESS}",
-        "--main_process_port",
-        f"${_PORT}",
-    )
+        # Any free port: other students may train on this machine.
+        return ["--main_process_port", "0"]
+    return [
+        *("--machine_rank", "$SLURM_NODEID"),
+        *("--main_process_ip", f"${_ADDRESS}"),
+        *("--main_process_port", f"${_PORT}"),
+    ]
 
 
 def job_lines(nodes: int) -> list[str]:
     """What a job that trains students says once, before their commands: its nodes meet at the
     first, at a port made of its number.
     """
-    meeting = [
-        f'export {_ADDRESS}="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
-        f'export {_PORT}="$((20000 + SLURM_JOB_ID % 20000))"',
-    ]
     # torch's launcher takes its defaults from PET_*: what another one has left there is not meant
     # for ours.
-    lines = ["unset ${!PET_@}", *(f"export {name}={value}" for name, value in STOPPING.items())]
-    return lines + (meeting if nodes > 1 else [])
+    lines = ["unset ${!PET_@}"]
+    lines += [f"export {name}={value}" for name, value in STOPPING.items()]
+    if nodes > 1:
+        first_node = '"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"'
+        port = '"$((20000 + SLURM_JOB_ID % 20000))"'
+        lines += [f"export {_ADDRESS}={first_node}", f"export {_PORT}={port}"]
+    return lines
 
 
 def job_command(
@@ -123,8 +116,10 @@ def job_command(
 
     `container` stands before the command on each node.
     """
-    command = _words(training_command(cluster, run_folder, student, python=python, nodes=nodes))
-    command = command if container is None else f"{container} {command}"
+    words = training_command(cluster, run_folder, student, python=python, nodes=nodes)
+    command = shell_line(words)
+    if container is not None:
+        command = f"{container} {command}"
     if nodes == 1:
         return command
     # srun does not take over --cpus-per-task of the job by itself (Slurm 22.05 to 23.02).
@@ -132,9 +127,16 @@ def job_command(
         f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 "
         '--cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1'
     )
-    return f"{srun} bash -c {shlex.quote(f'exec {command}')}"
+    on_each_node = shlex.quote(f"exec {command}")
+    return f"{srun} bash -c {on_each_node}"
 
 
-def _words(command: Sequence[str]) -> str:
+def shell_line(command: Sequence[str]) -> str:
     """The command as a shell reads it; words that begin with $ are its variables."""
-    return " ".join(f'"{word}"' if word.startswith("$") else shlex.quote(word) for word in command)
+    words: list[str] = []
+    for word in command:
+        if word.startswith("$"):
+            words.append(f'"{word}"')
+        else:
+            words.append(shlex.quote(word))
+    return " ".join(words)

@@ -20,7 +20,8 @@ from test_cli import command, run
 from test_pipeline import demo
 
 from reasondistill.errors import Interrupted, StageError
-from reasondistill.launch.local import Handle, cancel, only_one, submit, wait
+from reasondistill.launch.exclusive import only_one
+from reasondistill.launch.task_process import TaskProcess, begin, cancel, wait
 from reasondistill.pipeline import Task, save_run
 from reasondistill.runs.store import Identity, disk_error, finish_stage, open_stage, write_json
 
@@ -107,18 +108,18 @@ def test_a_stop_between_imports_closes_what_is_open() -> None:
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Iterator[Handle]:
+def task(tmp_path: Path) -> Iterator[TaskProcess]:
     """A task process that has only just begun; its log holds lines of an older session."""
     job = demo(tmp_path)
     save_run(job)
     (job.folder / "logs").mkdir()
     (job.folder / "logs" / "problems.log").write_text("of an older session\n")
-    handle = submit(job, Task("problems"), lambda task, line: None)
+    handle = begin(job, Task("problems"), lambda task, line: None)
     yield handle
     handle.process.kill()
 
 
-def test_a_task_killed_before_its_first_word_is_named_by_its_signal(task: Handle) -> None:
+def test_a_task_killed_before_its_first_word_is_named_by_its_signal(task: TaskProcess) -> None:
     task.process.kill()
     with pytest.raises(
         StageError,
@@ -128,7 +129,7 @@ def test_a_task_killed_before_its_first_word_is_named_by_its_signal(task: Handle
 
 
 @linux_only
-def test_a_task_that_is_cancelled_while_it_imports_was_stopped(task: Handle) -> None:
+def test_a_task_that_is_cancelled_while_it_imports_was_stopped(task: TaskProcess) -> None:
     wait_until(lambda: catches(task.process.pid, signal.SIGTERM))
     cancel(task)
     with pytest.raises(Interrupted):
@@ -140,7 +141,7 @@ def test_a_crash_shows_what_this_session_printed_and_no_older_one(tmp_path: Path
     save_run(job)
     (job.folder / "logs").mkdir()
     (job.folder / "logs" / "nonsense.log").write_text("of an older session\n" * 20)
-    handle = submit(job, Task("nonsense"), lambda task, line: None)
+    handle = begin(job, Task("nonsense"), lambda task, line: None)
     with pytest.raises(StageError, match="KeyError: 'nonsense'") as found:
         wait(handle)
     assert "exit code 1" in str(found.value) and "older" not in str(found.value)

@@ -14,9 +14,9 @@ from test_pipeline import demo, finish
 from reasondistill.config import Cluster, load_pipeline, resources
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.launch import slurm
-from reasondistill.launch.local import _own_gpus
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import steps_of
+from reasondistill.launch.task_process import own_gpus
 from reasondistill.pipeline import Run, plan, remaining, save_run, settle
 from reasondistill.runs.store import read_manifest, write_json, write_manifest
 
@@ -206,9 +206,9 @@ def test_workers_get_the_gpus_that_are_free(
     run = on_slurm(tmp_path)
     worker = plan(run, ["traces"], share_engine_process=False)[4]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert _own_gpus(run, worker, 1) == {"CUDA_VISIBLE_DEVICES": "5"}
+    assert own_gpus(run, worker, 1) == {"CUDA_VISIBLE_DEVICES": "5"}
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=4,5"):
-        _own_gpus(run, worker, 2)
+        own_gpus(run, worker, 2)
 
 
 def test_a_cancelled_element_has_not_failed(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_cancelled_element_has_not_failed(tmp_path: Path) -> None:
     (marks / "02-traces-1.failed").write_text("130\n")
     (marks / "02-traces-2.failed").write_text("2\n")
     write_json(marks / "02-traces-2.error", {"kind": "StageError", "message": "poisoned"})
-    state = slurm._state(tmp_path, job, {3: ("RUNNING", "None")})  # pyright: ignore[reportPrivateUsage]
+    state = slurm.state_of(tmp_path, job, {3: slurm.QueueRow("RUNNING", "None")})
     assert state.counts == {"done": 1, "cancelled": 1, "failed": 1, "running": 1}
     assert state.errors == ("c: poisoned",) and not state.is_over
 
@@ -234,7 +234,7 @@ def test_a_folder_that_was_sent_to_slurm_can_be_looked_at_where_there_is_none(
     job = slurm.Job(
         "01-problems", "problems", "7", "01-problems.sbatch", False, (0,), ("problems",)
     )
-    slurm._save(run.folder / "slurm" / "001", [job])  # pyright: ignore[reportPrivateUsage]
+    slurm.write_jobs(run.folder / "slurm" / "001", [job])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StageError, match="there is no squeue here"):
-        slurm.states(run)
+        slurm.SlurmLauncher(run).states()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,10 +87,10 @@ def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
     slow_teacher.delay_s = 0.3
     assert "Sent." in bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
     bed.wait_for(lambda: bed.drawn() > 2, "some are drawn")
-    assert "job running" in bed.call("status", "sums")
+    assert re.search(r"sums +raysubmit_\w+ +running", bed.call("status", "sums"))
     assert "is running" in bed.call("resume", "sums", code=2)
-    assert "Cancelled." in bed.call("cancel", "sums")
-    bed.wait_for(lambda: "stopped" in bed.call("status", "sums"), "the job has ended")
+    assert "Cancelled: raysubmit_" in bed.call("cancel", "sums")
+    bed.wait_for(lambda: "cancelled" in bed.call("status", "sums"), "the job has ended")
     slow_teacher.delay_s = 0.0
     assert "examples" in bed.call("resume", "sums", "--wait")
     for name, records in undisturbed.items():

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_kit import wait_until
+from cluster_kit import Recorder, wait_until
 from slurm_machine import SlurmMachine
 from test_students import example
 from tiny_model import make_tiny_model
@@ -28,10 +28,9 @@ from reasondistill import pipeline
 from reasondistill.config import Cluster, Pipeline, TrainSettings, resources
 from reasondistill.doctor import check
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
-from reasondistill.launch import local
+from reasondistill.launch import reporting, task_process
 from reasondistill.launch.scripts import script_of
-from reasondistill.launch.slurm import submit as send
-from reasondistill.launch.slurm import wait as wait_for_jobs
+from reasondistill.launch.slurm import SlurmLauncher, submit
 from reasondistill.launch.steps import steps_of
 from reasondistill.launch.training import environment, job_command, job_lines, training_command
 from reasondistill.pipeline import Run, Task, save_run
@@ -121,7 +120,7 @@ class Launched:
 
     def __init__(self, run: Run) -> None:
         self.folder, self.lines = run.stage("students") / "sft", list[str]()
-        self.handle = local.submit(run, TASK, lambda _, line: self.lines.append(line))
+        self.handle = task_process.begin(run, TASK, lambda _, line: self.lines.append(line))
 
     def reaches(self, step: int) -> None:
         """Wait until so many steps are done."""
@@ -134,7 +133,7 @@ class Launched:
         assert self.handle.process.poll() is None, self.handle.log.read_text()
 
     def ends(self) -> None:
-        local.wait(self.handle)
+        task_process.wait(self.handle)
 
     def workers(self) -> list[int]:
         """The processes that train, the first of them first."""
@@ -211,7 +210,7 @@ def test_two_processes_stopped_killed_and_resumed_on_two_nodes_make_what_one_mak
     run = run_of(tmp_path / "a run", base)
     stopped = Launched(run)
     stopped.reaches(10)
-    local.cancel(stopped.handle)
+    task_process.cancel(stopped.handle)
     with pytest.raises(Interrupted, match="same command"):
         stopped.ends()
     (kept,) = (stopped.folder / "checkpoints").glob("checkpoint-*")  # saved once, at one step
@@ -321,7 +320,7 @@ class AtUrl:
         told = {
             remote.PUBLISH_S: "0.2",
             remote.SCRATCH: str(self.scratch),
-            local.ERROR_FILE: str(self.error),
+            reporting.ERROR_FILE: str(self.error),
         }
         command = [sys.executable, "-m", "reasondistill", "task", self.url, "students", "sft"]
         pipe = subprocess.PIPE
@@ -384,11 +383,11 @@ def test_a_stop_before_they_have_begun_is_no_crash(tmp_path: Path, base: Path) -
     run, stop = run_of(tmp_path / "run", base), StopSignal()
     stop.requested = True
     with pytest.raises(Interrupted):
-        local.do_together(run, TASK, stop)
+        task_process.do_together(run, TASK, stop)
     stop.requested = False
     threading.Timer(1.0, lambda: setattr(stop, "requested", True)).start()
     with pytest.raises(Interrupted):
-        local.do_together(run, TASK, stop)
+        task_process.do_together(run, TASK, stop)
 
 
 @pytest.mark.engine
@@ -403,7 +402,7 @@ def test_zero_stopped_and_resumed_makes_what_one_process_makes(
     run = run_of(tmp_path, base, strategy=strategy)
     stopped = Launched(run)
     stopped.reaches(10)
-    local.cancel(stopped.handle)
+    task_process.cancel(stopped.handle)
     with pytest.raises(Interrupted, match="same command"):
         stopped.ends()
     Launched(run).ends()
@@ -498,14 +497,14 @@ def test_a_slurm_job_of_two_nodes_whose_time_is_up_is_queued_again_and_makes_wha
     run = replace(
         made, cluster=Cluster.model_validate(values | {"train": made.cluster.train.model_dump()})
     )
-    (job,) = send(run, [TASK])
+    (job,) = submit(run, [TASK])
     wait_until(
         lambda: any(line["step"] >= 8 for line in read_metrics(run.stage("students") / "sft"))
     )
     subprocess.run(
         ["scancel", "--batch", "--signal=USR1", job.job_id], check=True
     )  # what Slurm does before a job's time is up
-    wait_for_jobs(run, lambda _: None)
+    SlurmLauncher(run).follow(Recorder())
     assert_same(run, alone)
     log = next((run.folder / "logs").glob("*-students-*.log")).read_text()
     assert "queued again: its time was up" in log and log.count("step 1/24 · loss") == 1

@@ -192,14 +192,18 @@ def test_a_prompt_may_be_called_like_a_step(workplace: Path) -> None:
 
 
 def test_names_and_revisions_on_the_command_line() -> None:
-    from reasondistill.cli.measuring import _named
+    from reasondistill.cli.measuring import parse_model
 
-    assert _named("base=org/model@v1") == {"name": "base", "model": "org/model", "revision": "v1"}
-    assert _named("runs/demo/5-students/distilled/model") == {
+    assert parse_model("base=org/model@v1") == {
+        "name": "base",
+        "model": "org/model",
+        "revision": "v1",
+    }
+    assert parse_model("runs/demo/5-students/distilled/model") == {
         "name": "distilled",
         "model": "runs/demo/5-students/distilled/model",
     }
-    assert _named("runs/lr=1e-5/model")["model"] == "runs/lr=1e-5/model"
+    assert parse_model("runs/lr=1e-5/model")["model"] == "runs/lr=1e-5/model"
 
 
 def test_further_prompts_stand_apart_with_their_spread(workplace: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fake_run import fail_samples, fake_run
 from test_report import Outline, json_of, make, page_of
 
-from reasondistill.cli import running
+from reasondistill.cli import results
 from reasondistill.cli.console import out
 from reasondistill.config import Cluster, EvalSettings, Pipeline
 from reasondistill.errors import ConfigError
@@ -254,7 +254,7 @@ def test_the_terminal_shows_groups_in_80_columns(
     job = Run(Pipeline.model_validate(MEASURES), Cluster(), run, run / "x.toml")
     width, out.width = out.width, 80
     try:
-        running.print_result(job)
+        results.print_result(job)
     finally:
         out.width = width
     lines = [

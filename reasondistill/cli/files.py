@@ -1,0 +1,79 @@
+"""`list` and `copy`: the files that come with us."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from reasondistill.cli.console import app, out
+from reasondistill.config import resources
+from reasondistill.errors import ConfigError
+
+_LISTED = ("prompts", "pipelines", "benchmarks", "clusters")
+_COPIED = ("pipelines", "prompts", "benchmarks", "clusters", "orchestrators")
+
+
+@app.command(name="list", epilog="Example:\n\n  reasondistill list pipelines")
+def list_command(
+    kind: Annotated[str, typer.Argument(help="prompts, pipelines, benchmarks or clusters")],
+) -> None:
+    """The files of a kind that are at hand, with a line about each."""
+    if kind not in _LISTED:
+        known = ", ".join(_LISTED)
+        raise ConfigError(f"list {kind}: unknown. Known: {known}.")
+    table = Table(box=None, show_header=False)
+    for name, path in resources.available(kind).items():
+        table.add_row(f"[bold]{name}[/]", escape(about(path)), f"[dim]{path}[/]")
+    out.print(table)
+
+
+def about(path: Path) -> str:
+    """What a TOML file says of itself."""
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return f"not readable: {error}"
+
+
+@app.command(epilog="Example:\n\n  reasondistill copy gsm8k_sft mine.toml")
+def copy(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The name of a shipped pipeline, prompt, benchmark or cluster file, skypilot "
+            "or kubernetes."
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Argument(help="Where to; by default its own file name, here.")
+    ] = None,
+) -> None:
+    """Copy a shipped file here, to change it."""
+    source = shipped_file(name)
+    target = to or Path(source.name)
+    if target.is_dir():
+        target = target / source.name
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent}: no such folder.")
+    if target.exists():
+        raise ConfigError(f"{target}: exists already; name another file.")
+    shutil.copyfile(source, target)
+    out.print(f"{source} → {target}")
+
+
+def shipped_file(name: str) -> Path:
+    """The first shipped file of this name, of whatever kind. Raises ConfigError."""
+    for kind in _COPIED:
+        path = resources.available(kind).get(Path(name).stem)
+        if path is not None:
+            return path
+    raise ConfigError(
+        f"{name}: no shipped file of that name. See `reasondistill list pipelines` "
+        "(prompts, benchmarks, clusters)."
+    )

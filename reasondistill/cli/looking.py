@@ -1,0 +1,92 @@
+"""`show` and `walk`: what is in a run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from reasondistill.cli.console import (
+    RunName,
+    RunsDir,
+    app,
+    count_text,
+    out,
+    plain_table,
+    run_folder,
+    say,
+)
+from reasondistill.cli.results import print_result
+from reasondistill.durations import duration
+from reasondistill.errors import StageError
+
+if TYPE_CHECKING:
+    from reasondistill.pipeline import StageState
+
+_COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim"}
+
+
+@app.command(epilog="Example:\n\n  reasondistill show demo")
+def show(name: RunName, runs: RunsDir = Path("runs")) -> None:
+    """The state of each stage of a run: counts, drops, time, what is stale, and which samples are
+    missing.
+    """
+    from reasondistill import pipeline
+
+    run = pipeline.load_run(run_folder(name, runs))
+    table = plain_table("stage", "state", "in", "out", "dropped", "time")
+    states = pipeline.stage_states(run)
+    for state in states:
+        table.add_row(*stage_cells(state))
+    out.print(table)
+    for state in states:
+        for sentence in state.missing:
+            say(f"  [yellow]{escape(sentence)}[/]")
+    print_result(run, says_missing=False)
+
+
+def stage_cells(state: StageState) -> list[str]:
+    """One row of `show`."""
+    word = state.state.split()[0]
+    colour = _COLOURS.get(word, "red")
+    dropped = ", ".join(f"{number:,} {reason}" for reason, number in state.dropped.items())
+    time = ""
+    if state.seconds:
+        time = duration(state.seconds)
+    return [
+        state.name,
+        f"[{colour}]{escape(state.state)}[/]",
+        count_text(state.counts.get("in")),
+        count_text(state.counts.get("out")),
+        escape(dropped),
+        time,
+    ]
+
+
+@app.command(epilog="Example:\n\n  reasondistill walk demo gsm_symbolic/seed1/12")
+def walk(
+    name: RunName,
+    problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """One problem through all stages: question, traces, verdicts, examples, samples of evals."""
+    from reasondistill import pipeline
+
+    run = pipeline.load_run(run_folder(name, runs))
+    is_known = False
+    for title, rows in pipeline.walk(run, problem_id):
+        for row in rows:
+            is_known = True
+            out.print(f"[bold]{escape(title)}[/]")
+            for key, value in row.items():
+                text = value
+                if not isinstance(value, str):
+                    text = json.dumps(value, ensure_ascii=False)
+                say(f"  [cyan]{key}[/] {escape(text)}")
+    if not is_known:
+        raise StageError(
+            f"{run.folder}: no problem {problem_id!r}. The ids stand in {run.layout.problems}."
+        )

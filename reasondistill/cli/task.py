@@ -1,0 +1,136 @@
+"""`task`: the process that does one task of a run; launchers call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasondistill.cli.console import app, log_lines, refused_by_disk
+from reasondistill.errors import (
+    ElsewhereError,
+    Interrupted,
+    ReasonDistillError,
+    StageError,
+    StorageError,
+)
+from reasondistill.runs.store import write_json
+
+
+@app.command(name="task", hidden=True)
+def task_command(
+    folder: str,
+    stage: str,
+    units: Annotated[list[str] | None, typer.Argument()] = None,
+    share: Annotated[
+        str | None, typer.Option(help="open:OF, work:NUMBER:OF or close:OF, of several workers.")
+    ] = None,
+) -> None:
+    """Do one task of a run's folder; launchers call this. Several processes may train a student
+    together: the first one speaks.
+    """
+    from reasondistill import pipeline
+    from reasondistill.launch.process_group import Leash
+    from reasondistill.launch.reporting import ERROR_FILE, KEEP_MARKS, MARK
+    from reasondistill.launch.task_process import die_with_parent, do_together
+    from reasondistill.launch.training import is_shared
+    from reasondistill.runs import remote
+    from reasondistill.runs.store import StopSignal
+    from reasondistill.runs.work_sharing import parsed
+    from reasondistill.stages.students import processes
+
+    processes.forget_other_launchers()
+    error_file = os.environ.get(ERROR_FILE)
+    if processes.world_size() > 1:
+        die_with_parent()
+    mark = ""
+    if not processes.is_first():
+        mark = f"process {processes.rank()}: "
+    elif not error_file or KEEP_MARKS in os.environ:
+        mark = MARK
+    log_lines(mark)
+    task = pipeline.Task(stage, tuple(units or ()))
+    if share:
+        task = pipeline.Task(stage, task.units, share=parsed(share))
+    place = Path(folder, pipeline.FOLDERS.get(stage, stage))
+    if stage == "students":
+        place = place.joinpath(*task.units)
+
+    def is_needed(name: str) -> bool:
+        return pipeline.is_needed(task, name)
+
+    with (
+        Leash(),
+        reported_errors(error_file, place),
+        StopSignal() as stop,
+        remote.lent(folder, is_needed) as here,
+    ):
+        run = pipeline.load_run(here)
+        if processes.world_size() == 1 and is_shared(run, task):
+            do_together(run, task, stop)
+        else:
+            pipeline.run_task(run, task, stop)
+
+
+@contextmanager
+def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
+    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher
+    would.
+
+    What a disk refused, in whatever library's words, is such an error; `place` is where the task
+    writes, for words that name no file. Of several processes one that fails in a way that nobody
+    expected says so too: what starts them only tells that one is gone.
+    """
+    from reasondistill.stages.students import processes
+
+    try:
+        yield
+    except ReasonDistillError as error:
+        # The error of another process is that process's to report.
+        is_own = not isinstance(error, Interrupted | ElsewhereError)
+        if processes.is_first() or is_own:
+            report(error_file, {"kind": type(error).__name__, "message": str(error)})
+        sys.exit(exit_code(error))
+    except Exception as error:
+        refused = refused_by_disk(error, place)
+        if refused is not None:
+            report(error_file, {"kind": type(refused).__name__, "message": str(refused)})
+            sys.exit(exit_code(refused))
+        if processes.world_size() > 1:
+            message = processes.what_failed(error)
+            report(error_file, {"kind": StageError.__name__, "message": message, "crashed": True})
+        raise
+
+
+def report(error_file: str | None, error: dict[str, object]) -> None:
+    """Tell the launcher of an error: its kind, its message, and whether it was a crash."""
+    from reasondistill.launch.reporting import ERROR_WORD, MARK
+    from reasondistill.stages.students import processes
+
+    line = MARK + ERROR_WORD + json.dumps(error)
+    if error_file:
+        line = f"{error['kind']}: {error['message']}"
+        path = Path(error_file)
+        # The first error is the cause: the other processes lose the one that had it.
+        is_late = processes.world_size() > 1 and path.exists()
+        if not is_late:
+            with suppress(StageError):  # the same full disk, perhaps
+                write_json(path, error)
+    # One write: the lines of several processes go into one pipe.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def exit_code(error: ReasonDistillError) -> int:
+    """How the process ends: after 1, as after a crash, the task is tried again."""
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, StorageError):
+        return 1
+    return 2

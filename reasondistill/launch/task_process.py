@@ -1,0 +1,247 @@
+"""One task in a process of its own on this machine, so that GPU memory is free between stages.
+
+    process = begin(run, task, on_line)
+    cancel(process)                  # it finishes the chunk in hand, and says how to resume
+    wait(process)
+
+The process writes everything to `<run>/logs/<task>.log`; the lines that are meant for people carry
+a mark and are handed on. When this process dies, its task processes die with it, so a run folder
+never has two writers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+from reasondistill.launch.reporting import (
+    ERROR_FILE,
+    ERROR_WORD,
+    KEEP_MARKS,
+    MARK,
+    STOPPED,
+    STOPPED_ON_REQUEST,
+    arguments,
+    log_of,
+    reported_error,
+)
+from reasondistill.launch.training import environment, is_shared, training_command
+from reasondistill.pipeline import Run, Task
+from reasondistill.runs.store import StopSignal, disk_errors
+
+# What a crash may mean.
+_HINTS: dict[int, str] = {
+    signal.SIGKILL: " (out of memory, perhaps)",
+    signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)",
+}
+_SIGNAL_NAMES = {int(number): number.name for number in signal.Signals}
+# So many lines of what a task printed last stand in the message of its crash.
+_TAIL_LINES = 8
+
+OnLine = Callable[[Task, str], None]
+
+
+@dataclass
+class TaskProcess:
+    """A task that runs: its process, its log, what it printed `last`, and the error it reported, if
+    any.
+
+    `place` counts the tasks beside it: no other one has the same. `is_shared`: the process only
+    starts others, which do the task together.
+    """
+
+    task: Task
+    process: subprocess.Popen[str]
+    log: Path
+    reader: threading.Thread
+    started: float
+    error: ReasonDistillError | None = None
+    cancelled: bool = False
+    is_shared: bool = False
+    place: int = 0
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+
+
+def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
+    """Start one task in its own process and session; `place` counts those beside it."""
+    log = log_of(run, task)
+    with disk_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+    together = is_shared(run, task)
+    if together:
+        command = training_command(run.cluster, run.folder, task.units[0])
+    else:
+        command = [sys.executable, "-m", "reasondistill", *arguments(task, str(run.folder))]
+    variables = environment() | {"PYTHONUNBUFFERED": "1"} | own_gpus(run, task, place)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
+        preexec_fn=die_with_parent,
+        env=variables,
+    )
+    started = time.monotonic()
+    running = TaskProcess(
+        task, process, log, threading.Thread(), started, is_shared=together, place=place
+    )
+    running.reader = threading.Thread(target=_read, args=(running, on_line), daemon=True)
+    running.reader.start()
+    return running
+
+
+def own_gpus(run: Run, task: Task, place: int) -> dict[str, str]:
+    """Workers beside each other on one machine share its GPUs out: `gpus` of the stage for each, by
+    the place that is free.
+
+    Raises ConfigError when there are not so many.
+    """
+    if task.share is None or task.share.role != "work":
+        return {}
+    gpus = run.cluster.stages.of(task.stage).gpus
+    if not gpus:
+        return {}
+    first = gpus * place
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        chosen = visible.split(",")[first : first + gpus]
+    else:
+        chosen = [str(number) for number in range(first, first + gpus)]
+    if len(chosen) < gpus:
+        raise ConfigError(
+            f"[stages.{task.stage}] workers beside each other × gpus is more than "
+            f"CUDA_VISIBLE_DEVICES={visible}. Lower gpus, shards or max_concurrent."
+        )
+    return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+
+
+def wait(running: TaskProcess) -> None:
+    """Wait for a task to end. Raises its own error, Interrupted, or StageError naming the log when
+    it crashed.
+    """
+    code = running.process.wait()
+    running.reader.join(timeout=10)
+    if code == 0:
+        return
+    if running.error is not None:
+        raise running.error
+    has_just_begun = code in (-signal.SIGTERM, *STOPPED)  # too early to say more
+    if running.cancelled and (has_just_begun or running.is_shared):
+        raise Interrupted(STOPPED_ON_REQUEST)
+    how = _how_it_ended(code)
+    # The log holds what earlier sessions printed, too.
+    printed = "It had printed nothing yet."
+    if running.last:
+        lines = "\n".join(f"  | {line}" for line in running.last)
+        printed = f"Log: {running.log}\n{lines}"
+    raise StageError(
+        f"{running.task.name} crashed: {how}. {printed}\nRun the same command to go on."
+    )
+
+
+def _how_it_ended(code: int) -> str:
+    """The exit code, or the signal with what it may mean."""
+    if code < 0:
+        number = -code
+    elif code in STOPPED:
+        number = code - 128
+    else:
+        return f"exit code {code}"
+    name = _SIGNAL_NAMES.get(number, f"signal {number}")
+    return name + _HINTS.get(number, "")
+
+
+def cancel(running: TaskProcess) -> None:
+    """Ask a task to finish the chunk in hand and stop; it says how to resume."""
+    if running.process.poll() is None:
+        running.cancelled = True
+        running.process.send_signal(signal.SIGTERM)
+
+
+def _read(running: TaskProcess, on_line: OnLine) -> None:
+    """Copy the task's output to its log and hand the marked lines on.
+
+    Goes on whatever happens to log and terminal (disk full, pipe closed): a pipe that nobody reads
+    would stop the task for good.
+    """
+    stream = running.process.stdout
+    assert stream is not None
+    for line in stream:
+        # Behind an unfinished progress bar, perhaps.
+        _, mark, rest = line.partition(MARK)
+        if mark and rest.startswith(ERROR_WORD):
+            # The first is the cause: when one of several processes fails, the others lose it.
+            if running.error is None:
+                running.error = reported_error(rest.removeprefix(ERROR_WORD))
+        elif mark:
+            with suppress(OSError, ValueError):
+                on_line(running.task, rest.rstrip("\n"))
+        plain = line.replace(MARK, "")
+        if plain.strip():
+            running.last.append(plain.rstrip())
+        with suppress(OSError), open(running.log, "a", encoding="utf-8") as log:
+            log.write(plain)
+
+
+def do_together(run: Run, task: Task, stop: StopSignal) -> None:
+    """Start the processes that do a task together, and wait for them: what they print is printed
+    here, a request to stop is passed on.
+
+    Raises the error that one of them reported; exits with 1 when one crashed.
+    """
+    with tempfile.TemporaryDirectory(prefix="reasondistill-") as place:
+        report = Path(place, "error.json")
+        variables = environment() | {ERROR_FILE: str(report)}
+        if ERROR_FILE not in os.environ:
+            variables[KEEP_MARKS] = "1"
+        command = training_command(run.cluster, run.folder, task.units[0])
+        stop.check()
+        process = subprocess.Popen(command, env=variables, preexec_fn=die_with_parent)
+        was_stopped = False
+        try:
+            while process.poll() is None:
+                if stop.requested and not was_stopped:
+                    was_stopped = True
+                    process.send_signal(signal.SIGTERM)
+                time.sleep(0.1)
+        finally:  # a second signal
+            process.kill()
+            process.wait()
+        if process.returncode == 0:
+            return
+        text = None
+        if report.exists():
+            text = report.read_text(encoding="utf-8")
+    if text is None and was_stopped:  # they had only just begun
+        stop.check()
+    if text is None or json.loads(text).get("crashed"):
+        sys.exit(1)
+    error = reported_error(text)
+    if isinstance(error, Interrupted):
+        stop.check()  # which signal came to us, not how it went on to them
+    raise error
+
+
+def die_with_parent() -> None:
+    """Linux: be killed when the process that started this one is, even by SIGKILL.
+
+    Other systems have no such call: there the task runs to its end.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
