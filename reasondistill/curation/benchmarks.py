@@ -153,7 +153,9 @@ _NUMBER = rf"[+-]?(?:{_GROUPED}(?:\.\d*)?|\.\d+)"
 _KINDS: dict[AnswerKind, re.Pattern[str]] = {
     "integer": re.compile(rf"[+-]?{_GROUPED}"),
     "number": re.compile(
-        rf"{_NUMBER}(?:[eE][+-]?\d+)?%?|[+-]?{_GROUPED}\s*/\s*{_GROUPED}|[+-]?\\[dt]?frac\{{-?\d+\}}\{{\d+\}}"
+        rf"{_NUMBER}(?:[eE][+-]?\d+)?%?"
+        rf"|[+-]?{_GROUPED}\s*/\s*{_GROUPED}"
+        r"|[+-]?\\[dt]?frac\{-?\d+\}\{\d+\}"
     ),
     "expression": re.compile(r".+", re.S),
     "choice": re.compile(r"\(?[A-J]\)?"),

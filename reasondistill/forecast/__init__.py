@@ -8,8 +8,8 @@ is from.
 Numbers come from the run's own folder as far as it is done, from the folders that `like` names,
 from a calibration (`calibration_run`), and from what the user gives, which stands over what was
 measured. Where none of them knows, a stage says so. Intervals hold 90 % of simulated runs
-(monte_carlo.py) over text lengths, speeds and the share of usable traces. *Not* covered: waiting in a
-queue, crashes, a machine that differs from the measured one, problems that differ from those
+(monte_carlo.py) over text lengths, speeds and the share of usable traces. *Not* covered: waiting in
+a queue, crashes, a machine that differs from the measured one, problems that differ from those
 measured.
 """
 

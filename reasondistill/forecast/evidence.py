@@ -2,7 +2,8 @@
 training, what became of the traces.
 
     evidence = read_evidence(Path("runs/demo"), "runs/demo", pipeline.examples)
-    evidence.teachers["demo-teacher"].speed          # Speed(tokens_per_s=1746.4, spread=0.06, start_s=29.8)
+    # Speed(tokens_per_s=1746.4, spread=0.06, start_s=29.8)
+    evidence.teachers["demo-teacher"].speed
 
 Reads manifests, metrics lines and shards of any state, finished or not, and needs no `run.json`.
 Shards are streamed, one line in memory.
@@ -477,7 +478,7 @@ def _trained(folder: Path, manifest: Manifest) -> Trained:
 
 
 def _base(manifest: Manifest) -> str:
-    """Equal for students that start from the same shape: the architecture, or the name of the base."""
+    """Equal for students that start from the same shape: the architecture, or the base's name."""
     shape = manifest.section.get("architecture")
     return (
         json.dumps(shape, sort_keys=True)

@@ -9,8 +9,10 @@ data can: 0 of 30 is [0, 11 %].
     gap = paired_difference(ours, baseline)           # same problems, row by row
     print(score.mean, score.low, score.high, gap.p_value, verdict_word(gap))
 
-    holm([gap.p_value, …])                            # several comparisons at once are corrected here, and only where asked
-    needed_problems(0.03, k=16)                       # before the run: how many problems show +3 points?
+    # several comparisons at once are corrected here, and only where asked
+    holm([gap.p_value, …])
+    # before the run: how many problems show +3 points?
+    needed_problems(0.03, k=16)
 
 Everything is deterministic; what draws random numbers takes a seed. What is *not* covered: problems
 that are not independent of each other (templates, translations), and kinds of problems too rare to

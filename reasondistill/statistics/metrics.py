@@ -4,7 +4,8 @@ the samples.
 correct = np.array([0, 3, 16])                    # correct ones among 16 samples of three problems
 pass_at_k(correct, 16, 4).mean()                  # at least one of four
 g_pass_at_k(correct, 16, 4, 0.75).mean()          # at least three of four
-mg_pass_at_k(correct, 16, 4).mean()               # how well solving once carries over to solving always
+# how well solving once carries over to solving always
+mg_pass_at_k(correct, 16, 4).mean()
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """How many problems and samples it takes to show a difference, before any GPU hour is spent on
 them.
 
-    power(30, 16, 0.03)                               # chance that 30 problems × 16 samples show +3 points
+    # chance that 30 problems × 16 samples show +3 points
+    power(30, 16, 0.03)
     needed_problems(0.03, k=16)                       # problems that show it in 80 % of all runs
-    needed_samples(0.03, n=30)                        # None: no number of samples makes up for 30 problems
+    # None: no number of samples makes up for 30 problems
+    needed_samples(0.03, n=30)
     smallest_effect(30, 16)                           # what 30 × 16 can show
-    population = estimate_population(ours, theirs)    # from a past run: two sheets (problems, samples)
+    # from a past run: two sheets (problems, samples)
+    population = estimate_population(ours, theirs)
 
 "Show" is what this package calls it: `verdict_word(paired_difference(…))` is not `tied`, two-sided
 at 5 %.

@@ -1,8 +1,10 @@
 """Several at once: several comparisons, several prompts of one question, several benchmarks of one
 pair of models.
 
-    holm([0.01, 0.04, 0.03])                          # adjusted p-values: compare them with 0.05 all together
-    variant_spread(hits, samples=4)                   # hits: (problems, variants); does the wording of the prompt matter?
+    # adjusted p-values: compare them with 0.05 all together
+    holm([0.01, 0.04, 0.03])
+    # hits: (problems, variants); does the wording of the prompt matter?
+    variant_spread(hits, samples=4)
     pooled = pooled_difference([(ours_aime, theirs_aime), (ours_amc, theirs_amc)])
     verdict_word(pooled.by_problem)
 
