@@ -13,7 +13,15 @@ from reasondistill.records import STEP, VARIANT, Score
 from reasondistill.runs.scores import PromptSpread
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
-from reasondistill.stages.report.wording import Table, interval, p_value, percent, points, whole
+from reasondistill.stages.report.wording import (
+    Table,
+    interval,
+    p_value,
+    percent,
+    points,
+    score_text,
+    whole,
+)
 
 PUBLISHED_HEADERS = (
     "benchmark",
@@ -55,15 +63,18 @@ def _problems(cells: Mapping[tuple[str, str], Score], name: str) -> str:
     """How many problems a part has; `29 to 30` where models lost some of them."""
     counts = [score.n for (part, _), score in cells.items() if part == name]
     low, high = min(counts), max(counts)
-    return whole(high) if low == high else f"{whole(low)} to {whole(high)}"
+    if low == high:
+        return whole(high)
+    return f"{whole(low)} to {whole(high)}"
 
 
 def _row(cells: Mapping[tuple[str, str], Score], name: str, models: list[str]) -> Iterator[str]:
     for model in models:
         score = cells.get((name, model))
-        yield (
-            f"{percent(score.mean)} {interval(score.low, score.high)}" if score is not None else ""
-        )
+        if score is None:
+            yield ""
+        else:
+            yield score_text(score)
 
 
 def overlap_note(facts: Facts, benchmark: str) -> str:
@@ -177,7 +188,9 @@ def _models(facts: Facts, benchmark: str) -> list[str]:
 
 def chosen_note(facts: Facts, benchmark: str) -> str:
     models = {score.model for score in facts.own_scores if score.benchmark == benchmark}
-    return f" The best {MOST_MODELS} of {len(models)} models." if len(models) > MOST_MODELS else ""
+    if len(models) <= MOST_MODELS:
+        return ""
+    return f" The best {MOST_MODELS} of {len(models)} models."
 
 
 # ---- prompts -------------------------------------------------------------------------------------
@@ -332,16 +345,15 @@ BUDGET_NOTE = (
 
 def unlike_caveat(facts: Facts) -> list[str]:
     """One line when models that stand beside each other were asked differently."""
-    found = list(unlike(facts))
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return (
-        [
-            "Not all models were asked alike, so a difference may be that of the settings. "
-            f"{'; '.join(found[:3])}{more}."
-        ]
-        if found
-        else []
-    )
+    settings = list(unlike(facts))
+    if not settings:
+        return []
+    listed = "; ".join(settings[:3])
+    if len(settings) > 3:
+        listed += f"; and {len(settings) - 3} more"
+    return [
+        f"Not all models were asked alike, so a difference may be that of the settings. {listed}."
+    ]
 
 
 # ---- repeating it --------------------------------------------------------------------------------

@@ -66,15 +66,20 @@ def table(
 
 def tone(name: str) -> str:
     known = {"out": "s0", "answered": "s0", "train": "s0", "validation": "s5"}
-    return name if name in (*OUTCOMES, REFUSED) else known.get(name, "other")
+    if name in (*OUTCOMES, REFUSED):
+        return name
+    return known.get(name, "other")
 
 
 def stack(parts: Mapping[str, float], *, is_share: bool) -> str:
     """A bar cut in proportion; the label says it in words."""
-    said = ", ".join(
-        f"{wording.label(name)} {wording.percent(v) + ' %' if is_share else wording.whole(v)}"
-        for name, v in parts.items()
-    )
+    words: list[str] = []
+    for name, value in parts.items():
+        amount = wording.whole(value)
+        if is_share:
+            amount = f"{wording.percent(value)} %"
+        words.append(f"{wording.label(name)} {amount}")
+    said = ", ".join(words)
     total = sum(parts.values()) or 1
     pieces = "".join(
         f'<b class="{tone(name)}" style="flex:{value / total:.5f} 1 0"></b>'

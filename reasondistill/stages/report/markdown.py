@@ -62,10 +62,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Against its baselines", _differences(facts) if facts.main_differences else []
     yield "Methods", list(_methods(facts)) if methods.has_methods(facts) else []
     yield "Behind the scores", list(_evidence(facts))
-    yield (
-        "Published numbers",
-        [evidence.PUBLISHED_NOTE, rows] if (rows := table(evidence.published_table(facts))) else [],
-    )
+    yield "Published numbers", _noted(evidence.PUBLISHED_NOTE, evidence.published_table(facts))
     yield "From problems to examples", [table(wording.funnel_table(facts))] if facts.funnel else []
     yield (
         "Training",
@@ -76,12 +73,16 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
         [table(wording.lengths_table(facts))] if facts.trace_tokens or facts.eval_tokens else [],
     )
     yield "Time and speed", [table(wording.timings_table(facts))]
-    yield (
-        "Forecast and fact",
-        [forecast_check.note(facts), rows] if (rows := table(forecast_check.table(facts))) else [],
-    )
+    yield "Forecast and fact", _noted(forecast_check.note(facts), forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _made(facts)
+
+
+def _noted(note: str, content: wording.Table) -> list[str]:
+    """A note and its table; nothing where the table has no rows."""
+    if not content.rows:
+        return []
+    return [note, table(content)]
 
 
 def _scores(facts: Facts) -> list[str]:
@@ -139,10 +140,12 @@ def _evidence(facts: Facts) -> Iterator[str]:
             f"### Under other prompts\n\n{evidence.PROMPTS_NOTE}\n\n"
             f"{table(evidence.prompts_table(facts))}"
         )
-    if rows := table(evidence.steps_table(facts)):
-        yield f"### During training\n\n{rows}"
-    if said := evidence.repeatability(facts):
-        yield said
+    steps = table(evidence.steps_table(facts))
+    if steps:
+        yield f"### During training\n\n{steps}"
+    repeatability = evidence.repeatability(facts)
+    if repeatability:
+        yield repeatability
 
 
 def _losses(facts: Facts) -> str:
