@@ -319,7 +319,9 @@ def _report(
     folder: Path, outcomes: Counter[str], seconds: float, *, failed: int, session: str = ""
 ) -> None:
     done = outcomes.total()
-    own = {"session": session} if session else {}  # of a worker
+    own: dict[str, str] = {}
+    if session:  # of a worker
+        own["session"] = session
     append_metrics(
         folder,
         **own,
