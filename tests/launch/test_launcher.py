@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cluster_kit import Recorder
+from contributing_kit import block_of
 from test_pipeline import demo
 from typer.testing import CliRunner
 
@@ -36,37 +37,7 @@ from reasondistill.launch.slurm import SlurmLauncher
 from reasondistill.pipeline import Run, Task, save_run
 
 # What a stranger writes, and all of it.
-THREADS = '''
-"""Tasks in threads of this process."""
-
-import time
-from concurrent.futures import ThreadPoolExecutor
-
-from reasondistill.launch.launcher import Launcher, register
-from reasondistill.pipeline import run_task, save_run
-from reasondistill.runs.store import StopSignal
-from reasondistill.sections import Section
-
-
-class ThreadSettings(Section):
-    threads: int = 1
-
-
-@register
-class ThreadLauncher(Launcher):
-    kind = "threads"
-
-    def start(self, tasks, watcher):
-        settings = self.settings(ThreadSettings)
-        save_run(self.run)
-        with ThreadPoolExecutor(settings.threads) as pool, StopSignal() as stop:
-            for task in tasks:
-                began = time.monotonic()
-                watcher.line(task, f"one of {settings.threads} threads takes it")
-                pool.submit(run_task, self.run, task, stop).result()
-                watcher.done(task, time.monotonic() - began)
-        return []
-'''
+THREADS = block_of("A launcher")
 
 
 @pytest.fixture
