@@ -6,7 +6,7 @@
     ├── DriftError                      a run folder and the pipeline file disagree
     ├── StageError                      an input is missing or incomplete, or the disk is full
     │   ├── StorageError                a URL cannot be read or written now
-    │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit code 130, 143)
+    │   └── Interrupted                 SIGINT/SIGTERM: the work in hand is saved (exit 130, 143)
     ├── ElsewhereError                  another process of the same training failed, and says why
     └── MissingDependencyError          a package is not installed; says the pip line
 
@@ -20,7 +20,7 @@ import signal
 
 
 class ReasonDistillError(Exception):
-    """Base of every error that is the user's to read; the command line prints it and exits with 2."""
+    """Base of every error that is the user's to read: the command line prints it, exit code 2."""
 
 
 class ConfigError(ReasonDistillError):

@@ -1,16 +1,19 @@
 """Several workers fill one stage folder side by side, on any machines that see it: who does which
 chunk, and one folder of it again.
 
-    begin(folder, workers=8, chunk=16)                   one process opens the stage; what earlier workers left is taken in
-    worker = Worker(folder, number)                      each worker, wherever it runs
-    for chunk in worker.claims(chunks): ...              its own stripe first, then what the others have not begun: nobody idles
-    gather(folder)                                       one process: their files become the stage's own
+    begin(folder, workers=8, chunk=16)          one process opens the stage
+    worker = Worker(folder, number)             each worker, wherever it runs
+    for chunk in worker.claims(chunks): ...     its own stripe, then what others have not begun
+    gather(folder)                              one process: their files become the stage's own
 
-Meanwhile the folder holds
+What earlier workers left is taken in when the stage is opened. Meanwhile the folder holds
 
-    parts/attempt.json               which attempt this is, how many workers it has, how large a chunk is
-    parts/<attempt>/claims/<chunk>   a symbolic link that names a worker: made by one system call which only one of them can win
-    parts/<attempt>/w3-5f2c/         what that worker writes since its last start: one writer per file, even if the one before lives on
+    parts/attempt.json               which attempt this is, how many workers, how large a chunk
+    parts/<attempt>/claims/<chunk>   a symbolic link that names a worker
+    parts/<attempt>/w3-5f2c/         what that worker writes since its last start
+
+A link is made by one system call which only one worker can win. A file has one writer, even if the
+worker that was started before under the same number lives on.
 
 No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under
 its number does its own chunks again as far as they are unfinished. Those of one that never comes
@@ -32,7 +35,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.runs import remote
@@ -56,7 +59,9 @@ class Share:
     of: int = 1
 
     def __str__(self) -> str:
-        return f"{self.number + 1}/{self.of}" if self.role == "work" else self.role
+        if self.role == "work":
+            return f"{self.number + 1}/{self.of}"
+        return self.role
 
     @property
     def text(self) -> str:
@@ -125,15 +130,12 @@ def worker_folders(folder: Path) -> list[Path]:
     """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the
     workers.
     """
-    found = (folder / PARTS).glob("*/w*")
-    return sorted(
-        found,
-        key=lambda path: (
-            path.parent.name,
-            int(path.name.removeprefix("w").partition("-")[0]),
-            path.name,
-        ),
-    )
+
+    def place_in_order(path: Path) -> tuple[str, int, str]:
+        number, _, _ = path.name.removeprefix("w").partition("-")
+        return path.parent.name, int(number), path.name
+
+    return sorted((folder / PARTS).glob("*/w*"), key=place_in_order)
 
 
 def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
@@ -200,7 +202,9 @@ class Worker:
         self.number, self.attempt = number, attempt
         self.folder = stage / PARTS / attempt.name / f"w{number}-{uuid.uuid4().hex[:8]}"
         self._claims = stage / PARTS / attempt.name / CLAIMS
-        self._far = remote.file_system(attempt.claims) if attempt.claims else None
+        self._far: tuple[Any, str] | None = None
+        if attempt.claims:
+            self._far = remote.file_system(attempt.claims)
 
     def earlier(self) -> list[Path]:
         """The folders that it wrote before it was started again."""
@@ -213,45 +217,43 @@ class Worker:
         left of the others', each worker from another place on: two seldom want the same.
         """
         mine = f"w{self.number}"
-        taken = {name: self._owner(name) for name in self._names(group)}
-        yield from (
-            int(name.removeprefix(f"{group}-"))
-            for name, owner in sorted(taken.items())
-            if owner == mine
-        )
+        owners = {name: self._owner(name) for name in self._names(group)}
+        for name, owner in sorted(owners.items()):
+            if owner == mine:
+                yield int(name.removeprefix(f"{group}-"))
         workers, number = self.attempt.workers, self.number % self.attempt.workers
-        stripe = range(number, chunks, workers)
-        yield from (
-            chunk
-            for chunk in stripe
-            if f"{group}-{chunk}" not in taken and self._claim(f"{group}-{chunk}")
-        )
+        for chunk in range(number, chunks, workers):
+            name = f"{group}-{chunk}"
+            if name not in owners and self._claim(name):
+                yield chunk
         rest = [chunk for chunk in range(chunks) if chunk % workers != number]
         first = number * len(rest) // workers
-        yield from self._help(group, [*rest[first:], *rest[:first]])
+        yield from self.unclaimed([*rest[first:], *rest[:first]], group)
 
-    def _help(self, group: str, chunks: Sequence[int]) -> Iterator[int]:
-        """Those that nobody has; who has which is looked up before, and again when others were
-        quicker a few times.
+    def unclaimed(self, chunks: Sequence[int], group: str = "") -> Iterator[int]:
+        """Those of `chunks` that nobody has, each claimed when it is asked for. Who has which is
+        looked up before, and again when others were quicker a few times.
         """
-        taken, missed = set[str](), _PATIENCE
+        taken = set[str]()
+        missed = _PATIENCE
         for chunk in chunks:
             if missed >= _PATIENCE:
                 taken, missed = set(self._names(group)), 0
-            if f"{group}-{chunk}" in taken:
+            name = f"{group}-{chunk}"
+            if name in taken:
                 continue
-            if self._claim(f"{group}-{chunk}"):
+            if self._claim(name):
                 yield chunk
             else:
                 missed += 1
 
     def _names(self, group: str) -> list[str]:
         if self._far is not None:
-            return [
-                name for name in remote.names_in(*self._far) if name.rpartition("-")[0] == group
-            ]
-        with self._in_time():
-            return [name for name in os.listdir(self._claims) if name.rpartition("-")[0] == group]
+            names = remote.names_in(*self._far)
+        else:
+            with self._in_time():
+                names = os.listdir(self._claims)
+        return [name for name in names if name.rpartition("-")[0] == group]
 
     def _owner(self, name: str) -> str:
         with self._in_time():
@@ -261,18 +263,9 @@ class Worker:
                     raise FileNotFoundError(name)
                 return owner
             path = self._claims / name
-            return os.readlink(path) if path.is_symlink() else path.read_text(encoding="ascii")
-
-    def _create(self, path: Path) -> bool:
-        """The same where the file system knows no links (mounted buckets): a file that must not
-        exist before.
-        """
-        try:
-            with open(path, "x", encoding="ascii") as file:
-                file.write(f"w{self.number}")
-        except FileExistsError:
-            return False
-        return True
+            if path.is_symlink():
+                return os.readlink(path)
+            return path.read_text(encoding="ascii")
 
     @contextmanager
     def _in_time(self) -> Generator[None]:
@@ -284,23 +277,37 @@ class Worker:
             ) from None
 
     def _claim(self, name: str) -> bool:
-        """Whether the chunk is ours now. A symbolic link is made and named in one call, on NFS too."""
+        """Whether the chunk is ours now. A symbolic link is made and named in one call, also on
+        NFS.
+        """
+        us = f"w{self.number}"
         if self._far is not None:
+            if remote.create(*self._far, name, us.encode()):
+                return True
             # A request that was sent again finds what it has made itself: as below.
-            return (
-                remote.create(*self._far, name, f"w{self.number}".encode())
-                or self._owner(name) == f"w{self.number}"
-            )
+            return self._owner(name) == us
         path = self._claims / name
         with self._in_time(), disk_errors(self._claims):
             try:
-                os.symlink(f"w{self.number}", path)
+                os.symlink(us, path)
             except FileExistsError:
                 # An NFS server may have done what it is asked a second time: the link is ours
                 # although it "exists".
-                return self._owner(name) == f"w{self.number}"
+                return self._owner(name) == us
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                return self._create(path)
+                return create_file(path, us)
         return True
+
+
+def create_file(path: Path, text: str) -> bool:
+    """Write a file that must not exist before; say whether that was us. It claims a chunk where the
+    file system knows no links (mounted buckets).
+    """
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True

@@ -406,6 +406,18 @@ def test_another_setting_is_drift_and_the_message_names_key_values_and_ways_out(
     assert store.open_stage(tmp_path, identity()) == "complete", "a refusal changes nothing"
 
 
+def test_only_a_complete_folder_is_offered_to_be_kept(tmp_path: Path) -> None:
+    store.open_stage(tmp_path, identity())
+    with pytest.raises(DriftError) as caught:
+        store.open_stage(tmp_path, identity(n=1))
+    with pytest.raises(DriftError) as caught_worker:
+        store.require_open(tmp_path, identity(n=1))
+    for message in (str(caught.value), str(caught_worker.value)):
+        assert "--keep-old" not in message, message
+        assert "not finished" in message and "set back what has changed" in message, message
+        assert "--set name=" in message and "remove that folder" in message, message
+
+
 def test_a_long_list_of_changes_is_cut_with_its_count(tmp_path: Path) -> None:
     complete(tmp_path, identity())
     with pytest.raises(DriftError, match=r"\(and 3 more\)") as caught:

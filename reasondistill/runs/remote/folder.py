@@ -273,7 +273,7 @@ class Remote:
         )
 
     def _put(self, name: str, state: State) -> bool:
-        """Put one file as it is now, unless it was removed here a moment ago; say whether it went."""
+        """Put one file as it is now, unless it was just removed here; say whether it went."""
         self._known[name] = Same(state, None)
         source, target = self.folder / name, f"{self._root}/{name}"
         try:

@@ -210,7 +210,9 @@ def _remove_unheld(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file atomically; lone surrogates, which a broken decoder can emit, are escaped."""
+    """Write a whole file atomically. Lone surrogates, which a broken decoder can emit, are
+    escaped.
+    """
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 

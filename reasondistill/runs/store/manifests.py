@@ -72,7 +72,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, or None when there is none. Raises DataError when it is not readable."""
+    """The folder's manifest, or None when it has none. Raises DataError when it cannot be read."""
     path = folder / MANIFEST
     if not path.exists():
         return None
@@ -122,19 +122,14 @@ def open_stage(
     remove_leftovers(folder.glob(".*.tmp"))
     old = read_manifest(folder)
     if old is None:
-        strangers = (
-            [
-                p.name
-                for p in folder.iterdir()
-                if not p.name.startswith(".") and p.name not in beside
-            ]
-            if folder.exists()
-            else []
-        )
+        strangers: list[str] = []
+        if folder.exists():
+            names = [path.name for path in folder.iterdir()]
+            strangers = [name for name in names if name[0] != "." and name not in beside]
         if strangers:
+            first_three = ", ".join(sorted(strangers)[:3])
             raise DriftError(
-                f"{folder}: holds {', '.join(sorted(strangers)[:3])} but no {MANIFEST}: not "
-                "a run folder of ours. "
+                f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of ours. "
                 "Choose another name, or remove that folder."
             )
         state: StageState = "new"
@@ -155,13 +150,12 @@ def open_stage(
             _empty(folder, old, beside)
             state = "new"
         else:
-            raise DriftError(drift_message(folder, changed))
-    write_manifest(
-        folder,
-        Manifest(
-            identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
-        ),
+            is_complete = old.status == "complete"
+            raise DriftError(drift_message(folder, changed, is_complete=is_complete))
+    begun = Manifest(
+        identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
     )
+    write_manifest(folder, begun)
     return state
 
 
@@ -179,9 +173,8 @@ def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
     to be tried again; say whether so.
     """
     manifest = require_complete(folder)
-    if manifest.fingerprint != identity.fingerprint or not (
-        manifest.counts.get(failed) or manifest.figures.get(failed)
-    ):
+    has_failed = manifest.counts.get(failed) or manifest.figures.get(failed)
+    if manifest.fingerprint != identity.fingerprint or not has_failed:
         return False
     write_manifest(folder, replace(manifest, status="partial"))
     return True
@@ -237,18 +230,22 @@ def content_of(folder: Path, files: Iterable[str]) -> str:
     for name in files:
         with open(folder / name, "rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return fingerprint(digests) if digests else ""
+    if not digests:
+        return ""
+    return fingerprint(digests)
 
 
 def require_complete(folder: Path) -> Manifest:
     """The manifest of a finished stage. Raises StageError when it is missing or unfinished."""
     manifest = read_manifest(folder)
-    if manifest is None or manifest.status != "complete":
-        state = "missing" if manifest is None else "not finished"
-        raise StageError(
-            f"{folder}: {state}. Run that stage first (the same command without --only or --from)."
-        )
-    return manifest
+    if manifest is not None and manifest.status == "complete":
+        return manifest
+    state = "not finished"
+    if manifest is None:
+        state = "missing"
+    raise StageError(
+        f"{folder}: {state}. Run that stage first (the same command without --only or --from)."
+    )
 
 
 def require_open(folder: Path, identity: Identity | None) -> Manifest:
@@ -262,7 +259,9 @@ def require_open(folder: Path, identity: Identity | None) -> Manifest:
             "or `resume`."
         )
     if identity is not None and manifest.fingerprint != identity.fingerprint:
-        raise DriftError(drift_message(folder, changed_keys(manifest.identity, identity.to_dict())))
+        changed = changed_keys(manifest.identity, identity.to_dict())
+        is_complete = manifest.status == "complete"
+        raise DriftError(drift_message(folder, changed, is_complete=is_complete))
     return manifest
 
 
@@ -280,23 +279,33 @@ def changed_keys(
     return rows
 
 
-def drift_message(folder: Path, changed: list[tuple[str, Any, Any]]) -> str:
-    """One clear text: what changed, and the ways out."""
+def drift_message(folder: Path, changed: list[tuple[str, Any, Any]], *, is_complete: bool) -> str:
+    """One clear text: what changed, and the ways out. Only a complete folder can be kept as it is:
+    half of one, filled up under other settings, would be two in one.
+    """
     shown = "; ".join(
         f"{name.removeprefix('section.')} was {_short(a)}, is {_short(b)}"
         for name, a, b in changed[:5]
     )
-    more = f" (and {len(changed) - 5} more)" if len(changed) > 5 else ""
+    if len(changed) > 5:
+        shown += f" (and {len(changed) - 5} more)"
+    made, last = "made", "go on with what it holds (--keep-old)"
+    if not is_complete:
+        made, last = "begun, and not finished,", "set back what has changed and finish it first"
     return (
-        f"{folder}: made from other settings: {shown}{more}.\n"
+        f"{folder}: {made} from other settings: {shown}.\n"
         "Ways out: give the run another name (--set name=…), remove that folder to make it again, "
-        "or go on with what it holds (--keep-old)."
+        f"or {last}."
     )
 
 
 def _short(value: Any) -> str:
-    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
+    if value is None:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > 60:
+        text = text[:57] + "…"
+    return text
 
 
 def _grew(name: str, old: Any, new: Any, grows: tuple[str, ...]) -> bool:

@@ -43,7 +43,8 @@ class Shard:
             repair_tail(path)
             # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
             # the file on close.
-            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 - held open; closed by __exit__
+            # Held open; closed by __exit__.
+            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, records: Iterable[Record]) -> None:
         """Write these records durably. A failed write is cut off again, so the shard stays
