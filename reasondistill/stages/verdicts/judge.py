@@ -99,19 +99,18 @@ class Question:
 
 def load_judge_prompt(name: str) -> NamedPrompt:
     """Find and read the prompt of a judge. Raises ConfigError when it cannot be asked with it."""
-    found = load_prompt(name)
-    missing = [part for part in ("{gold}", "{answer}") if part not in found.prompt.user]
-    if missing or found.prompt.few_shot:
-        wrong = (
-            f"the user text must contain {missing[0]}"
-            if missing
-            else "it has few_shot turns, which show no gold answers"
-        )
-        raise ConfigError(
-            f"[verdicts.judge] prompt = {name!r}: {wrong}. `reasondistill copy judge` gives "
-            "you one to change."
-        )
-    return found
+    named = load_prompt(name)
+    missing = [part for part in ("{gold}", "{answer}") if part not in named.prompt.user]
+    if missing:
+        fault = f"the user text must contain {missing[0]}"
+    elif named.prompt.few_shot:
+        fault = "it has few_shot turns, which show no gold answers"
+    else:
+        return named
+    raise ConfigError(
+        f"[verdicts.judge] prompt = {name!r}: {fault}. `reasondistill copy judge` gives "
+        "you one to change."
+    )
 
 
 # ---- the stage's part ----------------------------------------------------------------------------
@@ -132,13 +131,18 @@ def judge_undecided(
     Interrupted, and StageError with the causes when the service lost a larger share of the answers
     than `failures_allowed`.
     """
-    questions = {question.trace_id: question for question in _questions(judge, problems, folder)}
+    asked = open_questions(judge, problems, folder)
+    questions = {question.trace_id: question for question in asked}
     wanted: dict[str, Question] = {}
     for question in questions.values():
         wanted.setdefault(question.key, question)
     rulings = _known_rulings(folder / REPLIES, wanted)
-    if missing := [question for key, question in wanted.items() if key not in rulings]:
-        lost = _ask(judge, missing, _asked_problems(problems, missing), folder, stop)
+    missing = [question for key, question in wanted.items() if key not in rulings]
+    if missing:
+        asked_ids = {question.trace_id.rpartition(":")[0] for question in missing}
+        stored = read_records(problems, Problem)
+        asked_problems = [problem for problem in stored if problem.id in asked_ids]
+        lost = write_replies(judge, missing, asked_problems, folder, stop)
         rulings = _known_rulings(folder / REPLIES, wanted)
         if lost.total() > allowed_losses(failures_allowed, len(wanted)):
             raise StageError(
@@ -156,11 +160,9 @@ def judge_undecided(
     }
     if ruled:
         verdicts = read_records(folder / layout.VERDICTS, Verdict)
-        write_records(
-            folder / layout.VERDICTS,
-            (with_reply(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts),
-        )
-    return _figures(folder, failed=len(questions) - len(ruled))
+        mended = (with_reply(verdict, ruled.get(verdict.trace_id)) for verdict in verdicts)
+        write_records(folder / layout.VERDICTS, mended)
+    return judge_figures(folder, failed=len(questions) - len(ruled))
 
 
 def is_open(verdict: Verdict) -> bool:
@@ -171,16 +173,17 @@ def is_open(verdict: Verdict) -> bool:
     return grade.extracted is not None and len(grade.extracted) <= LONGEST_SHOWN
 
 
-def _questions(judge: Judge, problems: Path, folder: Path) -> Iterator[Question]:
-    verdicts = [
-        verdict for verdict in read_records(folder / layout.VERDICTS, Verdict) if is_open(verdict)
-    ]
+def open_questions(judge: Judge, problems: Path, folder: Path) -> Iterator[Question]:
+    """What the judge is to be asked about the verdicts of the folder, in their order."""
+    stored = read_records(folder / layout.VERDICTS, Verdict)
+    verdicts = [verdict for verdict in stored if is_open(verdict)]
+    if not verdicts:
+        return
     wanted = {verdict.problem_id for verdict in verdicts}
-    known = (
-        {problem.id: problem for problem in read_records(problems, Problem) if problem.id in wanted}
-        if wanted
-        else {}
-    )
+    known: dict[str, Problem] = {}
+    for problem in read_records(problems, Problem):
+        if problem.id in wanted:
+            known[problem.id] = problem
     for verdict in verdicts:
         yield question_of(judge, verdict, known[verdict.problem_id])
 
@@ -195,38 +198,32 @@ def question_of(judge: Judge, verdict: Verdict, problem: Problem) -> Question:
     return Question(verdict.trace_id, key, turns)
 
 
-def _asked_problems(problems: Path, questions: Iterable[Question]) -> list[Problem]:
-    ids = {question.trace_id.rpartition(":")[0] for question in questions}
-    return [problem for problem in read_records(problems, Problem) if problem.id in ids]
-
-
 def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, JudgeReply]:
     repair_tail(path)
-    return (
-        {ruling.key: ruling for ruling in read_records(path, JudgeReply) if ruling.key in wanted}
-        if path.exists()
-        else {}
-    )
+    if not path.exists():
+        return {}
+    replies = read_records(path, JudgeReply)
+    return {reply.key: reply for reply in replies if reply.key in wanted}
 
 
-def _figures(folder: Path, *, failed: int) -> dict[str, int | float]:
-    judged = Counter(
-        verdict.grade.outcome
-        for verdict in read_records(folder / layout.VERDICTS, Verdict)
-        if verdict.how == "judge"
-    )
+def judge_figures(folder: Path, *, failed: int) -> dict[str, int | float]:
+    """How many answers of the folder the judge decided, by outcome; `failed` where any did."""
+    verdicts = read_records(folder / layout.VERDICTS, Verdict)
+    judged = Counter(verdict.grade.outcome for verdict in verdicts if verdict.how == "judge")
     figures: dict[str, int | float] = {
         "judged": judged.total(),
         "judged_correct": judged["correct"],
         "judged_wrong": judged["wrong"],
     }
-    return figures | ({"judge_failed": failed} if failed else {})
+    if failed:
+        figures["judge_failed"] = failed
+    return figures
 
 
 # ---- asking --------------------------------------------------------------------------------------
 
 
-def _ask(
+def write_replies(
     judge: Judge,
     questions: Sequence[Question],
     problems: Sequence[Problem],
@@ -248,7 +245,7 @@ def _ask(
         if requests:
             make_ready(sampler, lambda: stop is not None and stop.requested)
         outcomes: Counter[str] = Counter()
-        told = time.monotonic()
+        last_report = time.monotonic()
         for sampled in sampler.sample(requests):
             request, completion = sampled.request, sampled.completion
             if completion.finish == "error":
@@ -257,25 +254,19 @@ def _ask(
                 if completion.is_lost:
                     lost[cause_of(completion)] += 1
             else:
-                shard.append(
-                    [
-                        JudgeReply(
-                            key=request.key,
-                            judge=sampler.model,
-                            trace_id=request.id,
-                            completion=completion,
-                        )
-                    ]
+                reply = JudgeReply(
+                    key=request.key,
+                    judge=sampler.model,
+                    trace_id=request.id,
+                    completion=completion,
                 )
+                shard.append([reply])
                 outcomes[read_verdict(completion)] += 1
-            if time.monotonic() - told > _TELL_SECONDS or outcomes.total() == len(requests):
-                told = time.monotonic()
-                log.info(
-                    "judge: %d/%d · %s",
-                    outcomes.total(),
-                    len(requests),
-                    ", ".join(f"{n} {name}" for name, n in outcomes.items()),
-                )
+            is_last = outcomes.total() == len(requests)
+            if time.monotonic() - last_report > _TELL_SECONDS or is_last:
+                last_report = time.monotonic()
+                counts = ", ".join(f"{n} {name}" for name, n in outcomes.items())
+                log.info("judge: %d/%d · %s", outcomes.total(), len(requests), counts)
             if stop is not None and stop.requested:
                 break
     return lost
@@ -290,7 +281,9 @@ def ask_judge(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> 
 
 def _requests(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
     """One request each; a question that leaves no room for a reply is not asked."""
-    context = sampler.max_model_len if isinstance(sampler, SamplerBase) else None
+    context: int | None = None
+    if isinstance(sampler, SamplerBase):
+        context = sampler.max_model_len
     sampling = judge.judge.resolve()
     for question in questions:
         try:
@@ -300,11 +293,8 @@ def _requests(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> 
                 "judge %s, %s: cannot be asked: %s", sampler.model, question.trace_id, fault
             )
             continue
-        if (
-            context is not None
-            and rendered.token_ids is not None
-            and len(rendered.token_ids) >= context
-        ):
+        tokens = rendered.token_ids
+        if context is not None and tokens is not None and len(tokens) >= context:
             log.warning(
                 "judge %s, %s: the prompt is longer than its context of %d tokens",
                 sampler.model,
@@ -323,10 +313,11 @@ def read_verdict(completion: Completion) -> Outcome:
     otherwise; else `undecided`.
     """
     lines = [line.strip() for line in completion.answer_text.splitlines() if line.strip()]
-    said = {found[1] for line in lines if (found := _VERDICT.fullmatch(line))}
-    if completion.finish != "stop" or len(said) != 1 or _VERDICT.fullmatch(lines[-1]) is None:
+    matches = [_VERDICT.fullmatch(line) for line in lines]
+    rulings = {match[1] for match in matches if match is not None}
+    if completion.finish != "stop" or len(rulings) != 1 or matches[-1] is None:
         return "undecided"
-    return _OUTCOMES[said.pop()]
+    return _OUTCOMES[rulings.pop()]
 
 
 def with_reply(verdict: Verdict, reply: JudgeReply | None) -> Verdict:
@@ -334,14 +325,17 @@ def with_reply(verdict: Verdict, reply: JudgeReply | None) -> Verdict:
     if reply is None:
         return verdict
     outcome = read_verdict(reply.completion)
-    reason = "judge_unclear" if outcome == "undecided" else short_name(reply.judge)
-    grade = verdict.grade.model_copy(
-        update={"outcome": outcome, "layer": "judge", "reason": reason}
-    )
+    if outcome == "undecided":
+        reason = "judge_unclear"
+    else:
+        reason = short_name(reply.judge)
+    changes = {"outcome": outcome, "layer": "judge", "reason": reason}
+    grade = verdict.grade.model_copy(update=changes)
     return verdict.model_copy(update={"grade": grade, "how": "judge"})
 
 
 def short_name(model: str) -> str:
     """`Qwen/Qwen2.5-7B-Instruct@a09a35458c70…` → `Qwen2.5-7B-Instruct@a09a3545`."""
     name, at, revision = model.partition("@")
-    return f"{name.rpartition('/')[2]}{at}{revision[:8]}"
+    last_part = name.rpartition("/")[2]
+    return f"{last_part}{at}{revision[:8]}"

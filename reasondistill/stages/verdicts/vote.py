@@ -41,28 +41,27 @@ def vote_on_unlabelled(
     labels: list[PseudoLabel] = []
 
     def voted() -> Iterator[Verdict]:
-        for problem_id, group in groupby(
-            read_records(folder / layout.VERDICTS, Verdict), key=lambda verdict: verdict.problem_id
-        ):
+        records = read_records(folder / layout.VERDICTS, Verdict)
+        for problem_id, group in groupby(records, key=lambda verdict: verdict.problem_id):
             if problem_id not in unlabelled:
                 yield from group
                 continue
             verdicts = list(group)
-            vote = majority([_answer(verdict) for verdict in verdicts], same=same_in(pool))
-            if vote is not None:
-                accepted = vote.votes >= 2 and vote.share >= share
-                labels.append(
-                    PseudoLabel(
-                        problem_id=problem_id,
-                        answer=vote.answer,
-                        votes=vote.votes,
-                        n=vote.n,
-                        accepted=accepted,
-                    )
-                )
-                yield from _graded(verdicts, vote, accepted)
-            else:
+            answers = [_answer(verdict) for verdict in verdicts]
+            vote = majority(answers, same=same_in(pool))
+            if vote is None:
                 yield from verdicts
+                continue
+            is_accepted = vote.votes >= 2 and vote.share >= share
+            label = PseudoLabel(
+                problem_id=problem_id,
+                answer=vote.answer,
+                votes=vote.votes,
+                n=vote.n,
+                accepted=is_accepted,
+            )
+            labels.append(label)
+            yield from with_vote(verdicts, vote, is_accepted)
 
     if unlabelled:
         write_records(folder / layout.VERDICTS, voted())
@@ -84,15 +83,20 @@ def _answer(verdict: Verdict) -> str | None:
     return grade.extracted
 
 
-def _graded(verdicts: Sequence[Verdict], vote: Vote, accepted: bool) -> Iterator[Verdict]:
-    for i, verdict in enumerate(verdicts):
+def with_vote(verdicts: Sequence[Verdict], vote: Vote, is_accepted: bool) -> Iterator[Verdict]:
+    """The verdicts of one problem by its vote; as it was where a sample has no answer.
+
+    Undecided, all of them, where the majority is too small to be accepted.
+    """
+    for place, verdict in enumerate(verdicts):
         if _answer(verdict) is None:
             yield verdict
             continue
-        outcome: Outcome = (
-            ("correct" if i in vote.members else "wrong") if accepted else "undecided"
-        )
-        reason = "majority" if accepted else "no_majority"
+        outcome: Outcome = "undecided"
+        reason = "no_majority"
+        if is_accepted:
+            outcome = "correct" if place in vote.members else "wrong"
+            reason = "majority"
         grade: Grade = verdict.grade.model_copy(
             update={"outcome": outcome, "layer": "majority", "reason": reason}
         )
