@@ -371,7 +371,11 @@ class _ChunkedLosses(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        grad_total: Tensor,
+        *_: Any,
+    ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors or (None, None, None)
         # A multiplication copies the head's gradient, 0.9 GB for 151,936 × 1,536, and the usual
         # factor is 1.

@@ -21,12 +21,16 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x = matrix
+    if tall:
+        x = matrix.T
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    if tall:
+        return x.T
+    return x
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,23 +53,29 @@ class Muon(torch.optim.Optimizer):
         others: list[torch.nn.Parameter] = []
         for name, parameter in named_parameters:
             hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-            (matrices if hidden else others).append(parameter)
+            if hidden:
+                matrices.append(parameter)
+            else:
+                others.append(parameter)
         groups = [{"params": matrices, "muon": True}, {"params": others, "muon": False}]
-        super().__init__(
-            groups,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "betas": betas,
-                "weight_decay": weight_decay,
-                "eps": 1e-8,
-            },
-        )
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "weight_decay": weight_decay,
+            "eps": 1e-8,
+        }
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        closure: Callable[[], float] | None = None,
+    ) -> float | None:
         """One update of every parameter that has a gradient."""
-        loss = closure() if closure is not None else None
+        loss = None
+        if closure is not None:
+            loss = closure()
         for group in self.param_groups:
             update = self._muon if group["muon"] else self._adamw
             for parameter in group["params"]:
@@ -80,9 +90,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
         nesterov = gradient.lerp(state["momentum"], group["momentum"])
-        parameter.add_(
-            orthogonalise(nesterov), alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"]
-        )
+        step_size = 0.2 * max(parameter.shape) ** 0.5 * group["lr"]
+        parameter.add_(orthogonalise(nesterov), alpha=-step_size)
 
     def _adamw(
         self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]

@@ -27,23 +27,19 @@ TOGETHER = "REASONDISTILL_TOGETHER"
 # vLLM read it.
 _FOREIGN = frozenset(
     {
-        *(
-            "RANK",
-            "LOCAL_RANK",
-            "GROUP_RANK",
-            "ROLE_RANK",
-            "NODE_RANK",
-            "ROLE_NAME",
-            "FORK_LAUNCHED",
-        ),
-        *(
-            "WORLD_SIZE",
-            "LOCAL_WORLD_SIZE",
-            "GROUP_WORLD_SIZE",
-            "ROLE_WORLD_SIZE",
-            "MASTER_ADDR",
-            "MASTER_PORT",
-        ),
+        "RANK",
+        "LOCAL_RANK",
+        "GROUP_RANK",
+        "ROLE_RANK",
+        "NODE_RANK",
+        "ROLE_NAME",
+        "FORK_LAUNCHED",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_WORLD_SIZE",
+        "ROLE_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
     }
 )
 _FOREIGN_KINDS = (
@@ -79,11 +75,14 @@ def without_other_launchers(environment: Mapping[str, str]) -> dict[str, str]:
     """
     if TOGETHER in environment:
         return dict(environment)
-    return {name: value for name, value in environment.items() if not _is_foreign(name)}
+    return {name: value for name, value in environment.items() if not is_foreign(name)}
 
 
-def _is_foreign(name: str) -> bool:
-    return (name in _FOREIGN or name.startswith(_FOREIGN_KINDS)) and name not in _OWN
+def is_foreign(name: str) -> bool:
+    """Whether another launcher sets this variable to say which one of several a process is."""
+    if name in _OWN:
+        return False
+    return name in _FOREIGN or name.startswith(_FOREIGN_KINDS)
 
 
 def forget_other_launchers() -> None:
@@ -98,17 +97,23 @@ def forget_other_launchers() -> None:
 
 def world_size() -> int:
     """How many processes train this student, over all nodes."""
-    return int(os.environ["WORLD_SIZE"]) if TOGETHER in os.environ else 1
+    if TOGETHER not in os.environ:
+        return 1
+    return int(os.environ["WORLD_SIZE"])
 
 
 def rank() -> int:
     """Which of them this one is, from 0."""
-    return int(os.environ["RANK"]) if TOGETHER in os.environ else 0
+    if TOGETHER not in os.environ:
+        return 0
+    return int(os.environ["RANK"])
 
 
 def local_rank() -> int:
     """Which of those on this node it is, from 0: the number of its GPU."""
-    return int(os.environ["LOCAL_RANK"]) if TOGETHER in os.environ else 0
+    if TOGETHER not in os.environ:
+        return 0
+    return int(os.environ["LOCAL_RANK"])
 
 
 def is_first() -> bool:
@@ -120,11 +125,11 @@ def sharding() -> str | None:
     """What has split weights and optimizer over the processes, as the launcher says: `fsdp`,
     `deepspeed`, or None.
     """
+    if world_size() <= 1:
+        return None
     for name in ("fsdp", "deepspeed"):
-        if (
-            world_size() > 1
-            and os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true"
-        ):
+        switch = os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false")
+        if switch.lower() == "true":
             return name
     return None
 
@@ -155,17 +160,18 @@ def on_first(make: Callable[[], T]) -> T:
         return make()
     import torch.distributed as dist
 
-    told: list[Any] = [True, None]  # whether it failed, and what came out
+    message: list[Any] = [True, None]  # whether it failed, and what came out
     if is_first():
         try:
-            told = [False, make()]
+            message = [False, make()]
         finally:
-            dist.broadcast_object_list(told, src=0)
+            dist.broadcast_object_list(message, src=0)
     else:
-        dist.broadcast_object_list(told, src=0)
-    if told[0]:
+        dist.broadcast_object_list(message, src=0)
+    failed, result = message
+    if failed:
         raise ElsewhereError("The first process of this training failed; it says why.")
-    return told[1]
+    return result
 
 
 def anywhere(is_so: bool) -> bool:
@@ -184,8 +190,10 @@ def stop_requested(stop: StopSignal | None) -> bool:
     """Whether any process was asked to stop; then all of them are. A signal reaches them at
     different moments, or only some of them.
     """
-    if stop is None or world_size() == 1:
-        return stop is not None and stop.requested
+    if stop is None:
+        return False
+    if world_size() == 1:
+        return stop.requested
     if anywhere(stop.requested):
         stop.requested = True
     return stop.requested
@@ -194,9 +202,11 @@ def stop_requested(stop: StopSignal | None) -> bool:
 def what_failed(error: Exception) -> str:
     """An error that no one expected, with the process that it happened in."""
     who = f"process {rank()} of {world_size()}"
-    if any(sign in str(error) for sign in _LOST):
+    message = str(error)
+    if any(sign in message for sign in _LOST):
         return (
             f"{who} lost another one, which was killed (out of memory, perhaps). Run the same "
             "command to go on."
         )
-    return f"{who} failed: {type(error).__name__}: {error}"
+    kind = type(error).__name__
+    return f"{who} failed: {kind}: {message}"

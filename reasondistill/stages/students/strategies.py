@@ -13,6 +13,8 @@ from reasondistill.errors import ConfigError
 
 # accelerate's names for: each process holds the whole model; FSDP; ZeRO.
 COPIES, FSDP, DEEPSPEED = "MULTI_GPU", "FSDP", "DEEPSPEED"
+# The line of its file, YAML or JSON, that says which.
+_DISTRIBUTED_TYPE = re.compile(r"""^[\s{"']*distributed_type["']?\s*:\s*["']?(\w+)""", re.MULTILINE)
 
 
 def strategy_file(strategy: str) -> Path:
@@ -31,7 +33,7 @@ def check_strategy(student: StudentSettings, train: TrainSettings, processes: in
     """
     if processes == 1 or student.method == "base":
         return
-    kind = _distributed_type(strategy_file(train.strategy))
+    kind = distributed_type(strategy_file(train.strategy))
     where = f"[students] {student.name}"
     if student.batch_size % processes:
         raise ConfigError(
@@ -60,16 +62,15 @@ def check_strategy(student: StudentSettings, train: TrainSettings, processes: in
             )
 
 
-def _distributed_type(file: Path) -> str:
+def distributed_type(file: Path) -> str:
     """What accelerate is asked for in one of its files. Raises ConfigError where that starts other
     than one process per device.
     """
-    found = re.search(
-        r"""^[\s{"']*distributed_type["']?\s*:\s*["']?(\w+)""",
-        file.read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    kind = found[1] if found is not None else "none"
+    text = file.read_text(encoding="utf-8")
+    match = _DISTRIBUTED_TYPE.search(text)
+    kind = "none"
+    if match is not None:
+        kind = match[1]
     if kind not in (COPIES, FSDP, DEEPSPEED):
         raise ConfigError(
             f"{file} distributed_type: {kind}; known are {COPIES} (on a CPU too), {FSDP} "

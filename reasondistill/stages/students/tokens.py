@@ -89,21 +89,22 @@ def tokenise_all(
 
     Raises StageError when more than a few cannot be tokenised.
     """
-    found = Tokenised([], [])
+    tokenised = Tokenised([], [])
     faults: list[str] = []
     for example in examples:
         try:
             row = tokenise(example, tokenizer, plain=plain)
         except InputFault as fault:
             faults.append(f"{example.id}: {fault}")
-            found.set_aside.append(_dropped(example, _REASONS[fault.reason]))
+            tokenised.set_aside.append(_dropped(example, _REASONS[fault.reason]))
             continue
         if max_length is not None and len(row.input_ids) > max_length:
-            found.set_aside.append(_dropped(example, TOO_LONG))
+            tokenised.set_aside.append(_dropped(example, TOO_LONG))
         else:
-            found.rows.append(row)
-    _judge(faults, len(found.rows) + len(found.set_aside))
-    return found
+            tokenised.rows.append(row)
+    total = len(tokenised.rows) + len(tokenised.set_aside)
+    report_faults(faults, total)
+    return tokenised
 
 
 def _dropped(example: Example, reason: str) -> Dropped:
@@ -112,15 +113,18 @@ def _dropped(example: Example, reason: str) -> Dropped:
     )
 
 
-def _judge(faults: Sequence[str], total: int) -> None:
-    """Tell of a few faults. Raises StageError for many."""
+def report_faults(faults: Sequence[str], total: int) -> None:
+    """Log a few faults, each "id: why", of `total` examples. Raises StageError for many."""
     if not faults:
         return
-    told = f"{len(faults)} of {total} examples cannot be tokenised; the first: {faults[0]}"
-    if are_too_many_faulty(len(faults), total):
+    count = len(faults)
+    summary = f"{count} of {total} examples cannot be tokenised; the first: {faults[0]}"
+    if are_too_many_faulty(count, total):
         raise StageError(
-            f"{told}. So many are not the examples' fault: look at the tokenizer and its "
+            f"{summary}. So many are not the examples' fault: look at the tokenizer and its "
             "chat template."
         )
     names = ", ".join(fault.split(": ", 1)[0] for fault in faults[:5])
-    log.warning("%s. They are set aside (%s%s).", told, names, ", …" if len(faults) > 5 else "")
+    if count > 5:
+        names += ", …"
+    log.warning("%s. They are set aside (%s).", summary, names)
