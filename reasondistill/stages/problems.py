@@ -20,7 +20,7 @@ import re
 import time
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -87,15 +87,12 @@ def run_problems(
     started = time.monotonic()
     held_out = held_out or {}
     place = locate(source, base)
-    if (
-        store.open_stage(
-            folder, _identity(source, place, {"held_out": held_out}), keep_old=keep_old
-        )
-        == "complete"
-    ):
+    identity = _identity(source, place, {"held_out": held_out})
+    if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     opened = open_source(source, place)
-    entries = without_held_out(without_duplicates(_entries(source, opened)), held_out)
+    different = without_duplicates(_entries(source, opened))
+    entries = without_held_out(different, held_out)
     return _write(source, opened, entries, folder, pool, started)
 
 
@@ -120,14 +117,13 @@ def run_benchmark(
     place = locate(source, base)
     identity = _identity(source, place, {}, benchmark)
     before = store.read_manifest(folder)
-    if (
-        before is not None
-        and before.status == "complete"
-        and (keep_old or before.fingerprint == identity.fingerprint)
-    ):
-        if not keep_old and "content" in before.figures:
-            check_found(benchmark, before.counts["in"], before.figures["content"])
-        return before
+    if before is not None and before.status == "complete":
+        if keep_old:
+            return before
+        if before.fingerprint == identity.fingerprint:
+            if "content" in before.figures:
+                check_found(benchmark, before.counts["in"], before.figures["content"])
+            return before
     opened = open_source(source, place)
     read = list(_entries(source, opened))
     content = check_content(benchmark, read)
@@ -144,7 +140,8 @@ def run_benchmark(
         )
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
     figures = {"content": content, "corrected": corrected}
-    manifest = _write(source, opened, without_duplicates(entries), folder, pool, started, figures)
+    different = without_duplicates(entries)
+    manifest = _write(source, opened, different, folder, pool, started, figures)
     if manifest.dropped:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
         lost = sum(manifest.dropped.values())
@@ -170,11 +167,19 @@ def _write(
 ) -> store.Manifest:
     """Check the golds, write both files and finish the stage."""
     set_aside: list[SetAside] = []
-    out = store.write_records(folder / PROBLEMS, _kept(check_golds(entries, pool), set_aside))
+
+    def kept() -> Iterator[Problem]:
+        for entry in check_golds(entries, pool):
+            if isinstance(entry, Problem):
+                yield entry
+            else:
+                set_aside.append(entry)
+
+    out = store.write_records(folder / PROBLEMS, kept())
     store.write_records(folder / SET_ASIDE, set_aside)
     dropped = Counter(aside.reason for aside in set_aside)
     if out == 0:
-        raise DataError(_nothing_left(source, set_aside, dropped, folder))
+        raise DataError(nothing_left(source, set_aside, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, len(set_aside))
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = {
@@ -198,7 +203,8 @@ def read_problems(
 
     A relative path is looked up from the working directory, then from `base`.
     """
-    yield from without_duplicates(_entries(source, open_source(source, locate(source, base))))
+    opened = open_source(source, locate(source, base))
+    yield from without_duplicates(_entries(source, opened))
 
 
 def questions_of(folder: Path) -> Iterator[str]:
@@ -206,10 +212,9 @@ def questions_of(folder: Path) -> Iterator[str]:
     too: what training must not hold.
     """
     for problem in store.read_records(folder / PROBLEMS, Problem):
-        yield from {
-            normalise_question(problem.question),
-            normalise_question(without_options(problem.question)),
-        }
+        whole = normalise_question(problem.question)
+        bare = normalise_question(without_options(problem.question))
+        yield from {whole, bare}
 
 
 def normalise_question(text: str) -> str:
@@ -248,7 +253,9 @@ def locate(source: ProblemSource, base: Path | None) -> Place:
     if source.source == "hub" and (path is None or path.is_file()):
         return Place(None, {})  # a hub revision counts as it was asked for
     if path is None:
-        places = "the working directory" if base is None else f"the working directory and {base}"
+        places = "the working directory"
+        if base is not None:
+            places = f"the working directory and {base}"
         raise ConfigError(f'dataset = "{source.dataset}": no such file (looked in {places}).')
     return Place(path, {"content": content_hash(path)})
 
@@ -284,14 +291,17 @@ def _identity(
     A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin
     them later is no other benchmark.
     """
-    section = source.model_dump(mode="json", exclude=None if source.choices else {"choices"})
+    section = source.model_dump(mode="json")
+    if not source.choices:
+        section.pop("choices", None)
     if place.path is not None:
         section["dataset"] = place.path.name
     if benchmark is not None and benchmark.errata:
         section["errata"] = errata_identity(benchmark)
-    inputs = dict(place.inputs) | {
-        name: fingerprint(dict(texts)) for name, texts in others.items() if texts
-    }
+    inputs = dict(place.inputs)
+    for name, texts in others.items():
+        if texts:
+            inputs[name] = fingerprint(dict(texts))
     return store.Identity("problems", VERSION, section, inputs)
 
 
@@ -302,7 +312,8 @@ def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | Se
     """What each selected row became, each with an id of its own."""
     ids: set[str] = set()
     for row in selected(source, opened.rows):
-        yield _problem(source, opened, row, _new_id(source, opened, row, ids))
+        name = new_id(source, opened, row, ids)
+        yield to_problem(source, opened, row, name)
 
 
 def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
@@ -314,35 +325,42 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
             continue
         text = stable_digest(normalise_question(entry.question))[:16]
         first = questions.setdefault(text, entry.id)
-        yield (
-            entry
-            if first == entry.id
-            else _aside(entry, "duplicate question", f"the same question as {first}")
-        )
+        if first == entry.id:
+            yield entry
+        else:
+            yield _aside(entry, "duplicate question", f"the same question as {first}")
 
 
-def _new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
+def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
     """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
-    name = source.name or _safe(
-        Path(opened.dataset).stem
-        if source.source == "file"
-        else opened.dataset.rstrip("/").split("/")[-1]
-    )
-    own = _safe(as_text(get_value(row.fields, source.id))) or str(row.index)
-    place = f"{name}/{_safe(opened.split)}/{own}"
-    if place in taken:
-        place = f"{place}-row{row.index}"
-    while place in taken:
-        place += "-again"
-    taken.add(place)
-    return place
+    if source.source == "file":
+        dataset_name = Path(opened.dataset).stem
+    else:
+        dataset_name = opened.dataset.rstrip("/").split("/")[-1]
+    name = source.name or _safe(dataset_name)
+    split = _safe(opened.split)
+    row_id = _safe(as_text(get_value(row.fields, source.id)))
+    if not row_id:
+        row_id = str(row.index)
+    problem_id = f"{name}/{split}/{row_id}"
+    if problem_id in taken:
+        problem_id = f"{problem_id}-row{row.index}"
+    while problem_id in taken:
+        problem_id += "-again"
+    taken.add(problem_id)
+    return problem_id
 
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:120]
 
 
-def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> Problem | SetAside:
+def to_problem(
+    source: ProblemSource, opened: OpenedRows, row: Row, name: str
+) -> Problem | SetAside:
+    """The problem that a row makes, called `name`, or the reason why it makes none. Its gold is not
+    graded here, nor is its question compared with others.
+    """
     origin = Origin(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, row=row.index
     )
@@ -350,31 +368,33 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
 
-    question, answer = (
-        _question(row, source.question),
-        get_value(row.fields, source.answer) if source.answer else "",
-    )
-    for key, value in (
-        (("question", question), ("answer", answer)) if source.answer else (("question", question),)
-    ):
+    question = question_field(row, source.question)
+    answer: Any = ""
+    values = {"question": question}
+    if source.answer:
+        answer = get_value(row.fields, source.answer)
+        values["answer"] = answer
+    for key, value in values.items():
         if isinstance(value, (list, Mapping)):
             return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
         if not as_text(value).strip():
             return aside(f"no {key}")
     gold = as_text(answer).strip()
-    if (mark := source.answer_after) is not None and source.answer:
+    mark = source.answer_after
+    if mark is not None and source.answer:
         if mark not in gold:
             return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
-        if not (gold := _after(gold, mark)):
+        gold = text_after(gold, mark)
+        if not gold:
             return aside("no answer", f"nothing after {mark!r}")
     text = as_text(question).strip()
     if source.choices is not None:
-        chosen = _multiple_choice(source, row, text)
+        chosen = multiple_choice(source, row, text)
         if isinstance(chosen, str):
             return aside("no choice of options", chosen)
         text, gold = chosen
     solution = _optional_text(row, source.solution)
-    if not _is_unicode(f"{text}{gold}{solution}"):
+    if not is_unicode(f"{text}{gold}{solution}"):
         return aside("broken text", "holds lone surrogates, which no tokenizer takes")
     return Problem(
         id=name,
@@ -387,47 +407,48 @@ def _problem(source: ProblemSource, opened: OpenedRows, row: Row, name: str) -> 
     )
 
 
-def _question(row: Row, named: str) -> Any:
+def question_field(row: Row, named: str) -> Any:
     """The field, or the template with its fields put in."""
     if TEMPLATE.search(named):
         return TEMPLATE.sub(lambda match: as_text(get_value(row.fields, match[1])), named)
     return get_value(row.fields, named)
 
 
-def _multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str, str] | str:
+def multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str, str] | str:
     """The question with its options and the right letter, or what is wrong with them."""
     if isinstance(source.choices, str):
-        held = get_value(row.fields, source.choices)
-        options = (
-            [as_text(option).strip() for option in cast("list[Any]", held)]
-            if isinstance(held, list)
-            else []
-        )
+        value = get_value(row.fields, source.choices)
+        options: list[str] = []
+        if isinstance(value, list):
+            options = [as_text(option).strip() for option in cast("list[Any]", value)]
         answer = get_value(row.fields, source.answer)
-        if (right := find_right(options, answer)) is None:
+        right = find_right(options, answer)
+        if right is None:
             return f"{source.answer} = {as_text(answer)!r} is none of {len(options)} options"
     else:
         fields = source.choices or ()
-        options, right = (
-            [as_text(get_value(row.fields, name)).strip() for name in fields],
-            fields.index(source.answer),
-        )
-    if (fault := fault_of(options, right)) is not None:
+        options = [as_text(get_value(row.fields, name)).strip() for name in fields]
+        right = fields.index(source.answer)
+    fault = fault_of(options, right)
+    if fault is not None:
         return fault
     if not isinstance(source.choices, str):
         options, right = shuffled(question, options, right, seed=source.seed)
     return lettered(question, options, right)
 
 
-def _after(text: str, mark: str) -> str:
+def text_after(text: str, mark: str) -> str:
     """What follows the last mark; of a box, what is in it."""
     if mark.rstrip("{") == "\\boxed":
         boxes = last_boxes(text, "linked", gold=True)
-        return (boxes.text or "").strip() if boxes is not None else ""
+        if boxes is None or boxes.text is None:
+            return ""
+        return boxes.text.strip()
     return text.rpartition(mark)[2].strip()
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates: a Python string can hold them, UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -451,13 +472,14 @@ def without_held_out(
 ) -> Iterator[Problem | SetAside]:
     """Set aside each problem whose question stands in a benchmark."""
     for entry in entries:
-        benchmark = (
-            held_out.get(normalise_question(entry.question)) if isinstance(entry, Problem) else None
-        )
-        if isinstance(entry, Problem) and benchmark is not None:
-            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
-        else:
+        if isinstance(entry, SetAside):
             yield entry
+            continue
+        benchmark = held_out.get(normalise_question(entry.question))
+        if benchmark is None:
+            yield entry
+        else:
+            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
 
 
 def check_golds(
@@ -473,9 +495,8 @@ def check_golds(
             waiting.append(entry)
             if _has_gold(entry):
                 assert isinstance(entry, Problem)
-                yield GradeItem(
-                    id=entry.id, answer_text=f"\\boxed{{{entry.answer}}}", gold=entry.answer
-                )
+                boxed = f"\\boxed{{{entry.answer}}}"
+                yield GradeItem(id=entry.id, answer_text=boxed, gold=entry.answer)
 
     for name, grade in pool.grade_many(items()):
         while not _has_gold(waiting[0]):
@@ -487,11 +508,8 @@ def check_golds(
         if grade.is_correct:
             yield problem
         else:
-            yield _aside(
-                problem,
-                "gold does not grade itself",
-                f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})",
-            )
+            detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
+            yield _aside(problem, "gold does not grade itself", detail)
     yield from waiting
 
 
@@ -499,22 +517,18 @@ def _has_gold(entry: Problem | SetAside) -> bool:
     return isinstance(entry, Problem) and entry.answer != ""
 
 
-def _kept(entries: Iterable[Problem | SetAside], set_aside: list[SetAside]) -> Iterator[Problem]:
-    """The problems; what was set aside goes into the list."""
-    for entry in entries:
-        if isinstance(entry, Problem):
-            yield entry
-        else:
-            set_aside.append(entry)
-
-
-def _nothing_left(
-    source: ProblemSource, set_aside: list[SetAside], dropped: Mapping[str, int], folder: Path
+def nothing_left(
+    source: ProblemSource,
+    set_aside: Sequence[SetAside],
+    dropped: Mapping[str, int],
+    folder: Path,
 ) -> str:
+    """What to tell when every row was set aside: the reasons and the first row's detail."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
     first = set_aside[0]
+    rows = len(set_aside)
+    path = folder / SET_ASIDE
     return (
-        f"{source.dataset}: all {len(set_aside):,} rows were set aside: {reasons}. The "
-        f"first, {first.id}: "
-        f"{first.reason}. {first.detail} See {folder / SET_ASIDE}."
+        f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
+        f"The first, {first.id}: {first.reason}. {first.detail} See {path}."
     )
