@@ -52,10 +52,14 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
     if architecture is not None and architecture.tokenizer == "train":
         tokenizer = train_tokenizer(texts, architecture.vocab_size)
     else:
-        source = architecture.tokenizer if architecture is not None else student.base or ""
+        source = student.base or ""
+        if architecture is not None:
+            source = architecture.tokenizer
         if source.startswith("shipped:"):
             source = str(resources.shipped_model(source.removeprefix("shipped:")))
-        source = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            source = str(folder)
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
@@ -76,9 +80,8 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
             f"[students] {student.name}: the tokenizer has no EOS token; set eos_token."
         )
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = (
-            tokenizer.eos_token
-        )  # safe: labels are explicit, padding never hides an EOS
+        # Safe: labels are explicit, padding never hides an EOS.
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -89,10 +92,8 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
-    digits, byte_level = (
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    )
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -122,25 +123,26 @@ def load_model(
     model.
     """
     model = load_whole(student, tokenizer)
-    return model if student.shrink is None else shrinking.shrink(model, student.shrink, calibration)
+    if student.shrink is None:
+        return model
+    return shrinking.shrink(model, student.shrink, calibration)
 
 
 def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     """What `load_model` gives, before anything is cut out of it."""
     if student.architecture is not None:
         set_seed(student.seed)
-        model = AutoModelForCausalLM.from_config(_scratch_config(student.architecture, tokenizer))
+        config = scratch_config(student.architecture, tokenizer)
+        model = AutoModelForCausalLM.from_config(config)
     else:
         source = str(model_folder(student.base or "") or student.base)
         config = AutoConfig.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
-        _raise_context(config, student)
-        dtype = (
-            torch.bfloat16
-            if student.lora is not None and torch.cuda.is_available()
-            else torch.float32
-        )
+        set_context(config, student)
+        dtype = torch.float32
+        if student.lora is not None and torch.cuda.is_available():
+            dtype = torch.bfloat16
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=student.revision,
@@ -151,15 +153,28 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
-    known: Any = model.generation_config.eos_token_id if student.architecture is None else None
-    known = known if isinstance(known, list) else [] if known is None else [known]
+    ends: set[int] = set()
+    if student.architecture is None:
+        ends = set(end_tokens(model.generation_config))
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
     # The base's own end of text stays a clean stop too: a base model never emits <|im_end|>.
     end: Any = tokenizer.eos_token_id
-    model.generation_config.eos_token_id = sorted({*known, end}) if known else end
+    model.generation_config.eos_token_id = end
+    if ends:
+        model.generation_config.eos_token_id = sorted({*ends, end})
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def end_tokens(generation_config: Any) -> list[int]:
+    """The ids that end a text: a generation config holds none, one, or a list."""
+    ids = generation_config.eos_token_id
+    if ids is None:
+        return []
+    if isinstance(ids, list):
+        return ids
+    return [ids]
 
 
 def untouched(
@@ -179,15 +194,20 @@ def untouched(
     """
     changed = (student.architecture, student.shrink, student.chat_template, student.eos_token)
     longer = (student.rope_theta, student.max_position_embeddings)
-    if all(setting is None for setting in (*changed, *longer)) and _has_template(student):
+    is_as_served = all(setting is None for setting in (*changed, *longer))
+    if is_as_served and has_template(student):
         return model_folder(student.base or "") or Path(student.base or "")
     tokenizer = load_tokenizer(student, texts)
-    model = load_model(student, tokenizer, tokenise_all(calibration, tokenizer, plain=plain).rows)
-    save(model.to(torch.bfloat16) if student.bf16 else model, tokenizer, folder / layout.MODEL)
+    rows = tokenise_all(calibration, tokenizer, plain=plain).rows
+    model = load_model(student, tokenizer, rows)
+    if student.bf16:
+        model = model.to(torch.bfloat16)
+    save(model, tokenizer, folder / layout.MODEL)
     return folder / layout.MODEL
 
 
-def _has_template(student: StudentSettings) -> bool:
+def has_template(student: StudentSettings) -> bool:
+    """Whether the base's own tokenizer comes with a chat template."""
     source = str(model_folder(student.base or "") or student.base)
     tokenizer = AutoTokenizer.from_pretrained(
         source, revision=student.revision, trust_remote_code=student.trust_remote_code
@@ -219,7 +239,8 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _scratch_config(architecture: ArchitectureSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+def scratch_config(architecture: ArchitectureSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """transformers' config of a model from scratch, its vocabulary that of the tokenizer."""
     shape = architecture.model_dump(
         exclude={"type", "tokenizer", "vocab_size", "rope_theta"}, exclude_none=True
     )
@@ -234,7 +255,7 @@ def _scratch_config(architecture: ArchitectureSettings, tokenizer: PreTrainedTok
     )
 
 
-def _raise_context(config: Any, student: StudentSettings) -> None:
+def set_context(config: Any, student: StudentSettings) -> None:
     """Set the RoPE base and the context length that the file asks for."""
     if student.rope_theta is not None:
         if getattr(config, "rope_parameters", None):

@@ -35,21 +35,22 @@ def start_from(folder: Path) -> Path | None:
 
     Raises StageError for one whose weights are split in another way than they will be.
     """
-    checkpoint = _last_checkpoint(folder)
+    checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
-        found = next((name for name, mark in _MARKS.items() if any(checkpoint.glob(mark))), None)
-        if found != processes.sharding():
+        splitters = (name for name, mark in _MARKS.items() if any(checkpoint.glob(mark)))
+        if next(splitters, None) != processes.sharding():
             raise StageError(
                 f"{checkpoint}: was kept under another [train] strategy. Go on with that "
                 f"one, or remove {checkpoint.parent} to train anew."
             )
-    _forget_after(folder, checkpoint)
-    for left in (*folder.glob(f"*{bases.PART}"), folder / layout.ROLLOUTS):  # of a killed process
-        shutil.rmtree(left, ignore_errors=True)
+    forget_after(folder, checkpoint)
+    # What a killed process left.
+    for remnant in (*folder.glob(f"*{bases.PART}"), folder / layout.ROLLOUTS):
+        shutil.rmtree(remnant, ignore_errors=True)
     return checkpoint
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
+def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a
     readable one means whole.
     """
@@ -59,22 +60,29 @@ def _last_checkpoint(folder: Path) -> Path | None:
             json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path)
-    found = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    return Path(found) if found else None
+    if not checkpoints.exists():
+        return None
+    newest = get_last_checkpoint(str(checkpoints))
+    if not newest:
+        return None
+    return Path(newest)
 
 
-def _forget_after(folder: Path, checkpoint: Path | None) -> None:
+def forget_after(folder: Path, checkpoint: Path | None) -> None:
     """Drop metrics lines and snapshots of steps that will be done again: a curve never doubles back
     and shows one training only.
     """
-    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    if (folder / layout.METRICS).exists():
-        write_text(folder / layout.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    step = 0
+    if checkpoint is not None:
+        step = int(checkpoint.name.rpartition("-")[2])
+    lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
+    metrics = folder / layout.METRICS
+    if metrics.exists():
+        write_text(metrics, "".join(lines))
     for path in (folder / layout.SNAPSHOTS).glob("step-*"):
-        if (
-            not (number := path.name.removeprefix("step-")).isdigit() or int(number) > step
-        ):  # no digits: torn by a kill
+        number = path.name.removeprefix("step-")
+        is_torn = not number.isdigit()  # by a kill
+        if is_torn or int(number) > step:
             shutil.rmtree(path)
 
 
@@ -85,12 +93,15 @@ def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any])
     Split ones are put together on the CPU, in a model that `load` gives: the student before it was
     trained.
     """
-    if not _is_split(trainer):
-        return trainer.model if processes.is_first() else None
+    is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if not is_split:
+        if processes.is_first():
+            return trainer.model
+        return None
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not processes.is_first():
         return None
-    with _loading_whole():
+    with loading_whole():
         model = load()
     if student.lora is not None:
         from peft import get_peft_model
@@ -101,7 +112,7 @@ def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any])
 
 
 @contextmanager
-def _loading_whole() -> Generator[None]:
+def loading_whole() -> Generator[None]:
     """While ZeRO-3 is on, transformers splits every model it loads over all processes: one alone
     would wait for the others for ever.
     """
@@ -113,10 +124,6 @@ def _loading_whole() -> Generator[None]:
         yield
     finally:
         deepspeed._hf_deepspeed_config_weak_ref = kept  # pyright: ignore[reportPrivateUsage]
-
-
-def _is_split(trainer: Any) -> bool:
-    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
 
 def save_student(
@@ -150,19 +157,26 @@ def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
     """
 
     def copied(tensor: torch.Tensor) -> torch.Tensor:
-        wanted = dtype if tensor.is_floating_point() else None
-        return tensor.detach().to("cpu", wanted or tensor.dtype, copy=True)
+        wanted = tensor.dtype
+        if dtype is not None and tensor.is_floating_point():
+            wanted = dtype
+        return tensor.detach().to("cpu", wanted, copy=True)
 
     # What deepcopy finds in its memo it takes for copied: tied weights stay tied, everything else
     # (config, modules) is copied as usual.
-    memo: dict[int, Any] = {id(buffer): copied(buffer) for buffer in model.buffers()}
-    memo |= {id(p): torch.nn.Parameter(copied(p), requires_grad=False) for p in model.parameters()}
+    memo: dict[int, Any] = {}
+    for buffer in model.buffers():
+        memo[id(buffer)] = copied(buffer)
+    for weight in model.parameters():
+        memo[id(weight)] = torch.nn.Parameter(copied(weight), requires_grad=False)
     return copy.deepcopy(model, memo)
 
 
 def storage_dtype(student: StudentSettings) -> torch.dtype:
     """What a finished model's weights are kept as."""
-    return torch.bfloat16 if student.bf16 else torch.float32
+    if student.bf16:
+        return torch.bfloat16
+    return torch.float32
 
 
 def lora(student: StudentSettings) -> Any:
@@ -171,12 +185,14 @@ def lora(student: StudentSettings) -> Any:
         return None
     from peft import LoraConfig
 
-    asked = student.lora
-    targets = asked.targets if isinstance(asked.targets, str) else list(asked.targets)
+    settings = student.lora
+    targets = settings.targets
+    if not isinstance(targets, str):
+        targets = list(targets)
     return LoraConfig(
-        r=asked.r,
-        lora_alpha=asked.alpha,
-        lora_dropout=asked.dropout,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
@@ -226,9 +242,10 @@ class Snapshots(TrainerCallback):
         if model is self.trainer.model:
             # Under LoRA the sum of base and adapter is made first and rounded after, as for the
             # finished model.
-            model = copy_to_cpu(
-                model, None if self.student.lora is not None else storage_dtype(self.student)
-            )
+            dtype = None
+            if self.student.lora is None:
+                dtype = storage_dtype(self.student)
+            model = copy_to_cpu(model, dtype)
         if self.strip is not None:
             self.strip(model)
         save_merged(model, self.student, self.tokenizer, self.folder / f"step-{state.global_step}")
