@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -49,10 +49,11 @@ class Progress:
         self._folder, self._teacher, self._samples = folder, teacher, samples
         self._running = running or Running()
         self._done, self._total, self._load_seconds = done, total, load_seconds
-        self._computes = {"threads": threads} if threads is not None else {}
-        self._session = (
-            f"{time.time():.3f}-{uuid.uuid4().hex[:6]}"  # many workers may begin at once
-        )
+        self._computes: dict[str, int] = {}
+        if threads is not None:
+            self._computes["threads"] = threads
+        suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
+        self._session = f"{time.time():.3f}-{suffix}"
         self._start = self._told = time.monotonic()
         self.drawn = self.tokens = self.truncated = self.errors = 0
 
@@ -92,25 +93,23 @@ class Progress:
         """
         running = self._running
         rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
-        parts = [f"{self._done + self.drawn:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
-        if whole := self.drawn - self.errors:
-            parts.append(f"{100 * self.truncated / whole:.1f} % truncated")
+        done = self._done + self.drawn
+        parts = [f"{done:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
+        whole = self.drawn - self.errors
+        if whole:
+            percent = 100 * self.truncated / whole
+            parts.append(f"{percent:.1f} % truncated")
         if self.errors:
             parts.append(f"{self.errors:,} failed")
         if running.requests:
-            parts.append(_in_hand(running))
+            tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
+            parts.append(f"{running.requests:,} running{tokens}")
         if running.waits_for:
             parts.append(running.waits_for)
         if self.drawn and self.drawn < self._samples:
-            parts.append(
-                f"{short_duration((self._samples - self.drawn) * seconds / self.drawn)} left"
-            )
+            left = (self._samples - self.drawn) * seconds / self.drawn
+            parts.append(f"{short_duration(left)} left")
         return " · ".join(parts)
-
-
-def _in_hand(running: Running) -> str:
-    tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
-    return f"{running.requests:,} running{tokens}"
 
 
 class Recorder:
@@ -161,22 +160,27 @@ class Recorder:
                 while is_open:
                     batch, is_open = self._batch()
                     if batch:
-                        traces = [trace for trace, _ in batch]
-                        if self._cache is not None:
-                            self._cache.append(
-                                (trace.id, top_k) for trace, top_k in batch if top_k is not None
-                            )
-                        shard.append(traces)
-                        self._progress.add(traces)
+                        self._write(batch, shard)
                     self._progress.tell(now=not is_open)
         except BaseException as error:  # handed over to the stage's own thread, which raises it
             self._error = error
+
+    def _write(self, batch: Sequence[tuple[Trace, TopK | None]], shard: Shard) -> None:
+        if self._cache is not None:
+            rows = ((trace.id, top_k) for trace, top_k in batch if top_k is not None)
+            self._cache.append(rows)
+        traces = [trace for trace, _ in batch]
+        shard.append(traces)
+        self._progress.add(traces)
 
     def _batch(self) -> tuple[list[tuple[Trace, TopK | None]], bool]:
         """The next traces, at most a second's worth; False once the end was seen."""
         batch: list[tuple[Trace, TopK | None]] = []
         deadline = time.monotonic() + BATCH_SECONDS
-        while len(batch) < BATCH_TRACES and (left := deadline - time.monotonic()) > 0:
+        while len(batch) < BATCH_TRACES:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
             try:
                 item = self._queue.get(timeout=left)
             except queue.Empty:

@@ -15,9 +15,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import Sampler, SamplerBase
@@ -36,61 +36,67 @@ class Watch:
     """
 
     def __init__(self, folder: Path, target: Path, sampler: Sampler, *, keep_old: bool) -> None:
-        self._folder, self._target, self._sampler, self._keep_old = (
-            folder,
-            target,
-            sampler,
-            keep_old,
-        )
+        self._folder = folder
+        self._target = target
+        self._sampler = sampler
+        self._keep_old = keep_old
         self._known: dict[str, Any] = {}
 
     def look(self, completion: Completion) -> None:
         """To be asked before a completion is written. Raises StageError when another model has
         answered.
         """
-        told = self._sampler.provenance() if isinstance(self._sampler, SamplerBase) else {}
-        if completion.finish == "error" or told == self._known:
+        provenance: dict[str, Any] = {}
+        if isinstance(self._sampler, SamplerBase):
+            provenance = self._sampler.provenance()
+        if completion.finish == "error" or provenance == self._known:
             return
-        self._known = told
-        earlier = [
-            row for row in _rows_of_all(self._folder) if row["teacher"] == self._sampler.model
-        ]
-        self._compare_addresses(told, earlier)
-        self._compare_models(told, earlier)
-        _append(
-            self._target / layout.SERVERS,
-            {"teacher": self._sampler.model, "time": round(time.time(), 3), **told},
-        )
+        self._known = provenance
+        model = self._sampler.model
+        earlier = [row for row in rows_of_all(self._folder) if row["teacher"] == model]
+        self.compare_addresses(provenance, earlier)
+        self.compare_models(provenance, earlier)
+        row = {"teacher": model, "time": round(time.time(), 3), **provenance}
+        append_row(self._target / layout.SERVERS, row)
 
-    def _compare_addresses(self, told: dict[str, Any], earlier: list[dict[str, Any]]) -> None:
+    def compare_addresses(
+        self, provenance: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Warn when the address is none of those that earlier samples came from."""
         before = _every(earlier, "address")
-        if before and told["address"] not in before:
-            where = f"samples of {self._sampler.model} came from {', '.join(before)}"
+        if before and provenance["address"] not in before:
+            addresses = ", ".join(before)
             log.warning(
-                "%s: %s until now; from here on they come from %s",
+                "%s: samples of %s came from %s until now; from here on they come from %s",
                 self._folder,
-                where,
-                told["address"],
+                self._sampler.model,
+                addresses,
+                provenance["address"],
             )
 
-    def _compare_models(self, told: dict[str, Any], earlier: list[dict[str, Any]]) -> None:
-        now = told.get("models", [])
+    def compare_models(
+        self, provenance: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Raise StageError when another model answers than before; with `keep_old` only warn."""
+        now = provenance.get("models", [])
         before = _every(earlier, "models") or now[:1]
         new = [model for model in now if model not in before]
         if not new:
             return
-        found = (
-            f"the server at {told['address']} answers as {', '.join(new)}, earlier samples "
-            f"came from {', '.join(before)}"
+        address = provenance["address"]
+        new_names = ", ".join(new)
+        old_names = ", ".join(before)
+        change = (
+            f"the server at {address} answers as {new_names}, earlier samples came from {old_names}"
         )
         if not self._keep_old:
             raise StageError(
-                f"{self._folder}: {self._sampler.model} is another model now: {found}.\n"
+                f"{self._folder}: {self._sampler.model} is another model now: {change}.\n"
                 "Ways out: give the run another name (--set name=…), ask for the earlier "
                 "model by that name, "
                 "or go on with both in one folder (--keep-old), which its manifest will say."
             )
-        log.warning("%s: %s; both are kept (--keep-old)", self._folder, found)
+        log.warning("%s: %s; both are kept (--keep-old)", self._folder, change)
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -98,47 +104,57 @@ def figures(folder: Path) -> dict[str, Any]:
     by_teacher: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(folder / layout.SERVERS):
         by_teacher.setdefault(row["teacher"], []).append(row)
-    return (
-        {"servers": [_together(teacher, rows) for teacher, rows in by_teacher.items()]}
-        if by_teacher
-        else {}
-    )
+    if not by_teacher:
+        return {}
+    return {"servers": [summary_of(teacher, rows) for teacher, rows in by_teacher.items()]}
 
 
-def _together(teacher: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each kind of thing that was told, with all its values."""
-    kinds = dict.fromkeys(kind for row in rows for kind in row if kind not in ("teacher", "time"))
+def summary_of(teacher: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each kind of thing that was told of one teacher, with all its values."""
     names = {"address": "addresses", "limit": "limits"}
-    return {"teacher": teacher} | {names.get(kind, kind): _every(rows, kind) for kind in kinds}
+    kinds: dict[str, None] = {}
+    for row in rows:
+        kinds |= dict.fromkeys(row)
+    summary: dict[str, Any] = {"teacher": teacher}
+    for kind in kinds:
+        if kind not in ("teacher", "time"):
+            summary[names.get(kind, kind)] = _every(rows, kind)
+    return summary
 
 
-def _every(rows: Iterable[dict[str, Any]], kind: str) -> list[Any]:
+def _every(rows: Iterable[Mapping[str, Any]], kind: str) -> list[Any]:
     """The different values of a kind in the order in which they came."""
-    found: list[Any] = []
+    values: list[Any] = []
     for row in rows:
         value = row.get(kind, [])
-        for item in value if isinstance(value, list) else [value]:
-            if item not in found:
-                found.append(item)
-    return found
+        items = value if isinstance(value, list) else [value]
+        for item in cast("list[Any]", items):
+            if item not in values:
+                values.append(item)
+    return values
 
 
-def _rows_of_all(folder: Path) -> list[dict[str, Any]]:
+def rows_of_all(folder: Path) -> list[dict[str, Any]]:
     """What stands in the folder and in those of workers that fill it now."""
-    places = [folder, *work_sharing.worker_folders(folder)]
-    return [row for place in places for row in _rows(place / layout.SERVERS)]
+    rows: list[dict[str, Any]] = []
+    for place in [folder, *work_sharing.worker_folders(folder)]:
+        rows += _rows(place / layout.SERVERS)
+    return rows
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return list(read_rows(path)) if path.exists() else []
+    if not path.exists():
+        return []
+    return list(read_rows(path))
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def append_row(path: Path, row: dict[str, Any]) -> None:
     """Durably: it is on disk before the sample that it is about."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         repair_tail(path)
+        line = json.dumps(row, ensure_ascii=False) + "\n"
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
