@@ -172,14 +172,14 @@ def read_evidence(
     return Evidence(
         label=label,
         folder=folder,
-        hardware=_hardware(manifests.values()),
+        hardware=hardware_of(manifests.values()),
         is_calibration=is_calibration,
         teachers={written.model: written for written in _by_model(traces)},
-        kept=_kept(traces, run.verdicts, settings),
-        students={trained.name: trained for trained in _students(folder / FOLDERS["students"])},
-        answers=dict(_answers(folder / FOLDERS["evals"])),
+        kept=read_kept(traces, run.verdicts, settings),
+        students={trained.name: trained for trained in read_students(folder / FOLDERS["students"])},
+        answers=dict(read_answers(folder / FOLDERS["evals"])),
         manifests=manifests,
-        verdicts_speed=_verdicts_speed(folder / FOLDERS["verdicts"], manifests.get("verdicts")),
+        verdicts_speed=grading_speed(folder / FOLDERS["verdicts"], manifests.get("verdicts")),
     )
 
 
@@ -192,7 +192,7 @@ def short_name(model: str) -> str:
     return model.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".jsonl")
 
 
-def _hardware(manifests: Iterable[Manifest]) -> str:
+def hardware_of(manifests: Iterable[Manifest]) -> str:
     """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that says so."""
     for manifest in manifests:
         made = manifest.environment
@@ -222,17 +222,15 @@ def speed_of(
     for lines in sessions:
         if not lines or lines[-1][1] <= 0:
             continue
-        steady = (
-            list(lines)
-            if len(lines) >= _FEW and lines[-1][1] > lines[0][1]
-            else [(0.0, 0.0), lines[-1]]
-        )
-        rate = (steady[-1][1] - steady[0][1]) / max(steady[-1][0] - steady[0][0], 1e-3)
-        warming.append(max(0.0, steady[0][0] - steady[0][1] / rate))
-        marks = [
-            steady[round(place)]
-            for place in np.linspace(0, len(steady) - 1, min(_STRETCHES, len(steady) - 1) + 1)
-        ]
+        steady = [(0.0, 0.0), lines[-1]]
+        if len(lines) >= _FEW and lines[-1][1] > lines[0][1]:
+            steady = list(lines)
+        (first_s, first_amount), (last_s, last_amount) = steady[0], steady[-1]
+        rate = (last_amount - first_amount) / max(last_s - first_s, 1e-3)
+        warming.append(max(0.0, first_s - first_amount / rate))
+        last = len(steady) - 1
+        places = np.linspace(0, last, min(_STRETCHES, last) + 1)
+        marks = [steady[round(place)] for place in places]
         for (from_s, from_amount), (to_s, to_amount) in zip(marks, marks[1:], strict=False):
             times.append(max(to_s - from_s, 1e-3))
             amounts.append(to_amount - from_amount)
@@ -243,7 +241,9 @@ def speed_of(
     # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
     few = (len(times) + 1) / max(1, len(times) - 1)
     variance = few * float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
-    least = LEAST if len(times) >= _FEW else ONCE
+    least = LEAST
+    if len(times) < _FEW:
+        least = ONCE
     spread = max(variance**0.5 / mean, least)
     return Speed(mean, min(spread, 1.0), start_s + float(np.mean(warming)))
 
@@ -256,9 +256,9 @@ def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
         return None
     rates = np.array([speed.tokens_per_s for speed in speeds])
     mean, inside = float(rates.mean()), statistics.mean(speed.spread for speed in speeds)
-    between = (
-        float(rates.std(ddof=1)) / mean * (1 + 1 / len(rates)) ** 0.5 if len(rates) > 1 else 0.0
-    )
+    between = 0.0
+    if len(rates) > 1:
+        between = float(rates.std(ddof=1)) / mean * (1 + 1 / len(rates)) ** 0.5
     return Speed(mean, max(inside, between), statistics.mean(speed.start_s for speed in speeds))
 
 
@@ -276,7 +276,7 @@ def pool_written(found: Sequence[Written]) -> Written:
     )
 
 
-def _sampling_speed(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> Speed | None:
+def sampling_speed(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> Speed | None:
     """From metrics lines; from the manifest's figures where there are none."""
     sessions: dict[str, list[tuple[float, float]]] = {}
     loads: dict[str, float] = {}
@@ -285,19 +285,24 @@ def _sampling_speed(lines: Sequence[Mapping[str, Any]], manifest: Manifest | Non
         loads[line["session"]] = line["load_seconds"]
     if sessions:
         return speed_of(sessions.values(), statistics.mean(loads.values()))
-    figures = manifest.figures if manifest is not None else {}
+    if manifest is None:
+        return None
+    figures = manifest.figures
     if not figures.get("tokens") or not figures.get("seconds"):
         return None
     return speed_of([[(figures["seconds"], figures["tokens"])]], figures.get("load_seconds", 0.0))
 
 
-def _seconds(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> float:
+def seconds_spent(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> float:
     """Of all sessions: a manifest knows the last one only."""
     last = {line["session"]: line["seconds"] + line["load_seconds"] for line in lines}
-    return max(sum(last.values()), manifest.seconds if manifest is not None else 0.0)
+    seconds = sum(last.values())
+    if manifest is None:
+        return max(seconds, 0.0)
+    return max(seconds, manifest.seconds)
 
 
-def _verdicts_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
+def grading_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     """Traces per second on all cores of one worker."""
     sessions: dict[str, list[tuple[float, float]]] = {}
     for line in read_metrics(folder):
@@ -336,19 +341,22 @@ def _by_model(folder: Path) -> Iterator[Written]:
     """One for each model that wrote in a traces folder."""
     path, manifest = folder / layout.TRACES, read_manifest(folder)
     texts: dict[str, _Texts] = {}
-    for row in read_rows(path) if path.exists() else ():
+    if not path.exists():
+        return
+    for row in read_rows(path):
         if row["completion"]["finish"] != "error":
             texts.setdefault(short_name(row["model"]), _Texts()).add(row)
     metrics = read_metrics(folder)
     total = sum(sum(found.tokens.values()) for found in texts.values())
+    is_alone = len(texts) == 1
+    if not is_alone:
+        manifest = None
     for model, found in texts.items():
         # A model that was alone needs no matching: a served folder may be called `model` in one
         # place and by its name in another.
-        lines = [
-            line for line in metrics if len(texts) == 1 or short_name(line["teacher"]) == model
-        ]
+        lines = [line for line in metrics if is_alone or short_name(line["teacher"]) == model]
         count = sum(found.samples.values())
-        seconds = _seconds(lines, manifest if len(texts) == 1 else None)
+        seconds = seconds_spent(lines, manifest)
         yield Written(
             model=model,
             tokens=np.array(list(found.tokens.values()), dtype=np.float64),
@@ -358,7 +366,7 @@ def _by_model(folder: Path) -> Iterator[Written]:
             seconds=seconds,
             longest_tokens=found.longest,
             longest_s=_longest_s(found, seconds),
-            speed=_sampling_speed(lines, manifest if len(texts) == 1 else None),
+            speed=sampling_speed(lines, manifest),
         )
 
 
@@ -372,7 +380,7 @@ def _longest_s(texts: _Texts, seconds: float) -> float:
     return min(seconds, texts.longest * fastest)
 
 
-def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
+def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
     """(benchmark, model) and what it wrote there; models under other prompts and at checkpoints
     have their mark in the name.
     """
@@ -381,7 +389,7 @@ def _answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
             yield (folder.parent.parent.name, folder.parent.name), written
 
 
-def _kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
+def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
     in order.
     """
@@ -432,62 +440,63 @@ def _floats(values: Iterable[float]) -> Floats:
 # ---- what was trained ----------------------------------------------------------------------------
 
 
-def _students(folder: Path) -> Iterator[Trained]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+def read_students(folder: Path) -> Iterator[Trained]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
         manifest = read_manifest(path)
         if manifest is not None:
-            yield _trained(path, manifest)
+            yield read_trained(path, manifest)
 
 
-def _trained(folder: Path, manifest: Manifest) -> Trained:
+def read_trained(folder: Path, manifest: Manifest) -> Trained:
+    """What a student's folder tells: its record where it is finished, else its metrics lines."""
     record = StudentFolder(folder).record
-    student = (
-        Student.model_validate(json.loads(record.read_text(encoding="utf-8")))
-        if record.exists()
-        else None
-    )
     figures = None
-    if student is not None:
-        figures = student.figures
+    if record.exists():
+        text = record.read_text(encoding="utf-8")
+        figures = Student.model_validate(json.loads(text)).figures
     lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
-    done = figures.steps if figures is not None else (lines[-1]["step"] if lines else 0)
-    tokens = (
-        figures.tokens if figures is not None else (lines[-1].get("tokens") or 0 if lines else 0)
-    )
-    seconds = max(
-        manifest.seconds,
-        figures.seconds if figures is not None else 0.0,
-        lines[-1]["seconds"] if lines else 0.0,
-    )
-    rows = figures.epochs * figures.examples if figures is not None else 0
+    done = tokens = 0
+    seconds = max(manifest.seconds, 0.0)
+    if lines:
+        seconds = max(seconds, lines[-1]["seconds"])
+    if lines and figures is None:
+        done, tokens = lines[-1]["step"], lines[-1].get("tokens") or 0
+    row_tokens = loss_tokens = parameters = trained_parameters = None
+    if figures is not None:
+        done, tokens = figures.steps, figures.tokens
+        seconds = max(seconds, figures.seconds)
+        parameters, trained_parameters = figures.parameters, figures.trained_parameters
+        rows = figures.epochs * figures.examples
+        if rows:
+            row_tokens, loss_tokens = figures.tokens / rows, figures.loss_tokens / rows
     return Trained(
         name=folder.name,
         method=manifest.section.get("method", ""),
-        base=_base(manifest),
+        base=base_of(manifest),
         done=done,
         tokens=tokens,
-        row_tokens=figures.tokens / rows if figures is not None and rows else None,
-        loss_tokens=figures.loss_tokens / rows if figures is not None and rows else None,
+        row_tokens=row_tokens,
+        loss_tokens=loss_tokens,
         seconds=seconds,
         bytes=folder_bytes(folder),
-        parameters=figures.parameters if figures is not None else None,
-        trained_parameters=figures.trained_parameters if figures is not None else None,
-        speed=_training_speed(lines, done, tokens, seconds),
+        parameters=parameters,
+        trained_parameters=trained_parameters,
+        speed=training_speed(lines, done, tokens, seconds),
         is_complete=manifest.status == "complete",
     )
 
 
-def _base(manifest: Manifest) -> str:
+def base_of(manifest: Manifest) -> str:
     """Equal for students that start from the same shape: the architecture, or the base's name."""
     shape = manifest.section.get("architecture")
-    return (
-        json.dumps(shape, sort_keys=True)
-        if shape
-        else short_name(manifest.identity["inputs"].get("base", ""))
-    )
+    if shape:
+        return json.dumps(shape, sort_keys=True)
+    return short_name(manifest.identity["inputs"].get("base", ""))
 
 
-def _training_speed(
+def training_speed(
     lines: Sequence[Mapping[str, Any]], done: int, tokens: float, seconds: float
 ) -> Speed | None:
     """Tokens per second while steps are taken; all other seconds (loading, the last validation) are
@@ -503,11 +512,10 @@ def _training_speed(
     # The first line stands behind loading and compiling: only what comes after it is speed.
     since = [(at - steps[0][0], amount - steps[0][1]) for at, amount in steps]
     found = speed_of([since])
-    return (
-        Speed(found.tokens_per_s, found.spread, max(0.0, seconds - tokens / found.tokens_per_s))
-        if found is not None
-        else None
-    )
+    if found is None:
+        return None
+    start_s = max(0.0, seconds - tokens / found.tokens_per_s)
+    return Speed(found.tokens_per_s, found.spread, start_s)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -60,24 +60,21 @@ def traces_cost(context: Context) -> Cost:
         and done.status == "complete"
         and done.counts.get("out", 0) >= context.samples
     ):
-        size, together = (
-            folder_bytes(context.run.stage("traces")),
-            done.figures.get("workers", 1) > 1,
-        )
-        seconds = done.seconds if together else max(done.seconds, _sessions(context.own))
+        size = folder_bytes(context.run.stage("traces"))
+        seconds = done.seconds
+        if done.figures.get("workers", 1) <= 1:
+            sessions_s = sum(teacher.seconds for teacher in context.own.teachers.values())
+            seconds = max(seconds, sessions_s)
         return finished(
             "traces", work, seconds=seconds, size=size, tokens=done.figures.get("tokens", 0)
         )
-    pieces = list(_teacher_pieces(context, written, context.problems))
+    pieces = list(teacher_pieces(context, written, context.problems))
     cost = sampled(context, "traces", pieces, work)
-    return replace(cost, bytes=_with_top_k(context, cost.bytes, cost.tokens, written))
+    return replace(cost, bytes=with_top_k(context, cost.bytes, cost.tokens, written))
 
 
-def _sessions(own: Evidence) -> float:
-    return sum(teacher.seconds for teacher in own.teachers.values())
-
-
-def _teacher_pieces(context: Context, written: TraceSettings, problems: int) -> Iterator[Piece]:
+def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> Iterator[Piece]:
+    """What each teacher writes: its share of the problems, `n` samples for each."""
     shares = sum(teacher.share for teacher in written.teachers)
     own = {short_name(located(teacher).model): teacher for teacher in written.teachers}
     for teacher in written.teachers:
@@ -86,17 +83,20 @@ def _teacher_pieces(context: Context, written: TraceSettings, problems: int) -> 
         if done is None and len(own) == 1:
             done = next(iter(context.own.teachers.values()), None)
         wanted = round(problems * teacher.share / shares) * written.n
-        basis = _teacher_basis(context, teacher, name)
+        basis = teacher_basis(context, teacher, name)
         yield Piece(f"teacher {name}", wanted, written.n, written.resolve().max_tokens, done, basis)
 
 
-def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
+def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
     """The same teacher in any folder, before another teacher in any."""
-    found = context.first(
-        lambda e: (
-            w if (w := e.teachers.get(name)) is not None and len(w.tokens) >= _ENOUGH else None
-        )
-    )
+
+    def with_enough(evidence: Evidence) -> Written | None:
+        written = evidence.teachers.get(name)
+        if written is None or len(written.tokens) < _ENOUGH:
+            return None
+        return written
+
+    found = context.first(with_enough)
     if found is None:
         found = context.first(lambda evidence: evidence.teachers.get(name))
     if found is None:
@@ -105,13 +105,11 @@ def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
     if found is not None:
         evidence, written = found
         is_same = written.model == name or evidence is context.own or evidence.is_calibration
-        notes = (
-            []
-            if is_same
-            else [
+        notes: list[str] = []
+        if not is_same:
+            notes.append(
                 f"{name} was never measured: {written.model} of {evidence.label} stands in for it"
-            ]
-        )
+            )
         spread, at_once = stand_in(is_same), _at_once(context, teacher, written)
         basis = Basis(
             written,
@@ -122,7 +120,7 @@ def _teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
             sources=(evidence.source,),
             notes=tuple(notes),
         )
-    return _with_given(context, basis)
+    return with_given(context, basis)
 
 
 def _at_once(context: Context, teacher: SampledModel, written: Written) -> int | None:
@@ -133,21 +131,26 @@ def _at_once(context: Context, teacher: SampledModel, written: Written) -> int |
     return written.together
 
 
-def _with_given(context: Context, basis: Basis) -> Basis:
+def with_given(context: Context, basis: Basis) -> Basis:
     """What the user says stands over what was measured."""
     given = context.given
     if given.tokens_per_trace is not None:
         basis = replace(basis, tokens_per_sample=given.tokens_per_trace, length_spread=0.0)
-    if (speed := given.speed()) is not None:
-        start = basis.speed.start_s if basis.speed is not None else 0.0
+    speed = given.speed()
+    if speed is not None:
+        start = 0.0
+        if basis.speed is not None:
+            start = basis.speed.start_s
         basis = replace(basis, speed=replace(speed, start_s=start), speed_spread=0.0, at_once=None)
     if given.tokens_per_trace is None and given.tokens_per_s is None:
         return basis
-    measured = basis.sources if given.tokens_per_trace is None or given.tokens_per_s is None else ()
+    measured = basis.sources
+    if given.tokens_per_trace is not None and given.tokens_per_s is not None:
+        measured = ()
     return replace(basis, sources=(*measured, AS_GIVEN))
 
 
-def _with_top_k(
+def with_top_k(
     context: Context, size: Draws | None, tokens: Draws | None, written: TraceSettings
 ) -> Draws | None:
     """The traces and their top-K cache: 2 + 4K bytes a token, or 3 + 5K with a vocabulary above
@@ -155,18 +158,16 @@ def _with_top_k(
     """
     if size is None or tokens is None or written.logprobs is None or context.samples is None:
         return size
-    found = context.first(_id_bytes)
+    found = context.first(id_bytes_of)
     id_bytes = 3
     if found is not None:
         _, id_bytes = found
-    return (
-        size
-        + tokens * (id_bytes + written.logprobs * (id_bytes + 2))
-        + context.samples * _INDEX_BYTES
-    )
+    bytes_per_token = id_bytes + written.logprobs * (id_bytes + 2)
+    return size + tokens * bytes_per_token + context.samples * _INDEX_BYTES
 
 
-def _id_bytes(evidence: Evidence) -> int | None:
+def id_bytes_of(evidence: Evidence) -> int | None:
+    """The bytes of a token's id in the run's top-K cache; None where it has none."""
     folder = RunFolder(evidence.folder).stage("traces") / topk.FOLDER
     if not (folder / topk.HEADER).exists():
         return None
@@ -177,7 +178,7 @@ def _id_bytes(evidence: Evidence) -> int | None:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Question:
     """What one model is asked: samples on one benchmark, under one prompt or at one checkpoint."""
 
     benchmark: str
@@ -193,7 +194,7 @@ def evals_costs(context: Context) -> Iterator[Cost]:
     """
     run = context.run
     students = {student.name: student for student in run.pipeline.all_students()}
-    sizes = {benchmark.name: _size(context, benchmark) for benchmark in benchmarks(run)}
+    sizes = {benchmark.name: problems_asked(context, benchmark) for benchmark in benchmarks(run)}
     for model, measured in evaluating.eval_models(run).items() if sizes else ():
         missing = [name for name, size in sizes.items() if size is None]
         if missing:
@@ -201,28 +202,22 @@ def evals_costs(context: Context) -> Iterator[Cost]:
             yield Cost(f"evals/{model}", "new", f"{len(sizes)} benchmarks", unknown=unknown)
             continue
         known = {name: size for name, size in sizes.items() if size is not None}
-        asked = list(_asked(run, model, measured, known, students.get(model)))
+        asked = list(questions_of(run, model, measured, known, students.get(model)))
         pieces = [
-            _answer_piece(context, question, model, measured, students.get(model))
+            answer_piece(context, question, model, measured, students.get(model))
             for question in asked
         ]
-        work = (
-            f"{sum(piece.wanted for piece in pieces):,} answers to {len(known)} "
-            f"benchmark{'s' * (len(known) > 1)}"
-        )
+        answers = sum(piece.wanted for piece in pieces)
+        work = f"{answers:,} answers to {len(known)} benchmark"
+        if len(known) > 1:
+            work += "s"
         # One engine for all that has the same weights; the last checkpoint is the finished student.
-        snapshots = max(
-            (
-                int(question.label.partition(STEP)[2])
-                for question in asked
-                if STEP in question.label
-            ),
-            default=1,
-        )
+        labels = [question.label for question in asked if STEP in question.label]
+        snapshots = max((int(label.partition(STEP)[2]) for label in labels), default=1)
         yield sampled(context, f"evals/{model}", pieces, work, engines=snapshots)
 
 
-def _size(context: Context, benchmark: Benchmark) -> int | None:
+def problems_asked(context: Context, benchmark: Benchmark) -> int | None:
     """How many of its problems are asked."""
     limit = context.run.pipeline.evals.limit
     for evidence in context.everything:
@@ -235,62 +230,53 @@ def _size(context: Context, benchmark: Benchmark) -> int | None:
     return min(rows, limit or rows)
 
 
-def _asked(
+def questions_of(
     run: Run,
     model: str,
     measured: evaluating.Measured,
     sizes: dict[str, int],
     student: StudentSettings | None,
-) -> Iterator[_Asked]:
-    settings, found = (
-        run.pipeline.evals,
-        {benchmark.name: benchmark for benchmark in benchmarks(run)},
-    )
+) -> Iterator[Question]:
+    """On each benchmark: under its own prompt, under the others of [evals], at its checkpoints."""
+    settings = run.pipeline.evals
+    found = {benchmark.name: benchmark for benchmark in benchmarks(run)}
     for name, problems in sizes.items():
         drawn = evaluating.sampling_of(run, measured, found[name])
         cap = drawn.resolve().max_tokens
-        labels = [
-            model,
-            *(f"{model}{VARIANT}{load_prompt(prompt).name}" for prompt in settings.prompts),
-        ]
-        yield from (_Asked(name, label, problems, drawn.n, cap) for label in labels)
+        yield Question(name, model, problems, drawn.n, cap)
+        for prompt in settings.prompts:
+            label = f"{model}{VARIANT}{load_prompt(prompt).name}"
+            yield Question(name, label, problems, drawn.n, cap)
         steps = settings.checkpoints
-        if (
-            steps.count
-            and student is not None
-            and student.method != "base"
-            and name in _step_names(run)
-        ):
+        if not steps.count or student is None or student.method == "base":
+            continue
+        if name in [benchmark.name for benchmark in evaluating.step_benchmarks(run)]:
             fewer = min(problems, steps.limit or problems)
-            yield from (
-                _Asked(name, f"{model}{STEP}{number}", fewer, steps.n, cap)
-                for number in range(1, steps.count + 1)
-            )
+            for number in range(1, steps.count + 1):
+                yield Question(name, f"{model}{STEP}{number}", fewer, steps.n, cap)
 
 
-def _step_names(run: Run) -> list[str]:
-    return [benchmark.name for benchmark in evaluating.step_benchmarks(run)]
-
-
-def _answer_piece(
+def answer_piece(
     context: Context,
-    asked: _Asked,
+    asked: Question,
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
 ) -> Piece:
+    """The samples that one question asks for, and those of them that are there already."""
     done = context.own.answers.get((asked.benchmark, asked.label))
-    if (
-        STEP in asked.label
-    ):  # which steps they were is known only afterwards; the numbers of their samples are alike
+    if STEP in asked.label:
+        # Which steps they were is known only afterwards; the numbers of their samples are alike.
         number = int(asked.label.partition(STEP)[2])
         steps = sorted(
             key
             for key in context.own.answers
             if key[0] == asked.benchmark and key[1].startswith(f"{model}{STEP}")
         )
-        done = context.own.answers[steps[number - 1]] if number <= len(steps) else None
-    basis = _answer_basis(context, asked.benchmark, model, measured, student)
+        done = None
+        if number <= len(steps):
+            done = context.own.answers[steps[number - 1]]
+    basis = answer_basis(context, asked.benchmark, model, measured, student)
     return Piece(
         f"{without_seed(model)} on {asked.benchmark}",
         asked.problems * asked.n,
@@ -301,7 +287,7 @@ def _answer_piece(
     )
 
 
-def _answer_basis(
+def answer_basis(
     context: Context,
     benchmark: str,
     model: str,
@@ -310,12 +296,10 @@ def _answer_basis(
 ) -> Basis:
     """Lengths and speed, each from the model itself, else from who is most like it, and told."""
     is_teacher = model in evaluating.served_teachers(context.run)
-    lengths = _lengths(context, benchmark, model, measured, student)
-    speed = (
-        None
-        if is_teacher and context.given.tokens_per_s is not None
-        else _speed(context, model, measured, student, benchmark)
-    )
+    lengths = answer_lengths(context, benchmark, model, measured, student)
+    speed: Hint | None = None
+    if not is_teacher or context.given.tokens_per_s is None:
+        speed = answer_speed(context, model, measured, student, benchmark)
     hints = [hint for hint in (lengths, speed) if hint is not None]
     basis, sources = Basis(), [hint.source for hint in hints]
     if lengths is not None:
@@ -326,23 +310,24 @@ def _answer_basis(
             tokens_per_sample=lengths.tokens,
         )
     elif context.given.tokens_per_trace is not None and (is_teacher or _reasons(student)):
-        basis, sources = (
-            replace(basis, tokens_per_sample=context.given.tokens_per_trace),
-            [*sources, AS_GIVEN],
-        )
+        basis = replace(basis, tokens_per_sample=context.given.tokens_per_trace)
+        sources.append(AS_GIVEN)
     if speed is not None:
         at_once = _at_once(context, measured.served, speed.written)
         basis = replace(
             basis, speed=speed.written.speed, speed_spread=speed.spread, at_once=at_once
         )
-    elif is_teacher and (said := context.given.speed()) is not None:
-        basis, sources = replace(basis, speed=said), [*sources, AS_GIVEN]
+    elif is_teacher:
+        given_speed = context.given.speed()
+        if given_speed is not None:
+            basis = replace(basis, speed=given_speed)
+            sources.append(AS_GIVEN)
     notes = tuple(dict.fromkeys(hint.note for hint in hints if hint.note))
     return replace(basis, sources=tuple(dict.fromkeys(sources)), notes=notes)
 
 
 @dataclass(frozen=True)
-class _Hint:
+class Hint:
     """What somebody wrote, how far it may be off for who is asked, and why it was taken; `tokens`
     stands over its mean length.
     """
@@ -354,13 +339,13 @@ class _Hint:
     tokens: float | None = None
 
 
-def _lengths(
+def answer_lengths(
     context: Context,
     benchmark: str,
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
-) -> _Hint | None:
+) -> Hint | None:
     """The model's own lengths; for a student that learns to reason its teacher's.
 
     Students of ten methods wrote 64.7 to 66.2 tokens an answer where their teacher wrote 64.7
@@ -370,24 +355,24 @@ def _lengths(
     is_trained = student is not None and student.method != "base"
     reasons = _reasons(student)
     for evidence in context.everything:
-        if not (is_trained and evidence.is_calibration) and (
-            hint := _own_answers(context, evidence, benchmark, model, measured, student)
-        ):
+        if is_trained and evidence.is_calibration:
+            continue
+        hint = _own_answers(context, evidence, benchmark, model, measured, student)
+        if hint is not None:
             return hint
     is_teacher = model in evaluating.served_teachers(context.run)
-    if (is_teacher or reasons) and (hint := _teachers(context, benchmark)) is not None:
-        return (
-            replace(
-                hint, spread=STAND_IN, note=f"students as long as their teacher ({hint.source})"
-            )
-            if reasons
-            else hint
-        )
+    if is_teacher or reasons:
+        hint = teacher_lengths(context, benchmark)
+        if hint is not None and reasons:
+            note = f"students as long as their teacher ({hint.source})"
+            return replace(hint, spread=STAND_IN, note=note)
+        if hint is not None:
+            return hint
     for evidence in context.everything:
         hint = _own_answers(context, evidence, benchmark, model, measured, student)
         if hint is None:
             continue
-        learnt = _learnt(evidence, model)
+        learnt = learnt_tokens(evidence, model)
         if not learnt:
             return hint
         note = f"{without_seed(model)} as long as what it learns"
@@ -395,7 +380,7 @@ def _lengths(
     return None
 
 
-def _learnt(evidence: Evidence, model: str) -> float | None:
+def learnt_tokens(evidence: Evidence, model: str) -> float | None:
     """The mean tokens that a student was taught to write."""
     for name, student in evidence.students.items():
         if without_seed(name) == without_seed(model):
@@ -415,7 +400,7 @@ def _own_answers(
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
-) -> _Hint | None:
+) -> Hint | None:
     """What the model, or one of the same name, wrote on this benchmark, else on another."""
     name = without_seed(model)
     found: dict[str, list[Written]] = {}
@@ -428,16 +413,14 @@ def _own_answers(
     if benchmark not in found:
         where = next(iter(found))
     written = pool_written(found[where])
-    is_same = where == benchmark and _is_same(context, evidence, written, measured, student)
-    note = (
-        ""
-        if is_same
-        else f"{name} of {evidence.label} on {where} stands in for {name} on {benchmark}"
-    )
-    return _Hint(written, evidence.source, stand_in(is_same), note)
+    is_same = where == benchmark and is_same_model(context, evidence, written, measured, student)
+    note = ""
+    if not is_same:
+        note = f"{name} of {evidence.label} on {where} stands in for {name} on {benchmark}"
+    return Hint(written, evidence.source, stand_in(is_same), note)
 
 
-def _is_same(
+def is_same_model(
     context: Context,
     evidence: Evidence,
     written: Written,
@@ -461,32 +444,29 @@ def _has_alike(context: Context, evidence: Evidence, student: StudentSettings, n
     )
 
 
-def _teachers(context: Context, benchmark: str) -> _Hint | None:
+def teacher_lengths(context: Context, benchmark: str) -> Hint | None:
     """The teacher's lengths on the benchmark, else in its traces."""
     names = list(evaluating.served_teachers(context.run))
     for evidence in context.everything:
         for name in names:
             written = evidence.answers.get((benchmark, name))
             if written is not None:
-                return _Hint(written, evidence.source)
+                return Hint(written, evidence.source)
     found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
     if found is None:
         return None
-    return _Hint(
-        found[1],
-        found[0].source,
-        STAND_IN,
-        f"answers to {benchmark} as long as traces ({found[0].source})",
-    )
+    evidence, written = found
+    note = f"answers to {benchmark} as long as traces ({evidence.source})"
+    return Hint(written, evidence.source, STAND_IN, note)
 
 
-def _speed(
+def answer_speed(
     context: Context,
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
     benchmark: str,
-) -> _Hint | None:
+) -> Hint | None:
     """The model's own speed, else that of another student of this file, else (for a teacher) of its
     traces.
     """
@@ -497,15 +477,16 @@ def _speed(
     if student is None:
         teacher = short_name(measured.served.model)
         found = context.first(lambda evidence: evidence.teachers.get(teacher))
-        return (
-            _Hint(found[1], found[0].source)
-            if found is not None and found[1].speed is not None
-            else None
-        )
-    return _sibling_speed(context, student)
+        if found is None:
+            return None
+        evidence, written = found
+        if written.speed is None:
+            return None
+        return Hint(written, evidence.source)
+    return sibling_speed(context, student)
 
 
-def _sibling_speed(context: Context, student: StudentSettings) -> _Hint | None:
+def sibling_speed(context: Context, student: StudentSettings) -> Hint | None:
     """Students that start alike are equally large, and so equally fast."""
     start = start_of(context, student)
     siblings = [
@@ -521,9 +502,7 @@ def _sibling_speed(context: Context, student: StudentSettings) -> _Hint | None:
         ]
         for (_, who), written in evidence.answers.items():
             if written.speed is not None and without_seed(who) in map(without_seed, known):
-                note = (
-                    f"{without_seed(student.name)} as fast as {without_seed(who)}, which is as "
-                    "large"
-                )
-                return _Hint(written, evidence.source, note=note)
+                ours, theirs = without_seed(student.name), without_seed(who)
+                note = f"{ours} as fast as {theirs}, which is as large"
+                return Hint(written, evidence.source, note=note)
     return None
