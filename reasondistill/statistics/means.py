@@ -64,7 +64,8 @@ def mean_interval(correct: NDArray[Any], *, level: float = LEVEL) -> Estimate:
     if k == 1:
         low, high = wilson(mean, n, level=level)
         return Estimate(mean, low, high, n, k, "wilson")
-    samples = n * k / (1 + (k - 1) * _correlation(correct))
+    correlation = sample_correlation(correct)
+    samples = n * k / (1 + (k - 1) * correlation)
     low, high = _score_bounds(mean, samples, student_quantile(level, n))
     return Estimate(mean, low, high, n, k, "wilson, effective n")
 
@@ -85,19 +86,21 @@ def bootstrap_interval(
         low, high = wilson(mean, n, level=level)
         return Estimate(mean, low, high, n, k, "wilson")
     hits, problems = np.unique(hits_of(correct), return_counts=True)
-    rates = _shrunken_rates(hits / k, problems, k)
+    rates = shrunken_rates(hits / k, problems, k)
     random = np.random.default_rng(seed)
     # Problems with equal hits are alike: draw how many of each level, then all their samples at
     # once.
     drawn = random.multinomial(n, problems / n, size=resamples)
-    means = random.binomial(drawn * k, rates).sum(axis=1) / (n * k)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(
-        mean, min(float(low), mean), max(float(high), mean), n, k, "hierarchical bootstrap"
-    )
+    correct_samples = random.binomial(drawn * k, rates)
+    means = correct_samples.sum(axis=1) / (n * k)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    lower_quantile, upper_quantile = np.quantile(means, tails)
+    low = min(float(lower_quantile), mean)
+    high = max(float(upper_quantile), mean)
+    return Estimate(mean, low, high, n, k, "hierarchical bootstrap")
 
 
-def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
+def shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
     """Problem rates moved towards their mean until their spread is that of the true rates, without
     sampling noise.
     """
@@ -105,15 +108,20 @@ def _shrunken_rates(rates: Floats, problems: Ints, k: int) -> Floats:
         return rates  # one sample: a 0/1 rate redrawn is itself, nothing is counted twice
     n = int(problems.sum())
     mean = float(rates @ problems) / n
-    spread = float((rates - mean) ** 2 @ problems) / n
-    noise = float(rates * (1 - rates) @ problems) / n / (k - 1)
-    between = max(0.0, spread * n / max(1, n - 1) - noise)
-    return np.clip(
-        mean + math.sqrt(between / spread if spread > 0 else 0.0) * (rates - mean), 0.0, 1.0
-    )
+    deviations = rates - mean
+    spread = float(deviations**2 @ problems) / n
+    sample_variances = rates * (1 - rates)
+    noise = float(sample_variances @ problems) / n / (k - 1)
+    unbiased_spread = spread * n / max(1, n - 1)
+    between = max(0.0, unbiased_spread - noise)
+    share = 0.0
+    if spread > 0:
+        share = between / spread
+    shrunken = mean + math.sqrt(share) * deviations
+    return np.clip(shrunken, 0.0, 1.0)
 
 
-def _correlation(correct: NDArray[Any]) -> float:
+def sample_correlation(correct: NDArray[Any]) -> float:
     """Correlation ρ of two samples of one problem, at most 1: the ANOVA estimate, cautious where
     there is little to see.
 
@@ -124,18 +132,28 @@ def _correlation(correct: NDArray[Any]) -> float:
     n, k = shape_of(correct)
     rates = np.mean(correct, axis=1)
     mean = float(rates.mean())
-    within = float(np.mean(rates * (1 - rates))) * k / (k - 1)
-    between = float(np.sum((rates - mean) ** 2)) / max(1, n - 1) - within / k
+    sample_variances = rates * (1 - rates)
+    within = float(np.mean(sample_variances)) * k / (k - 1)
+    squares = (rates - mean) ** 2
+    spread = float(np.sum(squares)) / max(1, n - 1)
+    between = spread - within / k
     total = between + within
-    seen = min(max(between / total, (_LEAST_SPREAD - 1) / (k - 1)), 1.0) if total > 0 else 1.0
-    weight = n * k * min(mean, 1 - mean)
-    return (weight * seen + _CAUTION) / (weight + _CAUTION)
+    correlation = 1.0
+    if total > 0:
+        least = (_LEAST_SPREAD - 1) / (k - 1)
+        correlation = min(max(between / total, least), 1.0)
+    minority = n * k * min(mean, 1 - mean)
+    return (minority * correlation + _CAUTION) / (minority + _CAUTION)
 
 
 def _score_bounds(mean: float, n: float, quantile: float) -> tuple[float, float]:
     """Where |p̂ − p| = quantile · √(p(1−p)/n)."""
     square = quantile**2 / n
-    centre = (mean + square / 2) / (1 + square)
-    half = quantile / (1 + square) * math.sqrt(mean * (1 - mean) / n + square / (4 * n))
+    scale = 1 + square
+    centre = (mean + square / 2) / scale
+    variance = mean * (1 - mean) / n
+    half = quantile / scale * math.sqrt(variance + square / (4 * n))
     # Rounding must not push a bound past the mean at 0 or 1.
-    return max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
+    low = min(centre - half, mean)
+    high = max(centre + half, mean)
+    return max(0.0, low), min(1.0, high)

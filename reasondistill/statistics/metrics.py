@@ -45,8 +45,10 @@ def pass_at_k(correct: NDArray[Any], n: int, k: int) -> Floats:
     draws = np.arange(k, dtype=np.float64)
     # C(n−c, k) / C(n, k) is a product of k ratios: never overflows. A negative factor means fewer
     # than k wrong ones.
-    ratios = np.clip(((n - counts)[..., None] - draws) / (n - draws), 0.0, None)
-    return 1.0 - np.prod(ratios, axis=-1)
+    wrong = (n - counts)[..., None]
+    ratios = np.clip((wrong - draws) / (n - draws), 0.0, None)
+    all_wrong = np.prod(ratios, axis=-1)
+    return 1.0 - all_wrong
 
 
 def g_pass_at_k(correct: NDArray[Any], n: int, k: int, tau: float) -> Floats:
@@ -62,7 +64,9 @@ def g_pass_at_k(correct: NDArray[Any], n: int, k: int, tau: float) -> Floats:
     if not 0 <= tau <= 1:
         raise ValueError(f"G-Pass@{k} needs 0 ≤ tau ≤ 1, found {tau}")
     # 0.07 · 100 is 7.000000000000001 and must not ask for eight.
-    return _at_least(counts, n, k)[..., max(1, math.ceil(tau * k - 1e-9))]
+    needed = math.ceil(tau * k - 1e-9)
+    tails = _at_least(counts, n, k)
+    return tails[..., max(1, needed)]
 
 
 def mg_pass_at_k(correct: NDArray[Any], n: int, k: int) -> Floats:
@@ -76,7 +80,10 @@ def mg_pass_at_k(correct: NDArray[Any], n: int, k: int) -> Floats:
     counts = _counts(correct, n, k, "mG-Pass")
     if k == 1:
         raise ValueError("mG-Pass@1 sums nothing: it needs k ≥ 2")
-    return 2 / k * _at_least(counts, n, k)[..., math.ceil(k / 2) + 1 :].sum(axis=-1)
+    first = math.ceil(k / 2) + 1
+    tails = _at_least(counts, n, k)
+    summed = tails[..., first:].sum(axis=-1)
+    return 2 / k * summed
 
 
 def _counts(correct: NDArray[Any], n: int, k: int, metric: str) -> Floats:
@@ -84,9 +91,13 @@ def _counts(correct: NDArray[Any], n: int, k: int, metric: str) -> Floats:
     if not 1 <= k <= n:
         raise ValueError(f"{metric}@{k} needs 1 ≤ k ≤ samples = {n}")
     counts = np.asarray(correct, dtype=np.float64)
-    if counts.size and not (counts.min() >= 0 and counts.max() <= n):
+    if counts.size == 0:
+        return counts
+    lowest, highest = counts.min(), counts.max()
+    are_possible = lowest >= 0 and highest <= n
+    if not are_possible:  # NaN is not possible either
         raise ValueError(
-            f"{metric}@{k}: correct counts reach from {counts.min():g} to {counts.max():g}, "
+            f"{metric}@{k}: correct counts reach from {lowest:g} to {highest:g}, "
             f"but there are {n} samples"
         )
     return counts
@@ -97,13 +108,18 @@ def _at_least(counts: Floats, n: int, k: int) -> Floats:
     hypergeometric, in logarithms.
     """
     levels, place = np.unique(counts, return_inverse=True)
-    right, draws = levels[:, None], np.arange(k + 1, dtype=np.float64)
-    possible = (draws <= right) & (k - draws <= n - right)
-    ways = _log_choose(right, np.minimum(draws, right)) + _log_choose(
-        n - right, np.clip(k - draws, 0, n - right)
-    )
-    chances = np.where(possible, np.exp(ways - _log_choose(np.float64(n), np.float64(k))), 0.0)
-    tails = np.clip(np.cumsum(chances[:, ::-1], axis=1)[:, ::-1], 0.0, 1.0)
+    right = levels[:, None]
+    wrong = n - right
+    right_drawn = np.arange(k + 1, dtype=np.float64)
+    wrong_drawn = k - right_drawn
+    is_possible = (right_drawn <= right) & (wrong_drawn <= wrong)
+    right_ways = _log_choose(right, np.minimum(right_drawn, right))
+    wrong_ways = _log_choose(wrong, np.clip(wrong_drawn, 0, wrong))
+    all_ways = _log_choose(np.float64(n), np.float64(k))
+    log_chances = right_ways + wrong_ways - all_ways
+    chances = np.where(is_possible, np.exp(log_chances), 0.0)
+    sums_from_the_top = np.cumsum(chances[:, ::-1], axis=1)
+    tails = np.clip(sums_from_the_top[:, ::-1], 0.0, 1.0)
     return tails[place.reshape(counts.shape)]
 
 
@@ -131,12 +147,10 @@ def within_budget(
             f"correct is {correct.shape} and tokens {tokens.shape}: want the same "
             "(problems, samples)"
         )
-    fits = {budget: tokens <= budget for budget in budgets}
-    return tuple(
-        BudgetPoint(
-            budget,
-            mean_interval(correct.astype(bool) & fits[budget], level=level),
-            float(fits[budget].mean()),
-        )
-        for budget in budgets
-    )
+    points: list[BudgetPoint] = []
+    for budget in budgets:
+        fits = tokens <= budget
+        accuracy = mean_interval(correct.astype(bool) & fits, level=level)
+        finished = float(fits.mean())
+        points.append(BudgetPoint(budget, accuracy, finished))
+    return tuple(points)

@@ -62,17 +62,19 @@ def paired_difference(
     ValueError when the problems differ in number.
     """
     steps, scale = step_differences(ours, theirs)
-    (n, k), m = shape_of(ours), theirs.shape[1]
+    n, our_samples = shape_of(ours)
+    k = min(our_samples, theirs.shape[1])
     mean = float(steps.mean()) / scale
-    if k == m == 1:
-        low, high = tango_interval(int((steps > 0).sum()), int((steps < 0).sum()), n, level=level)
-        return PairedEstimate(
-            mean, low, high, n, 1, sign_flip_p_value(steps), "tango; mcnemar exact"
-        )
-    low, high = shrunken_t_interval(steps / scale, level=level)
-    return PairedEstimate(
-        mean, low, high, n, min(k, m), sign_flip_p_value(steps), "agresti-min t; sign flip exact"
-    )
+    if our_samples == theirs.shape[1] == 1:
+        only_ours = int((steps > 0).sum())
+        only_theirs = int((steps < 0).sum())
+        low, high = tango_interval(only_ours, only_theirs, n, level=level)
+        method = "tango; mcnemar exact"
+    else:
+        low, high = shrunken_t_interval(steps / scale, level=level)
+        method = "agresti-min t; sign flip exact"
+    p_value = sign_flip_p_value(steps)
+    return PairedEstimate(mean, low, high, n, k, p_value, method)
 
 
 def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
@@ -82,11 +84,14 @@ def step_differences(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, in
     Both (problems, samples). Whole numbers, so that exact tests compare exactly. Raises ValueError
     when the problems differ in number.
     """
-    (n, k), (other, m) = shape_of(ours), shape_of(theirs)
+    n, k = shape_of(ours)
+    other, m = shape_of(theirs)
     if n != other:
         raise ValueError(f"not the same problems: {n} rows against {other}")
     scale = math.lcm(k, m)
-    return hits_of(ours) * (scale // k) - hits_of(theirs) * (scale // m), scale
+    our_steps = hits_of(ours) * (scale // k)
+    their_steps = hits_of(theirs) * (scale // m)
+    return our_steps - their_steps, scale
 
 
 def sign_flip_p_value(differences: Ints) -> float:
@@ -99,17 +104,20 @@ def sign_flip_p_value(differences: Ints) -> float:
     """
     from scipy import signal  # a second to import, and every process of a run imports us
 
-    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    discordant = differences[differences != 0]
+    sizes, counts = np.unique(np.abs(discordant), return_counts=True)
     if sizes.size == 0:
         return 1.0
     null = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
-        null = signal.convolve(null, _coin_sums(size, count))
+        null = signal.convolve(null, coin_sums(size, count))
     sums = np.arange(null.size) - null.size // 2
-    return float(np.clip(null[np.abs(sums) >= abs(int(differences.sum()))].sum(), 0.0, 1.0))
+    observed = abs(int(differences.sum()))
+    as_extreme = null[np.abs(sums) >= observed]
+    return float(np.clip(as_extreme.sum(), 0.0, 1.0))
 
 
-def _coin_sums(size: int, count: int) -> Floats:
+def coin_sums(size: int, count: int) -> Floats:
     """Probabilities of the sum of `count` fair ±`size` coins, at −count·size … count·size."""
     heads = np.arange(count + 1)
     probabilities = np.zeros(2 * size * count + 1)
@@ -132,23 +140,28 @@ def tango_interval(
     and 0 of n=300 gives ± 1.3 points. The bounds are where |score(δ)| meets the normal quantile;
     found by bisection.
     """
-    quantile, seen = normal_quantile(level), (only_ours - only_theirs) / n
+    quantile = normal_quantile(level)
+    lead = only_ours - only_theirs
 
     def outside(gap: float) -> bool:
-        a, b, c = (
-            2 * n,
-            (2 * n - only_ours + only_theirs) * gap - only_ours - only_theirs,
-            -only_theirs * gap * (1 - gap),
-        )
-        loss = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        # `loss`, the probability of only theirs at this gap, is the larger root of ax² + bx + c.
+        a = 2 * n
+        b = (a - only_ours + only_theirs) * gap - only_ours - only_theirs
+        c = -only_theirs * gap * (1 - gap)
+        discriminant = max(0.0, b * b - 4 * a * c)
+        loss = (math.sqrt(discriminant) - b) / (2 * a)
         variance = n * (2 * loss + gap * (1 - gap))
-        return (only_ours - only_theirs - n * gap) ** 2 > quantile**2 * max(variance, 0.0)
+        distance = lead - n * gap
+        return distance**2 > quantile**2 * max(variance, 0.0)
 
     def edge(end: float) -> float:
-        inner, outer = seen, end
+        inner, outer = lead / n, end
         for _ in range(60):
             middle = (inner + outer) / 2
-            inner, outer = (inner, middle) if outside(middle) else (middle, outer)
+            if outside(middle):
+                outer = middle
+            else:
+                inner = middle
         return inner
 
     return edge(-1.0), edge(1.0)
@@ -170,7 +183,9 @@ def shrunken_t_interval(differences: Floats, *, level: float = LEVEL) -> tuple[f
     variance = (squares + size) / (n + 2) - centre**2
     half = student_quantile(level, n) * math.sqrt(variance / (n + 2))
     mean = float(differences.mean())
-    return max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
+    low = min(centre - half, mean)
+    high = max(centre + half, mean)
+    return max(-1.0, low), min(1.0, high)
 
 
 def verdict_word(gap: Gap, *, level: float = LEVEL) -> Word:
@@ -179,4 +194,6 @@ def verdict_word(gap: Gap, *, level: float = LEVEL) -> Word:
     """
     if gap.p_value > 1 - level or gap.low <= 0 <= gap.high:
         return "tied"
-    return "better" if gap.low > 0 else "worse"
+    if gap.low > 0:
+        return "better"
+    return "worse"
