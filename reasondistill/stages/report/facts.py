@@ -13,7 +13,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,7 +57,6 @@ from reasondistill.runs.store import (
 PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS, _ = layout.FOLDERS.values()
 LATENCIES = f"{EVALS}/*/*/{layout.LATENCY}"
 NOT_GRADED = "not graded"
-BASELINE_METHODS = ("base", "answer_only", "unverified")
 
 Value = TypeVar("Value")
 
@@ -97,8 +95,12 @@ class Shown:
     def outcome(self) -> str:
         """That of the grade; a sample that failed has none of the grader's."""
         if self.trace.completion.finish == "error":
-            return REFUSED if self.trace.completion.is_refused else LOST
-        return self.grade.outcome if self.grade else NOT_GRADED
+            if self.trace.completion.is_refused:
+                return REFUSED
+            return LOST
+        if self.grade is None:
+            return NOT_GRADED
+        return self.grade.outcome
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,9 @@ class Facts:
         first = self.members(model)[0]
         for made in self.students:
             if made.name == first:
-                return made.student.method if made.student else "unfinished"
+                if made.student is None:
+                    return "unfinished"
+                return made.student.method
         return "teacher"
 
     def members(self, name: str) -> tuple[str, ...]:
@@ -204,13 +208,16 @@ class Facts:
         pooled = {
             (score.model, score.benchmark, score.metric): score for score in self.seeds.scores
         }
-        rows: list[Score | None] = []
+        rows: list[Score] = []
         for score in self.own_scores:
             group = self.seeds.of(score.model)
-            rows.append(
-                score if group is None else pooled.pop((group, score.benchmark, score.metric), None)
-            )
-        return tuple(row for row in rows if row is not None)
+            if group is None:
+                rows.append(score)
+                continue
+            together = pooled.pop((group, score.benchmark, score.metric), None)
+            if together is not None:
+                rows.append(together)
+        return tuple(rows)
 
     @property
     def single_scores(self) -> tuple[Score, ...]:
@@ -219,7 +226,9 @@ class Facts:
 
     @property
     def main_differences(self) -> tuple[Difference, ...]:
-        return self.seeds.differences if self.seeds.members else self.differences
+        if self.seeds.members:
+            return self.seeds.differences
+        return self.differences
 
     @property
     def single_differences(self) -> tuple[Difference, ...]:
@@ -249,13 +258,20 @@ def read_facts(
     """Everything the report says about `run`; `traces` is how many to show, `published` what others
     have published.
     """
-    missing = {stage.place: found for stage in stages if (found := _missing(run, stage)).is_short}
+    missing: dict[str, Missing] = {}
+    for stage in stages:
+        is_sampling = stage.place.rpartition("/")[2] in (TRACES, "traces")
+        if not is_sampling:
+            continue
+        answers = read_missing(run / stage.place)
+        if answers.is_short:
+            missing[stage.place] = answers
     graded = _Graded(traces)
     for trace, grade in _graded(run):
         graded.add(trace, grade)
     here = RunFolder(run)
-    records = _Records() if _has(run / EVALS, layout.EVAL_RECORDS) else None
-    if records is not None:
+    records = _Records()
+    if here.evals.records.is_file():
         records.read(here.evals.records)
     summary = read_scores(here.evals.scores)
     groups = summary.groups or SeedGroups()
@@ -266,6 +282,9 @@ def read_facts(
         spread=groups.spread,
         note=groups.note,
     )
+    most_sides = 0
+    if traces:
+        most_sides = max(1, traces // 2)
     return Facts(
         run=run.resolve().name,
         stages=stages,
@@ -283,10 +302,8 @@ def read_facts(
         prompts=summary.prompts,
         overlap=summary.overlap,
         published=published,
-        eval_tokens=_pooled_tokens(records.tokens, seeds) if records else {},
-        side_by_side=tuple(_side_by_side(run / EVALS, records, max(1, traces // 2), seeds))
-        if records and traces
-        else (),
+        eval_tokens=_pooled_tokens(records.tokens, seeds),
+        side_by_side=tuple(_side_by_side(here.evals, records, most_sides, seeds)),
         seeds=seeds,
         models={model.name: model for model in summary.models},
         reference=summary.reference,
@@ -297,11 +314,6 @@ def read_facts(
         refused=summary.refused,
         lost=summary.lost,
     )
-
-
-def _missing(run: Path, stage: Stage) -> Missing:
-    is_sampling = stage.place.rpartition("/")[2] in (TRACES, "traces")
-    return read_missing(run / stage.place) if is_sampling else Missing()
 
 
 def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
@@ -328,7 +340,7 @@ def _stale(run: Path, stages: Iterable[Stage]) -> dict[str, list[str]]:
 
 def _graded(run: Path) -> Iterator[tuple[Trace, Grade | None]]:
     """Each trace of stage 2 with its grade; while traces are drawn the later ones have none."""
-    if not _has(run / TRACES, layout.TRACES):
+    if not (run / TRACES / layout.TRACES).is_file():
         return
     here = RunFolder(run)
     for trace, verdict in read_as_far_as_graded(here.traces, here.verdicts):
@@ -372,10 +384,10 @@ class _Graded:
         }
 
     def chosen(self) -> list[Shown]:
-        rows = [
-            [shown for *_, shown in sorted(self._heaps[outcome], reverse=True)]
-            for outcome in self.by_outcome()
-        ]
+        rows: list[list[Shown]] = []
+        for outcome in self.by_outcome():
+            ordered = sorted(self._heaps[outcome], reverse=True)
+            rows.append([shown for *_, shown in ordered])
         return list(_in_turns(rows))[: self._limit]
 
 
@@ -414,20 +426,25 @@ def _funnel(
     `missing` also while they are drawn.
     """
     manifests = {stage.place: stage.manifest for stage in stages}
-    outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()} | dict(
-        graded.failed
-    )
+    outcomes = {outcome: len(tokens) for outcome, tokens in graded.by_outcome().items()}
+    outcomes |= graded.failed
+    splits: dict[str, int] = {}
+    examples = RunFolder(run).examples
+    if examples.exists():
+        splits = dict(Counter(read_keys(examples, "split")))
     for place, parts in (
         (PROBLEMS, {}),
         (TRACES, {}),
         (VERDICTS, outcomes),
-        (EXAMPLES, _splits(RunFolder(run).examples)),
+        (EXAMPLES, splits),
     ):
         manifest = manifests.get(place)
         if manifest is not None and place == TRACES and missing is not None:
             yield _traces_step(manifest, missing)
         elif manifest is not None and manifest.counts:
-            verb = "set aside" if place == PROBLEMS else "dropped"
+            verb = "dropped"
+            if place == PROBLEMS:
+                verb = "set aside"
             yield FunnelStep(
                 place,
                 manifest.counts.get("in", 0),
@@ -443,38 +460,33 @@ def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
     has no counts, from the traces.
     """
     problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
-    parts = {"answered": missing.answered} | (
-        {"not drawn yet": missing.waiting} if missing.waiting else {}
-    )
+    parts = {"answered": missing.answered}
+    if missing.waiting:
+        parts["not drawn yet"] = missing.waiting
     kinds = [name for name, count in ((LOST, missing.lost), (REFUSED, missing.refused)) if count]
     return FunnelStep(TRACES, problems, missing.drawn, parts, missing.causes, " or ".join(kinds))
 
 
-def _splits(path: Path) -> dict[str, int]:
-    return dict(Counter(read_keys(path, "split"))) if path.exists() else {}
-
-
 def _first_example(path: Path) -> Example | None:
-    return (
-        next(iter(read_records(path, Example)), None)
-        if path.exists() and count_lines(path)
-        else None
-    )
+    if not path.exists() or not count_lines(path):
+        return None
+    return next(iter(read_records(path, Example)), None)
 
 
 # ---- students ------------------------------------------------------------------------------------
 
 
 def _students(folder: Path) -> Iterator[MadeStudent]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not path.name.startswith("."):
-            record = path / layout.STUDENT
-            student = (
-                Student.model_validate_json(record.read_text(encoding="utf-8"))
-                if record.exists()
-                else None
-            )
-            yield MadeStudent(path.name, student, read_metrics(path))
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        record = path / layout.STUDENT
+        student: Student | None = None
+        if record.exists():
+            student = Student.model_validate_json(record.read_text(encoding="utf-8"))
+        yield MadeStudent(path.name, student, read_metrics(path))
 
 
 # ---- evals ---------------------------------------------------------------------------------------
@@ -498,7 +510,9 @@ class _Records:
             if record.sample == 0:
                 key = (record.benchmark, record.problem_id)
                 solvers = self.solvers.get(key, nobody)
-                self.solvers[key] = solvers | {record.model} if record.grade.is_correct else solvers
+                if record.grade.is_correct:
+                    solvers |= {record.model}
+                self.solvers[key] = solvers
 
     def choose(self, limit: int) -> list[tuple[str, str]]:
         """Problems that tell models apart in different ways: in turns over the sets of models that
@@ -514,14 +528,18 @@ class _Records:
 
 
 def _side_by_side(
-    folder: Path, records: _Records, limit: int, seeds: Seeds
+    evals: EvalsFolder, records: _Records, limit: int, seeds: Seeds
 ) -> Iterator[SideBySide]:
     """What each model wrote; of students that differ in their seed alone, the first."""
-    later = {member for members in seeds.members.values() for member in members[1:]}
     chosen = set(records.choose(limit))
+    if not chosen:
+        return
+    later: set[str] = set()
+    for members in seeds.members.values():
+        later.update(members[1:])
     grades = {
         (record.benchmark, record.model, record.problem_id): record.grade
-        for record in read_records(EvalsFolder(folder).records, EvalRecord)
+        for record in read_records(evals.records, EvalRecord)
         if record.sample == 0 and (record.benchmark, record.problem_id) in chosen
     }
     for benchmark in sorted({benchmark for benchmark, _ in chosen}):
@@ -529,28 +547,24 @@ def _side_by_side(
         models = [
             model for where, model in records.tokens if where == benchmark and model not in later
         ]
-        texts = {
-            model: _first_samples(
-                EvalsFolder(folder).benchmark(benchmark).cell(model).traces, wanted
-            )
-            for model in models
-        }
-        for name, problem in _find_problems(
-            EvalsFolder(folder).benchmark(benchmark).problems, wanted
-        ).items():
-            answers = [
-                (model, Shown(texts[model][name], grades.get((benchmark, model, name)), problem))
-                for model in models
-                if name in texts[model]
-            ]
+        folder = evals.benchmark(benchmark)
+        samples = {model: _first_samples(folder.cell(model).traces, wanted) for model in models}
+        for name, problem in _find_problems(folder.problems, wanted).items():
+            answers: list[tuple[str, Shown]] = []
+            for model in models:
+                trace = samples[model].get(name)
+                if trace is not None:
+                    grade = grades.get((benchmark, model, name))
+                    answers.append((model, Shown(trace, grade, problem)))
             yield SideBySide(benchmark, problem, tuple(answers))
 
 
 def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
-    traces = read_records(path, Trace) if path.exists() else iter(())
+    if not path.exists():
+        return {}
     return {
         trace.problem_id: trace
-        for trace in traces
+        for trace in read_records(path, Trace)
         if trace.sample == 0 and trace.problem_id in wanted
     }
 
@@ -577,12 +591,19 @@ def _pooled_tokens(
 
 def _latency(run: Path) -> dict[str, Mapping[str, float]]:
     """Model → milliseconds per token and seconds per answer, where it was measured."""
-    return {path.parent.name: _read_json(path) for path in sorted(run.glob(LATENCIES))}
+    latency: dict[str, Mapping[str, float]] = {}
+    for path in sorted(run.glob(LATENCIES)):
+        latency[path.parent.name] = {}
+        if path.exists():
+            latency[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+    return latency
 
 
 def _forecast(path: Path) -> Forecast | None:
+    if not path.exists():
+        return None
     try:
-        return Forecast.model_validate_json(path.read_bytes()) if path.exists() else None
+        return Forecast.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise DataError(
             f"{path}: not written by this version of reasondistill; remove it, or make the "
@@ -591,14 +612,6 @@ def _forecast(path: Path) -> Forecast | None:
 
 
 # ---- shared --------------------------------------------------------------------------------------
-
-
-def _has(folder: Path, name: str) -> bool:
-    return (folder / name).is_file()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def environments(stages: Iterable[Stage]) -> dict[str, dict[str, list[str]]]:
@@ -615,17 +628,16 @@ def environments(stages: Iterable[Stage]) -> dict[str, dict[str, list[str]]]:
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted keys and their values as text; lists of plain values stay on one line."""
     for key, value in values.items():
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            yield from chain.from_iterable(
-                flatten(item, f"{prefix}{key}.{place}.")
-                if isinstance(item, Mapping)
-                else [(f"{prefix}{key}.{place}", str(item))]
-                for place, item in enumerate(value)
-            )
+            yield from flatten(value, f"{name}.")
+        elif not isinstance(value, list):
+            yield name, str(value)
+        elif not any(isinstance(item, Mapping) for item in value):
+            yield name, ", ".join(map(str, value))
         else:
-            yield (
-                f"{prefix}{key}",
-                ", ".join(map(str, value)) if isinstance(value, list) else str(value),
-            )
+            for place, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from flatten(item, f"{name}.{place}.")
+                else:
+                    yield f"{name}.{place}", str(item)

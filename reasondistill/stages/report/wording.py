@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES, Difference, Score
 from reasondistill.runs.figures import VerdictsFigures, WorkFigures
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.facts import (
-    BASELINE_METHODS,
     EVALS,
     EXAMPLES,
     PROBLEMS,
@@ -83,7 +83,7 @@ def headline(facts: Facts) -> list[str]:
 def _sentences(facts: Facts) -> list[str]:
     scores = [score for score in facts.main_scores if score.metric == "pass@1"]
     students = [
-        score for score in scores if facts.method(score.model) not in (*BASELINE_METHODS, "teacher")
+        score for score in scores if facts.method(score.model) not in (*CONTROLS, "teacher")
     ]
     if facts.seeds.members and students:
         return _at_most(list(_highest(facts, students)))
@@ -374,7 +374,7 @@ def funnel_words(step: FunnelStep) -> list[str]:
 
 def label(name: str) -> str:
     """Our own words without their underscores; names that others gave stay as they are."""
-    if name in (*OUTCOMES, *BASELINE_METHODS):
+    if name in (*OUTCOMES, *CONTROLS):
         return name.replace("_", " ")
     return name
 
