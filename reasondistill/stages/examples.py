@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from reasondistill.config import ExampleSettings
@@ -79,28 +79,25 @@ def run_examples(
     identity = _identity(examples, prompt, manifests)
     if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
         done = store.require_complete(folder)
-        if (
-            unverified
-            and done.fingerprint != identity.fingerprint
-            and not (folder / UNVERIFIED).exists()
-        ):
-            raise StageError(
-                f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. "
-                "Remove that folder to make both."
-            )
         if unverified:
+            is_other = done.fingerprint != identity.fingerprint
+            if is_other and not (folder / UNVERIFIED).exists():
+                raise StageError(
+                    f"{folder}: made from other settings, {UNVERIFIED} cannot be added to it. "
+                    "Remove that folder to make both."
+                )
             _write_unverified(folder, examples, prompt, inputs)
         _write_exports(folder, examples.export)
         return done
-    _clear(folder)
+    remove_outputs(folder)
     tally = Tally()
-    _write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
+    write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
     if tally.kept == 0:
-        raise StageError(_nothing_kept(folder, tally))
-    _mend_split(folder, tally, examples.validation)
+        raise StageError(nothing_kept(folder, tally))
+    fill_empty_split(folder, tally, examples.validation)
     if unverified:
         _write_unverified(folder, examples, prompt, inputs)
-    _write_dataset(folder, tally, manifests, identity, about)
+    write_dataset(folder, tally, manifests, identity, about)
     _write_exports(folder, examples.export)
     logger.info(
         "%s: %d examples of %d problems, %d traces dropped",
@@ -109,7 +106,9 @@ def run_examples(
         tally.kept_problems,
         tally.total - tally.kept,
     )
-    counts = {"in": tally.total, "out": tally.kept} | {name: tally.splits[name] for name in SPLITS}
+    counts = {"in": tally.total, "out": tally.kept}
+    for split in SPLITS:
+        counts[split] = tally.splits[split]
     seconds = time.monotonic() - started
     return store.finish_stage(
         folder,
@@ -128,15 +127,12 @@ def _identity(
     anybody train again.
     """
     section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
-    return store.Identity(
-        "examples",
-        VERSION,
-        section,
-        {name: manifest.output for name, manifest in manifests.items()},
-    )
+    outputs = {name: manifest.output for name, manifest in manifests.items()}
+    return store.Identity("examples", VERSION, section, outputs)
 
 
-def _clear(folder: Path) -> None:
+def remove_outputs(folder: Path) -> None:
+    """Remove what an earlier call wrote into the folder; its manifest stays."""
     for name in (EXAMPLES, DROPPED, UNVERIFIED):
         (folder / name).unlink(missing_ok=True)
     for name in (DATASET, EXPORTS):
@@ -197,7 +193,9 @@ def decide(
 
 def split_of(problem_id: str, examples: ExampleSettings) -> Split:
     """The split of a problem: other problems have no say in it."""
-    return "validation" if _place(problem_id, examples.seed) < examples.validation else "train"
+    if _place(problem_id, examples.seed) < examples.validation:
+        return "validation"
+    return "train"
 
 
 def _place(problem_id: str, seed: int) -> float:
@@ -242,8 +240,7 @@ def make_examples(
     kept: list[Example] = []
     dropped: list[Dropped] = []
     for decision in decide_all(graded, iter(problems), examples):
-        problem_id = decision.problem.id
-        tally.see(decision, _place(problem_id, examples.seed), split_of(problem_id, examples))
+        _count(tally, decision, examples)
         kept += _examples(decision, prompt, examples)
         dropped += _dropped(decision)
     move = _move_for_empty_split(tally, examples.validation)
@@ -260,15 +257,17 @@ def _decisions(
 ) -> Iterator[Decision]:
     traces = inputs["traces"] / layout.TRACES
     graded = read_graded(traces, inputs["verdicts"] / layout.VERDICTS)
-    return decide_all(
-        graded,
-        store.read_records(inputs["problems"] / layout.PROBLEMS, Problem),
-        examples,
-        verified=verified,
-    )
+    problems = store.read_records(inputs["problems"] / layout.PROBLEMS, Problem)
+    return decide_all(graded, problems, examples, verified=verified)
 
 
-def _write_decisions(
+def _count(tally: Tally, decision: Decision, examples: ExampleSettings) -> None:
+    problem_id = decision.problem.id
+    place = _place(problem_id, examples.seed)
+    tally.see(decision, place, split_of(problem_id, examples))
+
+
+def write_decisions(
     folder: Path,
     examples: ExampleSettings,
     prompt: NamedPrompt,
@@ -276,24 +275,21 @@ def _write_decisions(
     decisions: Iterator[Decision],
 ) -> None:
     """Append kept and dropped to their files, a batch of problems at a time, and count."""
-    told = time.monotonic()
+    last_report = time.monotonic()
     with store.Shard(folder / EXAMPLES) as kept, store.Shard(folder / DROPPED) as dropped:
-        while batch := list(islice(decisions, _BATCH)):
+        batch = list(islice(decisions, _BATCH))
+        while batch:
             for decision in batch:
-                tally.see(
-                    decision,
-                    _place(decision.problem.id, examples.seed),
-                    split_of(decision.problem.id, examples),
-                )
-            kept.append(
-                example for decision in batch for example in _examples(decision, prompt, examples)
-            )
-            dropped.append(drop for decision in batch for drop in _dropped(decision))
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
+                _count(tally, decision, examples)
+            groups = (_examples(decision, prompt, examples) for decision in batch)
+            kept.append(chain.from_iterable(groups))
+            dropped.append(chain.from_iterable(map(_dropped, batch)))
+            if time.monotonic() - last_report > _TELL_SECONDS:
+                last_report = time.monotonic()
                 logger.info(
                     "%d traces of %d problems · %d kept", tally.total, tally.problems, tally.kept
                 )
+            batch = list(islice(decisions, _BATCH))
 
 
 def _examples(
@@ -305,8 +301,10 @@ def _examples(
 
 def _dropped(decision: Decision) -> Iterator[Dropped]:
     for pair in decision.pairs:
-        if (reason := decision.reasons.get(pair.trace.id)) is not None:
-            yield Dropped(trace_id=pair.trace.id, problem_id=decision.problem.id, reason=reason)
+        trace_id = pair.trace.id
+        reason = decision.reasons.get(trace_id)
+        if reason is not None:
+            yield Dropped(trace_id=trace_id, problem_id=decision.problem.id, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -334,7 +332,7 @@ def _move_for_empty_split(tally: Tally, validation: float) -> _Move | None:
     return None
 
 
-def _mend_split(folder: Path, tally: Tally, validation: float) -> None:
+def fill_empty_split(folder: Path, tally: Tally, validation: float) -> None:
     """Move one problem into a split that has none."""
     move = _move_for_empty_split(tally, validation)
     if move is None:
@@ -366,42 +364,35 @@ def _write_unverified(
     """
     if (folder / UNVERIFIED).exists():
         return
-    kept = store.read_records(folder / EXAMPLES, Example)
-    mended: dict[str, Split] = {
-        example.problem_id: example.split
-        for example in kept
-        if example.split != split_of(example.problem_id, examples)
-    }
+    moved: dict[str, Split] = {}
+    for example in store.read_records(folder / EXAMPLES, Example):
+        if example.split != split_of(example.problem_id, examples):
+            moved[example.problem_id] = example.split
 
     def chosen() -> Iterator[Example]:
         for decision in _decisions(inputs, examples, verified=False):
-            split = mended.get(decision.problem.id) or split_of(decision.problem.id, examples)
-            yield from (
-                make_example(decision.problem, pair.trace, prompt, split) for pair in decision.kept
-            )
+            problem = decision.problem
+            split = moved.get(problem.id) or split_of(problem.id, examples)
+            for pair in decision.kept:
+                yield make_example(problem, pair.trace, prompt, split)
 
-    logger.info(
-        "%s: %d examples that nobody verified",
-        folder,
-        store.write_records(folder / UNVERIFIED, chosen()),
-    )
+    count = store.write_records(folder / UNVERIFIED, chosen())
+    logger.info("%s: %d examples that nobody verified", folder, count)
 
 
 def _of_split(folder: Path, split: Split) -> Iterator[Example]:
-    return (
-        example
-        for example in store.read_records(folder / EXAMPLES, Example)
-        if example.split == split
-    )
+    examples = store.read_records(folder / EXAMPLES, Example)
+    return (example for example in examples if example.split == split)
 
 
-def _write_dataset(
+def write_dataset(
     folder: Path,
     tally: Tally,
     manifests: Mapping[str, store.Manifest],
     identity: store.Identity,
     about: Mapping[str, str],
 ) -> None:
+    """Write dataset/: a Parquet file for each split that has examples, and the card."""
     files: list[DatasetFile] = []
     for split in SPLITS:
         path = folder / DATASET / f"{split}.parquet"
@@ -410,28 +401,32 @@ def _write_dataset(
         if rows == 0:
             path.unlink()
         else:
-            files.append(DatasetFile(split, path.name, rows, _sha256(path)))
+            files.append(DatasetFile(split, path.name, rows, sha256_of(path)))
+    fingerprints = {name: manifest.output for name, manifest in manifests.items()}
+    fingerprints["examples"] = identity.fingerprint
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
         files=files,
-        funnel=_funnel(manifests, tally),
+        funnel=funnel_of(manifests, tally),
         origins={**about, **tally.origins()},
         figures={name: f"{value:,}" for name, value in tally.figures().items()},
-        fingerprints={name: manifest.output for name, manifest in manifests.items()}
-        | {"examples": identity.fingerprint},
+        fingerprints=fingerprints,
     )
     store.write_text(folder / DATASET / "README.md", dataset_card(facts))
 
 
-def _funnel(manifests: Mapping[str, store.Manifest], tally: Tally) -> list[FunnelRow]:
-    rows = [
-        FunnelRow(name, m.counts.get("in", 0), m.counts.get("out", 0), m.dropped)
-        for name, m in manifests.items()
-    ]
-    return [*rows, FunnelRow("examples", tally.total, tally.kept, tally.dropped)]
+def funnel_of(manifests: Mapping[str, store.Manifest], tally: Tally) -> list[FunnelRow]:
+    """What came into each stage, what came out and why the rest did not; this stage is the last."""
+    rows: list[FunnelRow] = []
+    for name, manifest in manifests.items():
+        counts = manifest.counts
+        rows.append(FunnelRow(name, counts.get("in", 0), counts.get("out", 0), manifest.dropped))
+    rows.append(FunnelRow("examples", tally.total, tally.kept, tally.dropped))
+    return rows
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The file's digest in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -442,25 +437,26 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
     """
     for shape in shapes:
         for split in SPLITS:
-            path = (
-                folder
-                / EXPORTS
-                / (f"{shape}.jsonl" if split == "train" else f"{shape}.{split}.jsonl")
-            )
-            if not path.exists():
-                with store.replacing(path) as file:
-                    rows = export.write_jsonl(
-                        file, map(export.SHAPES[shape], _of_split(folder, split))
-                    )
-                if rows == 0:
-                    path.unlink()
+            name = f"{shape}.jsonl" if split == "train" else f"{shape}.{split}.jsonl"
+            path = folder / EXPORTS / name
+            if path.exists():
+                continue
+            with store.replacing(path) as file:
+                shaped = map(export.SHAPES[shape], _of_split(folder, split))
+                rows = export.write_jsonl(file, shaped)
+            if rows == 0:
+                path.unlink()
 
 
-def _nothing_kept(folder: Path, tally: Tally) -> str:
-    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in tally.dropped.most_common())
+def nothing_kept(folder: Path, tally: Tally) -> str:
+    """What to tell when no trace makes an example: why, the most frequent reason first."""
+    counts = tally.dropped.most_common()
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in counts)
+    if not reasons:
+        reasons = "there is no trace"
+    path = folder / DROPPED
     return (
-        f"{folder}: no example is left of {tally.total:,} traces: "
-        f"{reasons or 'there is no trace'}. "
-        f"See {folder / DROPPED}; a better teacher, more samples (traces.n) or other "
+        f"{folder}: no example is left of {tally.total:,} traces: {reasons}. "
+        f"See {path}; a better teacher, more samples (traces.n) or other "
         "[examples] settings may help."
     )
