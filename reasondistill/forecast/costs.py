@@ -218,7 +218,7 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
         if measured is not None:
             per_token = measured.bytes_per_token
         return Drawn(exact(made), exact(0.0), spent, exact(made * per_token))
-    mean = _mean_tokens(context, piece)
+    mean = mean_tokens(context, piece)
     if mean is None:
         return Drawn(None, None, spent, None)
     rest = piece.rest * mean
@@ -245,7 +245,8 @@ def _fuller(context: Context, piece: Piece) -> float:
     return min(context.run.cluster.vllm.max_num_seqs, piece.rest) / piece.basis.at_once
 
 
-def _mean_tokens(context: Context, piece: Piece) -> Draws | None:
+def mean_tokens(context: Context, piece: Piece) -> Draws | None:
+    """The mean length of the samples to come; None where nobody wrote anything like them."""
     basis = piece.basis
     if basis.tokens_per_sample is not None:
         mean = exact(basis.tokens_per_sample)
@@ -277,7 +278,9 @@ def sampled(
     has_begun = any(piece.done is not None for piece in pieces)
     state: State = "new"
     if has_begun:
-        state = "partial" if unfinished else "done"
+        state = "done"
+        if unfinished:
+            state = "partial"
     tokens = total([piece.tokens for piece in drawn])
     spent = sum(piece.spent_s for piece in drawn)
     work_s = total([piece.rest_s for piece in drawn])
@@ -287,7 +290,7 @@ def sampled(
         work,
         tokens=tokens,
         bytes=total([piece.bytes for piece in drawn]),
-        sources=_sources(unfinished, has_begun),
+        sources=sources_of(unfinished, has_begun),
         notes=_notes(context, unfinished),
     )
     if work_s is None or tokens is None:
@@ -312,8 +315,10 @@ def starting_s(pieces: Sequence[Piece], engines: int | None) -> float:
     return engines * max(starts, default=0.0)
 
 
-def _sources(pieces: Sequence[Piece], has_begun: bool) -> tuple[str, ...]:
-    sources = ["this run"] if has_begun else []
+def sources_of(pieces: Sequence[Piece], has_begun: bool) -> tuple[str, ...]:
+    sources: list[str] = []
+    if has_begun:
+        sources.append("this run")
     for piece in pieces:
         sources += piece.basis.sources
     return tuple(dict.fromkeys(sources))
@@ -323,7 +328,7 @@ def _notes(context: Context, pieces: Sequence[Piece]) -> tuple[str, ...]:
     notes: list[str] = []
     for piece in pieces:
         notes += piece.basis.notes
-        notes += _batch_note(context, piece)
+        notes += batch_note(context, piece)
         notes += tail(piece)
     return tuple(dict.fromkeys(notes))
 
@@ -335,7 +340,8 @@ def _longest_s(piece: Piece) -> float:
     return lengths.longest_s
 
 
-def _batch_note(context: Context, piece: Piece) -> Iterator[str]:
+def batch_note(context: Context, piece: Piece) -> Iterator[str]:
+    """That the speed was measured on fewer samples than the engine takes."""
     if _fuller(context, piece) > 1:
         seats = context.run.cluster.vllm.max_num_seqs
         yield (
@@ -436,4 +442,6 @@ def without_seed(name: str) -> str:
 
 def stand_in(is_same: bool) -> float:
     """The spread that is added for what another model did."""
-    return 0.0 if is_same else STAND_IN
+    if is_same:
+        return 0.0
+    return STAND_IN

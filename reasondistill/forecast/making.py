@@ -50,7 +50,7 @@ def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = 
         stages=tuple(
             to_record(cost, charged) for cost, charged in zip(costs, charges, strict=True)
         ),
-        total=to_record(_total(context, costs), whole),
+        total=to_record(total_cost(context, costs), whole),
     )
 
 
@@ -80,7 +80,7 @@ def _tells(evidence: Evidence) -> bool:
     return bool(evidence.manifests or evidence.answers)
 
 
-def _total(context: Context, costs: Sequence[Cost]) -> Cost:
+def total_cost(context: Context, costs: Sequence[Cost]) -> Cost:
     """The sum of what is known; students side by side as the cluster file lets them."""
     students: dict[str, Cost] = {}
     others: list[Cost] = []

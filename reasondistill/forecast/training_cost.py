@@ -59,13 +59,13 @@ def examples_draws(context: Context) -> Draws | None:
     top = n
     if settings.select != "all":
         top = min(settings.k, n)
-    values = _kept_of(context.kept[1], n, top)
+    values = examples_kept(context.kept[1], n, top)
     return context.problems * context.dice.bounded_mean(
         "yield", values, float(top), context.problems
     )
 
 
-def _kept_of(kept: Kept, n: int, top: int) -> Floats:
+def examples_kept(kept: Kept, n: int, top: int) -> Floats:
     """Examples of each problem when n samples are drawn and at most `top` are taken."""
     exactly = kept.samples == n
     shares = kept.usable / kept.samples
@@ -105,7 +105,7 @@ def students_costs(context: Context) -> Iterator[Cost]:
     for student in every.values():
         after = [every[name.partition(":")[2]] for name in parents[student.name]]
         twin = next((other for other in after if other.name != student.starts_from), None)
-        yield _student_cost(context, student, twin)
+        yield student_cost(context, student, twin)
 
 
 def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | None, Draws | None]:
@@ -145,7 +145,7 @@ def _scheduled(
     return np.maximum(work / parallel, np.maximum.reduce(list(ends.values())))
 
 
-def _student_cost(context: Context, student: StudentSettings, twin: StudentSettings | None) -> Cost:
+def student_cost(context: Context, student: StudentSettings, twin: StudentSettings | None) -> Cost:
     stage = f"students/{student.name}"
     own = context.own.students.get(student.name)
     if own is not None and own.is_complete:
@@ -158,8 +158,10 @@ def _student_cost(context: Context, student: StudentSettings, twin: StudentSetti
         return finished(stage, work, seconds=own.seconds, size=own.bytes, tokens=tokens)
     known = _known(context, student)
     if student.method == "base":
-        return _base_cost(context, student, known)
-    state: State = "new" if own is None else "partial"
+        return base_cost(context, student, known)
+    state: State = "new"
+    if own is not None:
+        state = "partial"
     cost = Cost(stage, state, "", sources=known.sources, notes=known.notes)
     row_tokens = known.row_tokens
     examples = _train_examples(context, student)
@@ -167,14 +169,17 @@ def _student_cost(context: Context, student: StudentSettings, twin: StudentSetti
         unknown = CALIBRATE
         if context.problems is None:
             unknown = HOW_MANY
-        return replace(cost, work=_steps_words(student), unknown=unknown)
-    steps, tokens = _amount(student, _twins_steps(context, twin), examples, row_tokens)
+        work = f"{student.epochs:g} epochs"
+        if student.max_steps:
+            work = f"{student.max_steps:,} steps"
+        return replace(cost, work=work, unknown=unknown)
+    steps, tokens = steps_and_tokens(student, steps_of_twin(context, twin), examples, row_tokens)
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
     cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
-    return _at_speed(context, cost, student, known, own, steps)
+    return at_speed(context, cost, student, known, own, steps)
 
 
-def _at_speed(
+def at_speed(
     context: Context,
     cost: Cost,
     student: StudentSettings,
@@ -182,6 +187,7 @@ def _at_speed(
     own: Trained | None,
     steps: Draws,
 ) -> Cost:
+    """The cost with its seconds: what `own` has taken so far, and what is left of the tokens."""
     if known.speed is None or cost.tokens is None:
         return replace(cost, unknown=CALIBRATE)
     base = ""
@@ -195,21 +201,21 @@ def _at_speed(
         spent = own.seconds
         tokens = tokens * np.maximum(0.0, 1 - own.done / steps)
     left = tokens / rate + known.speed.start_s
-    state: State = "partial" if spent else "new"
+    state: State = "new"
+    if spent:
+        state = "partial"
     return replace(cost, state=state, wall_s=spent + left, left_s=left, worker_s=spent + left)
 
 
-def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost:
+def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost:
     """An untouched base is read or built, and written once."""
     measured, notes = 0.0, ("untouched: nothing is trained",)
     if known.model is not None:
         measured, notes = known.model.seconds, known.notes
     seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
-    own = (
-        exact(0.0)
-        if student.base is not None and student.shrink is None
-        else _bytes(context, student, known, exact(0.0))
-    )
+    own: Draws | None = exact(0.0)
+    if student.base is None or student.shrink is not None:
+        own = _bytes(context, student, known, exact(0.0))
     return Cost(
         f"students/{student.name}",
         "new",
@@ -222,12 +228,6 @@ def _base_cost(context: Context, student: StudentSettings, known: _Known) -> Cos
         known.sources,
         notes,
     )
-
-
-def _steps_words(student: StudentSettings) -> str:
-    if student.max_steps:
-        return f"{student.max_steps:,} steps"
-    return f"{student.epochs:g} epochs"
 
 
 def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
@@ -250,7 +250,7 @@ def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
     return share * np.minimum(examples, problems * solved)
 
 
-def _amount(
+def steps_and_tokens(
     student: StudentSettings, steps: Draws | None, examples: Draws, row_tokens: Draws
 ) -> tuple[Draws, Draws]:
     """Steps and tokens; `steps` where they are not the student's own."""
@@ -278,7 +278,7 @@ def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> t
     return np.ceil(rows / student.batch_size), rows
 
 
-def _twins_steps(context: Context, twin: StudentSettings | None) -> Draws | None:
+def steps_of_twin(context: Context, twin: StudentSettings | None) -> Draws | None:
     """The steps of the student that a baseline is the twin of: it takes as many."""
     if twin is None:
         return None
@@ -307,7 +307,7 @@ def _known(context: Context, student: StudentSettings) -> _Known:
         ),
     ]
     for rank in ranks:
-        found = context.first(lambda evidence, rank=rank: _measured(evidence, rank, student))
+        found = context.first(lambda evidence, rank=rank: trainings_like(evidence, rank, student))
         if found is not None:
             return _from(context, student, start, *found)
     rows = _rows_from_traces(context, student)
@@ -352,18 +352,18 @@ def _from(
     )
 
 
-def _measured(
+def trainings_like(
     evidence: Evidence, rank: Callable[[Trained], bool], student: StudentSettings
 ) -> list[Trained] | None:
     """The trainings there that fit and have something to tell: all seeds of one student."""
-    found = [
-        t
-        for t in evidence.students.values()
-        if rank(t) and (t.speed is not None or student.method == "base")
-    ]
-    return [
-        other for other in found if without_seed(other.name) == without_seed(found[0].name)
-    ] or None
+    found: list[Trained] = []
+    for trained in evidence.students.values():
+        if rank(trained) and (trained.speed is not None or student.method == "base"):
+            found.append(trained)
+    if not found:
+        return None
+    name = without_seed(found[0].name)
+    return [trained for trained in found if without_seed(trained.name) == name]
 
 
 def _is_seed(trained: Trained, student: StudentSettings) -> bool:
@@ -425,10 +425,13 @@ def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Dra
     """The model, its snapshots, and the checkpoints that are kept: float32 weights and the
     optimizer's states.
     """
-    parameters = _parameters(student, known)
+    parameters = parameters_of(student, known)
     if parameters is None:
         return None
-    model = parameters * (2 if student.bf16 else 4)
+    weight_bytes = 4
+    if student.bf16:
+        weight_bytes = 2
+    model = parameters * weight_bytes
     snapshots = max(1, context.run.pipeline.evals.checkpoints.count)
     trained = parameters
     if student.lora is not None:
@@ -436,27 +439,28 @@ def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Dra
         if known.model is not None:
             trained = known.model.trained_parameters or 0
     checkpoint = trained * (4 + _OPTIMIZER_BYTES[student.optimizer])
-    return (
-        model * snapshots
-        + np.minimum(_CHECKPOINTS, np.ceil(steps / student.save_every)) * checkpoint
-    )
+    checkpoints = np.minimum(_CHECKPOINTS, np.ceil(steps / student.save_every))
+    return model * snapshots + checkpoints * checkpoint
 
 
-def _parameters(student: StudentSettings, known: _Known) -> int | None:
+def parameters_of(student: StudentSettings, known: _Known) -> int | None:
+    """How many parameters a student has: as a training counted them, by its shape, or on disk."""
     if known.model is not None and known.model.parameters and not known.speed_spread:
         return known.model.parameters
     shape = student.architecture
     if shape is None:
-        return _parameters_on_disk(student)
+        return parameters_on_disk(student)
     head = shape.hidden_size // shape.num_attention_heads
     keys = head * (shape.num_key_value_heads or shape.num_attention_heads)
     attention = 2 * shape.hidden_size**2 + 2 * shape.hidden_size * keys
     layer = attention + 3 * shape.hidden_size * shape.intermediate_size + 2 * shape.hidden_size
-    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    embeddings = shape.vocab_size * shape.hidden_size
+    if not shape.tie_word_embeddings:
+        embeddings *= 2
     return embeddings + shape.num_hidden_layers * layer + shape.hidden_size
 
 
-def _parameters_on_disk(student: StudentSettings) -> int | None:
+def parameters_on_disk(student: StudentSettings) -> int | None:
     """Those of a base that lies here; what is cut out of one is not known before."""
     if student.starts_from is not None or student.shrink is not None:
         return None

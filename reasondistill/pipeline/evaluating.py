@@ -73,7 +73,7 @@ def eval_models(run: Run) -> dict[str, Measured]:
     """
     models: dict[str, Measured] = {}
     for student in run.pipeline.all_students():
-        served = _served_student(run, student)
+        served = served_student(run, student)
         models[student.name] = Measured(served, run.pipeline.student_prompt)
     if run.pipeline.evals.teacher and run.pipeline.traces is not None:
         for name, teacher in served_teachers(run).items():
@@ -85,7 +85,7 @@ def eval_models(run: Run) -> dict[str, Measured]:
     return models
 
 
-def _served_student(run: Run, student: StudentSettings) -> SampledModel:
+def served_student(run: Run, student: StudentSettings) -> SampledModel:
     """A student as it is sampled: the weights that its record names, or will name."""
     folder = run.layout.student(student.name)
     manifest = read_manifest(folder.path)
@@ -176,12 +176,12 @@ def is_control_of(run: Run, control: StudentSettings, student: StudentSettings) 
     all of its base.
     """
     first = _first(run, student)
-    if control.method != "base" and control.name not in _named_students(run):
+    if control.method != "base" and control.name not in named_students(run):
         return control.recipe() in (student.recipe(), first.recipe())
     return _first(run, control).start() == first.start()
 
 
-def _named_students(run: Run) -> set[str]:
+def named_students(run: Run) -> set[str]:
     """The students of the file's own blocks, those of several seeds one by one."""
     groups = run.pipeline.seed_groups()
     names: set[str] = set()
@@ -297,7 +297,7 @@ def measure(
     One engine serves all of it that has the same weights, and is closed before the grading. Of
     several workers each draws the chunks that it claims; who closes the folders grades.
     """
-    for cells in _cells_by_engine(run, model):
+    for cells in cells_by_engine(run, model):
         _sample(run, cells, stop, share)
         if share is None or share.role == "close":
             for cell in cells:
@@ -306,7 +306,7 @@ def measure(
                 grade(problems_folder, folder.traces_folder, folder.verdicts_folder)
 
 
-def _cells_by_engine(run: Run, model: str) -> list[list[Cell]]:
+def cells_by_engine(run: Run, model: str) -> list[list[Cell]]:
     """What of a model is measured; each list holds what the same weights answer."""
     measured = eval_models(run)[model]
     asked_on = benchmarks(run)
@@ -443,16 +443,16 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         models=list(measured),
         baselines=baselines(run),
         pool=pool,
-        variants=_variants(run, measured),
+        variants=variants_of(run, measured),
         training=training,
         groups=groups,
-        about=[_about(run, name, model) for name, model in measured.items()],
+        about=[about_model(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
         failures_allowed=run.pipeline.evals.failures_allowed,
     )
 
 
-def _variants(run: Run, models: Iterable[str]) -> evals.Variants:
+def variants_of(run: Run, models: Iterable[str]) -> evals.Variants:
     """What was measured besides each model under its own prompt."""
     checkpoints = run.pipeline.evals.checkpoints
     steps: dict[str, tuple[int, ...]] = {}
@@ -471,7 +471,7 @@ def _variants(run: Run, models: Iterable[str]) -> evals.Variants:
     )
 
 
-def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
+def about_model(run: Run, name: str, measured: Measured) -> MeasuredModel:
     """Who a model is, and how large, where its weights are on this machine."""
     path = Path(measured.served.model).expanduser()
     parameters = size = None
@@ -481,13 +481,13 @@ def _about(run: Run, name: str, measured: Measured) -> MeasuredModel:
     return MeasuredModel(
         name=name,
         is_teacher=name in served_teachers(run) and name not in named,
-        base=_untouched(run, name),
+        base=untouched_base(run, name),
         parameters=parameters,
         size_bytes=size,
     )
 
 
-def _untouched(run: Run, name: str) -> str | None:
+def untouched_base(run: Run, name: str) -> str | None:
     """The untouched model that the training of a student began with, through all students that it
     continues.
     """

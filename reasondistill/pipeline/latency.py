@@ -39,7 +39,7 @@ def measure_latency(
     service fails or refuses every one.
     """
     seconds, tokens, answered = 0.0, 0, 0
-    for request in _requests(sampler, problems, prompt):
+    for request in latency_requests(sampler, problems, prompt):
         if not answered:
             _timed(sampler, request)
         answer, took = _timed(sampler, request)
@@ -74,21 +74,22 @@ def _timed(sampler: Sampler, request: Request) -> tuple[Completion | None, float
     """The answer and the seconds that it took; None when somebody asked to stop."""
     started = time.perf_counter()
     answers = [sampled.completion for sampled in sampler.sample([request])]
-    return (answers[0] if answers else None), time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if not answers:
+        return None, seconds
+    return answers[0], seconds
 
 
-def _requests(
+def latency_requests(
     sampler: Sampler, problems: Iterable[Problem], prompt: NamedPrompt
 ) -> Iterator[Request]:
     """One request each; a problem that the model cannot be asked is passed over."""
     sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
     for problem in problems:
         try:
-            rendered = sampler.render(
-                prompt.prompt.render(problem.question), plain=prompt.prompt.plain
-            )
+            asked = prompt.prompt.render(problem.question)
+            rendered = sampler.render(asked, plain=prompt.prompt.plain)
         except InputFault:
             continue
-        yield Request(
-            f"{problem.id}:0", fingerprint(["latency", problem.id]), rendered, sampling, seed=0
-        )
+        identity = fingerprint(["latency", problem.id])
+        yield Request(f"{problem.id}:0", identity, rendered, sampling, seed=0)

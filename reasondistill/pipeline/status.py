@@ -107,7 +107,7 @@ def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
     kept = list(dropwhile(lambda task: is_settled(run, task), tasks))
     if not kept or kept[0].share is None:
         return kept
-    chunks = _missing_chunks(run, kept[0])
+    chunks = missing_chunks(run, kept[0])
     if chunks is None:
         return kept
     needed: list[Task] = []
@@ -192,7 +192,7 @@ def _standing(run: Run, task: Task) -> str:
 # ---- how far -------------------------------------------------------------------------------------
 
 
-def _missing_chunks(run: Run, task: Task) -> int | None:
+def missing_chunks(run: Run, task: Task) -> int | None:
     """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or
     nothing is claimed in chunks.
     """
@@ -215,10 +215,10 @@ def progress_of(run: Run, stage: str) -> str:
         return ""
     total = problems.counts.get("out", 0) * written.n
     name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
-    return f"{_finished(run.stage(stage), name):,}/{total:,} {stage}"
+    return f"{finished_records(run.stage(stage), name):,}/{total:,} {stage}"
 
 
-def _finished(folder: Path, name: str) -> int:
+def finished_records(folder: Path, name: str) -> int:
     """Records of a stage: its own, and as many as its workers reported last; their files may be
     large and far.
     """
@@ -247,10 +247,10 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
             files += [cell.traces, cell.verdicts]
     for path in files:
         if path.exists():
-            yield str(path.relative_to(run.folder)), list(_lines_about(path, problem_id))
+            yield str(path.relative_to(run.folder)), list(records_about(path, problem_id))
 
 
-def _lines_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
+def records_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
     """The records of a shard that belong to a problem; lines without its id are not parsed."""
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
     with open(path, "rb") as file:
