@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,9 @@ log = logging.getLogger(__name__)
 
 def scoring_teacher(traces: TraceSettings) -> SampledModel | None:
     """The model that scores the traces of teachers which give no log-probabilities."""
-    return SampledModel(model=traces.logprobs_model) if traces.logprobs_model is not None else None
+    if traces.logprobs_model is None:
+        return None
+    return SampledModel(model=traces.logprobs_model)
 
 
 def scoring_models(traces: TraceSettings) -> list[SampledModel]:
@@ -89,12 +90,13 @@ def check_models(traces: TraceSettings, folder: Path) -> None:
     if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return
     named = [identity_of(model) for model in scoring_models(traces)]
-    strange = [model for model in read_header(folder / FOLDER).models if model not in named]
+    cache = folder / FOLDER
+    strange = [model for model in read_header(cache).models if model not in named]
     if strange:
+        names = ", ".join(named)
         raise ConfigError(
-            f"{folder / FOLDER}: holds log-probabilities of {strange[0]}, not of "
-            f"{', '.join(named)} ([traces] teachers, logprobs_model). "
-            "Remove that folder to capture them anew."
+            f"{cache}: holds log-probabilities of {strange[0]}, not of {names} ([traces] "
+            "teachers, logprobs_model). Remove that folder to capture them anew."
         )
 
 
@@ -103,22 +105,21 @@ def check_tokenizers(traces: TraceSettings) -> None:
     ConfigError.
     """
     models = scoring_models(traces)
-    if (
-        traces.logprobs is None
-        or len({(teacher.model, teacher.revision) for teacher in models}) < 2
-    ):
+    different = {(model.model, model.revision) for model in models}
+    if traces.logprobs is None or len(different) < 2:
         return
     from reasondistill.models.samplers.vllm_engine import load_tokenizer
 
-    first, *others = [
-        (teacher, load_tokenizer(teacher.model, teacher.revision, teacher.trust_remote_code))
-        for teacher in models
+    tokenizers = [
+        load_tokenizer(model.model, model.revision, model.trust_remote_code) for model in models
     ]
-    for other, tokenizer in others:
-        if differences := unequal_tokens(first[1], tokenizer):
+    for other, tokenizer in zip(models[1:], tokenizers[1:], strict=True):
+        differences = unequal_tokens(tokenizers[0], tokenizer)
+        if differences:
+            listed = "; ".join(differences)
             raise ConfigError(
-                f"[traces] logprobs: {first[0].model} and {other.model} do not have the "
-                f"same tokens ({'; '.join(differences)}). "
+                f"[traces] logprobs: {models[0].model} and {other.model} do not have the "
+                f"same tokens ({listed}). "
                 "One cache holds one vocabulary: give each teacher a run of its own, or "
                 "leave logprobs out."
             )
@@ -129,11 +130,8 @@ def unscored(folder: Path, k: int) -> set[str]:
     if not (folder / layout.TRACES).exists():
         return set()
     has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
-    whole = (
-        row["id"]
-        for row in read_rows(folder / layout.TRACES)
-        if row["completion"]["finish"] != "error"
-    )
+    rows = read_rows(folder / layout.TRACES)
+    whole = (row["id"] for row in rows if row["completion"]["finish"] != "error")
     return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
 
 
@@ -143,14 +141,18 @@ def figures(folder: Path, k: int) -> dict[str, Any]:
     if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return {"topk_k": k, "topk_missing": missing}
     with TopKReader(folder / FOLDER) as reader:
-        per_token = round(reader.bytes / reader.tokens, 2) if reader.tokens else 0.0
-        found = {
+        per_token = 0.0
+        if reader.tokens:
+            per_token = round(reader.bytes / reader.tokens, 2)
+        sizes: dict[str, Any] = {
             "topk_k": k,
             "topk_tokens": reader.tokens,
             "topk_bytes": reader.bytes,
             "topk_bytes_per_token": per_token,
         }
-    return found | ({"topk_missing": missing} if missing else {})
+    if missing:
+        sizes["topk_missing"] = missing
+    return sizes
 
 
 def take_in(folder: Path, part: Path) -> None:
@@ -159,22 +161,22 @@ def take_in(folder: Path, part: Path) -> None:
     A worker that was killed may have left only a part of its files, or (at a URL) an index that was
     published later than its blocks.
     """
-    if not all((part / FOLDER / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
+    captured, cache = part / FOLDER, folder / FOLDER
+    if not all((captured / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
         return
-    cut_what_is_torn(part / FOLDER)
-    header = read_header(part / FOLDER)
+    cut_what_is_torn(captured)
+    header = read_header(captured)
     sources = [
-        Source(model, header.k, read_vocabulary(part / FOLDER), header.vocabulary_size)
+        Source(model, header.k, read_vocabulary(captured), header.vocabulary_size)
         for model in header.models
     ]
     for source in sources[:-1]:
-        TopKWriter(folder / FOLDER, source).close()  # the header names all of them
-    has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
-    with TopKReader(part / FOLDER) as reader, TopKWriter(folder / FOLDER, sources[-1]) as writer:
-        wanted = iter(
-            [trace_id for trace_id in reader if has.get(trace_id, 0) < reader.line(trace_id).k]
-        )
-        while batch := list(islice(wanted, BATCH_TRACES)):
+        TopKWriter(cache, source).close()  # the header names all of them
+    has = {line.trace_id: line.k for line in read_index(cache)}
+    with TopKReader(captured) as reader, TopKWriter(cache, sources[-1]) as writer:
+        wanted = [trace_id for trace_id in reader if has.get(trace_id, 0) < reader.line(trace_id).k]
+        for start in range(0, len(wanted), BATCH_TRACES):
+            batch = wanted[start : start + BATCH_TRACES]
             writer.append((trace_id, reader.read(trace_id)) for trace_id in batch)
 
 
@@ -195,9 +197,8 @@ def open_cache(folder: Path, sampler: Sampler, k: int) -> TopKWriter:
             f"{sampler.vocabulary_size} tokens."
         )
     vocabulary = vocabulary_of(sampler.tokenizer)
-    return TopKWriter(
-        folder / FOLDER, Source(sampler.model, k, vocabulary, sampler.vocabulary_size)
-    )
+    source = Source(sampler.model, k, vocabulary, sampler.vocabulary_size)
+    return TopKWriter(folder / FOLDER, source)
 
 
 # ---- the second pass -----------------------------------------------------------------------------
@@ -224,14 +225,16 @@ def score(
     """
     assert isinstance(sampler, Scorer)
     log.info("%s: capturing the %d most likely tokens of %d stored traces", sampler.model, k, total)
-    started = told = saved = time.monotonic()
+    started = last_report = last_write = time.monotonic()
     rows: list[tuple[str, TopK]] = []
     refused: list[str] = []
     done = tokens = 0
     with TopKReader(folder / FOLDER) as known:
 
         def written() -> Iterator[Written]:
-            for trace in _wanted(folder, wanted):
+            for trace in read_records(folder / layout.TRACES, Trace):
+                if trace.id not in wanted:
+                    continue
                 if own and trace.model != sampler.model:
                     raise StageError(
                         f"{folder / layout.TRACES}: {trace.id} was drawn by {trace.model}; "
@@ -239,31 +242,35 @@ def score(
                     )
                 try:
                     rendered = render(problems[trace.problem_id])
-                    ids = _stored_ids(known, trace.id) or _ids_of(
-                        trace.completion, rendered, sampler.tokenizer
-                    )
+                    ids: tuple[int, ...] = ()
+                    if trace.id in known:
+                        ids = tuple(known.read(trace.id).token_ids.tolist())
+                    if not ids:
+                        ids = tokens_of(trace.completion, rendered, sampler.tokenizer)
                 except InputFault as fault:
                     refused.append(f"{trace.id}: {fault}")
                     continue
                 if not ids:
-                    rows.append((trace.id, _nothing(k)))
+                    rows.append((trace.id, empty_top_k(k)))
                 else:
                     yield Written(trace.id, rendered.token_ids or (), ids, k)
 
-        for scored in _until_the_end(sampler.score(written())):
+        for scored in until_the_end(sampler.score(written())):
             if scored is not None and scored.top_k is not None:
                 rows.append((scored.written.id, scored.top_k))
-                done, tokens = done + 1, tokens + len(scored.written.token_ids)
+                done += 1
+                tokens += len(scored.written.token_ids)
             elif scored is not None:
                 refused.append(f"{scored.written.id}: {scored.error}")
             now = time.monotonic()
-            if scored is None or len(rows) >= BATCH_TRACES or now - saved > BATCH_SECONDS:
+            is_end = scored is None
+            if is_end or len(rows) >= BATCH_TRACES or now - last_write > BATCH_SECONDS:
                 cache.append(rows)
                 rows.clear()
-                saved = now
-            if scored is None or now - told > REPORT_SECONDS:
-                told = now
-                log.info("%s", _line(done, total, tokens, now - started))
+                last_write = now
+            if is_end or now - last_report > REPORT_SECONDS:
+                last_report = now
+                log.info("%s", progress_line(done, total, tokens, now - started))
             if should_stop():
                 cache.append(rows)
                 break
@@ -273,35 +280,33 @@ def score(
         )
 
 
-def _until_the_end(scored: Iterable[Scored]) -> Iterator[Scored | None]:
+def until_the_end(scored: Iterable[Scored]) -> Iterator[Scored | None]:
     """What comes, and None when nothing more does."""
     yield from scored
     yield None
 
 
-def _line(done: int, total: int, tokens: int, seconds: float) -> str:
-    text = f"{done:,}/{total:,} scored · {tokens / max(seconds, 1e-9):,.0f} tok/s"
-    return text + (
-        f" · {short_duration((total - done) * seconds / done)} left" if 0 < done < total else ""
-    )
+def progress_line(done: int, total: int, tokens: int, seconds: float) -> str:
+    """`1,240/8,000 scored · 312 tok/s · 1h12m left`."""
+    rate = tokens / max(seconds, 1e-9)
+    line = f"{done:,}/{total:,} scored · {rate:,.0f} tok/s"
+    if 0 < done < total:
+        left = short_duration((total - done) * seconds / done)
+        line += f" · {left} left"
+    return line
 
 
-def _wanted(folder: Path, wanted: Container[str]) -> Iterator[Trace]:
-    return (trace for trace in read_records(folder / layout.TRACES, Trace) if trace.id in wanted)
-
-
-def _stored_ids(known: TopKReader, trace_id: str) -> tuple[int, ...] | None:
-    return tuple(known.read(trace_id).token_ids.tolist()) if trace_id in known else None
-
-
-def _ids_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...]:
+def tokens_of(completion: Completion, rendered: Rendered, tokenizer: Any) -> tuple[int, ...]:
     """The completion's text as a student tokenises it. Raises InputFault when no tokenizer takes
     it.
     """
     pieces = after_prompt(render_assistant(completion), opens_think=rendered.opens == "think")
-    end = (tokenizer.eos_token_id,) if completion.finish == "stop" else ()
-    return (*tokenise_answer(tokenizer, pieces), *end)
+    ids = tuple(tokenise_answer(tokenizer, pieces))
+    if completion.finish == "stop":
+        return (*ids, tokenizer.eos_token_id)
+    return ids
 
 
-def _nothing(k: int) -> TopK:
+def empty_top_k(k: int) -> TopK:
+    """The top K of a completion without tokens: shapes (0,), (0, k) and (0, k)."""
     return TopK(np.empty(0, np.int32), np.empty((0, k), np.int32), np.empty((0, k), np.float32))
