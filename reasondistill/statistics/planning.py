@@ -73,18 +73,22 @@ def difference_variance(k: float, effect: float, population: Population = Popula
     """
     if k < 1:
         raise ValueError(f"want k ≥ 1 samples, found {k}")
-    ours, theirs, joint = _moments(effect, population)
+    ours, theirs, covariance = mean_moments(effect, population)
     rho = population.rho
-    return max(0.0, rho * (ours + theirs) - 2 * joint) + (1 - rho) * (ours + theirs) / k
+    total = ours + theirs
+    between = max(0.0, rho * total - 2 * covariance)
+    return between + (1 - rho) * total / k
 
 
-def _moments(effect: float, population: Population) -> tuple[float, float, float]:
+def mean_moments(effect: float, population: Population) -> tuple[float, float, float]:
     """mean · (1 − mean) of ours and of theirs, and the covariance of the two rates."""
     base = population.base
     if not 0 <= base + effect <= 1:
         raise ValueError(f"an effect of {effect:+g} on a base of {base:g} leaves [0, 1]")
-    ours, theirs = (base + effect) * (1 - base - effect), base * (1 - base)
-    return ours, theirs, population.alike * population.rho * math.sqrt(ours * theirs)
+    ours = (base + effect) * (1 - base - effect)
+    theirs = base * (1 - base)
+    covariance = population.alike * population.rho * math.sqrt(ours * theirs)
+    return ours, theirs, covariance
 
 
 def power(
@@ -105,58 +109,58 @@ def power(
         raise ValueError(f"want at least two problems, found {n}")
     variance = difference_variance(k, effect, population)
     if k == 1:
-        return _power_of_mcnemar(n, effect, variance, level)
-    return _power_of_flips(n, k, effect, variance, population, level)
+        return power_of_mcnemar(n, effect, variance, level)
+    return power_of_flips(n, k, effect, variance, population, level)
 
 
-def _power_of_mcnemar(n: int, effect: float, variance: float, level: float) -> float:
+def power_of_mcnemar(n: int, effect: float, variance: float, level: float) -> float:
     """Binomial over the number of discordant problems, binomial over who won them."""
     from scipy import stats
 
     discordant = min(1.0, variance + effect**2)  # E[d²] of d in {−1, 0, 1}
-    only_ours = min(max((1 + effect / discordant) / 2, 0.0), 1.0) if discordant > 0 else 0.5
-    seen, tail = np.arange(n + 1), (1 - level) / 2
-    critical = stats.binom.ppf(
-        tail, seen, 0.5
-    )  # the least c with P(X ≤ c) ≥ tail: one less where that is more than tail
-    critical = np.where(stats.binom.cdf(critical, seen, 0.5) <= tail, critical, critical - 1)
-    rejected = stats.binom.cdf(critical, seen, only_ours) + stats.binom.cdf(
-        critical, seen, 1 - only_ours
-    )
-    return float(np.clip(stats.binom.pmf(seen, n, discordant) @ rejected, 0.0, 1.0))
+    only_ours = 0.5
+    if discordant > 0:
+        only_ours = min(max((1 + effect / discordant) / 2, 0.0), 1.0)
+    counts = np.arange(n + 1)
+    tail = (1 - level) / 2
+    # The least c with P(X ≤ c) ≥ tail: one less where that is more than tail.
+    critical = stats.binom.ppf(tail, counts, 0.5)
+    is_within = stats.binom.cdf(critical, counts, 0.5) <= tail
+    critical = np.where(is_within, critical, critical - 1)
+    few_ours = stats.binom.cdf(critical, counts, only_ours)
+    few_theirs = stats.binom.cdf(critical, counts, 1 - only_ours)
+    rejected = few_ours + few_theirs
+    chances = stats.binom.pmf(counts, n, discordant)
+    return float(np.clip(chances @ rejected, 0.0, 1.0))
 
 
-def _power_of_flips(
+def power_of_flips(
     n: int, k: float, effect: float, variance: float, population: Population, level: float
 ) -> float:
+    """Delta method on Σd / √Σd², in both directions."""
     square = variance + effect**2
     if square == 0:
         return 0.0
-    skew, kurtosis = _shape_of_differences(k, effect, population)
-    third, fourth = skew * variance**1.5, kurtosis * variance**2
+    skew, kurtosis = shape_of_differences(k, effect, population)
+    third = skew * variance**1.5
+    fourth = kurtosis * variance**2
     # Cov(d, d²) and Var(d²), from central moments.
-    tied = third + 2 * effect * variance
-    loose = fourth - variance**2 + 4 * effect * third + 4 * effect**2 * variance
-    scale = (variance - effect * tied / square + effect**2 * loose / (4 * square**2)) / square
+    covariance = third + 2 * effect * variance
+    square_variance = fourth - variance**2 + 4 * effect * third + 4 * effect**2 * variance
+    first_order = variance - effect * covariance / square
+    second_order = effect**2 * square_variance / (4 * square**2)
+    spread = math.sqrt(max((first_order + second_order) / square, 1e-6))
     # The median, not the mean: what the mean loses to skewness (second order) the statistic's own
     # skewness gives back at its middle.
     mean = effect * math.sqrt(n / square)
-    bound = _bound(
-        n,
-        k,
-        square,
-        (fourth + 4 * effect * third + 6 * effect**2 * variance + effect**4) / square**2,
-        level,
-    )
-    spread = math.sqrt(max(scale, 1e-6))
-    return float(
-        np.clip(
-            special.ndtr((mean - bound) / spread) + special.ndtr((-mean - bound) / spread), 0.0, 1.0
-        )
-    )
+    raw_fourth = fourth + 4 * effect * third + 6 * effect**2 * variance + effect**4
+    bound = critical_value(n, k, square, raw_fourth / square**2, level)
+    above = special.ndtr((mean - bound) / spread)
+    below = special.ndtr((-mean - bound) / spread)
+    return float(np.clip(above + below, 0.0, 1.0))
 
 
-def _bound(n: int, k: float, square: float, tails: float, level: float) -> float:
+def critical_value(n: int, k: float, square: float, tails: float, level: float) -> float:
     """What Σd / √Σd² has to reach for signs that are fair coins; `square` is E[d²], `tails` E[d⁴] /
     E[d²]².
 
@@ -165,7 +169,9 @@ def _bound(n: int, k: float, square: float, tails: float, level: float) -> float
     seen counts as extreme.
     """
     z = float(special.ndtri((1 + level) / 2))
-    return z - (z**3 - 3 * z) / 12 * tails / n + 1 / k / math.sqrt(n * square)
+    light_tails = (z**3 - 3 * z) / 12 * tails / n
+    half_step = 1 / k / math.sqrt(n * square)
+    return z - light_tails + half_step
 
 
 def needed_problems(
@@ -179,11 +185,14 @@ def needed_problems(
     """The fewest problems that show `effect` with probability `chance`; None if ten million do not
     (an effect of 0). Errors as `power`.
     """
-    return _least(
-        lambda n: power(n, k, effect, population, level=level) >= chance,
-        2,
-        _MOST_PROBLEMS if k > 1 else 1_000_000,
-    )
+
+    def is_enough(n: int) -> bool:
+        return power(n, k, effect, population, level=level) >= chance
+
+    most = _MOST_PROBLEMS
+    if k <= 1:
+        most = 1_000_000
+    return _least(is_enough, 2, most)
 
 
 def needed_samples(
@@ -202,9 +211,11 @@ def needed_samples(
     """
     if power(n, math.inf, effect, population, level=level) < chance:
         return None
-    return _least(
-        lambda k: power(n, k, effect, population, level=level) >= chance, 1, _MOST_SAMPLES
-    )
+
+    def is_enough(k: int) -> bool:
+        return power(n, k, effect, population, level=level) >= chance
+
+    return _least(is_enough, 1, _MOST_SAMPLES)
 
 
 def smallest_effect(
@@ -220,15 +231,16 @@ def smallest_effect(
 
     None where not even reaching 100 % would be shown. Errors as `power`.
     """
-    steps = math.floor((1 - population.base) * 10_000)
-    found = _least(
-        lambda step: (
-            power(n, k, min(step / 10_000, 1 - population.base), population, level=level) >= chance
-        ),
-        1,
-        steps,
-    )
-    return None if found is None else found / 10_000
+    largest = 1 - population.base
+
+    def is_enough(step: int) -> bool:
+        effect = min(step / 10_000, largest)
+        return power(n, k, effect, population, level=level) >= chance
+
+    step = _least(is_enough, 1, math.floor(largest * 10_000))
+    if step is None:
+        return None
+    return step / 10_000
 
 
 def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
@@ -243,7 +255,10 @@ def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
     above = min(below + step, high)
     while above - below > 1:
         middle = (below + above) // 2
-        below, above = (below, middle) if enough(middle) else (middle, above)
+        if enough(middle):
+            above = middle
+        else:
+            below = middle
     return above
 
 
@@ -342,20 +357,24 @@ _POINTS = np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float
 def _rates(effect: float, population: Population) -> _Rates:
     """Beta rates whose tie makes them correlate as `alike`; by bisection."""
     normal = np.linspace(-7, 7, 2_801)
-    ours, theirs = (
-        _beta_quantiles(mean, population.rho, normal)
-        for mean in (population.base + effect, population.base)
-    )
+    ours = _beta_quantiles(population.base + effect, population.rho, normal)
+    theirs = _beta_quantiles(population.base, population.rho, normal)
 
-    def found(tie: float) -> float:
+    def correlation(tie: float) -> float:
         a, b = _Rates(normal, ours, theirs, tie).at(_POINTS[:, None], _POINTS[None, :])
         spread = float(np.std(a) * np.std(b))
-        return float(np.mean((a - a.mean()) * (b - b.mean()))) / spread if spread > 0 else 0.0
+        if spread <= 0:
+            return 0.0
+        products = (a - a.mean()) * (b - b.mean())
+        return float(np.mean(products)) / spread
 
     low, high = -1.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) < population.alike else (low, middle)
+        if correlation(middle) < population.alike:
+            low = middle
+        else:
+            high = middle
     return _Rates(normal, ours, theirs, (low + high) / 2)
 
 
@@ -363,27 +382,31 @@ def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
     """The Beta distribution's value at each normal score; almost all or almost nothing where rho is
     at its end.
     """
-    size = 1 / min(max(rho, 1e-4), 1 - 1e-4) - 1
-    inside = min(max(mean, 1e-9), 1 - 1e-9)
-    return np.asarray(
-        special.betaincinv(inside * size, (1 - inside) * size, special.ndtr(normal)),
-        dtype=np.float64,
-    )
+    rho = min(max(rho, 1e-4), 1 - 1e-4)
+    mean = min(max(mean, 1e-9), 1 - 1e-9)
+    size = 1 / rho - 1
+    quantiles = special.betaincinv(mean * size, (1 - mean) * size, special.ndtr(normal))
+    return np.asarray(quantiles, dtype=np.float64)
 
 
-def _shape_of_differences(k: float, effect: float, population: Population) -> tuple[float, float]:
+def shape_of_differences(k: float, effect: float, population: Population) -> tuple[float, float]:
     """Skewness and kurtosis of one problem's difference: that of the rates and of two binomials
     around them.
     """
     p, q = _rates(effect, population).at(_POINTS[:, None], _POINTS[None, :])
     gap = p - q - np.mean(p - q)
-    second = (p * (1 - p) + q * (1 - q)) / k
-    third = (p * (1 - p) * (1 - 2 * p) - q * (1 - q) * (1 - 2 * q)) / k**2
-    fourth = 3 * second**2 + sum(r * (1 - r) * (1 - 6 * r * (1 - r)) for r in (p, q)) / k**3
+    # `second` to `fourth`: central moments of the noise, from the variances of one draw of each.
+    ours, theirs = p * (1 - p), q * (1 - q)
+    second = (ours + theirs) / k
+    third = (ours * (1 - 2 * p) - theirs * (1 - 2 * q)) / k**2
+    our_excess = ours * (1 - 6 * p * (1 - p))
+    their_excess = theirs * (1 - 6 * q * (1 - q))
+    fourth = 3 * second**2 + (our_excess + their_excess) / k**3
     variance = float(np.mean(gap**2 + second))
     if variance < 1e-12:
         return 0.0, 3.0
-    skew = float(np.mean(gap**3 + 3 * gap * second + third)) / variance**1.5
-    return skew, float(
-        np.mean(gap**4 + 6 * gap**2 * second + 4 * gap * third + fourth)
-    ) / variance**2
+    cubes = gap**3 + 3 * gap * second + third
+    fourth_powers = gap**4 + 6 * gap**2 * second + 4 * gap * third + fourth
+    skew = float(np.mean(cubes)) / variance**1.5
+    kurtosis = float(np.mean(fourth_powers)) / variance**2
+    return skew, kurtosis

@@ -80,7 +80,8 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
     if not np.all((found >= 0) & (found <= 1)):
         raise ValueError(f"p-values lie in [0, 1], found {found.tolist()}")
     order = np.argsort(found, kind="stable")
-    stepped = np.maximum.accumulate(found[order] * np.arange(found.size, 0, -1))
+    multiplied = found[order] * np.arange(found.size, 0, -1)
+    stepped = np.maximum.accumulate(multiplied)
     adjusted = np.empty_like(found)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
@@ -111,11 +112,9 @@ def exchangeable_p_value(hits: NDArray[Any], seed: int = 0, *, permutations: int
     extreme = 0
     for start in range(0, permutations, chunk):
         copies = np.broadcast_to(counts, (min(chunk, permutations - start), *counts.shape))
-        extreme += int(
-            np.count_nonzero(
-                np.ptp(random.permuted(copies, axis=2).sum(axis=1), axis=1) >= observed
-            )
-        )
+        totals = random.permuted(copies, axis=2).sum(axis=1)
+        spreads = np.ptp(totals, axis=1)
+        extreme += int(np.count_nonzero(spreads >= observed))
     return (1 + extreme) / (1 + permutations)
 
 
@@ -202,9 +201,9 @@ def pooled_difference(
         ]
         low, high = _stratified_bounds([steps / scale for steps, scale in strata], weights, level)
         p_value, how = _weighted_flip(weighted, seed, exact_up_to)
-        return PairedEstimate(
-            mean, min(low, mean), max(high, mean), n, k, p_value, f"stratified agresti-min t; {how}"
-        )
+        low, high = min(low, mean), max(high, mean)
+        method = f"stratified agresti-min t; {how}"
+        return PairedEstimate(mean, low, high, n, k, p_value, method)
 
     return PooledEstimate(pooled(by_problem), pooled(by_benchmark))
 
@@ -223,9 +222,9 @@ def _stratified_bounds(
     its share by its size.
     """
     n = sum(part.size for part in strata)
-    size = (sum(float(part @ part) for part in strata) + 1) / (
-        sum(np.count_nonzero(part) for part in strata) + 1
-    )
+    squares = sum(float(part @ part) for part in strata)
+    nonzero = sum(np.count_nonzero(part) for part in strata)
+    size = (squares + 1) / (nonzero + 1)  # the pseudo-problems' square
     centre, terms = 0.0, list[float]()
     for part, weight in zip(strata, weights, strict=True):
         full = part.size * (1 + 2 / n)
@@ -236,10 +235,12 @@ def _stratified_bounds(
         # pseudo-problems.
         terms.append(weight**2 * variance / full * part.size / (part.size - 1))
     total = sum(terms)
-    freedom = total**2 / sum(
+    weighted_squares = sum(
         term**2 / (part.size - 1) for term, part in zip(terms, strata, strict=True)
     )
-    half = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
+    freedom = total**2 / weighted_squares
+    quantile = float(special.stdtrit(freedom, (1 + level) / 2))
+    half = quantile * math.sqrt(total)
     return max(-1.0, centre - half), min(1.0, centre + half)
 
 
@@ -254,20 +255,25 @@ def _weighted_flip(
         (steps, factor // shared) for (steps, _), factor in zip(weighted, factors, strict=True)
     ]
     # Python integers: the least common multiple of many sizes can be beyond 64 bits.
-    if sum(int(np.abs(steps).sum()) * factor for steps, factor in parts) <= exact_up_to:
-        return sign_flip_p_value(
-            np.concatenate([steps * factor for steps, factor in parts])
-        ), "sign flip exact"
-    return _drawn_flip(weighted, seed), f"sign flip, {_FLIPS:,} draws"
+    largest_sum = sum(int(np.abs(steps).sum()) * factor for steps, factor in parts)
+    if largest_sum <= exact_up_to:
+        scaled = np.concatenate([steps * factor for steps, factor in parts])
+        return sign_flip_p_value(scaled), "sign flip exact"
+    return drawn_flip(weighted, seed), f"sign flip, {_FLIPS:,} draws"
 
 
-def _drawn_flip(weighted: Sequence[tuple[Ints, int]], seed: int) -> float:
+def drawn_flip(weighted: Sequence[tuple[Ints, int]], seed: int) -> float:
+    """The same p-value from seeded draws of the signs."""
     random = np.random.default_rng(seed)
     sums, observed = np.zeros(_FLIPS), 0.0
     for steps, size in weighted:
         observed += float(steps.sum()) / size
-        sizes, counts = np.unique(np.abs(steps[steps != 0]), return_counts=True)
+        discordant = steps[steps != 0]
+        sizes, counts = np.unique(np.abs(discordant), return_counts=True)
         for step, count in zip(sizes.tolist(), counts.tolist(), strict=True):
-            sums += step / size * (2 * random.binomial(count, 0.5, _FLIPS) - count)
+            heads = random.binomial(count, 0.5, _FLIPS)
+            sums += step / size * (2 * heads - count)
     # The same sum in another order differs in its last bits and is still as extreme.
-    return (1 + int(np.count_nonzero(np.abs(sums) >= abs(observed) - 1e-12))) / (1 + _FLIPS)
+    is_extreme = np.abs(sums) >= abs(observed) - 1e-12
+    extreme = int(np.count_nonzero(is_extreme))
+    return (1 + extreme) / (1 + _FLIPS)
