@@ -22,11 +22,8 @@ def text(value: object) -> str:
 
 
 def facts_list(facts: Mapping[str, object]) -> str:
-    return (
-        '<dl class="facts">'
-        + "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items())
-        + "</dl>"
-    )
+    items = "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items())
+    return f'<dl class="facts">{items}</dl>'
 
 
 def plain(content: wording.Table) -> str:
@@ -45,21 +42,19 @@ def table(
     """Rows of ready HTML; the first cell of each heads its row. `numbers` are right-aligned
     columns, `texts` may wrap anywhere.
     """
-    kinds = dict.fromkeys(numbers or (), ' class="number"') | dict.fromkeys(
-        texts or (), ' class="text"'
-    )
+    kinds = dict.fromkeys(numbers or (), ' class="number"')
+    kinds |= dict.fromkeys(texts or (), ' class="text"')
     head = "".join(
         f'<th scope="col"{kinds.get(place, "")}>{text(name)}</th>'
         for place, name in enumerate(headers)
     )
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(
-            f"<td{kinds.get(place, '')}>{cell}</td>" for place, cell in enumerate(row[1:], start=1)
-        )
-        + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        body += f'<tr><th scope="row">{row[0]}</th>'
+        for place, cell in enumerate(row[1:], start=1):
+            kind = kinds.get(place, "")
+            body += f"<td{kind}>{cell}</td>"
+        body += "</tr>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{table}</div>'
 
@@ -93,13 +88,11 @@ def stack(parts: Mapping[str, float], *, is_share: bool) -> str:
 
 
 def legend(names: Iterable[str]) -> str:
-    return (
-        '<ul class="legend">'
-        + "".join(
-            f'<li><i class="{tone(name)}"></i>{text(wording.label(name))}</li>' for name in names
-        )
-        + "</ul>"
-    )
+    items = ""
+    for name in names:
+        label = text(wording.label(name))
+        items += f'<li><i class="{tone(name)}"></i>{label}</li>'
+    return f'<ul class="legend">{items}</ul>'
 
 
 def figure(plot: str, lines: Sequence[Line], caption: str) -> str:

@@ -125,7 +125,9 @@ def _funnel(facts: Facts) -> str:
 def _step(step: FunnelStep) -> str:
     parts = dict(step.parts) or {"out": step.came_out}
     dropped = sum(step.dropped.values())
-    bar = stack(parts | ({step.verb: dropped} if dropped else {}), is_share=False)
+    if dropped:
+        parts[step.verb] = dropped
+    bar = stack(parts, is_share=False)
     counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
     items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
     name = wording.STEP_NAMES[step.step]
@@ -138,7 +140,10 @@ def _step(step: FunnelStep) -> str:
 def _swatch(line: str) -> str:
     """The colour that the bar has for this line: `1,204 no answer` is the no_answer one."""
     name = line.partition(" ")[2]
-    return f'<i class="{tone("dropped" if ": " in name else name.replace(" ", "_"))}"></i>'
+    outcome = name.replace(" ", "_")
+    if ": " in name:
+        outcome = "dropped"
+    return f'<i class="{tone(outcome)}"></i>'
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -155,21 +160,20 @@ def _training(facts: Facts) -> str:
 
 def _curves(facts: Facts) -> str:
     trained = [
-        made
-        for made in facts.students
-        if any("loss" in line or "validation_loss" in line for line in made.metrics)
+        made for made in facts.students if has_losses(made) and not facts.is_later_seed(made.name)
     ]
-    trained = [made for made in trained if not facts.is_later_seed(made.name)]
     if not trained:
         return ""
-    lines = [line for colour, made in enumerate(trained) for line in _loss_lines(made, colour)]
-    rates = [
-        Line(made.name, _points(made, "learning_rate"), colour)
-        for colour, made in enumerate(trained)
-    ]
-    caption = "Loss by step; dashed on the validation split." + (
-        " The first seed of each student." if facts.seeds.members else ""
-    )
+    lines: list[Line] = []
+    rates: list[Line] = []
+    for colour, made in enumerate(trained):
+        on_validation = f"{made.name} (validation)"
+        lines.append(Line(made.name, _points(made, "loss"), colour))
+        lines.append(Line(on_validation, _points(made, "validation_loss"), colour, dashed=True))
+        rates.append(Line(made.name, _points(made, "learning_rate"), colour))
+    caption = "Loss by step; dashed on the validation split."
+    if facts.seeds.members:
+        caption += " The first seed of each student."
     loss = figure(
         line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, caption
     )
@@ -181,11 +185,9 @@ def _curves(facts: Facts) -> str:
     return f'<div class="grid-2">{loss}{rate}</div>'
 
 
-def _loss_lines(made: MadeStudent, colour: int) -> list[Line]:
-    return [
-        Line(made.name, _points(made, "loss"), colour),
-        Line(f"{made.name} (validation)", _points(made, "validation_loss"), colour, dashed=True),
-    ]
+def has_losses(made: MadeStudent) -> bool:
+    """True for a student whose training wrote a loss, on either split."""
+    return any("loss" in line or "validation_loss" in line for line in made.metrics)
 
 
 def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
@@ -231,19 +233,21 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
         return ""
     end = max(max(tokens) for tokens, _ in groups.values()) + 1
     last = list(groups)[-1]
-    rows = "".join(
-        f'<div class="row-label"><span>{text(wording.label(name))}</span><span '
-        f'class="soft">{wording.whole(len(tokens))}</span></div>'
-        + histogram(
+    rows = ""
+    for name, (tokens, colour) in groups.items():
+        label = text(wording.label(name))
+        count = wording.whole(len(tokens))
+        rows += (
+            f'<div class="row-label"><span>{label}</span><span class="soft">{count}</span></div>'
+        )
+        rows += histogram(
             tokens,
             start=0,
             end=end,
-            tone=tone,
+            tone=colour,
             label=f"Tokens per answer: {name}",
             is_last=name == last,
         )
-        for name, (tokens, tone) in groups.items()
-    )
     return (
         f"<figure>{rows}<figcaption>{text(caption)}: tokens per answer; each row has its "
         "own height.</figcaption></figure>"
@@ -255,18 +259,23 @@ def _timings(facts: Facts) -> str:
     if not rows:
         return ""
     longest = max(row.seconds for row in rows) or 1
-    cells = [
-        [
-            text(row.name),
-            duration(row.seconds),
-            '<div class="meter-cell"><span class="meter" '
-            f'style="width:{100 * row.seconds / longest:.1f}%"></span></div>',
-            wording.whole(row.came_in),
-            wording.whole(row.came_out),
-            "" if row.tokens_per_s is None else wording.whole(row.tokens_per_s),
-        ]
-        for row in rows
-    ]
+    cells: list[list[str]] = []
+    for row in rows:
+        width = 100 * row.seconds / longest
+        meter = f'<span class="meter" style="width:{width:.1f}%"></span>'
+        speed = ""
+        if row.tokens_per_s is not None:
+            speed = wording.whole(row.tokens_per_s)
+        cells.append(
+            [
+                text(row.name),
+                duration(row.seconds),
+                f'<div class="meter-cell">{meter}</div>',
+                wording.whole(row.came_in),
+                wording.whole(row.came_out),
+                speed,
+            ]
+        )
     total = duration(sum(row.seconds for row in rows))
     return f'<p class="note">{total} in all stages together.</p>' + table(
         ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
@@ -275,11 +284,10 @@ def _timings(facts: Facts) -> str:
 
 def _foretold(facts: Facts) -> str:
     found = forecast_check.table(facts)
-    return (
-        f'<p class="note">{text(forecast_check.note(facts))}</p>{plain(found)}'
-        if found.rows
-        else ""
-    )
+    if not found.rows:
+        return ""
+    note = text(forecast_check.note(facts))
+    return f'<p class="note">{note}</p>{plain(found)}'
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -288,15 +296,14 @@ def _foretold(facts: Facts) -> str:
 def _read(facts: Facts) -> str:
     if not facts.shown and not facts.side_by_side:
         return ""
-    outcomes = {shown.outcome for shown in facts.shown} | {
-        a.outcome for side in facts.side_by_side for _, a in side.answers
-    }
-    known = (*OUTCOMES, REFUSED, LOST, NOT_GRADED)
-    options = "".join(
-        f'<option value="{text(o)}">{text(wording.label(o))}</option>'
-        for o in known
-        if o in outcomes
-    )
+    outcomes = {shown.outcome for shown in facts.shown}
+    for side in facts.side_by_side:
+        outcomes.update(answer.outcome for _, answer in side.answers)
+    options = ""
+    for outcome in (*OUTCOMES, REFUSED, LOST, NOT_GRADED):
+        if outcome in outcomes:
+            label = text(wording.label(outcome))
+            options += f'<option value="{text(outcome)}">{label}</option>'
     tools = (
         '<div class="tools">'
         '<input type="search" id="search" placeholder="Search in questions, reasoning '
@@ -305,23 +312,20 @@ def _read(facts: Facts) -> str:
         f"outcome</option>{options}</select>"
         '<span class="soft" id="found" aria-live="polite"></span></div>'
     )
-    teacher = (
-        "<h3>Traces of the teacher</h3>" + "".join(_trace(shown) for shown in facts.shown)
-        if facts.shown
-        else ""
-    )
-    sides = (
-        "<h3>The same problem, every model</h3>"
-        + "".join(_side(side) for side in facts.side_by_side)
-        if facts.side_by_side
-        else ""
-    )
-    return tools + teacher + sides
+    parts = [tools]
+    if facts.shown:
+        parts.append("<h3>Traces of the teacher</h3>")
+        parts += [_trace(shown) for shown in facts.shown]
+    if facts.side_by_side:
+        parts.append("<h3>The same problem, every model</h3>")
+        parts += [_side(side) for side in facts.side_by_side]
+    return "".join(parts)
 
 
 def _trace(shown: Shown) -> str:
-    question = shown.problem.question if shown.problem else shown.trace.problem_id
-    gold = shown.problem.answer if shown.problem else None
+    question, gold = shown.trace.problem_id, None
+    if shown.problem is not None:
+        question, gold = shown.problem.question, shown.problem.answer
     inside = _part("Question", question) + _written(shown) + _verdict(shown, gold)
     return _foldable([shown.outcome], _badge(shown.outcome) + text(_first_line(question)), inside)
 
@@ -359,55 +363,57 @@ def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
 
 
 def _badge(outcome: str, of: str | None = None) -> str:
-    said = wording.label(outcome) if of is None else f"{of}: {wording.label(outcome)}"
+    said = wording.label(outcome)
+    if of is not None:
+        said = f"{of}: {said}"
     return f'<span class="badge {tone(outcome)}">{text(said)}</span>'
 
 
 def _written(shown: Shown) -> str:
     completion = shown.trace.completion
-    reasoning = (
-        _part(
-            "Reasoning" if completion.think != "open" else "Reasoning, never closed",
-            completion.reasoning,
-        )
-        if completion.reasoning
-        else ""
-    )
-    answer = _part("Answer", completion.answer_text) if completion.answer_text.strip() else ""
-    failure = (
-        _part("Failed", completion.error or "no cause was told")
-        if completion.finish == "error"
-        else ""
-    )
-    return reasoning + answer + failure
+    parts = ""
+    if completion.reasoning:
+        name = "Reasoning"
+        if completion.think == "open":
+            name = "Reasoning, never closed"
+        parts += _part(name, completion.reasoning)
+    if completion.answer_text.strip():
+        parts += _part("Answer", completion.answer_text)
+    if completion.finish == "error":
+        parts += _part("Failed", completion.error or "no cause was told")
+    return parts
 
 
 def _part(name: str, value: str) -> str:
     body = value.strip("\n")
-    cut = f"\n… {len(body) - LONGEST_TEXT:,} characters more" if len(body) > LONGEST_TEXT else ""
-    return f'<div class="part">{text(name)}</div><pre>{text(body[:LONGEST_TEXT] + cut)}</pre>'
+    left_out = len(body) - LONGEST_TEXT
+    if left_out > 0:
+        body = f"{body[:LONGEST_TEXT]}\n… {left_out:,} characters more"
+    return f'<div class="part">{text(name)}</div><pre>{text(body)}</pre>'
 
 
 def _verdict(shown: Shown, gold: str | None) -> str:
     completion, grade = shown.trace.completion, shown.grade
-    facts: dict[str, object] = {} if gold is None else {"gold answer": gold}
+    facts: dict[str, object] = {}
+    if gold is not None:
+        facts["gold answer"] = gold
     if grade is not None:
-        facts |= {
-            "extracted": "nothing" if grade.extracted is None else grade.extracted,
-            "verdict": wording.label(grade.outcome),
-        }
-        facts |= {"because": f"{grade.reason} ({grade.layer})"}
-    facts |= {
-        "trace": shown.trace.id,
-        "model": shown.trace.model,
-        "tokens": f"{completion.tokens:,}, ended by {completion.finish}",
-    }
+        facts["extracted"] = "nothing"
+        if grade.extracted is not None:
+            facts["extracted"] = grade.extracted
+        facts["verdict"] = wording.label(grade.outcome)
+        facts["because"] = f"{grade.reason} ({grade.layer})"
+    facts["trace"] = shown.trace.id
+    facts["model"] = shown.trace.model
+    facts["tokens"] = f"{completion.tokens:,}, ended by {completion.finish}"
     return facts_list(facts)
 
 
 def _first_line(question: str) -> str:
     line = " ".join(question.split())
-    return line if len(line) <= 150 else line[:149] + "…"
+    if len(line) <= 150:
+        return line
+    return line[:149] + "…"
 
 
 # ---- how it was made -----------------------------------------------------------------------------
@@ -416,17 +422,17 @@ def _first_line(question: str) -> str:
 def _made(facts: Facts) -> str:
     if not facts.stages:
         return ""
-    surroundings = [
-        [text(key), text(value), "all" if len(values) == 1 else text(", ".join(places))]
-        for key, values in environments(facts.stages).items()
-        for value, places in values.items()
-    ]
-    shown = (
-        table(("environment", "value", "stages"), surroundings, texts={1, 2})
-        if surroundings
-        else ""
-    )
-    settings = "".join(_settings(facts, place) for place in (stage.place for stage in facts.stages))
+    surroundings: list[list[str]] = []
+    for key, values in environments(facts.stages).items():
+        for value, places in values.items():
+            stages = ", ".join(places)
+            if len(values) == 1:
+                stages = "all"
+            surroundings.append([text(key), text(value), text(stages)])
+    shown = ""
+    if surroundings:
+        shown = table(("environment", "value", "stages"), surroundings, texts={1, 2})
+    settings = "".join(_settings(facts, stage.place) for stage in facts.stages)
     return shown + _example(facts) + settings
 
 
@@ -443,11 +449,12 @@ def _settings(facts: Facts, place: str) -> str:
     manifest = facts.stage(place)
     if manifest is None:
         return ""
-    shown = dict(flatten(manifest.section)) | {
-        f"input: {key}": value for key, value in manifest.identity.get("inputs", {}).items()
-    }
+    shown = dict(flatten(manifest.section))
+    for key, value in manifest.identity.get("inputs", {}).items():
+        shown[f"input: {key}"] = value
     if not place.startswith(STUDENTS):
-        shown |= {f"figure: {key}": value for key, value in flatten(manifest.figures)}
+        for key, value in flatten(manifest.figures):
+            shown[f"figure: {key}"] = value
     return (
         f"<details><summary>{text(place)} <span "
         f'class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '

@@ -46,11 +46,9 @@ def whisker(
     def x(value: float) -> float:
         return 6 + 148 * (value - start) / (end - start)
 
-    mark = (
-        ""
-        if zero is None
-        else f'<line class="axis" x1="{x(zero):.1f}" x2="{x(zero):.1f}" y1="1" y2="21"/>'
-    )
+    mark = ""
+    if zero is not None:
+        mark = f'<line class="axis" x1="{x(zero):.1f}" x2="{x(zero):.1f}" y1="1" y2="21"/>'
     text = f"{mean:.3f}, interval {low:.3f} to {high:.3f}"
     parts = [
         '<line class="rail" x1="6" x2="154" y1="11" y2="11"/>',
@@ -73,27 +71,29 @@ def line_chart(
     With `powers_of_two` the points stand at log2 of what is shown, and the axis says the number
     itself.
     """
-    drawn = [
-        Line(line.name, thin_out(line.points), line.colour, line.dashed)
-        for line in lines
-        if line.points
-    ]
-    xs = [x for line in drawn for x, _ in line.points]
-    ys = sorted(y for line in drawn for _, y in line.points if math.isfinite(y))
+    drawn: list[Line] = []
+    xs: list[float] = []
+    ys: list[float] = []
+    for line in lines:
+        if line.points:
+            thinned = thin_out(line.points)
+            drawn.append(Line(line.name, thinned, line.colour, line.dashed))
+            xs += [x for x, _ in thinned]
+            ys += [y for _, y in thinned if math.isfinite(y)]
     if not ys:
         return ""
+    ys.sort()
     highest = 1.05 * ys[round(0.985 * (len(ys) - 1))]
     if up.endswith("%") and ys[-1] <= 100:
         highest = min(highest, 100.0)
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]), highest)
     place = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    said = {
-        tick: _short(2**tick if powers_of_two else tick)
-        for tick in x_ticks
-        if not powers_of_two or tick == round(tick)
-    }
+    if powers_of_two:
+        labels = {tick: _short(2**tick) for tick in x_ticks if tick == round(tick)}
+    else:
+        labels = {tick: _short(tick) for tick in x_ticks}
     body = [
-        *_grid(place, said, y_ticks),
+        *_grid(place, labels, y_ticks),
         _axis_names(across, up),
         *(_curve(line, place) for line in drawn),
     ]
@@ -107,7 +107,8 @@ def histogram(
     bins = 40
     counts = [0] * bins
     for value in values:
-        counts[min(bins - 1, max(0, int(bins * (value - start) / (end - start))))] += 1
+        place = int(bins * (value - start) / (end - start))
+        counts[min(bins - 1, max(0, place))] += 1
     inner, floor, tallest = WIDTH - 28, 52, max(counts) or 1
     step = inner / bins
 
@@ -126,8 +127,10 @@ def histogram(
 
     bars = [bar(place, 48 * count / tallest) for place, count in enumerate(counts) if count]
     line = f'<line class="axis" x1="14" x2="{14 + inner}" y1="{floor}" y2="{floor}"/>'
-    marks = [mark(tick) for tick in ticks(start, end) if is_last and start <= tick <= end]
-    return _svg([line, *bars, *marks], WIDTH, 74 if is_last else 56, label)
+    if not is_last:
+        return _svg([line, *bars], WIDTH, 56, label)
+    marks = [mark(tick) for tick in ticks(start, end) if start <= tick <= end]
+    return _svg([line, *bars, *marks], WIDTH, 74, label)
 
 
 def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
@@ -135,14 +138,20 @@ def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / most)
-    buckets = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in buckets]
+    means: list[Point] = []
+    for start in range(0, len(points), size):
+        bucket = points[start : start + size]
+        x = sum(x for x, _ in bucket) / len(bucket)
+        y = sum(y for _, y in bucket) / len(bucket)
+        means.append((x, y))
+    return means
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers that enclose [low, high]: 1, 2 or 5 times a power of ten apart."""
     if not high > low:
-        low, high = low - (abs(low) or 1.0) / 2, low + (abs(low) or 1.0) / 2
+        half = (abs(low) or 1.0) / 2
+        low, high = low - half, low + half
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
@@ -166,29 +175,30 @@ class _Frame:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - self.x0) / (self.x1 - self.x0)
 
     def y(self, value: float) -> float:
-        inside = min(max(value, self.y0), self.y1) if math.isfinite(value) else self.y1
+        inside = self.y1
+        if math.isfinite(value):
+            inside = min(max(value, self.y0), self.y1)
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (inside - self.y0) / (self.y1 - self.y0)
 
 
 def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float]) -> list[str]:
     floor = HEIGHT - BOTTOM
-    level = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place.y(t):.1f}" '
-        f'y2="{place.y(t):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 7}" y="{place.y(t) + 4:.1f}" '
-        f'text-anchor="end">{_short(t)}</text>'
-        for t in y_ticks
-    ]
-    upright = [
-        f'<text class="tick" x="{place.x(t):.1f}" y="{floor + 17}" '
-        f'text-anchor="middle">{said}</text>'
-        for t, said in x_ticks.items()
-    ]
-    return [
-        *level,
-        *upright,
-        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>',
-    ]
+    right = WIDTH - RIGHT
+    parts: list[str] = []
+    for tick in y_ticks:
+        y = place.y(tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" '
+            f'text-anchor="end">{_short(tick)}</text>'
+        )
+    for tick, label in x_ticks.items():
+        x = place.x(tick)
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{label}</text>'
+        )
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
+    return parts
 
 
 def _axis_names(across: str, up: str) -> str:
@@ -202,12 +212,15 @@ def _axis_names(across: str, up: str) -> str:
 
 
 def _curve(line: Line, place: _Frame) -> str:
-    tone, style = f"s{line.colour % 6}", " dashed" if line.dashed else ""
+    tone = f"s{line.colour % 6}"
     if len(line.points) == 1:
         x, y = line.points[0]
         return f'<circle class="{tone}" cx="{place.x(x):.1f}" cy="{place.y(y):.1f}" r="4"/>'
     path = " ".join(f"{place.x(x):.1f},{place.y(y):.1f}" for x, y in line.points)
-    return f'<polyline class="{tone} curve{style}" points="{path}"/>'
+    style = "curve"
+    if line.dashed:
+        style = "curve dashed"
+    return f'<polyline class="{tone} {style}" points="{path}"/>'
 
 
 def _short(value: float) -> str:
