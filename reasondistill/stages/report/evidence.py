@@ -109,14 +109,8 @@ def samples_lines(facts: Facts, benchmark: str) -> list[Line]:
                 and (score.metric.startswith(f"{metric}@") or score.metric == "pass@1")
             )
             if len(found) > 2:
-                lines.append(
-                    Line(
-                        f"{model} {metric}@k",
-                        [(math.log2(k), 100 * mean) for k, mean in found],
-                        colour,
-                        dashed,
-                    )
-                )
+                curve = [(math.log2(k), 100 * mean) for k, mean in found]
+                lines.append(Line(f"{model} {metric}@k", curve, colour, dashed))
     return lines
 
 
@@ -246,16 +240,23 @@ def published_table(facts: Facts) -> Table:
 
 
 def _published_row(facts: Facts, row: Published, benchmark: str) -> tuple[str, ...]:
-    majority = f"; maj {row.majority[benchmark]:.1f}" if benchmark in row.majority else ""
+    score = f"{row.scores[benchmark]:.1f}"
+    if benchmark in row.majority:
+        score += f"; maj {row.majority[benchmark]:.1f}"
+    spread = ""
+    if benchmark in row.spread:
+        spread = f"{row.spread[benchmark]:.1f} ({row.spread_is})"
+    samples = ""
+    if benchmark in row.samples:
+        samples = whole(row.samples[benchmark])
+    settings = (row.harness, _sampling_words(row.sampling.model_dump()))
     return (
         benchmark,
         row.model,
-        f"{row.scores[benchmark]:.1f}{majority}",
-        f"{row.spread[benchmark]:.1f} ({row.spread_is})" if benchmark in row.spread else "",
-        whole(row.samples[benchmark]) if benchmark in row.samples else "",
-        "; ".join(
-            part for part in (row.harness, _sampling_words(row.sampling.model_dump())) if part
-        ),
+        score,
+        spread,
+        samples,
+        "; ".join(part for part in settings if part),
         row.grader,
         "; ".join(_differences(facts, row, benchmark)),
         row.source,
@@ -276,15 +277,14 @@ def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     sections = _sections(facts, benchmark).values()
     theirs = row.sampling.model_dump(exclude_none=True)
     for key, value in theirs.items():
-        ours = sorted(
-            {
-                float(section["sampling"][key])
-                for section in sections
-                if section.get("sampling", {}).get(key) is not None
-            }
-        )
-        if ours and ours != [float(value)]:
-            yield f"{key} {value:g} (ours {', '.join(f'{other:g}' for other in ours)})"
+        ours = {
+            float(section["sampling"][key])
+            for section in sections
+            if section.get("sampling", {}).get(key) is not None
+        }
+        if ours and ours != {float(value)}:
+            listed = ", ".join(f"{other:g}" for other in sorted(ours))
+            yield f"{key} {value:g} (ours {listed})"
     samples = sorted({int(section["n"]) for section in sections if "n" in section})
     if benchmark in row.samples and samples != [row.samples[benchmark]]:
         yield f"samples {row.samples[benchmark]} (ours {', '.join(map(str, samples))})"
@@ -318,16 +318,13 @@ def unlike(facts: Facts) -> Iterator[str]:
     for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
         asked: dict[str, dict[str, list[str]]] = {}
         for model, section in _sections(facts, benchmark).items():
-            for key, value in {
-                "prompt": section.get("prompt"),
-                **dict(section.get("sampling", {})),
-            }.items():
+            settings = {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}
+            for key, value in settings.items():
                 asked.setdefault(key, {}).setdefault(str(value), []).append(model)
         for key, values in asked.items():
             if len(values) > 1:
-                yield f"{benchmark}: {key} " + ", ".join(
-                    f"{value} for {' and '.join(models)}" for value, models in values.items()
-                )
+                who = [f"{value} for {' and '.join(models)}" for value, models in values.items()]
+                yield f"{benchmark}: {key} " + ", ".join(who)
 
 
 PUBLISHED_NOTE = (

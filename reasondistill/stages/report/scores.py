@@ -30,14 +30,15 @@ def scores_section(facts: Facts) -> str:
             "<details><summary>Every score with its outcomes</summary><div "
             f'class="inside">{tables}</div></details>'
         )
-    overview = _overview(facts, benchmarks) if len(benchmarks) > 1 else ""
-    notes = [
-        wording.SCORES_NOTE,
-        *([wording.METRICS_NOTE] if len(names) > 1 else []),
-        facts.seeds.note,
-    ]
-    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes if note)
-    parts = [overview, said, tables, _seeds_alone(facts, names)]
+    notes = [wording.SCORES_NOTE]
+    if len(names) > 1:
+        notes.append(wording.METRICS_NOTE)
+    notes.append(facts.seeds.note)
+    parts: list[str] = []
+    if len(benchmarks) > 1:
+        parts.append(_overview(facts, benchmarks))
+    parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]
+    parts += [tables, _seeds_alone(facts, names)]
     parts += [legend(wording.outcome_names(facts)), _bootstrap(facts)]
     return "".join(parts)
 
@@ -59,17 +60,18 @@ def _overview(facts: Facts, benchmarks: list[str]) -> str:
     of a column is bold.
     """
     cells = wording.overview_cells(facts)
-    best = {
-        name: max(score.mean for (_, where), score in cells.items() if where == name)
-        for name in benchmarks
-    }
+    best: dict[str, float] = {}
+    for name in benchmarks:
+        best[name] = max(score.mean for (_, where), score in cells.items() if where == name)
 
     def cell(model: str, name: str) -> str:
         score = cells.get((model, name))
         if score is None:
             return ""
         mean = wording.percent(score.mean)
-        shown = f"<b>{mean}</b>" if score.mean == best[name] else mean
+        shown = mean
+        if score.mean == best[name]:
+            shown = f"<b>{mean}</b>"
         title = (
             f"{model} on {name}: {mean} {wording.interval(score.low, score.high)}, "
             f"n={score.n}, k={score.k}"
@@ -93,11 +95,8 @@ def _scores_of(facts: Facts, benchmark: str, names: list[str]) -> str:
         for score in facts.main_scores
         if score.benchmark == benchmark and score.metric == "pass@1"
     ]
-    others = [
-        name
-        for name in names[1:]
-        if any(s.metric == name and s.benchmark == benchmark for s in facts.main_scores)
-    ]
+    measured = {score.metric for score in facts.main_scores if score.benchmark == benchmark}
+    others = [name for name in names[1:] if name in measured]
     return f"<h3>{text(benchmark)}</h3>" + _score_table(facts, found, [], others)
 
 
@@ -115,32 +114,34 @@ def _score_table(facts: Facts, scores: list[Score], also: list[str], others: lis
         "k",
         "tokens",
     )
-    rows = [_score_row(facts, score, others, [score.benchmark] if also else []) for score in scores]
+    rows: list[list[str]] = []
+    for score in scores:
+        where: list[str] = []
+        if also:
+            where.append(score.benchmark)
+        rows.append(_score_row(facts, score, others, where))
     first = 1 + len(also)
     return table(headers, rows, numbers={first, first + 1, *range(first + 4, len(headers))})
 
 
 def _score_row(facts: Facts, score: Score, others: list[str], where: list[str]) -> list[str]:
     tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
+    mean_tokens = ""
+    if tokens is not None:
+        mean_tokens = wording.whole(tokens)
     shares = wording.outcome_shares(facts, score)
+    outcomes = {name: shares[name] for name in wording.outcome_names(facts) if shares.get(name)}
     return [
         text(score.model),
         *map(text, where),
         wording.percent(score.mean),
         wording.interval(score.low, score.high),
         whisker(score.mean, score.low, score.high, start=0, end=1, tone="s0"),
-        stack(
-            {
-                outcome: shares[outcome]
-                for outcome in wording.outcome_names(facts)
-                if shares.get(outcome)
-            },
-            is_share=True,
-        ),
+        stack(outcomes, is_share=True),
         *(text(cell) for cell in wording.also(facts, score, others)),
         wording.whole(score.n),
         str(score.k),
-        "" if tokens is None else wording.whole(tokens),
+        mean_tokens,
     ]
 
 
@@ -177,8 +178,11 @@ def differences_section(facts: Facts) -> str:
 
 
 def _differences(rows: Sequence[Difference]) -> str:
-    reach = max(0.05, *(abs(bound) for row in rows for bound in (row.low, row.high)))
-    scale = f"{wording.MINUS}{100 * reach:.0f} … +{100 * reach:.0f}"
+    reach = 0.05
+    for row in rows:
+        reach = max(reach, abs(row.low), abs(row.high))
+    end = f"{100 * reach:.0f}"
+    scale = f"{wording.MINUS}{end} … +{end}"
     headers = (
         "model",
         "",
@@ -234,36 +238,41 @@ def methods_section(facts: Facts) -> str:
     if not methods.has_methods(facts):
         return ""
     drawn = list(methods.reached_tables(facts))
-    parts = [f'<p class="note">{text(methods.METHODS_NOTE)}</p>'] if drawn else []
-    parts += [
-        f"<h3>{text(benchmark)}</h3>" + _reached(rows, content)
-        for benchmark, rows, content in drawn
-    ]
+    parts: list[str] = []
+    if drawn:
+        parts.append(f'<p class="note">{text(methods.METHODS_NOTE)}</p>')
+    for benchmark, rows, content in drawn:
+        parts.append(f"<h3>{text(benchmark)}</h3>")
+        parts.append(_reached(rows, content))
     for name, note, content in (
         ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
         ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
         ("Cut out of a larger model", "", methods.shrunk_table(facts)),
     ):
-        said = f'<p class="note">{text(note)}</p>' if note else ""
-        parts.append(
-            f'<h3>{name}</h3>{said}<div class="tight">{plain(content)}</div>'
-            if content.rows
-            else ""
-        )
+        if not content.rows:
+            continue
+        parts.append(f"<h3>{name}</h3>")
+        if note:
+            parts.append(f'<p class="note">{text(note)}</p>')
+        parts.append(f'<div class="tight">{plain(content)}</div>')
     return "".join(parts)
 
 
 def _reached(rows: Sequence[methods.Reached], content: wording.Table) -> str:
     """The table with a picture of each interval; all on the scale that holds them."""
-    low, high = min(row.score.low for row in rows), max(row.score.high for row in rows)
-    start, end = max(0.0, low - (high - low) / 20), min(1.0, high + (high - low) / 20)
+    low = min(row.score.low for row in rows)
+    high = max(row.score.high for row in rows)
+    margin = (high - low) / 20
+    start, end = max(0.0, low - margin), min(1.0, high + margin)
     place = content.headers.index("95 % interval") + 1
-    cells = [[_coloured(cell) for cell in row] for row in content.rows]
-    for row, line in zip(rows, cells, strict=True):
+    cells: list[list[str]] = []
+    for row, words in zip(rows, content.rows, strict=True):
+        score = row.score
+        line = [_coloured(word) for word in words]
         line.insert(
-            place,
-            whisker(row.score.mean, row.score.low, row.score.high, start=start, end=end, tone="s0"),
+            place, whisker(score.mean, score.low, score.high, start=start, end=end, tone="s0")
         )
+        cells.append(line)
     headers = (
         *content.headers[:place],
         f"{100 * start:.0f} … {100 * end:.0f}",
@@ -276,9 +285,9 @@ def _reached(rows: Sequence[methods.Reached], content: wording.Table) -> str:
 
 
 def _coloured(cell: str) -> str:
-    return (
-        f'<span class="{cell}">{cell}</span>' if cell in ("better", "worse", "tied") else text(cell)
-    )
+    if cell in ("better", "worse", "tied"):
+        return f'<span class="{cell}">{cell}</span>'
+    return text(cell)
 
 
 # ---- behind the scores ---------------------------------------------------------------------------
@@ -296,22 +305,20 @@ def evidence_section(facts: Facts) -> str:
             )
         )
     said = evidence.repeatability(facts)
-    return "".join(parts) + (f'<p class="note">{text(said)}</p>' if said else "")
+    if said:
+        parts.append(f'<p class="note">{text(said)}</p>')
+    return "".join(parts)
 
 
 def _steps(facts: Facts) -> Iterator[str]:
     benchmarks = list(dict.fromkeys(score.benchmark for score in facts.scores))
-    drawn = [(name, lines) for name in benchmarks if (lines := evidence.step_lines(facts, name))]
-    charts = [
-        figure(
-            line_chart(
-                lines, across="step", up="pass@1, %", label=f"Accuracy on {name} over steps"
-            ),
-            lines,
-            f"{name}: pass@1 by step.",
-        )
-        for name, lines in drawn
-    ]
+    charts: list[str] = []
+    for name in benchmarks:
+        lines = evidence.step_lines(facts, name)
+        if lines:
+            label = f"Accuracy on {name} over steps"
+            chart = line_chart(lines, across="step", up="pass@1, %", label=label)
+            charts.append(figure(chart, lines, f"{name}: pass@1 by step."))
     if charts:
         yield f'<div class="grid-2">{"".join(charts)}</div>' + _folded(
             "Accuracy by step, as numbers", "", plain(evidence.steps_table(facts))
@@ -353,19 +360,28 @@ def _curves(facts: Facts) -> Iterator[str]:
             charts.append(figure(chart, budgets, said))
         if charts:
             drawn = f'<div class="grid-2">{"".join(charts)}</div>'
-            yield drawn if place < OPEN_BENCHMARKS else _folded(f"{name}: curves", "", drawn)
+            if place < OPEN_BENCHMARKS:
+                yield drawn
+            else:
+                yield _folded(f"{name}: curves", "", drawn)
 
 
 def _groups(facts: Facts) -> Iterator[str]:
     for kind in ("overlap", "subject", "level"):
         for benchmark, found in evidence.parts_tables(facts, kind):
-            note = evidence.overlap_note(facts, benchmark) if kind == "overlap" else ""
+            note = ""
+            if kind == "overlap":
+                note = evidence.overlap_note(facts, benchmark)
             yield _folded(f"{benchmark} by {kind}", note, plain(found))
 
 
 def _folded(title: str, note: str, inside: str, *, is_open: bool = False) -> str:
-    said = f'<p class="note">{text(note)}</p>' if note else ""
-    opened = " open" if is_open else ""
+    said = ""
+    if note:
+        said = f'<p class="note">{text(note)}</p>'
+    opened = ""
+    if is_open:
+        opened = " open"
     return (
         f"<details{opened}><summary>{text(title)}</summary><div "
         f'class="inside">{said}{inside}</div></details>'
