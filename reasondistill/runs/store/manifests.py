@@ -289,11 +289,12 @@ def drift_message(folder: Path, changed: list[tuple[str, Any, Any]], *, is_compl
     )
     if len(changed) > 5:
         shown += f" (and {len(changed) - 5} more)"
-    made, last = "made", "go on with what it holds (--keep-old)"
+    last = "go on with what it holds (--keep-old)"
     if not is_complete:
-        made, last = "begun, and not finished,", "set back what has changed and finish it first"
+        shown += "; it is not finished"
+        last = "set back what has changed and finish it first"
     return (
-        f"{folder}: {made} from other settings: {shown}.\n"
+        f"{folder}: made from other settings: {shown}.\n"
         "Ways out: give the run another name (--set name=…), remove that folder to make it again, "
         f"or {last}."
     )
