@@ -105,7 +105,8 @@ def difference(
     gained, lost = None, None
     if ours.k == theirs.k == 1:
         mine, other = ours.correct[:, 0], theirs.correct[:, 0]
-        gained, lost = int((mine & ~other).sum()), int((other & ~mine).sum())
+        gained = int((mine & ~other).sum())
+        lost = int((other & ~mine).sum())
     return Difference(
         model=ours.model,
         baseline=theirs.model,
@@ -143,11 +144,13 @@ def flips(ours: Sheet, theirs: Sheet) -> list[Flip]:
     Of the problems that both have.
     """
     both = paired(ours, theirs)
-    mine, other = both.ours.correct.mean(axis=1), both.theirs.correct.mean(axis=1)
-    gaps = mine - other
+    our_shares = both.ours.correct.mean(axis=1)
+    their_shares = both.theirs.correct.mean(axis=1)
+    gaps = our_shares - their_shares
     order = np.lexsort((gaps, -np.abs(gaps)))
-    return [
-        Flip(both.ours.problems[row], float(mine[row]), float(other[row]))
-        for row in order.tolist()
-        if gaps[row] != 0
-    ]
+    flipped: list[Flip] = []
+    for row in order.tolist():
+        if gaps[row] != 0:
+            name = both.ours.problems[row]
+            flipped.append(Flip(name, float(our_shares[row]), float(their_shares[row])))
+    return flipped

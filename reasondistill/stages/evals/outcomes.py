@@ -129,7 +129,9 @@ def read_sheet(evals_folder: Path, benchmark: str, model: str, *, n: int | None 
     manifest = require_complete(traces_folder)
     samples = n or int(manifest.section.get("n", 1))
     sheet = Sheet.empty(model, benchmark, names, samples)
-    failures_allowed = 1.0 if is_allowed(manifest) else 0.0
+    failures_allowed = 0.0
+    if is_allowed(manifest):
+        failures_allowed = 1.0
     for _ in fill(sheet, folder / model, failures_allowed=failures_allowed):
         pass
     return sheet
@@ -211,8 +213,8 @@ def enter_samples(
         if any(pair.trace.completion.is_lost for pair in asked):
             continue
         for pair in asked:
-            _enter(sheet, row, pair.trace, pair.verdict, reasons)
-            yield _record(sheet, pair.trace, pair.verdict)
+            enter(sheet, row, pair.trace, pair.verdict, reasons)
+            yield record_of(sheet, pair.trace, pair.verdict)
     sheet.lost = tuple(
         trace.id for trace in lost if trace.problem_id in rows and trace.sample < sheet.k
     )
@@ -225,10 +227,10 @@ def enter_samples(
         )
     if not seen.all():
         raise StageError(_gap(seen, sheet.problems, where))
-    _leave_out_lost(sheet, where)
+    leave_out_lost(sheet, where)
 
 
-def _leave_out_lost(sheet: Sheet, where: str) -> None:
+def leave_out_lost(sheet: Sheet, where: str) -> None:
     """Take the problems with a lost sample out of the sheet."""
     gone = sheet.lost_problems
     kept = [name for name in sheet.problems if name not in gone]
@@ -242,9 +244,10 @@ def _leave_out_lost(sheet: Sheet, where: str) -> None:
     sheet.outcomes, sheet.wrong = left.outcomes, left.wrong
 
 
-def _enter(
+def enter(
     sheet: Sheet, row: int, trace: Trace, verdict: Verdict, reasons: Mapping[str, str]
 ) -> None:
+    """Count a sample in its cell of the sheet."""
     grade = verdict.grade
     if trace.completion.is_refused:
         sheet.outcomes[row][REFUSED] += 1
@@ -258,7 +261,8 @@ def _enter(
         sheet.wrong[row][grade.extracted] += 1
 
 
-def _record(sheet: Sheet, trace: Trace, verdict: Verdict) -> EvalRecord:
+def record_of(sheet: Sheet, trace: Trace, verdict: Verdict) -> EvalRecord:
+    """One graded sample as records.jsonl holds it."""
     return EvalRecord(
         model=sheet.model,
         benchmark=sheet.benchmark,

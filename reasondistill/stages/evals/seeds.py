@@ -64,7 +64,9 @@ def together(own: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
         name = group_of.get(model, model)
         if (benchmark, name) not in sheets:
             members = [own[benchmark, one] for one in groups.get(name, ())]
-            sheets[benchmark, name] = pooled_sheet(name, members) if members else sheet
+            if members:
+                sheet = pooled_sheet(name, members)
+            sheets[benchmark, name] = sheet
     return sheets
 
 

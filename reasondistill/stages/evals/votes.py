@@ -75,13 +75,15 @@ def _sizes(answers: Counter[str], same: Same) -> tuple[int, ...]:
 def majority_rates(sheet: Sheet, wrong: Sequence[tuple[int, ...]], k: int) -> NDArray[np.float64]:
     """maj@k of each problem, exact over all subsets of k of its samples; chance breaks a tie."""
     hits = sheet.correct.sum(axis=1).tolist()
-    return np.array(
-        [_rate(right, classes, sheet.k, k) for right, classes in zip(hits, wrong, strict=True)]
-    )
+    rates: list[float] = []
+    for right, classes in zip(hits, wrong, strict=True):
+        rates.append(majority_rate(right, classes, sheet.k, k))
+    return np.array(rates)
 
 
 @lru_cache(maxsize=100_000)
-def _rate(right: int, wrong: tuple[int, ...], n: int, k: int) -> float:
+def majority_rate(right: int, wrong: tuple[int, ...], n: int, k: int) -> float:
+    """maj@k of a problem with `right` correct samples among n; 0 where there is none."""
     if not right:
         return 0.0
     return maj_at_k((right, *wrong), 0, n, k)
