@@ -76,21 +76,19 @@ class TransformersWriter:
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
+        gpus: list[torch.device] = []
+        if device.type == "cuda":
+            gpus.append(device)
+        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        written: dict[int, list[int]] = {}
         try:
-            with (
-                torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-                torch.no_grad(),
-            ):
+            with torch.random.fork_rng(devices=gpus), torch.no_grad():
                 torch.manual_seed(seed)
-                order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-                written: dict[int, list[int]] = {}
                 for start in range(0, len(order), AT_ONCE):
                     places = order[start : start + AT_ONCE]
-                    written |= zip(
-                        places,
-                        self._batch([prompts[p] for p in places], max_tokens, temperature, device),
-                        strict=True,
-                    )
+                    batch = [prompts[place] for place in places]
+                    completions = self._batch(batch, max_tokens, temperature, device)
+                    written.update(zip(places, completions, strict=True))
         finally:
             self.model.train(was_training)
         return [written[place] for place in range(len(prompts))]
@@ -105,12 +103,14 @@ class TransformersWriter:
         device: torch.device,
     ) -> list[list[int]]:
         width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor(
-            [[self.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device
-        )
-        mask = torch.tensor(
-            [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device
-        )
+        padded: list[list[int]] = []
+        masks: list[list[int]] = []
+        for prompt in prompts:
+            missing = width - len(prompt)
+            padded.append([self.pad] * missing + prompt)
+            masks.append([0] * missing + [1] * len(prompt))
+        ids = torch.tensor(padded, device=device)
+        mask = torch.tensor(masks, device=device)
         settings = GenerationConfig(
             do_sample=True,
             temperature=temperature,
@@ -122,25 +122,25 @@ class TransformersWriter:
             pad_token_id=self.pad,
             use_cache=True,
         )
-        processors = LogitsProcessorList(
-            [_Mixture(self.teacher, self.mix, mask, temperature)] if self.mix else []
-        )
+        processors = LogitsProcessorList()
+        if self.mix:
+            processors.append(_Mixture(self.teacher, self.mix, mask, temperature))
         if self.vocabulary is not None:
             processors.append(_OfTheTokenizer(self.vocabulary))
-        with _bare(self.model):
+        with without_generation_config(self.model):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=settings,
                 logits_processor=processors,
             )
-        return [_until_end(row, self.eos) for row in output[:, width:].tolist()]
+        return [until_end(row, self.eos) for row in output[:, width:].tolist()]
 
 
 @contextmanager
-def _bare(model: Any) -> Generator[None]:
-    """Without the model's own generation config, from which `generate` fills whatever ours leaves
-    open.
+def without_generation_config(model: Any) -> Generator[None]:
+    """While open, the model is without its generation config, from which `generate` fills whatever
+    ours leaves open.
     """
     own = model.generation_config
     model.generation_config = GenerationConfig()
@@ -157,9 +157,8 @@ class _OfTheTokenizer(LogitsProcessor):
         self.vocabulary = vocabulary
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        return scores.index_fill(
-            1, torch.arange(self.vocabulary, scores.shape[1], device=scores.device), float("-inf")
-        )
+        padding = torch.arange(self.vocabulary, scores.shape[1], device=scores.device)
+        return scores.index_fill(1, padding, float("-inf"))
 
 
 class _Mixture(LogitsProcessor):
@@ -172,8 +171,9 @@ class _Mixture(LogitsProcessor):
         self.cache: Any = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        new = input_ids if self.cache is None else input_ids[:, -1:]
+        new = input_ids
         if self.cache is not None:
+            new = input_ids[:, -1:]
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
         output = self.teacher(
@@ -188,10 +188,9 @@ class _Mixture(LogitsProcessor):
         width = min(scores.shape[-1], output.logits.shape[-1])
         theirs = torch.log_softmax(output.logits[:, -1, :width].float() / self.temperature, dim=-1)
         ours = torch.log_softmax(scores[:, :width].float() / self.temperature, dim=-1)
-        mixed = (
-            torch.logaddexp(theirs + _log(self.share), ours + _log(1 - self.share))
-            * self.temperature
-        )
+        theirs = theirs + _log(self.share)
+        ours = ours + _log(1 - self.share)
+        mixed = torch.logaddexp(theirs, ours) * self.temperature
         blocked = scores.new_full(scores.shape, float("-inf"))
         blocked[:, :width] = mixed.to(scores.dtype)
         return blocked
@@ -201,9 +200,12 @@ def _log(share: float) -> float:
     return float(torch.log(torch.tensor(share, dtype=torch.float64)))
 
 
-def _until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
-    end = next((place for place, token in enumerate(ids) if token in eos), None)
-    return ids if end is None else ids[: end + 1]
+def until_end(ids: list[int], eos: Sequence[int]) -> list[int]:
+    """The ids up to the first that ends a text, and that one; all where none does."""
+    for place, token in enumerate(ids):
+        if token in eos:
+            return ids[: place + 1]
+    return ids
 
 
 class VllmWriter:
@@ -258,11 +260,14 @@ class VllmWriter:
     def _connect(self) -> Any:
         from trl.generation.vllm_generation import VLLMGeneration
 
+        mode = "server"
+        if self.url is None:
+            mode = "colocate"
         return VLLMGeneration(
             self.model,
             self.accelerator,
             self.tokenizer,
-            mode="colocate" if self.url is None else "server",
+            mode=mode,
             server_base_url=self.url,
             gpu_memory_utilization=self.memory,
             max_model_length=self.context,
@@ -319,9 +324,9 @@ def check_takes_weights(served: torch.nn.Module, load: Callable[[], None]) -> No
     try:
         load()
     except (AttributeError, AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            _NOT_TAKEN.format(f"loading them fails: {type(error).__name__}: {error}")
-        ) from error
+        kind = type(error).__name__
+        why = f"loading them fails: {kind}: {error}"
+        raise ConfigError(_NOT_TAKEN.format(why)) from error
     after = _digests(served)
     moved = [name for name in before if after.get(name) != before[name]]
     if moved:
@@ -336,8 +341,8 @@ _NOT_TAKEN = (
 
 
 def _digests(model: torch.nn.Module) -> dict[str, int]:
-    found: dict[str, int] = {}
+    digests: dict[str, int] = {}
     for name, tensor in model.named_parameters():
         beginning = tensor.detach().flatten()[:_LOOKED_AT].cpu()
-        found[name] = zlib.crc32(beginning.view(torch.uint8).numpy().tobytes())
-    return found
+        digests[name] = zlib.crc32(beginning.view(torch.uint8).numpy().tobytes())
+    return digests

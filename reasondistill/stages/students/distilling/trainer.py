@@ -336,9 +336,8 @@ class DistillTrainer(SortedTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         state = {"lesson": self.method.state(), "counts": self.counts, "seconds": self.spent()}
         # Before the trainer's own files: the last of them says that the checkpoint is whole.
-        (folder / STATE.format(rank=self.accelerator.process_index)).write_text(
-            json.dumps(state), encoding="utf-8"
-        )
+        file = folder / STATE.format(rank=self.accelerator.process_index)
+        file.write_text(json.dumps(state), encoding="utf-8")
         super()._save_checkpoint(model, trial)
 
     def restore(self, checkpoint: Path | None) -> None:
@@ -347,36 +346,34 @@ class DistillTrainer(SortedTrainer):
         """
         if checkpoint is None:
             return
-        kept = len(list(checkpoint.glob(STATE.format(rank="*"))))
-        if kept != self.accelerator.num_processes:
+        world = self.accelerator.num_processes
+        writers = len(list(checkpoint.glob(STATE.format(rank="*"))))
+        if writers != world:
             raise StageError(
-                f"{checkpoint}: was kept by {kept} processes, this training has "
-                f"{self.accelerator.num_processes}. Go on with as many, or "
-                f"remove {checkpoint.parent} to train anew."
+                f"{checkpoint}: was kept by {writers} processes, this training has {world}. "
+                f"Go on with as many, or remove {checkpoint.parent} to train anew."
             )
-        state = json.loads(
-            (checkpoint / STATE.format(rank=self.accelerator.process_index)).read_text(
-                encoding="utf-8"
-            )
-        )
+        file = checkpoint / STATE.format(rank=self.accelerator.process_index)
+        state = json.loads(file.read_text(encoding="utf-8"))
         self.method.restore(state["lesson"])
-        self.counts, self.seconds = state["counts"], state["seconds"]
+        self.counts = state["counts"]
+        self.seconds = state["seconds"]
 
     def counts_of_all(self) -> dict[str, int]:
         """Tokens and rollouts over all ranks."""
-        ranks = (
-            gather_object([self.counts]) if self.accelerator.num_processes > 1 else [self.counts]
-        )
+        ranks = [self.counts]
+        if self.accelerator.num_processes > 1:
+            ranks = gather_object(ranks)
         return {name: sum(counts[name] for counts in ranks) for name in self.counts}
 
     def spent(self) -> dict[str, float]:
         """Seconds in rollouts and in the teacher's forward passes, those before an interruption
         included.
         """
-        return {
-            "rollouts": self.seconds["rollouts"],
-            "teacher": self.seconds["teacher"] + (self.teacher.seconds if self.teacher else 0.0),
-        }
+        seconds = dict(self.seconds)
+        if self.teacher is not None:
+            seconds["teacher"] += self.teacher.seconds
+        return seconds
 
 
 class OpensWriter(TrainerCallback):
