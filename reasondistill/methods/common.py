@@ -30,4 +30,5 @@ class CommonMethod(Method[CommonSettings]):
         return fixed
 
     def loss(self, micro: Micro) -> torch.Tensor:
-        return micro.mixed_loss(micro.teacher, self.divergence, self.settings.cross_entropy)
+        share = self.settings.cross_entropy
+        return micro.mixed_loss(lambda: micro.teacher, self.divergence, share)

@@ -112,7 +112,8 @@ class SkewKl(Method[SkewKlSettings]):
             )
 
     def loss(self, micro: Micro) -> torch.Tensor:
-        return micro.mixed_loss(micro.teacher, self.divergence, self.settings.cross_entropy)
+        share = self.settings.cross_entropy
+        return micro.mixed_loss(lambda: micro.teacher, self.divergence, share)
 
     def state(self) -> dict[str, Any]:
         return {

@@ -173,12 +173,18 @@ class Micro:
         return token_losses(self.hidden, self.head, vocabulary=self.vocabulary, **terms)
 
     def mixed_loss(
-        self, teacher: LiveTeacher | TopKTeacher, divergence: Divergence, cross_entropy: float
+        self,
+        teacher: Callable[[], LiveTeacher | TopKTeacher],
+        divergence: Divergence,
+        cross_entropy: float,
     ) -> torch.Tensor:
-        """(1 − share)·divergence + share·cross-entropy, the latter on the traces' tokens alone."""
+        """(1 − share)·divergence + share·cross-entropy, the latter on the traces' tokens alone.
+
+        The teacher is only called where it has a share.
+        """
         terms: dict[str, Any] = {}
         if cross_entropy < 1:
-            terms["teacher"] = teacher
+            terms["teacher"] = teacher()
             terms["divergence"] = divergence
             terms["divergence_weights"] = (1 - cross_entropy) * self.weights
         if cross_entropy > 0:

@@ -44,4 +44,5 @@ class TopkKd(Method[TopkKdSettings]):
         self.divergence = Divergence("forward_kl")
 
     def loss(self, micro: Micro) -> torch.Tensor:
-        return micro.mixed_loss(micro.stored_teacher, self.divergence, self.settings.cross_entropy)
+        share = self.settings.cross_entropy
+        return micro.mixed_loss(lambda: micro.stored_teacher, self.divergence, share)

@@ -240,11 +240,17 @@ def cut_what_is_torn(folder: Path) -> None:
     index, blocks = folder / INDEX, folder / BLOCKS
     repair_tail(index)
     size = _size_of(blocks)
-    lines = list(read_index(folder))
-    whole = [line for line in lines if line.offset + line.bytes <= size]
-    if len(whole) < len(lines):
-        write_records(index, whole)
-    end = max((line.offset + line.bytes for line in whole), default=0)
+    end = 0
+    is_torn = False
+    for line in read_index(folder):  # one at a time: there may be millions
+        line_end = line.offset + line.bytes
+        if line_end <= size:
+            end = max(end, line_end)
+        else:
+            is_torn = True
+    if is_torn:
+        lines = list(read_index(folder))
+        write_records(index, [line for line in lines if line.offset + line.bytes <= size])
     if end < size:
         os.truncate(blocks, end)
 

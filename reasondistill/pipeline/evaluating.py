@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -141,12 +141,14 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     every = run.pipeline.all_students()
     groups = run.pipeline.seed_groups()
     against = run.pipeline.against()
+    by_name = {student.name: student for student in every}
+    named = named_students(run)
     controls = [student for student in every if student.method in CONTROLS]
     compared: dict[str, list[str]] = {}
     for student in every:
         if student.method in CONTROLS:
             continue
-        others = [other.name for other in controls if is_control_of(run, other, student)]
+        others = [other.name for other in controls if is_control_of(other, student, by_name, named)]
         others += served_teachers(run)
         compared[student.name] = [name for name in others if name in models]
 
@@ -169,16 +171,22 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
     return {model: others for model, others in compared.items() if others}
 
 
-def is_control_of(run: Run, control: StudentSettings, student: StudentSettings) -> bool:
-    """Whether a trained student is compared with this control.
+def is_control_of(
+    control: StudentSettings,
+    student: StudentSettings,
+    by_name: Mapping[str, StudentSettings],
+    named: Container[str],
+) -> bool:
+    """Whether a trained student is compared with this control. `by_name` are all students, `named`
+    those of the file's own blocks.
 
     One that came by itself belongs to the students that train like it, one that the file names to
     all of its base.
     """
-    first = _first(run, student)
-    if control.method != "base" and control.name not in named_students(run):
+    first = first_of(student, by_name)
+    if control.method != "base" and control.name not in named:
         return control.recipe() in (student.recipe(), first.recipe())
-    return _first(run, control).start() == first.start()
+    return first_of(control, by_name).start() == first.start()
 
 
 def named_students(run: Run) -> set[str]:
@@ -190,9 +198,8 @@ def named_students(run: Run) -> set[str]:
     return names
 
 
-def _first(run: Run, student: StudentSettings) -> StudentSettings:
+def first_of(student: StudentSettings, by_name: Mapping[str, StudentSettings]) -> StudentSettings:
     """Where a student that goes on from others began."""
-    by_name = {other.name: other for other in run.pipeline.all_students()}
     while student.starts_from is not None:
         student = by_name[student.starts_from]
     return student
@@ -494,7 +501,7 @@ def untouched_base(run: Run, name: str) -> str | None:
     by_name = {student.name: student for student in run.pipeline.all_students()}
     if name not in by_name:
         return None
-    start = _first(run, by_name[name]).start()
+    start = first_of(by_name[name], by_name).start()
     for other in by_name.values():
         if other.method == "base" and other.start() == start:
             return other.name

@@ -24,6 +24,7 @@ from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
 from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
+from reasondistill.curation.filters.registry import DropReason
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.prompts import NamedPrompt, render_assistant
@@ -169,6 +170,7 @@ def decide_all(
     """One Decision per problem that has traces. Both inputs come in problem order. Raises
     StageError when they do not.
     """
+    filters = active_filters(examples, verified=verified)
     for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         problem = next((problem for problem in problems if problem.id == problem_id), None)
         if problem is None:
@@ -176,14 +178,19 @@ def decide_all(
                 f"traces of {problem_id}: no such problem, or traces out of order. Run the "
                 "traces stage again."
             )
-        yield decide(problem, tuple(group), examples, verified=verified)
+        yield decide(problem, tuple(group), examples, filters)
 
 
 def decide(
-    problem: Problem, pairs: Sequence[Graded], examples: ExampleSettings, *, verified: bool = True
+    problem: Problem,
+    pairs: Sequence[Graded],
+    examples: ExampleSettings,
+    filters: Sequence[DropReason] | None = None,
 ) -> Decision:
-    """Which of one problem's traces are kept. Each of the others gets its first reason."""
-    filters = active_filters(examples, verified=verified)
+    """Which of one problem's traces are kept. Each of the others gets its first reason.
+
+    `filters` are those that `examples` asks for: looked up once where there are many problems.
+    """
     choice = ProblemChoice(examples, filters)
     for pair in pairs:
         text = render_assistant(pair.trace.completion)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +31,7 @@ from reasondistill.runs.store import (
 )
 from reasondistill.stages.students import StudentJob, read_student, run_student, snapshots
 from reasondistill.stages.students.checks import check_settings
+from reasondistill.stages.students.material import calibrating
 
 torch = pytest.importorskip("torch")
 
@@ -109,6 +111,14 @@ def scratch(**changes: object) -> StudentSettings:
 
 
 # ---- rows ----------------------------------------------------------------------------------------
+
+
+def test_examples_are_not_read_for_a_student_that_is_not_measured_on_them() -> None:
+    def unread() -> Iterator[Example]:
+        raise AssertionError("nothing is cut out of this student's base")
+        yield
+
+    assert calibrating(scratch(), unread()) == []
 
 
 def test_a_student_from_scratch_has_no_base_to_be_looked_at() -> None:

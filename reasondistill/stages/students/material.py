@@ -4,7 +4,7 @@ of earlier stages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def teacher_of(job: StudentJob) -> TeacherSource:
     )
 
 
-def texts_of(examples: Sequence[Example]) -> list[str]:
+def texts_of(examples: Iterable[Example]) -> list[str]:
     """What is said in the examples, prompts and answers."""
     texts: list[str] = []
     for example in examples:
@@ -94,7 +94,7 @@ def texts_of(examples: Sequence[Example]) -> list[str]:
 
 def all_texts(job: StudentJob) -> list[str]:
     """What a tokenizer is trained on: the verified examples, whatever the method."""
-    return texts_of(list(read_records(job.examples / layout.EXAMPLES, Example)))
+    return texts_of(read_records(job.examples / layout.EXAMPLES, Example))
 
 
 def training_examples(job: StudentJob) -> list[Example]:
@@ -111,12 +111,12 @@ def training_examples(job: StudentJob) -> list[Example]:
         )
     if job.student.method != "answer_only":
         return examples
-    problems = list(read_records(job.problems / layout.PROBLEMS, Problem))
+    problems = read_records(job.problems / layout.PROBLEMS, Problem)
     return answers_only(problems, examples, job.prompt)
 
 
 def answers_only(
-    problems: Sequence[Problem], examples: Sequence[Example], prompt: NamedPrompt
+    problems: Iterable[Problem], examples: Sequence[Example], prompt: NamedPrompt
 ) -> list[Example]:
     """One example per problem: the gold answer in a box, no reasoning.
 
@@ -149,11 +149,13 @@ def calibration_examples(job: StudentJob) -> list[Example]:
     """The examples that say which parts of the base a student keeps, evenly spread over those to
     train on.
     """
-    return calibrating(job.student, list(read_records(job.examples / layout.EXAMPLES, Example)))
+    return calibrating(job.student, read_records(job.examples / layout.EXAMPLES, Example))
 
 
-def calibrating(student: StudentSettings, examples: Sequence[Example]) -> list[Example]:
-    """Those of the examples that say which parts of the base a student keeps."""
+def calibrating(student: StudentSettings, examples: Iterable[Example]) -> list[Example]:
+    """Those of the examples that say which parts of the base a student keeps. They are only read
+    where something is measured on them.
+    """
     if student.shrink is None or not student.shrink.is_calibrated:
         return []
     training = [example for example in examples if example.split == "train"]

@@ -71,19 +71,29 @@ class Drawn:
     top_k: TopK | None
 
 
+# Prompts that are kept between being looked at and being asked: 200 tokens take 8 kB, so 80 MB.
+# Of a larger set the others are made again.
+MOST_KEPT = 10_000
+
+
 class Prompts:
     """Prompts as the model of one sampler sees them.
 
-    Tokenising a prompt is work: one that `unaskable` has looked at is kept until it is asked.
+    Tokenising a prompt is work: one that `unaskable` has looked at is kept until it is asked, the
+    first MOST_KEPT of them.
     """
 
     def __init__(self, sampler: Sampler, prompt: NamedPrompt) -> None:
         self.sampler = sampler
         self.prompt = prompt
-        self.context: int | None = None
-        if isinstance(sampler, SamplerBase):
-            self.context = sampler.max_model_len
         self._kept: dict[str, Rendered | InputFault] = {}
+
+    @property
+    def context(self) -> int | None:
+        """The sampler's context in tokens, which it may know only once it has started."""
+        if isinstance(self.sampler, SamplerBase):
+            return self.sampler.max_model_len
+        return None
 
     def render(self, problem: Problem) -> Rendered:
         """The prompt of a problem, however long. Raises InputFault when it cannot be made."""
@@ -104,10 +114,13 @@ class Prompts:
         faults: dict[str, InputFault] = {}
         for problem in problems:
             try:
-                self._kept[problem.id] = self._fitting(problem)
+                rendered = self._fitting(problem)
             except InputFault as fault:
                 self._kept[problem.id] = fault
                 faults[problem.id] = fault
+                continue
+            if len(self._kept) < MOST_KEPT:
+                self._kept[problem.id] = rendered
         return faults
 
     def _fitting(self, problem: Problem) -> Rendered:

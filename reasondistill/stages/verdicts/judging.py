@@ -103,6 +103,8 @@ def ask_about_undecided(
     model is opened at the first question.
     """
     replies: dict[str, JudgeReply] = {}
+    # Those that failed too: a question is asked once.
+    asked: set[str] = set()
     coming = iter(verdicts)
     sampler: Sampler | None = None
     with ExitStack() as stack:
@@ -112,7 +114,8 @@ def ask_about_undecided(
                 return
             questions = _questions(window, problems, judge)
             unknown = {question.key: question for question in questions.values()}
-            missing = [unknown[key] for key in unknown if key not in replies]
+            missing = [unknown[key] for key in unknown if key not in asked]
+            asked.update(unknown)
             if missing:
                 if sampler is None:
                     opened = judge.open_sampler(judge.judge, judge.cluster, list(problems.values()))
