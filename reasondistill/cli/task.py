@@ -55,27 +55,24 @@ def task_command(
     elif not error_file or KEEP_MARKS in os.environ:
         mark = MARK
     log_lines(mark)
-    task = pipeline.Task(stage, tuple(units or ()))
-    if share:
-        task = pipeline.Task(stage, task.units, share=parsed(share))
+    parts = tuple(units or ())
     place = Path(folder, pipeline.FOLDERS.get(stage, stage))
     if stage == "students":
-        place = place.joinpath(*task.units)
+        place = place.joinpath(*parts)
+    with Leash(), reported_errors(error_file, place), StopSignal() as stop:
+        task = pipeline.Task(stage, parts)
+        if share:
+            task = pipeline.Task(stage, parts, share=parsed(share))
 
-    def is_needed(name: str) -> bool:
-        return pipeline.is_needed(task, name)
+        def is_needed(name: str) -> bool:
+            return pipeline.is_needed(task, name)
 
-    with (
-        Leash(),
-        reported_errors(error_file, place),
-        StopSignal() as stop,
-        remote.lent(folder, is_needed) as here,
-    ):
-        run = pipeline.load_run(here)
-        if processes.world_size() == 1 and is_shared(run, task):
-            do_together(run, task, stop)
-        else:
-            pipeline.run_task(run, task, stop)
+        with remote.lent(folder, is_needed) as here:
+            run = pipeline.load_run(here)
+            if processes.world_size() == 1 and is_shared(run, task):
+                do_together(run, task, stop)
+            else:
+                pipeline.run_task(run, task, stop)
 
 
 @contextmanager

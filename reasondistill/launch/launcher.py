@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeVar
 
 from reasondistill.config import ResourceSettings
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.pipeline import Run, Task
 from reasondistill.sections import S, check_section, nearest
 
@@ -204,9 +204,21 @@ def _every_launcher(run: Run) -> list[Launcher]:
 
 
 def sender_of(run: Run) -> Launcher | None:
-    """The launcher that has jobs of this run; None when nothing was sent."""
-    for launcher in _every_launcher(run):
-        if launcher.states():
+    """The launcher that has jobs of this run; None when nothing was sent.
+
+    The run's own launcher is asked first and must answer. Of the others, one that cannot be asked
+    from here (its cluster is gone, its package is not installed) is passed over with a warning.
+    """
+    own, *others = _every_launcher(run)
+    if own.states():
+        return own
+    for launcher in others:
+        try:
+            has_jobs = bool(launcher.states())
+        except (StageError, MissingDependencyError) as error:
+            log.warning("%s: %s cannot be asked (%s)", run.folder, launcher.kind, error)
+            continue
+        if has_jobs:
             return launcher
     return None
 

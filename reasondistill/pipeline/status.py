@@ -55,7 +55,8 @@ def stage_states(run: Run) -> list[StageState]:
             continue
         for student in run.pipeline.all_students():
             folders[f"students/{student.name}"] = run.layout.student(student.name).path
-    manifests = read_manifests(run.layout)
+    # What the pipeline file no longer names may be damaged; its own folders are read below.
+    manifests = read_manifests(run.layout, skips_damaged=True)
     outputs = outputs_of(run.layout, manifests)
     return [_state(run, name, folder, manifests, outputs) for name, folder in folders.items()]
 
@@ -69,7 +70,7 @@ def _state(
 ) -> StageState:
     missing = tuple(missing_of(run, name))
     place = run.layout.place_of(folder)
-    manifest = manifests.get(place)
+    manifest = read_manifest(folder)
     if manifest is None:
         state = "partial" if folder.exists() else "new"
         return StageState(name, state, {}, {}, 0.0, missing)

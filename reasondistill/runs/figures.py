@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reasondistill.errors import DataError
 from reasondistill.runs.store import Manifest
 
 
@@ -24,13 +25,19 @@ class Figures(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Those of a stage. Raises ValidationError for a value of another kind."""
+        """Those of a stage. Raises DataError for a value of another kind."""
         known: dict[str, Any] = {}
         for name in cls.model_fields:
             value = manifest.figures.get(name)
             if value is not None:
                 known[name] = value
-        return cls.model_validate(known)
+        try:
+            return cls.model_validate(known)
+        except ValidationError as error:
+            stage = manifest.identity.get("stage", "?")
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            message = error.errors()[0]["msg"]
+            raise DataError(f"manifest of the stage {stage}: figures.{where}: {message}") from error
 
 
 class ProblemsFigures(Figures):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
+from reasondistill.errors import DataError
 from reasondistill.runs.layout import FOLDERS, UNVERIFIED, RunFolder
 from reasondistill.runs.store import Manifest, content_of, read_manifest
 
@@ -20,11 +21,20 @@ _EVALS = FOLDERS["evals"]
 _UNVERIFIED = f"{FOLDERS['examples']}/{UNVERIFIED}"
 
 
-def read_manifests(run: RunFolder) -> dict[str, Manifest]:
-    """The manifest of every stage folder that has one, by the folder's place in the run."""
+def read_manifests(run: RunFolder, *, skips_damaged: bool = False) -> dict[str, Manifest]:
+    """The manifest of every stage folder that has one, by the folder's place in the run.
+
+    One that cannot be read is a DataError, or passed over where the caller reads the manifests that
+    matter to it anyway.
+    """
     manifests: dict[str, Manifest] = {}
     for folder in run.stage_folders():
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except DataError:
+            if not skips_damaged:
+                raise
+            continue
         if manifest is not None:
             manifests[run.place_of(folder)] = manifest
     return manifests

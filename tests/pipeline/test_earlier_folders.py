@@ -77,3 +77,32 @@ def test_an_earlier_pipeline_file_is_read_as_it_was(earlier: Path) -> None:
     pipeline = json.loads(load_pipeline(earlier / "small.toml").model_dump_json())
     for key, value in stored["pipeline"].items():
         assert pipeline[key] == value
+
+
+def test_what_the_file_no_longer_names_may_be_damaged_its_own_folders_not(earlier: Path) -> None:
+    folder = earlier / "runs" / "small"
+    left_over = folder / "5-students" / "left-over"
+    left_over.mkdir(parents=True)
+    (left_over / "manifest.json").write_text("{}", encoding="utf-8")
+    assert "complete" in run(earlier, "show", "small")
+    (folder / "2-traces" / "manifest.json").write_text("{}", encoding="utf-8")
+    assert "2-traces/manifest.json: not a manifest" in run(earlier, "show", "small", code=2)
+
+
+def test_a_ray_cluster_that_is_gone_does_not_hide_that_nothing_was_sent(earlier: Path) -> None:
+    ray = earlier / "runs" / "small" / "ray"
+    ray.mkdir()
+    job = {"address": "http://127.0.0.1:1", "job_id": "j"}
+    (ray / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    printed = run(earlier, "cancel", "small")
+    assert "No job of this run is waiting or running." in printed
+    assert "cannot be asked" in printed
+
+
+def test_a_wrong_share_is_told_to_the_launcher_too(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_ERROR", str(earlier / "error.json"))
+    run(earlier, "task", "runs/small", "traces", "--share", "bogus", code=2)
+    told = json.loads((earlier / "error.json").read_text(encoding="utf-8"))
+    assert told["kind"] == "ConfigError" and "bogus" in told["message"]
