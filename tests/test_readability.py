@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "reasondistill"
 
 # Lower one whenever the code has become better than it says; never raise one.
 CEILINGS = {
-    "nodes_per_statement": 11.7,
-    "ternaries": 9,
+    "nodes_per_statement": 11.55,
+    "ternaries": 6.5,
     "walrus": 0.5,
-    "nested_comprehensions": 1.3,
+    "nested_comprehensions": 0.8,
     "boolean_chains": 0.4,
-    "used_once_percent": 12,
+    "used_once_percent": 11.5,
     "wide_lines": 0,
 }
 
