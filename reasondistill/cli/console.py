@@ -51,6 +51,12 @@ PipelineFile = Annotated[
 ClusterFile = Annotated[
     str, typer.Option(help="A cluster file, or the name of a shipped one (see `list clusters`).")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything that needs no weights, print the plan, do nothing."
+    ),
+]
 
 
 def log_lines(mark: str) -> None:

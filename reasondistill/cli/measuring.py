@@ -14,6 +14,7 @@ from rich.table import Table
 
 from reasondistill.cli.console import (
     ClusterFile,
+    DryRun,
     RunsDir,
     app,
     gap_text,
@@ -107,12 +108,7 @@ def eval_command(
         list[str] | None, typer.Option("--set", help="Override one key: verdicts.policy=strict")
     ] = None,
     on: ClusterFile = "local",
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Check everything that needs no weights, print the plan, do nothing."
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     keep_old: Annotated[
         bool,
         typer.Option("--keep-old", help="Go on with samples although settings have changed since."),

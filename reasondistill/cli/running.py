@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reasondistill.cli.console import ClusterFile, PipelineFile, RunsDir, app
+from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, app
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 
@@ -33,12 +33,7 @@ def run_command(
         list[str] | None, typer.Option("--set", help="Override one key: traces.temperature=1.0")
     ] = None,
     on: ClusterFile = "local",
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Check everything that needs no weights, print the plan, do nothing."
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     keep_old: Annotated[
         bool,
         typer.Option(

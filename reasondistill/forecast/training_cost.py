@@ -37,7 +37,7 @@ _PLAIN = ("sft", "unverified", "answer_only")
 # Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's
 # two for embeddings (5.1 measured).
 _OPTIMIZER_BYTES = {"adamw": 8, "muon": 5}
-# Checkpoints that a training keeps (sft.py).
+# Checkpoints that a training keeps (save_total_limit).
 _CHECKPOINTS = 2
 
 

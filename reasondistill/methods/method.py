@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=MethodSettings)
 
 
-class Method(Generic[S]):
+class Method(ABC, Generic[S]):
     """How a student learns: `texts` says what a step trains on (by default the traces), `loss` what
     a micro-batch costs.
 
@@ -44,9 +45,9 @@ class Method(Generic[S]):
         """What a step trains on, of the traces that it would train on."""
         return fixed
 
+    @abstractmethod
     def loss(self, micro: Micro) -> torch.Tensor:
         """The micro-batch's part of the step's loss, a scalar."""
-        raise NotImplementedError
 
     def layers_now(self, progress: float) -> bool:
         """Whether layers (and attention, where needed) are looked at in this part of a training."""

@@ -40,17 +40,6 @@ class Figures(BaseModel):
             raise DataError(f"manifest of the stage {stage}: figures.{where}: {message}") from error
 
 
-class ProblemsFigures(Figures):
-    """Where the problems are from, and by which grader their gold answers were checked."""
-
-    dataset: str = ""
-    revision: str = ""
-    split: str = ""
-    grader: str = ""
-    content: str | None = None
-    corrected: int = 0
-
-
 class WorkFigures(Figures):
     """Work that makes or reads tokens: sampling, and training as far as it says the same. Over all
     sessions, those of `workers` side by side added up.
@@ -61,23 +50,6 @@ class WorkFigures(Figures):
     seconds: float = 0.0
     load_seconds: float = 0.0
     workers: int = 1
-
-
-class TracesFigures(WorkFigures):
-    """What sampling made: `truncated` is a share of what was answered, `errors` counts the samples
-    that failed, `causes` says why. The `topk` ones are of the cache of log-probabilities.
-    """
-
-    prompt_tokens: int = 0
-    tokens_per_s: float = 0.0
-    truncated: float = 0.0
-    errors: int = 0
-    causes: dict[str, int] = {}
-    topk_k: int | None = None
-    topk_tokens: int = 0
-    topk_bytes: int = 0
-    topk_bytes_per_token: float = 0.0
-    topk_missing: int = 0
 
 
 class VerdictsFigures(Figures):
