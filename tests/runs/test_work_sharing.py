@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,12 @@ from traces_kit import opener, settings, text_of, traces_in, write_problems
 
 from reasondistill.config import Cluster, VerdictSettings
 from reasondistill.errors import ConfigError, DriftError, StageError
-from reasondistill.models.samplers import Request, TopK, failed
+from reasondistill.models.samplers import Rendered, Request, TopK, failed
+from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.topk import FOLDER, Source, TopKReader, TopKWriter
-from reasondistill.records import Completion
+from reasondistill.records import Completion, Message
 from reasondistill.runs import work_sharing
-from reasondistill.runs.store import Manifest, StopSignal, read_manifest, write_text
+from reasondistill.runs.store import Manifest, StopSignal, count_lines, read_manifest, write_text
 from reasondistill.runs.work_sharing import Share, Worker, parsed
 from reasondistill.stages.traces import capture, run_traces
 from reasondistill.stages.verdicts import run_verdicts
@@ -109,6 +111,63 @@ def test_one_worker_does_what_the_others_never_began(alone: bytes, tmp_path: Pat
     sample(tmp_path / "t", Share("work", 5, 8))
     sample(tmp_path / "t", Share("close", of=8))
     assert (tmp_path / "t" / "traces.jsonl").read_bytes() == alone
+
+
+class ShortContext(ScriptedSampler):
+    """One token per word of the prompt, and a context that takes none of these prompts; tells
+    `looked` of each prompt that it is shown.
+    """
+
+    def __init__(self, looked: Callable[[str], None]) -> None:
+        super().__init__(text_of, max_model_len=3)
+        self._looked = looked
+
+    def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+        text = messages[-1].content
+        self._looked(text)
+        return Rendered(messages, token_ids=tuple(range(len(text.split()))))
+
+
+def fill_with_short_context(folder: Path, looked: Callable[[str], None]) -> None:
+    """One worker of one, of a stage that is opened for it."""
+    sample(folder, Share("open", of=1), n=1)
+    run_traces(
+        settings(n=1),
+        folder.parent / "1-problems",
+        folder,
+        cluster=CLUSTER,
+        open_sampler=lambda *_: ShortContext(looked),
+        share=Share("work", 0, 1),
+    )
+
+
+def test_a_worker_whose_prompts_are_all_too_long_writes_each_down_as_it_looks_at_it(
+    tmp_path: Path,
+) -> None:
+    write_problems(tmp_path / "1-problems", 4)
+    folder = tmp_path / "t"
+    on_disk: list[bool] = []
+
+    def looked(text: str) -> None:
+        if text != "What is 3+1?":
+            return
+        deadline = time.monotonic() + 10
+        lines = 0
+        while lines < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            lines = sum(count_lines(path) for path in folder.glob("parts/*/w*/traces.jsonl"))
+        on_disk.append(lines == 3)
+
+    fill_with_short_context(folder, looked)
+    assert on_disk == [True]
+
+
+def test_a_worker_whose_prompts_are_all_too_long_stops_at_the_limit(tmp_path: Path) -> None:
+    write_problems(tmp_path / "1-problems", 40)
+    looked: list[str] = []
+    with pytest.raises(StageError, match="5 of 40 problems cannot be asked, more than 5 %"):
+        fill_with_short_context(tmp_path / "t", looked.append)
+    assert len(looked) == 5
 
 
 class Killed(BaseException):

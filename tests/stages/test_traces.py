@@ -295,6 +295,34 @@ def test_a_few_prompts_that_are_too_long_set_their_problems_aside(tmp_path: Path
     assert not (folder / "set_aside.jsonl").exists()
 
 
+def wait_for_line(path: Path, text: str) -> bool:
+    """Whether a line with this text comes onto disk within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if path.exists() and text in path.read_text():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_refused_problem_is_on_disk_before_the_next_sample_finishes(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "p", 3, questions={1: "What " * 9})
+    folder = tmp_path / "t"
+    seen: list[bool] = []
+
+    def script(request: Request) -> str:
+        if request.id == "sums/train/2:0":
+            seen.append(wait_for_line(folder / "traces.jsonl", '"sums/train/1:0"'))
+        return text_of(request)
+
+    def open_sampler(*_: object) -> WordTokens:
+        return WordTokens(script, max_model_len=5)
+
+    run_traces(settings(n=1), problems, folder, cluster=CLUSTER, open_sampler=open_sampler)
+    assert seen == [True]
+    assert [trace.completion.finish for trace in traces_in(folder)] == ["stop", "error", "stop"]
+
+
 def test_problems_that_the_server_filters_are_set_aside_and_not_asked_again(tmp_path: Path) -> None:
     problems, folder = write_problems(tmp_path / "1-problems", 21), tmp_path / "t"
 

@@ -18,6 +18,7 @@ from reasondistill.models.samplers.base import (
     SamplerBase,
     SamplerKind,
     Scorer,
+    context_of,
     make_ready,
 )
 from reasondistill.models.samplers.requests import (
@@ -47,6 +48,7 @@ __all__ = [
     "Scorer",
     "TopK",
     "Written",
+    "context_of",
     "failed",
     "make_ready",
     "problem_and_sample",

@@ -141,6 +141,15 @@ def make_ready(
         sampler.start()
 
 
+def context_of(sampler: Sampler) -> int | None:
+    """How many tokens prompt and completion may have together; None where nobody knows. An engine
+    may know it only once it has started.
+    """
+    if isinstance(sampler, SamplerBase):
+        return sampler.max_model_len
+    return None
+
+
 # ---- how a sampler says what it can do -----------------------------------------------------------
 
 

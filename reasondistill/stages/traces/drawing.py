@@ -1,6 +1,6 @@
 """One teacher after another: open it, draw what it lacks, capture the top K of what stands already.
 
-Around `sampling.draw` this puts what a folder needs: traces on disk as they finish, progress, a
+Around `sample_traces` this puts what a folder needs: traces on disk as they finish, progress, a
 limit of failures, an eye on who answers.
 """
 
@@ -29,20 +29,25 @@ from reasondistill.runs import layout
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, write_manifest
 from reasondistill.stages.traces import capture, servers
+from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
 from reasondistill.stages.traces.recorder import Progress, Recorder
-from reasondistill.stages.traces.sampling import Prompts, Wanted, draw
+from reasondistill.stages.traces.sampling import render_prompt, sample_traces
 from reasondistill.stages.traces.work import TeacherWork, TraceJob, deal_problems, plan_work
 
 log = logging.getLogger(__name__)
 
 
 def work_on(
-    job: TraceJob, work: TeacherWork, *, done: int, claimed: Iterable[Problem] | None = None
+    job: TraceJob,
+    work: TeacherWork,
+    *,
+    finished: Set[str],
+    claimed: Iterable[Problem] | None = None,
 ) -> None:
     """Open one teacher; draw what is missing, score what stands already.
 
-    `claimed` are the problems that one of several workers draws, claimed on the way. `done` counts
+    `claimed` are the problems that one of several workers draws, claimed on the way. `finished` are
     the samples of the stage that are on disk. Returns early when asked to stop.
     """
     started = time.monotonic()
@@ -56,9 +61,9 @@ def work_on(
             len(problems),
         )
     with job.open_sampler(work.teacher, job.cluster, problems) as sampler:
-        prompts = Prompts(sampler, job.prompt)
+        caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
-            _check_prompts(job, prompts, problems)
+            _check_prompts(job, caching, problems)
         with _cache_of(job, sampler, k) as cache:
             make_ready(
                 sampler,
@@ -68,11 +73,15 @@ def work_on(
                 shares=claimed is not None,
             )
             if work.samples:
-                progress = _progress(job, work, sampler, done, time.monotonic() - started)
-                to_draw = problems if claimed is None else claimed
-                _draw(job, work, to_draw, prompts, cache, progress)
+                load_seconds = time.monotonic() - started
+                progress = _progress(job, work, sampler, len(finished), load_seconds)
+                failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
+                watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
+                with Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder:
+                    to_draw = problems if claimed is None else claimed
+                    _draw(job, to_draw, finished, caching, watch, recorder)
             if cache is not None and work.unscored and not job.is_stopped:
-                _score(job, prompts, cache, work.unscored, own=True)
+                _score(job, sampler, cache, work.unscored, own=True)
 
 
 @contextmanager
@@ -85,11 +94,11 @@ def _cache_of(job: TraceJob, sampler: Sampler, k: int) -> Generator[TopKWriter |
         yield cache
 
 
-def _check_prompts(job: TraceJob, prompts: Prompts, problems: Iterable[Problem]) -> None:
+def _check_prompts(job: TraceJob, sampler: CachingSampler, problems: Iterable[Problem]) -> None:
     """Raise StageError, before anything is drawn, when too many of the problems cannot be asked."""
-    if prompts.context is None:
+    if sampler.max_model_len is None:
         return  # a server renders them itself
-    faults = prompts.unaskable(problems)
+    faults = sampler.unaskable(problems, job.prompt)
     if job.allowance.is_refused_too_often(len(faults)):
         causes = Counter(cause_of(failed(str(fault), fault="input")) for fault in faults.values())
         raise too_many_refused(job.folder, job.allowance, len(faults), causes)
@@ -115,55 +124,52 @@ def _progress(
 
 def _draw(
     job: TraceJob,
-    work: TeacherWork,
     problems: Iterable[Problem],
-    prompts: Prompts,
-    cache: TopKWriter | None,
-    progress: Progress,
+    finished: Set[str],
+    sampler: CachingSampler,
+    watch: servers.Watch,
+    recorder: Recorder,
 ) -> None:
-    """Draw and write what is missing of these problems."""
-    failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
-    watch = servers.Watch(job.folder, job.target, prompts.sampler, keep_old=job.keep_old)
-    wanted = _until_stopped(job, work, problems)
-    logprobs = job.logprobs_of(work.teacher)
-    sampled = draw(wanted, prompts, job.traces.resolve(), logprobs=logprobs)
-    with (
-        Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder,
-        closing(sampled),
-    ):
-        for drawn in sampled:
-            watch.look(drawn.trace.completion)
-            recorder.put(drawn.trace, drawn.top_k)
+    """Draw and write what is missing of these problems; what cannot be asked is written at once."""
+    traces = sample_traces(
+        _until_stopped(job, problems),
+        sampler,
+        job.prompt,
+        job.traces.resolve(),
+        n=job.traces.n,
+        have=finished,
+        refuse=recorder.put,
+    )
+    with closing(traces):
+        for trace in traces:
+            watch.look(trace.completion)
+            recorder.put(trace, sampler.top_k.pop(trace.id, None))
             if job.is_stopped:
                 break
 
 
-def _until_stopped(
-    job: TraceJob, work: TeacherWork, problems: Iterable[Problem]
-) -> Iterator[Wanted]:
-    """What is missing of these problems, until somebody asks to stop: what is in flight may still
-    end then.
-    """
+def _until_stopped(job: TraceJob, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """These problems until somebody asks to stop: what is in flight may still end then."""
     for problem in problems:
         if job.takes_no_more:
             return
-        yield work.wanted(problem)
+        yield problem
 
 
 # ---- the top K of traces that stand already ------------------------------------------------------
 
 
 def _score(
-    job: TraceJob, prompts: Prompts, cache: TopKWriter, wanted: Set[str], *, own: bool
+    job: TraceJob, sampler: Sampler, cache: TopKWriter, wanted: Set[str], *, own: bool
 ) -> None:
     """The second pass over these traces on a running engine."""
     capture.score(
         job.folder,
-        prompts.sampler,
+        sampler,
         cache,
         wanted,
         k=job.traces.logprobs or 0,
-        render=prompts.render,
+        render=lambda problem: render_prompt(problem, sampler, job.prompt),
         problems={problem.id: problem for problem in job.problems},
         total=len(wanted),
         own=own,
@@ -191,7 +197,7 @@ def score_others(job: TraceJob) -> None:
         capture.open_cache(job.folder, sampler, k) as cache,
     ):
         make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
-        _score(job, Prompts(sampler, job.prompt), cache, wanted, own=False)
+        _score(job, sampler, cache, wanted, own=False)
     job.check_stop()
 
 
@@ -205,7 +211,7 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
     for problem in job.problems:
         everything.update(f"{problem.id}:{sample}" for sample in range(job.traces.n))
     for work in plan_work(job, everything, job.unscored()):
-        work_on(job, work, done=0)
+        work_on(job, work, finished=everything)
         job.check_stop()
     score_others(job)
     manifest = replace(done, figures=done.figures | cache_figures(job))

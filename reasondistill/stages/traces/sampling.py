@@ -11,9 +11,8 @@ however many pieces and by however many workers they are drawn. Nothing here kno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.samplers import (
@@ -22,12 +21,11 @@ from reasondistill.models.samplers import (
     Request,
     Sampled,
     Sampler,
-    SamplerBase,
+    context_of,
     failed,
     problem_and_sample,
     seed_of,
 )
-from reasondistill.models.topk import TopK
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 
 
@@ -38,148 +36,112 @@ def sample_traces(
     sampling: Sampling,
     *,
     n: int = 1,
-) -> Iterator[Trace]:
-    """Yield `n` traces of each problem as they finish, in any order.
+    have: Container[str] = frozenset(),
+    refuse: Callable[[Trace], None] | None = None,
+) -> Generator[Trace]:
+    """Yield `n` traces of each problem as they finish, in any order, but for those that you `have`
+    by their ids.
 
         prompt = load_prompt("question")
         with ReferenceSampler(problems) as sampler:
             traces = list(sample_traces(problems, sampler, prompt, Sampling(), n=2))
 
     What failed is a trace too, with `finish="error"`: a request that the service lost, and a
-    problem that the model cannot be asked (too long for its context). Problems are read as the
-    sampler needs them. Not covered: sampling failed ones again.
+    problem that the model cannot be asked (too long for its context). The latter go to `refuse` at
+    once, where you give it, else they come with the next trace that finishes. Problems are read as
+    the sampler needs them. Close it to let go of what is in flight. Not covered: sampling failed
+    ones again.
     """
-    prompts = Prompts(sampler, prompt)
-    wanted = (Wanted(problem, range(n)) for problem in problems)
-    for drawn in draw(wanted, prompts, sampling):
-        yield drawn.trace
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The sample numbers of one problem that are to be drawn."""
-
-    problem: Problem
-    samples: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A trace with the most likely tokens at each of its tokens, where they were asked for."""
-
-    trace: Trace
-    top_k: TopK | None
-
-
-# Prompts that are kept between being looked at and being asked: 200 tokens take 8 kB, so 80 MB.
-# Of a larger set the others are made again.
-MOST_KEPT = 10_000
-
-
-class Prompts:
-    """Prompts as the model of one sampler sees them.
-
-    Tokenising a prompt is work: one that `unaskable` has looked at is kept until it is asked, the
-    first MOST_KEPT of them.
-    """
-
-    def __init__(self, sampler: Sampler, prompt: NamedPrompt) -> None:
-        self.sampler = sampler
-        self.prompt = prompt
-        self._kept: dict[str, Rendered | InputFault] = {}
-
-    @property
-    def context(self) -> int | None:
-        """The sampler's context in tokens, which it may know only once it has started."""
-        if isinstance(self.sampler, SamplerBase):
-            return self.sampler.max_model_len
-        return None
-
-    def render(self, problem: Problem) -> Rendered:
-        """The prompt of a problem, however long. Raises InputFault when it cannot be made."""
-        turns = self.prompt.prompt.render(problem.question)
-        return self.sampler.render(turns, plain=self.prompt.prompt.plain)
-
-    def take(self, problem: Problem) -> Rendered:
-        """The prompt of a problem that is about to be asked. Raises InputFault when it leaves no
-        room for one token, or cannot be made.
-        """
-        kept = self._kept.pop(problem.id, None)
-        if isinstance(kept, InputFault):
-            raise kept
-        return kept or self._fitting(problem)
-
-    def unaskable(self, problems: Iterable[Problem]) -> dict[str, InputFault]:
-        """Which of these problems the model cannot be asked, and why, before any of them is."""
-        faults: dict[str, InputFault] = {}
-        for problem in problems:
-            try:
-                rendered = self._fitting(problem)
-            except InputFault as fault:
-                self._kept[problem.id] = fault
-                faults[problem.id] = fault
-                continue
-            if len(self._kept) < MOST_KEPT:
-                self._kept[problem.id] = rendered
-        return faults
-
-    def _fitting(self, problem: Problem) -> Rendered:
-        rendered = self.render(problem)
-        if rendered.token_ids is None or self.context is None:
-            return rendered  # a server tokenises it, and knows its own context
-        tokens = len(rendered.token_ids)
-        if tokens + 1 > self.context:
-            raise InputFault(
-                "prompt_too_long",
-                f"prompt longer than the context: {tokens} tokens, max_model_len {self.context}",
-            )
-        return rendered
-
-
-def draw(
-    wanted: Iterable[Wanted], prompts: Prompts, sampling: Sampling, *, logprobs: int = 0
-) -> Generator[Drawn]:
-    """Yield each wanted sample once, as it finishes, with the `logprobs` most likely tokens at each
-    of its tokens. Close it to let go of what is in flight.
-    """
-    sampler = prompts.sampler
-    refused: deque[Sampled] = deque()
-    requests = _requests(wanted, prompts, sampling, logprobs, refused.append)
+    refused: deque[Trace] = deque()
+    if refuse is None:
+        refuse = refused.append
+    asking = _Asking(sampler, prompt, sampling, refuse)
+    requests = asking.requests(problems, n, have)
     with closing(_generator(sampler.sample(requests))) as finished:
         for sampled in finished:
             while refused:
-                yield _drawn(refused.popleft(), prompts)
-            yield _drawn(sampled, prompts)
-    while refused:
-        yield _drawn(refused.popleft(), prompts)
+                yield refused.popleft()
+            yield asking.trace_of(sampled)
+    yield from refused
 
 
-def _requests(
-    wanted: Iterable[Wanted],
-    prompts: Prompts,
-    sampling: Sampling,
-    logprobs: int,
-    refuse: Callable[[Sampled], None],
-) -> Iterator[Request]:
-    """One request for each sample. Those of a problem that the model cannot be asked go to
-    `refuse`.
+def render_prompt(problem: Problem, sampler: Sampler, prompt: NamedPrompt) -> Rendered:
+    """The prompt of a problem as the model sees it, however long. Raises InputFault when it cannot
+    be made.
     """
-    model = prompts.sampler.model
-    for one in wanted:
-        fault = None
-        try:
-            rendered = prompts.take(one.problem)
-        except InputFault as error:
-            fault = error
-            rendered = Rendered(prompts.prompt.prompt.render(one.problem.question))
-        for sample in one.samples:
-            key = sample_key(model, rendered, sampling, sample)
-            name = f"{one.problem.id}:{sample}"
-            request = Request(name, key, rendered, sampling, seed_of(key), logprobs)
-            if fault is None:
-                yield request
-            else:
-                refuse(Sampled(request, failed(str(fault), fault="input")))
+    turns = prompt.prompt.render(problem.question)
+    return sampler.render(turns, plain=prompt.prompt.plain)
+
+
+def check_fits(rendered: Rendered, sampler: Sampler) -> None:
+    """Raise InputFault when a prompt leaves no room for one token in the sampler's context."""
+    context = context_of(sampler)
+    if rendered.token_ids is None or context is None:
+        return  # a server tokenises it, and knows its own context
+    tokens = len(rendered.token_ids)
+    if tokens + 1 > context:
+        raise InputFault(
+            "prompt_too_long",
+            f"prompt longer than the context: {tokens} tokens, max_model_len {context}",
+        )
+
+
+class _Asking:
+    """From problems to requests, and from what came of one to a trace."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        prompt: NamedPrompt,
+        sampling: Sampling,
+        refuse: Callable[[Trace], None],
+    ) -> None:
+        self._sampler, self._prompt, self._sampling = sampler, prompt, sampling
+        self._refuse = refuse
+        self._tag = prompt.tag
+
+    def requests(
+        self, problems: Iterable[Problem], n: int, have: Container[str]
+    ) -> Iterator[Request]:
+        """One request for each sample that is missing. Those of a problem that the model cannot be
+        asked are refused.
+        """
+        for problem in problems:
+            missing = [sample for sample in range(n) if f"{problem.id}:{sample}" not in have]
+            if not missing:
+                continue
+            fault = None
+            try:
+                rendered = render_prompt(problem, self._sampler, self._prompt)
+                check_fits(rendered, self._sampler)
+            except InputFault as error:
+                fault = error
+                rendered = Rendered(self._prompt.prompt.render(problem.question))
+            for sample in missing:
+                key = sample_key(self._sampler.model, rendered, self._sampling, sample)
+                name = f"{problem.id}:{sample}"
+                request = Request(name, key, rendered, self._sampling, seed_of(key))
+                if fault is None:
+                    yield request
+                else:
+                    completion = failed(str(fault), fault="input")
+                    self._refuse(self.trace_of(Sampled(request, completion)))
+
+    def trace_of(self, sampled: Sampled) -> Trace:
+        """What came of a request, as a record."""
+        request = sampled.request
+        problem_id, sample = problem_and_sample(request.id)
+        return Trace(
+            id=request.id,
+            problem_id=problem_id,
+            sample=sample,
+            model=self._sampler.model,
+            prompt=self._tag,
+            sampling=request.sampling,
+            key=request.key,
+            seed=request.seed,
+            completion=sampled.completion,
+        )
 
 
 def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) -> str:
@@ -195,23 +157,6 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
         "sample": sample,
     }
     return fingerprint(identity)
-
-
-def _drawn(sampled: Sampled, prompts: Prompts) -> Drawn:
-    request = sampled.request
-    problem_id, sample = problem_and_sample(request.id)
-    trace = Trace(
-        id=request.id,
-        problem_id=problem_id,
-        sample=sample,
-        model=prompts.sampler.model,
-        prompt=prompts.prompt.tag,
-        sampling=request.sampling,
-        key=request.key,
-        seed=request.seed,
-        completion=sampled.completion,
-    )
-    return Drawn(trace, sampled.top_k)
 
 
 def _generator(finished: Iterable[Sampled]) -> Generator[Sampled]:

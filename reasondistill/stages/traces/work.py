@@ -17,7 +17,6 @@ from reasondistill.runs import layout
 from reasondistill.runs.store import StopSignal, read_records, require_complete
 from reasondistill.stages.traces import capture
 from reasondistill.stages.traces.failures import Allowance
-from reasondistill.stages.traces.sampling import Wanted
 from reasondistill.stages.traces.teachers import deal
 
 
@@ -106,9 +105,6 @@ class TeacherWork:
     def is_fresh(self) -> bool:
         """No sample of this teacher stands yet."""
         return self.samples == self.n * len(self.hand)
-
-    def wanted(self, problem: Problem) -> Wanted:
-        return Wanted(problem, self.missing[problem.id])
 
     def ids(self) -> set[str]:
         """The ids of all traces that this teacher has to draw."""

@@ -68,7 +68,7 @@ def fill(job: TraceJob, number: int) -> Manifest:
         claimed = _claimed(work, worker)
         first = next(claimed, None)
         if first is not None:
-            work_on(part, work, done=len(finished), claimed=chain([first], claimed))
+            work_on(part, work, finished=finished, claimed=chain([first], claimed))
         job.check_stop()
     return require_open(job.folder, None)
 
@@ -100,7 +100,7 @@ def close(job: TraceJob) -> Manifest:
             "draws the rest."
         )
     for work in plan_work(job, finished, job.unscored()):
-        work_on(job, work, done=len(finished))
+        work_on(job, work, finished=finished)
     score_others(job)
     job.check_stop()
     if attempt is None:

@@ -30,7 +30,7 @@ from reasondistill.models.samplers import (
     Request,
     Sampled,
     Sampler,
-    SamplerBase,
+    context_of,
     make_ready,
     seed_of,
 )
@@ -281,9 +281,7 @@ def ask_judge(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> 
 
 def _requests(judge: Judge, sampler: Sampler, questions: Iterable[Question]) -> Iterator[Request]:
     """One request each; a question that leaves no room for a reply is not asked."""
-    context: int | None = None
-    if isinstance(sampler, SamplerBase):
-        context = sampler.max_model_len
+    context = context_of(sampler)
     sampling = judge.judge.resolve()
     for question in questions:
         try:
