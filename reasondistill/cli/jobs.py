@@ -38,18 +38,18 @@ def status(
 ) -> None:
     """Where the jobs of a run on a cluster are, how far its stages are, and what failed."""
     from reasondistill import pipeline
-    from reasondistill.launch.launcher import sender_of
+    from reasondistill.launch.launcher import sent_jobs
 
     run = pipeline.load_run(run_folder(name, runs))
-    launcher = sender_of(run)
-    if launcher is None:
+    sent = sent_jobs(run)
+    if sent is None:
         raise StageError(
             f"{run.folder}: no job of this run was sent to a cluster. `reasondistill show "
             f"{name}` shows the state of its stages."
         )
-    print_states(run, launcher.states())
+    print_states(run, sent.states)
     if follow:
-        launcher.follow(TerminalWatcher(run))
+        sent.launcher.follow(TerminalWatcher(run))
 
 
 def print_states(run: Run, states: Sequence[JobState]) -> None:
@@ -131,13 +131,13 @@ class LogFile:
 def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
     """Stop the jobs of a run; what was finished is on disk, and `resume` goes on."""
     from reasondistill import pipeline
-    from reasondistill.launch.launcher import sender_of
+    from reasondistill.launch.launcher import sent_jobs
 
     run = pipeline.load_run(run_folder(name, runs))
-    launcher = sender_of(run)
+    sent = sent_jobs(run)
     stopped: list[str] = []
-    if launcher is not None:
-        stopped = launcher.cancel()
+    if sent is not None:
+        stopped = sent.launcher.cancel(sent.states)
     if stopped:
         ids = ", ".join(stopped)
         out.print(f"Cancelled: {ids}. `reasondistill resume {escape(name)}` goes on.")

@@ -391,7 +391,8 @@ def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
 
 def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
-    in order.
+    in order. Fields that this version does not know are passed over. Memory is that of the usable
+    traces' names and lengths.
     """
     path = traces / layout.TRACES
     if not path.exists() or not verdicts.exists():
@@ -399,9 +400,10 @@ def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept |
     filters = active_filters(settings)
     choices: dict[str, ProblemChoice] = {}
     samples: Counter[str] = Counter()
-    row_tokens: dict[str, int] = {}
-    graded = zip(read_records(path, Trace), read_records(verdicts, Verdict), strict=False)
-    for trace, verdict in graded:
+    written = all_row_tokens = 0
+    traces_read = read_records(path, Trace, passes_foreign=True)
+    verdicts_read = read_records(verdicts, Verdict, passes_foreign=True)
+    for trace, verdict in zip(traces_read, verdicts_read, strict=False):
         completion = trace.completion
         if completion.is_lost:
             # Lost by the service: it says nothing of what the teacher writes. What is refused, is
@@ -409,18 +411,19 @@ def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept |
             continue
         samples[trace.problem_id] += 1
         if not completion.is_refused:
-            row_tokens[trace.id] = completion.prompt_tokens + completion.tokens
+            written += 1
+            all_row_tokens += completion.prompt_tokens + completion.tokens
         if trace.problem_id not in choices:
             choices[trace.problem_id] = ProblemChoice(settings, filters)
         text = render_assistant(completion)
         choices[trace.problem_id].see(Candidate(trace, verdict, text))
-    if not row_tokens:
+    if not written:
         return None
-    mean = statistics.mean(row_tokens.values())
+    mean = all_row_tokens / written
     rows: list[int] = []
     tokens: list[int] = []
     for choice in choices.values():
-        chosen = [row_tokens[one.trace_id] for one in choice.chosen()]
+        chosen = [one.row_tokens for one in choice.chosen()]
         if chosen:
             rows.append(len(chosen))
             tokens.append(sum(chosen))

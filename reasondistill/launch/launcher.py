@@ -3,7 +3,7 @@
     launcher = launcher_of(run)                     # by `kind` of the cluster file
     jobs = launcher.start(tasks, watcher)           # empty when all is done on return
     launcher.follow(watcher)                        # until the jobs are over
-    launcher.states(), launcher.is_busy(), launcher.cancel()
+    launcher.states(), launcher.is_busy(), launcher.cancel(jobs)
 
 A launcher is one class in one module of this package: `@register` makes it known under its `kind`.
 `local.py` does the tasks in processes of this machine, `slurm.py` sends jobs, `ray.py` does the
@@ -145,8 +145,10 @@ class Launcher(ABC):
         """
         return
 
-    def cancel(self) -> list[str]:
-        """Stop the jobs that are not over; return their ids. What was finished is on disk."""
+    def cancel(self, jobs: Sequence[JobState]) -> list[str]:
+        """Stop those of these jobs, as `states` told them, that are not over; return their ids.
+        What was finished is on disk.
+        """
         return []
 
     def is_busy(self) -> bool:
@@ -203,23 +205,33 @@ def _every_launcher(run: Run) -> list[Launcher]:
     return [own, *others]
 
 
-def sender_of(run: Run) -> Launcher | None:
-    """The launcher that has jobs of this run; None when nothing was sent.
+@dataclass(frozen=True)
+class SentJobs:
+    """The jobs of a run that were sent last, as their launcher told them just now."""
 
-    The run's own launcher is asked first and must answer. Of the others, one that cannot be asked
-    from here (its cluster is gone, its package is not installed) is passed over with a warning.
+    launcher: Launcher
+    states: Sequence[JobState]
+
+
+def sent_jobs(run: Run) -> SentJobs | None:
+    """The jobs of this run, of the launcher that has sent any; None when nothing was sent.
+
+    Each launcher is asked once. The run's own is asked first and must answer. Of the others, one
+    that cannot be asked from here (its cluster is gone, its package is not installed) is passed
+    over with a warning.
     """
     own, *others = _every_launcher(run)
-    if own.states():
-        return own
+    states = own.states()
+    if states:
+        return SentJobs(own, states)
     for launcher in others:
         try:
-            has_jobs = bool(launcher.states())
+            states = launcher.states()
         except (StageError, MissingDependencyError) as error:
             log.warning("%s: %s cannot be asked (%s)", run.folder, launcher.kind, error)
             continue
-        if has_jobs:
-            return launcher
+        if states:
+            return SentJobs(launcher, states)
     return None
 
 

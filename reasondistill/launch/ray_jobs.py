@@ -143,9 +143,9 @@ class RayJobLauncher(Launcher):
                 )
             time.sleep(_POLL_S)
 
-    def cancel(self) -> list[str]:
+    def cancel(self, jobs: Sequence[JobState]) -> list[str]:
         stopped: list[str] = []
-        for job in self.states():
+        for job in jobs:
             if not job.is_over and client_of(job.place).stop_job(job.job_id):
                 stopped.append(job.job_id)
         return stopped

@@ -167,9 +167,9 @@ class SlurmLauncher(Launcher):
             time.sleep(_POLL_S)
         raise_failures(self.run, states)
 
-    def cancel(self) -> list[str]:
+    def cancel(self, jobs: Sequence[JobState]) -> list[str]:
         """Cancel what is still in the queue; return the job ids. What was finished is on disk."""
-        alive = [state.job_id for state in self.states() if not state.is_over]
+        alive = [job.job_id for job in jobs if not job.is_over]
         if alive:
             scancel(alive)
         return alive

@@ -192,10 +192,14 @@ def decide(
     `filters` are those that `examples` asks for: looked up once where there are many problems.
     """
     choice = ProblemChoice(examples, filters)
+    reasons: dict[str, str] = {}
     for pair in pairs:
         text = render_assistant(pair.trace.completion)
-        choice.see(Candidate(pair.trace, pair.verdict, text))
-    return Decision(problem, tuple(pairs), choice.reasons())
+        reason = choice.see(Candidate(pair.trace, pair.verdict, text))
+        if reason is not None:
+            reasons[pair.trace.id] = reason
+    reasons |= dict.fromkeys(choice.passed_over(), "not selected")
+    return Decision(problem, tuple(pairs), reasons)
 
 
 def split_of(problem_id: str, examples: ExampleSettings) -> Split:

@@ -41,10 +41,13 @@ def few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 def reasons(settings: ExampleSettings, *texts: str) -> dict[str, str]:
     choice = ProblemChoice(settings)
+    dropped: dict[str, str] = {}
     for number, text in enumerate(texts):
         pair = graded(1, number, text=text)
-        choice.see(Candidate(pair.trace, pair.verdict, text))
-    return choice.reasons()
+        reason = choice.see(Candidate(pair.trace, pair.verdict, text))
+        if reason is not None:
+            dropped[pair.trace.id] = reason
+    return dropped
 
 
 @pytest.mark.usefixtures("few_digits")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from reasondistill.doctor import estimate
 from reasondistill.errors import DataError
 from reasondistill.forecast import Given, make_forecast, save
 from reasondistill.forecast.calibrating import calibration_run
-from reasondistill.forecast.evidence import read_evidence
+from reasondistill.forecast.evidence import read_evidence, read_kept
 from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
@@ -473,6 +474,45 @@ def _some_without_think(trace: Trace) -> Trace:
         return trace
     bare = {"reasoning": None, "think": "none", "answer_text": f"It is {trace.sample}."}
     return trace.model_copy(update={"completion": trace.completion.model_copy(update=bare)})
+
+
+def test_traces_with_fields_of_another_version_are_read(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "like", until="verdicts", n=2)
+    before = read_evidence(folder, "like", ExampleSettings()).kept
+    for name in ("2-traces/traces.jsonl", "3-verdicts/verdicts.jsonl"):
+        lines: list[str] = []
+        for row in read_rows(folder / name):
+            for part in ("completion", "grade"):
+                if part in row:
+                    row[part]["of_tomorrow"] = [1]
+            lines.append(json.dumps(row | {"of_tomorrow": {"a": 1}}) + "\n")
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    kept = read_evidence(folder, "like", ExampleSettings()).kept
+    assert before is not None and kept is not None
+    assert kept.rows.tolist() == before.rows.tolist()
+    assert kept.row_tokens.tolist() == before.row_tokens.tolist()
+    assert kept.all_row_tokens == before.all_row_tokens
+
+
+def test_nothing_of_a_trace_that_is_not_kept_stays_in_memory(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "like", until="verdicts", problems=1, n=1, right={"teacher": 0.0})
+    files = [folder / "2-traces" / "traces.jsonl", folder / "3-verdicts" / "verdicts.jsonl"]
+    for path in files:
+        line = path.read_text(encoding="utf-8")
+        copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(4000)]
+        path.write_text("".join(copies), encoding="utf-8")
+    read_kept(*files_of(folder), ExampleSettings())  # what is imported late is there
+    tracemalloc.start()
+    kept = read_kept(*files_of(folder), ExampleSettings())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept is not None and kept.samples.sum() == 4000 and kept.usable.sum() == 0
+    assert peak < 60_000  # 15 bytes a trace: not even its name
+
+
+def files_of(folder: Path) -> tuple[Path, Path]:
+    """The folder of traces and the file of verdicts."""
+    return folder / "2-traces", folder / "3-verdicts" / "verdicts.jsonl"
 
 
 # ---- what is not known ---------------------------------------------------------------------------

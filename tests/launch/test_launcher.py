@@ -28,7 +28,7 @@ from reasondistill.launch.launcher import (
     launcher_of,
     refuse_if_busy,
     register,
-    sender_of,
+    sent_jobs,
 )
 from reasondistill.launch.local import LocalLauncher
 from reasondistill.launch.ray import RayLauncher
@@ -201,17 +201,43 @@ def test_jobs_of_any_launcher_keep_a_run_from_being_started_here(
     run = demo(tmp_path)
     save_run(run)
     refuse_if_busy(run)
-    assert sender_of(run) is None
+    assert sent_jobs(run) is None
     register(SentElsewhere)
     with pytest.raises(StageError, match="its jobs 71, 72 are still in the queue"):
         refuse_if_busy(run)
-    assert type(sender_of(run)) is SentElsewhere
+    sent = sent_jobs(run)
+    assert sent is not None and type(sent.launcher) is SentElsewhere
     monkeypatch.setattr(SentElsewhere, "waiting", 1)
     with pytest.raises(StageError, match=r"its job 71 is running. `reasondistill status "):
         refuse_if_busy(run)
     monkeypatch.setattr(SentElsewhere, "answers", False)
     refuse_if_busy(run)
     assert "jobs were sent to elsewhere, which cannot be asked" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_a_cluster_is_asked_once_by_status_and_cancel(
+    registry: list[type[Launcher]],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    run = demo(workplace / "runs" / "small")
+    save_run(run)
+    asked: list[str] = []
+
+    @register
+    class Counting(SentElsewhere):  # pyright: ignore[reportUnusedClass]
+        def states(self) -> list[JobState]:
+            asked.append("states")
+            return super().states()
+
+        def cancel(self, jobs: Sequence[JobState]) -> list[str]:
+            return [job.job_id for job in jobs if not job.is_over]
+
+    printed = call(workplace, command, run.folder.name)
+    assert "71" in printed and "72" in printed
+    assert asked == ["states"]
 
 
 def test_the_worst_of_its_elements_is_the_state_of_a_job() -> None:

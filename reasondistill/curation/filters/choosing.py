@@ -3,7 +3,9 @@
     choice = ProblemChoice(pipeline.examples)
     for pair in pairs:
         choice.see(Candidate(pair.trace, pair.verdict, render_assistant(pair.trace.completion)))
-    choice.reasons()                                 # {"gsm8k/train/12:3": "outcome wrong"}
+    choice.chosen(), choice.passed_over()
+
+`see` says why a trace is dropped at once, `passed_over` which of the usable ones are not taken.
 
 The examples stage and the forecast decide by this rule.
 """
@@ -26,6 +28,12 @@ class Usable:
     trace_id: str
     tokens: int
     sample: int
+    prompt_tokens: int = 0
+
+    @property
+    def row_tokens(self) -> int:
+        """Of the row to train on: prompt and completion."""
+        return self.prompt_tokens + self.tokens
 
 
 class ProblemChoice:
@@ -41,16 +49,16 @@ class ProblemChoice:
         self._examples = examples
         self._filters = active_filters(examples) if filters is None else filters
         self._texts: set[bytes] = set()
-        self._reasons: dict[str, str] = {}
 
-    def see(self, candidate: Candidate) -> None:
-        """Note the candidate: its first reason to be dropped, or that it is usable."""
-        trace = candidate.trace
+    def see(self, candidate: Candidate) -> str | None:
+        """The candidate's first reason to be dropped; None, and it is noted, where it is usable."""
         reason = self._drop_reason(candidate)
-        if reason is not None:
-            self._reasons[trace.id] = reason
-        else:
-            self.usable.append(Usable(trace.id, trace.completion.tokens, trace.sample))
+        if reason is None:
+            trace, completion = candidate.trace, candidate.trace.completion
+            self.usable.append(
+                Usable(trace.id, completion.tokens, trace.sample, completion.prompt_tokens)
+            )
+        return reason
 
     def _drop_reason(self, candidate: Candidate) -> str | None:
         for drop_reason in self._filters:
@@ -67,11 +75,10 @@ class ProblemChoice:
         """Those that become examples."""
         return choose(self.usable, self._examples)
 
-    def reasons(self) -> dict[str, str]:
-        """Why the others do not, by the id of the trace."""
+    def passed_over(self) -> list[str]:
+        """The ids of the usable ones that do not."""
         chosen = {one.trace_id for one in self.chosen()}
-        passed_over = [one.trace_id for one in self.usable if one.trace_id not in chosen]
-        return self._reasons | dict.fromkeys(passed_over, "not selected")
+        return [one.trace_id for one in self.usable if one.trace_id not in chosen]
 
 
 def choose(usable: Sequence[Usable], examples: ExampleSettings) -> list[Usable]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
+from pydantic.config import ExtraValues
 from pydantic_core import from_json
 
 from reasondistill.errors import DataError, StageError
@@ -113,13 +114,17 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> Iterator[R]:
     """Yield a shard's records in order.
 
     Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed
-    over.
+    over; so are fields that the record does not have, where `passes_foreign`: for a folder that
+    another version wrote and that is only looked at.
     """
-    return (_record(line, kind, f"{path}:{number}") for number, line in _lines(path))
+    extra: ExtraValues = "forbid"
+    if passes_foreign:
+        extra = "ignore"
+    return (_record(line, kind, f"{path}:{number}", extra) for number, line in _lines(path))
 
 
 def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
@@ -141,12 +146,12 @@ def offsets_of(path: Path, every: int) -> list[int]:
     return found
 
 
-def _record(line: bytes, kind: type[R], place: str) -> R:
+def _record(line: bytes, kind: type[R], place: str, extra: ExtraValues = "forbid") -> R:
     try:
-        return kind.model_validate_json(line)
+        return kind.model_validate_json(line, extra=extra)
     except pydantic.ValidationError:
         try:  # lone surrogates: valid JSON for the stdlib only
-            return kind.model_validate(json.loads(line))
+            return kind.model_validate(json.loads(line), extra=extra)
         except ValueError as error:
             raise DataError(f"{place}: not a {kind.__name__}: {_first_fault(error)}") from error
 
