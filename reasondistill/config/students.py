@@ -60,12 +60,19 @@ class ArchitectureSettings(Section):
 
 
 class LoraSettings(Section):
-    """LoRA (Hu et al. 2021, arXiv 2106.09685): rank, scale and which linear layers."""
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): rank, scale and which linear layers.
+
+    `use_dora` learns magnitude and direction apart (DoRA, Liu et al. 2024, arXiv 2402.09353);
+    `use_rslora` scales by alpha/√r in place of alpha/r (Kalajdzievski 2023, arXiv 2312.03732).
+    """
 
     r: Annotated[int, Field(ge=1)] = 32
     alpha: Annotated[int, Field(ge=1)] = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: str | tuple[str, ...] = "all-linear"
+    # Written only where they are on: students without them stay what they were.
+    use_dora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    use_rslora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
 
 
 # Settings of how training is watched, saved and accompanied; the weights do not depend on them.
@@ -91,6 +98,9 @@ START = {
     "bf16",
     "shrink",
 }
+
+
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"]
 
 
 def known_method(name: str) -> str:
@@ -129,8 +139,10 @@ class StudentSettings(MethodTables):
     wrote the traces). `base` is a hub id, a folder, or `student:NAME`, another student of this
     file; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts
     examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with
-    it; the two of the default need no teacher. `seeds` makes one model for each, `NAME-seed0` and
-    so on, which the report puts together.
+    it; the two of the default need no teacher. `attn_implementation` is transformers' name of what
+    computes attention, in student and teacher (None: its own choice, or `eager` for a model whose
+    attention is soft-capped, which sdpa would leave out). `seeds` makes one model for each,
+    `NAME-seed0` and so on, which the report puts together.
     """
 
     name: Name
@@ -155,6 +167,10 @@ class StudentSettings(MethodTables):
     max_length: Annotated[int, Field(ge=16)] = 4096
     packing: bool = False
     bf16: bool = True
+    # Written only where it is given: students without it stay what they were.
+    attn_implementation: Attention | None = Field(
+        default=None, exclude_if=lambda attention: attention is None
+    )
     lora: LoraSettings | None = None
     shrink: ShrinkSettings | None = None
     eos_token: str | None = None

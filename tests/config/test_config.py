@@ -92,7 +92,7 @@ def test_equal_files_are_equal_whatever_their_order_and_spelling(tmp_path: Path)
         ),
         (
             SMALLEST + STUDENT + "[students.lora]\nrank = 8",
-            ["[students.0.lora] rank", "Known: alpha, dropout, r, targets"],
+            ["[students.0.lora] rank", "Known: alpha, dropout, r, targets, use_dora, use_rslora"],
         ),
         (SMALLEST + STUDENT + "epochs = 'many'", ["[students.0] epochs", "found 'many'"]),
         (SMALLEST + STUDENT + "epochs = -1", ["[students.0] epochs", "greater than 0", "found -1"]),

@@ -24,6 +24,7 @@ from transformers import (
 
 from reasondistill.config import ArchitectureSettings, StudentSettings, resources
 from reasondistill.errors import ConfigError
+from reasondistill.models.attention import attention_options
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
@@ -130,16 +131,24 @@ def load_model(
 
 def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     """What `load_model` gives, before anything is cut out of it."""
+    where = f"[students] {student.name}"
     if student.architecture is not None:
         set_seed(student.seed)
         config = scratch_config(student.architecture, tokenizer)
-        model = AutoModelForCausalLM.from_config(config)
+        attention = attention_options(config, student.attn_implementation, where)
+        model = AutoModelForCausalLM.from_config(config, **attention)
     else:
         source = str(model_folder(student.base or "") or student.base)
         config = AutoConfig.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
         set_context(config, student)
+        attention = attention_options(
+            config,
+            student.attn_implementation,
+            where,
+            trust_remote_code=student.trust_remote_code,
+        )
         dtype = torch.float32
         if student.lora is not None and torch.cuda.is_available():
             dtype = torch.bfloat16
@@ -149,6 +158,7 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
             config=config,
             dtype=dtype,
             trust_remote_code=student.trust_remote_code,
+            **attention,
         )
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:

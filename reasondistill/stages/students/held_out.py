@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from reasondistill.config import StudentSettings
 from reasondistill.losses.divergences import Divergence
 from reasondistill.losses.fused import token_losses
 from reasondistill.losses.teachers import LiveTeacher
+from reasondistill.models.attention import attention_options
 from reasondistill.records import Example, Shrunk
 from reasondistill.stages.students import bases, shrinking
 from reasondistill.stages.students.hidden import head_of, states
@@ -124,7 +125,10 @@ def shrunk(
         "kl_before": before.kl,
     }
     if trained is not None:
-        model = AutoModelForCausalLM.from_pretrained(trained)
+        attention = attention_options(
+            AutoConfig.from_pretrained(trained), student.attn_implementation, student.name
+        )
+        model = AutoModelForCausalLM.from_pretrained(trained, **attention)
         after = held_out(_ready(model), rows, teacher=whole)
         measured["perplexity_after"] = after.perplexity
         measured["kl_after"] = after.kl

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.attention import attention_options
 from reasondistill.models.vocabulary import unequal_tokens
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students.hidden import States, head_of, states
@@ -58,23 +59,23 @@ def load_teacher(
     student_tokenizer: Any,
     trust_remote_code: bool,
     device: torch.device,
+    attention: str | None = None,
 ) -> Teacher:
-    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU.
+    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU, its attention computed as
+    `attention` says (models/attention.py).
 
-    Raises ConfigError when its tokenizer is another than the student's, StageError when it does not
-    fit in memory.
+    Raises ConfigError when its tokenizer is another than the student's or it cannot be computed so,
+    StageError when it does not fit in memory.
     """
     source = str(model_folder(model) or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     check_tokenizers(tokenizer, student_tokenizer, model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    check_fits(
-        model,
-        AutoConfig.from_pretrained(source, **options),
-        dtype,
-        device,
-        trust_remote_code=trust_remote_code,
+    config = AutoConfig.from_pretrained(source, **options)
+    check_fits(model, config, dtype, device, trust_remote_code=trust_remote_code)
+    options |= attention_options(
+        config, attention, f"teacher {model}", trust_remote_code=trust_remote_code
     )
     loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     log.info(

@@ -19,6 +19,7 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.methods import METHODS, Method, RolloutSettings
+from reasondistill.models.attention import EXACT
 from reasondistill.models.weights import model_identity
 from reasondistill.runs import layout
 from reasondistill.stages.students import processes
@@ -85,12 +86,19 @@ class Teaching:
             student_tokenizer=tokenizer,
             trust_remote_code=self.student.trust_remote_code,
             device=device,
+            attention=self.student.attn_implementation,
         )
         set_seed(self.student.seed)  # what is trained beside the student begins with its seed too
         self.method.prepare(model, self._teacher.model)
+        attention = self.student.attn_implementation
+        if self.method.needs_attentions and attention not in (None, EXACT):
+            raise ConfigError(
+                f"[students] {self.student.name} attn_implementation = {attention!r}: this "
+                "method compares attention matrices, which only 'eager' makes; leave the key out."
+            )
         if self.method.needs_attentions:  # other implementations never make the attention matrix
-            model.set_attn_implementation("eager")
-            self._teacher.model.set_attn_implementation("eager")
+            model.set_attn_implementation(EXACT)
+            self._teacher.model.set_attn_implementation(EXACT)
 
     def trainer(
         self,
