@@ -194,6 +194,8 @@ def lora(student: StudentSettings) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        use_dora=settings.use_dora,
+        use_rslora=settings.use_rslora,
         task_type="CAUSAL_LM",
     )
 
