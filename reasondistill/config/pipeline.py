@@ -189,16 +189,16 @@ class Pipeline(Section):
         """The named students and the baselines that come with them, in the order in which they are
         made, one for each seed.
 
-        Students that start alike share one untouched base, students that train alike one twin of
-        each method; one that the file names itself is enough. The first of a kind has the plain
-        name, which it keeps when more students come.
+        Students that start alike share one untouched base, students that train alike one control
+        of each other method; one that the file names itself is enough. The first of a kind has
+        the plain name, which it keeps when more students come.
         """
         singles: list[StudentSettings] = []
-        for student in self._with_twins():
+        for student in self._with_controls():
             singles += self._by_seed(student)
         return tuple(singles)
 
-    def _with_twins(self) -> list[StudentSettings]:
+    def _with_controls(self) -> list[StudentSettings]:
         """The students of the file, each with those of its baselines that none before has."""
         students: list[StudentSettings] = []
         known = {
@@ -214,15 +214,15 @@ class Pipeline(Section):
                 # What a student of this file starts from is in the table already.
                 if method == "base" and student.starts_from is not None:
                     continue
-                twin = _twin(student, method)
-                if (method, twin.kind()) in known:
+                control = _control(student, method)
+                if (method, control.kind()) in known:
                     continue
                 label = method.replace("_", "-")
                 has_one_already = any(other == method for other, _ in known)
                 if has_one_already:
                     label = f"{student.name}-{label}"
-                known.add((method, twin.kind()))
-                students.append(twin.model_copy(update={"name": label}))
+                known.add((method, control.kind()))
+                students.append(control.model_copy(update={"name": label}))
         return students
 
     def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
@@ -247,7 +247,7 @@ class Pipeline(Section):
         several.
         """
         groups: dict[str, tuple[str, ...]] = {}
-        for student in self._with_twins():
+        for student in self._with_controls():
             singles = tuple(single.name for single in self._by_seed(student))
             if len(singles) > 1:
                 groups[student.name] = singles
@@ -258,7 +258,7 @@ class Pipeline(Section):
         has in the file.
         """
         full_names: dict[str, str] = {}
-        for student in self._with_twins():
+        for student in self._with_controls():
             if len(student.seeds) == 1:
                 full_names[student.name] = self._by_seed(student)[0].name
         return tuple(full_names.get(name, name) for name in self.evals.against)
@@ -269,7 +269,7 @@ def seed_name(name: str, seed: int) -> str:
     return f"{name}-seed{seed}"
 
 
-def _twin(student: StudentSettings, method: str) -> StudentSettings:
+def _control(student: StudentSettings, method: str) -> StudentSettings:
     update = {"method": method, "baselines": ()} | dict.fromkeys(TEACHING)
     if method == "base" and student.architecture is None:
         update["seeds"] = ()  # weights that were there before know no seed

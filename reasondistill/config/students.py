@@ -192,8 +192,8 @@ class StudentSettings(MethodTables):
         return self.model_dump_json(include=keys)
 
     def recipe(self) -> str:
-        """Equal for students that train alike: their answer-only and unverified twins are the same
-        models.
+        """Equal for students that train alike: their answer-only and unverified controls are the
+        same models.
         """
         return self.model_dump_json(exclude=WATCHING | TEACHING | {"name", "method"})
 

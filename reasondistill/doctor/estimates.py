@@ -131,7 +131,7 @@ def _student_estimate(student: StudentSettings) -> str:
     if student.method == "base":
         return f"{start}, not trained" if student.shrink else f"{start}, untouched"
     if student.method in _CONTROLS:
-        length = f"{_CONTROLS[student.method]}, as many steps as its twin"
+        length = f"{_CONTROLS[student.method]}, as many steps as its student"
     elif student.max_steps:
         length = f"{student.max_steps} steps"
     else:

@@ -104,8 +104,8 @@ def students_costs(context: Context) -> Iterator[Cost]:
     )
     for student in every.values():
         after = [every[name.partition(":")[2]] for name in parents[student.name]]
-        twin = next((other for other in after if other.name != student.starts_from), None)
-        yield student_cost(context, student, twin)
+        steps_like = next((other for other in after if other.name != student.starts_from), None)
+        yield student_cost(context, student, steps_like)
 
 
 def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | None, Draws | None]:
@@ -145,7 +145,10 @@ def _scheduled(
     return np.maximum(work / parallel, np.maximum.reduce(list(ends.values())))
 
 
-def student_cost(context: Context, student: StudentSettings, twin: StudentSettings | None) -> Cost:
+def student_cost(
+    context: Context, student: StudentSettings, steps_like: StudentSettings | None
+) -> Cost:
+    """The cost of one student; a control takes as many steps as the student `steps_like`."""
     stage = f"students/{student.name}"
     own = context.own.students.get(student.name)
     if own is not None and own.is_complete:
@@ -173,7 +176,9 @@ def student_cost(context: Context, student: StudentSettings, twin: StudentSettin
         if student.max_steps:
             work = f"{student.max_steps:,} steps"
         return replace(cost, work=work, unknown=unknown)
-    steps, tokens = steps_and_tokens(student, steps_of_twin(context, twin), examples, row_tokens)
+    steps, tokens = steps_and_tokens(
+        student, steps_to_match(context, steps_like), examples, row_tokens
+    )
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
     cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
     return at_speed(context, cost, student, known, own, steps)
@@ -278,15 +283,16 @@ def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> t
     return np.ceil(rows / student.batch_size), rows
 
 
-def steps_of_twin(context: Context, twin: StudentSettings | None) -> Draws | None:
-    """The steps of the student that a baseline is the twin of: it takes as many."""
-    if twin is None:
+def steps_to_match(context: Context, steps_like: StudentSettings | None) -> Draws | None:
+    """The steps of the student that a control is compared with: it takes as many."""
+    if steps_like is None:
         return None
-    examples = _train_examples(context, twin)
-    rows = _known(context, twin).row_tokens
+    examples = _train_examples(context, steps_like)
+    rows = _known(context, steps_like).row_tokens
     if examples is None or rows is None:
         return None
-    return _steps(twin, _in_epoch(twin, examples, rows)[0])
+    in_epoch, _ = _in_epoch(steps_like, examples, rows)
+    return _steps(steps_like, in_epoch)
 
 
 # ---- what is known -------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ own tags say is read as such tokens, the rest as the characters that it is. A te
 of the kind stands gets the ids that the tokenizer gives.
 
 How: the places of foreign token strings are marked before the template renders them. Then the
-tokens that are meant are put under other names, and a twin of the tokenizer reads the text that
-knows its tokens by these names only.
+tokens that are meant are put under other names, and a copy of the tokenizer that knows its
+tokens by these names only reads the text.
 
 Tokenizers are transformers'; `tokenizers` is imported late.
 """
@@ -254,7 +254,8 @@ def _is_ordinary(token: str, *, is_special: bool) -> bool:
 
 
 class _Codec:
-    """What is known of one tokenizer: the tokens that foreign text must not become, and its twin.
+    """What is known of one tokenizer: the tokens that foreign text must not become, and its
+    copy that knows them by other names.
 
     `controls` maps their strings to their ids.
     """
@@ -269,7 +270,7 @@ class _Codec:
         self._lengths = sorted({len(token) for token in self.controls}, reverse=True)
         firsts = "".join(sorted({token[0] for token in self.controls}))
         self._first = re.compile(f"[{re.escape(firsts)}]") if firsts else re.compile(r"(?!)")
-        self._twin: _Twin | None = None
+        self._renamed_copy: _RenamedCopy | None = None
         self._has_told = False
 
     def marked(self, pieces: Iterable[Piece], mark: str) -> str:
@@ -302,9 +303,9 @@ class _Codec:
             ids: list[int] = tokenizer(marked, add_special_tokens=add_special_tokens)["input_ids"]
             if not self._has_more_than_meant(tokenizer, marked, ids, add_special_tokens):
                 return ids
-        if self._twin is None:
-            self._twin = _Twin(tokenizer, self.controls)
-        return self._twin.encode(
+        if self._renamed_copy is None:
+            self._renamed_copy = _RenamedCopy(tokenizer, self.controls)
+        return self._renamed_copy.encode(
             self._named(marked).replace(mark, ""), add_special_tokens=add_special_tokens
         )
 
@@ -332,7 +333,7 @@ class _Codec:
         return sum(number in self._ids for number in ids) > meant
 
     def _named(self, marked: str) -> str:
-        """The text with the tokens that are meant under the names that the twin knows."""
+        """The text with the tokens that are meant under the names that the copy knows."""
         if _NAME in marked:
             raise InputFault(
                 "not_given_back", f"the text holds {_NAME!r}, which this program uses itself"
@@ -383,7 +384,7 @@ def _name_of(number: int) -> str:
     return f"{_NAME}{number}>"
 
 
-class _Twin:
+class _RenamedCopy:
     """A copy of a tokenizer that knows the given tokens by other names; all else, and every id, is
     the same.
     """

@@ -246,7 +246,7 @@ def test_one_student_brings_its_two_baselines(tmp_path: Path) -> None:
     ]
 
 
-def test_students_of_one_base_share_it_and_each_recipe_has_its_twin(tmp_path: Path) -> None:
+def test_students_of_one_base_share_it_and_each_recipe_has_its_control(tmp_path: Path) -> None:
     made = names(
         load(tmp_path, SMALLEST + STUDENT + STUDENT.replace('"s"', '"t"') + "learning_rate = 1e-3")
     )
@@ -325,7 +325,7 @@ def test_baselines_can_be_left_out(tmp_path: Path) -> None:
     assert names(load(tmp_path, SMALLEST + STUDENT + "baselines = []")) == [("s", "sft")]
 
 
-def test_an_unverified_twin_comes_when_asked_for_and_trains_like_its_student(
+def test_an_unverified_control_comes_when_asked_for_and_trains_like_its_student(
     tmp_path: Path,
 ) -> None:
     both = 'baselines = ["answer_only", "unverified"]\nlearning_rate = 3e-4\n'

@@ -275,16 +275,17 @@ def test_epochs_become_steps_and_packed_rows_are_full(tmp_path: Path) -> None:
     )
 
 
-def test_a_twin_takes_as_many_steps_as_its_student_whatever_its_own_rows(tmp_path: Path) -> None:
+def test_a_control_takes_as_many_steps_as_its_student_whatever_its_own_rows(tmp_path: Path) -> None:
     folder = like(tmp_path / "like")
     trained(folder / "5-students")
     asked = student(max_steps=None, epochs=3, baselines=["answer_only"])
     found = make_forecast(planned(tmp_path, students=[asked]), like=[folder])
-    own, twin = (
+    trained_work, control_work = (
         stage(found, "students/small").work.split(",")[0],
         stage(found, "students/answer-only").work.split(",")[0],
     )
-    assert own == twin == f"{3 * np.ceil(0.9 * 400 * usable_share(folder) / 32):,.0f} steps"
+    steps = 3 * np.ceil(0.9 * 400 * usable_share(folder) / 32)
+    assert trained_work == control_work == f"{steps:,.0f} steps"
 
 
 def test_seeds_cost_each_and_stand_side_by_side(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_each_seed_is_a_student_that_goes_on_from_the_one_of_its_seed() -> None:
         None,
         1,
     )
-    # What kd starts from is in the table as `warm`; its answer-only twin goes on from there too.
+    # What kd starts from is in the table as `warm`; its answer-only control goes on from there too.
     assert set(found) == {
         f"{name}-seed{seed}"
         for name in ("warm", "base", "answer-only", "kd", "kd-answer-only")

@@ -51,7 +51,7 @@ def workplace(tmp_path: Path) -> Path:
         )
     script(tmp_path / "strong.jsonl", set(range(12)), samples=2)
     script(tmp_path / "weak.jsonl", {0, 1}, samples=2)
-    script(tmp_path / "twin.jsonl", set(range(12)), samples=2)
+    script(tmp_path / "equal.jsonl", set(range(12)), samples=2)
     return tmp_path
 
 
@@ -120,16 +120,16 @@ def test_the_same_command_draws_nothing_again_and_more_models_join_the_table(
     measure(workplace)
     before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
     measure(workplace)
-    measure(workplace, models=("strong", "weak", "twin"))
+    measure(workplace, models=("strong", "weak", "equal"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "twin"}
+    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "equal"}
 
 
 def test_models_named_later_join_those_that_the_run_has(workplace: Path) -> None:
     measure(workplace)
-    printed = measure(workplace, models=("twin",))
+    printed = measure(workplace, models=("equal",))
     assert "also in this run: strong, weak" in printed
-    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "twin"}
+    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "equal"}
     report = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
     assert "Not all models were asked alike" not in report
 
@@ -286,8 +286,8 @@ def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(
 
 
 def test_equal_models_are_tied_and_several_are_adjusted_together(workplace: Path) -> None:
-    measure(workplace, "--n", "1", models=("strong", "weak", "twin"))
-    alone = run(workplace, "compare", "trial/weak", "trial/twin", "--benchmark", "second")
+    measure(workplace, "--n", "1", models=("strong", "weak", "equal"))
+    alone = run(workplace, "compare", "trial/weak", "trial/equal", "--benchmark", "second")
     assert "worse" in alone and "tied" not in alone  # 0 against 6 of 6: p = 1/32
     both = run(
         workplace,
@@ -295,7 +295,7 @@ def test_equal_models_are_tied_and_several_are_adjusted_together(workplace: Path
         "trial/strong",
         "trial/weak",
         "--against",
-        "trial/twin",
+        "trial/equal",
         "--benchmark",
         "second",
         "--out",

@@ -49,7 +49,7 @@ def test_each_model_has_its_own_engine_process_where_memory_must_be_freed(tmp_pa
     assert apart == [("distilled",), ("base",), ("answer-only",), ("teacher",), ()]
 
 
-def test_answer_only_waits_for_its_twin_unless_the_file_says_the_steps(tmp_path: Path) -> None:
+def test_answer_only_waits_for_its_student_unless_the_file_says_the_steps(tmp_path: Path) -> None:
     source = resources.find("pipelines", "demo_teacher")
     pipeline = load_pipeline(source, ["students.0.baselines=['answer_only']"])
     waiting = plan(
@@ -64,7 +64,7 @@ def test_answer_only_waits_for_its_twin_unless_the_file_says_the_steps(tmp_path:
     )
 
 
-def test_an_unverified_twin_waits_for_the_steps_and_is_compared_with_its_own_student(
+def test_an_unverified_control_waits_for_the_steps_and_is_compared_with_its_own_student(
     tmp_path: Path,
 ) -> None:
     source = resources.find("pipelines", "demo_teacher")
@@ -148,11 +148,11 @@ def test_the_whole_road_on_real_engines(tmp_path: Path) -> None:
     assert {trace.completion.think for trace in traces} == {"closed"}
     assert Counter(verdict.grade.outcome for verdict in verdicts)["correct"] == len(examples) > 60
 
-    distilled, twin = (
+    distilled, control = (
         read_student(folder / "5-students" / name).figures for name in ("distilled", "answer-only")
     )
-    assert distilled is not None and twin is not None
-    assert (twin.steps, twin.examples) == (distilled.steps, distilled.examples)
+    assert distilled is not None and control is not None
+    assert (control.steps, control.examples) == (distilled.steps, distilled.examples)
 
     records = list(read_records(folder / "6-evals" / "records.jsonl", EvalRecord))
     on_the_way = [

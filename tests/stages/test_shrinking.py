@@ -466,7 +466,7 @@ def facts(folder: Path) -> Shrunk:
 def test_every_method_starts_from_the_same_cut_model(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base")
     sft = job(tmp_path, cut_student(base), name="sft")
-    untouched = job(tmp_path, cut_student(base, method="base"), name="base-twin")
+    untouched = job(tmp_path, cut_student(base, method="base"), name="base-control")
     answers = job(
         tmp_path, cut_student(base, method="answer_only"), name="answers", parent=sft.folder
     )
@@ -482,9 +482,9 @@ def test_every_method_starts_from_the_same_cut_model(tmp_path: Path) -> None:
     assert {name: weight.shape for name, weight in start.items()} == {
         n: w.shape for n, w in weights(sft.folder / "model").items()
     }
-    trained, twin, never = facts(sft.folder), facts(answers.folder), facts(untouched.folder)
-    assert trained.perplexity_before == twin.perplexity_before == never.perplexity_before
-    assert trained.kl_before == twin.kl_before == never.kl_before and never.kl_after is None
+    trained, control, never = facts(sft.folder), facts(answers.folder), facts(untouched.folder)
+    assert trained.perplexity_before == control.perplexity_before == never.perplexity_before
+    assert trained.kl_before == control.kl_before == never.kl_before and never.kl_after is None
     assert trained.perplexity_after is not None and trained.perplexity_before is not None
     assert trained.perplexity_after < trained.perplexity_before / 2
     assert (

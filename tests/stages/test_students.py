@@ -376,11 +376,11 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, optimiz
 def test_answer_only_takes_the_same_problems_and_steps(tmp_path: Path) -> None:
     parent = job(tmp_path, scratch(epochs=3), name="sft")
     run_student(parent)
-    twin = job(
+    control = job(
         tmp_path, scratch(method="answer_only", epochs=1), name="answer-only", parent=parent.folder
     )
-    run_student(twin)
-    ours, theirs = read_student(twin.folder).figures, read_student(parent.folder).figures
+    run_student(control)
+    ours, theirs = read_student(control.folder).figures, read_student(parent.folder).figures
     assert ours is not None and theirs is not None
     assert (ours.steps, ours.examples) == (theirs.steps, theirs.examples)
     assert ours.loss_tokens < theirs.loss_tokens
@@ -399,25 +399,25 @@ def with_unverified(made: StudentJob) -> StudentJob:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_unverified_twin_sees_other_traces_for_as_many_steps(
+def test_the_unverified_control_sees_other_traces_for_as_many_steps(
     tmp_path: Path, packing: bool
 ) -> None:
     parent = job(tmp_path, scratch(epochs=3, packing=packing, bf16=False), name="sft")
     run_student(parent)
     settings = scratch(method="unverified", epochs=3, packing=packing, bf16=False)
-    twin = with_unverified(job(tmp_path, settings, name="unverified", parent=parent.folder))
-    assert run_student(twin).counts == {"in": 64, "out": 64}
-    student, theirs = read_student(twin.folder), read_student(parent.folder).figures
+    control = with_unverified(job(tmp_path, settings, name="unverified", parent=parent.folder))
+    assert run_student(control).counts == {"in": 64, "out": 64}
+    student, theirs = read_student(control.folder), read_student(parent.folder).figures
     assert student.figures is not None and theirs is not None
     assert student.figures.steps == theirs.steps
     assert student.figures.examples == 64 > theirs.examples
     assert student.figures.tokens == pytest.approx(
         theirs.tokens, rel=0.15
     )  # an equal budget, packed or not
-    assert student.examples == content_of(twin.examples, ["unverified.jsonl"])
-    write_records(twin.examples / "unverified.jsonl", [example(1)])
+    assert student.examples == content_of(control.examples, ["unverified.jsonl"])
+    write_records(control.examples / "unverified.jsonl", [example(1)])
     with pytest.raises(DriftError, match="unverified was"):
-        run_student(twin)
+        run_student(control)
     run_student(parent)  # its student is still the same
 
 

@@ -101,7 +101,8 @@ def _train(job: StudentJob, examples: Sequence[Example], stop: StopSignal | None
     if parent is not None:
         max_steps = parent.steps
         if student.packing and student.method == "answer_only":
-            # Packed, a short row's batch would hold many times the examples of its twin's.
+            # Packed, a short row's batch would hold many times the examples of the
+            # trained student's.
             world = processes.world_size()
             batch = world * max(1, round(parent.examples * parent.epochs / parent.steps / world))
             student = student.model_copy(update={"packing": False, "batch_size": batch})
