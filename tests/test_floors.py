@@ -29,7 +29,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     2.0: ("config",),
     1.1: ("methods",),
     1.0: ("losses", "grading", "statistics"),
-    0.1: ("records", "sections", "thinking"),
+    0.1: ("records", "sections", "thinking", "progress"),
     0.0: ("errors", "hashing", "durations"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

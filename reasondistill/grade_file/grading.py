@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import ConfigError, DataError, DriftError
-from reasondistill.grade_file.progress import Progress
+from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, GradeItem, GradingPool
+from reasondistill.progress import Progress
 from reasondistill.records import OUTCOMES, GradedRow
 from reasondistill.runs.store import (
     Shard,
@@ -77,7 +78,7 @@ def grade_file(
             )
         if done:
             log.info("%s: %s rows are graded already", target, f"{done:,}")
-        progress = Progress(total, done)
+        progress = Progress(total, done, every_s=EVERY_S)
         with Shard(target) as shard:
             graded = _graded(islice(read_answers(source), done, None), pool)
             while True:
@@ -86,7 +87,7 @@ def grade_file(
                     return outcomes
                 outcomes.update(row.outcome for row in chunk)
                 shares = {name: outcomes[name] for name in OUTCOMES if outcomes[name]}
-                progress.tell(outcomes.total(), shares)
+                tell(progress, outcomes.total(), shares)
                 if stop is not None:
                     stop.check()
 

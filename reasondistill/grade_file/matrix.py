@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from reasondistill.errors import ConfigError, Interrupted, StageError
-from reasondistill.grade_file.progress import Progress
+from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
+from reasondistill.progress import Progress
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
 from reasondistill.runs.layout import CellFolder, EvalsFolder
 from reasondistill.runs.missing import is_allowed
@@ -283,7 +284,8 @@ def grade_and_count(
     on.
     """
     done = 0
-    progress = Progress(sum(source.total for source in sources))
+    total = sum(source.total for source in sources)
+    progress = Progress(total, every_s=EVERY_S)
     for source in sources:
         sheet = sheets[source.name]
         answers = iter(source.answers)
@@ -301,7 +303,7 @@ def grade_and_count(
             correct: dict[str, int] = {}
             for policy in policies:
                 correct[policy] = sum(some.count_correct(policy) for some in sheets.values())
-            progress.tell(done, correct)
+            tell(progress, done, correct)
             if stop is not None and stop.requested:
                 raise Interrupted(
                     "Stopped on request; a matrix is written as a whole or not at all.",

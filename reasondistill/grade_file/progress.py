@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Mapping
 
-_TELL_SECONDS = 5.0
+from reasondistill.progress import Progress
+
+# Seconds between two lines.
+EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
-class Progress:
-    """A line every five seconds, and one at the end."""
-
-    def __init__(self, total: int, done: int = 0) -> None:
-        self._total = total
-        self._before = done
-        self._start = time.monotonic()
-        self._last_line = self._start
-
-    def tell(self, done: int, shares: dict[str, int]) -> None:
-        """`done` of all, and which part of those each of `shares` is."""
-        now = time.monotonic()
-        is_over = done >= self._total
-        if now - self._last_line < _TELL_SECONDS and not is_over:
-            return
-        self._last_line = now
-        speed = (done - self._before) / max(now - self._start, 1e-9)
-        parts: list[str] = []
-        for name, count in shares.items():
-            percent = 100 * count / max(done, 1)
-            parts.append(f"{percent:.1f} % {name}")
-        left = ""
-        if not is_over:
-            left_s = (self._total - done) / max(speed, 1e-9)
-            left = f" · {left_s:,.0f} s left"
-        counts = f"{done:,}/{self._total:,}"
-        log.info("%s · %s/s · %s%s", counts, f"{speed:,.0f}", ", ".join(parts), left)
+def tell(progress: Progress, done: int, counts: Mapping[str, int]) -> None:
+    """A line when it is time, and one at the end: `done` answers, and which part of those each of
+    `counts` is.
+    """
+    is_over = done >= progress.total
+    if not progress.is_due(now=is_over):
+        return
+    speed = (done - progress.done_before) / max(progress.seconds, 1e-9)
+    shares: list[str] = []
+    for name, count in counts.items():
+        percent = 100 * count / max(done, 1)
+        shares.append(f"{percent:.1f} % {name}")
+    left_s = None
+    if not is_over:
+        left_s = (progress.total - done) / max(speed, 1e-9)
+    log.info("%s", progress.words(done, [f"{speed:,.0f}/s", ", ".join(shares)], left_s))

@@ -24,7 +24,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from reasondistill.errors import StageError
 from reasondistill.grading.equivalence import Decision
@@ -243,12 +242,7 @@ class GradingPool:
     def __enter__(self) -> GradingPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -32,11 +32,9 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -48,7 +46,14 @@ from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.vocabulary import unequal_ids, vocabulary_fingerprint, vocabulary_of
 from reasondistill.records import Record, fingerprint
 from reasondistill.runs import layout
-from reasondistill.runs.store import disk_errors, read_rows, repair_tail, write_records, write_text
+from reasondistill.runs.store import (
+    AppendedFile,
+    disk_errors,
+    read_rows,
+    repair_tail,
+    write_records,
+    write_text,
+)
 
 __all__ = ["FOLDER", "Header", "IndexLine", "Source", "TopK", "TopKReader", "TopKWriter"]
 
@@ -158,11 +163,8 @@ class TopKWriter:
             folder.mkdir(parents=True, exist_ok=True)
             self._header = _claim(folder, source)
             cut_what_is_torn(folder)
-            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
-            # the file on close.
-            # Held open; closed by __exit__.
-            self._blocks = open(folder / BLOCKS, "ab", buffering=0)  # noqa: SIM115
-            self._index = open(folder / INDEX, "ab", buffering=0)  # noqa: SIM115
+            self._blocks = AppendedFile(folder / BLOCKS)
+            self._index = AppendedFile(folder / INDEX)
 
     def append(self, rows: Iterable[tuple[str, TopK]]) -> None:
         """Write the blocks of these traces, then the lines that name them. Both are on disk when it
@@ -171,7 +173,7 @@ class TopKWriter:
         blocks = [(trace_id, top_k, pack(top_k, self._header.id_bytes)) for trace_id, top_k in rows]
         if not blocks:
             return
-        offset = os.fstat(self._blocks.fileno()).st_size
+        offset = self._blocks.size
         lines: list[bytes] = []
         for trace_id, top_k, block in blocks:
             tokens, k = top_k.ids.shape
@@ -185,8 +187,8 @@ class TopKWriter:
             )
             lines.append(line.to_json().encode() + b"\n")
             offset += len(block)
-        _append(self._blocks, self.folder / BLOCKS, b"".join(block for *_, block in blocks))
-        _append(self._index, self.folder / INDEX, b"".join(lines))
+        self._blocks.append(b"".join(block for *_, block in blocks))
+        self._index.append(b"".join(lines))
 
     def close(self) -> None:
         self._blocks.close()
@@ -195,12 +197,7 @@ class TopKWriter:
     def __enter__(self) -> TopKWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -253,20 +250,6 @@ def cut_what_is_torn(folder: Path) -> None:
         write_records(index, [line for line in lines if line.offset + line.bytes <= size])
     if end < size:
         os.truncate(blocks, end)
-
-
-def _append(file: Any, path: Path, content: bytes) -> None:
-    """Append durably; a failed write is cut off again."""
-    rest, start = memoryview(content), os.fstat(file.fileno()).st_size
-    with disk_errors(path):
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError:
-            with suppress(OSError):  # if even this fails, the next opening cuts it off
-                os.ftruncate(file.fileno(), start)
-            raise
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -425,12 +408,7 @@ class TopKReader:
     def __enter__(self) -> TopKReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

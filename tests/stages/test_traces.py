@@ -27,7 +27,7 @@ from reasondistill.runs.store import (
 )
 from reasondistill.stages import traces as traces_module
 from reasondistill.stages.traces import deal, run_traces, seed_of
-from reasondistill.stages.traces.recorder import Progress
+from reasondistill.stages.traces.recorder import SamplingProgress
 
 CLUSTER = Cluster()
 
@@ -631,7 +631,7 @@ def test_progress_counts_tokens_that_are_still_being_written_and_says_what_it_wa
     tmp_path: Path,
 ) -> None:
     running = Running(requests=48, tokens=3_120)
-    progress = Progress(
+    progress = SamplingProgress(
         tmp_path, teacher="m", samples=96, done=0, total=96, load_seconds=0.0, running=running
     )
     assert progress.line(100.0) == "0/96 · 31 tok/s · 48 running with 3,120 tokens so far"

@@ -40,6 +40,7 @@ from reasondistill.runs.store.manifests import (
     write_manifest,
 )
 from reasondistill.runs.store.shards import (
+    AppendedFile,
     Shard,
     append_metrics,
     count_lines,
@@ -61,6 +62,7 @@ __all__ = [
     "GRACE",
     "MANIFEST",
     "PARTS",
+    "AppendedFile",
     "Identity",
     "Manifest",
     "Shard",

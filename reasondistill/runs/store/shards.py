@@ -13,7 +13,6 @@ from contextlib import suppress
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,28 +41,14 @@ class Shard:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             repair_tail(path)
-            # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
-            # the file on close.
-            # Held open; closed by __exit__.
-            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115
+            self._file = AppendedFile(path)
 
     def append(self, records: Iterable[Record]) -> None:
         """Write these records durably. A failed write is cut off again, so the shard stays
         readable.
         """
-        rest = memoryview(b"".join(record.to_json().encode("utf-8") + b"\n" for record in records))
-        start = os.fstat(self._file.fileno()).st_size
-        with disk_errors(self.path):
-            try:
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with suppress(
-                    OSError
-                ):  # if even this fails, the next opening cuts the torn line off
-                    os.ftruncate(self._file.fileno(), start)
-                raise
+        lines = [record.to_json().encode("utf-8") + b"\n" for record in records]
+        self._file.append(b"".join(lines))
 
     def close(self) -> None:
         self._file.close()
@@ -71,13 +56,45 @@ class Shard:
     def __enter__(self) -> Shard:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class AppendedFile:
+    """A file that one writer adds to and holds open.
+
+    What `append` has written is on the disk when it returns. A failed write is cut off again, so
+    that what stood there before stays readable; if even this fails, the next opening has to cut.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
+        # the file on close.
+        self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    @property
+    def size(self) -> int:
+        """In bytes, as the disk has it."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def append(self, content: bytes) -> None:
+        """Write all of it, or nothing. Raises StageError for what the disk refuses."""
+        before = self.size
+        rest = memoryview(content)
+        with disk_errors(self._path):
+            try:
+                while rest:
+                    written = self._file.write(rest)
+                    rest = rest[written:]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file.fileno(), before)
+                raise
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def repair_tail(path: Path) -> int:

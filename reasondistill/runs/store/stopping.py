@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from reasondistill.errors import Interrupted
@@ -67,11 +67,6 @@ class StopSignal:
         self._old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._announce)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)

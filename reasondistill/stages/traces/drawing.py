@@ -31,7 +31,7 @@ from reasondistill.runs.store import Manifest, write_manifest
 from reasondistill.stages.traces import capture, servers
 from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
-from reasondistill.stages.traces.recorder import Progress, Recorder
+from reasondistill.stages.traces.recorder import Recorder, SamplingProgress
 from reasondistill.stages.traces.sampling import render_prompt, sample_traces
 from reasondistill.stages.traces.work import TeacherWork, TraceJob, deal_problems, plan_work
 
@@ -106,11 +106,11 @@ def _check_prompts(job: TraceJob, sampler: CachingSampler, problems: Iterable[Pr
 
 def _progress(
     job: TraceJob, work: TeacherWork, sampler: Sampler, done: int, load_seconds: float
-) -> Progress:
+) -> SamplingProgress:
     running, threads = Running(), None
     if isinstance(sampler, SamplerBase):
         running, threads = sampler.running, sampler.threads
-    return Progress(
+    return SamplingProgress(
         job.target,
         teacher=work.teacher.model,
         samples=math.ceil(work.samples / job.workers),

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from reasondistill.durations import short_duration
 from reasondistill.models.samplers import Running
 from reasondistill.models.topk import TopK, TopKWriter
+from reasondistill.progress import Progress
 from reasondistill.records import Trace
 from reasondistill.runs.store import Shard, append_metrics
 from reasondistill.stages.traces.failures import Failures
@@ -25,7 +25,7 @@ BATCH_TRACES, BATCH_SECONDS = 64, 1.0
 REPORT_SECONDS = 10.0
 
 
-class Progress:
+class SamplingProgress(Progress):
     """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one
     at the end.
 
@@ -46,15 +46,15 @@ class Progress:
         running: Running | None = None,
         threads: int | None = None,
     ) -> None:
+        super().__init__(total, done, every_s=REPORT_SECONDS)
         self._folder, self._teacher, self._samples = folder, teacher, samples
         self._running = running or Running()
-        self._done, self._total, self._load_seconds = done, total, load_seconds
+        self._load_seconds = load_seconds
         self._computes: dict[str, int] = {}
         if threads is not None:
             self._computes["threads"] = threads
         suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
         self._session = f"{time.time():.3f}-{suffix}"
-        self._start = self._told = time.monotonic()
         self.drawn = self.tokens = self.truncated = self.errors = 0
 
     def add(self, traces: Iterable[Trace]) -> None:
@@ -66,19 +66,18 @@ class Progress:
 
     def tell(self, *, now: bool = False) -> None:
         """Log and append a metrics line when it is time."""
-        if not now and time.monotonic() - self._told < REPORT_SECONDS:
+        if not self.is_due(now=now):
             return
-        self._told = time.monotonic()
-        seconds = self._told - self._start
+        seconds = self.seconds
         log.info("%s", self.line(seconds))
         append_metrics(
             self._folder,
             time=round(time.time(), 3),
             session=self._session,
             teacher=self._teacher,
-            done=self._done + self.drawn,
+            done=self.done_before + self.drawn,
             drawn=self.drawn,
-            total=self._total,
+            total=self.total,
             tokens=self.tokens,
             truncated=self.truncated,
             errors=self.errors,
@@ -93,23 +92,24 @@ class Progress:
         """
         running = self._running
         rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
-        done = self._done + self.drawn
-        parts = [f"{done:,}/{self._total:,}", f"{rate:,.0f} tok/s"]
+        details = [f"{rate:,.0f} tok/s"]
         whole = self.drawn - self.errors
         if whole:
             percent = 100 * self.truncated / whole
-            parts.append(f"{percent:.1f} % truncated")
+            details.append(f"{percent:.1f} % truncated")
         if self.errors:
-            parts.append(f"{self.errors:,} failed")
+            details.append(f"{self.errors:,} failed")
         if running.requests:
-            tokens = f" with {running.tokens:,} tokens so far" if running.tokens else ""
-            parts.append(f"{running.requests:,} running{tokens}")
+            tokens = ""
+            if running.tokens:
+                tokens = f" with {running.tokens:,} tokens so far"
+            details.append(f"{running.requests:,} running{tokens}")
         if running.waits_for:
-            parts.append(running.waits_for)
+            details.append(running.waits_for)
+        left_s = None
         if self.drawn and self.drawn < self._samples:
-            left = (self._samples - self.drawn) * seconds / self.drawn
-            parts.append(f"{short_duration(left)} left")
-        return " · ".join(parts)
+            left_s = (self._samples - self.drawn) * seconds / self.drawn
+        return self.words(self.done_before + self.drawn, details, left_s)
 
 
 class Recorder:
@@ -122,7 +122,11 @@ class Recorder:
     """
 
     def __init__(
-        self, path: Path, progress: Progress, failures: Failures, cache: TopKWriter | None = None
+        self,
+        path: Path,
+        progress: SamplingProgress,
+        failures: Failures,
+        cache: TopKWriter | None = None,
     ) -> None:
         self._path, self._progress, self._failures, self._cache = path, progress, failures, cache
         self._queue: queue.SimpleQueue[tuple[Trace, TopK | None] | None] = queue.SimpleQueue()
