@@ -13,6 +13,27 @@ import torch
 from reasondistill.losses.heads import Head
 from reasondistill.methods.step import States
 
+# What of a batch a model reads: the ids, and what tells one row from the next.
+MODEL_INPUTS = (
+    *("input_ids", "attention_mask", "position_ids", "seq_idx"),
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+)
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a batch a model reads."""
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
+
+
+def on_device(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """A batch with its tensors on a device."""
+    moved: dict[str, Any] = {}
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            value = value.to(device)
+        moved[name] = value
+    return moved
+
 
 def head_of(model: Any) -> Head:
     """The output head of a causal language model."""
@@ -34,8 +55,7 @@ def states(
     `unwrapped` is the model inside data-parallel wrappers, whose head is watched: it is fed one
     position, for form's sake.
     """
-    names = ("input_ids", "attention_mask", "position_ids")
-    wanted: dict[str, Any] = {name: inputs[name] for name in names if name in inputs}
+    wanted = model_inputs(inputs)
     wanted |= {"output_hidden_states": True} if layers else {}
     wanted |= {"output_attentions": True} if attentions else {}
     with _watched(unwrapped.get_output_embeddings()) as seen:

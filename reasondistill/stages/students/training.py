@@ -30,6 +30,7 @@ from reasondistill.runs.store import StopSignal, read_metrics, write_records
 from reasondistill.stages.students import bases, processes, saving
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.held_out import held_out
+from reasondistill.stages.students.isolation import ChecksIsolation
 from reasondistill.stages.students.material import Material, TeacherSource
 from reasondistill.stages.students.progress import Progress
 from reasondistill.stages.students.sorted_trainer import SortedTrainer, dataset_of
@@ -142,6 +143,9 @@ def _train(
             load,
         )
     )
+    if student.packing:
+        beside = None if teaching is None else teaching.teacher_model()
+        trainer.add_callback(ChecksIsolation(trainer, rows, student.name, beside))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop is not None and processes.stop_requested(stop):
         stop.check()

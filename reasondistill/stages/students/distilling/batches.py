@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def fixed_text(row: Row, place: int) -> Text:
 
 def collate(texts: Sequence[Text], *, pad: int, flat: bool) -> dict[str, Any]:
     """Texts as tensors (texts, tokens), padded on the right; with `flat` as one row without
-    padding, kept apart by `position_ids`.
+    padding and without a mask, kept apart by what `boundaries` gives.
 
     Beside ids and labels: `rows` (texts,), and per token `row`, `place` (within the completion),
     `by_student`, `weight` and policy values.
@@ -32,7 +33,30 @@ def collate(texts: Sequence[Text], *, pad: int, flat: bool) -> dict[str, Any]:
     for name, rows in columns.items():
         batch[name] = one_row(rows) if flat else padded(rows, blanks.get(name, 0))
     batch["rows"] = torch.tensor([text.row for text in texts])
+    if flat:
+        batch |= boundaries([len(text.input_ids) for text in texts])
     return batch
+
+
+def boundaries(lengths: Sequence[int]) -> dict[str, Any]:
+    """Where each text of a flat row begins, in the words of every kind of layer, as TRL's collator
+    says it: positions for masks that are made of them, sums of lengths for flash attention and
+    linear attention, the number of each token's text for state spaces.
+    """
+    positions: list[int] = []
+    numbers: list[int] = []
+    for number, length in enumerate(lengths):
+        positions.extend(range(length))
+        numbers.extend([number] * length)
+    sums = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    return {
+        "position_ids": torch.tensor([positions]),
+        "seq_idx": torch.tensor([numbers], dtype=torch.int32),
+        "cu_seq_lens_q": sums,
+        "cu_seq_lens_k": sums,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
 
 
 def token_columns(text: Text, *, flat: bool) -> dict[str, list[Any]]:
@@ -50,7 +74,6 @@ def token_columns(text: Text, *, flat: bool) -> dict[str, list[Any]]:
     if flat:
         # The first label of a flat row would be predicted from the row before it.
         columns["labels"] = [IGNORE, *text.labels[1:]]
-        columns["position_ids"] = list(range(length))
     else:
         columns["attention_mask"] = [1] * length
     for name in POLICY_VALUES:

@@ -33,7 +33,7 @@ from reasondistill.stages.students.distilling.batches import (
 from reasondistill.stages.students.distilling.rollouts import Writers
 from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.held_out import held_out
-from reasondistill.stages.students.hidden import head_of, states
+from reasondistill.stages.students.hidden import head_of, on_device, states
 from reasondistill.stages.students.sorted_trainer import SortedTrainer
 from reasondistill.stages.students.tokens import Row
 
@@ -300,7 +300,7 @@ class DistillTrainer(SortedTrainer):
 
     def _batch_log_probs(self, model: Any, texts: Sequence[Text]) -> list[TokenLogProbs]:
         assert self.teacher is not None
-        inputs = self._on_device(self._collate(texts))
+        inputs = on_device(self._collate(texts), self.accelerator.device)
         keep = in_loss(inputs)
         labels = inputs["labels"][:, 1:][keep]
         ours = states(model, model, inputs).last[:, :-1][keep]
@@ -316,9 +316,6 @@ class DistillTrainer(SortedTrainer):
             log_probs.append(TokenLogProbs(student[start:end], teacher[start:end]))
             start = end
         return log_probs
-
-    def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     # -- checkpoints and figures
 
