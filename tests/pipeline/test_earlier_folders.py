@@ -2,6 +2,8 @@
 
 tests/compat/ holds what commit 207009e wrote: `complete` is a whole small run, `killed` a folder
 of traces whose process was killed in the middle, beside what it would have become (whole.jsonl).
+`stopped` adds to `complete` a student whose training was stopped at step 6 of 24, beside the
+weights and the metrics of the same training without a stop (whole/).
 """
 
 from __future__ import annotations
@@ -70,6 +72,51 @@ def test_traces_of_an_earlier_killed_process_are_gone_on_with(tmp_path: Path) ->
     assert len(traces.read_text(encoding="utf-8").splitlines()) == 19
     sample_slowly(tmp_path / "1-problems", tmp_path / "2-traces", 0.0)
     assert traces.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.engine
+def test_a_training_that_an_earlier_version_stopped_goes_on_from_its_checkpoint(
+    earlier: Path,
+) -> None:
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    stopped, folder = COMPAT / "stopped", earlier / "runs" / "small"
+    shutil.copy(stopped / "small.toml", earlier)
+    shutil.copytree(stopped / "5-students", folder / "5-students")
+    before = contents(folder)
+    metrics = before["5-students/stopped/metrics.jsonl"].decode().splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+
+    run(earlier, "run", "small.toml", "--until", "students")
+
+    after = contents(folder)
+    # The stages before it were complete and stay so; its folder is the one that it was.
+    for path, content in before.items():
+        if not path.startswith(("5-students", "7-report")):
+            assert after[path] == content, path
+    student = "5-students/stopped"
+    old, new = (json.loads(files[f"{student}/manifest.json"]) for files in (before, after))
+    assert (old["status"], new["status"]) == ("partial", "complete")
+    assert (new["identity"], new["fingerprint"]) == (old["identity"], old["fingerprint"])
+    # Not a step is made twice: the lines of the first six are still those of the earlier version.
+    lines = after[f"{student}/metrics.jsonl"].decode().splitlines()
+    assert lines[:6] == metrics
+    whole = (stopped / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [step_of(line) for line in lines] == [step_of(line) for line in whole]
+    for ours, theirs in zip(lines, whole, strict=True):
+        assert loss_of(ours) == pytest.approx(loss_of(theirs), rel=1e-4)
+    weights = load_file(folder / student / "model" / "model.safetensors")
+    for name, weight in load_file(stopped / "whole" / "model.safetensors").items():
+        assert (weights[name] - weight).abs().max() < 1e-4, name
+
+
+def step_of(line: str) -> int:
+    return json.loads(line)["step"]
+
+
+def loss_of(line: str) -> float:
+    """The loss of a metrics line; the last one holds that of the validation examples."""
+    values = json.loads(line)
+    return values.get("loss", values.get("validation_loss"))
 
 
 def test_an_earlier_pipeline_file_is_read_as_it_was(earlier: Path) -> None:
