@@ -241,6 +241,16 @@ class Dropped(Record):
     reason: str
 
 
+class TokenGap(Record):
+    """Special tokens that a student and its teacher do not share. `mapped` are the student's that
+    mean one of the teacher's under another name; the others have no part in what is compared.
+    """
+
+    mapped: dict[str, str]
+    only_student: tuple[str, ...]
+    only_teacher: tuple[str, ...]
+
+
 class TrainingFigures(Record):
     """What training cost and reached. `tokens` counts real (unpadded) tokens over all epochs;
     `loss_tokens` those in the loss.
@@ -268,6 +278,8 @@ class TrainingFigures(Record):
     rollout_seconds: float = 0.0
     rollout_tokens: int = 0
     rollouts_correct: float | None = None
+    # Written only where there is one: records without it stay what they were.
+    teacher_tokens: TokenGap | None = Field(default=None, exclude_if=lambda gap: gap is None)
 
 
 class Shrunk(Record):

@@ -46,7 +46,7 @@ LATE = {
         "stages/students": "bases held_out hidden isolation optimizers progress saving "
         "shrinking sorted_trainer trainer_settings training",
         "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
-        "losses": "classic fused heads policy teachers",
+        "losses": "classic fused heads policy shared_tokens teachers",
     }.items()
     for name in names.split()
 }

@@ -91,8 +91,9 @@ def token_losses(
     on it by rounding only.
 
     Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not
-    fit. Not covered: a head sharded over devices, logit soft-capping or scaling (Gemma), a teacher
-    with another tokenizer.
+    fit. Where the teacher has `shared` tokens the divergence is over these alone, and zero where
+    the teacher cannot tell. Not covered: a head sharded over devices, logit soft-capping or scaling
+    (Gemma), a teacher whose ordinary tokens are others.
     """
     if vocabulary is None:
         vocabulary = _common_vocabulary(head, teacher)
@@ -150,7 +151,9 @@ class _Job:
 
 def _common_vocabulary(head: Head, teacher: LiveTeacher | TopKTeacher | None) -> int:
     rows = len(head.weight)
-    if isinstance(teacher, LiveTeacher) and len(teacher.head.weight) != rows:
+    if not isinstance(teacher, LiveTeacher) or teacher.shared is not None:
+        return rows
+    if len(teacher.head.weight) != rows:
         raise ConfigError(
             f"the student's head has {rows:,} rows, the teacher's "
             f"{len(teacher.head.weight):,}: padding, or another tokenizer. "
@@ -254,20 +257,42 @@ class _Tally:
         """Divergence of a block, and its weighted derivative with respect to its logits."""
         job = self.job
         gradient = None
-        assert job.divergence is not None and self.divergence is not None
+        assert job.divergence is not None and self.divergence is not None and job.teacher
+        shared = job.teacher.shared
+        compared = logits
+        if shared is not None:
+            compared = shared.of_student(logits)
+        can_tell: Tensor | None = None
         if isinstance(job.teacher, TopKTeacher):
-            value, gradient = tail_value_and_gradient(
-                logits, job.teacher.ids[rows], job.teacher.log_probs[rows]
-            )
-        elif teacher_logits is not None and needs_gradient and job.divergence_weights is not None:
-            value, gradient = value_and_gradient(logits, teacher_logits, job.divergence)
+            ids, log_probs = job.teacher.ids[rows], job.teacher.log_probs[rows]
+            if shared is not None:
+                ids = shared.places(ids)
+                can_tell = (ids >= 0).any(-1)
+                # A place and a probability for a row that has none; it does not count.
+                ids = ids.masked_fill(~can_tell.unsqueeze(-1), 0)
+            value, gradient = tail_value_and_gradient(compared, ids, log_probs)
         else:
             assert teacher_logits is not None
-            value = divergence_of_logits(logits, teacher_logits, job.divergence)
+            if shared is not None:
+                can_tell = shared.is_said(teacher_logits)
+                if job.teacher.can_tell is not None:
+                    can_tell &= job.teacher.can_tell[rows]
+                teacher_logits = shared.of_teacher(teacher_logits)
+            if needs_gradient and job.divergence_weights is not None:
+                value, gradient = value_and_gradient(compared, teacher_logits, job.divergence)
+            else:
+                value = divergence_of_logits(compared, teacher_logits, job.divergence)
+        if can_tell is not None:
+            value = value.masked_fill(~can_tell, 0.0)
         self.divergence[rows] = value
         if gradient is None or job.divergence_weights is None or not needs_gradient:
             return None
-        return gradient.mul_(job.divergence_weights[rows].unsqueeze(-1))
+        gradient = gradient.mul_(job.divergence_weights[rows].unsqueeze(-1))
+        if can_tell is not None:
+            gradient = gradient.masked_fill(~can_tell.unsqueeze(-1), 0.0)
+        if shared is not None:
+            gradient = shared.spread(gradient, logits)
+        return gradient
 
 
 class _Gradients:
@@ -309,8 +334,11 @@ def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) ->
     teacher: Projection | None = None
     teacher_buffer: Tensor | None = None
     if isinstance(job.teacher, LiveTeacher):
-        teacher = project(job.teacher.hidden, job.teacher.head, job.vocabulary)
-        teacher_buffer = torch.empty_like(buffer)
+        vocabulary = job.vocabulary
+        if job.teacher.shared is not None:
+            vocabulary = job.teacher.shared.teacher_vocabulary
+        teacher = project(job.teacher.hidden, job.teacher.head, vocabulary)
+        teacher_buffer = buffer.new_empty(len(buffer), vocabulary)
     needs_gradient = gradients is not None
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in chunks(len(hidden), job.chunk_tokens):

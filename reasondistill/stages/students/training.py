@@ -254,7 +254,10 @@ def _distance(
         return {}
     teacher = teaching.teacher_model() if teaching is not None else None
     model = model.to(trainer.args.device)
-    figures = held_out(model, held_out_rows, teacher=teacher, vocabulary=len(tokenizer))
+    shared = teaching.shared_tokens() if teaching is not None else None
+    figures = held_out(
+        model, held_out_rows, teacher=teacher, vocabulary=len(tokenizer), shared=shared
+    )
     return {"perplexity": figures.perplexity, "teacher_kl": figures.kl}
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from reasondistill.errors import ConfigError
+from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.stages.students import bases
 
 log = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ class TransformersWriter:
         vocabulary: int | None = None,
         teacher: Any = None,
         mix: float = 0.0,
+        shared: SharedTokens | None = None,
     ) -> None:
         self.model, self.eos, self.pad, self.vocabulary = model, list(eos), pad, vocabulary
-        self.teacher, self.mix = teacher, mix
+        self.teacher, self.mix, self.shared = teacher, mix, shared
 
     def write(
         self, prompts: Sequence[list[int]], max_tokens: int, *, temperature: float, seed: int
@@ -124,7 +126,7 @@ class TransformersWriter:
         )
         processors = LogitsProcessorList()
         if self.mix:
-            processors.append(_Mixture(self.teacher, self.mix, mask, temperature))
+            processors.append(_Mixture(self.teacher, self.mix, mask, temperature, self.shared))
         if self.vocabulary is not None:
             processors.append(_OfTheTokenizer(self.vocabulary))
         with without_generation_config(self.model):
@@ -163,11 +165,19 @@ class _OfTheTokenizer(LogitsProcessor):
 
 class _Mixture(LogitsProcessor):
     """Scores whose softmax at `temperature` is the mixture of teacher and student; the teacher
-    keeps its own cache.
+    keeps its own cache. `shared` are the tokens of both, where they differ.
     """
 
-    def __init__(self, teacher: Any, share: float, mask: torch.Tensor, temperature: float) -> None:
+    def __init__(
+        self,
+        teacher: Any,
+        share: float,
+        mask: torch.Tensor,
+        temperature: float,
+        shared: SharedTokens | None = None,
+    ) -> None:
         self.teacher, self.share, self.mask, self.temperature = teacher, share, mask, temperature
+        self.shared = shared
         self.cache: Any = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -176,6 +186,8 @@ class _Mixture(LogitsProcessor):
             new = input_ids[:, -1:]
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
+        if self.shared is not None:
+            new = self.shared.read(new)
         output = self.teacher(
             input_ids=new,
             attention_mask=self.mask,
@@ -185,8 +197,11 @@ class _Mixture(LogitsProcessor):
             logits_to_keep=1,
         )
         self.cache = output.past_key_values
-        width = min(scores.shape[-1], output.logits.shape[-1])
-        theirs = torch.log_softmax(output.logits[:, -1, :width].float() / self.temperature, dim=-1)
+        logits = output.logits[:, -1]
+        if self.shared is not None:
+            logits = self.shared.for_student(logits, scores.shape[-1])
+        width = min(scores.shape[-1], logits.shape[-1])
+        theirs = torch.log_softmax(logits[:, :width].float() / self.temperature, dim=-1)
         ours = torch.log_softmax(scores[:, :width].float() / self.temperature, dim=-1)
         theirs = theirs + _log(self.share)
         ours = ours + _log(1 - self.share)

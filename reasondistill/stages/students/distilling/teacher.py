@@ -14,8 +14,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.models.attention import attention_options
-from reasondistill.models.vocabulary import unequal_tokens
+from reasondistill.models.vocabulary import (
+    TokenMatch,
+    UnlikeTokens,
+    describe_vocabulary,
+    gap_in_words,
+    match_tokens,
+)
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students.hidden import States, head_of, states
 
@@ -26,10 +33,18 @@ _ROOM = 1.2
 
 
 class Teacher:
-    """A frozen causal language model. `seconds` is what its forward passes took."""
+    """A frozen causal language model. `seconds` is what its forward passes took.
 
-    def __init__(self, model: Any) -> None:
+    `match` says which of its tokens are which of the student's, where special ones differ; it then
+    reads the student's ids as its own, and `shared` are the tokens that both have.
+    """
+
+    def __init__(self, model: Any, match: TokenMatch | None = None) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.gap = match.gap if match is not None else None
+        self.shared: SharedTokens | None = None
+        if match is not None:
+            self.shared = shared_tokens(match).to(model.device)
         self.seconds = 0.0
         self.head = head_of(self.model)
 
@@ -40,6 +55,8 @@ class Teacher:
         """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the
         teacher's own.
         """
+        if self.shared is not None:
+            inputs = {**inputs, "input_ids": self.shared.read(inputs["input_ids"])}
         started = self._now(inputs["input_ids"])
         computed = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
         self.seconds += self._now(inputs["input_ids"]) - started
@@ -64,13 +81,13 @@ def load_teacher(
     """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU, its attention computed as
     `attention` says (models/attention.py).
 
-    Raises ConfigError when its tokenizer is another than the student's or it cannot be computed so,
+    Raises ConfigError when its ordinary tokens are not the student's or it cannot be computed so,
     StageError when it does not fit in memory.
     """
     source = str(model_folder(model) or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    check_tokenizers(tokenizer, student_tokenizer, model)
+    match = match_tokenizers(tokenizer, student_tokenizer, model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = AutoConfig.from_pretrained(source, **options)
     check_fits(model, config, dtype, device, trust_remote_code=trust_remote_code)
@@ -86,18 +103,43 @@ def load_teacher(
     )
     # A decorator of transformers hides the method's own signature.
     loaded.to(device)  # pyright: ignore[reportArgumentType]
-    return Teacher(loaded)
+    return Teacher(loaded, match)
 
 
-def check_tokenizers(teacher: Any, student: Any, name: str) -> None:
-    """Raise ConfigError, naming tokens, unless both mean the same by the same ids."""
-    unlike = unequal_tokens(student, teacher)
-    if unlike:
+def match_tokenizers(teacher: Any, student: Any, name: str) -> TokenMatch | None:
+    """Which tokens of both are the same, told once; None where all are. Raises ConfigError, naming
+    the first ones, where ordinary tokens differ.
+    """
+
+    def spell(token: str) -> list[int]:
+        return teacher.encode(token, add_special_tokens=False)
+
+    try:
+        match = match_tokens(describe_vocabulary(student), describe_vocabulary(teacher), spell)
+    except UnlikeTokens as unlike:
         raise ConfigError(
-            f"teacher {name}: its tokenizer is not the student's: {'; '.join(unlike)}. Its "
+            f"teacher {name}: its tokenizer is not the student's: {unlike}. Its "
             "probabilities are of other tokens; take a "
             "student of the same family, or method = 'sft', which learns from text alone."
+        ) from None
+    if match is not None:
+        log.warning(
+            "teacher %s: some special tokens are not the student's: %s. They are left out of the "
+            "divergence; what the student should learn of its own, cross_entropy teaches it.",
+            name,
+            gap_in_words(match.gap),
         )
+    return match
+
+
+def shared_tokens(match: TokenMatch) -> SharedTokens:
+    """The match as tensors."""
+    return SharedTokens(
+        torch.tensor(match.student),
+        torch.tensor(match.teacher),
+        match.teacher_vocabulary,
+        torch.tensor(match.reading),
+    )
 
 
 def check_fits(

@@ -18,6 +18,7 @@ from transformers import set_seed
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
+from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.models.attention import EXACT
 from reasondistill.models.weights import model_identity
@@ -127,6 +128,7 @@ class Teaching:
             held_out=held_out,
             teacher=self._teacher,
             stored=self._store.stored if self._store is not None else None,
+            shared=self.shared_tokens(),
             writers=self._writers,
             vocabulary=len(self._tokenizer),
             max_length=self.student.max_length,
@@ -153,7 +155,13 @@ class Teaching:
             assert self._teacher is not None
             teacher = self._teacher.model
             return TransformersWriter(
-                model, eos=eos, pad=pad, vocabulary=vocabulary, teacher=teacher, mix=share
+                model,
+                eos=eos,
+                pad=pad,
+                vocabulary=vocabulary,
+                teacher=teacher,
+                mix=share,
+                shared=self.shared_tokens(),
             )
 
         if kind == "transformers":
@@ -214,6 +222,12 @@ class Teaching:
         """The teacher in memory, if there is one."""
         return self._teacher.model if self._teacher is not None else None
 
+    def shared_tokens(self) -> SharedTokens | None:
+        """The tokens of student and teacher; None where all are the same."""
+        if self._teacher is not None:
+            return self._teacher.shared
+        return None
+
     def figures(self, trainer: Any) -> dict[str, Any]:
         """Fields of TrainingFigures that are known here, or known better."""
         counts = trainer.counts_of_all()
@@ -229,6 +243,7 @@ class Teaching:
             "rollout_seconds": round(seconds["rollouts"], 2),
             "rollout_tokens": counts["rollout_tokens"],
             "rollouts_correct": rollouts_correct,
+            "teacher_tokens": self._teacher.gap if self._teacher is not None else None,
         }
 
     def _teacher_name(self) -> str | None:

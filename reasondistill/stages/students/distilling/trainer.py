@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from reasondistill.errors import StageError
 from reasondistill.losses.fused import token_losses
+from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.losses.teachers import log_probs_of
 from reasondistill.methods import Method, RolloutSettings
 from reasondistill.methods.step import Micro, Moment, StoredTokens, TokenLogProbs
@@ -52,8 +53,9 @@ class DistillTrainer(SortedTrainer):
     """Trains as `method` says. The loss of a step is the mean over all tokens that are in it, on
     all ranks and accumulation steps.
 
-    `stored` gives what is stored of a teacher, by training row; `grade` tells which of (row,
-    completion) answer rightly. What it adds to a checkpoint lets a resumed training go on exactly.
+    `stored` gives what is stored of a teacher, by training row; `shared` are the tokens of student
+    and teacher, where they differ; `grade` tells which of (row, completion) answer rightly. What it
+    adds to a checkpoint lets a resumed training go on exactly.
     """
 
     loss_is_scaled_for_ga = True
@@ -71,6 +73,7 @@ class DistillTrainer(SortedTrainer):
         grade: Grade | None,
         flat: bool,
         stored: Callable[[int], StoredTokens] | None = None,
+        shared: SharedTokens | None = None,
         **arguments: Any,
     ) -> None:
         self.method = method
@@ -78,6 +81,7 @@ class DistillTrainer(SortedTrainer):
         self.held_out = held_out
         self.teacher = teacher
         self.stored = stored
+        self.shared = shared
         self.vocabulary = vocabulary
         self.max_length = max_length
         self.grade = grade
@@ -268,6 +272,7 @@ class DistillTrainer(SortedTrainer):
             scale=world / max(1.0, float(tokens)),
             progress=progress,
             stored=self.stored,
+            shared=self.shared,
         )
 
     def _cross_entropy(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -307,8 +312,13 @@ class DistillTrainer(SortedTrainer):
         theirs = self.teacher.states(inputs).last[:, :-1][keep]
         of_labels = partial(log_probs_of, labels=labels, vocabulary=self.vocabulary)
         with self.accelerator.autocast():
-            student: list[float] = of_labels(ours, head_of(model)).tolist()
-            teacher: list[float] = of_labels(theirs, self.teacher.head).tolist()
+            student_log_probs = of_labels(ours, head_of(model))
+            teacher_log_probs = of_labels(theirs, self.teacher.head, shared=self.shared)
+        # Of a token that it has not the teacher thinks what the student does: no reward.
+        is_silent = teacher_log_probs.isnan()
+        teacher_log_probs = teacher_log_probs.where(~is_silent, student_log_probs)
+        student: list[float] = student_log_probs.tolist()
+        teacher: list[float] = teacher_log_probs.tolist()
         log_probs: list[TokenLogProbs] = []
         start = 0
         for text in texts:

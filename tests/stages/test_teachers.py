@@ -1,0 +1,120 @@
+"""Teachers of the student's family: special tokens of other names, weights in few bits, a shorter
+context.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_distilling import distils, figures, made
+from test_students import SHAPE, scratch
+from tiny_model import make_tiny_model
+
+from reasondistill.errors import ConfigError
+from reasondistill.stages.students import read_student, run_student
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("base") / "base", seed=3)
+
+
+def renamed(model: Path, folder: Path, names: Mapping[str, str], *, extra: str = "") -> Path:
+    """A copy of a model whose added tokens have other names, and one more token if it is asked
+    for.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    shutil.copytree(model, folder)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    text = tokenizer.backend_tokenizer.to_str()
+    for old, new in names.items():
+        text = text.replace(json.dumps(old), json.dumps(new, ensure_ascii=False))
+    (folder / "renamed.json").write_text(text, encoding="utf-8")
+    end = names.get(tokenizer.eos_token, tokenizer.eos_token)
+    other = PreTrainedTokenizerFast(tokenizer_file=str(folder / "renamed.json"), eos_token=end)
+    other.chat_template = tokenizer.chat_template
+    if extra:
+        other.add_special_tokens({"additional_special_tokens": [extra]})
+        loaded = AutoModelForCausalLM.from_pretrained(model)
+        loaded.resize_token_embeddings(len(other))
+        loaded.save_pretrained(folder)
+    (folder / "renamed.json").unlink()
+    other.save_pretrained(folder)
+    return folder
+
+
+NAMES = {"<|im_end|>": "<｜end▁of▁sentence｜>", "<|endoftext|>": "<｜Assistant｜>"}
+
+
+def start(base: Path) -> dict[str, Any]:
+    shape = SHAPE.model_copy(update={"tokenizer": str(base), "num_hidden_layers": 2})
+    return {"architecture": shape, "bf16": False, "max_length": 80, "max_steps": 3}
+
+
+@pytest.mark.parametrize("method", ["kd", "minillm", "distillm2", "feature"])
+def test_a_teacher_with_renamed_special_tokens_teaches(
+    method: str, tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = renamed(base, tmp_path / "teacher", NAMES, extra="<｜User｜>")
+    table: dict[str, Any] = {}
+    if method in ("minillm", "distillm2"):
+        table[method] = {"max_tokens": 8}
+    student = scratch(method=method, **start(base), **table)
+    one = made(tmp_path, teacher, student, name=method)
+    with caplog.at_level(logging.WARNING):
+        run_student(one)
+    told = [line for line in caplog.messages if "some special tokens are not the student's" in line]
+    assert len(told) == 1
+    assert "<|im_end|> is its <｜end▁of▁sentence｜>" in told[0]
+    gap = figures(one).teacher_tokens
+    assert gap is not None
+    assert gap.mapped == {"<|im_end|>": "<｜end▁of▁sentence｜>"}
+    assert gap.only_student == ("<|endoftext|>",)
+    assert set(gap.only_teacher) == {"<｜Assistant｜>", "<｜User｜>"}
+    assert "teacher_tokens" in (one.folder / "student.json").read_text(encoding="utf-8")
+    assert figures(one).teacher_kl is not None
+
+
+def test_a_student_whose_end_alone_is_renamed_learns_what_it_would_from_its_own(
+    tmp_path: Path, base: Path
+) -> None:
+    """All tokens are shared then, under two names."""
+    from safetensors.torch import load_file
+
+    learnt: list[dict[str, Any]] = []
+    other = renamed(base, tmp_path / "other", {"<|im_end|>": "<EOS>"})
+    for name, teacher in (("same", base), ("renamed", other)):
+        one = made(tmp_path, teacher, scratch(method="kd", **start(base)), name=name)
+        run_student(one)
+        learnt.append(load_file(Path(read_student(one.folder).path) / "model.safetensors"))
+    for name, tensor in learnt[0].items():
+        assert torch.allclose(tensor, learnt[1][name], atol=1e-6), name
+
+
+def test_records_of_students_with_one_vocabulary_stay_what_they_were(
+    tmp_path: Path, base: Path
+) -> None:
+    one = made(tmp_path, base, distils(base, "kd", max_steps=1))
+    run_student(one)
+    assert "teacher_tokens" not in (one.folder / "student.json").read_text(encoding="utf-8")
+
+
+def test_an_ordinary_token_that_differs_is_refused_by_name(tmp_path: Path, base: Path) -> None:
+    teacher = renamed(base, tmp_path / "teacher", {})
+    facts = json.loads((teacher / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = facts["model"]["vocab"]
+    first, second = "!", '"'
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (teacher / "tokenizer.json").write_text(json.dumps(facts), encoding="utf-8")
+    number = vocabulary[second]
+    with pytest.raises(ConfigError, match=f"""student's: id {number}: '!' here, '"' there"""):
+        run_student(made(tmp_path, teacher, scratch(method="kd", **start(base))))
