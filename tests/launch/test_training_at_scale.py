@@ -419,6 +419,17 @@ def test_what_one_process_refuses_ends_all_and_is_said_once(tmp_path: Path, base
     assert refused.handle.log.read_text().count("made from other settings") == 1
 
 
+@pytest.mark.engine
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_a_training_that_diverges_ends_all_processes_and_is_said_once(
+    tmp_path: Path, base: Path, strategy: str
+) -> None:
+    diverging = Launched(run_of(tmp_path, base, strategy=strategy, learning_rate=1e30))
+    with pytest.raises(StageError, match=r"in step 3 of .* is not finite"):
+        diverging.ends()
+    assert diverging.handle.log.read_text().count("is not finite") == 1
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 

@@ -23,13 +23,14 @@ from transformers import (
 )
 
 from reasondistill.config import ArchitectureSettings, StudentSettings, resources
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.attention import attention_options
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors
 from reasondistill.stages.students import shrinking
+from reasondistill.stages.students.finite import bad_weight
 from reasondistill.stages.students.tokens import Row, tokenise_all
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,18 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     return model
 
 
+def require_finite(model: Any, what: str) -> None:
+    """Raise ConfigError, saying `what` it is, for a model that was loaded with weights that are
+    not finite.
+    """
+    weight = bad_weight(model)
+    if weight is not None:
+        raise ConfigError(
+            f"{what}: its weight {weight} is not finite (NaN or infinity): a damaged copy, or one "
+            "that overflowed in float16. Fetch it again, or take another."
+        )
+
+
 def end_tokens(generation_config: Any) -> list[int]:
     """The ids that end a text: a generation config holds none, one, or a list."""
     ids = generation_config.eos_token_id
@@ -227,8 +240,13 @@ def has_template(student: StudentSettings) -> bool:
 
 def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises
-    StageError for what the disk refuses.
+    StageError for what the disk refuses, and for weights that are not finite.
     """
+    weight = bad_weight(model)
+    if weight is not None:
+        raise StageError(
+            f"{folder}: weight {weight} is not finite (NaN or infinity); such a model is not saved."
+        )
     temporary = folder.with_name(folder.name + PART)
     with disk_errors(folder):
         _remove(temporary)  # a killed process's, perhaps with files that this model has not

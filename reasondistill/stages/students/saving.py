@@ -22,6 +22,7 @@ from reasondistill.errors import StageError
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_metrics, write_text
 from reasondistill.stages.students import bases, processes
+from reasondistill.stages.students.finite import bad_weight_on_disk
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,11 @@ _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
 def start_from(folder: Path) -> Path | None:
     """The checkpoint that a training goes on from, None for its beginning; what was written after
-    it is forgotten.
+    it is forgotten, and so are checkpoints whose weights are not finite.
 
     Raises StageError for one whose weights are split in another way than they will be.
     """
+    remove_checkpoints_with_bad_weights(folder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         splitters = (name for name, mark in _MARKS.items() if any(checkpoint.glob(mark)))
@@ -48,6 +50,17 @@ def start_from(folder: Path) -> Path | None:
     for remnant in (*folder.glob(f"*{bases.PART}"), folder / layout.ROLLOUTS):
         shutil.rmtree(remnant, ignore_errors=True)
     return checkpoint
+
+
+def remove_checkpoints_with_bad_weights(folder: Path) -> None:
+    """No training goes on from NaN. Earlier versions kept such checkpoints; of weights that are
+    split over processes nobody looks at the files.
+    """
+    for checkpoint in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
+        weight = bad_weight_on_disk(checkpoint)
+        if weight is not None:
+            log.warning("%s is removed: its weight %s is not finite", checkpoint, weight)
+            shutil.rmtree(checkpoint)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,19 +1,23 @@
-"""SFTTrainer with our order of rows: random, but sorted by length inside each batch. Imports torch
-and trl; imported late.
+"""SFTTrainer with our order of rows: random, but sorted by length inside each batch; it stops at
+the first loss, gradient or weight that is no number. Imports torch and trl; imported late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
 import torch
 from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
+from reasondistill.errors import StageError
 from reasondistill.stages.students import processes
+from reasondistill.stages.students.finite import bad_weight
 from reasondistill.stages.students.tokens import IGNORE, Row
 
 # The number of a row that fills a batch.
@@ -67,6 +71,9 @@ class BatchSortedSampler(torch.utils.data.Sampler[int]):
 class SortedTrainer(SFTTrainer):
     """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long
     already.
+
+    Raises StageError, in all processes at once, where a loss, a gradient's norm or a weight is not
+    finite: before the step that would spoil the weights, and before a checkpoint holds them.
     """
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -97,6 +104,56 @@ class SortedTrainer(SFTTrainer):
             sampler = BatchSortedSampler(lengths, batch, arguments.seed)
         self.add_callback(TellsEpochs(sampler))
         return sampler
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """As Trainer does it, between the backward passes and the optimizer's step: neither it nor
+        the loss may be NaN or infinite. A loss scaler (float16) passes over such steps by itself.
+        """
+        norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)
+        values = {"the loss": float(self._tr_loss)}
+        if norm is not None and self.accelerator.scaler is None:
+            values["the gradient's norm"] = float(norm)
+        self._require_finite(values, f"in step {self.state.global_step + 1}")
+        return norm
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """As SFTTrainer does it; the loss must be a number."""
+        metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        values = {"the validation loss": metrics.get("eval_loss", 0.0)}
+        self._require_finite(values, f"after step {self.state.global_step}")
+        return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As Trainer does it, of weights that are all finite."""
+        values: dict[str, float] = {}
+        name = bad_weight(self.model)
+        if name is not None:
+            values[f"weight {name}"] = math.nan
+        self._require_finite(values, f"after step {self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+
+    def _require_finite(self, values: Mapping[str, float], when: str) -> None:
+        """Raise StageError where one of the values is NaN or infinite, in any of the processes."""
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if processes.anywhere(bool(bad)):
+            what = " and ".join(bad) or "a value of another process"
+            processes.on_first(lambda: self._diverge(f"{what} {when}"))
+
+    def _diverge(self, what: str) -> None:
+        arguments: Any = self.args
+        checkpoint = get_last_checkpoint(arguments.output_dir)
+        kept = "No checkpoint had been kept."
+        if checkpoint is not None:
+            kept = f"The last good checkpoint is {checkpoint}."
+        precision = "bf16 = true rounds what it needs in float32"
+        if not arguments.bf16:
+            precision = "float32 is too narrow for it"
+        raise StageError(
+            f"{arguments.run_name}: {what} of {self.state.max_steps} is not finite (NaN or "
+            f"infinity). Training stopped before any of it was kept. {kept} Likely: "
+            f"learning_rate = {arguments.learning_rate:g} is too high for this model (take a "
+            f"tenth, or a longer warmup_ratio); the base's weights are damaged; {precision}."
+        )
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -67,6 +67,7 @@ def trainer_settings(
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs=checkpointing,
         logging_steps=0.01,  # a share of all steps
+        logging_nan_inf_filter=False,  # it would write another loss in the place of NaN
         # Packed rows have no padding, and no mask.
         include_num_input_tokens_seen="all" if student.packing else "non_padding",
         save_steps=student.save_every,

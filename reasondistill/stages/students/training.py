@@ -107,6 +107,8 @@ def _train(
     calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
     load = partial(bases.load_model, student, tokenizer, calibration)
     model = load()
+    named = f"[students] {student.name} base = {student.base!r}"
+    processes.on_first(lambda: bases.require_finite(model, named))
     _check_context(student, model, rows)
     if teaching is not None:
         teaching.prepare(model, tokenizer)

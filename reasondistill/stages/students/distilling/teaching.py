@@ -23,7 +23,7 @@ from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.models.attention import EXACT
 from reasondistill.models.weights import model_identity
 from reasondistill.runs import layout
-from reasondistill.stages.students import processes
+from reasondistill.stages.students import bases, processes
 from reasondistill.stages.students.distilling.rollouts import (
     TransformersWriter,
     VllmWriter,
@@ -89,6 +89,8 @@ class Teaching:
             device=device,
             attention=self.student.attn_implementation,
         )
+        loaded = self._teacher.model
+        processes.on_first(lambda: bases.require_finite(loaded, f"teacher {self.source.model}"))
         set_seed(self.student.seed)  # what is trained beside the student begins with its seed too
         self.method.prepare(model, self._teacher.model)
         attention = self.student.attn_implementation
