@@ -23,29 +23,18 @@ class SharedTokens:
     """The j-th shared token has the id `student[j]` in the student's vocabulary and `teacher[j]` in
     the teacher's: (shared,) int64 each, `student` rising.
 
-    `teacher_vocabulary` counts all tokens of the teacher. `reading[i]` is the teacher's id that
-    stands in its input for the student's id i; None where it reads the same ids.
+    `teacher_vocabulary` counts all tokens of the teacher.
     """
 
     student: Tensor
     teacher: Tensor
     teacher_vocabulary: int
-    reading: Tensor | None = None
 
     def to(self, device: torch.device) -> SharedTokens:
         """The same on a device."""
-        reading = self.reading
-        if reading is not None:
-            reading = reading.to(device)
         return SharedTokens(
-            self.student.to(device), self.teacher.to(device), self.teacher_vocabulary, reading
+            self.student.to(device), self.teacher.to(device), self.teacher_vocabulary
         )
-
-    def read(self, ids: Tensor) -> Tensor:
-        """A student's ids of any shape as the teacher reads them."""
-        if self.reading is None:
-            return ids
-        return self.reading[ids]
 
     def places(self, ids: Tensor) -> Tensor:
         """Where each id of the student stands among the shared tokens; −1 for what the teacher has

@@ -48,9 +48,9 @@ def held_out(
     """How well a model predicts the labels of rows, and how far it is from a teacher there; every
     labelled token weighs the same.
 
-    Both models read the same ids; with `shared` the teacher reads its own of them, and KL is over
-    the tokens and positions of which it can tell. All of it is over the first `vocabulary` tokens
-    (None: over the smaller of both vocabularies). Works through PEFT and other wrappers that have
+    Both models read the same ids; with `shared`, KL is over the tokens and positions of which the
+    teacher can tell. All of it is over the first `vocabulary` tokens (None: over the smaller of
+    both vocabularies). Works through PEFT and other wrappers that have
     `get_output_embeddings`. Raises ValueError when no token is labelled.
     """
     loss = 0.0
@@ -70,7 +70,7 @@ def held_out(
             continue
         beside: dict[str, Any] = {}
         if teacher is not None:
-            theirs = _hidden(teacher, row, learned, shared)
+            theirs = _hidden(teacher, row, learned)
             can_tell = None
             if shared is not None:
                 can_tell = shared.places(labels[learned]) >= 0
@@ -100,16 +100,12 @@ def held_out(
     return HeldOut(math.exp(loss / tokens), mean_kl, tokens)
 
 
-def _hidden(
-    model: Any, row: Row, learned: torch.Tensor, shared: SharedTokens | None = None
-) -> torch.Tensor:
+def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
     """What the head reads at the positions that predict a labelled token: (labels, hidden)."""
     training = model.training
     model.eval()
-    ids = torch.tensor([row.input_ids], device=model.device)
-    if shared is not None:
-        ids = shared.read(ids)
-    last = states(model, model, {"input_ids": ids}).last
+    inputs = {"input_ids": torch.tensor([row.input_ids], device=model.device)}
+    last = states(model, model, inputs).last
     model.train(training)
     return last[0, :-1][learned]
 

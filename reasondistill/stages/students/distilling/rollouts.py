@@ -186,8 +186,6 @@ class _Mixture(LogitsProcessor):
             new = input_ids[:, -1:]
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
-        if self.shared is not None:
-            new = self.shared.read(new)
         output = self.teacher(
             input_ids=new,
             attention_mask=self.mask,

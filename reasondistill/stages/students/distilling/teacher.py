@@ -35,8 +35,8 @@ _ROOM = 1.2
 class Teacher:
     """A frozen causal language model. `seconds` is what its forward passes took.
 
-    `match` says which of its tokens are which of the student's, where special ones differ; it then
-    reads the student's ids as its own, and `shared` are the tokens that both have.
+    `match` says which of its tokens are which of the student's, where special ones differ: the
+    model then reads the student's ids as its own, and `shared` are the tokens that both have.
     """
 
     def __init__(self, model: Any, match: TokenMatch | None = None) -> None:
@@ -44,7 +44,12 @@ class Teacher:
         self.gap = match.gap if match is not None else None
         self.shared: SharedTokens | None = None
         if match is not None:
-            self.shared = shared_tokens(match).to(model.device)
+            self.shared = SharedTokens(
+                torch.tensor(match.student, device=model.device),
+                torch.tensor(match.teacher, device=model.device),
+                match.teacher_vocabulary,
+            )
+            reads_ids_of_student(self.model, match)
         self.seconds = 0.0
         self.head = head_of(self.model)
 
@@ -55,8 +60,6 @@ class Teacher:
         """What the teacher computes on these inputs. Synchronises a GPU: the seconds are the
         teacher's own.
         """
-        if self.shared is not None:
-            inputs = {**inputs, "input_ids": self.shared.read(inputs["input_ids"])}
         started = self._now(inputs["input_ids"])
         computed = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
         self.seconds += self._now(inputs["input_ids"]) - started
@@ -132,14 +135,17 @@ def match_tokenizers(teacher: Any, student: Any, name: str) -> TokenMatch | None
     return match
 
 
-def shared_tokens(match: TokenMatch) -> SharedTokens:
-    """The match as tensors."""
-    return SharedTokens(
-        torch.tensor(match.student),
-        torch.tensor(match.teacher),
-        match.teacher_vocabulary,
-        torch.tensor(match.reading),
-    )
+def reads_ids_of_student(model: Any, match: TokenMatch) -> None:
+    """Let a teacher read the student's ids, whoever calls it: its embedding is given its own id in
+    place of each.
+    """
+    embedding = model.get_input_embeddings()
+    reading = torch.tensor(match.reading, device=embedding.weight.device)
+
+    def as_its_own(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (reading[arguments[0]], *arguments[1:])
+
+    embedding.register_forward_pre_hook(as_its_own)
 
 
 def check_fits(
