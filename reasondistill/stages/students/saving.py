@@ -21,7 +21,7 @@ from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_metrics, write_text
-from reasondistill.stages.students import bases, processes
+from reasondistill.stages.students import adapters, bases, processes
 from reasondistill.stages.students.finite import bad_weight_on_disk
 
 log = logging.getLogger(__name__)
@@ -116,10 +116,6 @@ def whole_model(trainer: Any, student: StudentSettings, load: Callable[[], Any])
         return None
     with loading_whole():
         model = load()
-    if student.lora is not None:
-        from peft import get_peft_model
-
-        model = get_peft_model(model, lora(student))
     model.load_state_dict(state)
     return model
 
@@ -148,7 +144,7 @@ def save_student(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
         with disk_errors(folder / layout.ADAPTER):
-            model.save_pretrained(folder / layout.ADAPTER)
+            adapters.save(model, tokenizer, folder / layout.ADAPTER)
     model = save_merged(model, student, tokenizer, folder / layout.MODEL)
     return sum(p.numel() for p in model.parameters()), trained
 
@@ -158,7 +154,7 @@ def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Pa
     that came in is used up.
     """
     if student.lora is not None:
-        model = model.merge_and_unload()
+        model = adapters.merged(model, tokenizer)
     model = model.to(storage_dtype(student))
     bases.save(model, tokenizer, folder)
     return model
@@ -182,7 +178,11 @@ def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:
         memo[id(buffer)] = copied(buffer)
     for weight in model.parameters():
         memo[id(weight)] = torch.nn.Parameter(copied(weight), requires_grad=False)
-    return copy.deepcopy(model, memo)
+    copied_model = copy.deepcopy(model, memo)
+    for module in copied_model.modules():
+        # What trainers put in the place of a forward would compute with the model, not the copy.
+        vars(module).pop("forward", None)
+    return copied_model
 
 
 def storage_dtype(student: StudentSettings) -> torch.dtype:
@@ -190,27 +190,6 @@ def storage_dtype(student: StudentSettings) -> torch.dtype:
     if student.bf16:
         return torch.bfloat16
     return torch.float32
-
-
-def lora(student: StudentSettings) -> Any:
-    """PEFT's settings of a student's adapter, if it has one."""
-    if student.lora is None:
-        return None
-    from peft import LoraConfig
-
-    settings = student.lora
-    targets = settings.targets
-    if not isinstance(targets, str):
-        targets = list(targets)
-    return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        use_dora=settings.use_dora,
-        use_rslora=settings.use_rslora,
-        task_type="CAUSAL_LM",
-    )
 
 
 class Snapshots(TrainerCallback):

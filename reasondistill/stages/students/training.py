@@ -27,7 +27,7 @@ from reasondistill.errors import StageError
 from reasondistill.records import TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.store import StopSignal, read_metrics, write_records
-from reasondistill.stages.students import bases, processes, saving
+from reasondistill.stages.students import adapters, bases, processes, saving
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.isolation import ChecksIsolation
@@ -105,7 +105,7 @@ def _train(
         rows, unusable = teaching.rows(rows, tokenizer)
         dropped |= unusable
     calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
-    load = partial(bases.load_model, student, tokenizer, calibration)
+    load = partial(load_start, student, tokenizer, calibration)
     model = load()
     named = f"[students] {student.name} base = {student.base!r}"
     processes.on_first(lambda: bases.require_finite(model, named))
@@ -125,7 +125,6 @@ def _train(
         "train_dataset": dataset_of(rows, with_blank=has_blank),
         "eval_dataset": dataset_of(validation) if validation else None,
         "processing_class": tokenizer,
-        "peft_config": saving.lora(student),
         "callbacks": [progress],
         "optimizers": (optimizer_of(student, model), None),
     }
@@ -172,6 +171,14 @@ def _train(
         )
 
     return Trained(folder / layout.MODEL, processes.on_first(finish), dropped)
+
+
+def load_start(student: StudentSettings, tokenizer: Any, calibration: Sequence[Row]) -> Any:
+    """What is trained: the student before its first step, with its adapter under LoRA."""
+    model = bases.load_model(student, tokenizer, calibration)
+    if student.lora is None:
+        return model
+    return adapters.adapted(model, student, tokenizer)
 
 
 def _rows(

@@ -1,0 +1,182 @@
+"""LoRA beside a student: what it is put on, the new tokens that are trained with it, and its
+weights merged into the model's. Imports torch and transformers; imported late.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from reasondistill.config import LoraSettings, StudentSettings
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.weights import model_folder
+
+log = logging.getLogger(__name__)
+
+ALL_LINEAR = "all-linear"
+# Kernels of these read the weights of the projection behind the state space directly, past an
+# adapter: PEFT refuses it there.
+STATE_SPACES = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+PAST_ADAPTERS = ("conv1d", "out_proj")
+# What is computed to see that merging changed nothing.
+PROBE = "Tom has 3 apples and buys 4 more. 3 + 4 = 7"
+
+
+def adapted(model: Any, student: StudentSettings, tokenizer: Any) -> Any:
+    """The model with the student's untrained adapter on it; the same seed, the same adapter. The
+    rows of tokens that its base does not have are trained with it, in input and output.
+
+    Raises ConfigError for targets that would not be trained, or not be merged rightly.
+    """
+    from peft import get_peft_model
+
+    assert student.lora is not None
+    where = f"[students] {student.name} lora"
+    tokens = new_tokens(student, len(tokenizer))
+    set_seed(student.seed)
+    # ZeRO-3 gathers weights of one type only (TRL does the same).
+    in_float32 = not is_deepspeed_zero3_enabled()
+    try:
+        settings = adapter_settings(model, student.lora, tokens, where)
+        model = get_peft_model(model, settings, autocast_adapter_dtype=in_float32)
+    except (ValueError, TypeError, re.error) as error:
+        raise ConfigError(f"{where} targets = {student.lora.targets!r}: {error}") from error
+    if tokens:
+        log.info("%s: %d new tokens are trained beside the adapter", student.name, len(tokens))
+        ready_new_rows(model)
+    return model
+
+
+def new_tokens(student: StudentSettings, vocabulary: int) -> list[int]:
+    """The ids of a student's tokenizer for which its base has no rows."""
+    if student.architecture is not None:
+        return []
+    source = str(model_folder(student.base or "") or student.base)
+    config = AutoConfig.from_pretrained(
+        source, revision=student.revision, trust_remote_code=student.trust_remote_code
+    )
+    return list(range(config.get_text_config().vocab_size, vocabulary))
+
+
+def adapter_settings(model: Any, lora: LoraSettings, tokens: Sequence[int], where: str) -> Any:
+    """PEFT's settings of an adapter. Raises ConfigError as `adapted`."""
+    from peft import LoraConfig
+
+    targets = lora.targets
+    if not isinstance(targets, str):
+        targets = list(targets)
+    excluded: list[str] | None = None
+    if targets == ALL_LINEAR and model.config.model_type in STATE_SPACES:
+        excluded = list(PAST_ADAPTERS)
+        log.info("%s: out_proj is left out: a state space reads its weights directly", where)
+    settings = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        exclude_modules=excluded,
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {module: name for name, module in model.named_modules()}
+    is_tied = head.weight is embedding.weight
+    if targets != ALL_LINEAR:
+        check_targets(settings, names[embedding], names[head], is_tied=is_tied, where=where)
+    if tokens:
+        if getattr(head, "bias", None) is not None:
+            raise ConfigError(
+                f"{where}: the tokenizer has {len(tokens)} tokens that the base has not, and a "
+                "head with a bias cannot be trained for these alone. Train without lora."
+            )
+        # A tied head follows its embedding.
+        rows = {names[embedding]: list(tokens)}
+        if not is_tied:
+            rows[names[head]] = list(tokens)
+        settings.trainable_token_indices = rows
+    return settings
+
+
+def check_targets(settings: Any, embedding: str, head: str, *, is_tied: bool, where: str) -> None:
+    """Raise ConfigError for an adapter on the output head, which losses read past it, or on an
+    embedding that is tied to it: merging would change both.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    fault = f"{where} targets = {settings.target_modules!r}: "
+    if check_target_module_exists(settings, head):
+        raise ConfigError(
+            f"{fault}{head} is the output head. Its weights are read by the losses directly, so "
+            "an adapter on it would never be trained. Leave it out."
+        )
+    if is_tied and check_target_module_exists(settings, embedding):
+        raise ConfigError(
+            f"{fault}{embedding} is tied to the output head: an adapter on it would be merged "
+            "into both, and only one was trained with it. Leave it out."
+        )
+
+
+def ready_new_rows(model: Any) -> None:
+    """Let the rows of new tokens be trained as weights are: in float32, and seen by losses that
+    read a head's weights and bias.
+    """
+    from peft.utils.other import TrainableTokensWrapper
+
+    for module in model.modules():
+        if not isinstance(module, TrainableTokensWrapper):
+            continue
+        for rows in module.token_adapter.trainable_tokens_delta.values():
+            if not is_deepspeed_zero3_enabled():
+                rows.data = rows.data.float()
+        if isinstance(module.original_module, torch.nn.Linear):
+            module.register_parameter("bias", None)
+
+
+def merged(model: Any, tokenizer: Any) -> Any:
+    """The model with its adapter's weights in its own; the one that came in is used up.
+
+    Raises StageError where it would not compute what the adapted model computed.
+    """
+    ids = [*tokenizer.encode(PROBE), tokenizer.eos_token_id, len(tokenizer) - 1]
+    # The model inside: what trainers put around the outer one (autocast) would be gone after.
+    before = logits_of(model.get_base_model(), ids)
+    model = model.merge_and_unload()
+    after = logits_of(model, ids)
+    distance = float((after - before).square().mean().sqrt() / before.std().clamp(min=1e-12))
+    rounding = torch.finfo(model.dtype).eps
+    if distance > max(1e-3, 16 * rounding):
+        raise StageError(
+            "the adapter cannot be merged into its base: the logits of the merged model are "
+            f"others by {distance:.2%} of their spread. The adapter is kept; report its targets."
+        )
+    return model
+
+
+@torch.no_grad()
+def logits_of(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    """What a model says after each of some ids, without dropout: (ids, vocabulary) in float32."""
+    was_training = model.training
+    model.eval()
+    logits = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
+    model.train(was_training)
+    return logits.float()
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write an adapter, and with one that has new tokens their tokenizer: PEFT then gives the base
+    their rows before it loads the adapter's.
+    """
+    settings = model.peft_config["default"]
+    if settings.trainable_token_indices is None:
+        model.save_pretrained(folder)
+        return
+    model.save_pretrained(folder, save_embedding_layers=False)
+    tokenizer.save_pretrained(folder)

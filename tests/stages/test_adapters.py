@@ -1,0 +1,251 @@
+"""What LoRA learns is what is saved: merged, reloaded, with new tokens, or refused by name."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from architectures import ARCHITECTURES, make_architecture, save_architecture
+from test_distilling import made
+from test_students import job
+from tiny_model import make_tokenizer
+
+from reasondistill.config import LoraSettings, StudentSettings
+from reasondistill.errors import ConfigError, StageError
+from reasondistill.stages.students import StudentJob, read_student, run_student, snapshots
+from reasondistill.stages.students.identity import identity_section
+
+torch = pytest.importorskip("torch")
+
+END = "<|done|>"
+
+
+def student(base: Path, **changes: object) -> StudentSettings:
+    values: dict[str, Any] = {
+        "name": "s",
+        "base": str(base),
+        "bf16": False,
+        "lora": LoraSettings(r=4, alpha=8),
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "max_length": 200,
+        "max_steps": 3,
+    }
+    return StudentSettings(**(values | changes))
+
+
+def grown(name: str, folder: Path, **changes: Any) -> Path:
+    """A base whose tokenizer has two tokens more than the model has rows."""
+    base = save_architecture(name, folder, **({"initializer_range": 0.05} | changes))
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|begun|>", END]})
+    tokenizer.save_pretrained(base)
+    return base
+
+
+def moved(model: Any) -> None:
+    """Weights of an adapter as they are after some training: not zero."""
+    generator = torch.Generator().manual_seed(4)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
+
+
+KINDS = [(name, kind) for name in ("llama_tied", "gpt2") for kind in ("use_dora", "use_rslora")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, "plain") for name in ARCHITECTURES] + KINDS)
+def test_a_merged_and_reloaded_student_computes_what_its_adapter_did(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students import adapters
+    from reasondistill.stages.students.training import load_start
+
+    base = grown(name, tmp_path / name)
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|begun|>", END]})
+    lora = LoraSettings(r=4, alpha=8).model_copy(update={kind: True} if kind != "plain" else {})
+    model = load_start(student(base, lora=lora), tokenizer, ())
+    moved(model)
+    ids = [*range(3, 30), *range(len(tokenizer) - 3, len(tokenizer))]
+    before = adapters.logits_of(model, ids)
+    adapters.merged(model, tokenizer).save_pretrained(tmp_path / "merged")
+    attention = {"attn_implementation": "eager"} if name == "gemma2" else {}
+    served = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", **attention)
+    after = adapters.logits_of(served, ids)
+    assert float((after - before).abs().max() / before.std()) < 1e-4
+
+
+def end_share(one: StudentJob) -> float:
+    """The mean probability of the end after the whole answer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from reasondistill.records import Example
+    from reasondistill.runs.store import read_records
+    from reasondistill.stages.students.tokens import tokenise
+
+    path = read_student(one.folder).path
+    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    shares: list[float] = []
+    for example in read_records(one.examples / "examples.jsonl", Example):
+        row = tokenise(example, tokenizer, plain=False)
+        assert tokenizer.convert_ids_to_tokens(row.input_ids[-1]) == END
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, -2]
+        shares.append(float(logits.softmax(-1)[row.input_ids[-1]]))
+    return sum(shares) / len(shares)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("llama_tied", "sft"), ("llama", "sft"), ("llama_tied", "kd")]
+)
+def test_a_new_end_of_text_is_learnt_under_lora(tmp_path: Path, name: str, method: str) -> None:
+    base = grown(name, tmp_path / "base")
+    asked: dict[str, Any] = {"eos_token": END, "max_steps": 60, "learning_rate": 2e-2}
+    if method == "kd":
+        asked |= {"method": "kd", "kd": {"alpha": 0.0}}
+    teacher = grown(name, tmp_path / "teacher", vocab_size=len(make_tokenizer()) + 2)
+    one = made(tmp_path, teacher, student(base, **asked))
+    run_student(one)
+    assert end_share(one) > 0.9  # 0.003, the share of one token, while its rows are not trained
+
+
+def test_an_adapter_with_new_tokens_loads_again_beside_its_base(tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students.adapters import logits_of
+
+    one = job(tmp_path, student(grown("llama_tied", tmp_path / "base"), eos_token=END))
+    run_student(one)
+    ids = list(range(300, 322))
+    adapter = AutoPeftModelForCausalLM.from_pretrained(one.folder / "adapter", dtype=torch.float32)
+    whole = AutoModelForCausalLM.from_pretrained(one.folder / "model", dtype=torch.float32)
+    assert torch.allclose(logits_of(adapter, ids), logits_of(whole, ids), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "reason"),
+    [
+        ("llama", ("q_proj", "lm_head"), "lm_head is the output head"),
+        ("llama_tied", ("q_proj", "lm_head"), "lm_head is the output head"),
+        ("llama_tied", ("q_proj", "embed_tokens"), "embed_tokens is tied to the output head"),
+        ("gpt2", ".*(c_attn|wte)", "transformer.wte is tied to the output head"),
+        ("mamba2", ("in_proj", "out_proj"), "'out_proj' is incompatible with Mamba-based models"),
+        ("llama", ("q_prj",), "not found in the base model"),
+        ("gemma2", ".*(", "unterminated subpattern"),
+    ],
+)
+def test_targets_that_cannot_be_trained_or_merged_are_refused_by_name(
+    tmp_path: Path, name: str, targets: Any, reason: str
+) -> None:
+    base = save_architecture(name, tmp_path / name)
+    with pytest.raises(ConfigError, match=reason) as refusal:
+        run_student(job(tmp_path, student(base, lora=LoraSettings(r=4, targets=targets))))
+    assert "[students] s lora targets = " in str(refusal.value)
+
+
+def test_an_adapter_on_an_embedding_of_its_own_is_trained_and_merged(tmp_path: Path) -> None:
+    targets = ("q_proj", "embed_tokens")
+    base = save_architecture("llama", tmp_path / "base")
+    one = job(tmp_path, student(base, lora=LoraSettings(r=4, targets=targets)))
+    run_student(one)
+    assert validation_on_disk(one) == pytest.approx(told(one), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "falcon_h1", "llama_tied"])
+def test_all_linear_trains_and_what_is_on_disk_has_the_loss_that_was_told(
+    tmp_path: Path, name: str
+) -> None:
+    one = job(tmp_path, student(save_architecture(name, tmp_path / name, initializer_range=0.1)))
+    run_student(one)
+    assert validation_on_disk(one) == pytest.approx(told(one), rel=1e-3)
+
+
+def test_kept_weights_of_a_grown_adapter_are_merged_too(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = grown("llama", tmp_path / "base")
+    one = job(tmp_path, student(base, eos_token=END, max_steps=4, lora=LoraSettings(dropout=0.1)))
+    run_student(replace(one, snapshots=2))
+    (step, kept), _ = snapshots(one.folder)
+    assert step == 2
+    weights = AutoModelForCausalLM.from_pretrained(kept).state_dict()
+    last = AutoModelForCausalLM.from_pretrained(one.folder / "model").state_dict()
+    start = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    head = "lm_head.weight"
+    assert torch.equal(weights[head][:-2], start[head])
+    assert not torch.equal(weights[head][-2:], last[head][-2:])
+
+
+def told(one: StudentJob) -> float:
+    figures = read_student(one.folder).figures
+    assert figures is not None
+    assert figures.validation_loss is not None
+    return figures.validation_loss
+
+
+def validation_on_disk(one: StudentJob) -> float:
+    """The loss of the validation rows, by hand, under the model on disk."""
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students.material import material_of, training_examples
+    from reasondistill.stages.students.tokens import tokenise_all
+
+    model = AutoModelForCausalLM.from_pretrained(read_student(one.folder).path).eval()
+    material = material_of(one, training_examples(one))
+    rows = tokenise_all(material.split("validation"), make_tokenizer(), plain=False).rows
+    loss, tokens = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].double()
+        labels = torch.tensor(row.labels[1:])
+        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        tokens += int((labels != -100).sum())
+    return loss / tokens
+
+
+def test_an_adapter_that_cannot_be_merged_is_no_student() -> None:
+    """PEFT merges one on a tied head into the embedding too: were it let through, it would be seen
+    here.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    from reasondistill.stages.students.adapters import merged
+
+    settings = LoraConfig(r=4, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
+    model = get_peft_model(make_architecture("llama_tied"), settings)
+    moved(model)
+    with pytest.raises(StageError, match="cannot be merged into its base"):
+        merged(model, make_tokenizer())
+
+
+def test_that_new_tokens_are_trained_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import AutoTokenizer
+
+    from reasondistill.stages.students.training import load_start
+
+    base = grown("llama", tmp_path / "base")
+    with caplog.at_level(logging.INFO):
+        load_start(student(base), AutoTokenizer.from_pretrained(base), ())
+    assert "2 new tokens are trained beside the adapter" in caplog.text
+
+
+def test_dora_and_rslora_make_another_student_and_their_absence_the_same(tmp_path: Path) -> None:
+    base = save_architecture("llama", tmp_path / "base")
+
+    def section(**lora: bool) -> dict[str, Any]:
+        asked = student(base, lora=LoraSettings(r=4, **lora))  # type: ignore[arg-type]
+        return identity_section(job(tmp_path, asked))["lora"]
+
+    assert section() == {"r": 4, "alpha": 64, "dropout": 0.0, "targets": "all-linear"}
+    assert section(use_dora=True)["use_dora"]
+    assert section(use_rslora=True)["use_rslora"]
