@@ -169,6 +169,7 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         problems=run.stage("problems"),
         examples=run.stage("examples"),
         folder=run.layout.student(student.name).path,
+        tokens=run.layout.tokens,
         settings=run.cluster.train,
         snapshots=run.pipeline.evals.checkpoints.count,
         steps_like=copied_folder,

@@ -58,6 +58,8 @@ CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"
 SNAPSHOTS = "snapshots"
+# Tokenised rows that the trainings of a run share; made anew where they are gone.
+TOKENS = "tokens"
 # The weights that a training starts vLLM on, which writes the student's own texts.
 ROLLOUTS = "rollouts"
 EVAL_RECORDS = "records.jsonl"
@@ -228,6 +230,11 @@ class RunFolder:
     @property
     def logs(self) -> Path:
         return self.path / LOGS
+
+    @property
+    def tokens(self) -> Path:
+        """Tokenised rows, for all students."""
+        return self.path / TOKENS
 
     @property
     def lock(self) -> Path:

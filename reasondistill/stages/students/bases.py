@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ PART = ".part"
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 
-def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """The student's tokenizer with a chat template, an EOS that training will teach, and a pad
     token.
     """
@@ -87,7 +87,7 @@ def load_tokenizer(student: StudentSettings, texts: Sequence[str]) -> PreTrained
     return tokenizer
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE that splits digits, so that small models can do sums; deterministic for the
     same texts.
     """
@@ -203,7 +203,7 @@ def end_tokens(generation_config: Any) -> list[int]:
 def untouched(
     student: StudentSettings,
     folder: Path,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     calibration: Sequence[Example] = (),
     plain: bool = False,

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _hidden(model: Any, row: Row, learned: torch.Tensor) -> torch.Tensor:
 
 def shrunk(
     student: StudentSettings,
-    texts: Sequence[str],
+    texts: Iterable[str],
     calibration: Sequence[Example],
     validation: Sequence[Example],
     *,

@@ -16,7 +16,8 @@ class StudentJob:
     `steps_like` is the trained student whose number of steps a baseline copies. `teacher` is who a
     distilling student learns from, a hub id or folder, and `traces` the folder with what that
     teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
-    of them being the finished model; the student is the same with any number of them.
+    of them being the finished model; the student is the same with any number of them. `tokens` is
+    where tokenised rows are kept for all students of a run (None: in the student's own folder).
     """
 
     student: StudentSettings
@@ -30,3 +31,4 @@ class StudentJob:
     teacher: str | None = None
     teacher_revision: str | None = None
     traces: Path | None = None
+    tokens: Path | None = None

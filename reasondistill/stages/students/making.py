@@ -5,7 +5,7 @@ known of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from reasondistill.stages.students.finished import read_student
 from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob
 from reasondistill.stages.students.material import (
+    Reread,
     all_texts,
     calibration_examples,
     held_out_examples,
@@ -88,10 +89,11 @@ def run_student(
             made = Made(processes.on_first(untouched), figures=None, dropped={})
         else:
             made = _train(job, examples, stop)
-        return processes.on_first(lambda: _finish(job, identity, len(examples), made, started))
+        count = sum(1 for _ in examples)
+        return processes.on_first(lambda: _finish(job, identity, count, made, started))
 
 
-def _train(job: StudentJob, examples: Sequence[Example], stop: StopSignal | None) -> Made:
+def _train(job: StudentJob, examples: Reread[Example], stop: StopSignal | None) -> Made:
     """Train a student, a baseline for as many steps as the one that it stands beside."""
     from reasondistill.stages.students.training import train_student
 
@@ -115,6 +117,7 @@ def _train(job: StudentJob, examples: Sequence[Example], stop: StopSignal | None
         max_steps=max_steps,
         snapshots=job.snapshots,
         stop=stop,
+        tokens=job.tokens,
     )
     return Made(trained.model, trained.figures, trained.dropped)
 

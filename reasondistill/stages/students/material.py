@@ -4,47 +4,73 @@ of earlier stages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
 from reasondistill.grading.extract import extract
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.topk import FOLDER
-from reasondistill.records import Example, Message, Problem, Split
+from reasondistill.records import Example, Message, Problem, Split, fingerprint
 from reasondistill.runs import layout
-from reasondistill.runs.store import read_records
+from reasondistill.runs.store import content_of, read_records
 from reasondistill.stages.students.job import StudentJob
 
 # Validation examples that perplexity, and the distance to a teacher or base, are of.
 HELD_OUT = 256
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reread(Iterable[T], Generic[T]):
+    """What is read anew each time somebody goes over it, so that no more than one is in memory.
+
+    `content` is the fingerprint of all that it gives.
+    """
+
+    read: Callable[[], Iterable[T]]
+    content: str
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.read())
+
+
 @dataclass(frozen=True)
 class Material:
     """What a student learns from and is measured on: `examples` to train and validate on, by their
-    `split`.
+    `split`. They are gone over more than once.
 
     `texts` are what a tokenizer is trained on (None: what the examples say). `plain` says how
     prompts are rendered. `calibration` is what a student that is cut out of its base is measured on
     before, `held_out` what its perplexity is of.
     """
 
-    examples: Sequence[Example]
-    texts: Sequence[str] | None = None
+    examples: Sequence[Example] | Reread[Example]
+    texts: Iterable[str] | None = None
     plain: bool = False
     calibration: Sequence[Example] = ()
     held_out: Sequence[Example] = ()
 
     @property
-    def tokenizer_texts(self) -> Sequence[str]:
+    def tokenizer_texts(self) -> Iterable[str]:
         return texts_of(self.examples) if self.texts is None else self.texts
 
-    def split(self, split: Split) -> list[Example]:
+    @property
+    def content(self) -> str:
+        """The fingerprint of the examples."""
+        if isinstance(self.examples, Reread):
+            return self.examples.content
+        return fingerprint([fingerprint(example.to_json()) for example in self.examples])
+
+    def split(self, split: Split) -> Iterator[Example]:
         """The examples to train on, or to validate on."""
-        return [example for example in self.examples if example.split == split]
+        return of_split(self.examples, split)
 
 
 @dataclass(frozen=True)
@@ -62,7 +88,7 @@ class TeacherSource:
     golds: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def material_of(job: StudentJob, examples: Sequence[Example]) -> Material:
+def material_of(job: StudentJob, examples: Reread[Example]) -> Material:
     """The material of a student that trains on these examples."""
     return Material(
         examples,
@@ -84,26 +110,42 @@ def teacher_of(job: StudentJob) -> TeacherSource:
     )
 
 
-def texts_of(examples: Iterable[Example]) -> list[str]:
+def texts_of(examples: Iterable[Example]) -> Iterator[str]:
     """What is said in the examples, prompts and answers."""
-    texts: list[str] = []
     for example in examples:
-        texts.extend(message.content for message in example.messages)
-    return texts
+        for message in example.messages:
+            yield message.content
 
 
-def all_texts(job: StudentJob) -> list[str]:
+def of_split(examples: Iterable[Example], split: Split) -> Iterator[Example]:
+    """Those of the examples that are trained on, or validated on."""
+    return (example for example in examples if example.split == split)
+
+
+def all_texts(job: StudentJob) -> Iterable[str]:
     """What a tokenizer is trained on: the verified examples, whatever the method."""
-    return texts_of(read_records(job.examples / layout.EXAMPLES, Example))
+    examples = verified_examples(job)
+    return Reread(lambda: texts_of(examples), examples.content)
 
 
-def training_examples(job: StudentJob) -> list[Example]:
+def verified_examples(job: StudentJob) -> Reread[Example]:
+    """What stage 4 chose of the verified traces."""
+    return examples_in(job, layout.EXAMPLES)
+
+
+def examples_in(job: StudentJob, file: str) -> Reread[Example]:
+    """The examples in a file of stage 4."""
+    read = partial(read_records, job.examples / file, Example)
+    return Reread(read, content_of(job.examples, [file]))
+
+
+def training_examples(job: StudentJob) -> Reread[Example]:
     """The examples this method trains on; no gold answer has a say in the unverified ones. Raises
     StageError where there are none.
     """
     is_unverified = job.student.method == "unverified"
     file = layout.UNVERIFIED if is_unverified else layout.EXAMPLES
-    examples = list(read_records(job.examples / file, Example))
+    examples = examples_in(job, file)
     if not any(example.split == "train" for example in examples):
         raise StageError(
             f"{job.examples}: no training examples (see dropped.jsonl there for the "
@@ -111,65 +153,68 @@ def training_examples(job: StudentJob) -> list[Example]:
         )
     if job.student.method != "answer_only":
         return examples
-    problems = read_records(job.problems / layout.PROBLEMS, Problem)
-    return answers_only(problems, examples, job.prompt)
+    read_problems = partial(read_records, job.problems / layout.PROBLEMS, Problem)
+    problems = Reread(read_problems, content_of(job.problems, [layout.PROBLEMS]))
+    contents = [problems.content, examples.content, job.prompt.tag]
+    return Reread(lambda: answers_only(problems, examples, job.prompt), fingerprint(contents))
 
 
 def answers_only(
-    problems: Iterable[Problem], examples: Sequence[Example], prompt: NamedPrompt
-) -> list[Example]:
+    problems: Reread[Problem], examples: Reread[Example], prompt: NamedPrompt
+) -> Iterator[Example]:
     """One example per problem: the gold answer in a box, no reasoning.
 
     Where there is no gold answer, what the problem's first kept trace answered stands in for it.
     """
-    splits: dict[str, Split] = {example.problem_id: example.split for example in examples}
-    first_answers = {
-        example.problem_id: example.messages[-1].content for example in reversed(examples)
-    }
-    answers: list[Example] = []
+    without_gold = {problem.id for problem in problems if not problem.answer}
+    splits: dict[str, Split] = {}
+    first_answers: dict[str, str] = {}
+    for example in examples:
+        name = example.problem_id
+        splits[name] = example.split
+        if name in without_gold and name not in first_answers:
+            first_answers[name] = extract(example.messages[-1].content).text or ""
     for problem in problems:
         if problem.id not in splits:
             continue
-        answer = problem.answer or extract(first_answers[problem.id]).text or ""
+        answer = problem.answer or first_answers[problem.id]
         boxed = Message(role="assistant", content=f"\\boxed{{{answer}}}")
-        answers.append(
-            Example(
-                id=f"{problem.id}:gold",
-                problem_id=problem.id,
-                trace_id=None,
-                messages=(*prompt.prompt.render(problem.question), boxed),
-                tokens=0,
-                split=splits[problem.id],
-            )
+        yield Example(
+            id=f"{problem.id}:gold",
+            problem_id=problem.id,
+            trace_id=None,
+            messages=(*prompt.prompt.render(problem.question), boxed),
+            tokens=0,
+            split=splits[problem.id],
         )
-    return answers
 
 
 def calibration_examples(job: StudentJob) -> list[Example]:
     """The examples that say which parts of the base a student keeps, evenly spread over those to
     train on.
     """
-    return calibrating(job.student, read_records(job.examples / layout.EXAMPLES, Example))
+    return calibrating(job.student, verified_examples(job))
 
 
 def calibrating(student: StudentSettings, examples: Iterable[Example]) -> list[Example]:
-    """Those of the examples that say which parts of the base a student keeps. They are only read
-    where something is measured on them.
+    """Those of the examples, which are gone over twice, that say which parts of the base a student
+    keeps. They are only read where something is measured on them.
     """
     if student.shrink is None or not student.shrink.is_calibrated:
         return []
-    training = [example for example in examples if example.split == "train"]
-    return spread(training, student.shrink.calibration)
+    return spread(examples, "train", student.shrink.calibration)
 
 
 def held_out_examples(job: StudentJob) -> list[Example]:
     """The verified traces that perplexity is of, whatever the student itself was trained on."""
-    examples = read_records(job.examples / layout.EXAMPLES, Example)
-    validation = [example for example in examples if example.split == "validation"]
-    return spread(validation, HELD_OUT)
+    return spread(verified_examples(job), "validation", HELD_OUT)
 
 
-def spread(examples: list[Example], count: int) -> list[Example]:
-    """At most `count` of them at even distances, in order."""
-    count = min(count, len(examples))
-    return [examples[i * len(examples) // count] for i in range(count)]
+def spread(examples: Iterable[Example], split: Split, count: int) -> list[Example]:
+    """At most `count` of the examples of a split, at even distances, in order. They are gone over
+    twice.
+    """
+    total = sum(1 for _ in of_split(examples, split))
+    count = min(count, total)
+    places = {number * total // count for number in range(count)}
+    return [example for place, example in enumerate(of_split(examples, split)) if place in places]

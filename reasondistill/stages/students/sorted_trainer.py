@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import datasets
 import torch
 from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -18,24 +17,7 @@ from trl import SFTTrainer
 from reasondistill.errors import StageError
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.finite import bad_weight
-from reasondistill.stages.students.tokens import IGNORE, Row
-
-# The number of a row that fills a batch.
-BLANK = -1
-
-
-def dataset_of(rows: Sequence[Row], *, with_blank: bool = False) -> datasets.Dataset:
-    """The rows by number, and after them perhaps one that has no labels."""
-    columns: dict[str, list[Any]] = {
-        "input_ids": [row.input_ids for row in rows],
-        "labels": [row.labels for row in rows],
-        "row": list(range(len(rows))),
-    }
-    if with_blank:
-        columns["input_ids"].append([0, 0])
-        columns["labels"].append([IGNORE, IGNORE])
-        columns["row"].append(BLANK)
-    return datasets.Dataset.from_dict(columns)
+from reasondistill.stages.students.rows import BLANK, lengths_of
 
 
 class BatchSortedSampler(torch.utils.data.Sampler[int]):
@@ -94,7 +76,7 @@ class SortedTrainer(SFTTrainer):
         arguments: Any = self.args
         if arguments.packing:
             return super()._get_train_sampler(train_dataset)
-        lengths = [len(ids) for ids in data["input_ids"]]
+        lengths = lengths_of(data)
         at_once = arguments.per_device_train_batch_size * processes.world_size()
         batch = at_once * arguments.gradient_accumulation_steps
         whole: Any = self.train_dataset  # with the columns that no model reads

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,26 +85,42 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
 def tokenise_all(
     examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int | None = None
 ) -> Tokenised:
-    """Rows of at most `max_length` tokens: a truncated row would lose its answer and its EOS.
+    """Rows of at most `max_length` tokens, all of them in memory: for a few examples.
 
     Raises StageError when more than a few cannot be tokenised.
     """
     tokenised = Tokenised([], [])
+    for one in tokenise_each(examples, tokenizer, plain=plain, max_length=max_length):
+        if isinstance(one, Row):
+            tokenised.rows.append(one)
+        else:
+            tokenised.set_aside.append(one)
+    return tokenised
+
+
+def tokenise_each(
+    examples: Iterable[Example], tokenizer: Any, *, plain: bool, max_length: int | None = None
+) -> Iterator[Row | Dropped]:
+    """Each example as a row of at most `max_length` tokens, or why it is none: a truncated row
+    would lose its answer and its EOS.
+
+    Raises StageError at the end when more than a few cannot be tokenised.
+    """
     faults: list[str] = []
+    total = 0
     for example in examples:
+        total += 1
         try:
             row = tokenise(example, tokenizer, plain=plain)
         except InputFault as fault:
             faults.append(f"{example.id}: {fault}")
-            tokenised.set_aside.append(_dropped(example, _REASONS[fault.reason]))
+            yield _dropped(example, _REASONS[fault.reason])
             continue
         if max_length is not None and len(row.input_ids) > max_length:
-            tokenised.set_aside.append(_dropped(example, TOO_LONG))
+            yield _dropped(example, TOO_LONG)
         else:
-            tokenised.rows.append(row)
-    total = len(tokenised.rows) + len(tokenised.set_aside)
+            yield row
     report_faults(faults, total)
-    return tokenised
 
 
 def _dropped(example: Example, reason: str) -> Dropped:

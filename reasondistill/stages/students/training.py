@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from trl import SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
-from reasondistill.records import TrainingFigures
+from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.store import StopSignal, read_metrics, write_records
 from reasondistill.stages.students import adapters, bases, processes, saving
@@ -33,8 +34,9 @@ from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.isolation import ChecksIsolation
 from reasondistill.stages.students.material import Material, TeacherSource
 from reasondistill.stages.students.progress import Progress
-from reasondistill.stages.students.sorted_trainer import SortedTrainer, dataset_of
-from reasondistill.stages.students.tokens import IGNORE, Row, tokenise_all
+from reasondistill.stages.students.rows import RowStore, StoredRows, rows_key
+from reasondistill.stages.students.sorted_trainer import SortedTrainer
+from reasondistill.stages.students.tokens import Row, tokenise_all, tokenise_each
 from reasondistill.stages.students.trainer_settings import optimizer_of, trainer_settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ def train_student(
     max_steps: int | None = None,
     snapshots: int = 0,
     stop: StopSignal | None = None,
+    tokens: Path | None = None,
 ) -> Trained:
     """Train a student by its method and write `folder/model`, which transformers and vLLM load.
 
@@ -71,18 +74,22 @@ def train_student(
     learns from. `max_steps` stands above the student's own. Of `snapshots` evenly spaced weights
     all but the last, which is the model itself, are kept in `folder/snapshots`. Resumes from the
     last checkpoint in `folder/checkpoints`. Several processes call it with the same folder, where
-    the first one writes; all of them get the figures. Not covered: method `base`, which trains
-    nothing.
+    the first one writes; all of them get the figures. Tokenised rows are kept in `tokens`, which
+    other students may share (None: `folder/tokens`), and read from there. Not covered: method
+    `base`, which trains nothing.
 
     Raises Interrupted after a requested stop, with a checkpoint saved; StageError where no example
     can be trained on; ConfigError for what the settings ask and cannot have.
     """
     settings = settings or TrainSettings()
+    store = RowStore(tokens or folder / layout.TOKENS, stop)
     if not student.distils():
-        return _train(student, material, folder, settings, max_steps, snapshots, stop, None)
+        return _train(student, material, folder, settings, max_steps, snapshots, stop, store, None)
     teaching = Teaching(student, settings, teacher or TeacherSource(), folder)
     try:
-        return _train(student, material, folder, settings, max_steps, snapshots, stop, teaching)
+        return _train(
+            student, material, folder, settings, max_steps, snapshots, stop, store, teaching
+        )
     finally:
         teaching.close()
 
@@ -95,15 +102,19 @@ def _train(
     max_steps: int | None,
     snapshots: int,
     stop: StopSignal | None,
+    store: RowStore,
     teaching: Teaching | None,
 ) -> Trained:
     started = time.monotonic()
     _set_up_libraries(settings)
     tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
-    rows, validation, dropped = _rows(student, material, tokenizer, folder)
+    rows, validation = _rows(student, material, tokenizer, folder, store)
+    dropped = rows.dropped
     if teaching is not None:
-        rows, unusable = teaching.rows(rows, tokenizer)
-        dropped |= unusable
+        taught = teaching.rows(rows, tokenizer, store)
+        if taught is not rows:
+            dropped = dict(Counter(dropped) + Counter(taught.dropped))
+            rows = taught
     calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
     load = partial(load_start, student, tokenizer, calibration)
     model = load()
@@ -122,8 +133,8 @@ def _train(
         "args": trainer_settings(
             student, folder / layout.CHECKPOINTS, settings, max_steps, bool(validation)
         ),
-        "train_dataset": dataset_of(rows, with_blank=has_blank),
-        "eval_dataset": dataset_of(validation) if validation else None,
+        "train_dataset": rows.dataset(with_blank=has_blank),
+        "eval_dataset": validation.dataset() if validation else None,
         "processing_class": tokenizer,
         "callbacks": [progress],
         "optimizers": (optimizer_of(student, model), None),
@@ -182,34 +193,40 @@ def load_start(student: StudentSettings, tokenizer: Any, calibration: Sequence[R
 
 
 def _rows(
-    student: StudentSettings, material: Material, tokenizer: Any, folder: Path
-) -> tuple[list[Row], list[Row], dict[str, int]]:
-    """Rows to train on, rows to validate on, and how many of the former were dropped, by reason.
-
-    What was dropped of either is listed in `folder`.
+    student: StudentSettings, material: Material, tokenizer: Any, folder: Path, store: RowStore
+) -> tuple[StoredRows, StoredRows]:
+    """Rows to train on, and rows to validate on. What was dropped of either is listed in
+    `folder`.
     """
     how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
-    training = tokenise_all(material.split("train"), tokenizer, **how)
-    validation = tokenise_all(material.split("validation"), tokenizer, **how)
-    set_aside = training.set_aside + validation.set_aside
+    content = material.content
+
+    def rows_of(split: Split) -> StoredRows:
+        key = rows_key(content, tokenizer, how | {"split": split})
+        examples = material.split(split)
+        make = partial(tokenise_each, examples, tokenizer, **how)
+        return store.keep(key, make)
+
+    training = rows_of("train")
+    validation = rows_of("validation")
+    set_aside = [*training.set_aside, *validation.set_aside]
     if set_aside:
         processes.on_first(lambda: write_records(folder / layout.SET_ASIDE, set_aside))
-    if not training.rows:
+    if not training:
         reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
         raise StageError(
             f"{student.name}: no example can be trained on ({reasons}; max_length = "
             f"{student.max_length})."
         )
-    return training.rows, validation.rows, training.dropped
+    return training, validation
 
 
-def _check_context(student: StudentSettings, model: Any, rows: Sequence[Row]) -> None:
+def _check_context(student: StudentSettings, model: Any, rows: StoredRows) -> None:
     """Raise StageError where a row is longer than what the model reads."""
     limit = getattr(model.config, "max_position_embeddings", None)
-    longest = max(len(row.input_ids) for row in rows)
-    if limit is not None and longest > limit:
+    if limit is not None and rows.longest > limit:
         raise StageError(
-            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. "
+            f"{student.name}: a row has {rows.longest} tokens, the model's context is {limit}. "
             "Lower max_length, or raise "
             "max_position_embeddings (and rope_theta)."
         )
@@ -221,14 +238,9 @@ def _validation_loss(trainer: SFTTrainer) -> float:
     return loss
 
 
-def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+def _cost(trainer: Any, rows: StoredRows, folder: Path) -> dict[str, Any]:
     """Steps, tokens, loss and memory of a training on fixed rows."""
     epochs = float(trainer.state.epoch or 0.0)
-    tokens = 0
-    loss_tokens = 0
-    for row in rows:
-        tokens += len(row.input_ids)
-        loss_tokens += sum(label != IGNORE for label in row.labels)
     losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
     if torch.cuda.is_available():
         peak_memory_gib = torch.cuda.max_memory_allocated() / 2**30
@@ -238,8 +250,8 @@ def _cost(trainer: Any, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "epochs": epochs,
         "examples": len(rows),
-        "tokens": int(epochs * tokens),
-        "loss_tokens": int(epochs * loss_tokens),
+        "tokens": int(epochs * rows.tokens),
+        "loss_tokens": int(epochs * rows.loss_tokens),
         "train_loss": losses[-1] if losses else None,
         "peak_memory_gib": peak_memory_gib,
     }

@@ -40,7 +40,8 @@ from reasondistill.methods.step import Micro
 from reasondistill.stages.students import bases
 from reasondistill.stages.students.distilling.teacher import Teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer
-from reasondistill.stages.students.sorted_trainer import SortedTrainer, dataset_of
+from reasondistill.stages.students.rows import RowStore
+from reasondistill.stages.students.sorted_trainer import SortedTrainer
 from reasondistill.stages.students.tokens import Row
 from reasondistill.stages.students.trainer_settings import trainer_settings
 
@@ -245,7 +246,7 @@ def make_trainer(
     shared: dict[str, Any] = {
         "model": model,
         "args": arguments,
-        "train_dataset": dataset_of(rows),
+        "train_dataset": RowStore(folder).keep("rows", lambda: rows).dataset(),
         "processing_class": tokenizer,
         "callbacks": [watch],
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from reasondistill.errors import ConfigError, StageError
 from reasondistill.methods.step import StoredTokens
 from reasondistill.methods.texts import IGNORE
 from reasondistill.models.topk import TopKReader
-from reasondistill.stages.students.tokens import Row
+from reasondistill.records import Dropped, fingerprint
+from reasondistill.stages.students.rows import RowStore, StoredRows
+from reasondistill.stages.students.tokens import TOO_LONG, Row
 
 
 class StoredTopK:
@@ -34,31 +35,35 @@ class StoredTopK:
         self.reader.check_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._vocabulary = len(tokenizer)
-        self._rows: list[Row] = []
+        self._rows: Sequence[Row] = ()
 
-    def rows(self, rows: Sequence[Row], max_length: int) -> tuple[list[Row], dict[str, int]]:
+    def rows(self, rows: StoredRows, max_length: int, store: RowStore) -> StoredRows:
         """The same prompts with the tokens that the teacher really wrote, which another
         tokenisation of its text need not be.
 
-        What cannot be used is counted by reason. Raises StageError when nothing is left.
+        What cannot be used is dropped from them. Raises StageError when nothing is left.
         """
-        dropped: Counter[str] = Counter()
-        self._rows = []
-        for row in rows:
-            written = self._as_written(row)
-            if isinstance(written, str):
-                dropped[written] += 1
-            elif len(written.input_ids) > max_length:
-                dropped["longer than max_length"] += 1
-            else:
-                self._rows.append(written)
+        key = fingerprint([rows.key, self.reader.identity(), max_length])
+        self._rows = store.keep(key, lambda: self._written(rows, max_length))
         if not self._rows:
+            dropped = self._rows.dropped
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
             raise StageError(
                 f"{self.reader.folder}: none of the {len(rows)} traces can be trained on "
                 f"({reasons})."
             )
-        return self._rows, dict(dropped)
+        return self._rows
+
+    def _written(self, rows: Iterable[Row], max_length: int) -> Iterator[Row | Dropped]:
+        for row in rows:
+            written = self._as_written(row)
+            if isinstance(written, Row) and len(written.input_ids) > max_length:
+                written = TOO_LONG
+            if isinstance(written, str):
+                trace = row.trace_id or row.problem_id
+                yield Dropped(trace_id=trace, problem_id=row.problem_id, reason=written)
+            else:
+                yield written
 
     def _as_written(self, row: Row) -> Row | str:
         """The row with the teacher's own tokens, or why it cannot have them."""

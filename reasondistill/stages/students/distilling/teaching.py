@@ -33,6 +33,7 @@ from reasondistill.stages.students.distilling.stored import StoredTopK
 from reasondistill.stages.students.distilling.teacher import Teacher, load_teacher
 from reasondistill.stages.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
 from reasondistill.stages.students.material import TeacherSource
+from reasondistill.stages.students.rows import RowStore, StoredRows
 from reasondistill.stages.students.tokens import Row
 from reasondistill.thinking import opened_by, split
 
@@ -57,15 +58,15 @@ class Teaching:
         method_class: type[Method[Any]] = METHODS[self.student.method]
         self.method = method_class(self.method_settings, self.student.seed)
 
-    def rows(self, rows: list[Row], tokenizer: Any) -> tuple[list[Row], dict[str, int]]:
-        """The rows to train on, and how many cannot be used, by reason."""
+    def rows(self, rows: StoredRows, tokenizer: Any, store: RowStore) -> StoredRows:
+        """The rows to train on; what cannot be used of these is dropped from them."""
         stored_tokens = self.method_settings.stored_tokens
         if stored_tokens is None:
-            return rows, {}
+            return rows
         if self.source.top_k is None:
             raise self._nobody("with stored log-probabilities")
         self._store = StoredTopK(self.source.top_k, stored_tokens, tokenizer)
-        return self._store.rows(rows, self.student.max_length)
+        return self._store.rows(rows, self.student.max_length, store)
 
     def prepare(self, model: Any, tokenizer: Any) -> None:
         """Load the teacher, and add what is trained beside the student. Raises ConfigError or
