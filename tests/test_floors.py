@@ -29,6 +29,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     2.0: ("config",),
     1.1: ("methods",),
     1.0: ("losses", "grading", "statistics"),
+    0.2: ("tables",),
     0.1: ("records", "sections", "thinking", "progress"),
     0.0: ("errors", "hashing", "durations"),
 }

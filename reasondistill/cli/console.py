@@ -11,8 +11,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from reasondistill import tables
 from reasondistill.errors import StageError
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import disk_error
@@ -41,6 +43,8 @@ class _Terminal(Console):
 
 out = _Terminal(highlight=False)
 err = _Terminal(stderr=True, highlight=False)
+
+_COLOURS = {"better": "green", "worse": "red", "tied": "yellow"}
 
 RunsDir = Annotated[Path, typer.Option("--runs", help="Where the folders of runs are.")]
 RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
@@ -94,20 +98,22 @@ def count_text(value: Any) -> str:
     return ""
 
 
-def percent(share: float) -> str:
-    """`39.5 %`."""
-    value = 100 * share
-    return f"{value:.1f} %"
+def shown(content: tables.Table) -> Table:
+    """A table of text as the terminal shows it; better, worse and tied in their colour."""
+    table = plain_table(*map(escape, content.headers))
+    for row in content.rows:
+        table.add_row(*map(_coloured, row))
+    return table
 
 
-def interval_text(low: float, high: float) -> str:
-    """`[34.1, 45.1]`, in percent."""
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def gap_text(low: float, high: float) -> str:
-    """`[+31.1, +47.8]`: the interval of a difference, in points."""
-    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+def _coloured(cell: str) -> str:
+    """A verdict in its colour, half of an interval dimmed."""
+    if cell in _COLOURS:
+        return f"[{_COLOURS[cell]}]{cell}[/]"
+    mean, mark, half = escape(cell).partition("±")
+    if mark:
+        return f"{mean}[dim]±{half}[/]"
+    return mean
 
 
 def refused_by_disk(error: Exception, place: Path | None = None) -> StageError | None:

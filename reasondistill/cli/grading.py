@@ -11,15 +11,14 @@ from rich.markup import escape
 from reasondistill.cli.console import (
     RunsDir,
     app,
-    interval_text,
     log_lines,
     out,
-    percent,
     plain_table,
     run_folder,
     say,
 )
 from reasondistill.errors import ConfigError
+from reasondistill.tables import interval, percent, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +77,7 @@ def grade(
     total = outcomes.total()
     for name in OUTCOMES:
         number = outcomes[name]
-        table.add_row(name, f"{number:,}", percent(number / max(1, total)))
+        table.add_row(name, f"{number:,}", f"{percent(number / max(1, total))} %")
     out.print(table)
     say(f"{target}: {total:,} rows")
 
@@ -151,9 +150,9 @@ def print_matrix(compared: Matrix) -> None:
         table.add_row(
             escape(row.source),
             row.policy,
-            percent(row.mean),
-            escape(interval_text(row.low, row.high)),
-            f"{row.n:,} × {row.k}",
+            f"{percent(row.mean)} %",
+            escape(interval(row)),
+            size_text(row),
             f"{undecided:,}",
         )
     out.print(table)

@@ -10,31 +10,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from reasondistill.cli.console import (
     ClusterFile,
     DryRun,
     RunsDir,
     app,
-    gap_text,
-    interval_text,
     out,
-    percent,
     plain_table,
     run_folder,
     say,
+    shown,
 )
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.runs.layout import RunFolder
+from reasondistill.tables import (
+    ScoreRow,
+    Table,
+    difference_table,
+    interval,
+    p_value,
+    points,
+    score_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reasondistill.config import Pipeline
-    from reasondistill.records import Difference
     from reasondistill.stages.evals.settings import Change
     from reasondistill.stages.evals.stored import Comparison, Entrant, FlipToRead, LeftOut
     from reasondistill.statistics import PairedEstimate
@@ -270,7 +275,7 @@ def compare(
             "others are compared with."
         )
     comparison = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
-    out.print(score_table(comparison))
+    out.print(shown(entrants_table(comparison)))
     for row in comparison.left_out:
         print_left_out(row)
     print_differences(comparison)
@@ -282,19 +287,15 @@ def compare(
         write_comparison(comparison, first, baseline, target)
 
 
-def score_table(comparison: Comparison) -> Table:
+def entrants_table(comparison: Comparison) -> Table:
     """pass@1 of each model on each benchmark."""
     from reasondistill.statistics import mean_interval
 
-    table = plain_table("model", "benchmark", "pass@1", "95 % interval", "n × k")
+    rows: list[ScoreRow] = []
     for (benchmark, model), sheet in comparison.sheets.items():
-        if not sheet.problems:
-            continue
-        score = mean_interval(sheet.correct)
-        interval = escape(interval_text(score.low, score.high))
-        size = f"{score.n} × {score.k}"
-        table.add_row(model, benchmark, percent(score.mean), interval, size)
-    return table
+        if sheet.problems:
+            rows.append(ScoreRow(model, benchmark, mean_interval(sheet.correct)))
+    return score_table(rows).without(["tokens"])
 
 
 def print_left_out(row: LeftOut) -> None:
@@ -314,21 +315,17 @@ def print_left_out(row: LeftOut) -> None:
 
 # So many are named in print; the file of --out has all.
 _MOST_LEFT_OUT = 3
-_TONE = {"better": "green", "worse": "red", "tied": "yellow"}
 
 
 def print_differences(comparison: Comparison) -> None:
     """Each difference with its interval, then those over all benchmarks."""
-    columns = ("model", "against", "benchmark", "", "points", "95 % interval", "p", "p (Holm)")
-    table = plain_table(*columns, "flips")
-    for row in comparison.differences:
-        table.add_row(*difference_cells(row))
+    table = difference_table(comparison.differences).without(["n × k"])
     for label, pooled in comparison.pooled.items():
-        baseline = comparison.differences[0].baseline
-        by_problem, by_benchmark = pooled.by_problem, pooled.by_benchmark
-        table.add_row(label, baseline, "all, by problem", *pooled_cells(by_problem))
-        table.add_row(label, baseline, "all, by benchmark", *pooled_cells(by_benchmark))
-    out.print(table)
+        who = (label, comparison.differences[0].baseline)
+        by_problem = (*who, "all, by problem", *pooled_cells(pooled.by_problem))
+        by_benchmark = (*who, "all, by benchmark", *pooled_cells(pooled.by_benchmark))
+        table = table.with_rows([by_problem, by_benchmark])
+    out.print(shown(table))
     if any(row.word == "tied" for row in comparison.differences):
         out.print(
             "[dim]tied: at this number of problems and samples no difference is shown; "
@@ -336,42 +333,11 @@ def print_differences(comparison: Comparison) -> None:
         )
 
 
-def difference_cells(row: Difference) -> tuple[str, ...]:
-    """One row of the table of differences."""
-    flips = ""
-    if row.gained is not None:
-        flips = f"+{row.gained} −{row.lost}"
-    return (
-        row.model,
-        row.baseline,
-        row.benchmark,
-        word_text(row.word),
-        points(row.mean),
-        escape(gap_text(row.low, row.high)),
-        f"{row.p_value:.2g}",
-        f"{row.p_adjusted:.2g}",
-        flips,
-    )
-
-
 def pooled_cells(gap: PairedEstimate) -> tuple[str, ...]:
-    """The same for a difference over all benchmarks."""
+    """A difference over all benchmarks, as the table of differences has it."""
     from reasondistill.statistics import verdict_word
 
-    word = verdict_word(gap)
-    interval = escape(gap_text(gap.low, gap.high))
-    return word_text(word), points(gap.mean), interval, "", f"{gap.p_value:.2g}", ""
-
-
-def word_text(word: str) -> str:
-    """better, worse or tied, in its colour."""
-    return f"[{_TONE[word]}]{word}[/]"
-
-
-def points(difference: float) -> str:
-    """`+12.3`."""
-    value = 100 * difference
-    return f"{value:+.1f}"
+    return verdict_word(gap), points(gap.mean), interval(gap), "", p_value(gap.p_value), ""
 
 
 def print_changes(title: str, changes: list[Change]) -> None:

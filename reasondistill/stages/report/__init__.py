@@ -13,7 +13,7 @@ compared; `forecast` where one was made. `ReportFile` is its content as a record
 
 from __future__ import annotations
 
-from reasondistill.stages.report.content import ReportFile
+from reasondistill.stages.report.content import ReportedScore, ReportFile
 from reasondistill.stages.report.writing import VERSION, run_report
 
-__all__ = ["VERSION", "ReportFile", "run_report"]
+__all__ = ["VERSION", "ReportFile", "ReportedScore", "run_report"]

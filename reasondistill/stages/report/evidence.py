@@ -5,21 +5,21 @@ published. Tables and lines, no layout.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reasondistill.config.published import Published
 from reasondistill.records import STEP, VARIANT, Score
-from reasondistill.runs.scores import PromptSpread
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
-from reasondistill.stages.report.wording import (
+from reasondistill.tables import (
     Table,
     interval,
     p_value,
     percent,
     points,
     score_text,
+    size_text,
     whole,
 )
 
@@ -43,38 +43,38 @@ def parts_tables(facts: Facts, kind: str) -> Iterator[tuple[str, Table]]:
     """`benchmark` and a table with one row per part (`level: 3`) and one column per model, for
     `kind` = subject, level or overlap.
     """
-    for benchmark in dict.fromkeys(part.benchmark for part in facts.parts):
-        found = [
-            part
-            for part in facts.parts
-            if part.benchmark == benchmark and part.part.startswith(f"{kind}: ")
-        ]
-        models = list(dict.fromkeys(part.model for part in found))
-        cells = {(part.part, part.model): part for part in found}
-        rows = tuple(
-            (name.removeprefix(f"{kind}: "), _problems(cells, name), *_row(cells, name, models))
-            for name in dict.fromkeys(part.part for part in found)
-        )
-        if rows:
-            yield benchmark, Table((kind, "n", *models), rows)
+    prefix = f"{kind}: "
+    by_benchmark: dict[str, list[Score]] = {}
+    for score in facts.parts:
+        if score.part.startswith(prefix):
+            by_benchmark.setdefault(score.benchmark, []).append(score)
+    for benchmark in dict.fromkeys(score.benchmark for score in facts.parts):
+        if benchmark in by_benchmark:
+            yield benchmark, _parts_table(by_benchmark[benchmark], kind, prefix)
 
 
-def _problems(cells: Mapping[tuple[str, str], Score], name: str) -> str:
+def _parts_table(scores: Sequence[Score], kind: str, prefix: str) -> Table:
+    models = list(dict.fromkeys(score.model for score in scores))
+    rows: list[tuple[str, ...]] = []
+    for part in dict.fromkeys(score.part for score in scores):
+        own = {score.model: score for score in scores if score.part == part}
+        cells = [part.removeprefix(prefix), _problems(own.values())]
+        for model in models:
+            text = ""
+            if model in own:
+                text = score_text(own[model])
+            cells.append(text)
+        rows.append(tuple(cells))
+    return Table((kind, "n", *models), tuple(rows))
+
+
+def _problems(scores: Iterable[Score]) -> str:
     """How many problems a part has; `29 to 30` where models lost some of them."""
-    counts = [score.n for (part, _), score in cells.items() if part == name]
-    low, high = min(counts), max(counts)
+    counts = sorted(score.n for score in scores)
+    low, high = counts[0], counts[-1]
     if low == high:
         return whole(high)
     return f"{whole(low)} to {whole(high)}"
-
-
-def _row(cells: Mapping[tuple[str, str], Score], name: str, models: list[str]) -> Iterator[str]:
-    for model in models:
-        score = cells.get((name, model))
-        if score is None:
-            yield ""
-        else:
-            yield score_text(score)
 
 
 def overlap_note(facts: Facts, benchmark: str) -> str:
@@ -101,16 +101,18 @@ def samples_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@k and, dashed, maj@k of each model over log2 k; nothing for single samples."""
     lines: list[Line] = []
     for colour, model in enumerate(_models(facts, benchmark)):
-        for metric, dashed in (("pass", False), ("maj", True)):
-            found = sorted(
-                (int(score.metric.partition("@")[2]), score.mean)
-                for score in facts.own_scores
-                if (score.model, score.benchmark) == (model, benchmark)
-                and (score.metric.startswith(f"{metric}@") or score.metric == "pass@1")
-            )
+        means: dict[str, list[tuple[int, float]]] = {"pass": [], "maj": []}
+        for score in facts.own_scores:
+            if (score.model, score.benchmark) != (model, benchmark):
+                continue
+            kind, _, k = score.metric.partition("@")
+            for shown in means:
+                if kind == shown or score.metric == "pass@1":
+                    means[shown].append((int(k), score.mean))
+        for kind, found in means.items():
             if len(found) > 2:
-                curve = [(math.log2(k), 100 * mean) for k, mean in found]
-                lines.append(Line(f"{model} {metric}@k", curve, colour, dashed))
+                curve = [(math.log2(k), 100 * mean) for k, mean in sorted(found)]
+                lines.append(Line(f"{model} {kind}@k", curve, colour, dashed=kind == "maj"))
     return lines
 
 
@@ -118,14 +120,14 @@ def budget_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 of each model over log2 of the token budget at which its one long run is cut again."""
     lines: list[Line] = []
     for colour, model in enumerate(_models(facts, benchmark)):
-        found = [
-            (math.log2(int(part.part.removeprefix("tokens: "))), 100 * part.mean)
-            for part in facts.parts
-            if (part.model, part.benchmark) == (model, benchmark)
-            and part.part.startswith("tokens: ")
-        ]
-        if len(found) > 1:
-            lines.append(Line(model, found, colour))
+        curve: list[tuple[float, float]] = []
+        for score in facts.parts:
+            kind, _, budget = score.part.partition(": ")
+            is_own = (score.model, score.benchmark) == (model, benchmark)
+            if is_own and kind == "tokens":
+                curve.append((math.log2(int(budget)), 100 * score.mean))
+        if len(curve) > 1:
+            lines.append(Line(model, curve, colour))
     return lines
 
 
@@ -139,45 +141,44 @@ def _steps(facts: Facts) -> Iterator[tuple[str, int, Score]]:
 
 def step_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 over training steps of each student with snapshots."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
     for model, step, score in _steps(facts):
         if score.benchmark == benchmark:
-            found.setdefault(model, []).append((step, 100 * score.mean))
-    return [Line(model, sorted(line), colour) for colour, (model, line) in enumerate(found.items())]
+            curves.setdefault(model, []).append((step, 100 * score.mean))
+    lines: list[Line] = []
+    for colour, (model, curve) in enumerate(curves.items()):
+        lines.append(Line(model, sorted(curve), colour))
+    return lines
 
 
 def steps_table(facts: Facts) -> Table:
     """The same as numbers, with intervals."""
-    headers = ("student", "benchmark", "step", "pass@1", "95 % interval", "n", "k")
-    ordered = sorted(_steps(facts), key=lambda found: (found[0], found[2].benchmark, found[1]))
-    rows = tuple(
-        (
-            model,
-            score.benchmark,
-            whole(step),
-            percent(score.mean),
-            interval(score.low, score.high),
-            whole(score.n),
-            str(score.k),
-        )
-        for model, step, score in ordered
-    )
-    return Table(headers, rows, numbers=2)
+    headers = ("student", "benchmark", "step", "pass@1", "95 % interval", "n × k")
+    ordered: list[tuple[str, str, int, Score]] = []
+    for model, step, score in _steps(facts):
+        ordered.append((model, score.benchmark, step, score))
+    ordered.sort(key=lambda row: row[:3])
+    rows: list[tuple[str, ...]] = []
+    for model, benchmark, step, score in ordered:
+        cells = (percent(score.mean), interval(score), size_text(score))
+        rows.append((model, benchmark, whole(step), *cells))
+    return Table(headers, tuple(rows), numbers=2)
 
 
 # A chart has so many colours.
 MOST_MODELS = 6
+# So many settings that models do not share are told one by one.
+_MOST_UNLIKE = 3
 
 
 def _models(facts: Facts, benchmark: str) -> list[str]:
     """The models that a chart shows: all, or the best ones."""
-    found = {
-        score.model: score.mean
-        for score in facts.own_scores
-        if score.benchmark == benchmark and score.metric == "pass@1"
-    }
-    best = sorted(found, key=lambda model: -found[model])[:MOST_MODELS]
-    return [model for model in found if model in best]
+    means: dict[str, float] = {}
+    for score in facts.own_scores:
+        if score.benchmark == benchmark and score.metric == "pass@1":
+            means[score.model] = score.mean
+    best = sorted(means, key=lambda model: -means[model])
+    return [model for model in means if model in best[:MOST_MODELS]]
 
 
 def chosen_note(facts: Facts, benchmark: str) -> str:
@@ -194,23 +195,23 @@ def prompts_table(facts: Facts) -> Table:
     """Each model on each benchmark under every prompt, the spread, and whether prompts matter at
     all.
     """
-    names = list(dict.fromkeys(name for row in facts.prompts for name in row.scores))
-    headers = ("model", "benchmark", *names, "spread", "p", "n", "k")
-    return Table(headers, tuple(_prompt_row(row, names) for row in facts.prompts), numbers=2)
-
-
-def _prompt_row(row: PromptSpread, names: list[str]) -> tuple[str, ...]:
-    scores = {name: percent(score) for name, score in row.scores.items()}
-    spread = points(row.high - row.low).removeprefix("+")
-    return (
-        row.model,
-        row.benchmark,
-        *[scores.get(name, "") for name in names],
-        spread,
-        p_value(row.p_value),
-        whole(row.n),
-        str(row.k),
-    )
+    names: dict[str, None] = {}
+    for row in facts.prompts:
+        names |= dict.fromkeys(row.scores)
+    headers = ("model", "benchmark", *names, "spread", "p", "n × k")
+    rows: list[tuple[str, ...]] = []
+    for row in facts.prompts:
+        cells = [row.model, row.benchmark]
+        for name in names:
+            text = ""
+            if name in row.scores:
+                text = percent(row.scores[name])
+            cells.append(text)
+        cells.append(points(row.high - row.low).removeprefix("+"))
+        cells.append(p_value(row.p_value))
+        cells.append(size_text(row))
+        rows.append(tuple(cells))
+    return Table(headers, tuple(rows), numbers=2)
 
 
 PROMPTS_NOTE = (
@@ -229,14 +230,12 @@ def published_table(facts: Facts) -> Table:
     """What eval/published.toml holds of this run's benchmarks, and in what it differs from how this
     run measured.
     """
-    benchmarks = dict.fromkeys(score.benchmark for score in facts.own_scores)
-    rows = tuple(
-        _published_row(facts, row, name)
-        for name in benchmarks
-        for row in facts.published
-        if name in row.scores
-    )
-    return Table(PUBLISHED_HEADERS, rows, numbers=len(PUBLISHED_HEADERS))
+    rows: list[tuple[str, ...]] = []
+    for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
+        for row in facts.published:
+            if benchmark in row.scores:
+                rows.append(_published_row(facts, row, benchmark))
+    return Table(PUBLISHED_HEADERS, tuple(rows), numbers=len(PUBLISHED_HEADERS))
 
 
 def _published_row(facts: Facts, row: Published, benchmark: str) -> tuple[str, ...]:
@@ -250,65 +249,63 @@ def _published_row(facts: Facts, row: Published, benchmark: str) -> tuple[str, .
     if benchmark in row.samples:
         samples = whole(row.samples[benchmark])
     settings = (row.harness, _sampling_words(row.sampling.model_dump()))
-    return (
-        benchmark,
-        row.model,
-        score,
-        spread,
-        samples,
-        "; ".join(part for part in settings if part),
-        row.grader,
-        "; ".join(_differences(facts, row, benchmark)),
-        row.source,
-    )
+    how = "; ".join(part for part in settings if part)
+    unlike = "; ".join(_differences(facts, row, benchmark))
+    return benchmark, row.model, score, spread, samples, how, row.grader, unlike, row.source
 
 
 def _sampling_words(sampling: Mapping[str, Any]) -> str:
-    shown = {"temperature": "T", "top_p": "top_p", "max_tokens": "max_tokens"}
-    return ", ".join(
-        f"{word} {sampling[key]:g}" for key, word in shown.items() if sampling.get(key) is not None
-    )
+    words: list[str] = []
+    for key, name in (("temperature", "T"), ("top_p", "top_p"), ("max_tokens", "max_tokens")):
+        value = sampling.get(key)
+        if value is not None:
+            words.append(f"{name} {value:g}")
+    return ", ".join(words)
 
 
 def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     """`T 0.8 (ours 0.6)`: settings that the source states and this run has otherwise; the grader
     always differs.
     """
-    sections = _sections(facts, benchmark).values()
+    sections = list(_sections(facts, benchmark).values())
     theirs = row.sampling.model_dump(exclude_none=True)
     for key, value in theirs.items():
-        ours = {
-            float(section["sampling"][key])
-            for section in sections
-            if section.get("sampling", {}).get(key) is not None
-        }
+        ours: set[float] = set()
+        for section in sections:
+            setting = section.get("sampling", {}).get(key)
+            if setting is not None:
+                ours.add(float(setting))
         if ours and ours != {float(value)}:
             listed = ", ".join(f"{other:g}" for other in sorted(ours))
             yield f"{key} {value:g} (ours {listed})"
     samples = sorted({int(section["n"]) for section in sections if "n" in section})
     if benchmark in row.samples and samples != [row.samples[benchmark]]:
-        yield f"samples {row.samples[benchmark]} (ours {', '.join(map(str, samples))})"
+        listed = ", ".join(map(str, samples))
+        yield f"samples {row.samples[benchmark]} (ours {listed})"
     if not theirs:
         yield "sampling not stated"
     problems = facts.stage(f"{EVALS}/{benchmark}/problems")
-    asked = max((int(section.get("limit", 0)) for section in sections), default=0)
-    if problems is not None and 0 < asked < problems.counts.get("in", 0):
-        yield f"problems (ours {asked} of {problems.counts['in']})"
+    if problems is not None:
+        limits = [int(section.get("limit", 0)) for section in sections]
+        asked = max(limits, default=0)
+        there_are = problems.counts.get("in", 0)
+        if 0 < asked < there_are:
+            yield f"problems (ours {asked} of {there_are})"
     yield "prompt and grader"
 
 
 def _sections(facts: Facts, benchmark: str) -> dict[str, Mapping[str, Any]]:
     """How this run sampled the benchmark: each model under its own prompt."""
-    found: dict[str, Mapping[str, Any]] = {}
+    sections: dict[str, Mapping[str, Any]] = {}
     for stage in facts.stages:
-        place = stage.place.split("/")
-        if (
-            len(place) == 4
-            and (place[0], place[1], place[3]) == (EVALS, benchmark, "traces")
-            and VARIANT not in place[2]
-        ):
-            found[place[2]] = stage.manifest.section
-    return found
+        parts = stage.place.split("/")
+        if len(parts) != 4:
+            continue
+        folder, name, model, work = parts
+        is_sampling = folder == EVALS and work == "traces"
+        if is_sampling and name == benchmark and VARIANT not in model:
+            sections[model] = stage.manifest.section
+    return sections
 
 
 def unlike(facts: Facts) -> Iterator[str]:
@@ -320,11 +317,20 @@ def unlike(facts: Facts) -> Iterator[str]:
         for model, section in _sections(facts, benchmark).items():
             settings = {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}
             for key, value in settings.items():
-                asked.setdefault(key, {}).setdefault(str(value), []).append(model)
+                models = asked.setdefault(key, {}).setdefault(str(value), [])
+                models.append(model)
         for key, values in asked.items():
             if len(values) > 1:
-                who = [f"{value} for {' and '.join(models)}" for value, models in values.items()]
-                yield f"{benchmark}: {key} " + ", ".join(who)
+                yield f"{benchmark}: {key} {_who(values)}"
+
+
+def _who(values: Mapping[str, Sequence[str]]) -> str:
+    """`0.6 for a and b, 1.0 for c`: each value of a setting with the models that were asked so."""
+    words: list[str] = []
+    for value, models in values.items():
+        names = " and ".join(models)
+        words.append(f"{value} for {names}")
+    return ", ".join(words)
 
 
 PUBLISHED_NOTE = (
@@ -345,11 +351,13 @@ def unlike_caveat(facts: Facts) -> list[str]:
     settings = list(unlike(facts))
     if not settings:
         return []
-    listed = "; ".join(settings[:3])
-    if len(settings) > 3:
-        listed += f"; and {len(settings) - 3} more"
+    listed = settings[:_MOST_UNLIKE]
+    rest = len(settings) - len(listed)
+    if rest:
+        listed.append(f"and {rest} more")
+    named = "; ".join(listed)
     return [
-        f"Not all models were asked alike, so a difference may be that of the settings. {listed}."
+        f"Not all models were asked alike, so a difference may be that of the settings. {named}."
     ]
 
 
@@ -358,25 +366,26 @@ def unlike_caveat(facts: Facts) -> list[str]:
 
 def repeatability(facts: Facts) -> str:
     """What the engine promises about getting the same numbers again."""
-    sampled = [
-        stage.manifest
-        for stage in facts.stages
-        if stage.place.endswith("/traces") and stage.place.startswith(EVALS)
-    ]
-    if not sampled:
+    is_sampled = has_gpu = False
+    for stage in facts.stages:
+        if stage.place.startswith(EVALS) and stage.place.endswith("/traces"):
+            is_sampled = True
+            has_gpu = has_gpu or bool(stage.manifest.environment.get("gpus"))
+    if not is_sampled:
         return ""
-    said = (
+    sentences = [
         "Every sample has a seed of its own, made from model, prompt, sampling and "
         "sample number: any number of processes draws the same."
-    )
-    if any(manifest.environment.get("gpus") for manifest in sampled):
-        said += (
-            " On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, "
+    ]
+    if has_gpu:
+        sentences.append(
+            "On a GPU vLLM's last bits depend on which requests share a batch: drawn anew, "
             "some samples may differ, greedy ones too."
         )
     else:
-        said += (
-            " On a CPU in float32 drawing them anew gave the same texts in our tests, in "
+        sentences.append(
+            "On a CPU in float32 drawing them anew gave the same texts in our tests, in "
             "other batches too; vLLM does not promise it."
         )
-    return f"{said} The stored samples do not change, and the same command reads them again."
+    sentences.append("The stored samples do not change, and the same command reads them again.")
+    return " ".join(sentences)

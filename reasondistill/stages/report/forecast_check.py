@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from reasondistill.durations import duration
 from reasondistill.records import VARIANT, Range
 from reasondistill.runs.figures import WorkFigures
 from reasondistill.runs.store import Manifest
-from reasondistill.stages.report import wording
 from reasondistill.stages.report.content import CheckedForecast, ForecastFact
 from reasondistill.stages.report.facts import (
     EVALS,
@@ -19,6 +19,7 @@ from reasondistill.stages.report.facts import (
     VERDICTS,
     Facts,
 )
+from reasondistill.tables import Table, whole
 
 _PLACES = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "examples": EXAMPLES}
 
@@ -69,8 +70,14 @@ def told(facts: Facts) -> list[Told]:
 
 
 def _compared(stage: str, what: str, expected: Range, took: float, *, unit: float = 1) -> Told:
-    low, high = expected.low * unit, expected.high * unit
-    return Told(stage, what, expected.expected * unit, low, high, float(took))
+    return Told(
+        stage=stage,
+        what=what,
+        expected=expected.expected * unit,
+        low=expected.low * unit,
+        high=expected.high * unit,
+        took=float(took),
+    )
 
 
 def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
@@ -108,21 +115,29 @@ def _seconds(manifest: Manifest) -> float:
 # ---- saying it -----------------------------------------------------------------------------------
 
 
-def table(facts: Facts) -> wording.Table:
+def table(facts: Facts) -> Table:
     headers = ("stage", "what", "forecast", "90 % interval", "took", "ratio", "inside")
-    return wording.Table(headers, tuple(_row(row) for row in told(facts)), numbers=2)
+    rows = [tuple(_cells(row)) for row in told(facts)]
+    return Table(headers, tuple(rows), numbers=2)
 
 
-def _row(row: Told) -> tuple[str, ...]:
-    words, what = wording.whole, row.what
+def _cells(row: Told) -> Iterator[str]:
+    words, what = whole, row.what
     if row.what == "seconds":
-        words, what = wording.duration, "time"
+        words, what = duration, "time"
+    yield row.stage
+    yield what
+    yield words(row.expected)
+    yield f"{words(row.low)} to {words(row.high)}"
+    yield words(row.took)
     ratio = ""
     if row.ratio is not None:
         ratio = f"{row.ratio:.2f}"
-    interval = f"{words(row.low)} to {words(row.high)}"
-    inside = "yes" if row.is_inside else "no"
-    return row.stage, what, words(row.expected), interval, words(row.took), ratio, inside
+    yield ratio
+    inside = "no"
+    if row.is_inside:
+        inside = "yes"
+    yield inside
 
 
 def note(facts: Facts) -> str:

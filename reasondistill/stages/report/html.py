@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.missing import REFUSED
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.plots import Line
+from reasondistill.tables import Table, percent, whole
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -22,32 +24,57 @@ def text(value: object) -> str:
 
 
 def facts_list(facts: Mapping[str, object]) -> str:
-    items = "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in facts.items())
+    items = ""
+    for key, value in facts.items():
+        items += f"<dt>{text(key)}</dt><dd>{text(value)}</dd>"
     return f'<dl class="facts">{items}</dl>'
 
 
-def plain(content: wording.Table) -> str:
-    """A table of text."""
-    rows = [[text(cell) for cell in row] for row in content.rows]
-    return table(content.headers, rows, numbers=set(range(content.numbers, len(content.headers))))
+@dataclass(frozen=True)
+class Pictures:
+    """A column of pictures, as HTML, that stands behind the column `behind`."""
+
+    behind: str
+    header: str
+    cells: Sequence[str]
+
+
+def plain(content: Table, *pictures: Pictures) -> str:
+    """A table of text, columns of pictures between; better, worse and tied have their colour."""
+    names = list(content.headers)
+    numbers = {name for name in names[content.numbers :] if name}
+    columns = [[_coloured(cell) for cell in content.column(name)] for name in names]
+    for more in pictures:
+        place = names.index(more.behind) + 1
+        names.insert(place, more.header)
+        columns.insert(place, list(more.cells))
+    rows = list(zip(*columns, strict=True))
+    places = {place for place, name in enumerate(names) if name in numbers}
+    return table(names, rows, numbers=places)
+
+
+def _coloured(cell: str) -> str:
+    if cell in ("better", "worse", "tied"):
+        return f'<span class="{cell}">{cell}</span>'
+    return text(cell)
 
 
 def table(
     headers: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    numbers: set[int] | None = None,
-    texts: set[int] | None = None,
+    numbers: Iterable[int] = (),
+    texts: Iterable[int] = (),
 ) -> str:
     """Rows of ready HTML; the first cell of each heads its row. `numbers` are right-aligned
     columns, `texts` may wrap anywhere.
     """
-    kinds = dict.fromkeys(numbers or (), ' class="number"')
-    kinds |= dict.fromkeys(texts or (), ' class="text"')
-    head = "".join(
-        f'<th scope="col"{kinds.get(place, "")}>{text(name)}</th>'
-        for place, name in enumerate(headers)
-    )
+    kinds = dict.fromkeys(numbers, ' class="number"')
+    kinds |= dict.fromkeys(texts, ' class="text"')
+    head = ""
+    for place, name in enumerate(headers):
+        kind = kinds.get(place, "")
+        head += f'<th scope="col"{kind}>{text(name)}</th>'
     body = ""
     for row in rows:
         body += f'<tr><th scope="row">{row[0]}</th>'
@@ -68,23 +95,19 @@ def tone(name: str) -> str:
 
 def stack(parts: Mapping[str, float], *, is_share: bool) -> str:
     """A bar cut in proportion; the label says it in words."""
-    words: list[str] = []
-    for name, value in parts.items():
-        amount = wording.whole(value)
-        if is_share:
-            amount = f"{wording.percent(value)} %"
-        words.append(f"{wording.label(name)} {amount}")
-    said = ", ".join(words)
     total = sum(parts.values()) or 1
-    pieces = "".join(
-        f'<b class="{tone(name)}" style="flex:{value / total:.5f} 1 0"></b>'
-        for name, value in parts.items()
-        if value
-    )
-    return (
-        f'<div class="stack" role="img" aria-label="{text(said)}" '
-        f'title="{text(said)}">{pieces}</div>'
-    )
+    words: list[str] = []
+    pieces = ""
+    for name, value in parts.items():
+        amount = whole(value)
+        if is_share:
+            amount = f"{percent(value)} %"
+        words.append(f"{wording.label(name)} {amount}")
+        if value:
+            part = value / total
+            pieces += f'<b class="{tone(name)}" style="flex:{part:.5f} 1 0"></b>'
+    label = text(", ".join(words))
+    return f'<div class="stack" role="img" aria-label="{label}" title="{label}">{pieces}</div>'
 
 
 def legend(names: Iterable[str]) -> str:
@@ -95,14 +118,28 @@ def legend(names: Iterable[str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
+def folded(title: str, inside: str, *, note: str = "", is_open: bool = False) -> str:
+    """A part that one opens to read it, with a note at its head; `inside` is HTML already."""
+    state = ""
+    if is_open:
+        state = " open"
+    head = f"<details{state}><summary>{text(title)}</summary>"
+    return f'{head}<div class="inside">{note_line(note)}{inside}</div></details>'
+
+
+def note_line(note: str) -> str:
+    """A paragraph in small print; nothing where there is nothing to say."""
+    if not note:
+        return ""
+    return f'<p class="note">{text(note)}</p>'
+
+
 def figure(plot: str, lines: Sequence[Line], caption: str) -> str:
     if not plot:
         return ""
     marks = "".join(_mark(line) for line in lines if line.points)
-    return (
-        f"<figure>{plot}<ul "
-        f'class="legend">{marks}</ul><figcaption>{text(caption)}</figcaption></figure>'
-    )
+    legend = f'<ul class="legend">{marks}</ul>'
+    return f"<figure>{plot}{legend}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def _mark(line: Line) -> str:

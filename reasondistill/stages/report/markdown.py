@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
+from reasondistill.tables import Table, difference_table, score_grid
 
 # A text longer than this is cut here; the page and the run folder have more of it.
 LONGEST_TEXT = 4_000
@@ -16,113 +18,116 @@ LONGEST_TEXT = 4_000
 
 def render_markdown(facts: Facts, *, title: str, about: str) -> str:
     """The whole report; sections without content are left out."""
-    parts = [
-        f"# {inline(title)}",
-        inline(about),
-        *(f"**{inline(line)}**" for line in wording.headline(facts)),
-    ]
-    parts += [
-        f"> {inline(line)}" for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts))
-    ]
+    parts = [f"# {inline(title)}", inline(about)]
+    for line in wording.headline(facts):
+        parts.append(f"**{inline(line)}**")
+    for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts)):
+        parts.append(f"> {inline(line)}")
     for name, body in _sections(facts):
-        if body:
-            parts += [f"## {name}", *body]
+        content = [part for part in body if part]
+        if content:
+            parts += [f"## {name}", *content]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def inline(value: object) -> str:
     """Text that stays text in a line or table cell: no tags, no table bars, no line breaks."""
-    return re.sub(r"([|<>`*_\[\]\\])", r"\\\1", " ".join(str(value).split()))
+    line = " ".join(str(value).split())
+    return re.sub(r"([|<>`*_\[\]\\])", r"\\\1", line)
 
 
 def fenced(value: str) -> str:
     """A code block with a fence longer than any in the text, so nothing inside can end it."""
     body = value.strip("\n")
-    if len(body) > LONGEST_TEXT:
-        body = f"{body[:LONGEST_TEXT]}\n… {len(body) - LONGEST_TEXT:,} characters more"
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
+    left_out = len(body) - LONGEST_TEXT
+    if left_out > 0:
+        body = f"{body[:LONGEST_TEXT]}\n… {left_out:,} characters more"
+    runs = re.findall("`+", body)
+    longest = max(map(len, runs), default=0)
+    fence = "`" * max(3, 1 + longest)
     return f"{fence}text\n{body}\n{fence}"
 
 
-def table(content: wording.Table) -> str:
+def table(content: Table) -> str:
     """A pipe table, or nothing when it has no rows."""
     if not content.rows:
         return ""
-    rule = ["---:" if place >= content.numbers else "---" for place in range(len(content.headers))]
+    texts = min(content.numbers, len(content.headers))
+    numbers = len(content.headers) - texts
     lines = [
-        [inline(cell) for cell in content.headers],
-        rule,
-        *([inline(cell) for cell in row] for row in content.rows),
+        _pipes([inline(cell) for cell in content.headers]),
+        _pipes(["---"] * texts + ["---:"] * numbers),
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    for row in content.rows:
+        lines.append(_pipes([inline(cell) for cell in row]))
+    return "\n".join(lines)
+
+
+def _pipes(cells: list[str]) -> str:
+    inside = " | ".join(cells)
+    return f"| {inside} |"
 
 
 def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    yield "Scores", _scores(facts) if facts.own_scores else []
-    yield "Against its baselines", _differences(facts) if facts.main_differences else []
-    yield "Methods", list(_methods(facts)) if methods.has_methods(facts) else []
+    yield "Scores", list(_scores(facts))
+    yield "Against its baselines", list(_differences(facts))
+    yield "Methods", list(_methods(facts))
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", _noted(evidence.PUBLISHED_NOTE, evidence.published_table(facts))
-    yield "From problems to examples", [table(wording.funnel_table(facts))] if facts.funnel else []
-    yield (
-        "Training",
-        [table(wording.students_table(facts)), _losses(facts)] if facts.students else [],
-    )
-    yield (
-        "Lengths",
-        [table(wording.lengths_table(facts))] if facts.trace_tokens or facts.eval_tokens else [],
-    )
+    yield "From problems to examples", [table(wording.funnel_table(facts))]
+    yield "Training", [table(wording.students_table(facts)), _losses(facts)]
+    yield "Lengths", [table(wording.lengths_table(facts))]
     yield "Time and speed", [table(wording.timings_table(facts))]
     yield "Forecast and fact", _noted(forecast_check.note(facts), forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _made(facts)
 
 
-def _noted(note: str, content: wording.Table) -> list[str]:
+def _noted(note: str, content: Table) -> list[str]:
     """A note and its table; nothing where the table has no rows."""
     if not content.rows:
         return []
     return [note, table(content)]
 
 
-def _scores(facts: Facts) -> list[str]:
-    notes = [
-        wording.SCORES_NOTE,
-        *([wording.METRICS_NOTE] if len(wording.metrics(facts)) > 1 else []),
-        facts.seeds.note,
-    ]
-    several = len({score.benchmark for score in facts.own_scores}) > 1
-    shown = [
-        *notes,
-        *([table(wording.overview_table(facts))] if several else []),
-        table(wording.scores_table(facts)),
-    ]
+def _scores(facts: Facts) -> Iterator[str]:
+    if not facts.own_scores:
+        return
+    yield wording.SCORES_NOTE
+    if len(wording.metrics(facts)) > 1:
+        yield wording.METRICS_NOTE
+    yield facts.seeds.note
+    if len({score.benchmark for score in facts.own_scores}) > 1:
+        yield table(score_grid(wording.main_means(facts)))
+    yield table(wording.scores_table(facts))
     if facts.single_scores:
-        shown += ["### Each seed alone", table(wording.scores_table(facts, facts.single_scores))]
-    return shown
+        yield "### Each seed alone"
+        yield table(wording.scores_table(facts, facts.single_scores))
 
 
-def _differences(facts: Facts) -> list[str]:
-    shown = [wording.DIFFERENCES_NOTE, table(wording.differences_table(facts.main_differences))]
+def _differences(facts: Facts) -> Iterator[str]:
+    if not facts.main_differences:
+        return
+    yield wording.DIFFERENCES_NOTE
+    yield table(difference_table(facts.main_differences))
     if facts.single_differences:
-        shown += ["### Each seed alone", table(wording.differences_table(facts.single_differences))]
-    return shown
+        yield "### Each seed alone"
+        yield table(difference_table(facts.single_differences))
 
 
 def _methods(facts: Facts) -> Iterator[str]:
+    if not methods.has_methods(facts):
+        return
     tables = list(methods.reached_tables(facts))
     if tables:
         yield methods.METHODS_NOTE
     for benchmark, _, content in tables:
         yield f"### {inline(benchmark)}"
         yield table(content)
-    for name, note, content in (
-        ("Cost", methods.COSTS_NOTE, methods.costs_table(facts)),
-        ("Sizes", methods.SIZES_NOTE, methods.sizes_table(facts)),
-        ("Cut out of a larger model", "", methods.shrunk_table(facts)),
-    ):
-        if content.rows:
-            yield "\n\n".join(part for part in (f"### {name}", note, table(content)) if part)
+    for name, note, content in methods.other_tables(facts):
+        yield f"### {name}"
+        yield note
+        yield table(content)
 
 
 def _evidence(facts: Facts) -> Iterator[str]:
@@ -133,16 +138,17 @@ def _evidence(facts: Facts) -> Iterator[str]:
                 yield evidence.overlap_note(facts, benchmark)
             yield table(content)
     for benchmark, content in evidence.parts_tables(facts, "tokens"):
-        yield f"### {inline(benchmark)} within token budgets\n\n{evidence.BUDGET_NOTE}"
+        yield f"### {inline(benchmark)} within token budgets"
+        yield evidence.BUDGET_NOTE
         yield table(content)
     if facts.prompts:
-        yield (
-            f"### Under other prompts\n\n{evidence.PROMPTS_NOTE}\n\n"
-            f"{table(evidence.prompts_table(facts))}"
-        )
+        yield "### Under other prompts"
+        yield evidence.PROMPTS_NOTE
+        yield table(evidence.prompts_table(facts))
     steps = table(evidence.steps_table(facts))
     if steps:
-        yield f"### During training\n\n{steps}"
+        yield "### During training"
+        yield steps
     repeatability = evidence.repeatability(facts)
     if repeatability:
         yield repeatability
@@ -153,61 +159,68 @@ def _losses(facts: Facts) -> str:
     rows: list[tuple[str, ...]] = []
     for made in facts.students:
         lines = [line for line in made.metrics if line.get("loss") is not None]
-        picked = (
-            [lines[round(place * (len(lines) - 1) / 9)] for place in range(10)]
-            if len(lines) >= 10
-            else lines
-        )
-        if picked:
-            rows.append((made.name, " → ".join(f"{line['loss']:.3f}" for line in picked)))
-    return table(wording.Table(("student", "loss, start to end"), tuple(rows), numbers=2))
+        losses = [f"{line['loss']:.3f}" for line in _ten_of(lines)]
+        if losses:
+            rows.append((made.name, " → ".join(losses)))
+    return table(Table(("student", "loss, start to end"), tuple(rows), numbers=2))
+
+
+def _ten_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ten of them, first and last too, evenly apart; all where there are fewer."""
+    if len(lines) < 10:
+        return lines
+    step = (len(lines) - 1) / 9
+    return [lines[round(place * step)] for place in range(10)]
 
 
 def _trace(shown: Shown) -> str:
-    question = shown.problem.question if shown.problem else shown.trace.problem_id
-    gold = f", gold {inline(shown.problem.answer)}" if shown.problem else ""
-    return (
-        f"### {inline(shown.trace.id)}: {inline(wording.label(shown.outcome))}{gold}\n\n"
-        f"{inline(question)}\n\n{_written(shown)}"
-    )
+    outcome = inline(wording.label(shown.outcome))
+    title = f"### {inline(shown.trace.id)}: {outcome}"
+    question = shown.trace.problem_id
+    if shown.problem is not None:
+        question = shown.problem.question
+        title += f", gold {inline(shown.problem.answer)}"
+    return f"{title}\n\n{inline(question)}\n\n{_written(shown)}"
 
 
 def _side(side: SideBySide) -> str:
-    head = (
-        f"### {inline(side.problem.id)}, every model; gold {inline(side.problem.answer)}\n"
-        f"\n{inline(side.problem.question)}"
-    )
-    answers = [
-        f"**{inline(model)}: {inline(wording.label(shown.outcome))}**\n\n{_written(shown)}"
-        for model, shown in side.answers
-    ]
-    return "\n\n".join([head, *answers])
+    problem = side.problem
+    gold = inline(problem.answer)
+    parts = [f"### {inline(problem.id)}, every model; gold {gold}", inline(problem.question)]
+    for model, shown in side.answers:
+        outcome = inline(wording.label(shown.outcome))
+        parts.append(f"**{inline(model)}: {outcome}**")
+        parts.append(_written(shown))
+    return "\n\n".join(parts)
 
 
 def _written(shown: Shown) -> str:
-    completion, grade = shown.trace.completion, shown.grade
-    because = "" if grade is None else f"{inline(grade.reason)} ({inline(grade.layer)}), "
-    whole = (completion.reasoning or "") + completion.answer_text
+    completion = shown.trace.completion
+    facts: list[str] = []
+    if shown.grade is not None:
+        facts.append(f"{inline(shown.grade.reason)} ({inline(shown.grade.layer)})")
     if completion.finish == "error":
-        because += f"{inline(completion.error or 'no cause was told')}, "
-    return f"{fenced(whole)}\n\n{because}{completion.tokens:,} tokens, ended by {completion.finish}"
+        facts.append(inline(completion.error or "no cause was told"))
+    facts.append(f"{completion.tokens:,} tokens")
+    facts.append(f"ended by {completion.finish}")
+    whole = (completion.reasoning or "") + completion.answer_text
+    return f"{fenced(whole)}\n\n{', '.join(facts)}"
 
 
 def _made(facts: Facts) -> list[str]:
-    surroundings = tuple(
-        (key, value, "all" if len(values) == 1 else ", ".join(places))
-        for key, values in environments(facts.stages).items()
-        for value, places in values.items()
-    )
-    settings = tuple(
-        (
-            stage.place,
-            stage.manifest.fingerprint,
-            "; ".join(f"{key} = {value}" for key, value in flatten(stage.manifest.section)),
-        )
-        for stage in facts.stages
-    )
+    surroundings: list[tuple[str, ...]] = []
+    for key, values in environments(facts.stages).items():
+        for value, places in values.items():
+            stages = ", ".join(places)
+            if len(values) == 1:
+                stages = "all"
+            surroundings.append((key, value, stages))
+    settings: list[tuple[str, ...]] = []
+    for stage in facts.stages:
+        manifest = stage.manifest
+        values = [f"{key} = {value}" for key, value in flatten(manifest.section)]
+        settings.append((stage.place, manifest.fingerprint, "; ".join(values)))
     return [
-        table(wording.Table(("environment", "value", "stages"), surroundings, numbers=3)),
-        table(wording.Table(("stage", "fingerprint", "settings"), settings, numbers=3)),
+        table(Table(("environment", "value", "stages"), tuple(surroundings), numbers=3)),
+        table(Table(("stage", "fingerprint", "settings"), tuple(settings), numbers=3)),
     ]

@@ -7,7 +7,7 @@ training are means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reasondistill.methods import METHODS
@@ -24,15 +24,17 @@ from reasondistill.runs.figures import WorkFigures
 from reasondistill.runs.missing import failed_in
 from reasondistill.stages.report.content import Cost, MethodRow, Size
 from reasondistill.stages.report.facts import EVALS, Facts
-from reasondistill.stages.report.wording import (
+from reasondistill.stages.report.wording import label, main_means
+from reasondistill.tables import (
     MINUS,
     Table,
     interval,
-    label,
     p_value,
     percent,
     points,
+    size_text,
     whole,
+    whole_or_blank,
 )
 
 
@@ -53,9 +55,10 @@ def has_methods(facts: Facts) -> bool:
     """True when a student distils, or students were made for several seeds: there is something to
     compare.
     """
-    return bool(facts.seeds.members) or any(
-        made.student is not None and made.student.method in METHODS for made in facts.students
-    )
+    if facts.seeds.members:
+        return True
+    trained = [made.student for made in facts.students if made.student is not None]
+    return any(student.method in METHODS for student in trained)
 
 
 # ---- what each reached ---------------------------------------------------------------------------
@@ -65,24 +68,27 @@ def reached(facts: Facts) -> list[Reached]:
     """Every trained student that was measured, on every benchmark; the highest score of a benchmark
     first.
     """
-    scores = [
-        score
-        for score in facts.main_scores
-        if score.metric == "pass@1" and _figures(facts, score.model)
-    ]
-    spreads = {(row.model, row.benchmark): row for row in facts.seeds.spread}
+    scores = [score for score in main_means(facts) if _figures(facts, score.model)]
     benchmarks = list(dict.fromkeys(score.benchmark for score in scores))
     scores.sort(key=lambda score: (benchmarks.index(score.benchmark), -score.mean))
-    return [
-        Reached(
+    against = reference(facts)
+    differences: dict[tuple[str, str], Difference] = {}
+    for row in facts.main_differences:
+        if row.baseline == against:
+            differences.setdefault((row.model, row.benchmark), row)
+    spreads = {(row.model, row.benchmark): row for row in facts.seeds.spread}
+    rows: list[Reached] = []
+    for score in scores:
+        place = (score.model, score.benchmark)
+        row = Reached(
             score=score,
             method=facts.method(score.model),
-            difference=_difference(facts, score),
+            difference=differences.get(place),
             gap_closed=gap_closed(facts, score),
-            spread=spreads.get((score.model, score.benchmark)),
+            spread=spreads.get(place),
         )
-        for score in scores
-    ]
+        rows.append(row)
+    return rows
 
 
 def reference(facts: Facts) -> str | None:
@@ -90,21 +96,10 @@ def reference(facts: Facts) -> str | None:
     untouched base.
     """
     compared = {row.baseline for row in facts.main_differences}
-    asked = facts.seeds.of(facts.reference or "") or facts.reference
-    bases = [name for name in sorted(compared) if facts.method(name) == "base"]
-    return next((name for name in (asked, "sft", *bases) if name in compared), None)
-
-
-def _difference(facts: Facts, score: Score) -> Difference | None:
-    sought = (score.model, reference(facts), score.benchmark)
-    return next(
-        (
-            row
-            for row in facts.main_differences
-            if (row.model, row.baseline, row.benchmark) == sought
-        ),
-        None,
-    )
+    asked = facts.reference or ""
+    candidates = [facts.seeds.of(asked) or asked, "sft"]
+    candidates += [name for name in sorted(compared) if facts.method(name) == "base"]
+    return next((name for name in candidates if name in compared), None)
 
 
 def gap_closed(facts: Facts, score: Score) -> float | None:
@@ -117,11 +112,10 @@ def gap_closed(facts: Facts, score: Score) -> float | None:
     if len(teachers) != 1 or base is None:
         return None
     teacher = teachers[0]
-    means = {
-        other.model: other.mean
-        for other in facts.main_scores
-        if (other.benchmark, other.metric) == (score.benchmark, "pass@1")
-    }
+    means: dict[str, float] = {}
+    for other in main_means(facts):
+        if other.benchmark == score.benchmark:
+            means[other.model] = other.mean
     if teacher not in means or base not in means:
         return None
     gap = means[teacher] - means[base]
@@ -157,29 +151,31 @@ def _about(facts: Facts, model: str) -> MeasuredModel:
 
 def costs(facts: Facts) -> list[Cost]:
     """Every trained student, in the order of their scores."""
-    trained = dict.fromkeys(
-        facts.seeds.of(made.name) or made.name
-        for made in facts.students
-        if _figures(facts, made.name)
-    )
-    ranked = dict.fromkeys(row.score.model for row in reached(facts))
-    return [_cost(facts, name) for name in ranked | trained]
+    names = dict.fromkeys(row.score.model for row in reached(facts))
+    for made in facts.students:
+        if _figures(facts, made.name):
+            names.setdefault(facts.seeds.of(made.name) or made.name)
+    return [_cost(facts, name) for name in names]
 
 
 def _cost(facts: Facts, name: str) -> Cost:
-    found = _figures(facts, name)
+    trained = _figures(facts, name)
+    tokens = [figures.tokens for figures in trained]
+    seconds = [figures.seconds for figures in trained]
+    teacher_seconds = [figures.teacher_seconds or None for figures in trained]
+    rollout_seconds = [figures.rollout_seconds or None for figures in trained]
     return Cost(
         model=name,
         method=facts.method(name),
-        perplexity=_mean(found, lambda one: one.perplexity),
-        teacher_kl=_mean(found, lambda one: one.teacher_kl),
-        loss_tokens=_mean(found, lambda one: one.loss_tokens),
-        tokens=_mean(found, lambda one: one.tokens),
-        tokens_per_s=_mean(found, lambda one: _ratio(one.tokens, one.seconds)),
-        peak_memory_gib=_mean(found, lambda one: one.peak_memory_gib),
-        teacher_share=_mean(found, lambda one: _ratio(one.teacher_seconds or None, one.seconds)),
-        rollout_share=_mean(found, lambda one: _ratio(one.rollout_seconds or None, one.seconds)),
-        rollouts_correct=_mean(found, lambda one: one.rollouts_correct),
+        perplexity=_mean(figures.perplexity for figures in trained),
+        teacher_kl=_mean(figures.teacher_kl for figures in trained),
+        loss_tokens=_mean(figures.loss_tokens for figures in trained),
+        tokens=_mean(tokens),
+        tokens_per_s=_mean(map(_ratio, tokens, seconds)),
+        peak_memory_gib=_mean(figures.peak_memory_gib for figures in trained),
+        teacher_share=_mean(map(_ratio, teacher_seconds, seconds)),
+        rollout_share=_mean(map(_ratio, rollout_seconds, seconds)),
+        rollouts_correct=_mean(figures.rollouts_correct for figures in trained),
     )
 
 
@@ -190,11 +186,11 @@ def _ratio(amount: float | None, of: float | None) -> float | None:
     return amount / of
 
 
-def _students(facts: Facts, name: str) -> list[Student]:
+def _students(facts: Facts, name: str) -> Iterator[Student]:
     members = facts.members(name)
-    return [
-        made.student for made in facts.students if made.name in members and made.student is not None
-    ]
+    for made in facts.students:
+        if made.name in members and made.student is not None:
+            yield made.student
 
 
 def _figures(facts: Facts, name: str) -> list[TrainingFigures]:
@@ -202,13 +198,14 @@ def _figures(facts: Facts, name: str) -> list[TrainingFigures]:
     return [student.figures for student in _students(facts, name) if student.figures is not None]
 
 
-def _mean(
-    found: Sequence[TrainingFigures], value: Callable[[TrainingFigures], float | None]
-) -> float | None:
-    """None unless it is known of all."""
-    values = [value(figures) for figures in found]
-    known = [number for number in values if number is not None]
-    if not known or len(known) < len(values):
+def _mean(values: Iterable[float | None]) -> float | None:
+    """None unless all are known."""
+    known: list[float] = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    if not known:
         return None
     return sum(known) / len(known)
 
@@ -219,28 +216,34 @@ def _mean(
 def sizes(facts: Facts) -> list[Size]:
     """Teachers first, then every other model that was measured."""
     teachers = teachers_of(facts)
-    names = dict.fromkeys(score.model for score in facts.main_scores)
-    largest = _about(facts, teachers[0]).parameters if len(teachers) == 1 else None
-    return [
-        _size(facts, name, largest) for name in sorted(names, key=lambda name: name not in teachers)
-    ]
+    names = list(dict.fromkeys(score.model for score in facts.main_scores))
+    names.sort(key=lambda name: name not in teachers)
+    largest = None
+    if len(teachers) == 1:
+        largest = _about(facts, teachers[0]).parameters
+    return [_size(facts, name, largest) for name in names]
 
 
 def _size(facts: Facts, name: str, largest: int | None) -> Size:
-    first = _about(facts, facts.members(name)[0])
-    trained = _figures(facts, name)
+    members = facts.members(name)
+    first = _about(facts, members[0])
     parameters = first.parameters
+    trained = _figures(facts, name)
     if not parameters and trained:
         parameters = trained[0].parameters
-    tokens_per_s, seconds_per_answer = _speed(facts, name)
-    timed = [facts.latency[member] for member in facts.members(name) if member in facts.latency]
-    if len(timed) < len(facts.members(name)):
-        timed = []
-    per_token = sum(latency["ms_per_token"] for latency in timed)
-    per_answer = sum(latency["seconds_per_answer"] for latency in timed)
     compression = None
     if not first.is_teacher:
         compression = _ratio(largest, parameters)
+    tokens_per_s, seconds_per_answer = _speed(facts, name)
+    per_token: list[float] = []
+    per_answer: list[float] = []
+    for member in members:
+        latency = facts.latency.get(member)
+        if latency is not None:
+            per_token.append(latency["ms_per_token"])
+            per_answer.append(latency["seconds_per_answer"])
+    if len(per_token) < len(members):
+        per_token, per_answer = [], []
     return Size(
         model=name,
         parameters=parameters,
@@ -248,8 +251,8 @@ def _size(facts: Facts, name: str, largest: int | None) -> Size:
         size_bytes=first.size_bytes,
         tokens_per_s=tokens_per_s,
         seconds_per_answer=seconds_per_answer,
-        latency_ms_per_token=_ratio(per_token, len(timed)),
-        latency_s_per_answer=_ratio(per_answer, len(timed)),
+        latency_ms_per_token=_mean(per_token),
+        latency_s_per_answer=_mean(per_answer),
     )
 
 
@@ -258,12 +261,14 @@ def _speed(facts: Facts, name: str) -> tuple[float | None, float | None]:
     failed ones are none.
     """
     members = facts.members(name)
-    manifests = [stage.manifest for stage in facts.stages if _is_sampling(stage.place, members)]
-    figures = [WorkFigures.of(manifest) for manifest in manifests]
-    tokens = sum(work.tokens for work in figures)
-    seconds = sum(work.seconds for work in figures)
-    samples = sum(work.samples for work in figures)
-    samples -= sum(failed_in(manifest) for manifest in manifests)
+    tokens = samples = 0
+    seconds = 0.0
+    for stage in facts.stages:
+        if _is_sampling(stage.place, members):
+            work = WorkFigures.of(stage.manifest)
+            tokens += work.tokens
+            seconds += work.seconds
+            samples += work.samples - failed_in(stage.manifest)
     if not (tokens and samples and seconds):
         return None, None
     return tokens / seconds, seconds / samples
@@ -271,7 +276,10 @@ def _speed(facts: Facts, name: str) -> tuple[float | None, float | None]:
 
 def _is_sampling(place: str, members: Sequence[str]) -> bool:
     parts = place.split("/")
-    return len(parts) == 4 and (parts[0], parts[3]) == (EVALS, "traces") and parts[2] in members
+    if len(parts) != 4:
+        return False
+    stage, _, model, work = parts
+    return stage == EVALS and work == "traces" and model in members
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -279,43 +287,53 @@ def _is_sampling(place: str, members: Sequence[str]) -> bool:
 
 def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
     """Each benchmark with its rows, as they are and as text."""
+    gap_header = "points"
     against = reference(facts)
-    headers = (
-        "student",
-        "method",
-        "pass@1",
-        "95 % interval",
-        f"points against {against}" if against else "points",
-        "its interval",
-    )
+    if against is not None:
+        gap_header = f"points against {against}"
+    headers = ("student", "method", "pass@1", "95 % interval", gap_header, "its interval")
     headers += ("p (Holm)", "", "gap closed %", "seeds: sd", "seeds: range", "n × k")
     rows = reached(facts)
     for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
-        found = [row for row in rows if row.score.benchmark == benchmark]
-        yield (
-            benchmark,
-            found,
-            _without_blanks(headers, [_reached_cells(row) for row in found], numbers=1),
-        )
+        own = [row for row in rows if row.score.benchmark == benchmark]
+        cells = [tuple(_reached_cells(row)) for row in own]
+        yield benchmark, own, Table(headers, tuple(cells), numbers=2).without_blanks()
 
 
-def _reached_cells(row: Reached) -> tuple[str, ...]:
+def _reached_cells(row: Reached) -> Iterator[str]:
     score, gap, spread = row.score, row.difference, row.spread
-    against = ("", "", "", "")
-    if gap is not None:
-        bounds = interval(gap.low, gap.high)
-        against = (points(gap.mean), bounds, p_value(gap.p_adjusted), gap.word)
-    seeds = ("", "")
-    if spread is not None:
-        seeds = (percent(spread.deviation), f"{percent(spread.low)} … {percent(spread.high)}")
-    closed = _said(row.gap_closed, percent).replace("-", MINUS)
-    head = (
-        score.model,
-        _method(score.model, row.method),
-        percent(score.mean),
-        interval(score.low, score.high),
-    )
-    return (*head, *against, closed, *seeds, f"{whole(score.n)} × {score.k}")
+    yield score.model
+    yield _method(score.model, row.method)
+    yield percent(score.mean)
+    yield interval(score)
+    if gap is None:
+        yield from ("", "", "", "")
+    else:
+        yield points(gap.mean)
+        yield interval(gap)
+        yield p_value(gap.p_adjusted)
+        yield gap.word
+    yield percent_or_blank(row.gap_closed).replace("-", MINUS)
+    if spread is None:
+        yield from ("", "")
+    else:
+        yield percent(spread.deviation)
+        yield f"{percent(spread.low)} … {percent(spread.high)}"
+    yield size_text(score)
+
+
+def percent_or_blank(share: float | None) -> str:
+    """Nothing for what is not known."""
+    if share is None:
+        return ""
+    return percent(share)
+
+
+def in_format(value: float | None, format_spec: str) -> str:
+    """`in_format(2.5, ".3f")` is `2.500`; nothing for what is not known."""
+    if value is None:
+        return ""
+    return format(value, format_spec)
 
 
 def _method(name: str, method: str) -> str:
@@ -325,90 +343,52 @@ def _method(name: str, method: str) -> str:
     return label(method)
 
 
-def _without_blanks(
-    headers: Sequence[str], rows: Sequence[tuple[str, ...]], *, numbers: int
-) -> Table:
-    """The table without the columns that are blank in every row; `numbers` is right for what is
-    left.
-    """
-    columns = range(len(headers))
-    kept = [place for place in columns if any(row[place] for row in rows)]
-    text_columns = sum(place <= numbers for place in kept)
-    shown: list[tuple[str, ...]] = []
-    for row in rows:
-        shown.append(tuple(row[place] for place in kept))
-    return Table(tuple(headers[place] for place in kept), tuple(shown), text_columns)
-
-
 def costs_table(facts: Facts) -> Table:
-    headers = (
-        "student",
-        "method",
-        "perplexity",
-        "KL to teacher",
-        "tokens in loss",
-        "tokens",
-        "tokens/s",
-        "peak GiB",
-    )
-    headers += ("teacher %", "rollouts %", "rollouts correct %")
-    rows = [
-        (
-            row.model,
-            _method(row.model, row.method),
-            _said(row.perplexity, lambda value: f"{value:.3f}"),
-            _said(row.teacher_kl, lambda value: f"{value:.4f}"),
-            *(_said(value, whole) for value in (row.loss_tokens, row.tokens, row.tokens_per_s)),
-            _said(row.peak_memory_gib, lambda value: f"{value:.2f}"),
-            *(
-                _said(value, percent)
-                for value in (row.teacher_share, row.rollout_share, row.rollouts_correct)
-            ),
-        )
-        for row in costs(facts)
-    ]
-    return _without_blanks(headers, rows, numbers=1)
+    headers = ("student", "method", "perplexity", "KL to teacher", "tokens in loss", "tokens")
+    headers += ("tokens/s", "peak GiB", "teacher %", "rollouts %", "rollouts correct %")
+    rows = [tuple(_cost_cells(row)) for row in costs(facts)]
+    return Table(headers, tuple(rows), numbers=2).without_blanks()
+
+
+def _cost_cells(row: Cost) -> Iterator[str]:
+    yield row.model
+    yield _method(row.model, row.method)
+    yield in_format(row.perplexity, ".3f")
+    yield in_format(row.teacher_kl, ".4f")
+    yield whole_or_blank(row.loss_tokens)
+    yield whole_or_blank(row.tokens)
+    yield whole_or_blank(row.tokens_per_s)
+    yield in_format(row.peak_memory_gib, ".2f")
+    yield percent_or_blank(row.teacher_share)
+    yield percent_or_blank(row.rollout_share)
+    yield percent_or_blank(row.rollouts_correct)
 
 
 def sizes_table(facts: Facts) -> Table:
-    headers = (
-        "model",
-        "parameters",
-        "smaller than teacher",
-        "MiB on disk",
-        "sampling: tokens/s",
-        "sampling: seconds per answer",
-    )
-    headers += ("alone: ms per token", "alone: seconds per answer")
-    rows = [
-        (
-            row.model,
-            _said(row.parameters, whole),
-            _said(row.compression, lambda value: f"{value:.1f}×"),
-            _said(row.size_bytes, lambda value: f"{value / 2**20:,.1f}"),
-            _said(row.tokens_per_s, whole),
-            _said(row.seconds_per_answer, lambda value: f"{value:.3g}"),
-            _said(row.latency_ms_per_token, lambda value: f"{value:.2f}"),
-            _said(row.latency_s_per_answer, lambda value: f"{value:.3g}"),
-        )
-        for row in sizes(facts)
-    ]
-    return _without_blanks(headers, rows, numbers=0)
+    headers = ("model", "parameters", "smaller than teacher", "MiB on disk", "sampling: tokens/s")
+    headers += ("sampling: seconds per answer", "alone: ms per token", "alone: seconds per answer")
+    rows = [tuple(_size_cells(row)) for row in sizes(facts)]
+    return Table(headers, tuple(rows)).without_blanks()
+
+
+def _size_cells(row: Size) -> Iterator[str]:
+    compression = ""
+    if row.compression is not None:
+        compression = f"{row.compression:.1f}×"
+    yield row.model
+    yield whole_or_blank(row.parameters)
+    yield compression
+    yield in_format(_ratio(row.size_bytes, 2**20), ",.1f")
+    yield whole_or_blank(row.tokens_per_s)
+    yield in_format(row.seconds_per_answer, ".3g")
+    yield in_format(row.latency_ms_per_token, ".2f")
+    yield in_format(row.latency_s_per_answer, ".3g")
 
 
 def shrunk_table(facts: Facts) -> Table:
     """Students that were cut out of a larger model; none otherwise."""
-    headers = (
-        "student",
-        "parameters",
-        "of",
-        "layers kept",
-        "perplexity: larger",
-        "cut",
-        "trained",
-        "KL to larger: cut",
-        "trained",
-    )
+    headers = ("student", "parameters", "of", "layers kept", "perplexity: larger", "cut")
+    headers += ("trained", "KL to larger: cut", "trained")
     rows: list[tuple[str, ...]] = []
     for made in facts.students:
         if made.student is not None and made.student.shrunk is not None:
@@ -416,21 +396,28 @@ def shrunk_table(facts: Facts) -> Table:
     return Table(headers, tuple(rows))
 
 
-def _shrunk_cells(found: Shrunk) -> tuple[str, ...]:
-    perplexities = (found.perplexity_base, found.perplexity_before, found.perplexity_after)
-    return (
-        whole(found.parameters),
-        whole(found.parameters_before),
-        f"{len(found.layers)}: {', '.join(map(str, found.layers))}",
-        *(_said(value, lambda one: f"{one:.3f}") for value in perplexities),
-        *(_said(value, lambda one: f"{one:.4f}") for value in (found.kl_before, found.kl_after)),
+def other_tables(facts: Facts) -> Iterator[tuple[str, str, Table]]:
+    """Heading, note and table of what is there to say besides scores."""
+    tables = (
+        ("Cost", COSTS_NOTE, costs_table(facts)),
+        ("Sizes", SIZES_NOTE, sizes_table(facts)),
+        ("Cut out of a larger model", "", shrunk_table(facts)),
     )
+    for name, note, content in tables:
+        if content.rows:
+            yield name, note, content
 
 
-def _said(value: float | None, words: Callable[[float], str]) -> str:
-    if value is None:
-        return ""
-    return words(value)
+def _shrunk_cells(shrunk: Shrunk) -> Iterator[str]:
+    yield whole(shrunk.parameters)
+    yield whole(shrunk.parameters_before)
+    layers = ", ".join(map(str, shrunk.layers))
+    yield f"{len(shrunk.layers)}: {layers}"
+    yield in_format(shrunk.perplexity_base, ".3f")
+    yield in_format(shrunk.perplexity_before, ".3f")
+    yield in_format(shrunk.perplexity_after, ".3f")
+    yield in_format(shrunk.kl_before, ".4f")
+    yield in_format(shrunk.kl_after, ".4f")
 
 
 def method_rows(facts: Facts) -> Iterator[MethodRow]:

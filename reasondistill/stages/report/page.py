@@ -26,7 +26,16 @@ from reasondistill.stages.report.facts import (
     environments,
     flatten,
 )
-from reasondistill.stages.report.html import facts_list, figure, plain, stack, table, text, tone
+from reasondistill.stages.report.html import (
+    facts_list,
+    figure,
+    folded,
+    plain,
+    stack,
+    table,
+    text,
+    tone,
+)
 from reasondistill.stages.report.look import SCRIPT, STYLE
 from reasondistill.stages.report.plots import Line, histogram, line_chart
 from reasondistill.stages.report.scores import (
@@ -36,6 +45,7 @@ from reasondistill.stages.report.scores import (
     published_section,
     scores_section,
 )
+from reasondistill.tables import MINUS, whole
 
 # A text longer than this is cut in the page; the whole of it stands in the run folder.
 LONGEST_TEXT = 60_000
@@ -45,53 +55,48 @@ OPEN_BENCHMARKS = 2
 
 def render_page(facts: Facts, *, title: str, about: str) -> str:
     """The whole page. Sections without content are left out, from the navigation too."""
-    sections = [(key, name, body) for key, name, body in _sections(facts) if body]
-    links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
-    bodies = "".join(
-        f'<section id="{key}" aria-labelledby="h-{key}"><h2 '
-        f'id="h-{key}">{name}</h2>{body}</section>'
-        for key, name, body in sections
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta '
-        'name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" '
-        f'content="{_policy()}"><title>{text(title)}</title><style>{STYLE}</style></head><body>'
-        f"<header><div>{_top(facts, title, about)}</div></header><nav "
-        f"aria-label='Sections'><div>{links}</div></nav>"
-        f"<main>{bodies}</main><footer>Run {text(facts.run)}. Made by reasondistill; the "
-        "same numbers stand in report.json.</footer>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    links = bodies = ""
+    for key, name, body in _sections(facts):
+        if body:
+            links += f'<a href="#{key}">{name}</a>'
+            heading = f'<h2 id="h-{key}">{name}</h2>'
+            bodies += f'<section id="{key}" aria-labelledby="h-{key}">{heading}{body}</section>'
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">',
+        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>",
+        f"<header><div>{_top(facts, title, about)}</div></header>",
+        f"<nav aria-label='Sections'><div>{links}</div></nav><main>{bodies}</main>",
+        f"<footer>Run {text(facts.run)}. Made by reasondistill; the ",
+        "same numbers stand in report.json.</footer>",
+        f"<script>{SCRIPT}</script></body></html>\n",
+    ]
+    return "".join(parts)
 
 
 def _policy() -> str:
     """Nothing is loaded, and no script runs but ours, whatever a trace contains."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    digest = hashlib.sha256(SCRIPT.encode()).digest()
+    code = base64.b64encode(digest).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{code}'"
 
 
 def _top(facts: Facts, title: str, about: str) -> str:
-    lines = "".join(
-        f'<p class="headline">{_with_words(line)}</p>' for line in wording.headline(facts)
-    )
-    caveats = "".join(
-        f'<p class="caveat">{text(line)}</p>'
-        for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts))
-    )
-    return f'<h1>{text(title)}</h1><p class="about">{text(about)}</p>{lines}{caveats}'
+    lines = f'<h1>{text(title)}</h1><p class="about">{text(about)}</p>'
+    for line in wording.headline(facts):
+        lines += f'<p class="headline">{_with_words(line)}</p>'
+    for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts)):
+        lines += f'<p class="caveat">{text(line)}</p>'
+    return lines
 
 
 def _with_words(sentence: str) -> str:
     """The verdicts coloured, the numbers unbroken."""
-    words = re.sub(
-        r"\b(better|worse|tied)(?= (?:than|with) )", r'<span class="\1">\1</span>', text(sentence)
-    )
-    return re.sub(
-        rf"\[[{wording.MINUS}\d., ]+\]|[+{wording.MINUS}]\d+\.\d points|\d+\.\d %",
-        r'<span class="unbroken">\g<0></span>',
-        words,
-    )
+    verdict = r"\b(better|worse|tied)(?= (?:than|with) )"
+    words = re.sub(verdict, r'<span class="\1">\1</span>', text(sentence))
+    number = rf"\[[{MINUS}\d., ]+\]|[+{MINUS}]\d+\.\d points|\d+\.\d %"
+    return re.sub(number, r'<span class="unbroken">\g<0></span>', words)
 
 
 def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
@@ -127,14 +132,13 @@ def _step(step: FunnelStep) -> str:
     dropped = sum(step.dropped.values())
     if dropped:
         parts[step.verb] = dropped
-    bar = stack(parts, is_share=False)
-    counts = f"{wording.whole(step.came_in)} in, {wording.whole(step.came_out)} out"
-    items = "".join(f"<li>{_swatch(line)}{text(line)}</li>" for line in wording.funnel_words(step))
-    name = wording.STEP_NAMES[step.step]
-    return (
-        f'<div class="step"><strong>{name}</strong><div>{bar}<span '
-        f'class="soft">{counts}</span></div><ul class="legend">{items}</ul></div>'
-    )
+    counts = f"{whole(step.came_in)} in, {whole(step.came_out)} out"
+    bar = f'<div>{stack(parts, is_share=False)}<span class="soft">{counts}</span></div>'
+    items = ""
+    for line in wording.funnel_words(step):
+        items += f"<li>{_swatch(line)}{text(line)}</li>"
+    name = f"<strong>{wording.STEP_NAMES[step.step]}</strong>"
+    return f'<div class="step">{name}{bar}<ul class="legend">{items}</ul></div>'
 
 
 def _swatch(line: str) -> str:
@@ -159,29 +163,25 @@ def _training(facts: Facts) -> str:
 
 
 def _curves(facts: Facts) -> str:
-    trained = [
-        made for made in facts.students if has_losses(made) and not facts.is_later_seed(made.name)
-    ]
-    if not trained:
-        return ""
     lines: list[Line] = []
     rates: list[Line] = []
+    trained = [made for made in facts.students if has_losses(made)]
+    trained = [made for made in trained if not facts.is_later_seed(made.name)]
     for colour, made in enumerate(trained):
         on_validation = f"{made.name} (validation)"
         lines.append(Line(made.name, _points(made, "loss"), colour))
         lines.append(Line(on_validation, _points(made, "validation_loss"), colour, dashed=True))
         rates.append(Line(made.name, _points(made, "learning_rate"), colour))
+    if not trained:
+        return ""
     caption = "Loss by step; dashed on the validation split."
     if facts.seeds.members:
         caption += " The first seed of each student."
-    loss = figure(
-        line_chart(lines, across="step", up="loss", label="Loss over steps"), lines, caption
-    )
-    rate = figure(
-        line_chart(rates, across="step", up="learning rate", label="Learning rate over steps"),
-        rates,
-        "Learning rate by step.",
-    )
+    chart = line_chart(lines, across="step", up="loss", label="Loss over steps")
+    loss = figure(chart, lines, caption)
+    label = "Learning rate over steps"
+    chart = line_chart(rates, across="step", up="learning rate", label=label)
+    rate = figure(chart, rates, "Learning rate by step.")
     return f'<div class="grid-2">{loss}{rate}</div>'
 
 
@@ -191,40 +191,32 @@ def has_losses(made: MadeStudent) -> bool:
 
 
 def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
-    return [
-        (float(line["step"]), float(line[key]))
-        for line in made.metrics
-        if line.get(key) is not None and "step" in line
-    ]
+    points: list[tuple[float, float]] = []
+    for line in made.metrics:
+        if line.get(key) is not None and "step" in line:
+            points.append((float(line["step"]), float(line[key])))
+    return points
 
 
 # ---- lengths and timings -------------------------------------------------------------------------
 
 
 def _lengths(facts: Facts) -> str:
-    figures = [
-        _histograms(
-            "Teacher traces by outcome",
-            {name: (tokens, tone(name)) for name, tokens in facts.trace_tokens.items()},
-        )
-    ]
+    outcomes = {name: (tokens, tone(name)) for name, tokens in facts.trace_tokens.items()}
+    figures = _histograms("Teacher traces by outcome", outcomes)
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.eval_tokens))
     for benchmark in benchmarks[:OPEN_BENCHMARKS]:
-        models = [
-            (model, tokens)
-            for (where, model), tokens in facts.eval_tokens.items()
-            if where == benchmark
-        ]
-        groups = {model: (tokens, f"s{place % 6}") for place, (model, tokens) in enumerate(models)}
-        figures.append(_histograms(f"Answers on {benchmark} by model", groups))
-    shown = "".join(figures)
-    if not shown:
+        models: dict[str, tuple[Sequence[int], str]] = {}
+        for (where, model), tokens in facts.eval_tokens.items():
+            if where == benchmark:
+                colour = len(models) % 6
+                models[model] = (tokens, f"s{colour}")
+        figures += _histograms(f"Answers on {benchmark} by model", models)
+    if not figures:
         return ""
-    table = plain(wording.lengths_table(facts))
-    return (
-        f'<div class="grid-2">{shown}</div><details><summary>Medians and longest, as '
-        f"numbers</summary>{table}</details>"
-    )
+    numbers = plain(wording.lengths_table(facts))
+    folded_numbers = f"<details><summary>Medians and longest, as numbers</summary>{numbers}"
+    return f'<div class="grid-2">{figures}</div>{folded_numbers}</details>'
 
 
 def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -> str:
@@ -236,7 +228,7 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
     rows = ""
     for name, (tokens, colour) in groups.items():
         label = text(wording.label(name))
-        count = wording.whole(len(tokens))
+        count = whole(len(tokens))
         rows += (
             f'<div class="row-label"><span>{label}</span><span class="soft">{count}</span></div>'
         )
@@ -265,14 +257,14 @@ def _timings(facts: Facts) -> str:
         meter = f'<span class="meter" style="width:{width:.1f}%"></span>'
         speed = ""
         if row.tokens_per_s is not None:
-            speed = wording.whole(row.tokens_per_s)
+            speed = whole(row.tokens_per_s)
         cells.append(
             [
                 text(row.name),
                 duration(row.seconds),
                 f'<div class="meter-cell">{meter}</div>',
-                wording.whole(row.came_in),
-                wording.whole(row.came_out),
+                whole(row.came_in),
+                whole(row.came_out),
                 speed,
             ]
         )
@@ -326,40 +318,30 @@ def _trace(shown: Shown) -> str:
     question, gold = shown.trace.problem_id, None
     if shown.problem is not None:
         question, gold = shown.problem.question, shown.problem.answer
+    summary = _badge(shown.outcome) + text(_first_line(question))
     inside = _part("Question", question) + _written(shown) + _verdict(shown, gold)
-    return _foldable([shown.outcome], _badge(shown.outcome) + text(_first_line(question)), inside)
+    return _foldable([shown.outcome], summary, inside)
 
 
 def _side(side: SideBySide) -> str:
-    cards = "".join(
-        f"<div><strong>{text(model)}</strong> "
-        f"{_badge(shown.outcome)}{_written(shown)}{_verdict(shown, None)}</div>"
-        for model, shown in side.answers
-    )
-    badges = "".join(_badge(shown.outcome, model) for model, shown in side.answers)
-    known = facts_list(
-        {
-            "gold answer": side.problem.answer,
-            "problem": side.problem.id,
-            "benchmark": side.benchmark,
-        }
-    )
-    inside = _part("Question", side.problem.question) + known
+    badges = cards = ""
+    for model, shown in side.answers:
+        badges += _badge(shown.outcome, model)
+        head = f"<strong>{text(model)}</strong> {_badge(shown.outcome)}"
+        cards += f"<div>{head}{_written(shown)}{_verdict(shown, None)}</div>"
+    problem = side.problem
+    facts = {"gold answer": problem.answer, "problem": problem.id, "benchmark": side.benchmark}
+    inside = _part("Question", problem.question) + facts_list(facts)
+    inside += f'<div class="side">{cards}</div>'
     outcomes = [shown.outcome for _, shown in side.answers]
-    return _foldable(
-        outcomes,
-        badges + text(_first_line(side.problem.question)),
-        f'{inside}<div class="side">{cards}</div>',
-    )
+    return _foldable(outcomes, badges + text(_first_line(problem.question)), inside)
 
 
 def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
     """What the search box looks through; `summary` and `inside` are HTML already."""
-    found = text(" ".join(sorted(set(outcomes))))
-    return (
-        f'<details class="trace" data-outcomes="{found}"><summary>{summary}</summary><div '
-        f'class="inside">{inside}</div></details>'
-    )
+    names = " ".join(sorted(set(outcomes)))
+    head = f'<details class="trace" data-outcomes="{text(names)}"><summary>{summary}</summary>'
+    return f'{head}<div class="inside">{inside}</div></details>'
 
 
 def _badge(outcome: str, of: str | None = None) -> str:
@@ -439,9 +421,10 @@ def _made(facts: Facts) -> str:
 def _example(facts: Facts) -> str:
     if facts.example is None:
         return ""
-    turns = "".join(_part(message.role, message.content) for message in facts.example.messages)
-    name = f"One training example as the student sees it ({text(facts.example.id)})"
-    return f'<details><summary>{name}</summary><div class="inside">{turns}</div></details>'
+    turns = ""
+    for message in facts.example.messages:
+        turns += _part(message.role, message.content)
+    return folded(f"One training example as the student sees it ({facts.example.id})", turns)
 
 
 def _settings(facts: Facts, place: str) -> str:
@@ -455,9 +438,7 @@ def _settings(facts: Facts, place: str) -> str:
     if not place.startswith(STUDENTS):
         for key, value in flatten(manifest.figures):
             shown[f"figure: {key}"] = value
-    return (
-        f"<details><summary>{text(place)} <span "
-        f'class="soft">{text(manifest.fingerprint)}, {manifest.status}, version '
-        f"{text(manifest.identity.get('version'))}</span></summary><div "
-        f'class="inside">{facts_list(shown)}</div></details>'
-    )
+    version = text(manifest.identity.get("version"))
+    about = f"{text(manifest.fingerprint)}, {manifest.status}, version {version}"
+    head = f'<summary>{text(place)} <span class="soft">{about}</span></summary>'
+    return f'<details>{head}<div class="inside">{facts_list(shown)}</div></details>'

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
-from reasondistill.records import OUTCOMES, Difference, Score
+from reasondistill.records import OUTCOMES, Difference, Score, Student
 from reasondistill.runs.figures import VerdictsFigures, WorkFigures
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
@@ -21,46 +22,21 @@ from reasondistill.stages.report.facts import (
     Facts,
     FunnelStep,
 )
+from reasondistill.tables import (
+    MINUS,
+    UNANSWERED,
+    ScoreRow,
+    Table,
+    gap_text,
+    interval,
+    percent,
+    score_table,
+    score_text,
+    whole,
+    whole_or_blank,
+)
 
 STEP_NAMES = {PROBLEMS: "Problems", TRACES: "Traces", VERDICTS: "Verdicts", EXAMPLES: "Examples"}
-MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A heading row and rows of text; columns from `numbers` on hold numbers."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: int = 1
-
-
-# ---- numbers -------------------------------------------------------------------------------------
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def points(gap: float) -> str:
-    """`+36.0` or `−1.2`: percentage points with their sign."""
-    return f"{100 * gap:+.1f}".replace("-", MINUS)
-
-
-def interval(low: float, high: float) -> str:
-    return f"[{percent(low)}, {percent(high)}]".replace("-", MINUS)
-
-
-def whole(count: float) -> str:
-    return f"{count:,.0f}"
-
-
-def p_value(p: float) -> str:
-    if p < 0.0001:
-        return "< 0.0001"
-    if p < 0.1:
-        return f"{p:.4f}"
-    return f"{p:.2f}"
 
 
 # ---- the headline --------------------------------------------------------------------------------
@@ -74,24 +50,33 @@ def headline(facts: Facts) -> list[str]:
     teacher's samples were lost, the last sentence says so.
     """
     sentences = _sentences(facts)
-    found = facts.missing.get(TRACES)
-    if found is not None and found.lost and facts.own_scores:
-        sentences.append(f"The teacher's traces are not all there: {found.words()}.")
+    traces = facts.missing.get(TRACES)
+    if traces is not None and traces.lost and facts.own_scores:
+        sentences.append(f"The teacher's traces are not all there: {traces.words()}.")
     return sentences
 
 
 def _sentences(facts: Facts) -> list[str]:
-    scores = [score for score in facts.main_scores if score.metric == "pass@1"]
-    students = [
-        score for score in scores if facts.method(score.model) not in (*CONTROLS, "teacher")
-    ]
+    scores = main_means(facts)
+    students: list[Score] = []
+    for score in scores:
+        method = facts.method(score.model)
+        if method not in CONTROLS and method != "teacher":
+            students.append(score)
     if facts.seeds.members and students:
         return _at_most(list(_highest(facts, students)))
     if students:
         return _at_most([_student_sentence(facts, score) for score in students])
     if len(scores) > MOST_SENTENCES:
         return [_counts(scores)]
-    return [_plain_sentence(facts, score) for score in scores] or [_progress(facts)]
+    if scores:
+        return [_plain_sentence(facts, score) for score in scores]
+    return [_progress(facts)]
+
+
+def main_means(facts: Facts) -> list[Score]:
+    """pass@1 of every model on every benchmark, students that differ in their seed together."""
+    return [score for score in facts.main_scores if score.metric == "pass@1"]
 
 
 def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
@@ -99,11 +84,11 @@ def _highest(facts: Facts, students: Sequence[Score]) -> Iterator[str]:
     answers …`.
     """
     for benchmark in dict.fromkeys(score.benchmark for score in students):
-        found = [score for score in students if score.benchmark == benchmark]
-        best = max(found, key=lambda score: score.mean)
+        rivals = [score for score in students if score.benchmark == benchmark]
+        best = max(rivals, key=attrgetter("mean"))
         sentence = _student_sentence(facts, best)
-        if len(found) > 1:
-            sentence = f"{best.model} has the highest score of {len(found)} students: {sentence}"
+        if len(rivals) > 1:
+            sentence = f"{best.model} has the highest score of {len(rivals)} students: {sentence}"
         yield sentence
 
 
@@ -126,20 +111,22 @@ def _counts(scores: Sequence[Score]) -> str:
 
 
 def _student_sentence(facts: Facts, score: Score) -> str:
-    rows = [
-        row
-        for row in facts.main_differences
-        if (row.model, row.benchmark) == (score.model, score.benchmark)
-    ]
-    against = [_comparison(row) for row in rows if facts.method(row.baseline) != "teacher"]
+    place = (score.model, score.benchmark)
+    against: list[str] = []
+    for row in facts.main_differences:
+        is_own = (row.model, row.benchmark) == place
+        if is_own and facts.method(row.baseline) != "teacher":
+            against.append(_comparison(row))
     sentence = _plain_sentence(facts, score).removesuffix(".")
     if against:
         sentence += ": " + ", ".join(against)
     clauses = [sentence]
-    for other in facts.main_scores:
-        is_same = (other.metric, other.benchmark) == ("pass@1", score.benchmark)
+    for other in main_means(facts):
+        is_same = other.benchmark == score.benchmark
         if is_same and facts.method(other.model) == "teacher":
-            name = "the teacher" if other.model == "teacher" else other.model
+            name = other.model
+            if name == "teacher":
+                name = "the teacher"
             clauses.append(f"{name} has {percent(other.mean)} %")
     return "; ".join(clauses) + "."
 
@@ -147,23 +134,23 @@ def _student_sentence(facts: Facts, score: Score) -> str:
 def _plain_sentence(facts: Facts, score: Score) -> str:
     members = facts.members(score.model)
     lost_samples = facts.lost.get(score.benchmark, {})
-    lost = sum(len(lost_samples.get(member, ())) for member in members)
+    lost = 0
+    for member in members:
+        lost += len(lost_samples.get(member, ()))
     drawn = f"n={score.n}, k={score.k}"
     if len(members) > 1:
         drawn += f" over {len(members)} seeds"
     if lost:
         drawn += f"; {counted(lost, 'sample')} lost"
-    return (
-        f"{score.model} answers {percent(score.mean)} % of {score.benchmark} "
-        f"{interval(score.low, score.high)} ({drawn})."
-    )
+    share = f"{percent(score.mean)} % of {score.benchmark}"
+    return f"{score.model} answers {share} {interval(score)} ({drawn})."
 
 
 def _comparison(row: Difference) -> str:
     than = f"{row.word} than {row.baseline}"
     if row.word == "tied":
         than = f"tied with {row.baseline} at this n"
-    return f"{than} ({points(row.mean)} points {interval(row.low, row.high)})"
+    return f"{than} ({gap_text(row)})"
 
 
 def _progress(facts: Facts) -> str:
@@ -196,11 +183,10 @@ def metrics(facts: Facts) -> list[str]:
     """pass@1 and, with several samples, pass@k, maj@k and mG-Pass@k of all k samples, on any
     benchmark.
     """
-    widest = {
-        score.metric
-        for score in facts.own_scores
-        if score.metric == "pass@1" or score.metric.endswith(f"@{score.k}")
-    }
+    widest: set[str] = set()
+    for score in facts.own_scores:
+        if score.metric == "pass@1" or score.metric.endswith(f"@{score.k}"):
+            widest.add(score.metric)
     order = ("pass", "maj", "mg-pass")
 
     def rank(name: str) -> tuple[bool, int, int]:
@@ -220,155 +206,54 @@ def outcome_names(facts: Facts) -> tuple[str, ...]:
 
 def _unanswered(facts: Facts) -> tuple[str, ...]:
     """The outcomes that stand beside a score: whatever is neither right nor wrong."""
-    first = ("truncated", "no_answer", "undecided")
-    return (*first, REFUSED) if REFUSED in outcome_names(facts) else first
+    if REFUSED in outcome_names(facts):
+        return (*UNANSWERED, REFUSED)
+    return UNANSWERED
 
 
-def scores_table(facts: Facts, scores: Sequence[Score] | None = None) -> Table:
+def scores_table(facts: Facts, scores: Iterable[Score] | None = None) -> Table:
     """One row for each model on each benchmark; of `scores`, or of all with the seeds of a student
     together.
     """
-    names = metrics(facts)
-    unanswered = [f"{label(outcome)} %" for outcome in _unanswered(facts)]
-    headers = (
-        "model",
-        "benchmark",
-        names[0],
-        "95 % interval",
-        *names[1:],
-        "n",
-        "k",
-        *unanswered,
-        "tokens",
-    )
     if scores is None:
         scores = facts.main_scores
-    rows = [score for score in scores if score.metric == "pass@1"]
-    return Table(headers, tuple(_score_row(facts, score, names[1:]) for score in rows), numbers=2)
-
-
-def also(facts: Facts, score: Score, names: Sequence[str]) -> list[str]:
-    """The other metrics of the same samples; blank where there is none."""
-    cells: dict[str, str] = {}
-    for other in facts.own_scores:
-        if (other.model, other.benchmark) == (score.model, score.benchmark):
-            cells[other.metric] = score_text(other)
-    return [cells.get(name, "") for name in names]
-
-
-def score_text(score: Score) -> str:
-    """`41.7 [28.2, 56.6]`: the mean and its interval, in percent."""
-    return f"{percent(score.mean)} {interval(score.low, score.high)}"
-
-
-def _score_row(facts: Facts, score: Score, names: Sequence[str]) -> tuple[str, ...]:
-    shares = outcome_shares(facts, score)
-    tokens = facts.mean_tokens.get(score.benchmark, {}).get(score.model)
-    return (
-        score.model,
-        score.benchmark,
-        percent(score.mean),
-        interval(score.low, score.high),
-        *also(facts, score, names),
-        whole(score.n),
-        str(score.k),
-        *(percent(shares.get(outcome, 0.0)) for outcome in _unanswered(facts)),
-        whole_or_blank(tokens),
-    )
-
-
-def whole_or_blank(count: float | None) -> str:
-    """Nothing for what is not known."""
-    if count is None:
-        return ""
-    return whole(count)
-
-
-def overview_table(facts: Facts) -> Table:
-    """Models down, benchmarks across: readable in one screen for many of both."""
-    cells = overview_cells(facts)
-    benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
-    models = list(dict.fromkeys(model for model, _ in cells))
-
-    texts = {place: score_text(score) for place, score in cells.items()}
-    rows: list[tuple[str, ...]] = []
-    for model in models:
-        row = [texts.get((model, benchmark), "") for benchmark in benchmarks]
-        rows.append((model, *row))
-    return Table(("model", *benchmarks), tuple(rows))
-
-
-def overview_cells(facts: Facts) -> dict[tuple[str, str], Score]:
-    """pass@1 by model and benchmark."""
-    return {
-        (score.model, score.benchmark): score
-        for score in facts.main_scores
-        if score.metric == "pass@1"
-    }
-
-
-def differences_table(differences: Sequence[Difference]) -> Table:
-    headers = (
-        "model",
-        "against",
-        "benchmark",
-        "",
-        "points",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "flips",
-        "n",
-        "k",
-    )
-    return Table(headers, tuple(_difference_row(row) for row in differences), numbers=4)
-
-
-def _difference_row(row: Difference) -> tuple[str, ...]:
-    return (
-        row.model,
-        row.baseline,
-        row.benchmark,
-        row.word,
-        points(row.mean),
-        interval(row.low, row.high),
-        p_value(row.p_value),
-        p_value(row.p_adjusted),
-        flips(row),
-        whole(row.n),
-        str(row.k),
-    )
-
-
-def flips(row: Difference) -> str:
-    """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several
-    samples.
-    """
-    if row.gained is None or row.lost is None:
-        return ""
-    return f"+{whole(row.gained)} {MINUS}{whole(row.lost)}"
+    others: dict[tuple[str, str], dict[str, str]] = {}
+    for score in facts.own_scores:
+        cells = others.setdefault((score.model, score.benchmark), {})
+        cells[score.metric] = score_text(score)
+    rows: list[ScoreRow] = []
+    for score in scores:
+        if score.metric != "pass@1":
+            continue
+        row = ScoreRow(
+            model=score.model,
+            benchmark=score.benchmark,
+            score=score,
+            metrics=others.get((score.model, score.benchmark), {}),
+            outcomes=outcome_shares(facts, score),
+            tokens=facts.mean_tokens.get(score.benchmark, {}).get(score.model),
+        )
+        rows.append(row)
+    return score_table(rows, metrics(facts)[1:], _unanswered(facts))
 
 
 def funnel_table(facts: Facts) -> Table:
-    return Table(
-        ("stage", "in", "out", "what happened"), tuple(_funnel_row(step) for step in facts.funnel)
-    )
-
-
-def _funnel_row(step: FunnelStep) -> tuple[str, ...]:
-    return (
-        STEP_NAMES[step.step],
-        whole(step.came_in),
-        whole(step.came_out),
-        "; ".join(funnel_words(step)),
-    )
+    rows: list[tuple[str, ...]] = []
+    for step in facts.funnel:
+        words = "; ".join(funnel_words(step))
+        name = STEP_NAMES[step.step]
+        rows.append((name, whole(step.came_in), whole(step.came_out), words))
+    return Table(("stage", "in", "out", "what happened"), tuple(rows))
 
 
 def funnel_words(step: FunnelStep) -> list[str]:
     """`1,204 correct`, `12 set aside: duplicate question`."""
-    words = [f"{whole(count)} {label(part)}" for part, count in step.parts.items()]
-    for reason in sorted(step.dropped, key=lambda reason: -step.dropped[reason]):
-        words.append(f"{whole(step.dropped[reason])} {step.verb}: {label(reason)}")
+    words: list[str] = []
+    for part, count in step.parts.items():
+        words.append(f"{whole(count)} {label(part)}")
+    most_first = sorted(step.dropped.items(), key=lambda item: -item[1])
+    for reason, count in most_first:
+        words.append(f"{whole(count)} {step.verb}: {label(reason)}")
     return words
 
 
@@ -381,28 +266,26 @@ def label(name: str) -> str:
 
 def lengths_table(facts: Facts) -> Table:
     headers = ("what", "answers", "median", "90 % are below", "longest")
-    traces = [
-        (f"traces: {label(outcome)}", tokens) for outcome, tokens in facts.trace_tokens.items()
-    ]
-    evals = [
-        (f"{benchmark}: {model}", tokens)
-        for (benchmark, model), tokens in facts.eval_tokens.items()
-    ]
-    return Table(
-        headers,
-        tuple((name, *_quantiles(tokens)) for name, tokens in traces + evals if len(tokens)),
-    )
+    lengths: list[tuple[str, Sequence[int]]] = []
+    for outcome, tokens in facts.trace_tokens.items():
+        lengths.append((f"traces: {label(outcome)}", tokens))
+    for (benchmark, model), tokens in facts.eval_tokens.items():
+        lengths.append((f"{benchmark}: {model}", tokens))
+    rows: list[tuple[str, ...]] = []
+    for name, tokens in lengths:
+        if tokens:
+            rows.append((name, *_quantiles(tokens)))
+    return Table(headers, tuple(rows))
 
 
-def _quantiles(tokens: Sequence[int]) -> tuple[str, ...]:
+def _quantiles(tokens: Sequence[int]) -> Iterator[str]:
+    """How many there are, their median, their 90 % quantile and the largest."""
     ranked = sorted(tokens)
     last = len(ranked) - 1
-    return (
-        whole(len(ranked)),
-        whole(ranked[round(0.5 * last)]),
-        whole(ranked[round(0.9 * last)]),
-        whole(ranked[last]),
-    )
+    yield whole(len(ranked))
+    for share in (0.5, 0.9, 1.0):
+        place = round(share * last)
+        yield whole(ranked[place])
 
 
 @dataclass(frozen=True)
@@ -420,12 +303,11 @@ def timings(facts: Facts) -> list[Timing]:
     """One row per stage and student; evals as one row for each model's sampling and one for all
     grading.
     """
-    rows = [
-        _timing(stage.place, [stage.manifest])
-        for stage in facts.stages
-        if not stage.place.startswith(f"{EVALS}/")
-    ]
-    return sorted(rows + list(_eval_timings(facts)), key=lambda row: row.name)
+    rows = list(_eval_timings(facts))
+    for stage in facts.stages:
+        if not stage.place.startswith(f"{EVALS}/"):
+            rows.append(_timing(stage.place, [stage.manifest]))
+    return sorted(rows, key=attrgetter("name"))
 
 
 def _eval_timings(facts: Facts) -> Iterator[Timing]:
@@ -443,76 +325,61 @@ def _eval_timings(facts: Facts) -> Iterator[Timing]:
 
 
 def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
-    figures = [WorkFigures.of(manifest) for manifest in manifests]
-    tokens = sum(work.tokens for work in figures)
-    seconds = sum(work.seconds for work in figures)
+    tokens = work_seconds = seconds = 0.0
+    came_in = came_out = 0
+    for manifest in manifests:
+        figures = WorkFigures.of(manifest)
+        tokens += figures.tokens
+        work_seconds += figures.seconds
+        seconds += manifest.seconds
+        came_in += manifest.counts.get("in", 0)
+        came_out += manifest.counts.get("out", 0)
     tokens_per_s = None
-    if tokens and seconds:
-        tokens_per_s = tokens / seconds
+    if tokens and work_seconds:
+        tokens_per_s = tokens / work_seconds
     if any(manifest.status != "complete" for manifest in manifests):
         name = f"{name} (unfinished)"
-    return Timing(
-        name=name,
-        seconds=sum(manifest.seconds for manifest in manifests),
-        came_in=sum(manifest.counts.get("in", 0) for manifest in manifests),
-        came_out=sum(manifest.counts.get("out", 0) for manifest in manifests),
-        tokens_per_s=tokens_per_s,
-    )
+    return Timing(name, seconds, came_in, came_out, tokens_per_s)
 
 
 def timings_table(facts: Facts) -> Table:
-    rows = tuple(
-        (
-            row.name,
-            duration(row.seconds),
-            whole(row.came_in),
-            whole(row.came_out),
-            whole_or_blank(row.tokens_per_s),
-        )
-        for row in timings(facts)
-    )
-    return Table(("stage", "time", "in", "out", "tokens/s"), rows)
+    rows: list[tuple[str, ...]] = []
+    for row in timings(facts):
+        time = duration(row.seconds)
+        counts = (whole(row.came_in), whole(row.came_out))
+        rows.append((row.name, time, *counts, whole_or_blank(row.tokens_per_s)))
+    return Table(("stage", "time", "in", "out", "tokens/s"), tuple(rows))
 
 
 def students_table(facts: Facts) -> Table:
-    headers = (
-        "student",
-        "method",
-        "base",
-        "parameters",
-        "trained",
-        "steps",
-        "epochs",
-        "examples",
-        "tokens",
-        "train loss",
-        "validation loss",
-    )
-    return Table(
-        headers, tuple(_student_row(facts, made.name) for made in facts.students), numbers=3
-    )
+    headers = ("student", "method", "base", "parameters", "trained", "steps", "epochs", "examples")
+    headers += ("tokens", "train loss", "validation loss")
+    rows: list[tuple[str, ...]] = []
+    for made in facts.students:
+        cells = [made.name, *_student_cells(made.student)]
+        blank = len(headers) - len(cells)
+        rows.append((*cells, *[""] * blank))
+    return Table(headers, tuple(rows), numbers=3)
 
 
-def _student_row(facts: Facts, name: str) -> tuple[str, ...]:
-    student = next(made.student for made in facts.students if made.name == name)
+def _student_cells(student: Student | None) -> Iterator[str]:
+    """What is known of it; without a training, or before its end, that is less."""
     if student is None:
-        return (name, "unfinished", *[""] * 9)
+        yield "unfinished"
+        return
+    yield label(student.method)
+    yield student.base
     figures = student.figures
     if figures is None:
-        return (name, label(student.method), student.base, *[""] * 8)
-    return (
-        name,
-        label(student.method),
-        student.base,
-        whole(figures.parameters),
-        whole(figures.trained_parameters),
-        whole(figures.steps),
-        f"{figures.epochs:.3g}",
-        whole(figures.examples),
-        whole(figures.tokens),
-        _loss_text(figures.train_loss),
-        _loss_text(figures.validation_loss),
-    )
+        return
+    yield whole(figures.parameters)
+    yield whole(figures.trained_parameters)
+    yield whole(figures.steps)
+    yield f"{figures.epochs:.3g}"
+    yield whole(figures.examples)
+    yield whole(figures.tokens)
+    yield _loss_text(figures.train_loss)
+    yield _loss_text(figures.validation_loss)
 
 
 def _loss_text(loss: float | None) -> str:
@@ -568,37 +435,30 @@ def missing(facts: Facts) -> list[str]:
     """What samples are missing of the teacher and of each model, why, and what that does to the
     numbers.
     """
-    found = [
-        f"{place}: {lacking.words()}. {lacking.remedy(place)}"
-        for place, lacking in facts.missing.items()
-        if place == TRACES
-    ]
-    measured = {score.benchmark: None for score in facts.scores}
-    if not measured:
-        found += [
-            f"{place}: {lacking.words()}. {lacking.remedy(place)}"
-            for place, lacking in facts.missing.items()
-            if place != TRACES
-        ]
-    for benchmark in measured:
-        found += [
-            _lost_words(facts, model, benchmark, samples)
-            for model, samples in facts.lost.get(benchmark, {}).items()
-        ]
-        found += [
-            _refused_words(model, benchmark, problems)
-            for model, problems in facts.refused.get(benchmark, {}).items()
-        ]
-    rest = len(found) - MOST_MISSING
+    benchmarks = dict.fromkeys(score.benchmark for score in facts.scores)
+    sentences: list[str] = []
+    for place, lacking in facts.missing.items():
+        if place == TRACES:
+            sentences.append(f"{place}: {lacking.words()}. {lacking.remedy(place)}")
+    for place, lacking in facts.missing.items():
+        if place != TRACES and not benchmarks:
+            sentences.append(f"{place}: {lacking.words()}. {lacking.remedy(place)}")
+    for benchmark in benchmarks:
+        for model, samples in facts.lost.get(benchmark, {}).items():
+            sentences.append(_lost_words(facts, model, benchmark, samples))
+        for model, problems in facts.refused.get(benchmark, {}).items():
+            sentences.append(_refused_words(model, benchmark, problems))
+    rest = len(sentences) - MOST_MISSING
     if rest > 0:
-        found[MOST_MISSING:] = [
+        del sentences[MOST_MISSING:]
+        sentences.append(
             f"{whole(rest)} more of this kind: see `lost` and `refused` in report.json."
-        ]
+        )
     if facts.lost or facts.refused:
-        found.append(
+        sentences.append(
             "Two models are compared on the problems that both have; n says how many these are."
         )
-    return found
+    return sentences
 
 
 def _lost_words(facts: Facts, model: str, benchmark: str, samples: Sequence[str]) -> str:
@@ -607,25 +467,23 @@ def _lost_words(facts: Facts, model: str, benchmark: str, samples: Sequence[str]
     why = ""
     if lacking is not None:
         why = in_brackets(lacking.causes)
-    gone = f"{counted(len(problems), 'problem')} left out of its score: {few(problems)}"
-    return (
-        f"{model} on {benchmark}: {counted(len(samples), 'sample')} lost{why}, {gone}. "
-        "The same command draws them again."
-    )
+    lost = counted(len(samples), "sample")
+    left_out = counted(len(problems), "problem")
+    gone = f"{left_out} left out of its score: {few(problems)}"
+    return f"{model} on {benchmark}: {lost} lost{why}, {gone}. The same command draws them again."
 
 
 def _refused_words(model: str, benchmark: str, problems: Mapping[str, str]) -> str:
-    why = in_brackets(Counter(problems.values()))
-    return (
-        f"{model} on {benchmark}: {counted(len(problems), 'problem')} refused{why}, which "
-        f"count as not correct: {few(problems)}."
-    )
+    reasons = Counter(problems.values())
+    refused = f"{counted(len(problems), 'problem')} refused{in_brackets(reasons)}"
+    return f"{model} on {benchmark}: {refused}, which count as not correct: {few(problems)}."
 
 
 def counted(count: int, name: str) -> str:
     """`1 problem`, `2 problems`."""
-    plural = "" if count == 1 else "s"
-    return f"{whole(count)} {name}{plural}"
+    if count == 1:
+        return f"{whole(count)} {name}"
+    return f"{whole(count)} {name}s"
 
 
 def few(names: Iterable[str], most: int = 3) -> str:

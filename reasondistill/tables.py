@@ -1,0 +1,239 @@
+"""Scores and differences as people read them: one choice of words, columns and cells, which the
+terminal, Markdown and the page each lay out in their own way.
+
+    table = score_table([ScoreRow("sft", "gsm8k", score)])
+    table.headers       # ("model", "benchmark", "pass@1", "95 % interval", "n × k", "tokens")
+    gap_text(row)       # "+3.1 points [0.4, 5.9]"
+
+Numbers are percentages with one decimal, and less than nothing has a minus sign, not a hyphen: who
+wants to compute takes report.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from reasondistill.records import Difference, Score
+
+MINUS = "\N{MINUS SIGN}"
+# The outcomes that stand beside a score: neither right nor wrong.
+UNANSWERED = ("truncated", "no_answer", "undecided")
+
+
+class Interval(Protocol):
+    """Where an interval begins and ends, as fractions of 1."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+class Bounds(Interval, Protocol):
+    """A mean or a difference with its interval."""
+
+    @property
+    def mean(self) -> float: ...
+
+
+class Sized(Protocol):
+    """`n` problems with `k` samples each."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def k(self) -> int: ...
+
+
+class Measured(Bounds, Sized, Protocol):
+    """A mean with its interval, of so many problems and samples."""
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    """`39.5`."""
+    return f"{100 * share:.1f}"
+
+
+def points(gap: float) -> str:
+    """`+36.0` or `−1.2`: percentage points with their sign."""
+    return f"{100 * gap:+.1f}".replace("-", MINUS)
+
+
+def interval(estimate: Interval) -> str:
+    """`[34.1, 45.1]`."""
+    low, high = percent(estimate.low), percent(estimate.high)
+    return f"[{low}, {high}]".replace("-", MINUS)
+
+
+def whole(count: float) -> str:
+    """`12,345`."""
+    return f"{count:,.0f}"
+
+
+def size_text(estimate: Sized) -> str:
+    """`1,319 × 4`: problems and samples of each."""
+    return f"{whole(estimate.n)} × {estimate.k}"
+
+
+def p_value(p: float) -> str:
+    """Four decimals where they matter, two where they do not."""
+    if p < 0.0001:
+        return "< 0.0001"
+    if p < 0.1:
+        return f"{p:.4f}"
+    return f"{p:.2f}"
+
+
+def score_text(score: Bounds) -> str:
+    """`41.7 [28.2, 56.6]`."""
+    return f"{percent(score.mean)} {interval(score)}"
+
+
+def half_text(score: Bounds) -> str:
+    """`41.7±14.2`: the mean and half of its interval."""
+    half = (score.high - score.low) / 2
+    return f"{percent(score.mean)}±{percent(half)}"
+
+
+def gap_text(gap: Bounds) -> str:
+    """`+3.1 points [0.4, 5.9]`."""
+    return f"{points(gap.mean)} points {interval(gap)}"
+
+
+def flips_text(row: Difference) -> str:
+    """`+4 −1`: problems that only the model, and that only its baseline, solved; blank for several
+    samples.
+    """
+    if row.gained is None or row.lost is None:
+        return ""
+    return f"+{whole(row.gained)} {MINUS}{whole(row.lost)}"
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading row and rows of text; columns from `numbers` on hold numbers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 1
+
+    def column(self, header: str) -> list[str]:
+        """The cells below a heading."""
+        place = self.headers.index(header)
+        return [row[place] for row in self.rows]
+
+    def without(self, headers: Collection[str]) -> Table:
+        """The same table without these columns."""
+        places = range(len(self.headers))
+        return self._only([place for place in places if self.headers[place] not in headers])
+
+    def without_blanks(self) -> Table:
+        """The same table without the columns that are blank in every row."""
+        places = range(len(self.headers))
+        return self._only([place for place in places if any(row[place] for row in self.rows)])
+
+    def joined(self, first: str, header: str) -> Table:
+        """The same table with the column `first` and those behind it as one: `0.0·2.5·0.0`."""
+        place = self.headers.index(first)
+        rows: list[tuple[str, ...]] = []
+        for row in self.rows:
+            together = "·".join(row[place:])
+            rows.append((*row[:place], together))
+        return Table((*self.headers[:place], header), tuple(rows), self.numbers)
+
+    def with_rows(self, rows: Iterable[tuple[str, ...]]) -> Table:
+        """The same table with these rows below."""
+        return replace(self, rows=(*self.rows, *rows))
+
+    def _only(self, places: Sequence[int]) -> Table:
+        headers = tuple(self.headers[place] for place in places)
+        rows: list[tuple[str, ...]] = []
+        for row in self.rows:
+            cells = [row[place] for place in places]
+            rows.append(tuple(cells))
+        numbers = sum(place < self.numbers for place in places)
+        return Table(headers, tuple(rows), numbers)
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """pass@1 of a model on a benchmark.
+
+    `metrics` are other metrics of the same samples as text, `outcomes` shares of them, `tokens`
+    the mean length of an answer.
+    """
+
+    model: str
+    benchmark: str
+    score: Measured
+    metrics: Mapping[str, str] = field(default_factory=dict[str, str])
+    outcomes: Mapping[str, float] = field(default_factory=dict[str, float])
+    tokens: float | None = None
+
+
+def score_table(
+    rows: Iterable[ScoreRow], metrics: Sequence[str] = (), outcomes: Sequence[str] = ()
+) -> Table:
+    """One row for each score; a column for each of these metrics, and of these outcomes."""
+    headers = ["model", "benchmark", "pass@1", "95 % interval", *metrics, "n × k"]
+    headers += [share_header(outcome) for outcome in outcomes]
+    headers.append("tokens")
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        cells = [row.model, row.benchmark, percent(row.score.mean), interval(row.score)]
+        cells += [row.metrics.get(name, "") for name in metrics]
+        cells.append(size_text(row.score))
+        cells += [percent(row.outcomes.get(outcome, 0.0)) for outcome in outcomes]
+        cells.append(whole_or_blank(row.tokens))
+        lines.append(tuple(cells))
+    return Table(tuple(headers), tuple(lines), numbers=2)
+
+
+def share_header(outcome: str) -> str:
+    """`no answer %`: what stands over the shares of an outcome."""
+    words = outcome.replace("_", " ")
+    return f"{words} %"
+
+
+def whole_or_blank(count: float | None) -> str:
+    """Nothing for what is not known."""
+    if count is None:
+        return ""
+    return whole(count)
+
+
+def score_grid(scores: Iterable[Score], words: Callable[[Score], str] = score_text) -> Table:
+    """Models down, benchmarks across: readable in one screen for many of both."""
+    cells: dict[tuple[str, str], str] = {}
+    for score in scores:
+        cells[score.model, score.benchmark] = words(score)
+    models = dict.fromkeys(model for model, _ in cells)
+    benchmarks = dict.fromkeys(benchmark for _, benchmark in cells)
+    rows: list[tuple[str, ...]] = []
+    for model in models:
+        row = [cells.get((model, benchmark), "") for benchmark in benchmarks]
+        rows.append((model, *row))
+    return Table(("model", *benchmarks), tuple(rows))
+
+
+_DIFFERENCE_HEADERS = ("model", "against", "benchmark", "", "points", "95 % interval")
+_TEST_HEADERS = ("p", "p (Holm)", "flips", "n × k")
+
+
+def difference_table(differences: Iterable[Difference]) -> Table:
+    """One row for each comparison."""
+    rows: list[tuple[str, ...]] = []
+    for row in differences:
+        who = (row.model, row.baseline, row.benchmark)
+        by_how_much = (row.word, points(row.mean), interval(row))
+        tests = (p_value(row.p_value), p_value(row.p_adjusted))
+        rows.append((*who, *by_how_much, *tests, flips_text(row), size_text(row)))
+    return Table(_DIFFERENCE_HEADERS + _TEST_HEADERS, tuple(rows), numbers=4)
