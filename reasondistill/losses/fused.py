@@ -2,9 +2,10 @@
 vocabulary) tensor.
 
 Chunk by chunk: student logits, teacher logits, the losses, and their derivative with respect to the
-student's logits in closed form, which is written over those logits and goes at once into the
-gradients of hidden states and head. Nothing of a chunk is kept for the backward, which only scales.
-Two buffers of chunk × vocabulary and a few of block × vocabulary are alive at a time.
+student's logits in closed form, which is written over those logits (through the head's scale and
+soft-cap, where it has them) and goes at once into the gradients of hidden states and head. Nothing
+of a chunk is kept for the backward, which only scales. Two buffers of chunk × vocabulary and a few
+of block × vocabulary are alive at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from reasondistill.errors import ConfigError
 from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
 from reasondistill.losses.heads import (
+    Finish,
     Head,
     Projection,
     add_product,
@@ -92,8 +94,8 @@ def token_losses(
 
     Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not
     fit. Where the teacher has `shared` tokens the divergence is over these alone, and zero where
-    the teacher cannot tell. Not covered: a head sharded over devices, logit soft-capping or scaling
-    (Gemma), a teacher whose ordinary tokens are others.
+    the teacher cannot tell. Not covered: a head sharded over devices, a teacher whose ordinary
+    tokens are others.
     """
     if vocabulary is None:
         vocabulary = _common_vocabulary(head, teacher)
@@ -121,6 +123,7 @@ def token_losses(
         policy_weights=_spread(policy_weights, hidden),
         vocabulary=vocabulary,
         chunk_tokens=max(1, chunk_tokens),
+        finish=head.finish,
     )
     # Function.forward cannot see whether gradients are on: it always runs without.
     inputs = (hidden, head.weight, head.bias)
@@ -142,6 +145,7 @@ class _Job:
     policy_weights: Tensor | None
     vocabulary: int
     chunk_tokens: int
+    finish: Finish
 
     @property
     def has_weights(self) -> bool:
@@ -358,8 +362,8 @@ def _run(hidden: Tensor, head: Head, job: _Job, gradients: _Gradients | None) ->
 def _run_block(
     tally: _Tally, logits: Tensor, teacher_logits: Tensor | None, rows: slice, needs_gradient: bool
 ) -> None:
-    """Record the losses of a few rows and, where gradients are needed, write the derivative over
-    their logits.
+    """Record the losses of a few rows and, where gradients are needed, write the derivative with
+    respect to the head's products over their logits.
     """
     job = tally.job
     parts: list[Tensor | None] = []
@@ -369,9 +373,12 @@ def _run_block(
         parts.append(tally.take_divergence(logits, teacher_logits, rows, needs_gradient))
     if needs_gradient:
         weighted = [part for part in parts if part is not None]
-        logits.copy_(weighted[0])
+        total = weighted[0]
         for part in weighted[1:]:
-            logits.add_(part)
+            total.add_(part)
+        if not job.finish.is_nothing:
+            total.mul_(job.finish.slope(logits))
+        logits.copy_(total)
 
 
 class _ChunkedLosses(torch.autograd.Function):
@@ -387,7 +394,7 @@ class _ChunkedLosses(torch.autograd.Function):
         gradients: _Gradients | None = None
         if any(wanted) and job.has_weights:
             gradients = _Gradients(hidden, weight, bias, wanted)
-        tally = _run(hidden, Head(weight, bias), job, gradients)
+        tally = _run(hidden, Head(weight, bias, job.finish), job, gradients)
         if gradients is not None:
             # Saved, not kept as attributes: autograd lets go of them before it hands them on, so
             # that .grad takes them over uncopied.

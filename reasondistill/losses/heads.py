@@ -27,13 +27,44 @@ _ADDS_HALVES_EXACTLY = tuple(int(part) for part in torch.__version__.split(".")[
 
 
 @dataclass(frozen=True)
+class Finish:
+    """What a model does to the products of hidden states and head before they are its logits:
+
+        logit = cap·tanh(scale·product/cap),    or scale·product without a cap.
+
+    Cohere and Falcon-H1 scale, Granite divides, Gemma 2 caps (arXiv 2408.00118, section 2).
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return self.scale == 1 and self.cap is None
+
+    def apply_(self, products: Tensor) -> Tensor:
+        """The logits, written over the products."""
+        if self.cap is None:
+            return products.mul_(self.scale)
+        return products.mul_(self.scale / self.cap).tanh_().mul_(self.cap)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """d logit / d product, from the logits: scale·(1 − (logit/cap)²)."""
+        if self.cap is None:
+            return self.scale
+        bent = (logits / self.cap).square_()
+        return bent.neg_().add_(1).mul_(self.scale)
+
+
+@dataclass(frozen=True)
 class Head:
-    """The last linear layer: `weight` (vocab, hidden), `bias` (vocab,). Tied to the embedding or
-    not makes no difference here.
+    """What makes logits of hidden states: `weight` (vocab, hidden), `bias` (vocab,), and what comes
+    after them. Tied to the embedding or not makes no difference here.
     """
 
     weight: Tensor
     bias: Tensor | None = None
+    finish: Finish = Finish()
 
 
 @dataclass(frozen=True)
@@ -45,6 +76,7 @@ class Projection:
     hidden: Tensor
     weight: Tensor
     bias: Tensor | None
+    finish: Finish
 
     def write(self, rows: slice, buffer: Tensor) -> Tensor:
         """The logits of these rows, written over the first rows of `buffer`: a view of it, (rows,
@@ -56,7 +88,12 @@ class Projection:
             torch.mm(hidden, self.weight.T, out=out)
         else:
             out.copy_(hidden @ self.weight.T)
-        return out if self.bias is None else out.add_(self.bias)
+        if self.bias is not None:
+            out.add_(self.bias)
+        if not self.finish.is_nothing:
+            for block in blocks(out):
+                self.finish.apply_(out[block])
+        return out
 
 
 def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
@@ -81,7 +118,14 @@ def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
     bias: Tensor | None = None
     if head.bias is not None:
         bias = head.bias.detach()[:vocabulary]
-    return Projection(hidden.detach().to(dtype), weight, bias)
+    return Projection(hidden.detach().to(dtype), weight, bias, head.finish)
+
+
+@torch.no_grad()
+def logits_of(hidden: Tensor, head: Head, vocabulary: int) -> Tensor:
+    """The logits of a few rows at once, (N, vocabulary), as losses make them chunk by chunk."""
+    whole = new_buffer(hidden, vocabulary, len(hidden))
+    return project(hidden, head, vocabulary).write(slice(None), whole)
 
 
 def exact_dtype(hidden: Tensor) -> torch.dtype:

@@ -24,7 +24,8 @@ class Method(ABC, Generic[S]):
     a micro-batch costs.
 
     `needs_layers` and `needs_attentions` ask for what both models computed inside. What `state`
-    gives survives a checkpoint and comes back through `restore`.
+    gives survives a checkpoint and comes back through `restore`. The loss of a mixture's routers is
+    added by the trainer, to every method's alike.
     """
 
     name: ClassVar[str]

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class States:
     """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer
-    where they were asked for.
+    where they were asked for; how unevenly its routers used their experts, where its configuration
+    has `output_router_logits`.
     """
 
     last: torch.Tensor
     layers: tuple[torch.Tensor, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
+    router_loss: torch.Tensor | None = None
 
     def layer(self, number: int) -> torch.Tensor:
         """The states after a layer, 0 being the embedding; the last ones where none were asked

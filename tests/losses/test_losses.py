@@ -27,7 +27,7 @@ from reasondistill.losses.classic import (
 from reasondistill.losses.divergences import DIVERGENCES as REGISTRY
 from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
 from reasondistill.losses.fused import token_losses
-from reasondistill.losses.heads import Head
+from reasondistill.losses.heads import Finish, Head
 from reasondistill.losses.policy import Policy
 from reasondistill.losses.teachers import LiveTeacher, TopKTeacher, log_probs_of, top_k
 
@@ -197,6 +197,7 @@ def test_a_divergence_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> N
 # ---- token_losses --------------------------------------------------------------------------------
 
 N, HS, HT, CUT = 7, 5, 6, 17
+NOTHING = Finish()
 
 
 def everything(
@@ -238,11 +239,21 @@ def everything(
     return tuple(x.requires_grad_() for x in (hidden, weight, bias)), settings  # pyright: ignore
 
 
-def dense_total(inputs: tuple[Tensor, Tensor, Tensor], s: dict[str, Any]) -> Tensor:
+def finished(products: Tensor, finish: Finish) -> Tensor:
+    """The logits of a head's products, as Gemma 2 and Cohere write it."""
+    if finish.cap is None:
+        return products * finish.scale
+    return torch.tanh(products * finish.scale / finish.cap) * finish.cap
+
+
+def dense_total(
+    inputs: tuple[Tensor, Tensor, Tensor], s: dict[str, Any], finish: Finish = NOTHING
+) -> Tensor:
     """The same total with all logits at once, for autograd."""
     hidden, weight, bias = inputs
-    z = (hidden @ weight.T + bias)[:, :CUT]
-    t = (s["teacher"].hidden @ s["teacher"].head.weight.T + s["teacher"].head.bias)[:, :CUT]
+    teacher = s["teacher"].head
+    z = finished((hidden @ weight.T + bias)[:, :CUT], finish)
+    t = finished((s["teacher"].hidden @ teacher.weight.T + teacher.bias)[:, :CUT], teacher.finish)
     log_q = torch.log_softmax(z, -1).gather(1, s["labels"][:, None])[:, 0]
     policy = s["policy"]
     ratio = (log_q - policy.old_log_probs).exp()
@@ -256,9 +267,9 @@ def dense_total(inputs: tuple[Tensor, Tensor, Tensor], s: dict[str, Any]) -> Ten
     return terms.sum()
 
 
-def run(inputs: tuple[Tensor, ...], settings: dict[str, Any]) -> Tensor:
+def run(inputs: tuple[Tensor, ...], settings: dict[str, Any], finish: Finish = NOTHING) -> Tensor:
     hidden, weight, bias = inputs
-    return token_losses(hidden, Head(weight, bias), **settings).total
+    return token_losses(hidden, Head(weight, bias, finish), **settings).total
 
 
 def worst(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
@@ -269,6 +280,20 @@ def worst(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
 def test_all_losses_together_equal_dense_autograd(divergence: Divergence) -> None:
     inputs, settings = everything(divergence)
     found, wanted = run(inputs, settings), dense_total(inputs, settings)
+    assert abs(found - wanted) <= 1e-10
+    assert worst(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs)) <= 1e-10
+
+
+@pytest.mark.parametrize("finish", [Finish(0.3), Finish(cap=2.0), Finish(1.7, cap=3.0)], ids=str)
+@pytest.mark.parametrize("divergence", [*KINDS, Divergence("jsd", temperature=2)], ids=name)
+def test_scales_and_soft_caps_of_both_heads_are_in_value_and_gradient(
+    divergence: Divergence, finish: Finish
+) -> None:
+    inputs, settings = everything(divergence)
+    teacher = settings["teacher"]
+    head = replace(teacher.head, finish=Finish(0.6, cap=1.5))
+    settings["teacher"] = replace(teacher, head=head)
+    found, wanted = run(inputs, settings, finish), dense_total(inputs, settings, finish)
     assert abs(found - wanted) <= 1e-10
     assert worst(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs)) <= 1e-10
 
@@ -494,12 +519,13 @@ def test_no_tensor_of_tokens_times_vocabulary_is_made(divergence: Divergence) ->
     }
     ids, log_probs = top_k(hidden, Head(weight), 3)
     teachers = [LiveTeacher(draw(tokens, 6, seed=3), Head(draw(vocabulary, 6, seed=4)))]
+    head = Head(weight, finish=Finish(0.5, cap=3.0))
     for teacher in (
         [*teachers, TopKTeacher(ids, log_probs)] if divergence.kind == "forward_kl" else teachers
     ):
         with LargestTensor() as seen:
             token_losses(
-                hidden, Head(weight), teacher=teacher, divergence=divergence, **settings
+                hidden, head, teacher=teacher, divergence=divergence, **settings
             ).total.backward()
         assert chunk * vocabulary <= seen.elements <= max(chunk * vocabulary, tokens * 6)
     with LargestTensor() as seen:
@@ -746,11 +772,15 @@ def test_heads_of_different_rows_need_a_vocabulary() -> None:
 # ---- teachers ------------------------------------------------------------------------------------
 
 
-def test_top_k_and_log_probs_are_those_of_the_dense_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("finish", [Finish(), Finish(0.7, cap=1.5)], ids=str)
+def test_top_k_and_log_probs_are_those_of_the_dense_logits(
+    finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(heads_module, "CHUNK_ELEMENTS", 4 * CUT)
     monkeypatch.setattr(heads_module, "BLOCK_ELEMENTS", 2 * CUT)
-    hidden, head = draw(11, 5, seed=1), Head(draw(CUT + 3, 5, seed=2), draw(CUT + 3, seed=3))
-    logits = (hidden @ head.weight.T + head.bias)[:, :CUT]
+    hidden = draw(11, 5, seed=1)
+    head = Head(draw(CUT + 3, 5, seed=2), draw(CUT + 3, seed=3), finish)
+    logits = finished((hidden @ head.weight.T + head.bias)[:, :CUT], finish)
     expected = torch.log_softmax(logits, -1).topk(4, -1)
     ids, log_probs = top_k(hidden, head, 4, CUT)
     assert torch.equal(ids, expected.indices)

@@ -55,6 +55,14 @@ FALCON_H1: dict[str, Any] = {
     "mamba_chunk_size": 16,
 }
 SMALL_CAP: dict[str, Any] = {"final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16}
+RECURRENT_GEMMA: dict[str, Any] = {
+    "logits_soft_cap": 3.0,
+    "lru_width": 32,
+    "attention_window_size": 64,
+    "block_types": ["recurrent", "attention"],
+    "w_init_variance_scale": 0.3,
+    "tie_word_embeddings": True,
+}
 
 # By name: transformers' own name of the architecture, and what differs from COMMON.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -75,6 +83,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", QWEN_EXPERTS),
     "gpt_oss": ("gpt_oss", EXPERTS | {"num_local_experts": 4, "rope_parameters": PLAIN_ROPE}),
 }
+# Whose soft-cap TRL does not know, so that supervised training is refused.
+BEYOND_TRL = {"recurrent_gemma": ("recurrent_gemma", RECURRENT_GEMMA)}
 # Whose experts are chosen by a router with a loss of its own.
 ROUTED = ("gpt_oss", "qwen3_moe", "qwen3_next")
 
@@ -86,7 +96,7 @@ def make_architecture(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind, special = ARCHITECTURES[name]
+    kind, special = (ARCHITECTURES | BEYOND_TRL)[name]
     tokens = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     values = COMMON | {"vocab_size": vocabulary} | tokens | special | changes
     config = AutoConfig.for_model(kind, **values)

@@ -21,7 +21,8 @@ from reasondistill.losses.teachers import LiveTeacher
 from reasondistill.models.attention import attention_options
 from reasondistill.records import Example, Shrunk
 from reasondistill.stages.students import bases, shrinking
-from reasondistill.stages.students.hidden import head_of, states
+from reasondistill.stages.students.heads import check_head, head_of
+from reasondistill.stages.students.hidden import states
 from reasondistill.stages.students.tokens import IGNORE, Row, tokenise_all
 
 
@@ -137,6 +138,9 @@ def shrunk(
     if all(row.prompt_length == len(row.labels) for row in rows):
         return facts
     whole = _ready(whole)
+    name = f"[students] {student.name} base = {student.base!r}"
+    vocabulary = len(head_of(whole).weight)
+    check_head(whole, rows[0].input_ids, name, vocabulary, remedy="Take another base.")
     base = held_out(whole, rows)
     before = held_out(_ready(start), rows, teacher=whole)
     measured: dict[str, Any] = {

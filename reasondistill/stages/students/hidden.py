@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from reasondistill.losses.heads import Head
 from reasondistill.methods.step import States
 
 # What of a batch a model reads: the ids, and what tells one row from the next.
@@ -35,12 +34,6 @@ def on_device(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
     return moved
 
 
-def head_of(model: Any) -> Head:
-    """The output head of a causal language model."""
-    head = model.get_output_embeddings()
-    return Head(head.weight, getattr(head, "bias", None))
-
-
 def states(
     model: Any,
     unwrapped: Any,
@@ -58,17 +51,18 @@ def states(
     wanted = model_inputs(inputs)
     wanted |= {"output_hidden_states": True} if layers else {}
     wanted |= {"output_attentions": True} if attentions else {}
-    with _watched(unwrapped.get_output_embeddings()) as seen:
+    with watched(unwrapped.get_output_embeddings()) as seen:
         outputs = model(**wanted, use_cache=False)  # with a cache, packed rows would see each other
     return States(
         seen[0],
         tuple(outputs.hidden_states or ()) if layers else (),
         tuple(outputs.attentions or ()) if attentions else (),
+        getattr(outputs, "aux_loss", None),
     )
 
 
 @contextmanager
-def _watched(head: torch.nn.Module) -> Generator[list[torch.Tensor]]:
+def watched(head: torch.nn.Module) -> Generator[list[torch.Tensor]]:
     seen: list[torch.Tensor] = []
 
     def keep(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -50,13 +50,46 @@ class BatchSortedSampler(torch.utils.data.Sampler[int]):
         yield from [len(self.lengths)] * self.blanks
 
 
+# What a configuration says of the loss that keeps routers from using few of their experts.
+ROUTER_KEYS = ("output_router_logits", "router_aux_loss_coef")
+
+
 class SortedTrainer(SFTTrainer):
     """SFTTrainer with our sampler. `packing` keeps TRL's own order: its rows are equally long
     already.
 
     Raises StageError, in all processes at once, where a loss, a gradient's norm or a weight is not
     finite: before the step that would spoil the weights, and before a checkpoint holds them.
+
+    The routers of a mixture of experts have a loss of their own where the model's configuration has
+    `output_router_logits`, `router_aux_loss_coef` times: in training by any method, never in
+    evaluation.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        config = arguments["model"].config.get_text_config()
+        asked = {key: getattr(config, key) for key in ROUTER_KEYS if hasattr(config, key)}
+        super().__init__(**arguments)
+        # TRL turns this loss on wherever there is one, and writes so into the configuration.
+        for key, value in asked.items():
+            setattr(config, key, value)
+        if not asked.get("output_router_logits", False):
+            self.aux_loss_enabled = False
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """TRL's; in evaluation the cross-entropy alone, which all methods can be compared by."""
+        has_router_loss = self.aux_loss_enabled
+        self.aux_loss_enabled = has_router_loss and model.training
+        try:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        finally:
+            self.aux_loss_enabled = has_router_loss
 
     def create_accelerator_and_postprocess(self) -> None:
         """As Trainer does it; on a CPU, where accelerate would quietly copy the model instead, FSDP

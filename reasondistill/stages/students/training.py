@@ -30,6 +30,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.store import StopSignal, read_metrics, write_records
 from reasondistill.stages.students import adapters, bases, processes, saving
 from reasondistill.stages.students.distilling.teaching import Teaching
+from reasondistill.stages.students.heads import ChecksHeads
 from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.isolation import ChecksIsolation
 from reasondistill.stages.students.material import Material, TeacherSource
@@ -122,7 +123,7 @@ def _train(
     processes.on_first(lambda: bases.require_finite(model, named))
     _check_context(student, model, rows)
     if teaching is not None:
-        teaching.prepare(model, tokenizer)
+        teaching.prepare(model, tokenizer, rows)
     checkpoint = processes.on_first(lambda: saving.start_from(folder))
     progress = Progress(folder, stop, started)
     # Blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as
@@ -144,6 +145,8 @@ def _train(
     else:
         trainer = SortedTrainer(**arguments)
     trainer.remove_callback(PrinterCallback)  # our own lines are enough
+    is_supervised = teaching is None
+    trainer.add_callback(ChecksHeads(trainer, named, len(tokenizer), is_supervised=is_supervised))
     trainer.add_callback(
         saving.Snapshots(
             folder / layout.SNAPSHOTS,

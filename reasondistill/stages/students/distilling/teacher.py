@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ from reasondistill.models.vocabulary import (
     match_tokens,
 )
 from reasondistill.models.weights import model_folder
-from reasondistill.stages.students.hidden import States, head_of, states
+from reasondistill.stages.students.heads import check_head, head_of
+from reasondistill.stages.students.hidden import States, states
 
 log = logging.getLogger(__name__)
 
 # What stays free beside the teacher's weights, for the student and activations.
 _ROOM = 1.2
+_WITHOUT_ITS_LOGITS = (
+    "Use method = 'topk_kd' with [traces] logprobs, or 'sft', which do not look into the teacher, "
+    "or another teacher."
+)
 
 
 class Teacher:
@@ -64,6 +69,15 @@ class Teacher:
         computed = states(self.model, self.model, inputs, layers=layers, attentions=attentions)
         self.seconds += self._now(inputs["input_ids"]) - started
         return computed
+
+    def check_head(self, row: Sequence[int], name: str, vocabulary: int) -> None:
+        """Raise ConfigError unless the logits of a row that it will read are what its head gives,
+        for as many tokens as student and teacher compare.
+        """
+        if self.shared is not None:
+            vocabulary = self.shared.teacher_vocabulary
+        compared = min(vocabulary, len(self.head.weight))
+        check_head(self.model, row, f"teacher {name}", compared, remedy=_WITHOUT_ITS_LOGITS)
 
     @staticmethod
     def _now(tensor: torch.Tensor) -> float:

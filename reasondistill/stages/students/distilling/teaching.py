@@ -68,9 +68,9 @@ class Teaching:
         self._store = StoredTopK(self.source.top_k, stored_tokens, tokenizer)
         return self._store.rows(rows, self.student.max_length, store)
 
-    def prepare(self, model: Any, tokenizer: Any) -> None:
-        """Load the teacher, and add what is trained beside the student. Raises ConfigError or
-        StageError.
+    def prepare(self, model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
+        """Load the teacher of these rows, and add what is trained beside the student. Raises
+        ConfigError or StageError.
         """
         self._tokenizer = tokenizer
         if not self.method.needs_teacher:
@@ -92,6 +92,7 @@ class Teaching:
         )
         loaded = self._teacher.model
         processes.on_first(lambda: bases.require_finite(loaded, f"teacher {self.source.model}"))
+        self._teacher.check_head(rows[0].input_ids, self.source.model, len(tokenizer))
         set_seed(self.student.seed)  # what is trained beside the student begins with its seed too
         self.method.prepare(model, self._teacher.model)
         attention = self.student.attn_implementation

@@ -33,8 +33,9 @@ from reasondistill.stages.students.distilling.batches import (
 )
 from reasondistill.stages.students.distilling.rollouts import Writers
 from reasondistill.stages.students.distilling.teacher import Teacher
+from reasondistill.stages.students.heads import head_of
 from reasondistill.stages.students.held_out import held_out
-from reasondistill.stages.students.hidden import head_of, on_device, states
+from reasondistill.stages.students.hidden import on_device, states
 from reasondistill.stages.students.sorted_trainer import SortedTrainer
 from reasondistill.stages.students.tokens import Row
 
@@ -247,7 +248,19 @@ class DistillTrainer(SortedTrainer):
             self.accelerator.autocast()
         ):  # accelerate's own is around the model's forward alone; the head is ours
             loss = self.method.loss(micro)
+        if self.aux_loss_enabled:
+            loss = loss + self._router_loss(micro)
         return (loss, {}) if return_outputs else loss
+
+    def _router_loss(self, micro: Micro) -> torch.Tensor:
+        """The routers' part of the micro-batch's loss, as SFTTrainer adds it: the mean over the
+        micro-batches of a step.
+        """
+        balance = micro.student.router_loss
+        assert balance is not None
+        everywhere: Any = self.accelerator.gather_for_metrics(balance.detach())
+        self._metrics["train"]["aux_loss"].append(float(everywhere.mean()))
+        return self.router_aux_loss_coef * balance / self.current_gradient_accumulation_steps
 
     def _micro(
         self, model: Any, inputs: Mapping[str, Any], items: torch.Tensor | int | None
