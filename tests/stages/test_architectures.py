@@ -62,9 +62,18 @@ def hinton(student: Any, teacher: Any, of: list[Row]) -> Any:
     return 0.5 * 4 * kl + 0.5 * cross_entropy(student, of)
 
 
+def columns(of: list[Row]) -> list[dict[str, Any]]:
+    """What a trainer reads of rows."""
+    read: list[dict[str, Any]] = []
+    for number, row in enumerate(of):
+        read.append({"input_ids": row.input_ids, "labels": row.labels, "row": number})
+    return read
+
+
 def arguments(folder: Path, model: Any, of: list[Row]) -> dict[str, Any]:
     """What a trainer is made of, as `train_student` does it."""
-    from reasondistill.stages.students.sorted_trainer import dataset_of
+    from datasets import Dataset
+
     from reasondistill.stages.students.trainer_settings import trainer_settings
 
     student = StudentSettings(name="s", base="b", bf16=False, batch_size=len(of))
@@ -72,7 +81,7 @@ def arguments(folder: Path, model: Any, of: list[Row]) -> dict[str, Any]:
     return {
         "model": model,
         "args": trainer_settings(student, folder, settings, None, False),
-        "train_dataset": dataset_of(of),
+        "train_dataset": Dataset.from_list(columns(of)),
         "processing_class": make_tokenizer(),
     }
 
@@ -107,9 +116,7 @@ def distilling(folder: Path, model: Any, teacher: Any, of: list[Row]) -> Any:
 
 def loss(trainer: Any, of: list[Row], *, training: bool = True) -> Any:
     """The loss of all rows as one micro-batch, which is a whole step."""
-    from reasondistill.stages.students.sorted_trainer import dataset_of
-
-    batch = trainer.data_collator(list(dataset_of(of)))
+    batch = trainer.data_collator(columns(of))
     trainer.current_gradient_accumulation_steps = 1
     items = torch.tensor(sum(len(row.labels) - 3 for row in of))
     model = trainer.model.train(training)
