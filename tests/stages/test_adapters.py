@@ -14,8 +14,15 @@ from test_students import job
 from tiny_model import make_tokenizer
 
 from reasondistill.config import LoraSettings, StudentSettings
-from reasondistill.errors import ConfigError, StageError
-from reasondistill.stages.students import StudentJob, read_student, run_student, snapshots
+from reasondistill.errors import ConfigError, Interrupted, StageError
+from reasondistill.runs.store import StopSignal, read_metrics
+from reasondistill.stages.students import (
+    StudentJob,
+    processes,
+    read_student,
+    run_student,
+    snapshots,
+)
 from reasondistill.stages.students.identity import identity_section
 
 torch = pytest.importorskip("torch")
@@ -130,6 +137,35 @@ def test_an_adapter_with_new_tokens_loads_again_beside_its_base(tmp_path: Path) 
     assert torch.allclose(logits_of(adapter, ids), logits_of(whole, ids), atol=1e-4)
 
 
+def test_a_stopped_training_of_new_tokens_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    asked = student(grown("llama", tmp_path / "base"), eos_token=END, max_steps=8)
+    whole, cut = job(tmp_path, asked, name="whole"), job(tmp_path, asked, name="cut")
+    run_student(whole)
+
+    class StopAfter(StopSignal):
+        """Asks to stop once the training has written its fourth metrics line."""
+
+        @property
+        def requested(self) -> bool:  # type: ignore[override]
+            return len(read_metrics(cut.folder)) >= 4
+
+        @requested.setter
+        def requested(self, value: bool) -> None: ...
+
+    with pytest.raises(Interrupted, match="same command"):
+        run_student(cut, stop=StopAfter())
+    run_student(cut)
+    weights = [
+        AutoModelForCausalLM.from_pretrained(one.folder / "model").state_dict()
+        for one in (whole, cut)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
 @pytest.mark.parametrize(
     ("name", "targets", "reason"),
     [
@@ -224,6 +260,20 @@ def test_an_adapter_that_cannot_be_merged_is_no_student() -> None:
     moved(model)
     with pytest.raises(StageError, match="cannot be merged into its base"):
         merged(model, make_tokenizer())
+
+
+def test_new_tokens_beside_an_adapter_are_refused_where_the_model_is_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    from reasondistill.stages.students import adapters
+
+    base = grown("llama", tmp_path / "base")
+    monkeypatch.setattr(processes, "sharding", lambda: "fsdp")
+    model, tokenizer = make_architecture("llama"), AutoTokenizer.from_pretrained(base)
+    with pytest.raises(ConfigError, match=r"2 tokens that .* Take strategy = .ddp."):
+        adapters.adapted(model, student(base), tokenizer)
 
 
 def test_that_new_tokens_are_trained_is_said(

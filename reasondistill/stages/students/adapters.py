@@ -17,6 +17,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.weights import model_folder
+from reasondistill.stages.students import processes
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,12 @@ def adapted(model: Any, student: StudentSettings, tokenizer: Any) -> Any:
     assert student.lora is not None
     where = f"[students] {student.name} lora"
     tokens = new_tokens(student, len(tokenizer))
+    if tokens and processes.sharding() is not None:
+        raise ConfigError(
+            f"{where}: the tokenizer has {len(tokens)} tokens that the base has not; beside an "
+            "adapter they are not trained under a [train] strategy that splits the model. Take "
+            "strategy = 'ddp', or train without lora."
+        )
     set_seed(student.seed)
     # ZeRO-3 gathers weights of one type only (TRL does the same).
     in_float32 = not is_deepspeed_zero3_enabled()

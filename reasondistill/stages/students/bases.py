@@ -163,6 +163,7 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         )
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
+        set_seed(student.seed)  # transformers draws the new rows
         model.resize_token_embeddings(len(tokenizer))
     ends: set[int] = set()
     if student.architecture is None:
