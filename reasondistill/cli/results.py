@@ -94,8 +94,10 @@ def read_results(path: Path) -> Results:
         report = json.loads(path.read_text(encoding="utf-8"))
         rows = report.get("groups", report)  # students of several seeds are one row
         return Results(
-            scores=[ReportedScore.model_validate(row) for row in rows["scores"]],
-            differences=[Difference.model_validate(row) for row in rows["differences"]],
+            scores=[ReportedScore.model_validate(row, extra="ignore") for row in rows["scores"]],
+            differences=[
+                Difference.model_validate(row, extra="ignore") for row in rows["differences"]
+            ],
             missing=[str(sentence) for sentence in report.get("missing", ())],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

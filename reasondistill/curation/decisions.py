@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reasondistill.records import Graded, Problem, Split
+from reasondistill.runs.figures import ExamplesFigures
 
 PASS_RATE_BINS = (
     "pass_rate_0",
@@ -17,7 +18,6 @@ PASS_RATE_BINS = (
     "pass_rate_75_100",
     "pass_rate_100",
 )
-_QUANTILES = (10, 50, 90, 99)
 
 
 @dataclass(frozen=True)
@@ -118,20 +118,30 @@ class Tally:
         }
         return {name: _listed(counter) for name, counter in named.items()}
 
-    def figures(self) -> dict[str, int | float]:
-        """Flat numbers for card and report. `pass_rate_25_50` counts problems with a share of
-        correct traces in (25, 50] %.
-        """
+    def figures(self) -> ExamplesFigures:
+        """The numbers for card and report, once something was kept."""
         ordered = sorted(self.tokens)
-        return {
-            "problems": self.problems,
-            "kept_problems": self.kept_problems,
-            "problems_without_example": self.problems - self.kept_problems,
-            "tokens_mean": round(sum(ordered) / len(ordered), 1),
-            **{f"tokens_p{q}": ordered[round(q / 100 * (len(ordered) - 1))] for q in _QUANTILES},
-            "tokens_max": ordered[-1],
-            **{name: self.pass_rates[name] for name in PASS_RATE_BINS},
-        }
+
+        def at(percent: int) -> int:
+            return ordered[round(percent / 100 * (len(ordered) - 1))]
+
+        return ExamplesFigures(
+            problems=self.problems,
+            kept_problems=self.kept_problems,
+            problems_without_example=self.problems - self.kept_problems,
+            tokens_mean=round(sum(ordered) / len(ordered), 1),
+            tokens_p10=at(10),
+            tokens_p50=at(50),
+            tokens_p90=at(90),
+            tokens_p99=at(99),
+            tokens_max=ordered[-1],
+            pass_rate_0=self.pass_rates["pass_rate_0"],
+            pass_rate_0_25=self.pass_rates["pass_rate_0_25"],
+            pass_rate_25_50=self.pass_rates["pass_rate_25_50"],
+            pass_rate_50_75=self.pass_rates["pass_rate_50_75"],
+            pass_rate_75_100=self.pass_rates["pass_rate_75_100"],
+            pass_rate_100=self.pass_rates["pass_rate_100"],
+        )
 
 
 def pass_rate_bin(share: float) -> str:

@@ -11,6 +11,7 @@ from reasondistill.pipeline import (
 )
 from reasondistill.records import Forecast
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.store import read_manifest
 
 
@@ -102,12 +103,13 @@ def _traces_estimate(run: Run, number: int | None) -> str:
     if any(teacher.capabilities.answers_anything for teacher in settings.teachers):
         text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
     done = read_manifest(run.stage("traces"))
-    figures = done.figures if done is not None else {}
-    if figures.get("tokens") and figures.get("samples") and figures.get("tokens_per_s"):
-        minutes = drawn * figures["tokens"] / figures["samples"] / figures["tokens_per_s"] / 60
-        text += (
-            f"; about {minutes:,.0f} min at the {figures['tokens_per_s']:,.0f} tok/s measured here"
-        )
+    if done is None:
+        return text
+    measured = TracesFigures.of(done)
+    rate = measured.tokens_per_s
+    if measured.tokens and measured.samples and rate:
+        minutes = drawn * measured.tokens / measured.samples / rate / 60
+        text += f"; about {minutes:,.0f} min at the {rate:,.0f} tok/s measured here"
     return text
 
 

@@ -28,11 +28,13 @@ from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
 from reasondistill.records import Student, Trace, Verdict
 from reasondistill.runs import layout
+from reasondistill.runs.environment import Environment
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.layout import RunFolder, StudentFolder
+from reasondistill.runs.metrics import TrainingLine, WorkLine
 from reasondistill.runs.store import (
     Manifest,
     read_manifest,
-    read_metrics,
     read_records,
     read_rows,
 )
@@ -195,12 +197,12 @@ def short_name(model: str) -> str:
 def hardware_of(manifests: Iterable[Manifest]) -> str:
     """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that says so."""
     for manifest in manifests:
-        made = manifest.environment
-        gpus = made.get("gpus")
-        if gpus:
-            return f"{len(gpus)}× {str(gpus[0]).partition(',')[0]}"
-        if made.get("processor"):
-            return f"{made['processor']}, {made.get('cores')} cores"
+        machine = Environment.of(manifest)
+        if machine.gpus:
+            gpu = machine.gpus[0].partition(",")[0]
+            return f"{len(machine.gpus)}× {gpu}"
+        if machine.processor:
+            return f"{machine.processor}, {machine.cores} cores"
     return ""
 
 
@@ -276,26 +278,26 @@ def pool_written(found: Sequence[Written]) -> Written:
     )
 
 
-def sampling_speed(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> Speed | None:
+def sampling_speed(lines: Sequence[WorkLine], manifest: Manifest | None) -> Speed | None:
     """From metrics lines; from the manifest's figures where there are none."""
     sessions: dict[str, list[tuple[float, float]]] = {}
     loads: dict[str, float] = {}
     for line in lines:
-        sessions.setdefault(line["session"], []).append((line["seconds"], line["tokens"]))
-        loads[line["session"]] = line["load_seconds"]
+        sessions.setdefault(line.session, []).append((line.seconds, line.tokens))
+        loads[line.session] = line.load_seconds
     if sessions:
         return speed_of(sessions.values(), statistics.mean(loads.values()))
     if manifest is None:
         return None
-    figures = manifest.figures
-    if not figures.get("tokens") or not figures.get("seconds"):
+    figures = TracesFigures.of(manifest)
+    if not figures.tokens or not figures.seconds:
         return None
-    return speed_of([[(figures["seconds"], figures["tokens"])]], figures.get("load_seconds", 0.0))
+    return speed_of([[(figures.seconds, figures.tokens)]], figures.load_seconds)
 
 
-def seconds_spent(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> float:
+def seconds_spent(lines: Sequence[WorkLine], manifest: Manifest | None) -> float:
     """Of all sessions: a manifest knows the last one only."""
-    last = {line["session"]: line["seconds"] + line["load_seconds"] for line in lines}
+    last = {line.session: line.seconds + line.load_seconds for line in lines}
     seconds = sum(last.values())
     if manifest is None:
         return max(seconds, 0.0)
@@ -305,10 +307,10 @@ def seconds_spent(lines: Sequence[Mapping[str, Any]], manifest: Manifest | None)
 def grading_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     """Traces per second on all cores of one worker."""
     sessions: dict[str, list[tuple[float, float]]] = {}
-    for line in read_metrics(folder):
-        told = sessions.setdefault(line.get("session", ""), [])
-        if not told or line["seconds"] >= told[-1][0]:  # a resumed one begins anew
-            told.append((line["seconds"], line["done"]))
+    for line in WorkLine.of(folder):
+        told = sessions.setdefault(line.session, [])
+        if not told or line.seconds >= told[-1][0]:  # a resumed one begins anew
+            told.append((line.seconds, line.done))
     found = speed_of(sessions.values())
     if found is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
         found = speed_of([[(manifest.seconds, manifest.counts["out"])]])
@@ -346,7 +348,7 @@ def _by_model(folder: Path) -> Iterator[Written]:
     for row in read_rows(path):
         if row["completion"]["finish"] != "error":
             texts.setdefault(short_name(row["model"]), _Texts()).add(row)
-    metrics = read_metrics(folder)
+    metrics = WorkLine.of(folder)
     total = sum(sum(found.tokens.values()) for found in texts.values())
     is_alone = len(texts) == 1
     if not is_alone:
@@ -354,7 +356,7 @@ def _by_model(folder: Path) -> Iterator[Written]:
     for model, found in texts.items():
         # A model that was alone needs no matching: a served folder may be called `model` in one
         # place and by its name in another.
-        lines = [line for line in metrics if is_alone or short_name(line["teacher"]) == model]
+        lines = [line for line in metrics if is_alone or short_name(line.teacher) == model]
         count = sum(found.samples.values())
         seconds = seconds_spent(lines, manifest)
         yield Written(
@@ -459,13 +461,13 @@ def read_trained(folder: Path, manifest: Manifest) -> Trained:
     if record.exists():
         text = record.read_text(encoding="utf-8")
         figures = Student.model_validate(json.loads(text)).figures
-    lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
+    lines = [line for line in TrainingLine.of(folder) if line.loss is not None]
     done = tokens = 0
     seconds = max(manifest.seconds, 0.0)
     if lines:
-        seconds = max(seconds, lines[-1]["seconds"])
+        seconds = max(seconds, lines[-1].seconds or 0.0)
     if lines and figures is None:
-        done, tokens = lines[-1]["step"], lines[-1].get("tokens") or 0
+        done, tokens = lines[-1].step or 0, lines[-1].tokens or 0
     row_tokens = loss_tokens = parameters = trained_parameters = None
     if figures is not None:
         done, tokens = figures.steps, figures.tokens
@@ -500,14 +502,17 @@ def base_of(manifest: Manifest) -> str:
 
 
 def training_speed(
-    lines: Sequence[Mapping[str, Any]], done: int, tokens: float, seconds: float
+    lines: Sequence[TrainingLine], done: int, tokens: float, seconds: float
 ) -> Speed | None:
     """Tokens per second while steps are taken; all other seconds (loading, the last validation) are
     the start.
     """
     if not done or not tokens:
         return None
-    steps = [(float(line["seconds"]), line["step"] * tokens / done) for line in lines]
+    steps: list[tuple[float, float]] = []
+    for line in lines:
+        if line.seconds is not None and line.step is not None:
+            steps.append((line.seconds, line.step * tokens / done))
     if len(steps) < 2 or steps[-1][0] <= steps[0][0]:
         if seconds <= 0:
             return None

@@ -19,6 +19,7 @@ from reasondistill.forecast.sampling_cost import evals_costs, traces_cost
 from reasondistill.forecast.training_cost import examples_draws, students_costs
 from reasondistill.launch.launcher import launcher_of
 from reasondistill.pipeline.runs import Run
+from reasondistill.runs.environment import Environment
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import Manifest, count_lines
 
@@ -146,7 +147,7 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
             evidence, speed, graded = other, other.verdicts_speed, lines
     if evidence is None or speed is None:
         return Cost("verdicts", "new", work, unknown=CALIBRATE)
-    cores_there = int(evidence.manifests["verdicts"].environment.get("cores") or 1)
+    cores_there = Environment.of(evidence.manifests["verdicts"]).cores or 1
     per_core = speed.tokens_per_s / cores_there
     rate = per_core * _cores_here(run) * context.dice.factor("verdicts", speed.spread)
     shards, rounds = workers(run.cluster.stages.of("verdicts"))

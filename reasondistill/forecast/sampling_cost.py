@@ -33,6 +33,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import evaluating
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import STEP, VARIANT
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import read_manifest
 
@@ -62,12 +63,11 @@ def traces_cost(context: Context) -> Cost:
     ):
         size = folder_bytes(context.run.stage("traces"))
         seconds = done.seconds
-        if done.figures.get("workers", 1) <= 1:
+        figures = TracesFigures.of(done)
+        if figures.workers <= 1:
             sessions_s = sum(teacher.seconds for teacher in context.own.teachers.values())
             seconds = max(seconds, sessions_s)
-        return finished(
-            "traces", work, seconds=seconds, size=size, tokens=done.figures.get("tokens", 0)
-        )
+        return finished("traces", work, seconds=seconds, size=size, tokens=figures.tokens)
     pieces = list(teacher_pieces(context, written, context.problems))
     cost = sampled(context, "traces", pieces, work)
     return replace(cost, bytes=with_top_k(context, cost.bytes, cost.tokens, written))

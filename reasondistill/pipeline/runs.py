@@ -196,7 +196,7 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
     """Record where a stage was finished; a folder that was complete before keeps its own."""
     if manifest.environment:
         return manifest
-    full = replace(manifest, environment=describe_environment())
+    full = replace(manifest, environment=describe_environment().to_dict())
     write_manifest(folder, full)
     return full
 

@@ -15,14 +15,15 @@ from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
-from reasondistill.runs.missing import STOPPED, read_missing
+from reasondistill.runs.figures import TracesFigures, VerdictsFigures
+from reasondistill.runs.metrics import WorkLine
+from reasondistill.runs.missing import read_missing
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
     MANIFEST,
     Manifest,
     count_lines,
     read_manifest,
-    read_metrics,
     write_text,
 )
 from reasondistill.stages import traces
@@ -94,8 +95,11 @@ def missing_of(run: Run, name: str) -> Iterator[str]:
             continue
         yield f"{place}: {lacking.words()}. {lacking.remedy(place)}"
         manifest = read_manifest(folder)
-        if manifest is not None and manifest.status == "partial" and STOPPED in manifest.figures:
-            yield f"It stopped: {manifest.figures[STOPPED]}"
+        if manifest is None or manifest.status != "partial":
+            continue
+        stopped = TracesFigures.of(manifest).stopped
+        if stopped is not None:
+            yield f"It stopped: {stopped}"
 
 
 def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
@@ -142,7 +146,9 @@ def is_settled(run: Run, task: Task) -> bool:
     if manifest is None or manifest.status != "complete" or not note.exists():
         return False
     counts = manifest.counts
-    if counts.get("failed") or counts.get("refused") or manifest.figures.get("judge_failed"):
+    if counts.get("failed") or counts.get("refused"):
+        return False
+    if task.stage == "verdicts" and VerdictsFigures.of(manifest).judge_failed:
         return False
     return note.read_text(encoding="utf-8") == _standing(run, task)
 
@@ -228,9 +234,9 @@ def finished_records(folder: Path, name: str) -> int:
         return manifest.counts.get("out", 0)
     count = count_lines(folder / name)
     for part in work_sharing.worker_folders(folder):
-        reports = read_metrics(part)
+        reports = WorkLine.of(part)
         if reports:
-            count += int(reports[-1].get("drawn", reports[-1]["done"]))
+            count += reports[-1].finished
     return count
 
 

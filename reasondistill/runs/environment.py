@@ -7,10 +7,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+from reasondistill.runs.lenient import LenientRecord
+from reasondistill.runs.store import Manifest
 
 _PACKAGES = (
     "reasondistill",
@@ -27,22 +31,51 @@ _PACKAGES = (
 )
 
 
-@cache
-def describe_environment() -> dict[str, Any]:
-    """Commit, dirty flag, package versions, hardware and command line; no environment variables, so
-    no secrets.
+class Environment(LenientRecord):
+    """Where a stage was finished: the commit of this program (None outside a checkout) and whether
+    it was changed, package versions, hardware. `gpus` has a line for each. No environment
+    variables, so no secrets.
     """
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": _gpus(),
-    }
+
+    commit: str | None = None
+    dirty: bool = False
+    packages: Mapping[str, str] = {}
+    python: str = ""
+    machine: str = ""
+    processor: str = ""
+    cores: int | None = None
+    memory_gib: float = 0.0
+    gpus: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """That of a stage; empty where it does not say. Raises DataError for a value of another
+        kind.
+        """
+        stage = manifest.identity.get("stage", "?")
+        return cls.read(manifest.environment, f"manifest of the stage {stage}: environment")
+
+
+@cache
+def describe_environment() -> Environment:
+    """Where this process runs."""
+    packages: dict[str, str] = {}
+    for name in _PACKAGES:
+        version = _version(name)
+        if version:
+            packages[name] = version
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Environment(
+        commit=_git("rev-parse", "HEAD"),
+        dirty=bool(_git("status", "--porcelain")),
+        packages=packages,
+        python=platform.python_version(),
+        machine=platform.machine(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        memory_gib=round(memory / 2**30, 1),
+        gpus=_gpus(),
+    )
 
 
 def _version(name: str) -> str | None:

@@ -1,48 +1,39 @@
-"""What each stage says of itself under `figures` in its manifest.json, as records.
+"""What each stage says of itself under `figures` in its manifest.json, as records: written through
+them and read through them.
 
-    figures = WorkFigures.of(manifest)
+    finish_stage(folder, figures=TracesFigures(samples=20, tokens=110).to_dict(), …)
+    figures = TracesFigures.of(manifest)
     figures.tokens / figures.seconds
 
-The stored JSON is each stage's own and grows with it: what a record does not name is passed over,
-and what an earlier version or an unfinished stage did not write is empty. A student's figures are
-`records.TrainingFigures`; those of evals and report are lines of text to show, by name.
+The stored JSON grows with the versions: what a record does not name is passed over, and what an
+earlier version or an unfinished stage did not write is empty. A student's are
+`records.TrainingFigures`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, model_validator
 
-from reasondistill.errors import DataError
+from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import Manifest
 
 
-class Figures(BaseModel):
+class Figures(LenientRecord):
     """Numbers of one stage, read from its manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Those of a stage. Raises DataError for a value of another kind."""
-        known: dict[str, Any] = {}
-        for name in cls.model_fields:
-            value = manifest.figures.get(name)
-            if value is not None:
-                known[name] = value
-        try:
-            return cls.model_validate(known)
-        except ValidationError as error:
-            stage = manifest.identity.get("stage", "?")
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            message = error.errors()[0]["msg"]
-            raise DataError(f"manifest of the stage {stage}: figures.{where}: {message}") from error
+        stage = manifest.identity.get("stage", "?")
+        return cls.read(manifest.figures, f"manifest of the stage {stage}: figures")
 
 
 class WorkFigures(Figures):
-    """Work that makes or reads tokens: sampling, and training as far as it says the same. Over all
-    sessions, those of `workers` side by side added up.
+    """What sampling and training both say, and other stages leave out. Over all sessions, those of
+    `workers` side by side added up.
     """
 
     samples: int = 0
@@ -52,8 +43,86 @@ class WorkFigures(Figures):
     workers: int = 1
 
 
+class ProblemsFigures(Figures):
+    """Where problems came from. `content` and `corrected` are a benchmark's: the hash of its rows,
+    and how many answers its errata replace.
+    """
+
+    dataset: str = ""
+    revision: str = ""
+    split: str = ""
+    grader: str = ""
+    content: str | None = None
+    corrected: int = 0
+
+
+class EngineFigures(LenientRecord):
+    """Engine settings that the last bits of a number may depend on. `threads` are the numbers that
+    were computed with, in the order of their first use; other settings of other versions stay.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    enforce_eager: bool | None = None
+    max_num_seqs: int | None = None
+    threads: Sequence[int] = ()
+
+
+class ServerFigures(LenientRecord):
+    """What was told of one teacher in any session. Each kind of thing that its sampler tells
+    (`addresses`, `models`, `fingerprints`, …) is a field more, with all its values.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    teacher: str
+
+
+class TracesFigures(Figures):
+    """What sampling made and took. Time and speed are those of all sessions, summed over `workers`
+    side by side; `truncated` is a share of the samples that did not fail.
+
+    `causes` counts failed samples by cause: None where none failed, or an earlier version did not
+    ask why. `estimated` samples have token counts that were estimated. Of the cache of top K,
+    `topk_missing` traces could not be scored. `stopped` says why an unfinished stage stopped.
+    """
+
+    samples: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    seconds: float = 0.0
+    tokens_per_s: float = 0.0
+    load_seconds: float = 0.0
+    truncated: float = 0.0
+    errors: int = 0
+    causes: Mapping[str, int] | None = None
+    estimated: int = 0
+    topk_k: int = 0
+    topk_tokens: int = 0
+    topk_bytes: int = 0
+    topk_bytes_per_token: float = 0.0
+    topk_missing: int = 0
+    engine: EngineFigures | None = None
+    servers: Sequence[ServerFigures] = ()
+    workers: int = 1
+    stopped: str | None = None
+
+
+# Before the reason, in the names of the counts of undecided verdicts.
+_UNDECIDED = "undecided:"
+
+
 class VerdictsFigures(Figures):
-    """How many verdicts have each outcome, and how many of them a judge gave."""
+    """How many verdicts have each outcome, and how many of them a judge gave.
+
+    `undecided_reasons` counts the undecided ones by reason; it is stored flat, as
+    `undecided:<reason>`. Problems without a gold answer are `unlabelled_problems`, and those of
+    them that a majority labelled `pseudo_labels`.
+    """
 
     correct: int = 0
     wrong: int = 0
@@ -63,7 +132,72 @@ class VerdictsFigures(Figures):
     correct_share: float = 0.0
     failed: int = 0
     refused: int = 0
+    undecided_reasons: Mapping[str, int] = {}
+    workers: int = 1
+    unlabelled_problems: int = 0
+    pseudo_labels: int = 0
     judged: int = 0
     judged_correct: int = 0
     judged_wrong: int = 0
     judge_failed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_reasons(cls, values: Any) -> Any:
+        """The flat counts by reason, as they are stored, in one mapping."""
+        stored = cast("Mapping[str, Any]", values)
+        reasons: dict[str, Any] = {}
+        for name, value in stored.items():
+            if name.startswith(_UNDECIDED):
+                reasons[name.removeprefix(_UNDECIDED)] = value
+        if not reasons:
+            return stored
+        return {**stored, "undecided_reasons": reasons}
+
+    def to_dict(self) -> dict[str, Any]:
+        stored: dict[str, Any] = {}
+        for name, value in super().to_dict().items():
+            if name != "undecided_reasons":
+                stored[name] = value
+                continue
+            for reason, count in value.items():
+                stored[f"{_UNDECIDED}{reason}"] = count
+        return stored
+
+
+class ExamplesFigures(Figures):
+    """Problems and what was kept of their traces. Tokens are those of the kept traces: mean,
+    percentiles and maximum. `pass_rate_25_50` counts problems with a share of correct traces in
+    (25, 50] %; 0 and 100 stand alone.
+    """
+
+    problems: int = 0
+    kept_problems: int = 0
+    problems_without_example: int = 0
+    tokens_mean: float = 0.0
+    tokens_p10: int = 0
+    tokens_p50: int = 0
+    tokens_p90: int = 0
+    tokens_p99: int = 0
+    tokens_max: int = 0
+    pass_rate_0: int = 0
+    pass_rate_0_25: int = 0
+    pass_rate_25_50: int = 0
+    pass_rate_50_75: int = 0
+    pass_rate_75_100: int = 0
+    pass_rate_100: int = 0
+
+
+class EvalsFigures(Figures):
+    """A line of text for each score: `distilled on gsm8k` → `42.0 [38.1, 45.9]`. The names are the
+    fields.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ReportFigures(Figures):
+    """The report's first sentences, and the stages that were not finished when it was written."""
+
+    headline: str = ""
+    unfinished: str = ""

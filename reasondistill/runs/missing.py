@@ -18,12 +18,10 @@ from typing import Any
 
 from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.store import Manifest, read_manifest, read_rows
 
 LOST, REFUSED = "lost", "refused"
-CAUSES = "causes"
-# The figure of an unfinished manifest that says why the stage stopped.
-STOPPED = "stopped"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
 # What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A
 # status code and a port stay.
@@ -124,7 +122,7 @@ def is_allowed(manifest: Manifest) -> bool:
 
     Earlier versions finished with any number of lost samples; they told no causes.
     """
-    return CAUSES in manifest.figures
+    return TracesFigures.of(manifest).causes is not None
 
 
 def read_missing(folder: Path) -> Missing:
@@ -145,7 +143,8 @@ def read_missing(folder: Path) -> Missing:
 def _by_manifest(manifest: Manifest) -> Missing:
     drawn = manifest.counts.get("out", 0)
     lost, refused = manifest.counts.get("failed", 0), manifest.counts.get("refused", 0)
-    return Missing(drawn, drawn, lost, refused, manifest.figures.get(CAUSES, {}))
+    causes = TracesFigures.of(manifest).causes or {}
+    return Missing(drawn, drawn, lost, refused, causes)
 
 
 def _asked(manifest: Manifest) -> int:

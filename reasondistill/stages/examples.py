@@ -115,7 +115,7 @@ def run_examples(
         folder,
         counts=counts,
         dropped=tally.dropped,
-        figures=tally.figures(),
+        figures=tally.figures().to_dict(),
         seconds=seconds,
         files=[EXAMPLES],
     )
@@ -420,7 +420,7 @@ def write_dataset(
         files=files,
         funnel=funnel_of(manifests, tally),
         origins={**about, **tally.origins()},
-        figures={name: f"{value:,}" for name, value in tally.figures().items()},
+        figures={name: f"{value:,}" for name, value in tally.figures().to_dict().items()},
         fingerprints=fingerprints,
     )
     store.write_text(folder / DATASET / "README.md", dataset_card(facts))

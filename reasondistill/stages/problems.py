@@ -53,6 +53,7 @@ from reasondistill.grading.extract import last_boxes
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
+from reasondistill.runs.figures import ProblemsFigures
 
 VERSION = 1
 
@@ -121,8 +122,9 @@ def run_benchmark(
         if keep_old:
             return before
         if before.fingerprint == identity.fingerprint:
-            if "content" in before.figures:
-                check_found(benchmark, before.counts["in"], before.figures["content"])
+            content = ProblemsFigures.of(before).content
+            if content is not None:
+                check_found(benchmark, before.counts["in"], content)
             return before
     opened = open_source(source, place)
     read = list(_entries(source, opened))
@@ -139,7 +141,7 @@ def run_benchmark(
             content,
         )
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
-    figures = {"content": content, "corrected": corrected}
+    figures = ProblemsFigures(content=content, corrected=corrected)
     different = without_duplicates(entries)
     manifest = _write(source, opened, different, folder, pool, started, figures)
     if manifest.dropped:
@@ -163,7 +165,7 @@ def _write(
     folder: Path,
     pool: Grader,
     started: float,
-    more: Mapping[str, Any] | None = None,
+    of_benchmark: ProblemsFigures | None = None,
 ) -> store.Manifest:
     """Check the golds, write both files and finish the stage."""
     set_aside: list[SetAside] = []
@@ -182,17 +184,20 @@ def _write(
         raise DataError(nothing_left(source, set_aside, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, len(set_aside))
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
-    figures = {
-        "dataset": opened.dataset,
-        "revision": opened.revision,
-        "split": opened.split,
-        "grader": GRADER,
-        **(more or {}),
-    }
+    figures = ProblemsFigures(
+        dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
+    )
+    if of_benchmark is not None:
+        figures = figures.joined(of_benchmark)
     counts = {"in": out + len(set_aside), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
-        folder, counts=counts, dropped=dropped, figures=figures, seconds=seconds, files=[PROBLEMS]
+        folder,
+        counts=counts,
+        dropped=dropped,
+        figures=figures.to_dict(),
+        seconds=seconds,
+        files=[PROBLEMS],
     )
 
 

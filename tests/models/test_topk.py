@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,13 @@ from reasondistill.models.vocabulary import (
 )
 from reasondistill.models.weights import model_identity
 from reasondistill.records import Completion, Message, Problem, Sampling
-from reasondistill.runs.store import StopSignal, read_manifest, read_records, write_json
+from reasondistill.runs.store import (
+    StopSignal,
+    read_manifest,
+    read_records,
+    write_json,
+    write_manifest,
+)
 from reasondistill.stages.traces import run_traces, seed_of
 
 # float32: with `auto` a CPU that has bf16 instructions would compute in bf16, and agree with
@@ -457,6 +464,17 @@ def test_a_finished_folder_is_captured_later_and_nothing_is_drawn(
         "a smaller K is there already"
     )
     assert run(problems, tmp_path / "t", None, tiny) == later
+
+
+def test_what_an_earlier_pass_could_not_score_is_not_said_of_a_later_one(
+    problems: Path, tmp_path: Path, tiny: Path, fake: Fake
+) -> None:
+    first = run(problems, tmp_path / "t", fake, tiny, logprobs=2)
+    figures = first.figures | {"topk_missing": 3, "of_tomorrow": 1}
+    write_manifest(tmp_path / "t", replace(first, figures=figures))
+    later = run(problems, tmp_path / "t", fake, tiny, logprobs=4)
+    assert later.figures["topk_k"] == 4 and "topk_missing" not in later.figures
+    assert later.figures["of_tomorrow"] == 1
 
 
 def test_a_stored_text_is_scored_as_a_student_tokenises_it(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -168,13 +168,14 @@ def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
     return "complete"
 
 
-def reopen_stage(folder: Path, identity: Identity, failed: str) -> bool:
-    """Make a finished folder partial again when its count or figure `failed` says that something is
-    to be tried again; say whether so.
+def reopen_stage(
+    folder: Path, identity: Identity, is_to_be_tried: Callable[[Manifest], bool]
+) -> bool:
+    """Make a finished folder partial again when its manifest says that something is to be tried
+    again; say whether so.
     """
     manifest = require_complete(folder)
-    has_failed = manifest.counts.get(failed) or manifest.figures.get(failed)
-    if manifest.fingerprint != identity.fingerprint or not has_failed:
+    if manifest.fingerprint != identity.fingerprint or not is_to_be_tried(manifest):
         return False
     write_manifest(folder, replace(manifest, status="partial"))
     return True

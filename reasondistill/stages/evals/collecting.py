@@ -15,6 +15,7 @@ from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
 from reasondistill.records import STEP, VARIANT, EvalRecord, MeasuredModel, fingerprint
 from reasondistill.runs import layout
+from reasondistill.runs.figures import EvalsFigures
 from reasondistill.runs.layout import EvalsFolder
 from reasondistill.runs.scores import ScoresFile
 from reasondistill.runs.store import (
@@ -144,7 +145,7 @@ def collect(
     return finish_stage(
         evals_folder,
         counts={"in": total, "out": total, "benchmarks": len(benchmarks), "models": len(models)},
-        figures=_figures(summary),
+        figures=_figures(summary).to_dict(),
         seconds=time.monotonic() - started,
     )
 
@@ -222,14 +223,14 @@ def _refuse_other_problems(folder: Path, asked: Mapping[str, Sequence[str]]) -> 
         raise StageError(f"{folder}: holds no problems; there is nothing to score.")
 
 
-def _figures(summary: ScoresFile) -> dict[str, str]:
+def _figures(summary: ScoresFile) -> EvalsFigures:
     """One line of text per model, and per group of seeds, and benchmark."""
     scores = list(summary.scores)
     if summary.groups is not None:
         scores = [*summary.groups.scores, *scores]
-    figures: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for score in scores:
         if score.metric == "pass@1":
             mean, low, high = 100 * score.mean, 100 * score.low, 100 * score.high
-            figures[f"{score.model} on {score.benchmark}"] = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-    return figures
+            lines[f"{score.model} on {score.benchmark}"] = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return EvalsFigures.model_validate(lines)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from reasondistill.runs.figures import ProblemsFigures, TracesFigures
 from reasondistill.runs.layout import BenchmarkFolder, CellFolder
 from reasondistill.runs.store import Manifest, require_complete
 
@@ -61,12 +62,22 @@ def settings_of(cell: Path) -> dict[str, str]:
     return dict(_flat(_described(problems, traces, verdicts)))
 
 
-def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> dict[str, Any]:
+def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapping[str, Any]:
     section = traces.section
     teachers: dict[str, Any] = section.get("teachers", {})
     first: dict[str, Any] = next(iter(teachers.values()), {})
     graded = verdicts.identity.get("inputs", {})
     environment = {key: value for key, value in _flat(traces.environment) if key not in _IDLE}
+    sampled = TracesFigures.of(traces)
+    server: Mapping[str, Any] = {}
+    if sampled.servers:
+        server = sampled.servers[0].to_dict()
+    engine: Mapping[str, Any] = {}
+    if sampled.engine is not None:
+        engine = sampled.engine.to_dict()
+    benchmark = ProblemsFigures.of(problems).model_dump(
+        include={"dataset", "revision", "split", "content"}, exclude_unset=True
+    )
     return {
         "model": first.get("model"),
         "template_options": first.get("template_options") or None,
@@ -74,17 +85,14 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> dict
         "omit": first.get("omit"),
         "reasoning": first.get("reasoning"),
         "sampler": first.get("sampler"),
-        "server": next(iter(traces.figures.get("servers", ())), None),
+        "server": server,
         "prompt": section.get("prompt"),
         "sampling": section.get("sampling"),
         "samples per problem": section.get("n"),
         "problems": section.get("limit"),
-        "benchmark": {
-            key: problems.figures.get(key) for key in ("dataset", "revision", "split", "content")
-        }
-        | {"hash": problems.output},
+        "benchmark": benchmark | {"hash": problems.output},
         "grader": {key: graded.get(key) for key in ("grader", "policy", "deadline_s", "judge")},
-        "engine": traces.figures.get("engine"),
+        "engine": engine,
         "environment": environment,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from reasondistill.config.published import Published
 from reasondistill.records import STEP, VARIANT, Score
+from reasondistill.runs.environment import Environment
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
 from reasondistill.tables import (
@@ -370,7 +371,7 @@ def repeatability(facts: Facts) -> str:
     for stage in facts.stages:
         if stage.place.startswith(EVALS) and stage.place.endswith("/traces"):
             is_sampled = True
-            has_gpu = has_gpu or bool(stage.manifest.environment.get("gpus"))
+            has_gpu = has_gpu or bool(Environment.of(stage.manifest).gpus)
     if not is_sampled:
         return ""
     sentences = [

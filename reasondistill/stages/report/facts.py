@@ -37,6 +37,7 @@ from reasondistill.records import (
 from reasondistill.runs import layout
 from reasondistill.runs.graded import read_as_far_as_graded
 from reasondistill.runs.layout import EvalsFolder, RunFolder
+from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.missing import LOST, REFUSED, Missing, read_missing
 from reasondistill.runs.scores import (
     BootstrapInterval,
@@ -50,7 +51,6 @@ from reasondistill.runs.store import (
     Manifest,
     count_lines,
     read_keys,
-    read_metrics,
     read_records,
 )
 
@@ -118,7 +118,7 @@ class MadeStudent:
 
     name: str
     student: Student | None
-    metrics: list[dict[str, Any]]
+    metrics: Sequence[TrainingLine]
 
 
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ def _students(folder: Path) -> Iterator[MadeStudent]:
         student: Student | None = None
         if record.exists():
             student = Student.model_validate_json(record.read_text(encoding="utf-8"))
-        yield MadeStudent(path.name, student, read_metrics(path))
+        yield MadeStudent(path.name, student, TrainingLine.of(path))
 
 
 # ---- evals ---------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
@@ -158,19 +157,19 @@ def _losses(facts: Facts) -> str:
     """The loss of each student at ten points of its training: a curve without a picture."""
     rows: list[tuple[str, ...]] = []
     for made in facts.students:
-        lines = [line for line in made.metrics if line.get("loss") is not None]
-        losses = [f"{line['loss']:.3f}" for line in _ten_of(lines)]
-        if losses:
-            rows.append((made.name, " → ".join(losses)))
+        losses = [line.loss for line in made.metrics if line.loss is not None]
+        shown = [f"{loss:.3f}" for loss in _ten_of(losses)]
+        if shown:
+            rows.append((made.name, " → ".join(shown)))
     return table(Table(("student", "loss, start to end"), tuple(rows), numbers=2))
 
 
-def _ten_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ten_of(losses: list[float]) -> list[float]:
     """Ten of them, first and last too, evenly apart; all where there are fewer."""
-    if len(lines) < 10:
-        return lines
-    step = (len(lines) - 1) / 9
-    return [lines[round(place * step)] for place in range(10)]
+    if len(losses) < 10:
+        return losses
+    step = (len(losses) - 1) / 9
+    return [losses[round(place * step)] for place in range(10)]
 
 
 def _trace(shown: Shown) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES
+from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.stages.report import evidence, forecast_check, wording
 from reasondistill.stages.report.facts import (
@@ -169,9 +170,11 @@ def _curves(facts: Facts) -> str:
     trained = [made for made in trained if not facts.is_later_seed(made.name)]
     for colour, made in enumerate(trained):
         on_validation = f"{made.name} (validation)"
-        lines.append(Line(made.name, _points(made, "loss"), colour))
-        lines.append(Line(on_validation, _points(made, "validation_loss"), colour, dashed=True))
-        rates.append(Line(made.name, _points(made, "learning_rate"), colour))
+        losses = _points(made, lambda line: line.loss)
+        validation_losses = _points(made, lambda line: line.validation_loss)
+        lines.append(Line(made.name, losses, colour))
+        lines.append(Line(on_validation, validation_losses, colour, dashed=True))
+        rates.append(Line(made.name, _points(made, lambda line: line.learning_rate), colour))
     if not trained:
         return ""
     caption = "Loss by step; dashed on the validation split."
@@ -187,14 +190,17 @@ def _curves(facts: Facts) -> str:
 
 def has_losses(made: MadeStudent) -> bool:
     """True for a student whose training wrote a loss, on either split."""
-    return any("loss" in line or "validation_loss" in line for line in made.metrics)
+    return any(line.loss is not None or line.validation_loss is not None for line in made.metrics)
 
 
-def _points(made: MadeStudent, key: str) -> list[tuple[float, float]]:
+def _points(
+    made: MadeStudent, value_of: Callable[[TrainingLine], float | None]
+) -> list[tuple[float, float]]:
     points: list[tuple[float, float]] = []
     for line in made.metrics:
-        if line.get(key) is not None and "step" in line:
-            points.append((float(line["step"]), float(line[key])))
+        value = value_of(line)
+        if value is not None and line.step is not None:
+            points.append((float(line.step), value))
     return points
 
 

@@ -11,6 +11,7 @@ from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs import layout
+from reasondistill.runs.figures import ReportFigures
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -76,10 +77,11 @@ def run_report(
     sentences = wording.headline(facts)
     for sentence in sentences:
         log.info("%s", sentence)
+    figures = ReportFigures(headline=" ".join(sentences), unfinished=", ".join(facts.unfinished))
     return finish_stage(
         folder,
         counts={"in": len(stages), "out": 3},
-        figures={"headline": " ".join(sentences), "unfinished": ", ".join(facts.unfinished)},
+        figures=figures.to_dict(),
         seconds=time.monotonic() - started,
     )
 

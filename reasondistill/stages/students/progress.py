@@ -12,7 +12,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from reasondistill.runs.store import StopSignal, append_metrics, read_metrics
+from reasondistill.runs.metrics import TrainingLine
+from reasondistill.runs.store import StopSignal, append_metrics
 from reasondistill.stages.students import processes
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class Progress(TrainerCallback):
         self.folder = folder
         self.stop = stop
         self.started = started
-        earlier = [line["seconds"] for line in read_metrics(folder) if "seconds" in line]
+        lines = TrainingLine.of(folder)
+        earlier = [line.seconds for line in lines if line.seconds is not None]
         self.before = max(earlier, default=0.0)
 
     def seconds(self) -> float:

@@ -27,7 +27,8 @@ from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
-from reasondistill.runs.store import StopSignal, read_metrics, write_records
+from reasondistill.runs.metrics import TrainingLine
+from reasondistill.runs.store import StopSignal, write_records
 from reasondistill.stages.students import adapters, bases, processes, saving
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.heads import ChecksHeads
@@ -244,7 +245,7 @@ def _validation_loss(trainer: SFTTrainer) -> float:
 def _cost(trainer: Any, rows: StoredRows, folder: Path) -> dict[str, Any]:
     """Steps, tokens, loss and memory of a training on fixed rows."""
     epochs = float(trainer.state.epoch or 0.0)
-    losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
+    losses = [line.loss for line in TrainingLine.of(folder) if line.loss is not None]
     if torch.cuda.is_available():
         peak_memory_gib = torch.cuda.max_memory_allocated() / 2**30
     else:

@@ -42,6 +42,7 @@ from reasondistill.models.topk import (
 from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
 from reasondistill.records import Completion, Problem, Trace
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.store import Manifest, read_records, read_rows
 from reasondistill.stages.traces.recorder import (
     BATCH_SECONDS,
@@ -82,7 +83,7 @@ def is_captured(traces: TraceSettings, folder: Path, manifest: Manifest) -> bool
     if not (folder / FOLDER / layout.TOPK_HEADER).exists():
         return False
     check_models(traces, folder)
-    return manifest.figures.get("topk_k", 0) >= traces.logprobs
+    return TracesFigures.of(manifest).topk_k >= traces.logprobs
 
 
 def check_models(traces: TraceSettings, folder: Path) -> None:
@@ -135,23 +136,23 @@ def unscored(folder: Path, k: int) -> set[str]:
     return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
 
 
-def figures(folder: Path, k: int) -> dict[str, Any]:
+def figures(folder: Path, k: int) -> TracesFigures:
     """What the cache takes, for the manifest. `topk_missing`: traces that could not be scored."""
     missing = len(unscored(folder, k))
     if not (folder / FOLDER / layout.TOPK_HEADER).exists():
-        return {"topk_k": k, "topk_missing": missing}
+        return TracesFigures(topk_k=k, topk_missing=missing)
     with TopKReader(folder / FOLDER) as reader:
         per_token = 0.0
         if reader.tokens:
             per_token = round(reader.bytes / reader.tokens, 2)
-        sizes: dict[str, Any] = {
-            "topk_k": k,
-            "topk_tokens": reader.tokens,
-            "topk_bytes": reader.bytes,
-            "topk_bytes_per_token": per_token,
-        }
+        sizes = TracesFigures(
+            topk_k=k,
+            topk_tokens=reader.tokens,
+            topk_bytes=reader.bytes,
+            topk_bytes_per_token=per_token,
+        )
     if missing:
-        sizes["topk_missing"] = missing
+        sizes = sizes.joined(TracesFigures(topk_missing=missing))
     return sizes
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from reasondistill.models.samplers import (
     Running,
@@ -26,6 +25,7 @@ from reasondistill.models.samplers import (
 from reasondistill.models.topk import TopKWriter
 from reasondistill.records import Problem
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, write_manifest
 from reasondistill.stages.traces import capture, servers
@@ -214,13 +214,17 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
         work_on(job, work, finished=everything)
         job.check_stop()
     score_others(job)
-    manifest = replace(done, figures=done.figures | cache_figures(job))
+    figures = cache_figures(job)
+    stored = done.figures | figures.to_dict()
+    if not figures.topk_missing:
+        stored.pop("topk_missing", None)  # of the cache as it was before
+    manifest = replace(done, figures=stored)
     write_manifest(job.folder, manifest)
     return manifest
 
 
-def cache_figures(job: TraceJob) -> dict[str, Any]:
+def cache_figures(job: TraceJob) -> TracesFigures:
     """What the cache holds, for the manifest; empty where no top K are wanted."""
     if job.traces.logprobs is None:
-        return {}
+        return TracesFigures()
     return capture.figures(job.folder, job.traces.logprobs)

@@ -7,6 +7,7 @@ from collections import Counter
 
 from reasondistill.errors import StageError
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, finish_stage
 from reasondistill.stages.traces import on_disk, servers, summary
@@ -39,15 +40,16 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
         counts["failed"] = sums.lost.total()
     if sums.refused_samples:
         counts["refused"] = sums.refused_samples.total()
-    figures = summary.figures(folder, sums) | cache_figures(job)
-    figures |= summary.engine(folder, job.traces, job.cluster)
-    figures |= servers.figures(folder)
+    figures = summary.figures(folder, sums)
+    figures = figures.joined(cache_figures(job))
+    figures = figures.joined(summary.engine(folder, job.traces, job.cluster))
+    figures = figures.joined(servers.figures(folder))
     if workers > 1:
-        figures["workers"] = workers
+        figures = figures.joined(TracesFigures(workers=workers))
     return finish_stage(
         folder,
         counts=counts,
-        figures=figures,
+        figures=figures.to_dict(),
         seconds=seconds,
         content=summary.content(path),
     )

@@ -23,6 +23,7 @@ from reasondistill.errors import StageError
 from reasondistill.models.samplers import Sampler, SamplerBase
 from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
+from reasondistill.runs.figures import ServerFigures, TracesFigures
 from reasondistill.runs.store import disk_errors, read_rows, repair_tail
 
 log = logging.getLogger(__name__)
@@ -99,27 +100,29 @@ class Watch:
         log.warning("%s: %s; both are kept (--keep-old)", self._folder, change)
 
 
-def figures(folder: Path) -> dict[str, Any]:
+def figures(folder: Path) -> TracesFigures:
     """For the manifest: per teacher everything that was told of it in any session."""
     by_teacher: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(folder / layout.SERVERS):
         by_teacher.setdefault(row["teacher"], []).append(row)
     if not by_teacher:
-        return {}
-    return {"servers": [summary_of(teacher, rows) for teacher, rows in by_teacher.items()]}
+        return TracesFigures()
+    return TracesFigures(
+        servers=[summary_of(teacher, rows) for teacher, rows in by_teacher.items()]
+    )
 
 
-def summary_of(teacher: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of(teacher: str, rows: Sequence[Mapping[str, Any]]) -> ServerFigures:
     """Each kind of thing that was told of one teacher, with all its values."""
     names = {"address": "addresses", "limit": "limits"}
     kinds: dict[str, None] = {}
     for row in rows:
         kinds |= dict.fromkeys(row)
-    summary: dict[str, Any] = {"teacher": teacher}
+    values: dict[str, list[Any]] = {}
     for kind in kinds:
         if kind not in ("teacher", "time"):
-            summary[names.get(kind, kind)] = _every(rows, kind)
-    return summary
+            values[names.get(kind, kind)] = _every(rows, kind)
+    return ServerFigures.model_validate({"teacher": teacher, **values})
 
 
 def _every(rows: Iterable[Mapping[str, Any]], kind: str) -> list[Any]:

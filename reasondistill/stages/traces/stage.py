@@ -21,7 +21,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import OpenSampler, open_sampler
 from reasondistill.records import Problem
 from reasondistill.runs import layout
-from reasondistill.runs.missing import STOPPED
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -137,15 +137,17 @@ def _note_why(folder: Path, error: Exception) -> None:
     """Keep why the stage stopped in its unfinished manifest, for `show`."""
     manifest = read_manifest(folder)
     if manifest is not None:
-        write_manifest(folder, replace(manifest, figures=manifest.figures | {STOPPED: str(error)}))
+        stopped = TracesFigures(stopped=str(error))
+        write_manifest(folder, replace(manifest, figures=manifest.figures | stopped.to_dict()))
 
 
 def _is_worth_another_try(job: TraceJob, identity: Identity) -> bool:
     """Reopen a finished folder when samples were lost, or prompts were too long for a context that
     is another one now.
     """
-    if reopen_stage(job.folder, identity, "failed"):
+    if reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("failed"))):
         return True
-    recorded = require_complete(job.folder).figures.get("engine", {})
-    same_context = recorded.get("max_model_len") == job.cluster.vllm.max_model_len
-    return bool(recorded) and not same_context and reopen_stage(job.folder, identity, "refused")
+    engine = TracesFigures.of(require_complete(job.folder)).engine
+    if engine is None or engine.max_model_len == job.cluster.vllm.max_model_len:
+        return False
+    return reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("refused")))

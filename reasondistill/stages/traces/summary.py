@@ -15,8 +15,10 @@ from reasondistill.errors import StageError
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.records import Completion, Problem, SetAside
 from reasondistill.runs import layout
+from reasondistill.runs.figures import EngineFigures, TracesFigures
+from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import cause_of
-from reasondistill.runs.store import read_metrics, read_rows, sort_shard, write_records
+from reasondistill.runs.store import read_rows, sort_shard, write_records
 from reasondistill.stages.traces.on_disk import is_failed, is_lost
 
 
@@ -72,20 +74,22 @@ def tally(path: Path) -> Tally:
     return sums
 
 
-def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> dict[str, Any]:
-    """Engine settings that the last bits of a number may depend on: told, not part of the identity.
-
-    `threads` are the numbers that were computed with, in the order of their first use.
+def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> TracesFigures:
+    """Engine settings that the last bits of a number may depend on: told, not part of the identity;
+    empty where no engine samples.
     """
     if not any(teacher.capabilities.is_engine for teacher in traces.teachers):
-        return {}
+        return TracesFigures()
     settings = cluster.vllm.model_dump(
         mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib", "threads"}
     )
-    threads = list(
-        dict.fromkeys(line["threads"] for line in read_metrics(folder) if "threads" in line)
-    )
-    return {"engine": settings | {"threads": threads} if threads else settings}
+    threads: list[int] = []
+    for line in WorkLine.of(folder):
+        if line.threads is not None and line.threads not in threads:
+            threads.append(line.threads)
+    if threads:
+        settings["threads"] = threads
+    return TracesFigures(engine=EngineFigures.model_validate(settings))
 
 
 _FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'
@@ -159,25 +163,26 @@ def sort(path: Path, places: dict[str, int]) -> None:
     sort_shard(path, order)
 
 
-def figures(folder: Path, sums: Tally) -> dict[str, Any]:
+def figures(folder: Path, sums: Tally) -> TracesFigures:
     """Numbers for the report; time and speed are summed over all runs that filled this folder."""
-    sessions = {line["session"]: line for line in read_metrics(folder)}.values()
-    seconds = sum(line["seconds"] for line in sessions)
-    found: dict[str, Any] = {
-        "samples": sums.samples,
-        "tokens": sums.tokens,
-        "prompt_tokens": sums.prompt_tokens,
-        "seconds": round(seconds, 3),
-        "tokens_per_s": round(sum(line["tokens"] for line in sessions) / seconds, 1)
-        if seconds
-        else 0.0,
-        "load_seconds": round(sum(line["load_seconds"] for line in sessions), 3),
+    sessions = {line.session: line for line in WorkLine.of(folder)}.values()
+    seconds = sum(line.seconds for line in sessions)
+    tokens_per_s = 0.0
+    if seconds:
+        tokens_per_s = round(sum(line.tokens for line in sessions) / seconds, 1)
+    figures = TracesFigures(
+        samples=sums.samples,
+        tokens=sums.tokens,
+        prompt_tokens=sums.prompt_tokens,
+        seconds=round(seconds, 3),
+        tokens_per_s=tokens_per_s,
+        load_seconds=round(sum(line.load_seconds for line in sessions), 3),
         # A share is never of what failed.
-        "truncated": round(sums.truncated / max(1, sums.samples - sums.failed), 4),
-        "errors": sums.failed,
-    }
+        truncated=round(sums.truncated / max(1, sums.samples - sums.failed), 4),
+        errors=sums.failed,
+    )
     if sums.failed:
-        found["causes"] = sums.causes
+        figures = figures.joined(TracesFigures(causes=sums.causes))
     if sums.estimated:
-        found["estimated"] = sums.estimated
-    return found
+        figures = figures.joined(TracesFigures(estimated=sums.estimated))
+    return figures

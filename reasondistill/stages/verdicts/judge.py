@@ -45,6 +45,7 @@ from reasondistill.records import (
     fingerprint,
 )
 from reasondistill.runs import layout
+from reasondistill.runs.figures import VerdictsFigures
 from reasondistill.runs.limits import allowed_losses
 from reasondistill.runs.missing import cause_of, causes_text
 from reasondistill.runs.store import Shard, StopSignal, read_records, repair_tail, write_records
@@ -123,7 +124,7 @@ def judge_undecided(
     stop: StopSignal | None = None,
     *,
     failures_allowed: float = 0.01,
-) -> dict[str, int | float]:
+) -> VerdictsFigures:
     """Put the judge's verdicts in the place of the undecided ones in `verdicts.jsonl`; return how
     many there are of each outcome.
 
@@ -206,17 +207,15 @@ def _known_rulings(path: Path, wanted: Mapping[str, Question]) -> dict[str, Judg
     return {reply.key: reply for reply in replies if reply.key in wanted}
 
 
-def judge_figures(folder: Path, *, failed: int) -> dict[str, int | float]:
+def judge_figures(folder: Path, *, failed: int) -> VerdictsFigures:
     """How many answers of the folder the judge decided, by outcome; `failed` where any did."""
     verdicts = read_records(folder / layout.VERDICTS, Verdict)
     judged = Counter(verdict.grade.outcome for verdict in verdicts if verdict.how == "judge")
-    figures: dict[str, int | float] = {
-        "judged": judged.total(),
-        "judged_correct": judged["correct"],
-        "judged_wrong": judged["wrong"],
-    }
+    figures = VerdictsFigures(
+        judged=judged.total(), judged_correct=judged["correct"], judged_wrong=judged["wrong"]
+    )
     if failed:
-        figures["judge_failed"] = failed
+        figures = figures.joined(VerdictsFigures(judge_failed=failed))
     return figures
 
 

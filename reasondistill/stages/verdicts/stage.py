@@ -22,6 +22,7 @@ from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.models.samplers.opening import OpenSampler, open_sampler
 from reasondistill.records import OUTCOMES, Problem, Trace, Verdict
 from reasondistill.runs import layout, work_sharing
+from reasondistill.runs.figures import VerdictsFigures
 from reasondistill.runs.store import (
     Identity,
     Manifest,
@@ -94,13 +95,13 @@ def run_verdicts(
             return manifest
     else:
         state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
-        if state == "complete" and not (heal and reopen_stage(folder, identity, "judge_failed")):
+        if state == "complete" and not (heal and reopen_stage(folder, identity, judge_failed)):
             return require_complete(folder)
         if share is not None:
             return _open(folder, traces_folder / layout.TRACES, share.of)
         if work_sharing.gather(folder):
             _in_order(problems_folder, folder)
-    figures: dict[str, int | float] = {}
+    figures = VerdictsFigures()
     with GradingPool(
         workers=workers,
         deadline_s=verdicts.deadline_s,
@@ -111,28 +112,30 @@ def run_verdicts(
             return _fill(pool, problems_folder, traces_folder, folder, share.number, stop)
         if share is not None and (attempt := work_sharing.current(folder)) is not None:
             started = attempt.began
-            figures["workers"] = attempt.workers
+            figures = VerdictsFigures(workers=attempt.workers)
             _take_in(problems_folder, traces_folder, folder)
         outcomes, reasons = _grade_by_rules(pool, problems_folder, traces_folder, folder, stop)
         if verdicts.majority is not None:
-            figures |= vote_on_unlabelled(
+            votes = vote_on_unlabelled(
                 pool, problems_folder / layout.PROBLEMS, folder, verdicts.majority
             )
+            figures = figures.joined(votes)
             outcomes, reasons = _counted(folder / layout.VERDICTS)
     if judge is not None:
-        figures |= judge_undecided(
+        replies = judge_undecided(
             judge,
             problems_folder / layout.PROBLEMS,
             folder,
             stop,
             failures_allowed=failures_allowed,
         )
+        figures = figures.joined(replies)
         outcomes, reasons = _counted(folder / layout.VERDICTS)
     counts = {"in": outcomes.total(), "out": outcomes.total()}
     return finish_stage(
         folder,
         counts=counts,
-        figures=_figures(outcomes, reasons) | figures,
+        figures=_figures(outcomes, reasons).joined(figures).to_dict(),
         seconds=time.time() - started,
         files=[layout.VERDICTS],
     )
@@ -346,12 +349,26 @@ def _report(
     )
 
 
-def _figures(outcomes: Counter[str], reasons: Counter[str]) -> dict[str, int | float]:
+def _figures(outcomes: Counter[str], reasons: Counter[str]) -> VerdictsFigures:
     lost, refused = reasons[ENGINE_ERROR], reasons[INPUT_FAULT]
-    figures: dict[str, int | float] = {outcome: outcomes[outcome] for outcome in OUTCOMES}
     # A share is never of what failed.
-    figures["correct_share"] = round(
-        outcomes["correct"] / max(1, outcomes.total() - lost - refused), 6
+    written = max(1, outcomes.total() - lost - refused)
+    figures = VerdictsFigures(
+        correct=outcomes["correct"],
+        wrong=outcomes["wrong"],
+        no_answer=outcomes["no_answer"],
+        truncated=outcomes["truncated"],
+        undecided=outcomes["undecided"],
+        correct_share=round(outcomes["correct"] / written, 6),
+        undecided_reasons=dict(sorted(reasons.items())),
     )
-    figures |= {name: number for name, number in (("failed", lost), ("refused", refused)) if number}
-    return figures | {f"undecided:{reason}": count for reason, count in sorted(reasons.items())}
+    if lost:
+        figures = figures.joined(VerdictsFigures(failed=lost))
+    if refused:
+        figures = figures.joined(VerdictsFigures(refused=refused))
+    return figures
+
+
+def judge_failed(manifest: Manifest) -> bool:
+    """Whether the judge left answers of a folder undecided because requests failed."""
+    return VerdictsFigures.of(manifest).judge_failed > 0

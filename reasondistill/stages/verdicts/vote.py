@@ -21,6 +21,7 @@ from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
 from reasondistill.grading.majority import Vote, majority, same_in
 from reasondistill.records import Grade, Outcome, Problem, PseudoLabel, Verdict
 from reasondistill.runs import layout
+from reasondistill.runs.figures import VerdictsFigures
 from reasondistill.runs.store import read_records, write_records
 
 LABELS = layout.VOTED_LABELS
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def vote_on_unlabelled(
     pool: GradingPool, problems: Path, folder: Path, share: float
-) -> dict[str, int | float]:
+) -> VerdictsFigures:
     """Put verdicts by majority in the place of those on problems without a gold answer, and write
     `labels.jsonl`.
 
@@ -72,7 +73,7 @@ def vote_on_unlabelled(
         f"{len(unlabelled):,}",
         f"{accepted:,}",
     )
-    return {"unlabelled_problems": len(unlabelled), "pseudo_labels": accepted}
+    return VerdictsFigures(unlabelled_problems=len(unlabelled), pseudo_labels=accepted)
 
 
 def _answer(verdict: Verdict) -> str | None:

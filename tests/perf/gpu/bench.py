@@ -44,7 +44,7 @@ def main() -> int:
         "peak_tflops": device.peak_tflops,
         "memory_gib": device.memory_gib,
         "note": device.note,
-        "environment": describe_environment(),
+        "environment": describe_environment().to_dict(),
         "training": [],
         "divergences": [],
     }
