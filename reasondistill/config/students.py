@@ -138,8 +138,9 @@ class StudentSettings(MethodTables):
     distributions (methods/, one table each), `teacher` being a hub id or folder (None: the one that
     wrote the traces). `base` is a hub id, a folder, or `student:NAME`, another student of this
     file; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts
-    examples per optimizer step over all devices (packed rows when `packing`). `baselines` come with
-    it; the two of the default need no teacher. `attn_implementation` is transformers' name of what
+    examples per optimizer step over all devices (packed rows when `packing`, which is refused for
+    models that do not keep packed rows apart). `baselines` come with it; the two of the default
+    need no teacher. `attn_implementation` is transformers' name of what
     computes attention, in student and teacher (None: its own choice, or `eager` for a model whose
     attention is soft-capped, which sdpa would leave out). `seeds` makes one model for each,
     `NAME-seed0` and so on, which the report puts together.
@@ -228,6 +229,16 @@ class StudentSettings(MethodTables):
             raise ValueError(
                 f"teacher: method {self.method!r} has none; what the examples say is all "
                 "that it learns"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _flash_in_halves(self) -> StudentSettings:
+        attention = self.attn_implementation or ""
+        if attention.startswith("flash") and not self.bf16:
+            raise ValueError(
+                "attn_implementation: flash attention computes in bfloat16 alone; it goes with "
+                "bf16 = true"
             )
         return self
 

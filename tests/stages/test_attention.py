@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from architectures import make_architecture, save_architecture
+from pydantic import ValidationError
 from test_distilling import made
 from test_students import job, scratch
 from tiny_model import make_tokenizer
@@ -23,7 +24,7 @@ IDS = [[5, 9, 30, 41, 77, 120, 8]]
 
 
 def student(base: Path, **changes: object) -> StudentSettings:
-    values: dict[str, Any] = {"name": "s", "base": str(base), "bf16": False}
+    values: dict[str, Any] = {"name": "s", "base": str(base)}
     return StudentSettings(**(values | changes))
 
 
@@ -104,6 +105,11 @@ def test_an_attention_that_cannot_be_had_is_refused_by_name(
     assert f"[students] s attn_implementation = '{attention}'" in str(refusal.value)
 
 
+def test_flash_attention_goes_with_bfloat16_alone(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="goes with bf16 = true"):
+        student(tmp_path, attn_implementation="flash_attention_2", bf16=False)
+
+
 def test_a_method_that_compares_attention_matrices_wants_eager(tmp_path: Path) -> None:
     teacher = save_architecture("llama_tied", tmp_path / "teacher")
     asked = student(
@@ -121,7 +127,7 @@ def test_a_capped_student_is_trained_and_said_to_be_what_it_is_served_as(tmp_pat
     from transformers import AutoModelForCausalLM
 
     base = save_architecture("gemma2", tmp_path / "gemma2", final_logit_softcapping=None)
-    one = job(tmp_path, student(base, max_steps=2, batch_size=8))
+    one = job(tmp_path, student(base, max_steps=2, batch_size=8, bf16=False))
     run_student(one)
     figures = read_student(one.folder).figures
     assert figures is not None

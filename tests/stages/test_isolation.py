@@ -10,10 +10,11 @@ import pytest
 from architectures import ARCHITECTURES, make_architecture, save_architecture
 from test_distilling import made
 from test_students import job
+from tiny_model import make_tiny_model
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError
-from reasondistill.stages.students import run_student
+from reasondistill.stages.students import read_student, run_student
 from reasondistill.stages.students.tokens import Row
 
 torch = pytest.importorskip("torch")
@@ -174,6 +175,23 @@ def test_a_model_that_takes_no_boundaries_is_refused_by_name() -> None:
 def asked(base: Path, **changes: object) -> StudentSettings:
     values: dict[str, Any] = {"name": "s", "base": str(base), "bf16": False, "packing": True}
     return StudentSettings(**(values | {"max_steps": 1, "batch_size": 4} | changes))
+
+
+@pytest.mark.parametrize("method", ["sft", "kd"])
+def test_packed_validation_rows_have_the_loss_that_they_have_apart(
+    tmp_path: Path, method: str
+) -> None:
+    teacher = make_tiny_model(tmp_path / "base")
+    losses: list[float] = []
+    for packing in (True, False):
+        values = {"method": method, "packing": packing, "learning_rate": 1e-12}
+        one = made(tmp_path, teacher, asked(teacher, **values), name=f"packed-{packing}", micro=4)
+        run_student(one)
+        figures = read_student(one.folder).figures
+        assert figures is not None
+        assert figures.validation_loss is not None
+        losses.append(figures.validation_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_packing_is_refused_before_a_model_that_leaks_is_trained(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def states(
     wanted = model_inputs(inputs)
     wanted |= {"output_hidden_states": True} if layers else {}
     wanted |= {"output_attentions": True} if attentions else {}
-    with watched(unwrapped.get_output_embeddings()) as seen:
+    with watched(unwrapped.get_output_embeddings()) as seen, halves_for_flash(unwrapped):
         outputs = model(**wanted, use_cache=False)  # with a cache, packed rows would see each other
     return States(
         seen[0],
@@ -59,6 +59,19 @@ def states(
         tuple(outputs.attentions or ()) if attentions else (),
         getattr(outputs, "aux_loss", None),
     )
+
+
+@contextmanager
+def halves_for_flash(model: Any) -> Generator[None]:
+    """While open, a model in float32 whose attention knows bfloat16 alone is computed in mixed
+    precision, as it is trained.
+    """
+    is_flash = str(model.config._attn_implementation).startswith("flash")
+    if not is_flash or model.dtype != torch.float32:
+        yield
+        return
+    with torch.autocast(model.device.type, torch.bfloat16):
+        yield
 
 
 @contextmanager
