@@ -76,11 +76,11 @@ def _stage_row(stage: Stage) -> StageRow:
 
 
 def _groups(facts: Facts) -> Groups:
-    members = {name: tuple(names) for name, names in facts.seeds.members.items()}
+    seeds = facts.seeds
     return Groups(
-        members=members,
+        members={name: tuple(names) for name, names in seeds.members.items()},
         scores=_reported(facts, facts.main_scores),
         differences=facts.main_differences,
-        spread=facts.seeds.spread,
-        note=facts.seeds.note,
+        spread=seeds.spread,
+        note=seeds.note,
     )

@@ -404,16 +404,22 @@ def _in_turns(rows: Iterable[list[Any]]) -> Iterator[Any]:
 
 
 def _with_problems(path: Path, shown: list[Shown]) -> tuple[Shown, ...]:
-    problems = _find_problems(path, {item.trace.problem_id for item in shown})
-    return tuple(
-        Shown(item.trace, item.grade, problems.get(item.trace.problem_id)) for item in shown
-    )
+    wanted = {item.trace.problem_id for item in shown}
+    problems = _find_problems(path, wanted)
+    items: list[Shown] = []
+    for item in shown:
+        problem = problems.get(item.trace.problem_id)
+        items.append(Shown(item.trace, item.grade, problem))
+    return tuple(items)
 
 
 def _find_problems(path: Path, wanted: set[str]) -> dict[str, Problem]:
-    if not wanted or not path.exists():
-        return {}
-    return {problem.id: problem for problem in read_records(path, Problem) if problem.id in wanted}
+    problems: dict[str, Problem] = {}
+    if wanted and path.exists():
+        for problem in read_records(path, Problem):
+            if problem.id in wanted:
+                problems[problem.id] = problem
+    return problems
 
 
 # ---- the funnel ----------------------------------------------------------------------------------
@@ -521,10 +527,10 @@ class _Records:
         groups: dict[frozenset[str], list[tuple[str, str]]] = {}
         for key, solvers in self.solvers.items():
             groups.setdefault(solvers, []).append(key)
-        rows = sorted(groups.values(), key=len, reverse=True)
-        return list(
-            _in_turns(heapq.nsmallest(limit, row, key=lambda key: _lot(key[1])) for row in rows)
-        )[:limit]
+        rows: list[list[tuple[str, str]]] = []
+        for group in sorted(groups.values(), key=len, reverse=True):
+            rows.append(heapq.nsmallest(limit, group, key=lambda key: _lot(key[1])))
+        return list(_in_turns(rows))[:limit]
 
 
 def _side_by_side(
@@ -560,13 +566,12 @@ def _side_by_side(
 
 
 def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
-    if not path.exists():
-        return {}
-    return {
-        trace.problem_id: trace
-        for trace in read_records(path, Trace)
-        if trace.sample == 0 and trace.problem_id in wanted
-    }
+    samples: dict[str, Trace] = {}
+    if path.exists():
+        for trace in read_records(path, Trace):
+            if trace.sample == 0 and trace.problem_id in wanted:
+                samples[trace.problem_id] = trace
+    return samples
 
 
 def _joined(
@@ -583,10 +588,12 @@ def _pooled_tokens(
     tokens: Mapping[tuple[str, str], array[int]], seeds: Seeds
 ) -> dict[tuple[str, str], array[int]]:
     """Token counts by benchmark and model, those of all seeds together."""
-    found: dict[tuple[str, str], array[int]] = {}
+    pooled: dict[tuple[str, str], array[int]] = {}
     for (benchmark, model), counts in tokens.items():
-        found.setdefault((benchmark, seeds.of(model) or model), array("q")).extend(counts)
-    return found
+        place = (benchmark, seeds.of(model) or model)
+        together = pooled.setdefault(place, array("q"))
+        together.extend(counts)
+    return pooled
 
 
 def _latency(run: Path) -> dict[str, Mapping[str, float]]:
@@ -618,11 +625,12 @@ def environments(stages: Iterable[Stage]) -> dict[str, dict[str, list[str]]]:
     """Key → value → the stages that had it, for commit, packages, hardware and whatever else the
     manifests tell.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    places: dict[str, dict[str, list[str]]] = {}
     for stage in stages:
         for key, value in flatten(stage.manifest.environment):
-            found.setdefault(key, {}).setdefault(value, []).append(stage.place)
-    return found
+            values = places.setdefault(key, {})
+            values.setdefault(value, []).append(stage.place)
+    return places
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

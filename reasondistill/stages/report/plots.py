@@ -43,23 +43,18 @@ def whisker(
     with.
     """
 
-    def x(value: float) -> float:
-        return 6 + 148 * (value - start) / (end - start)
+    def x(value: float) -> str:
+        place = 6 + 148 * (value - start) / (end - start)
+        return f"{place:.1f}"
 
-    mark = ""
+    body = '<line class="rail" x1="6" x2="154" y1="11" y2="11"/>'
     if zero is not None:
-        mark = f'<line class="axis" x1="{x(zero):.1f}" x2="{x(zero):.1f}" y1="1" y2="21"/>'
-    text = f"{mean:.3f}, interval {low:.3f} to {high:.3f}"
-    parts = [
-        '<line class="rail" x1="6" x2="154" y1="11" y2="11"/>',
-        mark,
-        f'<line class="{tone} bar" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="11" y2="11"/>',
-        f'<circle class="{tone}" cx="{x(mean):.1f}" cy="11" r="5"/>',
-    ]
-    return (
-        '<svg class="whisker" viewBox="0 0 160 22" role="img" '
-        f'aria-label="{text}">{"".join(parts)}</svg>'
-    )
+        body += f'<line class="axis" x1="{x(zero)}" x2="{x(zero)}" y1="1" y2="21"/>'
+    body += f'<line class="{tone} bar" x1="{x(low)}" x2="{x(high)}" y1="11" y2="11"/>'
+    body += f'<circle class="{tone}" cx="{x(mean)}" cy="11" r="5"/>'
+    label = f"{mean:.3f}, interval {low:.3f} to {high:.3f}"
+    head = f'<svg class="whisker" viewBox="0 0 160 22" role="img" aria-label="{label}">'
+    return f"{head}{body}</svg>"
 
 
 def line_chart(
@@ -108,29 +103,27 @@ def histogram(
     counts = [0] * bins
     for value in values:
         place = int(bins * (value - start) / (end - start))
-        counts[min(bins - 1, max(0, place))] += 1
+        place = min(bins - 1, max(0, place))
+        counts[place] += 1
     inner, floor, tallest = WIDTH - 28, 52, max(counts) or 1
     step = inner / bins
-
-    def bar(place: int, height: float) -> str:
-        return (
-            f'<rect class="{tone}" x="{14.5 + place * step:.1f}" y="{floor - height:.1f}" '
-            f'width="{step - 1:.1f}" height="{height:.1f}"/>'
-        )
-
-    def mark(tick: float) -> str:
-        x = 14 + inner * (tick - start) / (end - start)
-        return (
-            f'<text class="tick" x="{x:.1f}" y="{floor + 17}" '
-            f'text-anchor="middle">{_short(tick)}</text>'
-        )
-
-    bars = [bar(place, 48 * count / tallest) for place, count in enumerate(counts) if count]
-    line = f'<line class="axis" x1="14" x2="{14 + inner}" y1="{floor}" y2="{floor}"/>'
+    parts = [f'<line class="axis" x1="14" x2="{14 + inner}" y1="{floor}" y2="{floor}"/>']
+    for place, count in enumerate(counts):
+        if count:
+            x = 14.5 + place * step
+            height = 48 * count / tallest
+            y = floor - height
+            corner = f'x="{x:.1f}" y="{y:.1f}"'
+            size = f'width="{step - 1:.1f}" height="{height:.1f}"'
+            parts.append(f'<rect class="{tone}" {corner} {size}/>')
     if not is_last:
-        return _svg([line, *bars], WIDTH, 56, label)
-    marks = [mark(tick) for tick in ticks(start, end) if start <= tick <= end]
-    return _svg([line, *bars, *marks], WIDTH, 74, label)
+        return _svg(parts, WIDTH, 56, label)
+    for tick in ticks(start, end):
+        if start <= tick <= end:
+            x = 14 + inner * (tick - start) / (end - start)
+            corner = f'x="{x:.1f}" y="{floor + 17}"'
+            parts.append(f'<text class="tick" {corner} text-anchor="middle">{_short(tick)}</text>')
+    return _svg(parts, WIDTH, 74, label)
 
 
 def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
@@ -153,9 +146,12 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
         half = (abs(low) or 1.0) / 2
         low, high = low - half, low + half
     rough = (high - low) / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    exponent = math.floor(math.log10(rough))
+    power = 10.0**exponent
+    steps = [factor * power for factor in (1, 2, 5, 10)]
+    step = next(step for step in steps if step >= rough * 0.999)
+    first = math.floor(low / step + 1e-9)
+    last = math.ceil(high / step - 1e-9)
     return [round(step * place, 12) for place in range(first, last + 1)]
 
 
