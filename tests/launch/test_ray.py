@@ -84,7 +84,8 @@ def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
     bed = Bed(
         tmp_path, slow_teacher, CLUSTER + f'[ray]\naddress = "{ray_machine.dashboard}"\n', outside
     )
-    slow_teacher.delay_s = 0.3
+    # Slow enough that something is left when it is cancelled, on a busy machine too.
+    slow_teacher.delay_s = 1.0
     assert "Sent." in bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
     bed.wait_for(lambda: bed.drawn() > 2, "some are drawn")
     assert re.search(r"sums +raysubmit_\w+ +running", bed.call("status", "sums"))
