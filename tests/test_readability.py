@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "reasondistill"
 
 # Lower one whenever the code has become better than it says; never raise one.
 CEILINGS = {
-    "nodes_per_statement": 11.4,
-    "ternaries": 5.5,
+    "nodes_per_statement": 11.35,
+    "ternaries": 5.2,
     "walrus": 0.5,
     "nested_comprehensions": 0.4,
     "boolean_chains": 0.4,

@@ -155,14 +155,11 @@ def step_lines(facts: Facts, benchmark: str) -> list[Line]:
 def steps_table(facts: Facts) -> Table:
     """The same as numbers, with intervals."""
     headers = ("student", "benchmark", "step", "pass@1", "95 % interval", "n × k")
-    ordered: list[tuple[str, str, int, Score]] = []
-    for model, step, score in _steps(facts):
-        ordered.append((model, score.benchmark, step, score))
-    ordered.sort(key=lambda row: row[:3])
+    ordered = sorted(_steps(facts), key=lambda row: (row[0], row[2].benchmark, row[1]))
     rows: list[tuple[str, ...]] = []
-    for model, benchmark, step, score in ordered:
+    for model, step, score in ordered:
         cells = (percent(score.mean), interval(score), size_text(score))
-        rows.append((model, benchmark, whole(step), *cells))
+        rows.append((model, score.benchmark, whole(step), *cells))
     return Table(headers, tuple(rows), numbers=2)
 
 
@@ -316,10 +313,11 @@ def unlike(facts: Facts) -> Iterator[str]:
     for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
         asked: dict[str, dict[str, list[str]]] = {}
         for model, section in _sections(facts, benchmark).items():
-            settings = {"prompt": section.get("prompt"), **dict(section.get("sampling", {}))}
+            settings = {"prompt": section.get("prompt")}
+            settings |= section.get("sampling", {})
             for key, value in settings.items():
-                models = asked.setdefault(key, {}).setdefault(str(value), [])
-                models.append(model)
+                values = asked.setdefault(key, {})
+                values.setdefault(str(value), []).append(model)
         for key, values in asked.items():
             if len(values) > 1:
                 yield f"{benchmark}: {key} {_who(values)}"

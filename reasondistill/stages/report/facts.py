@@ -580,7 +580,8 @@ def _joined(
     """Benchmark → model or group → value."""
     joined: dict[str, dict[str, Value]] = {}
     for benchmark, values in singles.items():
-        joined[benchmark] = {**values, **groups.get(benchmark, {})}
+        joined[benchmark] = dict(values)
+        joined[benchmark].update(groups.get(benchmark, {}))
     return joined
 
 

@@ -219,7 +219,6 @@ def _made(facts: Facts) -> list[str]:
         manifest = stage.manifest
         values = [f"{key} = {value}" for key, value in flatten(manifest.section)]
         settings.append((stage.place, manifest.fingerprint, "; ".join(values)))
-    return [
-        table(Table(("environment", "value", "stages"), tuple(surroundings), numbers=3)),
-        table(Table(("stage", "fingerprint", "settings"), tuple(settings), numbers=3)),
-    ]
+    environment = Table(("environment", "value", "stages"), tuple(surroundings), numbers=3)
+    sections = Table(("stage", "fingerprint", "settings"), tuple(settings), numbers=3)
+    return [table(environment), table(sections)]

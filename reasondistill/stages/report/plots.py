@@ -134,8 +134,9 @@ def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     means: list[Point] = []
     for start in range(0, len(points), size):
         bucket = points[start : start + size]
-        x = sum(x for x, _ in bucket) / len(bucket)
-        y = sum(y for _, y in bucket) / len(bucket)
+        count = len(bucket)
+        x = sum(x for x, _ in bucket) / count
+        y = sum(y for _, y in bucket) / count
         means.append((x, y))
     return means
 
@@ -183,16 +184,13 @@ def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float])
     parts: list[str] = []
     for tick in y_ticks:
         y = place.y(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" '
-            f'text-anchor="end">{_short(tick)}</text>'
-        )
+        ends = f'x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"'
+        parts.append(f'<line class="grid" {ends}/>')
+        corner = f'x="{LEFT - 7}" y="{y + 4:.1f}"'
+        parts.append(f'<text class="tick" {corner} text-anchor="end">{_short(tick)}</text>')
     for tick, label in x_ticks.items():
-        x = place.x(tick)
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{label}</text>'
-        )
+        corner = f'x="{place.x(tick):.1f}" y="{floor + 17}"'
+        parts.append(f'<text class="tick" {corner} text-anchor="middle">{label}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
     return parts
 

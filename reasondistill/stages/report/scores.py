@@ -202,11 +202,13 @@ def methods_section(facts: Facts) -> str:
 
 def _reached(rows: Sequence[methods.Reached], content: Table) -> str:
     """The table with a picture of each interval; all on the scale that holds them."""
-    low = min(row.score.low for row in rows)
-    high = max(row.score.high for row in rows)
+    scores = [row.score for row in rows]
+    low = min(score.low for score in scores)
+    high = max(score.high for score in scores)
     margin = (high - low) / 20
-    start, end = max(0.0, low - margin), min(1.0, high + margin)
-    whiskers = [_whisker(row.score, start=start, end=end) for row in rows]
+    start = max(0.0, low - margin)
+    end = min(1.0, high + margin)
+    whiskers = [_whisker(score, start=start, end=end) for score in scores]
     scale = f"{100 * start:.0f} … {100 * end:.0f}"
     shown = plain(content, Pictures("95 % interval", scale, whiskers))
     return f'<div class="tight">{shown}</div>'
