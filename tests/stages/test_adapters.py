@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_merged_and_reloaded_student_computes_what_its_adapter_did(
     assert float((after - before).abs().max() / before.std()) < 1e-4
 
 
-def end_share(one: StudentJob) -> float:
+def end_share(one: StudentJob, end: str = END) -> float:
     """The mean probability of the end after the whole answer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -102,7 +103,7 @@ def end_share(one: StudentJob) -> float:
     shares: list[float] = []
     for example in read_records(one.examples / "examples.jsonl", Example):
         row = tokenise(example, tokenizer, plain=False)
-        assert tokenizer.convert_ids_to_tokens(row.input_ids[-1]) == END
+        assert tokenizer.convert_ids_to_tokens(row.input_ids[-1]) == end
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, -2]
         shares.append(float(logits.softmax(-1)[row.input_ids[-1]]))
@@ -121,6 +122,24 @@ def test_a_new_end_of_text_is_learnt_under_lora(tmp_path: Path, name: str, metho
     one = made(tmp_path, teacher, student(base, **asked))
     run_student(one)
     assert end_share(one) > 0.9  # 0.003, the share of one token, while its rows are not trained
+
+
+@pytest.mark.parametrize("name", ["llama_tied", "llama"])
+def test_an_end_of_text_that_the_base_never_trained_is_learnt(tmp_path: Path, name: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = save_architecture(name, tmp_path / "base", initializer_range=0.05)
+    tokenizer = make_tokenizer()
+    model = AutoModelForCausalLM.from_pretrained(base)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        module.weight.data[tokenizer.eos_token_id] = 0.0
+    model.save_pretrained(base)
+    one = job(tmp_path, student(base, max_steps=60, learning_rate=2e-2))
+    run_student(one)
+    assert end_share(one, tokenizer.eos_token) > 0.9
+    (settings,) = (one.folder / "adapter").glob("adapter_config.json")
+    indices = json.loads(settings.read_text())["trainable_token_indices"]
+    assert set(map(tuple, indices.values())) == {(tokenizer.eos_token_id,)}
 
 
 def test_an_adapter_with_new_tokens_loads_again_beside_its_base(tmp_path: Path) -> None:
@@ -286,7 +305,10 @@ def test_that_new_tokens_are_trained_is_said(
     base = grown("llama", tmp_path / "base")
     with caplog.at_level(logging.INFO):
         load_start(student(base), AutoTokenizer.from_pretrained(base), ())
-    assert "2 new tokens are trained beside the adapter" in caplog.text
+    assert (
+        "2 tokens that the base does not know are trained beside the adapter: <|begun|>, <|done|>"
+        in caplog.text
+    )
 
 
 def test_dora_and_rslora_make_another_student_and_their_absence_the_same(tmp_path: Path) -> None:

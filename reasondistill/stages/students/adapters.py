@@ -26,13 +26,16 @@ ALL_LINEAR = "all-linear"
 # adapter: PEFT refuses it there.
 STATE_SPACES = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
 PAST_ADAPTERS = ("conv1d", "out_proj")
+# A weight as small as this was never trained.
+BLANK = 1e-16
 # What is computed to see that merging changed nothing.
 PROBE = "Tom has 3 apples and buys 4 more. 3 + 4 = 7"
 
 
 def adapted(model: Any, student: StudentSettings, tokenizer: Any) -> Any:
-    """The model with the student's untrained adapter on it; the same seed, the same adapter. The
-    rows of tokens that its base does not have are trained with it, in input and output.
+    """The model with the student's untrained adapter on it; the same seed, the same adapter. Rows
+    of tokens that its base does not have, or never trained, are trained with it, in input and
+    output.
 
     Raises ConfigError for targets that would not be trained, or not be merged rightly.
     """
@@ -41,6 +44,8 @@ def adapted(model: Any, student: StudentSettings, tokenizer: Any) -> Any:
     assert student.lora is not None
     where = f"[students] {student.name} lora"
     tokens = new_tokens(student, len(tokenizer))
+    if processes.sharding() is None:  # else not every process has the weights
+        tokens = sorted({*tokens, *blank_tokens(model, tokenizer)})
     if tokens and processes.sharding() is not None:
         raise ConfigError(
             f"{where}: the tokenizer has {len(tokens)} tokens that the base has not; beside an "
@@ -56,7 +61,13 @@ def adapted(model: Any, student: StudentSettings, tokenizer: Any) -> Any:
     except (ValueError, TypeError, re.error) as error:
         raise ConfigError(f"{where} targets = {student.lora.targets!r}: {error}") from error
     if tokens:
-        log.info("%s: %d new tokens are trained beside the adapter", student.name, len(tokens))
+        names = ", ".join(tokenizer.convert_ids_to_tokens(tokens[:5]))
+        log.info(
+            "%s: %d tokens that the base does not know are trained beside the adapter: %s",
+            student.name,
+            len(tokens),
+            names,
+        )
         ready_new_rows(model)
     return model
 
@@ -70,6 +81,23 @@ def new_tokens(student: StudentSettings, vocabulary: int) -> list[int]:
         source, revision=student.revision, trust_remote_code=student.trust_remote_code
     )
     return list(range(config.get_text_config().vocab_size, vocabulary))
+
+
+def blank_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The ids of tokens that every row has, the end of text and those that the chat template
+    names, whose rows in the model are zero: nobody has trained them (Llama 3's base has such).
+    """
+    wanted = {tokenizer.eos_token: tokenizer.eos_token_id}
+    template = str(tokenizer.chat_template)
+    for token, number in tokenizer.get_added_vocab().items():
+        if token in template:
+            wanted[token] = number
+    ids = sorted(wanted.values())
+    is_blank = torch.zeros(len(ids), dtype=torch.bool)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        rows = module.weight.detach()[ids]
+        is_blank |= (rows.abs().amax(dim=1) <= BLANK).cpu()
+    return [number for number, blank in zip(ids, is_blank.tolist(), strict=True) if blank]
 
 
 def adapter_settings(model: Any, lora: LoraSettings, tokens: Sequence[int], where: str) -> Any:
@@ -101,7 +129,7 @@ def adapter_settings(model: Any, lora: LoraSettings, tokens: Sequence[int], wher
     if tokens:
         if getattr(head, "bias", None) is not None:
             raise ConfigError(
-                f"{where}: the tokenizer has {len(tokens)} tokens that the base has not, and a "
+                f"{where}: the base does not know {len(tokens)} tokens of the tokenizer, and a "
                 "head with a bias cannot be trained for these alone. Train without lora."
             )
         # A tied head follows its embedding.

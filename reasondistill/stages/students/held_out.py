@@ -151,7 +151,9 @@ def shrunk(
     }
     if trained is not None:
         attention = attention_options(
-            AutoConfig.from_pretrained(trained), student.attn_implementation, student.name
+            AutoConfig.from_pretrained(trained),
+            student.attn_implementation,
+            f"[students] {student.name}",
         )
         model = AutoModelForCausalLM.from_pretrained(trained, **attention)
         after = held_out(_ready(model), rows, teacher=whole)
