@@ -10,11 +10,13 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
 
 log = logging.getLogger(__name__)
@@ -194,24 +196,43 @@ def count_parameters(folder: Path) -> int | None:
     there are none.
 
     A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …,
-    "shape": […], …}, …}. Weights that are quantised into packed integers are counted as packed.
-    Raises ConfigError for a file that is no safetensors.
+    "shape": […], …}, …}. Weights that are quantised into packed integers count as those that they
+    stand for, scales do not. Raises ConfigError for a file that is no safetensors.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         return None
-    return sum(map(_count_elements, files))
+    quantisation = quantisation_of(read_config(folder))
+    return sum(_count_elements(file, quantisation) for file in files)
 
 
-def _count_elements(path: Path) -> int:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The config.json of a model folder as it stands there; empty where there is none to read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    return cast("Mapping[str, Any]", config)
+
+
+def _count_elements(path: Path, quantisation: Mapping[str, Any] | None) -> int:
+    count = 0
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        return sum(math.prod(tensor["shape"]) for tensor in header.values())
+        for name, tensor in header.items():
+            if quantisation is None:
+                count += math.prod(tensor["shape"])
+            else:
+                bits = bits_of(quantisation)
+                count += weights_in(name, tensor["dtype"], tensor["shape"], bits)
     except (ValueError, OverflowError, MemoryError, AttributeError, KeyError, TypeError):
         raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
+    return count
 
 
 def weight_bytes(folder: Path) -> int:

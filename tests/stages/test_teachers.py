@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from test_distilling import distils, figures, made
-from test_students import SHAPE, scratch
+from test_students import SHAPE, job, scratch
 from tiny_model import make_tiny_model
 
-from reasondistill.errors import ConfigError
+from reasondistill.config import StudentSettings
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.stages.students import read_student, run_student
 
 torch = pytest.importorskip("torch")
@@ -118,3 +119,79 @@ def test_an_ordinary_token_that_differs_is_refused_by_name(tmp_path: Path, base:
     number = vocabulary[second]
     with pytest.raises(ConfigError, match=f"""student's: id {number}: '!' here, '"' there"""):
         run_student(made(tmp_path, teacher, scratch(method="kd", **start(base))))
+
+
+# ---- how much a teacher reads --------------------------------------------------------------------
+
+
+def gpt2(folder: Path, base: Path, positions: int) -> Path:
+    """A GPT-2, whose positions are learnt, with the tokenizer of a base."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=positions, n_embd=32, n_layer=1, n_head=2
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_teacher_that_reads_less_than_the_rows_is_refused_before_training(
+    kind: str, tmp_path: Path, base: Path
+) -> None:
+    if kind == "gpt2":
+        teacher = gpt2(tmp_path / "teacher", base, positions=24)
+    else:
+        teacher = make_tiny_model(tmp_path / "teacher", seed=3, max_position_embeddings=24)
+    one = made(tmp_path, teacher, scratch(method="kd", **start(base)))
+    with pytest.raises(StageError, match=r"a row has \d+ tokens, the teacher's context is 24\."):
+        run_student(one)
+    assert not (one.folder / "checkpoints").exists()
+
+
+def test_what_the_student_may_write_counts_among_the_rows(tmp_path: Path, base: Path) -> None:
+    teacher = make_tiny_model(tmp_path / "teacher", seed=3, max_position_embeddings=79)
+    table: dict[str, Any] = {"gkd": {"on_policy": 1.0}}
+    one = made(tmp_path, teacher, scratch(method="gkd", **start(base), **table))
+    with pytest.raises(StageError, match="a row has 80 tokens, the teacher's context is 79"):
+        run_student(one)
+    table = {"gkd": {"on_policy": 1.0, "max_tokens": 4}}
+    run_student(made(tmp_path, teacher, scratch(method="gkd", **start(base), **table), name="few"))
+
+
+def test_a_base_that_reads_less_than_the_rows_is_refused(tmp_path: Path, base: Path) -> None:
+    short = gpt2(tmp_path / "short", base, positions=24)
+    student = StudentSettings(name="s", base=str(short), bf16=False)  # type: ignore[call-arg]
+    with pytest.raises(StageError, match=r"a row has \d+ tokens, the model's context is 24\."):
+        run_student(job(tmp_path, student))
+
+
+# ---- weights in few bits -------------------------------------------------------------------------
+
+
+def test_a_quantised_teacher_is_as_large_as_its_files(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig
+
+    from reasondistill.models.weights import weight_bytes
+    from reasondistill.stages.students.distilling import teacher as module
+
+    config = AutoConfig.from_pretrained(base)
+    size = weight_bytes(base)
+    monkeypatch.setattr(module, "free_memory", lambda _: 1.3 * size)
+    cpu = torch.device("cpu")
+    config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    module.check_fits("quantised", config, torch.float32, cpu, folder=base)
+    # From a hub its bits say it: less than the float32 of these files, more than an eighth.
+    monkeypatch.setattr(module, "free_memory", lambda _: 0.9 * size)
+    module.check_fits("quantised", config, torch.float32, cpu)
+    monkeypatch.setattr(module, "free_memory", lambda _: 0.1 * size)
+    with pytest.raises(StageError, match="GiB in gptq"):
+        module.check_fits("quantised", config, torch.float32, cpu)
+    # Without a GPU it is unpacked.
+    config.quantization_config = {"quant_method": "mxfp4"}
+    with pytest.raises(StageError, match="GiB in float32"):
+        module.check_fits("quantised", config, torch.float32, cpu, folder=base)

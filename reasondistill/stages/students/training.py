@@ -25,6 +25,7 @@ from trl import SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
+from reasondistill.models.context import context_of
 from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
@@ -122,9 +123,10 @@ def _train(
     model = load()
     named = f"[students] {student.name} base = {student.base!r}"
     processes.on_first(lambda: bases.require_finite(model, named))
-    _check_context(student, model, rows)
+    _check_context(student, model, max(rows.longest, validation.longest))
     if teaching is not None:
-        teaching.prepare(model, tokenizer, rows)
+        longest = max(teaching.longest_text(rows), validation.longest)
+        teaching.prepare(model, tokenizer, rows, longest)
     checkpoint = processes.on_first(lambda: saving.start_from(folder))
     progress = Progress(folder, stop, started)
     # Blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as
@@ -225,12 +227,12 @@ def _rows(
     return training, validation
 
 
-def _check_context(student: StudentSettings, model: Any, rows: StoredRows) -> None:
+def _check_context(student: StudentSettings, model: Any, longest: int) -> None:
     """Raise StageError where a row is longer than what the model reads."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and rows.longest > limit:
+    limit = context_of(model.config)
+    if limit is not None and longest > limit:
         raise StageError(
-            f"{student.name}: a row has {rows.longest} tokens, the model's context is {limit}. "
+            f"{student.name}: a row has {longest} tokens, the model's context is {limit}. "
             "Lower max_length, or raise "
             "max_position_embeddings (and rope_theta)."
         )

@@ -16,6 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.models.attention import attention_options
+from reasondistill.models.context import context_of
+from reasondistill.models.quantised import bytes_in_memory, quantisation_of
 from reasondistill.models.vocabulary import (
     TokenMatch,
     UnlikeTokens,
@@ -23,7 +25,7 @@ from reasondistill.models.vocabulary import (
     gap_in_words,
     match_tokens,
 )
-from reasondistill.models.weights import model_folder
+from reasondistill.models.weights import model_folder, weight_bytes
 from reasondistill.stages.students.heads import check_head, head_of
 from reasondistill.stages.students.hidden import States, states
 
@@ -94,12 +96,13 @@ def load_teacher(
     trust_remote_code: bool,
     device: torch.device,
     attention: str | None = None,
+    longest: int = 0,
 ) -> Teacher:
-    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU, its attention computed as
-    `attention` says (models/attention.py).
+    """The teacher on `device`, bfloat16 on a GPU and float32 on a CPU, or as it was quantised, its
+    attention computed as `attention` says (models/attention.py).
 
     Raises ConfigError when its ordinary tokens are not the student's or it cannot be computed so,
-    StageError when it does not fit in memory.
+    StageError when it does not fit in memory or was not made for the `longest` row.
     """
     source = str(model_folder(model) or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -107,19 +110,39 @@ def load_teacher(
     match = match_tokenizers(tokenizer, student_tokenizer, model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = AutoConfig.from_pretrained(source, **options)
-    check_fits(model, config, dtype, device, trust_remote_code=trust_remote_code)
+    check_reads(model, config, longest)
+    check_fits(
+        model,
+        config,
+        dtype,
+        device,
+        trust_remote_code=trust_remote_code,
+        folder=model_folder(model),
+    )
     options |= attention_options(
         config, attention, f"teacher {model}", trust_remote_code=trust_remote_code
     )
-    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    quantisation = quantisation_of(config.to_dict())
+    if quantisation is not None:  # such weights are not moved from one device to another
+        options["device_map"] = {"": device}
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    except ImportError as error:
+        if quantisation is None:
+            raise
+        raise ConfigError(
+            f"teacher {model}: its weights are quantised ({quantisation.get('quant_method')}), "
+            f"and what reads them is not installed: {error}"
+        ) from error
     log.info(
         "teacher %s: %s parameters in %s",
         model,
         f"{loaded.num_parameters():,}",
         str(dtype).removeprefix("torch."),
     )
-    # A decorator of transformers hides the method's own signature.
-    loaded.to(device)  # pyright: ignore[reportArgumentType]
+    if quantisation is None:
+        # A decorator of transformers hides the method's own signature.
+        loaded.to(device)  # pyright: ignore[reportArgumentType]
     return Teacher(loaded, match)
 
 
@@ -162,6 +185,18 @@ def reads_ids_of_student(model: Any, match: TokenMatch) -> None:
     embedding.register_forward_pre_hook(as_its_own)
 
 
+def check_reads(name: str, config: Any, longest: int) -> None:
+    """Raise StageError when a row is longer than what the teacher was made for: beyond it RoPE says
+    anything, and learnt positions end.
+    """
+    limit = context_of(config)
+    if limit is not None and longest > limit:
+        raise StageError(
+            f"teacher {name}: a row has {longest:,} tokens, the teacher's context is {limit:,}. "
+            "Lower max_length, or take a teacher that reads as much."
+        )
+
+
 def check_fits(
     name: str,
     config: Any,
@@ -169,23 +204,55 @@ def check_fits(
     device: torch.device,
     *,
     trust_remote_code: bool = False,
+    folder: Path | None = None,
 ) -> None:
     """Raise StageError when the teacher's weights, and a fifth more, are larger than the free
-    memory.
+    memory. Quantised ones are as large as their files in `folder`, or as their bits say.
     """
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     parameters = sum(weight.numel() for weight in model.parameters())
-    needed = parameters * dtype.itemsize * _ROOM
+    kind = str(dtype).removeprefix("torch.")
+    weights = float(parameters * dtype.itemsize)
+    quantisation = quantisation_of(config.to_dict())
+    if quantisation is not None and stays_quantised(quantisation, device):
+        kind = f"{quantisation.get('quant_method', 'few bits')}"
+        if folder is not None:
+            weights = float(weight_bytes(folder))
+        else:
+            quantised = count_matrices(model)
+            weights = bytes_in_memory(
+                quantisation, quantised, parameters - quantised, dtype.itemsize
+            )
+    needed = weights * _ROOM
     free = free_memory(device)
     if needed > free:
         raise StageError(
             f"teacher {name} does not fit: {parameters:,} parameters want "
-            f"{needed / 2**30:,.1f} GiB in "
-            f"{str(dtype).removeprefix('torch.')}, {free / 2**30:,.1f} GiB are free. Use "
+            f"{needed / 2**30:,.1f} GiB in {kind}, {free / 2**30:,.1f} GiB are free. Use "
             "method = 'topk_kd' with [traces] logprobs, which "
             "needs no teacher in memory, or a smaller teacher."
         )
+
+
+def stays_quantised(quantisation: Mapping[str, Any], device: torch.device) -> bool:
+    """Whether weights stay in their few bits on this device: transformers computes with MXFP4 on a
+    GPU alone, elsewhere it unpacks it.
+    """
+    return device.type == "cuda" or quantisation.get("quant_method") != "mxfp4"
+
+
+def count_matrices(model: Any) -> int:
+    """The weights that quantisation takes: all matrices but embeddings and head."""
+    spared: set[int] = set()
+    for part in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if part is not None:
+            spared.add(id(part.weight))
+    count = 0
+    for weight in model.parameters():
+        if weight.ndim > 1 and id(weight) not in spared:
+            count += weight.numel()
+    return count
 
 
 def free_memory(device: torch.device) -> float:

@@ -20,6 +20,7 @@ from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.methods import METHODS, Method, RolloutSettings
+from reasondistill.methods.settings import CommonSettings
 from reasondistill.models.attention import EXACT
 from reasondistill.models.weights import model_identity
 from reasondistill.runs import layout
@@ -68,9 +69,24 @@ class Teaching:
         self._store = StoredTopK(self.source.top_k, stored_tokens, tokenizer)
         return self._store.rows(rows, self.student.max_length, store)
 
-    def prepare(self, model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
-        """Load the teacher of these rows, and add what is trained beside the student. Raises
-        ConfigError or StageError.
+    def longest_text(self, rows: StoredRows) -> int:
+        """The most tokens of a text that the teacher reads: a row, or what the student may write
+        after its prompt.
+        """
+        settings = self.method_settings
+        if not isinstance(settings, RolloutSettings):
+            return rows.longest
+        if isinstance(settings, CommonSettings) and not settings.writes_alone:
+            return rows.longest
+        most = self.student.max_length
+        if settings.max_tokens is not None:
+            prompt = max(row.prompt_length for row in rows)
+            most = min(most, prompt + settings.max_tokens)
+        return max(rows.longest, most)
+
+    def prepare(self, model: Any, tokenizer: Any, rows: Sequence[Row], longest: int) -> None:
+        """Load the teacher of these rows, which reads texts of up to `longest` tokens, and add what
+        is trained beside the student. Raises ConfigError or StageError.
         """
         self._tokenizer = tokenizer
         if not self.method.needs_teacher:
@@ -89,6 +105,7 @@ class Teaching:
             trust_remote_code=self.student.trust_remote_code,
             device=device,
             attention=self.student.attn_implementation,
+            longest=longest,
         )
         loaded = self._teacher.model
         processes.on_first(lambda: bases.require_finite(loaded, f"teacher {self.source.model}"))

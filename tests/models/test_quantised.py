@@ -1,0 +1,171 @@
+"""How large quantised weights are, and how many; how much a model reads at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reasondistill.models.context import context_of
+from reasondistill.models.quantised import bits_of, bytes_in_memory, quantisation_of
+from reasondistill.models.weights import count_parameters
+
+GROUPS = {"group_0": {"weights": {"num_bits": 4}}, "group_1": {"weights": {"num_bits": 8}}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits"),
+    [
+        ({"quant_method": "gptq", "bits": 3}, 3),
+        ({"quant_method": "awq", "bits": 4}, 4),
+        ({"quant_method": "awq", "w_bit": 4}, 4),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}, 4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8),
+        ({"quant_method": "mxfp4"}, 4.25),
+        ({"quant_method": "compressed-tensors", "config_groups": GROUPS}, 8),
+        ({"quant_method": "of tomorrow"}, None),
+    ],
+)
+def test_the_bits_of_a_weight_are_what_the_config_says(
+    settings: dict[str, Any], bits: float | None
+) -> None:
+    assert bits_of(settings) == bits
+
+
+def test_the_config_of_the_text_part_counts_too() -> None:
+    assert quantisation_of({"text_config": {"quantization_config": {"bits": 4}}}) == {"bits": 4}
+    assert quantisation_of({"quantization_config": None}) is None
+
+
+def test_quantised_weights_take_their_bits_and_others_their_type() -> None:
+    assert bytes_in_memory({"bits": 4}, 1_000, 100, itemsize=2) == 1_000 * 4.5 / 8 + 200
+    # Of an unknown method the type is taken: rather too much than too little.
+    assert bytes_in_memory({}, 1_000, 100, itemsize=2) == 2_200
+
+
+def safetensors(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
+    """The header of a file alone: nothing reads its weights."""
+    facts = {
+        name: {"dtype": kind, "shape": shape, "data_offsets": [0, 0]}
+        for name, (kind, shape) in tensors.items()
+    }
+    header = json.dumps(facts).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+LAYER = "model.layers.0.mlp.up_proj"
+
+
+@pytest.mark.parametrize(
+    ("settings", "tensors"),
+    [
+        (
+            {"quant_method": "gptq", "bits": 4},
+            {
+                f"{LAYER}.qweight": ("I32", [8, 128]),
+                f"{LAYER}.qzeros": ("I32", [1, 16]),
+                f"{LAYER}.scales": ("F16", [1, 128]),
+                f"{LAYER}.g_idx": ("I32", [64]),
+            },
+        ),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True},
+            {
+                f"{LAYER}.weight": ("U8", [4096, 1]),
+                f"{LAYER}.weight.absmax": ("U8", [128]),
+                f"{LAYER}.weight.quant_map": ("F32", [16]),
+                f"{LAYER}.weight.quant_state.bitsandbytes__nf4": ("U8", [90]),
+            },
+        ),
+        (
+            {"quant_method": "fp8"},
+            {
+                f"{LAYER}.weight": ("F8_E4M3", [128, 64]),
+                f"{LAYER}.weight_scale_inv": ("F32", [1, 1]),
+            },
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": GROUPS},
+            {
+                f"{LAYER}.weight_packed": ("I32", [128, 16]),
+                f"{LAYER}.weight_scale": ("BF16", [128, 1]),
+                f"{LAYER}.weight_shape": ("I64", [2]),
+            },
+        ),
+        (
+            {"quant_method": "mxfp4"},
+            {f"{LAYER}_blocks": ("U8", [1, 128, 2, 16]), f"{LAYER}_scales": ("U8", [1, 128, 2])},
+        ),
+    ],
+)
+def test_packed_weights_count_as_those_that_they_stand_for(
+    settings: dict[str, Any], tensors: dict[str, tuple[str, list[int]]], tmp_path: Path
+) -> None:
+    """128 × 64 weights, and an embedding that nobody quantised."""
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": settings}))
+    embedding = {"model.embed_tokens.weight": ("BF16", [10, 64])}
+    safetensors(tmp_path / "model.safetensors", tensors | embedding)
+    assert count_parameters(tmp_path) == 128 * 64 + 640
+
+
+def test_without_quantisation_every_element_counts(tmp_path: Path) -> None:
+    safetensors(tmp_path / "model.safetensors", {"a.scales": ("F32", [3]), "b": ("U8", [4])})
+    assert count_parameters(tmp_path) == 7
+
+
+# ---- context -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "limit"),
+    [
+        ("llama", {"max_position_embeddings": 4096}, 4096),
+        ("gpt2", {"n_positions": 1024}, 1024),
+        ("bloom", {}, None),
+        ("mamba2", {}, None),
+        (
+            "qwen2",
+            {
+                "max_position_embeddings": 32768,
+                "rope_scaling": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32768,
+                },
+            },
+            131_072,
+        ),
+        (
+            "llama",
+            {
+                "max_position_embeddings": 131_072,
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 8192,
+                },
+            },
+            131_072,
+        ),
+        (
+            "llama",
+            {
+                "max_position_embeddings": 2048,
+                "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+            },
+            4096,
+        ),
+        ("gemma3_text", {"max_position_embeddings": 131_072}, 131_072),
+    ],
+)
+def test_the_context_is_what_the_positions_and_their_scaling_reach(
+    kind: str, settings: dict[str, Any], limit: int | None
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model(kind, **settings)
+    assert context_of(config) == limit
