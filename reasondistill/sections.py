@@ -107,15 +107,15 @@ _TYPE_TAG = re.compile(r"constrained-\w+|literal\[.*\]|int|str|float|bool|none")
 
 def _one_for_each_key(faults: list[ErrorDetails]) -> list[ErrorDetails]:
     """The faults without type tags; of several about one key the first."""
-    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    by_place: dict[tuple[int | str, ...], ErrorDetails] = {}
     for fault in faults:
         *parents, last = fault["loc"] or ("",)
         is_tag = parents and isinstance(last, str) and _TYPE_TAG.fullmatch(last)
         place = tuple(parents) if is_tag else fault["loc"]
-        kept = fault.copy()
-        kept["loc"] = place
-        found.setdefault(place, kept)
-    return list(found.values())
+        named = fault.copy()
+        named["loc"] = place
+        by_place.setdefault(place, named)
+    return list(by_place.values())
 
 
 def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:
@@ -160,6 +160,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
+        if (model := _model_in(argument)) is not None:
+            return model
     return None

@@ -161,29 +161,29 @@ def eval_command(
     start(run, ["evals", "report"], dry_run=dry_run)
 
 
-def joined(before: Pipeline, asked: Pipeline) -> Pipeline:
+def joined(before: Pipeline, wanted: Pipeline) -> Pipeline:
     """What is asked for, with the models and benchmarks that the run had before. Raises ConfigError
     for a run that trains students.
     """
     if before.traces is not None:
         raise ConfigError(
-            f"--name {asked.name}: that run trains students; its evals belong to its pipeline "
+            f"--name {wanted.name}: that run trains students; its evals belong to its pipeline "
             "file. Choose another name."
         )
-    names = {model.name for model in asked.evals.models}
+    names = {model.name for model in wanted.evals.models}
     models = tuple(model for model in before.evals.models if model.name not in names)
     benchmarks = tuple(
-        name for name in before.evals.benchmarks if name not in asked.evals.benchmarks
+        name for name in before.evals.benchmarks if name not in wanted.evals.benchmarks
     )
     if models or benchmarks:
         both = ", ".join([*(model.name for model in models), *benchmarks])
         say(f"[dim]also in this run: {both}[/]")
     together = {
-        "models": (*models, *asked.evals.models),
-        "benchmarks": (*benchmarks, *asked.evals.benchmarks),
+        "models": (*models, *wanted.evals.models),
+        "benchmarks": (*benchmarks, *wanted.evals.benchmarks),
     }
-    evals = asked.evals.model_copy(update=together)
-    return asked.model_copy(update={"evals": evals})
+    evals = wanted.evals.model_copy(update=together)
+    return wanted.model_copy(update={"evals": evals})
 
 
 def parse_model(text: str) -> dict[str, str]:
@@ -437,11 +437,11 @@ def diff(
     """
     from reasondistill.stages.evals.stored import changed_settings
 
-    found = changed_settings(evals_of(first, runs), evals_of(second, runs))
+    changed = changed_settings(evals_of(first, runs), evals_of(second, runs))
     if as_json:
-        print(json.dumps(changes_values(found), indent=2, ensure_ascii=False))
+        print(json.dumps(changes_values(changed), indent=2, ensure_ascii=False))
         return
-    for name, changes in found.items():
+    for name, changes in changed.items():
         print_changes(name, changes)
         if not changes:
             out.print(f"[bold]{name}[/]: no setting differs")

@@ -53,9 +53,9 @@ def published_file() -> Path:
     A folder of the user's that still holds eval/baselines.toml, the file's name until 2026, is
     read as before. Raises ConfigError where no file is found.
     """
-    own = Path.cwd() / "eval"
-    earlier = own / "baselines.toml"
-    if earlier.exists() and not (own / "published.toml").exists():
+    folder = Path.cwd() / "eval"
+    earlier = folder / "baselines.toml"
+    if earlier.exists() and not (folder / "published.toml").exists():
         return earlier
     return resources.find("published", "published")
 

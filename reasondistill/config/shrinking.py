@@ -75,17 +75,17 @@ class ShrinkSettings(Section):
         groups = base.get("num_key_value_heads") or base["num_attention_heads"]
         heads = base["num_attention_heads"] // groups * (self.num_key_value_heads or groups)
         hidden = self.hidden_size or base["hidden_size"]
-        said = (
+        fault = (
             f"{place} shrink.{key} = {getattr(self, key)}: hidden_size {hidden} with {heads} "
             "attention heads"
         )
         if kind == "llama" and hidden % heads:
-            raise ConfigError(f"{said}; transformers wants a multiple.")
+            raise ConfigError(f"{fault}; transformers wants a multiple.")
         if kind == "qwen2" and hidden * base["num_attention_heads"] != base["hidden_size"] * heads:
             # vLLM's Qwen2 divides hidden_size by the heads, whatever head_dim says.
             each = base["hidden_size"] // base["num_attention_heads"]
             raise ConfigError(
-                f"{said}; a qwen2 has {each} for each: shrink hidden_size and "
+                f"{fault}; a qwen2 has {each} for each: shrink hidden_size and "
                 "num_key_value_heads by the same factor."
             )
 

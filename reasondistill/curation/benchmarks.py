@@ -52,9 +52,9 @@ def check_content(benchmark: Benchmark, entries: Sequence[Problem | SetAside]) -
     """The content hash that was found. Raises DataError when rows or hash are not those of the
     file.
     """
-    found = content_of(entries)
-    check_found(benchmark, len(entries), found)
-    return found
+    content = content_of(entries)
+    check_found(benchmark, len(entries), content)
+    return content
 
 
 def check_found(benchmark: Benchmark, rows: int, content: str) -> None:

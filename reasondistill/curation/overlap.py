@@ -29,12 +29,12 @@ def overlapping(
     for name, question in questions.items():
         for run in _runs(question, n):
             owners.setdefault(run, set()).add(name)
-    found: set[str] = set()
+    names: set[str] = set()
     for text in training:
         for run in _runs(text, n):
             if run in owners:
-                found |= owners[run]
-    return frozenset(found)
+                names |= owners[run]
+    return frozenset(names)
 
 
 def _runs(text: str, n: int) -> Iterator[Words]:

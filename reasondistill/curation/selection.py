@@ -102,11 +102,11 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
         name: {_filter_key(value) for value in values} for name, values in source.filter.items()
     }
     seen: dict[str, Counter[str]] = {name: Counter() for name in wanted}
-    found = 0
+    matches = 0
     for scanned, row in enumerate(rows):
         keys = {name: _filter_keys(get_value(row.fields, name)) for name in wanted}
         if all(keys[name] & wanted[name] for name in wanted):
-            found += 1
+            matches += 1
             yield row
             continue
         for name, values in keys.items():
@@ -114,12 +114,12 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
                 seen[name].update(values)
         if (
             source.source == "procedural"
-            and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * found
+            and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * matches
         ):
             raise ConfigError(
-                f"filter: {found} of the first {scanned + 1:,} rows match. {_values_seen(seen)}"
+                f"filter: {matches} of the first {scanned + 1:,} rows match. {_values_seen(seen)}"
             )
-    if found == 0:
+    if matches == 0:
         raise ConfigError(f"filter: no row of {source.dataset} matches. {_values_seen(seen)}")
 
 

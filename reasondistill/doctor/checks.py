@@ -128,13 +128,13 @@ def models(run: Run) -> None:
 @run_check()
 def judge(run: Run) -> None:
     """The judge's prompt, model folder or script."""
-    asked = run.pipeline.verdicts.judge
-    if asked is None:
+    settings = run.pipeline.verdicts.judge
+    if settings is None:
         return
-    verdicts.load_judge_prompt(asked.prompt)
-    identity_of(located(asked))
-    if asked.capabilities.reads_file and not Path(asked.model).is_file():
-        raise ConfigError(f"[verdicts.judge] model = {asked.model!r}: no such script file.")
+    verdicts.load_judge_prompt(settings.prompt)
+    identity_of(located(settings))
+    if settings.capabilities.reads_file and not Path(settings.model).is_file():
+        raise ConfigError(f"[verdicts.judge] model = {settings.model!r}: no such script file.")
 
 
 @run_check()

@@ -50,9 +50,9 @@ def small(pipeline: Pipeline, problems: int) -> Pipeline:
     lengths and speed.
     """
     assert pipeline.problems is not None
-    asked = pipeline.evals
+    settings = pipeline.evals
     evals = {
-        "limit": min(problems, asked.limit or problems),
+        "limit": min(problems, settings.limit or problems),
         "n": 1,
         "prompts": (),
         "latency": 0,
@@ -66,7 +66,7 @@ def small(pipeline: Pipeline, problems: int) -> Pipeline:
                 update={"limit": min(problems, pipeline.problems.limit or problems)}
             ),
             "students": tuple(_short(student) for student in pipeline.students),
-            "evals": asked.model_copy(update=evals),
+            "evals": settings.model_copy(update=evals),
         }
     )
 

@@ -69,9 +69,9 @@ class Context:
     def first(self, find: Callable[[Evidence], T | None]) -> tuple[Evidence, T] | None:
         """The first folder that has it."""
         for evidence in self.everything:
-            found = find(evidence)
-            if found is not None:
-                return evidence, found
+            value = find(evidence)
+            if value is not None:
+                return evidence, value
         return None
 
     @cached_property
@@ -109,13 +109,13 @@ class Context:
 
     def _worth(self, evidence: Evidence, kept: Kept) -> tuple[bool, bool, int]:
         many = len(kept.usable) >= min(_MANY_GRADED, (self.problems or _MANY_GRADED) / 2)
-        asked = {
+        teachers = {
             short_name(teacher.model.removeprefix("shipped:"))
             for teacher in self.run.pipeline.teachers
         }
         return (
             evidence is self.own and many,
-            evidence.is_calibration or bool(asked & evidence.teachers.keys()),
+            evidence.is_calibration or bool(teachers & evidence.teachers.keys()),
             len(kept.usable),
         )
 
@@ -209,20 +209,20 @@ class Drawn:
 
 def draw_piece(context: Context, piece: Piece) -> Drawn:
     """Lengths × samples, divided by the speed; done samples count as they are."""
-    made = spent = 0.0
+    drawn_tokens = spent = 0.0
     if piece.done is not None:
-        made, spent = piece.done.total_tokens, piece.done.seconds
+        drawn_tokens, spent = piece.done.total_tokens, piece.done.seconds
     measured = piece.done or piece.basis.lengths
     if not piece.rest:
         per_token = 0.0
         if measured is not None:
             per_token = measured.bytes_per_token
-        return Drawn(exact(made), exact(0.0), spent, exact(made * per_token))
+        return Drawn(exact(drawn_tokens), exact(0.0), spent, exact(drawn_tokens * per_token))
     mean = mean_tokens(context, piece)
     if mean is None:
         return Drawn(None, None, spent, None)
     rest = piece.rest * mean
-    tokens = made + rest
+    tokens = drawn_tokens + rest
     size = None
     if measured is not None:
         size = tokens * measured.bytes_per_token

@@ -54,13 +54,13 @@ def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = 
     )
 
 
-def save(told: Forecast, folder: Path) -> Path:
+def save(forecast: Forecast, folder: Path) -> Path:
     """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier
     one: it foretold, this one only counts.
     """
     path = folder / layout.FORECAST
-    if not (path.exists() and all(stage.state == "done" for stage in told.stages)):
-        write_json(path, told.model_dump(mode="json"))
+    if not (path.exists() and all(stage.state == "done" for stage in forecast.stages)):
+        write_json(path, forecast.model_dump(mode="json"))
     return path
 
 

@@ -76,11 +76,11 @@ def traces_cost(context: Context) -> Cost:
 def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> Iterator[Piece]:
     """What each teacher writes: its share of the problems, `n` samples for each."""
     shares = sum(teacher.share for teacher in written.teachers)
-    own = {short_name(located(teacher).model): teacher for teacher in written.teachers}
+    by_model = {short_name(located(teacher).model): teacher for teacher in written.teachers}
     for teacher in written.teachers:
         name = short_name(located(teacher).model)
         done = context.own.teachers.get(name)
-        if done is None and len(own) == 1:
+        if done is None and len(by_model) == 1:
             done = next(iter(context.own.teachers.values()), None)
         wanted = round(problems * teacher.share / shares) * written.n
         basis = teacher_basis(context, teacher, name)
@@ -96,14 +96,14 @@ def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
             return None
         return written
 
-    found = context.first(with_enough)
-    if found is None:
-        found = context.first(lambda evidence: evidence.teachers.get(name))
-    if found is None:
-        found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
+    first_fit = context.first(with_enough)
+    if first_fit is None:
+        first_fit = context.first(lambda evidence: evidence.teachers.get(name))
+    if first_fit is None:
+        first_fit = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
     basis = Basis()
-    if found is not None:
-        evidence, written = found
+    if first_fit is not None:
+        evidence, written = first_fit
         is_same = written.model == name or evidence is context.own or evidence.is_calibration
         notes: list[str] = []
         if not is_same:
@@ -158,10 +158,10 @@ def with_top_k(
     """
     if size is None or tokens is None or written.logprobs is None or context.samples is None:
         return size
-    found = context.first(id_bytes_of)
+    entry = context.first(id_bytes_of)
     id_bytes = 3
-    if found is not None:
-        _, id_bytes = found
+    if entry is not None:
+        _, id_bytes = entry
     bytes_per_token = id_bytes + written.logprobs * (id_bytes + 2)
     return size + tokens * bytes_per_token + context.samples * _INDEX_BYTES
 
@@ -202,17 +202,17 @@ def evals_costs(context: Context) -> Iterator[Cost]:
             yield Cost(f"evals/{model}", "new", f"{len(sizes)} benchmarks", unknown=unknown)
             continue
         known = {name: size for name, size in sizes.items() if size is not None}
-        asked = list(questions_of(run, model, measured, known, students.get(model)))
+        questions = list(questions_of(run, model, measured, known, students.get(model)))
         pieces = [
             answer_piece(context, question, model, measured, students.get(model))
-            for question in asked
+            for question in questions
         ]
         answers = sum(piece.wanted for piece in pieces)
         work = f"{answers:,} answers to {len(known)} benchmark"
         if len(known) > 1:
             work += "s"
         # One engine for all that has the same weights; the last checkpoint is the finished student.
-        labels = [question.label for question in asked if STEP in question.label]
+        labels = [question.label for question in questions if STEP in question.label]
         snapshots = max((int(label.partition(STEP)[2]) for label in labels), default=1)
         yield sampled(context, f"evals/{model}", pieces, work, engines=snapshots)
 
@@ -239,9 +239,9 @@ def questions_of(
 ) -> Iterator[Question]:
     """On each benchmark: under its own prompt, under the others of [evals], at its checkpoints."""
     settings = run.pipeline.evals
-    found = {benchmark.name: benchmark for benchmark in benchmarks(run)}
+    by_name = {benchmark.name: benchmark for benchmark in benchmarks(run)}
     for name, problems in sizes.items():
-        drawn = evaluating.sampling_of(run, measured, found[name])
+        drawn = evaluating.sampling_of(run, measured, by_name[name])
         cap = drawn.resolve().max_tokens
         yield Question(name, model, problems, drawn.n, cap)
         for prompt in settings.prompts:
@@ -258,30 +258,30 @@ def questions_of(
 
 def answer_piece(
     context: Context,
-    asked: Question,
+    question: Question,
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
 ) -> Piece:
     """The samples that one question asks for, and those of them that are there already."""
-    done = context.own.answers.get((asked.benchmark, asked.label))
-    if STEP in asked.label:
+    done = context.own.answers.get((question.benchmark, question.label))
+    if STEP in question.label:
         # Which steps they were is known only afterwards; the numbers of their samples are alike.
-        number = int(asked.label.partition(STEP)[2])
+        number = int(question.label.partition(STEP)[2])
         steps = sorted(
             key
             for key in context.own.answers
-            if key[0] == asked.benchmark and key[1].startswith(f"{model}{STEP}")
+            if key[0] == question.benchmark and key[1].startswith(f"{model}{STEP}")
         )
         done = None
         if number <= len(steps):
             done = context.own.answers[steps[number - 1]]
-    basis = answer_basis(context, asked.benchmark, model, measured, student)
+    basis = answer_basis(context, question.benchmark, model, measured, student)
     return Piece(
-        f"{without_seed(model)} on {asked.benchmark}",
-        asked.problems * asked.n,
-        asked.n,
-        asked.cap,
+        f"{without_seed(model)} on {question.benchmark}",
+        question.problems * question.n,
+        question.n,
+        question.cap,
         done,
         basis,
     )
@@ -403,16 +403,16 @@ def _own_answers(
 ) -> Hint | None:
     """What the model, or one of the same name, wrote on this benchmark, else on another."""
     name = without_seed(model)
-    found: dict[str, list[Written]] = {}
+    answers: dict[str, list[Written]] = {}
     for (place, who), written in evidence.answers.items():
         if without_seed(who) == name:
-            found.setdefault(place, []).append(written)
-    if not found:
+            answers.setdefault(place, []).append(written)
+    if not answers:
         return None
     where = benchmark
-    if benchmark not in found:
-        where = next(iter(found))
-    written = pool_written(found[where])
+    if benchmark not in answers:
+        where = next(iter(answers))
+    written = pool_written(answers[where])
     is_same = where == benchmark and is_same_model(context, evidence, written, measured, student)
     note = ""
     if not is_same:
@@ -439,8 +439,8 @@ def _has_alike(context: Context, evidence: Evidence, student: StudentSettings, n
     """Whether a student of that name there began with the same shape as this one."""
     start = start_of(context, student)
     return any(
-        without_seed(other) == without_seed(name) and is_alike(made, start)
-        for other, made in evidence.students.items()
+        without_seed(other) == without_seed(name) and is_alike(trained, start)
+        for other, trained in evidence.students.items()
     )
 
 
@@ -452,10 +452,10 @@ def teacher_lengths(context: Context, benchmark: str) -> Hint | None:
             written = evidence.answers.get((benchmark, name))
             if written is not None:
                 return Hint(written, evidence.source)
-    found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
-    if found is None:
+    basis = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
+    if basis is None:
         return None
-    evidence, written = found
+    evidence, written = basis
     note = f"answers to {benchmark} as long as traces ({evidence.source})"
     return Hint(written, evidence.source, STAND_IN, note)
 
@@ -476,10 +476,10 @@ def answer_speed(
             return hint
     if student is None:
         teacher = short_name(measured.served.model)
-        found = context.first(lambda evidence: evidence.teachers.get(teacher))
-        if found is None:
+        basis = context.first(lambda evidence: evidence.teachers.get(teacher))
+        if basis is None:
             return None
-        evidence, written = found
+        evidence, written = basis
         if written.speed is None:
             return None
         return Hint(written, evidence.source)

@@ -150,20 +150,20 @@ def student_cost(
 ) -> Cost:
     """The cost of one student; a control takes as many steps as the student `steps_like`."""
     stage = f"students/{student.name}"
-    own = context.own.students.get(student.name)
-    if own is not None and own.is_complete:
-        tokens = own.tokens
+    trained = context.own.students.get(student.name)
+    if trained is not None and trained.is_complete:
+        tokens = trained.tokens
         if student.method == "base":
             tokens = None
         work = "not trained"
-        if own.done:
-            work = f"{own.done:,} steps"
-        return finished(stage, work, seconds=own.seconds, size=own.bytes, tokens=tokens)
+        if trained.done:
+            work = f"{trained.done:,} steps"
+        return finished(stage, work, seconds=trained.seconds, size=trained.bytes, tokens=tokens)
     known = _known(context, student)
     if student.method == "base":
         return base_cost(context, student, known)
     state: State = "new"
-    if own is not None:
+    if trained is not None:
         state = "partial"
     cost = Cost(stage, state, "", sources=known.sources, notes=known.notes)
     row_tokens = known.row_tokens
@@ -181,7 +181,7 @@ def student_cost(
     )
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
     cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
-    return at_speed(context, cost, student, known, own, steps)
+    return at_speed(context, cost, student, known, trained, steps)
 
 
 def at_speed(
@@ -189,7 +189,7 @@ def at_speed(
     cost: Cost,
     student: StudentSettings,
     known: _Known,
-    own: Trained | None,
+    trained: Trained | None,
     steps: Draws,
 ) -> Cost:
     """The cost with its seconds: what `own` has taken so far, and what is left of the tokens."""
@@ -202,9 +202,9 @@ def at_speed(
     factor = context.dice.factor(f"training {student.method} {base}", spread)
     rate = known.speed.tokens_per_s * factor
     tokens, spent = cost.tokens, 0.0
-    if own is not None and own.done:
-        spent = own.seconds
-        tokens = tokens * np.maximum(0.0, 1 - own.done / steps)
+    if trained is not None and trained.done:
+        spent = trained.seconds
+        tokens = tokens * np.maximum(0.0, 1 - trained.done / steps)
     left = tokens / rate + known.speed.start_s
     state: State = "new"
     if spent:
@@ -218,9 +218,9 @@ def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost
     if known.model is not None:
         measured, notes = known.model.seconds, known.notes
     seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
-    own: Draws | None = exact(0.0)
+    size: Draws | None = exact(0.0)
     if student.base is None or student.shrink is not None:
-        own = _bytes(context, student, known, exact(0.0))
+        size = _bytes(context, student, known, exact(0.0))
     return Cost(
         f"students/{student.name}",
         "new",
@@ -229,7 +229,7 @@ def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost
         seconds,
         seconds,
         seconds,
-        own,
+        size,
         known.sources,
         notes,
     )
@@ -313,9 +313,9 @@ def _known(context: Context, student: StudentSettings) -> _Known:
         ),
     ]
     for rank in ranks:
-        found = context.first(lambda evidence, rank=rank: trainings_like(evidence, rank, student))
-        if found is not None:
-            return _from(context, student, start, *found)
+        basis = context.first(lambda evidence, rank=rank: trainings_like(evidence, rank, student))
+        if basis is not None:
+            return _from(context, student, start, *basis)
     rows = _rows_from_traces(context, student)
     sources: tuple[str, ...] = ()
     kept = None
@@ -344,8 +344,8 @@ def _from(
             f"{without_seed(student.name)} by {without_seed(trained.name)} of "
             f"{evidence.label} ({trained.method}{size})"
         )
-    own = _is_seed(trained, student) or trained.method == student.method
-    is_counted = own and trained.row_tokens is not None
+    is_counted_alike = _is_seed(trained, student) or trained.method == student.method
+    is_counted = is_counted_alike and trained.row_tokens is not None
     rows, kept = trained.row_tokens, evidence.kept
     if not is_counted:
         rows, kept = _rows_from_traces(context, student), None
@@ -362,14 +362,14 @@ def trainings_like(
     evidence: Evidence, rank: Callable[[Trained], bool], student: StudentSettings
 ) -> list[Trained] | None:
     """The trainings there that fit and have something to tell: all seeds of one student."""
-    found: list[Trained] = []
+    trainings: list[Trained] = []
     for trained in evidence.students.values():
         if rank(trained) and (trained.speed is not None or student.method == "base"):
-            found.append(trained)
-    if not found:
+            trainings.append(trained)
+    if not trainings:
         return None
-    name = without_seed(found[0].name)
-    return [trained for trained in found if without_seed(trained.name) == name]
+    name = without_seed(trainings[0].name)
+    return [trained for trained in trainings if without_seed(trained.name) == name]
 
 
 def _is_seed(trained: Trained, student: StudentSettings) -> bool:
@@ -411,10 +411,10 @@ def _row_draws(context: Context, row_tokens: float | None, kept: Kept | None) ->
 def _rows_from_traces(context: Context, student: StudentSettings) -> float | None:
     """Tokens of a row by the teacher's own count, its prompt and its end of text included."""
     if student.method == "answer_only":
-        found = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
-        if found is None:
+        basis = context.first(lambda evidence: next(iter(evidence.teachers.values()), None))
+        if basis is None:
             return None
-        _, teacher = found
+        _, teacher = basis
         return teacher.prompt_tokens + _BOXED_TOKENS
     if context.kept is None:
         return None

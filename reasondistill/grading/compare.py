@@ -140,10 +140,10 @@ class Comparison:
         """`3 h` beside `3 hours`: a single letter is a unit where the other side names it."""
         if not known.unit:
             return False
-        found = read_quantity(text, short_units=True)
-        if found is None or not found.unit:
+        quantity = read_quantity(text, short_units=True)
+        if quantity is None or not quantity.unit:
             return False
-        return same_quantity(known, found, self.policy)[0]
+        return same_quantity(known, quantity, self.policy)[0]
 
     def behind_labels(self, a: str, b: str) -> Verdict:
         """`(B) 42` beside 42: what stands behind a choice's label answers a gold without one."""
@@ -294,11 +294,11 @@ class Comparison:
 
     def _distinct(self, parts: list[Answer]) -> list[Answer]:
         """Without elements that equal an earlier one: {0.5, 1/2} has one."""
-        kept: list[Answer] = []
+        distinct: list[Answer] = []
         for part in parts[:40]:
-            if not any(self.answers(part, other) for other in kept):
-                kept.append(part)
-        return kept + parts[40:]
+            if not any(self.answers(part, other) for other in distinct):
+                distinct.append(part)
+        return distinct + parts[40:]
 
     def _in_order(self, a: Sequence[Answer], b: Sequence[Answer]) -> Verdict:
         if len(a) != len(b):

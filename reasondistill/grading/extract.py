@@ -86,9 +86,9 @@ def extract(
         return boxed
     tail = text[-_TAIL:]
     for find in (behind_mark, _said):
-        found = find(tail, gold)
-        if found is not None:
-            return found
+        extracted = find(tail, gold)
+        if extracted is not None:
+            return extracted
     if stated:
         return Extracted(None, "none")
     if gold:
@@ -584,9 +584,9 @@ def concluded(tail: str) -> Extracted | None:
     for sentence in reversed(_sentences(tail)):
         if _REMARK.match(sentence):
             continue
-        found = _from_sentence(sentence)
-        if found is not None and found.text:
-            return Extracted(found.text.strip(), found.where)
+        extracted = _from_sentence(sentence)
+        if extracted is not None and extracted.text:
+            return Extracted(extracted.text.strip(), extracted.where)
     return in_words(tail)
 
 

@@ -94,22 +94,22 @@ def decide_early(item: GradeItem, policy: Policy) -> _Early | Pair:
     unanswered: Outcome = "truncated" if is_cut else "no_answer"
     if item.think == "open":
         return _Early(_Verdict(unanswered, "extract", "think_not_closed"))
-    found = find_answer(item, policy, is_cut=is_cut)
-    if found.text is None:
-        reason = _REASONS.get(found.where, "no_answer")
+    extracted = find_answer(item, policy, is_cut=is_cut)
+    if extracted.text is None:
+        reason = _REASONS.get(extracted.where, "no_answer")
         return _Early(_Verdict(unanswered, "extract", reason))
-    answer = found.text
+    answer = extracted.text
     gold = gold_answer(item.gold)
     if gold is None:
         return _Early(_Verdict("undecided", "gold", "gold_empty"), answer)
     if policy.engine != "layered":
-        return Pair(answer, gold, found.where)
-    if found.where not in ("boxed", "marker", "whole"):
+        return Pair(answer, gold, extracted.where)
+    if extracted.where not in ("boxed", "marker", "whole"):
         answer = _right_side(answer, gold) or answer
-    decision = decide_cheaply(answer, gold, policy) or decide_as_whole(item, found, policy)
+    decision = decide_cheaply(answer, gold, policy) or decide_as_whole(item, extracted, policy)
     if decision is not None:
         return _Early(decision, answer)
-    return Pair(answer, gold, found.where)
+    return Pair(answer, gold, extracted.where)
 
 
 def find_answer(item: GradeItem, policy: Policy, *, is_cut: bool) -> Extracted:
@@ -117,14 +117,14 @@ def find_answer(item: GradeItem, policy: Policy, *, is_cut: bool) -> Extracted:
     was cut off only a stated one counts, and not at its very end, where there was perhaps more to
     come.
     """
-    found = extract(item.answer_text, join=policy.join_boxes, stated=is_cut)
-    if is_cut and found.where == "phrase":
-        end = (found.text or "")[-20:]
+    extracted = extract(item.answer_text, join=policy.join_boxes, stated=is_cut)
+    if is_cut and extracted.where == "phrase":
+        end = (extracted.text or "")[-20:]
         if item.answer_text.rstrip().endswith(end):
             return Extracted(None, "none")
-    if policy.anchored_only and found.where in ("bold", "formula", "number"):
+    if policy.anchored_only and extracted.where in ("bold", "formula", "number"):
         return Extracted(None, "none")
-    return found
+    return extracted
 
 
 def _right_side(text: str, gold: str) -> str | None:
@@ -141,11 +141,11 @@ def _right_side(text: str, gold: str) -> str | None:
 _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
-def decide_as_whole(item: GradeItem, found: Extracted, policy: Policy) -> Decision | None:
+def decide_as_whole(item: GradeItem, extracted: Extracted, policy: Policy) -> Decision | None:
     """A short text that equals the gold's whole text is right, whatever was extracted from
     either.
     """
-    if found.where in ("boxed", "marker") or len(item.answer_text) > 500:
+    if extracted.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return None
     for gold in (item.gold, gold_answer(item.gold) or ""):
         decision = decide_cheaply(item.answer_text, gold, policy)

@@ -45,7 +45,7 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
     Each answer is compared with the first of each cluster, so `same` is asked at most answers ×
     clusters times; equal strings are never asked about.
     """
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     by_key: dict[str, list[int]] = {}
     for i, answer in enumerate(answers):
         if answer is None:
@@ -53,26 +53,26 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
         key = string_key(clean(answer))
         cluster = by_key.get(key)
         if cluster is None:
-            for members in found:
+            for members in groups:
                 if same(answer, answers[members[0]] or ""):
                     cluster = members
                     break
         if cluster is None:
             cluster = []
-            found.append(cluster)
+            groups.append(cluster)
         cluster.append(i)
         by_key[key] = cluster
-    return found
+    return groups
 
 
 def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
     """The vote, or None when no sample has an answer. A tie goes to the answer that was given
     first.
     """
-    found = clusters(answers, same)
-    if not found:
+    groups = clusters(answers, same)
+    if not groups:
         return None
-    best = max(found, key=len)
+    best = max(groups, key=len)
     return Vote(answers[best[0]] or "", len(best), len(answers), tuple(best))
 
 

@@ -305,9 +305,9 @@ class _Run:
         if known is not None:
             slot.grade = finish(decided, known, 0.0)
             return
-        asked = self._asked.setdefault(key, [])
-        asked.append(slot)
-        if len(asked) > 1:
+        slots = self._asked.setdefault(key, [])
+        slots.append(slot)
+        if len(slots) > 1:
             return
         self._waiting.append(slot)
         if len(self._busy) < self._pool.workers:

@@ -122,7 +122,7 @@ def runs(text: str) -> list[Run]:
     """The stretches of plain mathematics that hold a number: `5√2`, `(3, 4)`, `y = -2x + 5`,
     `2 1/2`.
     """
-    found: list[Run] = []
+    spans: list[Run] = []
     start = -1
     depth = 0
     last = ""
@@ -131,7 +131,7 @@ def runs(text: str) -> list[Run]:
     following_kinds = [*(kind for kind, _ in tokens[1:]), ""]
     for (kind, match), following in zip(tokens, following_kinds, strict=False):
         if start >= 0 and not goes_on(kind, last, following, depth, match):
-            _close(found, text, start, match.start(), kinds)
+            _close(spans, text, start, match.start(), kinds)
             start = -1
             depth = 0
             kinds = set()
@@ -145,8 +145,8 @@ def runs(text: str) -> list[Run]:
             depth += (kind == "open") - (kind == "close")
         last = kind
     if start >= 0:
-        _close(found, text, start, len(text), kinds)
-    return found
+        _close(spans, text, start, len(text), kinds)
+    return spans
 
 
 def goes_on(kind: str, last: str, following: str, depth: int, match: re.Match[str]) -> bool:
@@ -176,7 +176,7 @@ def _parts_a_number(gap: re.Match[str]) -> bool:
     return "." not in text[gap.start() - 4 : gap.start()]
 
 
-def _close(found: list[Run], text: str, start: int, end: int, kinds: set[str]) -> None:
+def _close(spans: list[Run], text: str, start: int, end: int, kinds: set[str]) -> None:
     """Keep a run that holds a number, without operators and brackets that stand alone at its
     ends.
     """
@@ -186,7 +186,7 @@ def _close(found: list[Run], text: str, start: int, end: int, kinds: set[str]) -
     if re.fullmatch(r"\d+[-–]\d+", stripped):  # a range names its ends
         stripped = re.split(r"[-–]", stripped)[1]
     if re.search(r"\d|[π∞½⅓¼¾⅔⅛]", stripped) and kinds != {"name"}:
-        found.append(Run(stripped, start + len(run)))
+        spans.append(Run(stripped, start + len(run)))
 
 
 def balanced(run: str) -> str:
@@ -314,8 +314,8 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
         if re.search("[<>≤≥]", equations[0]):
             return equations[0]
         return re.sub(r"\s*(?:,\s*)?(?:\band\b|和)\s*", ", ", equations[0])
-    found = runs(sentence)
-    if not found:
+    numbers = runs(sentence)
+    if not numbers:
         return None
     copulas = [match for match in _COPULA.finditer(sentence) if match[0] != "="]
     if not copulas:
@@ -330,9 +330,9 @@ def stated_number(sentence: str, *, first: bool = False) -> str | None:
             listed = list_at_start(behind)
             return listed or without_left_side(with_unit(behind, runs_behind[0]))
     if first and "=" not in sentence:
-        run = found[0]
+        run = numbers[0]
     else:
-        run = found[-1]
+        run = numbers[-1]
     return without_left_side(with_unit(sentence, run))
 
 

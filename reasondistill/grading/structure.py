@@ -96,16 +96,16 @@ def pieces(text: str) -> list[tuple[str, int]]:
     """The text cut into small pieces, each with its bracket depth (an opening or closing bracket
     has the depth outside it).
     """
-    found: list[tuple[str, int]] = []
+    parts: list[tuple[str, int]] = []
     depth = 0
     for match in _PIECE.finditer(text):
         piece = match[0]
         bare = piece.strip()
         closing = bare in _CLOSE or bare.startswith("\\end")
         depth -= closing
-        found.append((piece, depth))
+        parts.append((piece, depth))
         depth += bare in _OPEN or bare.startswith("\\begin")
-    return found
+    return parts
 
 
 def split_top(text: str, separators: frozenset[str], *, words: bool = False) -> list[str]:
@@ -459,16 +459,16 @@ def _determinant(rows: Sequence[Sequence[str]] | None) -> str | None:
 
 def embraced(text: str) -> tuple[str, str, str] | None:
     """(left, inside, right) when one bracket pair embraces the whole text."""
-    found = pieces(text)
-    if not found:
+    parts = pieces(text)
+    if not parts:
         return None
-    first, depth = found[0]
-    last, last_depth = found[-1]
+    first, depth = parts[0]
+    last, last_depth = parts[-1]
     left = first.strip()
     right = last.strip()
     if left not in _OPEN or right not in _CLOSE or depth != last_depth:
         return None
-    between = found[1:-1]
+    between = parts[1:-1]
     if any(level <= depth for _, level in between):
         return None
     return left, "".join(piece for piece, _ in between), right

@@ -174,10 +174,10 @@ def same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
 
 
 def _written(text: str) -> Fraction | None:
-    found = read_quantity(text)
-    if found is None or found.percent:
+    quantity = read_quantity(text)
+    if quantity is None or quantity.percent:
         return None
-    return found.value
+    return quantity.value
 
 
 _ONES_NAMES = """

@@ -200,9 +200,9 @@ def launcher_of(run: Run) -> Launcher:
 
 def _every_launcher(run: Run) -> list[Launcher]:
     """The run's own launcher first, then the others: jobs may have been sent by another one."""
-    own = launcher_of(run)
-    others = [launcher(run) for launcher in known_launchers() if launcher is not type(own)]
-    return [own, *others]
+    current = launcher_of(run)
+    others = [launcher(run) for launcher in known_launchers() if launcher is not type(current)]
+    return [current, *others]
 
 
 @dataclass(frozen=True)
@@ -220,10 +220,10 @@ def sent_jobs(run: Run) -> SentJobs | None:
     that cannot be asked from here (its cluster is gone, its package is not installed) is passed
     over with a warning.
     """
-    own, *others = _every_launcher(run)
-    states = own.states()
+    current, *others = _every_launcher(run)
+    states = current.states()
     if states:
-        return SentJobs(own, states)
+        return SentJobs(current, states)
     for launcher in others:
         try:
             states = launcher.states()

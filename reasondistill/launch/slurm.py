@@ -342,8 +342,8 @@ def state_of(folder: Path, job: Job, rows: JobRows) -> JobState:
             errors.append(f"{job.label(element)}: {words}")
         else:
             counts["cancelled"] += 1
-    told = [reason for reason in reasons if reason not in ("", "None")]
-    return job.state(counts, "".join(told[:1]), tuple(errors))
+    known_reasons = [reason for reason in reasons if reason not in ("", "None")]
+    return job.state(counts, "".join(known_reasons[:1]), tuple(errors))
 
 
 @dataclass(frozen=True)

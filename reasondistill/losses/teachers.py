@@ -121,8 +121,8 @@ def tail_value_and_gradient(
     log_q_tail = log_q_tail.clamp(min=-1e30)
     p_counted = p.masked_fill(is_padding, 0.0)
     # Of a p that was stored as 0, log p is −inf: then p·log p is 0.
-    kept = torch.where(p_counted > 0, p_counted * (log_p - log_q_kept), 0.0).sum(-1)
-    value = kept + torch.xlogy(p_tail, p_tail) - p_tail * log_q_tail
+    kept_part = torch.where(p_counted > 0, p_counted * (log_p - log_q_kept), 0.0).sum(-1)
+    value = kept_part + torch.xlogy(p_tail, p_tail) - p_tail * log_q_tail
     mass = p_counted.sum(-1) + p_tail
     gradient = (
         log_q.sub_(log_q_tail.unsqueeze(-1))

@@ -56,8 +56,8 @@ class Prompt(Section):
             shown = _fill(self.user, {"question": shot.question})
             turns.append(Message(role="user", content=shown))
             turns.append(Message(role="assistant", content=shot.answer))
-        asked = _fill(self.user, {"question": question, **parts})
-        turns.append(Message(role="user", content=asked))
+        text = _fill(self.user, {"question": question, **parts})
+        turns.append(Message(role="user", content=text))
         return tuple(turns)
 
 

@@ -118,10 +118,10 @@ def _require_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = text[error.start]
+        character = text[error.start]
         raise InputFault(
             "not_unicode",
-            f"character {error.start} is {found!r}, half of a pair; no tokenizer takes it",
+            f"character {error.start} is {character!r}, half of a pair; no tokenizer takes it",
         ) from None
 
 
@@ -204,12 +204,12 @@ def _require_given_back(
     """
     wanted = [text.strip() for text in texts if text.strip()]
     decoded = [_decoded(tokenizer, ids).strip() for ids in stretches]
-    found = [text for text in decoded if text]
-    for text, back in zip(wanted, found, strict=False):
+    texts_back = [text for text in decoded if text]
+    for text, back in zip(wanted, texts_back, strict=False):
         if not _same(text, back):
             raise _lossy(text, back)
-    if len(wanted) != len(found):
-        raise _lossy("".join(wanted), "".join(found))
+    if len(wanted) != len(texts_back):
+        raise _lossy("".join(wanted), "".join(texts_back))
 
 
 def _lossy(text: str, back: str) -> InputFault:
@@ -284,9 +284,9 @@ class _Codec:
         ones too.
         """
         starts = [
-            found.start()
-            for found in self._first.finditer(text)
-            if self._token_at(text, found.start())
+            match.start()
+            for match in self._first.finditer(text)
+            if self._token_at(text, match.start())
         ]
         if starts:
             self._tell(self._token_at(text, starts[0]))
@@ -348,11 +348,11 @@ class _Codec:
         them; the last has none.
         """
         end = 0
-        for found in self._first.finditer(marked):
-            token = self._token_at(marked, found.start()) if found.start() >= end else ""
+        for match in self._first.finditer(marked):
+            token = self._token_at(marked, match.start()) if match.start() >= end else ""
             if token:
-                yield marked[end : found.start()], token
-                end = found.start() + len(token)
+                yield marked[end : match.start()], token
+                end = match.start() + len(token)
         yield marked[end:], ""
 
     def _token_at(self, text: str, at: int) -> str:

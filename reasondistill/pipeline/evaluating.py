@@ -383,11 +383,11 @@ def _time_alone(run: Run, cell: Cell, open_sampler: OpenSampler, stop: StopSigna
     if not count or stop.requested or latency.is_measured(folder, count):
         return
     rows = read_records(run.layout.benchmark(cell.benchmark.name).problems, Problem)
-    asked = list(islice(rows, count))
+    problems = list(islice(rows, count))
     prompt = load_prompt(cell.settings.prompt)
-    with open_sampler(cell.settings.teachers[0], run.cluster, asked) as sampler:
+    with open_sampler(cell.settings.teachers[0], run.cluster, problems) as sampler:
         make_ready(sampler, lambda: stop.requested)
-        latency.measure_latency(sampler, asked, prompt, folder, count)
+        latency.measure_latency(sampler, problems, prompt, folder, count)
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
@@ -401,19 +401,19 @@ def _snapshots(run: Run, model: str) -> list[tuple[int, Path]]:
     trained = {s.name for s in run.pipeline.all_students() if s.method != "base"}
     if not count or model not in trained:
         return []
-    kept = students.snapshots(run.layout.student(model).path)
-    if len(kept) < count:
+    snapshots = students.snapshots(run.layout.student(model).path)
+    if len(snapshots) < count:
         log.warning(
             "%s: %d snapshots were kept while it was trained, not %d; these are measured",
             model,
-            len(kept),
+            len(snapshots),
             count,
         )
-    if len(kept) <= count:
-        return kept
+    if len(snapshots) <= count:
+        return snapshots
     # Fewer than were kept: evenly spaced ones, the last is the finished student.
-    ends = [round(place * len(kept) / count) for place in range(1, count + 1)]
-    return [kept[end - 1] for end in ends]
+    ends = [round(place * len(snapshots) / count) for place in range(1, count + 1)]
+    return [snapshots[end - 1] for end in ends]
 
 
 def step_benchmarks(run: Run) -> list[Benchmark]:

@@ -55,19 +55,19 @@ def measure_latency(
     if not answered:
         log.warning("%s: no latency, every problem was refused", folder.name)
         return
-    found = {
+    figures = {
         "asked": count,
         "problems": answered,
         "max_tokens": MAX_TOKENS,
         "model": sampler.model,
         "tokens": tokens,
     }
-    found |= {
+    figures |= {
         "ms_per_token": 1000 * seconds / max(1, tokens),
         "seconds_per_answer": seconds / answered,
     }
-    write_json(folder / layout.LATENCY, found)
-    log.info("%s alone: %.2f ms per token", folder.name, found["ms_per_token"])
+    write_json(folder / layout.LATENCY, figures)
+    log.info("%s alone: %.2f ms per token", folder.name, figures["ms_per_token"])
 
 
 def _timed(sampler: Sampler, request: Request) -> tuple[Completion | None, float]:
@@ -87,8 +87,8 @@ def latency_requests(
     sampling = Sampling(temperature=0, max_tokens=MAX_TOKENS)
     for problem in problems:
         try:
-            asked = prompt.prompt.render(problem.question)
-            rendered = sampler.render(asked, plain=prompt.prompt.plain)
+            messages = prompt.prompt.render(problem.question)
+            rendered = sampler.render(messages, plain=prompt.prompt.plain)
         except InputFault:
             continue
         identity = fingerprint(["latency", problem.id])

@@ -109,16 +109,16 @@ def remaining(run: Run, tasks: Sequence[Task]) -> list[Task]:
     Of a stage that several workers fill, no more workers than there are chunks missing. A task that
     is sent for nothing does no harm: when in doubt it is kept.
     """
-    kept = list(dropwhile(lambda task: is_settled(run, task), tasks))
-    if not kept or kept[0].share is None:
-        return kept
-    chunks = missing_chunks(run, kept[0])
+    unsettled = list(dropwhile(lambda task: is_settled(run, task), tasks))
+    if not unsettled or unsettled[0].share is None:
+        return unsettled
+    chunks = missing_chunks(run, unsettled[0])
     if chunks is None:
-        return kept
+        return unsettled
     needed: list[Task] = []
-    for task in kept:
+    for task in unsettled:
         share = task.share
-        if task.stage != kept[0].stage or share is None:
+        if task.stage != unsettled[0].stage or share is None:
             needed.append(task)
         elif share.role != "work" or share.number < chunks:
             fewer = replace(share, of=min(share.of, chunks))

@@ -75,18 +75,18 @@ class Missing:
 
     def remedy(self, place: str) -> str:
         """What to do about it, as sentences; `place` is the folder's place in the run."""
-        said = (
+        sentences = (
             ["The same command draws the lost ones again."]
             if self.lost and not self.waiting
             else []
         )
-        said += ["The same command draws the rest."] if self.waiting else []
-        said += (
+        sentences += ["The same command draws the rest."] if self.waiting else []
+        sentences += (
             [f"What was refused is set aside: see {place}/{layout.SET_ASIDE}."]
             if self.refused and not self.waiting
             else []
         )
-        return " ".join(said)
+        return " ".join(sentences)
 
 
 def in_brackets(causes: Mapping[str, int]) -> str:
@@ -153,7 +153,7 @@ def _asked(manifest: Manifest) -> int:
     return problems * n if isinstance(problems, int) and isinstance(n, int) else 0
 
 
-def _by_rows(rows: Iterable[Mapping[str, Any]], asked: int) -> Missing:
+def _by_rows(rows: Iterable[Mapping[str, Any]], expected: int) -> Missing:
     """A failed sample that was drawn again stands there twice until the stage has ended: the later
     one counts.
     """
@@ -168,4 +168,4 @@ def _by_rows(rows: Iterable[Mapping[str, Any]], asked: int) -> Missing:
     refused = sum(completion.is_refused for completion in failed.values())
     drawn = whole + len(failed)
     causes = Counter(map(cause_of, failed.values()))
-    return Missing(max(asked, drawn), drawn, len(failed) - refused, refused, causes)
+    return Missing(max(expected, drawn), drawn, len(failed) - refused, refused, causes)

@@ -248,16 +248,16 @@ def make_examples(
         graded.append(Graded(trace, by_trace[trace.id]))
     graded.sort(key=lambda pair: (places[pair.trace.problem_id], pair.trace.sample))
     tally = Tally()
-    kept: list[Example] = []
+    chosen: list[Example] = []
     dropped: list[Dropped] = []
     for decision in decide_all(graded, iter(problems), examples):
         _count(tally, decision, examples)
-        kept += _examples(decision, prompt, examples)
+        chosen += _examples(decision, prompt, examples)
         dropped += _dropped(decision)
     move = _move_for_empty_split(tally, examples.validation)
     if move is not None:
-        kept = [move.of(example) for example in kept]
-    return ChosenExamples(tuple(kept), tuple(dropped))
+        chosen = [move.of(example) for example in chosen]
+    return ChosenExamples(tuple(chosen), tuple(dropped))
 
 
 # ---- reading and writing -------------------------------------------------------------------------
@@ -287,13 +287,13 @@ def write_decisions(
 ) -> None:
     """Append kept and dropped to their files, a batch of problems at a time, and count."""
     last_report = time.monotonic()
-    with store.Shard(folder / EXAMPLES) as kept, store.Shard(folder / DROPPED) as dropped:
+    with store.Shard(folder / EXAMPLES) as shard, store.Shard(folder / DROPPED) as dropped:
         batch = list(islice(decisions, _BATCH))
         while batch:
             for decision in batch:
                 _count(tally, decision, examples)
             groups = (_examples(decision, prompt, examples) for decision in batch)
-            kept.append(chain.from_iterable(groups))
+            shard.append(chain.from_iterable(groups))
             dropped.append(chain.from_iterable(map(_dropped, batch)))
             if time.monotonic() - last_report > _TELL_SECONDS:
                 last_report = time.monotonic()

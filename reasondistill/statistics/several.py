@@ -76,13 +76,13 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
     one's, at most 1. Holds for any dependence between the tests. Raises ValueError for what is no
     p-value.
     """
-    found = np.asarray(p_values, dtype=np.float64).ravel()
-    if not np.all((found >= 0) & (found <= 1)):
-        raise ValueError(f"p-values lie in [0, 1], found {found.tolist()}")
-    order = np.argsort(found, kind="stable")
-    multiplied = found[order] * np.arange(found.size, 0, -1)
+    values = np.asarray(p_values, dtype=np.float64).ravel()
+    if not np.all((values >= 0) & (values <= 1)):
+        raise ValueError(f"p-values lie in [0, 1], found {values.tolist()}")
+    order = np.argsort(values, kind="stable")
+    multiplied = values[order] * np.arange(values.size, 0, -1)
     stepped = np.maximum.accumulate(multiplied)
-    adjusted = np.empty_like(found)
+    adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
 

@@ -632,7 +632,7 @@ def test_progress_counts_tokens_that_are_still_being_written_and_says_what_it_wa
 ) -> None:
     running = Running(requests=48, tokens=3_120)
     progress = SamplingProgress(
-        tmp_path, teacher="m", samples=96, done=0, total=96, load_seconds=0.0, running=running
+        tmp_path, model="m", samples=96, done=0, total=96, load_seconds=0.0, running=running
     )
     assert progress.line(100.0) == "0/96 · 31 tok/s · 48 running with 3,120 tokens so far"
     running.tokens, running.waits_for = 0, "HTTP 429: waits 35 s"

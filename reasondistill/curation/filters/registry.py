@@ -79,8 +79,8 @@ def all_filters() -> list[ExampleFilter]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{PACKAGE}.{module.name}")
     shared = [one for one in _FILTERS.values() if not one.has_own_table]
-    own = [one for one in _FILTERS.values() if one.has_own_table]
-    return shared + sorted(own, key=lambda one: one.name)
+    with_own_table = [one for one in _FILTERS.values() if one.has_own_table]
+    return shared + sorted(with_own_table, key=lambda one: one.name)
 
 
 def _bound(one: ExampleFilter, settings: Section) -> DropReason:

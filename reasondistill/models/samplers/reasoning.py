@@ -22,11 +22,11 @@ def split_reasoning(
     the block that the prompt's end opened. A block that never ends is an open one, with an empty
     answer, so it is graded as truncated.
     """
-    found = split(text, shape, opens=opens, is_cut=finish in ("length", "repetition"))
+    parts = split(text, shape, opens=opens, is_cut=finish in ("length", "repetition"))
     return Completion(
-        reasoning=found.reasoning,
-        answer_text=found.answer,
-        think=found.think,
+        reasoning=parts.reasoning,
+        answer_text=parts.answer,
+        think=parts.think,
         finish=finish,
         prompt_tokens=prompt_tokens,
         tokens=tokens,

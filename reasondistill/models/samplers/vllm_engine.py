@@ -128,7 +128,7 @@ def computes_here(args: Mapping[str, Any]) -> bool:
     )
 
 
-def take_threads(asked: int | None, model: str) -> Callable[[], None]:
+def take_threads(threads: int | None, model: str) -> Callable[[], None]:
     """Compute with as many threads as are asked for, else as OMP_NUM_THREADS says, else as
     `threads_for`; return what undoes it.
 
@@ -138,8 +138,8 @@ def take_threads(asked: int | None, model: str) -> Callable[[], None]:
     import torch
 
     set_threads, before = torch.set_num_threads, torch.get_num_threads()
-    if asked is not None:
-        set_threads(asked)
+    if threads is not None:
+        set_threads(threads)
     elif "OMP_NUM_THREADS" not in os.environ:
         folder = model_folder(model)
         parameters = None

@@ -105,10 +105,10 @@ class Remote:
         StorageError, StageError.
         """
         with self._lock, told(self.url, "cannot be read"):
-            found = self._found()
+            files = self._found()
             changed = [
                 name
-                for name, info in found.items()
+                for name, info in files.items()
                 if is_wanted(name) and _counts(Path(name)) and self._differs(name, info)
             ]
             if is_first:
@@ -120,14 +120,14 @@ class Remote:
                     )
                 )
             came = sum(
-                self._get(name, _version(found[name]))
+                self._get(name, _version(files[name]))
                 for name in changed
                 if not self._is_ours(name)
             )
             for name in [
                 name
                 for name in self._known
-                if name not in found and is_wanted(name) and self._is_gone(name)
+                if name not in files and is_wanted(name) and self._is_gone(name)
             ]:
                 self._drop(name)
             self._is_reached = True
@@ -137,17 +137,17 @@ class Remote:
         """What is there. Raises StageError when all of it is gone: then it is kept here."""
         self._fs.invalidate_cache()
         try:
-            found: dict[str, Any] = self._fs.find(self._root, detail=True)
+            files: dict[str, Any] = self._fs.find(self._root, detail=True)
         except FileNotFoundError:
-            found = {}
-        if self._known and not found:
+            files = {}
+        if self._known and not files:
             raise StageError(
                 f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} "
                 "had been published there. "
                 f"To publish them again, remove {self.folder / JOURNAL}; to begin anew, "
                 f"remove {self.folder}."
             )
-        return {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
+        return {path[len(self._root) :].lstrip("/"): info for path, info in files.items()}
 
     def _differs(self, name: str, info: Mapping[str, Any]) -> bool:
         known = self._known.get(name)

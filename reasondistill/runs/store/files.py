@@ -54,10 +54,10 @@ def disk_errors(path: Path) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        told = disk_error(error, path)
-        if told is None:
+        disk_fault = disk_error(error, path)
+        if disk_fault is None:
             raise
-        raise told from error
+        raise disk_fault from error
 
 
 def disk_error(error: BaseException, path: Path) -> StageError | None:
@@ -116,8 +116,8 @@ def _why_no_room(error: BaseException, path: Path) -> str:
 
 def _has_no_inodes(path: Path) -> bool:
     there = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
-    found = os.statvfs(there)
-    return found.f_files > 0 and found.f_favail == 0
+    filesystem = os.statvfs(there)
+    return filesystem.f_files > 0 and filesystem.f_favail == 0
 
 
 def _what_is_in_the_way(path: Path) -> str:

@@ -155,12 +155,12 @@ def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R
 
 def offsets_of(path: Path, every: int) -> list[int]:
     """The byte offsets of a shard's lines 0, `every`, 2 × `every`, …"""
-    offset, found = 0, list[int]()
+    offset, offsets = 0, list[int]()
     for number, line in _lines(path):
         if (number - 1) % every == 0:
-            found.append(offset)
+            offsets.append(offset)
         offset += len(line)
-    return found
+    return offsets
 
 
 def _record(line: bytes, kind: type[R], place: str, extra: ExtraValues = "forbid") -> R:

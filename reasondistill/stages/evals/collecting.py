@@ -98,7 +98,7 @@ def collect(
     variants, groups = variants or Variants(), groups or {}
     _refuse_shared_names(evals_folder, models, groups)
     wanted = _wanted_samples(benchmarks, models, variants)
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "benchmarks": dict(benchmarks),
         "models": models,
         "baselines": {model: list(others) for model, others in baselines.items()},
@@ -107,10 +107,10 @@ def collect(
         "seed": seed,
     }
     if groups:
-        asked["groups"] = {name: list(members) for name, members in groups.items()}
+        request["groups"] = {name: list(members) for name, members in groups.items()}
     if reference is not None:
-        asked["reference"] = reference
-    inputs = {"asked": fingerprint(asked), **_outputs(evals_folder, wanted)}
+        request["reference"] = reference
+    inputs = {"asked": fingerprint(request), **_outputs(evals_folder, wanted)}
     if training is not None:
         inputs["training"] = require_complete(training.parent).output
     # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of
@@ -200,19 +200,21 @@ def _join(
         known = read_problems(folder / benchmark)
         files = EvalsFolder(folder).benchmark(benchmark)
         models = [model for where, model in wanted if where == benchmark]
-        asked = {model: asked_problems(known, files.cell(model).traces_folder) for model in models}
-        whole = {model: names for model, names in asked.items() if STEP not in model}
+        problems_of = {
+            model: asked_problems(known, files.cell(model).traces_folder) for model in models
+        }
+        whole = {model: names for model, names in problems_of.items() if STEP not in model}
         _refuse_other_problems(folder / benchmark, whole)
         for model in models:
-            sheet = Sheet.empty(model, benchmark, asked[model], wanted[benchmark, model])
+            sheet = Sheet.empty(model, benchmark, problems_of[model], wanted[benchmark, model])
             yield from fill(sheet, folder / benchmark / model, failures_allowed=failures_allowed)
             sheets[benchmark, model] = sheet
             log.info("%s on %s: %d samples collected", model, benchmark, sheet.samples)
 
 
-def _refuse_other_problems(folder: Path, asked: Mapping[str, Sequence[str]]) -> None:
+def _refuse_other_problems(folder: Path, problems_of: Mapping[str, Sequence[str]]) -> None:
     """Models of one benchmark answer the same problems, and at least one."""
-    sizes = {model: len(problems) for model, problems in asked.items()}
+    sizes = {model: len(problems) for model, problems in problems_of.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{model} {size}" for model, size in sizes.items())
         raise StageError(

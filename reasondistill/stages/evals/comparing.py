@@ -46,13 +46,13 @@ def paired(ours: Sheet, theirs: Sheet) -> Pair:
             reasons.setdefault(name, []).append(f"lost for {sheet.model}")
         for name, reason in sheet.refused.items():
             reasons.setdefault(name, []).append(f"refused for {sheet.model}: {reason}")
-    left_out = {name: ", ".join(found) for name, found in reasons.items()}
-    kept = [name for name in ours.problems if name not in left_out]
-    if set(kept) != set(theirs.problems) - left_out.keys():
+    left_out = {name: ", ".join(words) for name, words in reasons.items()}
+    common = [name for name in ours.problems if name not in left_out]
+    if set(common) != set(theirs.problems) - left_out.keys():
         raise StageError(
             f"{ours.benchmark}: {ours.model} and {theirs.model} did not answer the same problems."
         )
-    return Pair(ours.only(kept), theirs.only(kept), left_out)
+    return Pair(ours.only(common), theirs.only(common), left_out)
 
 
 def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[Difference]:

@@ -205,14 +205,14 @@ def enter_samples(
         pairs = list(group)
         drawn += len(pairs)
         lost += [pair.trace for pair in pairs if pair.trace.completion.is_lost]
-        asked = [pair for pair in pairs if pair.trace.sample < sheet.k]
+        wanted = [pair for pair in pairs if pair.trace.sample < sheet.k]
         if problem_id not in rows:
             continue
         row = rows[problem_id]
-        seen[row, [pair.trace.sample for pair in asked]] = True
-        if any(pair.trace.completion.is_lost for pair in asked):
+        seen[row, [pair.trace.sample for pair in wanted]] = True
+        if any(pair.trace.completion.is_lost for pair in wanted):
             continue
-        for pair in asked:
+        for pair in wanted:
             enter(sheet, row, pair.trace, pair.verdict, reasons)
             yield record_of(sheet, pair.trace, pair.verdict)
     sheet.lost = tuple(
@@ -233,13 +233,13 @@ def enter_samples(
 def leave_out_lost(sheet: Sheet, where: str) -> None:
     """Take the problems with a lost sample out of the sheet."""
     gone = sheet.lost_problems
-    kept = [name for name in sheet.problems if name not in gone]
-    if gone and not kept:
+    answered = [name for name in sheet.problems if name not in gone]
+    if gone and not answered:
         raise StageError(
             f"{where}: each problem has a lost sample; there is nothing to score. Run the "
             "same command again."
         )
-    left = sheet.only(kept)
+    left = sheet.only(answered)
     sheet.problems, sheet.correct, sheet.tokens = left.problems, left.correct, left.tokens
     sheet.outcomes, sheet.wrong = left.outcomes, left.wrong
 

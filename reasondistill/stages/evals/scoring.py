@@ -124,16 +124,16 @@ def _rate_score(sheet: Sheet, metric: str, rates: NDArray[np.float64]) -> Score:
     return _score(sheet, metric, statistics.mean_interval(rates[:, None]))
 
 
-def _score(sheet: Sheet, metric: str, found: statistics.Estimate, part: str = "") -> Score:
+def _score(sheet: Sheet, metric: str, estimate: statistics.Estimate, part: str = "") -> Score:
     return Score(
         model=sheet.model,
         benchmark=sheet.benchmark,
         metric=metric,
-        mean=found.mean,
-        low=found.low,
-        high=found.high,
-        n=found.n,
+        mean=estimate.mean,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
         k=sheet.k,
-        method=found.method,
+        method=estimate.method,
         part=part,
     )

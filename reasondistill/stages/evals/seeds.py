@@ -81,14 +81,14 @@ def members_of(groups: Groups) -> dict[str, str]:
 def _on_common_problems(sheets: Sequence[Sheet]) -> list[Sheet]:
     """The same sheets without the problems that any of them lost."""
     gone = set[str]().union(*(sheet.lost_problems for sheet in sheets))
-    kept = [name for name in sheets[0].problems if name not in gone]
-    if not kept:
+    common = [name for name in sheets[0].problems if name not in gone]
+    if not common:
         names = ", ".join(sheet.model for sheet in sheets)
         raise StageError(
             f"{sheets[0].benchmark}: {names} lost samples of every problem together; there "
             "is nothing to score."
         )
-    return [sheet.only(kept) for sheet in sheets]
+    return [sheet.only(common) for sheet in sheets]
 
 
 def pooled_sheet(name: str, sheets: Sequence[Sheet]) -> Sheet:

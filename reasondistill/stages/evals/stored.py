@@ -143,9 +143,11 @@ def _pooled(
     """
     pooled: dict[str, PooledEstimate] = {}
     for label in labels:
-        own = [pair for (_, model), pair in pairs.items() if model == label]
+        pairs_of_model = [pair for (_, model), pair in pairs.items() if model == label]
         large = [
-            (pair.ours.correct, pair.theirs.correct) for pair in own if len(pair.ours.problems) > 1
+            (pair.ours.correct, pair.theirs.correct)
+            for pair in pairs_of_model
+            if len(pair.ours.problems) > 1
         ]
         if len(large) > 1:
             pooled[label] = pooled_difference(large)
@@ -205,25 +207,25 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
             "Compare on the common ones with --common, or run "
             "both with the same benchmark file and limit."
         )
-    kept = {name for name, _ in shared}
-    return [_only_shared(sheet, kept) for sheet in sheets]
+    shared_names = {name for name, _ in shared}
+    return [_only_shared(sheet, shared_names) for sheet in sheets]
 
 
 def _contents(problems: Mapping[str, Problem], sheet: Sheet) -> dict[str, str]:
     """Problem → fingerprint of question and answer, of those that the model was asked; those that
     it lost, too.
     """
-    asked = {*sheet.problems, *sheet.lost_problems}
+    names = {*sheet.problems, *sheet.lost_problems}
     contents: dict[str, str] = {}
     for name, problem in problems.items():
-        if name in asked:
+        if name in names:
             contents[name] = fingerprint([problem.question, problem.answer])
     return contents
 
 
-def _only_shared(sheet: Sheet, kept: Set[str]) -> Sheet:
-    lost = tuple(sample for sample in sheet.lost if sample.rpartition(":")[0] in kept)
-    left = sheet.only([name for name in sheet.problems if name in kept])
+def _only_shared(sheet: Sheet, shared_names: Set[str]) -> Sheet:
+    lost = tuple(sample for sample in sheet.lost if sample.rpartition(":")[0] in shared_names)
+    left = sheet.only([name for name in sheet.problems if name in shared_names])
     return replace(left, lost=lost)
 
 

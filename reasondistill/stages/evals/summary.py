@@ -45,8 +45,8 @@ def summarise(
     own = own_sheets(sheets, models)
     benchmarks = dict.fromkeys(benchmark for benchmark, _ in sheets)
     problems = {name: read_problems(folder / name) for name in benchmarks}
-    asked = {name: _asked(problems[name], own, name) for name in benchmarks}
-    suspects = {name: _suspects(asked[name], training) for name in benchmarks}
+    problems_asked = {name: _asked(problems[name], own, name) for name in benchmarks}
+    suspects = {name: _suspects(problems_asked[name], training) for name in benchmarks}
     parts: list[Score] = []
     for sheet in own.values():
         name = sheet.benchmark
@@ -57,7 +57,7 @@ def summarise(
         differences=tuple(differences(own, baselines)),
         prompts=tuple(_prompt_spreads(own, sheets, prompts, seed)),
         overlap={
-            name: Overlap(suspect=len(names), of=len(asked[name]), n_gram=N_GRAM)
+            name: Overlap(suspect=len(names), of=len(problems_asked[name]), n_gram=N_GRAM)
             for name, names in suspects.items()
             if names
         },
@@ -126,15 +126,15 @@ def _prompt_spreads(
         gone: set[str] = set()
         for other in under.values():
             gone |= other.refused.keys() | other.lost_problems
-        kept = [name for name in sheet.problems if name not in gone]
-        if not kept:
+        answered = [name for name in sheet.problems if name not in gone]
+        if not answered:
             log.warning(
                 "%s on %s: no problem was answered under every prompt; prompts are not compared",
                 model,
                 benchmark,
             )
             continue
-        common = {prompt: other.only(kept) for prompt, other in under.items()}
+        common = {prompt: other.only(answered) for prompt, other in under.items()}
         hits = np.stack([other.correct.sum(axis=1) for other in common.values()], axis=1)
         means = {prompt: float(other.correct.mean()) for prompt, other in common.items()}
         yield PromptSpread(
@@ -144,7 +144,7 @@ def _prompt_spreads(
             low=min(means.values()),
             high=max(means.values()),
             p_value=exchangeable_p_value(hits, seed=seed),
-            n=len(kept),
+            n=len(answered),
             k=sheet.k,
         )
 

@@ -42,14 +42,14 @@ def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple
     first = _all_sizes(sheets, same)
     if not open_pairs:
         return first
-    asked = sorted(open_pairs)
+    in_order = sorted(open_pairs)
     items = [
         GradeItem(str(place), f"\\boxed{{{a}}}", f"\\boxed{{{b}}}")
-        for place, (a, b) in enumerate(asked)
+        for place, (a, b) in enumerate(in_order)
     ]
     # Classes that now fall together are compared with others than before; such a pair, if open
     # again, counts as different.
-    for pair, (_, grade) in zip(asked, pool.grade_many(items), strict=True):
+    for pair, (_, grade) in zip(in_order, pool.grade_many(items), strict=True):
         known[pair] = grade.is_correct
     return _all_sizes(sheets, same)
 

@@ -127,12 +127,12 @@ def shrunk(
     tokenizer = bases.load_tokenizer(student, texts)
     whole = bases.load_whole(student, tokenizer)
     calibration_rows = tokenise_all(calibration, tokenizer, plain=plain).rows
-    kept = shrinking.choose(whole, student.shrink, calibration_rows)
-    start = shrinking.cut(whole, kept)
+    selection = shrinking.choose(whole, student.shrink, calibration_rows)
+    start = shrinking.cut(whole, selection)
     facts = Shrunk(
         parameters_before=shrinking.count_parameters(whole),
         parameters=shrinking.count_parameters(start),
-        layers=kept.layers,
+        layers=selection.layers,
     )
     rows = tokenise_all(validation, tokenizer, plain=plain, max_length=student.max_length).rows
     if all(row.prompt_length == len(row.labels) for row in rows):

@@ -90,8 +90,8 @@ def forget_other_launchers() -> None:
 
     Libraries would wait for processes that never come, or save nothing because another one should.
     """
-    kept = without_other_launchers(os.environ)
-    for name in set(os.environ) - set(kept):
+    remaining = without_other_launchers(os.environ)
+    for name in set(os.environ) - set(remaining):
         del os.environ[name]
 
 

@@ -127,12 +127,12 @@ def loading_whole() -> Generator[None]:
     """
     from transformers.integrations import deepspeed
 
-    kept = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
+    before = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
     deepspeed.unset_hf_deepspeed_config()
     try:
         yield
     finally:
-        deepspeed._hf_deepspeed_config_weak_ref = kept  # pyright: ignore[reportPrivateUsage]
+        deepspeed._hf_deepspeed_config_weak_ref = before  # pyright: ignore[reportPrivateUsage]
 
 
 def save_student(

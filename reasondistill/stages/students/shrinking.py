@@ -84,14 +84,14 @@ def shrink(model: Any, settings: ShrinkSettings, rows: Sequence[Row]) -> Any:
     layers. Works for Llama, Qwen2 and Qwen3. Raises ConfigError, naming the key, for sizes or
     models that do not go.
     """
-    kept = choose(model, settings, rows)
-    small = cut(model, kept)
+    selection = choose(model, settings, rows)
+    small = cut(model, selection)
     before, after = count_parameters(model), count_parameters(small)
     log.info(
         "shrunk from %s to %s parameters · layers %s",
         f"{before:,}",
         f"{after:,}",
-        ", ".join(map(str, kept.layers)),
+        ", ".join(map(str, selection.layers)),
     )
     return small
 
@@ -270,58 +270,58 @@ def influence(read: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
 # ---- cutting -------------------------------------------------------------------------------------
 
 
-def cut(model: Any, kept: Kept) -> Any:
+def cut(model: Any, selection: Kept) -> Any:
     """A new model of the same class with what is kept of this one's weights: layers renumbered,
     ties, dtype and RoPE as they were.
     """
     config = model.config
-    groups = len(kept.groups[0])
+    groups = len(selection.groups[0])
     heads_per_group = config.num_attention_heads // config.num_key_value_heads
     sizes = {
-        "num_hidden_layers": len(kept.layers),
-        "hidden_size": len(kept.hidden),
-        "intermediate_size": len(kept.channels[0]),
+        "num_hidden_layers": len(selection.layers),
+        "hidden_size": len(selection.hidden),
+        "intermediate_size": len(selection.channels[0]),
         "num_key_value_heads": groups,
         "num_attention_heads": heads_per_group * groups,
     }
     values = config.to_dict() | sizes
     if values.get("layer_types"):
-        values["layer_types"] = [config.layer_types[layer] for layer in kept.layers]
+        values["layer_types"] = [config.layer_types[layer] for layer in selection.layers]
     smaller = type(config).from_dict(values)
     small = AutoModelForCausalLM.from_config(
         smaller, dtype=model.dtype, attn_implementation=config._attn_implementation
     )
-    small.load_state_dict(cut_weights(model, kept))
+    small.load_state_dict(cut_weights(model, selection))
     small.generation_config = copy.deepcopy(model.generation_config)
     return small.to(model.device)
 
 
-def cut_weights(model: Any, kept: Kept) -> dict[str, torch.Tensor]:
+def cut_weights(model: Any, selection: Kept) -> dict[str, torch.Tensor]:
     """The state dict of the smaller model."""
     config = model.config
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_group = config.num_attention_heads // config.num_key_value_heads * each
-    place = {layer: i for i, layer in enumerate(kept.layers)}
+    place = {layer: i for i, layer in enumerate(selection.layers)}
     weights: dict[str, torch.Tensor] = {}
     for name, weight in model.state_dict().items():
         layer = re.search(r"\blayers\.(\d+)\.", name)
-        indices: dict[str, list[int]] = {"hidden": list(kept.hidden)}
+        indices: dict[str, list[int]] = {"hidden": list(selection.hidden)}
         if layer is not None:
             number = int(layer[1])
             if number not in place:
                 continue
             i = place[number]
             name = name.replace(layer[0], f"layers.{i}.")
-            indices["channel"] = list(kept.channels[i])
-            indices["key"] = _spans(kept.groups[i], each)
-            indices["query"] = _spans(kept.groups[i], per_group)
+            indices["channel"] = list(selection.channels[i])
+            indices["key"] = _spans(selection.groups[i], each)
+            indices["query"] = _spans(selection.groups[i], per_group)
         axes = AXES[name.split(".")[-2]]
         for axis, what in zip(range(weight.ndim), axes, strict=False):
             if what in indices:
                 places = torch.tensor(indices[what], device=weight.device)
                 weight = weight.index_select(axis, places)
         if axes == ("hidden",):
-            weight = weight * kept.norm_scale
+            weight = weight * selection.norm_scale
         weights[name] = weight
     return weights
 

@@ -58,16 +58,16 @@ class CachingSampler(SamplerBase):
         return faults
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        kept = self._kept.pop(messages, None)
-        if isinstance(kept, InputFault):
-            raise kept
-        return kept or self._sampler.render(messages, plain=plain)
+        rendered = self._kept.pop(messages, None)
+        if isinstance(rendered, InputFault):
+            raise rendered
+        return rendered or self._sampler.render(messages, plain=plain)
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         # Known for sure once it has started.
         self.max_model_len = context_of(self._sampler)
-        asked = (replace(request, logprobs=self._logprobs) for request in requests)
-        for sampled in self._sampler.sample(asked):
+        with_logprobs = (replace(request, logprobs=self._logprobs) for request in requests)
+        for sampled in self._sampler.sample(with_logprobs):
             if sampled.top_k is not None:
                 self.top_k[sampled.request.id] = sampled.top_k
             yield sampled

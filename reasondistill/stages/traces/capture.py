@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 # ---- what there is and what is missing -----------------------------------------------------------
 
 
-def scoring_teacher(traces: TraceSettings) -> SampledModel | None:
+def scoring_model(traces: TraceSettings) -> SampledModel | None:
     """The model that scores the traces of teachers which give no log-probabilities."""
     if traces.logprobs_model is None:
         return None
@@ -67,8 +67,8 @@ def scoring_models(traces: TraceSettings) -> list[SampledModel]:
     """Every model whose log-probabilities the cache holds: the teachers that give them, and the one
     that scores for the others.
     """
-    models = [teacher for teacher in traces.teachers if teacher.capabilities.gives_logprobs]
-    scorer = scoring_teacher(traces)
+    models = [model for model in traces.teachers if model.capabilities.gives_logprobs]
+    scorer = scoring_model(traces)
     if scorer is not None:
         models.append(scorer)
     return models

@@ -1,4 +1,4 @@
-"""One teacher after another: open it, draw what it lacks, capture the top K of what stands already.
+"""One model after another: open it, draw what it lacks, capture the top K of what stands already.
 
 Around `sample_traces` this puts what a folder needs: traces on disk as they finish, progress, a
 limit of failures, an eye on who answers.
@@ -33,34 +33,34 @@ from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
 from reasondistill.stages.traces.recorder import Recorder, SamplingProgress
 from reasondistill.stages.traces.sampling import render_prompt, sample_traces
-from reasondistill.stages.traces.work import TeacherWork, TraceJob, deal_problems, plan_work
+from reasondistill.stages.traces.work import ModelWork, TraceJob, deal_problems, plan_work
 
 log = logging.getLogger(__name__)
 
 
 def work_on(
     job: TraceJob,
-    work: TeacherWork,
+    work: ModelWork,
     *,
     finished: Set[str],
     claimed: Iterable[Problem] | None = None,
 ) -> None:
-    """Open one teacher; draw what is missing, score what stands already.
+    """Open one model; draw what is missing, score what stands already.
 
     `claimed` are the problems that one of several workers draws, claimed on the way. `finished` are
     the samples of the stage that are on disk. Returns early when asked to stop.
     """
     started = time.monotonic()
-    k = job.logprobs_of(work.teacher)
+    k = job.logprobs_of(work.model)
     problems = work.problems
     if work.samples:
         log.info(
             "%s: %d samples of %d problems to draw",
-            work.teacher.model,
+            work.model.model,
             work.samples,
             len(problems),
         )
-    with job.open_sampler(work.teacher, job.cluster, problems) as sampler:
+    with job.open_sampler(work.model, job.cluster, problems) as sampler:
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
             _check_prompts(job, caching, problems)
@@ -105,14 +105,14 @@ def _check_prompts(job: TraceJob, sampler: CachingSampler, problems: Iterable[Pr
 
 
 def _progress(
-    job: TraceJob, work: TeacherWork, sampler: Sampler, done: int, load_seconds: float
+    job: TraceJob, work: ModelWork, sampler: Sampler, done: int, load_seconds: float
 ) -> SamplingProgress:
     running, threads = Running(), None
     if isinstance(sampler, SamplerBase):
         running, threads = sampler.running, sampler.threads
     return SamplingProgress(
         job.target,
-        teacher=work.teacher.model,
+        model=work.model.model,
         samples=math.ceil(work.samples / job.workers),
         done=done,
         total=job.total,
@@ -178,14 +178,14 @@ def _score(
 
 
 def score_others(job: TraceJob) -> None:
-    """Score the traces of teachers that give no log-probabilities with `logprobs_model`."""
-    scorer = capture.scoring_teacher(job.traces)
+    """Score the traces of models that give no log-probabilities with `logprobs_model`."""
+    scorer = capture.scoring_model(job.traces)
     if scorer is None:
         return
     others: set[str] = set()
     hands = deal_problems(job.traces, job.problems)
-    for teacher, hand in zip(job.traces.teachers, hands, strict=True):
-        if not teacher.capabilities.gives_logprobs:
+    for model, hand in zip(job.traces.teachers, hands, strict=True):
+        if not model.capabilities.gives_logprobs:
             others.update(problem.id for problem in hand)
     unscored = job.unscored()
     wanted = {trace_id for trace_id in unscored if problem_and_sample(trace_id)[0] in others}

@@ -74,7 +74,7 @@ def nothing_but_failures(samples: int, error: str | None) -> StageError:
 class Failures:
     """Counts what fails while a stage samples, and stops it at the limit.
 
-    `is_fresh` says that this teacher never drew a sample here.
+    `is_fresh` says that this model never drew a sample here.
     """
 
     def __init__(self, folder: Path, allowance: Allowance, *, is_fresh: bool = True) -> None:

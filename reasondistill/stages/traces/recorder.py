@@ -26,19 +26,19 @@ REPORT_SECONDS = 10.0
 
 
 class SamplingProgress(Progress):
-    """Where a teacher's sampling is: a log line and a metrics line about every ten seconds, and one
+    """Where a model's sampling is: a log line and a metrics line about every ten seconds, and one
     at the end.
 
-    `samples` are what this teacher has to draw now, `running` what it has in hand, `threads` what
+    `samples` are what this model has to draw now, `running` what it has in hand, `threads` what
     it computes with. `seconds` and `tokens` count this session only: from the first request of one
-    teacher in one process.
+    model in one process.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        teacher: str,
+        model: str,
         samples: int,
         done: int,
         total: int,
@@ -47,7 +47,7 @@ class SamplingProgress(Progress):
         threads: int | None = None,
     ) -> None:
         super().__init__(total, done, every_s=REPORT_SECONDS)
-        self._folder, self._teacher, self._samples = folder, teacher, samples
+        self._folder, self._model, self._samples = folder, model, samples
         self._running = running or Running()
         self._load_seconds = load_seconds
         self._computes: dict[str, int] = {}
@@ -74,7 +74,7 @@ class SamplingProgress(Progress):
             self._folder,
             time=round(time.time(), 3),
             session=self._session,
-            teacher=self._teacher,
+            teacher=self._model,
             done=self.done_before + self.drawn,
             drawn=self.drawn,
             total=self.total,

@@ -125,7 +125,7 @@ def _take_part(job: TraceJob, share: Share, manifest: Manifest) -> Manifest:
 
 
 def _draw_rest(job: TraceJob, finished: set[str]) -> None:
-    """What is missing, teacher by teacher. Raises Interrupted."""
+    """What is missing, model by model. Raises Interrupted."""
     for work in plan_work(job, finished, job.unscored()):
         work_on(job, work, finished=finished)
         finished |= work.ids()

@@ -1,4 +1,4 @@
-"""What there is to do for the traces of a run, and which teacher does which part of it."""
+"""What there is to do for the traces of a run, and which model does which part of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reasondistill.stages.traces.teachers import deal
 
 @dataclass(frozen=True)
 class TraceJob:
-    """What stays the same for all teachers of a run. `part` is the folder of one of `workers`."""
+    """What stays the same for all models of a run. `part` is the folder of one of `workers`."""
 
     traces: TraceSettings
     problems: tuple[Problem, ...]
@@ -64,9 +64,9 @@ class TraceJob:
         if self.stop is not None:
             self.stop.check()
 
-    def logprobs_of(self, teacher: SampledModel) -> int:
-        """K for a teacher that can give its log-probabilities, else 0."""
-        if not teacher.capabilities.gives_logprobs:
+    def logprobs_of(self, model: SampledModel) -> int:
+        """K for a model that can give its log-probabilities, else 0."""
+        if not model.capabilities.gives_logprobs:
             return 0
         return self.traces.logprobs or 0
 
@@ -78,14 +78,14 @@ class TraceJob:
 
 
 @dataclass(frozen=True)
-class TeacherWork:
-    """What one teacher still has to draw: the sample numbers that are missing, by problem.
+class ModelWork:
+    """What one model still has to draw: the sample numbers that are missing, by problem.
 
-    `hand` are all problems of this teacher, `number` is its place among the teachers. `unscored`
+    `hand` are all problems of this model, `number` is its place among the models. `unscored`
     are traces that it has drawn and whose top K are wanted now.
     """
 
-    teacher: SampledModel
+    model: SampledModel
     number: int
     hand: tuple[Problem, ...]
     n: int
@@ -103,38 +103,38 @@ class TeacherWork:
 
     @property
     def is_fresh(self) -> bool:
-        """No sample of this teacher stands yet."""
+        """No sample of this model stands yet."""
         return self.samples == self.n * len(self.hand)
 
     def ids(self) -> set[str]:
-        """The ids of all traces that this teacher has to draw."""
+        """The ids of all traces that this model has to draw."""
         ids: set[str] = set()
         for problem_id, samples in self.missing.items():
             ids.update(f"{problem_id}:{sample}" for sample in samples)
         return ids
 
 
-def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[TeacherWork]:
-    """What each teacher has to draw and to score; teachers with nothing to do are left out, so that
+def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[ModelWork]:
+    """What each model has to draw and to score; models with nothing to do are left out, so that
     their engine never starts.
     """
-    works: list[TeacherWork] = []
+    works: list[ModelWork] = []
     hands = deal_problems(job.traces, job.problems)
-    for number, teacher in enumerate(job.traces.teachers):
+    for number, model in enumerate(job.traces.teachers):
         hand = hands[number]
         missing = _missing(hand, job.traces.n, finished)
         to_score: frozenset[str] = frozenset()
-        if unscored and teacher.capabilities.gives_logprobs:
+        if unscored and model.capabilities.gives_logprobs:
             to_score = _traces_of(hand, unscored)
         if missing or to_score:
-            works.append(TeacherWork(teacher, number, tuple(hand), job.traces.n, missing, to_score))
+            works.append(ModelWork(model, number, tuple(hand), job.traces.n, missing, to_score))
     return works
 
 
 def deal_problems(traces: TraceSettings, problems: Sequence[Problem]) -> list[list[Problem]]:
-    """Each teacher's own problems."""
+    """Each model's own problems."""
     hands: list[list[Problem]] = [[] for _ in traces.teachers]
-    shares = [teacher.share for teacher in traces.teachers]
+    shares = [model.share for model in traces.teachers]
     for problem in problems:
         hands[deal(problem.id, shares)].append(problem)
     return hands
@@ -166,7 +166,7 @@ def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     Reference solutions are traces themselves: then the whole problems count.
     """
     output = require_complete(problems_folder).output
-    if any(teacher.capabilities.reads_solutions for teacher in traces.teachers):
+    if any(model.capabilities.reads_solutions for model in traces.teachers):
         return {"problems": output}
     digest = hashlib.sha256()
     for problem in read_records(problems_folder / layout.PROBLEMS, Problem):
@@ -176,17 +176,17 @@ def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
 
 def section_of(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
     """The settings of a folder's identity. `problems` is how many of them are sampled."""
-    teachers = enumerate(traces.teachers, start=1)
+    models = enumerate(traces.teachers, start=1)
     return {
         "prompt": prompt.tag,
         "n": traces.n,
         "limit": problems,
         "sampling": traces.resolve().model_dump(mode="json"),
-        "teachers": {str(number): teacher_section(teacher) for number, teacher in teachers},
+        "teachers": {str(number): model_section(model) for number, model in models},
     }
 
 
-def teacher_section(teacher: SampledModel) -> dict[str, Any]:
-    """What a teacher's samples depend on, besides the prompt and the sampling."""
-    own = teacher.model_dump(mode="json", include={"sampler", "share", "template_options"})
-    return {"model": identity_of(teacher)} | own | teacher.shaping()
+def model_section(model: SampledModel) -> dict[str, Any]:
+    """What a model's samples depend on, besides the prompt and the sampling."""
+    section = model.model_dump(mode="json", include={"sampler", "share", "template_options"})
+    return {"model": identity_of(model)} | section | model.shaping()

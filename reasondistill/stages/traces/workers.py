@@ -20,7 +20,7 @@ from reasondistill.runs.work_sharing import Worker
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import score_others, work_on
 from reasondistill.stages.traces.finishing import finish
-from reasondistill.stages.traces.work import TeacherWork, TraceJob, plan_work
+from reasondistill.stages.traces.work import ModelWork, TraceJob, plan_work
 
 # Workers claim so many samples at once: few enough that all end together, enough that claiming
 # costs nothing.
@@ -56,7 +56,7 @@ def chunk_of(problems: int, n: int, workers: int) -> int:
 
 
 def fill(job: TraceJob, number: int) -> Manifest:
-    """One worker's part: per teacher the chunks that it can claim. An engine starts only when there
+    """One worker's part: per model the chunks that it can claim. An engine starts only when there
     is one.
     """
     worker = Worker(job.folder, number)
@@ -73,7 +73,7 @@ def fill(job: TraceJob, number: int) -> Manifest:
     return require_open(job.folder, None)
 
 
-def _claimed(work: TeacherWork, worker: Worker) -> Iterator[Problem]:
+def _claimed(work: ModelWork, worker: Worker) -> Iterator[Problem]:
     """The problems of the chunks that this worker gets, as long as they lack samples."""
     size = worker.attempt.chunk
     chunks = math.ceil(len(work.hand) / size)

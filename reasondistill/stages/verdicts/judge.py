@@ -132,8 +132,8 @@ def judge_undecided(
     Interrupted, and StageError with the causes when the service lost a larger share of the answers
     than `failures_allowed`.
     """
-    asked = open_questions(judge, problems, folder)
-    questions = {question.trace_id: question for question in asked}
+    still_open = open_questions(judge, problems, folder)
+    questions = {question.trace_id: question for question in still_open}
     wanted: dict[str, Question] = {}
     for question in questions.values():
         wanted.setdefault(question.key, question)

@@ -104,7 +104,7 @@ def ask_about_undecided(
     """
     replies: dict[str, JudgeReply] = {}
     # Those that failed too: a question is asked once.
-    asked: set[str] = set()
+    asked_keys: set[str] = set()
     coming = iter(verdicts)
     sampler: Sampler | None = None
     with ExitStack() as stack:
@@ -114,8 +114,8 @@ def ask_about_undecided(
                 return
             questions = _questions(window, problems, judge)
             unknown = {question.key: question for question in questions.values()}
-            missing = [unknown[key] for key in unknown if key not in asked]
-            asked.update(unknown)
+            missing = [unknown[key] for key in unknown if key not in asked_keys]
+            asked_keys.update(unknown)
             if missing:
                 if sampler is None:
                     opened = judge.open_sampler(judge.judge, judge.cluster, list(problems.values()))

@@ -322,23 +322,23 @@ def _report(
     folder: Path, outcomes: Counter[str], seconds: float, *, failed: int, session: str = ""
 ) -> None:
     done = outcomes.total()
-    own: dict[str, str] = {}
+    who: dict[str, str] = {}
     if session:  # of a worker
-        own["session"] = session
+        who["session"] = session
     append_metrics(
         folder,
-        **own,
+        **who,
         done=done,
         seconds=round(seconds, 3),
         **{outcome: outcomes[outcome] for outcome in OUTCOMES},
     )
     graded = max(1, done - failed)  # a share is never of what failed
-    found = {
+    counts = {
         outcome: outcomes[outcome] - (failed if outcome == "undecided" else 0)
         for outcome in OUTCOMES
     }
     parts = [
-        f"{100 * number / graded:.1f} % {outcome}" for outcome, number in found.items() if number
+        f"{100 * number / graded:.1f} % {outcome}" for outcome, number in counts.items() if number
     ]
     parts += [f"{failed:,} failed"] if failed else []
     logger.info(

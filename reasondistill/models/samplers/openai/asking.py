@@ -245,10 +245,10 @@ def room_in(words: str) -> Room:
 
 
 def _number(pattern: re.Pattern[str], words: str) -> int | None:
-    found = pattern.search(words)
-    if found is None:
+    match = pattern.search(words)
+    if match is None:
         return None
-    digits = next(group for group in found.groups() if group is not None)
+    digits = next(group for group in match.groups() if group is not None)
     if len(digits) >= 10:
         return None
     return int(digits)
@@ -258,10 +258,10 @@ def remedy(refused: Refused, sent: Mapping[str, Any]) -> str:
     """How to get round a field that the server refuses."""
     named = [name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", refused.words)]
     fields = [name for name in named if name not in ("model", "messages", "prompt")] or ["seed"]
-    own = [name for name in fields if name not in OMITTABLE]
-    if own:
+    custom = [name for name in fields if name not in OMITTABLE]
+    if custom:
         return (
-            f"{short(refused.words)}. Take {', '.join(own)} out of `request`, where the model "
+            f"{short(refused.words)}. Take {', '.join(custom)} out of `request`, where the model "
             "stands in your file."
         )
     ways = (

@@ -244,9 +244,9 @@ def meaning_of(
         return "hopeless"
     # Some servers call these their own fault (500).
     if status <= 500:
-        found = _of_the_text(status, words, codes)
-        if found is not None:
-            return found
+        meaning = _of_the_text(status, words, codes)
+        if meaning is not None:
+            return meaning
     if not 400 <= status < 500 or status in (408, 409, 425):
         return "passing"
     return _of_the_fields(words, codes, named, sent)

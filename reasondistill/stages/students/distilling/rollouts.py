@@ -144,12 +144,12 @@ def without_generation_config(model: Any) -> Generator[None]:
     """While open, the model is without its generation config, from which `generate` fills whatever
     ours leaves open.
     """
-    own = model.generation_config
+    configured = model.generation_config
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = configured
 
 
 class _OfTheTokenizer(LogitsProcessor):

@@ -225,8 +225,8 @@ class DistillTrainer(SortedTrainer):
         for number in range(math.ceil(len(self.rows) / world)):
             place = min(rank + number * world, last)
             texts.append(fixed_text(self.rows[place], place))
-        made = make(texts)
-        return made if world == 1 else gather_object(made)
+        ours = make(texts)
+        return ours if world == 1 else gather_object(ours)
 
     # -- losses
 
@@ -293,15 +293,15 @@ class DistillTrainer(SortedTrainer):
         keep = in_loss(inputs)
         hidden = states(model, unwrapped, inputs).last[:, :-1][keep]
         with self.accelerator.autocast():
-            found = token_losses(
+            losses = token_losses(
                 hidden,
                 head_of(unwrapped),
                 labels=inputs["labels"][:, 1:][keep],
                 cross_entropy_weights=1.0,
                 vocabulary=self.vocabulary,
             )
-        assert found.cross_entropy is not None
-        return found.cross_entropy.mean()
+        assert losses.cross_entropy is not None
+        return losses.cross_entropy.mean()
 
     @torch.no_grad()
     def _log_probs(self, texts: Sequence[Text]) -> list[TokenLogProbs]:
