@@ -55,6 +55,15 @@ FALCON_H1: dict[str, Any] = {
     "mamba_chunk_size": 16,
 }
 SMALL_CAP: dict[str, Any] = {"final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16}
+LATENT_ATTENTION: dict[str, Any] = {
+    "num_key_value_heads": 2,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+}
+MPT_NAMES: dict[str, Any] = {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 256}
 RECURRENT_GEMMA: dict[str, Any] = {
     "logits_soft_cap": 3.0,
     "lru_width": 32,
@@ -83,8 +92,18 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", QWEN_EXPERTS),
     "gpt_oss": ("gpt_oss", EXPERTS | {"num_local_experts": 4, "rope_parameters": PLAIN_ROPE}),
 }
-# Whose soft-cap TRL does not know, so that supervised training is refused.
-BEYOND_TRL = {"recurrent_gemma": ("recurrent_gemma", RECURRENT_GEMMA)}
+# Whose heads differ in further ways: TRL does not know Recurrent Gemma's soft-cap, Phi's has a
+# bias, HyperCLOVA multiplies where Granite divides, MiniCPM 3 divides what its head reads, MPT's
+# key does nothing.
+FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
+    "recurrent_gemma": ("recurrent_gemma", RECURRENT_GEMMA),
+    "phi": ("phi", {}),
+    "hyperclovax": ("hyperclovax", {"logits_scaling": 0.3}),
+    "minicpm3": ("minicpm3", LATENT_ATTENTION | {"dim_model_base": 8}),
+    "mpt": ("mpt", MPT_NAMES | {"logit_scale": 0.3}),
+    "nanochat": ("nanochat", {"final_logit_softcapping": 3.0}),
+    "granitemoe": ("granitemoe", EXPERTS | {"num_local_experts": 4, "logits_scaling": 4.0}),
+}
 # Whose experts are chosen by a router with a loss of its own.
 ROUTED = ("gpt_oss", "qwen3_moe", "qwen3_next")
 
@@ -96,13 +115,16 @@ def make_architecture(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind, special = (ARCHITECTURES | BEYOND_TRL)[name]
+    kind, special = (ARCHITECTURES | FURTHER)[name]
     tokens = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     values = COMMON | {"vocab_size": vocabulary} | tokens | special | changes
     config = AutoConfig.for_model(kind, **values)
     torch.manual_seed(seed)
     # The usual product over experts knows no float64.
     model = AutoModelForCausalLM.from_config(config, experts_implementation="eager")
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:
+        torch.nn.init.normal_(bias)  # random models begin with zeros
     return model.to(getattr(torch, dtype)).eval()
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import ARCHITECTURES, ROUTED, make_architecture, save_architecture
+from architectures import (
+    ARCHITECTURES,
+    FURTHER,
+    ROUTED,
+    make_architecture,
+    save_architecture,
+)
 from tiny_model import make_tokenizer
 
 from reasondistill.config import StudentSettings, TrainSettings
@@ -123,6 +129,12 @@ def loss(trainer: Any, of: list[Row], *, training: bool = True) -> Any:
     return trainer.compute_loss(model, batch, num_items_in_batch=items)
 
 
+def check(model: Any, vocabulary: int = VOCABULARY) -> Any:
+    from reasondistill.stages.students.heads import check_head
+
+    return check_head(model, rows()[0].input_ids, "it", vocabulary, remedy="Do this.")
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_losses_and_perplexity_are_those_of_the_models_own_logits(
     name: str, tmp_path: Path
@@ -142,6 +154,17 @@ def test_losses_and_perplexity_are_those_of_the_models_own_logits(
     assert float(learned.detach()) == pytest.approx(wanted, rel=NEAR)
 
 
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_heads_are_known(name: str) -> None:
+    from reasondistill.stages.students.held_out import held_out
+
+    of = rows()
+    model = make_architecture(name, dtype="float64")
+    check(model)
+    wanted = float(cross_entropy(model, of).detach())
+    assert math.log(held_out(model, of).perplexity) == pytest.approx(wanted, rel=NEAR)
+
+
 @pytest.mark.parametrize("name", ["gemma2", "cohere", "granite", "falcon_h1"])
 def test_gradients_go_through_what_comes_after_the_head(name: str, tmp_path: Path) -> None:
     of = rows()
@@ -158,12 +181,6 @@ def test_gradients_go_through_what_comes_after_the_head(name: str, tmp_path: Pat
 
 
 # ---- what is not known ---------------------------------------------------------------------------
-
-
-def check(model: Any, vocabulary: int = VOCABULARY) -> Any:
-    from reasondistill.stages.students.heads import check_head
-
-    return check_head(model, rows()[0].input_ids, "it", vocabulary, remedy="Do this.")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
