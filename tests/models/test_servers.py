@@ -36,7 +36,7 @@ from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.records import Completion, Message, Sampling
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_manifest
 from reasondistill.stages.evals.settings import changes
-from reasondistill.stages.traces.work import teacher_section
+from reasondistill.stages.traces.work import model_section
 from reasondistill.stages.verdicts.judge import Judge
 
 KEY = "sk-proj-0123456789-abcdefghij"
@@ -375,7 +375,7 @@ def test_a_password_in_the_cluster_file_is_refused() -> None:
 
 def test_old_teachers_and_judges_are_who_they_were() -> None:
     old = SampledModel(model="m", sampler="openai")
-    assert teacher_section(old) == {
+    assert model_section(old) == {
         "model": "m",
         "sampler": "openai",
         "share": 1.0,
@@ -385,7 +385,7 @@ def test_old_teachers_and_judges_are_who_they_were() -> None:
         model="m", sampler="openai", request={"a": 1}, omit=("top_p", "seed"), reasoning="mistral"
     )
     shaped = {"request": {"a": 1}, "omit": ["seed", "top_p"], "reasoning": "mistral"}
-    assert teacher_section(new) == teacher_section(old) | shaped
+    assert model_section(new) == model_section(old) | shaped
     assert (
         JudgeSettings(model="m").shaping(),
         JudgeSettings(model="m", sampler="openai", omit=("seed",)).shaping(),
