@@ -4,14 +4,16 @@ was paid for is lost.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_students import job, scratch, weights
-from tiny_model import make_tiny_model
+from architectures import ARCHITECTURES, make_architecture
+from test_students import example, job, scratch, weights
+from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError, Interrupted, StageError
@@ -117,4 +119,139 @@ def test_a_bad_checkpoint_of_an_earlier_version_is_not_gone_on_from(tmp_path: Pa
     spoil(checkpoints / "checkpoint-8")
     run_student(cut)
     ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+# ---- saving --------------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_an_invalid_generation_config_of_the_base_is_mended_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import GenerationConfig
+
+    base = make_tiny_model(tmp_path / "base")
+    file = base / "generation_config.json"
+    values = {"temperature": 0.6, "top_p": 0.9, "max_length": 99}
+    file.write_text(json.dumps(values | {"eos_token_id": 1, "repetition_penalty": 1.1}))
+    student = StudentSettings(name="s", base=str(base), max_steps=1, max_length=400)
+    made = job(tmp_path, student)
+    run_student(made)
+    said = "s: the base's generation_config.json is not valid; the student's is without "
+    (line,) = [line for line in caplog.messages if line.startswith(said)]
+    assert line.removeprefix(said) == "temperature = 0.6, top_p = 0.9"
+    kept = GenerationConfig.from_pretrained(made.folder / "model")
+    assert (kept.eos_token_id, kept.repetition_penalty, kept.max_length) == ([1, 2], 1.1, 99)
+    assert kept.temperature is None and kept.top_p is None
+
+
+def test_a_valid_generation_config_stays_as_it_is(tmp_path: Path) -> None:
+    from transformers import GenerationConfig
+
+    from reasondistill.stages.students.bases import valid_generation
+
+    given = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9, eos_token_id=[1, 2])
+    assert valid_generation(given, "s") is given
+
+
+def test_what_cannot_be_saved_is_known_before_training(tmp_path: Path) -> None:
+    from reasondistill.stages.students import Material
+    from reasondistill.stages.students.training import train_student
+
+    base = make_tiny_model(tmp_path / "base")
+    student = StudentSettings(name="s", base=str(base), max_steps=1, max_length=400)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "trial.part.part").write_text("in the way")
+    says = r"\[students\] s: such a model cannot be saved and loaded again, as was tried before"
+    with pytest.raises(StageError, match=says):
+        train_student(student, Material([example(1)]), tmp_path / "s")
+    assert not read_metrics(tmp_path / "s")
+
+
+def test_a_large_model_is_tried_without_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from reasondistill.stages.students import saving
+
+    monkeypatch.setattr(saving, "_REHEARSED", 1000)
+    base = make_tiny_model(tmp_path / "base")
+    model, tokenizer = (
+        kind.from_pretrained(base) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    student = StudentSettings(name="s", base=str(base))
+    saving.rehearse(model, student, tokenizer, [5, 6, 7], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    model.config.intermediate_size = 64
+    with pytest.raises(StageError, match=r"gate_proj\.weight is .*64.*; here it is .*128"):
+        saving.rehearse(model, student, tokenizer, [5, 6, 7], tmp_path)
+
+
+def test_another_model_on_disk_than_in_memory_is_noticed(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students.reloading import require_same
+
+    base = make_tiny_model(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.model.norm.weight.data[:8] *= 0.7
+    with pytest.raises(StageError, match=r"another model than the one in memory: 0\.\d+ nats"):
+        require_same(model, base, list(range(5, 60)), trust_remote_code=False)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_saved_is_reloaded_for_every_architecture(tmp_path: Path, name: str, bf16: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students.reloading import cast, said
+    from reasondistill.stages.students.saving import save_compared, storage_dtype
+
+    tokenizer = make_tokenizer()
+    student = StudentSettings(name="s", base="b", bf16=bf16)
+    model = make_architecture(name, vocabulary=len(tokenizer))
+    ids = list(range(5, 60))
+    rounded = cast(cast(copy.deepcopy(model), storage_dtype(student)), torch.float32)
+    save_compared(model, student, tokenizer, ids, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    assert said(rounded, ids).distance(said(loaded, ids)) < 1e-8
+    assert said(rounded, ids).distance(said(make_architecture(name, seed=1), ids)) > 0.01
+
+
+class Spoils(StopSignal):
+    """Puts something in the way of the finished model while it is trained."""
+
+    def __init__(self, made: StudentJob) -> None:
+        super().__init__()
+        self.obstacle = made.folder / "model.part"
+
+    @property
+    def requested(self) -> bool:  # type: ignore[override]
+        self.obstacle.write_text("in the way")
+        return False
+
+    @requested.setter
+    def requested(self, value: bool) -> None: ...
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("steps", [6, 8])  # of 4 steps an epoch
+def test_what_fails_after_training_is_done_again_without_training(
+    tmp_path: Path, steps: int
+) -> None:
+    student = scratch(max_steps=steps)
+    whole, made = job(tmp_path, student, name="whole"), job(tmp_path, student, name="made")
+    run_student(whole)
+    obstacle = Spoils(made)
+    says = rf"Not a directory.*training itself is done, and kept in .*checkpoint-{steps}: the same"
+    with pytest.raises(StageError, match=says):
+        run_student(made, stop=obstacle)
+    trained = [line for line in read_metrics(made.folder) if "loss" in line]
+    obstacle.obstacle.unlink()
+    run_student(made)
+    again = [line for line in read_metrics(made.folder) if "loss" in line]
+    assert again == trained
+    ours, theirs = weights(made.folder / "model"), weights(whole.folder / "model")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -6,10 +6,11 @@ Imports transformers and torch; imported late.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -176,7 +178,42 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     if ends:
         model.generation_config.eos_token_id = sorted({*ends, end})
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = valid_generation(model.generation_config, student.name)
     return model
+
+
+def valid_generation(given: GenerationConfig, student: str) -> GenerationConfig:
+    """The generation config of a base without the values that transformers would refuse to save
+    (a temperature without do_sample, say), which are named in a warning; itself where there are
+    none.
+    """
+    if is_valid(given):
+        return given
+    values = given.to_diff_dict()
+    kept = GenerationConfig()
+    dropped: list[str] = []
+    for name in sorted(values, key=lambda name: name != "do_sample"):  # others depend on it
+        trial = copy.deepcopy(kept)
+        setattr(trial, name, values[name])
+        if is_valid(trial):
+            kept = trial
+        else:
+            dropped.append(f"{name} = {values[name]!r}")
+    log.warning(
+        "%s: the base's generation_config.json is not valid; the student's is without %s",
+        student,
+        ", ".join(dropped),
+    )
+    return kept
+
+
+def is_valid(generation_config: GenerationConfig) -> bool:
+    """Whether transformers would save it."""
+    try:
+        generation_config.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def require_finite(model: Any, what: str) -> None:
@@ -239,9 +276,16 @@ def has_template(student: StudentSettings) -> bool:
     return tokenizer.chat_template is not None
 
 
-def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write safetensors, config and tokenizer; the folder appears whole or not at all. Raises
-    StageError for what the disk refuses, and for weights that are not finite.
+def save(
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    check: Callable[[Path], None] | None = None,
+) -> None:
+    """Write safetensors, config and tokenizer; the folder appears whole, and after `check` has
+    looked at what was written, or not at all.
+
+    Raises StageError for what the disk refuses, and for weights that are not finite.
     """
     weight = bad_weight(model)
     if weight is not None:
@@ -257,10 +301,21 @@ def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
             for path in filter(Path.is_file, temporary.iterdir()):
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
+            if check is not None:
+                check(temporary)
             _remove(folder)
             temporary.rename(folder)
         finally:
             _remove(temporary)
+
+
+def save_description(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write what `save` writes, but for the weights."""
+    with disk_errors(folder):
+        model.config.save_pretrained(folder)
+        if model.can_generate():
+            model.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -8,7 +8,7 @@ import copy
 import json
 import logging
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import get_last_checkpoint
 
 from reasondistill.config import StudentSettings
-from reasondistill.errors import StageError
+from reasondistill.errors import ReasonDistillError, StageError
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, read_metrics, write_text
-from reasondistill.stages.students import adapters, bases, processes
+from reasondistill.stages.students import adapters, bases, processes, reloading
 from reasondistill.stages.students.finite import bad_weight_on_disk
 
 log = logging.getLogger(__name__)
 
+# A model of so many parameters, 128 MiB in bfloat16, is saved and loaded before training too.
+_REHEARSED = 64 << 20
 # What only a checkpoint of split weights has, by who split them (processes.sharding).
 _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
@@ -135,29 +137,99 @@ def loading_whole() -> Generator[None]:
         deepspeed._hf_deepspeed_config_weak_ref = before  # pyright: ignore[reportPrivateUsage]
 
 
+def rehearse(
+    model: Any, student: StudentSettings, tokenizer: Any, ids: Sequence[int], folder: Path
+) -> None:
+    """Do before training what is done with the finished model: save it on the same disk, load it
+    again, compare both on the row `ids`. Nothing of it stays in `folder`.
+
+    A model of more than 64M parameters is not written twice: of it everything but the weights is
+    saved, and what that describes is compared weight by weight, in name and shape. Raises
+    StageError where it cannot be done.
+    """
+    trial = folder / f"trial{bases.PART}"
+    parameters = sum(weight.numel() for weight in model.parameters())
+    is_whole = processes.sharding() != "deepspeed"  # else this process has a part of the weights
+    try:
+        with torch.random.fork_rng(devices=[]):  # what is trained begins as if nothing had been
+            if is_whole and parameters <= _REHEARSED:
+                copied = copy_to_cpu(model)
+                if student.lora is not None:
+                    copied = adapters.merged(copied, tokenizer)
+                save_compared(copied, student, tokenizer, ids, trial)
+            elif student.lora is not None:
+                bases.save_description(model.get_base_model(), tokenizer, trial)
+            else:
+                bases.save_description(model, tokenizer, trial)
+                reloading.require_same_shapes(model, trial, student.trust_remote_code)
+        reloading.require_same_tokenizer(tokenizer, trial, ids)
+    except Exception as error:  # of transformers, a tokenizer, the model's own code
+        raise StageError(
+            f"[students] {student.name}: such a model cannot be saved and loaded again, as was "
+            f"tried before training: {what_was_wrong(error)}"
+        ) from error
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+@contextmanager
+def after_training(folder: Path) -> Generator[None]:
+    """Whatever fails inside is said together with what was not lost."""
+    try:
+        yield
+    except Exception as error:  # of transformers, a tokenizer, the model's own code
+        checkpoint = last_checkpoint(folder)
+        if checkpoint is None:
+            raise
+        raise StageError(
+            f"{what_was_wrong(error)} The training itself is done, and kept in {checkpoint}: the "
+            "same command does not train again, it only measures and saves."
+        ) from error
+
+
+def what_was_wrong(error: Exception) -> str:
+    """An error in a sentence; of one that is not ours the kind too."""
+    if isinstance(error, ReasonDistillError):
+        return str(error)
+    kind = type(error).__name__
+    return f"{kind}: {str(error).strip().rstrip('.')}."
+
+
 def save_student(
-    model: Any, student: StudentSettings, tokenizer: Any, folder: Path
+    model: Any, student: StudentSettings, tokenizer: Any, ids: Sequence[int], folder: Path
 ) -> tuple[int, int]:
     """Write `folder/model`, and the adapter beside it under LoRA; return how many parameters there
-    are and how many were trained.
+    are and how many were trained. It is there when, loaded again, it says of the row `ids` what the
+    model says, and the model is used up.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if student.lora is not None:
         with disk_errors(folder / layout.ADAPTER):
             adapters.save(model, tokenizer, folder / layout.ADAPTER)
-    model = save_merged(model, student, tokenizer, folder / layout.MODEL)
-    return sum(p.numel() for p in model.parameters()), trained
+        model = adapters.merged(model, tokenizer)
+    parameters = sum(p.numel() for p in model.parameters())
+    save_compared(model, student, tokenizer, ids, folder / layout.MODEL)
+    return parameters, trained
 
 
-def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> Any:
-    """Write the model as it is served, with LoRA's weights merged in; return that model. The one
-    that came in is used up.
-    """
+def save_compared(
+    model: Any, student: StudentSettings, tokenizer: Any, ids: Sequence[int], folder: Path
+) -> None:
+    """Write a model as it is served; it appears when, loaded again, it is the same."""
+
+    def check(written: Path) -> None:
+        reloading.require_same(model, written, ids, student.trust_remote_code)
+
+    reloading.cast(model, storage_dtype(student))
+    bases.save(model, tokenizer, folder, check)
+
+
+def save_merged(model: Any, student: StudentSettings, tokenizer: Any, folder: Path) -> None:
+    """Write the model as it is served, with LoRA's weights merged in. It is used up."""
     if student.lora is not None:
         model = adapters.merged(model, tokenizer)
-    model = model.to(storage_dtype(student))
+    reloading.cast(model, storage_dtype(student))
     bases.save(model, tokenizer, folder)
-    return model
 
 
 def copy_to_cpu(model: Any, dtype: torch.dtype | None = None) -> Any:

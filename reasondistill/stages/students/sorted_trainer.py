@@ -120,6 +120,17 @@ class SortedTrainer(SFTTrainer):
         self.add_callback(TellsEpochs(sampler))
         return sampler
 
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.global_step >= self.state.max_steps
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        """As Trainer does it; one that goes on from its own end would do one more step."""
+        if self.is_over():
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **options)
+
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """As Trainer does it, between the backward passes and the optimizer's step: neither it nor
         the loss may be NaN or infinite. A loss scaler (float16) passes over such steps by itself.

@@ -30,7 +30,7 @@ from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.store import StopSignal, write_records
-from reasondistill.stages.students import adapters, bases, processes, saving
+from reasondistill.stages.students import adapters, bases, processes, reloading, saving
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.heads import ChecksHeads
 from reasondistill.stages.students.held_out import held_out
@@ -124,6 +124,8 @@ def _train(
     named = f"[students] {student.name} base = {student.base!r}"
     processes.on_first(lambda: bases.require_finite(model, named))
     _check_context(student, model, max(rows.longest, validation.longest))
+    compared = reloading.compared_ids(rows)
+    processes.on_first(lambda: saving.rehearse(model, student, tokenizer, compared, folder))
     if teaching is not None:
         longest = max(teaching.longest_text(rows), validation.longest)
         teaching.prepare(model, tokenizer, rows, longest)
@@ -176,10 +178,13 @@ def _train(
 
     def finish() -> TrainingFigures:
         figures = _cost(trainer, rows, folder) | learned
-        figures |= _distance(trainer, trained, student, material, tokenizer, teaching)
-        if teaching is not None:
-            teaching.strip(trained)
-        parameters, trained_parameters = saving.save_student(trained, student, tokenizer, folder)
+        with saving.after_training(folder):
+            figures |= _distance(trainer, trained, student, material, tokenizer, teaching)
+            if teaching is not None:
+                teaching.strip(trained)
+            parameters, trained_parameters = saving.save_student(
+                trained, student, tokenizer, compared, folder
+            )
         return TrainingFigures(
             **figures,
             parameters=parameters,
