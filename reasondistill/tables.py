@@ -2,7 +2,7 @@
 terminal, Markdown and the page each lay out in their own way.
 
     table = score_table([ScoreRow("sft", "gsm8k", score)])
-    table.headers       # ("model", "benchmark", "pass@1", "95 % interval", "n × k", "tokens")
+    table.headers       # ("model", "benchmark", "pass@1 %", "95 % interval", "n × k", "tokens")
     gap_text(row)       # "+3.1 points [0.4, 5.9]"
 
 Numbers are percentages with one decimal, and less than nothing has a minus sign, not a hyphen: who
@@ -183,7 +183,9 @@ def score_table(
     rows: Iterable[ScoreRow], metrics: Sequence[str] = (), outcomes: Sequence[str] = ()
 ) -> Table:
     """One row for each score; a column for each of these metrics, and of these outcomes."""
-    headers = ["model", "benchmark", "pass@1", "95 % interval", *metrics, "n × k"]
+    headers = ["model", "benchmark", metric_header("pass@1"), "95 % interval"]
+    headers += [metric_header(name) for name in metrics]
+    headers.append("n × k")
     headers += [share_header(outcome) for outcome in outcomes]
     headers.append("tokens")
     lines: list[tuple[str, ...]] = []
@@ -195,6 +197,11 @@ def score_table(
         cells.append(whole_or_blank(row.tokens))
         lines.append(tuple(cells))
     return Table(tuple(headers), tuple(lines), numbers=2)
+
+
+def metric_header(metric: str) -> str:
+    """`pass@4 %`: what stands over the means of a metric."""
+    return f"{metric} %"
 
 
 def share_header(outcome: str) -> str:

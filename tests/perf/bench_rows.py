@@ -40,7 +40,7 @@ shape = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_atten
              max_position_embeddings=65536, tokenizer=str(folder / "tokenizer"))
 student = StudentSettings(name=name, architecture=shape, max_steps=2, batch_size=2,
                           max_length=65536, learning_rate=1e-3)
-job = StudentJob(student, load_prompt("default"), folder / "problems", folder / "examples",
+job = StudentJob(student, load_prompt("think"), folder / "problems", folder / "examples",
                  folder / name, TrainSettings(micro_batch_size=1, threads=1),
                  tokens=folder / "tokens")
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from reasondistill.tables import (
     difference_table,
     half_text,
     interval,
+    metric_header,
     score_grid,
     score_text,
     share_header,
@@ -107,7 +108,8 @@ def _score_table(facts: Facts, scores: Sequence[Score], hidden: Collection[str] 
     """
     scores = [score for score in scores if score.metric == "pass@1"]
     content = wording.scores_table(facts, scores)
-    blank = [name for name in wording.metrics(facts)[1:] if not any(content.column(name))]
+    headers = [metric_header(name) for name in wording.metrics(facts)[1:]]
+    blank = [header for header in headers if not any(content.column(header))]
     shares = [share_header(name) for name in wording.outcome_names(facts)]
     content = content.without({*hidden, *blank, *shares})
     stacks: list[str] = []
