@@ -36,7 +36,8 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.stages.students import StudentJob, run_student
 
 folder, name = Path(sys.argv[1]), sys.argv[2]
-shape = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, vocab_size=300,
+shape = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1,
+             num_attention_heads=1, vocab_size=300,
              max_position_embeddings=65536, tokenizer=str(folder / "tokenizer"))
 student = StudentSettings(name=name, architecture=shape, max_steps=2, batch_size=2,
                           max_length=65536, learning_rate=1e-3)
