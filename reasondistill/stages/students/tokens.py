@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reasondistill.errors import StageError
@@ -25,6 +26,7 @@ from reasondistill.models.tokenising import (
 )
 from reasondistill.records import Dropped, Example
 from reasondistill.runs.limits import are_too_many_faulty
+from reasondistill.stages.students.parallel import in_order
 
 log = logging.getLogger(__name__)
 
@@ -106,21 +108,38 @@ def tokenise_each(
 
     Raises StageError at the end when more than a few cannot be tokenised.
     """
+    attempt = partial(_attempt, tokenizer=tokenizer, plain=plain, max_length=max_length)
     faults: list[str] = []
     total = 0
-    for example in examples:
+    for one in in_order(attempt, examples):
         total += 1
-        try:
-            row = tokenise(example, tokenizer, plain=plain)
-        except InputFault as fault:
-            faults.append(f"{example.id}: {fault}")
-            yield _dropped(example, _REASONS[fault.reason])
+        if isinstance(one, Row):
+            yield one
             continue
-        if max_length is not None and len(row.input_ids) > max_length:
-            yield _dropped(example, TOO_LONG)
-        else:
-            yield row
+        if one.fault is not None:
+            faults.append(one.fault)
+        yield one.dropped
     report_faults(faults, total)
+
+
+@dataclass(frozen=True)
+class _NoRow:
+    """An example that is no row; `fault` is "id: why" where it should have been one."""
+
+    dropped: Dropped
+    fault: str | None = None
+
+
+def _attempt(
+    example: Example, tokenizer: Any, *, plain: bool, max_length: int | None
+) -> Row | _NoRow:
+    try:
+        row = tokenise(example, tokenizer, plain=plain)
+    except InputFault as fault:
+        return _NoRow(_dropped(example, _REASONS[fault.reason]), f"{example.id}: {fault}")
+    if max_length is not None and len(row.input_ids) > max_length:
+        return _NoRow(_dropped(example, TOO_LONG))
+    return row
 
 
 def _dropped(example: Example, reason: str) -> Dropped:
