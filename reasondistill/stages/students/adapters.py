@@ -18,6 +18,7 @@ from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students import processes
+from reasondistill.stages.students.reloading import MOST_KL, said
 
 log = logging.getLogger(__name__)
 
@@ -178,31 +179,19 @@ def ready_new_rows(model: Any) -> None:
 def merged(model: Any, tokenizer: Any) -> Any:
     """The model with its adapter's weights in its own; the one that came in is used up.
 
-    Raises StageError where it would not compute what the adapted model computed.
+    Raises StageError where it would not say what the adapted model said.
     """
     ids = [*tokenizer.encode(PROBE), tokenizer.eos_token_id, len(tokenizer) - 1]
-    # The model inside: what trainers put around the outer one (autocast) would be gone after.
-    before = logits_of(model.get_base_model(), ids)
+    before = said(model.get_base_model(), ids)
     model = model.merge_and_unload()
-    after = logits_of(model, ids)
-    distance = float((after - before).square().mean().sqrt() / before.std().clamp(min=1e-12))
-    rounding = torch.finfo(model.dtype).eps
-    if distance > max(1e-3, 16 * rounding):
+    distance = before.distance(said(model, ids))
+    if distance > MOST_KL[model.dtype]:
         raise StageError(
-            "the adapter cannot be merged into its base: the logits of the merged model are "
-            f"others by {distance:.2%} of their spread. The adapter is kept; report its targets."
+            f"the adapter cannot be merged into its base: {distance:.3g} nats per token lie "
+            "between the adapted model and the merged one, where rounding makes at most "
+            f"{MOST_KL[model.dtype]:g}. Take other targets."
         )
     return model
-
-
-@torch.no_grad()
-def logits_of(model: Any, ids: Sequence[int]) -> torch.Tensor:
-    """What a model says after each of some ids, without dropout: (ids, vocabulary) in float32."""
-    was_training = model.training
-    model.eval()
-    logits = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
-    model.train(was_training)
-    return logits.float()
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
