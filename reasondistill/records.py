@@ -447,7 +447,9 @@ class StageForecast(Record):
 
 
 class Forecast(Record):
-    """What a run will cost, as it was told at `made`; `total` counts the stages that are known."""
+    """What a run will cost, by the forecast of the time `made`; `total` adds up the stages whose
+    cost is known.
+    """
 
     run: str
     made: str

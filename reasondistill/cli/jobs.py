@@ -170,6 +170,6 @@ def resume(
     if on is not None:
         run = replace(run, cluster=config.load_cluster(resources.find("clusters", on)))
     stages = list(run.stages)
-    if run.asked:
-        stages = [stage for stage in stages if stage in run.asked]
+    if run.only:
+        stages = [stage for stage in stages if stage in run.only]
     start(run, stages, wait=wait)

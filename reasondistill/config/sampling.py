@@ -230,7 +230,7 @@ class TraceSettings(SamplingSettings):
 
     @model_validator(mode="after")
     def _somebody_gives_log_probabilities(self) -> TraceSettings:
-        others = [teacher for teacher in self.teachers if not teacher.capabilities.gives_logprobs]
+        others = [model for model in self.teachers if not model.capabilities.gives_logprobs]
         if self.logprobs is None:
             if self.logprobs_model is not None:
                 raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")

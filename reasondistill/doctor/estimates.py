@@ -22,10 +22,10 @@ def estimate(run: Run, task: Task) -> str:
     Times come from this run folder's own earlier figures when it has any, and from `forecast.json`
     when a forecast was made.
     """
-    return _amount(run, task) + _foretold(run, task)
+    return _amount(run, task) + _forecast_time(run, task)
 
 
-def _foretold(run: Run, task: Task) -> str:
+def _forecast_time(run: Run, task: Task) -> str:
     """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there
     is none.
     """

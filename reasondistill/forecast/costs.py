@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from reasondistill.config import Cluster, ResourceSettings
-from reasondistill.forecast.evidence import Evidence, Kept, Speed, Written, short_name
+from reasondistill.forecast.evidence import Evidence, GradedTraces, Speed, Written, short_name
 from reasondistill.forecast.monte_carlo import (
     ONCE,
     STAND_IN,
@@ -52,19 +52,19 @@ class Given:
 
 @dataclass(frozen=True)
 class Context:
-    """A run and what is known of its like: its `own` folder first, then the `others` in the order
-    in which they are believed.
+    """A run, and the evidence for its forecast: its own folder (`this_run`), then the `others`, the
+    most trusted first.
     """
 
     run: Run
-    own: Evidence
+    this_run: Evidence
     others: tuple[Evidence, ...] = ()
     given: Given = Given()
     dice: Dice = field(default_factory=Dice)
 
     @property
     def everything(self) -> tuple[Evidence, ...]:
-        return (self.own, *self.others)
+        return (self.this_run, *self.others)
 
     def first(self, find: Callable[[Evidence], T | None]) -> tuple[Evidence, T] | None:
         """The first folder that has it."""
@@ -86,7 +86,7 @@ class Context:
 
     @property
     def is_only_a_limit(self) -> bool:
-        done = self.own.manifests.get("problems")
+        done = self.this_run.manifests.get("problems")
         return done is None or done.status != "complete"
 
     @property
@@ -98,25 +98,27 @@ class Context:
         return self.problems * written.n
 
     @cached_property
-    def kept(self) -> tuple[Evidence, Kept] | None:
+    def graded(self) -> tuple[Evidence, GradedTraces] | None:
         """The best body of graded traces: the run's own where they are many, those of the same
         teacher, the largest.
         """
         graded = [
-            (evidence, evidence.kept) for evidence in self.everything if evidence.kept is not None
+            (evidence, evidence.graded)
+            for evidence in self.everything
+            if evidence.graded is not None
         ]
         return max(graded, key=lambda pair: self._worth(*pair), default=None)
 
-    def _worth(self, evidence: Evidence, kept: Kept) -> tuple[bool, bool, int]:
-        many = len(kept.usable) >= min(_MANY_GRADED, (self.problems or _MANY_GRADED) / 2)
+    def _worth(self, evidence: Evidence, graded: GradedTraces) -> tuple[bool, bool, int]:
+        many = len(graded.usable) >= min(_MANY_GRADED, (self.problems or _MANY_GRADED) / 2)
         teachers = {
             short_name(teacher.model.removeprefix("shipped:"))
             for teacher in self.run.pipeline.teachers
         }
         return (
-            evidence is self.own and many,
+            evidence is self.this_run and many,
             evidence.is_calibration or bool(teachers & evidence.teachers.keys()),
-            len(kept.usable),
+            len(graded.usable),
         )
 
 

@@ -92,7 +92,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Kept:
+class GradedTraces:
     """What became of the graded traces: usable ones of each problem (no text twice) among
     `samples`.
 
@@ -145,7 +145,7 @@ class Evidence:
     hardware: str
     is_calibration: bool = False
     teachers: Mapping[str, Written] = field(default_factory=dict[str, Written])
-    kept: Kept | None = None
+    graded: GradedTraces | None = None
     students: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
     answers: Mapping[tuple[str, str], Written] = field(
         default_factory=dict[tuple[str, str], Written]
@@ -177,7 +177,7 @@ def read_evidence(
         hardware=hardware_of(manifests.values()),
         is_calibration=is_calibration,
         teachers={written.model: written for written in _by_model(traces)},
-        kept=read_kept(traces, run.verdicts, settings),
+        graded=read_graded(traces, run.verdicts, settings),
         students={trained.name: trained for trained in read_students(folder / FOLDERS["students"])},
         answers=dict(read_answers(folder / FOLDERS["evals"])),
         manifests=manifests,
@@ -238,11 +238,11 @@ def speed_of(
             amounts.append(to_amount - from_amount)
     if not times:
         return None
-    spent, made = np.array(times), np.array(amounts)
-    mean = float(made.sum() / spent.sum())
+    spent, done_per_stretch = np.array(times), np.array(amounts)
+    mean = float(done_per_stretch.sum() / spent.sum())
     # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
     few = (len(times) + 1) / max(1, len(times) - 1)
-    variance = few * float(((made / spent - mean) ** 2 * spent).sum() / spent.sum())
+    variance = few * float(((done_per_stretch / spent - mean) ** 2 * spent).sum() / spent.sum())
     least = LEAST
     if len(times) < _FEW:
         least = ONCE
@@ -264,17 +264,17 @@ def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
     return Speed(mean, max(inside, between), statistics.mean(speed.start_s for speed in speeds))
 
 
-def pool_written(found: Sequence[Written]) -> Written:
+def pool_written(models: Sequence[Written]) -> Written:
     """What several seeds of a model wrote, as if one had."""
-    speeds = [written.speed for written in found if written.speed is not None]
+    speeds = [written.speed for written in models if written.speed is not None]
     return replace(
-        found[0],
-        tokens=np.concatenate([written.tokens for written in found]),
-        samples=np.concatenate([written.samples for written in found]),
-        longest_tokens=max(written.longest_tokens for written in found),
-        longest_s=max(written.longest_s for written in found),
+        models[0],
+        tokens=np.concatenate([written.tokens for written in models]),
+        samples=np.concatenate([written.samples for written in models]),
+        longest_tokens=max(written.longest_tokens for written in models),
+        longest_s=max(written.longest_s for written in models),
         speed=pool_speeds(speeds),
-        runs=len(found),
+        runs=len(models),
     )
 
 
@@ -308,13 +308,13 @@ def grading_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     """Traces per second on all cores of one worker."""
     sessions: dict[str, list[tuple[float, float]]] = {}
     for line in WorkLine.of(folder):
-        told = sessions.setdefault(line.session, [])
-        if not told or line.seconds >= told[-1][0]:  # a resumed one begins anew
-            told.append((line.seconds, line.done))
-    found = speed_of(sessions.values())
-    if found is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
-        found = speed_of([[(manifest.seconds, manifest.counts["out"])]])
-    return found
+        points = sessions.setdefault(line.session, [])
+        if not points or line.seconds >= points[-1][0]:  # a resumed one begins anew
+            points.append((line.seconds, line.done))
+    speed = speed_of(sessions.values())
+    if speed is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
+        speed = speed_of([[(manifest.seconds, manifest.counts["out"])]])
+    return speed
 
 
 # ---- what was written ----------------------------------------------------------------------------
@@ -349,25 +349,25 @@ def _by_model(folder: Path) -> Iterator[Written]:
         if row["completion"]["finish"] != "error":
             texts.setdefault(short_name(row["model"]), _Texts()).add(row)
     metrics = WorkLine.of(folder)
-    total = sum(sum(found.tokens.values()) for found in texts.values())
+    total = sum(sum(counted.tokens.values()) for counted in texts.values())
     is_alone = len(texts) == 1
     if not is_alone:
         manifest = None
-    for model, found in texts.items():
+    for model, counted in texts.items():
         # A model that was alone needs no matching: a served folder may be called `model` in one
         # place and by its name in another.
         lines = [line for line in metrics if is_alone or short_name(line.teacher) == model]
-        count = sum(found.samples.values())
+        count = sum(counted.samples.values())
         seconds = seconds_spent(lines, manifest)
         yield Written(
             model=model,
-            tokens=np.array(list(found.tokens.values()), dtype=np.float64),
-            samples=np.array(list(found.samples.values()), dtype=np.float64),
-            prompt_tokens=found.prompt_tokens / count,
+            tokens=np.array(list(counted.tokens.values()), dtype=np.float64),
+            samples=np.array(list(counted.samples.values()), dtype=np.float64),
+            prompt_tokens=counted.prompt_tokens / count,
             bytes_per_token=path.stat().st_size / max(1, total),
             seconds=seconds,
-            longest_tokens=found.longest,
-            longest_s=_longest_s(found, seconds),
+            longest_tokens=counted.longest,
+            longest_s=_longest_s(counted, seconds),
             speed=sampling_speed(lines, manifest),
         )
 
@@ -391,7 +391,7 @@ def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
             yield (folder.parent.parent.name, folder.parent.name), written
 
 
-def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept | None:
+def read_graded(traces: Path, verdicts: Path, settings: ExampleSettings) -> GradedTraces | None:
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
     in order. Fields that this version does not know are passed over. Memory is that of the usable
     traces' names and lengths.
@@ -429,7 +429,7 @@ def read_kept(traces: Path, verdicts: Path, settings: ExampleSettings) -> Kept |
         if chosen:
             rows.append(len(chosen))
             tokens.append(sum(chosen))
-    return Kept(
+    return GradedTraces(
         usable=_floats(len(choice.usable) for choice in choices.values()),
         samples=_floats(samples.values()),
         rows=_floats(rows or [1]),
@@ -519,11 +519,11 @@ def training_speed(
         return speed_of([[(seconds, tokens)]])
     # The first line stands behind loading and compiling: only what comes after it is speed.
     since = [(at - steps[0][0], amount - steps[0][1]) for at, amount in steps]
-    found = speed_of([since])
-    if found is None:
+    speed = speed_of([since])
+    if speed is None:
         return None
-    start_s = max(0.0, seconds - tokens / found.tokens_per_s)
-    return Speed(found.tokens_per_s, found.spread, start_s)
+    start_s = max(0.0, seconds - tokens / speed.tokens_per_s)
+    return Speed(speed.tokens_per_s, speed.spread, start_s)
 
 
 def folder_bytes(folder: Path) -> int:

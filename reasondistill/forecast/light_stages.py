@@ -60,7 +60,7 @@ def examples_cost(context: Context, samples: Draws | None) -> Cost:
 
 def report_cost(context: Context) -> Cost:
     """The report takes as long as the longest known, whatever stands in it."""
-    done = context.own.manifests.get("report")
+    done = context.this_run.manifests.get("report")
     if done is not None and done.status == "complete":
         return _as_it_was(context, "report", "report", done)
     longest = _longest_known(context, "report")
@@ -74,7 +74,7 @@ def report_cost(context: Context) -> Cost:
 
 def counted_cost(context: Context, stage: str, unit: str, amount: Draws | None) -> Cost:
     """A cheap stage: so many seconds for each thing that goes in, as the longest run known took."""
-    done = context.own.manifests.get(stage)
+    done = context.this_run.manifests.get(stage)
     if done is not None and done.status == "complete":
         is_enough = amount is None or done.counts.get("in", 0) >= amount[0]
         if is_enough or stage != "examples":
@@ -134,7 +134,7 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
         return Cost("verdicts", "new", "one for each trace", unknown=HOW_MANY)
     run = context.run
     work = f"{samples[0]:,.0f} traces"
-    done = context.own.manifests.get("verdicts")
+    done = context.this_run.manifests.get("verdicts")
     if done is not None and done.status == "complete" and done.counts.get("out", 0) >= samples[0]:
         size = folder_bytes(run.stage("verdicts"))
         return finished("verdicts", work, seconds=done.seconds, size=size)

@@ -55,7 +55,7 @@ def traces_cost(context: Context) -> Cost:
     work = f"{context.samples:,} traces"
     if context.is_only_a_limit:
         work = f"at most {work}"
-    done = context.own.manifests.get("traces")
+    done = context.this_run.manifests.get("traces")
     if (
         done is not None
         and done.status == "complete"
@@ -65,7 +65,7 @@ def traces_cost(context: Context) -> Cost:
         seconds = done.seconds
         figures = TracesFigures.of(done)
         if figures.workers <= 1:
-            sessions_s = sum(teacher.seconds for teacher in context.own.teachers.values())
+            sessions_s = sum(teacher.seconds for teacher in context.this_run.teachers.values())
             seconds = max(seconds, sessions_s)
         return finished("traces", work, seconds=seconds, size=size, tokens=figures.tokens)
     pieces = list(teacher_pieces(context, written, context.problems))
@@ -79,9 +79,9 @@ def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> I
     by_model = {short_name(located(teacher).model): teacher for teacher in written.teachers}
     for teacher in written.teachers:
         name = short_name(located(teacher).model)
-        done = context.own.teachers.get(name)
+        done = context.this_run.teachers.get(name)
         if done is None and len(by_model) == 1:
-            done = next(iter(context.own.teachers.values()), None)
+            done = next(iter(context.this_run.teachers.values()), None)
         wanted = round(problems * teacher.share / shares) * written.n
         basis = teacher_basis(context, teacher, name)
         yield Piece(f"teacher {name}", wanted, written.n, written.resolve().max_tokens, done, basis)
@@ -104,7 +104,7 @@ def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
     basis = Basis()
     if first_fit is not None:
         evidence, written = first_fit
-        is_same = written.model == name or evidence is context.own or evidence.is_calibration
+        is_same = written.model == name or evidence is context.this_run or evidence.is_calibration
         notes: list[str] = []
         if not is_same:
             notes.append(
@@ -264,18 +264,18 @@ def answer_piece(
     student: StudentSettings | None,
 ) -> Piece:
     """The samples that one question asks for, and those of them that are there already."""
-    done = context.own.answers.get((question.benchmark, question.label))
+    done = context.this_run.answers.get((question.benchmark, question.label))
     if STEP in question.label:
         # Which steps they were is known only afterwards; the numbers of their samples are alike.
         number = int(question.label.partition(STEP)[2])
         steps = sorted(
             key
-            for key in context.own.answers
+            for key in context.this_run.answers
             if key[0] == question.benchmark and key[1].startswith(f"{model}{STEP}")
         )
         done = None
         if number <= len(steps):
-            done = context.own.answers[steps[number - 1]]
+            done = context.this_run.answers[steps[number - 1]]
     basis = answer_basis(context, question.benchmark, model, measured, student)
     return Piece(
         f"{without_seed(model)} on {question.benchmark}",
@@ -428,7 +428,7 @@ def is_same_model(
     student: StudentSettings | None,
 ) -> bool:
     """Whether a model of the same name in another folder is the same, as far as can be told."""
-    if evidence is context.own or evidence.is_calibration:
+    if evidence is context.this_run or evidence.is_calibration:
         return True
     if student is None:
         return written.model == short_name(measured.served.model)

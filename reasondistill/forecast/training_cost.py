@@ -24,7 +24,14 @@ from reasondistill.forecast.costs import (
     stand_in,
     without_seed,
 )
-from reasondistill.forecast.evidence import Evidence, Kept, Speed, Trained, pool_speeds, short_name
+from reasondistill.forecast.evidence import (
+    Evidence,
+    GradedTraces,
+    Speed,
+    Trained,
+    pool_speeds,
+    short_name,
+)
 from reasondistill.forecast.monte_carlo import ONCE, Draws, Floats, exact
 from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.weights import count_parameters, model_folder
@@ -46,32 +53,32 @@ _CHECKPOINTS = 2
 
 def examples_draws(context: Context) -> Draws | None:
     """How many examples the traces will become; None when nothing like them was graded yet."""
-    done = context.own.manifests.get("examples")
+    done = context.this_run.manifests.get("examples")
     if (
         done is not None
         and done.status == "complete"
         and done.counts.get("in", 0) >= (context.samples or 0)
     ):
         return exact(done.counts["out"])
-    if context.kept is None or context.problems is None or context.run.pipeline.traces is None:
+    if context.graded is None or context.problems is None or context.run.pipeline.traces is None:
         return None
     settings, n = context.run.pipeline.examples, context.run.pipeline.traces.n
     top = n
     if settings.select != "all":
         top = min(settings.k, n)
-    values = examples_kept(context.kept[1], n, top)
+    values = examples_kept(context.graded[1], n, top)
     return context.problems * context.dice.bounded_mean(
         "yield", values, float(top), context.problems
     )
 
 
-def examples_kept(kept: Kept, n: int, top: int) -> Floats:
+def examples_kept(graded: GradedTraces, n: int, top: int) -> Floats:
     """Examples of each problem when n samples are drawn and at most `top` are taken."""
-    exactly = kept.samples == n
-    shares = kept.usable / kept.samples
+    exactly = graded.samples == n
+    shares = graded.usable / graded.samples
     counts = np.arange(n + 1)
     chances = stats.binom.pmf(counts[None, :], n, shares[:, None])
-    return np.where(exactly, np.minimum(kept.usable, top), chances @ np.minimum(counts, top))
+    return np.where(exactly, np.minimum(graded.usable, top), chances @ np.minimum(counts, top))
 
 
 # ---- students ------------------------------------------------------------------------------------
@@ -150,7 +157,7 @@ def student_cost(
 ) -> Cost:
     """The cost of one student; a control takes as many steps as the student `steps_like`."""
     stage = f"students/{student.name}"
-    trained = context.own.students.get(student.name)
+    trained = context.this_run.students.get(student.name)
     if trained is not None and trained.is_complete:
         tokens = trained.tokens
         if student.method == "base":
@@ -192,7 +199,9 @@ def at_speed(
     trained: Trained | None,
     steps: Draws,
 ) -> Cost:
-    """The cost with its seconds: what `own` has taken so far, and what is left of the tokens."""
+    """The cost with its seconds: what the training has taken so far, and what the rest of its
+    tokens will take.
+    """
     if known.speed is None or cost.tokens is None:
         return replace(cost, unknown=CALIBRATE)
     base = ""
@@ -249,9 +258,9 @@ def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
     examples = examples_draws(context)
     if examples is None:
         return None
-    if student.method != "answer_only" or problems is None or context.kept is None:
+    if student.method != "answer_only" or problems is None or context.graded is None:
         return share * examples
-    solved = float(np.mean(context.kept[1].usable > 0))
+    solved = float(np.mean(context.graded[1].usable > 0))
     return share * np.minimum(examples, problems * solved)
 
 
@@ -318,12 +327,12 @@ def _known(context: Context, student: StudentSettings) -> _Known:
             return _from(context, student, start, *basis)
     rows = _rows_from_traces(context, student)
     sources: tuple[str, ...] = ()
-    kept = None
-    if context.kept is not None:
-        evidence, kept = context.kept
+    graded = None
+    if context.graded is not None:
+        evidence, graded = context.graded
         if rows is not None:
             sources = (evidence.source,)
-    return _Known(None, 0.0, _row_draws(context, rows, kept), None, sources, ())
+    return _Known(None, 0.0, _row_draws(context, rows, graded), None, sources, ())
 
 
 def _from(
@@ -346,15 +355,15 @@ def _from(
         )
     is_counted_alike = _is_seed(trained, student) or trained.method == student.method
     is_counted = is_counted_alike and trained.row_tokens is not None
-    rows, kept = trained.row_tokens, evidence.kept
+    rows, graded = trained.row_tokens, evidence.graded
     if not is_counted:
-        rows, kept = _rows_from_traces(context, student), None
-        if context.kept is not None:
-            kept = context.kept[1]
+        rows, graded = _rows_from_traces(context, student), None
+        if context.graded is not None:
+            graded = context.graded[1]
     sources = (evidence.source,)
     speed = pool_speeds([other.speed for other in measured if other.speed is not None])
     return _Known(
-        speed, stand_in(is_same), _row_draws(context, rows, kept), trained, sources, tuple(notes)
+        speed, stand_in(is_same), _row_draws(context, rows, graded), trained, sources, tuple(notes)
     )
 
 
@@ -396,14 +405,16 @@ def is_alike(trained: Trained, start: str) -> bool:
     return trained.base in (start, "model")
 
 
-def _row_draws(context: Context, row_tokens: float | None, kept: Kept | None) -> Draws | None:
+def _row_draws(
+    context: Context, row_tokens: float | None, graded: GradedTraces | None
+) -> Draws | None:
     """The mean row of the examples to come: as uncertain as the few that were seen leave it."""
     if row_tokens is None:
         return None
-    if kept is None:
+    if graded is None:
         return exact(row_tokens)
     drawn = context.dice.mean(
-        "rows", kept.row_tokens, kept.rows, context.problems or len(kept.rows)
+        "rows", graded.row_tokens, graded.rows, context.problems or len(graded.rows)
     )
     return row_tokens * drawn / drawn[0]
 
@@ -416,12 +427,12 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
             return None
         _, teacher = basis
         return teacher.prompt_tokens + _BOXED_TOKENS
-    if context.kept is None:
+    if context.graded is None:
         return None
-    kept = context.kept[1]
+    graded = context.graded[1]
     if student.method == "unverified":
-        return 1 + kept.all_row_tokens
-    return 1 + kept.mean_row_tokens
+        return 1 + graded.all_row_tokens
+    return 1 + graded.mean_row_tokens
 
 
 # ---- disk ----------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""A run: a pipeline file, a cluster file and a folder; what every stage and every process of it
-needs to know.
+"""A run: a pipeline file, a cluster file and a folder, which every stage and every process of the
+run needs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run:
     """One pipeline file in one folder on one cluster. `source` is the pipeline file; relative data
     paths are also tried beside it.
 
-    `asked` are the stages that this command is for (none: all): what `resume` goes on with.
+    `only` are the stages that this command runs (none: all), as `resume` needs to know them.
     """
 
     pipeline: Pipeline
@@ -49,11 +49,11 @@ class Run:
     folder: Path
     source: Path
     keep_old: bool = False
-    asked: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     @property
     def layout(self) -> RunFolder:
-        """Where everything of it stands."""
+        """The paths of all files of the run."""
         return RunFolder(self.folder)
 
     def stage(self, name: str) -> Path:
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages that this file has: all seven, or only the measuring."""
+        """The stages of this pipeline file: all seven, or only evals and report."""
         return STAGES if self.pipeline.traces is not None else ("evals", "report")
 
 
@@ -205,8 +205,8 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def save_run(run: Run, folder: Path | None = None) -> None:
-    """Write what a task process needs to know: `run.json`, in the run folder or another. Holds no
-    secret.
+    """Write `run.json`, from which a task process loads the run, into the run folder or another.
+    The file holds no secret.
     """
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
@@ -214,7 +214,7 @@ def save_run(run: Run, folder: Path | None = None) -> None:
         "cluster": run.cluster.model_dump(mode="json", exclude_unset=True),
         "source": str(run.source.resolve()),
         "keep_old": run.keep_old,
-        "asked": list(run.asked),
+        "asked": list(run.only),
     }
     write_text((folder or run.folder) / RUN, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -30,7 +30,7 @@ from reasondistill.doctor import estimate
 from reasondistill.errors import DataError
 from reasondistill.forecast import Given, make_forecast, save
 from reasondistill.forecast.calibrating import calibration_run
-from reasondistill.forecast.evidence import read_evidence, read_kept
+from reasondistill.forecast.evidence import read_evidence, read_graded
 from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
@@ -421,17 +421,17 @@ def test_what_a_service_lost_says_nothing_of_how_many_traces_are_kept_and_what_i
     fail_samples(
         folder / "2-traces", [f"gsm_symbolic/train/{row}:1" for row in range(10)], "HTTP 402"
     )
-    kept = read_evidence(folder, "like", ExampleSettings()).kept
-    assert kept is not None and kept.samples.sum() == 50
-    usable = kept.usable.sum()
+    graded = read_evidence(folder, "like", ExampleSettings()).graded
+    assert graded is not None and graded.samples.sum() == 50
+    usable = graded.usable.sum()
     fail_samples(
         folder / "2-traces",
         [f"gsm_symbolic/train/{row}:1" for row in range(20, 25)],
         "too long",
         fault="input",
     )
-    kept = read_evidence(folder, "like", ExampleSettings()).kept
-    assert kept is not None and kept.samples.sum() == 50 and kept.usable.sum() < usable
+    graded = read_evidence(folder, "like", ExampleSettings()).graded
+    assert graded is not None and graded.samples.sum() == 50 and graded.usable.sum() < usable
 
 
 @pytest.mark.parametrize(
@@ -463,10 +463,10 @@ def test_the_forecast_keeps_the_traces_that_the_examples_stage_keeps(
         trace.id: trace.completion.prompt_tokens + trace.completion.tokens
         for trace in read_records(path, Trace)
     }
-    kept = read_evidence(folder, "like", examples).kept
-    assert kept is not None
-    assert kept.rows.sum() == len(chosen)
-    assert kept.row_tokens.sum() == sum(tokens[name] for name in chosen)
+    graded = read_evidence(folder, "like", examples).graded
+    assert graded is not None
+    assert graded.rows.sum() == len(chosen)
+    assert graded.row_tokens.sum() == sum(tokens[name] for name in chosen)
 
 
 def _some_without_think(trace: Trace) -> Trace:
@@ -479,7 +479,7 @@ def _some_without_think(trace: Trace) -> Trace:
 
 def test_traces_with_fields_of_another_version_are_read(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "like", until="verdicts", n=2)
-    before = read_evidence(folder, "like", ExampleSettings()).kept
+    before = read_evidence(folder, "like", ExampleSettings()).graded
     for name in ("2-traces/traces.jsonl", "3-verdicts/verdicts.jsonl"):
         lines: list[str] = []
         for row in read_rows(folder / name):
@@ -488,11 +488,11 @@ def test_traces_with_fields_of_another_version_are_read(tmp_path: Path) -> None:
                     row[part]["of_tomorrow"] = [1]
             lines.append(json.dumps(row | {"of_tomorrow": {"a": 1}}) + "\n")
         (folder / name).write_text("".join(lines), encoding="utf-8")
-    kept = read_evidence(folder, "like", ExampleSettings()).kept
-    assert before is not None and kept is not None
-    assert kept.rows.tolist() == before.rows.tolist()
-    assert kept.row_tokens.tolist() == before.row_tokens.tolist()
-    assert kept.all_row_tokens == before.all_row_tokens
+    graded = read_evidence(folder, "like", ExampleSettings()).graded
+    assert before is not None and graded is not None
+    assert graded.rows.tolist() == before.rows.tolist()
+    assert graded.row_tokens.tolist() == before.row_tokens.tolist()
+    assert graded.all_row_tokens == before.all_row_tokens
 
 
 def test_nothing_of_a_trace_that_is_not_kept_stays_in_memory(tmp_path: Path) -> None:
@@ -502,12 +502,12 @@ def test_nothing_of_a_trace_that_is_not_kept_stays_in_memory(tmp_path: Path) -> 
         line = path.read_text(encoding="utf-8")
         copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(4000)]
         path.write_text("".join(copies), encoding="utf-8")
-    read_kept(*files_of(folder), ExampleSettings())  # what is imported late is there
+    read_graded(*files_of(folder), ExampleSettings())  # what is imported late is there
     tracemalloc.start()
-    kept = read_kept(*files_of(folder), ExampleSettings())
+    graded = read_graded(*files_of(folder), ExampleSettings())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert kept is not None and kept.samples.sum() == 4000 and kept.usable.sum() == 0
+    assert graded is not None and graded.samples.sum() == 4000 and graded.usable.sum() == 0
     assert peak < 60_000  # 15 bytes a trace: not even its name
 
 

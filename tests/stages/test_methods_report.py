@@ -204,9 +204,9 @@ def test_a_student_that_was_cut_out_of_a_larger_model_says_what_is_left() -> Non
         figures=None,
         shrunk=shrunk,
     )
-    from reasondistill.stages.report.facts import MadeStudent
+    from reasondistill.stages.report.facts import StudentFolder
 
-    found = methods.shrunk_table(Facts("run", students=(MadeStudent("half", student, []),)))
+    found = methods.shrunk_table(Facts("run", students=(StudentFolder("half", student, []),)))
     assert found.rows == (("half", "600", "1,200", "2: 0, 3", "2.000", "9.000", "", "1.2500", ""),)
 
 

@@ -30,7 +30,7 @@ from reasondistill.runs.store import (
 )
 from reasondistill.stages.evals.outcomes import Sheet, asked_problems, fill, read_problems
 from reasondistill.stages.evals.seeds import pool_seeds
-from reasondistill.stages.evals.summary import own_sheets, summarise
+from reasondistill.stages.evals.summary import main_sheets, summarise
 
 VERSION = 2
 RECORDS, SCORES = layout.EVAL_RECORDS, layout.SCORES
@@ -137,7 +137,7 @@ def collect(
     )
     pooled = None
     if groups:
-        pooled = pool_seeds(own_sheets(sheets, models), groups, baselines)
+        pooled = pool_seeds(main_sheets(sheets, models), groups, baselines)
     summary = summary.model_copy(
         update={"groups": pooled, "models": tuple(about), "reference": reference}
     )

@@ -32,14 +32,16 @@ NOTE = (
 )
 
 
-def pool_seeds(own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str]]) -> SeedGroups:
+def pool_seeds(
+    sheets: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str]]
+) -> SeedGroups:
     """What scores.json says under `groups`: every comparison with groups in place of their members,
     in families of its own.
 
     Raises StageError when a model or baseline did not answer the benchmark.
     """
-    sheets = together(own, groups)
-    pooled = [sheet for (_, model), sheet in sheets.items() if model in groups]
+    joined = together(sheets, groups)
+    pooled = [sheet for (_, model), sheet in joined.items() if model in groups]
     outcomes: Outcomes = {}
     tokens: Tokens = {}
     for sheet in pooled:
@@ -48,26 +50,26 @@ def pool_seeds(own: Sheets, groups: Groups, baselines: Mapping[str, Sequence[str
     return SeedGroups(
         members={name: tuple(members) for name, members in groups.items()},
         scores=tuple(pass_at_1(sheet) for sheet in pooled),
-        differences=tuple(differences(sheets, grouped(baselines, groups))),
-        spread=tuple(_spreads(own, groups)),
+        differences=tuple(differences(joined, grouped(baselines, groups))),
+        spread=tuple(_spreads(sheets, groups)),
         outcomes=outcomes,
         tokens=tokens,
         note=NOTE,
     )
 
 
-def together(own: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
+def together(sheets: Sheets, groups: Groups) -> dict[tuple[str, str], Sheet]:
     """One sheet for each group and for each model of none, by benchmark and name."""
     group_of = members_of(groups)
-    sheets: dict[tuple[str, str], Sheet] = {}
-    for (benchmark, model), sheet in own.items():
+    joined: dict[tuple[str, str], Sheet] = {}
+    for (benchmark, model), sheet in sheets.items():
         name = group_of.get(model, model)
-        if (benchmark, name) not in sheets:
-            members = [own[benchmark, one] for one in groups.get(name, ())]
+        if (benchmark, name) not in joined:
+            members = [sheets[benchmark, one] for one in groups.get(name, ())]
             if members:
                 sheet = pooled_sheet(name, members)
-            sheets[benchmark, name] = sheet
-    return sheets
+            joined[benchmark, name] = sheet
+    return joined
 
 
 def members_of(groups: Groups) -> dict[str, str]:
@@ -137,12 +139,12 @@ def grouped(baselines: Mapping[str, Sequence[str]], groups: Groups) -> dict[str,
     return compared
 
 
-def _spreads(own: Sheets, groups: Groups) -> Iterator[SeedSpread]:
+def _spreads(sheets: Sheets, groups: Groups) -> Iterator[SeedSpread]:
     """The score of each seed, and how far apart they are."""
-    for benchmark in dict.fromkeys(benchmark for benchmark, _ in own):
+    for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets):
         for name, members in groups.items():
-            sheets = _on_common_problems([own[benchmark, member] for member in members])
-            means = {sheet.model: float(sheet.correct.mean()) for sheet in sheets}
+            of_seeds = _on_common_problems([sheets[benchmark, member] for member in members])
+            means = {sheet.model: float(sheet.correct.mean()) for sheet in of_seeds}
             values = list(means.values())
             yield SeedSpread(
                 model=name,

@@ -42,26 +42,26 @@ def summarise(
     """Everything but the groups of seeds. `models` are measured under their own prompt, at the end
     of their training; the other sheets are their variants.
     """
-    own = own_sheets(sheets, models)
+    main = main_sheets(sheets, models)
     benchmarks = dict.fromkeys(benchmark for benchmark, _ in sheets)
     problems = {name: read_problems(folder / name) for name in benchmarks}
-    problems_asked = {name: _asked(problems[name], own, name) for name in benchmarks}
+    problems_asked = {name: _problems_asked(problems[name], main, name) for name in benchmarks}
     suspects = {name: _suspects(problems_asked[name], training) for name in benchmarks}
     parts: list[Score] = []
-    for sheet in own.values():
+    for sheet in main.values():
         name = sheet.benchmark
         parts += score_parts(sheet, problems[name], suspects[name])
     return ScoresFile(
         scores=tuple(_scores(list(sheets.values()), pool)),
         parts=tuple(parts),
-        differences=tuple(differences(own, baselines)),
-        prompts=tuple(_prompt_spreads(own, sheets, prompts, seed)),
+        differences=tuple(differences(main, baselines)),
+        prompts=tuple(_prompt_spreads(main, sheets, prompts, seed)),
         overlap={
             name: Overlap(suspect=len(names), of=len(problems_asked[name]), n_gram=N_GRAM)
             for name, names in suspects.items()
             if names
         },
-        bootstrap=tuple(_bootstrap(sheet, seed) for sheet in own.values() if sheet.k > 1),
+        bootstrap=tuple(_bootstrap(sheet, seed) for sheet in main.values() if sheet.k > 1),
         outcomes=by_benchmark(sheets.values(), Sheet.shares),
         tokens=by_benchmark(sheets.values(), Sheet.mean_tokens),
         refused=by_benchmark(
@@ -73,7 +73,7 @@ def summarise(
     )
 
 
-def own_sheets(sheets: Sheets, models: Sequence[str]) -> dict[tuple[str, str], Sheet]:
+def main_sheets(sheets: Sheets, models: Sequence[str]) -> dict[tuple[str, str], Sheet]:
     """The sheets of the models under their own prompt, at the end of their training."""
     return {key: sheet for key, sheet in sheets.items() if key[1] in models}
 
@@ -93,10 +93,12 @@ def _scores(sheets: Sequence[Sheet], pool: GradingPool) -> Iterator[Score]:
         yield from score_sheet(sheet, wrong)
 
 
-def _asked(problems: Mapping[str, Problem], own: Sheets, benchmark: str) -> dict[str, Problem]:
+def _problems_asked(
+    problems: Mapping[str, Problem], main: Sheets, benchmark: str
+) -> dict[str, Problem]:
     """The problems of a benchmark that at least one model was asked."""
     names: set[str] = set()
-    for sheet in own.values():
+    for sheet in main.values():
         if sheet.benchmark == benchmark:
             names.update(sheet.problems)
     return {name: problem for name, problem in problems.items() if name in names}
@@ -111,7 +113,7 @@ def _suspects(problems: Mapping[str, Problem], training: Path | None) -> frozens
 
 
 def _prompt_spreads(
-    own: Sheets, sheets: Sheets, prompts: Sequence[str], seed: int
+    main: Sheets, sheets: Sheets, prompts: Sequence[str], seed: int
 ) -> Iterator[PromptSpread]:
     """How much the prompt matters to each model on each benchmark.
 
@@ -119,7 +121,7 @@ def _prompt_spreads(
     """
     if not prompts:
         return
-    for (benchmark, model), sheet in own.items():
+    for (benchmark, model), sheet in main.items():
         under = {"its own": sheet}
         for prompt in prompts:
             under[prompt] = sheets[benchmark, f"{model}{VARIANT}{prompt}"]

@@ -32,7 +32,7 @@ def build_report(facts: Facts) -> ReportFile:
         published=tuple(published),
         funnel=tuple(_funnel_row(step) for step in facts.funnel),
         stages=tuple(_stage_row(stage) for stage in facts.stages),
-        students=tuple(made.student for made in facts.students if made.student is not None),
+        students=tuple(folder.record for folder in facts.students if folder.record is not None),
         forecast=forecast_check.checked_forecast(facts),
     )
     changes: dict[str, object] = {}

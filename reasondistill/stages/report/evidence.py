@@ -58,12 +58,12 @@ def _parts_table(scores: Sequence[Score], kind: str, prefix: str) -> Table:
     models = list(dict.fromkeys(score.model for score in scores))
     rows: list[tuple[str, ...]] = []
     for part in dict.fromkeys(score.part for score in scores):
-        own = {score.model: score for score in scores if score.part == part}
-        cells = [part.removeprefix(prefix), _problems(own.values())]
+        scored = {score.model: score for score in scores if score.part == part}
+        cells = [part.removeprefix(prefix), _problems(scored.values())]
         for model in models:
             text = ""
-            if model in own:
-                text = score_text(own[model])
+            if model in scored:
+                text = score_text(scored[model])
             cells.append(text)
         rows.append(tuple(cells))
     return Table((kind, "n", *models), tuple(rows))
@@ -79,17 +79,17 @@ def _problems(scores: Iterable[Score]) -> str:
 
 
 def overlap_note(facts: Facts, benchmark: str) -> str:
-    found = facts.overlap[benchmark]
-    if found.suspect == found.of:
+    overlap = facts.overlap[benchmark]
+    if overlap.suspect == overlap.of:
         return (
-            f"All problems of {benchmark} share a run of {found.n_gram} words with a "
+            f"All problems of {benchmark} share a run of {overlap.n_gram} words with a "
             "training question, as problems made from the same "
             "templates do: the scores say how well these templates were learnt, not what "
             "happens on other ones."
         )
     return (
-        f"{whole(found.suspect)} of {whole(found.of)} problems of {benchmark} share "
-        f"a run of {found.n_gram} words with a training "
+        f"{whole(overlap.suspect)} of {whole(overlap.of)} problems of {benchmark} share "
+        f"a run of {overlap.n_gram} words with a training "
         "question. If the suspect ones score higher, the training set may have given "
         "them away. What a base model saw before is not known."
     )
@@ -110,9 +110,9 @@ def samples_lines(facts: Facts, benchmark: str) -> list[Line]:
             for shown in means:
                 if kind == shown or score.metric == "pass@1":
                     means[shown].append((int(k), score.mean))
-        for kind, found in means.items():
-            if len(found) > 2:
-                curve = [(math.log2(k), 100 * mean) for k, mean in sorted(found)]
+        for kind, means_by_k in means.items():
+            if len(means_by_k) > 2:
+                curve = [(math.log2(k), 100 * mean) for k, mean in sorted(means_by_k)]
                 lines.append(Line(f"{model} {kind}@k", curve, colour, dashed=kind == "maj"))
     return lines
 
@@ -285,10 +285,10 @@ def _differences(facts: Facts, row: Published, benchmark: str) -> Iterator[str]:
     problems = facts.stage(f"{EVALS}/{benchmark}/problems")
     if problems is not None:
         limits = [int(section.get("limit", 0)) for section in sections]
-        asked = max(limits, default=0)
+        most = max(limits, default=0)
         there_are = problems.counts.get("in", 0)
-        if 0 < asked < there_are:
-            yield f"problems (ours {asked} of {there_are})"
+        if 0 < most < there_are:
+            yield f"problems (ours {most} of {there_are})"
     yield "prompt and grader"
 
 
@@ -311,14 +311,14 @@ def unlike(facts: Facts) -> Iterator[str]:
     were not asked alike.
     """
     for benchmark in dict.fromkeys(score.benchmark for score in facts.own_scores):
-        asked: dict[str, dict[str, list[str]]] = {}
+        models_by_value: dict[str, dict[str, list[str]]] = {}
         for model, section in _sections(facts, benchmark).items():
             settings = {"prompt": section.get("prompt")}
             settings |= section.get("sampling", {})
             for key, value in settings.items():
-                values = asked.setdefault(key, {})
+                values = models_by_value.setdefault(key, {})
                 values.setdefault(str(value), []).append(model)
-        for key, values in asked.items():
+        for key, values in models_by_value.items():
             if len(values) > 1:
                 yield f"{benchmark}: {key} {_who(values)}"
 

@@ -113,11 +113,11 @@ class SideBySide:
 
 
 @dataclass(frozen=True)
-class MadeStudent:
+class StudentFolder:
     """A student folder: the record when it is finished, and its metrics lines."""
 
     name: str
-    student: Student | None
+    record: Student | None
     metrics: Sequence[TrainingLine]
 
 
@@ -154,7 +154,7 @@ class Facts:
     trace_tokens: Mapping[str, array[int]] = field(default_factory=dict[str, "array[int]"])
     shown: tuple[Shown, ...] = ()
     example: Example | None = None
-    students: tuple[MadeStudent, ...] = ()
+    students: tuple[StudentFolder, ...] = ()
     scores: tuple[Score, ...] = ()
     differences: tuple[Difference, ...] = ()
     outcomes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(
@@ -184,11 +184,11 @@ class Facts:
     def method(self, model: str) -> str:
         """How a model was made; `teacher` for one that this run did not make."""
         first = self.members(model)[0]
-        for made in self.students:
-            if made.name == first:
-                if made.student is None:
+        for student in self.students:
+            if student.name == first:
+                if student.record is None:
                     return "unfinished"
-                return made.student.method
+                return student.record.method
         return "teacher"
 
     def members(self, name: str) -> tuple[str, ...]:
@@ -358,7 +358,7 @@ class _Graded:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._seen = limit, 0
+        self._limit, self._number = limit, 0
         self._heaps: dict[str, list[tuple[int, int, Shown]]] = {}
         self.tokens: dict[str, array[int]] = {}
         self.failed: Counter[str] = Counter()
@@ -370,8 +370,8 @@ class _Graded:
             return
         self.tokens.setdefault(shown.outcome, array("q")).append(trace.completion.tokens)
         heap = self._heaps.setdefault(shown.outcome, [])
-        self._seen += 1  # breaks ties, traces have no order of their own
-        heapq.heappush(heap, (-_lot(trace.id), self._seen, shown))
+        self._number += 1  # breaks ties, traces have no order of their own
+        heapq.heappush(heap, (-_lot(trace.id), self._number, shown))
         if len(heap) > self._limit:
             heapq.heappop(heap)
 
@@ -404,8 +404,8 @@ def _in_turns(rows: Iterable[list[Any]]) -> Iterator[Any]:
 
 
 def _with_problems(path: Path, shown: list[Shown]) -> tuple[Shown, ...]:
-    wanted = {item.trace.problem_id for item in shown}
-    problems = _find_problems(path, wanted)
+    problem_ids = {item.trace.problem_id for item in shown}
+    problems = _find_problems(path, problem_ids)
     items: list[Shown] = []
     for item in shown:
         problem = problems.get(item.trace.problem_id)
@@ -413,11 +413,11 @@ def _with_problems(path: Path, shown: list[Shown]) -> tuple[Shown, ...]:
     return tuple(items)
 
 
-def _find_problems(path: Path, wanted: set[str]) -> dict[str, Problem]:
+def _find_problems(path: Path, problem_ids: set[str]) -> dict[str, Problem]:
     problems: dict[str, Problem] = {}
-    if wanted and path.exists():
+    if problem_ids and path.exists():
         for problem in read_records(path, Problem):
-            if problem.id in wanted:
+            if problem.id in problem_ids:
                 problems[problem.id] = problem
     return problems
 
@@ -482,7 +482,7 @@ def _first_example(path: Path) -> Example | None:
 # ---- students ------------------------------------------------------------------------------------
 
 
-def _students(folder: Path) -> Iterator[MadeStudent]:
+def _students(folder: Path) -> Iterator[StudentFolder]:
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
@@ -492,7 +492,7 @@ def _students(folder: Path) -> Iterator[MadeStudent]:
         student: Student | None = None
         if record.exists():
             student = Student.model_validate_json(record.read_text(encoding="utf-8"))
-        yield MadeStudent(path.name, student, TrainingLine.of(path))
+        yield StudentFolder(path.name, student, TrainingLine.of(path))
 
 
 # ---- evals ---------------------------------------------------------------------------------------
@@ -549,13 +549,15 @@ def _side_by_side(
         if record.sample == 0 and (record.benchmark, record.problem_id) in chosen
     }
     for benchmark in sorted({benchmark for benchmark, _ in chosen}):
-        wanted = {problem for where, problem in chosen if where == benchmark}
+        problem_ids = {problem for where, problem in chosen if where == benchmark}
         models = [
             model for where, model in records.tokens if where == benchmark and model not in later
         ]
         folder = evals.benchmark(benchmark)
-        samples = {model: _first_samples(folder.cell(model).traces, wanted) for model in models}
-        for name, problem in _find_problems(folder.problems, wanted).items():
+        samples = {
+            model: _first_samples(folder.cell(model).traces, problem_ids) for model in models
+        }
+        for name, problem in _find_problems(folder.problems, problem_ids).items():
             answers: list[tuple[str, Shown]] = []
             for model in models:
                 trace = samples[model].get(name)
@@ -565,11 +567,11 @@ def _side_by_side(
             yield SideBySide(benchmark, problem, tuple(answers))
 
 
-def _first_samples(path: Path, wanted: set[str]) -> dict[str, Trace]:
+def _first_samples(path: Path, problem_ids: set[str]) -> dict[str, Trace]:
     samples: dict[str, Trace] = {}
     if path.exists():
         for trace in read_records(path, Trace):
-            if trace.sample == 0 and trace.problem_id in wanted:
+            if trace.sample == 0 and trace.problem_id in problem_ids:
                 samples[trace.problem_id] = trace
     return samples
 

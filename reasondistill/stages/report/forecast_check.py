@@ -1,4 +1,4 @@
-"""Forecast and fact: what was said of each stage beforehand, and what it took."""
+"""Forecast and fact: what was forecast for each stage, and what it took."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ _PLACES = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "exampl
 
 
 @dataclass(frozen=True)
-class Told:
-    """One number: what was expected between `low` and `high`, and what came; seconds or tokens."""
+class CheckedNumber:
+    """One number of a forecast, `expected` between `low` and `high`, beside what a stage `took`:
+    seconds or tokens.
+    """
 
     stage: str
     what: str
@@ -37,7 +39,7 @@ class Told:
 
     @property
     def ratio(self) -> float | None:
-        """What came over what was expected."""
+        """What the stage took, divided by what was expected."""
         if not self.expected:
             return None
         return self.took / self.expected
@@ -47,13 +49,13 @@ class Told:
         return self.low <= self.took <= self.high
 
 
-def told(facts: Facts) -> list[Told]:
-    """Time and tokens of every stage that was still to come when the forecast was made, and is
+def checked_numbers(facts: Facts) -> list[CheckedNumber]:
+    """Time and tokens of every stage that had not finished when the forecast was made, and has
     finished now.
     """
     if facts.forecast is None:
         return []
-    found: list[Told] = []
+    numbers: list[CheckedNumber] = []
     for stage in facts.forecast.stages:
         if stage.state == "done":
             continue
@@ -62,15 +64,17 @@ def told(facts: Facts) -> list[Told]:
             continue
         if stage.wall_hours is not None:
             seconds = sum(_seconds(manifest) for manifest in manifests)
-            found.append(_compared(stage.stage, "seconds", stage.wall_hours, seconds, unit=3600))
+            numbers.append(_compared(stage.stage, "seconds", stage.wall_hours, seconds, unit=3600))
         tokens = sum(WorkFigures.of(manifest).tokens for manifest in manifests)
         if stage.tokens is not None and tokens:
-            found.append(_compared(stage.stage, "tokens", stage.tokens, tokens))
-    return found
+            numbers.append(_compared(stage.stage, "tokens", stage.tokens, tokens))
+    return numbers
 
 
-def _compared(stage: str, what: str, expected: Range, took: float, *, unit: float = 1) -> Told:
-    return Told(
+def _compared(
+    stage: str, what: str, expected: Range, took: float, *, unit: float = 1
+) -> CheckedNumber:
+    return CheckedNumber(
         stage=stage,
         what=what,
         expected=expected.expected * unit,
@@ -81,12 +85,12 @@ def _compared(stage: str, what: str, expected: Range, took: float, *, unit: floa
 
 
 def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
-    """The folders that a stage of the forecast filled: of a measured model the samples on every
+    """The folders of one stage of the forecast; for a measured model its samples on every
     benchmark.
     """
     kind, _, name = stage.partition("/")
-    for found in facts.stages:
-        parts = found.place.split("/")
+    for folder in facts.stages:
+        parts = folder.place.split("/")
         if kind == "evals":
             is_own = (
                 len(parts) == 4
@@ -95,15 +99,15 @@ def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
                 and parts[2].partition(VARIANT)[0] == name
             )
         elif kind == "students":
-            is_own = found.place == f"{STUDENTS}/{name}"
+            is_own = folder.place == f"{STUDENTS}/{name}"
         else:
-            is_own = found.place == _PLACES.get(kind)
+            is_own = folder.place == _PLACES.get(kind)
         if is_own:
-            yield found.manifest
+            yield folder.manifest
 
 
 def _seconds(manifest: Manifest) -> float:
-    """Of all sessions: a stage that was resumed says in its figures what the earlier ones took;
+    """Seconds of all sessions: the figures of a resumed stage hold what the earlier sessions took;
     workers side by side share their time.
     """
     figures = WorkFigures.of(manifest)
@@ -112,16 +116,16 @@ def _seconds(manifest: Manifest) -> float:
     return max(manifest.seconds, figures.seconds + figures.load_seconds)
 
 
-# ---- saying it -----------------------------------------------------------------------------------
+# ---- table and note ------------------------------------------------------------------------------
 
 
 def table(facts: Facts) -> Table:
     headers = ("stage", "what", "forecast", "90 % interval", "took", "ratio", "inside")
-    rows = [tuple(_cells(row)) for row in told(facts)]
+    rows = [tuple(_cells(row)) for row in checked_numbers(facts)]
     return Table(headers, tuple(rows), numbers=2)
 
 
-def _cells(row: Told) -> Iterator[str]:
+def _cells(row: CheckedNumber) -> Iterator[str]:
     words, what = whole, row.what
     if row.what == "seconds":
         words, what = duration, "time"
@@ -141,15 +145,16 @@ def _cells(row: Told) -> Iterator[str]:
 
 
 def note(facts: Facts) -> str:
-    """When it was foretold, from what, and how often it held."""
+    """When the forecast was made, from what evidence, and how often it held."""
     if facts.forecast is None:
         return ""
-    rows = told(facts)
+    rows = checked_numbers(facts)
     inside = sum(row.is_inside for row in rows)
     sources = ", ".join(facts.forecast.sources) or "what the user gave"
-    made = facts.forecast
+    forecast = facts.forecast
+    date = forecast.made.partition("T")[0]
     return (
-        f"Foretold on {made.made.partition('T')[0]} for {made.cluster}, from {sources}. "
+        f"Forecast on {date} for {forecast.cluster}, from {sources}. "
         f"Intervals hold 90 % of simulated runs: {inside} of "
         f"{len(rows)} numbers came inside theirs; those that stand on one measurement "
         "hold or miss together. Stages that were finished "
@@ -158,10 +163,10 @@ def note(facts: Facts) -> str:
 
 
 def checked_forecast(facts: Facts) -> CheckedForecast | None:
-    """What scripts read: the forecast, and each number beside what came."""
+    """What scripts read: the forecast, and each number beside what the stage took."""
     if facts.forecast is None:
         return None
     rows: list[ForecastFact] = []
-    for row in told(facts):
+    for row in checked_numbers(facts):
         rows.append(ForecastFact(**asdict(row), ratio=row.ratio, inside=row.is_inside))
     return CheckedForecast(**facts.forecast.model_dump(), facts=tuple(rows))

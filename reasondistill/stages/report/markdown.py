@@ -79,7 +79,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Time and speed", [table(wording.timings_table(facts))]
     yield "Forecast and fact", _noted(forecast_check.note(facts), forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
-    yield "How it was made", _made(facts)
+    yield "How it was made", _students(facts)
 
 
 def _noted(note: str, content: Table) -> list[str]:
@@ -156,11 +156,11 @@ def _evidence(facts: Facts) -> Iterator[str]:
 def _losses(facts: Facts) -> str:
     """The loss of each student at ten points of its training: a curve without a picture."""
     rows: list[tuple[str, ...]] = []
-    for made in facts.students:
-        losses = [line.loss for line in made.metrics if line.loss is not None]
+    for student in facts.students:
+        losses = [line.loss for line in student.metrics if line.loss is not None]
         shown = [f"{loss:.3f}" for loss in _ten_of(losses)]
         if shown:
-            rows.append((made.name, " → ".join(shown)))
+            rows.append((student.name, " → ".join(shown)))
     return table(Table(("student", "loss, start to end"), tuple(rows), numbers=2))
 
 
@@ -206,7 +206,7 @@ def _written(shown: Shown) -> str:
     return f"{fenced(whole)}\n\n{', '.join(facts)}"
 
 
-def _made(facts: Facts) -> list[str]:
+def _students(facts: Facts) -> list[str]:
     surroundings: list[tuple[str, ...]] = []
     for key, values in environments(facts.stages).items():
         for value, places in values.items():

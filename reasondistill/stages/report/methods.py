@@ -57,7 +57,7 @@ def has_methods(facts: Facts) -> bool:
     """
     if facts.seeds.members:
         return True
-    trained = [made.student for made in facts.students if made.student is not None]
+    trained = [folder.record for folder in facts.students if folder.record is not None]
     return any(student.method in METHODS for student in trained)
 
 
@@ -96,8 +96,8 @@ def reference(facts: Facts) -> str | None:
     untouched base.
     """
     compared = {row.baseline for row in facts.main_differences}
-    asked = facts.reference or ""
-    candidates = [facts.seeds.of(asked) or asked, "sft"]
+    reference = facts.reference or ""
+    candidates = [facts.seeds.of(reference) or reference, "sft"]
     candidates += [name for name in sorted(compared) if facts.method(name) == "base"]
     return next((name for name in candidates if name in compared), None)
 
@@ -152,9 +152,9 @@ def _about(facts: Facts, model: str) -> MeasuredModel:
 def costs(facts: Facts) -> list[Cost]:
     """Every trained student, in the order of their scores."""
     names = dict.fromkeys(row.score.model for row in reached(facts))
-    for made in facts.students:
-        if _figures(facts, made.name):
-            names.setdefault(facts.seeds.of(made.name) or made.name)
+    for student in facts.students:
+        if _figures(facts, student.name):
+            names.setdefault(facts.seeds.of(student.name) or student.name)
     return [_cost(facts, name) for name in names]
 
 
@@ -188,9 +188,9 @@ def _ratio(amount: float | None, of: float | None) -> float | None:
 
 def _students(facts: Facts, name: str) -> Iterator[Student]:
     members = facts.members(name)
-    for made in facts.students:
-        if made.name in members and made.student is not None:
-            yield made.student
+    for student in facts.students:
+        if student.name in members and student.record is not None:
+            yield student.record
 
 
 def _figures(facts: Facts, name: str) -> list[TrainingFigures]:
@@ -295,9 +295,9 @@ def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
     headers += ("p (Holm)", "", "gap closed %", "seeds: sd", "seeds: range", "n × k")
     rows = reached(facts)
     for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
-        own = [row for row in rows if row.score.benchmark == benchmark]
-        cells = [tuple(_reached_cells(row)) for row in own]
-        yield benchmark, own, Table(headers, tuple(cells), numbers=2).without_blanks()
+        scored = [row for row in rows if row.score.benchmark == benchmark]
+        cells = [tuple(_reached_cells(row)) for row in scored]
+        yield benchmark, scored, Table(headers, tuple(cells), numbers=2).without_blanks()
 
 
 def _reached_cells(row: Reached) -> Iterator[str]:
@@ -390,9 +390,9 @@ def shrunk_table(facts: Facts) -> Table:
     headers = ("student", "parameters", "of", "layers kept", "perplexity: larger", "cut")
     headers += ("trained", "KL to larger: cut", "trained")
     rows: list[tuple[str, ...]] = []
-    for made in facts.students:
-        if made.student is not None and made.student.shrunk is not None:
-            rows.append((made.student.name, *_shrunk_cells(made.student.shrunk)))
+    for student in facts.students:
+        if student.record is not None and student.record.shrunk is not None:
+            rows.append((student.record.name, *_shrunk_cells(student.record.shrunk)))
     return Table(headers, tuple(rows))
 
 

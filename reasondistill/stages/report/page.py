@@ -21,9 +21,9 @@ from reasondistill.stages.report.facts import (
     STUDENTS,
     Facts,
     FunnelStep,
-    MadeStudent,
     Shown,
     SideBySide,
+    StudentFolder,
     environments,
     flatten,
 )
@@ -110,9 +110,9 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "training", "Training", _training(facts)
     yield "lengths", "Lengths", _lengths(facts)
     yield "timings", "Time and speed", _timings(facts)
-    yield "forecast", "Forecast and fact", _foretold(facts)
+    yield "forecast", "Forecast and fact", _forecast(facts)
     yield "read", "Traces to read", _read(facts)
-    yield "made", "How it was made", _made(facts)
+    yield "made", "How it was made", _students(facts)
 
 
 # ---- the funnel ----------------------------------------------------------------------------------
@@ -157,24 +157,24 @@ def _swatch(line: str) -> str:
 def _training(facts: Facts) -> str:
     if not facts.students:
         return ""
-    made = plain(wording.students_table(facts))
+    table = plain(wording.students_table(facts))
     if facts.seeds.members:
-        made = f"<details><summary>Every student: {len(facts.students)}</summary>{made}</details>"
-    return _curves(facts) + made
+        table = f"<details><summary>Every student: {len(facts.students)}</summary>{table}</details>"
+    return _curves(facts) + table
 
 
 def _curves(facts: Facts) -> str:
     lines: list[Line] = []
     rates: list[Line] = []
-    trained = [made for made in facts.students if has_losses(made)]
-    trained = [made for made in trained if not facts.is_later_seed(made.name)]
-    for colour, made in enumerate(trained):
-        on_validation = f"{made.name} (validation)"
-        losses = _points(made, lambda line: line.loss)
-        validation_losses = _points(made, lambda line: line.validation_loss)
-        lines.append(Line(made.name, losses, colour))
+    trained = [student for student in facts.students if has_losses(student)]
+    trained = [student for student in trained if not facts.is_later_seed(student.name)]
+    for colour, student in enumerate(trained):
+        on_validation = f"{student.name} (validation)"
+        losses = _points(student, lambda line: line.loss)
+        validation_losses = _points(student, lambda line: line.validation_loss)
+        lines.append(Line(student.name, losses, colour))
         lines.append(Line(on_validation, validation_losses, colour, dashed=True))
-        rates.append(Line(made.name, _points(made, lambda line: line.learning_rate), colour))
+        rates.append(Line(student.name, _points(student, lambda line: line.learning_rate), colour))
     if not trained:
         return ""
     caption = "Loss by step; dashed on the validation split."
@@ -188,16 +188,18 @@ def _curves(facts: Facts) -> str:
     return f'<div class="grid-2">{loss}{rate}</div>'
 
 
-def has_losses(made: MadeStudent) -> bool:
+def has_losses(student: StudentFolder) -> bool:
     """True for a student whose training wrote a loss, on either split."""
-    return any(line.loss is not None or line.validation_loss is not None for line in made.metrics)
+    return any(
+        line.loss is not None or line.validation_loss is not None for line in student.metrics
+    )
 
 
 def _points(
-    made: MadeStudent, value_of: Callable[[TrainingLine], float | None]
+    student: StudentFolder, value_of: Callable[[TrainingLine], float | None]
 ) -> list[tuple[float, float]]:
     points: list[tuple[float, float]] = []
-    for line in made.metrics:
+    for line in student.metrics:
         value = value_of(line)
         if value is not None and line.step is not None:
             points.append((float(line.step), value))
@@ -280,12 +282,12 @@ def _timings(facts: Facts) -> str:
     )
 
 
-def _foretold(facts: Facts) -> str:
-    found = forecast_check.table(facts)
-    if not found.rows:
+def _forecast(facts: Facts) -> str:
+    table = forecast_check.table(facts)
+    if not table.rows:
         return ""
     note = text(forecast_check.note(facts))
-    return f'<p class="note">{note}</p>{plain(found)}'
+    return f'<p class="note">{note}</p>{plain(table)}'
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -351,10 +353,10 @@ def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
 
 
 def _badge(outcome: str, of: str | None = None) -> str:
-    said = wording.label(outcome)
+    label = wording.label(outcome)
     if of is not None:
-        said = f"{of}: {said}"
-    return f'<span class="badge {tone(outcome)}">{text(said)}</span>'
+        label = f"{of}: {label}"
+    return f'<span class="badge {tone(outcome)}">{text(label)}</span>'
 
 
 def _written(shown: Shown) -> str:
@@ -407,7 +409,7 @@ def _first_line(question: str) -> str:
 # ---- how it was made -----------------------------------------------------------------------------
 
 
-def _made(facts: Facts) -> str:
+def _students(facts: Facts) -> str:
     if not facts.stages:
         return ""
     surroundings: list[list[str]] = []

@@ -48,9 +48,9 @@ def scores_section(facts: Facts) -> str:
     benchmarks = list(dict.fromkeys(score.benchmark for score in facts.own_scores))
     tables = ""
     for benchmark in benchmarks:
-        own = [score for score in facts.main_scores if score.benchmark == benchmark]
+        scores = [score for score in facts.main_scores if score.benchmark == benchmark]
         tables += f"<h3>{text(benchmark)}</h3>"
-        tables += _score_table(facts, own, hidden=("benchmark",))
+        tables += _score_table(facts, scores, hidden=("benchmark",))
     if len(wording.main_means(facts)) >= _FOLDS:
         tables = folded("Every score with its outcomes", tables)
     parts: list[str] = []

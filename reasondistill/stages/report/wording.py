@@ -355,8 +355,8 @@ def students_table(facts: Facts) -> Table:
     headers = ("student", "method", "base", "parameters", "trained", "steps", "epochs", "examples")
     headers += ("tokens", "train loss", "validation loss")
     rows: list[tuple[str, ...]] = []
-    for made in facts.students:
-        cells = [made.name, *_student_cells(made.student)]
+    for student in facts.students:
+        cells = [student.name, *_student_cells(student.record)]
         blank = len(headers) - len(cells)
         rows.append((*cells, *[""] * blank))
     return Table(headers, tuple(rows), numbers=3)
@@ -390,41 +390,41 @@ def _loss_text(loss: float | None) -> str:
 
 def caveats(facts: Facts) -> list[str]:
     """What a reader must know before quoting a number."""
-    found: list[str] = []
+    notes: list[str] = []
     if facts.unfinished:
-        found.append(
+        notes.append(
             f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may "
             "still change."
         )
     for place, changed in facts.stale.items():
-        found.append(
+        notes.append(
             f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline "
             "again before quoting its numbers."
         )
-    found += missing(facts)
+    notes += missing(facts)
     undecided = _above(facts, "undecided", 0.01)
     if undecided:
-        found.append(
+        notes.append(
             f"The checker gave up on more than 1 % of the answers of {undecided}; undecided "
             "answers count as not correct."
         )
     truncated = _above(facts, "truncated", 0.05)
     if truncated:
-        found.append(
+        notes.append(
             f"More than 5 % of the answers of {truncated} were cut at max_tokens; they count as "
             "not correct."
         )
     judged = ", ".join(_judged(facts))
     if judged:
-        found.append(
+        notes.append(
             f"Where the grader could not decide, a model judged, and its verdicts count: {judged}."
         )
     if any(s.n < 100 for s in facts.own_scores):
-        found.append(
+        notes.append(
             "Fewer than 100 problems: expect wide intervals, and read 'tied' as 'not "
             "shown', not as 'equal'."
         )
-    return found
+    return notes
 
 
 # So many cells with missing samples are told one by one.

@@ -53,13 +53,13 @@ def run_report(
             f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first."
         )
     published = load_published(published_file()).published if settings.published else ()
-    asked = {
+    contents = {
         "settings": settings.model_dump(mode="json"),
         "title": title,
         "about": about,
         "published": [row.model_dump() for row in published],
     }
-    inputs = {"asked": fingerprint(asked)}
+    inputs = {"asked": fingerprint(contents)}
     for stage in stages:
         inputs[stage.place] = _state(run_folder, stage)
     for path in (*run_folder.glob(LATENCIES), *run_folder.glob(layout.FORECAST)):
