@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from reasondistill.config.basics import Name
+from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.sections import Section, nearest
@@ -93,6 +93,7 @@ START = {
     "trust_remote_code",
     "eos_token",
     "chat_template",
+    "template_options",
     "rope_theta",
     "max_position_embeddings",
     "bf16",
@@ -142,8 +143,10 @@ class StudentSettings(MethodTables):
     models that do not keep packed rows apart). `baselines` come with it; the two of the default
     need no teacher. `attn_implementation` is transformers' name of what
     computes attention, in student and teacher (None: its own choice, or `eager` for a model whose
-    attention is soft-capped, which sdpa would leave out). `seeds` makes one model for each,
-    `NAME-seed0` and so on, which the report puts together.
+    attention is soft-capped, which sdpa would leave out). `chat_template` is a file, and
+    `template_options` are what it is rendered with, as `{enable_thinking = true}`: in training, in
+    evals, and, written into the student's own template, wherever it is served. `seeds` makes one
+    model for each, `NAME-seed0` and so on, which the report puts together.
     """
 
     name: Name
@@ -176,6 +179,10 @@ class StudentSettings(MethodTables):
     shrink: ShrinkSettings | None = None
     eos_token: str | None = None
     chat_template: str | None = None
+    # Written only where there are any: students without them stay what they were.
+    template_options: dict[str, Scalar] = Field(
+        default_factory=dict[str, Scalar], exclude_if=lambda options: not options
+    )
     rope_theta: float | None = None
     max_position_embeddings: int | None = None
     evaluate_every: Annotated[int, Field(ge=1)] | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reasondistill.config import (
     DEFAULT_SAMPLER,
     EnvironmentSettings,
     StudentSettings,
+    TraceSettings,
     capabilities_of,
 )
 from reasondistill.curation.filters import active_filters
@@ -20,7 +21,8 @@ from reasondistill.grading import find_policy
 from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
-from reasondistill.models.weights import model_identity
+from reasondistill.models.templates import check_prompt
+from reasondistill.models.weights import hub_commit, model_identity, named_folder
 from reasondistill.pipeline import (
     Run,
     benchmarks,
@@ -184,6 +186,110 @@ def _find_what_it_learns_from(run: Run, student: StudentSettings) -> None:
         if teacher is None:
             raise students.no_teacher(student)
         model_identity(teacher.model, teacher.revision)
+
+
+@run_check()
+def templates(run: Run) -> None:
+    """A question comes whole through the chat templates of teachers and students, and a trace
+    through a student's with one block of reasoning.
+
+    Of models whose tokenizer is not here, and which no hub answers for, nothing can be said.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        return
+    written = run.pipeline.traces
+    if written is not None and not is_complete(run.stage("traces")):
+        prompt = load_prompt(written.prompt).prompt
+        for teacher in map(located, written.teachers):
+            is_here = teacher.capabilities.has_weights and is_at_hand(
+                teacher.model, teacher.revision
+            )
+            if is_here and not prompt.plain:
+                tokenizer = tokenizer_at_hand(
+                    teacher.model, teacher.revision, teacher.trust_remote_code
+                )
+                whose = f"[traces] teacher {teacher.model}"
+                check_prompt(tokenizer, prompt, whose, options=teacher.template_options)
+    if written is not None:
+        _check_students_templates(run, written)
+
+
+def _check_students_templates(run: Run, written: TraceSettings) -> None:
+    prompt = load_prompt(run.pipeline.student_prompt).prompt
+    seen: set[tuple[str, bool]] = set()
+    for student in run.pipeline.all_students():
+        thinks = student.method not in ("base", "answer_only") and may_think(written)
+        start = with_its_tokenizer(run, student)
+        known = (start.start(), thinks)
+        if known in seen or is_complete(run.stage("students") / student.name):
+            continue
+        seen.add(known)
+        source = start.base
+        if start.architecture is not None:
+            source = start.architecture.tokenizer
+        is_trained = start.architecture is not None and source == "train"
+        if is_trained or source is None or not is_at_hand(source, start.revision):
+            continue
+        from reasondistill.stages.students.bases import load_tokenizer
+
+        tokenizer = load_tokenizer(start, [])
+        whose = f"[students] {student.name} base = {source!r}"
+        students.check_rendering(tokenizer, prompt, whose, thinks=thinks)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a stage, or a student, is finished: nothing is paid for it again."""
+    done = read_manifest(folder)
+    return done is not None and done.status == "complete"
+
+
+def may_think(written: TraceSettings) -> bool:
+    """Whether a teacher may write reasoning, as far as the file says."""
+    for teacher in written.teachers:
+        is_told_not_to = teacher.template_options.get("enable_thinking") is False
+        writes = not teacher.capabilities.reads_solutions
+        if writes and teacher.reasoning != "none" and not is_told_not_to:
+            return True
+    return False
+
+
+def is_at_hand(model: str, revision: str | None) -> bool:
+    """Whether a tokenizer lies here or the hub answers for it."""
+    return named_folder(model).is_dir() or hub_commit(model, revision) is not None
+
+
+def tokenizer_at_hand(model: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder or hub id. Raises ConfigError."""
+    from transformers import AutoTokenizer
+
+    source = named_folder(model)
+    name = model
+    if source.is_dir():
+        name = str(source)
+    try:
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {model}: its tokenizer cannot be loaded: {error}") from error
+
+
+def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:
+    """The student with what its tokenizer comes from, where it starts from another student."""
+    by_name = {other.name: other for other in run.pipeline.all_students()}
+    start = student
+    while start.starts_from is not None:
+        parent = by_name[start.starts_from]
+        start = start.model_copy(
+            update={
+                "base": parent.base,
+                "revision": parent.revision,
+                "architecture": parent.architecture,
+                "chat_template": start.chat_template or parent.chat_template,
+                "template_options": parent.template_options | start.template_options,
+            }
+        )
+    return start
 
 
 @run_check()

@@ -1,9 +1,10 @@
 """Load a prompt file and render it into chat turns; its identity is name@hash.
 
 A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot`
-turns, and `plain = true` for base models that know no chat template. A judge's prompt also has
-`{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is rendered here too:
-once, for all who tokenise it.
+turns, and `plain = true` for base models that know no chat template. `merge_system = true` puts the
+system text before the first question, for templates that take no system turn. A judge's prompt also
+has `{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is rendered here
+too: once, for all who tokenise it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
 from reasondistill.config import resources
 from reasondistill.models.tokenising import Piece
@@ -35,6 +36,8 @@ class Prompt(Section):
     system: str | None = None
     few_shot: tuple[Shot, ...] = ()
     plain: bool = False
+    # Named only where it is set: the tags of other prompts stay what they were.
+    merge_system: bool = Field(default=False, exclude_if=lambda merges: not merges)
 
     @field_validator("user")
     @classmethod
@@ -43,6 +46,12 @@ class Prompt(Section):
             raise ValueError("user: the text must contain {question}")
         return user
 
+    @model_validator(mode="after")
+    def _has_something_to_merge(self) -> Prompt:
+        if self.merge_system and self.system is None:
+            raise ValueError("merge_system: there is no system text to merge")
+        return self
+
     def render(self, question: str, **parts: str) -> tuple[Message, ...]:
         """The turns before the model's own; `parts` fill what else the user turn names, `{gold}`
         for example.
@@ -50,7 +59,7 @@ class Prompt(Section):
         Other braces, in the template or in what is filled in, are left alone.
         """
         turns: list[Message] = []
-        if self.system is not None:
+        if self.system is not None and not self.merge_system:
             turns.append(Message(role="system", content=self.system))
         for shot in self.few_shot:
             shown = _fill(self.user, {"question": shot.question})
@@ -58,6 +67,9 @@ class Prompt(Section):
             turns.append(Message(role="assistant", content=shot.answer))
         text = _fill(self.user, {"question": question, **parts})
         turns.append(Message(role="user", content=text))
+        if self.system is not None and self.merge_system:
+            first = turns[0].content
+            turns[0] = Message(role="user", content=f"{self.system}\n\n{first}")
         return tuple(turns)
 
 

@@ -168,24 +168,122 @@ def _apply_template(
         )
     from jinja2 import TemplateError
 
-    def render(contents: Iterable[Mapping[str, str]]) -> str:
-        return tokenizer.apply_chat_template(
-            list(contents), tokenize=False, add_generation_prompt=True, **options
-        )
-
+    form = _codec_of(tokenizer).form_of(tokenizer, turns, options)
+    in_parts = form == "parts"
+    refusal: TemplateError | None = None
+    text = ""
     try:
-        return render(turns)
+        text = _render(tokenizer, turns, options, in_parts=in_parts)
     except TemplateError as error:
         refusal = error
-    try:
-        render(dict(turn, content="1 + 1?") for turn in turns)
-    except TemplateError as error:  # it is not this row
+    if refusal is None and form == "neither":
         raise ConfigError(
-            f"{tokenizer.name_or_path}: the chat template refuses this prompt: {error}"
+            f"{tokenizer.name_or_path}: the chat template leaves out what the last turn asks. Give "
+            "another one (chat_template of a student), or a prompt with plain = true."
+        )
+    if refusal is None:
+        return text
+    alike = [{**turn, "content": "1 + 1?"} for turn in turns]
+    try:
+        _render(tokenizer, alike, options, in_parts=in_parts)
+    except TemplateError as error:  # it is not this row
+        remedy = ""
+        if _takes_it_without_system(tokenizer, alike, options, in_parts=in_parts):
+            remedy = (
+                " It takes no system turn: set merge_system = true in the prompt file, which puts "
+                "that text before the question, or take its system text out."
+            )
+        raise ConfigError(
+            f"{tokenizer.name_or_path}: the chat template refuses this prompt: {error}.{remedy}"
         ) from error
     raise InputFault(
         "template_refuses", f"the chat template refuses this prompt: {refusal}"
     ) from refusal
+
+
+def _render(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    options: Mapping[str, Any],
+    *,
+    in_parts: bool,
+) -> str:
+    """The template's text of these turns; `in_parts` hands each content over as a list of one part,
+    as templates of vision models want it.
+    """
+    given: list[dict[str, Any]] = []
+    for turn in turns:
+        content: Any = turn["content"]
+        if in_parts:
+            content = [{"type": "text", "text": content}]
+        given.append({**turn, "content": content})
+    return tokenizer.apply_chat_template(
+        given, tokenize=False, add_generation_prompt=True, **options
+    )
+
+
+def _takes_it_without_system(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    options: Mapping[str, Any],
+    *,
+    in_parts: bool,
+) -> bool:
+    """Whether a template that refuses turns takes them without their system turn."""
+    from jinja2 import TemplateError
+
+    others = [turn for turn in turns if turn["role"] != "system"]
+    if len(others) == len(turns):
+        return False
+    try:
+        _render(tokenizer, others, options, in_parts=in_parts)
+    except TemplateError:
+        return False
+    return True
+
+
+# What a template is asked with, to see whether it hands a question on.
+_PROBE = "reasondistill asks 4711"
+
+
+_Form = Literal["text", "parts", "neither", "refused"]
+
+
+def _form_of(
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
+) -> _Form:
+    """In which form of the contents the last turn stands in what the template makes.
+
+    `refused`: it takes no turns of these roles, or not such ones, so that nothing can be said.
+    """
+    as_text = _shows_question(tokenizer, turns, options, in_parts=False)
+    if as_text:
+        return "text"
+    if _shows_question(tokenizer, turns, options, in_parts=True):
+        return "parts"
+    if as_text is None:
+        return "refused"
+    return "neither"
+
+
+def _shows_question(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    options: Mapping[str, Any],
+    *,
+    in_parts: bool,
+) -> bool | None:
+    """Whether the content of the last turn stands in what the template makes; None where it refuses
+    such turns.
+    """
+    from jinja2 import TemplateError
+
+    asked = [{**turn, "content": f"1 + {place}?"} for place, turn in enumerate(turns)]
+    asked[-1]["content"] = _PROBE
+    try:
+        return _PROBE in _render(tokenizer, asked, options, in_parts=in_parts)
+    except (TemplateError, TypeError, ValueError):
+        return None
 
 
 # ---- what decoding gives back --------------------------------------------------------------------
@@ -272,6 +370,17 @@ class _Codec:
         self._first = re.compile(f"[{re.escape(firsts)}]") if firsts else re.compile(r"(?!)")
         self._renamed_copy: _RenamedCopy | None = None
         self._has_told = False
+        self._forms: dict[tuple[Any, ...], _Form] = {}
+
+    def form_of(
+        self, tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
+    ) -> _Form:
+        """How the chat template wants the contents of turns of these roles. Looked at once."""
+        roles = tuple(turn["role"] for turn in turns)
+        key = (str(tokenizer.chat_template), roles, repr(sorted(options.items())))
+        if key not in self._forms:
+            self._forms[key] = _form_of(tokenizer, turns, options)
+        return self._forms[key]
 
     def marked(self, pieces: Iterable[Piece], mark: str) -> str:
         """The text with a mark inside each token string that is not ours."""

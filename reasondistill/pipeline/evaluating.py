@@ -23,6 +23,7 @@ from reasondistill.config import (
     EvalModel,
     SampledModel,
     SamplingSettings,
+    Scalar,
     StudentSettings,
     TraceSettings,
 )
@@ -92,14 +93,18 @@ def served_student(run: Run, student: StudentSettings) -> SampledModel:
     path = str(folder.model)
     if manifest is not None and manifest.status == "complete":
         path = students.read_student(folder.path).path
-    # A folder of our own has no revision.
+    # A folder of our own has no revision, and its template knows its options.
     revision = None
     if path == student.base:
         revision = student.revision
+    options: dict[str, Scalar] = {}
+    if not Path(path).is_relative_to(folder.path):
+        options = student.template_options
     return SampledModel(
         name=student.name,
         model=path,
         revision=revision,
+        template_options=options,
         trust_remote_code=student.trust_remote_code,
     )
 

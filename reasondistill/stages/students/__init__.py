@@ -17,6 +17,7 @@ from reasondistill.stages.students.identity import base_identity, no_teacher, st
 from reasondistill.stages.students.job import StudentJob
 from reasondistill.stages.students.making import run_student
 from reasondistill.stages.students.material import Material, TeacherSource
+from reasondistill.stages.students.rendering import check_rendering
 from reasondistill.stages.students.strategies import check_strategy
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "StudentJob",
     "TeacherSource",
     "base_identity",
+    "check_rendering",
     "check_settings",
     "check_strategy",
     "no_teacher",

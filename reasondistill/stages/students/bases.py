@@ -27,6 +27,7 @@ from transformers import (
 from reasondistill.config import ArchitectureSettings, StudentSettings, resources
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.attention import attention_options
+from reasondistill.models.templates import with_options
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
@@ -68,10 +69,19 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
     if student.chat_template is not None:
-        tokenizer.chat_template = Path(student.chat_template).read_text(encoding="utf-8")
+        file = Path(student.chat_template)
+        if not file.is_file():
+            raise ConfigError(
+                f"[students] {student.name} chat_template = {student.chat_template!r}: no such "
+                "file."
+            )
+        tokenizer.chat_template = file.read_text(encoding="utf-8")
     elif tokenizer.chat_template is None:
         log.info("%s: the tokenizer has no chat template; using ChatML", student.name)
         tokenizer.chat_template = CHATML
+    if student.template_options:
+        template: Any = tokenizer.chat_template
+        tokenizer.chat_template = with_options(template, student.template_options)
     if student.eos_token is not None:
         if student.eos_token not in tokenizer.get_vocab():
             raise ConfigError(

@@ -9,18 +9,20 @@ tokenised apart, exactly as they meet at inference.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reasondistill.errors import StageError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.methods.texts import IGNORE, prompt_length
 from reasondistill.models.prompts import after_prompt
 from reasondistill.models.tokenising import (
     InputFault,
     InputReason,
+    TokenisedPrompt,
     tokenise_answer,
     tokenise_prompt,
 )
@@ -74,14 +76,41 @@ def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     """One example as ids and labels.
 
     Raises InputFault when the chat template refuses it or decoding does not give the assistant's
-    text back.
+    text back, ConfigError for a template with which a trace would have two blocks of reasoning.
     """
     *before, answer = example.messages
     prompt = tokenise_prompt(tokenizer, before, plain=plain)
+    if answer.content.startswith(THINK):
+        require_one_block(prompt, tokenizer.name_or_path)
     pieces = after_prompt(answer.content, opens_think=prompt.opens == "think")
     completion = [*tokenise_answer(tokenizer, pieces), tokenizer.eos_token_id]
     labels = [IGNORE] * len(prompt.ids) + completion
     return Row([*prompt.ids, *completion], labels, example.problem_id, example.trace_id)
+
+
+THINK = "<think>"
+# How the prompt of a template that is told not to think ends.
+_CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
+
+
+def require_one_block(prompt: TokenisedPrompt, name: str) -> None:
+    """Raise ConfigError for a prompt behind which a trace's `<think>` would open a second block of
+    reasoning.
+    """
+    remedy = (
+        "Set template_options of the student to what makes its template think "
+        "({enable_thinking = true} for Qwen3's), or give it another chat_template."
+    )
+    if _CLOSED.search(prompt.text):
+        raise ConfigError(
+            f"{name}: the chat template closes an empty think block before the student writes, and "
+            f"the trace opens another. {remedy}"
+        )
+    if prompt.opens not in (None, "think"):
+        raise ConfigError(
+            f"{name}: the chat template opens a block of reasoning in the shape of "
+            f"{prompt.opens!r}, and the trace writes <think> inside it. {remedy}"
+        )
 
 
 def tokenise_all(

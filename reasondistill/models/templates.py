@@ -1,0 +1,65 @@
+"""Chat templates: options that are always on, and the proof that a prompt comes through one whole.
+
+    tokenizer.chat_template = with_options(tokenizer.chat_template, {"enable_thinking": True})
+    check_prompt(tokenizer, load_prompt("think").prompt, "teacher Qwen/Qwen3-8B", options={})
+
+Tokenizers are transformers'; nothing of them is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from reasondistill.errors import ConfigError
+from reasondistill.models.prompts import Prompt
+from reasondistill.models.tokenising import InputFault, TokenisedPrompt, tokenise_prompt
+
+Template = TypeVar("Template", str, dict[str, str])
+
+# A question that no prompt holds, and no template has a rule for.
+QUESTION = "Of 4711 marbles 1234 are blue. How many are not?"
+
+
+def with_options(template: Template, options: Mapping[str, Any]) -> Template:
+    """A chat template with options that hold wherever it is rendered and the caller says nothing of
+    them: in training, in evals, and by whoever serves the model.
+
+    Tokenizers with several templates have a dict of them.
+    """
+    if isinstance(template, dict):
+        return {name: with_options(one, options) for name, one in template.items()}
+    lines: list[str] = []
+    for name, value in options.items():
+        literal = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{{% if {name} is not defined %}}{{% set {name} = {literal} %}}{{% endif %}}")
+    if not lines:
+        return template
+    # A block swallows a line break behind it, this does not.
+    return "".join(lines) + "{{ '' }}" + template
+
+
+def check_prompt(
+    tokenizer: Any, prompt: Prompt, whose: str, *, options: Mapping[str, Any]
+) -> TokenisedPrompt:
+    """A question as this tokenizer is given it. Raises ConfigError unless the question and the
+    system text stand in it, once each.
+    """
+    turns = prompt.render(QUESTION)
+    try:
+        made = tokenise_prompt(tokenizer, turns, plain=prompt.plain, options=options)
+    except InputFault as fault:
+        raise ConfigError(f"{whose}: {fault}") from fault
+    wanted = {"the question": QUESTION}
+    if prompt.system is not None and prompt.system.strip():
+        wanted["the system text of the prompt"] = prompt.system.strip()
+    for what, text in wanted.items():
+        times = made.text.count(text)
+        if times != 1:
+            raise ConfigError(
+                f"{whose}: its chat template shows {what} {times} times, where it should stand "
+                "once. Give the prompt merge_system = true or plain = true, or take another "
+                "template."
+            )
+    return made
