@@ -257,7 +257,8 @@ class TrainingFigures(Record):
 
     `perplexity` is that of held-out traces per token, `teacher_kl` KL(teacher‖student) there in
     nats per token. Rollouts are what the student wrote itself while it was trained,
-    `rollouts_correct` the share of right answers where they were graded.
+    `rollouts_correct` the share of right answers where they were graded. `delivered_step` is the
+    step whose weights are the student where `keep = "best"` chose it; else they are the last one's.
     """
 
     steps: int
@@ -280,6 +281,7 @@ class TrainingFigures(Record):
     rollouts_correct: float | None = None
     # Written only where there is one: records without it stay what they were.
     teacher_tokens: TokenGap | None = Field(default=None, exclude_if=lambda gap: gap is None)
+    delivered_step: int | None = Field(default=None, exclude_if=lambda step: step is None)
 
 
 class Shrunk(Record):

@@ -145,8 +145,11 @@ class StudentSettings(MethodTables):
     computes attention, in student and teacher (None: its own choice, or `eager` for a model whose
     attention is soft-capped, which sdpa would leave out). `chat_template` is a file, and
     `template_options` are what it is rendered with, as `{enable_thinking = true}`: in training, in
-    evals, and, written into the student's own template, wherever it is served. `seeds` makes one
-    model for each, `NAME-seed0` and so on, which the report puts together.
+    evals, and, written into the student's own template, wherever it is served. `keep="best"`
+    delivers the step with the lowest validation loss of those that `evaluate_every` measures, and
+    `early_stopping_patience` ends a training after so many of them without a lower one; both go
+    for the controls too. `seeds` makes one model for each, `NAME-seed0` and so on, which the
+    report puts together.
     """
 
     name: Name
@@ -186,6 +189,11 @@ class StudentSettings(MethodTables):
     rope_theta: float | None = None
     max_position_embeddings: int | None = None
     evaluate_every: Annotated[int, Field(ge=1)] | None = None
+    # Written only where they are given: students without them stay what they were.
+    keep: Literal["last", "best"] = Field(default="last", exclude_if=lambda keep: keep == "last")
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, exclude_if=lambda patience: patience is None
+    )
     save_every: Annotated[int, Field(ge=1)] = 500
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
     seed: int = 0
@@ -203,7 +211,18 @@ class StudentSettings(MethodTables):
         """Equal for students that train alike: their answer-only and unverified controls are the
         same models.
         """
-        return self.model_dump_json(exclude=WATCHING | TEACHING | {"name", "method"})
+        return self.model_dump_json(exclude=self.watching() | TEACHING | {"name", "method"})
+
+    def watching(self) -> set[str]:
+        """The settings that the weights do not depend on."""
+        if self.chooses:
+            return WATCHING - {"evaluate_every"}
+        return WATCHING
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the validation loss has a say in which weights are the student."""
+        return self.keep == "best" or self.early_stopping_patience is not None
 
     @property
     def starts_from(self) -> str | None:
@@ -247,6 +266,21 @@ class StudentSettings(MethodTables):
                 "attn_implementation: flash attention computes in bfloat16 alone; it goes with "
                 "bf16 = true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _validates(self) -> StudentSettings:
+        """What is chosen by validation needs it."""
+        asked = {
+            "keep": self.keep != "last",
+            "early_stopping_patience": self.early_stopping_patience is not None,
+        }
+        for key, is_asked in asked.items():
+            if is_asked and self.evaluate_every is None:
+                raise ValueError(
+                    f"{key}: goes by the validation loss; set evaluate_every, after how many steps "
+                    "it is measured"
+                )
         return self
 
     @model_validator(mode="after")

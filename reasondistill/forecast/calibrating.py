@@ -73,6 +73,7 @@ def small(pipeline: Pipeline, problems: int) -> Pipeline:
 
 def _short(student: StudentSettings) -> StudentSettings:
     steps = min(STEPS, student.max_steps or STEPS)
+    unmeasured = {"evaluate_every": None, "keep": "last", "early_stopping_patience": None}
     return student.model_copy(
-        update={"max_steps": steps, "seeds": (), "report_to": (), "evaluate_every": None}
+        update={"max_steps": steps, "seeds": (), "report_to": ()} | unmeasured
     )

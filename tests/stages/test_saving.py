@@ -7,18 +7,20 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import ARCHITECTURES, make_architecture
+from architectures import ARCHITECTURES, make_architecture, save_architecture
+from pydantic import ValidationError
 from test_students import example, job, scratch, weights
 from tiny_model import make_tiny_model, make_tokenizer
 
-from reasondistill.config import StudentSettings
+from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.runs.store import StopSignal, read_metrics
-from reasondistill.stages.students import StudentJob, run_student
+from reasondistill.stages.students import StudentJob, read_student, run_student
 
 torch = pytest.importorskip("torch")
 
@@ -255,3 +257,122 @@ def test_what_fails_after_training_is_done_again_without_training(
     assert again == trained
     ours, theirs = weights(made.folder / "model"), weights(whole.folder / "model")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+# ---- which step ----------------------------------------------------------------------------------
+
+
+def measured(made: StudentJob) -> dict[int, float]:
+    """Validation losses by step."""
+    lines = read_metrics(made.folder)
+    return {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+
+
+# Its validation loss falls at first, and rises when the few texts are known by heart.
+OVERFITS: dict[str, Any] = {
+    "learning_rate": 3e-2,
+    "max_steps": 20,
+    "evaluate_every": 2,
+    "schedule": "constant",
+    "warmup_ratio": 0,
+    "bf16": False,
+}
+
+
+def overfitting(folder: Path, name: str, **changes: object) -> StudentJob:
+    rows = [example(i, answer=f"\\boxed{{{i * i}}}", split="train") for i in range(8)]
+    rows += [example(i, answer=f"\\boxed{{{i * i}}}", split="validation") for i in range(8, 16)]
+    return job(folder, scratch(**(OVERFITS | changes)), examples=rows, name=name)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=16, alpha=32)])
+def test_the_step_with_the_lowest_validation_loss_is_the_student(
+    tmp_path: Path, lora: LoraSettings | None
+) -> None:
+    changes: dict[str, object] = {}
+    if lora is not None:
+        base = make_tiny_model(tmp_path / "base")
+        changes = {"architecture": None, "base": str(base), "lora": lora}
+    last = overfitting(tmp_path, "last", **changes)
+    best = overfitting(tmp_path, "best", keep="best", **changes)
+    run_student(last)
+    run_student(best)
+    losses = measured(best)
+    assert losses == measured(last), "training does not notice"
+    lowest = min(losses, key=lambda step: losses[step])
+    assert lowest < 20 and losses[20] > 1.05 * losses[lowest], losses
+    figures, others = read_student(best.folder).figures, read_student(last.folder).figures
+    assert figures is not None and others is not None
+    assert (figures.steps, figures.delivered_step) == (20, lowest)
+    assert figures.trained_parameters == others.trained_parameters
+    assert figures.validation_loss == pytest.approx(losses[lowest], rel=1e-5)
+    short = overfitting(tmp_path, "short", **changes, max_steps=lowest)
+    run_student(short)
+    ours, theirs = weights(best.folder / "model"), weights(short.folder / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert read_metrics(best.folder)[-1]["delivered_step"] == lowest
+    assert "delivered_step" not in (last.folder / "student.json").read_text()
+
+
+@pytest.mark.engine
+def test_a_training_out_of_patience_stops_and_is_over_when_it_is_run_again(tmp_path: Path) -> None:
+    wanted: dict[str, object] = {"keep": "best", "early_stopping_patience": 2}
+    whole = overfitting(tmp_path, "whole", **wanted)
+    run_student(whole)
+    losses = measured(whole)
+    lowest = min(losses, key=lambda step: losses[step])
+    assert max(losses) == lowest + 4 < 20
+    cut = overfitting(tmp_path, "cut", **wanted)
+    with pytest.raises(Interrupted):
+        run_student(cut, stop=StopAt(cut, 5))
+    moved = tmp_path / "moved"
+    cut.folder.rename(moved)
+    cut = replace(cut, folder=moved)
+    with pytest.raises(StageError, match="training itself is done"):
+        run_student(cut, stop=Spoils(cut))
+    (moved / "model.part").unlink()
+    run_student(cut)
+    assert measured(cut) == losses
+    ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_goes_by_the_validation_loss_needs_one(tmp_path: Path) -> None:
+    for key, value in (("keep", "best"), ("early_stopping_patience", 1)):
+        with pytest.raises(ValidationError, match=f"{key}: goes by the validation loss; set"):
+            scratch(**{key: value})
+    made = job(tmp_path, scratch(keep="best", evaluate_every=1), examples=[example(1)])
+    with pytest.raises(ConfigError, match="no example is for validation"):
+        run_student(made)
+
+
+def test_how_often_validation_is_measured_bears_identity_where_it_chooses(tmp_path: Path) -> None:
+    from reasondistill.stages.students.identity import identity_section
+
+    def section(**changes: object) -> dict[str, Any]:
+        return identity_section(job(tmp_path, scratch(**changes)))
+
+    assert section() == section(evaluate_every=5)
+    assert {"keep", "early_stopping_patience", "evaluate_every"}.isdisjoint(section())
+    chosen = section(evaluate_every=5, keep="best")
+    assert (chosen["keep"], chosen["evaluate_every"]) == ("best", 5)
+
+
+# ---- going on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["qwen3_moe", "gemma3", "mamba2"])
+def test_a_resumed_training_has_all_weights_of_its_checkpoint(tmp_path: Path, name: str) -> None:
+    """Experts stand one by one in a checkpoint, and all in one in memory."""
+    base = save_architecture(name, tmp_path / "base")
+    values: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-2, "max_length": 250}
+    student = StudentSettings(name="s", base=str(base), max_steps=6, bf16=False, **values)
+    whole, cut = job(tmp_path, student, name="whole"), job(tmp_path, student, name="cut")
+    run_student(whole)
+    with pytest.raises(Interrupted):
+        run_student(cut, stop=StopAt(cut, 3))
+    run_student(cut)
+    ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
+    assert all(torch.equal(ours[weight], theirs[weight]) for weight in theirs)

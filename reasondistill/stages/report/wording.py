@@ -374,7 +374,10 @@ def _student_cells(student: Student | None) -> Iterator[str]:
         return
     yield whole(figures.parameters)
     yield whole(figures.trained_parameters)
-    yield whole(figures.steps)
+    steps = whole(figures.steps)
+    if figures.delivered_step is not None:
+        steps += f", the best is {whole(figures.delivered_step)}"
+    yield steps
     yield f"{figures.epochs:.3g}"
     yield whole(figures.examples)
     yield whole(figures.tokens)

@@ -27,7 +27,8 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
     """The weights of a finished student after so many steps, in order of steps: model folders that
     transformers and vLLM load.
 
-    The last is the finished model itself, of which there is no second copy. Empty for an untouched
+    The finished model itself stands there under its own step, the last one unless `keep = "best"`
+    chose another; there is no second copy of it. Empty for an untouched
     base: it was never trained. Raises StageError when the student is not finished, or was trained
     without keeping any.
     """
@@ -40,7 +41,8 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
             "folder and train again with "
             "evals.checkpoints.count = the number of them that is wanted."
         )
-    paths = {student.figures.steps: Path(student.path)}
+    delivered = student.figures.delivered_step or student.figures.steps
+    paths = {delivered: Path(student.path)}
     for path in (folder / layout.SNAPSHOTS).iterdir():
         match = re.fullmatch(r"step-(\d+)", path.name)
         if match is not None:

@@ -36,6 +36,15 @@ def bad_weight_on_disk(folder: Path) -> str | None:
     return None
 
 
+def names_on_disk(folder: Path) -> set[str]:
+    """The names of the weights in a folder's safetensors."""
+    names: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            names.update(tensors.keys())
+    return names
+
+
 def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(file, framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118 - not a dict: it cannot be iterated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import START, WATCHING, StudentSettings
+from reasondistill.config import START, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.methods import METHODS
 from reasondistill.models.topk import FOLDER, TopKReader
@@ -28,7 +28,14 @@ def student_identity(job: StudentJob) -> Identity:
 def identity_section(job: StudentJob) -> dict[str, Any]:
     """The settings that bear identity."""
     student = job.student
-    left_out = WATCHING | {"base", "revision", "seeds", "teacher", "teacher_revision", *METHODS}
+    left_out = student.watching() | {
+        "base",
+        "revision",
+        "seeds",
+        "teacher",
+        "teacher_revision",
+        *METHODS,
+    }
     section = student.model_dump(mode="json", exclude=left_out)
     if student.distils():
         section[student.method] = student.method_settings().canonical()

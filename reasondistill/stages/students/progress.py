@@ -32,10 +32,23 @@ class Progress(TrainerCallback):
         lines = TrainingLine.of(folder)
         earlier = [line.seconds for line in lines if line.seconds is not None]
         self.before = max(earlier, default=0.0)
+        self.delivered_step: int | None = None
 
     def seconds(self) -> float:
         """Seconds of training so far, those before an interruption included."""
         return self.before + time.monotonic() - self.started
+
+    def deliver(self, step: int, state: TrainerState) -> None:
+        """Say which step became the student; what is measured of it after this is in the curve
+        already.
+        """
+        self.delivered_step = step
+        log.info("step %d of %d is the student: the lowest validation loss", step, state.max_steps)
+        if state.is_world_process_zero:
+            seconds = round(self.seconds(), 2)
+            append_metrics(
+                self.folder, step=state.global_step, seconds=seconds, delivered_step=step
+            )
 
     def on_log(
         self,
@@ -57,7 +70,7 @@ class Progress(TrainerCallback):
             }
             values |= {name: logs[name] for name in ROLLOUT_FACTS if name in logs}
             self.report(state, logs)
-        elif "eval_loss" in logs:
+        elif "eval_loss" in logs and self.delivered_step is None:
             values = {"tokens": None, "validation_loss": logs["eval_loss"]}
         else:
             return

@@ -6,17 +6,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from reasondistill.errors import StageError
 from reasondistill.stages.students import processes
-from reasondistill.stages.students.finite import bad_weight
+from reasondistill.stages.students.choosing import is_out_of_patience
+from reasondistill.stages.students.finite import bad_weight, names_on_disk
 from reasondistill.stages.students.rows import BLANK, lengths_of
 
 
@@ -120,9 +128,60 @@ class SortedTrainer(SFTTrainer):
         self.add_callback(TellsEpochs(sampler))
         return sampler
 
+    # After how many measurements without a lower validation loss it ends; None: never.
+    patience: int | None = None
+
     def is_over(self) -> bool:
-        """Whether all steps are done."""
-        return self.state.global_step >= self.state.max_steps
+        """Whether all steps are done, or those that the validation loss leaves."""
+        is_done = self.state.global_step >= self.state.max_steps
+        return is_done or is_out_of_patience(self.state, self.patience)
+
+    def take_best(self) -> int:
+        """Put the weights of the step with the lowest validation loss into the model; return that
+        step. Raises StageError where its checkpoint is gone.
+        """
+        best = self.state.best_global_step
+        if best is None or best == self.state.global_step:
+            return self.state.global_step
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{best}"
+        if not folder.is_dir():
+            raise StageError(
+                f"{folder}: is gone; keep = 'best' would take the student from it. Remove "
+                f"{folder.parent} to train anew."
+            )
+        # By its step: a run may have been moved since the path was written down.
+        self.state.best_model_checkpoint = str(folder)
+        model: Any = self.model
+        is_trained = {name: weight.requires_grad for name, weight in model.named_parameters()}
+        self._load_best_model()
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(is_trained[name])  # PEFT has just loaded an adapter to be used
+        self._load_converted(folder)
+        return best
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As Trainer does it, and what it passes over."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_converted(Path(resume_from_checkpoint))
+
+    def _load_converted(self, checkpoint: Path) -> None:
+        """Load the weights whose names on disk are others than in memory (the experts of Qwen3-MoE,
+        one by one there and all in one here): Trainer leaves them as they were, with a warning.
+        """
+        model: Any = self.model
+        if not isinstance(model, PreTrainedModel) or processes.sharding() is not None:
+            return  # adapters and split weights keep their names
+        stored = names_on_disk(checkpoint)
+        missing = [name for name, _ in model.named_parameters() if name not in stored]
+        if not missing:
+            return
+        loaded = dict(type(model).from_pretrained(checkpoint, dtype=model.dtype).named_parameters())
+        unknown = [name for name in missing if name not in loaded]
+        if unknown:
+            raise StageError(f"{checkpoint}: holds no weight {unknown[0]}.")
+        with torch.no_grad():
+            for name in missing:
+                model.get_parameter(name).copy_(loaded[name])
 
     def _run_epoch(self, *arguments: Any, **options: Any) -> None:
         """As Trainer does it; one that goes on from its own end would do one more step."""

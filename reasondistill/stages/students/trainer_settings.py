@@ -74,6 +74,8 @@ def trainer_settings(
         save_total_limit=2,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=student.evaluate_every,
+        # The lowest is remembered, and its checkpoint, where it has one, stays.
+        metric_for_best_model="eval_loss" if student.keep == "best" else None,
         report_to=list(student.report_to) or "none",
         run_name=student.name,
         disable_tqdm=True,

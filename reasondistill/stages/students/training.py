@@ -24,13 +24,14 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from reasondistill.config import StudentSettings, TrainSettings
-from reasondistill.errors import StageError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.context import context_of
 from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.store import StopSignal, write_records
 from reasondistill.stages.students import adapters, bases, processes, reloading, saving
+from reasondistill.stages.students.choosing import Chooses
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.heads import ChecksHeads
 from reasondistill.stages.students.held_out import held_out
@@ -163,6 +164,14 @@ def _train(
             load,
         )
     )
+    trainer.patience = student.early_stopping_patience
+    if student.chooses:
+        if not validation:
+            raise ConfigError(
+                f"[students] {student.name}: keep = 'best' and early_stopping_patience go by the "
+                "validation loss, and no example is for validation. Raise [examples] validation."
+            )
+        trainer.add_callback(Chooses(student))
     if student.packing:
         beside = None if teaching is None else teaching.teacher_model()
         trainer.add_callback(ChecksIsolation(trainer, rows, student.name, beside))
@@ -170,6 +179,9 @@ def _train(
     if stop is not None and processes.stop_requested(stop):
         stop.check()
     learned: dict[str, Any] = {"validation_loss": None}
+    if student.keep == "best":
+        learned["delivered_step"] = trainer.take_best()
+        progress.deliver(learned["delivered_step"], trainer.state)
     if validation:
         learned["validation_loss"] = _validation_loss(trainer)
     if teaching is not None:
