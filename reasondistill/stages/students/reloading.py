@@ -38,8 +38,9 @@ class Said:
         """Mean KL(self‖other) in nats per token; infinite for NaN, and for another vocabulary."""
         if self.log_probs.shape != other.log_probs.shape:
             return float("inf")
-        gap = self.log_probs - other.log_probs
-        kl = (self.log_probs.exp() * gap).sum(-1).mean()
+        p = self.log_probs.exp()
+        gap = (self.log_probs - other.log_probs).masked_fill(p == 0, 0.0)  # of masked-out tokens
+        kl = (p * gap).sum(-1).mean()
         return float(kl.nan_to_num(float("inf")))
 
 
