@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from reasondistill.errors import ConfigError
 from reasondistill.losses.heads import Finish, Head, logits_of
+from reasondistill.stages.students.hidden import halves_for_flash
 
 # Keys of a configuration, as architectures of transformers 5.19 apply them to their logits.
 MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
@@ -109,7 +110,7 @@ def check_head(
     handle = model.get_output_embeddings().register_forward_hook(keep)
     row = looked_at(model, input_ids)
     try:
-        with evaluating(wrapped or model) as run:
+        with evaluating(wrapped or model) as run, halves_for_flash(model):
             logits = run(input_ids=row, use_cache=False).logits[0]
     finally:
         handle.remove()
@@ -146,7 +147,7 @@ def check_log_probs(
     by, are those of the model's own logits.
     """
     row = looked_at(model, input_ids)
-    with evaluating(wrapped) as run:
+    with evaluating(wrapped) as run, halves_for_flash(model):
         fused = run(input_ids=row, labels=row, use_cache=False, fused_lm_head=True)
     own = torch.log_softmax(looked.logits[:-1].float(), -1).gather(-1, row[0, 1:, None])
     difference = largest_difference(fused.log_probs[0], own[:, 0])
