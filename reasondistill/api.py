@@ -8,75 +8,42 @@
     trained = train_student(StudentSettings(name="small", base="Qwen/Qwen3-0.6B-Base"),
                             Material(chosen.kept), Path("small"))
 
-A pipeline (`reasondistill run`) goes through the same functions and puts folders, resume, work
-sharing and caches around them. Nothing heavy is imported before it is used: torch comes with
-`train_student`, an engine with the sampler that needs one. `examples/flat_distill.py` walks the
-road in one file.
+These are the stages' own functions, not others beside them. A pipeline (`reasondistill run`)
+samples with `sample_traces`, grades with `judge_traces` and trains with `train_student`, and puts
+folders, resume, work sharing and caches around them. `make_examples` and `evaluate` hold all in
+memory; the stages, which must not, decide each problem with the same `decide_all`, and fill and
+score each table with the same `enter_samples` and `score_sheet`.
+
+Nothing heavy is imported before it is used: torch comes with `train_student`, an engine with the
+sampler that needs one. `examples/flat_distill.py` walks the road in one file.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from reasondistill.config import StudentSettings, TrainSettings
-from reasondistill.errors import MissingDependencyError
-from reasondistill.runs.store import StopSignal
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.stages.evals import Evaluation, evaluate
 from reasondistill.stages.examples import ChosenExamples, make_examples
-from reasondistill.stages.students import Material, TeacherSource
+from reasondistill.stages.students import (
+    Material,
+    TeacherSource,
+    Trained,
+    TrainingRun,
+    train_student,
+)
 from reasondistill.stages.traces import sample_traces
 from reasondistill.stages.verdicts import judge_traces
-
-if TYPE_CHECKING:
-    from reasondistill.stages.students.training import Trained
 
 __all__ = [
     "ChosenExamples",
     "Evaluation",
     "Material",
+    "Serving",
     "TeacherSource",
+    "Trained",
+    "TrainingRun",
     "evaluate",
     "judge_traces",
     "make_examples",
     "sample_traces",
     "train_student",
 ]
-
-
-def train_student(
-    student: StudentSettings,
-    material: Material,
-    folder: Path,
-    *,
-    settings: TrainSettings | None = None,
-    teacher: TeacherSource | None = None,
-    max_steps: int | None = None,
-    snapshots: int = 0,
-    stop: StopSignal | None = None,
-) -> Trained:
-    """Train a student by its method and write `folder/model`, which transformers and vLLM load.
-
-        trained = train_student(StudentSettings(name="small", base="Qwen/Qwen3-0.6B-Base"),
-                                Material(chosen.kept), Path("small"))
-
-    `settings` say how it runs on this machine, `teacher` whom a method that distils learns from;
-    `max_steps` stands above the student's own. Called again with the same folder it goes on from
-    its last checkpoint. Raises MissingDependencyError without the extra `train`, Interrupted after
-    a requested stop, StageError where no example can be trained on, ConfigError for what the
-    settings ask and cannot have.
-    """
-    try:
-        from reasondistill.stages.students import training
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "transformers", "train") from error
-    return training.train_student(
-        student,
-        material,
-        folder,
-        settings=settings,
-        teacher=teacher,
-        max_steps=max_steps,
-        snapshots=snapshots,
-        stop=stop,
-    )

@@ -10,11 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reasondistill.config import Cluster, ModelSettings, TraceSettings
+from reasondistill.config.cluster import GradeSettings
 from reasondistill.models.samplers import Request
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Origin, Problem, Trace, fingerprint
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_records, write_records
 from reasondistill.stages.traces import run_traces
+
+# Grading runs in one process.
+ONE_WORKER = Cluster(grade=GradeSettings(workers=1))
 
 Open = Callable[[ModelSettings, Cluster, Sequence[Problem]], ScriptedSampler]
 
@@ -73,7 +78,7 @@ def sample_slowly(problems: Path, folder: Path, delay_s: float) -> None:
         time.sleep(delay_s)
         return text_of(request)
 
-    run_traces(settings(n=4), problems, folder, cluster=Cluster(), open_sampler=opener(slow))
+    run_traces(settings(n=4), problems, folder, Serving(Cluster(), opener(slow)))
 
 
 if __name__ == "__main__":

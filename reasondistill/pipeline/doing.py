@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from reasondistill.config import VerdictSettings
 from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.pipeline import evaluating
 from reasondistill.pipeline.evaluating import teacher_of
 from reasondistill.pipeline.runs import (
@@ -21,8 +23,8 @@ from reasondistill.pipeline.runs import (
 )
 from reasondistill.pipeline.status import folder_of, settle
 from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
-from reasondistill.runs.work_sharing import Share
 from reasondistill.stages import examples, problems, report, students, traces, verdicts
 
 Doer = Callable[[Run, Task, StopSignal], Manifest | None]
@@ -81,11 +83,8 @@ def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
         settings,
         run.stage("problems"),
         run.stage("traces"),
-        cluster=run.cluster,
-        stop=stop,
-        keep_old=run.keep_old,
-        heal=may_heal(run),
-        share=task.share,
+        Serving(run.cluster),
+        Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
     )
 
 
@@ -97,43 +96,26 @@ def may_heal(run: Run) -> bool:
 
 
 def do_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    folders = run.stage("problems"), run.stage("traces"), run.stage("verdicts")
     allowed = 0.0
     if run.pipeline.traces is not None:
         allowed = run.pipeline.traces.failures_allowed
-    return grade_traces(
-        run, *folders, stop, failures_allowed=allowed, heal=may_heal(run), share=task.share
-    )
-
-
-def grade_traces(
-    run: Run,
-    problems_folder: Path,
-    traces_folder: Path,
-    folder: Path,
-    stop: StopSignal,
-    *,
-    failures_allowed: float,
-    heal: bool = True,
-    share: Share | None = None,
-) -> Manifest:
-    grade, settings = run.cluster.grade, run.pipeline.verdicts
-    if settings.judge is not None:
-        settings = settings.model_copy(update={"judge": located(settings.judge)})
     return verdicts.run_verdicts(
-        settings,
-        problems_folder,
-        traces_folder,
-        folder,
-        workers=grade.workers,
-        memory_mib=grade.memory_mib,
-        cluster=run.cluster,
-        stop=stop,
-        keep_old=run.keep_old,
-        heal=heal,
-        share=share,
-        failures_allowed=failures_allowed,
+        verdict_settings(run),
+        run.stage("problems"),
+        run.stage("traces"),
+        run.stage("verdicts"),
+        Serving(run.cluster),
+        Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
+        failures_allowed=allowed,
     )
+
+
+def verdict_settings(run: Run) -> VerdictSettings:
+    """How answers are graded, those of evals too; a judge's own folder is found."""
+    settings = run.pipeline.verdicts
+    if settings.judge is None:
+        return settings
+    return settings.model_copy(update={"judge": located(settings.judge)})
 
 
 def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
@@ -190,12 +172,13 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
                 evaluating.prepare(run, benchmark, pool)
 
     def grade(problems_folder: Path, traces_folder: Path, folder: Path) -> Manifest:
-        return grade_traces(
-            run,
+        return verdicts.run_verdicts(
+            verdict_settings(run),
             problems_folder,
             traces_folder,
             folder,
-            stop,
+            Serving(run.cluster),
+            Session(stop=stop, keep_old=run.keep_old),
             failures_allowed=run.pipeline.evals.failures_allowed,
         )
 

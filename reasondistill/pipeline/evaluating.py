@@ -31,12 +31,13 @@ from reasondistill.errors import ConfigError
 from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import make_ready
-from reasondistill.models.samplers.opening import OpenSampler, kept_open
+from reasondistill.models.samplers.opening import Serving, kept_open
 from reasondistill.models.weights import count_parameters, made_for, weight_bytes
 from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
 from reasondistill.runs.layout import CellFolder
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import (
     Manifest,
     StopSignal,
@@ -355,31 +356,29 @@ def _checkpoint_cells(run: Run, name: str, served: Measured) -> list[Cell]:
 
 
 def _sample(run: Run, cells: list[Cell], stop: StopSignal, share: Share | None) -> None:
+    session = Session(share=share, stop=stop, keep_old=run.keep_old)
     with kept_open() as open_sampler:
+        serving = Serving(run.cluster, open_sampler)
         for cell in cells:
             log.info("%s on %s", cell.name, cell.benchmark.name)
             folder = cell.folder_in(run).traces_folder
             manifest = traces.run_traces(
-                cell.settings,
+                traces.as_many_as_stand(cell.settings, folder),
                 run.layout.benchmark(cell.benchmark.name).problems_folder,
                 folder,
-                cluster=run.cluster,
-                open_sampler=open_sampler,
-                stop=stop,
+                serving,
+                session,
                 limit=cell.limit,
-                keep_old=run.keep_old,
-                first_samples=True,
-                share=share,
             )
             if manifest.status == "complete":
                 with_environment(folder, manifest)
         # Alone, once for each model: not by workers, nor for its other prompts.
         is_last = share is None or share.role == "close"
         if is_last and cells and VARIANT not in cells[0].name:
-            _time_alone(run, cells[0], open_sampler, stop)
+            _time_alone(run, cells[0], serving, stop)
 
 
-def _time_alone(run: Run, cell: Cell, open_sampler: OpenSampler, stop: StopSignal) -> None:
+def _time_alone(run: Run, cell: Cell, serving: Serving, stop: StopSignal) -> None:
     """[evals] latency: the first problems of the first benchmark, one at a time, on the engine that
     is open.
     """
@@ -390,7 +389,7 @@ def _time_alone(run: Run, cell: Cell, open_sampler: OpenSampler, stop: StopSigna
     rows = read_records(run.layout.benchmark(cell.benchmark.name).problems, Problem)
     problems = list(islice(rows, count))
     prompt = load_prompt(cell.settings.prompt)
-    with open_sampler(cell.settings.teachers[0], run.cluster, problems) as sampler:
+    with serving.open(cell.settings.teachers[0], problems) as sampler:
         make_ready(sampler, lambda: stop.requested)
         latency.measure_latency(sampler, problems, prompt, folder, count)
 

@@ -19,6 +19,7 @@ from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import Request, Sampled
 from reasondistill.models.samplers.openai.pacing import Rate, retry_after
 from reasondistill.models.samplers.openai.sampler import OpenAISampler
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Message, Sampling
 from reasondistill.stages.traces import run_traces
 
@@ -380,13 +381,13 @@ def test_the_stage_runs_on_a_server_and_never_writes_the_key(
         teachers=({"model": "m", "revision": "2026-01", "sampler": "openai"},), failures_allowed=0.2
     )
     problems = write_problems(tmp_path / "p")
-    manifest = run_traces(remote, problems, tmp_path / "t", cluster=cluster)
+    manifest = run_traces(remote, problems, tmp_path / "t", Serving(cluster))
     assert manifest.counts == {"in": 8, "out": 16, "failed": 2}
     assert {trace.model for trace in traces_in(tmp_path / "t")} == {"m@2026-01"}
     assert all(KEY.encode() not in path.read_bytes() for path in (tmp_path / "t").iterdir())
     server.behave = lambda number, body: good()
     asked = len(server.bodies)
-    assert run_traces(remote, problems, tmp_path / "t", cluster=cluster).counts == {
+    assert run_traces(remote, problems, tmp_path / "t", Serving(cluster)).counts == {
         "in": 8,
         "out": 16,
     }

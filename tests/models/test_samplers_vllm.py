@@ -14,7 +14,7 @@ from traces_kit import settings, traces_in, write_problems
 from reasondistill.config import Cluster, SampledModel, VllmSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled
-from reasondistill.models.samplers.opening import kept_open
+from reasondistill.models.samplers.opening import Serving, kept_open
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.samplers.vllm_engine import threads_for
 from reasondistill.models.weights import folder_fingerprint, model_folder, model_identity
@@ -127,7 +127,7 @@ def test_a_prompt_that_does_not_fit_stops_before_the_engine_starts(
         StageError,
         match=r"8 of 8 problems .*prompt longer than the context: … tokens, max_model_len 16",
     ):
-        run_traces(vllm, write_problems(tmp_path / "p"), tmp_path / "t", cluster=cluster)
+        run_traces(vllm, write_problems(tmp_path / "p"), tmp_path / "t", Serving(cluster))
 
 
 def test_the_template_is_the_models_own_and_takes_options(tiny: Path) -> None:
@@ -310,7 +310,7 @@ def test_the_stage_runs_on_vllm_resumes_without_an_engine_and_frees_it(
     )
     problems = write_problems(tmp_path / "p", 5)
     vllm = settings(teachers=({"model": str(tiny), "sampler": "vllm"},), max_tokens=8)
-    manifest = run_traces(vllm, problems, tmp_path / "t", cluster=cluster)
+    manifest = run_traces(vllm, problems, tmp_path / "t", Serving(cluster))
     assert manifest.counts == {"in": 5, "out": 10}
     assert manifest.figures["load_seconds"] > 0
     assert (
@@ -319,7 +319,7 @@ def test_the_stage_runs_on_vllm_resumes_without_an_engine_and_frees_it(
     )
     assert {trace.model for trace in traces_in(tmp_path / "t")} == {model_identity(str(tiny))}
     written = (tmp_path / "t" / "traces.jsonl").read_bytes()
-    run_traces(vllm, problems, tmp_path / "t", cluster=Cluster(vllm=VllmSettings(max_num_seqs=8)))
+    run_traces(vllm, problems, tmp_path / "t", Serving(Cluster(vllm=VllmSettings(max_num_seqs=8))))
     assert (tmp_path / "t" / "traces.jsonl").read_bytes() == written
     torch.set_num_threads(threads)  # vLLM disables it; closing brings it back
     assert torch.get_num_threads() == threads

@@ -32,7 +32,7 @@ from reasondistill.models.samplers.openai.pacing import retry_after
 from reasondistill.models.samplers.openai.refusals import refusal
 from reasondistill.models.samplers.openai.replies import texts_of
 from reasondistill.models.samplers.openai.sampler import OpenAISampler
-from reasondistill.models.samplers.opening import open_sampler
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Completion, Message, Sampling
 from reasondistill.runs.store import Identity, finish_stage, open_stage, read_manifest
 from reasondistill.stages.evals.settings import changes
@@ -393,11 +393,9 @@ def test_old_teachers_and_judges_are_who_they_were() -> None:
 
 
 def test_a_judge_that_is_asked_in_another_way_is_another_judge() -> None:
-    plain = Judge.of(JudgeSettings(model="m", sampler="openai"), Cluster(), open_sampler)
+    plain = Judge.of(JudgeSettings(model="m", sampler="openai"), Serving())
     assert set(plain.how) == {"model", "sampling", "template_options"}
-    shaped = Judge.of(
-        JudgeSettings(model="m", sampler="openai", omit=("seed",)), Cluster(), open_sampler
-    )
+    shaped = Judge.of(JudgeSettings(model="m", sampler="openai", omit=("seed",)), Serving())
     assert shaped.identity != plain.identity
 
 

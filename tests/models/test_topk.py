@@ -30,7 +30,7 @@ from reasondistill.models.samplers import (
     Written,
     failed,
 )
-from reasondistill.models.samplers.opening import open_sampler
+from reasondistill.models.samplers.opening import Serving, open_sampler
 from reasondistill.models.samplers.scripted import ScriptedSampler, split_words
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.topk import Source, TopKReader, TopKWriter, pack, unpack
@@ -42,6 +42,7 @@ from reasondistill.models.vocabulary import (
 )
 from reasondistill.models.weights import model_identity
 from reasondistill.records import Completion, Message, Problem, Sampling
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import (
     StopSignal,
     read_manifest,
@@ -413,7 +414,7 @@ def run(
     teacher = {"model": str(tiny), "sampler": "vllm"}
     asked = settings(**({"teachers": (teacher,)} | values))
     return run_traces(
-        asked, problems, folder, cluster=CLUSTER, open_sampler=opens, stop=stop, limit=limit
+        asked, problems, folder, Serving(CLUSTER, opens), Session(stop=stop), limit=limit
     )
 
 
@@ -622,21 +623,19 @@ def test_other_peoples_traces_are_scored_by_the_model_that_the_file_names(
 
     reference = ({"model": "reference", "sampler": "reference"},)
     asked = settings(n=1, logprobs=4, logprobs_model=str(tiny), teachers=reference)
-    manifest = run_traces(asked, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opens)
+    manifest = run_traces(asked, problems, tmp_path / "t", Serving(CLUSTER, opens))
     assert opened == ["reference", "vllm"] and manifest.figures["topk_k"] == 4
     with TopKReader(tmp_path / "t" / "topk") as reader:
         text = fake.tokenizer.decode(reader.read("sums/train/3:0").token_ids)
         assert text == "<think>\n3 and one more make 4.\n</think>\n\n\\boxed{4}<|im_end|>"
         assert len(reader) == 8
-    assert (
-        run_traces(asked, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opens) == manifest
-    )
+    assert run_traces(asked, problems, tmp_path / "t", Serving(CLUSTER, opens)) == manifest
     other = make_tiny_model(tmp_path / "other", seed=1)
     moved = asked.model_copy(update={"logprobs_model": str(other)})
     with pytest.raises(
         ConfigError, match=r"holds log-probabilities of tiny@.*not of other@.*Remove that folder"
     ):
-        run_traces(moved, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opens)
+        run_traces(moved, problems, tmp_path / "t", Serving(CLUSTER, opens))
 
 
 def test_teachers_with_different_tokens_are_refused_before_anything_is_drawn(
@@ -836,12 +835,12 @@ def test_the_stage_captures_on_vllm_and_again_after_the_fact(
     threads = torch.get_num_threads()
     VllmSampler.close(engine)
     vllm = settings(teachers=({"model": str(tiny), "sampler": "vllm"},), max_tokens=24, logprobs=32)
-    first = run_traces(vllm, problems, tmp_path / "a", cluster=CLUSTER)
+    first = run_traces(vllm, problems, tmp_path / "a", Serving(CLUSTER))
     run_traces(
-        vllm.model_copy(update={"logprobs": None}), problems, tmp_path / "b", cluster=CLUSTER
+        vllm.model_copy(update={"logprobs": None}), problems, tmp_path / "b", Serving(CLUSTER)
     )
     assert (tmp_path / "a" / "traces.jsonl").read_bytes().count(b"\n") == 16
-    later = run_traces(vllm, problems, tmp_path / "b", cluster=CLUSTER)
+    later = run_traces(vllm, problems, tmp_path / "b", Serving(CLUSTER))
     assert first.figures["topk_k"] == later.figures["topk_k"] == 32
     texts = [
         [

@@ -28,6 +28,7 @@ from traces_kit import settings, write_problems
 from reasondistill.config import Cluster, SampledModel, TraceSettings
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import Request
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.records import Problem, Trace
 from reasondistill.runs.store import read_records
@@ -75,7 +76,7 @@ def time_stage(
         return sampler
 
     started = time.perf_counter()
-    manifest = run_traces(traces, problems, folder, cluster=Cluster(), open_sampler=open_sampler)
+    manifest = run_traces(traces, problems, folder, Serving(Cluster(), open_sampler))
     return time.perf_counter() - started, manifest.figures["tokens"]
 
 

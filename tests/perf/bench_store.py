@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from traces_kit import opener, settings, write_problems
 
 from reasondistill.config import Cluster
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.stages.traces import run_traces
 
 SAMPLES_EACH = 10
@@ -36,12 +37,7 @@ def fill(folder: Path, problems: Path, samples: int) -> None:
     order of its own.
     """
     run_traces(
-        settings(n=1),
-        problems,
-        folder,
-        cluster=Cluster(),
-        open_sampler=opener(lambda request: TEXT),
-        limit=1,
+        settings(n=1), problems, folder, Serving(Cluster(), opener(lambda request: TEXT)), limit=1
     )
     line = json.loads((folder / "traces.jsonl").read_text(encoding="utf-8"))
     text = json.dumps(
@@ -63,11 +59,7 @@ def fill(folder: Path, problems: Path, samples: int) -> None:
 def resume(folder: Path, problems: Path) -> None:
     started = time.monotonic()
     manifest = run_traces(
-        settings(n=SAMPLES_EACH),
-        problems,
-        folder,
-        cluster=Cluster(),
-        open_sampler=opener(lambda request: TEXT),
+        settings(n=SAMPLES_EACH), problems, folder, Serving(Cluster(), opener(lambda request: TEXT))
     )
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -30,6 +30,7 @@ from tiny_model import CHAT_TEMPLATE
 from traces_kit import settings
 
 from reasondistill.config import Cluster, SampledModel, load_pipeline
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.topk import TopKReader
 from reasondistill.records import Problem
@@ -133,7 +134,7 @@ def run(
         return sampler
 
     wall, cpu = time.perf_counter(), time.process_time()
-    manifest = run_traces(asked, problems, folder, cluster=Cluster(), open_sampler=opens)
+    manifest = run_traces(asked, problems, folder, Serving(Cluster(), opens))
     return time.perf_counter() - wall, time.process_time() - cpu, manifest
 
 

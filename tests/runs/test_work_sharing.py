@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traces_kit import opener, settings, text_of, traces_in, write_problems
+from traces_kit import ONE_WORKER, opener, settings, text_of, traces_in, write_problems
 
 from reasondistill.config import Cluster, VerdictSettings
 from reasondistill.errors import ConfigError, DriftError, StageError
 from reasondistill.models.samplers import Rendered, Request, TopK, failed
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.topk import FOLDER, Source, TopKReader, TopKWriter
 from reasondistill.records import Completion, Message
 from reasondistill.runs import work_sharing
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal, count_lines, read_manifest, write_text
 from reasondistill.runs.work_sharing import Share, Worker, parsed
 from reasondistill.stages.traces import capture, run_traces
@@ -46,10 +48,8 @@ def sample(
         settings(n=n, failures_allowed=failures_allowed),
         problems,
         folder,
-        cluster=CLUSTER,
-        open_sampler=opener(script),
-        stop=stop,
-        share=share,
+        Serving(CLUSTER, opener(script)),
+        Session(share=share, stop=stop),
     )
 
 
@@ -135,9 +135,8 @@ def fill_with_short_context(folder: Path, looked: Callable[[str], None]) -> None
         settings(n=1),
         folder.parent / "1-problems",
         folder,
-        cluster=CLUSTER,
-        open_sampler=lambda *_: ShortContext(looked),
-        share=Share("work", 0, 1),
+        Serving(CLUSTER, lambda *_: ShortContext(looked)),
+        Session(share=Share("work", 0, 1)),
     )
 
 
@@ -352,7 +351,14 @@ def test_what_workers_captured_of_the_top_k_is_taken_into_one_cache(tmp_path: Pa
 
 def grade(folder: Path, share: Share | None, verdicts: VerdictSettings = VERDICTS) -> Manifest:
     run = folder.parent
-    return run_verdicts(verdicts, run / "1-problems", run / "alone", folder, workers=1, share=share)
+    return run_verdicts(
+        verdicts,
+        run / "1-problems",
+        run / "alone",
+        folder,
+        Serving(ONE_WORKER),
+        Session(share=share),
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 3])

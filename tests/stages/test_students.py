@@ -691,8 +691,7 @@ def test_rows_longer_than_the_models_context_are_refused(tmp_path: Path) -> None
 
 def test_a_student_is_trained_by_a_plain_function_of_records_and_settings(tmp_path: Path) -> None:
     """Neither a run folder nor a stage: the same weights as the stage makes of the same records."""
-    from reasondistill.stages.students import Material
-    from reasondistill.stages.students.training import train_student
+    from reasondistill.stages.students import Material, TrainingRun, train_student
 
     staged = job(tmp_path, scratch(epochs=1))
     run_student(staged)
@@ -701,7 +700,7 @@ def test_a_student_is_trained_by_a_plain_function_of_records_and_settings(tmp_pa
         staged.student,
         Material(rows, plain=PROMPT.prompt.plain),
         tmp_path / "plain",
-        settings=staged.settings,
+        run=TrainingRun(staged.settings),
     )
     assert trained.model == tmp_path / "plain" / "model"
     assert trained.figures.examples == 28 and not trained.dropped

@@ -15,8 +15,10 @@ from reasondistill.config import Cluster, SampledModel
 from reasondistill.durations import short_duration
 from reasondistill.errors import DriftError, Interrupted, StageError
 from reasondistill.models.samplers import InputFault, Rendered, Request, Running, failed
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Completion, Message, Problem, SetAside
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import (
     StopSignal,
     count_lines,
@@ -44,9 +46,7 @@ def must_not_open(
 
 
 def test_every_problem_gets_n_traces_in_problem_order(problems: Path, tmp_path: Path) -> None:
-    manifest = run_traces(
-        settings(n=3), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
-    )
+    manifest = run_traces(settings(n=3), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     assert [trace.id for trace in traces_in(tmp_path / "t")] == [
         f"sums/train/{i}:{s}" for i in range(8) for s in range(3)
     ]
@@ -61,7 +61,7 @@ def test_every_problem_gets_n_traces_in_problem_order(problems: Path, tmp_path: 
 def test_each_sample_has_its_own_key_and_the_seed_that_follows_from_it(
     problems: Path, tmp_path: Path
 ) -> None:
-    run_traces(settings(n=3), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(n=3), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     traces = traces_in(tmp_path / "t")
     assert len({trace.key for trace in traces}) == len({trace.seed for trace in traces}) == 24
     assert all(trace.seed == seed_of(trace.key) < 2**31 for trace in traces)
@@ -69,9 +69,7 @@ def test_each_sample_has_its_own_key_and_the_seed_that_follows_from_it(
 
 def test_another_temperature_or_model_is_another_key(problems: Path, tmp_path: Path) -> None:
     def keys(name: str, **values: object) -> set[str]:
-        run_traces(
-            settings(**values), problems, tmp_path / name, cluster=CLUSTER, open_sampler=opener()
-        )
+        run_traces(settings(**values), problems, tmp_path / name, Serving(CLUSTER, opener()))
         return {trace.key for trace in traces_in(tmp_path / name)}
 
     first = keys("a")
@@ -81,17 +79,15 @@ def test_another_temperature_or_model_is_another_key(problems: Path, tmp_path: P
 
 
 def test_a_finished_stage_opens_no_sampler(problems: Path, tmp_path: Path) -> None:
-    first = run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
-    again = run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open
-    )
+    first = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    again = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, must_not_open))
     assert again == first
 
 
 def test_raising_n_keeps_the_old_traces_byte_for_byte_and_draws_only_the_new(
     problems: Path, tmp_path: Path
 ) -> None:
-    run_traces(settings(n=2), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(n=2), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     old = (tmp_path / "t" / "traces.jsonl").read_bytes().splitlines()
     asked: list[str] = []
 
@@ -99,28 +95,24 @@ def test_raising_n_keeps_the_old_traces_byte_for_byte_and_draws_only_the_new(
         asked.append(request.id)
         return text_of(request)
 
-    run_traces(
-        settings(n=4), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(script)
-    )
+    run_traces(settings(n=4), problems, tmp_path / "t", Serving(CLUSTER, opener(script)))
     new = (tmp_path / "t" / "traces.jsonl").read_bytes().splitlines()
     assert [line for i, line in enumerate(new) if i % 4 < 2] == old
     assert sorted(asked) == sorted(f"sums/train/{i}:{s}" for i in range(8) for s in (2, 3))
-    run_traces(
-        settings(n=4), problems, tmp_path / "at once", cluster=CLUSTER, open_sampler=opener()
-    )
+    run_traces(settings(n=4), problems, tmp_path / "at once", Serving(CLUSTER, opener()))
     assert new == (tmp_path / "at once" / "traces.jsonl").read_bytes().splitlines()
 
 
 def test_a_torn_line_is_drawn_again(problems: Path, tmp_path: Path) -> None:
     folder = tmp_path / "t"
-    run_traces(settings(n=2), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(n=2), problems, folder, Serving(CLUSTER, opener()))
     whole = (folder / "traces.jsonl").read_bytes()
     (folder / "traces.jsonl").write_bytes(whole[: len(whole) // 2])
     with open(folder / "metrics.jsonl", "ab") as file:
         file.write(b'{"time": 17')
     raised = settings(n=3)
-    run_traces(raised, problems, folder, cluster=CLUSTER, open_sampler=opener())
-    run_traces(raised, problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    run_traces(raised, problems, folder, Serving(CLUSTER, opener()))
+    run_traces(raised, problems, tmp_path / "whole", Serving(CLUSTER, opener()))
     assert (folder / "traces.jsonl").read_bytes() == (
         tmp_path / "whole" / "traces.jsonl"
     ).read_bytes()
@@ -152,7 +144,7 @@ def test_kill_9_loses_nothing_but_what_was_in_flight(tmp_path: Path) -> None:
         drawn.append(request.id)
         return text_of(request)
 
-    run_traces(settings(n=4), problems, folder, cluster=CLUSTER, open_sampler=opener(script))
+    run_traces(settings(n=4), problems, folder, Serving(CLUSTER, opener(script)))
     assert len(drawn) == 400 - len(kept) and not kept & set(drawn)
     sample_slowly(problems, tmp_path / "uninterrupted", 0.0)
     assert (folder / "traces.jsonl").read_bytes() == (
@@ -174,13 +166,12 @@ def test_a_stop_request_saves_what_finished_and_says_how_to_go_on(
             settings(),
             problems,
             tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=opener(script),
-            stop=stop,
+            Serving(CLUSTER, opener(script)),
+            Session(stop=stop),
         )
     assert count_lines(tmp_path / "t" / "traces.jsonl") == 6
-    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
-    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    run_traces(settings(), problems, tmp_path / "whole", Serving(CLUSTER, opener()))
     assert (tmp_path / "t" / "traces.jsonl").read_bytes() == (
         tmp_path / "whole" / "traces.jsonl"
     ).read_bytes()
@@ -194,7 +185,7 @@ def test_two_teachers_share_the_problems_the_same_way_every_time(tmp_path: Path)
             {"model": "small", "sampler": "scripted", "share": 3.0},
         )
     )
-    run_traces(two, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(two, problems, tmp_path / "t", Serving(CLUSTER, opener()))
     traces = traces_in(tmp_path / "t")
     by_problem = {trace.problem_id: trace.model for trace in traces}
     assert all(by_problem[trace.problem_id] == trace.model for trace in traces)
@@ -203,22 +194,16 @@ def test_two_teachers_share_the_problems_the_same_way_every_time(tmp_path: Path)
 
 
 def test_another_temperature_in_the_same_folder_is_drift(problems: Path, tmp_path: Path) -> None:
-    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     with pytest.raises(DriftError, match=r"sampling\.temperature was 0\.7, is 1\.0"):
         run_traces(
-            settings(temperature=1.0),
-            problems,
-            tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=must_not_open,
+            settings(temperature=1.0), problems, tmp_path / "t", Serving(CLUSTER, must_not_open)
         )
     other = settings(teachers=({"model": "other", "sampler": "scripted"},))
     with pytest.raises(DriftError, match=r'teachers\.1\.model was "fake", is "other"'):
-        run_traces(other, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open)
+        run_traces(other, problems, tmp_path / "t", Serving(CLUSTER, must_not_open))
     with pytest.raises(DriftError, match="n was 2, is 1"):
-        run_traces(
-            settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=must_not_open
-        )
+        run_traces(settings(n=1), problems, tmp_path / "t", Serving(CLUSTER, must_not_open))
 
 
 class WordTokens(ScriptedSampler):
@@ -243,13 +228,9 @@ def test_prompts_that_are_all_longer_than_the_context_stop_before_sampling(
         match=r"8 of 8 problems .*: 8 × prompt longer than the context: … tokens, max_model_len "
         rf"{words}",
     ):
-        run_traces(
-            settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=with_context(words)
-        )
+        run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, with_context(words)))
     assert not (tmp_path / "t" / "traces.jsonl").exists()
-    run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=with_context(words + 1)
-    )
+    run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, with_context(words + 1)))
 
 
 def test_every_prompt_is_tokenised_once(problems: Path, tmp_path: Path) -> None:
@@ -263,16 +244,14 @@ def test_every_prompt_is_tokenised_once(problems: Path, tmp_path: Path) -> None:
     def open_sampler(*_: object) -> Counting:
         return Counting(text_of, max_model_len=100)
 
-    run_traces(settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=open_sampler)
+    run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, open_sampler))
     assert sorted(rendered) == sorted(f"What is {i}+1?" for i in range(8))
 
 
 def test_a_few_prompts_that_are_too_long_set_their_problems_aside(tmp_path: Path) -> None:
     long = {3: "What " * 9, 40: "Why " * 9}
     problems, folder = write_problems(tmp_path / "1-problems", 44, questions=long), tmp_path / "t"
-    manifest = run_traces(
-        settings(), problems, folder, cluster=CLUSTER, open_sampler=with_context(5)
-    )
+    manifest = run_traces(settings(), problems, folder, Serving(CLUSTER, with_context(5)))
     assert manifest.counts == {"in": 44, "out": 88, "refused": 4}
     assert manifest.figures["causes"] == {
         "prompt longer than the context: … tokens, max_model_len 5": 4
@@ -284,13 +263,8 @@ def test_a_few_prompts_that_are_too_long_set_their_problems_aside(tmp_path: Path
     ]
     refused = [trace.id for trace in traces_in(folder) if trace.completion.is_refused]
     assert refused == ["sums/train/3:0", "sums/train/3:1", "sums/train/40:0", "sums/train/40:1"]
-    assert (
-        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=must_not_open)
-        == manifest
-    )
-    raised = run_traces(
-        settings(n=3), problems, folder, cluster=CLUSTER, open_sampler=with_context(10)
-    )
+    assert run_traces(settings(), problems, folder, Serving(CLUSTER, must_not_open)) == manifest
+    raised = run_traces(settings(n=3), problems, folder, Serving(CLUSTER, with_context(10)))
     assert raised.counts == {"in": 44, "out": 132}, "a longer context takes them in"
     assert not (folder / "set_aside.jsonl").exists()
 
@@ -318,7 +292,7 @@ def test_a_refused_problem_is_on_disk_before_the_next_sample_finishes(tmp_path: 
     def open_sampler(*_: object) -> WordTokens:
         return WordTokens(script, max_model_len=5)
 
-    run_traces(settings(n=1), problems, folder, cluster=CLUSTER, open_sampler=open_sampler)
+    run_traces(settings(n=1), problems, folder, Serving(CLUSTER, open_sampler))
     assert seen == [True]
     assert [trace.completion.finish for trace in traces_in(folder)] == ["stop", "error", "stop"]
 
@@ -333,22 +307,15 @@ def test_problems_that_the_server_filters_are_set_aside_and_not_asked_again(tmp_
             else text_of(request)
         )
 
-    manifest = run_traces(
-        settings(), problems, folder, cluster=CLUSTER, open_sampler=opener(filters)
-    )
+    manifest = run_traces(settings(), problems, folder, Serving(CLUSTER, opener(filters)))
     assert manifest.counts == {"in": 21, "out": 42, "refused": 2}
-    assert (
-        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=must_not_open)
-        == manifest
-    )
+    assert run_traces(settings(), problems, folder, Serving(CLUSTER, must_not_open)) == manifest
 
 
 def test_a_single_problem_that_is_filtered_is_a_finished_stage_too(tmp_path: Path) -> None:
     problems = write_problems(tmp_path / "1-problems", 1)
     filters = opener(lambda request: failed("content filter", fault="input"))
-    manifest = run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=filters
-    )
+    manifest = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, filters))
     assert manifest.counts == {"in": 1, "out": 2, "refused": 2}
 
 
@@ -365,8 +332,7 @@ def test_many_problems_that_are_filtered_stop_the_stage(tmp_path: Path) -> None:
             settings(),
             write_problems(tmp_path / "p", 50),
             tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=opener(filters),
+            Serving(CLUSTER, opener(filters)),
         )
 
 
@@ -376,12 +342,13 @@ def test_a_stage_that_stopped_at_refused_problems_goes_on_once_the_server_is_men
     problems, folder = write_problems(tmp_path / "1-problems", 30), tmp_path / "t"
     refuses = opener(lambda request: failed("input too long", fault="input"))
     with pytest.raises(StageError, match="problems cannot be asked"):
-        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=refuses)
+        run_traces(settings(), problems, folder, Serving(CLUSTER, refuses))
     told = read_manifest(folder)
     assert told is not None and "problems cannot be asked" in told.figures["stopped"]
-    assert run_traces(
-        settings(), problems, folder, cluster=CLUSTER, open_sampler=opener()
-    ).counts == {"in": 30, "out": 60}
+    assert run_traces(settings(), problems, folder, Serving(CLUSTER, opener())).counts == {
+        "in": 30,
+        "out": 60,
+    }
 
 
 def test_losses_that_were_allowed_stay_allowed_when_the_service_is_gone(
@@ -391,16 +358,12 @@ def test_losses_that_were_allowed_stay_allowed_when_the_service_is_gone(
         return failed("server said 500") if request.id == "sums/train/2:0" else text_of(request)
 
     lenient = settings(failures_allowed=0.1)
-    first = run_traces(
-        lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(lost)
-    )
+    first = run_traces(lenient, problems, tmp_path / "t", Serving(CLUSTER, opener(lost)))
 
     def unpaid(request: Request) -> str:
         raise StageError("no quota left")
 
-    again = run_traces(
-        lenient, problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(unpaid)
-    )
+    again = run_traces(lenient, problems, tmp_path / "t", Serving(CLUSTER, opener(unpaid)))
     assert (again.status, again.counts, again.output) == ("complete", first.counts, first.output)
 
 
@@ -417,11 +380,7 @@ def test_a_row_that_the_template_refuses_is_set_aside_by_name(
     problems: Path, tmp_path: Path
 ) -> None:
     manifest = run_traces(
-        settings(),
-        problems,
-        tmp_path / "t",
-        cluster=CLUSTER,
-        open_sampler=lambda *_: PickyTemplate(text_of),
+        settings(), problems, tmp_path / "t", Serving(CLUSTER, lambda *_: PickyTemplate(text_of))
     )
     assert manifest.counts == {"in": 8, "out": 16, "refused": 2}
     (row,) = read_records(tmp_path / "t" / "set_aside.jsonl", SetAside)
@@ -450,16 +409,16 @@ def test_more_lost_samples_than_allowed_end_the_stage_with_causes_and_nothing_is
         r"overloaded, request …"
     )
     with pytest.raises(StageError, match=told):
-        run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener(tired))
+        run_traces(settings(), problems, folder, Serving(CLUSTER, opener(tired)))
     assert len(asked) == 104
     kept = (folder / "traces.jsonl").read_bytes().splitlines()
     assert len(kept) == 103
     with pytest.raises(StageError, match="not finished"):
         require_complete(folder)
-    manifest = run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    manifest = run_traces(settings(), problems, folder, Serving(CLUSTER, opener()))
     assert manifest.counts == {"in": 150, "out": 300}
     assert (folder / "traces.jsonl").read_bytes().splitlines()[:100] == kept[:100]
-    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(), problems, tmp_path / "whole", Serving(CLUSTER, opener()))
     assert (folder / "traces.jsonl").read_bytes() == (
         tmp_path / "whole" / "traces.jsonl"
     ).read_bytes()
@@ -479,21 +438,20 @@ def test_a_finished_folder_that_lost_more_than_is_allowed_is_not_taken_for_done(
         settings(failures_allowed=0.5),
         problems,
         tmp_path / "t",
-        cluster=CLUSTER,
-        open_sampler=opener(broken_for_2),
+        Serving(CLUSTER, opener(broken_for_2)),
     )
     with pytest.raises(StageError, match="2 of 16 samples were lost.*5-students"):
         run_traces(
             settings(),
             problems,
             tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=must_not_open,
-            heal=False,
+            Serving(CLUSTER, must_not_open),
+            Session(heal=False),
         )
-    assert run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
-    ).counts == {"in": 8, "out": 16}
+    assert run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener())).counts == {
+        "in": 8,
+        "out": 16,
+    }
 
 
 def test_lost_samples_are_counted_and_drawn_again_by_the_next_run(
@@ -507,23 +465,17 @@ def test_lost_samples_are_counted_and_drawn_again_by_the_next_run(
         )
 
     folder, lenient = tmp_path / "t", settings(failures_allowed=0.2)
-    first = run_traces(
-        lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(broken_for_2)
-    )
+    first = run_traces(lenient, problems, folder, Serving(CLUSTER, opener(broken_for_2)))
     assert (first.counts, first.figures["errors"]) == ({"in": 8, "out": 16, "failed": 2}, 2)
     assert first.figures["causes"] == {"server said 500": 2}
-    again = run_traces(
-        lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(broken_for_2)
-    )
+    again = run_traces(lenient, problems, folder, Serving(CLUSTER, opener(broken_for_2)))
     assert again.output == first.output, "a failure that stays makes nothing stale"
-    left = run_traces(lenient, problems, folder, cluster=CLUSTER, open_sampler=opener(), heal=False)
+    left = run_traces(lenient, problems, folder, Serving(CLUSTER, opener()), Session(heal=False))
     assert left.counts["failed"] == 2
-    healed = run_traces(settings(), problems, folder, cluster=CLUSTER, open_sampler=opener())
+    healed = run_traces(settings(), problems, folder, Serving(CLUSTER, opener()))
     assert healed.counts == {"in": 8, "out": 16}
     assert healed.output != first.output, "what was made from the failed samples must become stale"
-    whole = run_traces(
-        settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener()
-    )
+    whole = run_traces(settings(), problems, tmp_path / "whole", Serving(CLUSTER, opener()))
     assert healed.fingerprint == whole.fingerprint
     assert (folder / "traces.jsonl").read_bytes() == (
         tmp_path / "whole" / "traces.jsonl"
@@ -536,15 +488,9 @@ def test_nothing_but_failures_is_an_error_that_shows_one(problems: Path, tmp_pat
 
     with pytest.raises(StageError, match="all 16 samples failed.*connection refused"):
         run_traces(
-            settings(failures_allowed=1),
-            problems,
-            tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=opener(broken),
+            settings(failures_allowed=1), problems, tmp_path / "t", Serving(CLUSTER, opener(broken))
         )
-    manifest = run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
-    )
+    manifest = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     assert manifest.counts == {"in": 8, "out": 16}
 
 
@@ -558,17 +504,13 @@ def test_a_teacher_that_only_fails_is_given_up_early(tmp_path: Path) -> None:
     problems = write_problems(tmp_path / "1-problems", 1000)
     with pytest.raises(StageError, match=r"all \d+ samples failed.*out of service"):
         run_traces(
-            settings(failures_allowed=1),
-            problems,
-            tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=opener(broken),
+            settings(failures_allowed=1), problems, tmp_path / "t", Serving(CLUSTER, opener(broken))
         )
     assert len(asked) == 32
 
 
 def test_a_trace_of_a_problem_that_is_gone_is_a_clear_error(problems: Path, tmp_path: Path) -> None:
-    run_traces(settings(n=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(n=1), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     with open(tmp_path / "t" / "traces.jsonl", "a", encoding="utf-8") as file:
         file.write(
             traces_in(tmp_path / "t")[0].model_copy(update={"id": "gone/0:0"}).to_json() + "\n"
@@ -576,19 +518,15 @@ def test_a_trace_of_a_problem_that_is_gone_is_a_clear_error(problems: Path, tmp_
     with pytest.raises(
         StageError, match="holds a trace of gone/0, which is not among the problems"
     ):
-        run_traces(settings(n=2), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener())
+        run_traces(settings(n=2), problems, tmp_path / "t", Serving(CLUSTER, opener()))
 
 
 def test_limit_takes_the_first_problems_and_grows(problems: Path, tmp_path: Path) -> None:
-    manifest = run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener(), limit=3
-    )
+    manifest = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()), limit=3)
     assert manifest.counts == {"in": 3, "out": 6}
-    manifest = run_traces(
-        settings(), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
-    )
+    manifest = run_traces(settings(), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     assert manifest.counts == {"in": 8, "out": 16}
-    run_traces(settings(), problems, tmp_path / "whole", cluster=CLUSTER, open_sampler=opener())
+    run_traces(settings(), problems, tmp_path / "whole", Serving(CLUSTER, opener()))
     assert (tmp_path / "t" / "traces.jsonl").read_bytes() == (
         tmp_path / "whole" / "traces.jsonl"
     ).read_bytes()
@@ -596,20 +534,13 @@ def test_limit_takes_the_first_problems_and_grows(problems: Path, tmp_path: Path
 
 def test_missing_or_empty_problems_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="missing. Run that stage first"):
-        run_traces(
-            settings(),
-            tmp_path / "none",
-            tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=must_not_open,
-        )
+        run_traces(settings(), tmp_path / "none", tmp_path / "t", Serving(CLUSTER, must_not_open))
     with pytest.raises(StageError, match="holds no problems"):
         run_traces(
             settings(),
             write_problems(tmp_path / "p", 0),
             tmp_path / "t",
-            cluster=CLUSTER,
-            open_sampler=must_not_open,
+            Serving(CLUSTER, must_not_open),
         )
 
 
@@ -617,9 +548,7 @@ def test_progress_says_where_it_is_and_leaves_metrics(
     problems: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="reasondistill"):
-        run_traces(
-            settings(max_tokens=1), problems, tmp_path / "t", cluster=CLUSTER, open_sampler=opener()
-        )
+        run_traces(settings(max_tokens=1), problems, tmp_path / "t", Serving(CLUSTER, opener()))
     assert "16/16" in caplog.text and "100.0 % truncated" in caplog.text
     last = read_metrics(tmp_path / "t")[-1]
     assert (last["done"], last["total"], last["tokens"], last["truncated"]) == (16, 16, 16, 16)
@@ -644,7 +573,7 @@ def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: 
         settings(n=1, teachers=({"model": "reference", "sampler": "reference"},)),
         problems,
         tmp_path / "t",
-        cluster=CLUSTER,
+        Serving(CLUSTER),
     )
     completion = traces_in(tmp_path / "t")[3].completion
     assert completion.reasoning == "3 and one more make 4."
@@ -659,7 +588,7 @@ def test_a_script_file_is_a_teacher_for_dry_runs(problems: Path, tmp_path: Path)
         encoding="utf-8",
     )
     from_file = settings(n=1, teachers=({"model": str(script), "sampler": "scripted"},))
-    run_traces(from_file, problems, tmp_path / "t", cluster=CLUSTER, limit=2)
+    run_traces(from_file, problems, tmp_path / "t", Serving(CLUSTER), limit=2)
     first, second = traces_in(tmp_path / "t")
     assert (first.completion.answer_text, second.completion.answer_text) == ("one", "two")
     assert first.model.startswith("script@")

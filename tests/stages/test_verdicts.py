@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from traces_kit import ONE_WORKER
 
 from reasondistill.config import VerdictSettings
 from reasondistill.errors import StageError
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import (
     Completion,
     Finish,
@@ -20,6 +22,7 @@ from reasondistill.records import (
     Trace,
     Verdict,
 )
+from reasondistill.runs.session import Session
 from reasondistill.runs.store import (
     Identity,
     StopSignal,
@@ -98,7 +101,7 @@ def outcomes(folder: Path) -> list[str]:
 def test_each_trace_gets_one_verdict_in_order_and_the_counts_add_up(
     inputs: tuple[Path, Path, Path],
 ) -> None:
-    manifest = run_verdicts(VerdictSettings(), *inputs, workers=1)
+    manifest = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     verdicts = list(read_records(inputs[2] / "verdicts.jsonl", Verdict))
     assert [verdict.trace_id for verdict in verdicts] == [
         "set/0:0",
@@ -128,30 +131,30 @@ def test_each_trace_gets_one_verdict_in_order_and_the_counts_add_up(
 
 
 def test_a_killed_run_goes_on_to_the_same_file(inputs: tuple[Path, Path, Path]) -> None:
-    run_verdicts(VerdictSettings(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     file = inputs[2] / "verdicts.jsonl"
     whole = file.read_bytes()
     manifest = inputs[2] / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"complete"', '"partial"'))
     file.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]) + b'{"trace_id": "torn')
-    again = run_verdicts(VerdictSettings(), *inputs, workers=1)
+    again = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     assert file.read_bytes() == whole
     assert again.counts == {"in": 7, "out": 7}
 
 
 def test_a_finished_stage_is_not_done_again(inputs: tuple[Path, Path, Path]) -> None:
-    run_verdicts(VerdictSettings(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     file = inputs[2] / "verdicts.jsonl"
     before = file.stat().st_mtime_ns
-    assert run_verdicts(VerdictSettings(), *inputs, workers=1).status == "complete"
+    assert run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER)).status == "complete"
     assert file.stat().st_mtime_ns == before
 
 
 def test_other_traces_make_the_verdicts_anew(inputs: tuple[Path, Path, Path]) -> None:
-    run_verdicts(VerdictSettings(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     problems, traces, folder = inputs
     stage(traces, "traces", [trace("set/0:0", r"\boxed{7}")], n=2)
-    run_verdicts(VerdictSettings(), problems, traces, folder, workers=1)
+    run_verdicts(VerdictSettings(), problems, traces, folder, Serving(ONE_WORKER))
     assert outcomes(folder) == ["wrong"]
 
 
@@ -162,27 +165,34 @@ def test_traces_that_were_drawn_again_and_came_out_otherwise_are_graded_anew(
     problems, traces, folder = inputs
     for text, outcome in ((r"\boxed{42}", "correct"), (r"\boxed{7}", "wrong")):
         stage(traces, "traces", [trace("set/0:0", text)], n=2)
-        run_verdicts(VerdictSettings(), problems, traces, folder, workers=1)
+        run_verdicts(VerdictSettings(), problems, traces, folder, Serving(ONE_WORKER))
         assert outcomes(folder) == [outcome]
 
 
 def test_keeping_old_work_never_pairs_old_verdicts_with_new_traces(
     inputs: tuple[Path, Path, Path],
 ) -> None:
-    run_verdicts(VerdictSettings(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     problems, traces, folder = inputs
     run_verdicts(
-        VerdictSettings(policy="strict"), problems, traces, folder, workers=1, keep_old=True
+        VerdictSettings(policy="strict"),
+        problems,
+        traces,
+        folder,
+        Serving(ONE_WORKER),
+        Session(keep_old=True),
     )
     assert len(outcomes(folder)) == 7
     stage(traces, "traces", [trace("set/0:0", r"\boxed{7}")], n=2)
-    run_verdicts(VerdictSettings(), problems, traces, folder, workers=1, keep_old=True)
+    run_verdicts(
+        VerdictSettings(), problems, traces, folder, Serving(ONE_WORKER), Session(keep_old=True)
+    )
     assert outcomes(folder) == ["wrong"]
 
 
 def test_another_policy_grades_the_stored_traces_anew(inputs: tuple[Path, Path, Path]) -> None:
-    before = run_verdicts(VerdictSettings(), *inputs, workers=1)
-    after = run_verdicts(VerdictSettings(policy="evalchemy-string"), *inputs, workers=1)
+    before = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
+    after = run_verdicts(VerdictSettings(policy="evalchemy-string"), *inputs, Serving(ONE_WORKER))
     assert after.fingerprint != before.fingerprint
     graded = list(read_records(inputs[2] / "verdicts.jsonl", Verdict))
     assert len(graded) == before.counts["out"]
@@ -192,16 +202,16 @@ def test_a_stop_request_keeps_what_is_done(inputs: tuple[Path, Path, Path]) -> N
     stop = StopSignal()
     stop.requested = True
     with pytest.raises(StageError, match="on request"):
-        run_verdicts(VerdictSettings(), *inputs, workers=1, stop=stop)
+        run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER), Session(stop=stop))
     assert len(outcomes(inputs[2])) == 7
-    assert run_verdicts(VerdictSettings(), *inputs, workers=1).status == "complete"
+    assert run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER)).status == "complete"
 
 
 def test_a_trace_without_its_problem_is_named(inputs: tuple[Path, Path, Path]) -> None:
     problems, traces, folder = inputs
     stage(traces, "traces", [trace("other/9:0", "1")], n=2)
     with pytest.raises(StageError, match="other/9"):
-        run_verdicts(VerdictSettings(), problems, traces, folder, workers=1)
+        run_verdicts(VerdictSettings(), problems, traces, folder, Serving(ONE_WORKER))
 
 
 def test_where_there_is_no_gold_the_samples_vote_by_equivalence(tmp_path: Path) -> None:
@@ -226,7 +236,7 @@ def test_where_there_is_no_gold_the_samples_vote_by_equivalence(tmp_path: Path) 
         problems,
         stage(tmp_path / "2", "traces", traces),
         folder,
-        workers=1,
+        Serving(ONE_WORKER),
     )
     verdicts = list(read_records(folder / "verdicts.jsonl", Verdict))
     assert [verdict.grade.outcome for verdict in verdicts] == [

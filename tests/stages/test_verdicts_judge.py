@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from test_verdicts import problem, stage, trace
+from traces_kit import ONE_WORKER
 
 from reasondistill import pipeline
 from reasondistill.config import (
@@ -24,15 +24,18 @@ from reasondistill.doctor import check
 from reasondistill.errors import ConfigError, Interrupted, MissingDependencyError, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import Request, failed
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.pipeline import Run
 from reasondistill.records import Completion, EvalRecord, JudgeReply, Problem, Record, Verdict
+from reasondistill.runs.session import ALONE, Session
 from reasondistill.runs.store import Manifest, StopSignal, read_manifest, read_records
 from reasondistill.stages.report.facts import read_facts, read_stages
 from reasondistill.stages.report.wording import caveats
 from reasondistill.stages.verdicts import run_verdicts
-from reasondistill.stages.verdicts.judge import REPLIES, read_verdict, short_name
+from reasondistill.stages.verdicts.judge import read_verdict, short_name
+from reasondistill.stages.verdicts.undecided import REPLIES
 
 Script = Callable[[Request], str | Completion]
 HUGE = r"\boxed{9^{9^{9^{9}}}}"  # the grader does not try such a number: undecided
@@ -77,15 +80,20 @@ class Bench:
 
 
 def run(
-    inputs: tuple[Path, Path, Path], bench: Bench, judge: JudgeSettings = JUDGE, **options: Any
+    inputs: tuple[Path, Path, Path],
+    bench: Bench,
+    judge: JudgeSettings = JUDGE,
+    session: Session = ALONE,
+    *,
+    policy: str = "default",
+    failures_allowed: float = 0.01,
 ) -> Manifest:
-    policy = options.pop("policy", "default")
     return run_verdicts(
         VerdictSettings(judge=judge, policy=policy),
         *inputs,
-        workers=1,
-        open_sampler=bench,
-        **options,
+        Serving(ONE_WORKER, bench),
+        session,
+        failures_allowed=failures_allowed,
     )
 
 
@@ -218,7 +226,7 @@ def test_a_judges_name_is_short_and_keeps_its_revision() -> None:
 
 
 def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> None:
-    plain = run_verdicts(VerdictSettings(), *inputs, workers=1)
+    plain = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     before = (inputs[2] / "verdicts.jsonl").read_bytes()
     assert sorted(path.name for path in inputs[2].iterdir()) == [
         "manifest.json",
@@ -228,7 +236,7 @@ def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> Non
     assert "judge" not in plain.identity["inputs"] and "judged" not in plain.figures
     run(inputs, Bench())
     assert (inputs[2] / "verdicts.jsonl").read_bytes() != before
-    again = run_verdicts(VerdictSettings(), *inputs, workers=1)
+    again = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     assert (inputs[2] / "verdicts.jsonl").read_bytes() == before
     assert again.fingerprint == plain.fingerprint
 
@@ -269,7 +277,7 @@ def test_a_stop_keeps_the_replies_and_the_next_run_asks_the_rest(
 
     first, second, whole = Bench(once), Bench(), Bench()
     with pytest.raises(Interrupted):
-        run(inputs, first, stop=stop)
+        run(inputs, first, session=Session(stop=stop))
     manifest = read_manifest(inputs[2])
     assert manifest is not None and manifest.status == "partial"
     run(inputs, second)
@@ -285,7 +293,7 @@ def test_a_stop_keeps_the_replies_and_the_next_run_asks_the_rest(
 )
 def test_a_kill_anywhere_ends_in_the_same_file(inputs: tuple[Path, Path, Path], where: str) -> None:
     file, replies = inputs[2] / "verdicts.jsonl", inputs[2] / REPLIES
-    run_verdicts(VerdictSettings(), *inputs, workers=1)
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     by_rules = file.read_bytes()
     run(inputs, Bench())
     whole, bench = file.read_bytes(), Bench()
@@ -319,7 +327,7 @@ def test_a_failed_request_leaves_the_answer_undecided_and_the_next_run_asks_agai
         "set/a:0"
     ]
     healed = Bench()
-    assert run(inputs, healed, heal=False) == manifest and healed.opened == 0
+    assert run(inputs, healed, session=Session(heal=False)) == manifest and healed.opened == 0
     manifest = run(inputs, healed)
     assert [request.id for request in healed.asked] == ["set/b:0"]
     assert "judge_failed" not in manifest.figures and manifest.figures["judged"] == 3

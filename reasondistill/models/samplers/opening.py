@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError
@@ -36,6 +37,22 @@ def identity_of(model: ModelSettings) -> str:
     when they are missing.
     """
     return kind_of(model).identity(model)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where models are served, and how they are opened there."""
+
+    cluster: Cluster = Cluster()
+    open_sampler: OpenSampler = open_sampler
+
+    def open(
+        self, model: ModelSettings, problems: Sequence[Problem]
+    ) -> AbstractContextManager[Sampler]:
+        """The sampler of a model that will be asked about these problems. Raises ConfigError or
+        MissingDependencyError.
+        """
+        return self.open_sampler(model, self.cluster, problems)
 
 
 @contextmanager

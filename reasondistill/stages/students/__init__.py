@@ -6,24 +6,27 @@ steps on the traces that the same rules choose whatever their verdict: did verif
 the untouched base. The other methods (reasondistill/methods/) learn from a teacher's distributions
 as well. Every method ends with a folder that transformers and vLLM load, and a `student.json`.
 
-`run_student` is the stage, with folders and resume; `training.train_student` is the same training
-as a plain function of records and settings (it needs torch, so import it late).
+`run_student` is the stage, with folders and resume; it trains with `train_student`, a plain
+function of records and settings.
 """
 
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.checks import check_settings
 from reasondistill.stages.students.finished import read_student, snapshots
 from reasondistill.stages.students.identity import base_identity, no_teacher, student_identity
-from reasondistill.stages.students.job import StudentJob
+from reasondistill.stages.students.job import StudentJob, Trained, TrainingRun
 from reasondistill.stages.students.making import run_student
 from reasondistill.stages.students.material import Material, TeacherSource
 from reasondistill.stages.students.rendering import check_rendering
 from reasondistill.stages.students.strategies import check_strategy
+from reasondistill.stages.students.train import train_student
 
 __all__ = [
     "Material",
     "StudentJob",
     "TeacherSource",
+    "Trained",
+    "TrainingRun",
     "base_identity",
     "check_rendering",
     "check_settings",
@@ -34,4 +37,5 @@ __all__ = [
     "run_student",
     "snapshots",
     "student_identity",
+    "train_student",
 ]

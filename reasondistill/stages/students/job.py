@@ -1,12 +1,15 @@
-"""What the stage is handed to make one student."""
+"""What the stage and a training are handed to make one student, and what a training gives back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.models.prompts import NamedPrompt
+from reasondistill.records import TrainingFigures
+from reasondistill.runs.store import StopSignal
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,34 @@ class StudentJob:
     teacher_revision: str | None = None
     traces: Path | None = None
     tokens: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished student: where its model stands, what its training cost, and how many examples
+    were dropped, by reason.
+    """
+
+    model: Path
+    figures: TrainingFigures
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How a student is trained here; what it becomes does not depend on it.
+
+    `settings` is what a cluster file says of training. Of `snapshots` evenly spaced weights all but
+    the last, which is the model itself, are kept. `stop` asks the training to end with a
+    checkpoint. Tokenised rows are kept in `tokens`, which other students may share (None: beside
+    the student), and read from there.
+    """
+
+    settings: TrainSettings = TrainSettings()
+    snapshots: int = 0
+    stop: StopSignal | None = None
+    tokens: Path | None = None
+
+
+# On this machine, and nobody stops it.
+HERE = TrainingRun()

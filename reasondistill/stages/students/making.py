@@ -28,7 +28,7 @@ from reasondistill.runs.store import (
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.finished import read_student
 from reasondistill.stages.students.identity import student_identity
-from reasondistill.stages.students.job import StudentJob
+from reasondistill.stages.students.job import StudentJob, TrainingRun
 from reasondistill.stages.students.material import (
     Reread,
     all_texts,
@@ -39,6 +39,7 @@ from reasondistill.stages.students.material import (
     training_examples,
 )
 from reasondistill.stages.students.strategies import check_strategy
+from reasondistill.stages.students.train import train_student
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,10 @@ def run_student(
 
 def _train(job: StudentJob, examples: Reread[Example], stop: StopSignal | None) -> Made:
     """Train a student, a baseline for as many steps as the one that it stands beside."""
-    from reasondistill.stages.students.training import train_student
-
     student = job.student
-    max_steps = student.max_steps
     parent = read_student(job.steps_like).figures if job.steps_like is not None else None
     if parent is not None:
-        max_steps = parent.steps
+        student = student.model_copy(update={"max_steps": parent.steps})
         if student.packing and student.method == "answer_only":
             # Packed, a short row's batch would hold many times the examples of the
             # trained student's.
@@ -112,12 +110,8 @@ def _train(job: StudentJob, examples: Reread[Example], stop: StopSignal | None) 
         student,
         material_of(job, examples),
         job.folder,
-        settings=job.settings,
         teacher=teacher_of(job) if student.distils() else None,
-        max_steps=max_steps,
-        snapshots=job.snapshots,
-        stop=stop,
-        tokens=job.tokens,
+        run=TrainingRun(job.settings, job.snapshots, stop, job.tokens),
     )
     return Made(trained.model, trained.figures, trained.dropped)
 

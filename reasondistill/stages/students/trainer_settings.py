@@ -28,7 +28,6 @@ def trainer_settings(
     student: StudentSettings,
     output: Path,
     settings: TrainSettings,
-    max_steps: int | None,
     validates: bool,
 ) -> SFTConfig:
     """TRL's settings of a student's training, with checkpoints in `output`. Raises StageError for a
@@ -37,7 +36,6 @@ def trainer_settings(
     micro, accumulation = split_batch(
         student.batch_size, settings.micro_batch_size, processes.world_size()
     )
-    steps = max_steps or student.max_steps
     schedule: dict[str, Any] = {}
     if student.schedule == "cosine":
         schedule["min_lr_rate"] = student.min_lr_ratio
@@ -51,7 +49,7 @@ def trainer_settings(
         per_device_eval_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         num_train_epochs=student.epochs,
-        max_steps=steps or -1,
+        max_steps=student.max_steps or -1,
         learning_rate=student.learning_rate,
         lr_scheduler_type=SCHEDULES[student.schedule],
         lr_scheduler_kwargs=schedule,

@@ -12,8 +12,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ from reasondistill.models.context import context_of
 from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
-from reasondistill.runs.store import StopSignal, write_records
+from reasondistill.runs.store import write_records
 from reasondistill.stages.students import adapters, bases, processes, reloading, saving
 from reasondistill.stages.students.choosing import Chooses
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.heads import ChecksHeads
 from reasondistill.stages.students.held_out import held_out
 from reasondistill.stages.students.isolation import ChecksIsolation
+from reasondistill.stages.students.job import Trained, TrainingRun
 from reasondistill.stages.students.material import Material, TeacherSource
 from reasondistill.stages.students.progress import Progress
 from reasondistill.stages.students.rows import RowStore, StoredRows, rows_key
@@ -46,70 +46,32 @@ from reasondistill.stages.students.trainer_settings import optimizer_of, trainer
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished student: where its model stands, what its training cost, and how many examples
-    were dropped, by reason.
-    """
-
-    model: Path
-    figures: TrainingFigures
-    dropped: Mapping[str, int]
-
-
-def train_student(
+def train_with_teacher(
     student: StudentSettings,
     material: Material,
     folder: Path,
-    *,
-    settings: TrainSettings | None = None,
-    teacher: TeacherSource | None = None,
-    max_steps: int | None = None,
-    snapshots: int = 0,
-    stop: StopSignal | None = None,
-    tokens: Path | None = None,
+    run: TrainingRun,
+    teacher: TeacherSource,
 ) -> Trained:
-    """Train a student by its method and write `folder/model`, which transformers and vLLM load.
-
-        trained = train_student(StudentSettings(name="small", base="Qwen/Qwen3-0.6B-Base"),
-                                Material(examples), Path("small"))
-
-    `settings` is what a cluster file says of training. `teacher` is whom a method that distils
-    learns from. `max_steps` stands above the student's own. Of `snapshots` evenly spaced weights
-    all but the last, which is the model itself, are kept in `folder/snapshots`. Resumes from the
-    last checkpoint in `folder/checkpoints`. Several processes call it with the same folder, where
-    the first one writes; all of them get the figures. Tokenised rows are kept in `tokens`, which
-    other students may share (None: `folder/tokens`), and read from there. Not covered: method
-    `base`, which trains nothing.
-
-    Raises Interrupted after a requested stop, with a checkpoint saved; StageError where no example
-    can be trained on; ConfigError for what the settings ask and cannot have.
-    """
-    settings = settings or TrainSettings()
-    store = RowStore(tokens or folder / layout.TOKENS, stop)
-    if not student.distils():
-        return _train(student, material, folder, settings, max_steps, snapshots, stop, store, None)
-    teaching = Teaching(student, settings, teacher or TeacherSource(), folder)
+    """What `train_student` promises, for a method that distils."""
+    teaching = Teaching(student, run.settings, teacher, folder)
     try:
-        return _train(
-            student, material, folder, settings, max_steps, snapshots, stop, store, teaching
-        )
+        return train(student, material, folder, run, teaching)
     finally:
         teaching.close()
 
 
-def _train(
+def train(
     student: StudentSettings,
     material: Material,
     folder: Path,
-    settings: TrainSettings,
-    max_steps: int | None,
-    snapshots: int,
-    stop: StopSignal | None,
-    store: RowStore,
-    teaching: Teaching | None,
+    run: TrainingRun,
+    teaching: Teaching | None = None,
 ) -> Trained:
+    """What `train_student` promises; `teaching` is what a method that distils adds."""
     started = time.monotonic()
+    settings, stop = run.settings, run.stop
+    store = RowStore(run.tokens or folder / layout.TOKENS, stop)
     _set_up_libraries(settings)
     tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
     rows, validation = _rows(student, material, tokenizer, folder, store)
@@ -137,9 +99,7 @@ def _train(
     has_blank = processes.world_size() > 1 and not student.packing and teaching is None
     arguments: dict[str, Any] = {
         "model": model,
-        "args": trainer_settings(
-            student, folder / layout.CHECKPOINTS, settings, max_steps, bool(validation)
-        ),
+        "args": trainer_settings(student, folder / layout.CHECKPOINTS, settings, bool(validation)),
         "train_dataset": rows.dataset(with_blank=has_blank),
         "eval_dataset": validation.dataset() if validation else None,
         "processing_class": tokenizer,
@@ -156,7 +116,7 @@ def _train(
     trainer.add_callback(
         saving.Snapshots(
             folder / layout.SNAPSHOTS,
-            snapshots,
+            run.snapshots,
             student,
             tokenizer,
             trainer,

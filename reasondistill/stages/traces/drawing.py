@@ -60,7 +60,7 @@ def work_on(
             work.samples,
             len(problems),
         )
-    with job.open_sampler(work.model, job.cluster, problems) as sampler:
+    with job.serving.open(work.model, problems) as sampler:
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
             _check_prompts(job, caching, problems)
@@ -76,7 +76,9 @@ def work_on(
                 load_seconds = time.monotonic() - started
                 progress = _progress(job, work, sampler, len(finished), load_seconds)
                 failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
-                watch = servers.Watch(job.folder, job.target, sampler, keep_old=job.keep_old)
+                watch = servers.Watch(
+                    job.folder, job.target, sampler, keep_old=job.session.keep_old
+                )
                 with Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder:
                     to_draw = problems if claimed is None else claimed
                     _draw(job, to_draw, finished, caching, watch, recorder)
@@ -193,7 +195,7 @@ def score_others(job: TraceJob) -> None:
         return
     k = job.traces.logprobs or 0
     with (
-        job.open_sampler(scorer, job.cluster, ()) as sampler,
+        job.serving.open(scorer, ()) as sampler,
         capture.open_cache(job.folder, sampler, k) as cache,
     ):
         make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)

@@ -42,7 +42,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
         counts["refused"] = sums.refused_samples.total()
     figures = summary.figures(folder, sums)
     figures = figures.joined(cache_figures(job))
-    figures = figures.joined(summary.engine(folder, job.traces, job.cluster))
+    figures = figures.joined(summary.engine(folder, job.traces, job.serving.cluster))
     figures = figures.joined(servers.figures(folder))
     if workers > 1:
         figures = figures.joined(TracesFigures(workers=workers))

@@ -15,31 +15,29 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from reasondistill.config import Cluster, TraceSettings
+from reasondistill.config import TraceSettings
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
 from reasondistill.models.prompts import load_prompt
-from reasondistill.models.samplers.opening import OpenSampler, open_sampler
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Problem
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
+from reasondistill.runs.session import ALONE, Session
 from reasondistill.runs.store import (
     Identity,
     Manifest,
-    StopSignal,
     open_stage,
     read_manifest,
     read_records,
     reopen_stage,
     require_complete,
-    require_open,
     write_manifest,
 )
-from reasondistill.runs.work_sharing import Share
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
 from reasondistill.stages.traces.work import TraceJob, inputs_of, plan_work, section_of
-from reasondistill.stages.traces.workers import close, fill, gather_parts, open_for_workers
+from reasondistill.stages.traces.workers import gather_parts, open_for_workers, take_part
 
 VERSION = 1
 log = logging.getLogger(__name__)
@@ -49,26 +47,17 @@ def run_traces(
     traces: TraceSettings,
     problems_folder: Path,
     folder: Path,
+    serving: Serving,
+    session: Session = ALONE,
     *,
-    cluster: Cluster,
-    open_sampler: OpenSampler = open_sampler,
-    stop: StopSignal | None = None,
     limit: int | None = None,
-    keep_old: bool = False,
-    heal: bool = True,
-    first_samples: bool = False,
-    share: Share | None = None,
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only.
 
-    With `first_samples` a folder that was begun with more samples of each problem will do: who
-    reads it takes the first n. With `share` this process opens the folder for workers, is one of
-    them, or closes it; only closing gives a complete manifest.
-
-    A sample that the service lost is written with `finish="error"`, counted, and drawn again by the
-    next run, unless `heal` is off; a problem that the model cannot be asked is set aside
-    (failures.py). Raises StageError (no problems, more failures than are allowed), ConfigError,
-    DriftError, Interrupted.
+    Of a stage that is shared only closing it gives a complete manifest. A sample that the service
+    lost is written with `finish="error"`, counted, and drawn again by the next session that heals;
+    a problem that the model cannot be asked is set aside (failures.py). Raises StageError (no
+    problems, more failures than are allowed), ConfigError, DriftError, Interrupted.
     """
     started = time.monotonic()
     inputs = inputs_of(traces, problems_folder)
@@ -76,17 +65,15 @@ def run_traces(
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    if first_samples:
-        traces = _as_many_as_stand(traces, folder)
     identity = Identity("traces", VERSION, section_of(traces, prompt, len(problems)), inputs)
     capture.check_tokenizers(traces)
-    job = TraceJob(traces, problems, prompt, folder, cluster, open_sampler, stop, keep_old=keep_old)
+    job = TraceJob(traces, problems, prompt, folder, serving, session)
+    share = session.share
     if share is not None and share.role != "open":
-        manifest = require_open(folder, None if keep_old else identity)
-        return _take_part(job, share, manifest)
-    state = open_stage(folder, identity, grows=("n", "limit"), keep_old=keep_old)
+        return take_part(job, share, identity)
+    state = open_stage(folder, identity, grows=("n", "limit"), keep_old=session.keep_old)
     was_complete = state == "complete"
-    if was_complete and not (heal and _is_worth_another_try(job, identity)):
+    if was_complete and not (session.heal and _is_worth_another_try(job, identity)):
         done = require_complete(folder)
         refuse_what_was_lost(job, done)
         return capture_later(job, done) if share is None else done
@@ -108,20 +95,14 @@ def run_traces(
     return finish(job, time.monotonic() - started)
 
 
-def _as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
-    """These settings with the larger n of a folder that was begun with more samples."""
+def as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
+    """These settings with the larger n of a folder that was begun with more samples of each
+    problem, for one who reads the first n of them.
+    """
     old = read_manifest(folder)
     if old is None or old.section.get("n", 0) <= traces.n:
         return traces
     return traces.model_copy(update={"n": old.section["n"]})
-
-
-def _take_part(job: TraceJob, share: Share, manifest: Manifest) -> Manifest:
-    """What a worker does in an open folder, and who closes it."""
-    is_worker = share.role == "work"
-    if manifest.status == "partial":
-        return fill(job, share.number) if is_worker else close(job)
-    return manifest if is_worker else capture_later(job, manifest)
 
 
 def _draw_rest(job: TraceJob, finished: set[str]) -> None:
@@ -148,6 +129,6 @@ def _is_worth_another_try(job: TraceJob, identity: Identity) -> bool:
     if reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("failed"))):
         return True
     engine = TracesFigures.of(require_complete(job.folder)).engine
-    if engine is None or engine.max_model_len == job.cluster.vllm.max_model_len:
+    if engine is None or engine.max_model_len == job.serving.cluster.vllm.max_model_len:
         return False
     return reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("refused")))

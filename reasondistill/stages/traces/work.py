@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Cluster, SampledModel, TraceSettings
+from reasondistill.config import SampledModel, TraceSettings
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.samplers import problem_and_sample
-from reasondistill.models.samplers.opening import OpenSampler, identity_of
+from reasondistill.models.samplers.opening import Serving, identity_of
 from reasondistill.records import Problem
 from reasondistill.runs import layout
-from reasondistill.runs.store import StopSignal, read_records, require_complete
+from reasondistill.runs.session import Session
+from reasondistill.runs.store import read_records, require_complete
 from reasondistill.stages.traces import capture
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.teachers import deal
@@ -28,12 +29,10 @@ class TraceJob:
     problems: tuple[Problem, ...]
     prompt: NamedPrompt
     folder: Path
-    cluster: Cluster
-    open_sampler: OpenSampler
-    stop: StopSignal | None
+    serving: Serving
+    session: Session
     part: Path | None = None
     workers: int = 1
-    keep_old: bool = False
 
     @property
     def allowance(self) -> Allowance:
@@ -52,17 +51,19 @@ class TraceJob:
     @property
     def is_stopped(self) -> bool:
         """Nobody waits for what is in flight any more."""
-        return self.stop is not None and self.stop.is_urgent
+        stop = self.session.stop
+        return stop is not None and stop.is_urgent
 
     @property
     def takes_no_more(self) -> bool:
         """Nothing new is begun; what is in flight may still end."""
-        return self.stop is not None and self.stop.requested
+        stop = self.session.stop
+        return stop is not None and stop.requested
 
     def check_stop(self) -> None:
         """Raises Interrupted when somebody asked to stop."""
-        if self.stop is not None:
-            self.stop.check()
+        if self.session.stop is not None:
+            self.session.stop.check()
 
     def logprobs_of(self, model: SampledModel) -> int:
         """K for a model that can give its log-probabilities, else 0."""

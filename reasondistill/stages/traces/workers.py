@@ -15,10 +15,10 @@ from pathlib import Path
 from reasondistill.errors import StageError
 from reasondistill.records import Problem
 from reasondistill.runs import layout, work_sharing
-from reasondistill.runs.store import Manifest, require_open
-from reasondistill.runs.work_sharing import Worker
+from reasondistill.runs.store import Identity, Manifest, require_open
+from reasondistill.runs.work_sharing import Share, Worker
 from reasondistill.stages.traces import capture, on_disk
-from reasondistill.stages.traces.drawing import score_others, work_on
+from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish
 from reasondistill.stages.traces.work import ModelWork, TraceJob, plan_work
 
@@ -47,6 +47,17 @@ def open_for_workers(job: TraceJob, workers: int, *, missing: int) -> Manifest:
         chunk,
     )
     return require_open(job.folder, None)
+
+
+def take_part(job: TraceJob, share: Share, identity: Identity) -> Manifest:
+    """What a worker does in an open folder, and who closes it. Raises DriftError when the folder
+    was opened for other settings, StageError when nobody has opened it.
+    """
+    manifest = require_open(job.folder, None if job.session.keep_old else identity)
+    is_worker = share.role == "work"
+    if manifest.status == "partial":
+        return fill(job, share.number) if is_worker else close(job)
+    return manifest if is_worker else capture_later(job, manifest)
 
 
 def chunk_of(problems: int, n: int, workers: int) -> int:

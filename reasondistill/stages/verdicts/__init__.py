@@ -1,11 +1,11 @@
 """Stage 3: Trace → Verdict, exactly one each, in trace order.
 
     manifest = run_verdicts(section, run / "1-problems", run / "2-traces", run / "3-verdicts",
-                            workers=2, memory_mib=1024)
+                            Serving(cluster))
 
-judging.py: traces in, verdicts out (`judge_traces`). Around it stage.py puts the folder and shares
-the work among several workers, vote.py the majority where there is no gold answer, and judge.py a
-model that is asked about what the rules left undecided.
+judging.py: traces in, verdicts out (`judge_traces`): by rules, and by a judge (judge.py) where they
+come to no decision. Around it stage.py puts the folder, workers.py the sharing, vote.py the
+majority where there is no gold answer, and undecided.py what a judge has replied before.
 """
 
 from reasondistill.stages.verdicts.judge import load_judge_prompt

@@ -9,29 +9,36 @@ Nothing here knows a folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from typing import Protocol
 
-from reasondistill.config import Cluster, JudgeSettings
+from reasondistill.config import JudgeSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradeItem
 from reasondistill.models.samplers import Sampler, make_ready
-from reasondistill.models.samplers.base import never
-from reasondistill.models.samplers.opening import OpenSampler, open_sampler
+from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Grade, JudgeReply, Problem, Trace, Verdict
+from reasondistill.runs.missing import cause_of
 from reasondistill.stages.verdicts.judge import (
     Judge,
     Question,
-    ask_judge,
     is_open,
     question_of,
+    read_verdict,
+    requests_of,
     with_reply,
 )
 
 # Undecided answers among so many verdicts are asked about together.
 WINDOW = 1_000
+_TELL_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Grader(Protocol):
@@ -48,25 +55,26 @@ def judge_traces(
     grader: Grader,
     *,
     judge: JudgeSettings | None = None,
-    cluster: Cluster | None = None,
-    open_sampler: OpenSampler = open_sampler,
+    serving: Serving | None = None,
 ) -> Iterator[Verdict]:
     """Yield exactly one Verdict per Trace, in order. A bad trace never raises.
 
         with GradingPool() as grader:
             verdicts = list(judge_traces(traces, problems, grader))
 
-    A `judge` is asked about what the rules leave undecided, each question once; `cluster` says how
+    A `judge` is asked about what the rules leave undecided, each question once; `serving` says how
     it is served. What it fails to answer stays undecided. Raises StageError for a trace whose
     problem is not among `problems`, ConfigError for a judge that cannot be asked. Not covered:
     problems without a gold answer (`[verdicts] majority` in a pipeline file lets samples vote).
     """
+    if judge is None:
+        answers = {problem.id: problem.answer for problem in problems}
+        return grade_traces(traces, answers, grader)
     by_id = {problem.id: problem for problem in problems}
     answers = {problem.id: problem.answer for problem in by_id.values()}
     verdicts = grade_traces(traces, answers, grader)
-    if judge is None:
-        return verdicts
-    return ask_about_undecided(verdicts, by_id, Judge.of(judge, cluster or Cluster(), open_sampler))
+    opened = Judge.of(judge, serving or Serving())
+    return ask_about_undecided(verdicts, by_id, opened, Replies())
 
 
 def grade_traces(
@@ -96,62 +104,118 @@ def to_item(trace: Trace, answers: Mapping[str, str]) -> GradeItem:
     return GradeItem.of(trace, answers[trace.problem_id])
 
 
-def ask_about_undecided(
-    verdicts: Iterable[Verdict], problems: Mapping[str, Problem], judge: Judge
-) -> Iterator[Verdict]:
-    """Yield each verdict, in order, with the judge's in the place of an undecided one. The judge's
-    model is opened at the first question.
+# ---- a judge -------------------------------------------------------------------------------------
+
+
+class Replies:
+    """What a judge has replied, by the question's key. A question is asked once, one that failed
+    too; `lost` counts by cause what the service failed to answer.
     """
-    replies: dict[str, JudgeReply] = {}
-    # Those that failed too: a question is asked once.
-    asked_keys: set[str] = set()
+
+    def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
+        self._replies: dict[str, JudgeReply] = {}
+        self._asked: set[str] = set()
+
+    @property
+    def asked(self) -> int:
+        """How many different questions there were."""
+        return len(self._asked)
+
+    def new(self, questions: Iterable[Question]) -> list[Question]:
+        """Those that nobody has asked yet, each once; from now on they are."""
+        new: dict[str, Question] = {}
+        for question in questions:
+            if question.key not in self._asked:
+                new.setdefault(question.key, question)
+        self._asked.update(new)
+        return list(new.values())
+
+    def of(self, question: Question) -> JudgeReply | None:
+        """The reply to a question, where one came."""
+        return self._replies.get(question.key)
+
+    def put(self, reply: JudgeReply) -> None:
+        """Keep a reply that has come."""
+        self._replies[reply.key] = reply
+
+    def should_stop(self) -> bool:
+        """Whether no more replies are wanted."""
+        return False
+
+
+def ask_about_undecided(
+    verdicts: Iterable[Verdict],
+    problems: Mapping[str, Problem],
+    judge: Judge,
+    replies: Replies,
+    *,
+    window: int = WINDOW,
+) -> Iterator[Verdict]:
+    """Yield each verdict, in order, with the judge's in the place of an undecided one.
+
+    What is undecided among `window` verdicts is asked about together. The judge's model is opened
+    at the first question that has no reply yet.
+    """
     coming = iter(verdicts)
     sampler: Sampler | None = None
     with ExitStack() as stack:
         while True:
-            window = list(islice(coming, WINDOW))
-            if not window:
+            together = list(islice(coming, window))
+            if not together:
                 return
-            questions = _questions(window, problems, judge)
-            unknown = {question.key: question for question in questions.values()}
-            missing = [unknown[key] for key in unknown if key not in asked_keys]
-            asked_keys.update(unknown)
-            if missing:
+            questions: dict[str, Question] = {}
+            for verdict in together:
+                if is_open(verdict):
+                    question = question_of(judge, verdict, problems[verdict.problem_id])
+                    questions[verdict.trace_id] = question
+            new = replies.new(questions.values())
+            if new:
+                log.info(
+                    "judge %s: %d undecided answers to ask about", judge.how["model"], len(new)
+                )
                 if sampler is None:
-                    opened = judge.open_sampler(judge.judge, judge.cluster, list(problems.values()))
+                    opened = judge.serving.open(judge.judge, list(problems.values()))
                     sampler = stack.enter_context(opened)
-                    make_ready(sampler, never)
-                replies |= _replies(judge, sampler, missing)
-            for verdict in window:
+                ask_judge(judge, sampler, new, replies)
+            for verdict in together:
                 question = questions.get(verdict.trace_id)
-                reply = replies.get(question.key) if question is not None else None
+                reply = replies.of(question) if question is not None else None
                 yield with_reply(verdict, reply)
 
 
-def _questions(
-    verdicts: Iterable[Verdict], problems: Mapping[str, Problem], judge: Judge
-) -> dict[str, Question]:
-    """What is to be asked about these verdicts, by trace."""
-    questions: dict[str, Question] = {}
-    for verdict in verdicts:
-        if is_open(verdict):
-            question = question_of(judge, verdict, problems[verdict.problem_id])
-            questions[verdict.trace_id] = question
-    return questions
-
-
-def _replies(
-    judge: Judge, sampler: Sampler, questions: Sequence[Question]
-) -> dict[str, JudgeReply]:
-    """The replies that came, by the question's key."""
-    replies: dict[str, JudgeReply] = {}
-    for sampled in ask_judge(judge, sampler, questions):
+def ask_judge(
+    judge: Judge, sampler: Sampler, questions: Iterable[Question], replies: Replies
+) -> None:
+    """Put what the judge's model replies to each question among the `replies`, as it comes; one
+    that fails is counted there. Ends early when they are to stop.
+    """
+    requests = list(requests_of(judge, sampler, questions))
+    if not requests:
+        return
+    make_ready(sampler, replies.should_stop)
+    outcomes: Counter[str] = Counter()
+    last_report = time.monotonic()
+    for sampled in sampler.sample(requests):
         request, completion = sampled.request, sampled.completion
-        if completion.finish != "error":
-            replies[request.key] = JudgeReply(
+        if completion.finish == "error":
+            log.warning("judge %s, %s: %s", sampler.model, request.id, completion.error)
+            outcomes["failed"] += 1
+            if completion.is_lost:
+                replies.lost[cause_of(completion)] += 1
+        else:
+            reply = JudgeReply(
                 key=request.key,
                 judge=sampler.model,
                 trace_id=request.id,
                 completion=completion,
             )
-    return replies
+            replies.put(reply)
+            outcomes[read_verdict(completion)] += 1
+        is_last = outcomes.total() == len(requests)
+        if time.monotonic() - last_report > _TELL_SECONDS or is_last:
+            last_report = time.monotonic()
+            counts = ", ".join(f"{n} {name}" for name, n in outcomes.items())
+            log.info("judge: %d/%d · %s", outcomes.total(), len(requests), counts)
+        if replies.should_stop():
+            break

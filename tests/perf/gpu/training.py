@@ -162,9 +162,10 @@ def our_arguments(cell: Cell, sizes: Sizes, folder: Path) -> SFTConfig:
         batch_size=documents,
         packing=cell.form == "packed",
         learning_rate=LEARNING_RATE,
+        max_steps=sizes.warm_up + sizes.steps,
     )
     settings = TrainSettings(micro_batch_size=documents, gradient_checkpointing=cell.checkpointing)
-    arguments = trainer_settings(student, folder, settings, sizes.warm_up + sizes.steps, False)
+    arguments = trainer_settings(student, folder, settings, False)
     arguments.save_strategy = SaveStrategy.NO
     arguments.logging_steps = 1
     return arguments
