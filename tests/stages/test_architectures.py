@@ -272,8 +272,8 @@ def save_odd(folder: Path) -> Path:
 def trained(folder: Path, base: Path, method: str, teacher: Path | None = None) -> Any:
     from test_students import example
 
+    from reasondistill.stages.students import train_student
     from reasondistill.stages.students.material import Material, TeacherSource
-    from reasondistill.stages.students.training import train_student
 
     student = StudentSettings(
         name="s", base=str(base), method=method, bf16=False, batch_size=4, max_steps=1
