@@ -31,9 +31,11 @@ import json
 import mmap
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +45,16 @@ from numpy.typing import NDArray
 
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.models.samplers.requests import TopK
-from reasondistill.models.vocabulary import unequal_ids, vocabulary_fingerprint, vocabulary_of
+from reasondistill.models.vocabulary import (
+    TokenMatch,
+    UnlikeTokens,
+    describe_vocabulary,
+    guess_vocabulary,
+    match_tokens,
+    unequal_ids,
+    vocabulary_fingerprint,
+    vocabulary_of,
+)
 from reasondistill.records import Record, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
@@ -65,6 +76,8 @@ BLOCKS = layout.TOPK_BLOCKS
 INDEX = layout.TOPK_INDEX
 # float16 ends at 65,504: a token that cannot come has a log-probability of -inf.
 _LOWEST = -60_000.0
+# So many traces say with which token a teacher ends its texts.
+_LOOKED_AT = 64
 
 
 class Header(Record):
@@ -365,11 +378,43 @@ class TopKReader:
         by every id as the teacher's.
         """
         mine = vocabulary_of(tokenizer)
-        if vocabulary_fingerprint(mine) == self.tokenizer:
-            return
+        if vocabulary_fingerprint(mine) != self.tokenizer:
+            raise self._other_tokens("; ".join(unequal_ids(read_vocabulary(self.folder), mine)))
+
+    def match_tokenizer(self, tokenizer: Any) -> TokenMatch | None:
+        """Which tokens of a student are which of the teacher's, where special ones differ; None
+        where all are the same. Raises ConfigError, with the first ones, where ordinary tokens
+        differ.
+        """
+        if vocabulary_fingerprint(vocabulary_of(tokenizer)) == self.tokenizer:
+            return None
+        tokens = read_vocabulary(self.folder)
+        teacher = guess_vocabulary(tokens, self._end(tokens))
+
+        def never_read(_: str) -> list[int]:
+            return [0]
+
+        try:
+            return match_tokens(describe_vocabulary(tokenizer), teacher, never_read)
+        except UnlikeTokens:
+            mine = vocabulary_of(tokenizer)
+            raise self._other_tokens("; ".join(unequal_ids(tokens, mine))) from None
+
+    def _end(self, tokens: Mapping[str, int]) -> str | None:
+        """The special token with which most traces end: the teacher's end of a text."""
+        names = {number: token for token, number in tokens.items()}
+        special = guess_vocabulary(tokens).added
+        ends: Counter[str] = Counter()
+        for trace_id in islice(self, _LOOKED_AT):
+            written = self.read(trace_id, 1).token_ids
+            if len(written):
+                ends[names.get(int(written[-1]), "")] += 1
+        found = [token for token, _ in ends.most_common() if token in special]
+        return next(iter(found), None)
+
+    def _other_tokens(self, differences: str) -> ConfigError:
         models = ", ".join(self.models)
-        differences = "; ".join(unequal_ids(read_vocabulary(self.folder), mine))
-        raise ConfigError(
+        return ConfigError(
             f"{self.folder}: the teacher ({models}) and this student do not have the same tokens "
             f"({differences}; here: the teacher). Take a student of the teacher's family, or learn "
             "from the texts alone."

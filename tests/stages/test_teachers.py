@@ -8,17 +8,19 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_distilling import distils, figures, made
+from test_distilling import distils, figures, made, with_stored
 from test_students import SHAPE, job, scratch
 from tiny_model import make_tiny_model
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.stages.students import read_student, run_student
+from reasondistill.stages.students.tokens import Row
 
 torch = pytest.importorskip("torch")
 
@@ -37,12 +39,14 @@ def renamed(model: Path, folder: Path, names: Mapping[str, str], *, extra: str =
     shutil.copytree(model, folder)
     tokenizer = AutoTokenizer.from_pretrained(model)
     text = tokenizer.backend_tokenizer.to_str()
+    template = tokenizer.chat_template
     for old, new in names.items():
+        template = template.replace(old, new)
         text = text.replace(json.dumps(old), json.dumps(new, ensure_ascii=False))
     (folder / "renamed.json").write_text(text, encoding="utf-8")
     end = names.get(tokenizer.eos_token, tokenizer.eos_token)
     other = PreTrainedTokenizerFast(tokenizer_file=str(folder / "renamed.json"), eos_token=end)
-    other.chat_template = tokenizer.chat_template
+    other.chat_template = template
     if extra:
         other.add_special_tokens({"additional_special_tokens": [extra]})
         loaded = AutoModelForCausalLM.from_pretrained(model)
@@ -195,3 +199,76 @@ def test_a_quantised_teacher_is_as_large_as_its_files(
     config.quantization_config = {"quant_method": "mxfp4"}
     with pytest.raises(StageError, match="GiB in float32"):
         module.check_fits("quantised", config, torch.float32, cpu, folder=base)
+
+
+# ---- stored probabilities ------------------------------------------------------------------------
+
+
+def test_stored_probabilities_of_a_renamed_family_teach_what_the_teacher_in_memory_does(
+    tmp_path: Path, base: Path
+) -> None:
+    """With all tokens stored; the end is the teacher's own, under another name and id."""
+    from safetensors.torch import load_file
+
+    teacher = renamed(base, tmp_path / "teacher", NAMES)
+    k = 320
+    learnt: list[dict[str, Any]] = []
+    with torch.no_grad():
+        stored = with_stored(tmp_path, teacher, scratch(method="topk_kd", **start(base)), k)
+    live = made(tmp_path, teacher, scratch(method="kd", **start(base)), name="live")
+    table: dict[str, Any] = {"topk_kd": {"k": k, "alpha": 1.0}}
+    student = scratch(method="topk_kd", **start(base), **table)
+    kd: dict[str, Any] = {"kd": {"alpha": 1.0, "temperature": 1.0}}
+    for one in (
+        replace(stored, student=student),
+        replace(live, student=scratch(method="kd", **start(base), **kd)),
+    ):
+        run_student(one)
+        assert (figures(one).teacher_kl is None) == (one.student.method == "topk_kd")
+        gap = figures(one).teacher_tokens
+        assert gap is not None and gap.mapped == {"<|im_end|>": "<｜end▁of▁sentence｜>"}
+        learnt.append(load_file(Path(read_student(one.folder).path) / "model.safetensors"))
+    for name, tensor in learnt[0].items():
+        assert torch.allclose(tensor, learnt[1][name], atol=2e-4), name
+
+
+def test_a_tag_that_is_one_token_of_the_teacher_alone_is_spelled_and_not_compared(
+    tmp_path: Path, base: Path
+) -> None:
+    """As <think> of R1-Distill-Qwen, which Qwen2.5 spells."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    from reasondistill.models.topk import Source, TopK, TopKWriter
+    from reasondistill.models.vocabulary import vocabulary_of
+    from reasondistill.stages.students.distilling.stored import StoredTopK
+
+    student = AutoTokenizer.from_pretrained(base)
+    tokens = vocabulary_of(student)
+    tokens["<reason>"] = len(tokens)
+    spelled = student.encode("<reason>", add_special_tokens=False)
+    assert len(spelled) > 1
+    plain = student.encode("7", add_special_tokens=False)[0]
+    written = [tokens["<reason>"], plain, tokens["<|im_end|>"]]
+    ids = [[written[0], plain], [plain, written[0]], [written[2], plain]]
+    p = [[0.9, 0.1], [0.6, 0.2], [0.7, 0.3]]
+    top_k = TopK(
+        np.array(written, np.int32), np.array(ids, np.int32), np.log(np.array(p, np.float32))
+    )
+    with TopKWriter(tmp_path / "topk", Source("t", 2, tokens, len(tokens))) as writer:
+        writer.append([("p/1:0", top_k)])
+    kept = StoredTopK(tmp_path / "topk", 2, student)
+    assert kept.match is not None and kept.match.gap.only_teacher == ("<reason>",)
+    prompt = [5, 6]
+    answer = [*spelled, plain, student.eos_token_id]
+    row = Row([*prompt, *answer], [-100, -100, *answer], "p/1", "p/1:0")
+    made_row = next(kept._written([row], 80))  # pyright: ignore[reportPrivateUsage]
+    assert made_row == row
+    kept._rows = [row]  # pyright: ignore[reportPrivateUsage]
+    found = kept.stored(0)
+    assert len(found.ids) == len(answer)
+    assert (found.ids[: len(spelled)] == -1).all()
+    assert found.ids[len(spelled) :].tolist() == [[plain, -1], [student.eos_token_id, plain]]
+    wanted = torch.tensor([0.6 / 0.8, 0.7])
+    found_p = found.log_probs[len(spelled) :, 0].exp()
+    assert torch.allclose(found_p, wanted, atol=1e-3)

@@ -94,7 +94,7 @@ def held_out(
     if tokens == 0:
         raise ValueError("no labelled token in these rows")
     mean_kl: float | None = None
-    if shared is not None:
+    if teacher is not None and shared is not None:
         mean_kl = kl / max(1, compared_tokens)
     elif teacher is not None:
         mean_kl = kl / tokens

@@ -51,11 +51,7 @@ class Teacher:
         self.gap = match.gap if match is not None else None
         self.shared: SharedTokens | None = None
         if match is not None:
-            self.shared = SharedTokens(
-                torch.tensor(match.student, device=model.device),
-                torch.tensor(match.teacher, device=model.device),
-                match.teacher_vocabulary,
-            )
+            self.shared = shared_tokens(match, model.device)
             reads_ids_of_student(self.model, match)
         self.seconds = 0.0
         self.head = head_of(self.model)
@@ -163,13 +159,27 @@ def match_tokenizers(teacher: Any, student: Any, name: str) -> TokenMatch | None
             "student of the same family, or method = 'sft', which learns from text alone."
         ) from None
     if match is not None:
-        log.warning(
-            "teacher %s: some special tokens are not the student's: %s. They are left out of the "
-            "divergence; what the student should learn of its own, cross_entropy teaches it.",
-            name,
-            gap_in_words(match.gap),
-        )
+        tell_gap(name, match)
     return match
+
+
+def tell_gap(name: str, match: TokenMatch) -> None:
+    """Log what is not shared."""
+    log.warning(
+        "teacher %s: some special tokens are not the student's: %s. They are left out of the "
+        "divergence; what the student should learn of its own, cross_entropy teaches it.",
+        name,
+        gap_in_words(match.gap),
+    )
+
+
+def shared_tokens(match: TokenMatch, device: torch.device) -> SharedTokens:
+    """The tokens of both, as tensors."""
+    return SharedTokens(
+        torch.tensor(match.student, device=device),
+        torch.tensor(match.teacher, device=device),
+        match.teacher_vocabulary,
+    )
 
 
 def reads_ids_of_student(model: Any, match: TokenMatch) -> None:

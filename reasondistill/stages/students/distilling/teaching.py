@@ -23,6 +23,7 @@ from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.methods.settings import CommonSettings
 from reasondistill.models.attention import EXACT
 from reasondistill.models.weights import model_identity
+from reasondistill.records import TokenGap
 from reasondistill.runs import layout
 from reasondistill.stages.students import bases, processes
 from reasondistill.stages.students.distilling.rollouts import (
@@ -31,7 +32,11 @@ from reasondistill.stages.students.distilling.rollouts import (
     Writers,
 )
 from reasondistill.stages.students.distilling.stored import StoredTopK
-from reasondistill.stages.students.distilling.teacher import Teacher, load_teacher
+from reasondistill.stages.students.distilling.teacher import (
+    Teacher,
+    load_teacher,
+    shared_tokens,
+)
 from reasondistill.stages.students.distilling.trainer import DistillTrainer, Grade, OpensWriter
 from reasondistill.stages.students.material import TeacherSource
 from reasondistill.stages.students.rows import RowStore, StoredRows
@@ -39,6 +44,15 @@ from reasondistill.stages.students.tokens import Row
 from reasondistill.thinking import opened_by, split
 
 log = logging.getLogger(__name__)
+
+
+def own_device() -> torch.device:
+    """What this process trains on. The trainer, which would say, comes later: it wants the model
+    with what is trained beside it.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda", processes.local_rank())
+    return torch.device("cpu")
 
 
 @dataclass
@@ -93,17 +107,12 @@ class Teaching:
             return
         if self.source.model is None:
             raise self._nobody("in memory")
-        # The trainer, which would say, comes later: it wants the model with what is trained beside
-        # it.
-        device = torch.device("cpu")
-        if torch.cuda.is_available():
-            device = torch.device("cuda", processes.local_rank())
         self._teacher = load_teacher(
             self.source.model,
             self.source.revision,
             student_tokenizer=tokenizer,
             trust_remote_code=self.student.trust_remote_code,
-            device=device,
+            device=own_device(),
             attention=self.student.attn_implementation,
             longest=longest,
         )
@@ -247,6 +256,16 @@ class Teaching:
         """The tokens of student and teacher; None where all are the same."""
         if self._teacher is not None:
             return self._teacher.shared
+        if self._store is not None and self._store.match is not None:
+            return shared_tokens(self._store.match, own_device())
+        return None
+
+    def token_gap(self) -> TokenGap | None:
+        """What they do not share."""
+        if self._teacher is not None:
+            return self._teacher.gap
+        if self._store is not None and self._store.match is not None:
+            return self._store.match.gap
         return None
 
     def figures(self, trainer: Any) -> dict[str, Any]:
@@ -264,7 +283,7 @@ class Teaching:
             "rollout_seconds": round(seconds["rollouts"], 2),
             "rollout_tokens": counts["rollout_tokens"],
             "rollouts_correct": rollouts_correct,
-            "teacher_tokens": self._teacher.gap if self._teacher is not None else None,
+            "teacher_tokens": self.token_gap(),
         }
 
     def _teacher_name(self) -> str | None:
