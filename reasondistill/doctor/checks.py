@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reasondistill.config import (
     DEFAULT_SAMPLER,
     EnvironmentSettings,
+    ModelSettings,
     StudentSettings,
     TraceSettings,
     capabilities_of,
@@ -35,6 +38,8 @@ from reasondistill.pipeline.evaluating import baselines, step_benchmarks
 from reasondistill.records import VARIANT
 from reasondistill.runs.store import read_manifest
 from reasondistill.stages import problems, students, verdicts
+
+log = logging.getLogger(__name__)
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
@@ -205,9 +210,9 @@ def templates(run: Run) -> None:
                 teacher.model, teacher.revision
             )
             if is_here and not prompt.plain:
-                tokenizer = tokenizer_at_hand(
-                    teacher.model, teacher.revision, teacher.trust_remote_code
-                )
+                tokenizer = loaded_tokenizer(teacher.model, partial(tokenizer_of, teacher))
+                if tokenizer is None:
+                    continue
                 whose = f"[traces] teacher {teacher.model}"
                 check_prompt(tokenizer, prompt, whose, options=teacher.template_options)
     if written is not None:
@@ -232,7 +237,9 @@ def _check_students_templates(run: Run, written: TraceSettings) -> None:
             continue
         from reasondistill.stages.students.bases import load_tokenizer
 
-        tokenizer = load_tokenizer(start, [])
+        tokenizer = loaded_tokenizer(source, partial(load_tokenizer, start, []))
+        if tokenizer is None:
+            continue
         whose = f"[students] {student.name} base = {source!r}"
         students.check_rendering(tokenizer, prompt, whose, thinks=thinks)
 
@@ -258,20 +265,31 @@ def is_at_hand(model: str, revision: str | None) -> bool:
     return named_folder(model).is_dir() or hub_commit(model, revision) is not None
 
 
-def tokenizer_at_hand(model: str, revision: str | None, trust_remote_code: bool) -> Any:
-    """The tokenizer of a folder or hub id. Raises ConfigError."""
+def loaded_tokenizer(name: str, load: Callable[[], Any]) -> Any:
+    """What `load` loads; None, and a word in the log, for a hub id whose files do not come here.
+    Raises ConfigError for a folder without a tokenizer that can be read.
+    """
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        if named_folder(name).is_dir():
+            fault = f"model {name}: its tokenizer cannot be loaded: {error}"
+            raise ConfigError(fault) from error
+        log.info("%s: its chat template is not looked at: %s", name, error)
+        return None
+
+
+def tokenizer_of(model: ModelSettings) -> Any:
+    """The tokenizer of a model's folder or hub id."""
     from transformers import AutoTokenizer
 
-    source = named_folder(model)
-    name = model
+    source = named_folder(model.model)
+    name = model.model
     if source.is_dir():
         name = str(source)
-    try:
-        return AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model {model}: its tokenizer cannot be loaded: {error}") from error
+    return AutoTokenizer.from_pretrained(
+        name, revision=model.revision, trust_remote_code=model.trust_remote_code
+    )
 
 
 def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:

@@ -179,6 +179,7 @@ def test_a_prompt_whose_system_text_is_lost_is_refused() -> None:
     with pytest.raises(ConfigError, match="shows the question 2 times"):
         check_prompt(twice, Prompt(about="", user="{question}"), "t", options={})
     check_prompt(with_template(PARTS), ASKED, "t", options={})
+    check_prompt(with_template(PARTS), ASKED.model_copy(update={"system": "Box"}), "t", options={})
     check_prompt(tokenizer, ASKED.model_copy(update={"plain": True}), "t", options={})
 
 

@@ -103,6 +103,14 @@ def test_a_model_that_is_nowhere_cannot_be_looked_at(
     templates(planned(tmp_path, Path("org/teacher"), Path("org/base")))
 
 
+def test_a_folder_whose_tokenizer_cannot_be_read_is_told(tmp_path: Path, tiny: Path) -> None:
+    base = tmp_path / "damaged"
+    shutil.copytree(tiny, base)
+    (base / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged: its tokenizer cannot be loaded"):
+        templates(planned(tmp_path, tiny, base))
+
+
 # ---- options -------------------------------------------------------------------------------------
 
 
