@@ -60,8 +60,8 @@ def check_prompt(
         expected = sum(turn.content.count(text) for turn in turns)
         if times != expected:
             raise ConfigError(
-                f"{whose}: its chat template shows {what} {times} times, where it should stand "
-                f"{expected} times. Give the prompt merge_system = true or plain = true, or take another "
-                "template."
+                f"{whose}: its chat template shows {what} {times} times, where the turns hold it "
+                f"{expected} times. Give the prompt merge_system = true or plain = true, or take "
+                "another template."
             )
     return made
