@@ -47,13 +47,14 @@ class TokenLosses:
     None where it was not asked for.
 
     `cross_entropy` is −log q(label) at temperature 1. `clipped` says where the policy term stands
-    still.
+    still, `is_likeliest` where no token is likelier than the target.
     """
 
     total: Tensor
     divergence: Tensor | None = None
     cross_entropy: Tensor | None = None
     clipped: Tensor | None = None
+    is_likeliest: Tensor | None = None
 
 
 def token_losses(
@@ -67,6 +68,7 @@ def token_losses(
     divergence_weights: Tensor | float | None = None,
     policy: Policy | None = None,
     policy_weights: Tensor | float | None = None,
+    targets: Tensor | None = None,
     vocabulary: int | None = None,
     chunk_tokens: int | None = None,
 ) -> TokenLosses:
@@ -90,7 +92,8 @@ def token_losses(
     whatever the divergence's. `vocabulary` cuts both heads to that many rows (len(tokenizer):
     padding differs between sizes of a family); rows cut off get gradient zero. `chunk_tokens` is
     how many rows are worked on at a time, by default about as many as make 256 MiB; results depend
-    on it by rounding only.
+    on it by rounding only. `targets` (N,) are tokens of which is told whether they are the
+    student's likeliest; they have no part in the total.
 
     Raises ConfigError for what the settings ask and cannot have, ValueError for tensors that do not
     fit. Where the teacher has `shared` tokens the divergence is over these alone, and zero where
@@ -109,6 +112,8 @@ def token_losses(
         policy_weights,
         vocabulary,
     )
+    if targets is not None:
+        check_labels(targets, len(hidden), vocabulary)
     if chunk_tokens is None:
         chunk_tokens = default_chunk(vocabulary, len(hidden))
     if teacher is None:  # nothing to weigh
@@ -121,6 +126,7 @@ def token_losses(
         divergence_weights=_spread(divergence_weights, hidden),
         policy=policy,
         policy_weights=_spread(policy_weights, hidden),
+        targets=targets,
         vocabulary=vocabulary,
         chunk_tokens=max(1, chunk_tokens),
         finish=head.finish,
@@ -143,6 +149,7 @@ class _Job:
     divergence_weights: Tensor | None
     policy: Policy | None
     policy_weights: Tensor | None
+    targets: Tensor | None
     vocabulary: int
     chunk_tokens: int
     finish: Finish
@@ -215,6 +222,7 @@ class _Tally:
         self.divergence = column(job.teacher, exact)
         self.surrogate = column(job.policy, exact)
         self.clipped = column(job.policy, torch.bool)
+        self.is_likeliest = column(job.targets, torch.bool)
 
     def total(self, hidden: Tensor) -> Tensor:
         """The weighted sum; rows without a weight are no part of it."""
@@ -228,6 +236,12 @@ class _Tally:
             if weights is not None and values is not None:
                 total += (weights * values).sum()
         return total
+
+    def take_targets(self, logits: Tensor, targets: Tensor, rows: slice) -> None:
+        """Which targets of a block no other token beats: one reading of the logits, no softmax."""
+        assert self.is_likeliest is not None
+        of_targets = logits.gather(-1, targets[rows].long().unsqueeze(-1)).squeeze(-1)
+        self.is_likeliest[rows] = of_targets >= logits.amax(-1)
 
     def take_labels(
         self, logits: Tensor, labels: Tensor, rows: slice, needs_gradient: bool
@@ -367,6 +381,8 @@ def _run_block(
     """
     job = tally.job
     parts: list[Tensor | None] = []
+    if job.targets is not None:
+        tally.take_targets(logits, job.targets, rows)
     if job.labels is not None:
         parts.append(tally.take_labels(logits, job.labels, rows, needs_gradient))
     if job.teacher is not None:
@@ -400,7 +416,7 @@ class _ChunkedLosses(torch.autograd.Function):
             # that .grad takes them over uncopied.
             ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        details = (tally.divergence, tally.cross_entropy, tally.clipped)
+        details = (tally.divergence, tally.cross_entropy, tally.clipped, tally.is_likeliest)
         ctx.mark_non_differentiable(*(values for values in details if values is not None))
         return (tally.total(hidden), *details)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -108,6 +108,8 @@ class Micro:
     progress: float
     stored: Callable[[int], StoredTokens] | None = None
     shared: SharedTokens | None = None
+    # Whether each label is the student's likeliest token, (n,), once a loss has been computed.
+    likeliest: list[torch.Tensor] = field(default_factory=list["torch.Tensor"])
 
     @cached_property
     def keep(self) -> torch.Tensor:
@@ -179,7 +181,14 @@ class Micro:
         """`token_losses` on the kept positions."""
         from reasondistill.losses.fused import token_losses
 
-        return token_losses(self.hidden, self.head, vocabulary=self.vocabulary, **terms)
+        if self.likeliest:  # another loss of the same tokens has told
+            return token_losses(self.hidden, self.head, vocabulary=self.vocabulary, **terms)
+        losses = token_losses(
+            self.hidden, self.head, vocabulary=self.vocabulary, targets=self.labels, **terms
+        )
+        assert losses.is_likeliest is not None
+        self.likeliest.append(losses.is_likeliest)
+        return losses
 
     def mixed_loss(
         self,

@@ -52,12 +52,14 @@ class WorkLine(MetricsLine):
 
 class TrainingLine(MetricsLine):
     """A loss on either split after so many steps, with the seconds and tokens since training
-    began.
+    began. `accuracy` is the share of the traces' tokens, since the line before, that were the
+    student's likeliest: near 1 they are known by heart.
     """
 
     step: int | None = None
     seconds: float | None = None
     tokens: int | None = None
     loss: float | None = None
+    accuracy: float | None = None
     validation_loss: float | None = None
     learning_rate: float | None = None

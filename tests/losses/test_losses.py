@@ -415,6 +415,26 @@ def test_a_frozen_head_gets_no_gradient_and_changes_nothing_else() -> None:
     assert inputs[1].shape not in seen.made
 
 
+def test_whether_targets_are_the_likeliest_tokens_is_told_and_changes_nothing() -> None:
+    hidden, weight = draw(40, 8), draw(V, 8, seed=1)
+    targets = torch.where(torch.arange(40) % 3 == 0, (hidden @ weight.T).argmax(-1), 7)
+    head = Head(weight, finish=Finish(cap=2.0))
+    found = token_losses(hidden, head, targets=targets, labels=targets, chunk_tokens=7)
+    assert found.is_likeliest is not None
+    assert torch.equal(found.is_likeliest, (hidden @ weight.T).argmax(-1) == targets)
+    assert 14 <= int(found.is_likeliest.sum()) < 20
+    outcomes: list[Tensor] = []
+    for told in (None, targets):
+        ours = hidden.clone().requires_grad_()
+        losses = token_losses(
+            ours, head, targets=told, labels=targets, cross_entropy_weights=0.1, chunk_tokens=7
+        )
+        losses.total.backward()
+        assert ours.grad is not None
+        outcomes.append(ours.grad)
+    assert torch.equal(*outcomes)
+
+
 def test_evaluation_makes_no_gradient() -> None:
     inputs, settings = everything(Divergence("jsd"))
     wanted = token_losses(inputs[0], Head(*inputs[1:]), **settings)

@@ -376,3 +376,42 @@ def test_a_resumed_training_has_all_weights_of_its_checkpoint(tmp_path: Path, na
     run_student(cut)
     ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
     assert all(torch.equal(ours[weight], theirs[weight]) for weight in theirs)
+
+
+# ---- how well the traces are known ---------------------------------------------------------------
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("method", ["kd", "feature", "relation", "distillm2", "reverse_kl"])
+def test_training_accuracy_is_the_share_of_labels_that_are_the_likeliest_tokens(
+    tmp_path: Path, method: str
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from reasondistill.stages.students.tokens import IGNORE, tokenise
+
+    base = make_tiny_model(tmp_path / "base")
+    teacher = make_tiny_model(tmp_path / "teacher", seed=3)
+    values: dict[str, Any] = {"max_steps": 1, "batch_size": 28, "learning_rate": 1e-12}
+    values |= {"max_length": 120, "bf16": False}
+    student = StudentSettings(name="s", method=method, base=str(base), **values)
+    made = replace(job(tmp_path, student), teacher=str(teacher))
+    run_student(made)
+    (line,) = [line for line in read_metrics(made.folder) if "loss" in line]
+    if method == "reverse_kl":  # all that it trains on it wrote itself
+        assert line["accuracy"] is None
+        return
+    model, tokenizer = (
+        kind.from_pretrained(base) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    hits, tokens = 0, 0
+    for number in range(32):
+        if number % 8 == 0:
+            continue
+        row = tokenise(example(number), tokenizer, plain=False)
+        labels = torch.tensor(row.labels[1:])
+        with torch.no_grad():
+            likeliest = model(torch.tensor([row.input_ids])).logits[0, :-1].argmax(-1)
+        hits += int((likeliest == labels).sum())
+        tokens += int((labels != IGNORE).sum())
+    assert line["accuracy"] == pytest.approx(hits / tokens, abs=1e-6)

@@ -88,11 +88,16 @@ class Progress(TrainerCallback):
         if "rollouts_correct" in logs:
             percent = 100 * logs["rollouts_correct"]
             rollouts += f", {percent:.0f} % right"
+        accuracy = ""
+        if "mean_token_accuracy" in logs:
+            percent = 100 * logs["mean_token_accuracy"]
+            accuracy = f" · {percent:.1f} % of tokens right"
         log.info(
-            "step %d/%d · loss %.4f%s · %.0f s left",
+            "step %d/%d · loss %.4f%s%s · %.0f s left",
             state.global_step,
             state.max_steps,
             logs["loss"],
+            accuracy,
             rollouts,
             seconds_left,
         )

@@ -101,6 +101,9 @@ class DistillTrainer(SortedTrainer):
             "graded": 0,
         }
         self.seconds = {"rollouts": 0.0, "teacher": 0.0}
+        # Since the last line of metrics: the traces' tokens that were the student's likeliest, and
+        # all of them.
+        self._likeliest = torch.zeros(2, dtype=torch.int64, device=self.accelerator.device)
 
     # -- texts
 
@@ -248,6 +251,10 @@ class DistillTrainer(SortedTrainer):
             self.accelerator.autocast()
         ):  # accelerate's own is around the model's forward alone; the head is ours
             loss = self.method.loss(micro)
+        if micro.likeliest:
+            on_traces = micro.by_student == 0
+            hits = micro.likeliest[0] & on_traces
+            self._likeliest += torch.stack([hits.sum(), on_traces.sum()])
         if self.aux_loss_enabled:
             loss = loss + self._router_loss(micro)
         return (loss, {}) if return_outputs else loss
@@ -343,12 +350,20 @@ class DistillTrainer(SortedTrainer):
     # -- checkpoints and figures
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The trainer's own log with what the student has written so far."""
+        """The trainer's own log with the accuracy on the traces' tokens, and with what the student
+        has written so far.
+        """
         counts = self.counts
         if "loss" in logs and counts["rollouts"]:
             logs = logs | {"rollout_tokens": counts["rollout_tokens"]}
             if counts["graded"]:
                 logs["rollouts_correct"] = counts["rollouts_correct"] / counts["graded"]
+        if "loss" in logs:
+            everywhere: Any = self.accelerator.gather(self._likeliest.unsqueeze(0))
+            hits, tokens = everywhere.sum(0).tolist()
+            if tokens:
+                logs = logs | {"mean_token_accuracy": hits / tokens}  # as SFTTrainer calls it
+            self._likeliest.zero_()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
