@@ -47,7 +47,8 @@ class Change:
 def change_by_packing(model: Any, collate: Collate, rows: Sequence[Row], device: Any) -> Change:
     """How far two rows that `collate` packs into one change each other.
 
-    Raises TypeError where the model does not take what tells the rows apart.
+    Raises TypeError where the model does not take what tells the rows apart, ValueError where it
+    says itself that it cannot keep them so (transformers 5.24, state spaces without kernels).
     """
     ids, others = rows[0].input_ids, rows[-1].input_ids
     length = min(FIRST, len(ids), len(others))
@@ -91,7 +92,7 @@ def check_isolation(
     remedy = "Set packing = false."
     try:
         change = change_by_packing(model, collate, rows, device)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{fault} does not take what keeps packed rows apart ({error}). {remedy}"
         ) from error
