@@ -1,7 +1,8 @@
-"""The whole shape of a pipeline file (WHAT is done) and of a cluster file (WHERE it is done).
+"""The settings of a pipeline file (WHAT is done) and of a cluster file (WHERE it is done).
 
-Every section is a stage, a module and a run folder. Unknown keys fail with the nearest known one.
-What stands in a pipeline file bears identity; what stands in a cluster file never does.
+Every section is a stage, a module and a run folder. An unknown key is an error that names the
+nearest known key. Settings of a pipeline file are part of a stage's identity, settings of a cluster
+file never are.
 
     pipeline = load_pipeline(Path("pipelines/demo.toml"), ["traces.temperature=1.0"])
     cluster = load_cluster(Path("pipelines/clusters/local.toml"))

@@ -1,4 +1,4 @@
-"""A cluster file: WHERE it is done. None of it bears identity."""
+"""A cluster file: WHERE a run is done. None of its settings are part of an identity."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SECRET_IN_NAME = r"TOKEN|KEY|SECRET|PASSWORD"
 
 
 class VllmSettings(Section):
-    """How vLLM runs here.
+    """How vLLM runs on this cluster.
 
-    `threads` are what it computes with on a CPU. Left out, OMP_NUM_THREADS says so, else a rule of
-    size and cores: one fewer than there are cores for a model below 100M parameters, all of them
-    from there on. A manifest's `engine` names the number.
+    `threads` is the number of threads that vLLM computes with on a CPU. The default is
+    OMP_NUM_THREADS, and without it the number of cores, less one for a model below 100M parameters.
+    The manifest records the number under `engine`.
     """
 
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
@@ -37,9 +37,9 @@ class OpenAISettings(Section):
     """How a server is reached. The key is read from the environment variable `api_key_env` and
     never stored.
 
-    `timeout_s` is how long a server may be silent, `retries` how often what may pass is tried
-    again; a server that asks to be left alone for longer than `patience_s` ends the stage, which
-    goes on with the same command.
+    `timeout_s` is how long a server may be silent, `retries` how often a request is sent again
+    after a fault that may pass. A server that asks us to wait longer than `patience_s` ends the
+    stage; the same command continues it.
     """
 
     base_url: str | None = None
@@ -68,16 +68,16 @@ class OpenAISettings(Section):
 
 
 class TrainSettings(Section):
-    """How training runs here. `micro_batch_size` is per device; the global batch stays the
-    student's `batch_size`.
+    """How training runs on this cluster. `micro_batch_size` is per device; the global batch stays
+    the student's `batch_size`.
 
-    `rollouts`: what writes a student's own texts while it is trained. `auto` is vLLM in the same
-    process on a GPU where vLLM is installed, else transformers, which LoRA students always take;
-    `vllm_server` is a `trl vllm-serve` at `rollouts_url`, to which weights go by NCCL. `processes`
-    train one student together on each node, through `accelerate launch`: a process per GPU.
-    `strategy` is how they share the work: `ddp` copies the model, `fsdp2` and `zero3` split
-    parameters, gradients and optimizer, `zero2` the last two; or a file of accelerate's own.
-    `parallel` students train side by side, which is for students of one process each.
+    `rollouts`: what samples a student's own texts during training. `auto` is vLLM in the same
+    process on a GPU where vLLM is installed, else transformers, which LoRA students always use;
+    `vllm_server` is a `trl vllm-serve` at `rollouts_url`, which gets the weights by NCCL.
+    `processes` is how many processes, one per GPU, train one student together on each node, through
+    `accelerate launch`. `strategy` is how they share the work: `ddp` copies the model, `fsdp2` and
+    `zero3` split parameters, gradients and optimizer, `zero2` the last two; or a file of
+    accelerate's own. `parallel` students train at the same time, each in one process.
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
@@ -94,7 +94,7 @@ class TrainSettings(Section):
     def _has_a_server(self) -> Self:
         if self.rollouts == "vllm_server" and self.rollouts_url is None:
             raise ValueError(
-                "rollouts = 'vllm_server' wants rollouts_url, the address of a running "
+                "rollouts = 'vllm_server' needs rollouts_url, the address of a running "
                 "`trl vllm-serve`"
             )
         return self
@@ -103,25 +103,26 @@ class TrainSettings(Section):
     def _one_at_a_time(self) -> Self:
         if self.parallel > 1 and self.processes > 1:
             raise ValueError(
-                "parallel: students side by side would take the same devices; leave it out "
+                "parallel: students trained at the same time would use the same devices; leave it "
+                "out "
                 "where processes is above 1"
             )
         return self
 
 
 class GradeSettings(Section):
-    """How grading runs here. `workers=None` takes the number of cores."""
+    """How grading runs on this cluster. `workers=None` is one per core."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
     memory_mib: Annotated[int, Field(ge=128)] = 1024
 
 
 class ResourceSettings(Section):
-    """What a stage gets: `[stages.NAME]`, over `[stages.default]`.
+    """The resources of a stage: `[stages.NAME]`, over `[stages.default]`.
 
-    `shards` is the number of workers that fill it side by side (traces, verdicts, evals), at most
-    `max_concurrent` of them at a time. The rest is what each worker gets on each of its `nodes`.
-    `memory` and `time` are written as Slurm writes them (`64G`, `1-12:00:00`), and so are further
+    `shards` is the number of workers that share the stage (traces, verdicts, evals), at most
+    `max_concurrent` of them at a time. The other keys are per worker, on each of its `nodes`.
+    `memory` and `time` are written as for Slurm (`64G`, `1-12:00:00`), and so are further
     `options` (`["--exclusive"]`). `environment` names a section of `[environments]`.
     """
 
@@ -141,7 +142,7 @@ class ResourceSettings(Section):
 
 
 class StageResources(Section):
-    """What each stage gets; keys that a stage does not set come from `default`."""
+    """The resources of each stage; keys that a stage does not set come from `default`."""
 
     default: ResourceSettings = ResourceSettings()
     problems: ResourceSettings = ResourceSettings()
@@ -160,12 +161,12 @@ class StageResources(Section):
 
 
 class EnvironmentSettings(Section):
-    """What stands before a stage's command: modules to load, shell lines, variables; or a container
-    that it runs in.
+    """What a job does before a stage's command: load modules, run shell lines, set variables; or
+    the container in which the command runs.
 
-    `container` is put before the command as it is written: `apptainer exec --nv /shared/vllm.sif`.
-    All of it stands in scripts and in the run folder: secrets belong into the shell that sends the
-    jobs, which hand its variables on.
+    `container` is put before the command verbatim: `apptainer exec --nv /shared/vllm.sif`.
+    All of it is written into scripts and the run folder: export secrets in the shell that submits
+    the jobs instead, which inherit its variables.
     """
 
     modules: tuple[str, ...] = ()
@@ -179,17 +180,17 @@ class EnvironmentSettings(Section):
         for name in self.variables:
             if re.search(_SECRET_IN_NAME, name.upper()):
                 raise ValueError(
-                    f"variables: {name} looks like a secret and would be written down; "
-                    "export it in the shell that sends the jobs"
+                    f"variables: {name} looks like a secret and would be written to disk; "
+                    "export it in the shell that submits the jobs"
                 )
         return self
 
 
 class SlurmSettings(Section):
-    """How Slurm is used. A worker is told `signal_s` seconds before its time is up, writes what it
-    holds, and is queued again.
+    """How Slurm is used. A worker gets a signal `signal_s` seconds before its time limit, saves its
+    work, and is queued again.
 
-    One that crashed is queued again `restarts` times.
+    A worker that crashed is queued again `restarts` times.
     """
 
     requeue: bool = True
@@ -198,8 +199,8 @@ class SlurmSettings(Section):
 
 
 class RaySettings(Section):
-    """Which Ray: `address` of a running cluster (`auto`, `ray://head:10001`), or none to have one
-    started on this machine.
+    """The Ray cluster: the `address` of a running one (`auto`, `ray://head:10001`), or none to
+    start Ray on this machine.
 
     A worker whose node or process was lost is started again `restarts` times.
     """
@@ -209,20 +210,20 @@ class RaySettings(Section):
 
 
 class PriceSettings(Section):
-    """What an hour costs, in whatever money: for `forecast`."""
+    """What an hour costs, in any currency: for `forecast`."""
 
     gpu_hour: Annotated[float, Field(ge=0)] = 0.0
     cpu_hour: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Cluster(Section):
-    """A cluster file. None of it bears identity.
+    """A cluster file. None of its settings are part of an identity.
 
-    `storage` is a URL (`s3://bucket/runs`, any that fsspec knows) under which run folders live; the
-    one here is then a copy.
+    `storage` is a URL (`s3://bucket/runs`, any file system of fsspec) under which run folders are
+    stored; the run folder on this machine is then a copy.
 
-    `kind` names the launcher (launch/): `local`, `slurm`, `ray`, or another one that has registered
-    itself, which finds its own settings in `[launcher]`.
+    `kind` names the launcher (launch/): `local`, `slurm`, `ray`, or another registered one, whose
+    settings are in `[launcher]`.
     """
 
     kind: str = "local"
@@ -248,7 +249,7 @@ class Cluster(Section):
         return self
 
     def environment(self, stage: str) -> EnvironmentSettings:
-        """What stands before a stage's command."""
+        """The environment in which a stage's command runs."""
         name = self.stages.of(stage).environment
         if name is None:
             return EnvironmentSettings()

@@ -14,8 +14,8 @@ from reasondistill.sections import check_section, load_section
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError: file, key, what we
-    found, what to do.
+    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError, which names
+    file, key, value and remedy.
     """
     return _sampling_checked(path, load_section(path, Pipeline, overrides))
 
@@ -23,12 +23,12 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
 def make_pipeline(
     values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path
 ) -> Pipeline:
-    """A pipeline that stands in no file: `source` is what messages name. Raises ConfigError."""
+    """A pipeline from a mapping instead of a file; errors name it `source`. Raises ConfigError."""
     return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
 
 
 def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
-    """The same; raises ConfigError for vendor settings that we do not know."""
+    """The pipeline itself; raises ConfigError for unknown vendor settings."""
     sections = [
         ("traces", pipeline.traces),
         ("evals", pipeline.evals),

@@ -1,4 +1,4 @@
-"""A pipeline file: WHAT is done, section by section."""
+"""A pipeline file: WHAT a run does, section by section."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from reasondistill.sections import Section
 
 
 class EvalModel(SamplingSettings, ModelSettings):
-    """A model that this run did not make, measured beside its students: `[[evals.models]]`.
+    """A model that this run did not train, measured beside its students: `[[evals.models]]`.
 
-    `sampler` and `model` as for a teacher. Its sampling keys stand over those of `[evals]`. Without
-    a `prompt` it gets that of `[evals]`, else, when it is a folder of ours, the one that it was
-    trained with, else the one that the benchmark recommends.
+    `sampler` and `model` as for a teacher. Its sampling keys override those of `[evals]`. Without
+    a `prompt` the model gets the prompt of `[evals]`, else, when it is a student's folder, the
+    prompt that it was trained with, else the one that the benchmark recommends.
     """
 
     name: Name
@@ -43,16 +43,16 @@ class EvalModel(SamplingSettings, ModelSettings):
         return self
 
     def as_sampled_model(self) -> SampledModel:
-        """The same model as one that writes traces."""
+        """The same model as a SampledModel."""
         return SampledModel(**self.model_dump(include={"name", *ModelSettings.model_fields}))
 
 
 class CheckpointSettings(Section):
-    """Accuracy against training steps: `[evals.checkpoints]`. `count` snapshots of each student are
-    kept while it is trained.
+    """Accuracy against training steps: `[evals.checkpoints]`. Training keeps `count` snapshots of
+    each student.
 
-    They are measured on the first `limit` problems of `benchmarks` (all of them when empty), `n`
-    samples each.
+    The snapshots are measured on the first `limit` problems of `benchmarks` (all of them when
+    empty), `n` samples each.
     """
 
     count: Annotated[int, Field(ge=0)] = 0
@@ -67,11 +67,13 @@ class EvalSettings(SamplingSettings):
 
     `n = "recommended"` takes what each benchmark file recommends. `prompts` are further prompts
     under which every model is measured, to see how much the prompt matters. `models` are measured
-    beside the students; whatever `against` names, every other model is compared with. The first
-    `latency` problems are answered once more, one at a time, to see how long a single answer takes.
+    beside the students; every other model is compared with the models that `against` names. The
+    first `latency` problems are answered once more, one at a time, to measure how long a single
+    answer takes.
 
-    `failures_allowed` is the share of the samples of a model that the service may lose. None by
-    default: a score of fewer samples would mislead. Above 0 the lost ones are left out by name.
+    `failures_allowed` is the share of a model's samples that the service may lose. The default is
+    none: a score from fewer samples would mislead. Above 0 lost samples
+    are left out of the score, and the report names them.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ class EvalSettings(SamplingSettings):
 
 
 class ReportSettings(Section):
-    """What the report shows besides the table: so many traces, and published numbers
+    """What the report shows besides the scores: how many traces, and published numbers
     (eval/published.toml) of the same benchmarks.
     """
 
@@ -98,8 +100,8 @@ class ReportSettings(Section):
 
 
 class Pipeline(Section):
-    """A pipeline file. One without `[problems]` and `[traces]` only measures: the models of
-    `[evals]`, nothing is taught.
+    """A pipeline file. A file without `[problems]` and `[traces]` trains nothing and only measures
+    the models of `[evals]`.
     """
 
     name: Name
@@ -118,13 +120,13 @@ class Pipeline(Section):
             if self.students or not self.evals.models:
                 raise ValueError(
                     "problems: missing. Without [problems] and [traces] a file only "
-                    "measures, and wants [[evals.models]]"
+                    "measures, and needs [[evals.models]]"
                 )
             return self
         for key in ("problems", "traces"):
             if getattr(self, key) is None:
                 raise ValueError(
-                    f"{key}: missing; a run that teaches has both [problems] and [traces]"
+                    f"{key}: missing; a run that trains needs both [problems] and [traces]"
                 )
         return self
 
@@ -138,7 +140,9 @@ class Pipeline(Section):
                 "vote with majority = 0.5"
             )
         if self.verdicts.majority is not None and self.traces.n < 2:
-            raise ValueError("verdicts.majority: traces.n = 1; one sample is no majority")
+            raise ValueError(
+                "verdicts.majority: needs several samples of each problem, but traces.n = 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -180,18 +184,18 @@ class Pipeline(Section):
 
     @property
     def teachers(self) -> tuple[SampledModel, ...]:
-        """Who writes traces; nobody in a file that only measures."""
+        """The models that write traces; none in a file that only measures."""
         if self.traces is None:
             return ()
         return self.traces.teachers
 
     def all_students(self) -> tuple[StudentSettings, ...]:
-        """The named students and the baselines that come with them, in the order in which they are
-        made, one for each seed.
+        """The named students and their baselines, in the order in which they are trained, one for
+        each seed.
 
-        Students that start alike share one untouched base, students that train alike one control
-        of each other method; one that the file names itself is enough. The first of a kind has
-        the plain name, which it keeps when more students come.
+        Students with the same start share one untouched base; students that train alike share one
+        control of each other method. A control that the file names itself is not added again. The
+        first of a kind has the plain name, and keeps it when students are added.
         """
         singles: list[StudentSettings] = []
         for student in self._with_controls():
@@ -199,7 +203,7 @@ class Pipeline(Section):
         return tuple(singles)
 
     def _with_controls(self) -> list[StudentSettings]:
-        """The students of the file, each with those of its baselines that none before has."""
+        """The students of the file, each followed by those of its baselines that are new."""
         students: list[StudentSettings] = []
         known = {
             (student.method, student.kind())
@@ -211,7 +215,7 @@ class Pipeline(Section):
             if student.method in CONTROLS:
                 continue
             for method in student.baselines:
-                # What a student of this file starts from is in the table already.
+                # A student of this file that another one starts from is in the table already.
                 if method == "base" and student.starts_from is not None:
                     continue
                 control = _control(student, method)
@@ -226,8 +230,8 @@ class Pipeline(Section):
         return students
 
     def _by_seed(self, student: StudentSettings) -> list[StudentSettings]:
-        """One student per seed; it continues the student of the same seed, where that one has
-        several.
+        """One student per seed; each continues the student of the same seed, where the student that
+        it starts from has several.
         """
         if not student.seeds:
             return [student]
@@ -243,9 +247,7 @@ class Pipeline(Section):
         return singles
 
     def seed_groups(self) -> dict[str, tuple[str, ...]]:
-        """Name in the file → the students that were made of it, one for each seed; only those with
-        several.
-        """
+        """Name in the file → its students, one for each seed; only names with several seeds."""
         groups: dict[str, tuple[str, ...]] = {}
         for student in self._with_controls():
             singles = tuple(single.name for single in self._by_seed(student))
@@ -254,8 +256,8 @@ class Pipeline(Section):
         return groups
 
     def against(self) -> tuple[str, ...]:
-        """Who [evals] compares all others with; a student of one seed is found by the name that it
-        has in the file.
+        """The models that [evals] compares all others with; a student with one seed goes by its
+        name in the file.
         """
         full_names: dict[str, str] = {}
         for student in self._with_controls():
@@ -265,7 +267,7 @@ class Pipeline(Section):
 
 
 def seed_name(name: str, seed: int) -> str:
-    """What a student is called that is made once for each of several seeds."""
+    """The name of one of a student's several seeds."""
     return f"{name}-seed{seed}"
 
 

@@ -1,6 +1,4 @@
-"""Published numbers: eval/published.toml. Each says whose it is, how it was sampled and graded, and
-where it stands.
-"""
+"""Published numbers: eval/published.toml. Each has its model, sampling, grading and source."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ class PublishedNumbers(Section):
 
 
 def published_file() -> Path:
-    """The file of published numbers that stands nearest; see `resources.find`.
+    """The nearest file of published numbers; see `resources.find`.
 
     A folder of the user's that still holds eval/baselines.toml, the file's name until 2026, is
     read as before. Raises ConfigError where no file is found.

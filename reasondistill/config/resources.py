@@ -21,7 +21,7 @@ _KINDS = {
     "published": "eval",
     "models": "models",
 }
-# What a file of a kind ends with, where that is not .toml.
+# The suffix of each kind of file, where that is not .toml.
 _SUFFIXES = {"accelerate": ".yaml", "orchestrators": ".yaml"}
 
 

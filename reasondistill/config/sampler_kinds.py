@@ -1,7 +1,7 @@
-"""What a sampler is able to do, and which module the name of one in a file means.
+"""What a sampler can do, and which module the `sampler` of a file names.
 
-A sampler is one module, which holds a `SAMPLER`: its capabilities and, in the class that adds them,
-how it is opened (`reasondistill.models.samplers.SamplerKind`). `sampler = "vllm"` is the module
+A sampler is one module, which holds a `SAMPLER`: its capabilities and, in a subclass, how it is
+opened (`reasondistill.models.samplers.SamplerKind`). `sampler = "vllm"` is the module
 `reasondistill/models/samplers/vllm.py`. `sampler = "my_lab.parrot:PARROT"` is the object `PARROT`
 of a module of your own, which Python must be able to import wherever a stage runs.
 
@@ -28,15 +28,15 @@ DEFAULT_SAMPLER = "vllm"
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a sampler does and needs; nobody outside it asks for its name.
+    """What a sampler does and needs. Other code looks at these, never at the sampler's name.
 
     `has_weights`: `model` is a hub id or folder whose weights this machine can read.
-    `gives_logprobs`: it says how likely other tokens were, for its samples and for stored texts.
-    `is_engine`: it computes here, with the settings of `[vllm]` in the cluster file.
-    `answers_anything`: any prompt may be put to it, so that it can be measured as well.
+    `gives_logprobs`: it gives log-probabilities, for its samples and for stored texts.
+    `is_engine`: it computes on this machine, with `[vllm]` of the cluster file.
+    `answers_anything`: it answers any prompt, so that it can be measured as well.
     `sends_requests`: it asks a server; `request` and `omit` shape what is sent.
     `reads_file`: `model` is the path of a file of texts.
-    `reads_problems`: it holds the problems that it was opened with, and is not lent for others.
+    `reads_problems`: it holds the problems that it was opened with, and cannot serve others.
     `reads_solutions`: its samples are the problems' own reference solutions.
     `package`: what must be installed for it, by the name that is imported; `extra` brings it.
     """
@@ -65,14 +65,14 @@ def capabilities_of(name: str) -> Capabilities:
 
 
 def sampler_names() -> list[str]:
-    """The samplers that come with the package, in the alphabet's order."""
+    """The samplers that come with the package, in alphabetical order."""
     folder = importlib.import_module(SAMPLERS)
     modules = [module.name for module in pkgutil.iter_modules(folder.__path__)]
     return sorted(name for name in modules if _sampler_in(name) is not None)
 
 
 def _sampler_in(name: str) -> Capabilities | None:
-    """The `SAMPLER` of a module of ours; None where there is no such module, or it holds none."""
+    """The `SAMPLER` of a module of the package; None without such a module or `SAMPLER`."""
     if not name.isidentifier() or find_spec(f"{SAMPLERS}.{name}") is None:
         return None
     module = importlib.import_module(f"{SAMPLERS}.{name}")
@@ -92,8 +92,8 @@ def _sampler_of_others(name: str) -> Capabilities:
     sampler: Any = getattr(module, attribute, None)
     if not isinstance(sampler, Capabilities):
         raise ConfigError(
-            f"sampler = {name!r}: {module_name} holds no sampler of the name {attribute!r}. "
-            f"It wants `{attribute or 'SAMPLER'} = SamplerKind(…)` (reasondistill.models.samplers)."
+            f"sampler = {name!r}: {module_name} has no sampler {attribute!r}. "
+            f"Define `{attribute or 'SAMPLER'} = SamplerKind(…)` (reasondistill.models.samplers)."
         )
     return sampler
 

@@ -1,4 +1,4 @@
-"""How completions are drawn and graded, and by whom: `[traces]`, `[verdicts]`."""
+"""Which models write traces and how they are sampled and graded: `[traces]`, `[verdicts]`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from reasondistill.thinking import ReasoningFormat
 
 
 class SamplingSettings(Section):
-    """How completions are drawn: a vendor's recommendation by name (`settings`), single keys over
-    it, the rest by default.
+    """How completions are sampled: a vendor's recommendation by name (`settings`), overridden by
+    single keys; defaults for the rest.
     """
 
     settings: str | None = None
@@ -39,7 +39,7 @@ class SamplingSettings(Section):
     usual: ClassVar[dict[str, Any]] = {}
 
     def resolve(self) -> Sampling:
-        """The complete Sampling. Raises ConfigError when `settings` is no vendor's that we know."""
+        """The complete Sampling. Raises ConfigError when `settings` is unknown."""
         vendor = self.settings
         if vendor is not None and vendor not in VENDOR_SETTINGS:
             raise ConfigError(f"settings = {vendor!r}: unknown. {nearest(vendor, VENDOR_SETTINGS)}")
@@ -85,7 +85,7 @@ VENDOR_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-# What a request carries by itself, and what a server may refuse of it.
+# The fields that every request has, and those of them that a server may refuse.
 _OURS = ("model", "messages", "prompt", "n", "best_of", "echo", "stream_options")
 OMITTABLE = (
     *("seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop"),
@@ -115,7 +115,7 @@ def _names_in(value: Any) -> Iterator[str]:
 
 
 class ModelSettings(Section):
-    """Which model is sampled, by which sampler, how it is asked and how its answer is read.
+    """Which model is sampled, by which sampler, what its requests hold and how its text is read.
 
     `sampler = "vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
     OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
@@ -123,9 +123,9 @@ class ModelSettings(Section):
     `"my_lab.parrot:PARROT"`, see `config.sampler_kinds`.
 
     `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
-    ["seed", "top_p"]` leaves out fields that it refuses: sampling that is left out is the server's
-    own choice, and the report says so. `reasoning` names the shape in which the model writes its
-    reasoning; `auto` looks at what it writes.
+    ["seed", "top_p"]` leaves out fields that it refuses: the server then chooses these itself, and
+    the report says so. `reasoning` names the format in which the model marks its reasoning; `auto`
+    finds it from the text.
     """
 
     model: str
@@ -149,41 +149,40 @@ class ModelSettings(Section):
         for key in ("request", "omit"):
             if getattr(self, key):
                 raise ValueError(
-                    f'{key}: shapes what a server is sent; sampler = "{self.sampler}" sends nothing'
+                    f'{key}: only for samplers that send requests; sampler = "{self.sampler}" '
+                    f"does not"
                 )
         return self
 
     @model_validator(mode="after")
     def _what_is_sent_can_be_read(self) -> Self:
-        """What would change what a sample is, or how its reply is read, has a key of its own or
-        none.
+        """`request` and `omit` cannot change what a sample is or how its reply is read: this has
+        keys of its own, or cannot be changed.
         """
         for name in _names_in(self.request):
             if _SECRET.search(name):
                 raise ValueError(
-                    f"request: {name} looks like a secret and would be written down; export "
+                    f"request: {name} looks like a secret and would be written to disk; export "
                     "it as the key instead"
                 )
         for name in self.request:
             if name in _OURS:
-                raise ValueError(f"request: {name} is for us to send; take it out")
+                raise ValueError(f"request: {name} is set for every request already; remove it")
             if name in OMITTABLE:
                 setter = _SET_BY.get(name, name)
-                raise ValueError(f"request: {name} is no field to add: it is set by {setter}")
+                raise ValueError(f"request: {name} cannot be added: it is set by {setter}")
         try:
             json.dumps(self.request, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"request: cannot be sent as JSON ({error})") from None
         for name in self.omit:
             if name not in OMITTABLE:
-                raise ValueError(
-                    f"omit: {name!r} is no field that can be left out. {nearest(name, OMITTABLE)}"
-                )
+                raise ValueError(f"omit: {name!r} cannot be left out. {nearest(name, OMITTABLE)}")
         return self
 
     def shaping(self) -> dict[str, Any]:
-        """`request`, `omit` and `reasoning` as far as the file sets them: identities of older files
-        know none of them.
+        """`request`, `omit` and `reasoning` as far as the file sets them, so that the identities of
+        older files, which have none of them, stay the same.
         """
         keys = self.model_dump(
             mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True
@@ -194,7 +193,9 @@ class ModelSettings(Section):
 
 
 class SampledModel(ModelSettings):
-    """One model that writes traces. Problems are dealt out by `share`, the same way every time."""
+    """One model that writes traces. `share` divides the problems among the models, the same way
+    every time.
+    """
 
     name: Name | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
@@ -213,12 +214,12 @@ class TraceSettings(SamplingSettings):
     """n samples per problem from one or several teachers. Raising `n` tops up.
 
     `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for
-    students that learn from them; the samples are the same with and without. Asked for later, they
-    are captured from the stored texts. Teachers that are not vLLM's give none: `logprobs_model` (a
-    hub id or folder) then scores their traces.
+    students that learn from them; the samples are the same with and without. Added later, they
+    are captured from the stored texts. Only vLLM gives them: for other teachers `logprobs_model` (a
+    hub id or folder) scores the traces.
 
     `failures_allowed` is the share of the samples that the service (server, quota, engine) may
-    lose; above it the stage is not done. It is no part of what the traces are.
+    lose; above it the stage stays unfinished. It is not part of the traces' identity.
     """
 
     prompt: str = "think"
@@ -233,7 +234,9 @@ class TraceSettings(SamplingSettings):
         others = [model for model in self.teachers if not model.capabilities.gives_logprobs]
         if self.logprobs is None:
             if self.logprobs_model is not None:
-                raise ValueError("logprobs_model: does nothing without logprobs; add logprobs = 16")
+                raise ValueError(
+                    "logprobs_model: has no effect without logprobs; add logprobs = 16"
+                )
             return self
         if self.logprobs_model is not None and not others:
             raise ValueError(
@@ -249,11 +252,11 @@ class TraceSettings(SamplingSettings):
 
 
 class JudgeSettings(SamplingSettings, ModelSettings):
-    """A model that is asked whether an answer that the grader could not decide equals the gold
-    answer: `[verdicts.judge]`.
+    """A model that decides whether an answer equals the gold answer where the rules could not:
+    `[verdicts.judge]`.
 
-    `sampler` and `model` as for a teacher; `prompt` also has `{gold}` and `{answer}` in it. Greedy
-    unless the file says otherwise.
+    `sampler` and `model` as for a teacher; `prompt` also has the fields `{gold}` and `{answer}`.
+    Sampling is greedy unless the file says otherwise.
     """
 
     prompt: str = "judge"
@@ -267,11 +270,11 @@ class JudgeSettings(SamplingSettings, ModelSettings):
 
 
 class VerdictSettings(Section):
-    """How traces are graded: by rules, and by a `judge`, if there is one, where the rules come to
-    no decision.
+    """How traces are graded: by rules, and where the rules cannot decide, by a `judge` if the file
+    has one.
 
-    `majority`: where a problem has no gold answer, the answer that at least this share of its
-    samples gives stands in for it.
+    `majority`: for a problem without a gold answer, the answer that at least this share of its
+    samples gives is taken as the gold answer.
     """
 
     policy: str = "default"

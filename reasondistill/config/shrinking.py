@@ -11,7 +11,7 @@ from reasondistill.errors import ConfigError
 from reasondistill.sections import Section
 
 SHRINKABLE = ("llama", "qwen2", "qwen3")
-# Our key → what a Hugging Face config calls it.
+# Our key → its name in a Hugging Face config.
 SIZES = {
     "layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -22,14 +22,14 @@ Size = Annotated[int, Field(ge=1)] | None
 
 
 class ShrinkSettings(Section):
-    """The sizes that the student keeps of its `base`; those left out stay as they are. Recovering
-    is what training is for.
+    """The sizes of the student, cut out of its `base`; a size that is left out stays as in the
+    base. Training then recovers what was lost.
 
-    `layers`: how many stay; `choose` says which: `even` copies every k-th layer (DistilBERT, arXiv
-    1910.01108), `importance` keeps those that change their input most (block influence: Minitron,
-    arXiv 2407.14679; ShortGPT, arXiv 2403.03853). `hidden_size` and `intermediate_size` keep the
-    channels, `num_key_value_heads` the attention groups (a key-value head with all of its query
-    heads) that are most active on `calibration` training examples.
+    `layers`: how many are kept; `choose` says which: `even` copies every k-th layer (DistilBERT,
+    arXiv 1910.01108), `importance` keeps those that change their input most (block influence:
+    Minitron, arXiv 2407.14679; ShortGPT, arXiv 2403.03853). `hidden_size` and `intermediate_size`
+    keep the channels, `num_key_value_heads` the attention groups (a key-value head with all of its
+    query heads) that are most active on `calibration` training examples.
     """
 
     layers: Size = None
@@ -41,22 +41,22 @@ class ShrinkSettings(Section):
 
     @property
     def is_calibrated(self) -> bool:
-        """True when training examples have a say in what stays."""
+        """True when what is kept depends on the training examples."""
         by_width = (self.hidden_size, self.intermediate_size, self.num_key_value_heads)
         return any(size is not None for size in by_width) or (
             self.layers is not None and self.choose == "importance"
         )
 
     def check(self, base: Mapping[str, Any], place: str) -> None:
-        """Raise ConfigError, at `place`, for a base whose config does not allow these sizes; what
-        the config leaves out is let pass.
+        """Raise ConfigError, which names `place`, for a base whose config does not allow these
+        sizes. A size that the config does not give is not checked.
         """
         kind = base.get("model_type")
         if kind not in SHRINKABLE:
             known = ", ".join(SHRINKABLE)
             raise ConfigError(
-                f"{place} shrink: the base is of type {kind!r}; what can be shrunk: "
-                f"{known}; no mixture of experts."
+                f"{place} shrink: the base is of type {kind!r}; types that can be shrunk: "
+                f"{known}; mixtures of experts cannot."
             )
         for key, theirs in SIZES.items():
             wanted, has = getattr(self, key), base.get(theirs)
@@ -80,12 +80,12 @@ class ShrinkSettings(Section):
             "attention heads"
         )
         if kind == "llama" and hidden % heads:
-            raise ConfigError(f"{fault}; transformers wants a multiple.")
+            raise ConfigError(f"{fault}; transformers needs a multiple.")
         if kind == "qwen2" and hidden * base["num_attention_heads"] != base["hidden_size"] * heads:
             # vLLM's Qwen2 divides hidden_size by the heads, whatever head_dim says.
             each = base["hidden_size"] // base["num_attention_heads"]
             raise ConfigError(
-                f"{fault}; a qwen2 has {each} for each: shrink hidden_size and "
+                f"{fault}; a qwen2 has {each} for each head: shrink hidden_size and "
                 "num_key_value_heads by the same factor."
             )
 

@@ -19,12 +19,12 @@ class ProblemSource(Section):
     `source="file"`: `dataset` is a .jsonl, .json, .csv or .parquet file. `source="procedural"`:
     `dataset` is a reasoning-gym name; `seed` and `options` make the stream, `limit` its length. The
     field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the
-    last such mark. `answer=""`: nobody knows the answers; the samples vote (`[verdicts] majority`).
-    `filter` keeps rows whose field is one of the listed values. `choices` makes multiple choice:
-    the options are lettered behind the question and the gold answer is a letter. A list names one
-    field per option and is shuffled row by row (`answer` is one of them; it would always be A). A
-    single name is a field that holds a list, in its own order; `answer` holds a letter, a place
-    counted from 0, or the text of an option.
+    last such mark. `answer=""`: there are no gold answers; the samples vote (`[verdicts]
+    majority`). `filter` keeps rows whose field is one of the listed values. `choices` makes
+    multiple choice: the options are lettered behind the question and the gold answer is a letter. A
+    list names one field per option and is shuffled row by row (`answer` is one of them; it would
+    always be A). A single name is a field that holds a list, in its own order; `answer` holds a
+    letter, a place counted from 0, or the text of an option.
     """
 
     source: Literal["hub", "file", "procedural"]
@@ -51,7 +51,9 @@ class ProblemSource(Section):
     @model_validator(mode="after")
     def _procedural_has_length(self) -> ProblemSource:
         if self.source == "procedural" and self.limit is None:
-            raise ValueError("limit: a procedural set has no end; say how many problems you want")
+            raise ValueError(
+                "limit: a procedural dataset has no end; set how many problems to make"
+            )
         return self
 
     @model_validator(mode="after")
@@ -72,10 +74,10 @@ class ProblemSource(Section):
 
 
 class Erratum(Section):
-    """A published gold answer that is wrong, put right (`answer`) or left out (`drop`).
+    """A correction of a wrong published gold answer (`answer`), or its removal (`drop`).
 
-    `id` is the last part of a problem's id: the row's own id, else its place counted from 0.
-    `question_starts` guards it: in a copy with another order the same place holds another question.
+    `id` is the last part of a problem's id: the row's own id, else its number counted from 0.
+    `question_starts` guards against a copy in another order, where another question has the number.
     """
 
     id: str
@@ -95,11 +97,11 @@ class Erratum(Section):
 
 
 class Benchmark(Section):
-    """A file of eval/benchmarks: what is measured.
+    """A benchmark: a file of eval/benchmarks.
 
-    `rows` and `content` (curation.benchmarks.content_of) are what the set holds, checked whenever
-    it is read; `answer_kind` is what its gold answers look like. `n` and `prompt` are
-    recommendations: samples per problem, and the prompt for models that we did not train.
+    `rows` and `content` (curation.benchmarks.content_of) are the number and the hash of its rows,
+    checked whenever it is read; `answer_kind` is the form of its gold answers. `n` and `prompt` are
+    recommendations: samples per problem, and the prompt for models that were trained elsewhere.
     """
 
     name: Name

@@ -13,13 +13,13 @@ from reasondistill.sections import Section, nearest
 
 
 class ExampleSettings(Section):
-    """Which verified traces become training examples. An `unverified` student takes the same ones
-    but for `outcomes`.
+    """Which verified traces become training examples. An `unverified` student uses the same
+    settings except `outcomes`.
 
-    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` ones of each problem.
-    `outcomes` says what counts as usable. `min_tokens` and `max_tokens` bound the generated tokens.
-    `validation` is a share of *problems*. `filters` holds a table for each further filter, by its
-    name (curation/filters).
+    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` traces of each problem.
+    `outcomes` are the outcomes that make a trace usable. `min_tokens` and `max_tokens` bound the
+    generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
+    filter, by name (curation/filters).
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
@@ -31,7 +31,7 @@ class ExampleSettings(Section):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     require_think: bool = False
     require_boxed: bool = False
-    # Written only where there are any: runs without them stay what they were.
+    # Written only where there are any, so that the fingerprint of runs without them stays the same.
     filters: dict[str, dict[str, Any]] = Field(
         default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters
     )
@@ -70,22 +70,23 @@ class LoraSettings(Section):
     alpha: Annotated[int, Field(ge=1)] = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: str | tuple[str, ...] = "all-linear"
-    # Written only where they are on: students without them stay what they were.
+    # Written only where they are on, so that the fingerprint of students without them stays the
+    # same.
     use_dora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
     use_rslora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
 
 
-# Settings of how training is watched, saved and accompanied; the weights do not depend on them.
+# Settings of logging, saving and evaluation; the weights do not depend on them.
 WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
-# Methods that are there to be compared with.
+# Methods that only serve for comparison.
 CONTROLS = ("base", "answer_only", "unverified")
-# A base that another student of the same file is: `base = "student:warm"`.
+# The prefix of a base that is another student of the same file: `base = "student:warm"`.
 STUDENT = "student:"
 # Methods that learn from text alone.
 PLAIN_METHODS = ("sft", "answer_only", "unverified", "base")
-# What only methods with a teacher look at.
+# Keys that only methods with a teacher use.
 TEACHING = {"teacher", "teacher_revision", *METHODS}
-# What the untouched base of a student depends on.
+# Keys that the untouched base of a student depends on.
 START = {
     "base",
     "revision",
@@ -105,10 +106,10 @@ Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"]
 
 
 def known_method(name: str) -> str:
-    """The name itself. Raises ValueError for one that no method has."""
+    """The name itself. Raises ValueError for an unknown method."""
     known = [*PLAIN_METHODS, *METHODS]
     if name not in known:
-        raise ValueError(f"method: {name!r} is not known. {nearest(name, known)}")
+        raise ValueError(f"method: {name!r} unknown. {nearest(name, known)}")
     return name
 
 
@@ -120,7 +121,7 @@ MethodName = Annotated[
 
 
 def _method_tables() -> type[Section]:
-    """A section with one table for each registered method, all of which may be left out."""
+    """A section with one optional table for each registered method."""
     tables: dict[str, Any] = {}
     for name, method in METHODS.items():
         tables[name] = (method.settings_class | None, None)
@@ -131,25 +132,25 @@ MethodTables = _method_tables()
 
 
 class StudentSettings(MethodTables):
-    """One model to make: `[[students]]`.
+    """One model to train: `[[students]]`.
 
     `method="sft"` trains on the examples; `"answer_only"` on the same problems with the gold answer
-    and no reasoning; `"unverified"` on the traces that the same rules choose whatever their
-    verdict, wrong ones too; `"base"` is the untouched base; the others learn from a teacher's
-    distributions (methods/, one table each), `teacher` being a hub id or folder (None: the one that
-    wrote the traces). `base` is a hub id, a folder, or `student:NAME`, another student of this
-    file; `architecture` starts from scratch, `shrink` from a part of `base`. `batch_size` counts
+    and no reasoning; `"unverified"` on traces chosen by the same rules without regard to verdicts,
+    wrong ones too; `"base"` is the untouched base; the others learn from a teacher's distributions
+    (methods/, one table each), where `teacher` is a hub id or folder (None: the one that wrote the
+    traces). `base` is a hub id, a folder, or `student:NAME`, another student of this file;
+    `architecture` starts from scratch, `shrink` cuts the student out of `base`. `batch_size` counts
     examples per optimizer step over all devices (packed rows when `packing`, which is refused for
-    models that do not keep packed rows apart). `baselines` come with it; the two of the default
-    need no teacher. `attn_implementation` is transformers' name of what
-    computes attention, in student and teacher (None: its own choice, or `eager` for a model whose
-    attention is soft-capped, which sdpa would leave out). `chat_template` is a file, and
-    `template_options` are what it is rendered with, as `{enable_thinking = true}`: in training, in
-    evals, and, written into the student's own template, wherever it is served. `keep="best"`
-    delivers the step with the lowest validation loss of those that `evaluate_every` measures, and
-    `early_stopping_patience` ends a training after so many of them without a lower one; both go
-    for the controls too. `seeds` makes one model for each, `NAME-seed0` and so on, which the
-    report puts together.
+    models that do not keep packed rows apart). `baselines` are trained along with the student; the
+    default two need no teacher. `attn_implementation` is transformers' name of the attention that
+    student and teacher use (None: transformers' choice, or `eager` for a model with soft-capped
+    attention, because sdpa would leave the soft-cap out). `chat_template` is a file, and
+    `template_options` are its options, as `{enable_thinking = true}`: in training, in evals, and,
+    written into the student's own template, wherever it is served. `keep="best"` delivers the step
+    with the lowest validation loss of those that `evaluate_every` measures, and
+    `early_stopping_patience` ends a training after so many of them without a lower one; both hold
+    for the controls too. `seeds` trains one model for each, `NAME-seed0` and so on, which the
+    report takes together.
     """
 
     name: Name
@@ -174,7 +175,7 @@ class StudentSettings(MethodTables):
     max_length: Annotated[int, Field(ge=16)] = 4096
     packing: bool = False
     bf16: bool = True
-    # Written only where it is given: students without it stay what they were.
+    # Written only where it is given, so that the fingerprint of students without it stays the same.
     attn_implementation: Attention | None = Field(
         default=None, exclude_if=lambda attention: attention is None
     )
@@ -241,7 +242,7 @@ class StudentSettings(MethodTables):
         return table or METHODS[self.method].settings_class()
 
     def kind(self) -> str:
-        """Equal for students of one method that come out as the same model."""
+        """Equal for students of one method that would be the same model."""
         return self.start() if self.method == "base" else self.recipe()
 
     @model_validator(mode="after")
@@ -253,8 +254,7 @@ class StudentSettings(MethodTables):
                 )
         if not self.distils() and (self.teacher or self.teacher_revision):
             raise ValueError(
-                f"teacher: method {self.method!r} has none; what the examples say is all "
-                "that it learns"
+                f"teacher: method {self.method!r} has no teacher; it learns from the examples alone"
             )
         return self
 
@@ -263,7 +263,7 @@ class StudentSettings(MethodTables):
         attention = self.attn_implementation or ""
         if attention.startswith("flash") and not self.bf16:
             raise ValueError(
-                "attn_implementation: flash attention computes in bfloat16 alone; it goes with "
+                "attn_implementation: flash attention computes only in bfloat16; it needs "
                 "bf16 = true"
             )
         return self
@@ -292,7 +292,7 @@ class StudentSettings(MethodTables):
             )
         if self.shrink is not None and self.base is None:
             raise ValueError(
-                "shrink: cuts a student out of its base; it goes with base, not with "
+                "shrink: cuts a student out of its base, so it needs base and excludes "
                 "[students.architecture]"
             )
         return self

@@ -1,7 +1,7 @@
-"""Before a run starts: what can be checked without weights, and what each task will make.
+"""Checks before a run starts, without loading weights, and estimates of what each task will make.
 
     check(run)                     # raises what would otherwise fail hours later
-    all_checks()                   # each with its name and what it looks at
+    all_checks()                   # each with its name and description
     estimate(run, task)            # "40,000 traces, at most 320,000,000 tokens"
 
 A further check is one function, which registers itself with `run_check` (checks.py).

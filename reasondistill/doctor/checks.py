@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def check(run: Run, *, reads_data: bool = False) -> None:
-    """Make every check of what can be known without weights, before a GPU starts.
+    """Make every check that needs no weights, before a GPU starts.
 
     `reads_data` also reads the first row of each source that needs no network. Raises ConfigError,
     DataError, StageError or MissingDependencyError.
@@ -55,7 +55,7 @@ def check(run: Run, *, reads_data: bool = False) -> None:
 
 @run_check()
 def prompts(run: Run) -> None:
-    """Every prompt that is named can be read."""
+    """Every named prompt can be read."""
     written, settings = run.pipeline.traces, run.pipeline.evals
     named = [run.pipeline.student_prompt, settings.prompt, *settings.prompts]
     if written is not None:
@@ -72,7 +72,7 @@ def prompts(run: Run) -> None:
 
 @run_check()
 def variants(run: Run) -> None:
-    """Further prompts have names of their own; finished students have the snapshots that are
+    """Further prompts have distinct names; finished students have the snapshots that are
     measured.
     """
     for prompt in run.pipeline.evals.prompts:
@@ -91,9 +91,7 @@ def variants(run: Run) -> None:
 
 @run_check()
 def names(run: Run) -> None:
-    """Students and teachers stand beside each other in one table and one folder: their names must
-    differ.
-    """
+    """Students and teachers have different names, because they share one table and one folder."""
     taken = [student.name for student in run.pipeline.all_students()]
     teachers = [
         teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything
@@ -109,32 +107,32 @@ def names(run: Run) -> None:
     if twice:
         raise ConfigError(
             f"the name {twice[0]!r} is taken (by a student, a teacher, another model, or a "
-            "folder of ours); choose another."
+            "folder of the run); choose another."
         )
 
 
 @run_check()
 def compared_with(run: Run) -> None:
-    """The baselines that are named exist."""
+    """The named baselines exist."""
     baselines(run)
 
 
 @run_check()
 def grading_policy(run: Run) -> None:
-    """The policy by which answers are graded is known."""
+    """The grading policy exists."""
     find_policy(run.pipeline.verdicts.policy)
 
 
 @run_check()
 def models(run: Run) -> None:
-    """Teachers and measured models lie where they are named, or the hub knows them."""
+    """Teachers and measured models are at the named path or on the hub."""
     for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
         identity_of(located(model))
 
 
 @run_check()
 def judge(run: Run) -> None:
-    """The judge's prompt, model folder or script."""
+    """The judge's prompt, model folder or script exist."""
     settings = run.pipeline.verdicts.judge
     if settings is None:
         return
@@ -146,7 +144,7 @@ def judge(run: Run) -> None:
 
 @run_check()
 def model_of_log_probabilities(run: Run) -> None:
-    """The model that scores traces which another engine wrote."""
+    """The model that scores other models' traces exists."""
     written = run.pipeline.traces
     if written is not None and written.logprobs_model is not None:
         model_identity(written.logprobs_model)
@@ -154,7 +152,7 @@ def model_of_log_probabilities(run: Run) -> None:
 
 @run_check()
 def filters(run: Run) -> None:
-    """Every table of `[examples.filters]` is one of a filter, and it can read it."""
+    """Every table of `[examples.filters]` belongs to a filter and fits its settings."""
     active_filters(run.pipeline.examples)
 
 
@@ -169,7 +167,7 @@ def training_processes(run: Run) -> None:
 
 @run_check()
 def student_settings(run: Run) -> None:
-    """Each student's settings fit together, and one that distils has somebody to learn from."""
+    """Each student's settings fit together, and a student that distils has a teacher."""
     for student in run.pipeline.students:
         students.check_settings(student)
         if student.distils():
@@ -312,8 +310,8 @@ def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:
 
 @run_check()
 def packages(run: Run) -> None:
-    """What each stage imports is installed, as far as it runs in this environment and not in one
-    that the cluster file names.
+    """The packages of each stage are installed, where it runs in this environment and not in one of
+    the cluster file.
     """
     for needed in needed_packages(run):
         is_here = run.cluster.environment(needed.stage) == EnvironmentSettings()
@@ -322,7 +320,7 @@ def packages(run: Run) -> None:
 
 
 class NeededPackage(NamedTuple):
-    """A package that a stage imports, and our extra that brings it."""
+    """A package that a stage imports, and the extra that installs it."""
 
     stage: str
     package: str

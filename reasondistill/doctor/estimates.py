@@ -1,4 +1,4 @@
-"""What each task of a run will make, in words: for the plan that a dry run shows."""
+"""Estimates, in words, of what each task of a run will make: for the plan of a dry run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from reasondistill.runs.store import read_manifest
 
 
 def estimate(run: Run, task: Task) -> str:
-    """What a task will make, in words; counts are exact where the stage before has run, an upper
-    bound elsewhere.
+    """An estimate, in words, of what a task will make; counts are exact where the stage before has
+    run, and upper bounds elsewhere.
 
     Times come from this run folder's own earlier figures when it has any, and from `forecast.json`
     when a forecast was made.
@@ -26,8 +26,8 @@ def estimate(run: Run, task: Task) -> str:
 
 
 def _forecast_time(run: Run, task: Task) -> str:
-    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; nothing when there
-    is none.
+    """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; empty without
+    one.
     """
     path = run.folder / layout.FORECAST
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Which checks there are: each is one function of a run, which registers itself."""
+"""The registry of checks: each is one function of a run, which registers itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reasondistill.pipeline import Run
 class RunCheck:
     """One check: `examine` raises a ReasonDistillError that says what is wrong, and what to do.
 
-    One that `reads_data` opens the sources, which may take a while.
+    A check that `reads_data` opens the sources, which may take a while.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A calibration: the same pipeline file on its first problems, each student trained for a few
-steps, in a folder of its own.
+steps, in a separate folder.
 
-runs/NAME.calibration is made by the real stages and read by the forecast alone: the run proper
-never looks at it.
+runs/NAME.calibration is made by the real stages and read only by the forecast, never by the run
+itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reasondistill.config import CheckpointSettings, Pipeline, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline.runs import Run, load_run
 
-# Steps that each student is trained for: enough to tell loading from training.
+# Steps that each student is trained for: enough to separate loading from training.
 STEPS = 8
 SUFFIX = ".calibration"
 # Everything but the report.
@@ -23,7 +23,7 @@ STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals")
 
 
 def calibration_folder(run: Run) -> Path:
-    """Where the calibration of a run lies."""
+    """The folder of a run's calibration."""
     return run.folder.with_name(run.folder.name + SUFFIX)
 
 
@@ -31,12 +31,12 @@ def calibration_run(run: Run, problems: int) -> Run:
     """The run's first `problems`, n samples of each; a few steps of each student, one seed; as many
     problems of each benchmark, one answer.
 
-    A calibration by other settings that lies there is removed: it is scratch. Raises ConfigError
+    An earlier calibration with other settings is removed. Raises ConfigError
     for a file that only measures.
     """
     if run.pipeline.problems is None:
         raise ConfigError(
-            f"{run.source}: only measures, there is nothing to calibrate on; use --like "
+            f"{run.source}: only measures, so there is nothing to calibrate; use --like "
             "with a run of the same models."
         )
     scratch = replace(run, pipeline=small(run.pipeline, problems), folder=calibration_folder(run))
@@ -46,8 +46,8 @@ def calibration_run(run: Run, problems: int) -> Run:
 
 
 def small(pipeline: Pipeline, problems: int) -> Pipeline:
-    """The same settings for `problems` problems. Prompts, sampling and batch sizes stay: they make
-    lengths and speed.
+    """The same settings for `problems` problems. Prompts, sampling and batch sizes stay, because
+    lengths and speed depend on them.
     """
     assert pipeline.problems is not None
     settings = pipeline.evals

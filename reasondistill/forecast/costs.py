@@ -1,4 +1,4 @@
-"""What the forecast of each stage has in common: what it stands on, and what it comes to."""
+"""Common parts of every stage's forecast: the evidence that it is based on, and its cost."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ T = TypeVar("T")
 State = Literal["new", "partial", "done"]
 
 CALIBRATE = "unknown: use --calibrate 20"
-# So many graded problems of its own tell a run more than any other run does.
+# With so many graded problems of its own, a run needs no other run's.
 _MANY_GRADED = 50
 HOW_MANY = "unknown how many problems: run with --only problems, or set problems.limit"
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says instead of measuring: mean tokens of a trace, tokens per second of one
-    worker. Taken as they are.
+    """Values that the user gives instead of measured ones: mean tokens of a trace, tokens per
+    second of one worker. Used as exact.
     """
 
     tokens_per_trace: float | None = None
@@ -67,7 +67,7 @@ class Context:
         return (self.this_run, *self.others)
 
     def first(self, find: Callable[[Evidence], T | None]) -> tuple[Evidence, T] | None:
-        """The first folder that has it."""
+        """The first folder in which `find` finds a value, and the value."""
         for evidence in self.everything:
             value = find(evidence)
             if value is not None:
@@ -76,7 +76,7 @@ class Context:
 
     @cached_property
     def problems(self) -> int | None:
-        """How many problems there are: as stage 1 found them, else at most `limit`."""
+        """How many problems there are: as counted by stage 1, else at most `limit`."""
         done = read_manifest(self.run.stage("problems"))
         if done is not None and done.status == "complete":
             return done.counts["out"]
@@ -99,8 +99,8 @@ class Context:
 
     @cached_property
     def graded(self) -> tuple[Evidence, GradedTraces] | None:
-        """The best body of graded traces: the run's own where they are many, those of the same
-        teacher, the largest.
+        """The best set of graded traces: the run's own where they are many, else the same
+        teacher's, else the largest.
         """
         graded = [
             (evidence, evidence.graded)
@@ -124,11 +124,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Basis:
-    """Whose lengths and whose speed a model's samples are forecast by; `spread` is added where it
-    is another's.
+    """The measured lengths and speed on which the forecast of a model's samples is based; `spread`
+    is added where they are another model's.
 
-    `at_once` is how many samples the speed was measured with, where the engine takes more: None
-    where that makes no difference.
+    `at_once` is how many samples at once the speed was measured with, where the engine takes more:
+    None where that makes no difference.
     """
 
     lengths: Written | None = None
@@ -143,8 +143,8 @@ class Basis:
 
 @dataclass(frozen=True)
 class Cost:
-    """Draws of what a stage takes, in seconds, tokens and bytes; None is not known. `left_s` is
-    what is still to come of `wall_s`.
+    """Draws of what a stage takes, in seconds, tokens and bytes; None is unknown. `left_s` is the
+    part of `wall_s` that is still to come.
     """
 
     stage: str
@@ -161,7 +161,7 @@ class Cost:
 
     @property
     def resources(self) -> str:
-        """The stage whose resources its workers get."""
+        """The stage of the cluster file whose resources the workers get."""
         return self.stage.partition("/")[0]
 
 
@@ -182,7 +182,7 @@ def finished(
 @dataclass(frozen=True)
 class Piece:
     """Samples that one engine writes: `wanted` of `n` per problem, at most `cap` tokens each;
-    `done` is there already.
+    `done` exist already.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a piece comes to: tokens and engine seconds of what is left, and what was spent."""
+    """The cost of a piece: tokens and engine seconds that are left, and those that were spent."""
 
     tokens: Draws | None
     rest_s: Draws | None
@@ -210,7 +210,7 @@ class Drawn:
 
 
 def draw_piece(context: Context, piece: Piece) -> Drawn:
-    """Lengths × samples, divided by the speed; done samples count as they are."""
+    """Lengths × samples, divided by the speed; finished samples count with their true lengths."""
     drawn_tokens = spent = 0.0
     if piece.done is not None:
         drawn_tokens, spent = piece.done.total_tokens, piece.done.seconds
@@ -239,8 +239,8 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
 
 
 def _fuller(context: Context, piece: Piece) -> float:
-    """How much fuller the engine will be than when its speed was measured: so many times faster it
-    is at most, and no slower.
+    """A factor on the measured speed, because the engine will be fuller: at most as many times
+    faster as it has more samples, and no slower.
     """
     if not piece.basis.at_once:
         return 1.0
@@ -248,7 +248,7 @@ def _fuller(context: Context, piece: Piece) -> float:
 
 
 def mean_tokens(context: Context, piece: Piece) -> Draws | None:
-    """The mean length of the samples to come; None where nobody wrote anything like them."""
+    """The mean length of the samples to come; None where no model wrote any like them."""
     basis = piece.basis
     if basis.tokens_per_sample is not None:
         mean = exact(basis.tokens_per_sample)
@@ -272,8 +272,8 @@ def sampled(
     """The cost of samples: work divided among the workers, and the start of each engine: `engines`,
     or one for each piece.
 
-    No worker is done before its longest text is: the clock never shows less than that one at its
-    own speed.
+    No worker ends before its longest text: the time is never less than that text takes at its own
+    speed.
     """
     drawn = [draw_piece(context, piece) for piece in pieces]
     unfinished = [piece for piece in pieces if piece.rest]
@@ -310,7 +310,7 @@ def sampled(
 
 
 def starting_s(pieces: Sequence[Piece], engines: int | None) -> float:
-    """Seconds until the engines of these pieces get going: one for each, or so many `engines`."""
+    """Seconds until the engines of these pieces have started: one for each piece, or `engines`."""
     starts = [piece.basis.speed.start_s for piece in pieces if piece.basis.speed is not None]
     if engines is None:
         return sum(starts)
@@ -343,7 +343,7 @@ def _longest_s(piece: Piece) -> float:
 
 
 def batch_note(context: Context, piece: Piece) -> Iterator[str]:
-    """That the speed was measured on fewer samples than the engine takes."""
+    """A note where the speed was measured on fewer samples than the engine takes."""
     if _fuller(context, piece) > 1:
         seats = context.run.cluster.vllm.max_num_seqs
         yield (
@@ -353,7 +353,7 @@ def batch_note(context: Context, piece: Piece) -> Iterator[str]:
 
 
 def tail(piece: Piece) -> Iterator[str]:
-    """What the last text alone may take."""
+    """A note on how long the last text alone may take."""
     seconds = _longest_s(piece)
     lengths = piece.basis.lengths
     if seconds >= 60 and lengths is not None:
@@ -372,7 +372,7 @@ def workers(resources: ResourceSettings) -> tuple[int, int]:
     return shards, math.ceil(shards / at_a_time)
 
 
-# ---- together ------------------------------------------------------------------------------------
+# ---- sums ----------------------------------------------------------------------------------------
 
 
 def total(parts: Sequence[Draws | None]) -> Draws | None:
@@ -385,8 +385,8 @@ def total(parts: Sequence[Draws | None]) -> Draws | None:
 
 @dataclass(frozen=True)
 class Charge:
-    """What the workers of a stage hold, in seconds of GPUs and cores, and what that costs: GPUs and
-    cores are charged side by side.
+    """The seconds of GPUs and cores that the workers of a stage occupy, and their price: GPUs and
+    cores are both charged.
     """
 
     gpu_s: Draws | None = None
@@ -395,8 +395,8 @@ class Charge:
 
 
 def charge(cost: Cost, cluster: Cluster) -> Charge:
-    """By the resources of the stage and the prices of the cluster file; no money where it names no
-    price.
+    """The cost by the resources of the stage and the prices of the cluster file; no money where the
+    file has no price.
     """
     if cost.worker_s is None:
         return Charge()
@@ -438,12 +438,12 @@ def to_record(cost: Cost, charged: Charge) -> StageForecast:
 
 
 def without_seed(name: str) -> str:
-    """`kd-seed2` → `kd`: what seeds of one student have in common."""
+    """`kd-seed2` → `kd`: the common name of a student's seeds."""
     return re.sub(r"-seed\d+$", "", name)
 
 
 def stand_in(is_same: bool) -> float:
-    """The spread that is added for what another model did."""
+    """The spread that is added where another model was measured."""
     if is_same:
         return 0.0
     return STAND_IN

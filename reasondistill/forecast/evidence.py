@@ -1,5 +1,5 @@
-"""What a run folder can tell about another run: lengths by problem, speed of each engine and
-training, what became of the traces.
+"""The evidence of a run folder for the forecast of another run: lengths by problem, speed of each
+engine and training, outcomes of the traces.
 
     evidence = read_evidence(Path("runs/demo"), "runs/demo", pipeline.examples)
     # Speed(tokens_per_s=1746.4, spread=0.06, start_s=29.8)
@@ -39,17 +39,17 @@ from reasondistill.runs.store import (
     read_rows,
 )
 
-# A speed is told from so many stretches of a session at most: in shorter ones it is chance which
-# long trace ended there.
+# A speed is computed from so many stretches of a session at most: in shorter ones it depends on
+# chance which long trace ended there.
 _STRETCHES = 10
-# Fewer stretches than this say little about how much a speed varies.
+# Fewer stretches than this give a poor estimate of how much a speed varies.
 _FEW = 4
 
 
 @dataclass(frozen=True)
 class Speed:
     """Tokens per second of one worker, how much it varies (standard deviation / mean), and the
-    seconds before it gets going.
+    seconds before it has started.
     """
 
     tokens_per_s: float
@@ -62,8 +62,8 @@ class Written:
     """What one model wrote in one folder: tokens and samples of each problem, its speed, its
     longest text.
 
-    `seconds` is the time of all sessions, `longest_s` that of the longest text in an engine with
-    little else to do. `runs` are how many models wrote it, each by itself.
+    `seconds` is the time of all sessions, `longest_s` that of the longest text in a nearly idle
+    engine. `runs` is how many models wrote the texts, each in its own engine.
     """
 
     model: str
@@ -87,17 +87,16 @@ class Written:
 
     @property
     def together(self) -> int:
-        """Samples that one engine had at once, at most."""
+        """The most samples that one engine had at once."""
         return max(1, self.total_samples // self.runs)
 
 
 @dataclass(frozen=True)
 class GradedTraces:
-    """What became of the graded traces: usable ones of each problem (no text twice) among
-    `samples`.
+    """The graded traces of a run: usable ones of each problem (no text twice) among `samples`.
 
-    `rows` and `row_tokens` are those to train on, prompt and completion, of each problem that has
-    any; `all_row_tokens` the mean over all.
+    `rows` and `row_tokens` count the training rows, prompt and completion, of each problem that
+    has any; `all_row_tokens` the mean over all.
     """
 
     usable: Floats
@@ -113,10 +112,10 @@ class GradedTraces:
 
 @dataclass(frozen=True)
 class Trained:
-    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is what
-    it started from.
+    """One student folder: what was trained, `done` steps so far, and at which speed. `base` is the
+    model that it started from.
 
-    Of the tokens of a row `loss_tokens` are those that it learns to write.
+    `loss_tokens` are those tokens of a row that are in the loss.
     """
 
     name: str
@@ -136,8 +135,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run folder. `teachers` by short name, `answers` by benchmark and model; the other stages
-    by their manifests.
+    """The evidence of one run folder: `teachers` by short name, `answers` by benchmark and model,
+    and the manifests of the other stages.
     """
 
     label: str
@@ -163,8 +162,8 @@ class Evidence:
 def read_evidence(
     folder: Path, label: str, settings: ExampleSettings, *, is_calibration: bool = False
 ) -> Evidence:
-    """Everything that a run folder can tell; `settings` say which traces would be kept. A folder
-    without stages tells nothing.
+    """The evidence of a run folder; `settings` decide which traces would be kept. A folder without
+    stages has none.
     """
     manifests = {
         stage: m for stage in FOLDERS if (m := read_manifest(folder / FOLDERS[stage])) is not None
@@ -186,7 +185,7 @@ def read_evidence(
 
 
 def short_name(model: str) -> str:
-    """A model's name as a path, a hub id and an identity have it in common.
+    """The part of a model's name that its path, hub id and identity have in common.
 
     >>> short_name("/shipped/demo-teacher"), short_name("demo-teacher@0ebd28e7a482"),
     short_name("Qwen/Qwen3-8B") ('demo-teacher', 'demo-teacher', 'Qwen3-8B')
@@ -195,7 +194,7 @@ def short_name(model: str) -> str:
 
 
 def hardware_of(manifests: Iterable[Manifest]) -> str:
-    """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that says so."""
+    """`1× NVIDIA H100` or `AMD EPYC, 2 cores`, of the first stage that recorded it."""
     for manifest in manifests:
         machine = Environment.of(manifest)
         if machine.gpus:
@@ -212,11 +211,11 @@ def hardware_of(manifests: Iterable[Manifest]) -> str:
 def speed_of(
     sessions: Iterable[Sequence[tuple[float, float]]], start_s: float = 0.0
 ) -> Speed | None:
-    """The speed of work that was told as (seconds, amount) since each session's start, both
+    """The speed of work that was logged as (seconds, amount) since each session's start, both
     growing; None when nothing was done.
 
-    With four lines or more the first is the start: what it was slower than the rest is `start_s`,
-    on top of the one given.
+    With four lines or more the first line is the start: the time by which it was slower than the
+    rest is added to `start_s`.
     """
     amounts: list[float] = []
     times: list[float] = []
@@ -240,7 +239,7 @@ def speed_of(
         return None
     spent, done_per_stretch = np.array(times), np.array(amounts)
     mean = float(done_per_stretch.sum() / spent.sum())
-    # Of few stretches: their own variance (n − 1), and that of the mean which it is about.
+    # Of few stretches: their variance (n − 1), and the variance of their mean.
     few = (len(times) + 1) / max(1, len(times) - 1)
     variance = few * float(((done_per_stretch / spent - mean) ** 2 * spent).sum() / spent.sum())
     least = LEAST
@@ -251,9 +250,7 @@ def speed_of(
 
 
 def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
-    """One speed for several measurements of the same: how far apart they are says what the next one
-    may be.
-    """
+    """One speed for several measurements of the same work: their spread is that of the next one."""
     if not speeds:
         return None
     rates = np.array([speed.tokens_per_s for speed in speeds])
@@ -265,7 +262,7 @@ def pool_speeds(speeds: Sequence[Speed]) -> Speed | None:
 
 
 def pool_written(models: Sequence[Written]) -> Written:
-    """What several seeds of a model wrote, as if one had."""
+    """The texts of several seeds of a model, as if one model had written them."""
     speeds = [written.speed for written in models if written.speed is not None]
     return replace(
         models[0],
@@ -279,7 +276,7 @@ def pool_written(models: Sequence[Written]) -> Written:
 
 
 def sampling_speed(lines: Sequence[WorkLine], manifest: Manifest | None) -> Speed | None:
-    """From metrics lines; from the manifest's figures where there are none."""
+    """The speed from metrics lines, or from the manifest's figures where there are none."""
     sessions: dict[str, list[tuple[float, float]]] = {}
     loads: dict[str, float] = {}
     for line in lines:
@@ -296,7 +293,7 @@ def sampling_speed(lines: Sequence[WorkLine], manifest: Manifest | None) -> Spee
 
 
 def seconds_spent(lines: Sequence[WorkLine], manifest: Manifest | None) -> float:
-    """Of all sessions: a manifest knows the last one only."""
+    """Seconds of all sessions: a manifest has only the last one."""
     last = {line.session: line.seconds + line.load_seconds for line in lines}
     seconds = sum(last.values())
     if manifest is None:
@@ -309,7 +306,7 @@ def grading_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     sessions: dict[str, list[tuple[float, float]]] = {}
     for line in WorkLine.of(folder):
         points = sessions.setdefault(line.session, [])
-        if not points or line.seconds >= points[-1][0]:  # a resumed one begins anew
+        if not points or line.seconds >= points[-1][0]:  # a resumed session starts again at 0
             points.append((line.seconds, line.done))
     speed = speed_of(sessions.values())
     if speed is None and manifest is not None and manifest.seconds and manifest.counts.get("out"):
@@ -317,7 +314,7 @@ def grading_speed(folder: Path, manifest: Manifest | None) -> Speed | None:
     return speed
 
 
-# ---- what was written ----------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
 
 
 class _Texts:
@@ -340,7 +337,7 @@ class _Texts:
 
 
 def _by_model(folder: Path) -> Iterator[Written]:
-    """One for each model that wrote in a traces folder."""
+    """One record for each model in a traces folder."""
     path, manifest = folder / layout.TRACES, read_manifest(folder)
     texts: dict[str, _Texts] = {}
     if not path.exists():
@@ -354,8 +351,8 @@ def _by_model(folder: Path) -> Iterator[Written]:
     if not is_alone:
         manifest = None
     for model, counted in texts.items():
-        # A model that was alone needs no matching: a served folder may be called `model` in one
-        # place and by its name in another.
+        # A single model needs no matching: a served folder may be called `model` in one place
+        # and by its name in another.
         lines = [line for line in metrics if is_alone or short_name(line.teacher) == model]
         count = sum(counted.samples.values())
         seconds = seconds_spent(lines, manifest)
@@ -373,8 +370,8 @@ def _by_model(folder: Path) -> Iterator[Written]:
 
 
 def _longest_s(texts: _Texts, seconds: float) -> float:
-    """The longest text at the speed of the fastest tenth, which had the engine nearly for itself;
-    it was no longer than all of them.
+    """The seconds of the longest text at the speed of the fastest tenth, which had a nearly idle
+    engine; at most the seconds of all texts.
     """
     if not texts.rates:
         return 0.0
@@ -383,8 +380,8 @@ def _longest_s(texts: _Texts, seconds: float) -> float:
 
 
 def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
-    """(benchmark, model) and what it wrote there; models under other prompts and at checkpoints
-    have their mark in the name.
+    """(benchmark, model) and the model's texts; the names of models under other prompts and at
+    checkpoints have their mark.
     """
     for folder in sorted(evals.glob("*/*/traces")):
         for written in _by_model(folder):
@@ -393,8 +390,7 @@ def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
 
 def read_graded(traces: Path, verdicts: Path, settings: ExampleSettings) -> GradedTraces | None:
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
-    in order. Fields that this version does not know are passed over. Memory is that of the usable
-    traces' names and lengths.
+    in order. Unknown fields are ignored. Memory is that of the usable traces' names and lengths.
     """
     path = traces / layout.TRACES
     if not path.exists() or not verdicts.exists():
@@ -442,7 +438,7 @@ def _floats(values: Iterable[float]) -> Floats:
     return np.array(list(values), dtype=np.float64)
 
 
-# ---- what was trained ----------------------------------------------------------------------------
+# ---- students ------------------------------------------------------------------------------------
 
 
 def read_students(folder: Path) -> Iterator[Trained]:
@@ -455,7 +451,7 @@ def read_students(folder: Path) -> Iterator[Trained]:
 
 
 def read_trained(folder: Path, manifest: Manifest) -> Trained:
-    """What a student's folder tells: its record where it is finished, else its metrics lines."""
+    """The evidence of a student's folder: its record where it is finished, else its metrics."""
     record = StudentFolder(folder).record
     figures = None
     if record.exists():
@@ -517,7 +513,7 @@ def training_speed(
         if seconds <= 0:
             return None
         return speed_of([[(seconds, tokens)]])
-    # The first line stands behind loading and compiling: only what comes after it is speed.
+    # The first line comes after loading and compiling: only the later ones show the speed.
     since = [(at - steps[0][0], amount - steps[0][1]) for at, amount in steps]
     speed = speed_of([since])
     if speed is None:
@@ -527,5 +523,5 @@ def training_speed(
 
 
 def folder_bytes(folder: Path) -> int:
-    """What all files below a folder take."""
+    """The bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""The stages that take no engine, and all stages in their order."""
+"""The cost of stages without an engine, and of all stages in their order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stage_costs(context: Context) -> Iterator[Cost]:
 
 
 def examples_cost(context: Context, samples: Draws | None) -> Cost:
-    """The examples that so many traces become."""
+    """The cost of making examples."""
     cost = counted_cost(context, "examples", "traces", samples)
     examples = examples_draws(context)
     if examples is None:
@@ -59,7 +59,7 @@ def examples_cost(context: Context, samples: Draws | None) -> Cost:
 
 
 def report_cost(context: Context) -> Cost:
-    """The report takes as long as the longest known, whatever stands in it."""
+    """The report takes as long as the longest known report, whatever its content."""
     done = context.this_run.manifests.get("report")
     if done is not None and done.status == "complete":
         return _as_it_was(context, "report", "report", done)
@@ -73,7 +73,7 @@ def report_cost(context: Context) -> Cost:
 
 
 def counted_cost(context: Context, stage: str, unit: str, amount: Draws | None) -> Cost:
-    """A cheap stage: so many seconds for each thing that goes in, as the longest run known took."""
+    """A cheap stage: its seconds per input are those of the largest known run."""
     done = context.this_run.manifests.get(stage)
     if done is not None and done.status == "complete":
         is_enough = amount is None or done.counts.get("in", 0) >= amount[0]
@@ -106,7 +106,7 @@ def _as_it_was(context: Context, stage: str, unit: str, done: Manifest) -> Cost:
 
 
 def _longest_known(context: Context, stage: str) -> tuple[Evidence, Manifest] | None:
-    """The finished stage into which the most went, of all other folders."""
+    """The finished stage with the most inputs, of all other folders."""
     longest: tuple[Evidence, Manifest] | None = None
     most = 0
     for evidence in context.others:
@@ -120,8 +120,8 @@ def _longest_known(context: Context, stage: str) -> tuple[Evidence, Manifest] | 
 
 
 def growth(context: Context, stage: str, share: Draws, seen: int) -> Draws:
-    """How many times longer `share` times as much takes: as often, or, where few were seen,
-    anything from no longer at all to that.
+    """The factor on the time for `share` times as many inputs: `share` itself, or, where few were
+    measured, anything from 1 to `share`.
     """
     if seen >= _MANY or share[0] <= 1:
         return share
@@ -129,7 +129,7 @@ def growth(context: Context, stage: str, share: Draws, seen: int) -> Draws:
 
 
 def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
-    """Traces per second and core; what a judge takes is not counted."""
+    """The cost of grading, by traces per second and core; a judge's time is not counted."""
     if samples is None:
         return Cost("verdicts", "new", "one for each trace", unknown=HOW_MANY)
     run = context.run
@@ -167,5 +167,5 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
 
 
 def _cores_here(run: Run) -> int:
-    """The cores of one worker that will grade here."""
+    """The cores of one worker that will grade on this cluster."""
     return run.cluster.grade.workers or launcher_of(run).resources("verdicts").cpus

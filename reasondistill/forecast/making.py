@@ -1,4 +1,4 @@
-"""A forecast from all that is known, and where it is kept."""
+"""Making and saving a forecast."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from reasondistill.runs.store import write_json
 
 
 def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
-    """Forecast every stage of a run. A calibration of it that lies beside its folder is taken into
-    account.
+    """Forecast every stage of a run. A calibration of the run, beside the run's folder, is taken
+    into account.
 
     Raises ConfigError as the pipeline file does, DataError for a shard that cannot be read.
     """
@@ -55,8 +55,8 @@ def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = 
 
 
 def save(forecast: Forecast, folder: Path) -> Path:
-    """Write `forecast.json` into a run folder. One of a run that is finished leaves the earlier
-    one: it foretold, this one only counts.
+    """Write `forecast.json` into a run folder. The forecast of a finished run does not replace an
+    earlier one, because it only counts what was done.
     """
     path = folder / layout.FORECAST
     if not (path.exists() and all(stage.state == "done" for stage in forecast.stages)):
@@ -65,7 +65,7 @@ def save(forecast: Forecast, folder: Path) -> Path:
 
 
 def read_context(run: Run, like: Sequence[Path] = (), given: Given | None = None) -> Context:
-    """Everything that a forecast stands on."""
+    """The evidence for a forecast."""
     settings = run.pipeline.examples
     others = [read_evidence(folder, str(folder), settings) for folder in like]
     scratch = calibration_folder(run)
@@ -81,7 +81,7 @@ def _tells(evidence: Evidence) -> bool:
 
 
 def total_cost(context: Context, costs: Sequence[Cost]) -> Cost:
-    """The sum of what is known; students side by side as the cluster file lets them."""
+    """The sum of the known costs; students in parallel as far as the cluster file allows."""
     students: dict[str, Cost] = {}
     others: list[Cost] = []
     for cost in costs:

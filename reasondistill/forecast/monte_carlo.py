@@ -1,13 +1,13 @@
-"""Uncertain quantities as draws: a small Monte Carlo in which sums, products and maxima are numpy's
-own.
+"""Uncertain quantities as arrays of draws: a small Monte Carlo with numpy's sums, products and
+maxima.
 
     dice = Dice(seed=0)
     tokens = 8_000 * dice.mean("lengths", sums, counts, future=2_000)
     seconds = tokens / (1_700 * dice.factor("speed", 0.08))
     in_hours(seconds)                                # Range(expected=…, low=…, high=…)
 
-The first element of every array is what is expected, computed like all the others; the rest are
-simulated runs. A quantity is drawn by its name: asked for twice it is the same draw, so that three
+The first element of every array is the expected value, computed like all the others; the rest are
+simulated runs. A quantity has a name, and the same name always gives the same draws, so that three
 seeds of a student are slow together.
 """
 
@@ -31,19 +31,19 @@ LEVEL = 0.90
 # method took 88 to 89 s (topk_kd), 117 to 121 s (skew_kl), 171 to 190 s (gkd), but also 120 to 198
 # s (kd), on two cores shared with other work.
 ONCE = 0.2
-# Two runs of the same thing are not alike to better than this: the same engine served models of one
+# Two equal runs differ by at least this much: the same engine served models of one
 # size with a deviation of 8 %.
 LEAST = 0.05
-# What is taken from another model: a guess, and the report says from whom.
+# For values of another model: a guess, and the report names the model.
 STAND_IN = 0.3
 # Student's t of few problems has tails that no run has: they are cut here.
 _FAR = 5.0
-# The largest variance of log lengths that is believed.
+# The largest variance of log lengths that is accepted.
 _SKEWED = 1.5
 
 
 def exact(value: float) -> Draws:
-    """A quantity that is known."""
+    """A known quantity, without spread."""
     return np.full(RUNS + 1, float(value))
 
 
@@ -62,8 +62,8 @@ class Dice:
         return np.exp(math.sqrt(math.log1p(spread**2)) * deviates)
 
     def between(self, name: str, most: float) -> Draws:
-        """A factor that is at least 1 and at most `most`, and nothing more is known: log-uniform,
-        the geometric mean expected.
+        """A factor between 1 and `most` of which nothing more is known: log-uniform, with the
+        geometric mean as the expected value.
         """
         return max(1.0, most) ** np.concatenate([[0.5], self._random(name).random(RUNS)])
 
@@ -73,7 +73,7 @@ class Dice:
 
         Ratio estimator with the variance over groups (Cochran 1977, section 2.11), for groups seen
         and groups to come, Student's t of n − 1 degrees of freedom, on a log scale: lengths are
-        skewed. One or two groups say nothing of their spread: then it is `ONCE`.
+        skewed. With one or two groups the spread is unknown, and `ONCE` is used.
         """
         mean, n = float(sums.sum() / counts.sum()), len(sums)
         if mean <= 0:

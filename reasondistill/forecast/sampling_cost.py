@@ -1,5 +1,5 @@
-"""The stages in which models write: traces by teachers, answers to benchmarks by everybody who is
-measured.
+"""The stages in which models are sampled: traces by teachers, answers to benchmarks by every
+measured model.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import read_manifest
 
 AS_GIVEN = "as given"
-# An index line of the top-K cache.
+# Bytes of an index line of the top-K cache.
 _INDEX_BYTES = 140
-# The first texts of a run are few, and short: those that take long are not there yet.
+# The first texts of a run are few and short: long ones are still being written.
 _ENOUGH = 10
 
 # ---- traces --------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def traces_cost(context: Context) -> Cost:
 
 
 def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> Iterator[Piece]:
-    """What each teacher writes: its share of the problems, `n` samples for each."""
+    """The samples of each teacher: its share of the problems, `n` samples for each."""
     shares = sum(teacher.share for teacher in written.teachers)
     by_model = {short_name(located(teacher).model): teacher for teacher in written.teachers}
     for teacher in written.teachers:
@@ -88,7 +88,7 @@ def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> I
 
 
 def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
-    """The same teacher in any folder, before another teacher in any."""
+    """The same teacher in any folder, else another teacher in any."""
 
     def with_enough(evidence: Evidence) -> Written | None:
         written = evidence.teachers.get(name)
@@ -132,7 +132,7 @@ def _at_once(context: Context, teacher: SampledModel, written: Written) -> int |
 
 
 def with_given(context: Context, basis: Basis) -> Basis:
-    """What the user says stands over what was measured."""
+    """The user's values override measured ones."""
     given = context.given
     if given.tokens_per_trace is not None:
         basis = replace(basis, tokens_per_sample=given.tokens_per_trace, length_spread=0.0)
@@ -179,7 +179,7 @@ def id_bytes_of(evidence: Evidence) -> int | None:
 
 @dataclass(frozen=True)
 class Question:
-    """What one model is asked: samples on one benchmark, under one prompt or at one checkpoint."""
+    """Samples of one model on one benchmark, under one prompt or at one checkpoint."""
 
     benchmark: str
     label: str
@@ -189,7 +189,7 @@ class Question:
 
 
 def evals_costs(context: Context) -> Iterator[Cost]:
-    """One cost for each measured model: all that it is asked, by one engine for each of its
+    """One cost for each measured model: all of its samples, with one engine for each of its
     weights.
     """
     run = context.run
@@ -218,7 +218,7 @@ def evals_costs(context: Context) -> Iterator[Cost]:
 
 
 def problems_asked(context: Context, benchmark: Benchmark) -> int | None:
-    """How many of its problems are asked."""
+    """How many of the benchmark's problems are used."""
     limit = context.run.pipeline.evals.limit
     for evidence in context.everything:
         done = read_manifest(RunFolder(evidence.folder).benchmark(benchmark.name).problems_folder)
@@ -263,10 +263,10 @@ def answer_piece(
     measured: evaluating.Measured,
     student: StudentSettings | None,
 ) -> Piece:
-    """The samples that one question asks for, and those of them that are there already."""
+    """The samples that one question needs, and those of them that exist already."""
     done = context.this_run.answers.get((question.benchmark, question.label))
     if STEP in question.label:
-        # Which steps they were is known only afterwards; the numbers of their samples are alike.
+        # The steps are known only afterwards; each has the same number of samples.
         number = int(question.label.partition(STEP)[2])
         steps = sorted(
             key
@@ -294,7 +294,9 @@ def answer_basis(
     measured: evaluating.Measured,
     student: StudentSettings | None,
 ) -> Basis:
-    """Lengths and speed, each from the model itself, else from who is most like it, and told."""
+    """Lengths and speed, each from the model itself, else from the model most like it, with a
+    note.
+    """
     is_teacher = model in evaluating.served_teachers(context.run)
     lengths = answer_lengths(context, benchmark, model, measured, student)
     speed: Hint | None = None
@@ -328,8 +330,8 @@ def answer_basis(
 
 @dataclass(frozen=True)
 class Hint:
-    """What somebody wrote, how far it may be off for who is asked, and why it was taken; `tokens`
-    stands over its mean length.
+    """What a model wrote, how far this may be off for the forecast model, and why it was chosen;
+    `tokens` overrides its mean length.
     """
 
     written: Written
@@ -349,8 +351,8 @@ def answer_lengths(
     """The model's own lengths; for a student that learns to reason its teacher's.
 
     Students of ten methods wrote 64.7 to 66.2 tokens an answer where their teacher wrote 64.7
-    (compare_methods; short texts). A calibration trains for a few steps only: what such a student
-    writes is no measure of the finished one, what it learns is.
+    (compare_methods; short texts). A calibration trains for a few steps only: the texts of such
+    a student say nothing about the finished one, but the texts that it learns do.
     """
     is_trained = student is not None and student.method != "base"
     reasons = _reasons(student)
@@ -389,7 +391,7 @@ def learnt_tokens(evidence: Evidence, model: str) -> float | None:
 
 
 def _reasons(student: StudentSettings | None) -> bool:
-    """Whether it is a student that learns to write as its teacher does."""
+    """Whether the model is a student that learns to write as its teacher does."""
     return student is not None and student.method not in ("base", "answer_only")
 
 
@@ -427,7 +429,7 @@ def is_same_model(
     measured: evaluating.Measured,
     student: StudentSettings | None,
 ) -> bool:
-    """Whether a model of the same name in another folder is the same, as far as can be told."""
+    """Whether a model of the same name in another folder is the same, as far as is known."""
     if evidence is context.this_run or evidence.is_calibration:
         return True
     if student is None:
@@ -436,7 +438,7 @@ def is_same_model(
 
 
 def _has_alike(context: Context, evidence: Evidence, student: StudentSettings, name: str) -> bool:
-    """Whether a student of that name there began with the same shape as this one."""
+    """Whether the student of that name in the other folder has the same shape as this one."""
     start = start_of(context, student)
     return any(
         without_seed(other) == without_seed(name) and is_alike(trained, start)
@@ -487,7 +489,7 @@ def answer_speed(
 
 
 def sibling_speed(context: Context, student: StudentSettings) -> Hint | None:
-    """Students that start alike are equally large, and so equally fast."""
+    """The speed of a student with the same start, which is as large and so as fast."""
     start = start_of(context, student)
     siblings = [
         other.name

@@ -1,5 +1,5 @@
-"""The students: examples × tokens × epochs, or steps × batch, at the speed at which such a student
-was trained before.
+"""The cost of students: examples × tokens × epochs, or steps × batch, at the speed of an earlier
+training like theirs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.weights import count_parameters, model_folder
 from reasondistill.pipeline import plan
 
-# A boxed gold answer, for students that learn nothing else.
+# Tokens of a boxed gold answer, for students that learn nothing else.
 _BOXED_TOKENS = 8
-# What is trained like what: plain cross-entropy on other rows.
+# Methods with equal training speed: plain cross-entropy on different rows.
 _PLAIN = ("sft", "unverified", "answer_only")
 # Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's
 # two for embeddings (5.1 measured).
@@ -52,7 +52,7 @@ _CHECKPOINTS = 2
 
 
 def examples_draws(context: Context) -> Draws | None:
-    """How many examples the traces will become; None when nothing like them was graded yet."""
+    """How many examples the traces will become; None when no traces like them were graded yet."""
     done = context.this_run.manifests.get("examples")
     if (
         done is not None
@@ -86,9 +86,7 @@ def examples_kept(graded: GradedTraces, n: int, top: int) -> Floats:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a student's training: its speed and row length, each with the folder that it
-    is from.
-    """
+    """The known speed and row length of a student's training, with their sources."""
 
     speed: Speed | None
     speed_spread: float
@@ -99,7 +97,7 @@ class _Known:
 
 
 def students_costs(context: Context) -> Iterator[Cost]:
-    """One cost for each student, in the order in which they are made."""
+    """One cost for each student, in the order in which they are trained."""
     every = {student.name: student for student in context.run.pipeline.all_students()}
     parents = (
         {
@@ -116,10 +114,10 @@ def students_costs(context: Context) -> Iterator[Cost]:
 
 
 def students_wall(context: Context, costs: Mapping[str, Cost]) -> tuple[Draws | None, Draws | None]:
-    """Time on the clock of all students together, and what is left of it: side by side as far as
-    the cluster file lets them.
+    """Wall time of all students together, and what is left of it: in parallel as far as the cluster
+    file allows.
 
-    No less than the longest chain of students that wait for each other.
+    At least that of the longest chain of students that start from each other.
     """
     resources = launcher_of(context.run).resources("students")
     parallel = resources.max_concurrent or max(1, len(costs))
@@ -245,7 +243,7 @@ def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost
 
 
 def _train_examples(context: Context, student: StudentSettings) -> Draws | None:
-    """Rows to train on: one for each problem that has an example where only the answer is learnt,
+    """Training rows: one for each problem that has an example where only the answer is learnt,
     every usable text for `unverified`.
     """
     problems, settings = context.problems, context.run.pipeline.examples
@@ -293,7 +291,7 @@ def _in_epoch(student: StudentSettings, examples: Draws, row_tokens: Draws) -> t
 
 
 def steps_to_match(context: Context, steps_like: StudentSettings | None) -> Draws | None:
-    """The steps of the student that a control is compared with: it takes as many."""
+    """The steps of the student that a control is compared with, which the control copies."""
     if steps_like is None:
         return None
     examples = _train_examples(context, steps_like)
@@ -304,12 +302,12 @@ def steps_to_match(context: Context, steps_like: StudentSettings | None) -> Draw
     return _steps(steps_like, in_epoch)
 
 
-# ---- what is known -------------------------------------------------------------------------------
+# ---- evidence ------------------------------------------------------------------------------------
 
 
 def _known(context: Context, student: StudentSettings) -> _Known:
-    """The student itself, a seed of it or its like in other folders; then the same method; plain
-    methods stand in for each other.
+    """Evidence of the student itself, of a seed of it or of one like it in other folders; else of
+    the same method; plain methods stand in for each other.
     """
     start = start_of(context, student)
     ranks: list[Callable[[Trained], bool]] = [
@@ -370,7 +368,7 @@ def _from(
 def trainings_like(
     evidence: Evidence, rank: Callable[[Trained], bool], student: StudentSettings
 ) -> list[Trained] | None:
-    """The trainings there that fit and have something to tell: all seeds of one student."""
+    """The trainings of a folder that fit and have a speed: all seeds of one student."""
     trainings: list[Trained] = []
     for trained in evidence.students.values():
         if rank(trained) and (trained.speed is not None or student.method == "base"):
@@ -408,7 +406,7 @@ def is_alike(trained: Trained, start: str) -> bool:
 def _row_draws(
     context: Context, row_tokens: float | None, graded: GradedTraces | None
 ) -> Draws | None:
-    """The mean row of the examples to come: as uncertain as the few that were seen leave it."""
+    """Draws of the mean row of the examples to come, with the uncertainty of those measured."""
     if row_tokens is None:
         return None
     if graded is None:
@@ -478,7 +476,7 @@ def parameters_of(student: StudentSettings, known: _Known) -> int | None:
 
 
 def parameters_on_disk(student: StudentSettings) -> int | None:
-    """Those of a base that lies here; what is cut out of one is not known before."""
+    """The parameters of a base on this disk; those of a shrunk student are unknown before."""
     if student.starts_from is not None or student.shrink is not None:
         return None
     try:

@@ -1,5 +1,5 @@
-"""Where something was made: commit, packages, hardware. Recorded in every manifest, never part of
-an identity.
+"""The environment of a stage: commit, packages, hardware. Recorded in every manifest, never part
+of an identity.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Environment(LenientRecord):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """That of a stage; empty where it does not say. Raises DataError for a value of another
-        kind.
+        """The environment of a stage; empty where it has none. Raises DataError for a value of the
+        wrong type.
         """
         stage = manifest.identity.get("stage", "?")
         return cls.read(manifest.environment, f"manifest of the stage {stage}: environment")
@@ -58,7 +58,7 @@ class Environment(LenientRecord):
 
 @cache
 def describe_environment() -> Environment:
-    """Where this process runs."""
+    """The environment of this process."""
     packages: dict[str, str] = {}
     for name in _PACKAGES:
         version = _version(name)
@@ -86,7 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Git's answer about the checkout that this package stands in; None outside one."""
+    """Git's answer about the checkout of this package; None outside a checkout."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None

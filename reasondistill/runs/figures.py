@@ -1,13 +1,12 @@
-"""What each stage says of itself under `figures` in its manifest.json, as records: written through
-them and read through them.
+"""The figures of each stage, stored under `figures` in its manifest.json, as records for writing
+and reading.
 
     finish_stage(folder, figures=TracesFigures(samples=20, tokens=110).to_dict(), …)
     figures = TracesFigures.of(manifest)
     figures.tokens / figures.seconds
 
-The stored JSON grows with the versions: what a record does not name is passed over, and what an
-earlier version or an unfinished stage did not write is empty. A student's are
-`records.TrainingFigures`.
+Versions add to the stored JSON: unknown keys are ignored, and a figure that an earlier version or
+an unfinished stage did not write is empty. A student's figures are `records.TrainingFigures`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ class Figures(LenientRecord):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Those of a stage. Raises DataError for a value of another kind."""
+        """The figures of a stage. Raises DataError for a value of the wrong type."""
         stage = manifest.identity.get("stage", "?")
         return cls.read(manifest.figures, f"manifest of the stage {stage}: figures")
 
 
 class WorkFigures(Figures):
-    """What sampling and training both say, and other stages leave out. Over all sessions, those of
-    `workers` side by side added up.
+    """Figures of both sampling and training, over all sessions; those of parallel `workers` are
+    added up.
     """
 
     samples: int = 0
@@ -44,8 +43,8 @@ class WorkFigures(Figures):
 
 
 class ProblemsFigures(Figures):
-    """Where problems came from. `content` and `corrected` are a benchmark's: the hash of its rows,
-    and how many answers its errata replace.
+    """The source of the problems. A benchmark also has `content`, the hash of its rows, and
+    `corrected`, how many answers its errata replace.
     """
 
     dataset: str = ""
@@ -57,8 +56,8 @@ class ProblemsFigures(Figures):
 
 
 class EngineFigures(LenientRecord):
-    """Engine settings that the last bits of a number may depend on. `threads` are the numbers that
-    were computed with, in the order of their first use; other settings of other versions stay.
+    """Engine settings on which the last bits of a number may depend. `threads` are the numbers of
+    threads used, in the order of first use; settings of other versions are kept.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -73,8 +72,8 @@ class EngineFigures(LenientRecord):
 
 
 class ServerFigures(LenientRecord):
-    """What was told of one teacher in any session. Each kind of thing that its sampler tells
-    (`addresses`, `models`, `fingerprints`, …) is a field more, with all its values.
+    """What the sampler of one teacher reported in all sessions. Each kind of report (`addresses`,
+    `models`, `fingerprints`, …) is a field with all its values.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -83,12 +82,12 @@ class ServerFigures(LenientRecord):
 
 
 class TracesFigures(Figures):
-    """What sampling made and took. Time and speed are those of all sessions, summed over `workers`
-    side by side; `truncated` is a share of the samples that did not fail.
+    """Amount and time of sampling. Time and speed are over all sessions, summed over parallel
+    `workers`; `truncated` is a share of the samples that did not fail.
 
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
-    ask why. `estimated` samples have token counts that were estimated. Of the cache of top K,
-    `topk_missing` traces could not be scored. `stopped` says why an unfinished stage stopped.
+    record causes. `estimated` samples have estimated token counts. `topk_missing` traces could not
+    be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
     """
 
     samples: int = 0
@@ -112,16 +111,15 @@ class TracesFigures(Figures):
     stopped: str | None = None
 
 
-# Before the reason, in the names of the counts of undecided verdicts.
+# The prefix of the reason, in the names of the counts of undecided verdicts.
 _UNDECIDED = "undecided:"
 
 
 class VerdictsFigures(Figures):
     """How many verdicts have each outcome, and how many of them a judge gave.
 
-    `undecided_reasons` counts the undecided ones by reason; it is stored flat, as
-    `undecided:<reason>`. Problems without a gold answer are `unlabelled_problems`, and those of
-    them that a majority labelled `pseudo_labels`.
+    `undecided_reasons` counts the undecided ones by reason, stored flat as `undecided:<reason>`.
+    `unlabelled_problems` have no gold answer; `pseudo_labels` of them got one from a majority.
     """
 
     correct: int = 0
@@ -144,7 +142,7 @@ class VerdictsFigures(Figures):
     @model_validator(mode="before")
     @classmethod
     def _gather_reasons(cls, values: Any) -> Any:
-        """The flat counts by reason, as they are stored, in one mapping."""
+        """Gather the stored flat counts by reason in one mapping."""
         stored = cast("Mapping[str, Any]", values)
         reasons: dict[str, Any] = {}
         for name, value in stored.items():
@@ -166,9 +164,9 @@ class VerdictsFigures(Figures):
 
 
 class ExamplesFigures(Figures):
-    """Problems and what was kept of their traces. Tokens are those of the kept traces: mean,
-    percentiles and maximum. `pass_rate_25_50` counts problems with a share of correct traces in
-    (25, 50] %; 0 and 100 stand alone.
+    """Problems and their kept traces. Tokens are those of the kept traces: mean, percentiles and
+    maximum. `pass_rate_25_50` counts problems whose share of correct traces is in (25, 50] %;
+    0 and 100 have counts of their own.
     """
 
     problems: int = 0
@@ -189,15 +187,15 @@ class ExamplesFigures(Figures):
 
 
 class EvalsFigures(Figures):
-    """A line of text for each score: `distilled on gsm8k` → `42.0 [38.1, 45.9]`. The names are the
-    fields.
+    """A line of text for each score: `distilled on gsm8k` → `42.0 [38.1, 45.9]`. The fields are
+    these names.
     """
 
     model_config = ConfigDict(extra="allow")
 
 
 class ReportFigures(Figures):
-    """The report's first sentences, and the stages that were not finished when it was written."""
+    """The first sentences of the report, and the stages that were unfinished then."""
 
     headline: str = ""
     unfinished: str = ""

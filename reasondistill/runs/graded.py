@@ -13,19 +13,17 @@ from reasondistill.runs.store import read_records
 def read_graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
     """Each trace of the file `traces` with its verdict of the file `verdicts`, one at a time.
 
-    Raises StageError when they are not one to one.
+    Raises StageError when there is not exactly one verdict per trace.
     """
     answers = read_records(verdicts, Verdict)
     remedy = f"Remove {verdicts.parent} and grade again."
     for trace in read_records(traces, Trace):
         verdict = next(answers, None)
         if verdict is None:
-            raise StageError(
-                f"{verdicts}: the verdict on {trace.id} is wanted, found none. {remedy}"
-            )
+            raise StageError(f"{verdicts}: the verdict on {trace.id} is missing. {remedy}")
         if verdict.trace_id != trace.id:
             raise StageError(
-                f"{verdicts}: the verdict on {trace.id} is wanted, found {verdict.trace_id}. "
+                f"{verdicts}: expected the verdict on {trace.id}, found {verdict.trace_id}. "
                 f"{remedy}"
             )
         yield Graded(trace, verdict)
@@ -37,7 +35,7 @@ def read_graded(traces: Path, verdicts: Path) -> Iterator[Graded]:
 def read_as_far_as_graded(traces: Path, verdicts: Path) -> Iterator[tuple[Trace, Verdict | None]]:
     """Each trace with its verdict, or with None while it has none.
 
-    Verdicts may lag behind while traces are still drawn, but stand in the order of the traces.
+    Verdicts may lag behind while traces are still sampled, but are in the order of the traces.
     """
     answers: Iterator[Verdict] = iter(())
     if verdicts.exists():

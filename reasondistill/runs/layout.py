@@ -1,12 +1,12 @@
-"""Where everything of a run stands: the one owner of its folders' and files' names.
+"""The layout of a run's folder: this module alone defines the names of its folders and files.
 
     run = RunFolder(Path("runs/demo"))
     run.traces                                  # runs/demo/2-traces/traces.jsonl
     run.student("distilled").model              # runs/demo/5-students/distilled/model
     run.benchmark("gsm8k").cell("base").traces  # runs/demo/6-evals/gsm8k/base/traces/traces.jsonl
 
-A stage is handed folders, not a run: it finds its own files by the names below. Changing a name
-makes every run folder of earlier versions unreadable.
+A stage gets folders, not a run, and finds its files by the names below. Changing a name makes every
+run folder of earlier versions unreadable.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ FORECAST = "forecast.json"
 LOGS = "logs"
 SETTLED = "settled"
 LOCK = ".lock"
-# What a run folder that is published at a URL remembers of it.
+# What a run folder that is published at a URL remembers of the URL's files.
 JOURNAL = ".remote.jsonl"
-# What every stage folder has: what it was made from, and a line per progress report.
+# Files of every stage folder: what it was made from, and a line per progress report.
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 # Where workers write while several of them fill a stage folder (work_sharing.py).
@@ -38,7 +38,7 @@ PROBLEMS = "problems.jsonl"
 SET_ASIDE = "set_aside.jsonl"
 TRACES = "traces.jsonl"
 SERVERS = "servers.jsonl"
-# The cache of a teacher's distributions, in a folder of its own.
+# The cache of a teacher's distributions, in its own folder.
 TOPK = "topk"
 TOPK_HEADER = "topk.json"
 TOPK_VOCABULARY = "vocabulary.json"
@@ -58,9 +58,9 @@ CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"
 SNAPSHOTS = "snapshots"
-# Tokenised rows that the trainings of a run share; made anew where they are gone.
+# Tokenised rows that the trainings of a run share; made again where they are missing.
 TOKENS = "tokens"
-# The weights that a training starts vLLM on, which writes the student's own texts.
+# The weights with which a training starts vLLM, which samples the student's own texts.
 ROLLOUTS = "rollouts"
 EVAL_RECORDS = "records.jsonl"
 SCORES = "scores.json"
@@ -82,18 +82,18 @@ _STAGE_FOLDERS = (
 
 @dataclass(frozen=True)
 class StudentFolder:
-    """What the training of one student leaves."""
+    """The folder of one student."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """Who the student is and how it was trained; written last."""
+        """student.json: the student's record and how it was trained; written last."""
         return self.path / STUDENT
 
     @property
     def model(self) -> Path:
-        """Its weights and tokenizer, an adapter merged into them."""
+        """The student's weights and tokenizer, with an adapter merged in."""
         return self.path / MODEL
 
     @property
@@ -187,19 +187,19 @@ class EvalsFolder:
         return BenchmarkFolder(self.path / name)
 
     def cells(self) -> Iterator[CellFolder]:
-        """Whatever was sampled on any benchmark, by benchmark and model."""
+        """The samples of every model on every benchmark."""
         for path in sorted(self.path.glob("*/*/traces")):
             yield CellFolder(path.parent)
 
     def benchmarks(self) -> Iterator[BenchmarkFolder]:
-        """The benchmarks whose problems stand here, by name."""
+        """The benchmarks whose problems are in this folder, by name."""
         for path in sorted(self.path.glob("*/problems")):
             yield BenchmarkFolder(path.parent)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run: a folder for each stage, and what belongs to all of them."""
+    """The folder of one run: a folder for each stage, and the files of the whole run."""
 
     path: Path
 
@@ -208,19 +208,19 @@ class RunFolder:
         return self.path / FOLDERS[name]
 
     def stage_folders(self) -> list[Path]:
-        """Every folder that a stage has begun, those of students and of measured models too."""
+        """Every stage folder that was begun, including those of students and measured models."""
         folders: list[Path] = []
         for pattern in _STAGE_FOLDERS:
             folders += [path.parent for path in self.path.glob(f"{pattern}/{MANIFEST}")]
         return sorted(folders, key=self.place_of)
 
     def place_of(self, path: Path) -> str:
-        """How a file or folder of the run is named in it: `6-evals/gsm8k/problems`."""
+        """The path of a file or folder in the run's folder: `6-evals/gsm8k/problems`."""
         return path.relative_to(self.path).as_posix()
 
     @property
     def state(self) -> Path:
-        """run.json: what a process of the run needs to know."""
+        """run.json, from which a process loads the run."""
         return self.path / RUN
 
     @property
@@ -241,7 +241,7 @@ class RunFolder:
         return self.path / LOCK
 
     def settled(self, task: str) -> Path:
-        """The note that a task left its folder finished."""
+        """The mark that a task has finished its folder."""
         return self.path / SETTLED / task
 
     @property
@@ -270,7 +270,7 @@ class RunFolder:
 
     @property
     def unverified(self) -> Path:
-        """What an `unverified` student learns from."""
+        """The examples of an `unverified` student."""
         return self.stage("examples") / UNVERIFIED
 
     def student(self, name: str) -> StudentFolder:
@@ -290,7 +290,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """report.json; the page and the Markdown stand beside it."""
+        """report.json; the HTML page and the Markdown are beside it."""
         return self.stage("report") / REPORT_JSON
 
     @property

@@ -1,4 +1,4 @@
-"""Records that are read from what any version of the program may have written."""
+"""Records that can be read from files of any version of the program."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from reasondistill.errors import DataError
 
 
 class LenientRecord(BaseModel):
-    """Frozen. Keys that it does not name are passed over, and null is as good as absent: folders
-    outlive versions.
+    """A frozen record. Unknown keys are ignored, and null counts as absent, because folders outlive
+    versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
-        """The record of these stored values. Raises DataError for a value of another kind; `where`
-        says where they stand.
+        """The record of these stored values. Raises DataError, which names `where`, for a value
+        of the wrong type.
         """
         known = {name: value for name, value in values.items() if value is not None}
         try:
@@ -31,10 +31,10 @@ class LenientRecord(BaseModel):
             raise DataError(f"{where}.{key}: {message}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is stored: what was given, in the order of the fields."""
+        """The record as it is stored: the fields that were set, in the order of the class."""
         return self.model_dump(exclude_unset=True)
 
     def joined(self, other: Self) -> Self:
-        """This one with all that the other was given; of both, the other's stands."""
+        """This record with the fields set in the other, which override its own."""
         given = {name: getattr(other, name) for name in other.model_fields_set}
         return self.model_copy(update=given)

@@ -1,4 +1,4 @@
-"""How many failures a stage bears before it stops: one rule for every stage."""
+"""How many failures a stage accepts before it stops: one rule for every stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FAULTY_SHARE, FAULTY_LEAST = 0.05, 5
 
 
 def allowed_losses(share: float, samples: int) -> int:
-    """So many of `samples` may a service lose where `failures_allowed` is `share`.
+    """How many of `samples` a service may lose where `failures_allowed` is `share`.
 
     >>> allowed_losses(0.07, 100)       # 0.07 · 100 is 7.000000000000001, 0.29 · 100 below 29
     7
@@ -17,5 +17,5 @@ def allowed_losses(share: float, samples: int) -> int:
 
 
 def are_too_many_faulty(faulty: int, total: int) -> bool:
-    """Whether so many inputs are at fault that the settings must be wrong."""
+    """Whether so many inputs fail that the settings must be wrong."""
     return faulty >= FAULTY_LEAST and faulty > FAULTY_SHARE * total

@@ -1,8 +1,8 @@
-"""Lines of metrics.jsonl as records, for who reads them.
+"""Lines of metrics.jsonl as records, for reading.
 
     TrainingLine.of(run / "5-students" / "distilled")[-1].loss
 
-What a line does not say is None, or nothing of it: folders of other versions are read too.
+A value that a line does not have is None or empty, so that folders of other versions can be read.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class MetricsLine(LenientRecord):
 
     @classmethod
     def of(cls, folder: Path) -> list[Self]:
-        """All lines of a folder; empty when there are none. Raises DataError for a value of another
-        kind.
+        """All lines of a folder; empty when there are none. Raises DataError for a value of the
+        wrong type.
         """
         where = str(folder / layout.METRICS)
         return [cls.read(row, where) for row in read_metrics(folder)]
 
 
 class WorkLine(MetricsLine):
-    """How far sampling or grading was: `seconds` and `tokens` since its session began, without the
-    `load_seconds` before. Of a folder's samples `done` stand, and the session has `drawn` some of
-    them (None in grading). `threads` are what an engine on a CPU computed with.
+    """Progress of sampling or grading: `seconds` and `tokens` since its session began, without the
+    `load_seconds` before. The folder has `done` samples, of which the session has `drawn` some
+    (None in grading). `threads` is the number of threads of an engine on a CPU.
     """
 
     session: str = ""
@@ -44,7 +44,7 @@ class WorkLine(MetricsLine):
 
     @property
     def finished(self) -> int:
-        """The records that the session itself has finished."""
+        """How many records the session itself has finished."""
         if self.drawn is None:
             return self.done
         return self.drawn

@@ -1,10 +1,10 @@
-"""What a folder of traces lacks: samples that the service lost, samples whose input was refused,
-and why.
+"""The samples that are missing from a traces folder, and why: the service lost them, or refused
+their input.
 
 lacking = read_missing(run / "2-traces")
 lacking.words()          # "20 of 120 samples; 100 lost (HTTP 402: quota exhausted)"
 
-A lost sample is drawn again by the next run, a refused one never comes. A share is never of either.
+The next run draws lost samples again, refused ones it does not.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from reasondistill.runs.store import Manifest, read_manifest, read_rows
 
 LOST, REFUSED = "lost", "refused"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
-# What differs from one failure to the next of the same kind: tokens, long numbers, request ids. A
-# status code and a port stay.
+# Parts of a message that differ between failures of the same kind: tokens, long numbers, request
+# ids. A status code and a port are kept.
 _VARIES = re.compile(
     r"(?<!:)\b(?:\d[\d,]*(?= tokens)|\d{4,}|(?=\w*\d)[0-9a-f]{8,}(?:-[0-9a-f]+)*)\b"
 )
@@ -52,7 +52,7 @@ class Missing:
 
     @property
     def waiting(self) -> int:
-        """Samples that nobody has drawn yet."""
+        """Samples that have not been drawn yet."""
         return self.asked - self.drawn
 
     @property
@@ -74,7 +74,9 @@ class Missing:
         return f"{self.answered:,} of {self.asked:,} samples{failed}{later}"
 
     def remedy(self, place: str) -> str:
-        """What to do about it, as sentences; `place` is the folder's place in the run."""
+        """What to do about the missing samples, as sentences; `place` is the folder's path in the
+        run.
+        """
         sentences = (
             ["The same command draws the lost ones again."]
             if self.lost and not self.waiting
@@ -82,7 +84,7 @@ class Missing:
         )
         sentences += ["The same command draws the rest."] if self.waiting else []
         sentences += (
-            [f"What was refused is set aside: see {place}/{layout.SET_ASIDE}."]
+            [f"Refused samples are set aside: see {place}/{layout.SET_ASIDE}."]
             if self.refused and not self.waiting
             else []
         )
@@ -105,8 +107,8 @@ def causes_text(causes: Mapping[str, int]) -> str:
 
 
 def cause_of(completion: Completion) -> str:
-    """The error of a failed sample without what differs from one to the next, so that equal causes
-    can be counted.
+    """The error of a failed sample without request ids and other varying parts, so that equal
+    causes can be counted.
     """
     text = " ".join((completion.error or "no reason given").split())
     return _VARIES.sub("…", text)[:_LONGEST_CAUSE]
@@ -120,14 +122,14 @@ def failed_in(manifest: Manifest) -> int:
 def is_allowed(manifest: Manifest) -> bool:
     """Whether what a finished traces folder lost was allowed when it was finished.
 
-    Earlier versions finished with any number of lost samples; they told no causes.
+    Earlier versions finished with any number of lost samples and recorded no causes.
     """
     return TracesFigures.of(manifest).causes is not None
 
 
 def read_missing(folder: Path) -> Missing:
-    """What a traces folder lacks: by its manifest, or by its lines while it is not finished or
-    tells no causes.
+    """The missing samples of a traces folder: from its manifest, or from its traces while it is
+    unfinished or its manifest has no causes.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -148,14 +150,14 @@ def _by_manifest(manifest: Manifest) -> Missing:
 
 
 def _asked(manifest: Manifest) -> int:
-    """n samples of each problem; 0 where the manifest does not say it."""
+    """n samples of each problem; 0 where the manifest does not have both."""
     problems, n = (manifest.section.get(key) for key in ("limit", "n"))
     return problems * n if isinstance(problems, int) and isinstance(n, int) else 0
 
 
 def _by_rows(rows: Iterable[Mapping[str, Any]], expected: int) -> Missing:
-    """A failed sample that was drawn again stands there twice until the stage has ended: the later
-    one counts.
+    """A failed sample that was drawn again is in the file twice until the stage ends: the later one
+    counts.
     """
     failed: dict[str, Completion] = {}
     whole = 0

@@ -1,10 +1,9 @@
-"""What the evals stage says in scores.json, as a record: written there, read by the report and the
-command line.
+"""scores.json as a record: written by the evals stage, read by the report and the command line.
 
     summary = read_scores(RunFolder(run).evals.scores)
     summary.scores[0].mean, summary.differences[0].word
 
-Shares and differences are fractions of 1. Everything by benchmark and model is a mapping of
+Shares and differences are fractions of 1. Values by benchmark and model are mappings of
 mappings: `summary.tokens["gsm8k"]["distilled"]`.
 """
 
@@ -47,7 +46,7 @@ class Overlap(Record):
 
 
 class BootstrapInterval(Record):
-    """The interval of a score by another road, to stand beside the closed form."""
+    """The interval of a score by the bootstrap, beside the closed form."""
 
     model: str
     benchmark: str
@@ -72,10 +71,10 @@ class SeedGroups(Record):
 
 
 class ScoresFile(Record):
-    """The content of scores.json. `groups` is None where every student was made once.
+    """The content of scores.json. `groups` is None where every student has one seed.
 
     `refused` has the reason of each refused problem, `lost` the lost samples, both by benchmark and
-    model, as far as scores are made without them.
+    model, where scores leave them out.
     """
 
     scores: tuple[Score, ...] = ()
@@ -93,7 +92,7 @@ class ScoresFile(Record):
     reference: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is stored: without `groups` where there are none."""
+        """The content as it is stored: without `groups` where there are none."""
         content = self.model_dump()
         if self.groups is None:
             del content["groups"]
@@ -101,7 +100,7 @@ class ScoresFile(Record):
 
 
 def read_scores(path: Path) -> ScoresFile:
-    """The scores of a run; empty where none were made yet. Raises DataError for another file."""
+    """The scores of a run; empty where there are none yet. Raises DataError for other content."""
     if not path.exists():
         return ScoresFile()
     try:
@@ -109,6 +108,6 @@ def read_scores(path: Path) -> ScoresFile:
     except ValidationError as error:
         first = error.errors()[0]["msg"]
         raise DataError(
-            f"{path}: not the scores of this version of reasondistill ({first}); "
+            f"{path}: not scores of this version of reasondistill ({first}); "
             "remove the file and its manifest.json, and the same command makes both again."
         ) from error

@@ -1,11 +1,11 @@
-"""Which stage folders of a run were made from something that has changed since.
+"""Which stage folders of a run are stale: made from inputs that have changed since.
 
     manifests = read_manifests(run)
     outputs = outputs_of(run, manifests)
     changed_inputs("3-verdicts", manifests["3-verdicts"], outputs)   # {"traces": "2-traces"}
 
 A stage records the outputs of the stages before it as its inputs. It is stale when one of them has
-another output now. Everything is named by its place in the run's folder.
+another output now. A place is a folder's path in the run's folder.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _UNVERIFIED = f"{FOLDERS['examples']}/{UNVERIFIED}"
 def read_manifests(run: RunFolder, *, skips_damaged: bool = False) -> dict[str, Manifest]:
     """The manifest of every stage folder that has one, by the folder's place in the run.
 
-    One that cannot be read is a DataError, or passed over where the caller reads the manifests that
-    matter to it anyway.
+    A manifest that cannot be read is a DataError, or is skipped where the caller reads the
+    manifests that it needs anyway.
     """
     manifests: dict[str, Manifest] = {}
     for folder in run.stage_folders():
@@ -41,7 +41,7 @@ def read_manifests(run: RunFolder, *, skips_damaged: bool = False) -> dict[str, 
 
 
 def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, str]:
-    """What each of these stage folders holds now, as a later stage records it."""
+    """The output of each of these stage folders now, as a later stage records it."""
     outputs = {place: manifest.output for place, manifest in manifests.items()}
     # A student that learns from unverified traces has this one file as its input.
     if run.unverified.exists():
@@ -52,7 +52,7 @@ def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, s
 def changed_inputs(place: str, manifest: Manifest, outputs: Mapping[str, str]) -> dict[str, str]:
     """The inputs of the stage folder at `place` that have changed: each one's name → its place.
 
-    An input whose place has no output now is not called changed.
+    An input whose place has no output now does not count as changed.
     """
     changed: dict[str, str] = {}
     inputs: Mapping[str, str] = manifest.identity["inputs"]
@@ -64,11 +64,12 @@ def changed_inputs(place: str, manifest: Manifest, outputs: Mapping[str, str]) -
 
 
 def _places_of(name: str, place: str) -> Iterator[str]:
-    """Where the input `name` of the stage folder at `place` may stand."""
+    """The places where the input `name` of the stage folder at `place` may be."""
     if place == _EVALS:
         yield f"{_EVALS}/{name}"
     elif place.startswith(f"{_EVALS}/"):
-        # The samples of a model stand beside their verdicts, the benchmark's problems one above.
+        # The samples of a model are beside their verdicts, the benchmark's problems one level
+        # above.
         beside = PurePosixPath(place).parent
         yield str(beside / name)
         yield str(beside.parent / name)

@@ -1,25 +1,25 @@
-"""Several workers fill one stage folder side by side, on any machines that see it: who does which
-chunk, and one folder of it again.
+"""Several workers fill one stage folder in parallel, on any machines that share it: which worker
+does which chunk, and how their files become one folder.
 
     begin(folder, workers=8, chunk=16)          one process opens the stage
-    worker = Worker(folder, number)             each worker, wherever it runs
-    for chunk in worker.claims(chunks): ...     its own stripe, then what others have not begun
+    worker = Worker(folder, number)             each worker, on any machine
+    for chunk in worker.claims(chunks): ...     its own chunks, then those not begun
     gather(folder)                              one process: their files become the stage's own
 
-What earlier workers left is taken in when the stage is opened. Meanwhile the folder holds
+Opening the stage takes in the files of earlier workers. While workers run, the folder holds
 
-    parts/attempt.json               which attempt this is, how many workers, how large a chunk
+    parts/attempt.json               the attempt, the number of workers, the size of a chunk
     parts/<attempt>/claims/<chunk>   a symbolic link that names a worker
-    parts/<attempt>/w3-5f2c/         what that worker writes since its last start
+    parts/<attempt>/w3-5f2c/         the files of that worker since its last start
 
-A link is made by one system call which only one worker can win. A file has one writer, even if the
-worker that was started before under the same number lives on.
+A link is created by one system call, which succeeds for only one worker. A file has one writer,
+even if the worker that was started before under the same number is still alive.
 
-No file lock is asked for, so NFS and parallel file systems do. A worker that is started again under
-its number does its own chunks again as far as they are unfinished. Those of one that never comes
-back stay missing: closing the stage says so, and the next attempt, with any number of workers, does
-them. A worker of an attempt that is over writes into a folder that is gone; one that it makes anew
-is taken in by the next attempt, or removed from a stage that is complete.
+No file locks are used, so NFS and parallel file systems work. A worker that is started again under
+its number repeats its own unfinished chunks. Chunks of a worker that is not started again stay
+missing: closing the stage reports them, and the next attempt, with any number of workers, does
+them. A worker of an attempt that is over writes into a removed folder; if it creates one, the next
+attempt takes it in, or it is removed from a complete stage.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from reasondistill.runs.layout import ATTEMPT, CLAIMS, PARTS
 from reasondistill.runs.store import disk_errors, repair_tail, write_json
 
 _BLOCK = 16 << 20
-# A listing of all claims costs as much as some tens of failed ones.
+# A listing of all claims costs as much as some tens of failed claims.
 _PATIENCE = 8
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of a stage a process does: `open` it, fill it as worker `number` of `of`, or
+    """The part of a stage that one process does: `open` it, fill it as worker `number` of `of`, or
     `close` it.
     """
 
@@ -65,7 +65,7 @@ class Share:
 
     @property
     def text(self) -> str:
-        """What `parsed` reads again."""
+        """The text that `parsed` reads."""
         return f"{self.role}:{self.number}:{self.of}"
 
 
@@ -74,7 +74,7 @@ def parsed(text: str) -> Share:
     match = re.fullmatch(r"(open|work|close):(\d+):(\d+)", text)
     if match is None:
         raise ConfigError(
-            f"--share {text}: want open, work or close, a number and how many: work:3:8."
+            f"--share {text}: must be open, work or close, a number and how many: work:3:8."
         )
     return Share(cast("Literal['open', 'work', 'close']", match[1]), int(match[2]), int(match[3]))
 
@@ -84,8 +84,8 @@ class Attempt:
     """One filling of a folder by `workers`. `chunk` is how many items are claimed at once, `began`
     a Unix time.
 
-    `offsets` are where the chunks begin in a file that is worked through, `claims` the URL at which
-    chunks are claimed when the workers have no folder in common.
+    `offsets` are where the chunks begin in the file that is processed, `claims` the URL at which
+    chunks are claimed when the workers share no folder.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Attempt:
 
 
 def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()) -> Attempt:
-    """Start an attempt; what workers left before goes into the folder's own files."""
+    """Start an attempt; files of earlier workers are appended to the folder's own files."""
     gather(folder)
     name = uuid.uuid4().hex[:12]
     claims = remote.claims_at(folder / PARTS / name / CLAIMS) or ""
@@ -112,7 +112,7 @@ def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()
 
 
 def current(folder: Path) -> Attempt | None:
-    """The attempt that is under way, if one is. Raises DataError when its file cannot be read."""
+    """The current attempt, or None. Raises DataError when its file cannot be read."""
     path = folder / PARTS / ATTEMPT
     if not path.exists():
         return None
@@ -121,15 +121,12 @@ def current(folder: Path) -> Attempt | None:
         return Attempt(**value | {"offsets": tuple(value["offsets"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path}: cannot be read: {error}. Remove {path.parent}; what stands in it is "
-            "done again."
+            f"{path}: cannot be read: {error}. Remove {path.parent}; its work is done again."
         ) from error
 
 
 def worker_folders(folder: Path) -> list[Path]:
-    """What workers wrote and nobody has taken in yet, attempt by attempt in the order of the
-    workers.
-    """
+    """The folders of workers that have not been taken in yet, by attempt and then by worker."""
 
     def place_in_order(path: Path) -> tuple[str, int, str]:
         number, _, _ = path.name.removeprefix("w").partition("-")
@@ -142,8 +139,8 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
     """Append the lines of every worker's JSONL files to the folder's own, durably; return how many
     bytes came in.
 
-    `extras` names subfolders that the caller has taken in already. A kill on the way repeats some
-    lines, never loses one; who sorts the file drops repeated keys. Torn last lines are left out.
+    `extras` names subfolders that the caller has taken in already. A kill meanwhile repeats some
+    lines and never loses one; sorting the file drops repeated keys. Torn last lines are left out.
     """
     copied = 0
     for part in worker_folders(folder):
@@ -153,7 +150,7 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
             if path.suffix != ".jsonl" and path.name not in extras and path.name[0] != "."
         ]
         if unknown:
-            raise StageError(f"{part}: holds {unknown[0]}, which nobody has taken in.")
+            raise StageError(f"{part}: holds {unknown[0]}, which has not been taken in.")
         for path in sorted(part.glob("*.jsonl")):
             repair_tail(path)
             repair_tail(folder / path.name)
@@ -164,8 +161,8 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove what workers have left, the mark of their attempt first: none of them starts in half a
-    folder.
+    """Remove the files of workers, the mark of their attempt first, so that no worker starts in
+    half a folder.
     """
     attempt = current(folder)
     if attempt is not None and attempt.claims:
@@ -188,8 +185,8 @@ def _append(source: Path, target: Path) -> int:
 
 
 class Worker:
-    """One worker of the attempt that is under way; `folder` is where it writes. Raises StageError
-    when none is.
+    """One worker of the current attempt; it writes into `folder`. Raises StageError when there is
+    no attempt.
     """
 
     def __init__(self, stage: Path, number: int) -> None:
@@ -207,14 +204,15 @@ class Worker:
             self._far = remote.file_system(attempt.claims)
 
     def earlier(self) -> list[Path]:
-        """The folders that it wrote before it was started again."""
+        """The folders that this worker wrote before it was started again."""
         return sorted(self.folder.parent.glob(f"w{self.number}-*"))
 
     def claims(self, chunks: int, group: str = "") -> Iterator[int]:
-        """The chunks that are this worker's, each claimed only when it is asked for.
+        """The chunks of this worker, each claimed only when it is needed.
 
-        First those that it claimed before it was started again, then its own stripe, then what is
-        left of the others', each worker from another place on: two seldom want the same.
+        First those that it claimed before it was started again, then its own, then what is left of
+        the other workers', beginning at a different place for each worker, so that two seldom try
+        the same chunk.
         """
         mine = f"w{self.number}"
         owners = {name: self._owner(name) for name in self._names(group)}
@@ -231,8 +229,8 @@ class Worker:
         yield from self.unclaimed([*rest[first:], *rest[:first]], group)
 
     def unclaimed(self, chunks: Sequence[int], group: str = "") -> Iterator[int]:
-        """Those of `chunks` that nobody has, each claimed when it is asked for. Who has which is
-        looked up before, and again when others were quicker a few times.
+        """The unclaimed ones of `chunks`, each claimed when it is needed. All claims are listed
+        first, and again when other workers were quicker a few times.
         """
         taken = set[str]()
         missed = _PATIENCE
@@ -273,18 +271,18 @@ class Worker:
             yield
         except FileNotFoundError:
             raise StageError(
-                f"{self._claims}: this attempt is over; another one has begun."
+                f"{self._claims}: this attempt is over, and another one has begun."
             ) from None
 
     def _claim(self, name: str) -> bool:
-        """Whether the chunk is ours now. A symbolic link is made and named in one call, also on
-        NFS.
+        """Claim a chunk; return whether this worker has it now. A symbolic link is created and
+        named in one call, also on NFS.
         """
         us = f"w{self.number}"
         if self._far is not None:
             if remote.create(*self._far, name, us.encode()):
                 return True
-            # A request that was sent again finds what it has made itself: as below.
+            # A request that was sent twice finds the object that it has created itself: as below.
             return self._owner(name) == us
         path = self._claims / name
         with self._in_time(), disk_errors(self._claims):
@@ -302,8 +300,8 @@ class Worker:
 
 
 def create_file(path: Path, text: str) -> bool:
-    """Write a file that must not exist before; say whether that was us. It claims a chunk where the
-    file system knows no links (mounted buckets).
+    """Create a file that must not exist yet; return whether this process did. It claims a chunk
+    where the file system has no links (mounted buckets).
     """
     try:
         with open(path, "x", encoding="ascii") as file:

@@ -294,7 +294,9 @@ def test_a_file_where_a_folder_goes_or_the_other_way_round_is_named(
     else:
         place.write_text("")
     said = run(workplace, "run", "small.toml", "--only", "problems", code=2)
-    assert in_the_way in said and ("a folder, and a file is" if is_folder else "is a file") in said
+    assert (
+        in_the_way in said and ("a folder, where a file is" if is_folder else "is a file") in said
+    )
 
 
 def test_a_folder_that_may_not_be_changed_is_named(workplace: Path) -> None:

@@ -108,7 +108,7 @@ def test_equal_files_are_equal_whatever_their_order_and_spelling(tmp_path: Path)
         (SMALLEST.replace('"small"', "7"), ["name", "found 7"]),
         (
             SMALLEST.replace('"file"', '"procedural"'),
-            ["[problems] limit: a procedural set has no end"],
+            ["[problems] limit: a procedural dataset has no end"],
         ),
         (SMALLEST.split("[[")[0] + "[traces]\nteachers = []", ["[traces] teachers", "at least 1"]),
         (SMALLEST.split("[[")[0], ["traces", "missing"]),
@@ -159,7 +159,7 @@ def test_cluster_and_benchmark_files_have_the_same_manners(tmp_path: Path) -> No
         load_benchmark(path)
     assert load_cluster(path, ["vllm={}"]).vllm.tensor_parallel_size == 1
     path.write_text("[train]\nrollouts = 'vllm_server'")
-    with pytest.raises(ConfigError, match="wants rollouts_url"):
+    with pytest.raises(ConfigError, match="needs rollouts_url"):
         load_cluster(path)
 
 

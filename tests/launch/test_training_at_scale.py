@@ -685,7 +685,7 @@ def test_a_file_of_ones_own_is_taken_if_it_starts_a_process_per_device(
 
 
 def test_students_of_several_processes_train_one_after_the_other() -> None:
-    with pytest.raises(ValueError, match="would take the same devices"):
+    with pytest.raises(ValueError, match="would use the same devices"):
         cluster(processes=2, parallel=2)
 
 

@@ -350,14 +350,14 @@ def test_fields_are_added_and_left_out_as_the_file_says(server: FaultyServer) ->
     ("keys", "words"),
     [
         *(
-            ({"request": {name: 1}}, f"request: {name} is for us to send")
+            ({"request": {name: 1}}, f"request: {name} is set for every request already")
             for name in ("model", "messages", "prompt", "n")
         ),
-        ({"request": {"temperature": 1.0}}, "request: temperature is no field to add"),
-        ({"request": {"max_tokens": 9}}, "request: max_tokens is no field to add"),
+        ({"request": {"temperature": 1.0}}, "request: temperature cannot be added"),
+        ({"request": {"max_tokens": 9}}, "request: max_tokens cannot be added"),
         ({"request": {"x": float("nan")}}, "request: cannot be sent as JSON"),
-        ({"omit": ["sed"]}, "omit: 'sed' is no field that can be left out. Did you mean seed?"),
-        ({"omit": ["messages"]}, "omit: 'messages' is no field that can be left out"),
+        ({"omit": ["sed"]}, "omit: 'sed' cannot be left out. Did you mean seed?"),
+        ({"omit": ["messages"]}, "omit: 'messages' cannot be left out"),
     ],
 )
 def test_what_would_break_a_sample_is_refused_when_the_file_is_read(

@@ -327,7 +327,7 @@ def test_a_teacher_without_log_probabilities_is_refused_by_key() -> None:
         match='logprobs: gpt-x .sampler = "openai". gives no log-probabilities.*logprobs_model',
     ):
         settings(logprobs=16, teachers=({"model": "gpt-x", "sampler": "openai"},))
-    with pytest.raises(ValidationError, match="logprobs_model: does nothing without logprobs"):
+    with pytest.raises(ValidationError, match="logprobs_model: has no effect without logprobs"):
         settings(logprobs_model="m")
     with pytest.raises(ValidationError, match="logprobs_model: every teacher runs in vLLM"):
         settings(logprobs=16, logprobs_model="m", teachers=({"model": "m"},))

@@ -44,7 +44,7 @@ def test_lost_and_refused_samples_are_told_apart_with_their_causes(folder: Path)
     assert found == Missing(60, 60, lost=5, refused=1, causes={QUOTA: 5, LONG: 1})
     assert found.words() == f"54 of 60 samples; 5 lost, 1 refused (5 × {QUOTA}; 1 × {LONG})"
     assert found.remedy("2-traces") == (
-        "The same command draws the lost ones again. What was refused is set aside: see "
+        "The same command draws the lost ones again. Refused samples are set aside: see "
         "2-traces/set_aside.jsonl."
     )
 

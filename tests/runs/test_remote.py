@@ -60,7 +60,7 @@ def test_what_is_kept_here_is_not_removed_when_the_url_is_empty(tmp_path: Path) 
     (here / "run.json").write_text("changed")
     for _ in range(2):  # nor after what changed here would have been published
         with (
-            pytest.raises(StageError, match="is empty, though 1 files"),
+            pytest.raises(StageError, match="is empty, although 1 files"),
             Remote(url(there), here) as made,
         ):
             made.fetch()
@@ -333,7 +333,7 @@ def test_what_cannot_be_published_stays_and_copies_of_the_killed_go(
             assert len(list(scratch.iterdir())) == 2 and here.exists()
     assert not list(scratch.iterdir())
     with (
-        pytest.raises(StorageError, match="What was done is in") as caught,
+        pytest.raises(StorageError, match="All work is in") as caught,
         remote.lent(f"{url(there)}/run", lambda _: True) as here,
     ):
         filled(here, **{"x.jsonl": "hours of work"})
@@ -383,7 +383,7 @@ def test_what_a_file_system_raises_is_said_and_publishing_goes_on(
 
         monkeypatch.setattr(made, "_put", lost)
         wait_until(
-            lambda: "cannot be written: RuntimeError: no route. What was done is in" in caplog.text
+            lambda: "cannot be written: RuntimeError: no route. All work is in" in caplog.text
         )
         fails.clear()
         wait_until((tmp_path / "there" / "x.jsonl").exists)

@@ -214,11 +214,11 @@ def test_a_folder_without_write_permission_is_a_clear_error(tmp_path: Path) -> N
 
 def test_a_file_where_a_folder_should_be_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("not a folder")
-    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
+    with pytest.raises(StageError, match="runs is a file, where a folder is needed"):
         Shard(tmp_path / "runs" / "s.jsonl")
-    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
+    with pytest.raises(StageError, match="runs is a file, where a folder is needed"):
         store.write_json(tmp_path / "runs" / "m.json", {})
-    with pytest.raises(StageError, match="runs is a file, and a folder is wanted there"):
+    with pytest.raises(StageError, match="runs is a file, where a folder is needed"):
         store.append_metrics(tmp_path / "runs", step=1)
     with pytest.raises(DriftError, match="is a file"):
         store.open_stage(tmp_path / "runs", identity())
@@ -414,7 +414,7 @@ def test_only_a_complete_folder_is_offered_to_be_kept(tmp_path: Path) -> None:
         store.require_open(tmp_path, identity(n=1))
     for message in (str(caught.value), str(caught_worker.value)):
         assert "--keep-old" not in message, message
-        assert "not finished" in message and "set back what has changed" in message, message
+        assert "not finished" in message and "undo the changes" in message, message
         assert "--set name=" in message and "remove that folder" in message, message
 
 
@@ -501,7 +501,8 @@ def test_a_kill_while_a_derived_stage_is_emptied_leaves_a_folder_that_is_still_o
 def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(
-        DriftError, match=r"holds thesis.tex but no manifest.json: not a run folder of ours"
+        DriftError,
+        match=r"holds thesis.tex but no manifest.json: not a run folder of reasondistill",
     ):
         store.open_stage(tmp_path, identity(), derived=True)
     assert os.listdir(tmp_path) == ["thesis.tex"]
@@ -525,7 +526,7 @@ def test_an_unfinished_or_missing_stage_is_no_input(tmp_path: Path) -> None:
     store.open_stage(tmp_path, identity())
     with pytest.raises(StageError, match="not finished"):
         store.require_complete(tmp_path)
-    with pytest.raises(StageError, match="open_stage comes first"):
+    with pytest.raises(StageError, match="call open_stage first"):
         store.finish_stage(tmp_path / "none", counts={}, seconds=0)
 
 

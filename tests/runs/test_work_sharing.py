@@ -442,7 +442,7 @@ def test_where_the_file_system_knows_no_links_files_are_claims(
 def test_a_share_is_written_and_read_on_the_command_line() -> None:
     assert parsed(Share("work", 3, 8).text) == Share("work", 3, 8)
     assert str(Share("work", 3, 8)) == "4/8"
-    with pytest.raises(ConfigError, match="want open, work or close"):
+    with pytest.raises(ConfigError, match="must be open, work or close"):
         parsed("work:x:3")
 
 

@@ -159,14 +159,14 @@ def test_a_lost_sample_is_not_a_wrong_answer(is_old: bool, tmp_path: Path) -> No
 def test_verdicts_of_other_traces_are_refused(tmp_path: Path) -> None:
     run = fake_run(tmp_path)
     rewrite_traces(run, "base", traces_of(run, "base")[::-1])
-    with pytest.raises(StageError, match="the verdict on .* is wanted, found"):
+    with pytest.raises(StageError, match="expected the verdict on .*, found"):
         collect(run)
 
 
 def test_a_missing_verdict_is_refused(tmp_path: Path) -> None:
     run = fake_run(tmp_path)
     write_records(cell(run, "base") / "verdicts" / "verdicts.jsonl", verdicts_of(run, "base")[:-1])
-    with pytest.raises(StageError, match="is wanted, found none"):
+    with pytest.raises(StageError, match="is missing"):
         collect(run)
 
 
@@ -538,5 +538,5 @@ def test_a_run_without_scores_has_an_empty_summary_and_another_file_is_refused(
 ) -> None:
     assert read_scores(tmp_path / "scores.json") == ScoresFile()
     (tmp_path / "scores.json").write_text('{"scores": [{"model": "sft"}]}')
-    with pytest.raises(DataError, match=r"scores\.json: not the scores of this version"):
+    with pytest.raises(DataError, match=r"scores\.json: not scores of this version"):
         read_scores(tmp_path / "scores.json")

@@ -662,7 +662,7 @@ def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     pairs = [graded(1, 0), graded(1, 1), graded(2, 0)]
     run = Run(tmp_path / "a", pairs)
     finished(run.verdicts, "verdicts", verdicts=[pair.verdict for pair in pairs[:2]])
-    with pytest.raises(StageError, match="the verdict on d/train/2:0 is wanted, found none"):
+    with pytest.raises(StageError, match="the verdict on d/train/2:0 is missing"):
         run.make()
     finished(run.verdicts, "verdicts", verdicts=[pair.verdict for pair in [*pairs, graded(2, 1)]])
     with pytest.raises(StageError, match="the verdict on d/train/2:1 has no trace"):

@@ -300,7 +300,7 @@ def test_importance_is_the_mean_over_tokens_then_the_root_of_squares_over_rows()
             "llama",
             {"hidden_size": 40},
             r"shrink\.hidden_size = 40: hidden_size 40 with 6 attention heads; transformers "
-            r"wants a multiple",
+            r"needs a multiple",
         ),
         (
             "llama",
@@ -345,7 +345,7 @@ def test_importance_wants_calibration_rows(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["qwen3_moe", "gpt2"])
 def test_other_models_are_refused_with_those_that_go(kind: str, tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=f"type '{kind}'; what can be shrunk: llama, qwen2, qwen3; no mixture"
+        ConfigError, match=f"type '{kind}'; types that can be shrunk: llama, qwen2, qwen3; mixtures"
     ):
         ShrinkSettings(layers=1).check({"model_type": kind, "num_hidden_layers": 2}, "[students] s")
 

@@ -1,16 +1,17 @@
-"""A run folder that lives at a URL (s3://, gs://, any file system that fsspec knows): fetched,
-worked on here, published.
+"""A run folder that is stored at a URL (s3://, gs://, any file system of fsspec): fetched, changed
+on this machine, published.
 
     with Remote("s3://bucket/runs/demo", Path("runs/demo")) as remote:
         remote.fetch()
         ...
 
-What is changed in the folder meanwhile is published every few minutes, and at the end.
+Changes in the folder are published every few minutes, and at the end.
 
-Object stores show a file only when it is whole. Here a stage's manifest, the mark of being
-finished, is written after everything that it speaks of. Only what changed here is written, what was
-removed here is removed there, and every file has one writer. Claims of workers are made at the URL
-at once: as objects that must not exist before, which S3 and Google's store settle themselves.
+Object stores show a file only when it is whole. A stage's manifest, the mark of a finished stage,
+is published after the files that it lists. Only files that changed in the copy are written to the
+URL, files removed from the copy are removed from the URL, and every file has one writer. Workers
+claim chunks directly at the URL, by creating an object that must not exist yet: S3 and Google's
+store decide which worker was first.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a process asks of the run folders that it has open and that live at a URL: where claims are
-made, and to bring both sides up to date.
+"""For a process whose open run folders are copies of a URL: the place of claims, and bringing both
+sides up to date.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def claims_at(folder: Path) -> str | None:
-    """The URL of a folder whose run lives elsewhere; None for one that all workers see."""
+    """The URL of a folder whose run is stored elsewhere; None for a shared folder."""
     place = folder.resolve()
     for remote in OPEN:
         root = remote.folder.resolve()
@@ -25,11 +25,11 @@ def claims_at(folder: Path) -> str | None:
 
 
 def exchange(folder: Path, *, must: bool = False) -> None:
-    """Publish what changed in a folder whose run lives elsewhere, and fetch what others changed,
-    weights left out.
+    """Publish what changed in a folder whose run is stored elsewhere, and fetch what others
+    changed, without weights.
 
-    A failure is only logged, for the next time will do; `must`: it is tried again for some minutes,
-    then raised (StorageError).
+    A failure is only logged, because the next call repeats it; with `must` it is retried for some
+    minutes, then raised (StorageError).
     """
     for remote in OPEN:
         if folder.resolve() == remote.folder.resolve():

@@ -1,5 +1,5 @@
-"""A folder and its copy: what to fetch, what to publish, in which order, and what is never
-overwritten or removed.
+"""A folder at a URL and its copy: which files are fetched and published, in which order, and which
+are never overwritten or removed.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.runs import layout
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same
-from reasondistill.runs.remote.objects import file_system, is_local, told
+from reasondistill.runs.remote.objects import file_system, is_local, storage_errors
 
 log = logging.getLogger(__name__)
 
-# The name in the environment of the seconds between two publishings.
+# The environment variable with the seconds between two publishings.
 PUBLISH_S = "REASONDISTILL_PUBLISH_S"
 _PUBLISH_S = 120.0
-# How long what must be published is tried again, when a file system fails.
+# How long a publishing that must succeed is retried, when a file system fails.
 PATIENCE_S = 300.0
-# Files that fail before the others are not tried any more.
+# After so many failed files the others are not tried any more.
 _FAILURES = 3
 _SMALL = 4 << 20
 _BLOCK = 16 << 20
 
-# Marks of being finished, in the order in which they are published after everything else.
+# The marks of finished work, in the order in which they are published after all other files.
 _MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST)
-# What every machine writes about what it was asked; the last one's stands.
+# Every machine writes this file about its own command; the last one counts.
 _ABOUT = (layout.RUN, f"{layout.LOGS}/", "ray/", f"{layout.SETTLED}/")
 
 # The folders that are open in this process.
@@ -60,12 +60,12 @@ def _publish_s() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ConfigError(f"{PUBLISH_S}={text}: want a number of seconds above 0.")
+        raise ConfigError(f"{PUBLISH_S}={text}: must be a number of seconds above 0.")
     return seconds
 
 
 def patiently(act: Callable[[], object]) -> None:
-    """Do it again for some minutes as long as a file system fails. Raises StorageError."""
+    """Retry for some minutes while a file system fails. Raises StorageError."""
     deadline, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:
@@ -74,13 +74,13 @@ def patiently(act: Callable[[], object]) -> None:
         except StorageError as error:
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("%s. Tried again in %.0f s.", error, pause)
+            log.warning("%s. Next attempt in %.0f s.", error, pause)
         time.sleep(pause)
         pause = min(2 * pause, 60.0)
 
 
 class Remote:
-    """The folder `url`, and the copy of it in `folder`. While open, changes are published every
+    """The folder `url`, and its copy `folder`. While open, changes are published every
     $REASONDISTILL_PUBLISH_S.
     """
 
@@ -92,19 +92,19 @@ class Remote:
         self._thread = threading.Thread(target=self._publish_now_and_then, daemon=True)
         self.holds_unpublished = self._is_reached = False
 
-    # ---- there → here ----------------------------------------------------------------------------
+    # ---- fetch -----------------------------------------------------------------------------------
 
     def fetch(
         self, is_wanted: Callable[[str], bool] = lambda name: True, *, is_first: bool = False
     ) -> int:
-        """Get every wanted file that is another there than when it was last the same here; return
-        how many came.
+        """Fetch every needed file that has changed at the URL since both sides were the same;
+        return how many were fetched.
 
-        What has changed here stays as it is, and is published later; `is_first`: one that has
-        changed here and there is an error, for another machine has worked on the run since. Raises
-        StorageError, StageError.
+        A file that has changed in the copy is kept, and published later. With `is_first`, a file
+        that has changed on both sides is an error: another machine has worked on the run since.
+        Raises StorageError, StageError.
         """
-        with self._lock, told(self.url, "cannot be read"):
+        with self._lock, storage_errors(self.url, "cannot be read"):
             files = self._found()
             changed = [
                 name
@@ -134,7 +134,7 @@ class Remote:
         return came
 
     def _found(self) -> dict[str, Any]:
-        """What is there. Raises StageError when all of it is gone: then it is kept here."""
+        """The files at the URL. Raises StageError when all of them are gone; the copy is kept."""
         self._fs.invalidate_cache()
         try:
             files: dict[str, Any] = self._fs.find(self._root, detail=True)
@@ -142,9 +142,9 @@ class Remote:
             files = {}
         if self._known and not files:
             raise StageError(
-                f"{self.url}: is empty, though {len(self._known):,} files of {self.folder} "
+                f"{self.url}: is empty, although {len(self._known):,} files of {self.folder} "
                 "had been published there. "
-                f"To publish them again, remove {self.folder / JOURNAL}; to begin anew, "
+                f"To publish them again, remove {self.folder / JOURNAL}; to start again, "
                 f"remove {self.folder}."
             )
         return {path[len(self._root) :].lstrip("/"): info for path, info in files.items()}
@@ -154,14 +154,14 @@ class Remote:
         return known is None or known.here is None or known.there != _version(info)
 
     def _is_ours(self, name: str) -> bool:
-        """Whether a file here holds what was never there."""
+        """Whether a file of the copy has content that was never published."""
         known, state = self._known.get(name), _state(self.folder / name)
         if state is None or (known is not None and known.here is None):
             return False
         return known is None or known.there is None or known.here != state
 
     def _refuse_two_histories(self, ours: list[str]) -> None:
-        """Raise StageError when one of them was not just on its way there."""
+        """Raise StageError when a file was not merely being published."""
         names = [
             name for name in ours if name not in self._known or self._known[name].there is not None
         ]
@@ -169,13 +169,13 @@ class Remote:
             raise StageError(
                 f"{self.folder}: {len(names):,} files, {names[0]} among them, changed here "
                 f"and at {self.url} since both were the same: "
-                "another machine has worked on this run. To go on from what is there, "
+                "another machine has worked on this run. To continue from the files there, "
                 f"remove {self.folder}."
             )
 
     def _get(self, name: str, version: str) -> bool:
-        """Get one file, unless it was removed there or has changed here a moment ago; say whether
-        it came.
+        """Fetch one file, unless it was just removed from the URL or changed in the copy; return
+        whether it was fetched.
         """
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ class Remote:
         return True
 
     def _is_gone(self, name: str) -> bool:
-        """Whether a file that no listing shows is not there: some file systems leave out of a
+        """Whether a file that no listing shows is really gone: some file systems omit from a
         listing what they fail to read.
         """
         try:
@@ -205,25 +205,25 @@ class Remote:
         return False
 
     def _drop(self, name: str) -> None:
-        """Remove here what was removed there, unless it has changed here."""
+        """Remove from the copy what was removed from the URL, unless it has changed in the copy."""
         if not self._is_ours(name):
             (self.folder / name).unlink(missing_ok=True)
         del self._known[name]
 
-    # ---- here → there ----------------------------------------------------------------------------
+    # ---- publish ---------------------------------------------------------------------------------
 
     def publish(self) -> int:
-        """Put every file that has changed here, marks of being finished last, and remove what is
-        gone; return how many were put.
+        """Publish every file that has changed in the copy, marks of finished work last, and remove
+        what is gone; return how many were published.
 
-        Raises StorageError, and StageError when the folder here or all of it there has vanished.
+        Raises StorageError, and StageError when the copy or all files at the URL have vanished.
         """
-        advice = f". What was done is in {self.folder}."
-        with self._lock, told(self.url, "cannot be written", advice=advice):
+        advice = f". All work is in {self.folder}."
+        with self._lock, storage_errors(self.url, "cannot be written", advice=advice):
             self._refuse_what_has_vanished()
             marks = {
                 name: state for name, state in self._states() if _rank(name)
-            }  # before all others: what they speak of is older
+            }  # before all others: the files that they describe are older
             gone = [
                 name for name in self._known if _state(self.folder / name) is None
             ]  # before all others: their lines went elsewhere
@@ -242,7 +242,7 @@ class Remote:
                     continue
                 try:
                     put += self._put(name, here[name])
-                except Exception as error:  # one that fails does not keep back the others
+                except Exception as error:  # one that fails does not hold up the others
                     failed.append(error)
             if failed:
                 raise failed[0]
@@ -258,7 +258,7 @@ class Remote:
             return
         if not (self.folder / JOURNAL).exists() or not any(True for _ in self._states()):
             raise StageError(
-                f"{self.folder}: has vanished, so nothing more is published, and {self.url} "
+                f"{self.folder}: has vanished: nothing more is published, and {self.url} "
                 "stays as it is."
             )
         self._fs.invalidate_cache()
@@ -273,7 +273,7 @@ class Remote:
         )
 
     def _put(self, name: str, state: State) -> bool:
-        """Put one file as it is now, unless it was just removed here; say whether it went."""
+        """Publish one file, unless it was just removed; return whether it was published."""
         self._known[name] = Same(state, None)
         source, target = self.folder / name, f"{self._root}/{name}"
         try:
@@ -292,15 +292,15 @@ class Remote:
         return True
 
     def _send(self, source: Path, target: str) -> None:
-        """Put an object. A file that grows meanwhile is sent as it was: some stores refuse an
-        upload that is longer than was said.
+        """Write an object. A file that grows meanwhile is sent as it was: some stores refuse an
+        upload that is longer than announced.
         """
         size = source.stat().st_size
         if source.suffix in (
             ".safetensors",
             ".pt",
             ".distcp",
-        ):  # written once, and sent in parts side by side
+        ):  # written once, and sent in parallel parts
             self._fs.put_file(str(source), target)
             return
         with open(source, "rb") as file:
@@ -313,19 +313,19 @@ class Remote:
                     there.write(block)
                     size -= len(block)
                 there.close()
-            except BaseException:  # closing would make an object of what has come so far
+            except BaseException:  # closing would create an object of what was sent so far
                 there.discard()
                 there.closed = True
                 raise
 
     def _remove(self, name: str) -> None:
-        """Remove there what was removed here."""
+        """Remove from the URL what was removed from the copy."""
         with suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
         del self._known[name]
 
     def _states(self) -> Iterator[tuple[str, State]]:
-        """Every file of ours here. Raises OSError when a folder cannot be listed."""
+        """Every file of the copy. Raises OSError when a folder cannot be listed."""
         for place, _, names in os.walk(self.folder, onerror=_raise_unless_gone):
             for path in (Path(place, name) for name in names):
                 if (
@@ -369,8 +369,8 @@ class Remote:
 
 
 def _counts(name: Path) -> bool:
-    """Files of ours; not what is only on the way (dotted, but for an index that torch writes beside
-    split weights), nor claims.
+    """Files that are published: no temporary files (dotted, except an index that torch writes
+    beside split weights) and no claims.
     """
     if name.name.endswith(".part"):
         return False
@@ -395,8 +395,8 @@ def _state(path: Path) -> State | None:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """What changes when a file there does. Listings and single answers of a store may give one time
-    in different words, but one ETag.
+    """A value that changes when a file at the URL does. Listings and single answers of a store may
+    format a time differently, but have one ETag.
     """
     for key in ("ETag", "etag", "generation"):
         if info.get(key):
@@ -406,6 +406,6 @@ def _version(info: Mapping[str, Any]) -> str:
 
 
 def _rank(name: str) -> int:
-    """0, or which mark of being finished a file is."""
+    """0, or the number of the mark of finished work that a file is."""
     last = name.rpartition("/")[2]
     return _MARKS.index(last) + 1 if last in _MARKS else 0

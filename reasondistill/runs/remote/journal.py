@@ -1,5 +1,5 @@
-"""Which files were the same here and at a URL, a line for each that came or went: a kill loses what
-is under way, and knows it.
+"""A journal of the files that were the same in a copy and at a URL, one line per fetched or
+published file. After a kill it shows which transfer was under way.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from reasondistill.runs.layout import JOURNAL
 
 @dataclass(frozen=True)
 class Same:
-    """Size and time of a file here, and its version there, when both were the same.
+    """Size and time of a file in the copy, and its version at the URL, when both were the same.
 
-    No `here`: it was being fetched, so what stands here counts for nothing. No `there`: it was
-    being published.
+    Without `here` it was being fetched, so the file in the copy does not count; without `there` it
+    was being published.
     """
 
     here: tuple[int, int] | None
@@ -67,5 +67,5 @@ class Journal(dict[str, Same]):
 
 
 def _line(name: str, same: Same | None) -> str:
-    """Begins with the end of the line before, which may be torn."""
+    """Begins with a newline, because the line before may be torn."""
     return "\n" + json.dumps([name] if same is None else [name, same.here, same.there])

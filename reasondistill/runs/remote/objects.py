@@ -1,5 +1,5 @@
-"""Single objects at a URL, on any file system that fsspec knows: names, contents, and making one
-that only one process can make.
+"""Single objects at a URL, on any file system of fsspec: names, contents, and creating an object
+that only one process can create.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def is_local(fs: Any) -> bool:
 
 
 @contextmanager
-def told(place: str, what: str, *, advice: str = "") -> Generator[None]:
-    """Raise StorageError for whatever a file system raises: botocore's and aiohttp's errors are no
+def storage_errors(place: str, what: str, *, advice: str = "") -> Generator[None]:
+    """Turn every error of a file system into a StorageError: those of botocore and aiohttp are not
     OSErrors.
     """
     try:
@@ -48,7 +48,7 @@ def told(place: str, what: str, *, advice: str = "") -> Generator[None]:
 def names_in(fs: Any, place: str) -> list[str]:
     """The names of the objects below a path; none when there is nothing. Raises StorageError."""
     fs.invalidate_cache()
-    with told(place, "cannot be read"):
+    with storage_errors(place, "cannot be read"):
         try:
             return [path.rpartition("/")[2] for path in fs.ls(place, detail=False)]
         except FileNotFoundError:
@@ -56,8 +56,8 @@ def names_in(fs: Any, place: str) -> list[str]:
 
 
 def content_of(fs: Any, place: str, name: str) -> str | None:
-    """What an object holds; None when it is not there. Raises StorageError."""
-    with told(f"{place}/{name}", "cannot be read"):
+    """The content of an object; None when it does not exist. Raises StorageError."""
+    with storage_errors(f"{place}/{name}", "cannot be read"):
         try:
             return fs.cat_file(f"{place}/{name}").decode()
         except FileNotFoundError:
@@ -65,11 +65,11 @@ def content_of(fs: Any, place: str, name: str) -> str | None:
 
 
 def create(fs: Any, place: str, name: str, content: bytes) -> bool:
-    """Make an object that does not exist yet, in one step that only one can win; say whether that
-    was us. Raises StorageError.
+    """Create an object that does not exist yet, in one step in which only one process succeeds;
+    return whether it was this one. Raises StorageError.
     """
     path = f"{place}/{name}"
-    with told(path, "cannot be written"):
+    with storage_errors(path, "cannot be written"):
         try:
             if is_local(fs):
                 fs.makedirs(place, exist_ok=True)

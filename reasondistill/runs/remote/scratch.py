@@ -14,19 +14,19 @@ from pathlib import Path
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.runs.remote.folder import Remote, is_url
 
-# The name in the environment of the folder for copies.
+# The environment variable with the folder for copies.
 SCRATCH = "REASONDISTILL_SCRATCH"
 _KEEP = ".keep"
 
 
 @contextmanager
 def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
-    """A run folder for one process: itself when it is a path, else a copy of what is wanted of a
-    URL, whose changes are published.
+    """A run folder for one process: the folder itself when it is a path, else a copy of the needed
+    files of a URL, whose changes are published.
 
-    Copies lie in $REASONDISTILL_SCRATCH, or where temporary files do. They are removed at the end,
-    those of killed processes when the next one begins; one that could not be published stays, and
-    the error names it.
+    Copies are in $REASONDISTILL_SCRATCH, or in the folder for temporary files. They are removed at
+    the end, those of killed processes when the next one begins; a copy that could not be published
+    is kept, and the error names it.
     """
     if not is_url(folder):
         yield Path(folder)
@@ -36,7 +36,7 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
         try:
             with remote:
                 if not remote.fetch(is_wanted):
-                    raise StageError(f"{folder}: not a run folder, or nobody may read it.")
+                    raise StageError(f"{folder}: not a run folder, or not readable.")
                 yield remote.folder
         finally:
             if remote.holds_unpublished:
@@ -46,8 +46,8 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
 
 @contextmanager
 def _scratch(parent: Path) -> Generator[Path]:
-    """A new folder in `parent`, locked, and removed at the end. Those of this machine that nobody
-    locks any more go now.
+    """A new folder in `parent`, locked, and removed at the end. Folders of this machine that no
+    process locks any more are removed now.
     """
     prefix = f"reasondistill-copy-{socket.gethostname()}-"
     for left in parent.glob(f"{prefix}*"):

@@ -2,8 +2,8 @@
 
 A stage folder holds shards (`*.jsonl`, one record a line), `metrics.jsonl` and `manifest.json`. One
 writer per shard. A line counts once its newline is on disk: a torn last line is dropped and its
-record made again. Finished files appear by rename. Nothing here relies on file locks, but that the
-leftovers of killed writers are known by them.
+record made again. Finished files appear by rename. File locks serve only to recognise leftovers of
+killed writers.
 
     state = open_stage(folder, Identity("traces", 1, section, inputs), grows=("n",))
     with Shard(folder / "traces.jsonl") as shard:

@@ -1,8 +1,8 @@
-"""Whole files: they appear by rename, and what a disk can refuse becomes one clear error.
+"""Whole files: they appear by rename, and errors of the disk become one clear error.
 
-A file on its way to its name is a hidden one beside it, `.NAME.HOST.PID.tmp`, which its writer
-locks. A killed writer leaves it there; `remove_leftovers` takes away what nobody holds. The lock
-serves for that alone: where a file system knows none, leftovers stay.
+A file that is being written is a hidden file beside its final name, `.NAME.HOST.PID.tmp`, locked by
+its writer. A killed writer leaves it there; `remove_leftovers` removes those that no process locks.
+The lock has no other use: on a file system without locks, leftovers stay.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
-# How libraries say the same in errors of their own, which carry no number.
+# Messages of libraries whose errors carry no errno.
 _SAYS_NO_ROOM = re.compile(
     r"No space left on device|Disk quota exceeded|Not enough disk space|No usable "
     r"temporary directory"
-    # torch's writer of checkpoints, which does not hear why
+    # torch's writer of checkpoints, which does not get the cause
     r"|PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos"
 )
 _SAYS_REFUSED = re.compile(
     r"Read-only file system|os error (1|13|30)\b|open file failed with strerror"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
-# Locks of another machine may not be seen from here: its files count as held until nobody has
-# written to them for so long.
+# Locks of another machine may be invisible on this one: its files count as locked until they have
+# not been written to for so long.
 _FOREIGN_S = 24 * 3600
 
 
-# ---- what a disk can refuse ----------------------------------------------------------------------
+# ---- errors of the disk --------------------------------------------------------------------------
 
 
 @contextmanager
 def disk_errors(path: Path) -> Generator[None]:
-    """Turn what a disk can refuse (full, not writable, a file where a folder should be) into one
-    clear StageError that names `path`.
+    """Turn errors of the disk (full, not writable, a file where a folder should be) into one clear
+    StageError that names `path`.
     """
     try:
         yield
@@ -61,11 +61,11 @@ def disk_errors(path: Path) -> Generator[None]:
 
 
 def disk_error(error: BaseException, path: Path) -> StageError | None:
-    """The clear error for what a disk refused at `path`, in whatever words a library said it; None
-    for all other errors.
+    """The clear error for an error of the disk at `path`, also when a library wraps it in words of
+    its own; None for all other errors.
 
-    Room that was missing may stand behind the error (`__cause__`, `__context__`), everything else
-    is in the error itself.
+    A full disk may be the error's `__cause__` or `__context__`; all other faults are in the error
+    itself.
     """
     if isinstance(error, ReasonDistillError):
         return None
@@ -84,7 +84,7 @@ def disk_error(error: BaseException, path: Path) -> StageError | None:
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, nearest first."""
+    """An error and the errors that caused it, nearest first."""
     one: BaseException | None = error
     while one is not None:
         yield one
@@ -98,7 +98,7 @@ def _is_no_room(error: BaseException) -> bool:
 
 
 def _why_no_room(error: BaseException, path: Path) -> str:
-    """What is used up, and what to do. A library's own words stand in it: they may speak of another
+    """What is used up, and what to do. The library's message is quoted, because it may name another
     place, such as /dev/shm.
     """
     is_plain = isinstance(error, OSError) and error.errno in _NO_ROOM
@@ -121,15 +121,13 @@ def _has_no_inodes(path: Path) -> bool:
 
 
 def _what_is_in_the_way(path: Path) -> str:
-    """Which file stands where a folder is wanted, or the other way round; empty where it is none of
-    that.
-    """
+    """Which file is where a folder is needed, or the other way round; empty where neither is so."""
     for place in path.parents:
         if place.exists() and not place.is_dir():
-            return f"{place} is a file, and a folder is wanted there"
+            return f"{place} is a file, where a folder is needed"
     if path.is_dir():
-        return "it is a folder, and a file is wanted there"
-    return "it is a file, and a folder is wanted there" if path.exists() else ""
+        return "it is a folder, where a file is needed"
+    return "it is a file, where a folder is needed" if path.exists() else ""
 
 
 def _first_line(error: BaseException) -> str:
@@ -144,7 +142,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     """A file that takes the name `path` only when it is whole and on disk: readers see the old one
     or the new one, never a part.
 
-    What killed writers of the same file left is removed first.
+    Leftovers of killed writers of the same file are removed first.
     """
     temporary = path.with_name(
         f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
@@ -164,22 +162,22 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
 @contextmanager
 def _locked(path: Path) -> Generator[BinaryIO]:
-    """A new file that is locked while it is open, where the file system knows locks."""
+    """A new file that is locked while it is open, where the file system has locks."""
     while True:
         with open(path, "wb") as file:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists():  # else it was taken for a leftover before it was locked
+            if path.exists():  # else it was removed as a leftover before it was locked
                 yield file
                 return
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove those of these files that are a killed writer's: temporary by name, and no living
-    process holds them.
+    """Remove those of these files that a killed writer left: temporary by name, and locked by no
+    process.
 
-    A lock tells: it is gone with its process, whoever has the process number now. A file of another
-    machine must be a day old as well.
+    The lock is decisive: it ends with its process, even if the process number is used again. A file
+    of another machine must be a day old as well.
     """
     for path in paths:
         if _TEMPORARY.fullmatch(path.name) and (_is_own(path) or _is_old(path)):
@@ -187,7 +185,7 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """The same for everything in a folder and below it."""
+    """Remove the leftovers of killed writers in a folder and below it."""
     for place, _, names in os.walk(folder):
         remove_leftovers(Path(place, name) for name in names if name.endswith(".tmp"))
 
@@ -203,7 +201,7 @@ def _is_old(path: Path) -> bool:
 
 
 def _remove_unheld(path: Path) -> None:
-    """Nothing happens where it is held, gone meanwhile, or not ours to remove."""
+    """Does nothing where the file is locked, gone meanwhile, or may not be removed."""
     with suppress(OSError), open(path, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()

@@ -22,7 +22,7 @@ StageState = Literal["new", "partial", "complete"]
 
 @dataclass(frozen=True)
 class Identity:
-    """What a stage's output is a function of. Paths, GPUs and batch sizes are not in it."""
+    """What a stage's output depends on. Paths, GPUs and batch sizes are not part of it."""
 
     stage: str
     version: int
@@ -44,7 +44,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage folder says of itself. `status` is `partial` until the stage has finished."""
+    """The description of a stage folder. `status` is `partial` until the stage has finished."""
 
     identity: dict[str, Any]
     fingerprint: str
@@ -58,11 +58,11 @@ class Manifest:
 
     @property
     def output(self) -> str:
-        """What a later stage takes as its input: what this one wrote, where that is known, else
-        what it was made from.
+        """The fingerprint that a later stage records as its input: of this stage's content where
+        that is known, else of its identity.
 
-        A stage that is removed and made again may come out otherwise (samplers on a GPU do); then
-        what was made from it is stale.
+        A stage that is removed and made again may differ (samples from a GPU do); then the stages
+        made from it are stale.
         """
         return self.content or self.fingerprint
 
@@ -103,20 +103,20 @@ def open_stage(
     environment: Mapping[str, Any] | None = None,
     beside: Container[str] = (),
 ) -> StageState:
-    """Say whether the folder is new, partial or complete for this identity, and claim it.
+    """Return whether the folder is new, partial or complete for this identity, and claim it.
 
     `grows` names section keys (dotted) that may be raised without starting over: the stage is then
-    partial and is topped up. `beside` names what is not this stage's own (evals: one folder per
-    benchmark) or serves its next making too: it is left alone. A `derived` stage is cheap and a
-    pure function of its inputs: when only its *inputs* changed it is emptied and made anew. A
-    `remade` one is made anew whatever changed: what was made from it says for itself whether it
-    still fits. What killed writers left half written in it is removed, and from a complete folder
-    what late workers left. Raises DriftError, naming each changed key and the ways out, when the
-    folder was made from something else.
+    partial and is topped up. `beside` names files and folders that do not belong to this stage
+    (evals: one folder per benchmark) or that its next making uses too: they are left alone. A
+    `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is
+    emptied and made again. A `remade` stage is made again after any change: the stages made from it
+    check for themselves whether they still fit. Half-written files of killed writers are removed,
+    and from a complete folder the files of late workers. Raises DriftError, naming each changed key
+    and the ways out, when the folder was made from something else.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(
-            f"{folder}: is a file; a run folder is wanted there. Choose another name, or "
+            f"{folder}: is a file, where a run folder is needed. Choose another name, or "
             "move that file."
         )
     remove_leftovers(folder.glob(".*.tmp"))
@@ -129,7 +129,8 @@ def open_stage(
         if strangers:
             first_three = ", ".join(sorted(strangers)[:3])
             raise DriftError(
-                f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of ours. "
+                f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of "
+                f"reasondistill. "
                 "Choose another name, or remove that folder."
             )
         state: StageState = "new"
@@ -160,8 +161,8 @@ def open_stage(
 
 
 def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
-    """A complete folder. What a worker wrote that was stopped, and went on when its attempt was
-    long over, is of no use to anybody.
+    """Tidy a complete folder: files of a worker that was stopped and went on after its attempt had
+    ended are of no use.
     """
     if PARTS not in beside:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
@@ -171,8 +172,8 @@ def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
 def reopen_stage(
     folder: Path, identity: Identity, is_to_be_tried: Callable[[Manifest], bool]
 ) -> bool:
-    """Make a finished folder partial again when its manifest says that something is to be tried
-    again; say whether so.
+    """Make a finished folder partial again when its manifest has something to be tried again;
+    return whether it had.
     """
     manifest = require_complete(folder)
     if manifest.fingerprint != identity.fingerprint or not is_to_be_tried(manifest):
@@ -182,8 +183,8 @@ def reopen_stage(
 
 
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
-    """Remove a folder's files but those `beside`, and what workers left. A kill on the way leaves a
-    manifest that says: unfinished.
+    """Remove a folder's files except `beside`, and what workers left. If the process is killed
+    meanwhile, the manifest says that the stage is unfinished.
     """
     write_manifest(folder, replace(old, status="partial"))
     if (folder / PARTS).exists():
@@ -206,12 +207,12 @@ def finish_stage(
 ) -> Manifest:
     """Mark the folder complete. `counts` holds at least `in` and `out`.
 
-    `files` names the shards that later stages read; `content` stands for them where not every byte
-    counts.
+    `files` names the shards that later stages read; `content` is their fingerprint where not every
+    byte counts.
     """
     old = read_manifest(folder)
     if old is None:
-        raise StageError(f"{folder}: no {MANIFEST}; open_stage comes first")
+        raise StageError(f"{folder}: no {MANIFEST}; call open_stage first")
     done = replace(
         old,
         status="complete",
@@ -250,8 +251,8 @@ def require_complete(folder: Path) -> Manifest:
 
 
 def require_open(folder: Path, identity: Identity | None) -> Manifest:
-    """The manifest of a stage that another process has opened. Raises StageError when none has,
-    DriftError when it was made from other settings than `identity`.
+    """The manifest of a stage that another process has opened. Raises StageError when no process
+    has, and DriftError when it was made from other settings than `identity`.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -281,8 +282,8 @@ def changed_keys(
 
 
 def drift_message(folder: Path, changed: list[tuple[str, Any, Any]], *, is_complete: bool) -> str:
-    """One clear text: what changed, and the ways out. Only a complete folder can be kept as it is:
-    half of one, filled up under other settings, would be two in one.
+    """The error for changed settings: what changed, and the ways out. Only a complete folder can be
+    kept: half of one, completed under other settings, would mix two.
     """
     shown = "; ".join(
         f"{name.removeprefix('section.')} was {_short(a)}, is {_short(b)}"
@@ -290,10 +291,10 @@ def drift_message(folder: Path, changed: list[tuple[str, Any, Any]], *, is_compl
     )
     if len(changed) > 5:
         shown += f" (and {len(changed) - 5} more)"
-    last = "go on with what it holds (--keep-old)"
+    last = "use it as it is (--keep-old)"
     if not is_complete:
         shown += "; it is not finished"
-        last = "set back what has changed and finish it first"
+        last = "undo the changes and finish it first"
     return (
         f"{folder}: made from other settings: {shown}.\n"
         "Ways out: give the run another name (--set name=…), remove that folder to make it again, "

@@ -1,5 +1,5 @@
-"""Shards: JSONL files of records, appended durably by one writer each, read back line by line,
-sorted without being held.
+"""Shards: JSONL files of records, appended durably by one writer each, read line by line, sorted
+without holding them in memory.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _BLOCK = 1 << 16
 class Shard:
     """One append-only JSONL file with one writer.
 
-    Opening it cuts a torn last line off. `append` writes whole lines, flushes and fsyncs, so a kill
-    loses at most the records of the call in hand.
+    Opening it cuts off a torn last line. `append` writes whole lines, flushes and fsyncs, so a kill
+    loses at most the records of the current call.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,10 +61,10 @@ class Shard:
 
 
 class AppendedFile:
-    """A file that one writer adds to and holds open.
+    """A file that one writer holds open and appends to.
 
     What `append` has written is on the disk when it returns. A failed write is cut off again, so
-    that what stood there before stays readable; if even this fails, the next opening has to cut.
+    that the content before it stays readable; if even this fails, the next opening cuts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +75,11 @@ class AppendedFile:
 
     @property
     def size(self) -> int:
-        """In bytes, as the disk has it."""
+        """The size on disk, in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def append(self, content: bytes) -> None:
-        """Write all of it, or nothing. Raises StageError for what the disk refuses."""
+        """Write all of it, or nothing. Raises StageError for an error of the disk."""
         before = self.size
         rest = memoryview(content)
         with disk_errors(self._path):
@@ -98,7 +98,7 @@ class AppendedFile:
 
 
 def repair_tail(path: Path) -> int:
-    """Cut off a last line without newline (a killed writer's); return how many bytes went."""
+    """Cut off a last line without newline (of a killed writer); return how many bytes were cut."""
     if not path.exists() or (size := path.stat().st_size) == 0:
         return 0
     with open(path, "r+b") as file:
@@ -122,7 +122,7 @@ def repair_tail(path: Path) -> int:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered whole lines; a torn last one is passed over."""
+    """Numbered whole lines; a torn last line is skipped."""
     if not path.exists():
         raise StageError(f"{path}: missing. Run the stage that writes it first.")
     with open(path, "rb") as file:
@@ -134,9 +134,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> Iterator[R]:
     """Yield a shard's records in order.
 
-    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is passed
-    over; so are fields that the record does not have, where `passes_foreign`: for a folder that
-    another version wrote and that is only looked at.
+    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is
+    skipped. With `passes_foreign`, fields that the record does not have are ignored: for viewing a
+    folder that another version wrote.
     """
     extra: ExtraValues = "forbid"
     if passes_foreign:
@@ -145,12 +145,12 @@ def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> 
 
 
 def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
-    """At most `count` records of a shard, from a byte offset on that `offsets_of` gave."""
+    """At most `count` records of a shard, from a byte offset of `offsets_of` on."""
     with open(path, "rb") as file:
         file.seek(offset)
         for number, line in enumerate(islice(file, count), start=1):
             if line.endswith(b"\n"):
-                yield _record(line, kind, f"{path}: line {number} behind byte {offset}")
+                yield _record(line, kind, f"{path}: line {number} after byte {offset}")
 
 
 def offsets_of(path: Path, every: int) -> list[int]:
@@ -167,7 +167,7 @@ def _record(line: bytes, kind: type[R], place: str, extra: ExtraValues = "forbid
     try:
         return kind.model_validate_json(line, extra=extra)
     except pydantic.ValidationError:
-        try:  # lone surrogates: valid JSON for the stdlib only
+        try:  # lone surrogates: valid JSON for the standard library only
             return kind.model_validate(json.loads(line), extra=extra)
         except ValueError as error:
             raise DataError(f"{place}: not a {kind.__name__}: {_first_fault(error)}") from error
@@ -182,10 +182,10 @@ def _first_fault(error: ValueError) -> str:
 
 
 def read_keys(path: Path, key: str = "id") -> Iterator[str]:
-    """Yield one string field of every line without building records: what resume and counting need.
+    """Yield one string field of every line without building records: for resuming and counting.
 
-    Our own lines begin with their id: no JSON is parsed then, and a million lines of a gigabyte
-    take seconds. Memory is one line.
+    Lines of our shards begin with their id, which is read without parsing JSON: a million lines in
+    a gigabyte take seconds. Memory is one line.
     """
     first = f'{{"{key}":"'.encode()
     for number, line in _lines(path):
@@ -206,16 +206,14 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every line as plain JSON, its shape unchecked: for counting over millions of lines.
-    Memory is one line.
+    """Yield every line as plain JSON, unchecked: for counting over millions of lines. Memory is one
+    line.
     """
     return (row for _, row in _numbered(path, _lines(path)))
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and plain JSON of every line of a file that others wrote; blank lines are passed
-    over.
-    """
+    """Line number and plain JSON of every line of a foreign file; blank lines are skipped."""
     return _numbered(path, ((number, line) for number, line in _lines(path) if not line.isspace()))
 
 
@@ -223,7 +221,7 @@ def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[
     for number, line in lines:
         try:
             yield number, from_json(line)
-        except ValueError:  # lone surrogates: valid JSON for the stdlib only
+        except ValueError:  # lone surrogates: valid JSON for the standard library only
             try:
                 yield number, json.loads(line)
             except ValueError as error:
@@ -239,7 +237,7 @@ def drop_lines(path: Path, unwanted: Container[str], key: str = "id") -> None:
 
 
 def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None:
-    """The same by a look at the whole row."""
+    """Take the lines with an unwanted row out of a shard, atomically."""
     with replacing(path) as target:
         for row, (_, line) in zip(read_rows(path), _lines(path), strict=True):
             if not is_unwanted(row):
@@ -261,8 +259,8 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     """Put a shard's lines into canonical order and drop repeated keys (the first stays); return how
     many lines it has.
 
-    `order` gives each key a number of its own. Workers finish out of order; after this the file is
-    the same whatever happened on the way. Holds 40 bytes of each line in memory, never the lines.
+    `order` gives each key its own number. Workers finish in any order; after this the file is
+    always the same. Memory is 40 bytes per line.
     """
     repair_tail(path)
     numbers, lengths = array("q"), array("q")
@@ -297,6 +295,6 @@ def append_metrics(folder: Path, **values: Any) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The folder's metrics lines, torn ones passed over; empty when there are none."""
+    """The folder's metrics lines without torn ones; empty when there are none."""
     path = folder / layout.METRICS
     return list(read_rows(path)) if path.exists() else []

@@ -1,4 +1,4 @@
-"""Stopping at a safe point when a person or a scheduler asks."""
+"""Stopping at a safe point when a person or a scheduler requests it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from reasondistill.errors import Interrupted
 
-# The environment variable with the seconds that SIGUSR1 leaves.
+# The environment variable with the seconds that remain after SIGUSR1.
 GRACE = "REASONDISTILL_GRACE_S"
 
 
@@ -18,9 +18,9 @@ class StopSignal:
     """While open, SIGINT and SIGTERM only set a flag: `check()` then raises Interrupted at the next
     safe point.
 
-    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the end of the
-    time, asks as well, but leaves `grace_s` seconds until it `is_urgent`: to end what is in hand,
-    not to begin anything. Outside the main thread it does nothing.
+    A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the time limit,
+    requests a stop too, but leaves `grace_s` seconds until it `is_urgent`: time to end the work in
+    progress, not to begin more. Outside the main thread this does nothing.
     """
 
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
@@ -28,7 +28,7 @@ class StopSignal:
         self._how = how_to_resume
         self.signal_number: int = (
             signal.SIGTERM
-        )  # which came; it stands for SIGUSR1 and for another process's request too
+        )  # the signal that came; also set for SIGUSR1 and for another process's request
         self._urgent_at = 0.0
         self._old: dict[int, Any] = {}
 
@@ -47,11 +47,11 @@ class StopSignal:
 
     @property
     def is_urgent(self) -> bool:
-        """A stop was requested and what is in hand is to be dropped."""
+        """A stop was requested, and work in progress is to be dropped."""
         return self.requested and time.monotonic() >= self._urgent_at
 
     def check(self) -> None:
-        """Raise Interrupted, which knows the signal, when one came in."""
+        """Raise Interrupted, which has the signal, when a stop was requested."""
         if self.requested:
             raise Interrupted(
                 f"Stopped on request; everything finished so far is saved. {self._how}",
