@@ -420,6 +420,23 @@ def test_what_one_process_refuses_ends_all_and_is_said_once(tmp_path: Path, base
 
 
 @pytest.mark.engine
+def test_a_split_model_delivers_the_step_with_the_lowest_validation_loss(
+    tmp_path: Path, base: Path
+) -> None:
+    rough = {"learning_rate": 0.1, "schedule": "constant", "max_grad_norm": 1e9, "adam_beta2": 0.5}
+    wanted: dict[str, Any] = {"keep": "best", "evaluate_every": 4, "max_steps": 20} | rough
+    run = run_of(tmp_path, base, strategy="fsdp2", **wanted)
+    Launched(run).ends()
+    folder = run.stage("students") / "sft"
+    lines = [line for line in read_metrics(folder) if "validation_loss" in line]
+    losses = {line["step"]: line["validation_loss"] for line in lines}
+    lowest = min(losses, key=lambda step: losses[step])
+    figures = read_student(folder).figures
+    assert figures is not None and figures.delivered_step == lowest < 20
+    assert figures.validation_loss == pytest.approx(losses[lowest], rel=1e-5)
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_a_training_that_diverges_ends_all_processes_and_is_said_once(
     tmp_path: Path, base: Path, strategy: str
