@@ -1,1 +1,1 @@
-"""Tools that the problems and examples stages use: rows in, selections and data sets out."""
+"""Tools of the problems and examples stages: rows in, selections and data sets out."""

@@ -1,8 +1,8 @@
-"""What a benchmark must be before it is measured: the rows, the texts and the golds that its file
-promises, and its errata.
+"""Checks of a benchmark before it is measured: the rows, texts and gold answers must be those of
+its file; and its errata.
 
     entries = list(read_entries(...))
-    found = check_content(benchmark, entries)
+    content = check_content(benchmark, entries)
     entries = list(apply_errata(benchmark, entries))
     check_answer_kind(benchmark, entries)
 
@@ -22,18 +22,18 @@ from reasondistill.errors import ConfigError, DataError
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Problem, SetAside
 
-# Copies write a whole number 45, 045 or "45.0".
+# Copies write a whole number as 45, 045 or "45.0".
 _WHOLE = re.compile(r"^(-?)0*(\d+)(?:\.0+)?$")
 
 
 def content_of(entries: Iterable[Problem | SetAside]) -> str:
-    """16 hex digits for the questions and gold answers of a set, whatever file they came from and
-    in whatever order.
+    """16 hex digits for the questions and gold answers of a set, the same for any file format and
+    order.
 
     Copies differ in blanks and in how they encode an accent or a whole number, so runs of white
     space are one blank, text is NFC and a gold 045.0 is 45; case and every other sign count. A
-    repeated problem counts as often as it stands there. Rows that lack question or answer are no
-    part of it: `rows` counts them.
+    repeated problem counts each time. Rows without question or answer are not in the hash, but in
+    `rows`.
     """
     pairs = sorted(_digest(entry) for entry in entries if isinstance(entry, Problem))
     return hashlib.sha256(b"".join(pairs)).hexdigest()[:16]
@@ -49,8 +49,8 @@ def _folded(text: str) -> str:
 
 
 def check_content(benchmark: Benchmark, entries: Sequence[Problem | SetAside]) -> str:
-    """The content hash that was found. Raises DataError when rows or hash are not those of the
-    file.
+    """The content hash of the entries. Raises DataError when rows or hash are not those of the
+    benchmark file.
     """
     content = content_of(entries)
     check_found(benchmark, len(entries), content)
@@ -76,13 +76,13 @@ def _remedy(benchmark: Benchmark) -> str:
     cause = "Another revision, another split, or the set was edited."
     if chosen and benchmark.problems.source != "procedural":
         cause = (
-            f"The file chooses rows ({', '.join(chosen)}), and `rows` and `content` describe "
+            f"The file selects rows ({', '.join(chosen)}), and `rows` and `content` describe "
             "what is left."
         )
     elif benchmark.problems.source == "procedural":
         cause = "Another seed, limit, filter or version of reasoning-gym makes other rows."
     return (
-        f"{cause} If you mean this one, copy the benchmark file, drop its keys `rows` and "
+        f"{cause} If you want this version, copy the benchmark file, remove its keys `rows` and "
         "`content` and rename it."
     )
 
@@ -93,9 +93,9 @@ def _remedy(benchmark: Benchmark) -> str:
 def apply_errata(
     benchmark: Benchmark, entries: Iterable[Problem | SetAside]
 ) -> Iterator[Problem | SetAside]:
-    """The entries with golds put right; a dropped problem is set aside as `erratum`.
+    """The entries with corrected gold answers; a dropped problem is set aside as `erratum`.
 
-    Raises ConfigError for an erratum that names no problem, or another question than it says.
+    Raises ConfigError for an erratum without a problem, or whose problem has another question.
     """
     errata = {erratum.id: erratum for erratum in benchmark.errata}
     for entry in entries:
@@ -104,16 +104,17 @@ def apply_errata(
             yield entry
         elif not isinstance(entry, Problem):
             raise ConfigError(
-                f"benchmark {benchmark.name}: erratum {erratum.id!r}: the row is no problem "
+                f"benchmark {benchmark.name}: erratum {erratum.id!r}: the row is not a problem "
                 f"({entry.reason}). Remove the erratum."
             )
         else:
             yield _corrected(benchmark, entry, erratum)
     if errata:
         raise ConfigError(
-            f"benchmark {benchmark.name}: erratum {next(iter(errata))!r}: no problem of that id. "
+            f"benchmark {benchmark.name}: erratum {next(iter(errata))!r}: there is no problem "
+            f"with that id. "
             "It is the last part of a problem's id: the row's own id where `problems.id` "
-            "names one, else its place counted from 0."
+            "names one, else its number counted from 0."
         )
 
 
@@ -139,7 +140,7 @@ def last_part(problem_id: str) -> str:
 
 
 def errata_identity(benchmark: Benchmark) -> list[Mapping[str, Any]]:
-    """What of the errata changes the problems; the reasons may be reworded."""
+    """The parts of the errata that change the problems; the reasons may be reworded."""
     return [
         erratum.model_dump(include={"id", "answer", "drop"})
         for erratum in sorted(benchmark.errata, key=lambda e: e.id)
@@ -163,7 +164,7 @@ _KINDS: dict[AnswerKind, re.Pattern[str]] = {
 
 
 def is_of_kind(answer: str, kind: AnswerKind) -> bool:
-    """Whether a gold answer looks like its kind; `$…$` around it does not matter."""
+    """Whether a gold answer has the form of its kind; `$…$` around it does not matter."""
     return (
         _KINDS[kind].fullmatch(answer.strip().removeprefix("$").removesuffix("$").strip())
         is not None
@@ -171,7 +172,7 @@ def is_of_kind(answer: str, kind: AnswerKind) -> bool:
 
 
 def check_answer_kind(benchmark: Benchmark, entries: Iterable[Problem | SetAside]) -> None:
-    """Raise DataError, naming the problems, when a gold is not of the benchmark's kind."""
+    """Raise DataError, naming the problems, when a gold answer is not of the benchmark's kind."""
     kind = benchmark.answer_kind
     if kind is None:
         return
@@ -184,6 +185,6 @@ def check_answer_kind(benchmark: Benchmark, entries: Iterable[Problem | SetAside
         shown = "; ".join(f"{problem.id} has {problem.answer[:60]!r}" for problem in wrong[:3])
         raise DataError(
             f'benchmark {benchmark.name}: answer_kind = "{kind}", but {len(wrong):,} gold '
-            f"answers are none: {shown}. "
-            "Another field may hold the answer (`problems.answer`), or the kind is another."
+            f"answers are not of that kind: {shown}. "
+            "Another field may hold the answer (`problems.answer`), or the kind is wrong."
         )

@@ -1,6 +1,4 @@
-"""The data set card: what is in the data set, how it came about, and what was left out on the
-way.
-"""
+"""The data set card: the content of the data set, how it was made, and what was dropped."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ class DatasetFile:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that a card states. `origins` and `figures` are shown as tables of name and value."""
+    """The content of a card. `origins` and `figures` are shown as tables of name and value."""
 
     title: str
     files: Sequence[DatasetFile]
@@ -46,7 +44,7 @@ def dataset_card(facts: CardFacts) -> str:
     """
     head = [
         "---",
-        "# license: yours to set; teacher and problems may bind you",
+        "# license: set it yourself; the licences of teacher and problems may restrict it",
         "tags:",
         "- reasondistill",
         "- reasoning",
@@ -65,7 +63,7 @@ def dataset_card(facts: CardFacts) -> str:
         "assistant's turn to learn.",
         "",
         *_section(
-            "How it came about", ("", ""), [[name, value] for name, value in facts.origins.items()]
+            "How it was made", ("", ""), [[name, value] for name, value in facts.origins.items()]
         ),
         *_section(
             "Funnel",
@@ -112,5 +110,5 @@ def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break the table."""
+    """The text with the characters escaped that would break the table."""
     return " ".join(text.split()).replace("|", "\\|")

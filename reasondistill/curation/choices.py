@@ -10,7 +10,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-LETTERS = string.ascii_uppercase[:10]  # the grader reads A to J
+LETTERS = string.ascii_uppercase[:10]  # the letters that the grader reads
 
 
 def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, str]:
@@ -22,17 +22,17 @@ def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, st
 
 
 def without_options(question: str) -> str:
-    """The question as it stood before `lettered`."""
+    """The question without the options that `lettered` added."""
     return question.partition(f"\n\n{LETTERS[0]}) ")[0]
 
 
 def shuffled(
     question: str, options: Sequence[str], right: int, *, seed: int
 ) -> tuple[list[str], int]:
-    """The options in an order that seed and question fix, and where the right one went.
+    """The options in an order given by seed and question, and the place of the right one.
 
-    They rank by a hash of their text: the order owes nothing to the order of the fields or of the
-    rows.
+    They are sorted by a hash of their text: the order does not depend on the order of the fields or
+    of the rows.
     """
 
     def rank(place: int) -> bytes:
@@ -44,8 +44,8 @@ def shuffled(
 
 
 def find_right(options: Sequence[str], answer: Any) -> int | None:
-    """Which option an answer means: a place counted from 0, a letter, or the text of exactly one
-    option; None when it means none.
+    """The option that an answer names: by its number counted from 0, a letter, or the text of
+    exactly one option; None when it names none.
     """
     if isinstance(answer, int) and not isinstance(answer, bool):
         if not 0 <= answer < len(options):
@@ -61,13 +61,13 @@ def find_right(options: Sequence[str], answer: Any) -> int | None:
 
 
 def fault_of(options: Sequence[str], right: int) -> str | None:
-    """Why these options are no question: fewer than two, more than letters, an empty one, the right
-    one twice.
+    """Why these options make no question: fewer than two, more than there are letters, an empty
+    one, the right one twice.
     """
     if not 2 <= len(options) <= len(LETTERS):
-        return f"{len(options)} options; 2 to {len(LETTERS)} are wanted"
+        return f"{len(options)} options; there must be 2 to {len(LETTERS)}"
     if any(not option for option in options):
         return "an option is empty"
     if options.count(options[right]) > 1:
-        return "the right option stands there twice"
+        return "the right option is there twice"
     return None

@@ -1,4 +1,4 @@
-"""What was decided about traces, and the sums of it."""
+"""Decisions about traces, and their counts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PASS_RATE_BINS = (
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one problem's traces: `reasons` says why, for each dropped trace's id; the
-    others are kept.
+    """The decision about one problem's traces: `reasons` has the reason for each dropped trace's
+    id; the others are kept.
     """
 
     problem: Problem
@@ -36,7 +36,7 @@ class Decision:
 
     @property
     def share_correct(self) -> float | None:
-        """The teacher's pass rate on this problem, of the traces that it wrote; None when all of
+        """The teacher's pass rate on this problem, over the traces that it wrote; None when all of
         them failed.
         """
         written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
@@ -48,8 +48,8 @@ class Decision:
 
 @dataclass
 class Tally:
-    """Counts while decisions pass by; memory is one number per example, whatever the length of the
-    texts.
+    """Counts over a stream of decisions; memory is one number per example, whatever the length of
+    the texts.
     """
 
     tokens: array[int] = field(default_factory=lambda: array("q"))
@@ -85,8 +85,8 @@ class Tally:
         return self._last[1]
 
     def see(self, decision: Decision, place: float, split: Split) -> None:
-        """Count one problem's decision; `place` is where the problem stands between 0 and 1 when
-        splits are dealt.
+        """Count one problem's decision; `place` is the problem's place between 0 and 1, by which it
+        is assigned to a split.
         """
         self.problems += 1
         share = decision.share_correct
@@ -107,8 +107,8 @@ class Tally:
             self._last = max(self._last, (place, decision.problem.id))
 
     def origins(self) -> dict[str, str]:
-        """Who wrote the traces, how, and who graded them, as found in the records; with the number
-        of traces where there are several.
+        """Teachers, sampling and graders of the traces, from the records; with the number of traces
+        where there are several.
         """
         named = {
             "teacher": self.teachers,
@@ -119,7 +119,7 @@ class Tally:
         return {name: _listed(counter) for name, counter in named.items()}
 
     def figures(self) -> ExamplesFigures:
-        """The numbers for card and report, once something was kept."""
+        """The numbers for card and report, when at least one trace was kept."""
         ordered = sorted(self.tokens)
 
         def at(percent: int) -> int:
@@ -145,8 +145,8 @@ class Tally:
 
 
 def pass_rate_bin(share: float) -> str:
-    """The bin of a problem's share of correct traces; 0 and 1 stand alone, the others are open
-    below.
+    """The bin of a problem's share of correct traces; 0 and 1 have their own bins, the others are
+    open below.
 
     >>> pass_rate_bin(0.25), pass_rate_bin(0.3), pass_rate_bin(1.0)
     ('pass_rate_0_25', 'pass_rate_25_50', 'pass_rate_100')

@@ -1,4 +1,4 @@
-"""Examples in the shapes that other tools read: a Parquet data set, TRL prompt-completion,
+"""Examples in the formats that other tools read: a Parquet data set, TRL prompt-completion,
 messages, ShareGPT.
 """
 
@@ -90,7 +90,7 @@ def as_prompt_completion(example: Example) -> dict[str, Any]:
 
 
 def as_messages(example: Example) -> dict[str, Any]:
-    """The OpenAI shape: one list of turns."""
+    """The OpenAI format: one list of turns."""
     return {"messages": [message.model_dump() for message in example.messages]}
 
 

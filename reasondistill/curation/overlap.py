@@ -1,9 +1,9 @@
-"""Which benchmark problems a training set may give away: those that share a run of 13 words with
-one of its questions.
+"""Which benchmark problems may be contaminated by a training set: those that share a run of 13
+words with one of its questions.
 
-13-grams of words, numbers included, as GPT-3 was checked (Brown et al. 2020, arXiv 2005.14165,
+13-grams of words, numbers included, as in the check of GPT-3 (Brown et al. 2020, arXiv 2005.14165,
 appendix C). A shared run does not prove that the answer was learnt, and paraphrases are not found:
-the scores of both halves stand in the report, to be compared.
+the report has the scores of both halves, for comparison.
 """
 
 from __future__ import annotations

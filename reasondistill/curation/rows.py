@@ -1,5 +1,4 @@
-"""Rows of a hub dataset, a file or a procedural set, one at a time, before anything is known about
-their fields.
+"""Rows of a hub dataset, a file or a procedural set, one at a time, with any fields.
 
     path = Path("data/gsm8k.jsonl")
     opened = open_file(path, revision=content_hash(path), split="train")
@@ -30,7 +29,7 @@ from reasondistill.sections import nearest
 
 @dataclass(frozen=True)
 class Row:
-    """One row and its place in the source."""
+    """One row and its number in the source."""
 
     index: int
     fields: Mapping[str, Any]
@@ -38,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class OpenedRows:
-    """A source that is there, and where its rows come from."""
+    """An opened source and its rows."""
 
     rows: Iterator[Row]
     dataset: str
@@ -67,7 +66,7 @@ def value_at(fields: Mapping[str, Any], name: str) -> Any:
 
 
 def has_value(fields: Mapping[str, Any], name: str) -> bool:
-    """Whether `value_at` finds something."""
+    """Whether `value_at` finds a value."""
     try:
         value_at(fields, name)
     except KeyError:
@@ -109,9 +108,7 @@ def as_text(value: Any) -> str:
 
 
 def find_path(name: str, base: Path | None) -> Path | None:
-    """The existing file or folder that `name` means: as it is (from the working directory), else
-    from `base`.
-    """
+    """The existing file or folder `name`: relative to the working directory, else to `base`."""
     places = [Path(name)] if base is None else [Path(name), base / name]
     return next((place for place in places if place.exists()), None)
 
@@ -140,8 +137,8 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
 
 
 def content_hash(path: Path) -> str:
-    """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of the files in
-    it.
+    """16 hex digits of a file's SHA-256; of a folder's, over the names and contents of its
+    files.
     """
     digest = hashlib.sha256()
     files = [path]
@@ -167,7 +164,7 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
     rows = _parsed(path.read_bytes(), path, 1)
     if not isinstance(rows, list):
-        raise DataError(f"{path}:1: a JSON list of objects is wanted, found {type(rows).__name__}.")
+        raise DataError(f"{path}:1: expected a JSON list of objects, found {type(rows).__name__}.")
     for number, row in enumerate(cast("list[Any]", rows), start=1):
         yield _object(row, f"{path}: item {number}")
 
@@ -179,7 +176,7 @@ def _parsed(text: bytes, path: Path, first_line: int) -> Any:
         line = first_line + text[: error.start].count(b"\n")
         raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason}).") from error
     except json.JSONDecodeError as error:
-        # A cut-off line is at fault where it ends, and its newline is not another line.
+        # The error of a cut-off line is at its end, and its newline is not another line.
         line = first_line + text[: error.pos].rstrip().count(b"\n")
         raise DataError(
             f"{path}:{line}: broken JSON: {error.msg} (column {error.colno})."
@@ -188,7 +185,7 @@ def _parsed(text: bytes, path: Path, first_line: int) -> Any:
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: a JSON object is wanted, found {type(value).__name__}.")
+        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}.")
     return cast("Mapping[str, Any]", value)
 
 
@@ -241,7 +238,7 @@ def open_hub(
     """The rows of a hub dataset, or of a dataset folder when `folder` is given (then `revision` is
     its content's hash).
 
-    `streaming` reads no more than is asked for. Raises ConfigError, and DataError while reading.
+    `streaming` reads no more than is needed. Raises ConfigError, and DataError while reading.
     The builder's hash is the commit that the hub resolved the revision to; cached datasets keep
     theirs offline.
     """
@@ -254,7 +251,7 @@ def open_hub(
     if trust_remote_code:
         if "trust_remote_code" not in inspect.signature(datasets.load_dataset_builder).parameters:
             raise ConfigError(
-                f"trust_remote_code: datasets {datasets.__version__} runs no dataset scripts. "
+                f"trust_remote_code: datasets {datasets.__version__} cannot run dataset scripts. "
                 'Use the dataset\'s Parquet copy: revision = "refs/convert/parquet".'
             )
         extra["trust_remote_code"] = True
@@ -306,7 +303,7 @@ def _first_line(error: Exception) -> str:
 # ---- procedural ----------------------------------------------------------------------------------
 
 # Example i of a reasoning-gym set draws from Random(seed + i): neighbouring seeds share all but one
-# of their examples. Our seeds therefore stand this far apart, and each has this many rows to give.
+# of their examples. Our seeds are therefore this far apart, and each has this many rows.
 SEED_STRIDE = 10_000_000
 # Rows are made in blocks of a fixed size, so that asking for more rows never changes the ones
 # before.
@@ -317,7 +314,7 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
     """The endless (10 million rows) stream of a reasoning-gym set: entry fields, and `template`
     where the set has templates.
 
-    Seed s stands for the library's seeds s · 10,000,000 and up: two seeds never share a row.
+    Seed s is the library's seeds s · 10,000,000 and up: two seeds never share a row.
     """
     try:
         import reasoning_gym
@@ -326,11 +323,12 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
         raise MissingDependencyError("reasoning-gym", "data") from error
     if name not in DATASETS:
         raise ConfigError(
-            f'dataset = "{name}": reasoning-gym has no such set. {nearest(name, sorted(DATASETS))}'
+            f'dataset = "{name}": reasoning-gym has no such dataset. '
+            f"{nearest(name, sorted(DATASETS))}"
         )
     if seed < 0:
         raise ConfigError(
-            f"seed = {seed}: a procedural set wants a seed of 0 or more."
+            f"seed = {seed}: a procedural dataset needs a seed of 0 or more."
         )  # Random(-1) is Random(1)
 
     def make(block: int) -> Any:
@@ -339,12 +337,12 @@ def open_procedural(name: str, *, seed: int, options: Mapping[str, Any]) -> Open
                 name, size=BLOCK, seed=seed * SEED_STRIDE + block * BLOCK, **options
             )
         except (TypeError, ValueError, AssertionError) as error:
-            fault = str(error) or "the set refuses these values"
+            fault = str(error) or "the dataset refuses these values"
             raise ConfigError(
                 f'options of "{name}": {fault.removeprefix("__init__() ")}'
             ) from error
 
-    first = make(0)  # a wrong option is told before any row is read
+    first = make(0)  # a wrong option is reported before any row is read
     return OpenedRows(
         _blocks(first, make), name, f"{procedural_version()} seed {seed}", f"seed{seed}"
     )

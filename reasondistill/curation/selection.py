@@ -1,5 +1,5 @@
-"""Which rows of a source are wanted: `filter`, `shuffle`, `limit`, after a look whether the named
-fields exist.
+"""Selecting rows of a source: `filter`, `shuffle`, `limit`, after a check that the named fields
+exist.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from reasondistill.sections import nearest
 TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 _PEEK = 100
-# A procedural stream has no end: a filter that matches this rarely is taken for one that never
-# does.
+# A procedural stream has no end: a filter that matches more rarely than this counts as one that
+# never matches.
 _PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
 
 
 def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows that the filter keeps, shuffled when asked, at most `limit` of them."""
+    """The rows that match the filter, shuffled if `shuffle` is set, at most `limit` of them."""
     rows = _matching(source, _checked(source, rows))
     if source.source == "procedural":
         rows = islice(rows, source.limit)
     if not source.shuffle:
         return islice(rows, source.limit)
-    # Rows rank by a hash of seed and place: memory is `limit` rows, and the order owes nothing to
-    # the length of the file.
+    # Rows are sorted by a hash of seed and number: memory is `limit` rows, and the order does not
+    # depend on the length of the file.
     ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
     if source.limit is None:
         chosen = sorted(ranked)
@@ -48,8 +48,8 @@ def _rank(seed: int, index: int) -> bytes:
 
 
 def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The same rows; raises when there is none, or when a mapped field stands in none of the first
-    hundred.
+    """The same rows; raises when there are none, or when none of the first hundred has a mapped
+    field.
     """
     head = list(islice(rows, _PEEK))
     if not head:

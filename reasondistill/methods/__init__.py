@@ -1,8 +1,8 @@
 """How a student learns from a teacher's distributions or representations: one file for each method.
 
-A method's file holds its settings with the defaults of its paper (or what we tried), its loss, and
-where it comes from. It registers itself, and from then on its name stands for `method` in
-`[[students]]` and for the table of its settings:
+A method's file holds its settings with the defaults of its paper (or those that we tried), its loss
+and its source. It registers itself; its name is then a value of `method` in `[[students]]`, and the
+name of the table of its settings:
 
     [[students]]
     method = "gkd"
@@ -10,7 +10,7 @@ where it comes from. It registers itself, and from then on its name stands for `
     on_policy = 0.5
     divergence = "tvd"
 
-To add one, write a file here; every module of this folder is read when the package is imported:
+To add a method, write a file here; every module of this folder is imported with the package:
 
     class MineSettings(MethodSettings):
         weight: Weight = 1.0
@@ -23,8 +23,8 @@ To add one, write a file here; every module of this folder is read when the pack
         def loss(self, micro: Micro) -> torch.Tensor: ...
 
 settings.py holds the keys that several methods share (divergence × who writes × share of
-cross-entropy), method.py says what a method is, texts.py and step.py what it sees of a training.
-Settings are read without torch: import it inside functions.
+cross-entropy), method.py defines a method, texts.py and step.py the parts of a training that it
+sees. Settings are read without torch: import it inside functions.
 """
 
 from reasondistill.methods.method import METHODS, Method, read_methods, register

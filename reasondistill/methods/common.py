@@ -1,4 +1,4 @@
-"""The method that the common keys make: kd, gkd and reverse_kl differ in their defaults alone."""
+"""The method that the common keys define: kd, gkd and reverse_kl differ only in their defaults."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class CommonMethod(Method[CommonSettings]):
-    """A divergence from a live teacher, on the traces or on what the student writes, beside
+    """A divergence from a live teacher, on the traces or on the student's own texts, beside
     cross-entropy.
 
-    A coin for each step says who writes (Agarwal et al. 2024, algorithm 1).
+    A coin for each step decides whether the student writes (Agarwal et al. 2024, algorithm 1).
     """
 
     def __init__(self, settings: CommonSettings, seed: int) -> None:

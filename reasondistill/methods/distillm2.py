@@ -21,8 +21,8 @@ class Distillm2Settings(RolloutSettings):
     """DistiLLM-2 (Ko et al. 2025, arXiv 2503.07067): skew KL on the teacher's text, skew reverse KL
     on the student's.
 
-    The student answers all prompts anew at the start of each epoch; each step has both texts of its
-    `batch_size` prompts.
+    The student answers all prompts again at the start of each epoch; each step has both texts of
+    its `batch_size` prompts.
     """
 
     alpha: Skew = 0.1

@@ -13,10 +13,10 @@ from reasondistill.methods.step import Micro
 if TYPE_CHECKING:
     import torch
 
-# The linear layers that lift the student's widths to the teacher's: trained and saved with the
-# optimizer, no part of the finished model.
+# The linear layers from the student's widths to the teacher's: trained and saved with the
+# optimizer, not part of the finished model.
 PROJECTORS = "distillation_projectors"
-# How the published recipes measure hidden states.
+# The measure of hidden states in the published recipes.
 MEASURES: dict[str, Literal["mse", "cosine"]] = {"distilbert": "cosine", "tinybert": "mse"}
 
 
@@ -27,7 +27,7 @@ class FeatureSettings(MethodSettings):
     `hidden`·(1 − cos) of the last layer. `"tinybert"` (Jiao et al. 2020, arXiv 1909.10351): for the
     share `first_stage` of all steps `hidden`·MSE of embeddings, of every student layer and its
     teacher layer, and of attention; after it KL and CE. `"layers"`: KL, CE and `hidden`·`measure`
-    of every layer. A linear projector joins different widths; it is no part of the finished model.
+    of every layer. A linear projector maps different widths; it is not part of the finished model.
     """
 
     recipe: Literal["distilbert", "tinybert", "layers"] = "distilbert"
@@ -92,8 +92,8 @@ class Feature(Method[FeatureSettings]):
         if layers > teacher_layers:
             raise ConfigError(
                 f"method = 'feature': the student has {layers} layers and the teacher "
-                f"{teacher_layers}; a layer of the student would have none to imitate. Take a "
-                "shallower student, or method = 'kd', which looks at the last distribution alone."
+                f"{teacher_layers}; the extra layers would have none to imitate. Take a "
+                "shallower student, or method = 'kd', which uses only the last distribution."
             )
         if self.settings.recipe == "distilbert":
             return [(layers, teacher_layers)]
@@ -106,7 +106,7 @@ class Feature(Method[FeatureSettings]):
         if not self.is_tinybert:
             return self.imitation(micro) + self.distribution_loss(micro)
         if self.layers_now(micro.progress):
-            # Head and last norm learn nothing yet; data parallelism wants a gradient of them all
+            # Head and last norm learn nothing yet; data parallelism needs a gradient of them all
             # the same.
             nothing = 0.0 * (micro.head.weight.sum() + micro.student.last.sum())
             return self.imitation(micro) + self.attention(micro) + nothing
@@ -125,7 +125,7 @@ class Feature(Method[FeatureSettings]):
 
     def unused_projectors(self, micro: Micro) -> torch.Tensor:
         """Zero, with a gradient of zero for the projectors that a second stage does not use: data
-        parallelism wants one.
+        parallelism needs one.
         """
         total = micro.hidden.new_zeros(())
         if self.projectors is not None:

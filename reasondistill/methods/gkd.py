@@ -1,4 +1,4 @@
-"""Generalised knowledge distillation: the student learns on what it writes itself."""
+"""Generalised knowledge distillation: the student learns on its own texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reasondistill.methods.settings import CommonSettings, DivergenceName, Share
 class GkdSettings(CommonSettings):
     """Generalised knowledge distillation (Agarwal et al. 2024, arXiv 2306.13649).
 
-    A share `on_policy` (λ) of the steps trains on what the student writes, the rest on the traces.
+    A share `on_policy` (λ) of the steps trains on the student's own texts, the rest on the traces.
     With `divergence` at jsd, `beta` = 0 is forward KL, 1 reverse KL, between them the generalised
     Jensen-Shannon divergence.
     """

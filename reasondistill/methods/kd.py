@@ -17,8 +17,8 @@ class KdSettings(AlphaSettings, CommonSettings):
     """Response distillation on fixed traces (Hinton et al. 2015, arXiv 1503.02531):
     `alpha`·T²·KL(p_T‖q_T) + (1−`alpha`)·CE.
 
-    `divergence` takes another one in the place of forward KL, and with `on_policy` the student
-    writes in that share of the steps: both are then no longer Hinton's method.
+    `divergence` replaces forward KL, and with `on_policy` that share of the steps trains on the
+    student's own texts: both are then no longer Hinton's method.
     """
 
     LATER = frozenset(

@@ -1,4 +1,4 @@
-"""What a distillation method is, and the registry of them all."""
+"""The base class of distillation methods, and their registry."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ S = TypeVar("S", bound=MethodSettings)
 
 
 class Method(ABC, Generic[S]):
-    """How a student learns: `texts` says what a step trains on (by default the traces), `loss` what
-    a micro-batch costs.
+    """How a student learns: `texts` gives the texts of a step (by default the traces), `loss` the
+    loss of a micro-batch.
 
-    `needs_layers` and `needs_attentions` ask for what both models computed inside. What `state`
-    gives survives a checkpoint and comes back through `restore`. The loss of a mixture's routers is
-    added by the trainer, to every method's alike.
+    `needs_layers` and `needs_attentions` request the hidden states and attention of both models.
+    `state` is saved in checkpoints and comes back through `restore`. The trainer adds the loss of a
+    mixture's routers, for every method.
     """
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Method(ABC, Generic[S]):
         return self.settings.stored_tokens is None
 
     def texts(self, fixed: list[Text], moment: Moment) -> list[Text]:
-        """What a step trains on, of the traces that it would train on."""
+        """The texts that a step trains on, given its traces."""
         return fixed
 
     @abstractmethod
@@ -51,29 +51,29 @@ class Method(ABC, Generic[S]):
         """The micro-batch's part of the step's loss, a scalar."""
 
     def layers_now(self, progress: float) -> bool:
-        """Whether layers (and attention, where needed) are looked at in this part of a training."""
+        """Whether layers (and attention, where needed) are used at this point of a training."""
         return self.needs_layers
 
     def why_not(self, *, held_out: int, micro_batch: int) -> str | None:
-        """Why it cannot train with so many held-out traces, or micro-batches of this size; None
-        where it can.
+        """Why the method cannot train with so many held-out traces, or micro-batches of this size;
+        None where it can.
         """
         return None
 
     def prepare(self, model: Any, teacher: Any) -> None:
-        """Add what is trained beside the student. Raises ConfigError when student and teacher do
-        not fit each other.
+        """Add modules that are trained beside the student. Raises ConfigError when student and
+        teacher do not fit each other.
         """
 
     def strip(self, model: Any) -> None:
-        """Take off a model, or a copy of it, what `prepare` added."""
+        """Remove from a model, or a copy of it, what `prepare` added."""
 
     def state(self) -> dict[str, Any]:
-        """What must survive a checkpoint, as JSON."""
+        """The state for a checkpoint, as JSON."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
 
     def coin(self, step: int, name: str = "") -> float:
         """A number in [0, 1) for this step: see `coin`."""
@@ -85,7 +85,7 @@ M = TypeVar("M", bound=type[Method[Any]])
 
 
 def register(method: M) -> M:
-    """Make a method known by its name. Raises ValueError for a name that is taken."""
+    """Register a method under its name. Raises ValueError for a name that is taken."""
     if METHODS.get(method.name, method) is not method:
         raise ValueError(f"there is a method {method.name!r} already")
     METHODS[method.name] = method
@@ -99,7 +99,7 @@ def read_methods(package: str, folders: Iterable[str]) -> None:
 
 
 def coin(seed: int, step: int, name: str = "") -> float:
-    """A number in [0, 1) that depends on seed and step alone: all ranks toss the same, and a
-    resumed training tosses it again.
+    """A number in [0, 1) that depends on seed and step alone: it is the same on all ranks
+    and in a resumed training.
     """
     return random.Random(f"{seed} {step} {name}").random()

@@ -42,8 +42,8 @@ class MinillmSettings(RolloutSettings):
 
 @register
 class Minillm(Method[MinillmSettings]):
-    """Single-step reverse KL at each place plus PPO's clipped surrogate of the later rewards, both
-    weighed by importance (eq. 4 to 8).
+    """Single-step reverse KL at each position plus PPO's clipped surrogate of the later rewards,
+    both weighed by importance (eq. 4 to 8).
     """
 
     name = "minillm"
@@ -64,8 +64,8 @@ class Minillm(Method[MinillmSettings]):
         return self.batch
 
     def rollouts(self, fixed: list[Text], moment: Moment) -> list[Text]:
-        """What the student writes, each token with its advantage, its log-probability at the time,
-        and its importance.
+        """The student's texts, each token with its advantage, its log-probability at the time, and
+        its importance.
         """
         settings = self.settings
         written = moment.write(fixed, settings, settings.teacher_mix)
@@ -124,8 +124,8 @@ class Minillm(Method[MinillmSettings]):
 def later_rewards(
     rewards: Sequence[float], gamma: float, *, clip: float = float("inf"), normalise: bool = True
 ) -> list[float]:
-    """For each place t: Σ_{u>t} γ^{u−t}·r_u, with `normalise` divided by the number of places after
-    t (eq. 7 of the paper).
+    """For each position t: Σ_{u>t} γ^{u−t}·r_u, with `normalise` divided by the number of positions
+    after t (eq. 7 of the paper).
 
     Each reward is clipped at ±`clip`. γ = 0 gives zeros: nothing after the present step counts.
 

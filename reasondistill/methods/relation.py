@@ -20,7 +20,7 @@ class RelationSettings(MethodSettings):
     """Relational distillation (Park et al. 2019, arXiv 1904.05068): distances and angles between
     the answers of a micro-batch, beside CE.
 
-    An answer is the mean of its last hidden states; wants micro-batches of three or more.
+    An answer is the mean of its last hidden states. It needs micro-batches of three or more.
     """
 
     distance: Weight = 25.0
@@ -39,7 +39,7 @@ class Relation(Method[RelationSettings]):
         if micro_batch >= LEAST_RELATED:
             return None
         return (
-            f"relation looks at the angles between {LEAST_RELATED} answers; raise [train] "
+            f"relation compares the angles between {LEAST_RELATED} answers; raise [train] "
             "micro_batch_size (and batch_size) to as many or more."
         )
 
@@ -52,11 +52,11 @@ class Relation(Method[RelationSettings]):
         losses = micro.losses(
             labels=micro.labels, cross_entropy_weights=self.settings.ce * micro.weights
         )
-        # Angles in bfloat16 would be of two digits.
+        # Angles in bfloat16 would have two digits.
         with torch.autocast(micro.hidden.device.type, enabled=False):
             student = answers(micro, micro.student.last)
             teacher = answers(micro, micro.teacher_states.last)
-            if len(student) < LEAST_RELATED:  # what an epoch leaves over
+            if len(student) < LEAST_RELATED:  # the last, smaller micro-batch of an epoch
                 return losses.total
             distance = self.settings.distance * relation_distance(student, teacher)
             angle = self.settings.angle * relation_angle(student, teacher)
@@ -71,7 +71,7 @@ def answers(micro: Micro, hidden: torch.Tensor) -> torch.Tensor:
     in_answer = micro.inputs["labels"] != IGNORE
     rows = micro.inputs["row"][in_answer]
     places = torch.unique(rows, return_inverse=True)[1]
-    # The same prompt may stand there twice; its texts are then one.
+    # The same prompt may be there twice; its texts then count as one.
     empty = torch.zeros(int(places.max()) + 1, hidden.shape[-1], device=hidden.device)
     sums = empty.index_add(0, places, hidden[in_answer].float())
     return sums / torch.bincount(places).unsqueeze(1)

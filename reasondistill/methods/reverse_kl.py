@@ -1,4 +1,4 @@
-"""Reverse KL on what the student writes."""
+"""Reverse KL on the student's own texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reasondistill.methods.settings import CommonSettings, DivergenceName, Share
 
 
 class ReverseKlSettings(CommonSettings):
-    """Reverse KL on what the student writes (Gu et al. 2024, arXiv 2306.08543, without its policy
+    """Reverse KL on the student's own texts (Gu et al. 2024, arXiv 2306.08543, without its policy
     gradient; Agarwal et al. 2024, arXiv 2306.13649, with β = 1).
     """
 
@@ -23,8 +23,8 @@ class ReverseKlSettings(CommonSettings):
     def _is_reverse_kl(self) -> ReverseKlSettings:
         if self.divergence != "reverse_kl":
             raise ValueError(
-                f"divergence: {self.divergence!r} is no reverse KL; take method = 'gkd' with "
-                "on_policy = 1.0, which has any divergence"
+                f"divergence: {self.divergence!r} is not reverse KL; take method = 'gkd' with "
+                "on_policy = 1.0, which takes any divergence"
             )
         return self
 

@@ -1,5 +1,5 @@
-"""The keys that methods share: divergence × who writes × share of cross-entropy, each free of the
-others.
+"""The keys that methods share: divergence × who writes × share of cross-entropy, independent of
+each other.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Skew = Annotated[float, Field(gt=0, lt=1)]
 
 
 def known_divergence(name: str) -> str:
-    """The name itself. Raises ValueError for one that no divergence has."""
+    """The name itself. Raises ValueError for an unknown divergence."""
     if name not in DIVERGENCES:
         hint = nearest(name, DIVERGENCES)
-        raise ValueError(f"divergence: {name!r} is not known. {hint}")
+        raise ValueError(f"divergence: {name!r} unknown. {hint}")
     return name
 
 
@@ -35,16 +35,16 @@ DivergenceName = Annotated[
 class MethodSettings(Section):
     """The settings of one method: its table under `[[students]]`.
 
-    `LATER` names the keys that were added after students had been made with this method. At their
-    defaults they are no part of a student's identity, so that those students stay the same.
+    `LATER` names the keys that were added after students had been trained with this method. At
+    their defaults they are not part of a student's identity, so that those students stay the same.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def stored_tokens(self) -> int | None:
-        """How many of the teacher's best tokens are read, at each place, from what is stored with
-        the traces; None for methods whose teacher is in memory.
+        """How many of the teacher's most likely tokens at each position are read from those stored
+        with the traces; None for methods whose teacher is in memory.
         """
         return None
 
@@ -54,11 +54,11 @@ class MethodSettings(Section):
         return False
 
     def why_not(self, *, with_lora: bool, with_packing: bool) -> str | None:
-        """Why these settings do not go with LoRA or packed rows; None where they do."""
+        """Why these settings exclude LoRA or packed rows; None where they do not."""
         return None
 
     def canonical(self) -> dict[str, Any]:
-        """What bears identity, as JSON."""
+        """The settings that are part of the identity, as JSON."""
         values = self.model_dump(mode="json")
         for key in self.LATER:
             if getattr(self, key) == type(self).model_fields[key].default:
@@ -67,11 +67,11 @@ class MethodSettings(Section):
 
 
 class RolloutSettings(MethodSettings):
-    """How the student writes while it is trained. `max_tokens` bounds a rollout (None: what
+    """How the student is sampled during training. `max_tokens` bounds a rollout (None: what
     `max_length` leaves after the prompt).
 
-    `wrong_weight` grades every rollout against the gold answer and weighs the tokens of those that
-    are not correct (1 counts them all alike but tells their share; None grades nothing).
+    `wrong_weight` grades every rollout against the gold answer and multiplies the token losses of
+    those that are not correct (1 treats all alike but logs their share; None does not grade).
     """
 
     rollout_temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
@@ -84,13 +84,13 @@ class RolloutSettings(MethodSettings):
 
 
 class CommonSettings(RolloutSettings):
-    """The three common keys, each free of the others.
+    """The three common keys, independent of each other.
 
     `divergence` is any of losses/divergences.py; `beta` shapes jsd, `skew` the skewed ones,
-    `temperature` softens both distributions. `on_policy` is the share of steps that train on what
-    the student writes, the rest train on the traces. `cross_entropy` is the share of the
-    cross-entropy on the traces' tokens; what the student wrote is never its own label, there the
-    divergence stands alone.
+    `temperature` softens both distributions. `on_policy` is the share of steps that train on the
+    student's own texts; the rest train on the traces. `cross_entropy` is the share of the
+    cross-entropy on the traces' tokens; on the student's own texts the loss is the divergence
+    alone.
     """
 
     divergence: DivergenceName
@@ -112,7 +112,7 @@ class CommonSettings(RolloutSettings):
 
 
 class AlphaSettings(MethodSettings):
-    """`alpha` is the share of the divergence, and `cross_entropy` the rest, 1 − `alpha`: give one
+    """`alpha` is the share of the divergence, and `cross_entropy` = 1 − `alpha` the rest: give one
     of them.
     """
 
@@ -122,7 +122,7 @@ class AlphaSettings(MethodSettings):
     @model_validator(mode="before")
     @classmethod
     def _one_share(cls, values: Any) -> Any:
-        """Fill in the one that was not given."""
+        """Compute the one that is not given from the other."""
         if not isinstance(values, dict):
             return values
         given: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
@@ -142,7 +142,7 @@ class AlphaSettings(MethodSettings):
         return self
 
     def canonical(self) -> dict[str, Any]:
-        """Without `cross_entropy`, which `alpha` says."""
+        """Without `cross_entropy`, which follows from `alpha`."""
         values = super().canonical()
         values.pop("cross_entropy", None)
         return values

@@ -1,4 +1,4 @@
-"""DistiLLM: a skewed divergence, and a student that writes only when it stops getting better."""
+"""DistiLLM: a skewed divergence, and student text only when the student stops getting better."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How much the share of student text grows when the held-out loss has risen.
+# By how much the share of student text grows when the held-out loss has risen.
 GROWTH = 0.1
 
 
 class SkewKlSettings(RolloutSettings):
-    """DistiLLM (Ko et al. 2024, arXiv 2402.03898): a skewed divergence and a student that writes
-    only when it stops getting better.
+    """DistiLLM (Ko et al. 2024, arXiv 2402.03898): a skewed divergence, and student text
+    only when the student stops getting better.
 
     `alpha` skews KL(p ‖ αp+(1−α)q), or with `reverse` KL(q ‖ (1−α)p+αq). The share of steps with
     student text starts at `start_share` and grows by 0.1 whenever the loss on held-out traces,
-    looked at `checks` times, has risen by `tolerance`. Student text is kept in a buffer of
+    measured `checks` times, has risen by `tolerance`. Student text is kept in a buffer of
     `capacity` rollouts and used again, more often towards the end. `cross_entropy` is the share of
     the cross-entropy on the traces' tokens.
     """
@@ -71,7 +71,7 @@ class SkewKl(Method[SkewKlSettings]):
         if held_out:
             return None
         return (
-            "skew_kl looks at the loss on held-out traces to decide who writes; there are none. "
+            "skew_kl needs held-out traces, whose loss decides who writes; there are none. "
             "Set [examples] validation above 0."
         )
 

@@ -1,4 +1,4 @@
-"""What a method sees of a training: the moment it is at, and the micro-batch that it costs."""
+"""The parts of a training that a method sees: the moment, and the micro-batch of the loss."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class States:
-    """What a model computed on a batch: last hidden states (texts, tokens, width), and per layer
-    where they were asked for; how unevenly its routers used their experts, where its configuration
-    has `output_router_logits`.
+    """The output of a model on a batch: last hidden states (texts, tokens, width), and per layer
+    where requested; how unevenly its routers used their experts, where its configuration has
+    `output_router_logits`.
     """
 
     last: torch.Tensor
@@ -34,15 +34,15 @@ class States:
     router_loss: torch.Tensor | None = None
 
     def layer(self, number: int) -> torch.Tensor:
-        """The states after a layer, 0 being the embedding; the last ones where none were asked
-        for.
+        """The states after a layer, 0 being the embedding; the last ones where no layers were
+        requested.
         """
         return self.layers[number] if self.layers else self.last
 
 
 class StoredTokens(NamedTuple):
-    """A teacher's best tokens at each place of a completion: ids and log-probabilities, (tokens, k)
-    each.
+    """A teacher's most likely tokens at each position of a completion: ids and log-probabilities,
+    (tokens, k) each.
     """
 
     ids: torch.Tensor
@@ -68,11 +68,11 @@ class Write(Protocol):
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training is, and what a method may ask for there.
+    """The moment of a training, and what a method may request there.
 
     `write` lets the student answer prompts; `log_probs` are those of each completion token under
     student and teacher; `held_out_loss` is the student's cross-entropy on held-out traces; `shared`
-    deals all training texts to the ranks and gathers what each made of its own.
+    divides all training texts among the ranks and gathers the results.
     """
 
     step: int
@@ -90,12 +90,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Micro:
-    """One micro-batch: its tensors, what both models computed, and `scale`, by which a sum over
-    tokens becomes its part of the step's mean.
+    """One micro-batch: its tensors, the outputs of both models, and `scale`, which turns a sum over
+    tokens into its part of the step's mean.
 
     Only positions whose next token is in the loss are kept: `hidden` (n, width), `labels` (n,),
-    `values(...)` (n,). `stored` gives what is stored of a training row, by its place. `shared` are
-    the tokens of student and teacher, where their vocabularies differ.
+    `values(...)` (n,). `stored` gives the stored tokens of a training row, by its number.
+    `shared` are the tokens that student and teacher share, where their vocabularies differ.
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -128,7 +128,7 @@ class Micro:
         return states[:, :-1][self.keep]
 
     def values(self, name: str) -> torch.Tensor:
-        """What the batch holds beside each token that is predicted: `labels`, `row`, `place`,
+        """The value that the batch has for each predicted token: `labels`, `row`, `place`,
         `by_student`, `weight`, and the policy values of a text.
         """
         return self.inputs[name][:, 1:][self.keep]
@@ -147,13 +147,13 @@ class Micro:
 
     @cached_property
     def stored_teacher(self) -> TopKTeacher:
-        """The stored tokens of every kept position, in their order."""
+        """The stored tokens of every kept position, in order."""
         import torch
 
         from reasondistill.losses.teachers import TopKTeacher
 
         if self.stored is None:
-            raise ConfigError("nothing is stored of a teacher for this training")
+            raise ConfigError("no teacher's tokens are stored for this training")
         rows = self.values("row").tolist()
         tokens = {row: self.stored(row) for row in dict.fromkeys(rows)}
         starts: dict[int, int] = {}
@@ -198,7 +198,7 @@ class Micro:
     ) -> torch.Tensor:
         """(1 − share)·divergence + share·cross-entropy, the latter on the traces' tokens alone.
 
-        The teacher is only called where it has a share.
+        The teacher is only called where its share is above 0.
         """
         terms: dict[str, Any] = {}
         if cross_entropy < 1:

@@ -1,4 +1,4 @@
-"""The texts of a training step, and which of their tokens the loss is on."""
+"""The texts of a training step, and which of their tokens are in the loss."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# The label of a token that the loss is not on.
+# The label of a token that is not in the loss.
 IGNORE = -100
 
 
 def prompt_length(labels: Sequence[int]) -> int:
-    """How many tokens come before the first one that the loss is on."""
+    """How many tokens come before the first one in the loss."""
     for place, label in enumerate(labels):
         if label != IGNORE:
             return place
@@ -23,10 +23,10 @@ def prompt_length(labels: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt with one completion, the teacher's trace or what the student wrote, as a training
-    step sees it.
+    """A prompt with one completion, the teacher's trace or the student's own text, for a training
+    step.
 
-    `row` is its place among the training rows. `weight` multiplies its tokens' losses. The policy
+    `row` is its number among the training rows. `weight` multiplies its tokens' losses. The policy
     values are per completion token.
     """
 
@@ -45,7 +45,7 @@ class Text:
 
 
 def written_text(prompt: list[int], completion: list[int], place: int, weight: float = 1.0) -> Text:
-    """What the student wrote after a prompt."""
+    """The student's text after a prompt."""
     return Text(
         [*prompt, *completion],
         [IGNORE] * len(prompt) + completion,
@@ -55,7 +55,7 @@ def written_text(prompt: list[int], completion: list[int], place: int, weight: f
     )
 
 
-# What a policy gradient knows of each completion token.
+# The values of each completion token for a policy gradient.
 POLICY_VALUES = ("advantages", "old_log_probs", "importance")
 
 
@@ -65,7 +65,7 @@ def as_json(text: Text) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any]) -> Text:
-    """The text that `as_json` kept."""
+    """The text that `as_json` stored."""
     fields = dict(value)
     for name in POLICY_VALUES:
         fields[name] = tuple(fields.get(name, ()))
@@ -73,5 +73,5 @@ def from_json(value: Mapping[str, Any]) -> Text:
 
 
 def in_loss(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(texts, tokens − 1): True where the next token is one that the loss is on."""
+    """(texts, tokens − 1): True where the next token is in the loss."""
     return batch["labels"][:, 1:] != IGNORE

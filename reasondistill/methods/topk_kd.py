@@ -1,4 +1,6 @@
-"""Distillation from the teacher's best tokens, stored with the traces: no teacher in memory."""
+"""Distillation from the teacher's most likely tokens, stored with the traces: no teacher in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class TopkKdSettings(AlphaSettings):
-    """Forward KL from the teacher's `k` best tokens at each place, stored with the traces ([traces]
-    logprobs), and one bucket for the rest.
+    """Forward KL from the teacher's `k` most likely tokens at each position, stored with the
+    traces ([traces] logprobs), and one bucket for the rest.
 
-    `alpha`·KL + (1−`alpha`)·CE. No teacher in memory; temperature 1, since of the rest only the
-    mass is known. For the same reason there is no other divergence, and the student does not write.
+    `alpha`·KL + (1−`alpha`)·CE. No teacher is in memory. The temperature is 1, since only the mass
+    of the rest is known; for the same reason there is no other divergence, and no student text.
     """
 
     LATER = frozenset({"cross_entropy"})
@@ -34,7 +36,7 @@ class TopkKdSettings(AlphaSettings):
 
 @register
 class TopkKd(Method[TopkKdSettings]):
-    """Forward KL over k + 1 classes: a lower bound of the whole one."""
+    """Forward KL over k + 1 classes: a lower bound of the full forward KL."""
 
     name = "topk_kd"
     settings_class = TopkKdSettings

@@ -144,11 +144,11 @@ def test_the_content_of_a_file_without_one_is_told_so_that_it_can_be_pinned(
         ),
         (
             {"rows": 8, "problems": {"limit": 5}},
-            r"rows = 8 expected, 5 found.*limit.*drop its keys `rows` and `content`",
+            r"rows = 8 expected, 5 found.*limit.*remove its keys `rows` and `content`",
         ),
         (
             {"rows": 8, "problems": {"filter": {"answer": [2, 4]}}},
-            r"2 found.*filter.*drop its keys",
+            r"2 found.*filter.*remove its keys",
         ),
     ],
 )
@@ -227,7 +227,7 @@ def test_an_erratum_may_name_a_row_by_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"id": "q99", "answer": "7"}, "erratum 'q99': no problem of that id"),
+        ({"id": "q99", "answer": "7"}, "erratum 'q99': there is no problem with that id"),
         (
             {"answer": "7", "question_starts": "What is 4"},
             "'What is 4', but sums/train/q3 starts 'What is 3",
@@ -318,7 +318,8 @@ def test_golds_of_another_kind_are_an_error_by_name_unless_an_erratum_mends_them
     rows = [*ROWS, {"id": "half", "question": "What is 1/2?", "answer": "0.5"}]
     with pytest.raises(
         DataError,
-        match=r'answer_kind = "integer", but 1 gold answers are none: sums/train/half has \'0\.5\'',
+        match=r'answer_kind = "integer", but 1 gold answers are not of that kind: '
+        r"sums/train/half has '0\.5'",
     ):
         run(tmp_path, benchmark(jsonl(tmp_path, rows), answer_kind="integer"))
     assert not (tmp_path / "out").exists()

@@ -206,9 +206,9 @@ def test_a_field_that_does_not_exist_names_the_nearest_and_lists_some(tmp_path: 
     ("name", "content", "message"),
     [
         ("x.jsonl", '{"question": "a"}\n{"question": \n', r"x\.jsonl:2: broken JSON"),
-        ("x.jsonl", '{"question": "a"}\n[1]\n', r"x\.jsonl:2: a JSON object is wanted, found list"),
+        ("x.jsonl", '{"question": "a"}\n[1]\n', r"x\.jsonl:2: expected a JSON object, found list"),
         ("x.json", '[\n{"question": "a"},\n{,}]', r"x\.json:3: broken JSON"),
-        ("x.json", '{"question": "a"}', r"x\.json:1: a JSON list"),
+        ("x.json", '{"question": "a"}', r"x\.json:1: expected a JSON list"),
         ("x.csv", "question,answer\na,b,c\n", r"x\.csv:2: more cells"),
         ("x.parquet", "no parquet", r"x\.parquet:1: not a readable Parquet"),
         ("x.jsonl", "", r"x\.jsonl: no rows"),

@@ -1,4 +1,4 @@
-"""Filters: what keeps a trace from becoming an example, and why. A filter is one function in one
+"""Filters drop traces that must not become examples, with a reason. A filter is one function in one
 file of this package, which registers itself:
 
     # curation/filters/few_digits.py; on where a pipeline file has [examples.filters.few_digits]
@@ -11,7 +11,7 @@ file of this package, which registers itself:
         digits = sum(character.isdigit() for character in candidate.text)
         return "few digits" if digits < settings.least else None
 
-The stage and the forecast go through the same ones (`ProblemChoice`).
+The stage and the forecast use the same filters (`ProblemChoice`).
 """
 
 from reasondistill.curation.filters.choosing import ProblemChoice, Usable

@@ -5,9 +5,8 @@
         choice.see(Candidate(pair.trace, pair.verdict, render_assistant(pair.trace.completion)))
     choice.chosen(), choice.passed_over()
 
-`see` says why a trace is dropped at once, `passed_over` which of the usable ones are not taken.
-
-The examples stage and the forecast decide by this rule.
+`see` gives the reason why a trace is dropped, `passed_over` the usable traces that are not
+selected. The examples stage and the forecast both decide with it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from reasondistill.hashing import stable_digest, stable_share
 
 @dataclass(frozen=True)
 class Usable:
-    """What `select` looks at of a trace that passed the filters."""
+    """The parts of a usable trace that `select` needs."""
 
     trace_id: str
     tokens: int
@@ -32,12 +31,12 @@ class Usable:
 
     @property
     def row_tokens(self) -> int:
-        """Of the row to train on: prompt and completion."""
+        """The tokens of the training row: prompt and completion."""
         return self.prompt_tokens + self.tokens
 
 
 class ProblemChoice:
-    """Decides about the traces of one problem, which are shown to it one after the other.
+    """Decides about the traces of one problem, which it sees one after the other.
 
     Memory is that of the usable ones' names and lengths, whatever the length of the texts.
     """
@@ -51,7 +50,9 @@ class ProblemChoice:
         self._texts: set[bytes] = set()
 
     def see(self, candidate: Candidate) -> str | None:
-        """The candidate's first reason to be dropped; None, and it is noted, where it is usable."""
+        """The first reason to drop the candidate; a usable one is remembered, and the reason is
+        None.
+        """
         reason = self._drop_reason(candidate)
         if reason is None:
             trace, completion = candidate.trace, candidate.trace.completion
@@ -72,18 +73,18 @@ class ProblemChoice:
         return None
 
     def chosen(self) -> list[Usable]:
-        """Those that become examples."""
+        """The traces that become examples."""
         return choose(self.usable, self._examples)
 
     def passed_over(self) -> list[str]:
-        """The ids of the usable ones that do not."""
+        """The ids of the usable traces that do not."""
         chosen = {one.trace_id for one in self.chosen()}
         return [one.trace_id for one in self.usable if one.trace_id not in chosen]
 
 
 def choose(usable: Sequence[Usable], examples: ExampleSettings) -> list[Usable]:
-    """The `k` traces of one problem that `select` means. Ties and chance are settled by a hash of
-    seed and trace id.
+    """The `k` traces of one problem that `select` chooses. Ties and random choices are decided by a
+    hash of seed and trace id.
     """
 
     def by_chance(one: Usable) -> float:

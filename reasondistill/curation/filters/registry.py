@@ -1,4 +1,4 @@
-"""Which filters there are, and which of them a pipeline file asks for."""
+"""The registry of filters, and the filters of a pipeline file."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ DropReason = Callable[[Candidate], str | None]
 
 @dataclass(frozen=True)
 class ExampleFilter:
-    """One filter. `settings` is what it reads: `[examples]` itself, and then it is always on, or a
-    table of its own, `[examples.filters.NAME]`, and then it is on where that table is given.
+    """One filter. Its `settings` are `[examples]` itself, and then it is always on, or its own
+    table `[examples.filters.NAME]`, and then it is on where that table is given.
     """
 
     name: str
@@ -57,7 +57,8 @@ def example_filter(
 ) -> Callable[[Callable[[Candidate, S], str | None]], Callable[[Candidate, S], str | None]]:
     """Register a function as a filter under its own name.
 
-    One that `looks_at_verdict` is left out where nobody grades (`unverified` students).
+    A filter that `looks_at_verdict` is left out where verdicts do not count (`unverified`
+    students).
     """
 
     def register(
@@ -72,8 +73,8 @@ def example_filter(
 
 
 def all_filters() -> list[ExampleFilter]:
-    """Every filter in the order in which they are asked: those of `[examples]` itself, then those
-    with a table of their own by name.
+    """Every filter in the order of use: those of `[examples]` itself, then those with their own
+    table, by name.
     """
     package = importlib.import_module(PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
@@ -91,9 +92,9 @@ def _bound(one: ExampleFilter, settings: Section) -> DropReason:
 
 
 def active_filters(examples: ExampleSettings, *, verified: bool = True) -> list[DropReason]:
-    """The filters that these settings ask for, each with its settings in hand.
+    """The filters that these settings turn on, each with its settings.
 
-    Raises ConfigError for a table of no filter, and for a table that the filter cannot read.
+    Raises ConfigError for a table without a filter, and for a table that does not fit its filter.
     """
     filters = all_filters()
     tables = dict(examples.filters)

@@ -1,4 +1,4 @@
-"""The filters that are always there: what `[examples]` itself says, asked in this order."""
+"""The filters that are always on: the keys of `[examples]` itself, in this order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reasondistill.curation.filters.registry import Candidate, example_filter
 
 @example_filter(ExampleSettings)
 def was_written(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """A sample that failed holds no text, whatever `outcomes` are wanted."""
+    """A failed sample has no text, whatever `outcomes` are usable."""
     if candidate.trace.completion.is_refused:
         return "problem could not be asked"
     if candidate.trace.completion.is_lost:
@@ -18,14 +18,14 @@ def was_written(candidate: Candidate, examples: ExampleSettings) -> str | None:
 
 @example_filter(ExampleSettings, looks_at_verdict=True)
 def has_outcome(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """`outcomes`: what the grader found."""
+    """`outcomes`: the outcome of the verdict."""
     outcome = candidate.verdict.grade.outcome
     return None if outcome in examples.outcomes else f"outcome {outcome}"
 
 
 @example_filter(ExampleSettings)
 def has_an_end(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """Right so far, but training would teach to stop in the middle of a sentence."""
+    """A cut-off text: right so far, but it would teach to stop in the middle of a sentence."""
     was_cut = candidate.trace.completion.finish in ("length", "repetition")
     if was_cut and "truncated" not in examples.outcomes:
         return "cut off"
@@ -34,7 +34,7 @@ def has_an_end(candidate: Candidate, examples: ExampleSettings) -> str | None:
 
 @example_filter(ExampleSettings)
 def has_text(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """Lone surrogates are broken text: no tokenizer and no Parquet file takes them."""
+    """Lone surrogates are broken text: no tokenizer and no Parquet file accepts them."""
     if not candidate.text:
         return "empty text"
     try:
@@ -57,7 +57,7 @@ def has_length(candidate: Candidate, examples: ExampleSettings) -> str | None:
 
 @example_filter(ExampleSettings)
 def has_think_block(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """`require_think`: a think block that was closed and is not blank."""
+    """`require_think`: a closed think block that is not blank."""
     completion = candidate.trace.completion
     reasoning = completion.reasoning or ""
     if examples.require_think and not (completion.think == "closed" and reasoning.strip()):
@@ -67,7 +67,7 @@ def has_think_block(candidate: Candidate, examples: ExampleSettings) -> str | No
 
 @example_filter(ExampleSettings)
 def has_boxed_answer(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """`require_boxed`: the answer stands in a \\boxed{}."""
+    """`require_boxed`: the answer is in a \\boxed{}."""
     if examples.require_boxed and "\\boxed" not in candidate.trace.completion.answer_text:
         return "no boxed answer"
     return None
