@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -31,11 +31,15 @@ T = TypeVar("T")
 class Reread(Iterable[T], Generic[T]):
     """What is read anew each time somebody goes over it, so that no more than one is in memory.
 
-    `content` is the fingerprint of all that it gives.
+    `content` is the fingerprint of all that it gives, made by `fingerprinted` when it is asked for.
     """
 
     read: Callable[[], Iterable[T]]
-    content: str
+    fingerprinted: Callable[[], str]
+
+    @cached_property
+    def content(self) -> str:
+        return self.fingerprinted()
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.read())
@@ -125,7 +129,7 @@ def of_split(examples: Iterable[Example], split: Split) -> Iterator[Example]:
 def all_texts(job: StudentJob) -> Iterable[str]:
     """What a tokenizer is trained on: the verified examples, whatever the method."""
     examples = verified_examples(job)
-    return Reread(lambda: texts_of(examples), examples.content)
+    return Reread(lambda: texts_of(examples), lambda: examples.content)
 
 
 def verified_examples(job: StudentJob) -> Reread[Example]:
@@ -136,7 +140,7 @@ def verified_examples(job: StudentJob) -> Reread[Example]:
 def examples_in(job: StudentJob, file: str) -> Reread[Example]:
     """The examples in a file of stage 4."""
     read = partial(read_records, job.examples / file, Example)
-    return Reread(read, content_of(job.examples, [file]))
+    return Reread(read, partial(content_of, job.examples, [file]))
 
 
 def training_examples(job: StudentJob) -> Reread[Example]:
@@ -154,9 +158,11 @@ def training_examples(job: StudentJob) -> Reread[Example]:
     if job.student.method != "answer_only":
         return examples
     read_problems = partial(read_records, job.problems / layout.PROBLEMS, Problem)
-    problems = Reread(read_problems, content_of(job.problems, [layout.PROBLEMS]))
-    contents = [problems.content, examples.content, job.prompt.tag]
-    return Reread(lambda: answers_only(problems, examples, job.prompt), fingerprint(contents))
+    problems = Reread(read_problems, partial(content_of, job.problems, [layout.PROBLEMS]))
+    return Reread(
+        lambda: answers_only(problems, examples, job.prompt),
+        lambda: fingerprint([problems.content, examples.content, job.prompt.tag]),
+    )
 
 
 def answers_only(
