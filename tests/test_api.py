@@ -32,7 +32,7 @@ from reasondistill.runs.store import (
     read_records,
     write_records,
 )
-from reasondistill.stages.examples import run_examples
+from reasondistill.stages.examples import ExampleInputs, run_examples
 from reasondistill.stages.students import making
 from reasondistill.stages.traces import drawing, run_traces
 from reasondistill.stages.verdicts import judging, run_verdicts, undecided
@@ -55,8 +55,8 @@ def run(tmp_path: Path) -> Path:
     run_verdicts(
         VerdictSettings(), tmp_path / "1", tmp_path / "2", tmp_path / "3", Serving(ONE_WORKER)
     )
-    folders = [tmp_path / name for name in "1234"]
-    run_examples(ExampleSettings(), load_prompt("question"), *folders, about={})
+    inputs = ExampleInputs(tmp_path / "1", tmp_path / "2", tmp_path / "3")
+    run_examples(ExampleSettings(), load_prompt("question"), inputs, tmp_path / "4", about={})
     return tmp_path
 
 

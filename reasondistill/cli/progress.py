@@ -27,13 +27,17 @@ class TerminalWatcher:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        # Whether any task was begun.
+        self.has_seen_work = False
 
     def line(self, task: Task, text: str) -> None:
         """What a task says."""
+        self.has_seen_work = True
         say(f"  [dim]{escape(task.label)}[/] {escape(text)}")
 
     def done(self, task: Task, seconds: float) -> None:
         """When a task ends: what went in, what came out, what was dropped, how long it took."""
+        self.has_seen_work = True
         counts, dropped = self.counts_of(task)
         time = duration(seconds)
         say(f"[green]✓[/] {escape(task.label)} · {counts}{time}[dim]{escape(dropped)}[/]")

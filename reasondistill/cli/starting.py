@@ -99,6 +99,8 @@ def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
     started = time.monotonic()
     jobs = launcher.start(tasks, watcher)
     if not launcher.is_detached:
+        if not watcher.has_seen_work:
+            out.print("Nothing is left to do.")
         time_taken = duration(time.monotonic() - started)
         out.print(f"[dim]{time_taken} in all[/]")
         print_result(run)

@@ -3,7 +3,7 @@
     launcher = launcher_of(run)                     # by `kind` of the cluster file
     jobs = launcher.start(tasks, watcher)           # empty when all is done on return
     launcher.follow(watcher)                        # until the jobs are over
-    launcher.states(), launcher.is_busy(), launcher.cancel(jobs)
+    launcher.states(), launcher.unfinished(), launcher.cancel(jobs)
 
 A launcher is one class in one module of this package: `@register` makes it known under its `kind`.
 `local.py` does the tasks in processes of this machine, `slurm.py` sends jobs, `ray.py` does the
@@ -151,12 +151,13 @@ class Launcher(ABC):
         """
         return []
 
-    def is_busy(self) -> bool:
-        """Whether jobs of this run are not over yet. Raises StageError as `states` does.
+    def unfinished(self) -> list[JobState]:
+        """The jobs of this run that are not over yet: while there are any it is not started again.
+        Raises StageError as `states` does.
 
         Of two commands on one machine the second is refused by the folder's lock (`only_one`).
         """
-        return any(not state.is_over for state in self.states())
+        return [state for state in self.states() if not state.is_over]
 
     def settings(self, section: type[S]) -> S:
         """The cluster file's table `[launcher]` as this section. Raises ConfigError.
@@ -243,9 +244,7 @@ def refuse_if_busy(run: Run) -> None:
     """
     for launcher in _every_launcher(run):
         try:
-            if not launcher.is_busy():
-                continue
-            states = [state for state in launcher.states() if not state.is_over]
+            unfinished = launcher.unfinished()
         except StageError as error:
             log.warning(
                 "%s: jobs were sent to %s, which cannot be asked whether they still run (%s)",
@@ -254,7 +253,8 @@ def refuse_if_busy(run: Run) -> None:
                 error,
             )
             continue
-        raise StageError(_busy_message(run, states))
+        if unfinished:
+            raise StageError(_busy_message(run, unfinished))
 
 
 def _busy_message(run: Run, states: Sequence[JobState]) -> str:

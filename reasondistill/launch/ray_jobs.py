@@ -150,9 +150,11 @@ class RayJobLauncher(Launcher):
                 stopped.append(job.job_id)
         return stopped
 
-    def is_busy(self) -> bool:
-        """Inside such a job we are what is busy."""
-        return INSIDE not in os.environ and super().is_busy()
+    def unfinished(self) -> list[JobState]:
+        """Inside such a job we are what is not over: none."""
+        if INSIDE in os.environ:
+            return []
+        return super().unfinished()
 
 
 def client_of(address: str) -> Any:

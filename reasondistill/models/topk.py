@@ -179,6 +179,11 @@ class TopKWriter:
             self._blocks = AppendedFile(folder / BLOCKS)
             self._index = AppendedFile(folder / INDEX)
 
+    @property
+    def k(self) -> int:
+        """How many tokens at each position the cache is to hold now."""
+        return self._header.k
+
     def append(self, rows: Iterable[tuple[str, TopK]]) -> None:
         """Write the blocks of these traces, then the lines that name them. Both are on disk when it
         returns.

@@ -119,12 +119,13 @@ def verdict_settings(run: Run) -> VerdictSettings:
 
 
 def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    inputs = examples.ExampleInputs(
+        run.stage("problems"), run.stage("traces"), run.stage("verdicts")
+    )
     return examples.run_examples(
         run.pipeline.examples,
         load_prompt(run.pipeline.student_prompt),
-        run.stage("problems"),
-        run.stage("traces"),
-        run.stage("verdicts"),
+        inputs,
         run.stage("examples"),
         about={"name": run.pipeline.name, "about": run.pipeline.about},
         unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),

@@ -448,19 +448,18 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
     for name, members in run.pipeline.seed_groups().items():
         if set(members) <= set(measured):
             groups[name] = members
-    return evals.collect(
-        run.stage("evals"),
+    plan = evals.EvalPlan(
         benchmarks={benchmark.name: samples_of(run, benchmark) for benchmark in benchmarks(run)},
         models=list(measured),
         baselines=baselines(run),
-        pool=pool,
         variants=variants_of(run, measured),
         training=training,
         groups=groups,
         about=[about_model(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
-        failures_allowed=run.pipeline.evals.failures_allowed,
     )
+    failures_allowed = run.pipeline.evals.failures_allowed
+    return evals.collect(run.stage("evals"), plan, pool, failures_allowed=failures_allowed)
 
 
 def variants_of(run: Run, models: Iterable[str]) -> evals.Variants:

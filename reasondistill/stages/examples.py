@@ -1,8 +1,8 @@
 """Stage 4: Trace + Verdict → Example: filter, select per problem, split by problem; what is dropped
 is kept with its reason.
 
-    run_examples(pipeline.examples, prompt, run / "1-problems", run / "2-traces", run /
-    "3-verdicts", run / "4-examples", about={})
+    inputs = ExampleInputs(run / "1-problems", run / "2-traces", run / "3-verdicts")
+    run_examples(pipeline.examples, prompt, inputs, run / "4-examples", about={})
 
 Kept + dropped = traces. Traces come in problem order, so only one problem's traces are in memory at
 a time.
@@ -54,12 +54,27 @@ _TELL_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ExampleInputs:
+    """The folders of the stages whose records become examples."""
+
+    problems: Path
+    traces: Path
+    verdicts: Path
+
+    def manifests(self) -> dict[str, store.Manifest]:
+        """What each stage has finished. Raises StageError for one that is not finished."""
+        return {
+            "problems": store.require_complete(self.problems),
+            "traces": store.require_complete(self.traces),
+            "verdicts": store.require_complete(self.verdicts),
+        }
+
+
 def run_examples(
     examples: ExampleSettings,
     prompt: NamedPrompt,
-    problems_folder: Path,
-    traces_folder: Path,
-    verdicts_folder: Path,
+    inputs: ExampleInputs,
     folder: Path,
     *,
     about: Mapping[str, str],
@@ -75,8 +90,7 @@ def run_examples(
     """
     started = time.monotonic()
     export.require_parquet()
-    inputs = {"problems": problems_folder, "traces": traces_folder, "verdicts": verdicts_folder}
-    manifests = {name: store.require_complete(path) for name, path in inputs.items()}
+    manifests = inputs.manifests()
     identity = _identity(examples, prompt, manifests)
     if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
         done = store.require_complete(folder)
@@ -264,11 +278,10 @@ def make_examples(
 
 
 def _decisions(
-    inputs: Mapping[str, Path], examples: ExampleSettings, *, verified: bool = True
+    inputs: ExampleInputs, examples: ExampleSettings, *, verified: bool = True
 ) -> Iterator[Decision]:
-    traces = inputs["traces"] / layout.TRACES
-    graded = read_graded(traces, inputs["verdicts"] / layout.VERDICTS)
-    problems = store.read_records(inputs["problems"] / layout.PROBLEMS, Problem)
+    graded = read_graded(inputs.traces / layout.TRACES, inputs.verdicts / layout.VERDICTS)
+    problems = store.read_records(inputs.problems / layout.PROBLEMS, Problem)
     return decide_all(graded, problems, examples, verified=verified)
 
 
@@ -364,7 +377,7 @@ def fill_empty_split(folder: Path, tally: Tally, validation: float) -> None:
 
 
 def _write_unverified(
-    folder: Path, examples: ExampleSettings, prompt: NamedPrompt, inputs: Mapping[str, Path]
+    folder: Path, examples: ExampleSettings, prompt: NamedPrompt, inputs: ExampleInputs
 ) -> None:
     """Write unverified.jsonl unless it is there: what the same filters, selection and split choose
     when no verdict is looked at.

@@ -46,7 +46,7 @@ from reasondistill.runs.store import (
     write_text,
 )
 from reasondistill.sections import check_section
-from reasondistill.stages.examples import EXAMPLES, run_examples
+from reasondistill.stages.examples import EXAMPLES, ExampleInputs, run_examples
 
 ARCHITECTURE = {
     "hidden_size": 64,
@@ -456,8 +456,8 @@ def test_the_forecast_keeps_the_traces_that_the_examples_stage_keeps(
     write_records(path, [_some_without_think(trace) for trace in read_records(path, Trace)])
     examples = ExampleSettings.model_validate(settings)
     prompt = load_prompt("question")
-    inputs = (folder / "1-problems", folder / "2-traces", folder / "3-verdicts")
-    run_examples(examples, prompt, *inputs, tmp_path / "examples", about={})
+    inputs = ExampleInputs(folder / "1-problems", folder / "2-traces", folder / "3-verdicts")
+    run_examples(examples, prompt, inputs, tmp_path / "examples", about={})
     chosen = {example.id for example in read_records(tmp_path / "examples" / EXAMPLES, Example)}
     tokens = {
         trace.id: trace.completion.prompt_tokens + trace.completion.tokens

@@ -34,7 +34,7 @@ from reasondistill.launch.local import LocalLauncher
 from reasondistill.launch.ray import RayLauncher
 from reasondistill.launch.ray_jobs import INSIDE, RayJobLauncher
 from reasondistill.launch.slurm import SlurmLauncher
-from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.pipeline import Run, Task, remaining, save_run
 
 # What a stranger writes, and all of it.
 THREADS = block_of("A launcher")
@@ -102,6 +102,24 @@ def test_a_launcher_is_one_file_that_registers_itself(
     assert "No job of this run" in call(workplace, "cancel", "small")
     with pytest.raises(StageError, match="no job of this run was sent to a cluster"):
         call(workplace, "status", "small")
+
+
+def test_a_launcher_that_leaves_out_what_is_finished_says_that_nothing_is_left(
+    registry: list[type[Launcher]], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @register
+    class OnlyTheRest(LocalLauncher):  # pyright: ignore[reportUnusedClass]
+        kind = "rest"
+
+        def start(self, tasks: Sequence[Task], watcher: Watcher) -> list[JobState]:
+            return super().start(remaining(self.run, tasks), watcher)
+
+    monkeypatch.chdir(workplace)
+    Path("rest.toml").write_text('kind = "rest"\n')
+    printed = call(workplace, "run", "small.toml", "--on", "rest.toml")
+    assert "✓ examples" in printed and "Nothing is left to do." not in printed
+    printed = call(workplace, "resume", "small")
+    assert "✓" not in printed and "Nothing is left to do." in printed
 
 
 @pytest.mark.usefixtures("threads")
@@ -210,9 +228,27 @@ def test_jobs_of_any_launcher_keep_a_run_from_being_started_here(
     monkeypatch.setattr(SentElsewhere, "waiting", 1)
     with pytest.raises(StageError, match=r"its job 71 is running. `reasondistill status "):
         refuse_if_busy(run)
+    monkeypatch.setattr(SentElsewhere, "waiting", 0)
+    refuse_if_busy(run)
     monkeypatch.setattr(SentElsewhere, "answers", False)
     refuse_if_busy(run)
     assert "jobs were sent to elsewhere, which cannot be asked" in caplog.text
+
+
+def test_a_cluster_is_asked_once_before_a_run_is_refused(
+    registry: list[type[Launcher]], tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    @register
+    class Counting(SentElsewhere):  # pyright: ignore[reportUnusedClass]
+        def states(self) -> list[JobState]:
+            asked.append("states")
+            return super().states()
+
+    with pytest.raises(StageError, match="its jobs 71, 72 are still in the queue"):
+        refuse_if_busy(demo(tmp_path))
+    assert asked == ["states"]
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])

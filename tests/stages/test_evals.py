@@ -33,8 +33,10 @@ BASELINES = {"sft": ["answer-only", "base", "teacher"]}
 def collect(run: Path, **changes: Any) -> dict[str, Any]:
     asked: dict[str, Any] = {"models": MODELS, "baselines": BASELINES} | changes
     asked["benchmarks"] = {"gsm_symbolic": asked.pop("n", 1)}
+    failures_allowed = asked.pop("failures_allowed", 0.0)
+    plan = evals.EvalPlan(**asked)
     with GradingPool(workers=1) as pool:
-        evals.collect(run / "6-evals", pool=pool, **asked)
+        evals.collect(run / "6-evals", plan, pool, failures_allowed=failures_allowed)
     return json.loads((run / "6-evals" / "scores.json").read_text())
 
 

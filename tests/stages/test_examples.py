@@ -33,7 +33,13 @@ from reasondistill.records import (
     fingerprint,
 )
 from reasondistill.runs import store
-from reasondistill.stages.examples import decide, render_assistant, run_examples, split_of
+from reasondistill.stages.examples import (
+    ExampleInputs,
+    decide,
+    render_assistant,
+    run_examples,
+    split_of,
+)
 
 PROMPT = NamedPrompt(
     name="ask", prompt=Prompt(about="a", system="Be brief.", user="Solve: {question}")
@@ -117,9 +123,7 @@ class Run:
         return run_examples(
             ExampleSettings(**keys),
             prompt,
-            self.problems,
-            self.traces,
-            self.verdicts,
+            ExampleInputs(self.problems, self.traces, self.verdicts),
             self.out,
             about=about,
             **options,

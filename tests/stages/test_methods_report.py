@@ -73,19 +73,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in STUDENTS
     ]
     about += [MeasuredModel(name="teacher", is_teacher=True, parameters=1500, size_bytes=3 * 2**20)]
+    plan = evals.EvalPlan(
+        benchmarks={"gsm_symbolic": 1},
+        models=[*STUDENTS, "teacher"],
+        baselines={
+            f"{name}-seed{seed}": compared(name, seed) for name in METHODS for seed in range(3)
+        },
+        groups=GROUPS,
+        about=about,
+        reference="sft",
+    )
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            folder / "6-evals",
-            benchmarks={"gsm_symbolic": 1},
-            models=[*STUDENTS, "teacher"],
-            baselines={
-                f"{name}-seed{seed}": compared(name, seed) for name in METHODS for seed in range(3)
-            },
-            pool=pool,
-            groups=GROUPS,
-            about=about,
-            reference="sft",
-        )
+        evals.collect(folder / "6-evals", plan, pool)
     return folder
 
 
@@ -273,13 +272,8 @@ MEASURES = {"name": "m", "evals": {"benchmarks": ["x"], "models": [{"name": "a",
 def test_runs_without_seeds_or_distilling_students_have_no_such_section(tmp_path: Path) -> None:
     run = fake_run(tmp_path, problems=6)
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks={"gsm_symbolic": 1},
-            models=["sft", "teacher"],
-            baselines={},
-            pool=pool,
-        )
+        plan = evals.EvalPlan({"gsm_symbolic": 1}, ["sft", "teacher"])
+        evals.collect(run / "6-evals", plan, pool)
     path = run / "6-evals" / "scores.json"
     old = {
         key: value
@@ -347,13 +341,8 @@ def test_latency_is_written_beside_the_samples(run: Path, tmp_path: Path) -> Non
 def test_latency_is_shown_once_it_is_there_and_remakes_the_report(tmp_path: Path) -> None:
     run = fake_run(tmp_path, problems=6, made={"sft": "kd", "base": "base"})
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks={"gsm_symbolic": 1},
-            models=["sft", "base", "teacher"],
-            baselines={},
-            pool=pool,
-        )
+        plan = evals.EvalPlan({"gsm_symbolic": 1}, ["sft", "base", "teacher"])
+        evals.collect(run / "6-evals", plan, pool)
     assert "alone: ms per token" not in page_of(make(run))
     path = run / "6-evals" / "gsm_symbolic" / "sft" / "latency.json"
     path.write_text(json.dumps({"asked": 2, "ms_per_token": 7.25, "seconds_per_answer": 0.5}))
@@ -407,13 +396,8 @@ def test_seconds_per_answer_are_those_of_answers(tmp_path: Path) -> None:
         cell, [f"gsm_symbolic/test/{row}:0" for row in range(10)], "content filter", fault="input"
     )
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks={"gsm_symbolic": 1},
-            models=["sft", "base", "teacher"],
-            baselines={},
-            pool=pool,
-        )
+        plan = evals.EvalPlan({"gsm_symbolic": 1}, ["sft", "base", "teacher"])
+        evals.collect(run / "6-evals", plan, pool)
     facts = read_facts(run, read_stages(run, besides=run / "7-report"), traces=0)
     speed = {size.model: size.seconds_per_answer for size in methods.sizes(facts)}
     assert speed["sft"] == pytest.approx(200 / 20) and speed["base"] == pytest.approx(200 / 30)

@@ -46,15 +46,9 @@ def collect(run: Path, failures_allowed: float = 0.0, **changes: Any) -> None:
     benchmarks = list(changes.get("benchmarks", ["gsm_symbolic"]))
     baselines = {"sft": ["answer-only", "base", "teacher"]}
     asked = dict.fromkeys(benchmarks, changes.get("samples", 1))
+    plan = evals.EvalPlan(asked, MODELS, baselines)
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks=asked,
-            models=MODELS,
-            baselines=baselines,
-            pool=pool,
-            failures_allowed=failures_allowed,
-        )
+        evals.collect(run / "6-evals", plan, pool, failures_allowed=failures_allowed)
 
 
 @pytest.fixture(scope="module")
@@ -600,13 +594,8 @@ def test_twenty_models_on_ten_benchmarks_fold_behind_the_overview(tmp_path: Path
         right=dict.fromkeys(names, 0.5) | {"teacher": 0.9},
     )
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks=dict.fromkeys(benchmarks, 1),
-            models=names,
-            baselines={},
-            pool=pool,
-        )
+        plan = evals.EvalPlan(dict.fromkeys(benchmarks, 1), names)
+        evals.collect(run / "6-evals", plan, pool)
     page = page_of(make(run))
     Outline(page)
     overview = page[page.index('id="scores"') : page.index("Every score with its outcomes")]

@@ -146,13 +146,9 @@ def test_every_seed_is_compared_with_the_baselines_of_its_own_seed(tmp_path: Pat
 
 
 def collect(run: Path, **changes: Any) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "benchmarks": {"gsm_symbolic": 1},
-        "models": ["sft", "base", "teacher"],
-        "baselines": {},
-    } | changes
+    plan = evals.EvalPlan({"gsm_symbolic": 1}, ["sft", "base", "teacher"], **changes)
     with GradingPool(workers=1) as pool:
-        evals.collect(run / "6-evals", pool=pool, **asked)
+        evals.collect(run / "6-evals", plan, pool)
     return json.loads((run / "6-evals" / "scores.json").read_text())
 
 

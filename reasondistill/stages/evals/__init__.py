@@ -20,7 +20,17 @@ see `Variants`.
 
 from __future__ import annotations
 
-from reasondistill.stages.evals.collecting import RECORDS, SCORES, VERSION, Variants, collect
+from reasondistill.stages.evals.collecting import RECORDS, SCORES, VERSION, collect
 from reasondistill.stages.evals.evaluation import Evaluation, evaluate
+from reasondistill.stages.evals.plan import EvalPlan, Variants
 
-__all__ = ["RECORDS", "SCORES", "VERSION", "Evaluation", "Variants", "collect", "evaluate"]
+__all__ = [
+    "RECORDS",
+    "SCORES",
+    "VERSION",
+    "EvalPlan",
+    "Evaluation",
+    "Variants",
+    "collect",
+    "evaluate",
+]

@@ -19,7 +19,9 @@ from reasondistill.runs.scores import BootstrapInterval, Overlap, PromptSpread, 
 from reasondistill.runs.store import read_records
 from reasondistill.stages.evals.comparing import Sheets, differences
 from reasondistill.stages.evals.outcomes import Sheet, read_problems
+from reasondistill.stages.evals.plan import EvalPlan
 from reasondistill.stages.evals.scoring import score_parts, score_sheet
+from reasondistill.stages.evals.seeds import pool_seeds
 from reasondistill.stages.evals.votes import wrong_classes
 from reasondistill.statistics.several import exchangeable_p_value
 
@@ -28,40 +30,33 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-def summarise(
-    folder: Path,
-    sheets: Sheets,
-    *,
-    models: Sequence[str],
-    baselines: Mapping[str, Sequence[str]],
-    pool: GradingPool,
-    training: Path | None,
-    prompts: Sequence[str],
-    seed: int,
-) -> ScoresFile:
-    """Everything but the groups of seeds. `models` are measured under their own prompt, at the end
-    of their training; the other sheets are their variants.
+def summarise(folder: Path, sheets: Sheets, plan: EvalPlan, pool: GradingPool) -> ScoresFile:
+    """What scores.json is to say. The models of the plan are measured under their own prompt, at
+    the end of their training; the other sheets are their variants.
     """
-    main = main_sheets(sheets, models)
+    main = main_sheets(sheets, plan.models)
     benchmarks = dict.fromkeys(benchmark for benchmark, _ in sheets)
     problems = {name: read_problems(folder / name) for name in benchmarks}
     problems_asked = {name: _problems_asked(problems[name], main, name) for name in benchmarks}
-    suspects = {name: _suspects(problems_asked[name], training) for name in benchmarks}
+    suspects = {name: _suspects(problems_asked[name], plan.training) for name in benchmarks}
     parts: list[Score] = []
     for sheet in main.values():
         name = sheet.benchmark
         parts += score_parts(sheet, problems[name], suspects[name])
+    groups = None
+    if plan.groups:
+        groups = pool_seeds(main, plan.groups, plan.baselines)
     return ScoresFile(
         scores=tuple(_scores(list(sheets.values()), pool)),
         parts=tuple(parts),
-        differences=tuple(differences(main, baselines)),
-        prompts=tuple(_prompt_spreads(main, sheets, prompts, seed)),
+        differences=tuple(differences(main, plan.baselines)),
+        prompts=tuple(_prompt_spreads(main, sheets, plan)),
         overlap={
             name: Overlap(suspect=len(names), of=len(problems_asked[name]), n_gram=N_GRAM)
             for name, names in suspects.items()
             if names
         },
-        bootstrap=tuple(_bootstrap(sheet, seed) for sheet in main.values() if sheet.k > 1),
+        bootstrap=tuple(_bootstrap(sheet, plan.seed) for sheet in main.values() if sheet.k > 1),
         outcomes=by_benchmark(sheets.values(), Sheet.shares),
         tokens=by_benchmark(sheets.values(), Sheet.mean_tokens),
         refused=by_benchmark(
@@ -70,6 +65,9 @@ def summarise(
         lost=by_benchmark(
             [sheet for sheet in sheets.values() if sheet.lost], lambda sheet: sheet.lost
         ),
+        groups=groups,
+        models=tuple(plan.about),
+        reference=plan.reference,
     )
 
 
@@ -112,13 +110,12 @@ def _suspects(problems: Mapping[str, Problem], training: Path | None) -> frozens
     return overlapping(questions, (problem.question for problem in read_records(training, Problem)))
 
 
-def _prompt_spreads(
-    main: Sheets, sheets: Sheets, prompts: Sequence[str], seed: int
-) -> Iterator[PromptSpread]:
+def _prompt_spreads(main: Sheets, sheets: Sheets, plan: EvalPlan) -> Iterator[PromptSpread]:
     """How much the prompt matters to each model on each benchmark.
 
     Over the problems that the model has under every prompt.
     """
+    prompts = plan.variants.prompts
     if not prompts:
         return
     for (benchmark, model), sheet in main.items():
@@ -145,7 +142,7 @@ def _prompt_spreads(
             scores=means,
             low=min(means.values()),
             high=max(means.values()),
-            p_value=exchangeable_p_value(hits, seed=seed),
+            p_value=exchangeable_p_value(hits, seed=plan.seed),
             n=len(answered),
             k=sheet.k,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from reasondistill.models.topk import (
     read_vocabulary,
 )
 from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
-from reasondistill.records import Completion, Problem, Trace
+from reasondistill.records import Completion, Trace
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.store import Manifest, read_records, read_rows
@@ -209,22 +209,20 @@ def score(
     folder: Path,
     sampler: Sampler,
     cache: TopKWriter,
-    wanted: Container[str],
+    wanted: Set[str],
     *,
-    k: int,
-    render: Callable[[Problem], Rendered],
-    problems: Mapping[str, Problem],
-    total: int,
-    own: bool,
+    prompt_of: Callable[[str], Rendered],
+    has_drawn: bool,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Capture the top K of the wanted traces from what stands on disk. `own`: they must be this
-    sampler's own traces.
+    """Capture the top K of the wanted traces from what stands on disk. `prompt_of` renders the
+    problem of an id; with `has_drawn` the traces must be this sampler's own.
 
     A trace that the engine does not take (longer than its context, text that no tokenizer takes) is
     told and left out.
     """
     assert isinstance(sampler, Scorer)
+    k, total = cache.k, len(wanted)
     log.info("%s: capturing the %d most likely tokens of %d stored traces", sampler.model, k, total)
     started = last_report = last_write = time.monotonic()
     rows: list[tuple[str, TopK]] = []
@@ -236,13 +234,13 @@ def score(
             for trace in read_records(folder / layout.TRACES, Trace):
                 if trace.id not in wanted:
                     continue
-                if own and trace.model != sampler.model:
+                if has_drawn and trace.model != sampler.model:
                     raise StageError(
                         f"{folder / layout.TRACES}: {trace.id} was drawn by {trace.model}; "
                         f"{sampler.model} cannot tell its top K."
                     )
                 try:
-                    rendered = render(problems[trace.problem_id])
+                    rendered = prompt_of(trace.problem_id)
                     ids: tuple[int, ...] = ()
                     if trace.id in known:
                         ids = tuple(known.read(trace.id).token_ids.tolist())

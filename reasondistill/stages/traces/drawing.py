@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from reasondistill.models.samplers import (
+    Rendered,
     Running,
     Sampler,
     SamplerBase,
@@ -83,7 +84,7 @@ def work_on(
                     to_draw = problems if claimed is None else claimed
                     _draw(job, to_draw, finished, caching, watch, recorder)
             if cache is not None and work.unscored and not job.is_stopped:
-                _score(job, sampler, cache, work.unscored, own=True)
+                _score(job, sampler, cache, work.unscored, has_drawn=True)
 
 
 @contextmanager
@@ -162,19 +163,21 @@ def _until_stopped(job: TraceJob, problems: Iterable[Problem]) -> Iterator[Probl
 
 
 def _score(
-    job: TraceJob, sampler: Sampler, cache: TopKWriter, wanted: Set[str], *, own: bool
+    job: TraceJob, sampler: Sampler, cache: TopKWriter, wanted: Set[str], *, has_drawn: bool
 ) -> None:
     """The second pass over these traces on a running engine."""
+    problems = {problem.id: problem for problem in job.problems}
+
+    def prompt_of(problem_id: str) -> Rendered:
+        return render_prompt(problems[problem_id], sampler, job.prompt)
+
     capture.score(
         job.folder,
         sampler,
         cache,
         wanted,
-        k=job.traces.logprobs or 0,
-        render=lambda problem: render_prompt(problem, sampler, job.prompt),
-        problems={problem.id: problem for problem in job.problems},
-        total=len(wanted),
-        own=own,
+        prompt_of=prompt_of,
+        has_drawn=has_drawn,
         should_stop=lambda: job.is_stopped,
     )
 
@@ -199,7 +202,7 @@ def score_others(job: TraceJob) -> None:
         capture.open_cache(job.folder, sampler, k) as cache,
     ):
         make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
-        _score(job, sampler, cache, wanted, own=False)
+        _score(job, sampler, cache, wanted, has_drawn=False)
     job.check_stop()
 
 
