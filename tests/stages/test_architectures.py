@@ -86,7 +86,7 @@ def arguments(folder: Path, model: Any, of: list[Row]) -> dict[str, Any]:
     settings = TrainSettings(micro_batch_size=len(of))
     return {
         "model": model,
-        "args": trainer_settings(student, folder, settings, None, False),
+        "args": trainer_settings(student, folder, settings, False),
         "train_dataset": Dataset.from_list(columns(of)),
         "processing_class": make_tokenizer(),
     }

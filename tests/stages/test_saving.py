@@ -158,8 +158,7 @@ def test_a_valid_generation_config_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_saved_is_known_before_training(tmp_path: Path) -> None:
-    from reasondistill.stages.students import Material
-    from reasondistill.stages.students.training import train_student
+    from reasondistill.stages.students import Material, train_student
 
     base = make_tiny_model(tmp_path / "base")
     student = StudentSettings(name="s", base=str(base), max_steps=1, max_length=400)
