@@ -33,14 +33,11 @@ def faults(subject: Subject, content: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = fake_run(tmp_path_factory.mktemp("schema") / "run", samples=2)
+    plan = evals.EvalPlan(
+        {"gsm_symbolic": 2}, MODELS, baselines={"sft": ["answer-only", "base", "teacher"]}
+    )
     with GradingPool(workers=1) as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks={"gsm_symbolic": 2},
-            models=MODELS,
-            baselines={"sft": ["answer-only", "base", "teacher"]},
-            pool=pool,
-        )
+        evals.collect(run / "6-evals", plan, pool)
     run_report(run, run / "7-report", settings=ReportSettings(), title="Demo", about="A demo.")
     return run / "7-report" / "report.json"
 

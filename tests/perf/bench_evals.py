@@ -98,15 +98,14 @@ def build(run: Path, given: argparse.Namespace) -> None:
 
 def measure(run: Path, given: argparse.Namespace) -> dict[str, float | int]:
     models = [f"model-{model}" for model in range(given.models)]
+    plan = evals.EvalPlan(
+        benchmarks={f"set-{number}": given.samples for number in range(given.benchmarks)},
+        models=models,
+        baselines=dict.fromkeys(models[1:], models[:1]),
+    )
     started = time.perf_counter()
     with GradingPool() as pool:
-        evals.collect(
-            run / "6-evals",
-            benchmarks={f"set-{number}": given.samples for number in range(given.benchmarks)},
-            models=models,
-            baselines=dict.fromkeys(models[1:], models[:1]),
-            pool=pool,
-        )
+        evals.collect(run / "6-evals", plan, pool)
     collected = time.perf_counter()
     run_report(run, run / "7-report", settings=ReportSettings(), title="bench", about="")
     reported = time.perf_counter()
