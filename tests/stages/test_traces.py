@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,14 @@ from traces_kit import opener, sample_slowly, settings, text_of, traces_in, writ
 from reasondistill.config import Cluster, SampledModel
 from reasondistill.durations import short_duration
 from reasondistill.errors import DriftError, Interrupted, StageError
-from reasondistill.models.samplers import InputFault, Rendered, Request, Running, failed
+from reasondistill.models.samplers import (
+    InputFault,
+    Rendered,
+    Request,
+    Running,
+    Sampled,
+    failed,
+)
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Completion, Message, Problem, SetAside
@@ -295,6 +302,26 @@ def test_a_refused_problem_is_on_disk_before_the_next_sample_finishes(tmp_path: 
     run_traces(settings(n=1), problems, folder, Serving(CLUSTER, open_sampler))
     assert seen == [True]
     assert [trace.completion.finish for trace in traces_in(folder)] == ["stop", "error", "stop"]
+
+
+def test_what_is_in_flight_is_let_go_of_when_a_stage_stops(tmp_path: Path) -> None:
+    problems, folder = write_problems(tmp_path / "p", 8), tmp_path / "t"
+
+    class Lossy(ScriptedSampler):
+        """Answers nothing, and cannot let go of what is in flight."""
+
+        def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+            try:
+                for request in requests:
+                    yield Sampled(request, failed("the quota is used up"))
+            finally:
+                raise StageError("the server does not let go")
+
+    def open_sampler(*_: object) -> Lossy:
+        return Lossy(text_of)
+
+    with pytest.raises(StageError, match="the server does not let go"):
+        run_traces(settings(), problems, folder, Serving(CLUSTER, open_sampler))
 
 
 def test_problems_that_the_server_filters_are_set_aside_and_not_asked_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ completion wait here until its trace is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 from reasondistill.models.prompts import NamedPrompt
@@ -19,7 +20,7 @@ from reasondistill.models.samplers import (
 )
 from reasondistill.models.topk import TopK
 from reasondistill.records import Message, Problem
-from reasondistill.stages.traces.sampling import check_fits, render_prompt
+from reasondistill.stages.traces.sampling import as_generator, check_fits, render_prompt
 
 # Prompts that are kept between being looked at and being asked: 200 tokens take 8 kB, so 80 MB.
 # Of a larger set the others are made again.
@@ -67,7 +68,8 @@ class CachingSampler(SamplerBase):
         # Known for sure once it has started.
         self.max_model_len = context_of(self._sampler)
         with_logprobs = (replace(request, logprobs=self._logprobs) for request in requests)
-        for sampled in self._sampler.sample(with_logprobs):
-            if sampled.top_k is not None:
-                self.top_k[sampled.request.id] = sampled.top_k
-            yield sampled
+        with closing(as_generator(self._sampler.sample(with_logprobs))) as finished:
+            for sampled in finished:
+                if sampled.top_k is not None:
+                    self.top_k[sampled.request.id] = sampled.top_k
+                yield sampled

@@ -57,7 +57,7 @@ def sample_traces(
         refuse = refused.append
     asking = _Asking(sampler, prompt, sampling, refuse)
     requests = asking.requests(problems, n, have)
-    with closing(_generator(sampler.sample(requests))) as finished:
+    with closing(as_generator(sampler.sample(requests))) as finished:
         for sampled in finished:
             while refused:
                 yield refused.popleft()
@@ -159,6 +159,6 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
     return fingerprint(identity)
 
 
-def _generator(finished: Iterable[Sampled]) -> Generator[Sampled]:
-    """Any iterable as a generator, which can be closed."""
+def as_generator(finished: Iterable[Sampled]) -> Generator[Sampled]:
+    """Any iterable as a generator: closing it closes what it goes through."""
     yield from finished
