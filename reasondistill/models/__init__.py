@@ -1,1 +1,1 @@
-"""Whatever is sampled or scored: samplers, prompts, tokens, weights, vocabularies, top-K cache."""
+"""Sampling and scoring models: samplers, prompts, tokens, weights, vocabularies, top-K cache."""

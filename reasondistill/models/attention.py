@@ -1,5 +1,5 @@
-"""Which of transformers' attentions computes a model. Imports torch and transformers inside
-functions.
+"""Which of transformers' attention implementations a model uses. Imports torch and transformers
+inside functions.
 
     AutoModelForCausalLM.from_pretrained(path, **attention_options(config, None, "student small"))
 """
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 # All of them compute the same, but for what a model puts between scores and softmax.
 EXACT = "eager"
-# Has no place for a soft-cap: it leaves it out without a word.
+# It has no soft-cap: it leaves it out without a warning.
 WITHOUT_SOFT_CAP = "sdpa"
 
 
 def attention_options(
     config: Any, wanted: str | None, where: str, *, trust_remote_code: bool = False
 ) -> dict[str, Any]:
-    """What `from_pretrained` and `from_config` are to be told about attention; nothing where
-    transformers' own choice will do.
+    """The attention options for `from_pretrained` and `from_config`; empty where transformers' own
+    choice is right.
 
     A model whose scores are soft-capped (Gemma 2) is computed by `eager` unless another is
     `wanted`: transformers would choose sdpa, which leaves the cap out, while vLLM applies it.

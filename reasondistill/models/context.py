@@ -1,4 +1,4 @@
-"""How many tokens a model reads at once, by its config.
+"""The context length of a model, from its config.
 
 limit = context_of(AutoConfig.from_pretrained(path))        # 32768, or None
 """
@@ -13,8 +13,8 @@ _COUNTED_IN = {"default", "llama3", "longrope", "su", "mrope", "proportional"}
 
 
 def context_of(config: Any) -> int | None:
-    """The longest row that a model was made for; None where nothing bounds it (state space models,
-    ALiBi).
+    """The longest row that a model was made for; None for models without a bound (state space
+    models, ALiBi).
 
     A scaled RoPE reaches further than `max_position_embeddings` says: `factor` times, YaRN counted
     from its `original_max_position_embeddings`. Where both say something the larger one counts.

@@ -1,10 +1,10 @@
 """Load a prompt file and render it into chat turns; its identity is name@hash.
 
 A prompt is a TOML file: `about`, optional `system`, `user` with `{question}` in it, `few_shot`
-turns, and `plain = true` for base models that know no chat template. `merge_system = true` puts the
-system text before the first question, for templates that take no system turn. A judge's prompt also
-has `{gold}` and `{answer}` in it. What follows a prompt, the assistant's turn, is rendered here
-too: once, for all who tokenise it.
+turns, and `plain = true` for base models without a chat template. `merge_system = true` puts the
+system text before the first question, for templates without a system turn. A judge's prompt also
+has `{gold}` and `{answer}` in it. The assistant's turn after a prompt is rendered here too, in one
+place for sampling and training.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Prompt(Section):
         return self
 
     def render(self, question: str, **parts: str) -> tuple[Message, ...]:
-        """The turns before the model's own; `parts` fill what else the user turn names, `{gold}`
-        for example.
+        """The turns before the model's own; `parts` are the values of further fields of the user
+        turn, `{gold}` for example.
 
         Other braces, in the template or in what is filled in, are left alone.
         """
@@ -83,7 +83,7 @@ def _fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 class NamedPrompt(Section):
-    """A prompt with the name under which it was found; `tag` is what records carry."""
+    """A prompt with its name; `tag` is its identity in records."""
 
     name: str
     prompt: Prompt

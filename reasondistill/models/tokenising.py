@@ -1,16 +1,16 @@
-"""Text → token ids, in which no text of others ever becomes a special token.
+"""Text → token ids, such that text from outside never becomes a special token.
 
     prompt = tokenise_prompt(tokenizer, messages, plain=False)
     ids = tokenise_answer(tokenizer, [Piece("<think>\\n", is_ours=True), Piece("say <|im_end|>")])
 
 A question, a worked example or a trace may hold `<|im_end|>` or `</think>` as text; read as tokens
-they would end the turn, or be learnt as an end. So only what a chat template, a system turn or our
-own tags say is read as such tokens, the rest as the characters that it is. A text in which nothing
-of the kind stands gets the ids that the tokenizer gives.
+they would end the turn, or be learnt as an end. So only a chat template, a system turn and our
+own tags may contain such tokens; all other text is read as plain characters. A text without token
+strings gets the ids that the tokenizer gives.
 
-How: the places of foreign token strings are marked before the template renders them. Then the
-tokens that are meant are put under other names, and a copy of the tokenizer that knows its
-tokens by these names only reads the text.
+How: foreign token strings are marked before the template renders them. Then the intended tokens get
+other names, and the text is read by a copy of the tokenizer that has its tokens only under these
+names.
 
 Tokenizers are transformers'; `tokenizers` is imported late.
 """
@@ -37,8 +37,8 @@ InputReason = Literal["template_refuses", "not_unicode", "not_given_back", "prom
 
 
 class InputFault(DataError):
-    """A row that no model can be given, whoever asks: `reason` is the kind, the text says what was
-    found.
+    """A row that cannot be given to any model: `reason` is the kind of fault, the text describes
+    it.
     """
 
     def __init__(self, reason: InputReason, text: str) -> None:
@@ -48,7 +48,7 @@ class InputFault(DataError):
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text. `is_ours`: token strings in it are meant as tokens."""
+    """A part of a text. `is_ours`: token strings in it become tokens."""
 
     text: str
     is_ours: bool = False
@@ -56,8 +56,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class TokenisedPrompt:
-    """A prompt as text and as ids; `opens` is the shape of the reasoning inside which it ends, if
-    it does.
+    """A prompt as text and as ids; `opens` is the format of the reasoning block that its end leaves
+    open, if any.
     """
 
     text: str
@@ -75,9 +75,9 @@ def tokenise_prompt(
     """The prompt before the assistant's turn, by the chat template with its `options`, or `plain`
     as joined text.
 
-    System turns are the prompt's author's: token strings in them are meant, as is an opener of
-    reasoning at the very end of a plain prompt. Raises InputFault for a row that cannot be,
-    ConfigError when there is no chat template or it refuses whatever these turns hold.
+    System turns are by the prompt's author: token strings in them become tokens, as does an opening
+    reasoning tag at the very end of a plain prompt. Raises InputFault for a row that cannot be
+    rendered, ConfigError when there is no chat template or it refuses turns of these roles.
     """
     codec = _codec_of(tokenizer)
     contents = [message.content for message in messages]
@@ -97,8 +97,8 @@ def tokenise_prompt(
 
 
 def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
-    """What follows a prompt, without an end. Raises InputFault when decoding does not give the text
-    back.
+    """The ids of the text after a prompt, without an end. Raises InputFault when decoding does not
+    give the text back.
     """
     pieces = list(pieces)
     text = "".join(piece.text for piece in pieces)
@@ -111,7 +111,7 @@ def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
     return ids
 
 
-# ---- what is foreign -----------------------------------------------------------------------------
+# ---- foreign text --------------------------------------------------------------------------------
 
 
 def _require_unicode(text: str) -> None:
@@ -121,7 +121,8 @@ def _require_unicode(text: str) -> None:
         character = text[error.start]
         raise InputFault(
             "not_unicode",
-            f"character {error.start} is {character!r}, half of a pair; no tokenizer takes it",
+            f"character {error.start} is {character!r}, half of a surrogate pair; no tokenizer "
+            f"accepts it",
         ) from None
 
 
@@ -190,7 +191,8 @@ def _apply_template(
         remedy = ""
         if _takes_it_without_system(tokenizer, alike, options, in_parts=in_parts):
             remedy = (
-                " It takes no system turn: set merge_system = true in the prompt file, which puts "
+                " It accepts no system turn: set merge_system = true in the prompt file, which "
+                "puts "
                 "that text before the question, or take its system text out."
             )
         raise ConfigError(
@@ -286,7 +288,7 @@ def _shows_question(
         return None
 
 
-# ---- what decoding gives back --------------------------------------------------------------------
+# ---- check of decoding ---------------------------------------------------------------------------
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -352,8 +354,8 @@ def _is_ordinary(token: str, *, is_special: bool) -> bool:
 
 
 class _Codec:
-    """What is known of one tokenizer: the tokens that foreign text must not become, and its
-    copy that knows them by other names.
+    """A tokenizer with the tokens that foreign text must not become, and its copy in which they
+    have other names.
 
     `controls` maps their strings to their ids.
     """
@@ -375,7 +377,9 @@ class _Codec:
     def form_of(
         self, tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
     ) -> _Form:
-        """How the chat template wants the contents of turns of these roles. Looked at once."""
+        """The form in which the chat template takes the contents of turns of these roles;
+        cached.
+        """
         roles = tuple(turn["role"] for turn in turns)
         key = (str(tokenizer.chat_template), roles, repr(sorted(options.items())))
         if key not in self._forms:
@@ -494,7 +498,7 @@ def _name_of(number: int) -> str:
 
 
 class _RenamedCopy:
-    """A copy of a tokenizer that knows the given tokens by other names; all else, and every id, is
+    """A copy of a tokenizer in which the given tokens have other names; all else, and every id, is
     the same.
     """
 

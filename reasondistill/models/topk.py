@@ -1,5 +1,5 @@
-"""The top-K cache: the teacher's K most likely tokens at each token of a trace, so that students
-learn from it with no teacher in memory.
+"""The top-K cache: the teacher's K most likely tokens at each token of a trace, from which students
+learn with no teacher in memory.
 
     with TopKWriter(folder, source) as writer:
         writer.append([("gsm8k/train/12:3", top_k)])
@@ -9,9 +9,9 @@ learn from it with no teacher in memory.
 
 A folder of four files:
 
-    topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, whose
-                      log-probabilities, and that they are raw
-    vocabulary.json   token → id of the teacher: which tokens differ can be told without the teacher
+    topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, models,
+                      and that the log-probabilities are raw
+    vocabulary.json   token → id of the teacher, to compare tokens without the teacher
     topk.bin          one block per trace, back to back, little-endian: the trace's own ids
                       (tokens,), then the K ids (tokens, K), each of 2 bytes, or of 3 when the
                       vocabulary has more than 65,536 entries; then float16 log-probabilities
@@ -19,8 +19,8 @@ A folder of four files:
     topk.jsonl        one IndexLine per block, written when the block is on disk; the last line of
                       a trace counts
 
-So a token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, what no index line names
-is cut off. A block is checked against its crc32 whenever it is read. float16 keeps a
+A token takes 2 + 4K bytes or 3 + 5K: 66 or 83 at K = 16. After a kill, blocks without an index line
+are cut off. A block is checked against its crc32 whenever it is read. float16 keeps a
 log-probability to one part in 2,048: probabilities are off by at most 2e-4, those near 1 by far
 less; their sum may exceed 1 by as much, so clamp before you take the tail.
 """
@@ -76,13 +76,13 @@ BLOCKS = layout.TOPK_BLOCKS
 INDEX = layout.TOPK_INDEX
 # float16 ends at 65,504: a token that cannot come has a log-probability of -inf.
 _LOWEST = -60_000.0
-# So many traces say with which token a teacher ends its texts.
+# The number of traces from which the teacher's end of a text is found.
 _LOOKED_AT = 64
 
 
 class Header(Record):
-    """What all blocks have in common. `k` is the K asked for last; blocks of an earlier, smaller
-    one may stand beside.
+    """The description of all blocks. `k` is the latest K; there may be blocks of an earlier,
+    smaller K beside.
     """
 
     version: int
@@ -95,7 +95,9 @@ class Header(Record):
 
 
 class IndexLine(Record):
-    """Where a trace's block lies: `offset` and `bytes` in topk.bin, `tokens` and `k` its shape."""
+    """The place of a trace's block: `offset` and `bytes` in topk.bin, `tokens` and `k` its
+    shape.
+    """
 
     trace_id: str
     offset: int
@@ -107,8 +109,8 @@ class IndexLine(Record):
 
 @dataclass(frozen=True)
 class Source:
-    """Whose log-probabilities, how many, and by which tokens. `vocabulary_size` counts what the
-    model scores, padding included.
+    """The model of the log-probabilities, their number K and the vocabulary. `vocabulary_size`
+    counts the tokens that the model scores, padding included.
     """
 
     model: str
@@ -139,7 +141,7 @@ def pack(top_k: TopK, id_bytes: int) -> bytes:
 
 
 def unpack(block: bytes | memoryview, tokens: int, k: int, id_bytes: int) -> TopK:
-    """The block back. ids are int32, log-probabilities float32."""
+    """The TopK of a block. ids are int32, log-probabilities float32."""
     ids_at = tokens * id_bytes
     log_probs_at = ids_at + tokens * k * id_bytes
     token_ids = _unpack_ids(block[:ids_at], id_bytes)
@@ -164,7 +166,7 @@ def _unpack_ids(block: bytes | memoryview, id_bytes: int) -> NDArray[np.int32]:
 
 
 class TopKWriter:
-    """Appends blocks durably: a kill loses at most those of the call in hand. One writer per
+    """Appends blocks durably: a kill loses at most those of the current call. One writer per
     folder.
 
     Raises ConfigError when the folder holds the log-probabilities of another tokenizer.
@@ -185,8 +187,8 @@ class TopKWriter:
         return self._header.k
 
     def append(self, rows: Iterable[tuple[str, TopK]]) -> None:
-        """Write the blocks of these traces, then the lines that name them. Both are on disk when it
-        returns.
+        """Write the blocks of these traces, then the lines that name them. Both are on disk on
+        return.
         """
         blocks = [(trace_id, top_k, pack(top_k, self._header.id_bytes)) for trace_id, top_k in rows]
         if not blocks:
@@ -220,7 +222,7 @@ class TopKWriter:
 
 
 def _claim(folder: Path, source: Source) -> Header:
-    """Write header and vocabulary, or check that those that are there fit."""
+    """Write header and vocabulary, or check that existing ones fit."""
     header = Header(
         version=VERSION,
         k=source.k,
@@ -249,8 +251,8 @@ def _claim(folder: Path, source: Source) -> Header:
 
 
 def cut_what_is_torn(folder: Path) -> None:
-    """After a kill: a torn line goes, lines whose block never reached the disk go, and so do blocks
-    that no line names.
+    """After a kill: remove a torn line, lines whose block never reached the disk, and blocks
+    without a line.
     """
     index, blocks = folder / INDEX, folder / BLOCKS
     repair_tail(index)
@@ -294,7 +296,7 @@ def read_header(folder: Path) -> Header:
 
 
 def read_index(folder: Path) -> Iterator[IndexLine]:
-    """All lines, overtaken ones too; a torn last one is passed over. Raises DataError."""
+    """All lines, including replaced ones, without a torn last one. Raises DataError."""
     path = folder / INDEX
     if not path.exists():
         return
@@ -318,9 +320,9 @@ class TopKReader:
     """The cache of a traces folder (`2-traces/topk`), memory-mapped: any trace can be read at once,
     in any process.
 
-    `k` is what every trace has at least; `tokenizer` the fingerprint of the teacher's vocabulary;
-    `models` whose log-probabilities they are. Raises StageError when there is no cache, DataError
-    when it cannot be read.
+    Every trace has at least `k` tokens; `tokenizer` is the fingerprint of the teacher's vocabulary;
+    `models` are the models of the log-probabilities. Raises StageError when there is no cache,
+    DataError when it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -360,7 +362,7 @@ class TopKReader:
         line = self.line(trace_id)
         if k is not None and k > line.k:
             raise ConfigError(
-                f"{self.folder}: holds the {line.k} most likely tokens, {k} are asked for. "
+                f"{self.folder}: has the {line.k} most likely tokens, but {k} are needed. "
                 f"Set [traces] logprobs = {k}."
             )
         block = self._map[line.offset : line.offset + line.bytes]
@@ -379,8 +381,8 @@ class TopKReader:
         return TopK(whole.token_ids, whole.ids[:, :k], whole.log_probs[:, :k])
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Raise ConfigError, with the first tokens that differ, unless the tokenizer means the same
-        by every id as the teacher's.
+        """Raise ConfigError, with the first tokens that differ, unless every id is the same token
+        as in the teacher's tokenizer.
         """
         mine = vocabulary_of(tokenizer)
         if vocabulary_fingerprint(mine) != self.tokenizer:
@@ -426,8 +428,8 @@ class TopKReader:
         )
 
     def identity(self) -> str:
-        """16 hex digits over what the blocks hold, wherever they lie and in whatever order they
-        came: what students are made from.
+        """16 hex digits over the content of the blocks, independent of their order: the input of
+        students.
         """
         lines = sorted(
             (line.trace_id, line.tokens, line.k, line.crc32) for line in self._lines.values()
@@ -447,7 +449,7 @@ class TopKReader:
 
     @property
     def bytes(self) -> int:
-        """What the blocks and their index lines take, without blocks that were overtaken."""
+        """The bytes of the blocks and their index lines, without replaced blocks."""
         blocks = sum(line.bytes for line in self._lines.values())
         return blocks + _size_of(self.folder / INDEX)
 

@@ -1,12 +1,11 @@
-"""Do two tokenizers mean the same by the same ids? Whoever compares a teacher's token ids with a
-student's must know.
+"""Comparing the tokens of two tokenizers, such as a teacher's and its student's.
 
     differences = unequal_tokens(teacher, student)
     if differences:
         raise ConfigError("; ".join(differences))
 
 Within a family ordinary tokens are the same and some special ones are not: `match_tokens` says
-which correspond. Tokenizers are transformers'; nothing of them is imported here.
+which correspond. Tokenizers are transformers', which is not imported here.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def vocabulary_of(tokenizer: Any) -> dict[str, int]:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """16 hex digits over every token and its id: equal ones mean the same by every id.
+    """16 hex digits over every token and its id: where they are equal, every id is the same token.
 
     How text is cut into tokens (merges, normaliser) is not in it, nor is what a model pads its
     vocabulary with.
@@ -34,12 +33,12 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def vocabulary_fingerprint(vocabulary: Mapping[str, int]) -> str:
-    """The same of a vocabulary without its tokenizer."""
+    """The fingerprint of a vocabulary without its tokenizer."""
     return fingerprint(sorted(vocabulary.items()))
 
 
 def unequal_tokens(tokenizer_a: Any, tokenizer_b: Any, most: int = 5) -> list[str]:
-    """What the first ids are that mean different tokens, `id 7: 'a' here, 'b' there`; empty when
+    """The first ids that are different tokens, `id 7: 'a' here, 'b' there`; empty when
     all are equal.
 
     At most so many, and then one text that counts the others.

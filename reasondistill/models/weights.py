@@ -1,5 +1,5 @@
-"""Which weights a name means: a local folder or a hub id, and its identity, without loading
-anything.
+"""The weights of a model name: a local folder or a hub id, and their identity, without loading
+them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 SHIPPED = "shipped:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# What decides which tokens come out. Optimizer states, logs and READMEs in a checkpoint folder do
-# not.
+# The files on which a model's tokens depend. Optimizer states, logs and READMEs of a checkpoint
+# folder do not count.
 _CONTENT = (
     *("config.json", "generation_config.json", "chat_template*", "adapter_config.json"),
     *(
@@ -77,7 +77,7 @@ def model_folder(model: str) -> Path | None:
         raise _adapter_alone(model, path)
     if not (path / "config.json").is_file():
         raise ConfigError(
-            f"model {model}: holds no config.json; a Hugging Face model folder is wanted."
+            f"model {model}: has no config.json, so it is not a Hugging Face model folder."
         )
     if weight_bytes(path) == 0:
         raise ConfigError(
@@ -207,7 +207,7 @@ def count_parameters(folder: Path) -> int | None:
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
-    """The config.json of a model folder as it stands there; empty where there is none to read."""
+    """The config.json of a model folder, unchanged; empty where it cannot be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -240,13 +240,13 @@ def weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files_like(folder, _WEIGHTS))
 
 
-# What a model folder of ours says of itself; no part of its identity.
+# The description in a student's model folder; not part of its identity.
 OWN_FACTS = "reasondistill.json"
 
 
 def made_for(model: str) -> str | None:
-    """The name of the prompt that a model folder of ours was trained with; None where nobody wrote
-    it down.
+    """The name of the prompt that a student's model folder was trained with; None where the folder
+    does not have it.
     """
     path = (model_folder(model) or Path(model)) / OWN_FACTS
     if not path.is_file():
@@ -255,7 +255,7 @@ def made_for(model: str) -> str | None:
         return json.loads(path.read_text(encoding="utf-8"))["prompt"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
-            f'{path}: wants {{"prompt": "NAME"}}, the prompt that this model was trained with.'
+            f'{path}: must be {{"prompt": "NAME"}}, the prompt that this model was trained with.'
         ) from None
 
 

@@ -164,7 +164,7 @@ def test_a_question_that_spells_special_tokens_does_not_end_its_turn(tiny: Path)
 
 def test_a_row_that_cannot_be_a_prompt_is_a_fault_of_the_input(tiny: Path) -> None:
     sampler = VllmSampler(str(tiny))
-    with pytest.raises(InputFault, match="half of a pair") as caught:
+    with pytest.raises(InputFault, match="half of a surrogate pair") as caught:
         sampler.render((Message(role="user", content="x\udc80"),), plain=False)
     assert caught.value.reason == "not_unicode"
 

@@ -542,7 +542,7 @@ def test_a_key_is_masked_before_a_text_is_cut(
             lambda text: text.replace(KEY, "***"),
             (),
         )
-        assert "sk-" not in refused.told
+        assert "sk-" not in refused.summary
     monkeypatch.setitem(
         FAULTS, "echo", lambda body: type(good()(body))(200, b"x" * 290 + KEY.encode())
     )
@@ -600,7 +600,7 @@ def test_a_wait_within_our_patience_is_no_end(
     assert sample(server, "wait", retries=1, patience_s=1).finish == "stop"
     server.times_left = None
     with pytest.raises(
-        StageError, match="wants us to wait 1.0 s .Retry-After: 1., longer than patience_s = 0.5"
+        StageError, match="asks us to wait 1.0 s .Retry-After: 1., longer than patience_s = 0.5"
     ):
         sample(server, "wait", retries=1, patience_s=0.5)
 
@@ -728,7 +728,7 @@ def test_every_way_to_say_that_nobody_pays_stops_at_once(
         ("bad_key", "the server refuses (401): Incorrect API key provided"),
         ("no_model", "the server refuses (404): The model `m` does not exist"),
         ("no_path", "usually ends in /v1"),
-        ("web_page", "a web page stands there (Welcome to the lab)"),
+        ("web_page", "there is a web page (Welcome to the lab)"),
         (
             "seed_fastapi",
             'body.seed: Extra inputs are not permitted. Leave it out (omit = ["seed"])',
@@ -738,9 +738,9 @@ def test_every_way_to_say_that_nobody_pays_stops_at_once(
         ("seed_openai", "Unsupported parameter: 'seed'"),
         (
             "come_back_tomorrow",
-            "wants us to wait 24 h 00 min (Retry-After: 86400), longer than patience_s = 600",
+            "asks us to wait 24 h 00 min (Retry-After: 86400), longer than patience_s = 600",
         ),
-        ("come_back_never", "wants us to wait inf s (Retry-After: 9999"),
+        ("come_back_never", "asks us to wait inf s (Retry-After: 9999"),
     ],
 )
 def test_what_no_request_survives_stops_at_once_in_the_servers_words(

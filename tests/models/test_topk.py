@@ -154,7 +154,7 @@ def test_a_smaller_k_is_the_head_of_a_larger_one_and_a_larger_one_is_refused(
         )
         with pytest.raises(
             ConfigError,
-            match="holds the 4 most likely tokens, 8 are asked for. Set .traces. logprobs = 8",
+            match="has the 4 most likely tokens, but 8 are needed. Set .traces. logprobs = 8",
         ):
             reader.read("p/0:0", k=8)
 

@@ -210,7 +210,7 @@ def test_a_few_rows_are_set_aside_and_many_stop_the_training() -> None:
     assert found.dropped == {"no text of Unicode": 5}, "five of 101 are under 5 %"
     with pytest.raises(
         StageError,
-        match=r"5 of 21 examples cannot be tokenised; the first: p/3:0: .*half of a pair",
+        match=r"5 of 21 examples cannot be tokenised; the first: p/3:0: .*half of a surrogate pair",
     ):
         tokenise_all(good[:16] + bad * 5, make_tokenizer(), plain=False)
 

@@ -1,4 +1,4 @@
-"""Where completions come from.
+"""Samplers, which write completions.
 
 A sampler takes requests and yields completions *as they finish*, in any order, so that a long one
 never holds the others up and a kill loses only what is in flight. Each request carries its own
@@ -8,8 +8,8 @@ seed: the same samples come out for any number of shards.
         for sampled in sampler.sample(requests):
             print(sampled.request.id, sampled.completion.finish)
 
-Each sampler is one module here with a `SAMPLER`, which the name in a file finds; see
-`config.sampler_kinds` for samplers that stand elsewhere.
+Each sampler is one module here with a `SAMPLER`; `sampler` in a pipeline file is the module's name.
+See `config.sampler_kinds` for samplers of your own.
 """
 
 from reasondistill.models.samplers.base import (

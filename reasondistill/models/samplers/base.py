@@ -1,4 +1,4 @@
-"""What every sampler looks like: the protocol, what ours share, and how one says what it can do."""
+"""The protocol of samplers, their base class, and the declaration of a sampler's capabilities."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Sampler(Protocol):
 
     @property
     def model(self) -> str:
-        """`name@revision`: which weights, so that another revision is another sample."""
+        """`name@revision` of the weights: another revision is another sample."""
         ...
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        """The prompt as the model will see it. `plain` joins the turns as text instead of using the
+        """The prompt as the model sees it. `plain` joins the turns as text instead of using the
         chat template.
         """
         ...
@@ -42,7 +42,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A sampler that also says how likely other tokens were. `vocabulary_size` counts what its
+    """A sampler that also gives log-probabilities. `vocabulary_size` counts the tokens that its
     model scores, padding included.
     """
 
@@ -56,11 +56,11 @@ class Scorer(Protocol):
 
 @dataclass
 class Running:
-    """What a sampler has in hand at this moment: requests in flight, tokens that they have so far,
-    and what it waits for.
+    """The current work of a sampler: requests in flight, their tokens so far, and what it waits
+    for.
 
-    Written by the sampler, read by whoever tells the progress, perhaps in another thread. `tokens`
-    stays 0 where nobody tells them before the end.
+    Written by the sampler, read by the progress display, perhaps in another thread. `tokens` stays
+    0 where they are known only at the end.
     """
 
     requests: int = 0
@@ -69,12 +69,12 @@ class Running:
 
 
 def never() -> bool:
-    """False: nobody asked to stop."""
+    """False: there is no request to stop."""
     return False
 
 
 class SamplerBase:
-    """What our samplers share beyond the protocol; a sampler of another make may do without it.
+    """The base class of the package's samplers; other samplers may do without it.
 
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked
     often while sampling: when it is true, `sample` ends without waiting for what is in flight.
@@ -123,7 +123,7 @@ def make_ready(
     scores: bool = False,
     shares: bool = False,
 ) -> None:
-    """Load the engine, and let it ask whether to stop."""
+    """Load the engine, and give it the function that says whether to stop."""
     if isinstance(sampler, SamplerBase):
         sampler.should_stop = should_stop
         sampler.max_logprobs, sampler.scores, sampler.shares = max_logprobs, scores, shares
@@ -131,19 +131,19 @@ def make_ready(
 
 
 def context_of(sampler: Sampler) -> int | None:
-    """How many tokens prompt and completion may have together; None where nobody knows. An engine
-    may know it only once it has started.
+    """How many tokens prompt and completion may have together; None where unknown. An engine may
+    know it only after its start.
     """
     if isinstance(sampler, SamplerBase):
         return sampler.max_model_len
     return None
 
 
-# ---- how a sampler says what it can do -----------------------------------------------------------
+# ---- declaring a sampler -------------------------------------------------------------------------
 
 
 def named_identity(model: ModelSettings) -> str:
-    """`name@revision`, as the file says them."""
+    """`name@revision`, as in the file."""
     if model.revision:
         return f"{model.model}@{model.revision}"
     return model.model
@@ -153,9 +153,9 @@ def named_identity(model: ModelSettings) -> str:
 class SamplerKind(Capabilities):
     """What a sampler can do and how it is opened. The `SAMPLER` of a module is found by its name.
 
-    `open` starts no engine yet; `problems` are those that it will be asked about. It raises
-    ConfigError or MissingDependencyError. `identity` says which weights or texts a model is, so
-    that others are other samples, without an engine; it raises ConfigError where they are missing.
+    `open` starts no engine yet; `problems` are those to be sampled. It raises ConfigError or
+    MissingDependencyError. `identity` names the weights or texts of a model without an engine, so
+    that changed ones give other samples; it raises ConfigError where they are missing.
 
         SAMPLER = SamplerKind(open=lambda model, cluster, problems: Parrot(model.model))
     """

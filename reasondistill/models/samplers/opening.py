@@ -1,4 +1,4 @@
-"""Opens the sampler that a file names, and says which model it is without starting an engine."""
+"""Opening the sampler of a model, and the model's identity without starting an engine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OpenSampler = Callable[[ModelSettings, Cluster, Sequence[Problem]], AbstractCont
 
 
 def kind_of(model: ModelSettings) -> SamplerKind:
-    """The sampler that a model names. Raises ConfigError when it does not say how it is opened."""
+    """The sampler that a model names. Raises ConfigError when it cannot be opened."""
     kind = model.capabilities
     if not isinstance(kind, SamplerKind):
         raise ConfigError(
-            f"sampler = {model.sampler!r}: says what it can do and not how it is opened. Make it a "
+            f"sampler = {model.sampler!r}: has capabilities but no `open`. Make it a "
             "SamplerKind (reasondistill.models.samplers) with `open`."
         )
     return kind

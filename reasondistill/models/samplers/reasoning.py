@@ -1,4 +1,4 @@
-"""A completion from a model's text: its reasoning and its answer told apart, whatever the shape."""
+"""Splitting a model's text into reasoning and answer, for all formats of reasoning."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The problems' own reference solutions as if a teacher had written them: a teacher that needs no
-model.
-"""
+"""A teacher without a model: its completions are the problems' own reference solutions."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from reasondistill.models.samplers.requests import (
 from reasondistill.records import Completion, Message, Problem
 
 MODEL = "reference"
-# GSM8K closes its solutions with "#### 42"; the answer stands in the box instead.
+# GSM8K ends its solutions with "#### 42"; the answer is in the box instead.
 _ANSWER_LINE = re.compile(r"\s*^####[^\n]*\s*\Z", re.MULTILINE)
 
 

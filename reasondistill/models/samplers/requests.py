@@ -1,4 +1,4 @@
-"""What goes into a sampler and what comes out: requests, samples, and stored texts to score."""
+"""The input and output of samplers: requests, samples, and stored texts to score."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reasondistill.thinking import ReasoningFormat
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt as the model will see it: token ids where we tokenise ourselves, messages where a
-    server does.
+    """A prompt as the model sees it: token ids where we tokenise ourselves, messages where a server
+    does.
 
-    `opens` is the shape of the reasoning inside which the rendered prompt itself ends, if it does.
+    `opens` is the format of the reasoning block that the end of the prompt leaves open, if any.
     """
 
     messages: tuple[Message, ...]
@@ -29,8 +29,8 @@ class Request:
     """One sample to draw. `key` is the sample's identity, `id` names it to people
     (`gsm8k/train/12:3`).
 
-    `logprobs` asks for so many of the most likely tokens at each place; the sample is the same with
-    and without.
+    `logprobs` is how many of the most likely tokens at each position to return; the sample is the
+    same with and without.
     """
 
     id: str
@@ -67,8 +67,8 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Written:
-    """A completion that stands already and whose `logprobs` most likely tokens are wanted: prompt
-    and completion as token ids.
+    """A stored completion whose `logprobs` most likely tokens are to be computed: prompt and
+    completion as token ids.
     """
 
     id: str
@@ -79,7 +79,9 @@ class Written:
 
 @dataclass(frozen=True)
 class Scored:
-    """What came of it; `top_k` is None when the engine did not take it, and `error` says why."""
+    """The result for a stored completion; where the engine did not take it, `top_k` is None and
+    `error` says why.
+    """
 
     written: Written
     top_k: TopK | None
@@ -93,8 +95,8 @@ def problem_and_sample(request_id: str) -> tuple[str, int]:
 
 
 def rank(problem: int, sample: int) -> int:
-    """Where a trace stands among all: by the place of its problem, then by sample (below a
-    million).
+    """The place of a trace in the canonical order: by the place of its problem, then by sample
+    (below a million).
     """
     return problem << 20 | sample
 
@@ -115,7 +117,7 @@ def failed(
     """A completion that says that the service failed or the input is at fault, instead of a lost
     row.
 
-    `text` is what came all the same.
+    `text` is the part that came.
     """
     return Completion(
         reasoning=None,

@@ -31,7 +31,7 @@ Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
 class ScriptedSampler(SamplerBase):
     """Answers each request from a function, or from texts per problem id (sample i gets text i,
-    round and round).
+    cyclically).
 
     A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a
     text is a failed completion.
@@ -132,7 +132,7 @@ def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]
             text = row["text"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f'{path}:{number}: want {{"problem_id" or "question", "text"}}: {error!r}'
+                f'{path}:{number}: expected {{"problem_id" or "question", "text"}}: {error!r}'
             ) from None
         if problem_id is not None:
             yield problem_id, text

@@ -8,10 +8,10 @@ waits for its longest trace. Each sample is a request of its own with its own se
 sampling parameters: defaults that a vendor put into generation_config.json never leak in (its extra
 EOS ids do count). Prompts are rendered and tokenised here; the engine sees token ids only.
 
-`score` says how likely a completion's tokens and their K rivals were: one pass over prompt and
-completion. vLLM holds the full logits of what it takes in at once, tokens × vocabulary × 4 bytes,
-two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k entries), on a CPU of a
-whole trace (2.5 GiB each for 4,096 tokens).
+`score` gives the log-probabilities of a completion's tokens and of the K most likely ones, in one
+pass over prompt and completion. vLLM holds the full logits of the tokens of a pass, tokens ×
+vocabulary × 4 bytes, two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k
+entries), on a CPU of a whole trace (2.5 GiB each for 4,096 tokens).
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ servers as they are.
     with OpenAISampler("deepseek-reasoner", base_url="https://api.deepseek.com/v1",
         api_key_env="DEEPSEEK_API_KEY") as sampler: ...
 
-kind.py says what it can do and how it is opened; sampler.py goes through the requests; asking.py
-shapes each of them; connection.py sends it; streams.py and replies.py read what came, refusals.py
-what was refused; pacing.py says when.
+kind.py declares the sampler; sampler.py schedules the requests; asking.py builds their bodies;
+connection.py sends them; streams.py and replies.py read replies, refusals.py reads errors;
+pacing.py keeps rate limits.
 """
 
 from reasondistill.models.samplers.openai.kind import SAMPLER

@@ -1,7 +1,7 @@
-"""The body of a request as this server takes it: fields left out and added, and an answer's limit
-that fits.
+"""The body of a request for this server: omitted and added fields, and a limit of the answer that
+fits.
 
-A server's context is what `/models` tells (asked once), else what its refusals tell. `max_tokens`
+A server's context comes from `/models` (read once), else from its error messages. `max_tokens`
 is then clipped to what the prompt leaves: by an estimate where nothing better is known, to the
 token where the server counted.
 """

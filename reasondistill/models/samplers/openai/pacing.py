@@ -1,6 +1,4 @@
-"""When a request may go out: rates, pauses, what a server asks us to wait; and the event loop that
-they all live in.
-"""
+"""When a request may be sent: rates, pauses, waits that a server requests; and their event loop."""
 
 from __future__ import annotations
 

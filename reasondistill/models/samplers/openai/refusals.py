@@ -1,10 +1,10 @@
-"""What a server means when it refuses: its own words, and whose fault it is.
+"""Reading a server's error: its words, and whose fault it is.
 
     body = b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}'
     refused = refusal(422, body, clean, sent={"seed"})
     refused.means, refused.words      # "setting", "body.seed: Extra inputs are not permitted"
 
-Servers say it in their own ways: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic,
+Servers have different formats: OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, FastAPI, Anthropic,
 Gemini (in a list), OpenRouter (the provider's words inside), and pages of HTML from whatever stands
 before them.
 """
@@ -36,10 +36,10 @@ from reasondistill.models.samplers.openai.wordings import (
 )
 
 # passing    another try may help
-# lost       this sample fails, and nobody knows why
+# lost       this sample fails for an unknown reason
 # input      the prompt is at fault
 # too_long   prompt and answer do not fit; a shorter answer may
-# quota      nobody pays for more
+# quota      the account's quota is used up
 # hopeless   no request will be taken: key, address, model
 # setting    a field that no request may carry
 # field      it wants `max_completion_tokens`
@@ -78,7 +78,7 @@ class Refused(Exception):
     codes: frozenset[str] = frozenset()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """`HTTP 429 Too Many Requests: slow down`, on one short line."""
         if not self.words:
             return f"HTTP {self.name}"

@@ -1,12 +1,12 @@
-"""Requests to a server, many at once: who waits, who is tried again, when there is no use, and what
-the server is called.
+"""Concurrent requests to a server: which wait, which are retried, which faults stop the run, and
+the identity of the server.
 
-A fault of the service (5xx, a lost connection, a reply of no sense) is tried again with growing,
+A fault of the service (5xx, a lost connection, a malformed reply) is tried again with growing,
 jittered pauses (`Retry-After` is obeyed, by all requests) and is in the end a completion with
 `finish="error"`, `fault="service"`; a fault of the input (too long, filtered, refused by a
-template) is one with `fault="input"` at once. What no request will survive stops the run: a refused
+template) is one with `fault="input"` at once. A fault of every request stops the run: a refused
 key, an unknown model, a field that the server does not take, no quota, a wrong address. The key is
-read from the environment and never leaves: every text of a server is cleaned of it.
+read from the environment and never stored: it is removed from every text of a server.
 """
 
 from __future__ import annotations
@@ -398,7 +398,7 @@ class OpenAISampler(SamplerBase):
             if header:
                 wait += f" (Retry-After: {header})"
             raise StageError(
-                f"{self.model} at {self._address.url}: {refused.told}. The server wants us "
+                f"{self.model} at {self._address.url}: {refused.summary}. The server asks us "
                 f"to wait {wait}, longer than patience_s = {self._patience_s:g} in [openai]. "
                 "What came is kept; the same command draws the rest."
             )
@@ -413,7 +413,7 @@ class OpenAISampler(SamplerBase):
         if not self._is_served and "html" in answer.kind and is_page(text):
             words = refusal(answer.status, answer.body, self._address.cleaned, ()).words
             raise ConfigError(
-                f"{self._address.url}: a web page stands there ({short(words)}). {_BASE_URL}"
+                f"{self._address.url}: there is a web page ({short(words)}). {_BASE_URL}"
             )
 
     def _hopeless(self, refused: Refused, body: Mapping[str, Any]) -> ReasonDistillError | None:
@@ -421,7 +421,7 @@ class OpenAISampler(SamplerBase):
         at = f"{self.model} at {self._address.url}"
         if refused.means == "quota":
             return StageError(
-                f"{at}: the account has no quota left: {refused.told}. What came is kept; the "
+                f"{at}: the account has no quota left: {refused.summary}. What came is kept; the "
                 "same command draws the rest."
             )
         if refused.means in ("setting", "field"):
@@ -445,11 +445,11 @@ class OpenAISampler(SamplerBase):
         """
         if isinstance(problem, Refused):
             if problem.means in ("input", "too_long"):
-                return failed(problem.told, fault="input", seconds=seconds)
+                return failed(problem.summary, fault="input", seconds=seconds)
             if problem.means != "passing":
-                return failed(problem.told, seconds=seconds)
+                return failed(problem.summary, seconds=seconds)
             await self._pause(problem.name, pause(attempt), attempt)
-            return problem.told
+            return problem.summary
         if isinstance(problem, Malformed):
             reply = self._shown(problem.found)
             error = problem.reason

@@ -1,4 +1,4 @@
-"""A reply that comes in pieces (server-sent events), put together as if it had come whole."""
+"""Joining a streamed reply (server-sent events) into one reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Cut(ValueError):
 
 
 def is_stream(kind: str, body: bytes) -> bool:
-    """Whether a reply came in pieces; some servers call them JSON."""
+    """Whether a reply is a stream; some servers declare a stream as JSON."""
     return kind == "text/event-stream" or body[:100].lstrip().startswith(
         (b"data:", b"event:", b":")
     )

@@ -1,8 +1,7 @@
-"""The words in which servers refuse and end: error codes, phrases of their messages, reasons why a
-text ended.
+"""The words of servers' errors and endings: error codes, phrases of messages, finish reasons.
 
-Every kind of server has its own, and most are needed by one of them only. Codes are in small
-letters; phrases are patterns that are looked for anywhere, in small letters or large.
+Every kind of server has its own words. Codes are in lower case; phrases are patterns that may be
+anywhere in a message, in any case.
 """
 
 from __future__ import annotations
