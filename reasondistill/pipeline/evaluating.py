@@ -112,7 +112,7 @@ def served_student(run: Run, student: StudentSettings) -> SampledModel:
 
 def served_teachers(run: Run) -> dict[str, SampledModel]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
-    able = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.answers_anything]
+    able = [model for model in run.pipeline.teachers if model.capabilities.answers_anything]
     served: dict[str, SampledModel] = {}
     for teacher in able:
         name = teacher.name
@@ -133,7 +133,7 @@ def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
         return None
     if student.teacher is not None:
         return located(SampledModel(model=student.teacher, revision=student.teacher_revision))
-    able = [teacher for teacher in run.pipeline.teachers if teacher.capabilities.has_weights]
+    able = [model for model in run.pipeline.teachers if model.capabilities.has_weights]
     if len(able) != 1:
         return None
     return located(able[0])

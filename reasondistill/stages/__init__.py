@@ -1,1 +1,1 @@
-"""The seven stages, each alone: they meet on disk, in records."""
+"""The seven stages. They never import each other; they share records on disk."""

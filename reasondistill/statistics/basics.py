@@ -1,4 +1,4 @@
-"""What every module of this package stands on: the level, the shape of a sheet of outcomes, two
+"""The basis of this package: the confidence level, the shape of a sheet of outcomes, two
 quantiles.
 """
 

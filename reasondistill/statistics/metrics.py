@@ -1,4 +1,4 @@
-"""What is measured of a problem with several samples, from counts alone: exact over all subsets of
+"""Metrics of a problem with several samples, from counts alone: exact over all subsets of
 the samples.
 
 correct = np.array([0, 3, 16])                    # correct ones among 16 samples of three problems

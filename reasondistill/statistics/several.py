@@ -1,5 +1,5 @@
-"""Several at once: several comparisons, several prompts of one question, several benchmarks of one
-pair of models.
+"""Corrections and pooling: several comparisons, several prompts of one question, several benchmarks
+of one pair of models.
 
     # adjusted p-values: compare them with 0.05 all together
     holm([0.01, 0.04, 0.03])

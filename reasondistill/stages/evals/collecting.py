@@ -1,5 +1,5 @@
 """The evals folder: the samples and grades of every model on every benchmark are joined into
-records.jsonl and scores.json, once, and again when one of them has changed.
+records.jsonl and scores.json, and again when one of them has changed.
 """
 
 from __future__ import annotations

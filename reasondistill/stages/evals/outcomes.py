@@ -1,5 +1,5 @@
-"""What one model did on one benchmark: its stored samples and grades as arrays, complete or
-refused.
+"""One model on one benchmark: its stored samples and grades as arrays. An incomplete set is an
+error.
 
     sheet = read_sheet(run / "6-evals", "gsm8k", "distilled", n=4)
     sheet.correct.mean()          # pass@1; (problems, samples)

@@ -1,4 +1,4 @@
-"""What differs between two evals: every setting that a score depends on, by name. `reasondistill
+"""The differences between two evals, in every setting that a score depends on: `reasondistill
 diff`.
 
     for change in changes(run_a / "6-evals/gsm8k/base", run_b / "6-evals/gsm8k/base"):

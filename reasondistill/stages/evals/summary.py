@@ -1,5 +1,5 @@
-"""What scores.json says: filled sheets → scores, parts, paired differences, the effect of prompts,
-and what the training set may have given away.
+"""The content of scores.json: filled sheets → scores, parts, paired differences, the effect of
+prompts, and overlap with the training set.
 """
 
 from __future__ import annotations

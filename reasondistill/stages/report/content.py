@@ -1,4 +1,5 @@
-"""What report.json says, as records: for scripts, and for the JSON Schema that is made from them.
+"""The content of report.json, as records: for scripts, and for the JSON Schema that is made from
+them.
 
     ReportFile.model_validate_json((run / "7-report" / "report.json").read_bytes()).scores[0].mean
 

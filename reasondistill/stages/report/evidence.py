@@ -1,5 +1,5 @@
-"""What stands behind a score: its parts, its curves, how much the prompt matters, what others
-published. Tables and lines, no layout.
+"""The details of scores: parts, curves, the effect of prompts, published numbers. Tables and lines,
+no layout.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read a run folder into Facts: everything the report says, without a word of layout.
+"""Read a run folder into Facts: the content of the report, without layout.
 
 Whatever a run does not have yet is left empty: a run with traces only gives a report of traces
 only. Files are streamed; of long shards only counts, token numbers and the few records that are

@@ -1,4 +1,4 @@
-"""Methods side by side: what each reached, what it cost, how large the models are. Records and
+"""A comparison of methods: scores, training costs, sizes of the models. Records and
 tables, no layout.
 
 A row is a trained student, or all students that differ in their seed alone; of these, figures of

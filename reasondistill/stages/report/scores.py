@@ -1,5 +1,5 @@
-"""The page's sections about scores: the overview, each benchmark, differences, what stands behind
-them, what others published.
+"""The page's sections about scores: the overview, each benchmark, differences, their
+details, published numbers.
 """
 
 from __future__ import annotations

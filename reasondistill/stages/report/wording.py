@@ -1,4 +1,4 @@
-"""What the report says, as sentences and tables of text: shared by Markdown and HTML."""
+"""The report's sentences and tables as text, shared by Markdown and HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage itself: a run folder is read, and the three reports of it are written."""
+"""The report stage: read a run folder, and write its three reports."""
 
 from __future__ import annotations
 
