@@ -19,7 +19,7 @@ from cluster_kit import Bed, SlowTeacher, wait_until
 from reasondistill.cli import app
 from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.pipeline import Task, is_needed
-from reasondistill.runs import remote
+from reasondistill.runs import layout, remote
 from reasondistill.runs.remote import Remote
 from reasondistill.runs.remote.folder import _version  # pyright: ignore[reportPrivateUsage]
 from reasondistill.runs.work_sharing import Share
@@ -229,6 +229,17 @@ def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
     )
     assert Remote(url(tmp_path / "there"), here).publish() == 2
     assert (tmp_path / "there" / place / ".metadata").exists()
+
+
+def test_tokenised_rows_are_not_published(tmp_path: Path) -> None:
+    here = filled(tmp_path / "here", **{"run.json": "{}"})
+    rows = here / layout.TOKENS / "0123456789abcdef.arrow"
+    rows.parent.mkdir()
+    rows.write_bytes(b"rows")
+    with Remote(url(tmp_path / "there"), here) as copy:
+        copy.publish()
+    assert (tmp_path / "there" / "run.json").exists()
+    assert not (tmp_path / "there" / layout.TOKENS).exists()
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:

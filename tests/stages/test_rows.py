@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from reasondistill.methods.texts import IGNORE
 from reasondistill.records import Dropped
 from reasondistill.runs.store import StopSignal
 from reasondistill.stages.students import run_student
+from reasondistill.stages.students.parallel import in_order
 from reasondistill.stages.students.rows import RowStore, lengths_of, rows_key
 from reasondistill.stages.students.tokens import Row
 
@@ -62,6 +64,23 @@ def test_a_stop_while_rows_are_made_leaves_nothing_behind(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stop_that_ends_the_processes_too_is_no_fault_of_theirs(tmp_path: Path) -> None:
+    """A scheduler sends its signal to all processes of a task."""
+    stop = StopSignal()
+
+    def tokenised(number: int) -> Row:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ROWS[number]
+
+    def signalled() -> Iterator[Row | Dropped]:
+        stop.requested = True
+        yield from in_order(tokenised, range(200), alone_s=0.0, processes=2)
+
+    with pytest.raises(Interrupted):
+        RowStore(tmp_path, stop).keep("key", signalled)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_many_faults_leave_nothing_behind(tmp_path: Path) -> None:
     def faulty() -> Iterator[Row | Dropped]:
         yield LONG
@@ -84,6 +103,9 @@ def test_the_key_knows_whatever_the_tokens_depend_on() -> None:
     assert rows_key("examples", tokenizer, how) not in keys
     tokenizer = make_tokenizer()
     tokenizer.add_tokens(["<new>"])
+    assert rows_key("examples", tokenizer, how) not in keys
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = tokenizer.eos_token  # which a template may write
     assert rows_key("examples", tokenizer, how) not in keys
 
 

@@ -124,7 +124,49 @@ def test_a_bad_checkpoint_of_an_earlier_version_is_not_gone_on_from(tmp_path: Pa
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.engine
+def test_a_checkpoint_that_a_kill_has_cut_is_not_read(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from reasondistill.stages.students import saving
+
+    for name in ("checkpoint-4", "checkpoint-8"):
+        checkpoint = tmp_path / "checkpoints" / name
+        checkpoint.mkdir(parents=True)
+        save_file({"weight": torch.ones(1000)}, checkpoint / "model.safetensors")
+    whole, cut = sorted((tmp_path / "checkpoints").iterdir())
+    (whole / "trainer_state.json").write_text("{}", encoding="utf-8")
+    file = cut / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:2000])
+    assert saving.start_from(tmp_path) == whole
+    assert not cut.exists()
+
+
 # ---- saving --------------------------------------------------------------------------------------
+
+
+OWN_TOKENIZER = """
+from transformers import PreTrainedTokenizerFast
+
+class OwnTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.mark.engine
+def test_a_tokenizer_with_code_of_its_own_is_loaded_again_as_it_was(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    (base / "tokenization_own.py").write_text(OWN_TOKENIZER, encoding="utf-8")
+    config = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "OwnTokenizer"
+    config["auto_map"] = {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}
+    (base / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    student = StudentSettings(
+        name="student", base=str(base), max_length=200, max_steps=1, trust_remote_code=True
+    )
+    made = job(tmp_path, student)
+    run_student(made)
+    assert (made.folder / "model" / "tokenization_own.py").is_file()
 
 
 @pytest.mark.engine

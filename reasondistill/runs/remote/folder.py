@@ -370,9 +370,9 @@ class Remote:
 
 def _counts(name: Path) -> bool:
     """Files that are published: no temporary files (dotted, except an index that torch writes
-    beside split weights) and no claims.
+    beside split weights), no claims, and no tokenised rows, which a machine makes by itself.
     """
-    if name.name.endswith(".part"):
+    if name.name.endswith(".part") or name.parts[0] == layout.TOKENS:
         return False
     return not any(
         (part.startswith(".") and part != ".metadata") or part == layout.CLAIMS

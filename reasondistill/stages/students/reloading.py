@@ -131,9 +131,11 @@ def require_same_shapes(model: Any, folder: Path, trust_remote_code: bool) -> No
             )
 
 
-def require_same_tokenizer(tokenizer: Any, folder: Path, ids: Sequence[int]) -> None:
+def require_same_tokenizer(
+    tokenizer: Any, folder: Path, ids: Sequence[int], trust_remote_code: bool
+) -> None:
     """Raise StageError unless the tokenizer in `folder` reads and writes as this one does."""
-    again: Any = AutoTokenizer.from_pretrained(folder)
+    again: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     text = tokenizer.decode(ids)
     facts: dict[str, tuple[Any, Any]] = {
         "its tokens": (tokenizer.get_vocab(), again.get_vocab()),

@@ -29,6 +29,7 @@ import datasets
 import pyarrow
 import pyarrow.compute
 
+from reasondistill.errors import StageError
 from reasondistill.methods.texts import IGNORE
 from reasondistill.records import Dropped, fingerprint
 from reasondistill.runs import layout
@@ -149,13 +150,19 @@ class RowStore:
     def _watched(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
         """The same; now and then a line says how far it is."""
         reported = time.monotonic()
-        for count, one in enumerate(made):
+        try:
+            for count, one in enumerate(made):
+                if self.stop is not None:
+                    self.stop.check()
+                if time.monotonic() - reported > _REPORT_S:
+                    reported = time.monotonic()
+                    log.info("%d examples tokenised", count)
+                yield one
+        except StageError:
+            # A scheduler's signal ends the processes that tokenise too.
             if self.stop is not None:
                 self.stop.check()
-            if time.monotonic() - reported > _REPORT_S:
-                reported = time.monotonic()
-                log.info("%d examples tokenised", count)
-            yield one
+            raise
 
 
 def rows_key(content: str, tokenizer: Any, how: Mapping[str, Any]) -> str:
@@ -179,7 +186,13 @@ def _tokenizer_content(tokenizer: Any) -> str:
     if backend is not None:
         rules = backend.to_str()
     digest = hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
-    return fingerprint([digest, tokenizer.chat_template, tokenizer.eos_token_id])
+    # A template may write these, and a tokenizer without rules of its own adds them.
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    settings: dict[str, str] = {}
+    if backend is None:
+        settings = {name: str(value) for name, value in tokenizer.init_kwargs.items()}
+        settings["class"] = type(tokenizer).__name__
+    return fingerprint([digest, tokenizer.chat_template, tokenizer.eos_token_id, special, settings])
 
 
 def lengths_of(dataset: datasets.Dataset) -> list[int]:

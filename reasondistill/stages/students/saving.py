@@ -38,6 +38,7 @@ def start_from(folder: Path) -> Path | None:
 
     Raises StageError for one whose weights are split in another way than they will be.
     """
+    remove_torn_checkpoints(folder)  # first: nothing can be read of what a kill has cut
     remove_checkpoints_with_bad_weights(folder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
@@ -65,16 +66,21 @@ def remove_checkpoints_with_bad_weights(folder: Path) -> None:
             shutil.rmtree(checkpoint)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed. trainer_state.json is written last, so a
+def remove_torn_checkpoints(folder: Path) -> None:
+    """What a kill has left half written is no checkpoint. trainer_state.json is written last, so a
     readable one means whole.
     """
-    checkpoints = folder / layout.CHECKPOINTS
-    for path in checkpoints.glob("checkpoint-*"):
+    for path in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
         try:
             json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are removed."""
+    remove_torn_checkpoints(folder)
+    checkpoints = folder / layout.CHECKPOINTS
     if not checkpoints.exists():
         return None
     newest = get_last_checkpoint(str(checkpoints))
@@ -162,7 +168,7 @@ def rehearse(
             else:
                 bases.save_description(model, tokenizer, trial)
                 reloading.require_same_shapes(model, trial, student.trust_remote_code)
-        reloading.require_same_tokenizer(tokenizer, trial, ids)
+        reloading.require_same_tokenizer(tokenizer, trial, ids, student.trust_remote_code)
     except Exception as error:  # of transformers, a tokenizer, the model's own code
         raise StageError(
             f"[students] {student.name}: such a model cannot be saved and loaded again, as was "
