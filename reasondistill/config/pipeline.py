@@ -173,6 +173,16 @@ class Pipeline(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_what_students_are_chosen_by(self) -> Pipeline:
+        for student in self.students:
+            if student.chooses and self.examples.validation == 0:
+                raise ValueError(
+                    f"students: {student.name} goes by the validation loss (keep = 'best', "
+                    "early_stopping_patience), but examples.validation = 0"
+                )
+        return self
+
     @property
     def student_prompt(self) -> str:
         """The prompt that examples and evals use unless they name their own."""

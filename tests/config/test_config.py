@@ -102,6 +102,10 @@ def test_equal_files_are_equal_whatever_their_order_and_spelling(tmp_path: Path)
             SMALLEST + "[examples]\nselect = 'best'",
             ["[examples] select", "'shortest'", "found 'best'"],
         ),
+        (
+            SMALLEST + STUDENT + "keep = 'best'\nevaluate_every = 5\n[examples]\nvalidation = 0",
+            ["goes by the validation loss", "examples.validation = 0"],
+        ),
         (SMALLEST.replace('name = "small"', ""), ["p.toml name", "missing"]),
         (SMALLEST.replace('dataset = "x.jsonl"', ""), ["[problems] dataset", "missing"]),
         (SMALLEST.replace('"small"', '"../etc"'), ["name", "pattern"]),

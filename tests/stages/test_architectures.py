@@ -339,3 +339,20 @@ def test_the_loss_of_routers_is_in_every_training_where_the_model_says_so_and_in
             assert float(evaluated.detach()) == pytest.approx(expected["sft"], rel=1e-5)
         assert student.config.output_router_logits == is_on
         assert student.config.router_aux_loss_coef == 0.5
+
+
+def test_a_head_that_is_quantised_is_refused_by_name() -> None:
+    import torch
+
+    from reasondistill.errors import ConfigError
+    from reasondistill.stages.students.heads import head_of
+
+    class Packed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qweight = torch.zeros(4, 4, dtype=torch.int32)
+
+    model = make_architecture("llama")
+    model.set_output_embeddings(Packed())
+    with pytest.raises(ConfigError, match="quantised"):
+        head_of(model)

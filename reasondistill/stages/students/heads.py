@@ -58,7 +58,7 @@ def finish_of(config: Any) -> Finish:
 
 def head_of(model: Any) -> Head:
     """The output head of a causal language model. Raises ConfigError for one that is not a plain
-    matrix.
+    matrix of floating-point numbers.
     """
     module = model.get_output_embeddings()
     name = type(model).__name__
@@ -71,7 +71,13 @@ def head_of(model: Any) -> Head:
             f"{name}: an adapter stands on the output head, and losses read the head's own weight "
             "alone. Leave lm_head out of lora.targets."
         )
-    return Head(module.weight, getattr(module, "bias", None), finish_of(model.config))
+    weight = getattr(module, "weight", None)
+    if weight is None or weight.dtype not in TOLERANCES:
+        raise ConfigError(
+            f"{name}: its output head ({type(module).__name__}) has no weight of floating-point "
+            "numbers, perhaps because it is quantised. Take weights whose head is not."
+        )
+    return Head(weight, getattr(module, "bias", None), finish_of(model.config))
 
 
 @dataclass(frozen=True)

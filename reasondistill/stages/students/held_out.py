@@ -150,12 +150,15 @@ def shrunk(
         "kl_before": before.kl,
     }
     if trained is not None:
+        own_code = student.trust_remote_code
         attention = attention_options(
-            AutoConfig.from_pretrained(trained),
+            AutoConfig.from_pretrained(trained, trust_remote_code=own_code),
             student.attn_implementation,
             f"[students] {student.name}",
         )
-        model = AutoModelForCausalLM.from_pretrained(trained, **attention)
+        model = AutoModelForCausalLM.from_pretrained(
+            trained, trust_remote_code=own_code, **attention
+        )
         after = held_out(_ready(model), rows, teacher=whole)
         measured["perplexity_after"] = after.perplexity
         measured["kl_after"] = after.kl

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from reasondistill.runs.metrics import TrainingLine
-from reasondistill.runs.store import StopSignal, append_metrics
+from reasondistill.runs.store import StopSignal, append_metrics, read_metrics
 from reasondistill.stages.students import processes
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,10 @@ class Progress(TrainerCallback):
         """
         self.delivered_step = step
         log.info("step %d of %d is the student: the lowest validation loss", step, state.max_steps)
-        if state.is_world_process_zero:
+        if not state.is_world_process_zero:
+            return
+        # A training that is over, and only saved again, has said so before.
+        if not any("delivered_step" in line for line in read_metrics(self.folder)):
             seconds = round(self.seconds(), 2)
             append_metrics(
                 self.folder, step=state.global_step, seconds=seconds, delivered_step=step
