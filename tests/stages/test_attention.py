@@ -106,7 +106,7 @@ def test_an_attention_that_cannot_be_had_is_refused_by_name(
 
 
 def test_flash_attention_goes_with_bfloat16_alone(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="goes with bf16 = true"):
+    with pytest.raises(ValidationError, match="needs bf16 = true"):
         student(tmp_path, attn_implementation="flash_attention_2", bf16=False)
 
 

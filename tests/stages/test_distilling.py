@@ -861,7 +861,7 @@ def test_skew_kl_without_held_out_traces_says_what_it_wants(tmp_path: Path, teac
     ("method", "changes", "message"),
     [
         ("kd", {"gkd": {}}, "gkd: a table for another method"),
-        ("sft", {"teacher": "x"}, "teacher: method 'sft' has none"),
+        ("sft", {"teacher": "x"}, "teacher: method 'sft' has no teacher"),
         ("kd", {"kd": {"temperature": 0}}, "temperature"),
         ("topk_kd", {"topk_kd": {"temperature": 2}}, "temperature"),
         ("topk_kd", {"topk_kd": {"beta": 1}}, "beta"),
