@@ -44,8 +44,8 @@ LATE = {
     f"{folder}/{name}.py"
     for folder, names in {
         "models/samplers/openai": "sampler connection",
-        "stages/students": "adapters bases choosing finite heads held_out hidden isolation "
-        "optimizers progress reloading rows saving shrinking sorted_trainer "
+        "stages/students": "adapters bases checkpoint_selection finite heads held_out hidden "
+        "isolation optimizers progress reloading rows saving shrinking sorted_trainer "
         "trainer_settings training",
         "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
         "losses": "classic fused heads policy shared_tokens teachers",

@@ -176,7 +176,7 @@ class Pipeline(Section):
     @model_validator(mode="after")
     def _has_what_students_are_chosen_by(self) -> Pipeline:
         for student in self.students:
-            if student.chooses and self.examples.validation == 0:
+            if student.selects_checkpoint and self.examples.validation == 0:
                 raise ValueError(
                     f"students: {student.name} goes by the validation loss (keep = 'best', "
                     "early_stopping_patience), but examples.validation = 0"

@@ -216,12 +216,12 @@ class StudentSettings(MethodTables):
 
     def watching(self) -> set[str]:
         """The settings that the weights do not depend on."""
-        if self.chooses:
+        if self.selects_checkpoint:
             return WATCHING - {"evaluate_every"}
         return WATCHING
 
     @property
-    def chooses(self) -> bool:
+    def selects_checkpoint(self) -> bool:
         """Whether the validation loss has a say in which weights are the student."""
         return self.keep == "best" or self.early_stopping_patience is not None
 

@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 from reasondistill.errors import ConfigError
 from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
 from reasondistill.losses.heads import (
-    Finish,
     Head,
+    PostProcessing,
     Projection,
     add_product,
     blocks,
@@ -129,7 +129,7 @@ def token_losses(
         targets=targets,
         vocabulary=vocabulary,
         chunk_tokens=max(1, chunk_tokens),
-        finish=head.finish,
+        post_processing=head.post_processing,
     )
     # Function.forward cannot see whether gradients are on: it always runs without.
     inputs = (hidden, head.weight, head.bias)
@@ -152,7 +152,7 @@ class _Job:
     targets: Tensor | None
     vocabulary: int
     chunk_tokens: int
-    finish: Finish
+    post_processing: PostProcessing
 
     @property
     def has_weights(self) -> bool:
@@ -392,8 +392,8 @@ def _run_block(
         total = weighted[0]
         for part in weighted[1:]:
             total.add_(part)
-        if not job.finish.is_nothing:
-            total.mul_(job.finish.slope(logits))
+        if not job.post_processing.is_nothing:
+            total.mul_(job.post_processing.slope(logits))
         logits.copy_(total)
 
 
@@ -410,7 +410,7 @@ class _ChunkedLosses(torch.autograd.Function):
         gradients: _Gradients | None = None
         if any(wanted) and job.has_weights:
             gradients = _Gradients(hidden, weight, bias, wanted)
-        tally = _run(hidden, Head(weight, bias, job.finish), job, gradients)
+        tally = _run(hidden, Head(weight, bias, job.post_processing), job, gradients)
         if gradients is not None:
             # Saved, not kept as attributes: autograd lets go of them before it hands them on, so
             # that .grad takes them over uncopied.

@@ -27,7 +27,7 @@ _ADDS_HALVES_EXACTLY = tuple(int(part) for part in torch.__version__.split(".")[
 
 
 @dataclass(frozen=True)
-class Finish:
+class PostProcessing:
     """What a model does to the products of hidden states and head before they are its logits:
 
         logit = cap·tanh(scale·product/cap),    or scale·product without a cap.
@@ -64,7 +64,7 @@ class Head:
 
     weight: Tensor
     bias: Tensor | None = None
-    finish: Finish = Finish()
+    post_processing: PostProcessing = PostProcessing()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Projection:
     hidden: Tensor
     weight: Tensor
     bias: Tensor | None
-    finish: Finish
+    post_processing: PostProcessing
 
     def write(self, rows: slice, buffer: Tensor) -> Tensor:
         """The logits of these rows, written over the first rows of `buffer`: a view of it, (rows,
@@ -90,9 +90,9 @@ class Projection:
             out.copy_(hidden @ self.weight.T)
         if self.bias is not None:
             out.add_(self.bias)
-        if not self.finish.is_nothing:
+        if not self.post_processing.is_nothing:
             for block in blocks(out):
-                self.finish.apply_(out[block])
+                self.post_processing.apply_(out[block])
         return out
 
 
@@ -118,7 +118,7 @@ def project(hidden: Tensor, head: Head, vocabulary: int) -> Projection:
     bias: Tensor | None = None
     if head.bias is not None:
         bias = head.bias.detach()[:vocabulary]
-    return Projection(hidden.detach().to(dtype), weight, bias, head.finish)
+    return Projection(hidden.detach().to(dtype), weight, bias, head.post_processing)
 
 
 @torch.no_grad()

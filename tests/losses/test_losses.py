@@ -27,7 +27,7 @@ from reasondistill.losses.classic import (
 from reasondistill.losses.divergences import DIVERGENCES as REGISTRY
 from reasondistill.losses.divergences import Divergence, divergence_of_logits, value_and_gradient
 from reasondistill.losses.fused import token_losses
-from reasondistill.losses.heads import Finish, Head
+from reasondistill.losses.heads import Head, PostProcessing
 from reasondistill.losses.policy import Policy
 from reasondistill.losses.teachers import LiveTeacher, TopKTeacher, log_probs_of, top_k
 
@@ -197,7 +197,7 @@ def test_a_divergence_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> N
 # ---- token_losses --------------------------------------------------------------------------------
 
 N, HS, HT, CUT = 7, 5, 6, 17
-NOTHING = Finish()
+NOTHING = PostProcessing()
 
 
 def everything(
@@ -239,21 +239,25 @@ def everything(
     return tuple(x.requires_grad_() for x in (hidden, weight, bias)), settings  # pyright: ignore
 
 
-def finished(products: Tensor, finish: Finish) -> Tensor:
+def post_processed(products: Tensor, post_processing: PostProcessing) -> Tensor:
     """The logits of a head's products, as Gemma 2 and Cohere write it."""
-    if finish.cap is None:
-        return products * finish.scale
-    return torch.tanh(products * finish.scale / finish.cap) * finish.cap
+    if post_processing.cap is None:
+        return products * post_processing.scale
+    return torch.tanh(products * post_processing.scale / post_processing.cap) * post_processing.cap
 
 
 def dense_total(
-    inputs: tuple[Tensor, Tensor, Tensor], s: dict[str, Any], finish: Finish = NOTHING
+    inputs: tuple[Tensor, Tensor, Tensor],
+    s: dict[str, Any],
+    post_processing: PostProcessing = NOTHING,
 ) -> Tensor:
     """The same total with all logits at once, for autograd."""
     hidden, weight, bias = inputs
     teacher = s["teacher"].head
-    z = finished((hidden @ weight.T + bias)[:, :CUT], finish)
-    t = finished((s["teacher"].hidden @ teacher.weight.T + teacher.bias)[:, :CUT], teacher.finish)
+    z = post_processed((hidden @ weight.T + bias)[:, :CUT], post_processing)
+    t = post_processed(
+        (s["teacher"].hidden @ teacher.weight.T + teacher.bias)[:, :CUT], teacher.post_processing
+    )
     log_q = torch.log_softmax(z, -1).gather(1, s["labels"][:, None])[:, 0]
     policy = s["policy"]
     ratio = (log_q - policy.old_log_probs).exp()
@@ -267,9 +271,11 @@ def dense_total(
     return terms.sum()
 
 
-def run(inputs: tuple[Tensor, ...], settings: dict[str, Any], finish: Finish = NOTHING) -> Tensor:
+def run(
+    inputs: tuple[Tensor, ...], settings: dict[str, Any], post_processing: PostProcessing = NOTHING
+) -> Tensor:
     hidden, weight, bias = inputs
-    return token_losses(hidden, Head(weight, bias, finish), **settings).total
+    return token_losses(hidden, Head(weight, bias, post_processing), **settings).total
 
 
 def worst(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
@@ -284,16 +290,23 @@ def test_all_losses_together_equal_dense_autograd(divergence: Divergence) -> Non
     assert worst(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs)) <= 1e-10
 
 
-@pytest.mark.parametrize("finish", [Finish(0.3), Finish(cap=2.0), Finish(1.7, cap=3.0)], ids=str)
+@pytest.mark.parametrize(
+    "post_processing",
+    [PostProcessing(0.3), PostProcessing(cap=2.0), PostProcessing(1.7, cap=3.0)],
+    ids=str,
+)
 @pytest.mark.parametrize("divergence", [*KINDS, Divergence("jsd", temperature=2)], ids=name)
 def test_scales_and_soft_caps_of_both_heads_are_in_value_and_gradient(
-    divergence: Divergence, finish: Finish
+    divergence: Divergence, post_processing: PostProcessing
 ) -> None:
     inputs, settings = everything(divergence)
     teacher = settings["teacher"]
-    head = replace(teacher.head, finish=Finish(0.6, cap=1.5))
+    head = replace(teacher.head, post_processing=PostProcessing(0.6, cap=1.5))
     settings["teacher"] = replace(teacher, head=head)
-    found, wanted = run(inputs, settings, finish), dense_total(inputs, settings, finish)
+    found, wanted = (
+        run(inputs, settings, post_processing),
+        dense_total(inputs, settings, post_processing),
+    )
     assert abs(found - wanted) <= 1e-10
     assert worst(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs)) <= 1e-10
 
@@ -418,7 +431,7 @@ def test_a_frozen_head_gets_no_gradient_and_changes_nothing_else() -> None:
 def test_whether_targets_are_the_likeliest_tokens_is_told_and_changes_nothing() -> None:
     hidden, weight = draw(40, 8), draw(V, 8, seed=1)
     targets = torch.where(torch.arange(40) % 3 == 0, (hidden @ weight.T).argmax(-1), 7)
-    head = Head(weight, finish=Finish(cap=2.0))
+    head = Head(weight, post_processing=PostProcessing(cap=2.0))
     found = token_losses(hidden, head, targets=targets, labels=targets, chunk_tokens=7)
     assert found.is_likeliest is not None
     assert torch.equal(found.is_likeliest, (hidden @ weight.T).argmax(-1) == targets)
@@ -539,7 +552,7 @@ def test_no_tensor_of_tokens_times_vocabulary_is_made(divergence: Divergence) ->
     }
     ids, log_probs = top_k(hidden, Head(weight), 3)
     teachers = [LiveTeacher(draw(tokens, 6, seed=3), Head(draw(vocabulary, 6, seed=4)))]
-    head = Head(weight, finish=Finish(0.5, cap=3.0))
+    head = Head(weight, post_processing=PostProcessing(0.5, cap=3.0))
     for teacher in (
         [*teachers, TopKTeacher(ids, log_probs)] if divergence.kind == "forward_kl" else teachers
     ):
@@ -792,15 +805,17 @@ def test_heads_of_different_rows_need_a_vocabulary() -> None:
 # ---- teachers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("finish", [Finish(), Finish(0.7, cap=1.5)], ids=str)
+@pytest.mark.parametrize(
+    "post_processing", [PostProcessing(), PostProcessing(0.7, cap=1.5)], ids=str
+)
 def test_top_k_and_log_probs_are_those_of_the_dense_logits(
-    finish: Finish, monkeypatch: pytest.MonkeyPatch
+    post_processing: PostProcessing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heads_module, "CHUNK_ELEMENTS", 4 * CUT)
     monkeypatch.setattr(heads_module, "BLOCK_ELEMENTS", 2 * CUT)
     hidden = draw(11, 5, seed=1)
-    head = Head(draw(CUT + 3, 5, seed=2), draw(CUT + 3, seed=3), finish)
-    logits = finished((hidden @ head.weight.T + head.bias)[:, :CUT], finish)
+    head = Head(draw(CUT + 3, 5, seed=2), draw(CUT + 3, seed=3), post_processing)
+    logits = post_processed((hidden @ head.weight.T + head.bias)[:, :CUT], post_processing)
     expected = torch.log_softmax(logits, -1).topk(4, -1)
     ids, log_probs = top_k(hidden, head, 4, CUT)
     assert torch.equal(ids, expected.indices)

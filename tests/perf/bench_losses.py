@@ -30,7 +30,7 @@ from torch import Tensor
 
 from reasondistill.losses.divergences import Divergence, divergence_of_logits
 from reasondistill.losses.fused import token_losses
-from reasondistill.losses.heads import Finish, Head
+from reasondistill.losses.heads import Head, PostProcessing
 from reasondistill.losses.teachers import LiveTeacher
 
 VOCABULARY = 151_936
@@ -59,11 +59,11 @@ def dense(x: Inputs, divergence: Divergence) -> Tensor:
 
 def capped(x: Inputs, divergence: Divergence) -> Tensor:
     hidden, weight, teacher, head = x
-    finish = Finish(cap=CAP)
-    told = LiveTeacher(teacher, Head(head, finish=finish))
+    post_processing = PostProcessing(cap=CAP)
+    told = LiveTeacher(teacher, Head(head, post_processing=post_processing))
     return token_losses(
         hidden,
-        Head(weight, finish=finish),
+        Head(weight, post_processing=post_processing),
         teacher=told,
         divergence=divergence,
         divergence_weights=1 / len(hidden),

@@ -4,10 +4,13 @@ its family differ from a Llama.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiny_model import make_tokenizer
+
+from reasondistill.stages.students.tokens import IGNORE, Row
 
 # What all of them have in common, by the usual names.
 COMMON: dict[str, Any] = {
@@ -135,3 +138,17 @@ def save_architecture(name: str, folder: Path, *, seed: int = 0, **changes: Any)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def mean_loss(model: Any, rows: Sequence[Row]) -> float:
+    """The cross-entropy per labelled token, in float64, from the model's own logits of each row."""
+    import torch
+
+    loss, tokens = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].double()
+        labels = torch.tensor(row.labels[1:])
+        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        tokens += int((labels != IGNORE).sum())
+    return loss / tokens

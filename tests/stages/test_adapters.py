@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import ARCHITECTURES, make_architecture, save_architecture
+from architectures import ARCHITECTURES, make_architecture, mean_loss, save_architecture
 from test_distilling import made
 from test_students import job
 from tiny_model import make_tokenizer
@@ -72,7 +72,7 @@ def test_a_merged_and_reloaded_student_computes_what_its_adapter_did(
     from transformers import AutoModelForCausalLM
 
     from reasondistill.stages.students import adapters
-    from reasondistill.stages.students.reloading import said
+    from reasondistill.stages.students.reloading import row_log_probs
     from reasondistill.stages.students.training import load_start
 
     base = grown(name, tmp_path / name)
@@ -82,11 +82,11 @@ def test_a_merged_and_reloaded_student_computes_what_its_adapter_did(
     model = load_start(student(base, lora=lora), tokenizer, ())
     moved(model)
     ids = [*range(3, 30), *range(len(tokenizer) - 3, len(tokenizer))]
-    before = said(model, ids)
+    before = row_log_probs(model, ids)
     adapters.merged(model, tokenizer).save_pretrained(tmp_path / "merged")
     attention = {"attn_implementation": "eager"} if name == "gemma2" else {}
     served = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", **attention)
-    after = said(served, ids)
+    after = row_log_probs(served, ids)
     assert float((after.log_probs - before.log_probs).abs().max()) < 1e-3
     assert before.distance(after) < 1e-8
 
@@ -148,14 +148,14 @@ def test_an_adapter_with_new_tokens_loads_again_beside_its_base(tmp_path: Path) 
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM
 
-    from reasondistill.stages.students.reloading import said
+    from reasondistill.stages.students.reloading import row_log_probs
 
     one = job(tmp_path, student(grown("llama_tied", tmp_path / "base"), eos_token=END))
     run_student(one)
     ids = list(range(300, 322))
     adapter = AutoPeftModelForCausalLM.from_pretrained(one.folder / "adapter", dtype=torch.float32)
     whole = AutoModelForCausalLM.from_pretrained(one.folder / "model", dtype=torch.float32)
-    assert said(adapter, ids).distance(said(whole, ids)) < 1e-8
+    assert row_log_probs(adapter, ids).distance(row_log_probs(whole, ids)) < 1e-8
 
 
 def test_a_stopped_training_of_new_tokens_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -258,14 +258,7 @@ def validation_on_disk(one: StudentJob) -> float:
     model = AutoModelForCausalLM.from_pretrained(read_student(one.folder).path).eval()
     material = material_of(one, training_examples(one))
     rows = tokenise_all(material.split("validation"), make_tokenizer(), plain=False).rows
-    loss, tokens = 0.0, 0
-    for row in rows:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].double()
-        labels = torch.tensor(row.labels[1:])
-        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        tokens += int((labels != -100).sum())
-    return loss / tokens
+    return mean_loss(model, rows)
 
 
 def test_an_adapter_that_cannot_be_merged_is_no_student() -> None:

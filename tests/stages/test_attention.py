@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import make_architecture, save_architecture
+from architectures import make_architecture, mean_loss, save_architecture
 from pydantic import ValidationError
 from test_distilling import made
 from test_students import job, scratch
@@ -144,14 +145,7 @@ def perplexity(one: Any, model: Any) -> float:
 
     material = material_of(one, training_examples(one))
     rows = tokenise_all(material.held_out, make_tokenizer(), plain=material.plain).rows
-    loss, tokens = 0.0, 0
-    for row in rows:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].double()
-        labels = torch.tensor(row.labels[1:])
-        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        tokens += int((labels != -100).sum())
-    return float(torch.tensor(loss / tokens).exp())
+    return math.exp(mean_loss(model, rows))
 
 
 def test_only_an_attention_that_was_asked_for_makes_another_student(tmp_path: Path) -> None:

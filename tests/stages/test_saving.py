@@ -249,7 +249,7 @@ def test_another_model_on_disk_than_in_memory_is_noticed(tmp_path: Path) -> None
 def test_saved_is_reloaded_for_every_architecture(tmp_path: Path, name: str, bf16: bool) -> None:
     from transformers import AutoModelForCausalLM
 
-    from reasondistill.stages.students.reloading import cast, said
+    from reasondistill.stages.students.reloading import cast, row_log_probs
     from reasondistill.stages.students.saving import save_compared, storage_dtype
 
     tokenizer = make_tokenizer()
@@ -259,8 +259,11 @@ def test_saved_is_reloaded_for_every_architecture(tmp_path: Path, name: str, bf1
     rounded = cast(cast(copy.deepcopy(model), storage_dtype(student)), torch.float32)
     save_compared(model, student, tokenizer, ids, tmp_path / "model")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    assert said(rounded, ids).distance(said(loaded, ids)) < 1e-8
-    assert said(rounded, ids).distance(said(make_architecture(name, seed=1), ids)) > 0.01
+    assert row_log_probs(rounded, ids).distance(row_log_probs(loaded, ids)) < 1e-8
+    assert (
+        row_log_probs(rounded, ids).distance(row_log_probs(make_architecture(name, seed=1), ids))
+        > 0.01
+    )
 
 
 class Spoils(StopSignal):

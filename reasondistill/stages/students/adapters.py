@@ -18,7 +18,7 @@ from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students import processes
-from reasondistill.stages.students.reloading import MOST_KL, said
+from reasondistill.stages.students.reloading import MOST_KL, row_log_probs
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +182,9 @@ def merged(model: Any, tokenizer: Any) -> Any:
     Raises StageError where it would not say what the adapted model said.
     """
     ids = [*tokenizer.encode(PROBE), tokenizer.eos_token_id, len(tokenizer) - 1]
-    before = said(model.get_base_model(), ids)
+    before = row_log_probs(model.get_base_model(), ids)
     model = model.merge_and_unload()
-    distance = before.distance(said(model, ids))
+    distance = before.distance(row_log_probs(model, ids))
     if distance > MOST_KL[model.dtype]:
         raise StageError(
             f"the adapter cannot be merged into its base: {distance:.3g} nats per token lie "

@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from reasondistill.errors import ConfigError
-from reasondistill.losses.heads import Finish, Head, logits_of
+from reasondistill.losses.heads import Head, PostProcessing, logits_of
 from reasondistill.stages.students.hidden import halves_for_flash
 
 # Keys of a configuration, as architectures of transformers 5.19 apply them to their logits.
@@ -41,7 +41,7 @@ TOLERANCES = {
 }
 
 
-def finish_of(config: Any) -> Finish:
+def post_processing_of(config: Any) -> PostProcessing:
     """What a model with this configuration does to its head's products."""
     text = config.get_text_config()
     scale = 1.0
@@ -53,7 +53,7 @@ def finish_of(config: Any) -> Finish:
             divisor = 1 / divisor
         scale /= divisor
     caps = [getattr(text, key, None) for key in CAPS]
-    return Finish(scale, next(filter(None, caps), None))
+    return PostProcessing(scale, next(filter(None, caps), None))
 
 
 def head_of(model: Any) -> Head:
@@ -77,11 +77,11 @@ def head_of(model: Any) -> Head:
             f"{name}: its output head ({type(module).__name__}) has no weight of floating-point "
             "numbers, perhaps because it is quantised. Take weights whose head is not."
         )
-    return Head(weight, getattr(module, "bias", None), finish_of(model.config))
+    return Head(weight, getattr(module, "bias", None), post_processing_of(model.config))
 
 
 @dataclass(frozen=True)
-class Looked:
+class HeadPass:
     """What stands around the head in a forward pass of one row: what it read (tokens, hidden), what
     it gave, and the model's logits, (tokens, rows of the head) each.
     """
@@ -100,7 +100,7 @@ def check_head(
     *,
     remedy: str,
     wrapped: Any = None,
-) -> Looked:
+) -> HeadPass:
     """Raise ConfigError unless our head makes the model's own logits of a row, for the first
     `vocabulary` tokens.
 
@@ -126,16 +126,16 @@ def check_head(
             f"{logits.shape[-1]:,} logits, where it should call it once and give at least "
             f"{vocabulary:,}. {remedy}"
         )
-    looked = Looked(seen[0][0][0], seen[0][1][0], logits)
+    head_pass = HeadPass(seen[0][0][0], seen[0][1][0], logits)
     is_split = hasattr(head.weight, "full_tensor") or head.weight.ndim != 2
     if is_split:
-        ours = head.finish.apply_(looked.products[:, :vocabulary].float())
+        ours = head.post_processing.apply_(head_pass.products[:, :vocabulary].float())
     else:
-        ours = logits_of(looked.hidden, head, vocabulary)
+        ours = logits_of(head_pass.hidden, head, vocabulary)
     difference = largest_difference(ours, logits[:, :vocabulary])
     reach = float(logits[:, :vocabulary].abs().max())
-    if difference <= TOLERANCES[looked.products.dtype] * reach:
-        return looked
+    if difference <= TOLERANCES[head_pass.products.dtype] * reach:
+        return head_pass
     keys = ", ".join((*MULTIPLIERS, DIVISOR, *CAPS))
     raise ConfigError(
         f"{name}: its logits are up to {difference:.3g} from what its output head gives, where "
@@ -147,7 +147,13 @@ def check_head(
 
 @torch.no_grad()
 def check_log_probs(
-    looked: Looked, model: Any, input_ids: Sequence[int], name: str, *, remedy: str, wrapped: Any
+    head_pass: HeadPass,
+    model: Any,
+    input_ids: Sequence[int],
+    name: str,
+    *,
+    remedy: str,
+    wrapped: Any,
 ) -> None:
     """Raise ConfigError unless TRL's log-probabilities of a row, which supervised training learns
     by, are those of the model's own logits.
@@ -155,11 +161,11 @@ def check_log_probs(
     row = looked_at(model, input_ids)
     with evaluating(wrapped) as run, halves_for_flash(model):
         fused = run(input_ids=row, labels=row, use_cache=False, fused_lm_head=True)
-    own = torch.log_softmax(looked.logits[:-1].float(), -1).gather(-1, row[0, 1:, None])
+    own = torch.log_softmax(head_pass.logits[:-1].float(), -1).gather(-1, row[0, 1:, None])
     difference = largest_difference(fused.log_probs[0], own[:, 0])
-    reach = float(looked.logits.abs().max())
+    reach = float(head_pass.logits.abs().max())
     # Of a log-probability both the logit and the normaliser are rounded.
-    if difference <= 2 * TOLERANCES[looked.products.dtype] * reach:
+    if difference <= 2 * TOLERANCES[head_pass.products.dtype] * reach:
         return
     raise ConfigError(
         f"{name}: the log-probabilities that TRL's SFTTrainer learns by are up to "
@@ -208,6 +214,6 @@ class ChecksHeads(TrainerCallback):
         row = trainer.train_dataset[0]["input_ids"]
         how: dict[str, Any] = {"remedy": "Take another base.", "wrapped": trainer.model_wrapped}
         with trainer.accelerator.autocast():
-            looked = check_head(model, row, self.name, self.vocabulary, **how)
+            head_pass = check_head(model, row, self.name, self.vocabulary, **how)
             if self.is_supervised:
-                check_log_probs(looked, model, row, self.name, **how)
+                check_log_probs(head_pass, model, row, self.name, **how)

@@ -28,13 +28,13 @@ _ROOM = 1.2
 
 
 @dataclass(frozen=True)
-class Said:
+class RowLogProbs:
     """What a model says after each token of a row: log-probabilities (tokens, vocabulary)."""
 
     ids: Sequence[int]
     log_probs: torch.Tensor
 
-    def distance(self, other: Said) -> float:
+    def distance(self, other: RowLogProbs) -> float:
         """Mean KL(self‖other) in nats per token; infinite for NaN, and for another vocabulary."""
         if self.log_probs.shape != other.log_probs.shape:
             return float("inf")
@@ -51,7 +51,7 @@ def compared_ids(rows: Sequence[Row]) -> list[int]:
 
 
 @torch.no_grad()
-def said(model: Any, ids: Sequence[int]) -> Said:
+def row_log_probs(model: Any, ids: Sequence[int]) -> RowLogProbs:
     """What a model says of a row, in the type of its own weights: what a trainer has put around it
     is taken off.
     """
@@ -61,7 +61,7 @@ def said(model: Any, ids: Sequence[int]) -> Said:
     inputs = torch.tensor([list(ids)], device=model.device)
     logits = model(input_ids=inputs, use_cache=False).logits[0]
     model.train(was_training)
-    return Said(ids, logits.double().log_softmax(-1).cpu())
+    return RowLogProbs(ids, logits.double().log_softmax(-1).cpu())
 
 
 def cast(model: Any, dtype: torch.dtype) -> Any:
@@ -85,12 +85,12 @@ def require_same(model: Any, folder: Path, ids: Sequence[int], trust_remote_code
     if str(model.config._attn_implementation).startswith("flash"):  # knows halves alone
         model.set_attn_implementation(EXACT)
     attention = model.config._attn_implementation
-    expected = said(cast(model.to(where), dtype), ids)
+    expected = row_log_probs(cast(model.to(where), dtype), ids)
     model.to("meta")
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
     )
-    distance = expected.distance(said(loaded.to(where), ids))
+    distance = expected.distance(row_log_probs(loaded.to(where), ids))
     if distance > MOST_KL[dtype]:
         raise StageError(
             f"{folder}: loaded again it is another model than the one in memory: {distance:.3g} "

@@ -89,23 +89,27 @@ class StoredRows(Sequence[Row]):
         return dict(Counter(one.reason for one in self.set_aside))
 
     @cached_property
+    def _lengths(self) -> list[int]:
+        return lengths_of(self._dataset)
+
+    @property
     def tokens(self) -> int:
         """Tokens of all rows."""
-        return sum(lengths_of(self._dataset))
+        return sum(self._lengths)
 
-    @cached_property
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row; 0 without any."""
+        return max(self._lengths, default=0)
+
+    @property
     def loss_tokens(self) -> int:
-        """Those of them that have a label."""
+        """The tokens that have a label."""
         count = 0
         for labels in _chunks(self._dataset, "labels"):
             is_learnt = _compute.not_equal(_compute.list_flatten(labels), IGNORE)
             count += _compute.sum(is_learnt).as_py() or 0
         return count
-
-    @cached_property
-    def longest(self) -> int:
-        """Tokens of the longest row; 0 without any."""
-        return max(lengths_of(self._dataset), default=0)
 
     def dataset(self, *, with_blank: bool = False) -> datasets.Dataset:
         """What a trainer reads of the rows, and after them perhaps one that has no labels."""
@@ -182,16 +186,16 @@ def rows_key(content: str, tokenizer: Any, how: Mapping[str, Any]) -> str:
 def _tokenizer_content(tokenizer: Any) -> str:
     """The fingerprint of whatever a tokenizer does to text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = json.dumps(tokenizer.get_vocab(), sort_keys=True) if backend is None else ""
+    settings: dict[str, str] = {}
     if backend is not None:
-        rules = backend.to_str()
+        rules: str = backend.to_str()
+    else:
+        rules = json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        settings = {name: str(value) for name, value in tokenizer.init_kwargs.items()}
+        settings["class"] = type(tokenizer).__name__
     digest = hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
     # A template may write these, and a tokenizer without rules of its own adds them.
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    settings: dict[str, str] = {}
-    if backend is None:
-        settings = {name: str(value) for name, value in tokenizer.init_kwargs.items()}
-        settings["class"] = type(tokenizer).__name__
     return fingerprint([digest, tokenizer.chat_template, tokenizer.eos_token_id, special, settings])
 
 

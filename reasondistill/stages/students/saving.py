@@ -78,8 +78,7 @@ def remove_torn_checkpoints(folder: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed."""
-    remove_torn_checkpoints(folder)
+    """The newest checkpoint."""
     checkpoints = folder / layout.CHECKPOINTS
     if not checkpoints.exists():
         return None

@@ -23,7 +23,7 @@ from trl import SFTTrainer
 
 from reasondistill.errors import StageError
 from reasondistill.stages.students import processes
-from reasondistill.stages.students.choosing import is_out_of_patience
+from reasondistill.stages.students.checkpoint_selection import is_out_of_patience
 from reasondistill.stages.students.finite import bad_weight, names_on_disk
 from reasondistill.stages.students.rows import BLANK, lengths_of
 

@@ -30,7 +30,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.store import write_records
 from reasondistill.stages.students import adapters, bases, processes, reloading, saving
-from reasondistill.stages.students.choosing import Chooses
+from reasondistill.stages.students.checkpoint_selection import SelectsCheckpoint
 from reasondistill.stages.students.distilling.teaching import Teaching
 from reasondistill.stages.students.heads import ChecksHeads
 from reasondistill.stages.students.held_out import held_out
@@ -75,6 +75,11 @@ def train(
     _set_up_libraries(settings)
     tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
     rows, validation = _rows(student, material, tokenizer, folder, store)
+    if student.selects_checkpoint and not validation:
+        raise ConfigError(
+            f"[students] {student.name}: keep = 'best' and early_stopping_patience go by the "
+            "validation loss, and no example is for validation. Raise [examples] validation."
+        )
     dropped = rows.dropped
     if teaching is not None:
         taught = teaching.rows(rows, tokenizer, store)
@@ -125,13 +130,8 @@ def train(
         )
     )
     trainer.patience = student.early_stopping_patience
-    if student.chooses:
-        if not validation:
-            raise ConfigError(
-                f"[students] {student.name}: keep = 'best' and early_stopping_patience go by the "
-                "validation loss, and no example is for validation. Raise [examples] validation."
-            )
-        trainer.add_callback(Chooses(student))
+    if student.selects_checkpoint:
+        trainer.add_callback(SelectsCheckpoint(student))
     if student.packing:
         beside = None if teaching is None else teaching.teacher_model()
         trainer.add_callback(ChecksIsolation(trainer, rows, student.name, beside))

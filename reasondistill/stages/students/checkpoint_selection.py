@@ -29,7 +29,7 @@ def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
     return patience is not None and measured_since_best(state) >= patience
 
 
-class Chooses(TrainerCallback):
+class SelectsCheckpoint(TrainerCallback):
     """Keeps a checkpoint of the step with the lowest validation loss where the student is to be
     that one, and ends a training that is out of patience.
     """
