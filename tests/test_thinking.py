@@ -12,7 +12,7 @@ import pytest
 from reasondistill.config import Cluster, SampledModel
 from reasondistill.grade_file import grade_file
 from reasondistill.grading import GradeItem
-from reasondistill.grading.items import begin, find_policy
+from reasondistill.grading.serve.items import begin, find_policy
 from reasondistill.models.samplers import Request
 from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.models.samplers.reasoning import split_reasoning

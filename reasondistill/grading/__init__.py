@@ -8,7 +8,8 @@ workers.
             ...
 """
 
-from reasondistill.grading.items import (
+from reasondistill.grading.policies import POLICIES, Policy, find_policy
+from reasondistill.grading.serve.items import (
     ENGINE_ERROR,
     GRADER,
     INPUT_FAULT,
@@ -17,8 +18,7 @@ from reasondistill.grading.items import (
     GradeItem,
     grade,
 )
-from reasondistill.grading.policies import POLICIES, Policy, find_policy
-from reasondistill.grading.pool import GradingPool
+from reasondistill.grading.serve.pool import GradingPool
 
 __all__ = [
     "ENGINE_ERROR",

@@ -18,7 +18,7 @@ from reasondistill.curation.benchmarks import content_of, is_of_kind
 from reasondistill.curation.choices import find_right, shuffled
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.grading.items import grade
+from reasondistill.grading.serve.items import grade
 from reasondistill.records import Problem, SetAside
 from reasondistill.runs import store
 from reasondistill.stages.problems import (

@@ -27,20 +27,12 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["reasondistill.grading"]):
-    from reasondistill.grading import (
-        clean,
-        compare,
-        equivalence,
-        evaluate,
-        extract,
-        items,
-        policies,
-        quantity,
-        regions,
-        structure,
-        syntax,
-        words,
-    )
+    from reasondistill.grading import policies
+    from reasondistill.grading.decide import compare, evaluate, regions
+    from reasondistill.grading.decide import layers as equivalence
+    from reasondistill.grading.extract import answer as extract
+    from reasondistill.grading.read import clean, quantity, structure, syntax, words
+    from reasondistill.grading.serve import items
 
     del evaluate, quantity, regions, structure, syntax, words  # imported to be instrumented
 

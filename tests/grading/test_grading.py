@@ -14,7 +14,7 @@ import pytest
 
 from reasondistill.errors import ConfigError
 from reasondistill.grading import POLICIES, GradeItem, GradingPool, find_policy, grade
-from reasondistill.grading.extract import extract
+from reasondistill.grading.extract.answer import extract
 
 GOLD = Path(__file__).parents[1] / "gold"
 SHARED = Path(__file__).parents[3] / "shared"

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.grading.extract import extract
-from reasondistill.grading.pool import _Run  # type: ignore[reportPrivateUsage]
+from reasondistill.grading.extract.answer import extract
+from reasondistill.grading.serve.pool import _Run  # type: ignore[reportPrivateUsage]
 from reasondistill.records import OUTCOMES
 
 DEADLINE_S = 2.0

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from reasondistill.grading import GradingPool, grade
-from reasondistill.grading.majority import clusters, maj_at_k, majority, same_in
+from reasondistill.grading.serve.majority import clusters, maj_at_k, majority, same_in
 
 
 def same(a: str, b: str) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill.grading import GradeItem, GradingPool, find_policy
-from reasondistill.grading.equivalence import decide_cheaply
-from reasondistill.grading.majority import Same, clusters, maj_at_k
+from reasondistill.grading.decide.layers import decide_cheaply
+from reasondistill.grading.serve.majority import Same, clusters, maj_at_k
 from reasondistill.stages.evals.outcomes import Sheet
 
 Pair = tuple[str, str]

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
-from reasondistill.grading.extract import extract
+from reasondistill.grading.extract.answer import extract
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.topk import FOLDER
 from reasondistill.records import Example, Message, Problem, Split, fingerprint

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
-from reasondistill.grading.majority import Vote, majority, same_in
+from reasondistill.grading.serve.majority import Vote, majority, same_in
 from reasondistill.records import Grade, Outcome, Problem, PseudoLabel, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.figures import VerdictsFigures

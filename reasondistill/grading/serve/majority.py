@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
-from reasondistill.grading.clean import clean, string_key
-from reasondistill.grading.equivalence import decide_cheaply
-from reasondistill.grading.items import GradeItem
+from reasondistill.grading.decide.layers import decide_cheaply
 from reasondistill.grading.policies import find_policy
-from reasondistill.grading.pool import GradingPool
+from reasondistill.grading.read.clean import clean, string_key
+from reasondistill.grading.serve.items import GradeItem
+from reasondistill.grading.serve.pool import GradingPool
 
 Same = Callable[[str, str], bool]
 

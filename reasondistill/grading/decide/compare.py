@@ -12,19 +12,15 @@ from fractions import Fraction
 
 import mpmath
 
-from reasondistill.grading import evaluate
-from reasondistill.grading.clean import clean, string_key
+from reasondistill.grading.decide import evaluate
+from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
+from reasondistill.grading.decide.regions import Region, region_of, same_region
+from reasondistill.grading.decide.special import same_special
+from reasondistill.grading.decide.words import same_choice, same_words, without_label
 from reasondistill.grading.policies import Policy
-from reasondistill.grading.quantity import (
-    Quantity,
-    read_quantity,
-    rounds_to,
-    same_quantity,
-    split_unit,
-)
-from reasondistill.grading.regions import Region, region_of, same_region
-from reasondistill.grading.special import same_special
-from reasondistill.grading.structure import (
+from reasondistill.grading.read.clean import clean, string_key
+from reasondistill.grading.read.quantity import Quantity, read_quantity, split_unit
+from reasondistill.grading.read.structure import (
     Answer,
     Atom,
     Many,
@@ -35,9 +31,8 @@ from reasondistill.grading.structure import (
     is_name,
     read,
 )
-from reasondistill.grading.syntax import Node, Unsupported, parse, readings
-from reasondistill.grading.units import units_agree
-from reasondistill.grading.words import same_choice, same_words, without_label, wordy
+from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
+from reasondistill.grading.read.words import wordy
 
 Verdict = bool | None
 

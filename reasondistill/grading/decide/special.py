@@ -9,10 +9,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol
 
-from reasondistill.grading.clean import string_key
 from reasondistill.grading.policies import Policy
-from reasondistill.grading.quantity import read_quantity
-from reasondistill.grading.structure import Answer, read
+from reasondistill.grading.read.clean import string_key
+from reasondistill.grading.read.quantity import read_quantity
+from reasondistill.grading.read.structure import Answer, read
 
 Verdict = bool | None
 

@@ -7,10 +7,7 @@ Words that are no unit ("12 apples", "12 ways") say what is counted; they decide
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-
-from reasondistill.grading.policies import Policy
 
 # (symbol, power), by symbol; empty for none and for what is only counted
 Unit = tuple[tuple[str, int], ...]
@@ -52,7 +49,6 @@ CURRENCIES = {
     "¢": "cent",
     "₩": "won",
 }
-_MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
 _CASED = {
     "L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "T": "t",
     "C": "celsius", "F": "fahrenheit", "K": "kelvin",
@@ -215,38 +211,3 @@ def _is_unit_word(word: str) -> bool:
 
 _UNIT_WORD = re.compile(r"[\s/-]*([A-Za-zµ]+)(?:\s*\^\s*\{?\d\}?|[²³]|\d(?!\w))?")
 _LEADING = re.compile(r"(?:[\s/-]?[\s/]?[A-Za-zµ]+(?:\s*\^\s*\{?\d\}?|[²³]|\d(?!\w))?){1,4}")
-
-
-def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
-    """Whether two units may stand for each other: a missing one may (a policy), a different one may
-    not. Money may always lack its sign.
-    """
-    if a == b:
-        return True
-    powers_a = dict(a)
-    powers_b = dict(b)
-    if not a or not b:
-        given = powers_a or powers_b
-        return not policy.units_must_stand or given.keys() <= _MONEY | {"unit"}
-    if "unit" in powers_a or "unit" in powers_b:
-        return sum(powers_a.values()) == sum(powers_b.values())
-    return _without_scales(a) == _without_scales(b) and scales_agree(powers_a, powers_b)
-
-
-def _without_scales(unit: Unit) -> dict[str, int]:
-    return {symbol: power for symbol, power in unit if symbol not in _SCALES}
-
-
-_SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
-_DEGREE = frozenset({"degree"})
-
-
-def scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
-    """`20°` may stand for `20°C`, but °C is not °F."""
-    first = _SCALES & a.keys()
-    second = _SCALES & b.keys()
-    if first == second:
-        return True
-    if _DEGREE not in (first, second) or "kelvin" in first | second:
-        return False
-    return bool(first) and bool(second)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from reasondistill.grading.clean import matching_brace
 from reasondistill.grading.policies import Engine
+from reasondistill.grading.read.clean import matching_brace
 
 
 def are_same(pred: str, gold: str, engine: Engine) -> bool:
@@ -18,7 +18,7 @@ def are_same(pred: str, gold: str, engine: Engine) -> bool:
 
 def like_math_verify(pred: str, gold: str) -> bool:
     """math-verify on the boxed answers, gold first, six decimals."""
-    from reasondistill.grading import symbolic
+    from reasondistill.grading.decide import symbolic
 
     return symbolic.same_as_lighteval(pred, gold)
 
@@ -64,7 +64,7 @@ def like_qwen(pred: str, gold: str) -> bool:
     """Qwen2.5-Math's `math_equal`: case-blind strings; numbers within 1e-4 of the gold, its
     hundredth or its hundredfold; else sympy.
     """
-    from reasondistill.grading import symbolic
+    from reasondistill.grading.decide import symbolic
 
     a = _qwen_strip(pred)
     b = _qwen_strip(gold)
@@ -96,8 +96,8 @@ def _is_near(a: Any, b: Any) -> bool:
 
 def _within(a: str, b: str) -> bool:
     """Two numeric expressions within Qwen's relative 1e-4."""
-    from reasondistill.grading import evaluate
-    from reasondistill.grading.syntax import Unsupported, parse
+    from reasondistill.grading.decide import evaluate
+    from reasondistill.grading.read.syntax import Unsupported, parse
 
     try:
         first = evaluate.real_value(parse(a))
@@ -152,7 +152,7 @@ def like_nemo(pred: str, gold: str) -> bool:
     """
     from math_verify import verify
 
-    from reasondistill.grading import symbolic
+    from reasondistill.grading.decide import symbolic
 
     letter = gold.strip()
     if re.fullmatch(r"[A-J]", letter) and re.fullmatch(r"\(?([A-J])\)?\.?", pred.strip()):

@@ -1,7 +1,7 @@
 """The other side of `GradingPool`: a warm, single-threaded mother process that forks workers on
 request.
 
-    python -m reasondistill.grading.worker FD
+    python -m reasondistill.grading.serve.worker FD
 
 The pool never forks its own process, which may hold threads, CUDA or an engine. The mother imports
 sympy once and forks children in milliseconds; each child serves one socket and is killed by the
@@ -31,7 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's owner decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    from reasondistill.grading import symbolic
+    from reasondistill.grading.decide import symbolic
 
     symbolic.warm()
     children: set[int] = set()
@@ -121,7 +121,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer
     with its name.
     """
-    from reasondistill.grading.equivalence import Decision, decide_deeply
+    from reasondistill.grading.decide.layers import Decision, decide_deeply
     from reasondistill.grading.policies import find_policy
 
     try:

@@ -8,8 +8,8 @@ from typing import Any
 
 import mpmath
 
-from reasondistill.grading.evaluate import real_value
-from reasondistill.grading.structure import (
+from reasondistill.grading.decide.evaluate import real_value
+from reasondistill.grading.read.structure import (
     Answer,
     Atom,
     Many,
@@ -20,7 +20,7 @@ from reasondistill.grading.structure import (
     read,
     split_top,
 )
-from reasondistill.grading.syntax import Unsupported, parse
+from reasondistill.grading.read.syntax import Unsupported, parse
 
 _SAME = mpmath.mpf(10) ** -30
 

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasondistill.errors import StageError
-from reasondistill.grading.equivalence import Decision
-from reasondistill.grading.items import GradeItem, Pair, begin, finish
+from reasondistill.grading.decide.layers import Decision
 from reasondistill.grading.policies import find_policy
-from reasondistill.grading.worker import receive, send
+from reasondistill.grading.serve.items import GradeItem, Pair, begin, finish
+from reasondistill.grading.serve.worker import receive, send
 from reasondistill.records import Grade
 
+_WORKER = "reasondistill.grading.serve.worker"
 _COMMAND = struct.Struct(">cQ")
 _OUT_OF_TIME = (signal.SIGPROF, signal.SIGALRM)
 _WINDOW = 32_768  # results held back while an earlier item is still being decided
@@ -52,14 +53,20 @@ class _Mother:
 
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[2])
+        package = str(Path(__file__).resolve().parents[3])
         environment = dict(
             os.environ,
             PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
         )
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "reasondistill.grading.worker", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "reasondistill.grading.serve.worker",
+                    str(theirs.fileno()),
+                ],
                 pass_fds=(theirs.fileno(),),
                 env=environment,
                 stdin=subprocess.DEVNULL,

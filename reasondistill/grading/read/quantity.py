@@ -13,8 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from reasondistill.grading.policies import Policy
-from reasondistill.grading.units import CURRENCIES, Unit, read_short_unit, read_unit, units_agree
+from reasondistill.grading.read.units import CURRENCIES, Unit, read_short_unit, read_unit
 
 _MOST_DIGITS = 4_000
 _MOST_EXPONENT = 4_000
@@ -305,76 +304,3 @@ _WRAPPED_UNIT = re.compile(
 _SPELLED_UNIT = re.compile(
     r"(.*[\d})πi])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+){0,2}(?:\s*\^\s*\{?\d\}?)?)", re.DOTALL
 )
-
-
-def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
-    """Whether two quantities are the same answer, and the code of the reason."""
-    if a.percent and not b.percent:
-        return _same_percent(a, b, policy)
-    if b.percent and not a.percent:
-        return _same_percent(b, a, policy)
-    if not same_value(a, b, policy):
-        return False, "different_value"
-    if units_agree(a.unit, b.unit, policy):
-        return True, "equal_value"
-    return False, "different_unit"
-
-
-def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> tuple[bool, str]:
-    """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
-    fraction).
-    """
-    if number.unit:
-        return False, "percent_differs"
-    places = None
-    if percent.places is not None:
-        places = percent.places + 2
-    hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
-    if policy.percent_is_fraction and same_value(hundredth, number, policy):
-        return True, "percent_as_fraction"
-    if policy.percent_is_number and abs(percent.value) > 1 and percent.value == number.value:
-        return True, "percent_as_number"
-    return False, "percent_differs"
-
-
-def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
-    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the
-    policy's tolerance.
-    """
-    if a.value == b.value:
-        return True
-    if policy.relative_tolerance:
-        largest = max(abs(a.value), abs(b.value))
-        if abs(a.value - b.value) <= Fraction(policy.relative_tolerance) * largest:
-            return True
-    if b.places is None:
-        return rounds_to(a, b.value, policy)
-    if a.places is None:
-        return rounds_to(b, a.value, policy)
-    if not policy.rounded_decimals:
-        return False
-    places = min(a.places, b.places)
-    if places < max(1, policy.decimal_places):
-        return False
-    return abs(a.value - b.value) <= Fraction(1, 2 * 10**places)
-
-
-def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
-    """True when `decimal` is `value` rounded or cut at enough places, and `value` has no shorter
-    exact decimal.
-
-    A value that terminates within twelve places must be hit exactly: 1.0000001 is not 1.
-    """
-    places = decimal.places
-    if not policy.decimal_places or places is None:
-        return False
-    if not policy.decimal_places <= places <= 400:
-        return False
-    if decimal.mantissa_digits < policy.decimal_places:
-        return False
-    if value == 0 or (value * 10**12).denominator == 1:
-        return False
-    error = abs(decimal.value - value)
-    place = Fraction(1, 10**places)
-    is_cut = abs(decimal.value) <= abs(value) and error < place
-    return is_cut or error <= place / 2

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from reasondistill.grading.clean import clean, string_key
+from reasondistill.grading.decide.quantities import same_quantity
 from reasondistill.grading.policies import Policy
-from reasondistill.grading.quantity import read_quantity, same_quantity
+from reasondistill.grading.read.clean import clean, string_key
+from reasondistill.grading.read.quantity import read_quantity
 
 Sameness = Literal["correct", "wrong", "undecided"]
 LONGEST_ANSWER = 3_000
@@ -119,7 +120,7 @@ def is_vacuous(cleaned: str) -> bool:
 
 def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     """Decide what the cheap layers left open. May run long or die: call it in a worker."""
-    from reasondistill.grading import compare, imitations
+    from reasondistill.grading.decide import compare, imitations
 
     if policy.engine != "layered":
         same = imitations.are_same(pred, gold, policy.engine)
@@ -150,7 +151,7 @@ def without_common_name(a: str, b: str) -> tuple[str, str]:
 
 def decide_symbolically(a: str, b: str) -> Decision:
     """The last layer: math-verify on two cleaned answers, behind checks of their size."""
-    from reasondistill.grading import evaluate, symbolic
+    from reasondistill.grading.decide import evaluate, symbolic
 
     a, b = without_common_name(a, b)
     a = symbolic.with_bound_names(a)

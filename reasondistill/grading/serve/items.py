@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from reasondistill.grading.equivalence import Decision, decide_cheaply, decide_deeply
-from reasondistill.grading.extract import Extracted, extract
+from reasondistill.grading.decide.layers import Decision, decide_cheaply, decide_deeply
+from reasondistill.grading.extract.answer import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 

@@ -18,7 +18,7 @@ from typing import Any
 import mpmath
 from mpmath.libmp import ComplexResult
 
-from reasondistill.grading.syntax import FUNCTIONS, Node, Unsupported, has, names_in, parse
+from reasondistill.grading.read.syntax import FUNCTIONS, Node, Unsupported, has, names_in, parse
 
 _MOST_BITS = 200_000
 _MOST_LOG2 = 10_000_000

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from reasondistill.grading import prose
-from reasondistill.grading.clean import matching_brace
+from reasondistill.grading.extract import prose
+from reasondistill.grading.read.clean import matching_brace
 from reasondistill.thinking import shape_of, split
 
 Where = Literal[

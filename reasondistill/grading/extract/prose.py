@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reasondistill.grading.units import leading_unit
+from reasondistill.grading.read.units import leading_unit
 
 _MATH = re.compile(
     r"(?<!\\)\$\$([^$]{1,2000})\$\$|"

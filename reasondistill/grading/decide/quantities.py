@@ -1,0 +1,123 @@
+"""Whether two numbers, and their units, are the same answer under a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from reasondistill.grading.policies import Policy
+from reasondistill.grading.read.quantity import Quantity
+from reasondistill.grading.read.units import CURRENCIES, Unit
+
+_MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
+
+
+def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
+    """Whether two quantities are the same answer, and the code of the reason."""
+    if a.percent and not b.percent:
+        return _same_percent(a, b, policy)
+    if b.percent and not a.percent:
+        return _same_percent(b, a, policy)
+    if not same_value(a, b, policy):
+        return False, "different_value"
+    if units_agree(a.unit, b.unit, policy):
+        return True, "equal_value"
+    return False, "different_unit"
+
+
+def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> tuple[bool, str]:
+    """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
+    fraction).
+    """
+    if number.unit:
+        return False, "percent_differs"
+    places = None
+    if percent.places is not None:
+        places = percent.places + 2
+    hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
+    if policy.percent_is_fraction and same_value(hundredth, number, policy):
+        return True, "percent_as_fraction"
+    if policy.percent_is_number and abs(percent.value) > 1 and percent.value == number.value:
+        return True, "percent_as_number"
+    return False, "percent_differs"
+
+
+def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
+    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the
+    policy's tolerance.
+    """
+    if a.value == b.value:
+        return True
+    if policy.relative_tolerance:
+        largest = max(abs(a.value), abs(b.value))
+        if abs(a.value - b.value) <= Fraction(policy.relative_tolerance) * largest:
+            return True
+    if b.places is None:
+        return rounds_to(a, b.value, policy)
+    if a.places is None:
+        return rounds_to(b, a.value, policy)
+    if not policy.rounded_decimals:
+        return False
+    places = min(a.places, b.places)
+    if places < max(1, policy.decimal_places):
+        return False
+    return abs(a.value - b.value) <= Fraction(1, 2 * 10**places)
+
+
+def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
+    """True when `decimal` is `value` rounded or cut at enough places, and `value` has no shorter
+    exact decimal.
+
+    A value that terminates within twelve places must be hit exactly: 1.0000001 is not 1.
+    """
+    places = decimal.places
+    if not policy.decimal_places or places is None:
+        return False
+    if not policy.decimal_places <= places <= 400:
+        return False
+    if decimal.mantissa_digits < policy.decimal_places:
+        return False
+    if value == 0 or (value * 10**12).denominator == 1:
+        return False
+    error = abs(decimal.value - value)
+    place = Fraction(1, 10**places)
+    is_cut = abs(decimal.value) <= abs(value) and error < place
+    return is_cut or error <= place / 2
+
+
+def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
+    """Whether two units may stand for each other: a missing one may (a policy), a different one may
+    not. Money may always lack its sign.
+    """
+    if a == b:
+        return True
+    powers_a = dict(a)
+    powers_b = dict(b)
+    if not a or not b:
+        given = powers_a or powers_b
+        return not policy.units_must_stand or given.keys() <= _MONEY | {"unit"}
+    if "unit" in powers_a or "unit" in powers_b:
+        return sum(powers_a.values()) == sum(powers_b.values())
+    return _without_scales(a) == _without_scales(b) and scales_agree(powers_a, powers_b)
+
+
+def _without_scales(unit: Unit) -> dict[str, int]:
+    return {symbol: power for symbol, power in unit if symbol not in _SCALES}
+
+
+_SCALES = frozenset({"degree", "celsius", "fahrenheit", "kelvin"})
+
+
+_DEGREE = frozenset({"degree"})
+
+
+def scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
+    """`20°` may stand for `20°C`, but °C is not °F."""
+    first = _SCALES & a.keys()
+    second = _SCALES & b.keys()
+    if first == second:
+        return True
+    if _DEGREE not in (first, second) or "kelvin" in first | second:
+        return False
+    return bool(first) and bool(second)

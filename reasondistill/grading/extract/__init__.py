@@ -1,0 +1,1 @@
+"""Room 1 of grading: find the answer in what a model wrote."""
