@@ -49,7 +49,7 @@ from reasondistill.curation.rows import (
 from reasondistill.curation.selection import TEMPLATE, selected
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
-from reasondistill.grading.extract.answer import last_boxes
+from reasondistill.grading.extract.boxes import last_boxes
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store

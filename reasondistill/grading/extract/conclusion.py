@@ -1,0 +1,66 @@
+"""The answer of a text that announces none: a choice that it names, its last telling sentence."""
+
+from __future__ import annotations
+
+import re
+
+from reasondistill.grading.extract.found import Extracted, last_match
+from reasondistill.grading.extract.sentence import DISPLAY, from_sentence, sentences
+
+_CHOSEN = re.compile(
+    r"\b(?:[Oo]ption|[Cc]hoice)\s*[:：]?\s*\(?([A-J])\b\)?|"
+    r"(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
+    r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|"
+    r"it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|"
+    r"(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|"
+    r"opción\s+\(?([A-J])\b"
+)
+FIRST_LABEL = re.compile(
+    r"\s*\**\(?([A-J])(?:\)|\.|\b)\**(?:\s*\Z|\s*\n|[.):]\s+\S)|\s*\(([A-J])\)\s+\S"
+)
+
+
+def chosen_letter(tail: str) -> Extracted | None:
+    """A choice that is named."""
+    last = last_match(_CHOSEN.finditer(tail))
+    if last is not None and not re.search(r"\d{2}", tail[last.end() + 40 :]):
+        return Extracted(next(letter for letter in last.groups() if letter), "choice")
+    return None
+
+
+def concluded(tail: str) -> Extracted | None:
+    """What the last sentence that tells anything tells."""
+    environments = list(DISPLAY.finditer(tail))
+    if environments and not re.search(r"\d", tail[environments[-1].end() :]):
+        return Extracted(environments[-1][0], "formula")
+    for sentence in reversed(sentences(tail)):
+        if _REMARK.match(sentence):
+            continue
+        extracted = from_sentence(sentence)
+        if extracted is not None and extracted.text:
+            return Extracted(extracted.text.strip(), extracted.where)
+    return in_words(tail)
+
+
+def in_words(tail: str) -> Extracted | None:
+    """`The winner is Tom.` says Tom."""
+    parts = sentences(tail)
+    if not parts:
+        return None
+    last = parts[-1]
+    yes_or_no = re.match(r"\W*(Yes|No)\b[,.]", last)
+    if yes_or_no is not None:
+        return Extracted(yes_or_no[1], "number")
+    copula = last_match(_IS_WORD.finditer(last))
+    if copula is None or copula.start() == 0:
+        return None
+    name = last[copula.end() :].strip("*_ $.").strip()
+    if name and len(name.split()) <= 4:
+        return Extracted(name, "number")
+    return None
+
+
+_IS_WORD = re.compile(r"\s(?:is|are)\s+")
+_REMARK = re.compile(
+    r"[\s*_(]*(?:Note|N\.?B\.?|Check|Verif\w+|Explanation|Remark)\b", re.IGNORECASE
+)
