@@ -12,7 +12,7 @@ import pytest
 from reasondistill.config import Cluster, SampledModel
 from reasondistill.grade_file import grade_file
 from reasondistill.grading import GradeItem
-from reasondistill.grading.serve.items import begin, find_policy
+from reasondistill.grading.serve.items import begin, find_policy, finish
 from reasondistill.models.samplers import Request
 from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.models.samplers.reasoning import split_reasoning
@@ -243,9 +243,9 @@ def graded(completion: Completion) -> Grade:
         seed=1,
         completion=completion,
     )
-    found = begin(GradeItem.of(trace, "7"), find_policy("default"))
-    assert isinstance(found, Grade)
-    return found
+    question = begin(GradeItem.of(trace, "7"), find_policy("default"))
+    assert not question.decision.is_open
+    return finish(question, question.decision, seconds=0.0)
 
 
 @each_shape

@@ -99,17 +99,14 @@ class Fuzzer:
             return
         self._both_ways("compare", self._compare, first, second)
         same = self._try("same", lambda: self._compare(first, first), first, first)
-        if same is False:
+        if same == "wrong":
             self._report("unequal_to_itself", "", first, first)
 
-    def _compare(self, a: str, b: str) -> bool | None:
-        return compare.compare(a, b, self._policy)
+    def _compare(self, a: str, b: str) -> str:
+        return compare.compare(a, b, self._policy).outcome
 
-    def _cheaply(self, a: str, b: str) -> bool | None:
-        decision = equivalence.decide_cheaply(a, b, self._policy)
-        if decision is None:
-            return None
-        return decision.outcome == "correct"
+    def _cheaply(self, a: str, b: str) -> str:
+        return equivalence.decide_cheaply(a, b, self._policy).outcome
 
     def _both_ways(self, name: str, decide: Callable[[str, str], Any], a: str, b: str) -> None:
         there = self._try(name, lambda: decide(a, b), a, b)

@@ -1,18 +1,27 @@
 """Compare two answers by their shapes, part by part; leaves as numbers, texts or expressions.
 
-The result is True, False, or None where only a computer algebra system can tell. `compare(a, b)`
-equals `compare(b, a)`.
+Where only a computer algebra system can tell, the decision is `OPEN`. `compare(a, b)` equals
+`compare(b, a)`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import mpmath
 
 from reasondistill.grading.decide import evaluate
+from reasondistill.grading.decide.decision import (
+    DIFFERENT,
+    OPEN,
+    SAME,
+    Decision,
+    all_of,
+    different,
+    same_if,
+)
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
 from reasondistill.grading.decide.regions import Region, region_of, same_region
 from reasondistill.grading.decide.special import same_special
@@ -34,11 +43,9 @@ from reasondistill.grading.read.structure import (
 from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.read.words import wordy
 
-Verdict = bool | None
 
-
-def compare(a: str, b: str, policy: Policy) -> Verdict:
-    """Whether two cleaned answers are the same; None when unknown."""
+def compare(a: str, b: str, policy: Policy) -> Decision:
+    """Whether two cleaned answers are the same."""
     return Comparison(policy).answers(read(a), read(b))
 
 
@@ -48,17 +55,14 @@ class Comparison:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def answers(self, a: Answer, b: Answer) -> Verdict:
+    def answers(self, a: Answer, b: Answer) -> Decision:
         """Dispatch on the shapes."""
         if isinstance(a, Within) or isinstance(b, Within):
             return self.memberships(a, b)
         if isinstance(a, Relation) or isinstance(b, Relation):
             return self.relations(a, b)
         if isinstance(a, Union) or isinstance(b, Union):
-            same = self._regions(a, b)
-            if same is None and isinstance(a, Union) and isinstance(b, Union):
-                same = self._matching(list(a.parts), list(b.parts)) or None
-            return same
+            return self.unions(a, b)
         if isinstance(a, Matrix) or isinstance(b, Matrix):
             return self.matrices(a, b)
         if isinstance(a, Many):
@@ -69,10 +73,21 @@ class Comparison:
             return self.collection_and_value(b, a)
         return self.atoms(a.text, b.text)
 
-    def memberships(self, a: Answer, b: Answer) -> Verdict:
+    def unions(self, a: Answer, b: Answer) -> Decision:
+        """The same set of numbers; of sets that are none of these, the same parts in any order."""
+        same = self._regions(a, b)
+        if same.is_open and isinstance(a, Union) and isinstance(b, Union):
+            matching = self._matching(list(a.parts), list(b.parts))
+            if matching.is_correct:
+                return SAME
+        return same
+
+    def memberships(self, a: Answer, b: Answer) -> Decision:
         """`x ∈ A` is A; where both sides name what lies in it, the names must agree."""
         if isinstance(a, Within) and isinstance(b, Within):
-            return string_key(a.name) == string_key(b.name) and self.answers(a.of, b.of)
+            if string_key(a.name) != string_key(b.name):
+                return different("different_names")
+            return self.answers(a.of, b.of)
         if isinstance(a, Within):
             within = a
             other = b
@@ -88,39 +103,45 @@ class Comparison:
 
     # ---- single values ---------------------------------------------------------------------------
 
-    def atoms(self, a: str, b: str) -> Verdict:
+    def atoms(self, a: str, b: str) -> Decision:
         """Two single values: numbers, then words, then expressions."""
         if string_key(a) == string_key(b):
-            return True
+            return SAME
         if a.endswith("\\ldots") or b.endswith("\\ldots"):
-            return False
+            return DIFFERENT
         first = read_quantity(a)
         second = read_quantity(b)
         if first is not None and second is not None:
-            return same_quantity(first, second, self.policy)[0]
+            return same_quantity(first, second, self.policy)
         if first is not None and self.has_same_short_unit(first, b):
-            return True
+            return SAME
         if first is None and second is not None and self.has_same_short_unit(second, a):
-            return True
-        special = same_special(self, a, b)
-        if special is not None:
-            return special
-        if self.policy.choice_text:
-            bare = self.behind_labels(a, b)
-            if bare is not None:
-                return bare
-        choice = same_choice(a, b, self.policy)
-        if choice is not None:
-            return choice
-        measured = self.measured_expressions(a, b)
-        if measured is not None:
-            return measured
-        words = same_words(a, b, self.policy)
-        if words is not None:
-            return words
+            return SAME
+        for reader in (
+            self.notations,
+            self.behind_labels,
+            self.choices,
+            self.measured_expressions,
+            self.words,
+        ):
+            same = reader(a, b)
+            if not same.is_open:
+                return same
         return self._expressions(a, b)
 
-    def measured_expressions(self, a: str, b: str) -> Verdict:
+    def notations(self, a: str, b: str) -> Decision:
+        """Clock times, ratios, dates and other values with a notation of their own."""
+        return same_special(self, a, b)
+
+    def choices(self, a: str, b: str) -> Decision:
+        """`(B)` beside B, or beside what stands at its side."""
+        return same_choice(a, b, self.policy)
+
+    def words(self, a: str, b: str) -> Decision:
+        """Answers in words, and numbers in words."""
+        return same_words(a, b, self.policy)
+
+    def measured_expressions(self, a: str, b: str) -> Decision:
         """Expressions with units, whose words are not answers in words; letters on both sides are
         algebra.
         """
@@ -128,7 +149,7 @@ class Comparison:
         core_b, unit_b = split_unit(b)
         has_unit = unit_a or unit_b
         if not has_unit or wordy(core_a) or wordy(core_b):
-            return None
+            return OPEN
         return self._expressions(a, b)
 
     def has_same_short_unit(self, known: Quantity, text: str) -> bool:
@@ -138,22 +159,24 @@ class Comparison:
         quantity = read_quantity(text, short_units=True)
         if quantity is None or not quantity.unit:
             return False
-        return same_quantity(known, quantity, self.policy)[0]
+        return same_quantity(known, quantity, self.policy).is_correct
 
-    def behind_labels(self, a: str, b: str) -> Verdict:
+    def behind_labels(self, a: str, b: str) -> Decision:
         """`(B) 42` beside 42: what stands behind a choice's label answers a gold without one."""
+        if not self.policy.choice_text:
+            return OPEN
         for labelled, other in ((a, b), (b, a)):
             value = without_label(labelled)
             if value is None or without_label(other) is not None:
                 continue
             if _CHOICE_LETTER.fullmatch(other):
                 continue
-            if self.answers(read(value), read(other)):
-                return True
-            return None
-        return None
+            if self.answers(read(value), read(other)).is_correct:
+                return SAME
+            return OPEN
+        return OPEN
 
-    def _expressions(self, a: str, b: str) -> Verdict:
+    def _expressions(self, a: str, b: str) -> Decision:
         """Two expressions, each perhaps with a unit or a percent sign."""
         first, unit_a = split_unit(a)
         second, unit_b = split_unit(b)
@@ -161,43 +184,45 @@ class Comparison:
             if unit_a == unit_b:
                 return self.trees(first, second)
             if unit_a and unit_b:
-                return False
+                return different("different_unit")
             if unit_a == "%":
                 return self.percent_and_number(first, second)
             return self.percent_and_number(second, first)
         same = self.trees(first, second)
-        if same:
-            return units_agree(unit_a, unit_b, self.policy)
-        if unit_a != unit_b and self.trees(a, b):
-            return True
+        if same.is_correct:
+            return same_if(units_agree(unit_a, unit_b, self.policy), "different_unit")
+        if unit_a != unit_b and self.trees(a, b).is_correct:
+            return SAME
         return same
 
-    def percent_and_number(self, percent: str, number: str) -> Verdict:
+    def percent_and_number(self, percent: str, number: str) -> Decision:
         """An expression in percent beside one without a sign, as the policy lets them be equal."""
-        if self.policy.percent_is_fraction and self.trees(f"({percent})/100", number):
-            return True
+        if self.policy.percent_is_fraction:
+            same = self.trees(f"({percent})/100", number)
+            if same.is_correct:
+                return SAME
         if not self.policy.percent_is_number:
-            return False
+            return different("percent_differs")
         quantity = read_quantity(percent)
         if quantity is not None and abs(quantity.value) <= 1:
-            return False
+            return different("percent_differs")
         return self.trees(percent, number)
 
-    def trees(self, a: str, b: str) -> Verdict:
+    def trees(self, a: str, b: str) -> Decision:
         """Equal trees, or a long decimal that rounds the other value."""
         constant_a = _CONSTANT.search(a)
         constant_b = _CONSTANT.search(b)
         if constant_a and constant_b:
             a = a[: constant_a.start()]
             b = b[: constant_b.start()]
-        same: Verdict = None
+        same = OPEN
         for calls in readings(a, b):
             try:
-                same = self._read_with(a, b, calls)
+                same = same_if(self._read_with(a, b, calls), "different_value")
             except Unsupported:
                 continue
-            if same:
-                return True
+            if same.is_correct:
+                return SAME
         return same
 
     def _read_with(self, a: str, b: str, calls: frozenset[str]) -> bool:
@@ -245,15 +270,16 @@ class Comparison:
 
     # ---- several values --------------------------------------------------------------------------
 
-    def collections(self, a: Many, b: Many) -> Verdict:
+    def collections(self, a: Many, b: Many) -> Decision:
         """Two lists, sets, tuples or vectors: in order where brackets say so, else in any order."""
         if {a.kind, b.kind} == _ORDERED and self.policy.vectors_are_tuples:
             return self._in_order(a.parts, b.parts)
         if a.kind != b.kind and (a.kind in _ORDERED or b.kind in _ORDERED):
             return self.ordered_and_other(a, b)
         if a.kind in _ORDERED:
-            same_brackets = (a.left, a.right) == (b.left, b.right)
-            return same_brackets and self._in_order(a.parts, b.parts)
+            if (a.left, a.right) != (b.left, b.right):
+                return different("different_brackets")
+            return self._in_order(a.parts, b.parts)
         if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
         parts = (*a.parts, *b.parts)
@@ -265,7 +291,7 @@ class Comparison:
             return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
 
-    def ordered_and_other(self, a: Many, b: Many) -> Verdict:
+    def ordered_and_other(self, a: Many, b: Many) -> Decision:
         """A tuple or vector beside a collection of another kind: `x = 3, y = 4` is (3, 4), {x} is
         x, an interval may be an inequality; else they differ.
         """
@@ -280,120 +306,121 @@ class Comparison:
             if many.kind == "set" and len(many.parts) == 1 and not _is_set(many.parts[0]):
                 return self.answers(many.parts[0], other)
         if _lists_equation(a) or _lists_equation(b):
-            return False
+            return DIFFERENT
         if all(isinstance(part, Atom) for part in (*a.parts, *b.parts)):
-            return False
+            return different("different_brackets")
         if {"set", "vector"} & {a.kind, b.kind}:
-            return False
+            return different("different_brackets")
         return self._regions(a, b)
 
     def _distinct(self, parts: list[Answer]) -> list[Answer]:
         """Without elements that equal an earlier one: {0.5, 1/2} has one."""
         distinct: list[Answer] = []
         for part in parts[:40]:
-            if not any(self.answers(part, other) for other in distinct):
+            if not any(self.answers(part, other).is_correct for other in distinct):
                 distinct.append(part)
         return distinct + parts[40:]
 
-    def _in_order(self, a: Sequence[Answer], b: Sequence[Answer]) -> Verdict:
+    def _in_order(self, a: Sequence[Answer], b: Sequence[Answer]) -> Decision:
         if len(a) != len(b):
-            return False
-        return _all(self.answers(x, y) for x, y in zip(a, b, strict=True))
+            return different("different_length")
+        return all_of(self.answers(x, y) for x, y in zip(a, b, strict=True))
 
-    def _matching(self, a: list[Answer], b: list[Answer]) -> Verdict:
+    def _matching(self, a: list[Answer], b: list[Answer]) -> Decision:
         """Whether the elements pair up in some order; unknown when what is left over on both sides
         could.
         """
         if len(a) != len(b):
-            return False
+            return different("different_length")
         left = list(b)
         doubtful: list[Answer] = []
         for x in a:
-            is_unknown = False
+            is_doubtful = False
             for i, y in enumerate(left):
                 same = self.answers(x, y)
-                if same:
+                if same.is_correct:
                     left.pop(i)
                     break
-                is_unknown = is_unknown or same is None
+                is_doubtful = is_doubtful or same.is_undecided
             else:
-                if not is_unknown:
-                    return False
+                if not is_doubtful:
+                    return different("missing_element")
                 doubtful.append(x)
         if not doubtful:
-            return True
+            return SAME
         for y in left:
-            if not any(self.answers(x, y) is None for x in doubtful):
-                return False
-        return None
+            if not any(self.answers(x, y).is_undecided for x in doubtful):
+                return different("missing_element")
+        return OPEN
 
-    def collection_and_value(self, many: Many, one: Answer) -> Verdict:
+    def collection_and_value(self, many: Many, one: Answer) -> Decision:
         """A list beside a single value: a single element, a decimal comma, or not the same."""
         if not isinstance(one, Atom):
-            return None
+            return OPEN
         comma = self.decimal_comma(many, one)
-        if comma is not None:
+        if not comma.is_open:
             return comma
         if many.kind == "set":
             if len(many.parts) == 0:
-                return one.text in ("\\emptyset", "\\phi")
+                return same_if(one.text in ("\\emptyset", "\\phi"))
             if len(many.parts) == 1 and (_is_set(many.parts[0]) or _is_set(one)):
-                return False
+                return different("different_brackets")
         if len(many.parts) == 1 and many.kind in ("set", "list"):
             return self.answers(many.parts[0], one)
         region = region_of(one)
         if region is not None:
             return self._same_regions(region_of(many), region)
         if _is_plain(one.text) or wordy(one.text):
-            return False
-        return None
+            return different("different_length")
+        return OPEN
 
-    def decimal_comma(self, many: Many, one: Atom) -> Verdict:
+    def decimal_comma(self, many: Many, one: Atom) -> Decision:
         """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands
         elsewhere.
         """
         if not self.policy.decimal_comma or many.kind != "list":
-            return None
+            return OPEN
         if len(many.parts) != 2 or "." not in one.text:
-            return None
+            return OPEN
         whole, places = many.parts
         if not isinstance(whole, Atom) or not isinstance(places, Atom):
-            return None
+            return OPEN
         if not re.fullmatch(r"[-+]?\d+", whole.text):
-            return None
+            return OPEN
         if not re.fullmatch(r"\d+(?:\s*\S{0,10})", places.text):
-            return None
+            return OPEN
         first = read_quantity(f"{whole.text}.{places.text}")
         second = read_quantity(one.text)
         if first is None or second is None:
-            return False
-        return same_quantity(first, second, self.policy)[0]
+            return DIFFERENT
+        return same_quantity(first, second, self.policy)
 
-    def matrices(self, a: Answer, b: Answer) -> Verdict:
+    def matrices(self, a: Answer, b: Answer) -> Decision:
         """Two matrices entry by entry, or a matrix beside what may be a vector."""
         if isinstance(a, Matrix) and isinstance(b, Matrix):
             if [len(row) for row in a.rows] != [len(row) for row in b.rows]:
-                return False
-            return _all(self.answers(x, y) for x, y in zip(_entries(a), _entries(b), strict=True))
+                return different("different_shape")
+            entries = zip(_entries(a), _entries(b), strict=True)
+            return all_of(self.answers(x, y) for x, y in entries)
         if isinstance(a, Matrix):
             return self._matrix_and_other(a, b)
         assert isinstance(b, Matrix)
         return self._matrix_and_other(b, a)
 
-    def _matrix_and_other(self, matrix: Matrix, other: Answer) -> Verdict:
+    def _matrix_and_other(self, matrix: Matrix, other: Answer) -> Decision:
         if "\\begin" in str(other):
-            return None
+            return OPEN
         if not isinstance(other, Many) or other.kind == "set":
-            return False
+            return different("different_shape")
         is_flat = len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows)
         may_be_tuple = self.policy.vectors_are_tuples and other.kind != "list"
         if not is_flat or not (self.policy.loose_brackets or may_be_tuple):
-            return False
+            return different("different_shape")
         return self._in_order(list(_entries(matrix)), other.parts)
 
     # ---- relations -------------------------------------------------------------------------------
 
-    def relations(self, a: Answer, b: Answer) -> Verdict:
+    def relations(self, a: Answer, b: Answer) -> Decision:
         """An equation or inequality beside another, or beside the value that it states."""
         if isinstance(a, Relation) and isinstance(b, Relation):
             if a.is_equation and b.is_equation:
@@ -406,15 +433,15 @@ class Comparison:
         assert isinstance(b, Relation)
         return self._relation_and_value(b, a)
 
-    def _relation_and_value(self, relation: Relation, other: Answer) -> Verdict:
+    def _relation_and_value(self, relation: Relation, other: Answer) -> Decision:
         if not relation.is_equation:
             return self._regions(relation, other)
         value = value_of(relation)
         if value is None:
-            return False
+            return DIFFERENT
         return self.answers(read(value), other)
 
-    def equations(self, a: Relation, b: Relation) -> Verdict:
+    def equations(self, a: Relation, b: Relation) -> Decision:
         """The same name with the same value, or proportional differences of the sides. `1=2` equals
         no other equation.
         """
@@ -426,57 +453,58 @@ class Comparison:
             if _both_names(*named_a) or _both_names(*named_b):
                 return self._proportional(a, b)
         if has_same_sides(a, b):
-            return True
+            return SAME
         if len(a.sides) > 2 or len(b.sides) > 2:
             sides_a = [read(side) for side in a.sides]
             sides_b = [read(side) for side in b.sides]
             return self._matching(sides_a, sides_b)
         return self._proportional(a, b)
 
-    def _proportional(self, a: Relation, b: Relation, *, positive: bool = False) -> Verdict:
-        same: Verdict = None
+    def _proportional(self, a: Relation, b: Relation, *, positive: bool = False) -> Decision:
+        same = OPEN
         for calls in readings(*a.sides, *b.sides):
             try:
                 first = _difference(a, calls)
                 second = _difference(b, calls)
                 if not evaluate.names_in(first) or not evaluate.names_in(second):
-                    return False
-                same = evaluate.proportional(first, second, positive=positive)
-                if not same and not positive:
+                    return DIFFERENT
+                is_same = evaluate.proportional(first, second, positive=positive)
+                if not is_same and not positive:
                     top_a = evaluate.numerator(first)
                     top_b = evaluate.numerator(second)
-                    same = evaluate.proportional(top_a, top_b)
+                    is_same = evaluate.proportional(top_a, top_b)
             except Unsupported:
                 continue
-            if same:
-                return True
+            if is_same:
+                return SAME
+            same = different("different_equation")
         return same
 
-    def inequalities(self, a: Relation, b: Relation) -> Verdict:
+    def inequalities(self, a: Relation, b: Relation) -> Decision:
         """The same set of numbers, or the same sides up to a positive factor."""
         first = region_of(a)
         second = region_of(b)
         if first is not None and second is not None and first.name == second.name:
-            return same_region(first, second)
+            return same_if(same_region(first, second), "different_region")
         turned_a = _ascending(a)
         turned_b = _ascending(b)
         if turned_a.signs != turned_b.signs:
-            return False
+            return different("different_signs")
         if _side_keys(turned_a) == _side_keys(turned_b):
-            return True
+            return SAME
         if len(turned_a.sides) == 2:
             return self._proportional(turned_a, turned_b, positive=True)
         sides_a = [read(side) for side in turned_a.sides]
         sides_b = [read(side) for side in turned_b.sides]
         return self._in_order(sides_a, sides_b)
 
-    def _regions(self, a: Answer, b: Answer) -> Verdict:
+    def _regions(self, a: Answer, b: Answer) -> Decision:
         return self._same_regions(region_of(a), region_of(b))
 
-    def _same_regions(self, a: Region | None, b: Region | None) -> Verdict:
+    def _same_regions(self, a: Region | None, b: Region | None) -> Decision:
         if a is None or b is None:
-            return None
-        return same_region(a, b)
+            return OPEN
+        return same_if(same_region(a, b), "different_region")
 
 
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
@@ -617,17 +645,6 @@ def assigned_values(many: Many) -> tuple[Answer, ...]:
     if len(names) < len(pairs):
         return ()
     return tuple(read(value) for _, value in sorted(pairs))
-
-
-def _all(results: Iterable[Verdict]) -> Verdict:
-    """False when one is False, None when one is unknown, else True."""
-    verdict: Verdict = True
-    for result in results:
-        if result is False:
-            return False
-        if result is None:
-            verdict = None
-    return verdict
 
 
 def _is_plain(text: str) -> bool:

@@ -9,27 +9,15 @@ Layers: `string` (one spelling), `exact` (Fraction), then inside a killable work
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
-from reasondistill.grading.decide.quantities import same_quantity
+from reasondistill.grading.decide.decision import OPEN, SAME, Decision
+from reasondistill.grading.decide.quantities import DIFFERENT_VALUE, EQUAL_VALUE, same_quantity
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.clean import clean, string_key
 from reasondistill.grading.read.quantity import read_quantity
 
-Sameness = Literal["correct", "wrong", "undecided"]
 LONGEST_ANSWER = 3_000
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The outcome of a comparison, the layer that made it and a short stable reason code."""
-
-    outcome: Sameness
-    layer: str
-    reason: str
-
 
 # Answers that say nothing: accepted for nothing, themselves included.
 _NOTHING = re.compile(
@@ -43,8 +31,6 @@ _INDETERMINATE = re.compile(
 
 # Most answers of word problems are integers: they need none of what follows.
 _INTEGER = re.compile(r"\$?([-+]?(?:\d{1,15}|[1-9]\d{0,2}(?:,\d{3}){1,4}))(?:\.0{0,3})?\$?")
-_EQUAL = Decision("correct", "exact", "equal_value")
-_DIFFERENT = Decision("wrong", "exact", "different_value")
 
 
 @lru_cache(maxsize=8192)
@@ -57,8 +43,8 @@ def _integer(answer: str) -> int | None:
     return int(match[1].replace(",", ""))
 
 
-def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
-    """Decide by string or exact number; None when a deeper layer must look. Microseconds, never
+def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision:
+    """Decide by string or exact number; open when a deeper layer must look. Microseconds, never
     raises.
     """
     whole_pred = _integer(pred)
@@ -66,8 +52,8 @@ def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
         whole_gold = _integer(gold)
         if whole_gold is not None:
             if whole_pred == whole_gold:
-                return _EQUAL
-            return _DIFFERENT
+                return EQUAL_VALUE
+            return DIFFERENT_VALUE
     if len(pred) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
         return decide_long(pred, gold)
     a = clean(pred)
@@ -81,9 +67,8 @@ def decide_cheaply(pred: str, gold: str, policy: Policy) -> Decision | None:
     first = read_quantity(a)
     second = read_quantity(b)
     if first is None or second is None:
-        return None
-    same, reason = same_quantity(first, second, policy)
-    return Decision(_outcome(same), "exact", reason)
+        return OPEN
+    return same_quantity(first, second, policy)
 
 
 def decide_long(pred: str, gold: str) -> Decision:
@@ -95,12 +80,6 @@ def decide_long(pred: str, gold: str) -> Decision:
     if same:
         return Decision("correct", "string", "equal_string")
     return Decision("undecided", "string", "too_long")
-
-
-def _outcome(same: bool) -> Sameness:
-    if same:
-        return "correct"
-    return "wrong"
 
 
 def is_nothing(cleaned: str) -> bool:
@@ -123,19 +102,20 @@ def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     from reasondistill.grading.decide import compare, imitations
 
     if policy.engine != "layered":
-        same = imitations.are_same(pred, gold, policy.engine)
-        return Decision(_outcome(same), policy.engine, "imitation")
+        if imitations.are_same(pred, gold, policy.engine):
+            return Decision("correct", policy.engine, "imitation")
+        return Decision("wrong", policy.engine, "imitation")
     a = clean(pred)
     b = clean(gold)
     try:
-        verdict = compare.compare(a, b, policy)
+        by_parts = compare.compare(a, b, policy)
     except RecursionError:
-        verdict = None
-    if verdict is None:
+        by_parts = OPEN
+    if by_parts.is_open:
         return decide_symbolically(a, b)
-    if verdict:
-        return Decision("correct", "structural", "equal_parts")
-    return Decision("wrong", "structural", "different_parts")
+    if by_parts.is_correct:
+        return SAME
+    return Decision(by_parts.outcome, SAME.layer, by_parts.reason)
 
 
 def without_common_name(a: str, b: str) -> tuple[str, str]:
@@ -170,14 +150,14 @@ def decide_symbolically(a: str, b: str) -> Decision:
     a, b = sorted((a, b))  # what takes long in one order only must not depend on who said what
     if symbolic.same(a, b):
         return Decision("correct", "symbolic", "math_verify")
-    evaluated = symbolic.same_evaluated(a, b)
-    if evaluated is not None:
-        return Decision(_outcome(evaluated), "symbolic", "evaluated")
     if symbolic.binds(a) or symbolic.binds(b):
-        return Decision("undecided", "symbolic", "not_evaluated")
+        return symbolic.same_evaluated(a, b)
     return Decision("wrong", "symbolic", "math_verify")
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:
     """All layers, in this process."""
-    return decide_cheaply(pred, gold, policy) or decide_deeply(pred, gold, policy)
+    cheap = decide_cheaply(pred, gold, policy)
+    if cheap.is_open:
+        return decide_deeply(pred, gold, policy)
+    return cheap

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
+from reasondistill.grading.decide.decision import Decision
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.quantity import Quantity
 from reasondistill.grading.read.units import CURRENCIES, Unit
@@ -13,34 +14,42 @@ from reasondistill.grading.read.units import CURRENCIES, Unit
 _MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
 
 
-def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> tuple[bool, str]:
-    """Whether two quantities are the same answer, and the code of the reason."""
+EQUAL_VALUE = Decision("correct", "exact", "equal_value")
+DIFFERENT_VALUE = Decision("wrong", "exact", "different_value")
+DIFFERENT_UNIT = Decision("wrong", "exact", "different_unit")
+PERCENT_AS_FRACTION = Decision("correct", "exact", "percent_as_fraction")
+PERCENT_AS_NUMBER = Decision("correct", "exact", "percent_as_number")
+PERCENT_DIFFERS = Decision("wrong", "exact", "percent_differs")
+
+
+def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> Decision:
+    """Whether two quantities are the same answer: never open."""
     if a.percent and not b.percent:
         return _same_percent(a, b, policy)
     if b.percent and not a.percent:
         return _same_percent(b, a, policy)
     if not same_value(a, b, policy):
-        return False, "different_value"
+        return DIFFERENT_VALUE
     if units_agree(a.unit, b.unit, policy):
-        return True, "equal_value"
-    return False, "different_unit"
+        return EQUAL_VALUE
+    return DIFFERENT_UNIT
 
 
-def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> tuple[bool, str]:
+def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> Decision:
     """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
     fraction).
     """
     if number.unit:
-        return False, "percent_differs"
+        return PERCENT_DIFFERS
     places = None
     if percent.places is not None:
         places = percent.places + 2
     hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
     if policy.percent_is_fraction and same_value(hundredth, number, policy):
-        return True, "percent_as_fraction"
+        return PERCENT_AS_FRACTION
     if policy.percent_is_number and abs(percent.value) > 1 and percent.value == number.value:
-        return True, "percent_as_number"
-    return False, "percent_differs"
+        return PERCENT_AS_NUMBER
+    return PERCENT_DIFFERS
 
 
 def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:

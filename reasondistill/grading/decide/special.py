@@ -9,12 +9,18 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol
 
+from reasondistill.grading.decide.decision import (
+    DIFFERENT,
+    OPEN,
+    SAME,
+    Decision,
+    different,
+    same_if,
+)
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.clean import string_key
 from reasondistill.grading.read.quantity import read_quantity
 from reasondistill.grading.read.structure import Answer, read
-
-Verdict = bool | None
 
 _CASES = re.compile(r"\\begin\s*\{cases\}(.*)\\end\s*\{cases\}", re.DOTALL)
 _HALF_OF_DAY = r"\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s*[Mm]\.?\s*\}?"
@@ -45,17 +51,17 @@ class Comparing(Protocol):
 
     policy: Policy
 
-    def answers(self, a: Answer, b: Answer) -> Verdict:
+    def answers(self, a: Answer, b: Answer) -> Decision:
         """Whether two answers are the same."""
         ...
 
-    def trees(self, a: str, b: str) -> Verdict:
+    def trees(self, a: str, b: str) -> Decision:
         """Whether two expressions are the same."""
         ...
 
 
-def same_special(comparing: Comparing, a: str, b: str) -> Verdict:
-    """Compare two values of one such notation; None when they are none."""
+def same_special(comparing: Comparing, a: str, b: str) -> Decision:
+    """Compare two values of one such notation; open when they are none."""
     for pattern, decide in _NOTATIONS:
         first = pattern.fullmatch(a)
         second = pattern.fullmatch(b)
@@ -64,22 +70,23 @@ def same_special(comparing: Comparing, a: str, b: str) -> Verdict:
     return based_and_bare(comparing.policy, a, b)
 
 
-def same_date(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
+def same_date(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """The same numbers in the same places: 3/4/2020 and 6/8/2020 are no fractions."""
-    return _numbers(a) == _numbers(b)
+    return same_if(_numbers(a) == _numbers(b), "different_date")
 
 
 def _numbers(match: re.Match[str]) -> list[int]:
     return [int(part) for part in match.groups() if part and part.isdecimal()]
 
 
-def same_clock(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
+def same_clock(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """12:00 and 1:00 differ; a half of the day that only one side names decides nothing."""
     if _time_of_day(a) != _time_of_day(b):
-        return False
+        return different("different_time")
     half_a = (a[4] or "").lower()
     half_b = (b[4] or "").lower()
-    return half_a == half_b or not half_a or not half_b
+    halves_agree = half_a == half_b or not half_a or not half_b
+    return same_if(halves_agree, "different_time")
 
 
 def _time_of_day(match: re.Match[str]) -> tuple[int, int, int]:
@@ -90,22 +97,22 @@ def _time_of_day(match: re.Match[str]) -> tuple[int, int, int]:
     return int(hour), int(minute), int(second)
 
 
-def same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdict:
+def same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """Two or three parts in proportion."""
     has_third = a[3] is not None
     if has_third != (b[3] is not None):
-        return False
+        return different("different_length")
     same = comparing.trees(f"({a[1]})*({b[2]})", f"({b[1]})*({a[2]})")
-    if same and has_third:
+    if same.is_correct and has_third:
         return comparing.trees(f"({a[2]})*({b[3]})", f"({b[2]})*({a[3]})")
     return same
 
 
-def same_based(_: Comparing, a: re.Match[str], b: re.Match[str]) -> bool:
+def same_based(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """The same digits in the same base: 101_2 is not 101_3, and not 5 either."""
     if a[1].lstrip("0") != b[1].lstrip("0"):
-        return False
-    return _base(a) == _base(b)
+        return different("different_digits")
+    return same_if(_base(a) == _base(b), "different_base")
 
 
 def _base(based: re.Match[str]) -> str:
@@ -114,9 +121,9 @@ def _base(based: re.Match[str]) -> str:
     return _BASES.get(written, written)
 
 
-def based_and_bare(policy: Policy, a: str, b: str) -> Verdict:
-    """`11_5` beside 11 (its digits) or beside 6 (its value), as the policy says; None when neither
-    side names a base.
+def based_and_bare(policy: Policy, a: str, b: str) -> Decision:
+    """`11_5` beside 11 (its digits) or beside 6 (its value), as the policy says; open when
+    neither side names a base.
     """
     based = _BASED.fullmatch(a)
     other = b
@@ -124,16 +131,16 @@ def based_and_bare(policy: Policy, a: str, b: str) -> Verdict:
         based = _BASED.fullmatch(b)
         other = a
     if based is None:
-        return None
+        return OPEN
     if policy.bare_base and based[1] == other.strip():
-        return True
+        return SAME
     if not policy.based_value:
-        return False
+        return DIFFERENT
     value = based_value(based)
     written = read_quantity(other)
     if value is None or written is None:
-        return False
-    return value == written.value
+        return DIFFERENT
+    return same_if(value == written.value)
 
 
 def based_value(based: re.Match[str]) -> Fraction | None:
@@ -144,7 +151,7 @@ def based_value(based: re.Match[str]) -> Fraction | None:
         return None
 
 
-def same_congruence(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdict:
+def same_congruence(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """The same residues; which side of ≡ they stand on does not matter."""
     modulus_a = read_quantity(a[3].strip())
     modulus_b = read_quantity(b[3].strip())
@@ -154,16 +161,16 @@ def same_congruence(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdict
     if names_differ or modulus_a is None or modulus_b is None:
         crossed = name_a == string_key(b[2]) and string_key(a[2]) == name_b
         if crossed and string_key(a[3]) == string_key(b[3]):
-            return True
-        return None
+            return SAME
+        return OPEN
     modulus = modulus_a.value
     if modulus != modulus_b.value or modulus == 0:
-        return False
+        return different("different_modulus")
     residues_a = residues(a[2], modulus)
     residues_b = residues(b[2], modulus)
     if residues_a is None or residues_b is None:
-        return None
-    return residues_a == residues_b
+        return OPEN
+    return same_if(residues_a == residues_b, "different_residues")
 
 
 def residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
@@ -182,25 +189,25 @@ def residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
     return frozenset(values)
 
 
-def same_cases(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Verdict:
+def same_cases(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """Functions by cases: the same pieces with the same conditions, in any order."""
     rows_a = _case_rows(a[1])
     rows_b = _case_rows(b[1])
     if len(rows_a) != len(rows_b):
-        return False
+        return different("different_length")
     if any(len(row) != 2 for row in (*rows_a, *rows_b)):
-        return None
+        return OPEN
     left = list(rows_b)
     for value, condition in rows_a:
         for place, (other, other_condition) in enumerate(left):
             if not same_condition(comparing, condition, other_condition):
                 continue
-            if comparing.answers(read(value), read(other)):
+            if comparing.answers(read(value), read(other)).is_correct:
                 left.pop(place)
                 break
         else:
-            return False
-    return True
+            return different("missing_element")
+    return SAME
 
 
 def _case_rows(inside: str) -> list[tuple[str, ...]]:
@@ -219,10 +226,10 @@ def same_condition(comparing: Comparing, a: str, b: str) -> bool:
         return True
     first = read(a.replace("\\text{if }", "").strip())
     second = read(b.replace("\\text{if }", "").strip())
-    return bool(comparing.answers(first, second))
+    return comparing.answers(first, second).is_correct
 
 
-_Decide = Callable[[Comparing, re.Match[str], re.Match[str]], Verdict]
+_Decide = Callable[[Comparing, re.Match[str], re.Match[str]], Decision]
 _NOTATIONS: tuple[tuple[re.Pattern[str], _Decide], ...] = (
     (_DATE, same_date),
     (_CLOCK, same_clock),

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from reasondistill.grading.decide.decision import Decision
+
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 # Sizes beyond which sympy is known to run away; each is far above what answers of benchmarks need.
@@ -163,31 +165,36 @@ def with_bound_names(text: str) -> str:
     return text
 
 
-def same_evaluated(a: str, b: str) -> bool | None:
-    """Compare the values of integrals, sums, products and limits; None when there are none or one
-    cannot be evaluated.
+_EVALUATED = Decision("correct", "symbolic", "evaluated")
+_EVALUATED_DIFFERENTLY = Decision("wrong", "symbolic", "evaluated")
+_NOT_EVALUATED = Decision("undecided", "symbolic", "not_evaluated")
+
+
+def same_evaluated(a: str, b: str) -> Decision:
+    """Compare the values of integrals, sums, products and limits; undecided when one cannot be
+    evaluated.
     """
     import sympy
 
-    if not (binds(a) or binds(b)):
-        return None
     first = [part for part in parsed(a) if isinstance(part, sympy.Expr)]
     second = [part for part in parsed(b) if isinstance(part, sympy.Expr)]
     if len(first) != 1 or len(second) != 1:
-        return None
+        return _NOT_EVALUATED
     value_a = first[0].doit()
     value_b = second[0].doit()
     unevaluated = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
     if value_a.has(*unevaluated) or value_b.has(*unevaluated):
-        return None
+        return _NOT_EVALUATED
     if value_a == value_b:
-        return True
+        return _EVALUATED
     difference = sympy.simplify(value_a - value_b)
     if difference.is_number:
-        return bool(abs(sympy.N(difference, 50)) < sympy.Float("1e-30"))
+        if abs(sympy.N(difference, 50)) < sympy.Float("1e-30"):
+            return _EVALUATED
+        return _EVALUATED_DIFFERENTLY
     if difference.free_symbols:
-        return False
-    return None
+        return _EVALUATED_DIFFERENTLY
+    return _NOT_EVALUATED
 
 
 def tiny_difference(a: str, b: str) -> bool:

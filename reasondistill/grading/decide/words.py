@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from reasondistill.grading.decide.decision import OPEN, SAME, Decision, different, same_if
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.quantity import read_quantity
 from reasondistill.grading.read.words import number_in_words, word_key, wordy
@@ -43,14 +44,14 @@ _LOWER = re.compile(r"(?=[a-z]*[eiou])[a-z]{3,}")
 _NAME = re.compile(r"[A-Z][a-z]{2,}")
 
 
-def same_choice(a: str, b: str, policy: Policy) -> bool | None:
-    """Compare as choices; None when they are none."""
+def same_choice(a: str, b: str, policy: Policy) -> Decision:
+    """Compare as choices; open when they are none."""
     first = _CHOICE.fullmatch(a)
     second = _CHOICE.fullmatch(b)
     if first and second:
-        return same_letter(first[1], second[1])
+        return same_if(same_letter(first[1], second[1]), "different_choice")
     if not policy.choice_text:
-        return None
+        return OPEN
     if first:
         labelled = _CHOICE_WITH_TEXT.fullmatch(b)
         letter = first[1]
@@ -58,10 +59,11 @@ def same_choice(a: str, b: str, policy: Policy) -> bool | None:
         labelled = _CHOICE_WITH_TEXT.fullmatch(a)
         letter = second[1]
     else:
-        return None
+        return OPEN
     if labelled is None:
-        return None
-    return letter.upper() == (labelled[1] or labelled[2] or labelled[3])
+        return OPEN
+    label = labelled[1] or labelled[2] or labelled[3]
+    return same_if(letter.upper() == label, "different_choice")
 
 
 def without_label(text: str) -> str | None:
@@ -72,31 +74,32 @@ def without_label(text: str) -> str | None:
     return None
 
 
-def same_words(a: str, b: str, policy: Policy) -> bool | None:
-    """Compare as words or as numbers in words; None when neither side is words."""
+def same_words(a: str, b: str, policy: Policy) -> Decision:
+    """Compare as words or as numbers in words; open when neither side is
+    words."""
     low = a.lower()
     is_word = _LOWER.fullmatch(low) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
     if is_word and low == b.lower():
-        return True
+        return SAME
     if _is_exact_word(a) and _is_exact_word(b):
-        return a == b
+        return same_if(a == b, "different_words")
     key_a = _named_key(a)
     key_b = _named_key(b)
     for text, key in ((a, key_b), (b, key_a)):
         if key in ("yes", "no"):
             opening = _YES.match(text)
             if opening is not None:
-                return opening[1].lower() == key
+                return same_if(opening[1].lower() == key, "different_words")
     has_words = wordy(a) or wordy(b)
     if key_a and key_a == key_b and has_words:
-        return True
+        return SAME
     if policy.number_words:
         same = same_number(a, key_a, b, key_b)
-        if same is not None:
+        if not same.is_open:
             return same
     if has_words:
-        return False
-    return None
+        return different("different_words")
+    return OPEN
 
 
 def _is_exact_word(text: str) -> bool:
@@ -112,19 +115,20 @@ def _named_key(text: str) -> str:
     return word_key(text)
 
 
-def same_number(a: str, key_a: str, b: str, key_b: str) -> bool | None:
-    """`twenty-one` beside 21 or `Twenty one`; None when neither side is a number in words."""
+def same_number(a: str, key_a: str, b: str, key_b: str) -> Decision:
+    """`twenty-one` beside 21 or `Twenty one`; open when neither side is a number in
+    words."""
     first = number_in_words(key_a)
     second = number_in_words(key_b)
     if first is None and second is None:
-        return None
+        return OPEN
     if first is None:
         first = _written(a)
     if second is None:
         second = _written(b)
     if first is None or second is None:
-        return None
-    return first == second
+        return OPEN
+    return same_if(first == second, "different_value")
 
 
 def _written(text: str) -> Fraction | None:

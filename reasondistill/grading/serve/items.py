@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from reasondistill.grading.decide.layers import Decision, decide_cheaply, decide_deeply
+from reasondistill.grading.decide.decision import OPEN, Decision
+from reasondistill.grading.decide.layers import decide_cheaply, decide_deeply
 from reasondistill.grading.extract.answer import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
@@ -49,67 +50,43 @@ class GradeItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Two extracted answers that a worker must compare, and where the prediction was found."""
+class Question:
+    """Whether an answer is the gold answer, and the decision so far. A worker decides where that is
+    open. `answer` is None where the text holds none.
+    """
 
-    pred: str
-    gold: str
-    where: str
-
-
-def begin(item: GradeItem, policy: Policy) -> Grade | Pair:
-    """The grade when no worker is needed, else the pair to compare. Never raises."""
-    started = time.perf_counter()
-    early = decide_early(item, policy)
-    if isinstance(early, Pair):
-        return early
-    return _grade(early.decision, early.extracted, time.perf_counter() - started)
+    decision: Decision
+    answer: str | None = None
+    gold: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What is written in a grade: an outcome, the layer that came to it, and why."""
-
-    outcome: Outcome
-    layer: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Early:
-    """A verdict without a worker, on the answer that was extracted."""
-
-    decision: _Verdict | Decision
-    extracted: str | None = None
-
-
-def decide_early(item: GradeItem, policy: Policy) -> _Early | Pair:
-    """Extract the answer and decide on it if the cheap layers can."""
+def begin(item: GradeItem, policy: Policy) -> Question:
+    """Extract the two answers, and decide if the cheap layers can. Never raises."""
     if item.finish == "error":
         reason = ENGINE_ERROR
         if item.fault == "input":
             reason = INPUT_FAULT
-        return _Early(_Verdict("undecided", "engine", reason))
+        return Question(Decision("undecided", "engine", reason))
     is_cut = item.finish in ("length", "repetition")
     unanswered: Outcome = "truncated" if is_cut else "no_answer"
     if item.think == "open":
-        return _Early(_Verdict(unanswered, "extract", "think_not_closed"))
+        return Question(Decision(unanswered, "extract", "think_not_closed"))
     extracted = find_answer(item, policy, is_cut=is_cut)
     if extracted.text is None:
         reason = _REASONS.get(extracted.where, "no_answer")
-        return _Early(_Verdict(unanswered, "extract", reason))
+        return Question(Decision(unanswered, "extract", reason))
     answer = extracted.text
     gold = gold_answer(item.gold)
     if gold is None:
-        return _Early(_Verdict("undecided", "gold", "gold_empty"), answer)
+        return Question(Decision("undecided", "gold", "gold_empty"), answer)
     if policy.engine != "layered":
-        return Pair(answer, gold, extracted.where)
+        return Question(OPEN, answer, gold)
     if extracted.where not in ("boxed", "marker", "whole"):
         answer = _right_side(answer, gold) or answer
-    decision = decide_cheaply(answer, gold, policy) or decide_as_whole(item, extracted, policy)
-    if decision is not None:
-        return _Early(decision, answer)
-    return Pair(answer, gold, extracted.where)
+    decision = decide_cheaply(answer, gold, policy)
+    if decision.is_open:
+        decision = decide_as_whole(item, extracted, policy)
+    return Question(decision, answer, gold)
 
 
 def find_answer(item: GradeItem, policy: Policy, *, is_cut: bool) -> Extracted:
@@ -141,17 +118,17 @@ def _right_side(text: str, gold: str) -> str | None:
 _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
-def decide_as_whole(item: GradeItem, extracted: Extracted, policy: Policy) -> Decision | None:
+def decide_as_whole(item: GradeItem, extracted: Extracted, policy: Policy) -> Decision:
     """A short text that equals the gold's whole text is right, whatever was extracted from
-    either.
+    either; else open.
     """
     if extracted.where in ("boxed", "marker") or len(item.answer_text) > 500:
-        return None
+        return OPEN
     for gold in (item.gold, gold_answer(item.gold) or ""):
         decision = decide_cheaply(item.answer_text, gold, policy)
-        if decision is not None and decision.outcome == "correct":
+        if decision.is_correct:
             return decision
-    return None
+    return OPEN
 
 
 _REASONS = {"malformed": "malformed_box", "open_think": "think_not_closed", "none": "no_answer"}
@@ -163,17 +140,14 @@ def gold_answer(gold: str) -> str | None:
     return extract(gold, gold=True).text
 
 
-def finish(pair: Pair, decision: Decision, seconds: float) -> Grade:
-    """The grade of a pair that was compared."""
-    return _grade(decision, pair.pred, seconds)
-
-
-def _grade(decision: _Verdict | Decision, extracted: str | None, seconds: float) -> Grade:
-    if extracted is not None and len(extracted) > LONGEST_SHOWN:
-        extracted = extracted[:LONGEST_SHOWN] + "…"
+def finish(question: Question, decision: Decision, seconds: float) -> Grade:
+    """The grade of a question with its final decision."""
+    answer = question.answer
+    if answer is not None and len(answer) > LONGEST_SHOWN:
+        answer = answer[:LONGEST_SHOWN] + "…"
     return Grade(
         outcome=decision.outcome,
-        extracted=extracted,
+        extracted=answer,
         layer=decision.layer,
         reason=decision.reason,
         grader=GRADER,
@@ -185,8 +159,8 @@ def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
     """Grade one answer in this process, without a deadline: for tests and small trusted inputs."""
     started = time.perf_counter()
     rules = find_policy(policy)
-    begun = begin(GradeItem("", prediction, gold), rules)
-    if isinstance(begun, Grade):
-        return begun
-    decision = decide_deeply(begun.pred, begun.gold, rules)
-    return finish(begun, decision, time.perf_counter() - started)
+    question = begin(GradeItem("", prediction, gold), rules)
+    decision = question.decision
+    if decision.is_open:
+        decision = decide_deeply(question.answer or "", question.gold, rules)
+    return finish(question, decision, time.perf_counter() - started)

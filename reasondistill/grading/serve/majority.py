@@ -82,8 +82,8 @@ def same_in(pool: GradingPool) -> Same:
 
     def same(a: str, b: str) -> bool:
         decision = decide_cheaply(a, b, policy)
-        if decision is not None:
-            return decision.outcome == "correct"
+        if not decision.is_open:
+            return decision.is_correct
         return pool.grade_one(GradeItem("", f"\\boxed{{{a}}}", f"\\boxed{{{b}}}")).is_correct
 
     return same

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasondistill.errors import StageError
-from reasondistill.grading.decide.layers import Decision
+from reasondistill.grading.decide.decision import Decision
 from reasondistill.grading.policies import find_policy
-from reasondistill.grading.serve.items import GradeItem, Pair, begin, finish
+from reasondistill.grading.serve.items import GradeItem, Question, begin, finish
 from reasondistill.grading.serve.worker import receive, send
 from reasondistill.records import Grade
 
@@ -144,7 +144,7 @@ class _Mother:
                 self._process.wait()
 
 
-_Key = tuple[str, str, str]  # policy, answer, gold
+_Key = tuple[str, str | None, str]  # policy, answer, gold
 
 
 @dataclass(eq=False)
@@ -155,13 +155,13 @@ class _Worker:
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One item on its way: its grade, or the pair that a worker must decide. It holds no whole
+    """One item on its way: its question, and its grade once that is decided. It holds no whole
     text: the window may be long.
     """
 
     id: str
-    pair: Pair | None
-    grade: Grade | None
+    question: Question
+    grade: Grade | None = None
     deadline: float = 0.0
     started: float = 0.0
 
@@ -275,15 +275,17 @@ class _Run:
         window = self._window
         try:
             for count, item in enumerate(items):
-                decided = begin(item, self._policy)
-                if window or isinstance(decided, Pair):
-                    self.admit(item, decided)
+                began = time.perf_counter()
+                question = begin(item, self._policy)
+                seconds = time.perf_counter() - began
+                if window or question.decision.is_open:
+                    self.admit(_Slot(item.id, question), seconds)
                     if count % _POLL_EVERY == 0:
                         self._poll(0.0)
                     while window and (len(window) >= _WINDOW or window[0].grade is not None):
                         yield self._next()
                 else:
-                    yield item.id, decided
+                    yield item.id, finish(question, question.decision, seconds)
             while window:
                 yield self._next()
         finally:
@@ -298,19 +300,19 @@ class _Run:
         self._window.popleft()
         return slot.id, slot.grade
 
-    def admit(self, item: GradeItem, decided: Grade | Pair) -> None:
-        """Put an item behind the others in the window, and its pair before a worker when one is
-        free.
+    def admit(self, slot: _Slot, seconds: float) -> None:
+        """Put an item behind the others in the window, and its question, if that is open, before a
+        worker when one is free.
         """
-        if isinstance(decided, Grade):
-            self._window.append(_Slot(item.id, None, decided))
-            return
-        slot = _Slot(item.id, decided, None)
         self._window.append(slot)
-        key = (self._policy.name, decided.pred, decided.gold)
+        question = slot.question
+        if not question.decision.is_open:
+            slot.grade = finish(question, question.decision, seconds)
+            return
+        key = self._key(question)
         known = self._pool.recall(key)
         if known is not None:
-            slot.grade = finish(decided, known, 0.0)
+            slot.grade = finish(question, known, 0.0)
             return
         slots = self._asked.setdefault(key, [])
         slots.append(slot)
@@ -320,20 +322,22 @@ class _Run:
         if len(self._busy) < self._pool.workers:
             self._dispatch()
 
+    def _key(self, question: Question) -> _Key:
+        return self._policy.name, question.answer, question.gold
+
     def _dispatch(self) -> None:
-        """Hand waiting pairs to workers while this run has fewer than its share."""
+        """Hand waiting questions to workers while this run has fewer than its share."""
         while self._waiting and len(self._busy) < self._pool.workers:
             self.hand_over(self._pool.take_worker(), self._waiting.popleft())
 
     def hand_over(self, worker: _Worker, slot: _Slot) -> None:
-        """Send a pair to a worker, which is busy with it from now on."""
-        assert slot.pair is not None
+        """Send a question to a worker, which is busy with it from now on."""
         slot.started = time.perf_counter()
         slot.deadline = time.monotonic() + self._pool.deadline_s
         self._busy[worker.stream.fileno()] = (worker, slot)
         request = {
-            "pred": slot.pair.pred,
-            "gold": slot.pair.gold,
+            "pred": slot.question.answer,
+            "gold": slot.question.gold,
             "policy": self._policy.name,
             "deadline_s": self._pool.deadline_s,
         }
@@ -367,7 +371,7 @@ class _Run:
         self._dispatch()
 
     def collect(self, descriptor: int) -> None:
-        """Take a worker's answer; a worker that died instead leaves its pair undecided."""
+        """Take a worker's answer; a worker that died instead leaves its question undecided."""
         worker, slot = self._busy.pop(descriptor)
         worker.stream.settimeout(max(0.1, slot.deadline - time.monotonic()))
         answer = receive(worker.stream)
@@ -389,9 +393,8 @@ class _Run:
         """Give a decision to all items that ask for it; not that of a crash, which may have been
         another's doing.
         """
-        assert slot.pair is not None
-        slot.grade = finish(slot.pair, decision, time.perf_counter() - slot.started)
-        key = (self._policy.name, slot.pair.pred, slot.pair.gold)
+        slot.grade = finish(slot.question, decision, time.perf_counter() - slot.started)
+        key = self._key(slot.question)
         others = self._asked.pop(key)[1:]
         if decision.reason == "crash":
             if others:
@@ -400,4 +403,4 @@ class _Run:
             return
         self._pool.remember(key, decision)
         for asking in others:
-            asking.grade = finish(slot.pair, decision, 0.0)
+            asking.grade = finish(slot.question, decision, 0.0)

@@ -121,7 +121,8 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer
     with its name.
     """
-    from reasondistill.grading.decide.layers import Decision, decide_deeply
+    from reasondistill.grading.decide.decision import Decision
+    from reasondistill.grading.decide.layers import decide_deeply
     from reasondistill.grading.policies import find_policy
 
     try:

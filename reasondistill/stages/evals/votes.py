@@ -33,10 +33,10 @@ def wrong_classes(sheets: Sequence[Sheet], pool: GradingPool) -> list[list[tuple
     def same(a: str, b: str) -> bool:
         if (a, b) not in known:
             decision = decide_cheaply(a, b, policy)
-            if decision is None:
+            if decision.is_open:
                 open_pairs.add((a, b))
                 return False
-            known[a, b] = decision.outcome == "correct"
+            known[a, b] = decision.is_correct
         return known[a, b]
 
     first = _all_sizes(sheets, same)
