@@ -53,7 +53,17 @@ LATE = {
     for name in names.split()
 }
 
+# The rooms of the grader, and the other rooms that each stands on.
+GRADING_ROOMS: dict[str, set[str]] = {
+    "policies": set(),
+    "read": set(),
+    "extract": {"read", "policies"},
+    "decide": {"read", "policies"},
+    "serve": {"read", "policies", "extract", "decide"},
+}
+
 FILES = sorted(PACKAGE.rglob("*.py"))
+GRADING_FILES = [path for path in FILES if path.is_relative_to(PACKAGE / "grading")]
 
 
 def module_of(path: Path) -> str:
@@ -131,6 +141,39 @@ def floor_faults(path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
     assert floor_faults(path, path.read_text(encoding="utf-8")) == []
+
+
+def grading_faults(path: Path, text: str) -> list[str]:
+    """Imports of one room of the grader from another that it does not stand on."""
+    here = path.relative_to(PACKAGE / "grading").parts[0].removesuffix(".py")
+    if here == "__init__":
+        return []
+    faults: list[str] = []
+    for line, parts in own_imports(ast.parse(text), path):
+        there = parts[1] if parts[0] == "grading" else here
+        if there != here and there not in GRADING_ROOMS[here]:
+            faults.append(f"{path.name}:{line}: grading/{here} imports grading/{there}")
+    return faults
+
+
+@pytest.mark.parametrize("path", GRADING_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_of_the_grader_imports_only_from_those_that_it_stands_on(path: Path) -> None:
+    assert grading_faults(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("read/units.py", "from reasondistill.grading.decide.words import same_words"),
+        ("extract/answer.py", "def f():\n    from reasondistill.grading.decide import layers"),
+        ("decide/layers.py", "from reasondistill.grading.extract.answer import extract"),
+        ("decide/layers.py", "from reasondistill.grading.serve.items import grade"),
+        ("decide/layers.py", "from reasondistill.grading import grade"),
+        ("policies.py", "from reasondistill.grading.read.clean import clean"),
+    ],
+)
+def test_an_import_from_a_higher_room_of_the_grader_is_found(file: str, text: str) -> None:
+    assert len(grading_faults(PACKAGE / "grading" / file, text)) == 1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
