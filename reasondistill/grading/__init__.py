@@ -1,6 +1,7 @@
 """Grade an answer against a gold answer: extraction, layered equivalence, five outcomes, killable
 workers.
 
+    verify("0.5", "The answer is $\\\\frac12$.")               # True, False, or None: undecided
     grade("The answer is $\\\\frac12$.", "0.5").outcome        # "correct"
 
     with GradingPool(deadline_s=5.0) as pool:
@@ -19,6 +20,8 @@ from reasondistill.grading.serve.items import (
     grade,
 )
 from reasondistill.grading.serve.pool import GradingPool
+from reasondistill.grading.serve.rewards import accuracy_reward, compute_score
+from reasondistill.grading.serve.verify import verify
 
 __all__ = [
     "ENGINE_ERROR",
@@ -30,6 +33,9 @@ __all__ = [
     "GradeItem",
     "GradingPool",
     "Policy",
+    "accuracy_reward",
+    "compute_score",
     "find_policy",
     "grade",
+    "verify",
 ]

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from reasondistill.errors import StageError
 from reasondistill.grading.decide.decision import Decision
-from reasondistill.grading.policies import find_policy
+from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.grading.serve.items import GradeItem, Question, begin, finish
 from reasondistill.grading.serve.worker import receive, send
 from reasondistill.records import Grade
@@ -128,6 +128,11 @@ class _Mother:
         self._process.wait()
         self._process, self._control = self._start()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: forget the mother, who serves the parent."""
+        self._control.close()
+        self._process.returncode = 0  # she is no child of this process: it need not wait for her
+
     def close(self) -> None:
         """End the mother; she ends her children. One without children may still be importing sympy:
         nobody waits for that.
@@ -144,7 +149,7 @@ class _Mother:
                 self._process.wait()
 
 
-_Key = tuple[str, str | None, str]  # policy, answer, gold
+_Key = tuple[str, float, str | None, str]  # policy, deadline, answer, gold
 
 
 @dataclass(eq=False)
@@ -194,15 +199,20 @@ class GradingPool:
         self._lock = threading.Lock()
 
     def grade_many(
-        self, items: Iterable[GradeItem], *, policy: str | None = None
+        self,
+        items: Iterable[GradeItem],
+        *,
+        policy: str | None = None,
+        deadline_s: float | None = None,
     ) -> Iterator[tuple[str, Grade]]:
         """Yield (id, grade) for each item, in order. Never raises for a bad item; memory does not
         grow with the input.
 
-        `policy` stands in for the pool's own for this call. Raises ConfigError when there is none
-        of that name.
+        `policy` and `deadline_s` stand in for the pool's own for this call. Raises ConfigError when
+        there is no policy of that name.
         """
-        return _Run(self, policy or self.policy).grade(items)
+        rules = find_policy(policy or self.policy)
+        return _Run(self, rules, deadline_s or self.deadline_s).grade(items)
 
     def grade_one(self, item: GradeItem) -> Grade:
         """Grade a single item."""
@@ -238,6 +248,12 @@ class GradingPool:
             if len(self._remembered) > _REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of the workers, which go on working for the parent."""
+        for worker in self._idle:
+            worker.stream.close()
+        self._mother.leave_to_parent()
+
     def close(self) -> None:
         """End all workers."""
         with self._lock:
@@ -263,9 +279,10 @@ class _Run:
     worker has what.
     """
 
-    def __init__(self, pool: GradingPool, policy: str) -> None:
+    def __init__(self, pool: GradingPool, policy: Policy, deadline_s: float) -> None:
         self._pool = pool
-        self._policy = find_policy(policy)
+        self._policy = policy
+        self._deadline_s = deadline_s
         self._window: deque[_Slot] = deque()
         self._waiting: deque[_Slot] = deque()
         self._asked: dict[_Key, list[_Slot]] = {}
@@ -323,7 +340,7 @@ class _Run:
             self._dispatch()
 
     def _key(self, question: Question) -> _Key:
-        return self._policy.name, question.answer, question.gold
+        return self._policy.name, self._deadline_s, question.answer, question.gold
 
     def _dispatch(self) -> None:
         """Hand waiting questions to workers while this run has fewer than its share."""
@@ -333,13 +350,13 @@ class _Run:
     def hand_over(self, worker: _Worker, slot: _Slot) -> None:
         """Send a question to a worker, which is busy with it from now on."""
         slot.started = time.perf_counter()
-        slot.deadline = time.monotonic() + self._pool.deadline_s
+        slot.deadline = time.monotonic() + self._deadline_s
         self._busy[worker.stream.fileno()] = (worker, slot)
         request = {
             "pred": slot.question.answer,
             "gold": slot.question.gold,
             "policy": self._policy.name,
-            "deadline_s": self._pool.deadline_s,
+            "deadline_s": self._deadline_s,
         }
         try:
             send(worker.stream, request)
