@@ -23,7 +23,7 @@ from reasondistill.grading.decide.decision import (
     same_if,
 )
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
-from reasondistill.grading.decide.regions import Region, region_of, same_region
+from reasondistill.grading.decide.regions import Region, is_list_of_pairs, region_of, same_region
 from reasondistill.grading.decide.special import same_special
 from reasondistill.grading.decide.words import same_choice, same_words, without_label
 from reasondistill.grading.policies import Policy
@@ -287,6 +287,8 @@ class Comparison:
             return self._regions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in parts):
             return self._in_order(a.parts, b.parts)
+        if "set" in (a.kind, b.kind) and sets_among(a) != sets_among(b):
+            return different("different_brackets")
         if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
             return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
@@ -309,6 +311,8 @@ class Comparison:
             return DIFFERENT
         if all(isinstance(part, Atom) for part in (*a.parts, *b.parts)):
             return different("different_brackets")
+        if is_list_of_pairs(a) or is_list_of_pairs(b):
+            return different("different_length")
         if {"set", "vector"} & {a.kind, b.kind}:
             return different("different_brackets")
         return self._regions(a, b)
@@ -357,9 +361,9 @@ class Comparison:
         """A list beside a single value: a single element, a decimal comma, or not the same."""
         if not isinstance(one, Atom):
             return OPEN
-        comma = self.decimal_comma(many, one)
-        if not comma.is_open:
-            return comma
+        joined = self.joined_by_commas(many, one)
+        if not joined.is_open:
+            return joined
         if many.kind == "set":
             if len(many.parts) == 0:
                 return same_if(one.text in ("\\emptyset", "\\phi"))
@@ -374,26 +378,23 @@ class Comparison:
             return different("different_length")
         return OPEN
 
-    def decimal_comma(self, many: Many, one: Atom) -> Decision:
-        """`2,74` beside `2.74`; never with three digits behind the comma, which are thousands
-        elsewhere.
+    def joined_by_commas(self, many: Many, one: Atom) -> Decision:
+        """Digits with bare commas that are one number: `2,74` beside `2.74`, `1,00,000` beside
+        100000. `2, 74` and "2 and 74" are two numbers.
         """
-        if not self.policy.decimal_comma or many.kind != "list":
+        if many.kind != "list" or many.left != ",":
             return OPEN
-        if len(many.parts) != 2 or "." not in one.text:
+        texts = [part.text for part in many.parts if isinstance(part, Atom)]
+        if len(texts) < len(many.parts):
             return OPEN
-        whole, places = many.parts
-        if not isinstance(whole, Atom) or not isinstance(places, Atom):
+        written = ",".join(texts)
+        if _LAKHS.fullmatch(written):
+            joined = "".join(texts)
+        elif len(texts) == 2 and self.policy.decimal_comma and "." in one.text:
+            joined = ".".join(texts)
+        else:
             return OPEN
-        if not re.fullmatch(r"[-+]?\d+", whole.text):
-            return OPEN
-        if not re.fullmatch(r"\d+(?:\s*\S{0,10})", places.text):
-            return OPEN
-        first = read_quantity(f"{whole.text}.{places.text}")
-        second = read_quantity(one.text)
-        if first is None or second is None:
-            return DIFFERENT
-        return same_quantity(first, second, self.policy)
+        return self.answers(Atom(joined), one)
 
     def matrices(self, a: Answer, b: Answer) -> Decision:
         """Two matrices entry by entry, or a matrix beside what may be a vector."""
@@ -499,6 +500,10 @@ class Comparison:
         return self._in_order(sides_a, sides_b)
 
     def _regions(self, a: Answer, b: Answer) -> Decision:
+        if is_list_of_pairs(a) or is_list_of_pairs(b):
+            if self._matching(parts_of_union(a), parts_of_union(b)).is_correct:
+                return SAME
+            return PAIRS_OR_INTERVALS
         return self._same_regions(region_of(a), region_of(b))
 
     def _same_regions(self, a: Region | None, b: Region | None) -> Decision:
@@ -507,9 +512,21 @@ class Comparison:
         return same_if(same_region(a, b), "different_region")
 
 
+# Indian grouping: 12,34,567.
+_LAKHS = re.compile(r"[-+]?[1-9]\d?(?:,\d\d)+,\d{3}(?:\s*\S{0,10})")
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
+PAIRS_OR_INTERVALS = Decision("undecided", "structural", "pairs_or_intervals")
 _CHOICE_LETTER = re.compile(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*")
 _ORDERED = {"tuple", "vector"}
+
+
+def parts_of_union(answer: Answer) -> list[Answer]:
+    """The parts of a union or a list; else the answer itself."""
+    if isinstance(answer, Union):
+        return list(answer.parts)
+    if isinstance(answer, Many) and answer.kind == "list":
+        return list(answer.parts)
+    return [answer]
 
 
 def value_of(relation: Relation) -> str | None:
@@ -590,6 +607,11 @@ def _is_set(answer: Answer) -> bool:
     return isinstance(answer, Atom) and answer.text in ("\\emptyset", "\\phi")
 
 
+def sets_among(many: Many) -> bool:
+    """Whether any element is a set itself: {{1}, {2}} is not {1, 2}."""
+    return any(_is_set(part) for part in many.parts)
+
+
 def _lists_equation(many: Many) -> bool:
     """Whether an element of a bare list is an equation."""
     if many.kind != "list":
@@ -604,14 +626,16 @@ def _entries(matrix: Matrix) -> Iterator[Answer]:
 
 
 def _flat(many: Many) -> list[Answer]:
-    """The elements with nested bare lists (from ±) opened; in a set each one counts once."""
+    """The elements with nested bare lists (from ±) opened; in a set each one counts once, in a list
+    as often as it stands there.
+    """
     parts: list[Answer] = []
     for part in many.parts:
         if isinstance(part, Many) and part.kind == "list":
             parts += _flat(part)
         else:
             parts += expanded(part)
-    if many.kind == "set" or any(isinstance(part, Many) for part in parts):
+    if many.kind == "set":
         return list(dict.fromkeys(parts))
     return parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -47,7 +48,8 @@ def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> Decisi
     hundredth = replace(percent, value=percent.value / 100, percent=False, places=places)
     if policy.percent_is_fraction and same_value(hundredth, number, policy):
         return PERCENT_AS_FRACTION
-    if policy.percent_is_number and abs(percent.value) > 1 and percent.value == number.value:
+    is_number = percent.value == number.value or is_float_of(percent, number.value)
+    if policy.percent_is_number and abs(percent.value) > 1 and is_number:
         return PERCENT_AS_NUMBER
     return PERCENT_DIFFERS
 
@@ -66,6 +68,8 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
         return rounds_to(a, b.value, policy)
     if a.places is None:
         return rounds_to(b, a.value, policy)
+    if policy.decimal_places and (is_float_of(a, b.value) or is_float_of(b, a.value)):
+        return True
     if not policy.rounded_decimals:
         return False
     places = min(a.places, b.places)
@@ -87,12 +91,28 @@ def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
         return False
     if decimal.mantissa_digits < policy.decimal_places:
         return False
+    if is_float_of(decimal, value):
+        return True
     if value == 0 or (value * 10**12).denominator == 1:
         return False
     error = abs(decimal.value - value)
     place = Fraction(1, 10**places)
     is_cut = abs(decimal.value) <= abs(value) and error < place
     return is_cut or error <= place / 2
+
+
+def is_float_of(decimal: Quantity, value: Fraction) -> bool:
+    """Whether a decimal of 16 or 17 significant digits is what a double prints for `value`, within
+    two units in its last place (ulp): 0.30000000000000004 for 0.3, 19.333333333333332 for 58/3.
+
+    Integers are exact: 12345678901234567 is not 12345678901234568.
+    """
+    if decimal.places is None or decimal.places < 1:
+        return False
+    if not 16 <= decimal.mantissa_digits <= 17:
+        return False
+    ulp = Fraction(math.ulp(float(decimal.value)))
+    return abs(decimal.value - value) <= 2 * ulp
 
 
 def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:

@@ -192,6 +192,8 @@ def region_of_list(many: Many) -> Region | None:
     """What "or" joins is a union, what "and" joins an intersection. A comma means "and" where
     something is left by it, or one part is ≠.
     """
+    if is_list_of_pairs(many):
+        return None
     regions = [_region(part) for part in many.parts]
     if many.left == "or":
         return _joined(regions)
@@ -202,6 +204,37 @@ def region_of_list(many: Many) -> Region | None:
     if is_overlap and all(isinstance(part, Relation | Within) for part in many.parts):
         return both
     return _joined(regions)
+
+
+def is_list_of_pairs(answer: Answer) -> bool:
+    """Whether an answer lists bracketed pairs that nothing says are intervals: `(2, 32), (8, 18)`,
+    also with "and" or "or" between them.
+
+    An infinite end, a bracket of each sort (`[1, 2)`), `∪` or an inequality beside it, or words
+    between square brackets say so.
+    """
+    if not isinstance(answer, Many) or answer.kind != "list":
+        return False
+    has_pair = False
+    for part in answer.parts:
+        if not isinstance(part, Many):
+            is_inequality = isinstance(part, Relation) and not part.is_equation
+            if is_inequality or isinstance(part, Union):
+                return False
+            continue
+        if is_surely_interval(part) or (part.left == "[" and answer.left in ("and", "or")):
+            return False
+        has_pair = has_pair or part.kind == "tuple"
+    return has_pair
+
+
+def is_surely_interval(many: Many) -> bool:
+    """Whether two values in brackets can only be the ends of an interval."""
+    if many.kind != "tuple" or len(many.parts) != 2:
+        return False
+    if (many.left == "[") != (many.right == "]"):
+        return True
+    return any(isinstance(end, Atom) and "\\infty" in end.text for end in many.parts)
 
 
 def _intersection(regions: list[Region | None]) -> Region | None:

@@ -158,6 +158,10 @@ _WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}\\]*\d[^{}\\]*)\}")
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]\b)")
 
 
+# Wide commas separate; only three digits behind one may be a group of thousands.
+_WIDE_COMMA = re.compile(r"[，、](?!\d{3}(?!\d))\s*")
+
+
 @lru_cache(maxsize=8192)
 def clean(text: str) -> str:
     """The answer in one spelling: no invisible characters, no style, `\\text{…}` for every text
@@ -172,6 +176,8 @@ def clean(text: str) -> str:
     text = _SUPERSCRIPT_RUN.sub(_power_of, text)
     if "√" in text:
         text = _ROOT.sub(r"\\sqrt{\1}", text)
+    if "，" in text or "、" in text:
+        text = _WIDE_COMMA.sub(", ", text)
     text = text.translate(_TABLE)
     text = without_marks(text)
     if "\\" in text or "{" in text or "~" in text:
@@ -292,6 +298,7 @@ def clean_latex(text: str) -> str:
     if "\\text" in text:
         text = _MICRO.sub(_micro_sign, text)
         text = _NESTED_POWER.sub(_without_braces, text)
+    text = _BRACED_THOUSANDS.sub(r"\1", text)
     if re.search(r"\d\{,\}\d", text):
         text = text.replace("{,}", ",")
     text = _SEPARATED_THOUSANDS.sub(",", text)
@@ -315,6 +322,8 @@ def _without_braces(power: re.Match[str]) -> str:
     return power[0].replace("{", "", 1).replace("}", "", 1)
 
 
+# `{6{,}248}` is a number in braces, no set of two.
+_BRACED_THOUSANDS = re.compile(r"\A\s*\{\s*([-+]?\d{1,3}(?:\{,\}\d{3})+(?:\.\d+)?)\s*\}\s*\Z")
 # `1\,234`, `1{,}234` and `11,\! 111` become `1,234`: the comma then says thousands.
 _SEPARATED_THOUSANDS = re.compile(
     r"(?<=\d)(?:\\!\s*,\s*\\!|,\s*\\!|\\!\s*,|\\,|\{,\}|\\ )\s*(?=\d{3}(?!\d))"

@@ -18,17 +18,22 @@ from reasondistill.grading.read.units import CURRENCIES, Unit, read_short_unit, 
 _MOST_DIGITS = 4_000
 _MOST_EXPONENT = 4_000
 
-_INT = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|\d+)"
+_INT = (
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|"
+    r"[1-9]\d{0,2}(?:'\d{3})+(?!\d)|\d+)"
+)
 _DECIMAL = rf"(?:{_INT}(?:\.\d*)?|\.\d+)"
+# `10^35` without braces is a power with two digits: nobody writes 10³·5 like that.
+_EXPONENT = r"(?:\{\s*([-+]?\s*\d+)\s*\}|\(\s*([-+]?\s*\d+)\s*\)|([-+]?\d+))"
 _POWER = (
-    r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|([-+]?\d))|"
-    r"[eE]([-+]?\d+))"
+    rf"(?:\s*(?:\\times|\\cdot|\*|[xX])\s*10\s*\^\s*{_EXPONENT}|"
+    r"\s*(?:[eE]|\\text\s*\{\s*[eE]\s*\})([-+]?\d+))"
 )
 _SIMPLE = re.compile(rf"([-+]?)\s*({_DECIMAL}){_POWER}?")
-_POWER_OF_TEN = re.compile(r"([-+]?)\s*10\s*\^\s*(?:\{\s*([-+]?\s*\d+)\s*\}|(\d))")
+_POWER_OF_TEN = re.compile(rf"10\s*\^\s*{_EXPONENT}(?![\d.])")
 _BRACED = rf"(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))"
 _FRACTION = re.compile(rf"([-+]?)\s*(\d+(?:\s*|\s+and\s+))??\\frac\s*{_BRACED}\s*{_BRACED}")
-_SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
+_SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+(?:and\s+)?)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
 
 _CURRENCY = re.compile(
     r"(?:\\text\s*\{\s*)?(?:US|A|C)?"
@@ -94,7 +99,7 @@ def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None
     if currency is not None:
         inner_sign, text = _leading_sign(text[currency.end() :])
         sign *= inner_sign
-    for read in (repeating_decimal, fraction, slashed_fraction, plain_number):
+    for read in (repeating_decimal, fraction, slashed_fraction, mixed_in_words, plain_number):
         number = read(text)
         if number is None:
             continue
@@ -170,6 +175,41 @@ def slashed_fraction(text: str) -> Number | None:
     return Number(int(match[2]) + top / bottom, None, 0, match.end())
 
 
+_PARTS = (
+    ("half", "halves"),
+    ("third", "thirds"),
+    ("quarter", "quarters", "fourth", "fourths"),
+    ("fifth", "fifths"),
+    ("sixth", "sixths"),
+    ("seventh", "sevenths"),
+    ("eighth", "eighths"),
+    ("ninth", "ninths"),
+    ("tenth", "tenths"),
+)
+_PART_OF_ONE = {name: part for part, names in enumerate(_PARTS, start=2) for name in names}
+_HOW_MANY = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "seven": 7}
+_MIXED = re.compile(
+    rf"(\d+)\s+(?:and|\\text\s*\{{\s*and)\s+({'|'.join(_HOW_MANY)})[\s-]"
+    rf"({'|'.join(_PART_OF_ONE)})(?![A-Za-z])\s*\}}?"
+)
+
+
+def mixed_in_words(text: str) -> Number | None:
+    """The mixed number that a text begins with whose fraction is written out: `42 and a half`."""
+    match = _MIXED.match(text)
+    if match is None:
+        return None
+    part = Fraction(_HOW_MANY[match[2]], _PART_OF_ONE[match[3]])
+    if part >= 1:
+        return None
+    return Number(int(match[1]) + part, None, 0, match.end())
+
+
+def is_mixed_in_words(text: str) -> bool:
+    """Whether the "and" of a text joins a whole number and its fraction: `42 and a half`."""
+    return _MIXED.match(text) is not None and read_quantity(text) is not None
+
+
 _REPEATING = re.compile(
     r"(\d*)\.(\d{0,50}?)"
     r"(?:\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,50})\s*\}|(\d))|\((\d{1,50})\)|"
@@ -194,16 +234,17 @@ def plain_number(text: str) -> Number | None:
     of ten.
     """
     power = _POWER_OF_TEN.match(text)
-    if power is not None and not power[1]:
-        exponent = int((power[2] or power[3]).replace(" ", ""))
+    if power is not None:
+        exponent = int((power[1] or power[2] or power[3]).replace(" ", ""))
         if abs(exponent) <= _MOST_EXPONENT:
             return Number(Fraction(10) ** exponent, None, 0, power.end())
         return None
     match = _SIMPLE.match(text)
     if match is None or match[1]:
         return None
-    written = match[2].replace(",", "").replace(" ", "")
-    exponent = int((match[3] or match[4] or match[5] or "0").replace(" ", ""))
+    written = without_separators(match[2])
+    exponents = [group for group in match.groups()[2:] if group]
+    exponent = int("".join(exponents).replace(" ", "") or "0")
     if abs(exponent) > _MOST_EXPONENT:
         return None
     places = None
@@ -215,8 +256,13 @@ def plain_number(text: str) -> Number | None:
     return Number(_plain(written) * Fraction(10) ** exponent, places, digits, match.end())
 
 
+def without_separators(digits: str) -> str:
+    """`1,234`, `1 234` and `1'234` without what groups their digits."""
+    return digits.replace(",", "").replace(" ", "").replace("'", "")
+
+
 def _plain(digits: str) -> Fraction:
-    text = digits.replace(",", "").replace(" ", "")
+    text = without_separators(digits)
     if text.endswith("."):
         text += "0"
     return Fraction(text)

@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import islice, product
 from typing import Literal
 
+from reasondistill.grading.read.quantity import is_mixed_in_words
+
 _MOST_PARTS = 400
 _MOST_DEPTH = 12
 
@@ -31,7 +33,8 @@ class Many:
     """Several answers: a bare `list`, a `set`, a bracketed `tuple` (`left`, `right` are its
     brackets) or a `vector`.
 
-    Of a list `left` says what joins it: `or`, `and`, `±`, or nothing for commas.
+    Of a list `left` says what joins it: `or`, `and`, `±`, `,` for a comma between digits without
+    any blank (`2,5`, perhaps one number), or nothing for other commas.
     """
 
     kind: Literal["list", "set", "tuple", "vector"]
@@ -248,7 +251,7 @@ def without_prose(text: str) -> str:
 
 def _read_list(text: str, depth: int) -> Answer | None:
     """`1, 2`, `1; 2`, `1 and 2`; groups between semicolons are tuples."""
-    if _THOUSANDS.fullmatch(text):
+    if _THOUSANDS.fullmatch(text) or is_mixed_in_words(text):
         return None
     groups = _stripped(split_top(text, frozenset({";"})))
     if len(groups) > 1:
@@ -257,7 +260,13 @@ def _read_list(text: str, depth: int) -> Answer | None:
     if len(parts) < 2 or len(parts) > _MOST_PARTS:
         return None
     answers = tuple(read(part, depth + 1) for part in without_shared_name(parts))
-    return Many("list", answers, connective_of(text))
+    connective = connective_of(text)
+    if not connective and _BARE_COMMAS.match(text):
+        connective = ","
+    return Many("list", answers, connective)
+
+
+_BARE_COMMAS = re.compile(r"(?:[^=,;]{1,20}=\s*)?[-+]?\d+(?:,\d+)+(?![\d,.])(?!.*[,;])")
 
 
 def _stripped(parts: list[str]) -> list[str]:
