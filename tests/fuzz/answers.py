@@ -286,6 +286,8 @@ def from_files(paths: Iterable[Path]) -> Iterator[Gold]:
 def _guessed(text: str) -> Answer:
     if re.fullmatch(r"[A-E]", text):
         return read_answer(text, "choice")
+    if re.fullmatch(r"\([A-Z]\)", text):
+        return read_answer(text, "raw")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
         return replace(read_answer(text.replace(",", "")), text=text)
     if re.fullmatch(r"\\?(?:text|mathrm)?\{?[A-Za-z]+\}?", text) and len(text) > 1:

@@ -234,7 +234,7 @@ def drop_subscript(node: Node, _: random.Random) -> Node | None:
 
 @_replaced("sym")
 def other_case(node: Node, _: random.Random) -> Node | None:
-    if not re.match(r"[A-Za-z](_|$)", node.text) or node.text in ("e", "i", "E"):
+    if not re.match(r"[A-Za-z](_|$)", node.text) or node.text in ("e", "i", "c", "C"):
         return None
     return symbol(node.text[0].swapcase() + node.text[1:])
 
@@ -525,9 +525,20 @@ def list_for_one_pair(gold: Gold, draw: random.Random) -> Made | None:
 
 
 def union_for_pairs(gold: Gold, _: random.Random) -> Made | None:
-    if gold.answer.kind != "list" or len(_pairs(gold.answer)) < 2:
+    """A union of intervals where the gold is a list of pairs, each of which could be one."""
+    pairs = _pairs(gold.answer)
+    if gold.answer.kind != "list" or len(pairs) < 2:
+        return None
+    if not all(_could_be_interval(pair) for pair in pairs):
         return None
     return Made(" \\cup ".join(spell(item) for item in gold.answer.items))
+
+
+def _could_be_interval(pair: Answer) -> bool:
+    ends = [item.text for item in pair.items]
+    if len(ends) != 2 or not all(re.fullmatch(r"-?\d+", end) for end in ends):
+        return False
+    return int(ends[0]) < int(ends[1])
 
 
 def missing_element(gold: Gold, draw: random.Random) -> Made | None:
@@ -586,6 +597,13 @@ def list_for_decimal(gold: Gold, draw: random.Random) -> Made | None:
         ]
     )
     return Made(shape % (a, b), whole=True)
+
+
+def decimal_for_list(gold: Gold, _: random.Random) -> Made | None:
+    match = re.fullmatch(r"(\d+)\s*,\s+(\d+)", gold.text)
+    if match is None:
+        return None
+    return Made(f"{match[1]}.{match[2]}")
 
 
 def decimal_of_digits(gold: Gold, _: random.Random) -> Made | None:
@@ -983,6 +1001,30 @@ def _sentence(shapes: list[str]) -> Operator:
     return operator
 
 
+_CORRECTIONS = [
+    "\\boxed{%s}\n\nCorrection: the answer should be %s.",
+    "The answer is $\\boxed{%s}$. Hmm, wait. One case is missing, so the final answer is $%s$.",
+    "\\boxed{%s} is what I thought at first.\n\nThe correct answer is \\boxed{%s}.",
+    "The side is $\\boxed{%s}$. Final Answer: The final answer is $%s$. I hope it is correct.",
+    "We get \\boxed{%s} for one part.\n\n**Final Answer**\n\n\\boxed{%s}",
+    "#### %s\n\nNo, that is wrong.\n\n#### %s",
+]
+
+
+def corrected(first: str, last: str, draw: random.Random) -> Made:
+    """A completion that gives one answer up for another."""
+    return Made(draw.choice(_CORRECTIONS) % (first, last), whole=True)
+
+
+def given_up(gold: Gold, draw: random.Random) -> Made | None:
+    """The right answer, taken back for a wrong one."""
+    other = number(draw.randint(2, 500))
+    answer = gold.answer
+    if answer.kind != "value" or answer.tree is None or not surely_different(answer.tree, other):
+        return None
+    return corrected(gold.text.replace("$", ""), other.text, draw)
+
+
 REFUSALS = [
     "I do not know.",
     "I don't know the answer.",
@@ -1026,6 +1068,7 @@ STRUCTURE: dict[str, Operator] = {
         extra_element,
         list_for_decimal,
         decimal_of_digits,
+        decimal_for_list,
         other_interval_end,
         complement,
         other_relation,
@@ -1046,6 +1089,7 @@ STRUCTURE: dict[str, Operator] = {
         other_negation,
         other_operand,
         turned_implication,
+        given_up,
         refusal,
     )
 }

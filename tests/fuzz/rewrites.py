@@ -24,7 +24,7 @@ from formulas import (
     value,
     written_symbols,
 )
-from mutations import Change, Made, Operator, date_parts, date_shapes
+from mutations import Change, Made, Operator, corrected, date_parts, date_shapes
 from templates import TEMPLATES, suitable, wrap
 
 _DERIVATIVE = re.compile(r"\\frac\{d|\\Delta |\\dot|'|\\exp")
@@ -910,6 +910,20 @@ def neutral_sentence(gold: Gold, draw: random.Random) -> Made | None:
     return Made(draw.choice(_NEUTRAL) % text, whole=True)
 
 
+def decimal_comma(gold: Gold, draw: random.Random) -> Made | None:
+    if not re.fullmatch(r"-?\d+\.\d\d?", gold.text):
+        return None
+    return Made(f"\\boxed{{{gold.text.replace('.', draw.choice([',', '{,}']))}}}", whole=True)
+
+
+def correction(gold: Gold, draw: random.Random) -> Made | None:
+    """A wrong answer, taken back for the right one."""
+    answer = gold.answer
+    if answer.kind != "value":
+        return None
+    return corrected(str(draw.randint(501, 999)), gold.text.replace("$", ""), draw)
+
+
 def minus_in_words(gold: Gold, draw: random.Random) -> Made | None:
     if not re.fullmatch(r"-\d+(\.\d+)?", gold.text):
         return None
@@ -978,6 +992,8 @@ _FUNCTIONS = (
     spaced_operator,
     unicode_letters,
     neutral_sentence,
+    decimal_comma,
+    correction,
     minus_in_words,
     and_a_half,
 )
