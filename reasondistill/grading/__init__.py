@@ -7,21 +7,29 @@ workers.
     with GradingPool(deadline_s=5.0) as pool:
         for name, result in pool.grade_many(GradeItem("a", text, gold) for …):
             ...
+
+A name is imported when it is first asked for: the workers need none of them, and start faster.
 """
 
-from reasondistill.grading.policies import POLICIES, Policy, find_policy
-from reasondistill.grading.serve.items import (
-    ENGINE_ERROR,
-    GRADER,
-    INPUT_FAULT,
-    LONGEST_SHOWN,
-    VERSION,
-    GradeItem,
-    grade,
-)
-from reasondistill.grading.serve.pool import GradingPool
-from reasondistill.grading.serve.rewards import accuracy_reward, compute_score
-from reasondistill.grading.serve.verify import verify
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reasondistill.grading.policies import POLICIES, Policy, find_policy
+    from reasondistill.grading.serve.items import (
+        ENGINE_ERROR,
+        GRADER,
+        INPUT_FAULT,
+        LONGEST_SHOWN,
+        VERSION,
+        GradeItem,
+        grade,
+    )
+    from reasondistill.grading.serve.pool import GradingPool
+    from reasondistill.grading.serve.rewards import accuracy_reward, compute_score
+    from reasondistill.grading.serve.verify import verify
 
 __all__ = [
     "ENGINE_ERROR",
@@ -39,3 +47,28 @@ __all__ = [
     "grade",
     "verify",
 ]
+
+_HOMES = {
+    "policies": ("POLICIES", "Policy", "find_policy"),
+    "serve.items": (
+        "ENGINE_ERROR",
+        "GRADER",
+        "INPUT_FAULT",
+        "LONGEST_SHOWN",
+        "VERSION",
+        "GradeItem",
+        "grade",
+    ),
+    "serve.pool": ("GradingPool",),
+    "serve.rewards": ("accuracy_reward", "compute_score"),
+    "serve.verify": ("verify",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

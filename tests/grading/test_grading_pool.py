@@ -14,6 +14,9 @@ import pytest
 
 from reasondistill.errors import ConfigError
 from reasondistill.grading import GradeItem, GradingPool
+from reasondistill.grading.serve.mothers import Layer
+
+LAYERS: tuple[Layer, ...] = ("structural", "symbolic")
 
 # Two expressions that sympy is known to work on for long, not caught by any static check.
 SLOW = r"\boxed{\int_0^\infty \frac{x^{9}}{e^{x}-1}\ln(1+x^5)\arctan(x^3) dx}"
@@ -92,7 +95,7 @@ def test_nested_calls_do_not_wait_for_each_other(patient_pool: GradingPool) -> N
 
 def test_a_killed_worker_is_replaced_and_its_item_is_undecided() -> None:
     with GradingPool(workers=1, deadline_s=60.0) as pool:
-        worker = pool.take_worker()
+        worker = pool.take_worker("structural")
         os.kill(worker.pid, signal.SIGKILL)
         pool.give_worker(worker)
         hurt = GradeItem("a", r"\boxed{\int_0^1 x dx}", "0.5")
@@ -105,20 +108,26 @@ def test_a_mother_that_died_is_replaced() -> None:
     with GradingPool(workers=1, deadline_s=60.0) as pool:
         item = GradeItem("a", r"\boxed{\int_0^1 x dx}", "0.5")
         assert pool.grade_one(item).outcome == "correct"
-        pool.end_worker(pool.take_worker())
-        pool._mother._process.kill()
-        pool._mother._process.wait()
-        assert pool.grade_one(item).outcome == "correct"
+        for layer in LAYERS:
+            pool.end_worker(pool.take_worker(layer))
+            process = pool._mothers[layer]._process
+            assert process is not None
+            process.kill()
+            process.wait()
+        other = GradeItem("b", r"\boxed{\int_0^2 x dx}", "2")
+        assert pool.grade_one(other).outcome == "correct"
 
 
 def test_no_process_is_left_after_close() -> None:
     pool = GradingPool(workers=1, deadline_s=60.0)
-    worker = pool.take_worker()
-    pool.give_worker(worker)
+    workers = [pool.take_worker(layer) for layer in LAYERS]
+    for worker in workers:
+        pool.give_worker(worker)
     pool.close()
     time.sleep(0.2)
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker.pid, 0)
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker.pid, 0)
 
 
 def test_finish_and_think_decide_before_the_text() -> None:

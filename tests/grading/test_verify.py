@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import multiprocessing
 import os
 import pickle
@@ -174,15 +175,20 @@ def test_nothing_is_left_when_the_process_ends() -> None:
         from reasondistill.grading import verify
         from reasondistill.grading.serve.verify import shared_pool
         assert verify(r"\\sqrt{8}", r"2\\sqrt{2}") is True
-        print(shared_pool()._mother._process.pid)
+        assert verify(r"\\int_0^2 x dx", "2") is True
+        print([mother._process.pid for mother in shared_pool()._mothers.values()
+               if mother._process is not None])
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stderr == ""
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(done.stdout), 0)
+    processes = json.loads(done.stdout)
+    assert len(processes) == 2
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_importing_it_is_light() -> None:

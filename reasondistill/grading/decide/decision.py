@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from reasondistill.records import Outcome
+if TYPE_CHECKING:
+    from reasondistill.records import Outcome
 
 _NEEDS_DEEPER_LAYER = "needs_deeper_layer"
 

@@ -9,11 +9,12 @@ Layers: `string` (one spelling), `exact` (Fraction), then inside a killable work
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from reasondistill.grading.decide.decision import OPEN, SAME, Decision
 from reasondistill.grading.decide.quantities import DIFFERENT_VALUE, EQUAL_VALUE, same_quantity
-from reasondistill.grading.policies import Policy
+from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.grading.read.clean import clean, string_key
 from reasondistill.grading.read.quantity import read_quantity
 
@@ -99,20 +100,26 @@ def is_vacuous(cleaned: str) -> bool:
 
 def decide_deeply(pred: str, gold: str, policy: Policy) -> Decision:
     """Decide what the cheap layers left open. May run long or die: call it in a worker."""
-    from reasondistill.grading.decide import compare, imitations
+    decision = decide_structurally(pred, gold, policy)
+    if decision.is_open:
+        return decide_symbolically(pred, gold, policy)
+    return decision
+
+
+def decide_structurally(pred: str, gold: str, policy: Policy) -> Decision:
+    """Compare shapes, and values at fixed points; open where only algebra, or the grader that a
+    policy imitates, can tell. Needs no sympy.
+    """
+    from reasondistill.grading.decide import compare
 
     if policy.engine != "layered":
-        if imitations.are_same(pred, gold, policy.engine):
-            return Decision("correct", policy.engine, "imitation")
-        return Decision("wrong", policy.engine, "imitation")
-    a = clean(pred)
-    b = clean(gold)
+        return OPEN
     try:
-        by_parts = compare.compare(a, b, policy)
+        by_parts = compare.compare(clean(pred), clean(gold), policy)
     except RecursionError:
-        by_parts = OPEN
+        return OPEN
     if by_parts.is_open:
-        return decide_symbolically(a, b)
+        return OPEN
     if by_parts.is_correct:
         return SAME
     return Decision(by_parts.outcome, SAME.layer, by_parts.reason)
@@ -129,11 +136,17 @@ def without_common_name(a: str, b: str) -> tuple[str, str]:
     return right_a.strip(), right_b.strip()
 
 
-def decide_symbolically(a: str, b: str) -> Decision:
-    """The last layer: math-verify on two cleaned answers, behind checks of their size."""
-    from reasondistill.grading.decide import evaluate, symbolic
+def decide_symbolically(pred: str, gold: str, policy: Policy) -> Decision:
+    """The last layer: math-verify on two cleaned answers, behind checks of their size; or the
+    grader that a policy imitates.
+    """
+    from reasondistill.grading.decide import evaluate, imitations, symbolic
 
-    a, b = without_common_name(a, b)
+    if policy.engine != "layered":
+        if imitations.are_same(pred, gold, policy.engine):
+            return Decision("correct", policy.engine, "imitation")
+        return Decision("wrong", policy.engine, "imitation")
+    a, b = without_common_name(clean(pred), clean(gold))
     a = symbolic.with_bound_names(a)
     b = symbolic.with_bound_names(b)
     for text, whose in ((b, "gold"), (a, "answer")):
@@ -153,6 +166,35 @@ def decide_symbolically(a: str, b: str) -> Decision:
     if symbolic.binds(a) or symbolic.binds(b):
         return symbolic.same_evaluated(a, b)
     return Decision("wrong", "symbolic", "math_verify")
+
+
+DEEP_LAYERS: dict[str, Callable[[str, str, Policy], Decision]] = {
+    "structural": decide_structurally,
+    "symbolic": decide_symbolically,
+}
+
+
+def warm(layer: str) -> None:
+    """Import what a deep layer needs and fill its caches, so that forked workers start warm."""
+    from reasondistill.grading.decide import symbolic
+
+    if layer == "symbolic":
+        symbolic.warm()
+        return
+    policy = find_policy("default")
+    for answer, other in _USUAL:
+        decide_structurally(answer, other, policy)
+
+
+_USUAL = (
+    (r"2\sqrt{2}", r"\sqrt{8}"),
+    (r"\{1,2\}", r"\{2,3\}"),
+    (r"(x+1)^{2}", r"x^{2}+2x+1"),
+    (r"(1,2]", r"1 < x \leq 2"),
+    (r"y=2x+3", r"2x-y+3=0"),
+    (r"\sin(x)", r"\cos(\pi/2-x)"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"(1,2)"),
+)
 
 
 def decide(pred: str, gold: str, policy: Policy) -> Decision:

@@ -4,9 +4,10 @@
         for name, grade in pool.grade_many(items):
             ...
 
-Cheap layers are decided here, in the caller; only what needs sympy crosses a socket. Works from any
-thread and inside a process that holds torch or an engine: workers are forked by a mother process of
-their own (see `worker.py`), never from here.
+Cheap layers are decided here, in the caller; what may run long crosses a socket: to a worker that
+compares shapes and values, and what that leaves open to one that holds sympy. Works from any thread
+and inside a process that holds torch or an engine: workers are forked by mother processes of their
+own (see `mothers.py`), never from here.
 """
 
 from __future__ import annotations
@@ -14,148 +15,26 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from reasondistill.errors import StageError
 from reasondistill.grading.decide.decision import Decision
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.grading.serve.items import GradeItem, Question, begin, finish
+from reasondistill.grading.serve.mothers import Layer, Mother, Worker
 from reasondistill.grading.serve.worker import receive, send
 from reasondistill.records import Grade
 
-_WORKER = "reasondistill.grading.serve.worker"
-_COMMAND = struct.Struct(">cQ")
 _OUT_OF_TIME = (signal.SIGPROF, signal.SIGALRM)
 _WINDOW = 32_768  # results held back while an earlier item is still being decided
 _REMEMBERED = 32_768  # decisions of workers: many samples of a problem give one answer
 _POLL_EVERY = 32  # items read between two looks at the workers
-
-
-class _Mother:
-    """The process that forks workers. Started at once, waited for only when the first worker is
-    needed.
-    """
-
-    def __init__(self, memory_mib: int) -> None:
-        self._memory_mib = memory_mib
-        self._lock = threading.Lock()
-        self._has_children = False
-        self._process, self._control = self._start()
-
-    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[3])
-        environment = dict(
-            os.environ,
-            PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-        )
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "reasondistill.grading.serve.worker",
-                    str(theirs.fileno()),
-                ],
-                pass_fds=(theirs.fileno(),),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        return process, ours
-
-    def fork_worker(self) -> _Worker:
-        """A fresh worker, in milliseconds once the mother is warm. A mother that died is replaced
-        once.
-        """
-        with self._lock:
-            try:
-                return self._fork()
-            except OSError:
-                self.replace_process()
-                try:
-                    return self._fork()
-                except OSError as error:
-                    raise StageError(
-                        "the grader's worker process does not start (exit code "
-                        f"{self._process.poll()}): {error}"
-                    ) from error
-
-    def _fork(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(
-                self._control, [_COMMAND.pack(b"S", self._memory_mib)], [theirs.fileno()]
-            )
-            pid = struct.unpack(">Q", self._exactly(8))[0]
-        self._has_children = True
-        return _Worker(pid, ours)
-
-    def end_worker(self, worker: _Worker) -> int:
-        """Kill a worker for good; its wait status, also of one that had died before."""
-        worker.stream.close()
-        with self._lock:
-            try:
-                self._control.sendall(_COMMAND.pack(b"K", worker.pid))
-                return struct.unpack(">i", self._exactly(4))[0]
-            except OSError:  # the mother is gone, and her children with her
-                return 0
-
-    def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = self._control.recv(count - len(data))
-            if not part:
-                raise ConnectionError("the grader's mother process ended")
-            data += part
-        return data
-
-    def replace_process(self) -> None:
-        """End a mother that died or hangs, and start another."""
-        self._control.close()
-        self._process.kill()
-        self._process.wait()
-        self._process, self._control = self._start()
-
-    def leave_to_parent(self) -> None:
-        """In a forked child: forget the mother, who serves the parent."""
-        self._control.close()
-        self._process.returncode = 0  # she is no child of this process: it need not wait for her
-
-    def close(self) -> None:
-        """End the mother; she ends her children. One without children may still be importing sympy:
-        nobody waits for that.
-        """
-        with self._lock:
-            self._control.close()
-            patience_s = 0
-            if self._has_children:
-                patience_s = 2
-            try:
-                self._process.wait(timeout=patience_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
+_LEAST_S = 0.01  # a deadline that has just passed
 
 _Key = tuple[str, float, str | None, str]  # policy, deadline, answer, gold
-
-
-@dataclass(eq=False)
-class _Worker:
-    pid: int
-    stream: socket.socket
 
 
 @dataclass(eq=False, slots=True)
@@ -166,9 +45,12 @@ class _Slot:
 
     id: str
     question: Question
+    left_s: float  # of its deadline, for the layers that are still to come
     grade: Grade | None = None
+    layer: Layer = "structural"
+    began: float = 0.0  # when a worker of this layer got it
     deadline: float = 0.0
-    started: float = 0.0
+    seconds: float = 0.0  # that earlier layers took
 
 
 class GradingPool:
@@ -193,10 +75,14 @@ class GradingPool:
         self.workers = min(workers or cores, cores)
         self.deadline_s = deadline_s
         self.policy = policy
-        self._mother = _Mother(memory_mib)
-        self._idle: list[_Worker] = []
+        self._mothers: dict[Layer, Mother] = {
+            "structural": Mother("structural", memory_mib),
+            "symbolic": Mother("symbolic", memory_mib),
+        }
+        self._idle: dict[Layer, list[Worker]] = {"structural": [], "symbolic": []}
         self._remembered: dict[_Key, Decision] = {}
         self._lock = threading.Lock()
+        self.prepare("structural")
 
     def grade_many(
         self,
@@ -218,24 +104,29 @@ class GradingPool:
         """Grade a single item."""
         return next(iter(self.grade_many([item])))[1]
 
-    def take_worker(self) -> _Worker:
+    def prepare(self, layer: Layer) -> None:
+        """Let a layer's mother start, without waiting for her."""
+        self._mothers[layer].start()
+
+    def take_worker(self, layer: Layer) -> Worker:
         """An idle worker, or a new one: a caller never waits for another caller's items."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._mother.fork_worker()
+            if self._idle[layer]:
+                return self._idle[layer].pop()
+        return self._mothers[layer].fork_worker()
 
-    def give_worker(self, worker: _Worker) -> None:
+    def give_worker(self, worker: Worker) -> None:
         """Take an idle worker back; ends it when there are enough."""
         with self._lock:
-            if len(self._idle) < self.workers:
-                self._idle.append(worker)
+            idle = self._idle[worker.layer]
+            if len(idle) < self.workers:
+                idle.append(worker)
                 return
-        self._mother.end_worker(worker)
+        self.end_worker(worker)
 
-    def end_worker(self, worker: _Worker) -> int:
+    def end_worker(self, worker: Worker) -> int:
         """Kill a worker that ran over or broke; its wait status."""
-        return self._mother.end_worker(worker)
+        return self._mothers[worker.layer].end_worker(worker)
 
     def recall(self, key: _Key) -> Decision | None:
         """What a worker decided on this pair before."""
@@ -250,17 +141,24 @@ class GradingPool:
 
     def leave_to_parent(self) -> None:
         """In a forked child: let go of the workers, which go on working for the parent."""
-        for worker in self._idle:
+        for worker in self._all_idle():
             worker.stream.close()
-        self._mother.leave_to_parent()
+        for mother in self._mothers.values():
+            mother.leave_to_parent()
 
     def close(self) -> None:
         """End all workers."""
         with self._lock:
-            for worker in self._idle:
+            for worker in self._all_idle():
                 worker.stream.close()
-            self._idle.clear()
-        self._mother.close()
+            for idle in self._idle.values():
+                idle.clear()
+        for mother in self._mothers.values():
+            mother.close()
+
+    def _all_idle(self) -> Iterator[Worker]:
+        for idle in self._idle.values():
+            yield from idle
 
     def __enter__(self) -> GradingPool:
         return self
@@ -286,7 +184,7 @@ class _Run:
         self._window: deque[_Slot] = deque()
         self._waiting: deque[_Slot] = deque()
         self._asked: dict[_Key, list[_Slot]] = {}
-        self._busy: dict[int, tuple[_Worker, _Slot]] = {}
+        self._busy: dict[int, tuple[Worker, _Slot]] = {}
 
     def grade(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
         window = self._window
@@ -296,7 +194,7 @@ class _Run:
                 question = begin(item, self._policy)
                 seconds = time.perf_counter() - began
                 if window or question.decision.is_open:
-                    self.admit(_Slot(item.id, question), seconds)
+                    self.admit(_Slot(item.id, question, self._deadline_s), seconds)
                     if count % _POLL_EVERY == 0:
                         self._poll(0.0)
                     while window and (len(window) >= _WINDOW or window[0].grade is not None):
@@ -345,18 +243,19 @@ class _Run:
     def _dispatch(self) -> None:
         """Hand waiting questions to workers while this run has fewer than its share."""
         while self._waiting and len(self._busy) < self._pool.workers:
-            self.hand_over(self._pool.take_worker(), self._waiting.popleft())
+            slot = self._waiting.popleft()
+            self.hand_over(self._pool.take_worker(slot.layer), slot)
 
-    def hand_over(self, worker: _Worker, slot: _Slot) -> None:
+    def hand_over(self, worker: Worker, slot: _Slot) -> None:
         """Send a question to a worker, which is busy with it from now on."""
-        slot.started = time.perf_counter()
-        slot.deadline = time.monotonic() + self._deadline_s
+        slot.began = time.monotonic()
+        slot.deadline = slot.began + slot.left_s
         self._busy[worker.stream.fileno()] = (worker, slot)
         request = {
             "pred": slot.question.answer,
             "gold": slot.question.gold,
             "policy": self._policy.name,
-            "deadline_s": self._deadline_s,
+            "deadline_s": slot.left_s,
         }
         try:
             send(worker.stream, request)
@@ -400,17 +299,31 @@ class _Run:
                 reason = "timeout"
             self._finish(slot, Decision("undecided", "worker", reason))
             return
-        self._finish(slot, Decision(answer["outcome"], answer["layer"], answer["reason"]))
-        if answer["reason"] == "memory":
+        decision = Decision(answer["outcome"], answer["layer"], answer["reason"])
+        if decision.reason == "memory":
             self._pool.end_worker(worker)
         else:
             self._pool.give_worker(worker)
+        if decision.is_open and slot.layer == "structural":
+            self.pass_on(slot)
+        else:
+            self._finish(slot, decision)
+
+    def pass_on(self, slot: _Slot) -> None:
+        """Let the next layer look, in what is left of the deadline."""
+        took = time.monotonic() - slot.began
+        slot.seconds += took
+        slot.left_s = max(slot.left_s - took, _LEAST_S)
+        slot.layer = "symbolic"
+        self._waiting.append(slot)
+        self._pool.prepare("symbolic")
 
     def _finish(self, slot: _Slot, decision: Decision) -> None:
         """Give a decision to all items that ask for it; not that of a crash, which may have been
         another's doing.
         """
-        slot.grade = finish(slot.question, decision, time.perf_counter() - slot.started)
+        took = time.monotonic() - slot.began
+        slot.grade = finish(slot.question, decision, slot.seconds + took)
         key = self._key(slot.question)
         others = self._asked.pop(key)[1:]
         if decision.reason == "crash":

@@ -1,13 +1,13 @@
-"""The other side of `GradingPool`: a warm, single-threaded mother process that forks workers on
-request.
+"""The other side of `mothers.py`: a warm, single-threaded mother process that forks workers on
+request, all for one layer.
 
-    python -m reasondistill.grading.serve.worker FD
+    python -m reasondistill.grading.serve.worker FD structural|symbolic
 
 The pool never forks its own process, which may hold threads, CUDA or an engine. The mother imports
-sympy once and forks children in milliseconds; each child serves one socket and is killed by the
-mother when its pool says so. Messages to the mother are nine bytes: `S` (a socket follows; answered
-with the child's pid) or `K` + pid (answered with the wait status). Parent gone means end of file,
-and everything ends.
+what her layer needs once and forks children in milliseconds; each child serves one socket and is
+killed by the mother when its pool says so. Messages to the mother are nine bytes: `S` (a socket
+follows; answered with the child's pid) or `K` + pid (answered with the wait status). Parent gone
+means end of file, and everything ends.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's owner decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    from reasondistill.grading.decide import symbolic
+    from reasondistill.grading.decide.layers import warm
 
-    symbolic.warm()
+    layer = sys.argv[2]
+    warm(layer)
     children: set[int] = set()
     try:
         for command, number, descriptors in commands(control):
             if command == b"S":
-                pid = _fork(control, descriptors[0], memory_mib=number)
+                pid = _fork(control, descriptors[0], layer, memory_mib=number)
                 children.add(pid)
                 os.close(descriptors[0])
                 control.sendall(struct.pack(">Q", pid))
@@ -77,7 +78,7 @@ def _end(pid: int) -> int:
         return 0
 
 
-def _fork(control: socket.socket, descriptor: int, *, memory_mib: int) -> int:
+def _fork(control: socket.socket, descriptor: int, layer: str, *, memory_mib: int) -> int:
     """Fork a worker that serves `descriptor`; returns its pid in the mother only."""
     pid = os.fork()
     if pid:
@@ -91,13 +92,13 @@ def _fork(control: socket.socket, descriptor: int, *, memory_mib: int) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.setrecursionlimit(3_000)
-        serve(socket.socket(fileno=descriptor))
+        serve(socket.socket(fileno=descriptor), layer)
         status = 0
     finally:
         os._exit(status)
 
 
-def serve(stream: socket.socket) -> None:
+def serve(stream: socket.socket, layer: str) -> None:
     """Answer requests until the socket closes. A memory fault ends the worker after its answer: its
     heap is not to be trusted.
     """
@@ -109,7 +110,7 @@ def serve(stream: socket.socket) -> None:
         # suspended or gone.
         signal.setitimer(signal.ITIMER_PROF, request["deadline_s"] / 2)
         signal.setitimer(signal.ITIMER_REAL, request["deadline_s"] + 1.0)
-        answer = answer_to(request)
+        answer = answer_to(request, layer)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         send(stream, answer)
@@ -117,16 +118,17 @@ def serve(stream: socket.socket) -> None:
             return
 
 
-def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """The decision on one pair as a plain dict. Whatever the checker raises is an undecided answer
-    with its name.
+def answer_to(request: dict[str, Any], layer: str) -> dict[str, Any]:
+    """The decision of this layer on one pair as a plain dict. Whatever the checker raises is an
+    undecided answer with its name.
     """
     from reasondistill.grading.decide.decision import Decision
-    from reasondistill.grading.decide.layers import decide_deeply
+    from reasondistill.grading.decide.layers import DEEP_LAYERS
     from reasondistill.grading.policies import find_policy
 
+    decide = DEEP_LAYERS[layer]
     try:
-        decision = decide_deeply(request["pred"], request["gold"], find_policy(request["policy"]))
+        decision = decide(request["pred"], request["gold"], find_policy(request["policy"]))
     except MemoryError:
         decision = Decision("undecided", "worker", "memory")
     except RecursionError:
