@@ -361,7 +361,9 @@ def _product(factors: list[Node]) -> Node:
 
 def written_symbols(tree: Node) -> set[str]:
     """All symbols and named functions of a formula, as they are written."""
-    found = {tree.text} if tree.op in ("sym", "app") else set[str]()
+    found: set[str] = set()
+    if tree.op in ("sym", "app"):
+        found.add(tree.text)
     for part in tree.args:
         found |= written_symbols(part)
     return found
@@ -514,14 +516,14 @@ def _within(tree: Node, level: int, style: Style) -> str:
 
 
 def _base(tree: Node, style: Style) -> str:
-    simple = tree.op in ("num", "sym", "abs", "floor", "ceil", "app")
-    if simple and "e" not in tree.text[:0]:
+    scientific = tree.op == "num" and "e" in tree.text
+    if tree.op in ("num", "sym", "abs", "floor", "ceil", "app") and not scientific:
         return write(tree, style)
     return _bracketed(tree, style)
 
 
 def _script(tree: Node, style: Style) -> str:
-    text = write(tree, replace(style, frac="/" if style.frac == "/" else "\\frac"))
+    text = write(tree, style)
     if style.short_scripts and len(text) == 1:
         return text
     return f"{{{text}}}"

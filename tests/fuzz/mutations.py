@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from answers import Answer, Gold, certainly_different, of_value, spell
+from answers import Answer, Gold, certainly_different, of_value, read_answer, spell
 from formulas import (
     GREEK,
     Node,
@@ -606,6 +606,102 @@ def decimal_for_list(gold: Gold, _: random.Random) -> Made | None:
     return Made(f"{match[1]}.{match[2]}")
 
 
+def list_for_number(gold: Gold, draw: random.Random) -> Made | None:
+    """`12, 34` for `1234`: no group of three, which would be thousands."""
+    if not re.fullmatch(r"[1-9]\d{3,}", gold.text):
+        return None
+    places = [at for at in range(1, len(gold.text)) if len(gold.text) - at != 3]
+    at = draw.choice(places)
+    joint = draw.choice([", ", " and ", "; ", "\\text{ and }"])
+    return Made(f"{gold.text[:at]}{joint}{gold.text[at:]}")
+
+
+def lost_fraction(gold: Gold, draw: random.Random) -> Made | None:
+    """`12` or `1, 2` for `\\frac{1}{2}`."""
+    match = re.fullmatch(r"(-?)\\frac\{(\d+)\}\{(\d+)\}", gold.text.strip("$"))
+    if match is None:
+        return None
+    shape = draw.choice(["%s%s%s", "%s%s, %s", "%s%s.%s", "%s%s:%s0", "%s%s-%s", "%s%s \\cdot %s"])
+    text = shape % match.groups()
+    if certainly_different(gold.answer, read_answer(text)) or "," in text or ":" in text:
+        return Made(text)
+    return None
+
+
+def lost_power(gold: Gold, _: random.Random) -> Made | None:
+    """`21009` for `2^{1009}`, `10100` for `10^{100}`."""
+    match = re.fullmatch(r"(\d+)\^\{?(\d+)\}?", gold.text.strip("$"))
+    if match is None:
+        return None
+    return Made(match[1] + match[2])
+
+
+def mixed_as_product(gold: Gold, _: random.Random) -> Made | None:
+    """`19\\cdot\\frac{1}{3}` for `\\frac{58}{3}`."""
+    match = re.fullmatch(r"\\frac\{(\d+)\}\{(\d+)\}", gold.text.strip("$"))
+    if match is None or int(match[1]) < int(match[2]) or int(match[1]) % int(match[2]) == 0:
+        return None
+    whole, rest = divmod(int(match[1]), int(match[2]))
+    text = f"{whole}\\cdot\\frac{{{rest}}}{{{match[2]}}}"
+    if not certainly_different(gold.answer, read_answer(text)):
+        return None
+    return Made(text)
+
+
+def repeating_decimal(gold: Gold, _: random.Random) -> Made | None:
+    if not re.fullmatch(r"\d+\.\d*[1-9]", gold.text):
+        return None
+    return Made(f"{gold.text[:-1]}\\overline{{{gold.text[-1]}}}")
+
+
+def relation_for_value(gold: Gold, draw: random.Random) -> Made | None:
+    if gold.answer.kind != "value":
+        return None
+    op = draw.choice(["<", ">", "\\le", "\\ge", "\\ne", "\\neq", "\\leq", "\\not="])
+    return Made(f"{draw.choice(['x ', 'y ', 'z', ''])}{op} {spell(gold.answer)}")
+
+
+def plus_minus(gold: Gold, _: random.Random) -> Made | None:
+    answer = gold.answer
+    if answer.kind != "value" or answer.tree is None or answer.tree.op in ("add", "neg"):
+        return None
+    if not surely_different(answer.tree, number(0)):
+        return None
+    return Made(f"\\pm {spell(answer)}")
+
+
+def interval_as_set(gold: Gold, draw: random.Random) -> Made | None:
+    if gold.answer.kind != "interval" or "\\infty" in gold.text:
+        return None
+    low, high = (spell(item) for item in gold.answer.items)
+    return Made(draw.choice([f"\\{{{low}, {high}\\}}", f"{low} \\text{{ and }} {high}"]))
+
+
+def words_in_the_box(gold: Gold, draw: random.Random) -> Made | None:
+    """Words beside the answer in its box that change it."""
+    answer = gold.answer
+    if answer.kind != "value" or answer.tree is None:
+        return None
+    if not all(surely_different(answer.tree, number(n)) for n in (0, 1, -1, 2)):
+        return None
+    shapes = [
+        "\\text{twice }%s",
+        "\\text{half of }%s",
+        "\\text{not }%s",
+        "\\text{at most }%s",
+        "\\text{more than }%s",
+        "\\text{the square root of }%s",
+        "%s\\text{ factorial}",
+        "%s\\text{ thousand}",
+        "%s\\text{ squared}",
+        "\\text{minus }%s",
+        "%s\\text{ or }977",
+        "%s\\text{ if }n\\text{ is even}",
+        "\\text{anything but }%s",
+    ]
+    return Made(draw.choice(shapes) % spell(answer))
+
+
 def decimal_of_digits(gold: Gold, _: random.Random) -> Made | None:
     """`1.3` for `13`, `13` for `1.3`."""
     if re.fullmatch(r"\d{4}|\d+\.\d{3}", gold.text):  # 1.234 is 1234 to many
@@ -812,6 +908,8 @@ def other_unit(gold: Gold, draw: random.Random) -> Made | None:
     if gold.answer.kind != "quantity" or gold.answer.tree is None:
         return None
     digits = spell(of_value(gold.answer.tree))
+    if "circ" in gold.answer.unit:
+        return Made(f"{digits}\\text{{ rad}}")
     unit = re.sub(r"\\text\{ ?|\}", "", gold.answer.unit).strip()
     if unit not in _UNITS:
         return None
@@ -1068,6 +1166,15 @@ STRUCTURE: dict[str, Operator] = {
         extra_element,
         list_for_decimal,
         decimal_of_digits,
+        list_for_number,
+        lost_fraction,
+        lost_power,
+        mixed_as_product,
+        repeating_decimal,
+        relation_for_value,
+        plus_minus,
+        interval_as_set,
+        words_in_the_box,
         decimal_for_list,
         other_interval_end,
         complement,

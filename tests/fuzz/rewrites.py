@@ -115,9 +115,10 @@ def distributed(node: Node, _: random.Random) -> Node | None:
     others = node.args[:at] + node.args[at + 1 :]
     terms: list[Node] = []
     for term in node.args[at].args:
-        inner = term.args[0] if term.op == "neg" else term
-        product = Node("mul", (*others, inner))
-        terms.append(Node("neg", (product,)) if term.op == "neg" else product)
+        if term.op == "neg":
+            terms.append(Node("neg", (Node("mul", (*others, term.args[0])),)))
+        else:
+            terms.append(Node("mul", (*others, term)))
     return Node("add", tuple(terms))
 
 
@@ -249,7 +250,8 @@ def _whole(tree: Node) -> int | None:
         return int(tree.text)
     if tree.op == "neg":
         inner = _whole(tree.args[0])
-        return None if inner is None else -inner
+        if inner is not None:
+            return -inner
     return None
 
 
@@ -309,7 +311,8 @@ def _exactly(tree: Node) -> Fraction | None:
         return Fraction(tree.text)
     if tree.op == "neg":
         inner = _exactly(tree.args[0])
-        return None if inner is None else -inner
+        if inner is not None:
+            return -inner
     if tree.op in ("frac", "div"):
         above, below = _exactly(tree.args[0]), _exactly(tree.args[1])
         if above is None or not below:
@@ -339,7 +342,7 @@ def fraction_for_decimal(gold: Gold, draw: random.Random) -> Made | None:
     exact = _fraction(gold)
     if exact is None or "." not in gold.text or exact.denominator == 1:
         return None
-    sign = "-" if exact < 0 else ""
+    sign = "-" * (exact < 0)
     above = abs(exact.numerator)
     shape = draw.choice(["\\frac{%d}{%d}", "\\dfrac{%d}{%d}", "%d/%d"])
     return Made(sign + shape % (above, exact.denominator))
@@ -447,6 +450,101 @@ _SMALL = [
     "nineteen",
     "twenty",
 ]
+
+
+def money(gold: Gold, draw: random.Random) -> Made | None:
+    exact = _integer(gold)
+    if exact is None or exact < 2:
+        return None
+    shape = draw.choice(["\\boxed{\\$%s}", "\\boxed{\\$%s.00}", "#### $%s", "The answer is $%s."])
+    return Made(shape % f"{exact:,}", whole=True)
+
+
+_VULGAR = {"1/2": "½", "1/4": "¼", "3/4": "¾", "1/3": "⅓", "2/3": "⅔", "1/8": "⅛", "7/8": "⅞"}
+
+
+def vulgar_fraction(gold: Gold, _: random.Random) -> Made | None:
+    exact = _fraction(gold)
+    if exact is None or str(exact) not in _VULGAR:
+        return None
+    return Made(_VULGAR[str(exact)])
+
+
+def without_braces(gold: Gold, _: random.Random) -> Made | None:
+    if gold.answer.kind in ("raw", "words", "date", "logic", "matrix"):
+        return None
+    text = spell(gold.answer)
+    short = re.sub(r"\\frac\{(\d)\}\{(\d)\}", r"\\frac\1\2", text)
+    short = re.sub(r"\\sqrt\{(\d)\}", r"\\sqrt\1", short)
+    short = re.sub(r"([\^_])\{(\w)\}", r"\1\2", short)
+    if short == text:
+        return None
+    return Made(short)
+
+
+def plain_text(gold: Gold, _: random.Random) -> Made | None:
+    """`3*sqrt(2)`, `(x+1)/(x-1)`, `pi/4`: as one types without LaTeX."""
+    answer = gold.answer
+    if answer.kind != "value" or answer.tree is None or _DERIVATIVE.search(gold.text):
+        return None
+    if not re.search(r"\\(frac|sqrt|pi|sin|cos|ln)", gold.text):
+        return None
+    text = spell(answer, Style(frac="/", dot="*"))
+    text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", text)
+    text = re.sub(r"\^\{(\w+)\}", r"^\1", text)
+    text = re.sub(r"\^\{([^{}]*)\}", r"^(\1)", text)
+    text = re.sub(r"\\(pi|sin|cos|ln|tan)", r"\1", text)
+    if "\\" in text or "{" in text:
+        return None
+    return Made(text)
+
+
+def upright_constants(gold: Gold, _: random.Random) -> Made | None:
+    if gold.answer.kind not in ("value", "equation"):
+        return None
+    text = re.sub(r"(?<![A-Za-z\\{])([ei])(?=[\^\\]|$)", r"\\mathrm{\1}", spell(gold.answer))
+    if text == spell(gold.answer):
+        return None
+    return Made(text)
+
+
+_DRESSES = [
+    "\\displaystyle %s",
+    "{\\color{red} %s}",
+    "\\underline{%s}",
+    "\\boxed{%s}",
+    "\\;%s\\;",
+    "%s\\,.",
+    "\\mathbf{%s}",
+    "\\bf{%s}",
+    "\\hspace{2mm}%s",
+    "\\large %s",
+]
+
+
+def dressed_formula(gold: Gold, draw: random.Random) -> Made | None:
+    if gold.answer.kind not in ("value", "equation", "tuple", "interval"):
+        return None
+    return Made(f"\\boxed{{{draw.choice(_DRESSES) % spell(gold.answer)}}}", whole=True)
+
+
+_LANGUAGES = [
+    "答案是 %s。",
+    "所以答案为 $%s$。",
+    "答案:%s",
+    "Die Antwort ist %s.",
+    "La respuesta es %s.",
+    "La réponse est %s.",
+    "Jawaban: %s",
+    "Ответ: %s",
+    "因此,最终答案是 $\\boxed{%s}$。",
+]
+
+
+def other_language(gold: Gold, draw: random.Random) -> Made | None:
+    if not re.fullmatch(r"-?\d+", gold.text):
+        return None
+    return Made(draw.choice(_LANGUAGES) % gold.text, whole=True)
 
 
 def spelled_number(gold: Gold, draw: random.Random) -> Made | None:
@@ -957,6 +1055,13 @@ _FUNCTIONS = (
     scientific,
     scientific_of_integer,
     spelled_number,
+    money,
+    vulgar_fraction,
+    without_braces,
+    plain_text,
+    upright_constants,
+    dressed_formula,
+    other_language,
     unit_added,
     unit_in_sentence,
     chain,
