@@ -22,6 +22,7 @@ from reasondistill.grading.decide.decision import (
     different,
     same_if,
 )
+from reasondistill.grading.decide.propositions import same_proposition
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
 from reasondistill.grading.decide.regions import Region, is_list_of_pairs, region_of, same_region
 from reasondistill.grading.decide.special import same_special
@@ -35,13 +36,14 @@ from reasondistill.grading.read.structure import (
     Many,
     Matrix,
     Relation,
+    Restated,
     Union,
     Within,
     is_name,
     read,
 )
 from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
-from reasondistill.grading.read.words import wordy
+from reasondistill.grading.read.words import has_plain_words, is_prose, phrase_of
 
 
 def compare(a: str, b: str, policy: Policy) -> Decision:
@@ -57,6 +59,10 @@ class Comparison:
 
     def answers(self, a: Answer, b: Answer) -> Decision:
         """Dispatch on the shapes."""
+        if isinstance(a, Restated):
+            return self.restatement(a, b)
+        if isinstance(b, Restated):
+            return self.restatement(b, a)
         if isinstance(a, Within) or isinstance(b, Within):
             return self.memberships(a, b)
         if isinstance(a, Relation) or isinstance(b, Relation):
@@ -72,6 +78,40 @@ class Comparison:
         if isinstance(b, Many):
             return self.collection_and_value(b, a)
         return self.atoms(a.text, b.text)
+
+    def restatement(self, twice: Restated, other: Answer) -> Decision:
+        """A value said twice is each of the two, if both agree; before ≈ stands the value, whatever
+        it was rounded to.
+        """
+        value = read(twice.value)
+        if not self.agrees(twice):
+            if twice.is_rounded:
+                return self.answers(value, other)
+            return OPEN
+        same = self.answers(value, other)
+        if same.is_correct:
+            return same
+        again = self.answers(read(twice.again), other)
+        if again.is_correct or same.is_wrong:
+            return again
+        return same
+
+    def agrees(self, twice: Restated) -> bool:
+        """Whether the second value is the first one, in percent or rounded to its places."""
+        again = read_quantity(twice.again)
+        if again is None:
+            return self.trees(twice.value, twice.again).is_correct
+        value = number_of(twice.value)
+        if value is None:
+            return False
+        if again.percent:
+            value *= 100
+        error = abs(again.value - value)
+        if not twice.is_rounded:
+            return error == 0
+        place = Fraction(10) ** -(again.places or 0)
+        is_cut = abs(again.value) <= abs(value) and error < place
+        return is_cut or error <= place / 2
 
     def unions(self, a: Answer, b: Answer) -> Decision:
         """The same set of numbers; of sets that are none of these, the same parts in any order."""
@@ -98,6 +138,9 @@ class Comparison:
         if isinstance(other, Relation):
             return self._regions(within, other)
         if isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts):
+            values = values_of(within.name, other)
+            if values:
+                return self.answers(within.of, Many("set", values, "{", "}"))
             return self._regions(within, other)
         return self.answers(within.of, other)
 
@@ -123,11 +166,37 @@ class Comparison:
             self.choices,
             self.measured_expressions,
             self.words,
+            same_proposition,
+            self.unworded_expressions,
         ):
             same = reader(a, b)
             if not same.is_open:
                 return same
+        return self.phrases(a, b)
+
+    def unworded_expressions(self, a: str, b: str) -> Decision:
+        """Two expressions; open where plain words, which would be read as letters, stand in one."""
+        if has_plain_words(a) or has_plain_words(b):
+            return OPEN
         return self._expressions(a, b)
+
+    def phrases(self, a: str, b: str) -> Decision:
+        """Words with formulas between them: the same words with the same formulas; open when the
+        words differ, or a letter that they speak of.
+        """
+        first = phrase_of(a)
+        second = phrase_of(b)
+        if first is None or second is None or first.words != second.words:
+            return OPEN
+        if not first.formulas or len(first.formulas) != len(second.formulas):
+            return OPEN
+        results: list[Decision] = []
+        for x, y in zip(first.formulas, second.formulas, strict=True):
+            same = self.answers(read(x), read(y))
+            if same.is_wrong and _LETTER.fullmatch(x) and _LETTER.fullmatch(y):
+                same = OPEN
+            results.append(same)
+        return all_of(results)
 
     def notations(self, a: str, b: str) -> Decision:
         """Clock times, ratios, dates and other values with a notation of their own."""
@@ -148,7 +217,7 @@ class Comparison:
         core_a, unit_a = split_unit(a)
         core_b, unit_b = split_unit(b)
         has_unit = unit_a or unit_b
-        if not has_unit or wordy(core_a) or wordy(core_b):
+        if not has_unit or has_words(core_a) or has_words(core_b):
             return OPEN
         return self._expressions(a, b)
 
@@ -283,6 +352,8 @@ class Comparison:
         if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
         parts = (*a.parts, *b.parts)
+        if joined_otherwise(a, b):
+            return different("joined_otherwise")
         if any(isinstance(part, Relation) and not part.is_equation for part in parts):
             return self._regions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in parts):
@@ -374,7 +445,7 @@ class Comparison:
         region = region_of(one)
         if region is not None:
             return self._same_regions(region_of(many), region)
-        if _is_plain(one.text) or wordy(one.text):
+        if _is_plain(one.text) or has_words(one.text):
             return different("different_length")
         return OPEN
 
@@ -514,6 +585,7 @@ class Comparison:
 
 # Indian grouping: 12,34,567.
 _LAKHS = re.compile(r"[-+]?[1-9]\d?(?:,\d\d)+,\d{3}(?:\s*\S{0,10})")
+_LETTER = re.compile(r"[A-Za-z]")
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 PAIRS_OR_INTERVALS = Decision("undecided", "structural", "pairs_or_intervals")
 _CHOICE_LETTER = re.compile(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*")
@@ -529,6 +601,11 @@ def parts_of_union(answer: Answer) -> list[Answer]:
     return [answer]
 
 
+def has_words(text: str) -> bool:
+    """Whether a text is prose, or has plain words among its formulas."""
+    return is_prose(text) or has_plain_words(text)
+
+
 def value_of(relation: Relation) -> str | None:
     """The value that an equation states: of a name, or of an arithmetic chain that is true. None
     when it is a real equation.
@@ -538,6 +615,8 @@ def value_of(relation: Relation) -> str | None:
         return named[1]
     try:
         trees = [parse(side) for side in relation.sides]
+        if len(trees) > 2 and is_substituted(trees[0], trees[1]):
+            trees = trees[1:]
         if any(evaluate.names_in(tree) for tree in trees):
             return None
         if all(evaluate.same_expression(trees[0], tree) for tree in trees[1:]):
@@ -545,6 +624,23 @@ def value_of(relation: Relation) -> str | None:
     except Unsupported:
         pass  # what cannot be evaluated is no chain
     return None
+
+
+def is_substituted(general: Node, special: Node) -> bool:
+    """Whether the second tree is the first with numbers for its letters: 25+11 for m+n. The circle
+    x²+y² = 25 = 5² is none.
+    """
+    if general[0] == "name":
+        return not evaluate.names_in(special)
+    if general[0] != special[0] or len(general) != len(special):
+        return False
+    for part, other in zip(general[1:], special[1:], strict=True):
+        if not isinstance(part, tuple) or not isinstance(other, tuple):
+            if part != other:
+                return False
+        elif not is_substituted(part, other):
+            return False
+    return True
 
 
 def named_value(relation: Relation) -> tuple[str, str] | None:
@@ -625,6 +721,23 @@ def _entries(matrix: Matrix) -> Iterator[Answer]:
             yield read(entry)
 
 
+def joined_otherwise(a: Many, b: Many) -> bool:
+    """Whether one list says "or" and the other "and" of several names: `x = 2 ∨ y = 3` is not
+    `x = 2 ∧ y = 3`. Of one name both mean its values.
+    """
+    if (a.left == "or") == (b.left == "or"):
+        return False
+    if a.right == "sign" and b.right == "sign":
+        return True
+    names: set[str] = set()
+    for part in (*a.parts, *b.parts):
+        if isinstance(part, Relation) and part.is_equation:
+            named = named_value(part)
+            if named is not None:
+                names.add(string_key(named[0]))
+    return len(names) > 1
+
+
 def _flat(many: Many) -> list[Answer]:
     """The elements with nested bare lists (from ±) opened; in a set each one counts once, in a list
     as often as it stands there.
@@ -671,12 +784,42 @@ def assigned_values(many: Many) -> tuple[Answer, ...]:
     return tuple(read(value) for _, value in sorted(pairs))
 
 
+def values_of(name: str, many: Many) -> tuple[Answer, ...]:
+    """The values of `x = 1` or `x = 2`, all of this name; else empty."""
+    values: list[Answer] = []
+    for part in many.parts:
+        named = None
+        if isinstance(part, Relation) and part.is_equation:
+            named = named_value(part)
+        if named is None or string_key(named[0]) != string_key(name):
+            return ()
+        values.append(read(named[1]))
+    return tuple(values)
+
+
 def _is_plain(text: str) -> bool:
     try:
         parse(text)
     except Unsupported:
         return read_quantity(clean(text)) is not None
     return True
+
+
+def number_of(text: str) -> Fraction | None:
+    """The real value of a number or of an expression without letters, its unit left out; None when
+    it has none.
+    """
+    core, _ = split_unit(text)
+    quantity = read_quantity(core)
+    if quantity is not None:
+        return quantity.value
+    try:
+        node = parse(core)
+        if evaluate.names_in(node):
+            return None
+        return evaluate.exact(node) or exact_real(node)
+    except Unsupported:
+        return None
 
 
 def exact_real(node: Node) -> Fraction | None:

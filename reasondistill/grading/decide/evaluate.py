@@ -234,6 +234,10 @@ def _step(node: Node, values: list[Any], log10: bool) -> Any:
         return _gamma(a + 1)
     if kind == "call":
         return unknown_function(node[1], values)
+    if kind == "unordered":
+        return unknown_function(node[1], [sum(unknown_function(node[1], [a]) for a in values)])
+    if kind == "several":
+        return several(node[1], values)
     if len(values) > 1:
         b = values[1]
         if kind == "add":
@@ -266,6 +270,19 @@ def unknown_function(name: str, values: list[Any]) -> Any:
         slope = seed % 13 + 5 + i
         result += mpmath.sin(angle) * (i + 2) + value * slope / 29
     return result
+
+
+def several(name: str, values: list[Any]) -> Any:
+    """The largest or smallest of some real values; of `gcd` and `lcm` only that order does not
+    matter.
+    """
+    if any(mpmath.im(value) != 0 for value in values):
+        raise Unsupported(name)
+    if name == "max":
+        return max(values)
+    if name == "min":
+        return min(values)
+    return unknown_function(name, sorted(values))
 
 
 def _function(name: str, a: Any, log10: bool) -> Any:

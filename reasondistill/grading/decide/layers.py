@@ -150,6 +150,9 @@ def decide_symbolically(pred: str, gold: str, policy: Policy) -> Decision:
     a = symbolic.with_bound_names(a)
     b = symbolic.with_bound_names(b)
     for text, whose in ((b, "gold"), (a, "answer")):
+        unread = symbolic.unread(text)
+        if unread is not None:
+            return Decision("undecided", "static", f"{whose}_{unread}")
         name = symbolic.bomb(text)
         if name is not None:
             return Decision("undecided", "static", f"{whose}_{name}")

@@ -31,7 +31,8 @@ _RATIO_SIGN = r"(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)"
 _RATIO = re.compile(r"([^:=,]+)" + _RATIO_SIGN + r"([^:=,]+)(?::([^:=,]+))?")
 _DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
 _BASED = re.compile(
-    r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?"
+    r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+|[A-Fa-f]{2,}(?=\)?\s*_\s*\{?\s*16))\)?"
+    r"\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?"
 )
 _BASE_NAMES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _BASES = {name: str(base) for base, name in enumerate(_BASE_NAMES, start=2)}
@@ -110,7 +111,7 @@ def same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Deci
 
 def same_based(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
     """The same digits in the same base: 101_2 is not 101_3, and not 5 either."""
-    if a[1].lstrip("0") != b[1].lstrip("0"):
+    if a[1].upper().lstrip("0") != b[1].upper().lstrip("0"):
         return different("different_digits")
     return same_if(_base(a) == _base(b), "different_base")
 

@@ -12,6 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 from reasondistill.grading.decide.decision import Decision
+from reasondistill.grading.read.syntax import (
+    GREEK,
+    ONE_WAY_SIGNS,
+    OPERATORS,
+    SYMMETRIC_SIGNS,
+    TURNED_SIGNS,
+)
+from reasondistill.grading.read.words import has_plain_words, has_wrapped_words
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
@@ -54,6 +62,42 @@ def bomb(text: str) -> str | None:
     for name, pattern in _BOMBS:
         if pattern.search(text):
             return name
+    return None
+
+
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
+_LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
+_KNOWN_TO_SYMPY = frozenset([r"\cup", r"\cap", r"\setminus", r"\in"])
+_ARROWS = frozenset(
+    [r"\to", r"\rightarrow", r"\Rightarrow", r"\implies", r"\Leftrightarrow", r"\iff"]
+)
+_UNKNOWN_SIGNS = (
+    OPERATORS
+    | ONE_WAY_SIGNS.keys()
+    | SYMMETRIC_SIGNS.keys()
+    | TURNED_SIGNS.keys()
+    | _ARROWS
+    | {r"\land", r"\lor", r"\wedge", r"\vee", r"\neg", r"\lnot"}
+    | {r"\exists", r"\nexists", r"\forall"}
+) - _KNOWN_TO_SYMPY
+
+
+def unread(text: str) -> str | None:
+    """What math-verify would drop or confuse in a text, or None: words, operators that it does not
+    know, a Greek letter in both cases.
+    """
+    if has_wrapped_words(text) or has_plain_words(text):
+        return "has_words"
+    if "\\" not in text:
+        return None
+    commands = set(_COMMAND.findall(_LIMIT.sub(" ", _RAISED_RING.sub(" ", text))))
+    if commands & _UNKNOWN_SIGNS:
+        return "has_unknown_sign"
+    for command in commands:
+        small = command.lower()
+        if small != command and small in commands:
+            return "has_both_cases"
     return None
 
 
@@ -136,7 +180,13 @@ def _outside_braces(text: str) -> str:
 
 
 def _letters(text: str) -> set[str]:
-    return set(re.findall(r"[A-Za-z]", _LETTERS.sub(" ", text))) - {"e", "i", "d"}
+    """The letters of a text, Greek ones by their names."""
+    letters = set(re.findall(r"[A-Za-z]", _LETTERS.sub(" ", text))) - {"e", "i", "d"}
+    for command in _COMMAND.findall(text):
+        name = command[1:].removeprefix("var")
+        if name in GREEK:
+            letters.add(name)
+    return letters
 
 
 def binds(text: str) -> bool:

@@ -8,7 +8,15 @@ from fractions import Fraction
 from reasondistill.grading.decide.decision import OPEN, SAME, Decision, different, same_if
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.quantity import read_quantity
-from reasondistill.grading.read.words import number_in_words, word_key, wordy
+from reasondistill.grading.read.words import (
+    atoms_in,
+    has_plain_words,
+    has_wrapped_words,
+    is_prose,
+    number_in_words,
+    species_of,
+    word_key,
+)
 
 _CHOICE = re.compile(
     r"(?:\\text\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)[\s~]*)?"
@@ -75,31 +83,88 @@ def without_label(text: str) -> str | None:
 
 
 def same_words(a: str, b: str, policy: Policy) -> Decision:
-    """Compare as words or as numbers in words; open when neither side is
-    words."""
+    """Compare as words, as numbers in words or as chemical formulas; open when a side is a formula
+    with words in it, or neither is words.
+    """
     low = a.lower()
     is_word = _LOWER.fullmatch(low) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
     if is_word and low == b.lower():
         return SAME
     if _is_exact_word(a) and _is_exact_word(b):
         return same_if(a == b, "different_words")
-    key_a = _named_key(a)
-    key_b = _named_key(b)
+    species = same_species(a, b)
+    if not species.is_open:
+        return species
+    key_a = prose_key(a)
+    key_b = prose_key(b)
+    if key_a is not None and key_b is None:
+        key_b = key_beside_prose(b)
+    elif key_b is not None and key_a is None:
+        key_a = key_beside_prose(a)
     for text, key in ((a, key_b), (b, key_a)):
         if key in ("yes", "no"):
             opening = _YES.match(text)
             if opening is not None:
                 return same_if(opening[1].lower() == key, "different_words")
-    has_words = wordy(a) or wordy(b)
-    if key_a and key_a == key_b and has_words:
-        return SAME
     if policy.number_words:
-        same = same_number(a, key_a, b, key_b)
+        same = same_number(a, key_a or "", b, key_b or "")
         if not same.is_open:
             return same
-    if has_words:
-        return different("different_words")
-    return OPEN
+    if key_a is not None and key_b is not None:
+        return _same_prose(a, key_a, b, key_b)
+    if key_a is None and key_b is None:
+        return OPEN
+    formula = a
+    if key_a is not None:
+        formula = b
+    if has_wrapped_words(formula) or has_plain_words(formula):
+        return OPEN
+    return different("different_words")
+
+
+def _same_prose(a: str, key_a: str, b: str, key_b: str) -> Decision:
+    """Two answers in words; open where one names a number otherwise than the other."""
+    if key_a == key_b:
+        return same_if(not _case_differs(a, b), "different_case")
+    has_numbers = _DIGIT.search(key_a) and _DIGIT.search(key_b)
+    if has_numbers and _DIGITS.sub("", key_a) == _DIGITS.sub("", key_b):
+        return OPEN
+    return different("different_words")
+
+
+_DIGIT = re.compile(r"\d")
+_DIGITS = re.compile(r"[-+]?[\d.,]*\d")
+_SHORT = re.compile(r"[A-Za-z]{1,2}")
+_WRAPPER = re.compile(r"\\text\s*\{|[{}\s]")
+
+
+def _case_differs(a: str, b: str) -> bool:
+    """Whether two short symbols differ in case: CO and Co are not one; NO, No and no are."""
+    first = _WRAPPER.sub("", a)
+    second = _WRAPPER.sub("", b)
+    if first[1:] == second[1:] or first.lower() == "no":
+        return False
+    if _SHORT.fullmatch(first) and _SHORT.fullmatch(second):
+        return True
+    return _MIXED.fullmatch(first) is not None and _MIXED.fullmatch(second) is not None
+
+
+_MIXED = re.compile(r"(?=.+[A-Z])(?=.*[a-z])[A-Za-z]{3,}")
+
+
+def same_species(a: str, b: str) -> Decision:
+    """Whether two chemical formulas are one; open when one is none, or has the atoms of the other
+    in another order.
+    """
+    first = species_of(a)
+    second = species_of(b)
+    if first is None or second is None or first.lower() == second.lower() == "no":
+        return OPEN
+    if first == second:
+        return SAME
+    if atoms_in(first) == atoms_in(second):
+        return OPEN
+    return different("different_words")
 
 
 def _is_exact_word(text: str) -> bool:
@@ -107,17 +172,30 @@ def _is_exact_word(text: str) -> bool:
     return bool(_LABEL.fullmatch(text) or _LOWER.fullmatch(text))
 
 
-def _named_key(text: str) -> str:
-    """The key of an answer; signs such as ∅ have that of their name."""
+def prose_key(text: str) -> str | None:
+    """The key of an answer in words, None of another."""
+    if is_prose(text):
+        return word_key(text)
+    return None
+
+
+def key_beside_prose(text: str) -> str | None:
+    """The key of what is a word only because the other answer is: a short one, or a sign such as
+    ∅, which has the key of its name.
+    """
     sign = text.replace(" ", "")
     if sign in _NAMED_AS:
         return _NAMED_AS[sign]
-    return word_key(text)
+    if _BARE_WORD.fullmatch(text):
+        return word_key(text)
+    return None
+
+
+_BARE_WORD = re.compile(r"[\s.,;:!?$\"'()]*[A-Za-z]{2,20}[\s.,;:!?$\"'()]*")
 
 
 def same_number(a: str, key_a: str, b: str, key_b: str) -> Decision:
-    """`twenty-one` beside 21 or `Twenty one`; open when neither side is a number in
-    words."""
+    """`twenty-one` beside 21 or `Twenty one`; open when neither side is a number in words."""
     first = number_in_words(key_a)
     second = number_in_words(key_b)
     if first is None and second is None:

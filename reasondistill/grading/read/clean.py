@@ -15,8 +15,12 @@ _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 _COMMANDS = """
 times ×; cdot ⋅·∙; pm ±; mp ∓; leq ≤⩽; geq ≥⩾; neq ≠; approx ≈; equiv ≡; infty ∞;
 alpha α; beta β; gamma γ; delta δ; varepsilon ε; eta η; theta θ; kappa κ; lambda λ; mu μ; pi π;
-rho ρ; sigma σ; tau τ; phi φϕ; psi ψ; omega ω; Delta Δ; Phi Φ; Omega Ω;
-in ∈; cup ∪; cap ∩; emptyset ∅; setminus ∖; land ∧; lor ∨; forall ∀; Rightarrow ⇒; therefore ∴;
+rho ρ; sigma σς; tau τ; phi φϕ; psi ψ; omega ω; zeta ζ; nu ν; xi ξ; chi χ; iota ι; upsilon υ;
+Gamma Γ; Delta Δ∆; Theta Θ; Lambda Λ; Xi Ξ; Pi Π∏; Sigma Σ; Upsilon Υ; Phi Φ; Psi Ψ; Omega ΩΩ;
+in ∈; notin ∉; cup ∪; cap ∩; emptyset ∅; setminus ∖; land ∧; lor ∨; neg ¬; oplus ⊕; otimes ⊗;
+forall ∀; exists ∃; Rightarrow ⇒⟹; Leftrightarrow ⇔⟺; leftrightarrow ↔; therefore ∴; sim ∼;
+subset ⊂; subseteq ⊆; supset ⊃; supseteq ⊇; perp ⊥; nmid ∤; cong ≅; simeq ≃; propto ∝; circ ∘;
+ll ≪; gg ≫; star ⋆★;
 to →; langle ⟨〈; rangle ⟩〉; lfloor ⌊; rfloor ⌋; lceil ⌈; rceil ⌉; ldots …⋯; sqrt √; sum ∑; int ∫;
 angle ∠; triangle △
 """
@@ -78,7 +82,8 @@ _CONTROL = re.compile(
 _CONTROL_LETTER = {"\x0c": r"\f", "\t": r"\t", "\x08": r"\b", "\r": r"\r", "\n": r"\n"}
 
 _TEXT = (
-    r"\\(?:text|textrm|textbf|textit|textnormal|textup|textsf|texttt|mathrm|mathbf|mathit|mathsf|"
+    r"\\(?:text|textrm|textbf|textit|textnormal|textup|textsf|texttt|textsc|textsl|textmd|"
+    r"mathrm|mathbf|mathit|mathsf|"
     r"rm|bf|mbox|hbox|operatorname\*?|boldsymbol|bm)"
 )
 _TEXT_IN_BRACES = re.compile(_TEXT + r"(?![A-Za-z])\s*(?=\{)")
@@ -129,9 +134,13 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
         ),
         r"\1''",
     ),
+    (re.compile(r"\\textdollar(?![A-Za-z])"), r"\\$"),
     (re.compile(r"\\colon(?![A-Za-z])"), ":"),
     (re.compile(r"\\div(?![A-Za-z])"), "/"),
-    (re.compile(r"\\(?:ast|star)(?![A-Za-z])"), "*"),
+    (re.compile(r"\\ast(?![A-Za-z])"), "*"),
+    (re.compile(r"\\not\s*\\(?=[a-z])"), r"\\not"),
+    (re.compile(r"\\n(?=(?:mid|parallel|subseteq|supseteq|sim|cong)(?![A-Za-z]))"), r"\\not"),
+    (re.compile(r"\\notexists(?![A-Za-z])"), r"\\nexists"),
     (re.compile(r"\\(?:tbinom|dbinom)(?![A-Za-z])"), r"\\binom"),
     (re.compile(r"\\sp(?![A-Za-z])"), "^"),
     (re.compile(r"\\\s*%"), "%"),
@@ -272,7 +281,12 @@ def last_row(text: str) -> str:
 _BASIS = re.compile(r"\\(?:mathbf|vec|boldsymbol|bm|hat|textbf)\s*\{?\s*\\?([ijk])(?:math)?\s*\}")
 
 
-_MICRO = re.compile(r"\\mu\s*\\text\s*\{\s*(?=[a-zA-Z])|(?<=\\text\{)\\mu\s*(?=[a-zA-Z])")
+_MICRO = re.compile(
+    r"\\mu\s*\\text\s*\{\s*(?=[a-zA-Z])|(?<=\\text\{)\\mu\s*(?=[a-zA-Z])|"
+    r"(?<=\d)(?:\s|\\[,;: ]|~){0,3}"
+    r"\\mu\s*(?=(?:mol|Hz|Pa|[msglLAVCFJWTH])\Z)"
+)
+_NESTED_TEXT = re.compile(r"\\text\{[^{}]*\{")
 _EMPTY_BRACES = re.compile(r"\\text\s*\{\}|(?<![A-Za-z])\{\}")
 _NESTED_POWER = re.compile(r"(?<=\w)\^\{\s*-?\d\s*\}(?=[^{}]*\})")
 
@@ -295,9 +309,12 @@ def clean_latex(text: str) -> str:
     text = _TEXT_IN_BRACES.sub(r"\\text", text)
     text = _TEXT_OF_LETTER.sub(r"\\text{\1}", text)
     text = re.sub(r"\\(?:em|it|rm|bf|sf|tt|cal|mathrm|textbf)(?![A-Za-z])", " ", text)
-    if "\\text" in text:
+    if "\\text" in text or "\\mu" in text:
         text = _MICRO.sub(_micro_sign, text)
         text = _NESTED_POWER.sub(_without_braces, text)
+        text = without_nested_text(text)
+    if text.lstrip().startswith("{"):
+        text = without_outer_braces(text.strip())
     text = _BRACED_THOUSANDS.sub(r"\1", text)
     if re.search(r"\d\{,\}\d", text):
         text = text.replace("{,}", ",")
@@ -312,10 +329,40 @@ def clean_latex(text: str) -> str:
     return text
 
 
+def without_nested_text(text: str) -> str:
+    """`\\mathbf{\\text{3}}` and `\\mathbf{x^{2}}` without the outer command: what it holds is a
+    formula.
+    """
+    for _ in range(20):
+        nested = _NESTED_TEXT.search(text)
+        if nested is None:
+            return text
+        opening = nested.start() + len("\\text")
+        closing = matching_brace(text, opening)
+        if closing < 0:
+            return text
+        text = text[: nested.start()] + text[opening : closing + 1] + text[closing + 1 :]
+    return text
+
+
+def without_outer_braces(text: str) -> str:
+    """`{6{,}248}` without braces around the whole; those of a set, `{1, 2}`, stay."""
+    for _ in range(3):
+        if not text.startswith("{") or matching_brace(text, 0) != len(text) - 1:
+            return text
+        inside = text[1:-1].strip()
+        if not inside or re.search(
+            r"[,;|<>=:]|\\(?:mid|choose|over|atop)", inside.replace("{,}", "")
+        ):
+            return text
+        text = inside
+    return text
+
+
 def _micro_sign(match: re.Match[str]) -> str:
     if match[0].endswith("{"):
         return "\\text{µ"
-    return "µ"
+    return " µ"
 
 
 def _without_braces(power: re.Match[str]) -> str:

@@ -34,7 +34,8 @@ class Many:
     brackets) or a `vector`.
 
     Of a list `left` says what joins it: `or`, `and`, `±`, `,` for a comma between digits without
-    any blank (`2,5`, perhaps one number), or nothing for other commas.
+    any blank (`2,5`, perhaps one number), or nothing for other commas; `right` is `sign` where ∧ or
+    ∨ stood for the word.
     """
 
     kind: Literal["list", "set", "tuple", "vector"]
@@ -70,6 +71,17 @@ class Union:
 
 
 @dataclass(frozen=True, slots=True)
+class Restated:
+    """A value said twice: `\\sqrt{3} \\approx 1.732`, `\\frac{1}{2} (50\\%)`; after ≈ it is only
+    rounded.
+    """
+
+    value: str
+    again: str
+    is_rounded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Within:
     """`x \\in A`."""
 
@@ -77,7 +89,7 @@ class Within:
     of: Answer
 
 
-Answer = Atom | Many | Matrix | Relation | Union | Within
+Answer = Atom | Many | Matrix | Relation | Restated | Union | Within
 
 _OPEN = {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"}
 _CLOSE = {")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"}
@@ -86,7 +98,8 @@ _PIECE = re.compile(
     r"\d[\d.,]*\d|[A-Za-z]+|\s+|.",
     re.DOTALL,
 )
-_CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or|\\(?:lor|vee|land|wedge)")
+_CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or")
+_JOINING_SIGN = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=", ":=": "="}
 _MATRIX_NAME = r"\{(?:[pbB]?matrix|smallmatrix|array)\*?\}"
 _MATRIX = re.compile(
@@ -157,6 +170,13 @@ def read(text: str, depth: int = 0) -> Answer:
 
 _QUANTIFIER = re.compile(
     r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*"
+)
+# "all" before an inequality, "about" before a number, "The area of ABC is" before a formula.
+_SAID_BEFORE = re.compile(
+    r"\A(?:\\text\s*\{\s*(?:for\s+)?(?:all|every|any)\s*\}\s*(?=[a-z]\s*(?:[<>]|\\[gl]eq))|"
+    r"(?:\\text\s*\{\s*)?(?:approximately|approx\.|about|roughly)\s*\}?\s*(?=[-\\$]?[\d\\.])|"
+    r"(?:The|the)(?:\s+(?!(?:not|no|less|more|least|most|twice|half|than|is)\b)"
+    r"[A-Za-z]+){1,8}\s+is(?:\s+equal\s+to)?\s+(?=[\\\d-]))"
 )
 _CONDITION = re.compile(
     r",?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b[^{}]*\}|"
@@ -239,19 +259,41 @@ def without_prose(text: str) -> str:
     behind it.
     """
     if "\\" in text:
-        text = _ARROW.split(text)[-1]
+        text = behind_arrows(text)
     if not text.startswith("\\text"):
         text = _CONDITION.sub("", text)
-    if _QUANTIFIER.match(text):
+    text = _SAID_BEFORE.sub("", text)
+    if _QUANTIFIER.match(text) and "exists" not in text:
         text = _QUANTIFIER.sub("", text, count=1)
     if text.endswith("\\,"):
         return text
     return text.strip().rstrip(".,;").strip()
 
 
+def behind_arrows(text: str) -> str:
+    """What a derivation ends in: `2x = 10 \\Rightarrow x = 5`. Between letters and words an arrow
+    is an operator: `p \\Rightarrow q`.
+    """
+    steps = [step.strip() for step in _ARROW.split(text)]
+    steps = [step for step in steps if step]
+    if len(steps) > 1 and all(_STATEMENT.fullmatch(step) for step in steps):
+        return text
+    if not steps:
+        return text
+    return steps[-1]
+
+
+# Letters, words and what joins propositions: nothing that could be computed.
+_STATEMENT = re.compile(
+    r"(?:\s|[()\[\]]|\\text\s*\{[^{}]*\}|\\(?:neg|lnot|land|wedge|lor|vee|to|rightarrow|"
+    r"leftrightarrow|top|bot|forall|exists)(?![A-Za-z])|"
+    r"[A-Za-z](?:_\{?\w\}?)?'?(?![A-Za-z])|[A-Za-z]\([a-z]\))+"
+)
+
+
 def _read_list(text: str, depth: int) -> Answer | None:
     """`1, 2`, `1; 2`, `1 and 2`; groups between semicolons are tuples."""
-    if _THOUSANDS.fullmatch(text) or is_mixed_in_words(text):
+    if _THOUSANDS.fullmatch(text) or is_mixed_in_words(text) or "\\exists" in text:
         return None
     groups = _stripped(split_top(text, frozenset({";"})))
     if len(groups) > 1:
@@ -280,10 +322,28 @@ def connective_of(text: str) -> str:
     connective = ""
     for piece, level in pieces(text):
         if level == 0 and _CONNECTIVE.fullmatch(piece):
-            if re.search(r"or|vee", piece):
+            if "or" in piece:
                 return "or"
             connective = "and"
     return connective
+
+
+def read_joined(text: str, depth: int) -> Answer | None:
+    """`x = 2 \\lor x = 3`: relations between ∧ or ∨; between letters these are operators."""
+    if _JOINING_SIGN.search(text) is None:
+        return None
+    for word, signs in (("or", _OR_SIGNS), ("and", _AND_SIGNS)):
+        parts = split_top(text, signs)
+        if len(parts) < 2 or len(parts) > _MOST_PARTS:
+            continue
+        if all(_RELATES.search(part) or "\\in" in part for part in parts):
+            answers = tuple(read(part.strip(), depth + 1) for part in parts)
+            return Many("list", answers, word, "sign")
+    return None
+
+
+_OR_SIGNS = frozenset(["\\lor", "\\vee"])
+_AND_SIGNS = frozenset(["\\land", "\\wedge"])
 
 
 def _group(text: str, depth: int) -> Answer:
@@ -323,11 +383,24 @@ def read_relation(text: str, depth: int) -> Answer | None:
             sides[-1] += piece
             continue
         if sign in _APPROXIMATE:
+            rounded = text.split(sign, 1)[1]
             if not signs and not sides[0].strip():
-                return read(text.split(sign, 1)[1], depth + 1)
-            if signs or not is_name(sides[0]):
+                return read(rounded, depth + 1)
+            if not signs and not is_rounded_value(sign, rounded):
+                sides[-1] += piece
+                continue
+            if not signs and not is_name(sides[0]):
+                return Restated(sides[0].strip(), rounded.strip(), True)
+            if signs == ["="] and is_name(sides[0]):
+                sides[-1] += sign + rounded
+                break
+            if signs:
                 break
             sign = "="
+        if sign == "\\equiv" and not signs and is_name(sides[0]) and "mod" not in text:
+            value = text.split(sign, 1)[1]
+            if _STARTS_WITH_DIGIT.match(value):
+                sign = "="
         if sign == "\\in" and not signs and is_name(sides[0]):
             return Within(sides[0].strip(), read(text.split("\\in", 1)[1], depth + 1))
         if sign in _SIGNS:
@@ -340,9 +413,42 @@ def read_relation(text: str, depth: int) -> Answer | None:
         if all(sides) and len(sides) <= 8:
             return Relation(tuple(sides), tuple(signs))
         return None
-    if sides[0] and "\\approx" in text and sides[0] != text:
-        return read(sides[0], depth + 1)
     return None
+
+
+def is_rounded_value(sign: str, text: str) -> bool:
+    """Whether what stands behind ≈ is a number; behind ∼, which has other meanings, it must begin
+    as one.
+    """
+    if sign == "\\approx":
+        return re.search(r"\d", text) is not None
+    return _STARTS_WITH_DIGIT.match(text) is not None
+
+
+_STARTS_WITH_DIGIT = re.compile(r"\s*[-+$]?\s*(?:\\?\$)?[\d.]")
+_AGAIN = re.compile(
+    r"(.*[^\s\\({^_])\s*(?:\\text\s*\{\s*)?\(\s*(?:\\text\s*\{\s*)?"
+    r"(about|approximately|approx\.?|roughly|or|i\.e\.,?|that is,?|=|\\approx|\\sim|\\simeq)?"
+    r"\s*\}?\s*([^()]*[^()\s])\s*\)\s*\}?",
+    re.DOTALL,
+)
+_EXACTLY = ("or", "i.e.", "i.e.,", "that is", "that is,", "=")
+
+
+def read_restated(text: str, depth: int) -> Answer | None:
+    """`\\frac{1}{2} (50\\%)`, `0.25 (or 1/4)`, `\\frac{737}{39} (\\text{about }18.9)`."""
+    if not text.endswith((")", ")}")) or "(" not in text:
+        return None
+    match = _AGAIN.fullmatch(text)
+    if match is None or match[1].count("(") != match[1].count(")"):
+        return None
+    again = match[3].strip()
+    if again.count("{") > again.count("}"):
+        again += "}"
+    if match[2] is None and not again.endswith("%"):
+        return None
+    is_rounded = match[2] is not None and match[2] not in _EXACTLY
+    return Restated(match[1].strip(), again, is_rounded)
 
 
 _APPROXIMATE = ("\\approx", "\\simeq", "\\sim", "\\doteq")
@@ -570,6 +676,8 @@ def read_plus_minus(text: str, depth: int) -> Answer | None:
 
 _READERS = (
     _read_list,
+    read_joined,
+    read_restated,
     read_relation,
     read_union,
     _read_matrix,

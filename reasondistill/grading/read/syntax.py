@@ -4,13 +4,16 @@ nested tuples.
     parse(r"2\\sqrt{3}") == ("mul", ("num", "2"), ("sqrt", ("num", "3"), ("num", "2")))
 
 It reads arithmetic, powers, roots, factorials, binomials, absolute values, floors, trigonometry,
-logarithms, names with subscripts and calls. Everything else (integrals, sums, sets, relations)
-raises Unsupported. Linear in the text, depth bounded: safe on any input.
+logarithms, names with subscripts, calls, and operators of which only the name is known: ∩, ⇒, ∘.
+A word in `\\text{}` is a name, or a function before a bracket; several words are prose. Everything
+else (integrals, sums, sets, equations) raises Unsupported. Linear in the text, depth bounded: safe
+on any input.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +39,20 @@ _RENAMED = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "arcctg": "arccot", "arcsinh": "arsinh",
 }  # fmt: skip
+# Functions of which only the name is known; they need no bracket behind them.
+_OPERATOR_NAMES = """
+sgn sign erf erfc erfi sinc Var Cov Tr tr det rank dim ker arg deg diag span Re Im Pr Li Si Ci Ei
+adj vol rot curl div grad arcsgn hom End Aut Gal ord
+"""
+_NAMED_OPERATORS = frozenset(_OPERATOR_NAMES.split())
+# Words that say what is done with what stands beside them: no names.
+_CONNECTING_WORDS = """
+mod rem choose divides implies and or of to by from over minus plus times than in if when is not
+per for with xor nand nor iff negative twice thrice half double triple squared cubed factorial
+least most about approximately exactly only all no any every each some except without are be
+where such that as on at up down into modulo percent equals equal
+"""
+_CONNECTING = frozenset(_CONNECTING_WORDS.split())
 CALLED = frozenset("fghFGH")  # letters that name functions where nothing says otherwise
 _INSIDE = ("sin", "cos", "tan", "ln", "log", "sqrt", "arctan", "arcsin", "arccos")
 _GREEK_NAMES = """
@@ -43,10 +60,10 @@ alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lam
 xi rho sigma tau upsilon phi varphi chi psi omega
 Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar varrho
 """
-_GREEK = frozenset(_GREEK_NAMES.split())
+GREEK = frozenset(_GREEK_NAMES.split())
 _ACCENTS = frozenset(
     ["vec", "hat", "bar", "overline", "overrightarrow", "widehat", "tilde", "underline"]
-    + ["mathbb", "mathcal", "mathfrak"]
+    + ["mathbb", "mathcal", "mathfrak", "mathscr", "dot", "ddot", "check", "breve", "mathring"]
 )
 _MARKS = {"angle", "triangle", "square", "odot"}
 
@@ -56,6 +73,8 @@ _TOKEN = re.compile(
 )
 _NAMES = [*FUNCTIONS, "pi", "infty", "infinity", "theta", "inf", "oo"]
 _WORD = re.compile("|".join(sorted(_NAMES, key=len, reverse=True)))
+_NAMED_CALL = re.compile(r"(?:" + "|".join(sorted(_NAMED_OPERATORS)) + r")(?=\()")
+_NAME_IN_TEXT = re.compile(r"[^\W\d_][\w'’]*(?:-[^\W\d_]\w*)*")
 
 
 def tokens(text: str) -> list[str]:
@@ -71,11 +90,19 @@ def tokens(text: str) -> list[str]:
             found.append("\\" + word[0])
             position = word.end()
             continue
+        named = _NAMED_CALL.match(text, position)
+        if named is not None and not _is_inside(text, position, found):
+            found.append("'" + named[0])
+            position = named.end()
+            continue
         match = _TOKEN.match(text, position)
         if match is None:
             raise Unsupported("token")
-        if match[2] is not None:
-            found += text_tokens(match[2])
+        if match[2] is not None and is_label(found):
+            found.append("'" + " ".join(match[2].split()))
+        elif match[2] is not None:
+            is_at_edge = not found or match.end() >= end
+            found += text_tokens(match[2], is_at_edge=is_at_edge)
         elif match[3]:
             found.append("\\" + match[3])
         else:
@@ -95,16 +122,29 @@ def _is_inside(text: str, position: int, found: list[str]) -> bool:
     return text[position - 1].isalpha()
 
 
-def text_tokens(content: str) -> list[str]:
-    """What `\\text{…}` holds: a number or single letter counts as itself, words are one name."""
-    content = content.strip()
-    if not content:
+def is_label(found: list[str]) -> bool:
+    """Whether what comes next stands in a subscript, where words are part of a symbol."""
+    return found[-1:] == ["_"] or found[-2:] == ["_", "{"]
+
+
+def text_tokens(content: str, *, is_at_edge: bool = False) -> list[str]:
+    """What `\\text{…}` holds: a number or single letter counts as itself, a word is a name. Prose
+    raises Unsupported; so does a word with blanks around it that stands between two others.
+    """
+    bare = content.strip()
+    if not bare:
         return []
-    if re.fullmatch(r"[A-Za-z]|[\d.,]*", content):
-        return [content]
-    if content in FUNCTIONS:
-        return ["\\" + content]
-    return ["'" + content]
+    if re.fullmatch(r"[A-Za-z]|[\d.,]*", bare):
+        return [bare]
+    if bare in FUNCTIONS:
+        return ["\\" + bare]
+    if "_" in bare or "^" in bare:
+        return tokens(bare)
+    if _NAME_IN_TEXT.fullmatch(bare) is None or bare.lower() in _CONNECTING:
+        raise Unsupported("words")
+    if bare != content and not is_at_edge:
+        raise Unsupported("words")
+    return ["'" + bare]
 
 
 class _Parser:
@@ -118,7 +158,7 @@ class _Parser:
         self._bars = 0
 
     def whole(self) -> Node:
-        node = self._sum()
+        node = self.relation()
         if self._at < len(self._tokens):
             raise Unsupported(f"unexpected {self._peek()}")
         return node
@@ -144,31 +184,94 @@ class _Parser:
         if not self._take(token):
             raise Unsupported(f"want {token}")
 
+    def relation(self) -> Node:
+        """Sums beside a sign such as ⇒, ∈ or ⊥; ⇔ is looser than ⇒, which is looser than others."""
+        self._depth += 1
+        if self._depth > _MOST_DEPTH:
+            raise Unsupported("too_deep")
+        node = self._implication()
+        if self._take(*_EQUIVALENCES):
+            node = ("unordered", "\\Leftrightarrow", node, self.relation())
+        self._depth -= 1
+        return node
+
+    def _implication(self) -> Node:
+        node = self._comparison()
+        if self._take(*_IMPLICATIONS):
+            self._depth += 1
+            if self._depth > _MOST_DEPTH:
+                raise Unsupported("too_deep")
+            node = ("call", "\\Rightarrow", node, self._implication())
+            self._depth -= 1
+        return node
+
+    def _comparison(self) -> Node:
+        left = self._disjunction()
+        sign = self._peek()
+        if sign in TURNED_SIGNS:
+            self._next()
+            return ("call", TURNED_SIGNS[sign], self._disjunction(), left)
+        if sign in SYMMETRIC_SIGNS:
+            self._next()
+            return ("unordered", SYMMETRIC_SIGNS[sign], left, self._disjunction())
+        if sign in ONE_WAY_SIGNS:
+            self._next()
+            return ("call", ONE_WAY_SIGNS[sign], left, self._disjunction())
+        return left
+
+    def _disjunction(self) -> Node:
+        return self._joined(_DISJUNCTIONS, lambda: self._joined(_CONJUNCTIONS, self._sum))
+
+    def _joined(self, signs: tuple[str, ...], operand: Callable[[], Node]) -> Node:
+        """Operands between signs of one meaning, in any order."""
+        parts = [operand()]
+        while self._take(*signs):
+            parts.append(operand())
+        if len(parts) == 1:
+            return parts[0]
+        return ("unordered", signs[0], *parts)
+
     def _sum(self) -> Node:
         self._depth += 1
         if self._depth > _MOST_DEPTH:
             raise Unsupported("too_deep")
-        node = self._product()
+        node = self._operation()
         while self._peek() in ("+", "-"):
             sign = self._next()
-            right = self._product()
+            right = self._operation()
             if sign == "-":
                 right = ("neg", right)
             node = ("add", node, right)
         self._depth -= 1
         return node
 
+    def _operation(self) -> Node:
+        """Products beside an operator of which only the name is known, one kind at a time."""
+        parts = [self._product()]
+        sign = self._peek()
+        if sign not in OPERATORS:
+            return parts[0]
+        while self._take(sign):
+            parts.append(self._product())
+        if self._peek() in OPERATORS:
+            raise Unsupported("two operators side by side")
+        if sign in _UNORDERED:
+            return ("unordered", sign, *parts)
+        return ("call", sign, *parts)
+
     def _product(self) -> Node:
         node: Node = self._signed()
         while True:
             if is_vector(node) and self._take("\\times"):
                 node = ("call", "cross", node, self._signed())
-            elif self._take("*", "\\cdot", "\\times", "\\bullet"):
+            elif self._take("*", "\\cdot", "\\times"):
                 node = ("mul", node, self._signed())
             elif self._take("/"):
                 node = ("div", node, self._signed())
             elif self._starts_factor():
-                if self._peek()[0].isdecimal() and self._tokens[self._at - 1][-1].isdecimal():
+                last = self._tokens[self._at - 1]
+                are_digits = self._peek()[0].isdecimal() and last[-1].isdecimal()
+                if are_digits and not ends_in_root(node):
                     raise Unsupported("two numbers side by side")
                 node = ("mul", node, self._power())
             else:
@@ -241,7 +344,7 @@ class _Parser:
         """Primes and subscripts belong to the name."""
         if node[0] != "name":
             raise Unsupported("subscript of a number")
-        name = node[1]
+        name = str(node[1])
         if self._next() == "'":
             primed = f"{name}'"
             if self._peek() == "(":
@@ -250,14 +353,17 @@ class _Parser:
         if self._take("{"):
             subscript = self._until_brace()
         else:
-            subscript = self._next()
-        return ("name", f"{name}_{subscript}")
+            subscript = label_of(self._next())
+        marked = f"{name}_{subscript}"
+        if name.startswith("'") and self._peek() == "(":
+            return self._call(marked)
+        return ("name", marked)
 
     def _until_brace(self) -> str:
         """The tokens up to the closing brace, as one text."""
         parts: list[str] = []
         while self._peek() not in ("}", ""):
-            parts.append(self._next())
+            parts.append(label_of(self._next()))
         self._expect("}")
         return "".join(parts)
 
@@ -265,7 +371,7 @@ class _Parser:
         bars = self._bars
         self._bars = 0
         self._expect(left)
-        node = self._sum()
+        node = self.relation()
         self._expect(right)
         self._bars = bars
         return node
@@ -285,10 +391,19 @@ class _Parser:
         if token.startswith("\\"):
             return self.command(token[1:])
         if token.startswith("'") and len(token) > 1:
-            return ("name", token)
+            return self.word(token)
         if token.isalpha():
             return self.letter(token)
         raise Unsupported(f"unexpected {token}")
+
+    def word(self, token: str) -> Node:
+        """A word: a function of what stands in the bracket behind it, else a name."""
+        if self._peek() == "(":
+            return self._call(token)
+        is_function = token[1:] in _NAMED_OPERATORS and self._starts_factor()
+        if is_function and self._peek() not in ("{", "["):
+            return ("call", token, self._function_argument())
+        return ("name", token)
 
     def absolute_value(self) -> Node:
         """What stands behind an opening `|`, with the closing one."""
@@ -323,9 +438,9 @@ class _Parser:
 
     def _arguments(self) -> list[Node]:
         self._expect("(")
-        parts = [self._sum()]
+        parts = [self.relation()]
         while self._take(","):
-            parts.append(self._sum())
+            parts.append(self.relation())
         self._expect(")")
         return parts
 
@@ -354,15 +469,32 @@ class _Parser:
             return ("fn", name[1:], node)
         if name == "Delta" and len(self._peek()) == 1 and self._peek().isalpha():
             return ("name", f"Delta {self._next()}")
-        if name in _GREEK:
+        if name in GREEK:
             if name == "varepsilon":
                 name = "epsilon"
             if name in self._calls and self._peek() == "(":
                 return self._call(name)
             return ("name", name)
+        if name in ("neg", "lnot"):
+            return ("call", "\\neg", self._power())
+        if name in ("forall", "exists", "nexists"):
+            return self.quantified(name)
+        if name in _NAMED_OPERATORS:
+            return self.word("'" + name)
+        if name in ("Pi", "Upsilon", "top", "bot", "nu"):
+            return ("name", name)
         if name in _ACCENTS or name in _MARKS:
             return ("name", f"{name} {self.label()}")
         raise Unsupported(name)
+
+    def quantified(self, name: str) -> Node:
+        """`\\exists x, …`: a function of what is said of x, named by the quantifier and by x."""
+        bound = self._primary()
+        domain: tuple[Node, ...] = ()
+        if self._take("\\in"):
+            domain = (self._power(),)
+        self._take(",", ":")
+        return ("call", f"\\{name}", bound, *domain, self._implication())
 
     def label(self) -> str:
         """The letters under an accent or behind an angle sign."""
@@ -444,10 +576,65 @@ class _Parser:
 
 _RECIPROCAL = {"coth": "tanh", "sech": "cosh", "csch": "sinh"}
 _RECIPROCAL_INVERSE = {"arcsec": "arccos", "arccsc": "arcsin"}
-_OPERATORS = r"""
+_ARITHMETIC = r"""
 + - * / ^ _ ) ] } \} , = < > ! ' % : ; & \\ \rfloor \rceil \cdot \times \pm \mp \rangle \|
 """
-_STARTS_NO_FACTOR = frozenset(_OPERATORS.split())
+
+# Operators of which only the name is known. Those in _UNORDERED commute.
+_UNORDERED = frozenset([r"\cap", r"\cup", r"\oplus", r"\sqcup", r"\sqcap", r"\uplus"])
+OPERATORS = _UNORDERED | {
+    *(r"\circ", r"\star", r"\bullet", r"\otimes", r"\setminus", r"\ominus"),
+    *(r"\diamond", r"\rtimes", r"\ltimes"),
+}
+_CONJUNCTIONS = (r"\land", r"\wedge")
+_DISJUNCTIONS = (r"\lor", r"\vee")
+_IMPLICATIONS = (
+    *(r"\Rightarrow", r"\implies", r"\Longrightarrow", r"\to"),
+    *(r"\rightarrow", r"\longrightarrow"),
+)
+_EQUIVALENCES = (
+    *(r"\Leftrightarrow", r"\iff", r"\Longleftrightarrow"),
+    *(r"\leftrightarrow", r"\longleftrightarrow"),
+)
+_ONE_WAY_NAMES = """
+in notin subset subseteq subsetneq notsubset notsubseteq mid notmid ll prec preceq models vdash
+mapsto propto triangleleft leftarrow
+"""
+# Signs that can be turned round: what they are when their sides are exchanged.
+_TURNED_NAMES = """
+supset subset; supseteq subseteq; supsetneq subsetneq; gg ll; succ prec; succeq preceq; ni in;
+Leftarrow Rightarrow; gets Rightarrow; notsupset notsubset; notsupseteq notsubseteq
+"""
+_SYMMETRIC_NAMES = """
+parallel notparallel perp sim simeq cong approx equiv notequiv notsim notcong asymp doteq
+"""
+ONE_WAY_SIGNS = {"\\" + name: "\\" + name for name in _ONE_WAY_NAMES.split()}
+SYMMETRIC_SIGNS = {"\\" + name: "\\" + name for name in _SYMMETRIC_NAMES.split()}
+SYMMETRIC_SIGNS["\\|"] = r"\parallel"
+SYMMETRIC_SIGNS[r"\bot"] = r"\perp"
+TURNED_SIGNS: dict[str, str] = {}
+for _pair in _TURNED_NAMES.split(";"):
+    _sign, _turned = _pair.split()
+    TURNED_SIGNS["\\" + _sign] = "\\" + _turned
+_STARTS_NO_FACTOR = frozenset(
+    [*_ARITHMETIC.split(), *OPERATORS, *ONE_WAY_SIGNS, *SYMMETRIC_SIGNS, *TURNED_SIGNS]
+    + [*_CONJUNCTIONS, *_DISJUNCTIONS, *_IMPLICATIONS, *_EQUIVALENCES]
+)
+
+
+def label_of(token: str) -> str:
+    """A token of a subscript: `\\text{max}`, `\\max` and max are one label."""
+    bare = token.removeprefix("'")
+    if bare[1:] in FUNCTIONS and bare.startswith("\\"):
+        return bare[1:]
+    return bare
+
+
+def ends_in_root(node: Node) -> bool:
+    """Whether a product ends in a root without braces: the 5 of `\\sqrt3 5` is another factor."""
+    if node[0] == "mul":
+        return ends_in_root(node[2])
+    return node[0] == "root"
 
 
 def applied(name: str, argument: Node) -> Node:
@@ -486,7 +673,7 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
         for i, token in enumerate(found):
             name = token.removeprefix("\\")
             is_letter = len(name) == 1 and name.isalpha()
-            if not is_letter and name not in _GREEK:
+            if not is_letter and name not in GREEK:
                 continue
             if found[i + 1 : i + 2] != ["("]:
                 alone.add(name)

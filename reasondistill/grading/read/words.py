@@ -1,8 +1,9 @@
-"""Answers in words, and choice letters."""
+"""Answers in words: what is prose, its key; chemical formulas; numbers in words."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -10,14 +11,39 @@ _MATH_WORDS = frozenset(
     ["sqrt", "frac", "log", "floor", "ceil", "binom", "infty", "infinity"]
     + ["sin", "cos", "tan", "arctan", "arcsin", "arccos", "sinh", "cosh"]
 )
+_ESCAPED = re.compile(r"\\([%$&#])")
+_NO_PROSE = re.compile(r"[\\^_{}=<>*|\[\]]")
+_STARTS_WITH_NUMBER = re.compile(r"[-+$(]*[\d.]*\d")
+_TWO_LETTERS = re.compile(r"[^\W\d_]{2,}")
+_SUBSCRIPT = re.compile(r"_\s*(?:\{\s*)?\\text\s*\{[^{}]*\}")
 
 
-def wordy(text: str) -> bool:
-    """Whether an answer is words: anything of two letters or more in `\\text{}`, or a plain word of
-    four.
+def is_prose(text: str) -> bool:
+    """Whether an answer is words alone, in `\\text{}` or plain, with numbers and punctuation among
+    them: no command, no script, no sign of a relation; and no number with what it counts.
     """
-    if any(_holds_words(match[1]) for match in _WRAPPED.finditer(text)):
-        return not re.match(r"\s*[-+]?[\d.(\\]*\d", text)
+    has_wrapped = has_wrapped_words(text)
+    if has_wrapped and _BETWEEN_WORDS.fullmatch(_WRAPPED.sub("", text)) is None:
+        return False
+    unwrapped = _ESCAPED.sub(r"\1", _WRAPPED.sub(r" \1 ", text))
+    if _NO_PROSE.search(unwrapped) or _STARTS_WITH_NUMBER.match(unwrapped.lstrip()):
+        return False
+    return has_wrapped or has_plain_words(text)
+
+
+_BETWEEN_WORDS = re.compile(r"[\s.,;:!?'\"$]*")
+
+
+def has_wrapped_words(text: str) -> bool:
+    """Whether a word of two letters or more stands in `\\text{}`, subscripts left out."""
+    if "\\text" not in text:
+        return False
+    spared = _SUBSCRIPT.sub("_n", text)
+    return any(_TWO_LETTERS.search(match[1]) for match in _WRAPPED.finditer(spared))
+
+
+def has_plain_words(text: str) -> bool:
+    """Whether words stand outside `\\text{}`: one of four letters or more, two side by side."""
     if "\\begin" in text:
         return False
     plain = re.sub(r"\\[A-Za-z]+|_\{[^{}]*\}|_\w", " ", _WRAPPED.sub(" ", text))
@@ -30,11 +56,6 @@ def wordy(text: str) -> bool:
         if len(word) >= 4 or (len(word) >= 2 and not word.isascii()):
             return True
     return text.lower() in _SHORT_WORDS
-
-
-def _holds_words(inside: str) -> bool:
-    """Whether a `\\text{}` holds more than a letter or an amount."""
-    return bool(re.search(r"[A-Za-z]{2,}", inside)) and not re.match(r"\s*\d", inside)
 
 
 _FUNCTIONS = re.compile(r"arc(?:sin|cos|tan)|sin|cos|tan|sqrt|log|ln")
@@ -53,17 +74,95 @@ _SAME_WORDS = (
     (re.compile(r"\bnegative infinity\b"), "minus infinity"),
     (re.compile(r" & "), " and "),
 )
+# The A of "Plan A" is no article, that of "A triangle" is one.
+_ARTICLES = re.compile(r"\b(?:[Tt]he|[Aa]n|is|are)\b|\ba\b(?=\s+[a-z])|\A\s*A\b(?=\s+[a-z])")
+_PUNCTUATION = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)|[;!\"`()]")
+_APOSTROPHE = re.compile(r"(?<=[a-z])'(?=[a-z])")
+# Other hyphens are signs.
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=\w)|(?<=\w)-(?=\s)|(?<=\s)-(?=\s)")
 
 
 def word_key(text: str) -> str:
-    """Words without case, wrappers, articles and punctuation."""
-    plain = _WRAPPED.sub(r" \1 ", text).lower()
-    plain = re.sub(r"\\[a-z]+|[$^_{}\\]", " ", plain)
-    plain = re.sub(r"\b(?:the|an|a|is|are)\b|[.,;:!\"'`()]", " ", plain).replace("-", " ")
+    """Words without case, wrappers, articles and punctuation; numbers keep sign and point, single
+    letters their case.
+    """
+    plain = _ESCAPED.sub(r"\1", _WRAPPED.sub(r" \1 ", text))
+    plain = re.sub(r"\\[A-Za-z]+|[$^_{}\\]", " ", plain)
+    plain = _TWO_LETTERS.sub(lambda word: word[0].lower(), _ARTICLES.sub(" ", plain))
+    plain = _APOSTROPHE.sub("", plain).replace("'", " ")
+    plain = _HYPHEN.sub(" ", _PUNCTUATION.sub(" ", plain))
     plain = " ".join(plain.split())
     for pattern, word in _SAME_WORDS:
         plain = pattern.sub(word, plain)
     return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words with formulas between them: `x\\text{ is even}` has the words "" and "even" and the
+    formula x.
+    """
+
+    words: tuple[str, ...]
+    formulas: tuple[str, ...]
+
+
+_WORDS = re.compile(r"(?:\s|\\text\s*\{[^{}\\]*\}|(?<![\\A-Za-z_^{])[^\W\d_]{2,}(?![A-Za-z_^({]))+")
+
+
+def phrase_of(text: str) -> Phrase | None:
+    """The words of a text and the formulas between them; None when there are no words."""
+    words = [""]
+    formulas: list[str] = []
+    position = 0
+    for match in _WORDS.finditer(text):
+        key = word_key(match[0])
+        if not key and not match[0].strip():
+            continue
+        formula = text[position : match.start()].strip().strip(",.;:").strip()
+        position = match.end()
+        if formula:
+            formulas.append(formula)
+            words.append(key)
+        else:
+            words[-1] = f"{words[-1]} {key}".strip()
+    rest = text[position:].strip().strip(",.;:").strip()
+    if rest:
+        formulas.append(rest)
+        words.append("")
+    if not any(words):
+        return None
+    return Phrase(tuple(words), tuple(formulas))
+
+
+_ELEMENTS_NAMES = """
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm
+Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf
+"""
+_ELEMENTS = "|".join(sorted(_ELEMENTS_NAMES.split(), key=len, reverse=True))
+_SPECIES = re.compile(rf"\d{{0,3}}(?:(?:{_ELEMENTS}|[()])\d{{0,3}}){{1,40}}(?:\^\d?[+-]|\^[+-]\d)?")
+_PARTS_OF_SPECIES = re.compile(rf"({_ELEMENTS}|[()]|\^)(\d*)")
+
+
+def species_of(text: str) -> str | None:
+    """A chemical formula in one spelling, `\\text{SO}_4^{2-}` → `SO4^2-`; None when a text is none.
+    Only what is upright, or has subscripts, is taken for one.
+    """
+    if len(text) > 200:
+        return None
+    plain = re.sub(r"\\(?:text|ce)\s*(?=\{)|[\s{}_]", "", text)
+    if re.fullmatch(r"[A-Z]?[a-z]?", plain) or _SPECIES.fullmatch(plain) is None:
+        return None
+    is_upright = "\\text" in text or "\\ce" in text
+    if not is_upright and "_" not in text:
+        return None
+    return plain
+
+
+def atoms_in(species: str) -> list[tuple[str, str]]:
+    """The symbols of a chemical formula with their counts, sorted: what two orders share."""
+    return sorted(_PARTS_OF_SPECIES.findall(species))
 
 
 _ONES_NAMES = """
