@@ -10,11 +10,13 @@ cannot read would count every right trace as wrong.
 
 Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the
 question, put together (`question = "{Body} {Question}"`). `answer_after = "####"` takes what
-follows the last such mark; `answer_after = '\\boxed'` the content of the last box.
+follows the last such mark; `answer_after = '\\boxed'` the content of the last box. An answer that
+is a list of texts holds alternatives: any of them is right.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -50,6 +52,8 @@ from reasondistill.curation.selection import TEMPLATE, selected
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
+from reasondistill.grading.read.golds import alternatives
+from reasondistill.grading.serve.items import GOLD_IS_NO_ANSWER
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
@@ -377,7 +381,7 @@ def to_problem(
     answer: Any = ""
     values = {"question": question}
     if source.answer:
-        answer = get_value(row.fields, source.answer)
+        answer = as_alternatives(get_value(row.fields, source.answer))
         values["answer"] = answer
     for key, value in values.items():
         if isinstance(value, (list, Mapping)):
@@ -410,6 +414,20 @@ def to_problem(
         level=_optional_text(row, source.level),
         origin=origin,
     )
+
+
+def as_alternatives(answer: Any) -> Any:
+    """A list of texts as one text that lists the right answers, which the grader reads as
+    alternatives; everything else as it is.
+    """
+    if not isinstance(answer, list) or not answer:
+        return answer
+    parts = cast("list[Any]", answer)
+    if not all(isinstance(part, str) and part.strip() for part in parts):
+        return cast("Any", answer)
+    if len(parts) == 1:
+        return parts[0]
+    return json.dumps(parts, ensure_ascii=False)
 
 
 def question_field(row: Row, named: str) -> Any:
@@ -500,7 +518,7 @@ def check_golds(
             waiting.append(entry)
             if _has_gold(entry):
                 assert isinstance(entry, Problem)
-                boxed = f"\\boxed{{{entry.answer}}}"
+                boxed = f"\\boxed{{{alternatives(entry.answer)[0]}}}"
                 yield GradeItem(id=entry.id, answer_text=boxed, gold=entry.answer)
 
     for name, grade in pool.grade_many(items()):
@@ -513,8 +531,11 @@ def check_golds(
         if grade.is_correct:
             yield problem
         else:
+            reason = "gold does not grade itself"
+            if grade.reason == GOLD_IS_NO_ANSWER:
+                reason = "gold is no answer"
             detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
-            yield _aside(problem, "gold does not grade itself", detail)
+            yield _aside(problem, reason, detail)
     yield from waiting
 
 

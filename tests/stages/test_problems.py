@@ -128,10 +128,19 @@ def test_every_file_kind_gives_the_same_problems(tmp_path: Path, kind: str) -> N
 
 def test_numbers_lists_and_blank_lines_are_read_as_meant(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text('{"q": "a?", "a": 43.0}\n\n{"q": "b?", "a": 0.5}\n{"q": "c?", "a": ["7"]}\n')
-    assert [p.answer for p in problems(from_file(path, question="q", answer="a"))] == ["43", "0.5"]
+    path.write_text(
+        '{"q": "a?", "a": 43.0}\n\n{"q": "b?", "a": 0.5}\n{"q": "c?", "a": [7, 8]}\n'
+        '{"q": "d?", "a": ["7"]}\n{"q": "e?", "a": ["34", "68/2"]}\n{"q": "f?", "a": []}\n'
+    )
+    assert [p.answer for p in problems(from_file(path, question="q", answer="a"))] == [
+        "43",
+        "0.5",
+        "7",
+        '["34", "68/2"]',
+    ]
     assert [s.reason for s in set_aside(from_file(path, question="q", answer="a"))] == [
-        "answer is not text"
+        "answer is not text",
+        "answer is not text",
     ]
     assert [
         p.answer
@@ -555,14 +564,16 @@ def test_a_source_without_one_usable_row_is_an_error_that_says_why(tmp_path: Pat
 
 
 def test_the_real_grader_sets_a_gold_aside_that_it_cannot_read(tmp_path: Path) -> None:
-    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "nan", "(1, 2)"]
+    answers = ["1,000", "\\frac{3}{4}", "x^2+1", "-5", "nan", "(1, 2)", "See solution.", "proof"]
+    answers += ["['34', '68/2']"]
     rows = [{"question": f"Question {i}?", "answer": answer} for i, answer in enumerate(answers)]
     with GradingPool(workers=1) as pool:
         manifest = run_problems(
             from_file(write_jsonl(tmp_path / "x.jsonl", rows)), tmp_path / "out", pool=pool
         )
-    assert manifest.counts == {"in": 6, "out": 5} and manifest.dropped == {
-        "gold does not grade itself": 1
+    assert manifest.counts == {"in": 9, "out": 6} and manifest.dropped == {
+        "gold does not grade itself": 1,
+        "gold is no answer": 2,
     }
 
 

@@ -73,6 +73,20 @@ def same_if(is_same: bool, reason: str = DIFFERENT.reason) -> Decision:
     return different(reason)
 
 
+def best_of(decisions: Iterable[Decision]) -> Decision:
+    """Correct as soon as one is correct; else open when one is, else undecided when one is, else
+    wrong: the decision beside several right answers. There must be one at least.
+    """
+    best: Decision | None = None
+    for decision in decisions:
+        if decision.is_correct:
+            return decision
+        if best is None or decision.is_open or (best.is_wrong and decision.is_undecided):
+            best = decision
+    assert best is not None, "no decision to choose from"
+    return best
+
+
 def all_of(decisions: Iterable[Decision]) -> Decision:
     """Wrong as soon as one is wrong; else undecided when one is, for good rather than open; else
     correct.

@@ -9,10 +9,10 @@ Layers: `string` (one spelling), `exact` (Fraction), then inside a killable work
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from reasondistill.grading.decide.decision import OPEN, SAME, Decision
+from reasondistill.grading.decide.decision import OPEN, SAME, Decision, best_of
 from reasondistill.grading.decide.quantities import DIFFERENT_VALUE, EQUAL_VALUE, same_quantity
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.grading.read.clean import clean, string_key
@@ -175,6 +175,16 @@ DEEP_LAYERS: dict[str, Callable[[str, str, Policy], Decision]] = {
     "structural": decide_structurally,
     "symbolic": decide_symbolically,
 }
+
+
+def decide_any(pred: str, golds: Sequence[str], policy: Policy, layer: str) -> Decision:
+    """The decision of a deep layer beside answers any of which is right. Of several, one that the
+    structural layer finds wrong is not asked about again.
+    """
+    decide_one = DEEP_LAYERS[layer]
+    if layer == "symbolic" and len(golds) > 1:
+        decide_one = decide_deeply
+    return best_of(decide_one(pred, gold, policy) for gold in golds)
 
 
 def warm(layer: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from reasondistill.grading.decide.decision import OPEN, Decision
+from reasondistill.grading.decide.decision import OPEN, Decision, best_of
 from reasondistill.grading.decide.layers import decide_cheaply, decide_deeply
 from reasondistill.grading.extract.answer import Extracted, extract
 from reasondistill.grading.policies import Policy, find_policy
+from reasondistill.grading.read.golds import alternatives, is_no_answer
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 
 VERSION = 4
@@ -20,6 +22,8 @@ GRADER = f"reasondistill-grader@{VERSION}"
 LONGEST_SHOWN = 2_000
 # The reasons of samples that failed: the service lost it, or the model could not be asked.
 ENGINE_ERROR, INPUT_FAULT = "engine_error", "input_fault"
+# The reason where a gold is a remark ("see solution") or a whole solution without an answer.
+GOLD_IS_NO_ANSWER = "gold_is_no_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,12 @@ class GradeItem:
 @dataclass(frozen=True, slots=True)
 class Question:
     """Whether an answer is the gold answer, and the decision so far. A worker decides where that is
-    open. `answer` is None where the text holds none.
+    open. `answer` is None where the text holds none; any of `golds` is right.
     """
 
     decision: Decision
     answer: str | None = None
-    gold: str = ""
+    golds: tuple[str, ...] = ()
 
 
 def begin(item: GradeItem, policy: Policy) -> Question:
@@ -76,17 +80,20 @@ def begin(item: GradeItem, policy: Policy) -> Question:
         reason = _REASONS.get(extracted.where, "no_answer")
         return Question(Decision(unanswered, "extract", reason))
     answer = extracted.text
-    gold = gold_answer(item.gold)
-    if gold is None:
-        return Question(Decision("undecided", "gold", "gold_empty"), answer)
+    golds = gold_answers(item.gold)
+    if not golds:
+        reason = "gold_empty"
+        if item.gold.strip():
+            reason = GOLD_IS_NO_ANSWER
+        return Question(Decision("undecided", "gold", reason), answer)
     if policy.engine != "layered":
-        return Question(OPEN, answer, gold)
+        return Question(OPEN, answer, golds)
     if extracted.where not in ("boxed", "marker", "whole"):
-        answer = _right_side(answer, gold) or answer
-    decision = decide_cheaply(answer, gold, policy)
+        answer = _right_side(answer, golds[0]) or answer
+    decision = best_of(decide_cheaply(answer, gold, policy) for gold in golds)
     if decision.is_open:
-        decision = decide_as_whole(item, extracted, policy)
-    return Question(decision, answer, gold)
+        decision = decide_as_whole(item, extracted, golds, policy)
+    return Question(decision, answer, golds)
 
 
 def find_answer(item: GradeItem, policy: Policy, *, is_cut: bool) -> Extracted:
@@ -118,13 +125,15 @@ def _right_side(text: str, gold: str) -> str | None:
 _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
-def decide_as_whole(item: GradeItem, extracted: Extracted, policy: Policy) -> Decision:
+def decide_as_whole(
+    item: GradeItem, extracted: Extracted, golds: Sequence[str], policy: Policy
+) -> Decision:
     """A short text that equals the gold's whole text is right, whatever was extracted from
     either; else open.
     """
     if extracted.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return OPEN
-    for gold in (item.gold, gold_answer(item.gold) or ""):
+    for gold in (*alternatives(item.gold), *golds):
         decision = decide_cheaply(item.answer_text, gold, policy)
         if decision.is_correct:
             return decision
@@ -135,9 +144,19 @@ _REASONS = {"malformed": "malformed_box", "open_think": "think_not_closed", "non
 
 
 @lru_cache(maxsize=8192)
-def gold_answer(gold: str) -> str | None:
-    """The answer inside a gold text: bare, `$…$`, `\\boxed{}` or a text that ends in one."""
-    return extract(gold, gold=True).text
+def gold_answers(gold: str) -> tuple[str, ...]:
+    """The answers inside a gold text, any of which is right: bare, `$…$`, `\\boxed{}` or a text
+    that ends in one; of a list of texts (`["34", "68/2"]`) each. Empty where it holds none.
+    """
+    answers: list[str] = []
+    for alternative in alternatives(gold):
+        extracted = extract(alternative, gold=True)
+        if extracted.text is None:
+            continue
+        if extracted.where == "whole" and is_no_answer(alternative):
+            continue
+        answers.append(extracted.text)
+    return tuple(answers)
 
 
 def finish(question: Question, decision: Decision, seconds: float) -> Grade:
@@ -162,5 +181,7 @@ def grade(prediction: str, gold: str, policy: str = "default") -> Grade:
     question = begin(GradeItem("", prediction, gold), rules)
     decision = question.decision
     if decision.is_open:
-        decision = decide_deeply(question.answer or "", question.gold, rules)
+        decision = best_of(
+            decide_deeply(question.answer or "", gold, rules) for gold in question.golds
+        )
     return finish(question, decision, time.perf_counter() - started)

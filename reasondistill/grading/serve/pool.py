@@ -34,7 +34,7 @@ _REMEMBERED = 32_768  # decisions of workers: many samples of a problem give one
 _POLL_EVERY = 32  # items read between two looks at the workers
 _LEAST_S = 0.01  # a deadline that has just passed
 
-_Key = tuple[str, float, str | None, str]  # policy, deadline, answer, gold
+_Key = tuple[str, float, str | None, tuple[str, ...]]  # policy, deadline, answer, golds
 
 
 @dataclass(eq=False, slots=True)
@@ -238,7 +238,7 @@ class _Run:
             self._dispatch()
 
     def _key(self, question: Question) -> _Key:
-        return self._policy.name, self._deadline_s, question.answer, question.gold
+        return self._policy.name, self._deadline_s, question.answer, question.golds
 
     def _dispatch(self) -> None:
         """Hand waiting questions to workers while this run has fewer than its share."""
@@ -253,7 +253,7 @@ class _Run:
         self._busy[worker.stream.fileno()] = (worker, slot)
         request = {
             "pred": slot.question.answer,
-            "gold": slot.question.gold,
+            "golds": slot.question.golds,
             "policy": self._policy.name,
             "deadline_s": slot.left_s,
         }

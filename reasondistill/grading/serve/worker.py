@@ -123,12 +123,12 @@ def answer_to(request: dict[str, Any], layer: str) -> dict[str, Any]:
     undecided answer with its name.
     """
     from reasondistill.grading.decide.decision import Decision
-    from reasondistill.grading.decide.layers import DEEP_LAYERS
+    from reasondistill.grading.decide.layers import decide_any
     from reasondistill.grading.policies import find_policy
 
-    decide = DEEP_LAYERS[layer]
     try:
-        decision = decide(request["pred"], request["gold"], find_policy(request["policy"]))
+        policy = find_policy(request["policy"])
+        decision = decide_any(request["pred"], request["golds"], policy, layer)
     except MemoryError:
         decision = Decision("undecided", "worker", "memory")
     except RecursionError:
