@@ -142,7 +142,13 @@ def test_a_verdict_names_its_layer_and_reason(
         ("We find that $k=3$ is the case here and nothing else.", "formula", "k=3"),
         ("He has 12 apples and 7 pears, that is all I can say here.", "number", "7"),
         ("<think> still thinking \\boxed{3}", "open_think", None),
-        ("I cannot say what this would be, I am sorry for that.", "none", None),
+        (
+            "I cannot say what this would be, I am sorry for that.",
+            "refusal",
+            "I cannot say what this would be, I am sorry for that",
+        ),
+        ("The answer isn't 42.", "denied", "isn't 42."),
+        ("The answer is 42 or 43?", "unread", "42 or 43?"),
     ],
 )
 def test_extraction_says_where_the_answer_stood(text: str, where: str, answer: str | None) -> None:

@@ -25,10 +25,10 @@ def test_the_share_counts_samples_without_an_answer() -> None:
     assert (vote.answer, vote.votes, vote.share, vote.members) == ("0.5", 2, 0.5, (0, 2))
 
 
-def test_a_tie_goes_to_the_answer_given_first() -> None:
+def test_a_tie_says_so_and_names_the_answer_given_first() -> None:
     vote = majority(["7", "8", "8", "7"], same=same)
     assert vote is not None
-    assert vote.answer == "7"
+    assert (vote.answer, vote.is_tie) == ("7", True)
 
 
 def test_no_answers_no_vote() -> None:

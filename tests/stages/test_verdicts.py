@@ -214,6 +214,35 @@ def test_a_trace_without_its_problem_is_named(inputs: tuple[Path, Path, Path]) -
         run_verdicts(VerdictSettings(), problems, traces, folder, Serving(ONE_WORKER))
 
 
+def test_a_tie_and_a_majority_of_refusals_label_nothing(tmp_path: Path) -> None:
+    problems = stage(tmp_path / "1", "problems", [problem("set/0", ""), problem("set/1", "")])
+    tied = [r"\boxed{1}", r"\boxed{2}", r"\boxed{2}", r"\boxed{1}"]
+    refused = ["I do not know.", "I don't know.", "Not sure.", r"\boxed{7}"]
+    traces: list[Record] = [
+        *(trace(f"set/0:{sample}", text) for sample, text in enumerate(tied)),
+        *(trace(f"set/1:{sample}", text) for sample, text in enumerate(refused)),
+    ]
+    folder = tmp_path / "3"
+    run_verdicts(
+        VerdictSettings(majority=0.25),
+        problems,
+        stage(tmp_path / "2", "traces", traces),
+        folder,
+        Serving(ONE_WORKER),
+    )
+    grades = [verdict.grade for verdict in read_records(folder / "verdicts.jsonl", Verdict)]
+    assert [(grade.outcome, grade.reason) for grade in grades] == [
+        *[("undecided", "tie")] * 4,
+        *[("no_answer", "refusal")] * 3,
+        ("undecided", "no_majority"),
+    ]
+    labels = list(read_records(folder / "labels.jsonl", PseudoLabel))
+    assert [(label.answer, label.votes, label.n, label.accepted) for label in labels] == [
+        ("1", 2, 4, False),
+        ("7", 1, 4, False),
+    ]
+
+
 def test_where_there_is_no_gold_the_samples_vote_by_equivalence(tmp_path: Path) -> None:
     problems = stage(
         tmp_path / "1",

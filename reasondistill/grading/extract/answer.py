@@ -13,7 +13,7 @@ import re
 
 from reasondistill.grading.extract import prose
 from reasondistill.grading.extract.bare import looks_bare
-from reasondistill.grading.extract.boxes import last_boxes
+from reasondistill.grading.extract.boxes import behind_last_box, last_boxes
 from reasondistill.grading.extract.chat import (
     SIGNS,
     before_next_question,
@@ -23,7 +23,8 @@ from reasondistill.grading.extract.chat import (
 )
 from reasondistill.grading.extract.conclusion import FIRST_LABEL, chosen_letter, concluded
 from reasondistill.grading.extract.found import TAIL, Extracted
-from reasondistill.grading.extract.phrases import behind_mark, said
+from reasondistill.grading.extract.phrases import behind_mark, corrected, read_words, said
+from reasondistill.grading.extract.refusals import refuses
 from reasondistill.grading.extract.sentence import from_sentence, sentences
 from reasondistill.thinking import split
 
@@ -47,7 +48,19 @@ def extract(
         text = before_next_question(text)
     if gold and join == "linked":
         join = "all"
+    found = find_in(text, join=join, gold=gold, stated=stated)
+    if not gold and found.text is not None and refuses(found.text):
+        return Extracted(found.text, "refusal")
+    if found.where != "boxed" and "\\boxed" in (found.text or ""):
+        return Extracted(None, "none")
+    return found
+
+
+def find_in(text: str, *, join: str, gold: bool, stated: bool) -> Extracted:
+    """The answer in a text that is nothing but the answer to its question."""
     boxed = last_boxes(text, join, gold=gold)
+    if boxed is not None and not gold:
+        boxed = answer_behind_box(text, boxed)
     if boxed is not None:
         return boxed
     tail = text[-TAIL:]
@@ -58,10 +71,14 @@ def extract(
     if stated:
         return Extracted(None, "none")
     if gold:
-        return stated_in_gold(text) or whole(text)
+        return stated_in_gold(text) or worded_gold(text) or whole(text)
     chosen = chosen_letter(tail)
     if chosen is not None:
         return chosen
+    if len(text) < _LONGEST_BARE:
+        worded = read_words(text, "whole")
+        if worded is not None:
+            return worded
     if looks_bare(text):
         return whole(text)
     label = FIRST_LABEL.match(tail)
@@ -75,6 +92,29 @@ def extract(
     return Extracted(None, "none")
 
 
+_LONGEST_BARE = 80
+
+
+def answer_behind_box(text: str, boxed: Extracted) -> Extracted:
+    """The answer of a text with a box: a final answer that is told behind the box wins. Where the
+    box is denied, what is announced without it.
+    """
+    if boxed.where == "denied":
+        tail = text[-TAIL:]
+        for find in (behind_mark, said):
+            extracted = find(tail, False)
+            if extracted is None or not extracted.has_value:
+                continue
+            if "boxed" not in (extracted.text or ""):
+                return extracted
+        return boxed
+    parts = behind_last_box(text)
+    if parts is None or not boxed.has_value:
+        return boxed
+    content, behind = parts
+    return corrected(content, behind[-TAIL:]) or boxed
+
+
 def stated_in_gold(gold: str) -> Extracted | None:
     """`The probability is $x$.` as a gold says x; formulas with a few words between them stay as
     they are.
@@ -86,6 +126,16 @@ def stated_in_gold(gold: str) -> Extracted | None:
     if "\n" in gold:
         return from_sentence(sentences(gold[-TAIL:])[-1])
     return from_sentence(prose.clause(gold[-TAIL:]))
+
+
+def worded_gold(gold: str) -> Extracted | None:
+    """`at least 3` as a gold says what the same words say in an answer."""
+    worded = None
+    if len(gold) < _LONGEST_BARE:
+        worded = read_words(gold, "whole")
+    if worded is None or not worded.has_value:
+        return None
+    return worded
 
 
 def whole(text: str) -> Extracted:

@@ -83,6 +83,8 @@ def _has_mark(text: str) -> bool:
 
 def inside_tags(text: str) -> str:
     """What stands in the last answer tags."""
+    if "<|begin_of_box|>" in text:
+        return text.rpartition("<|begin_of_box|>")[2].partition("<|end_of_box|>")[0]
     if "<answer>" in text:
         return text.rpartition("<answer>")[2].partition("</answer>")[0]
     tagged = last_match(_TAGS.finditer(text[-TAIL:]))

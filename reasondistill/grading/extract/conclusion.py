@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from reasondistill.grading.extract import modifiers, refusals
 from reasondistill.grading.extract.found import Extracted, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence, sentences
 
@@ -22,23 +23,51 @@ FIRST_LABEL = re.compile(
 
 def chosen_letter(tail: str) -> Extracted | None:
     """A choice that is named."""
-    last = last_match(_CHOSEN.finditer(tail))
+    last = last_match(match for match in _CHOSEN.finditer(tail) if is_chosen(match))
     if last is not None and not re.search(r"\d{2}", tail[last.end() + 40 :]):
         return Extracted(next(letter for letter in last.groups() if letter), "choice")
     return None
 
 
+def is_chosen(choice: re.Match[str]) -> bool:
+    """`Option B is wrong` and `I would not choose B` choose nothing."""
+    text = choice.string
+    before = text[max(0, choice.start() - 60) : choice.start()]
+    if modifiers.denies_next(before):
+        return False
+    return not modifiers.denies(text[choice.end() : choice.end() + 80])
+
+
 def concluded(tail: str) -> Extracted | None:
-    """What the last sentence that tells anything tells."""
+    """What the last sentence that tells anything tells. A sentence that says no to an answer leaves
+    what the one before it tells, if that is another.
+    """
     environments = list(DISPLAY.finditer(tail))
     if environments and not re.search(r"\d", tail[environments[-1].end() :]):
         return Extracted(environments[-1][0], "formula")
+    denied: Extracted | None = None
+    wrong: set[str] = set()
     for sentence in reversed(sentences(tail)):
         if _REMARK.match(sentence):
             continue
+        if refusals.gives_up(sentence) or refusals.is_undetermined(sentence):
+            return Extracted(sentence.strip(), "refusal")
+        reading = modifiers.read_last(sentence)
+        if reading is not None and reading.kind == "denied":
+            denied = denied or Extracted(sentence.strip(), "denied")
+            wrong.add(reading.text)
+            continue
+        if reading is not None and reading.kind == "value":
+            return Extracted(reading.text, "number", is_worded=True)
+        if reading is not None:
+            return Extracted(sentence.strip(), "unread")
         extracted = from_sentence(sentence)
         if extracted is not None and extracted.text:
+            if extracted.text.strip() in wrong:
+                return denied
             return Extracted(extracted.text.strip(), extracted.where)
+    if denied is not None:
+        return denied
     return in_words(tail)
 
 

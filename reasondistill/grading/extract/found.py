@@ -20,6 +20,9 @@ Where = Literal[
     "none",
     "malformed",
     "open_think",
+    "refusal",
+    "denied",
+    "unread",
 ]
 
 # All but the boxes look at the end of a text only.
@@ -29,10 +32,23 @@ TELLING = re.compile(r"\d|[$\\]|½|π|√|∞|\b[A-J]\b")
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """An answer and where it stood; `text` is None when there is none (`where` says why)."""
+    """An answer and where it stood; `text` is None when there is none (`where` says why).
+
+    `refusal`, `denied` and `unread` have a text that is no value: `I do not know`, `not 42`, `42 if
+    n is even and 43 if odd`. `is_worded`: words made the value, as in `twice 42`. `other` is the
+    answer as well, where the gold is of its form: the last of several labelled parts, the decimals
+    of an exact value.
+    """
 
     text: str | None
     where: Where
+    is_worded: bool = False
+    other: str | None = None
+
+    @property
+    def has_value(self) -> bool:
+        """Whether there is an answer to compare."""
+        return self.text is not None and self.where not in ("refusal", "denied", "unread")
 
 
 def last_match(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:

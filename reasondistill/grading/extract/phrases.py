@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from reasondistill.grading.extract import prose
+from reasondistill.grading.extract import modifiers, prose
 from reasondistill.grading.extract.bare import looks_bare
+from reasondistill.grading.extract.conclusion import concluded
 from reasondistill.grading.extract.found import TELLING, Extracted, Where, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence
 
@@ -19,8 +20,29 @@ _ANSWER = (
     r"\b(?:correct\s+)?choice|答案|正确选项|答え|정답|답|उत्तर|الإجابة|đáp\s+án|คำตอบ|"
     r"réponse|respuesta|resposta|risposta|antwort|ответ)"
 )
+# The same in more languages, whose "is" an English sentence may hold as another word.
+_ANSWER_ABROAD = (
+    r"(?:\b(?:jawaban|jawapan|đáp\s+số|câu\s+trả\s+lời|kết\s+quả|cevap|cevabı|yanıt|odpowied[źz]|"
+    r"odpověď|odpoveď|odgovor|antwoord|svaret?|vastaus|válasz|răspuns(?:ul)?|απάντηση|відповідь|"
+    r"отговор|одговор|atsakymas|atbilde|vastus|jibu|sagot|tugon|réponse|respuesta|resposta|risposta|"
+    r"antwort|ответ|résultat|resultado|risultato|ergebnis|lösung|wynik|hasil(?:nya)?|sonuç|erantzuna|"
+    r"ateb|përgjigjja|svar|solución|solução|soluzione|rozwiązanie)\b|תשובה|הַתְּשׁוּבָה|الجواب|جواب|پاسخ|"
+    r"الاجابة|जवाब|উত্তর|பதில்|விடை|సమాధానం|ఉత్తరం|ಉತ್ತರ|ഉത്തരം|જવાબ|ਜਵਾਬ|解答|回答|答|解は|해답|คำตอบคือ)"
+)
+_IS_ABROAD = (
+    rf"(?:{_IS}|(?:adalah|ialah|yaitu|yakni|jest|to|brzmi|wynosi|je|är|er|lyder|on|este|a|is|"
+    r"είναι|будет|равен|равна|равно|é|è|es|est|ist|lautet|yra|ir|ni|ay|bằng|olarak)\b|"
+    r"היא|הוא|هو|هي|است|হল|হলো|ஆகும்|होगा)"
+)
+# An answer that is denied is announced as well: `the answer isn't 42`.
+_REFUTED = (
+    rf"(?P<refuted>(?=(?:is|are|was|were)n['’]?t\b|(?:{modifiers.DENIAL})\s*(?:\w+\s+)?"
+    r"(?:be|equal)\b))"
+)
 PHRASE = re.compile(
-    rf"{_ANSWER}(?:\s+(?:correcta|correcte|finale?|here))?\W{{0,4}}\s*{_IS}\s*[:：]?\s*",
+    rf"(?:{_ANSWER}(?:\s+(?:correcta|correcte|finale?|here))?(?:\W{{0,4}}\s*{_IS}|\W{{0,3}}?\s{_REFUTED})|"
+    rf"{_ANSWER_ABROAD}(?:\s+(?:akhir(?:nya)?|końcowa|correcta|correcte|finale?|yang\s+benar|đúng|"
+    rf"cuối\s+cùng|finala))?\W{{0,4}}\s*{_IS_ABROAD})\s*[:：]?\s*",
     re.IGNORECASE,
 )
 _WEAK = re.compile(rf"\b(?:results?|reply|solution)\W{{0,4}}\s*{_IS}\s*[:：]?\s*", re.IGNORECASE)
@@ -35,6 +57,56 @@ _CHOICE = re.compile(
 )
 _BOLD_START = re.compile(r"[\s:：]*(\*\*|__)(?=\S)([^*_\n]{1,200})\1")
 _EMPTY = re.compile(r"[\s*_:：#$.?\\()\[\]-]*")
+
+
+_HYPOTHETICAL = re.compile(
+    r"\b(?:if|would|had|suppose|assuming|alternatively|otherwise|were|unless|some|might|could|"
+    r"wrong|incorrect|previous|earlier|initial|initially|original|originally|first|expected|given|"
+    r"book['’]?s?|official|reference|their|his|her|your|other|another|alternative|decimal|"
+    r"approximate|common|check\w*|verif\w+|note|remark|question|asks?|format)\b",
+    re.IGNORECASE,
+)
+_PLAUSIBLE = re.compile(r"[-+−$€£\\(\[{.√π½*]*\d|[$\\(\[]|\(?[A-J](?:[).:,;*]|\s*\Z|\s*\n)")
+_EXACT = re.compile(r"\\(?:[dt]?frac|sqrt|pi)|[/^]")
+_LETTER = re.compile(r"(?:\\text\s*\{)?\s*\(?([A-J])\)?\s*\}?")
+
+
+def corrected(boxed: str, behind: str) -> Extracted | None:
+    """The final answer that a text tells behind its box, `Answer: D` or `Correction: the answer
+    should be 43`; None for a question, for what only points at the box, and for the decimals of
+    what is boxed. A choice behind a box of another kind stands beside what is boxed.
+    """
+    phrase = last_phrase(behind, False)
+    if phrase is None or phrase.re is _WEAK:
+        return None
+    before = re.split(r"[.!?\n]\s", behind[max(0, phrase.start() - 200) : phrase.start()])[-1]
+    rest = behind[phrase.end() :]
+    opening = prose.opening(rest)
+    if _HYPOTHETICAL.search(before) or "was" in phrase[0].lower().split():
+        return None
+    if opening.endswith(("?", "？")):
+        return None
+    denied = modifiers.read(opening)
+    if denied is not None and denied.kind == "denied":
+        concluding = beside_denied(behind, phrase, denied.text)
+        if concluding.has_value or denied.text == boxed.strip():
+            return concluding
+        return None
+    start = prose.without_lead(opening)
+    if _PLAUSIBLE.match(start) is None:
+        return None
+    found = stated(rest, "phrase")
+    if found.text is None or not found.has_value or "boxed" in found.text:
+        return None
+    if _EXACT.search(boxed) and re.fullmatch(r"[-\d,]*\.\d+%?", found.text):
+        return None
+    was_letter = _LETTER.fullmatch(boxed) is not None
+    is_letter = _LETTER.fullmatch(found.text) is not None
+    if was_letter and not is_letter:
+        return None
+    if is_letter and not was_letter:
+        return Extracted(f"({found.text}) {boxed}", "boxed")
+    return found
 
 
 _PLAIN_MARK = re.compile(r"[-+$]?\d[\d,.]*%?")
@@ -66,6 +138,9 @@ def behind_mark(tail: str, gold: bool) -> Extracted | None:
         return Extracted(None, "malformed")
     if _PLAIN_MARK.fullmatch(line):
         return Extracted(line, "marker")
+    worded = read_words(line, "marker")
+    if worded is not None:
+        return worded
     label = _MARK_LABEL.match(line)
     if label is not None:
         statement = rest[label.end() :]
@@ -99,6 +174,9 @@ def said(tail: str, gold: bool) -> Extracted | None:
         if gold:
             return None
         return Extracted(None, "malformed")
+    denied = modifiers.read(prose.opening(rest))
+    if denied is not None and denied.kind == "denied":
+        return beside_denied(tail, phrase, denied.text)
     turned = last_match(_CORRECTION.finditer(rest))
     if turned is not None and TELLING.search(rest[turned.end() :]):
         return None
@@ -110,11 +188,45 @@ def said(tail: str, gold: bool) -> Extracted | None:
     return answer
 
 
+def beside_denied(tail: str, phrase: re.Match[str], wrong: str) -> Extracted:
+    """What the text behind a denied answer concludes, or what was said before it; if neither is
+    another answer, the denied one.
+    """
+    rest = tail[phrase.end() :]
+    opening = prose.opening(rest)
+    behind = rest[rest.find(opening) + len(opening) :]
+    if TELLING.search(behind):
+        concluding = concluded(behind)
+        if concluding is not None and concluding.has_value and concluding.text != wrong:
+            return concluding
+    before = last_match(PHRASE.finditer(tail, 0, phrase.start()))
+    if before is not None:
+        earlier = stated(tail[before.end() : phrase.start()], "phrase")
+        if earlier.has_value and earlier.text != wrong:
+            return earlier
+    return Extracted(opening, "denied")
+
+
+def read_words(text: str, where: Where) -> Extracted | None:
+    """The answer that a text begins with where words change it; None where they leave it."""
+    reading = modifiers.read(text)
+    if reading is None:
+        return None
+    return in_value(reading, text, where)
+
+
+def in_value(reading: modifiers.Reading, text: str, where: Where) -> Extracted:
+    """The value that words make, or else the text that they leave without one."""
+    if reading.kind == "value":
+        return Extracted(reading.text, where, is_worded=True)
+    return Extracted(text.strip("*_ `") or text, reading.kind)
+
+
 def last_phrase(tail: str, gold: bool) -> re.Match[str] | None:
     """The last phrase that announces an answer: "answer is", a heading, or else "result is" with
     nothing telling behind its sentence.
     """
-    phrase = last_match(PHRASE.finditer(tail))
+    phrase = last_match(match for match in PHRASE.finditer(tail) if announces(match))
     heading = last_match(_HEADING.finditer(tail))
     if heading is not None and (phrase is None or heading.end() > phrase.end()):
         return heading
@@ -130,10 +242,21 @@ def last_phrase(tail: str, gold: bool) -> re.Match[str] | None:
     return weak
 
 
+def announces(phrase: re.Match[str]) -> bool:
+    """Whether an answer follows. `The answer cannot be negative` denies none."""
+    if phrase["refuted"] is None:
+        return True
+    rest = phrase.string[phrase.end() : phrase.end() + 500]
+    return modifiers.read(prose.opening(rest)) is not None
+
+
 def stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a
     choice letter, or its words.
     """
+    worded = read_words(prose.opening(rest), where)
+    if worded is not None:
+        return worded
     bold = _BOLD_START.match(rest)
     if bold is not None and TELLING.search(bold[2]):
         continues = re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :])
@@ -160,4 +283,7 @@ def stated(rest: str, where: Where) -> Extracted:
     whole = Extracted(sentence.strip("*_ `") or None, where)
     if looks_bare(sentence):
         return whole
+    last = modifiers.read_last(sentence)
+    if last is not None:
+        return in_value(last, sentence, where)
     return from_sentence(sentence, where) or whole

@@ -241,7 +241,8 @@ SENTENCE_END = re.compile(
 _LEAD = re.compile(
     r"[\s*_`:：=>]*(?:(?:therefore|thus|so|then|hence|simply|just|only|indeed|exactly|precisely|"
     r"approximately|about|roughly|around|nearly|also|now|clearly|given by|equal to|the number|"
-    r"a total of|the value|donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
+    r"a total of|the value|either|both|"
+    r"donc|environ|aproximadamente|etwa|ungefähr|entonces|约为?|大约|"
     r"is|are|final|answer|the)\b[\s,:*_]*)+(?=\S)",
     re.IGNORECASE,
 )
@@ -278,6 +279,14 @@ def clause(rest: str) -> str:
     if aside is not None and re.match(r"\W*[\d$€£]", sentence):
         sentence = sentence[: aside.start()]
     return sentence.strip().removesuffix("**").strip()
+
+
+def opening(text: str) -> str:
+    """The first sentence, with the sign that ends it."""
+    end = SENTENCE_END.search(text)
+    if end:
+        text = text[: end.end()]
+    return text[:500].strip()
 
 
 def _first_sentence(text: str) -> str:

@@ -12,7 +12,9 @@ from typing import Literal
 from reasondistill.grading.decide.decision import OPEN, Decision, best_of
 from reasondistill.grading.decide.layers import decide_cheaply, decide_deeply
 from reasondistill.grading.extract.answer import Extracted, extract
+from reasondistill.grading.extract.refusals import is_undetermined
 from reasondistill.grading.policies import Policy, find_policy
+from reasondistill.grading.read.clean import clean, string_key
 from reasondistill.grading.read.golds import alternatives, is_no_answer
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 
@@ -81,6 +83,10 @@ def begin(item: GradeItem, policy: Policy) -> Question:
         return Question(Decision(unanswered, "extract", reason))
     answer = extracted.text
     golds = gold_answers(item.gold)
+    if not extracted.has_value:
+        return Question(decide_in_words(extracted, golds, unanswered), answer, golds)
+    if extracted.other is not None and any(is_of_form(extracted, gold) for gold in golds):
+        answer = extracted.other
     if not golds:
         reason = "gold_empty"
         if item.gold.strip():
@@ -133,11 +139,37 @@ def decide_as_whole(
     """
     if extracted.where in ("boxed", "marker") or len(item.answer_text) > 500:
         return OPEN
-    for gold in (*alternatives(item.gold), *golds):
+    if extracted.is_worded:
+        return OPEN
+    # `42` is not the gold `42 factorial`, which only reads like 42 of something.
+    wholes = [gold for gold in alternatives(item.gold) if not extract(gold, gold=True).is_worded]
+    for gold in (*wholes, *golds):
         decision = decide_cheaply(item.answer_text, gold, policy)
         if decision.is_correct:
             return decision
     return OPEN
+
+
+def is_of_form(extracted: Extracted, gold: str) -> bool:
+    """Whether a gold asks for the other form of an answer: for one part, or for decimals."""
+    if "," in (extracted.text or ""):
+        return re.search(r"[,;]|\band\b|\\\\", gold) is None
+    return re.fullmatch(r"[-\\$ \d,]*\.\d+\$?", gold.strip()) is not None
+
+
+def decide_in_words(extracted: Extracted, golds: tuple[str, ...], unanswered: Outcome) -> Decision:
+    """Where the words of an answer give no value, it is right only if a gold says the same. A
+    refusal and a denied answer are no answer; words that nobody can read for sure are undecided.
+    """
+    answer = extracted.text or ""
+    for gold in golds:
+        if string_key(clean(answer)) == string_key(clean(gold)):
+            return Decision("correct", "string", "equal_string")
+        if is_undetermined(answer) and is_undetermined(gold):
+            return Decision("correct", "string", "equal_words")
+    if extracted.where == "unread":
+        return Decision("undecided", "extract", "unread_words")
+    return Decision(unanswered, "extract", extracted.where)
 
 
 _REASONS = {"malformed": "malformed_box", "open_think": "think_not_closed", "none": "no_answer"}

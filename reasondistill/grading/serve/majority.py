@@ -24,13 +24,15 @@ Same = Callable[[str, str], bool]
 @dataclass(frozen=True)
 class Vote:
     """The answer that most samples gave, as first written. `votes` of `n` samples; samples without
-    an answer count in n.
+    an answer, refusals among them, count in n. With `is_tie` others have as many votes, and it is
+    only the first of them.
     """
 
     answer: str
     votes: int
     n: int
     members: tuple[int, ...]
+    is_tie: bool = False
 
     @property
     def share(self) -> float:
@@ -66,14 +68,16 @@ def clusters(answers: Sequence[str | None], same: Same) -> list[list[int]]:
 
 
 def majority(answers: Sequence[str | None], *, same: Same) -> Vote | None:
-    """The vote, or None when no sample has an answer. A tie goes to the answer that was given
-    first.
+    """The vote, or None when no sample has an answer. A tie names the answer that was given first
+    and says that it is one.
     """
     groups = clusters(answers, same)
     if not groups:
         return None
     best = max(groups, key=len)
-    return Vote(answers[best[0]] or "", len(best), len(answers), tuple(best))
+    as_large = sum(len(group) == len(best) for group in groups)
+    answer = answers[best[0]] or ""
+    return Vote(answer, len(best), len(answers), tuple(best), is_tie=as_large > 1)
 
 
 def same_in(pool: GradingPool) -> Same:
@@ -94,7 +98,8 @@ def maj_at_k(sizes: Sequence[int], right: int | None, n: int, k: int) -> float:
     answer; exact, over all subsets.
 
     `sizes` are the cluster sizes, `right` the index of the cluster that is correct (None: no sample
-    is), `n` counts samples without an answer too. A tie is broken by chance. k = 1 is the mean.
+    is), `n` counts samples without an answer too. A tie is broken by chance: this
+    is a rate, and not a label (`majority` makes none of a tie). k = 1 is the mean.
     Raises ValueError for k outside 1..n. Self-consistency: Wang et al. 2022.
     """
     if not 1 <= k <= n or sum(sizes) > n:

@@ -257,7 +257,7 @@ def enter(
     sheet.correct[row, trace.sample] = grade.is_correct
     sheet.tokens[row, trace.sample] = trace.completion.tokens
     sheet.outcomes[row][grade.outcome] += 1
-    if grade.extracted is not None and not grade.is_correct:
+    if grade.outcome in ("wrong", "undecided") and grade.extracted is not None:
         sheet.wrong[row][grade.extracted] += 1
 
 

@@ -35,7 +35,7 @@ from reasondistill.records import (
 )
 
 # The engine failed, or the gold answer says nothing: there is nothing to compare.
-_NOT_ASKED = (ENGINE_ERROR, INPUT_FAULT, "gold_empty", "gold_says_nothing", "no_majority")
+_NOT_ASKED = (ENGINE_ERROR, INPUT_FAULT, "gold_empty", "gold_says_nothing", "no_majority", "tie")
 _VERDICT = re.compile(r"VERDICT: (EQUAL|DIFFERENT|UNCLEAR)")
 _OUTCOMES: dict[str, Outcome] = {"EQUAL": "correct", "DIFFERENT": "wrong", "UNCLEAR": "undecided"}
 

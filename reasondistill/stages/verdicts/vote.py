@@ -4,10 +4,9 @@ them stands in for it.
     figures = vote_on_unlabelled(pool, run / "1-problems" / layout.PROBLEMS, run / "3-verdicts",
     share=0.5)
 
-Answers are counted by equivalence, not by string; a sample without an answer counts as one that
-disagrees. Self-consistency, Wang et al.
-2022. Not covered: a majority that is wrong. `labels.jsonl` says for each problem how many of its
-      samples agreed.
+Answers are counted by equivalence, not by string; a sample without an answer, or with a refusal,
+counts as one that disagrees. A tie gives no label. Self-consistency, Wang et al. 2022. Not covered:
+a majority that is wrong. `labels.jsonl` says for each problem how many of its samples agreed.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def vote_on_unlabelled(
             if vote is None:
                 yield from verdicts
                 continue
-            is_accepted = vote.votes >= 2 and vote.share >= share
+            is_accepted = vote.votes >= 2 and vote.share >= share and not vote.is_tie
             label = PseudoLabel(
                 problem_id=problem_id,
                 answer=vote.answer,
@@ -77,7 +76,7 @@ def vote_on_unlabelled(
 
 
 def _answer(verdict: Verdict) -> str | None:
-    """What a sample answered, when it came to an end."""
+    """What a sample answered, when it came to an end and did not refuse."""
     grade = verdict.grade
     if grade.outcome in ("truncated", "no_answer") or grade.reason in (ENGINE_ERROR, INPUT_FAULT):
         return None
@@ -87,7 +86,7 @@ def _answer(verdict: Verdict) -> str | None:
 def with_vote(verdicts: Sequence[Verdict], vote: Vote, is_accepted: bool) -> Iterator[Verdict]:
     """The verdicts of one problem by its vote; as it was where a sample has no answer.
 
-    Undecided, all of them, where the majority is too small to be accepted.
+    Undecided, all of them, where the majority is too small to be accepted or is a tie.
     """
     for place, verdict in enumerate(verdicts):
         if _answer(verdict) is None:
@@ -95,6 +94,8 @@ def with_vote(verdicts: Sequence[Verdict], vote: Vote, is_accepted: bool) -> Ite
             continue
         outcome: Outcome = "undecided"
         reason = "no_majority"
+        if vote.is_tie:
+            reason = "tie"
         if is_accepted:
             outcome = "correct" if place in vote.members else "wrong"
             reason = "majority"
