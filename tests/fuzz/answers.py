@@ -283,25 +283,38 @@ def from_files(paths: Iterable[Path]) -> Iterator[Gold]:
             yield Gold(f"{path.stem}/{number}", text, _guessed(text))
 
 
-def _guessed(text: str) -> Answer:
+def _guessed(gold: str) -> Answer:
+    """What a benchmark's gold is read as; raw where its letters may be words, units or digits."""
+    text = gold.replace("$", "").strip()
     if re.fullmatch(r"[A-E]", text):
-        return read_answer(text, "choice")
-    if re.fullmatch(r"\([A-Z]\)", text):
-        return read_answer(text, "raw")
-    if re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
-        return replace(read_answer(text.replace(",", "")), text=text)
+        return Answer("choice", text)
     if re.fullmatch(r"\\?(?:text|mathrm)?\{?[A-Za-z]+\}?", text) and len(text) > 1:
-        return read_answer(text, "words")
-    return read_answer(text, _kind_of_prose(text))
+        return Answer("words", text)
+    if re.fullmatch(r"-?\\?\d{1,3}(,\d{3})+", text):
+        return replace(read_answer(text.replace(",", "")), text=text)
+    if _has_prose(text):
+        return Answer("raw", text)
+    answer = read_answer(text)
+    if answer.kind not in ("quantity", "raw") and _LOOSE_WORD.search(text):
+        return Answer("raw", text)
+    return answer
 
 
-def _kind_of_prose(text: str) -> str:
-    """raw for a gold that has words outside commands: its letters are no symbols."""
+# `9\\,\\mathrm{N}`: no subscript and no function, so it may be a unit.
+_LOOSE_WORD = re.compile(r"(?<!_\{)(?<!_)\\(?:text|mathrm) ?\{")
+_UNIT_OR_LETTERS = re.compile(
+    r"-?[\d.]+ ?[a-z]{1,2}(\^\{?\d\}?)?(/[a-z]+)?"  # `5 cm^2`, `60 km/h`
+    r"|[\dA-F]+_\{?\d+\}?"  # `1A_{16}`
+    r"|\(?[A-Z]\)?( ?, ?\(?[A-Z]\)?)*"  # `(C)`, `A, D`
+    r"|.*\\text\{ ?(million|thousand|billion|dozen)s?\}"
+    r"|0\.\d+\\?%"  # 0.5 for it may be 50 %
+)
+
+
+def _has_prose(text: str) -> bool:
     bare = re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+", " ", text)
     wordy = re.search(r"[A-Za-z]{3,}|pi\b", bare) or re.match(r"\s*\\text", text)
-    if wordy or re.fullmatch(r"-?[\d.]+ ?[a-z]{1,2}(\^\{?\d\}?)?", text):  # `5 cm^2`
-        return "raw"
-    return ""
+    return bool(wordy or _UNIT_OR_LETTERS.fullmatch(text))
 
 
 def _gold_of(row: dict[str, object]) -> str:
@@ -310,7 +323,7 @@ def _gold_of(row: dict[str, object]) -> str:
     for key in ("gold", "final_answer", "answer", "solution"):
         found = row.get(key)
         if isinstance(found, list):
-            found = found[0] if len(found) == 1 else ""
+            found = "".join(found[:1] * (len(found) == 1))
         if isinstance(found, (int, float)):
             return f"{found:g}"
         if isinstance(found, str) and "####" in found:

@@ -227,7 +227,7 @@ class _Reader:
     def atom(self) -> Node:
         """A number, a symbol, a group, a function."""
         token = self.take()
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        if token[0] in "0123456789" or (token[0] == "." and len(token) > 1):
             return Node("num", (), token)
         if token in ("(", "[", "{"):
             inner = self.sum()
@@ -261,7 +261,7 @@ class _Reader:
             inner = self.take()
             self.take("}")
             return self._subscripted(f"\\dot{{{inner}}}")
-        if token == "\\pi" or token[1:] in GREEK or (len(token) == 1 and token.isalpha()):
+        if token == "\\pi" or token[1:] in GREEK or re.fullmatch("[A-Za-z]", token):
             return self._subscripted(token)
         raise Unreadable(f"unknown: {token}")
 

@@ -649,7 +649,7 @@ def mixed_as_product(gold: Gold, _: random.Random) -> Made | None:
 
 
 def repeating_decimal(gold: Gold, _: random.Random) -> Made | None:
-    if not re.fullmatch(r"\d+\.\d*[1-9]", gold.text):
+    if not re.fullmatch(r"\d{1,3}\.\d?[1-9]", gold.text):
         return None
     return Made(f"{gold.text[:-1]}\\overline{{{gold.text[-1]}}}")
 
