@@ -303,10 +303,11 @@ def _guessed(gold: str) -> Answer:
 # `9\\,\\mathrm{N}`: no subscript and no function, so it may be a unit.
 _LOOSE_WORD = re.compile(r"(?<!_\{)(?<!_)\\(?:text|mathrm) ?\{")
 _UNIT_OR_LETTERS = re.compile(
-    r"-?[\d.]+ ?[a-z]{1,2}(\^\{?\d\}?)?(/[a-z]+)?"  # `5 cm^2`, `60 km/h`
-    r"|[\dA-F]+_\{?\d+\}?"  # `1A_{16}`
+    r"-?[\d.]+ ?[a-z]{1,2}(\^\{?\d\}?)?(/[a-z]+(\^\{?\d\}?)?)?"  # `5 cm^2`, `60 km/h`
+    r"|[\dA-Fa-f]+_\{?\d+\}?"  # `1A_{16}`
     r"|\(?[A-Z]\)?( ?, ?\(?[A-Z]\)?)*"  # `(C)`, `A, D`
     r"|.*\\text\{ ?(million|thousand|billion|dozen)s?\}"
+    r"|[\d.]+(\\,)? ?\\mu ?[a-zA-Z]"
     r"|0\.\d+\\?%"  # 0.5 for it may be 50 %
 )
 

@@ -206,6 +206,8 @@ class _Reader:
             if self.take() == "!":
                 base = Node("fact", (base,))
                 continue
+            if re.fullmatch(r"\d{2,}", self.peek()):
+                raise Unreadable(f"{self.peek()} as an exponent without braces")
             exponent = self._argument()
             base = Node("pow", (base, exponent))
         return base

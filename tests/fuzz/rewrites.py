@@ -649,12 +649,19 @@ def permuted(gold: Gold, draw: random.Random) -> Made | None:
     return Made(spell(replace(answer, items=tuple(items))))
 
 
+def _joints(answer: Answer) -> int:
+    """Two where the parts must be joined by `and`: they say what different things are."""
+    if len({item.left for item in answer.items}) > 1:
+        return 2
+    return 3
+
+
 def list_in_words(gold: Gold, draw: random.Random) -> Made | None:
     answer = gold.answer
     if answer.kind != "list":
         return None
     parts = [spell(item) for item in answer.items]
-    joint = draw.choice([" \\text{ and } ", " \\text{ or } ", "\\text{, and }"])
+    joint = draw.choice([" \\text{ and } ", "\\text{, and }", " \\text{ or } "][: _joints(answer)])
     return Made(", ".join(parts[:-1]) + joint + parts[-1])
 
 
@@ -663,7 +670,7 @@ def list_in_sentence(gold: Gold, draw: random.Random) -> Made | None:
     if answer.kind != "list":
         return None
     parts = [f"${spell(item)}$" for item in answer.items]
-    joint = draw.choice([" and ", " or "])
+    joint = draw.choice([", and ", " and ", " or "][: _joints(answer)])
     start = draw.choice(["The answers are", "The solutions are", "The final answer is"])
     return Made(f"{start} {', '.join(parts[:-1])}{joint}{parts[-1]}.", whole=True)
 
