@@ -1111,6 +1111,10 @@ _CORRECTIONS = [
 
 def corrected(first: str, last: str, draw: random.Random) -> Made:
     """A completion that gives one answer up for another."""
+    if re.search("[A-Za-z]", last):
+        last = f"${last}$"
+        shape = draw.choice([one for one in _CORRECTIONS if "$%s$" not in one and "boxed" in one])
+        return Made(shape % (first, last), whole=True)
     return Made(draw.choice(_CORRECTIONS) % (first, last), whole=True)
 
 

@@ -51,7 +51,9 @@ STYLES: dict[str, Style] = {
 
 def _styled(name: str, style: Style) -> Operator:
     def operator(gold: Gold, _: random.Random) -> Made | None:
-        if gold.answer.kind == "raw" or name in ("star", "times") and _has_words(gold):
+        if gold.answer.kind in ("raw", "words", "choice", "date", "logic"):
+            return None
+        if style.dot and "\\Delta " in gold.text:
             return None
         text = spell(gold.answer, style)
         if text in (gold.text, spell(gold.answer)):
@@ -59,10 +61,6 @@ def _styled(name: str, style: Style) -> Operator:
         return Made(text)
 
     return operator
-
-
-def _has_words(gold: Gold) -> bool:
-    return gold.answer.kind in ("words", "choice", "date", "logic")
 
 
 def spelled_anew(gold: Gold, _: random.Random) -> Made | None:
@@ -675,9 +673,13 @@ def list_in_sentence(gold: Gold, draw: random.Random) -> Made | None:
     return Made(f"{start} {', '.join(parts[:-1])}{joint}{parts[-1]}.", whole=True)
 
 
+def _is_one_value_again(answer: Answer) -> bool:
+    return len({spell(item) for item in answer.items}) < 2
+
+
 def several_boxes(gold: Gold, draw: random.Random) -> Made | None:
     answer = gold.answer
-    if answer.kind != "list":
+    if answer.kind != "list" or _is_one_value_again(answer):
         return None
     boxes = [f"\\boxed{{{spell(item)}}}" for item in answer.items]
     joint = draw.choice([", ", " and ", "$, $"])
@@ -687,6 +689,8 @@ def several_boxes(gold: Gold, draw: random.Random) -> Made | None:
 def parts_in_boxes(gold: Gold, draw: random.Random) -> Made | None:
     answer = gold.answer
     if answer.kind != "list" or answer.items[0].kind != "value" or len(answer.items) > 3:
+        return None
+    if _is_one_value_again(answer):
         return None
     shape = draw.choice(["(%s) $\\boxed{%s}$", "Part (%s): \\boxed{%s}", "%s) \\boxed{%s}"])
     parts = [shape % (name, spell(item)) for name, item in zip("abc", answer.items, strict=False)]
