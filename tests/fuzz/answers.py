@@ -288,9 +288,11 @@ def _guessed(gold: str) -> Answer:
     text = gold.replace("$", "").strip()
     if re.fullmatch(r"[A-E]", text):
         return Answer("choice", text)
+    if text in ("nan", "0/0") or text.endswith("\\"):
+        return Answer("raw", text)
     if re.fullmatch(r"\\?(?:text|mathrm)?\{?[A-Za-z]+\}?", text) and len(text) > 1:
         return Answer("words", text)
-    if re.fullmatch(r"-?\\?\d{1,3}(,\d{3})+", text):
+    if re.fullmatch(r"-?\\?[1-9]\d{0,2}(,\d{3})+", text):
         return replace(read_answer(text.replace(",", "")), text=text)
     if _has_prose(text):
         return Answer("raw", text)
@@ -314,7 +316,7 @@ _UNIT_OR_LETTERS = re.compile(
 
 def _has_prose(text: str) -> bool:
     bare = re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+", " ", text)
-    wordy = re.search(r"[A-Za-z]{3,}|pi\b", bare) or re.match(r"\s*\\text", text)
+    wordy = re.search(r"[A-Za-z]{3,}|pi\b|\bor\b", bare) or re.match(r"\s*\\text", text)
     return bool(wordy or _UNIT_OR_LETTERS.fullmatch(text))
 
 
