@@ -1085,7 +1085,6 @@ SENTENCES: dict[str, list[str]] = {
         "The answer is anything except %s.",
         "The answer is far from %s.",
         "The answer is neither %s nor 71.",
-        "Nobody would say that the answer is %s.",
         "It is impossible that the answer is %s.",
         "It is a common mistake to say that the answer is %s.",
         "The answer would have been %s, had the die been fair.",
@@ -1111,7 +1110,6 @@ SENTENCES: dict[str, list[str]] = {
         "The answer is %s times n.",
         "The answer is the product of %s and 17.",
         "The answer is the absolute difference of %s and 17.",
-        "The answer is %s times as many.",
     ],
     "other_conditions": [
         "The answer is %s unless $n$ is odd.",

@@ -1005,6 +1005,17 @@ _NEUTRAL = [
     "Since at least half of them are odd, the answer is %s.",
     "The answer is\n\n%s",
     "So our answer is just %s, as claimed.",
+    "The answer is %s, as was to be shown.",
+    "Twice the side is not enough, so the answer is %s.",
+    "If it were larger than 994, we would have a contradiction. So the answer is %s.",
+    "The square root of 998001 is 999, which is no solution; the answer is %s.",
+    "Since the sum is at most 995, the answer is %s.",
+    "We conclude that the minimum value is %s.",
+    "Therefore the maximum is %s.",
+    "There are half as many of them, thus the answer is %s.",
+    "It cannot be negative. The answer is %s.",
+    "The answer cannot be negative, so it is %s.",
+    "If $n$ is odd there is none; hence the final answer is %s.",
 ]
 
 
