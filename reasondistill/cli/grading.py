@@ -18,6 +18,7 @@ from reasondistill.cli.console import (
     say,
 )
 from reasondistill.errors import ConfigError
+from reasondistill.grading.policies import POLICIES
 from reasondistill.tables import interval, percent, size_text
 
 if TYPE_CHECKING:
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
     from reasondistill.grade_file.matrix import Matrix
 
 
+IMITATIONS = [policy for policy in POLICIES.values() if policy.imitates]
+IMITATED = "Imitations:\n\n" + "\n\n".join(
+    f"  {policy.name}: {policy.imitates}" for policy in IMITATIONS
+)
+
+
 @app.command(
     epilog="Examples:\n\n  reasondistill grade answers.jsonl --out verdicts.jsonl\n\n"
     "  reasondistill grade answers.jsonl --out strict.jsonl --policy strict --workers 8\n\n"
-    'A row that goes in: {"id": "7", "prediction": "So it is $\\\\frac12$.", "gold": "0.5"}'
+    'A row that goes in: {"id": "7", "prediction": "So it is $\\\\frac12$.", "gold": "0.5"}\n\n'
+    + IMITATED
 )
 def grade(
     file: Annotated[
@@ -47,7 +55,8 @@ def grade(
     policy: Annotated[
         str,
         typer.Option(
-            help="Strictness, or another grader's rules: default, strict, lenient, lighteval, …"
+            help="How strict: default, strict or lenient; or another grader's rules: "
+            f"{', '.join(policy.name for policy in IMITATIONS)} (see below)."
         ),
     ] = "default",
     workers: Annotated[
@@ -85,7 +94,7 @@ def grade(
 @app.command(
     epilog="Examples:\n\n  reasondistill matrix answers.jsonl\n\n"
     "  reasondistill matrix answers.jsonl --policies default,lighteval --out matrix\n\n"
-    "  reasondistill matrix demo --benchmark gsm_symbolic_12"
+    "  reasondistill matrix demo --benchmark gsm_symbolic_12\n\n" + IMITATED
 )
 def matrix(
     answers: Annotated[

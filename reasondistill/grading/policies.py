@@ -1,10 +1,10 @@
 """Strictness, stated: what counts as the same answer where reasonable graders disagree.
 
 `default` is the policy that we stand behind. The others imitate published graders so that their
-numbers can be translated: `lighteval` (math-verify as lighteval configures it), `evalchemy-string`
-(equality of normalised strings, Hendrycks' MATH normaliser), `qwen-math` (Qwen2.5-Math's
-`math_equal`: percent guessing, relative tolerance 1e-4) and `nemo-skills` (NeMo-Skills'
-`math_equal`: percent signs and degrees dropped, texts and numbers as strings, else math-verify).
+numbers can be translated, and say which version: `lighteval` (math-verify as lighteval configures
+it), `evalchemy-string` (equality of normalised strings, Hendrycks' MATH normaliser), `qwen-math`
+(Qwen2.5-Math's `math_equal`: percent guessing, relative tolerance 1e-4) and `nemo-skills`
+(NeMo-Skills' `math_equal`: texts as strings, else math-verify).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Policy:
     others read `anchored_only` and `join_boxes`.
 
     * engine: which comparison decides.
+    * imitates: the published grader, and its version, that an engine follows; else empty.
     * percent_is_number: 28 answers 28 % (never for values up to 1: 0.5 is not 0.5 %).
     * percent_is_fraction: 0.28 answers 28 %.
     * units_must_stand: an answer without the gold's unit is wrong (with another known unit it
@@ -49,6 +50,7 @@ class Policy:
 
     name: str = "default"
     engine: Engine = "layered"
+    imitates: str = ""
     percent_is_number: bool = True
     percent_is_fraction: bool = True
     units_must_stand: bool = False
@@ -100,10 +102,34 @@ POLICIES: dict[str, Policy] = {
             based_value=True,
             real_odd_roots=True,
         ),
-        replace(_DEFAULT, name="lighteval", engine="math-verify", join_boxes="all"),
-        replace(_DEFAULT, name="evalchemy-string", engine="hendrycks-string", join_boxes="last"),
-        replace(_DEFAULT, name="qwen-math", engine="qwen-math", join_boxes="last"),
-        replace(_DEFAULT, name="nemo-skills", engine="nemo-skills", join_boxes="last"),
+        replace(
+            _DEFAULT,
+            name="lighteval",
+            engine="math-verify",
+            imitates="math-verify 0.9 as lighteval calls it: gold first, six decimals, strict",
+            join_boxes="all",
+        ),
+        replace(
+            _DEFAULT,
+            name="evalchemy-string",
+            engine="hendrycks-string",
+            imitates="is_equiv of Hendrycks et al. 2021 (MATH), unchanged in Evalchemy and lm-eval",
+            join_boxes="last",
+        ),
+        replace(
+            _DEFAULT,
+            name="qwen-math",
+            engine="qwen-math",
+            imitates="math_equal of Qwen2.5-Math, evaluation/grader.py at 29a82a8",
+            join_boxes="last",
+        ),
+        replace(
+            _DEFAULT,
+            name="nemo-skills",
+            engine="nemo-skills",
+            imitates="math_equal of NeMo-Skills since pull request 1074 (December 2025): 016 is 16",
+            join_boxes="last",
+        ),
     )
 }
 
