@@ -46,7 +46,9 @@ NEEDS_WORKER = (r"\sqrt{8}", r"\boxed{2\sqrt{2}}")
         (["34", "68/3"], r"\boxed{34}", True),
         (["12", "34"], r"\boxed{34}", True),
         (("12", 34), r"\boxed{35}", False),
-        (["35", ""], r"\boxed{34}", None),
+        (["35", ""], r"\boxed{34}", False),
+        (["", "see solution"], r"\boxed{34}", None),
+        (["it's 5", 'the "34"', "\\frac{68}{2}"], r"\boxed{34}", True),
         (np.array(["12", "34"]), r"\boxed{34}", True),
         (np.array([12, 34]), np.int64(35), False),
         ("7", r"<think>perhaps \boxed{3}</think> It is \boxed{7}.", True),
@@ -81,6 +83,11 @@ def test_what_math_verify_has_parsed_is_refused_rather_than_misread() -> None:
         verify(math_verify.parse("$34$"), "34")
 
 
+def test_a_list_that_is_too_long_to_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        verify(["34"] * 10_000, "34")
+
+
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown"):
         verify("34", "34", policy="severe")
@@ -99,7 +106,7 @@ def test_the_call_has_the_shape_of_math_verify() -> None:
 
 
 def test_what_does_not_come_to_an_end_is_undecided_at_the_deadline() -> None:
-    verify(*NEEDS_WORKER)  # the workers are warm from here on
+    assert verify("0.5", r"\int_0^1 x dx") is True  # sympy is loaded from here on
     started = time.monotonic()
     assert verify(r"\frac{\pi}{7}", rf"\boxed{{{HANGING}}}", timeout_seconds=0.5) is None
     assert time.monotonic() - started < 3

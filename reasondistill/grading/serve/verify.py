@@ -13,11 +13,13 @@ process, are started by the first call that needs one and end with the process.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import threading
 from collections.abc import Sequence
 from typing import cast
 
+from reasondistill.grading.read.golds import alternatives
 from reasondistill.grading.serve.items import GradeItem
 from reasondistill.grading.serve.pool import GradingPool
 from reasondistill.records import Grade
@@ -64,44 +66,31 @@ def grade_pairs(
     when there are not as many golds as targets.
     """
     items: list[GradeItem] = []
-    counts: list[int] = []
     for gold, target in zip(golds, targets, strict=True):
         answer = ""
         if target is not None:
             answer = _text(target, "target")
-        alternatives = alternatives_of(gold)
-        items += [GradeItem("", answer, alternative) for alternative in alternatives]
-        counts.append(len(alternatives))
+        items.append(GradeItem("", answer, gold_text(gold)))
     graded = shared_pool().grade_many(
         items, policy=policy, deadline_s=timeout_seconds or DEADLINE_S
     )
-    grades = [grade for _, grade in graded]
-    best: list[Grade] = []
-    place = 0
-    for count in counts:
-        best.append(best_of(grades[place : place + count]))
-        place += count
-    return best
+    return [grade for _, grade in graded]
 
 
-def best_of(grades: Sequence[Grade]) -> Grade:
-    """The grade beside several alternatives: one that is correct, else one that is undecided."""
-    for outcome in ("correct", "undecided"):
-        for grade in grades:
-            if grade.outcome == outcome:
-                return grade
-    return grades[0]
-
-
-def alternatives_of(gold: Gold) -> list[str]:
-    """The texts, each of which is a right answer; one that is empty where there is no gold."""
+def gold_text(gold: Gold) -> str:
+    """A gold as a file of answers holds it: alternatives as a list of texts in JSON."""
     plain = as_plain(gold)
     if plain is None:
-        return [""]
-    if isinstance(plain, list | tuple):
-        alternatives = cast(Sequence[object], plain)
-        return [_text(alternative, "gold") for alternative in alternatives] or [""]
-    return [_text(plain, "gold")]
+        return ""
+    if not isinstance(plain, list | tuple):
+        return _text(plain, "gold")
+    texts = [_text(alternative, "gold") for alternative in cast(Sequence[object], plain)]
+    if not texts:
+        return ""
+    written = json.dumps(texts)
+    if alternatives(written) != tuple(texts):
+        raise ValueError(f"gold: a list of {len(written):,} characters is too long to be read.")
+    return written
 
 
 def as_plain(value: object) -> object:
