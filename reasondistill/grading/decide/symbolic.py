@@ -162,9 +162,15 @@ def veto(a: str, b: str) -> str | None:
         return "names_differ"
     if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
         return "numbers_side_by_side"
+    if (_BOUND.match(a) is None) != (_BOUND.match(b) is None):
+        return "bound_beside_value"
     if ("\\{" in a) != ("\\{" in b) and (a[:1] in "([") != (b[:1] in "(["):
         return "brackets_differ"
     return None
+
+
+# `\le 5` without a left side, as `at most 5` is read.
+_BOUND = re.compile(r"\s*(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![A-Za-z]))")
 
 
 def _may_lose_names(text: str) -> bool:

@@ -23,7 +23,8 @@ from reasondistill.grading.extract.chat import (
 )
 from reasondistill.grading.extract.conclusion import FIRST_LABEL, chosen_letter, concluded
 from reasondistill.grading.extract.found import TAIL, Extracted
-from reasondistill.grading.extract.phrases import behind_mark, corrected, read_words, said
+from reasondistill.grading.extract.modifiers import read_whole
+from reasondistill.grading.extract.phrases import behind_mark, corrected, in_value, said
 from reasondistill.grading.extract.refusals import refuses
 from reasondistill.grading.extract.sentence import from_sentence, sentences
 from reasondistill.thinking import split
@@ -76,9 +77,9 @@ def find_in(text: str, *, join: str, gold: bool, stated: bool) -> Extracted:
     if chosen is not None:
         return chosen
     if len(text) < _LONGEST_BARE:
-        worded = read_words(text, "whole")
-        if worded is not None:
-            return worded
+        reading = read_whole(text)
+        if reading is not None:
+            return in_value(reading, text, "whole")
     if looks_bare(text):
         return whole(text)
     label = FIRST_LABEL.match(tail)
@@ -130,12 +131,12 @@ def stated_in_gold(gold: str) -> Extracted | None:
 
 def worded_gold(gold: str) -> Extracted | None:
     """`at least 3` as a gold says what the same words say in an answer."""
-    worded = None
+    reading = None
     if len(gold) < _LONGEST_BARE:
-        worded = read_words(gold, "whole")
-    if worded is None or not worded.has_value:
+        reading = read_whole(gold)
+    if reading is None or reading.kind != "value":
         return None
-    return worded
+    return in_value(reading, gold, "whole")
 
 
 def whole(text: str) -> Extracted:

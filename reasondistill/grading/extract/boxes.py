@@ -65,12 +65,12 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
 
 def joined(contents: list[str], *, keeps_twins: bool) -> Extracted:
     """One answer of the contents of several boxes. What is said twice counts twice in a list of
-    parts, once where nothing else is said.
+    parts; where nothing else is said it is one answer as well.
     """
     parts: list[str] = []
     is_worded = False
     for content in contents:
-        plain = without_sentence(content.strip())
+        plain = without_adverb(without_sentence(content.strip()))
         worded = read_words(plain, "boxed")
         if worded is not None and worded.text is not None:
             if not worded.has_value:
@@ -79,9 +79,12 @@ def joined(contents: list[str], *, keeps_twins: bool) -> Extracted:
             is_worded = True
         parts.append(plain)
     distinct = list(dict.fromkeys(parts))
-    if len(distinct) == 1 or not keeps_twins:
+    if not keeps_twins:
         parts = distinct
-    return Extracted(", ".join(parts), "boxed", is_worded)
+    said_again = None
+    if len(distinct) == 1 and len(parts) > 1:
+        said_again = distinct[0]
+    return Extracted(", ".join(parts), "boxed", is_worded, other=said_again)
 
 
 # ---- boxes that are no answer --------------------------------------------------------------------
@@ -189,6 +192,21 @@ def without_sentence(content: str) -> str:
     if answer is None:
         answer = stated(words, "boxed")
     return answer.text or content
+
+
+def without_adverb(content: str) -> str:
+    """`\\text{exactly }5` says 5, and `\\text{all } n\\ge 3` says which n."""
+    adverb = _ADVERB.match(content)
+    if adverb is None or len(content) > 300:
+        return content
+    return content[adverb.end() :]
+
+
+_ADVERB = re.compile(
+    r"\\text\s*\{\s*(?:exactly|about|approximately|approx\.?|only|just|roughly|around|nearly|simply|"
+    r"precisely)\s*\}\s*(?=[-\\\d$.])|"
+    r"\\text\s*\{\s*(?:for\s+)?(?:all|every|any|each)\s*\}\s*(?=[a-z]\s*(?:[<>=≤≥]|\\(?:leq?|geq?|in)\b))"
+)
 
 
 def behind_is(content: str) -> str | None:

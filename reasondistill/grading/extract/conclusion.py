@@ -45,6 +45,9 @@ def concluded(tail: str) -> Extracted | None:
     environments = list(DISPLAY.finditer(tail))
     if environments and not re.search(r"\d", tail[environments[-1].end() :]):
         return Extracted(environments[-1][0], "formula")
+    asked = _ASKED.search(tail, max(0, len(tail) - 300))
+    if asked is not None:
+        return Extracted(asked[0].strip(), "unread")
     denied: Extracted | None = None
     wrong: set[str] = set()
     for sentence in reversed(sentences(tail)):
@@ -52,7 +55,10 @@ def concluded(tail: str) -> Extracted | None:
             continue
         if refusals.gives_up(sentence) or refusals.is_undetermined(sentence):
             return Extracted(sentence.strip(), "refusal")
-        reading = modifiers.read_last(sentence)
+        extracted = from_sentence(sentence)
+        if extracted is None or not extracted.text:
+            continue
+        reading = modifiers.read_last(sentence, extracted.text)
         if reading is not None and reading.kind == "denied":
             denied = denied or Extracted(sentence.strip(), "denied")
             wrong.add(reading.text)
@@ -61,14 +67,18 @@ def concluded(tail: str) -> Extracted | None:
             return Extracted(reading.text, "number", is_worded=True)
         if reading is not None:
             return Extracted(sentence.strip(), "unread")
-        extracted = from_sentence(sentence)
-        if extracted is not None and extracted.text:
-            if extracted.text.strip() in wrong:
-                return denied
-            return Extracted(extracted.text.strip(), extracted.where)
+        if extracted.text.strip() in wrong:
+            return denied
+        return Extracted(extracted.text.strip(), extracted.where)
     if denied is not None:
         return denied
     return in_words(tail)
+
+
+# `Is it 42 or 43?` at the end of a text.
+_ASKED = re.compile(
+    r"[^.!?\n]{0,200}\d[^.!?\n]{0,40}\bor\b[^.!?\n]{0,40}\d[^.!?\n]{0,40}\?\s{0,5}\Z"
+)
 
 
 def in_words(tail: str) -> Extracted | None:

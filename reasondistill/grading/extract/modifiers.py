@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reasondistill.grading.extract import prose
+from reasondistill.grading.extract.found import last_match
 from reasondistill.grading.read.words import number_in_words
 
 _WINDOW = 300
@@ -89,15 +90,16 @@ _BEFORE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"at\s+most|up\s+to|at\s+maximum|(?:no|not)\s+(?:more|greater|larger|bigger)\s+than|"
          r"a\s+maximum\s+of|not\s+(?:above|over|exceeding)|höchstens|au\s+plus|a\s+lo\s+sumo|至多",
          r"\le {}"),
-        (r"(?:strictly\s+)?(?:more|greater|larger|bigger|higher)\s+than|above|over|exceeding|"
+        (r"(?:strictly\s+)?(?:(?:more|greater|larger|bigger|higher)\s+than|above)|over|exceeding|"
          r"超过|大于", r"\gt {}"),
-        (r"(?:strictly\s+)?(?:less|fewer|smaller|lower)\s+than|below|under|不到|小于", r"\lt {}"),
+        (r"(?:strictly\s+)?(?:(?:less|fewer|smaller|lower)\s+than|below)|under|不到|小于",
+         r"\lt {}"),
         (r"plus\s+or\s+minus|plus[-/]minus|positive\s+or\s+negative", r"\pm {}"),
         (r"(?:negative|opposite|additive\s+inverse)\s+of", "-{}"),
         (r"minus|negative|menos|moins|meno|负", "-{}"),
-        (r"twice|double(?:\s+of)?|two\s+times", r"2\cdot {}"),
-        (r"thrice|triple(?:\s+of)?|three\s+times", r"3\cdot {}"),
-        (r"quadruple(?:\s+of)?|four\s+times", r"4\cdot {}"),
+        (r"(?:twice|double(?:\s+of)?|two\s+times)(?!\s+as\b)", r"2\cdot {}"),
+        (r"(?:thrice|triple(?:\s+of)?|three\s+times)(?!\s*\$?\()", r"3\cdot {}"),
+        (r"(?:quadruple(?:\s+of)?|four\s+times)(?!\s*\$?\()", r"4\cdot {}"),
         (r"(?:one[\s-])?half(?:\s+of)?|(?:a\s+)?half\s+of", r"\frac{{{}}}{{2}}"),
         (r"(?:(?:principal|positive|square)\s+){1,2}root\s+of|sqrt\s+of", r"\sqrt{{{}}}"),
         (r"cube\s+root\s+of|third\s+root\s+of|cubic\s+root\s+of", r"\sqrt[3]{{{}}}"),
@@ -122,7 +124,7 @@ _UNREAD_BEFORE = re.compile(
     r"(?:multiple|divisor|factor|power|root|function|fraction|part|percentage|share|logarithm|log|"
     r"sine|cosine|tangent|inverse|complement|remainder|range|order)s?\s+of|"
     r"(?:product|difference|quotient|sum|average|mean|ratio|gcd|lcm)\s+(?:of|between)"
-    r"(?=[^.;:=]{1,60}?\band\b)|congruent\s+to|divisible\s+by|coprime\s+to|"
+    r"(?=(?:[^.;:=]|\.(?=\d)){1,60}?\band\b)|congruent\s+to|divisible\s+by|coprime\s+to|"
     r"(?:one|two|three|four|five|six|ten|half|\d+)\s+(?:more|less|fewer)\s+than|closer?\s+to|"
     r"介于)(?![\w'])\s*",
     re.IGNORECASE,
@@ -132,11 +134,16 @@ _AFTER: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(rf"\s*(?:{words})(?![\w'])", re.IGNORECASE), made)
     for words, made in (
         (r"factorial", "{}!"),
+        (r"(?<=\$)\s*dozen", r"12\cdot {}"),
+        (r"(?<=\$)\s*hundred", r"100\cdot {}"),
+        (r"(?<=\$)\s*thousand", r"1000\cdot {}"),
+        (r"(?<=\$)\s*million", r"10^6\cdot {}"),
+        (r"(?<=\$)\s*billion", r"10^9\cdot {}"),
         (rf"squared{_NO_UNIT}", "{}^2"),
         (rf"cubed{_NO_UNIT}", "{}^3"),
         (r"(?:[a-z]+\s+)?(?:or|and)\s+(?:more|greater|higher|larger|above|over|up|bigger|beyond)|"
          r"(?:(?!is|are|be)[a-z]+\s+)?at\s+(?:the\s+)?(?:least|minimum)", r"\ge {}"),
-        (r"(?:[a-z]+\s+)?(?:or|and)\s+(?:less|fewer|lower|smaller|below|under)|"
+        (r"(?:(?!more)[a-z]+\s+)?(?:or|and)\s+(?:less|fewer|lower|smaller|below|under)|"
          r"(?:(?!is|are|be)[a-z]+\s+)?at\s+(?:the\s+)?(?:very\s+)?(?:most|maximum)", r"\le {}"),
     )
 )  # fmt: skip
@@ -164,7 +171,7 @@ _WRONG = re.compile(
     r"(?:(?:clearly|also|therefore|thus|just|simply|actually|obviously|definitely|still|an?|the)\s+)*"
     r"(?:wrong|incorrect|false|invalid|impossible|too\s+(?:large|big|small|high|low|much|many)|"
     r"ruled\s+out|excluded|rejected|extraneous|discarded|out|inadmissible|not\b|never\b|no\s+longer)|"
-    rf"[\s*_$)\]}}.,]{{0,6}}(?:{DENIAL})(?!\s+(?:\w+\s+)?(?:hard|difficult))|"
+    rf"[\s*_$)\]}}.,]{{0,6}}(?:{DENIAL})(?!\s+(?:(?:\w+\s+)?(?:hard|difficult)|it|that|they)\b)|"
     r",?\s+(?:which|but\s+(?:that|this|it))\s+(?:is|was|would\s+be|cannot\s+be|can['’]t\s+be|must\s+be)\s+"
     r"(?:wrong|incorrect|impossible|too\s+\w+|right|correct|not\s+(?:right|correct|possible|valid))\b(?<!is\sright)(?<!is\scorrect)|"
     r"[\s*_$)\]}.,]{0,6}(?:fails|doesn['’]t\s+work)|[\s*_$]{0,4}(?:是错|不对|不正确|错误)",
@@ -175,6 +182,7 @@ _CASES = re.compile(
     r"[^.\n]{0,60}?\b(?:if|when|for|unless|provided)\b[^.\n]{1,100}?"
     r"(?:\b(?:and|or|but|while|whereas|else)\b|[,;])\s+(?:it\s+is\s+)?\$?[-\d\\][^.\n]{0,60}?"
     r"\b(?:if|when|for|otherwise|unless|else)\b|"
+    r"[^.\n]{0,60}?\bif\b[^.\n]{1,60}?\b(?:otherwise|else)\b[^.\n]{0,20}?\d|"
     r"[^.\n]{0,60}?\bif\s+\$?[a-z]\$?\s+(?:is|are)\b|[^.\n]{0,60}?\bunless\b|"
     r"[^.\n]{0,40}?\bfor\s+(?:all\s+)?(?:even|odd)\b",
     re.IGNORECASE,
@@ -187,7 +195,7 @@ _ANY = re.compile(
     r"minimum|maximum|between|from|multiple|divisor|factor|power|function|product|difference|"
     r"quotient|sum|average|mean|ratio|remainder|plus|times|multiplied|divided|raised|percent|"
     r"positive|not|never|cannot|can|neither|nicht|no|anything|other|different|far|only|if|unless|when|"
-    r"otherwise|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|wrong|"
+    r"otherwise|else|for|even|odd|provided|dozen|hundred|thousand|million|billion|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|wrong|"
     r"incorrect|false|impossible|or|one|congruent|divisible|coprime|close|closer|mindestens|"
     r"höchstens|moins|plus|is|are|was|fails|fraction|part|percentage|share|sine|cosine|tangent|"
     r"complement|range|order)\b|n['’]t\b|%|[不并至负超大小介而是错]|\\pm",
@@ -202,6 +210,9 @@ def read(text: str) -> Reading | None:
     """What the words at the start of a text, and those behind its answer, make of the answer; None
     when they leave it as it is.
     """
+    whole = prose.formula_at(text)
+    if whole is not None and whole.end() == len(text.rstrip()):
+        text = prose.inner(whole)
     text = without_wrappers(text[:_WINDOW])
     if _ANY.search(text) is None:
         return None
@@ -222,27 +233,55 @@ _WRAPPED = re.compile(r"(?<![_^{])\\(?:text|mbox|textbf|textit|textrm|mathrm)\s*
 _SPACES = re.compile(r"\\[ ,;:!]|~|\\q?quad\b|\s+")
 
 
-def read_last(sentence: str) -> Reading | None:
-    """What the words around the last number of a sentence make of it; None when they leave it as
-    it is. Bounds are left: `you need at least 5` does not say that the answer is a bound.
+def read_last(sentence: str, told: str) -> Reading | None:
+    """What the words around the last number of a sentence make of it, where that is what the
+    sentence tells; None when they leave it as it is. Bounds are left: `you need at least 5` does
+    not say that the answer is a bound.
     """
     sentence = sentence[-_WINDOW:]
     if _ANY.search(sentence) is None:
         return None
-    numbers = list(_NUMBER.finditer(sentence))
-    if not numbers:
+    last = last_told(sentence)
+    if last is None or last[0].strip(" $\\()[]") not in told:
         return None
-    last = numbers[-1]
     for word in re.finditer(r"(?<![\w'’$\\{-])[^\W\d]", sentence[: last.start()]):
-        if word.start() < last.start() - 80:
+        if word.start() < last.start() - 80 or _STOP.search(sentence, word.start(), last.start()):
             continue
         reading = _behind_words(sentence, word.start(), 0)
-        if reading is None or reading.end < last.end():
-            continue
-        if reading.kind == "value" and reading.text.startswith((r"\ge", r"\le", r"\gt", r"\lt")):
-            return None
+        if reading is not None and reading.end >= last.end():
+            return without_bound(reading)
+    reading = _behind_core(sentence, last.start())
+    if reading is None:
+        return None
+    return without_bound(reading)
+
+
+def last_told(sentence: str) -> re.Match[str] | None:
+    """The last number or formula of a sentence."""
+    number = last_match(_NUMBER.finditer(sentence))
+    formula = last_match(prose.formulas(sentence))
+    if formula is not None and (number is None or formula.end() >= number.end()):
+        return formula
+    return number
+
+
+def without_bound(reading: Reading) -> Reading | None:
+    """The reading, unless it is a bound."""
+    if reading.kind == "value" and reading.text.startswith((r"\ge", r"\le", r"\gt", r"\lt")):
+        return None
+    return reading
+
+
+def read_whole(text: str) -> Reading | None:
+    """What the words of a text make of its answer, if it holds no more than both."""
+    if "\n" in text.strip():
+        return None
+    reading = read(text)
+    if reading is None or reading.kind != "value":
         return reading
-    return _behind_core(sentence, last.start())
+    if re.search(r"[\d=]", without_wrappers(text.strip("$ "))[reading.end :]):
+        return None
+    return reading
 
 
 def changes_next(text: str) -> bool:
@@ -326,7 +365,9 @@ def _behind_words(text: str, at: int, depth: int) -> Reading | None:
     return _denied(text, at)
 
 
-_RESTATED = re.compile(r"=|\b(?:which|that)\s+(?:is|equals|gives)\b|\bnamely\b|\bi\.e\.|\bequals\b")
+_RESTATED = re.compile(
+    r",\s*or\s+[-$\\\d]|=|\b(?:which|that)\s+(?:is|equals|gives)\b|\bnamely\b|\bi\.e\.|\bequals\b"
+)
 
 
 def _escaped(made: str) -> str:
@@ -434,7 +475,8 @@ def _behind_core(text: str, at: int) -> Reading | None:
             continue
         if made in _BOUNDS and re.search(r"[\d$\\]", text[after.end() :]):
             return None
-        if made not in _BOUNDS and not core.is_atom:
+        is_scale = made.endswith(r"\cdot {}")
+        if made not in _BOUNDS and not is_scale and not core.is_atom:
             return Reading("unread", text, len(text))
         if made not in _BOUNDS and _AGAIN.match(text, after.end()):
             return Reading("unread", text, len(text))
@@ -481,7 +523,7 @@ def _with_sign(text: str, core: _Core) -> Reading | None:
 # ---- the answer by itself ------------------------------------------------------------------------
 
 _NUMBER = re.compile(
-    r"[-−+]?\s?(?:\\?[$€£]\s?)?[-−]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+    r"[-−+]?\s?(?:\\?[$€£]\s?)?[-−]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+\b)?"
     r"(?:\s\d+/\d+(?!\w)|/\d+(?!\w))?(?:\s?\\?%)?(?:\s(?:million|billion|thousand|hundred)\b)?"
 )
 _NUMBER_WORD = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reasondistill.grading.extract import modifiers, prose
+from reasondistill.grading.extract import modifiers, prose, refusals
 from reasondistill.grading.extract.bare import looks_bare
 from reasondistill.grading.extract.conclusion import concluded
 from reasondistill.grading.extract.found import TELLING, Extracted, Where, last_match
@@ -257,6 +257,9 @@ def stated(rest: str, where: Where) -> Extracted:
     worded = read_words(prose.opening(rest), where)
     if worded is not None:
         return worded
+    opening = prose.opening(rest)
+    if refusals.gives_up(opening):
+        return Extracted(opening, "refusal")
     bold = _BOLD_START.match(rest)
     if bold is not None and TELLING.search(bold[2]):
         continues = re.match(r"\s*(?:,|and\b|or\b)", rest[bold.end() :])
@@ -275,6 +278,9 @@ def stated(rest: str, where: Where) -> Extracted:
         return Extracted(display[0], where)
     formula = prose.formula_at(rest)
     if formula is not None:
+        worded = read_words(prose.inner(formula), where)
+        if worded is not None:
+            return worded
         return Extracted(prose.linked_formulas(rest, formula), where)
     sentence = prose.clause(rest)
     choice = _CHOICE.match(sentence)
@@ -283,7 +289,10 @@ def stated(rest: str, where: Where) -> Extracted:
     whole = Extracted(sentence.strip("*_ `") or None, where)
     if looks_bare(sentence):
         return whole
-    last = modifiers.read_last(sentence)
+    told = from_sentence(sentence, where)
+    if told is None or told.text is None:
+        return whole
+    last = modifiers.read_last(sentence, told.text)
     if last is not None:
         return in_value(last, sentence, where)
-    return from_sentence(sentence, where) or whole
+    return told

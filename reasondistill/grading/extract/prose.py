@@ -74,11 +74,21 @@ def linked_formulas(text: str, first: re.Match[str]) -> str:
             break
         parts.append(formula)
         end = following.end()
+    number = _NUMBER_BEHIND.match(text, end)
+    if number is not None:
+        parts.append(number[1])
+        end = number.end()
     joined = ", ".join(parts)
     unit = re.match(r"\s*(%|percent\b|pct\b|degrees\b|°)", text[end:])
     if unit:
         return f"{joined} {unit[1]}"
     return joined
+
+
+# `$x$ or 71`, and not `$x$, 5 of them`.
+_NUMBER_BEHIND = re.compile(
+    r"(?:\s*,)?\s+(?:and|or)\s+(-?\d[\d,]*(?:\.\d+)?)(?=[.;,]?\s*(?:\Z|\n))"
+)
 
 
 def is_only_unit(formula: str) -> bool:
@@ -249,7 +259,8 @@ _LEAD = re.compile(
 _TURN = re.compile(
     r"[,;]?\s+(?:because|since|as\s+(?!\d)|which|i\.e\.|where|while|not\b|and not\b|so\b|when|if)"
     r"\s*.*\Z|"
-    r"[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|而?不是|因为).*\Z",
+    r"[,，]\s*(?:not|and not|because|since|as|which|i\.e\.|no more|no less|half of|twice|"
+    r"double|而?不是|因为).*\Z",
     re.DOTALL,
 )
 _ASIDE = re.compile(r"(?<=[\w%}])(?:\s+[(（]|（)(?![-\d.]+\s*,)[^()（）]*[)）]?\s*\Z")

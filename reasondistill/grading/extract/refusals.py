@@ -14,6 +14,7 @@ _GIVES_UP = re.compile(
     r"(?:know|knew|sure|certain|clue|idea|solve|answer|determine|find|compute|calculate|figure|help|"
     r"provide|give|say|tell|assist|work\s+(?:this|it)\s+out|complete|derive|evaluate|conclude|"
     r"confident|understand|able)\b|"
+    r"\bI(?:['’]m|\s+am)\s+(?:\w+ly\s+)?(?:unsure|uncertain|lost|stuck|clueless)\b|"
     r"\b(?:am|is|was|were|are)\s+(?:unable|not\s+able)\s+to\s+(?:\w+ly\s+)?"
     r"(?:determine|solve|find|answer|compute|calculate|figure|give|provide|say|tell|conclude)\b|"
     r"\bas\s+an\s+(?:ai|artificial|language)\b|\bas\s+a\s+(?:large\s+)?language\s+model\b|"
