@@ -203,9 +203,11 @@ def without_adverb(content: str) -> str:
 
 
 _ADVERB = re.compile(
-    r"\\text\s*\{\s*(?:exactly|about|approximately|approx\.?|only|just|roughly|around|nearly|simply|"
+    r"\\text\s*\{\s*(?:exactly|about|approximately|approx\.?|only|just|roughly|around|nearly|"
+    r"simply|"
     r"precisely)\s*\}\s*(?=[-\\\d$.])|"
-    r"\\text\s*\{\s*(?:for\s+)?(?:all|every|any|each)\s*\}\s*(?=[a-z]\s*(?:[<>=≤≥]|\\(?:leq?|geq?|in)\b))"
+    r"\\text\s*\{\s*(?:for\s+)?(?:all|every|any|each)\s*\}\s*(?=[a-z]\s*(?:[<>=≤≥]|\\(?:leq?|"
+    r"geq?|in)\b))"
 )
 
 

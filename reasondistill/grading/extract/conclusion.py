@@ -45,9 +45,10 @@ def concluded(tail: str) -> Extracted | None:
     environments = list(DISPLAY.finditer(tail))
     if environments and not re.search(r"\d", tail[environments[-1].end() :]):
         return Extracted(environments[-1][0], "formula")
-    asked = _ASKED.search(tail, max(0, len(tail) - 300))
-    if asked is not None:
-        return Extracted(asked[0].strip(), "unread")
+    if tail.rstrip().endswith("?"):
+        asked = _ASKED.search(tail, max(0, len(tail) - 300))
+        if asked is not None:
+            return Extracted(asked[0].strip(), "unread")
     denied: Extracted | None = None
     wrong: set[str] = set()
     for sentence in reversed(sentences(tail)):

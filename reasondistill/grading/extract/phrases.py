@@ -6,6 +6,7 @@ import re
 
 from reasondistill.grading.extract import modifiers, prose, refusals
 from reasondistill.grading.extract.bare import looks_bare
+from reasondistill.grading.extract.changing_words import DENIAL
 from reasondistill.grading.extract.conclusion import concluded
 from reasondistill.grading.extract.found import TELLING, Extracted, Where, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence
@@ -24,9 +25,12 @@ _ANSWER = (
 _ANSWER_ABROAD = (
     r"(?:\b(?:jawaban|jawapan|đáp\s+số|câu\s+trả\s+lời|kết\s+quả|cevap|cevabı|yanıt|odpowied[źz]|"
     r"odpověď|odpoveď|odgovor|antwoord|svaret?|vastaus|válasz|răspuns(?:ul)?|απάντηση|відповідь|"
-    r"отговор|одговор|atsakymas|atbilde|vastus|jibu|sagot|tugon|réponse|respuesta|resposta|risposta|"
-    r"antwort|ответ|résultat|resultado|risultato|ergebnis|lösung|wynik|hasil(?:nya)?|sonuç|erantzuna|"
-    r"ateb|përgjigjja|svar|solución|solução|soluzione|rozwiązanie)\b|תשובה|הַתְּשׁוּבָה|الجواب|جواب|پاسخ|"
+    r"отговор|одговор|atsakymas|atbilde|vastus|jibu|sagot|tugon|réponse|respuesta|resposta|"
+    r"risposta|"
+    r"antwort|ответ|résultat|resultado|risultato|ergebnis|lösung|wynik|hasil(?:nya)?|sonuç|"
+    r"erantzuna|"
+    r"ateb|përgjigjja|svar|solución|solução|soluzione|rozwiązanie)\b|תשובה|הַתְּשׁוּבָה|الجواب|"
+    r"جواب|پاسخ|"
     r"الاجابة|जवाब|উত্তর|பதில்|விடை|సమాధానం|ఉత్తరం|ಉತ್ತರ|ഉത്തരം|જવાબ|ਜਵਾਬ|解答|回答|答|解は|해답|คำตอบคือ)"
 )
 _IS_ABROAD = (
@@ -36,11 +40,12 @@ _IS_ABROAD = (
 )
 # An answer that is denied is announced as well: `the answer isn't 42`.
 _REFUTED = (
-    rf"(?P<refuted>(?=(?:is|are|was|were)n['’]?t\b|(?:{modifiers.DENIAL})\s*(?:\w+\s+)?"
+    rf"(?P<refuted>(?=(?:is|are|was|were)n['’]?t\b|(?:{DENIAL})\s*(?:\w+\s+)?"
     r"(?:be|equal)\b))"
 )
 PHRASE = re.compile(
-    rf"(?:{_ANSWER}(?:\s+(?:correcta|correcte|finale?|here))?(?:\W{{0,4}}\s*{_IS}|\W{{0,3}}?\s{_REFUTED})|"
+    rf"(?:{_ANSWER}(?:\s+(?:correcta|correcte|finale?|here))?(?:\W{{0,4}}\s*{_IS}|"
+    rf"\W{{0,3}}?\s{_REFUTED})|"
     rf"{_ANSWER_ABROAD}(?:\s+(?:akhir(?:nya)?|końcowa|correcta|correcte|finale?|yang\s+benar|đúng|"
     rf"cuối\s+cùng|finala))?\W{{0,4}}\s*{_IS_ABROAD})\s*[:：]?\s*",
     re.IGNORECASE,

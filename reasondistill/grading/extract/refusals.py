@@ -11,7 +11,8 @@ _GIVES_UP = re.compile(
     r"could\s*(?:n['’]?t|\s+not)|was\s*(?:n['’]?t|\s+not)\s+able\s+to|(?:was\s+)?unable\s+to|"
     r"not\s+able\s+to|am\s+not|not|have\s*(?:n['’]?t|\s+not)|won['’]t|will\s+not)"
     r"\s+(?:\w+ly\s+|even\s+|been\s+able\s+to\s+|be\s+able\s+to\s+|yet\s+)*"
-    r"(?:know|knew|sure|certain|clue|idea|solve|answer|determine|find|compute|calculate|figure|help|"
+    r"(?:know|knew|sure|certain|clue|idea|solve|answer|determine|find|compute|calculate|figure|"
+    r"help|"
     r"provide|give|say|tell|assist|work\s+(?:this|it)\s+out|complete|derive|evaluate|conclude|"
     r"confident|understand|able)\b|"
     r"\bI(?:['’]m|\s+am)\s+(?:\w+ly\s+)?(?:unsure|uncertain|lost|stuck|clueless)\b|"
@@ -42,11 +43,13 @@ _NOTHING_BUT = re.compile(
     r"(?:no|not)\s+(?:\w+\s+)?(?:idea|clue)(?:\s+at\s+all)?|"
     r"(?:unable|not\s+able|impossible)\s+to\s+(?:\w+ly\s+)?(?:determine|solve|find|answer|compute|"
     r"calculate|figure\s+out|say|tell|conclude|decide|give)(?:\s+[\w'’]+){0,6}|"
-    r"(?:(?:we|one|you|i)\s+)?(?:can['’]?t|cannot|can\s+not|could\s+not|couldn['’]?t)\s+(?:\w+ly\s+)?(?:determine|solve|find|"
+    r"(?:(?:we|one|you|i)\s+)?(?:can['’]?t|cannot|can\s+not|could\s+not|"
+    r"couldn['’]?t)\s+(?:\w+ly\s+)?(?:determine|solve|find|"
     r"answer|compute|calculate|figure\s+out|say|tell|conclude|decide|know)(?:\s+[\w'’]+){0,6}|"
     r"don['’]?t\s+know|do\s+not\s+know|hard\s+to\s+say|who\s+knows|pass|skip(?:ped)?|unsolved|"
     r"unanswered|to\s+be\s+determined|tbd|[?？\s.…_-]*[?？][?？\s.…_-]*|[….]{2,}|n\s*/\s*a|"
-    r"(?:more|additional|further)\s+(?:information|data|context)\s+(?:is\s+|are\s+)?(?:needed|required)"
+    r"(?:more|additional|further)\s+(?:information|data|context)\s+(?:is\s+|are\s+)?(?:needed|"
+    r"required)"
     r"|未知|未定|不能确定|待定"
     r")(?:\s+yet|\s+at\s+(?:this\s+time|all|present))?",
     re.IGNORECASE,
@@ -63,9 +66,11 @@ _UNDETERMINED = re.compile(
     r"not\s+(?:uniquely\s+)?(?:determined|determinable))|"
     r"(?:is\s+|are\s+)?(?:not\s+(?:enough|sufficient)|insufficient|inadequate)\s+"
     r"(?:information|data|info|evidence|details|context)|"
-    r"(?:information|data)\s+(?:is\s+|are\s+)?(?:insufficient|missing|not\s+(?:sufficient|enough|given|"
+    r"(?:information|data)\s+(?:is\s+|are\s+)?(?:insufficient|missing|not\s+(?:sufficient|enough|"
+    r"given|"
     r"provided))|无法确定|不能确定|信息不足|条件不足"
-    r")(?:\s+(?:from|with|by|without|to|based|because|for|is|given|provided|available|uniquely|exactly|"
+    r")(?:\s+(?:from|with|by|without|to|based|because|for|is|given|provided|available|uniquely|"
+    r"exactly|"
     r"here)\b.{0,120})?",
     re.IGNORECASE | re.DOTALL,
 )
@@ -75,7 +80,8 @@ _DRESSING = re.compile(
 )
 _LONGEST = 400
 _STILL = re.compile(
-    r"\b(?:but|however|though|although|guess|answer|still|would\s+say|so|probably|think|believe|maybe|"
+    r"\b(?:but|however|though|although|guess|answer|still|would\s+say|so|probably|think|believe|"
+    r"maybe|"
     r"perhaps|possibly)\b",
     re.IGNORECASE,
 )
