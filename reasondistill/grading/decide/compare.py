@@ -355,7 +355,7 @@ class Comparison:
         if joined_otherwise(a, b):
             return different("joined_otherwise")
         if any(isinstance(part, Relation) and not part.is_equation for part in parts):
-            return self._regions(a, b)
+            return self.conditions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in parts):
             return self._in_order(a.parts, b.parts)
         if "set" in (a.kind, b.kind) and sets_among(a) != sets_among(b):
@@ -363,6 +363,15 @@ class Comparison:
         if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
             return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
+
+    def conditions(self, a: Many, b: Many) -> Decision:
+        """Inequalities with other conditions beside them: the same set of numbers, or the same
+        conditions in any order.
+        """
+        same = self._regions(a, b)
+        if same.is_open and a.kind == b.kind and self._matching(_flat(a), _flat(b)).is_correct:
+            return SAME
+        return same
 
     def ordered_and_other(self, a: Many, b: Many) -> Decision:
         """A tuple or vector beside a collection of another kind: `x = 3, y = 4` is (3, 4), {x} is
@@ -399,7 +408,7 @@ class Comparison:
     def _in_order(self, a: Sequence[Answer], b: Sequence[Answer]) -> Decision:
         if len(a) != len(b):
             return different("different_length")
-        return all_of(self.answers(x, y) for x, y in zip(a, b, strict=True))
+        return all_of(self.entries(x, y) for x, y in zip(a, b, strict=True))
 
     def _matching(self, a: list[Answer], b: list[Answer]) -> Decision:
         """Whether the elements pair up in some order; unknown when what is left over on both sides
@@ -473,11 +482,17 @@ class Comparison:
             if [len(row) for row in a.rows] != [len(row) for row in b.rows]:
                 return different("different_shape")
             entries = zip(_entries(a), _entries(b), strict=True)
-            return all_of(self.answers(x, y) for x, y in entries)
+            return all_of(self.entries(x, y) for x, y in entries)
         if isinstance(a, Matrix):
             return self._matrix_and_other(a, b)
         assert isinstance(b, Matrix)
         return self._matrix_and_other(b, a)
+
+    def entries(self, a: Answer, b: Answer) -> Decision:
+        """Two entries of a matrix or a tuple: a letter is a name there, and no choice."""
+        if is_letter(a) and is_letter(b):
+            return same_if(a == b, "different_names")
+        return self.answers(a, b)
 
     def _matrix_and_other(self, matrix: Matrix, other: Answer) -> Decision:
         if "\\begin" in str(other):
@@ -601,6 +616,11 @@ def parts_of_union(answer: Answer) -> list[Answer]:
     return [answer]
 
 
+def is_letter(answer: Answer) -> bool:
+    """Whether an answer is a single Latin letter."""
+    return isinstance(answer, Atom) and _LETTER.fullmatch(answer.text) is not None
+
+
 def has_words(text: str) -> bool:
     """Whether a text is prose, or has plain words among its formulas."""
     return is_prose(text) or has_plain_words(text)
@@ -617,13 +637,28 @@ def value_of(relation: Relation) -> str | None:
         trees = [parse(side) for side in relation.sides]
         if len(trees) > 2 and is_substituted(trees[0], trees[1]):
             trees = trees[1:]
-        if any(evaluate.names_in(tree) for tree in trees):
-            return None
-        if all(evaluate.same_expression(trees[0], tree) for tree in trees[1:]):
+        has_names = any(evaluate.names_in(tree) for tree in trees)
+        if not has_names and all(evaluate.same_expression(trees[0], tree) for tree in trees[1:]):
             return relation.sides[-1]
+        if len(trees) == 2 and is_measure(trees[0], trees[1]):
+            return relation.sides[1]
     except Unsupported:
         pass  # what cannot be evaluated is no chain
     return None
+
+
+def is_measure(left: Node, right: Node) -> bool:
+    """Whether an equation states what a function of a function of names is, in other names:
+    √(log₂ P) = (F₃₀ - 2)·√(log₃ 2). `\\sqrt{x} = 5` and `\\ln y = kt` are equations.
+    """
+    names = evaluate.names_in(left)
+    others = evaluate.names_in(right)
+    if not names or not others or names & others or left[0] not in ("fn", "root", "log"):
+        return False
+    inner = left[1]
+    if left[0] == "fn":
+        inner = left[2]
+    return inner[0] in ("fn", "root", "log")
 
 
 def is_substituted(general: Node, special: Node) -> bool:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from reasondistill.grading.decide.decision import Decision
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.quantity import Quantity
-from reasondistill.grading.read.units import CURRENCIES, Unit
+from reasondistill.grading.read.units import CURRENCIES, DIRECTIONS, Unit
 
 _MONEY = frozenset({*CURRENCIES.values(), "yuan", "peso", "franc"})
 
@@ -117,10 +117,16 @@ def is_float_of(decimal: Quantity, value: Fraction) -> bool:
 
 def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
     """Whether two units may stand for each other: a missing one may (a policy), a different one may
-    not. Money may always lack its sign.
+    not. Money may always lack its sign, and a length its direction.
     """
     if a == b:
         return True
+    way_a = {symbol for symbol, _ in a if symbol in DIRECTIONS}
+    way_b = {symbol for symbol, _ in b if symbol in DIRECTIONS}
+    if way_a or way_b:
+        if way_a and way_b and way_a != way_b:
+            return False
+        return units_agree(_without_direction(a), _without_direction(b), policy)
     powers_a = dict(a)
     powers_b = dict(b)
     if not a or not b:
@@ -129,6 +135,10 @@ def units_agree(a: Unit, b: Unit, policy: Policy) -> bool:
     if "unit" in powers_a or "unit" in powers_b:
         return sum(powers_a.values()) == sum(powers_b.values())
     return _without_scales(a) == _without_scales(b) and scales_agree(powers_a, powers_b)
+
+
+def _without_direction(unit: Unit) -> Unit:
+    return tuple(part for part in unit if part[0] not in DIRECTIONS)
 
 
 def _without_scales(unit: Unit) -> dict[str, int]:

@@ -66,6 +66,7 @@ def bomb(text: str) -> str | None:
 
 
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+_LONE_SIGN = re.compile(r"\s*(?:[<>=]|\\(?:neq|leq|geq)(?![A-Za-z]))")
 _RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
 _KNOWN_TO_SYMPY = frozenset([r"\cup", r"\cap", r"\setminus", r"\in"])
@@ -87,6 +88,8 @@ def unread(text: str) -> str | None:
     """What math-verify would drop or confuse in a text, or None: words, operators that it does not
     know, a Greek letter in both cases.
     """
+    if _LONE_SIGN.match(text):
+        return "has_lone_sign"
     if has_wrapped_words(text) or has_plain_words(text):
         return "has_words"
     if "\\" not in text:
@@ -158,6 +161,8 @@ def veto(a: str, b: str) -> str | None:
     """
     if "=" in _outside_braces(a) and "=" in _outside_braces(b):
         return "equations_differ"
+    if greek_case_differs(a, b):
+        return "greek_case_differs"
     if _letters(a) != _letters(b) and not _may_lose_names(a) and not _may_lose_names(b):
         return "names_differ"
     if (_SIDE_BY_SIDE.search(a) is None) != (_SIDE_BY_SIDE.search(b) is None):
@@ -171,6 +176,15 @@ def veto(a: str, b: str) -> str | None:
 
 # `\le 5` without a left side, as `at most 5` is read.
 _BOUND = re.compile(r"\s*(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![A-Za-z]))")
+
+
+def greek_case_differs(a: str, b: str) -> bool:
+    """Whether two texts have the same Greek letters but for their case, of which math-verify knows
+    nothing.
+    """
+    first = {name for name in _letters(a) if name in GREEK}
+    second = {name for name in _letters(b) if name in GREEK}
+    return first != second and {x.lower() for x in first} == {x.lower() for x in second}
 
 
 def _may_lose_names(text: str) -> bool:

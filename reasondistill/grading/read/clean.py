@@ -22,7 +22,7 @@ forall ∀; exists ∃; Rightarrow ⇒⟹; Leftrightarrow ⇔⟺; leftrightarrow
 subset ⊂; subseteq ⊆; supset ⊃; supseteq ⊇; perp ⊥; nmid ∤; cong ≅; simeq ≃; propto ∝; circ ∘;
 ll ≪; gg ≫; star ⋆★;
 to →; langle ⟨〈; rangle ⟩〉; lfloor ⌊; rfloor ⌋; lceil ⌈; rceil ⌉; ldots …⋯; sqrt √; sum ∑; int ∫;
-angle ∠; triangle △
+hbar ħℏ; ell ℓ; angle ∠; triangle △
 """
 _FRACTIONS = """
 ½ 1/2; ⅓ 1/3; ⅔ 2/3; ¼ 1/4; ¾ 3/4; ⅕ 1/5; ⅖ 2/5; ⅗ 3/5; ⅘ 4/5; ⅙ 1/6; ⅚ 5/6; ⅐ 1/7;
@@ -313,6 +313,8 @@ def clean_latex(text: str) -> str:
         text = _MICRO.sub(_micro_sign, text)
         text = _NESTED_POWER.sub(_without_braces, text)
         text = without_nested_text(text)
+    if "\\over" in text or "\\choose" in text:
+        text = without_infix_fractions(text)
     if text.lstrip().startswith("{"):
         text = without_outer_braces(text.strip())
     text = _BRACED_THOUSANDS.sub(r"\1", text)
@@ -343,6 +345,44 @@ def without_nested_text(text: str) -> str:
             return text
         text = text[: nested.start()] + text[opening : closing + 1] + text[closing + 1 :]
     return text
+
+
+_INFIX = re.compile(r"\\(over|choose)(?![A-Za-z])")
+_INFIX_COMMANDS = {"over": "\\frac", "choose": "\\binom"}
+
+
+def without_infix_fractions(text: str) -> str:
+    """`{a+b \\over c}` as `\\frac{a+b}{c}`, `{n \\choose k}` as `\\binom{n}{k}`."""
+    for _ in range(20):
+        infix = _INFIX.search(text)
+        if infix is None:
+            return text
+        start = opening_brace(text, infix.start())
+        end = len(text)
+        if start >= 0:
+            end = matching_brace(text, start)
+        if end < 0:
+            return text
+        top = text[start + 1 : infix.start()].strip()
+        bottom = text[infix.end() : end].strip()
+        command = _INFIX_COMMANDS[infix[1]]
+        text = f"{text[: max(0, start)]}{command}{{{top}}}{{{bottom}}}{text[end + 1 :]}"
+    return text
+
+
+def opening_brace(text: str, position: int) -> int:
+    """The index of the `{` around a position; -1 when there is none."""
+    depth = 0
+    for i in range(position - 1, -1, -1):
+        if text[i] not in "{}" or text[i - 1 : i] == "\\":
+            continue
+        if text[i] == "}":
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            return i
+    return -1
 
 
 def without_outer_braces(text: str) -> str:

@@ -13,7 +13,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from reasondistill.grading.read.units import CURRENCIES, Unit, read_short_unit, read_unit
+from reasondistill.grading.read.units import (
+    CURRENCIES,
+    DIRECTIONS,
+    Unit,
+    read_short_unit,
+    read_unit,
+)
 
 _MOST_DIGITS = 4_000
 _MOST_EXPONENT = 4_000
@@ -118,7 +124,7 @@ def with_currency(quantity: Quantity, currency: tuple[str, int]) -> Quantity | N
     if quantity.percent:
         return None
     rest = [part for part in quantity.unit if part != currency]
-    if any(power > 0 for _, power in rest):
+    if any(power > 0 and symbol not in DIRECTIONS for symbol, power in rest):
         return None
     return replace(quantity, unit=tuple(sorted([currency, *rest])))
 
@@ -331,6 +337,8 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
         if match is None:
             continue
         unit = read_unit(lead + match[2])
+        if unit and not match[1][:1].isdigit() and all(symbol in DIRECTIONS for symbol, _ in unit):
+            continue
         if unit is not None and (unit or match[1][:1].isdigit()):
             return match[1].strip(), unit
     return text, ()

@@ -276,11 +276,18 @@ def behind_arrows(text: str) -> str:
     """
     steps = [step.strip() for step in _ARROW.split(text)]
     steps = [step for step in steps if step]
-    if len(steps) > 1 and all(_STATEMENT.fullmatch(step) for step in steps):
+    if any(is_operand(step) for step in steps[:-1]) and _RELATES.search(steps[-1]) is None:
         return text
     if not steps:
         return text
     return steps[-1]
+
+
+def is_operand(step: str) -> bool:
+    """Whether a text is a proposition or a set rather than a step of a derivation: letters, words,
+    and no sign of a relation or an operation.
+    """
+    return _STATEMENT.fullmatch(step) is not None
 
 
 # Letters, words and what joins propositions: nothing that could be computed.
@@ -687,7 +694,8 @@ _READERS = (
 
 
 _NAME_PARTS = re.compile(
-    r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|_\s*(?:\{[^{}]*\}|\w)|"
+    r"\^\s*(?:\{\s*-?1?\s*\}|\{?\s*\\prime\s*\}?|\\circ)|"
+    r"_\s*(?:\{(?:[^{}]|\{[^{}]*\})*\}|\w)|_\s*\\text\s*\{[^{}]*\}|"
     r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|'"
 )
 
@@ -702,11 +710,20 @@ def is_name(side: str) -> bool:
         return False
     if "\\sqrt" in side or re.search(r"\^\s*\{\s*-1\s*\}(?!\s*\()", side):
         return False
+    if _FUNCTION_OF_NUMBER.search(side) is not None:
+        return False
     core = _NAME_PARTS.sub(_stand_in, side)
     core = re.sub(r"(?<=[A-Za-z])\s*\([^()]*\)", "", core)
     if re.fullmatch(r"[A-Za-z\s(){}\[\]|,:/]+", core) is None:
         return False
     return re.search(r"[A-Za-z]", core) is not None
+
+
+# `\\ln 2` is a value, `\\ln P` may be what was asked for.
+_FUNCTION_OF_NUMBER = re.compile(
+    r"\\(?:ln|log|lg|sin|cos|tan|cot|sec|csc|exp|arc(?:sin|cos|tan))(?![A-Za-z])"
+    r"(?:_\{?\d+\}?)?\s*[({\s]*[-\d]"
+)
 
 
 def _stand_in(part: re.Match[str]) -> str:

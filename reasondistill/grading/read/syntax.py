@@ -426,7 +426,7 @@ class _Parser:
 
     def letter(self, letter: str) -> Node:
         """A constant, a function that is called, or a name."""
-        if letter in ("e", "i"):
+        if letter in ("e", "i") and self._peek() != "_":
             return ("const", letter)
         if letter in self._calls and self._peek() == "(":
             return self._call(letter)

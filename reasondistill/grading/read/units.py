@@ -61,9 +61,18 @@ _NO_UNITS = frozenset(
     re.findall(
         r"\w+",
         "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are "
-        "not",
+        "not than factorial modulo",
     )
 )
+_DIRECTION_NAMES = """
+north south east west northeast northwest southeast southwest left right up down upward downward
+upwards downwards clockwise counterclockwise above below before after ago later more less fewer
+higher lower longer shorter older younger faster slower increase decrease gain loss profit deficit
+surplus odd even heads tails
+"""
+# Words that say which way: no units, but 5 km north is not 5 km south.
+DIRECTIONS = frozenset(_DIRECTION_NAMES.split())
+_COUNTERCLOCKWISE = re.compile(r"(?:counter|anti)[-\s]?clockwise", re.IGNORECASE)
 _TOKEN = re.compile(
     r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))"
 )
@@ -90,6 +99,8 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", plain)
     plain = plain.replace("\\cdot", "·").replace("\\%", "%")
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
+    if "clockwise" in plain:
+        plain = _COUNTERCLOCKWISE.sub("counterclockwise", plain)
     if not plain:
         if is_wrapped or not tail.strip():
             return ()
@@ -146,6 +157,8 @@ def powers_of(plain: str) -> Unit | None:
             sign = -1
         elif low == "an" or word == "a":
             continue
+        elif low in DIRECTIONS:
+            powers[low] = 1
         elif low in _SHAPES:
             shape = _SHAPES[low]
         elif low in _POWER_WORDS:
@@ -186,6 +199,10 @@ def _symbol(word: str) -> str | None:
     for name in (low, low.removesuffix("s"), low.removesuffix("es")):
         if name in _SYMBOLS and (name == low or name not in _SHORT):
             return _SYMBOLS[name]
+    if word[0] in "µμ" and len(word) > 1:
+        base = _symbol(word[1:])
+        if base is not None:
+            return "µ" + base
     return None
 
 
