@@ -522,7 +522,11 @@ class Comparison:
 
     def _relation_and_value(self, relation: Relation, other: Answer) -> Decision:
         if not relation.is_equation:
-            return self._regions(relation, other)
+            same = self._regions(relation, other)
+            is_atom = isinstance(other, Atom) and region_of(other) is None
+            if same.is_open and is_atom and _is_plain(other.text):
+                return different("relation_and_value")
+            return same
         value = value_of(relation)
         if value is None:
             return DIFFERENT

@@ -38,7 +38,22 @@ _POINTS = (
 )
 
 
-_WHOLE = (1, 2, 3, 4, 8, 9, 16)  # where floor and ceiling differ from what they are in between
+_WHOLE = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    12,
+    13,
+    15,
+    16,
+)  # where floor and ceiling differ from what they are in between
 
 
 def exact(node: Node) -> Fraction | None:
@@ -221,8 +236,19 @@ _PLAIN_FUNCTIONS = {
     "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
     "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arccot": mpmath.acot,
     "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "arsinh": mpmath.asinh,
-    "abs": abs, "floor": mpmath.floor, "ceil": mpmath.ceil,
+    "abs": abs, "floor": lambda a: _rounded(a, mpmath.floor),
+    "ceil": lambda a: _rounded(a, mpmath.ceil),
 }  # fmt: skip
+
+
+def _rounded(a: Any, rounding: Callable[[Any], Any]) -> Any:
+    """The floor or ceiling of a value; one that is whole but for its last digits, as 6/5 - 1/5 is,
+    counts as whole.
+    """
+    nearest = mpmath.nint(a)
+    if abs(a - nearest) < mpmath.mpf(10) ** (5 - _LOW) * max(1, abs(a)):
+        return nearest
+    return rounding(a)
 
 
 def _step(node: Node, values: list[Any], log10: bool) -> Any:

@@ -131,7 +131,7 @@ def based_and_bare(policy: Policy, a: str, b: str) -> Decision:
     if based is None:
         based = _BASED.fullmatch(b)
         other = a
-    if based is None:
+    if based is None or based[1].isalpha():
         return OPEN
     if policy.bare_base and based[1] == other.strip():
         return SAME

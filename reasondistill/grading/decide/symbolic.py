@@ -12,13 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from reasondistill.grading.decide.decision import Decision
-from reasondistill.grading.read.syntax import (
-    GREEK,
-    ONE_WAY_SIGNS,
-    OPERATORS,
-    SYMMETRIC_SIGNS,
-    TURNED_SIGNS,
-)
+from reasondistill.grading.read.syntax import GREEK
 from reasondistill.grading.read.words import has_plain_words, has_wrapped_words
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
@@ -69,24 +63,17 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LONE_SIGN = re.compile(r"\s*(?:[<>=]|\\(?:neq|leq|geq)(?![A-Za-z]))")
 _RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
-_KNOWN_TO_SYMPY = frozenset([r"\cup", r"\cap", r"\setminus", r"\in"])
-_ARROWS = frozenset(
-    [r"\to", r"\rightarrow", r"\Rightarrow", r"\implies", r"\Leftrightarrow", r"\iff"]
-)
-_UNKNOWN_SIGNS = (
-    OPERATORS
-    | ONE_WAY_SIGNS.keys()
-    | SYMMETRIC_SIGNS.keys()
-    | TURNED_SIGNS.keys()
-    | _ARROWS
-    | {r"\land", r"\lor", r"\wedge", r"\vee", r"\neg", r"\lnot"}
-    | {r"\exists", r"\nexists", r"\forall"}
-) - _KNOWN_TO_SYMPY
+_KNOWN_NAMES = """
+frac sqrt pi infty cdot times div sum prod int lim text begin end binom cup cap setminus in
+emptyset mathbb leq geq neq pm ldots langle rangle lfloor rfloor lceil rceil prime sin cos tan cot
+sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp max min gcd lcm
+"""
+_KNOWN = GREEK | frozenset(_KNOWN_NAMES.split())
 
 
 def unread(text: str) -> str | None:
-    """What math-verify would drop or confuse in a text, or None: words, operators that it does not
-    know, a Greek letter in both cases.
+    """What math-verify would drop or confuse in a text, or None: words, commands that it is not
+    known to read, a Greek letter in both cases.
     """
     if _LONE_SIGN.match(text):
         return "has_lone_sign"
@@ -94,9 +81,10 @@ def unread(text: str) -> str | None:
         return "has_words"
     if "\\" not in text:
         return None
-    commands = set(_COMMAND.findall(_LIMIT.sub(" ", _RAISED_RING.sub(" ", text))))
-    if commands & _UNKNOWN_SIGNS:
-        return "has_unknown_sign"
+    plain = _LIMIT.sub(" ", _RAISED_RING.sub(" ", text))
+    commands = {command[1:] for command in _COMMAND.findall(plain)}
+    if not commands <= _KNOWN:
+        return "has_unknown_command"
     for command in commands:
         small = command.lower()
         if small != command and small in commands:

@@ -102,6 +102,8 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\(?:ge|geqslant|geqq)(?![A-Za-z])"), r"\\geq"),
     (re.compile(r"\\(?:ne)(?![A-Za-z])|\\not\s*="), r"\\neq"),
     (re.compile(r"!="), r"\\neq "),
+    (re.compile(r"<-+>|<=+>"), r"\\Leftrightarrow "),
+    (re.compile(r"(?<=[A-Za-z)\s])-+>"), r"\\to "),
     (re.compile(r"<="), r"\\leq "),
     (re.compile(r">="), r"\\geq "),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
@@ -155,7 +157,7 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\infin(?:ity)?(?![A-Za-z])"), r"\\infty"),
 ]
 # Those that a text without commands can hold: !=, <=, >= and dots.
-_PLAIN_SPELLINGS = _SPELLINGS[4:7] + _SPELLINGS[9:10]
+_PLAIN_SPELLINGS = _SPELLINGS[4:9] + _SPELLINGS[11:12]
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _TRAILING = re.compile(r"(?:\s|\\+$|(?<!\d)\.$|(?<=\d)\.$|[,;:]$|\\\\$)+$")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\],;%!$])")
@@ -220,7 +222,7 @@ def has_dollar_pairs(text: str) -> bool:
 
 
 _MARKS = re.compile(
-    r"`+|\A[\s•=>-]*[=>]\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|"
+    r"`+|\A[\s•]*(?:[=-]+>|=)\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|"
     r"(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|"
     r"&(?:nbsp|thinsp);|</?(?:b|i|em|strong|span|p|br|code)\s*/?>|\A#+\s+|[✅✓✔☑]"
 )

@@ -400,6 +400,8 @@ class _Parser:
         """A word: a function of what stands in the bracket behind it, else a name."""
         if self._peek() == "(":
             return self._call(token)
+        if self._peek() == "[":
+            return ("call", token, self._group("[", "]"))
         is_function = token[1:] in _NAMED_OPERATORS and self._starts_factor()
         if is_function and self._peek() not in ("{", "["):
             return ("call", token, self._function_argument())
@@ -461,6 +463,8 @@ class _Parser:
             if self._peek() == "[":
                 index = self._group("[", "]")
             return ("root", self._argument(), index)
+        if name in ("zeta", "Gamma") and self._peek() != "(":
+            return ("name", name)
         if name in FUNCTIONS:
             return self._function(_RENAMED.get(name, name))
         if name in ("lfloor", "lceil"):
@@ -658,7 +662,8 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
     """Which letters before a bracket are functions, the likelier reading first.
 
     f, g, h, F, G and H are, unless one also stands alone (mg(1-k) beside mg-mgk); any other letter
-    is where it never stands alone and is applied twice in one text: T(n) - T(1).
+    is where it never stands alone and is applied twice in one text: T(n) - T(1). Last comes the
+    reading where every letter that never stands alone is one.
     """
     called: set[str] = set()
     alone: set[str] = set()
@@ -686,9 +691,8 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
         called |= called_here
     likely = frozenset((called & CALLED) | (often - alone) | at_zero)
     fewer = likely - (alone - at_zero)
-    if fewer == likely:
-        return (likely,)
-    return (likely, fewer)
+    more = likely | (called - alone)
+    return tuple(dict.fromkeys((likely, fewer, more)))
 
 
 @lru_cache(maxsize=8192)
@@ -699,6 +703,8 @@ def parse(text: str, calls: frozenset[str] = CALLED) -> Node:
     found = tokens(text)
     if not found:
         raise Unsupported("empty")
+    if found.count("|") == 1:  # no absolute value: a | b, P(A | B)
+        found[found.index("|")] = r"\mid"
     try:
         return _Parser(found, calls).whole()
     except RecursionError:

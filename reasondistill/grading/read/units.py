@@ -61,7 +61,7 @@ _NO_UNITS = frozenset(
     re.findall(
         r"\w+",
         "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are "
-        "not than factorial modulo",
+        "not than factorial modulo hundred thousand million billion trillion dozen",
     )
 )
 _DIRECTION_NAMES = """
@@ -196,6 +196,8 @@ def _symbol(word: str) -> str | None:
     if word in _CASED:
         return _CASED[word]
     low = word.lower()
+    if len(word) == 1 and word != low:
+        return None
     for name in (low, low.removesuffix("s"), low.removesuffix("es")):
         if name in _SYMBOLS and (name == low or name not in _SHORT):
             return _SYMBOLS[name]
