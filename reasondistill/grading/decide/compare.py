@@ -523,8 +523,7 @@ class Comparison:
     def _relation_and_value(self, relation: Relation, other: Answer) -> Decision:
         if not relation.is_equation:
             same = self._regions(relation, other)
-            is_atom = isinstance(other, Atom) and region_of(other) is None
-            if same.is_open and is_atom and _is_plain(other.text):
+            if same.is_open and is_value(other):
                 return different("relation_and_value")
             return same
         value = value_of(relation)
@@ -618,6 +617,11 @@ def parts_of_union(answer: Answer) -> list[Answer]:
     if isinstance(answer, Many) and answer.kind == "list":
         return list(answer.parts)
     return [answer]
+
+
+def is_value(answer: Answer) -> bool:
+    """Whether an answer is one value: no set of numbers, and readable as an expression."""
+    return isinstance(answer, Atom) and region_of(answer) is None and _is_plain(answer.text)
 
 
 def is_letter(answer: Answer) -> bool:
