@@ -624,6 +624,13 @@ def is_value(answer: Answer) -> bool:
     return isinstance(answer, Atom) and region_of(answer) is None and _is_plain(answer.text)
 
 
+def is_word(answer: Answer) -> bool:
+    """Whether an answer is words alone: Bob, blue whale."""
+    if not isinstance(answer, Atom):
+        return False
+    return is_prose(answer.text) or (answer.text.isalpha() and len(answer.text) > 2)
+
+
 def is_letter(answer: Answer) -> bool:
     """Whether an answer is a single Latin letter."""
     return isinstance(answer, Atom) and _LETTER.fullmatch(answer.text) is not None
@@ -765,15 +772,18 @@ def _entries(matrix: Matrix) -> Iterator[Answer]:
 
 
 def joined_otherwise(a: Many, b: Many) -> bool:
-    """Whether one list says "or" and the other "and" of several names: `x = 2 ∨ y = 3` is not
-    `x = 2 ∧ y = 3`. Of one name both mean its values.
+    """Whether one list says "or" and the other "and" of words or of several names: `x = 2 ∨ y = 3`
+    is not `x = 2 ∧ y = 3`. Of one name both mean its values.
     """
     if (a.left == "or") == (b.left == "or"):
         return False
     if a.right == "sign" and b.right == "sign":
         return True
+    parts = (*a.parts, *b.parts)
+    if a.left and b.left and all(is_word(part) for part in parts):
+        return True
     names: set[str] = set()
-    for part in (*a.parts, *b.parts):
+    for part in parts:
         if isinstance(part, Relation) and part.is_equation:
             named = named_value(part)
             if named is not None:

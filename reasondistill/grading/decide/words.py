@@ -126,12 +126,28 @@ def _same_prose(a: str, key_a: str, b: str, key_b: str) -> Decision:
     """Two answers in words; open where one names a number otherwise than the other."""
     if key_a == key_b:
         return same_if(not _case_differs(a, b), "different_case")
+    listed = listed_words(a)
+    if listed and listed == listed_words(b):
+        return SAME
     has_numbers = _DIGIT.search(key_a) and _DIGIT.search(key_b)
     if has_numbers and _DIGITS.sub("", key_a) == _DIGITS.sub("", key_b):
         return OPEN
     return different("different_words")
 
 
+def listed_words(text: str) -> list[str]:
+    """The keys of what a list in words names, sorted: Alice, Bob and Carol. Empty when it names one
+    thing, or says more than names.
+    """
+    parts = _JOINED_WORDS.split(_WRAPPER_OF_WORDS.sub(r"\1", text))
+    keys = [word_key(part) for part in parts if part.strip()]
+    if len(keys) < 2 or any(len(key.split()) > 2 for key in keys):
+        return []
+    return sorted(keys)
+
+
+_WRAPPER_OF_WORDS = re.compile(r"\\text\s*\{([^{}]*)\}")
+_JOINED_WORDS = re.compile(r",\s*and\b|,|\\?&|\band\b")
 _DIGIT = re.compile(r"\d")
 _DIGITS = re.compile(r"[-+]?[\d.,]*\d")
 _SHORT = re.compile(r"[A-Za-z]{1,2}")

@@ -654,8 +654,8 @@ def applied(name: str, argument: Node) -> Node:
 
 
 def is_vector(node: Node) -> bool:
-    """A name under an arrow, or in words: × between two of them is the cross product."""
-    return node[0] == "name" and str(node[1]).startswith(("vec ", "'"))
+    """A name under an arrow: × between two of them is the cross product."""
+    return node[0] == "name" and str(node[1]).startswith("vec ")
 
 
 def readings(*texts: str) -> tuple[frozenset[str], ...]:

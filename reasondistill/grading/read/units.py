@@ -101,6 +101,8 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
     if "clockwise" in plain:
         plain = _COUNTERCLOCKWISE.sub("counterclockwise", plain)
+    if plain == "times":
+        return ()
     if not plain:
         if is_wrapped or not tail.strip():
             return ()
