@@ -89,6 +89,14 @@ HOSTILE: dict[str, Callable[[], str]] = {
     "question, then blanks": lambda: "#### 6\nQ" + " " * 60_000,
     "blanks in a formula": lambda: "$6" + " " * 60_000 + "$6$",
     "letters as unit": lambda: r"\boxed{1" + "u" * 200 + "/2004!}",
+    "denials": lambda: "The answer isn't 4. " * 5_000,
+    "changing words": lambda: "The answer is " + "the square root of " * 20_000 + "25",
+    "refusals": lambda: "I cannot say, sorry, " * 20_000,
+    "conditions": lambda: "The answer is 5 " + "if n, " * 20_000 + "and 6 otherwise",
+    "empty boxes": lambda: r"\boxed{} " * 50_000,
+    "blanks in a box": lambda: r"\boxed{" + " " * 200_000 + "2}",
+    "labelled boxes": lambda: "".join(rf"(a) \boxed{{{i}}} " for i in range(9, 20_000)),
+    "answers behind a box": lambda: r"\boxed{4} " + "if so, the answer is 6. " * 20_000,
     "matrix of powers": lambda: (
         r"\boxed{\begin{pmatrix}"
         + r"\\".join("&".join(f"x^{{{i}}}" for i in range(60)) for _ in range(60))

@@ -94,8 +94,11 @@ def read_last(sentence: str, told: str) -> Reading | None:
         if word.start() < last.start() - 80 or _STOP.search(sentence, word.start(), last.start()):
             continue
         reading = _behind_words(sentence, word.start(), 0)
-        if reading is not None and reading.end >= last.end():
-            return without_bound(reading)
+        if reading is None or reading.end < last.end():
+            continue
+        if changes_next(sentence[: word.start()]):
+            return Reading("unread", sentence, len(sentence))
+        return without_bound(reading)
     reading = _behind_core(sentence, last.start())
     if reading is None:
         return None
@@ -127,10 +130,9 @@ def changes_next(text: str) -> bool:
 
 
 _CHANGES_NEXT = re.compile(
-    r"\b(?:minus|negative|twice|double|triple|thrice|quadruple|half(?:\s+of)?|(?:third|quarter|"
-    r"root|"
+    r"\b(?:minus|negative|twice|double|triple|thrice|quadruple|half(?:\s+of)?|(?:third|quarter|root|"
     r"reciprocal|inverse|square|cube|factorial|opposite|percent|multiple|divisor)\s+of)"
-    r"[\s*$({\\\[]*\Z",
+    r"(?:\s+(?:the|an?))?[\s*$({\\\[]*\Z",
     re.IGNORECASE,
 )
 
