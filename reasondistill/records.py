@@ -361,7 +361,8 @@ class Difference(Record):
     """Paired difference `model − baseline` over the same problems, with its 95 % interval and exact
     permutation p-value.
 
-    `p_adjusted` is Holm's, over all models that are compared with this baseline on this benchmark.
+    `p_adjusted` is Holm's on this benchmark: the larger of two, over all models that are compared
+    with this baseline and over all baselines that this model is compared with.
     `word` (better, worse, tied at this n) needs the interval and the adjusted p-value to agree.
     With one sample each, `gained` problems are solved by the model alone and `lost` ones by the
     baseline alone (McNemar's counts).

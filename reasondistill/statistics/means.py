@@ -57,16 +57,19 @@ def mean_interval(correct: NDArray[Any], *, level: float = LEVEL) -> Estimate:
     k = 1: Wilson. k > 1: Wilson with the effective number of samples nk / (1 + (k − 1)ρ), ρ the
     correlation of samples of one problem (Kish 1965; Korn & Graubard 1998), and Student's t for the
     uncertainty of ρ. It is the variance over problem means, which holds both sources (Miller 2024,
-    arXiv 2411.00640), in a form that stays inside [0, 1].
+    arXiv 2411.00640), in a form that stays inside [0, 1]. Never wider than Wilson with one sample
+    of each problem: a rate in [0, 1] varies no more than a 0/1 outcome of the same mean, whatever ρ
+    is taken for.
     """
     n, k = shape_of(correct)
     mean = float(np.mean(correct))
+    widest_low, widest_high = wilson(mean, n, level=level)
     if k == 1:
-        low, high = wilson(mean, n, level=level)
-        return Estimate(mean, low, high, n, k, "wilson")
+        return Estimate(mean, widest_low, widest_high, n, k, "wilson")
     correlation = sample_correlation(correct)
     samples = n * k / (1 + (k - 1) * correlation)
     low, high = _score_bounds(mean, samples, student_quantile(level, n))
+    low, high = max(low, widest_low), min(high, widest_high)
     return Estimate(mean, low, high, n, k, "wilson, effective n")
 
 

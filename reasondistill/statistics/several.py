@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from scipy import special
 
 from reasondistill.statistics.basics import LEVEL, Floats, Ints
-from reasondistill.statistics.paired import PairedEstimate, sign_flip_p_value, step_differences
+from reasondistill.statistics.paired import (
+    PairedEstimate,
+    ShrunkenMoments,
+    agreeing_interval,
+    pseudo_square,
+    sign_flip_p_value,
+    skewness_shift,
+    step_differences,
+)
 
 # The exact sign-flip test convolves over every possible sum. Beyond this many it is drawn instead,
 # in about 0.1 s.
@@ -176,10 +184,10 @@ def pooled_difference(
 
     The benchmarks are fixed, their problems are draws: the variance is the stratified one, Σ w² s²
     / n, which leaves out how far the benchmarks are apart (Cochran 1977, section 5.4), with the two
-    pseudo-problems of `shrunken_t_interval` divided among them and Satterthwaite's degrees of
-    freedom. The p-value flips the sign of each problem's weighted difference: exact where the
-    possible sums are at most `exact_up_to` (`sign flip exact` in `method`), else 100,000 seeded
-    draws of it, (1 + b) / (1 + B).
+    pseudo-problems and the skewness of `skewed_t_interval` divided among them and Satterthwaite's
+    degrees of freedom; about 0 it agrees with the test. The p-value flips the sign of each
+    problem's weighted difference: exact where the possible sums are at most `exact_up_to` (`sign
+    flip exact` in `method`), else 100,000 seeded draws of it, (1 + b) / (1 + B).
 
     It says whether ours is better *on these benchmarks together*, not on which one, nor that it
     would be on another one. Raises ValueError without benchmarks, and where one has fewer than two
@@ -202,7 +210,8 @@ def pooled_difference(
         low, high = _stratified_bounds([steps / scale for steps, scale in strata], weights, level)
         p_value, how = _weighted_flip(weighted, seed, exact_up_to)
         low, high = min(low, mean), max(high, mean)
-        method = f"stratified agresti-min t; {how}"
+        low, high = agreeing_interval(mean, low, high, p_value, level=level)
+        method = f"stratified skewed agresti-min t; {how}"
         return PairedEstimate(mean, low, high, n, k, p_value, method)
 
     return PooledEstimate(pooled(by_problem), pooled(by_benchmark))
@@ -218,22 +227,20 @@ def _stratum(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Ints, int]:
 def _stratified_bounds(
     strata: Sequence[Floats], weights: Sequence[float], level: float
 ) -> tuple[float, float]:
-    """Bounds of Σ weight · mean. Two pseudo-problems as in `shrunken_t_interval`, each stratum has
-    its share by its size.
+    """Bounds of Σ weight · mean. Two pseudo-problems and the skewness as in `skewed_t_interval`,
+    each stratum has its share by its size.
     """
-    n = sum(part.size for part in strata)
-    squares = sum(float(part @ part) for part in strata)
-    nonzero = sum(np.count_nonzero(part) for part in strata)
-    size = (squares + 1) / (nonzero + 1)  # the pseudo-problems' square
-    centre, terms = 0.0, list[float]()
+    together = np.concatenate(strata)
+    square = pseudo_square(together)
+    centre, thirds, terms = 0.0, 0.0, list[float]()
     for part, weight in zip(strata, weights, strict=True):
-        full = part.size * (1 + 2 / n)
-        middle = float(part.sum()) / full
-        variance = (float(part @ part) + size * part.size / n) / full - middle**2
-        centre += weight * middle
+        moments = ShrunkenMoments.of(part, square, 2 * part.size / together.size)
+        centre += weight * moments.mean
+        thirds += weight**3 * moments.third / moments.problems**2
         # Small strata would add up their bias of (n − 1) / n, which one stratum leaves to the
         # pseudo-problems.
-        terms.append(weight**2 * variance / full * part.size / (part.size - 1))
+        unbiased = moments.variance / moments.problems * part.size / (part.size - 1)
+        terms.append(weight**2 * unbiased)
     total = sum(terms)
     weighted_squares = sum(
         term**2 / (part.size - 1) for term, part in zip(terms, strata, strict=True)
@@ -241,7 +248,10 @@ def _stratified_bounds(
     freedom = total**2 / weighted_squares
     quantile = float(special.stdtrit(freedom, (1 + level) / 2))
     half = quantile * math.sqrt(total)
-    return max(-1.0, centre - half), min(1.0, centre + half)
+    shift = skewness_shift(thirds / total, quantile)
+    low = centre - half + min(0.0, shift)
+    high = centre + half + max(0.0, shift)
+    return max(-1.0, low), min(1.0, high)
 
 
 def _weighted_flip(

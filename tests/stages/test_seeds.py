@@ -17,6 +17,7 @@ from reasondistill.grading import GradingPool
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.evaluating import baselines
 from reasondistill.stages import evals
+from reasondistill.stages.evals.comparing import adjusted_in_families
 from reasondistill.stages.evals.outcomes import Sheet
 from reasondistill.stages.evals.seeds import grouped, pool_seeds
 from reasondistill.statistics import mean_interval, paired_difference
@@ -80,7 +81,7 @@ def test_the_spread_over_seeds_stands_beside_the_interval() -> None:
     )
 
 
-def test_seeds_are_compared_as_their_groups_and_each_baseline_has_one_family() -> None:
+def test_seeds_are_compared_as_their_groups_in_the_families_of_baseline_and_model() -> None:
     rows = pool_seeds(SHEETS, GROUPS, COMPARED).differences
     assert [(row.model, row.baseline) for row in rows] == [
         ("kd", "sft"),
@@ -93,16 +94,42 @@ def test_seeds_are_compared_as_their_groups_and_each_baseline_has_one_family() -
     assert found["kd", "sft"].mean == pytest.approx(3 / 12) and found[
         "kd", "teacher"
     ].mean == pytest.approx(-6 / 12)
-    family = [found[model, "teacher"] for model in ("kd", "sft", "alone")]
-    assert [row.p_adjusted for row in family] == pytest.approx(
-        holm([row.p_value for row in family]).tolist()
-    )
-    assert max(row.p_adjusted / row.p_value for row in family) == pytest.approx(3)
+    against = [("kd", "teacher"), ("sft", "teacher"), ("alone", "teacher")]
+    for pair in against:
+        row = found[pair]
+        of_model = [other for other in found if other[0] == row.model]
+        by_family = []
+        for family in (against, of_model):
+            adjusted = holm([found[names].p_value for names in family])
+            by_family.append(float(adjusted[family.index(pair)]))
+        assert row.p_adjusted == pytest.approx(max(by_family))
+    assert max(found[pair].p_adjusted / found[pair].p_value for pair in against) == pytest.approx(3)
     kd, sft = (
         np.array([ANSWERS[f"{name}-seed0"], ANSWERS[f"{name}-seed1"]]).T.astype(bool)
         for name in ("kd", "sft")
     )
     assert found["kd", "sft"].p_value == paired_difference(kd, sft).p_value
+
+
+def test_one_model_against_several_baselines_is_a_family() -> None:
+    """By hand, Holm over three: the smallest p times 3, the next times 2, never below the one
+    before. Each stands alone against its baseline.
+    """
+    p_values = {("b", "kd", name): p for name, p in (("x", 0.02), ("y", 0.04), ("z", 0.011))}
+    adjusted = adjusted_in_families({**p_values, ("c", "kd", "x"): 0.02})
+    assert adjusted["b", "kd", "z"] == pytest.approx(0.033)
+    assert adjusted["b", "kd", "x"] == pytest.approx(0.04)
+    assert adjusted["b", "kd", "y"] == pytest.approx(0.04)
+    # Another benchmark is a family of its own.
+    assert adjusted["c", "kd", "x"] == pytest.approx(0.02)
+
+
+def test_the_larger_correction_of_the_two_families_counts() -> None:
+    p_values = {("b", "kd", "x"): 0.02, ("b", "kd", "y"): 0.5}
+    p_values |= {("b", "sft", "x"): 0.3, ("b", "alone", "x"): 0.4}
+    adjusted = adjusted_in_families(p_values)
+    assert adjusted["b", "kd", "x"] == pytest.approx(3 * 0.02)
+    assert adjusted["b", "kd", "y"] == pytest.approx(0.5)
 
 
 def test_what_one_seed_lost_is_left_out_of_all_and_what_was_refused_out_of_comparisons() -> None:

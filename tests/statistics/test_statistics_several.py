@@ -229,6 +229,25 @@ def test_pooled_intervals_cover_and_reject_no_true_null(samples: dict[int, int])
         )  # 5 % and two standard errors of 300 draws
 
 
+@pytest.mark.parametrize("exact_up_to", [500_000, 0])
+def test_pooled_intervals_agree_with_their_tests_about_zero(exact_up_to: int) -> None:
+    """On hard problems, exact and drawn."""
+    random = np.random.default_rng(12)
+    words: set[str] = set()
+    for _ in range(20):
+        pairs: list[Pair] = []
+        for n in (8, 20, 30):
+            theirs = random.beta(0.1, 1, n)[:, None]
+            ours = np.minimum(1, 1.6 * theirs)
+            pairs.append((random.random((n, 16)) < ours, random.random((n, 16)) < theirs))
+        pooled = pooled_difference(pairs, exact_up_to=exact_up_to)
+        for gap in (pooled.by_problem, pooled.by_benchmark):
+            is_rejected = gap.p_value <= 0.05
+            assert is_rejected == (not gap.low <= 0 <= gap.high)
+            words.add(verdict_word(gap))
+    assert "better" in words and "worse" not in words
+
+
 def test_four_small_benchmarks_together_show_what_each_alone_rarely_does() -> None:
     random = np.random.default_rng(9)
     sizes = (28, 29, 30, 31)

@@ -59,15 +59,16 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
     """Each model against each of its baselines on each benchmark, in that order, over the problems
     that both have.
 
-    All models that share a baseline on a benchmark are one family: their p-values are adjusted
-    together (Holm 1979). Two models that have no problem in common are passed over. Raises
-    StageError when a model or baseline did not answer the benchmark.
+    Two families are corrected for on each benchmark (Holm 1979): all models that are compared with
+    one baseline, and all baselines that one model is compared with. A comparison stands in one of
+    each; the larger of its two adjusted p-values counts. Two models that have no problem in common
+    are passed over. Raises StageError when a model or baseline did not answer the benchmark.
     """
     pairs: list[tuple[str, str, str]] = []
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in sheets):
         for model, others in baselines.items():
             pairs += [(benchmark, model, other) for other in others]
-    families: dict[tuple[str, str], list[tuple[Pair, statistics.PairedEstimate]]] = {}
+    gaps: dict[tuple[str, str, str], tuple[Pair, statistics.PairedEstimate]] = {}
     for benchmark, model, other in pairs:
         both = paired(_sheet(sheets, benchmark, model), _sheet(sheets, benchmark, other))
         if not both.ours.problems:
@@ -79,14 +80,32 @@ def differences(sheets: Sheets, baselines: Mapping[str, Sequence[str]]) -> list[
             )
             continue
         gap = statistics.paired_difference(both.ours.correct, both.theirs.correct)
-        families.setdefault((benchmark, other), []).append((both, gap))
-    compared: dict[tuple[str, str, str], Difference] = {}
-    for (benchmark, other), family in families.items():
-        adjusted = holm([gap.p_value for _, gap in family])
-        for (both, gap), p_adjusted in zip(family, adjusted, strict=True):
-            row = difference(both.ours, both.theirs, gap, p_adjusted)
-            compared[benchmark, row.model, other] = row
-    return [compared[pair] for pair in pairs if pair in compared]
+        gaps[benchmark, model, other] = (both, gap)
+    p_values = {names: gap.p_value for names, (_, gap) in gaps.items()}
+    p_adjusted = adjusted_in_families(p_values)
+    return [
+        difference(both.ours, both.theirs, gap, p_adjusted[names])
+        for names, (both, gap) in gaps.items()
+    ]
+
+
+def adjusted_in_families(
+    p_values: Mapping[tuple[str, str, str], float],
+) -> dict[tuple[str, str, str], float]:
+    """p-values of comparisons (benchmark, model, baseline), corrected within each family that a
+    comparison stands in: that of its baseline and that of its model. The larger one counts.
+    """
+    families: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {}
+    for names in p_values:
+        benchmark, model, baseline = names
+        families.setdefault((benchmark, "against", baseline), []).append(names)
+        families.setdefault((benchmark, "of", model), []).append(names)
+    adjusted = dict.fromkeys(p_values, 0.0)
+    for family in families.values():
+        corrected = holm([p_values[names] for names in family]).tolist()
+        for names, p_value in zip(family, corrected, strict=True):
+            adjusted[names] = max(adjusted[names], p_value)
+    return adjusted
 
 
 def _sheet(sheets: Sheets, benchmark: str, model: str) -> Sheet:

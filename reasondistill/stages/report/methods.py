@@ -292,7 +292,7 @@ def reached_tables(facts: Facts) -> Iterator[tuple[str, list[Reached], Table]]:
     if against is not None:
         gap_header = f"points against {against}"
     headers = ("student", "method", "pass@1", "95 % interval", gap_header, "its interval")
-    headers += ("p (Holm)", "", "gap closed %", "seeds: sd", "seeds: range", "n × k")
+    headers += ("p", "p (Holm)", "", "gap closed %", "seeds: sd", "seeds: range", "n × k")
     rows = reached(facts)
     for benchmark in dict.fromkeys(row.score.benchmark for row in rows):
         scored = [row for row in rows if row.score.benchmark == benchmark]
@@ -307,10 +307,11 @@ def _reached_cells(row: Reached) -> Iterator[str]:
     yield percent(score.mean)
     yield interval(score)
     if gap is None:
-        yield from ("", "", "", "")
+        yield from ("", "", "", "", "")
     else:
         yield points(gap.mean)
         yield interval(gap)
+        yield p_value(gap.p_value)
         yield p_value(gap.p_adjusted)
         yield gap.word
     yield percent_or_blank(row.gap_closed).replace("-", MINUS)
@@ -436,8 +437,9 @@ def method_rows(facts: Facts) -> Iterator[MethodRow]:
 METHODS_NOTE = (
     "The highest score first. Of several equally good students chance puts one on "
     "top: go by the comparison, not by the place. "
-    "p: adjusted (Holm) over all models that are compared with the same one. gap "
-    "closed: (student − base) / (teacher − base), base the "
+    "p (Holm): adjusted within two families on the benchmark, all models that are compared with "
+    "the same one and all that the same model is compared with; interval and p are those of one "
+    "comparison alone. gap closed: (student − base) / (teacher − base), base the "
     "untouched model that its training began with, whatever it learnt in between; it "
     "has no interval of its own. "
     "seeds: standard deviation and range of pass@1, in points, over students that "

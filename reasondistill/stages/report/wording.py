@@ -540,10 +540,12 @@ METRICS_NOTE = (
 )
 DIFFERENCES_NOTE = (
     "Paired over the same problems, in percentage points. Interval: Tango's score "
-    "interval (k = 1) or Agresti-Min t (k > 1). p: exact "
-    "McNemar or sign-flip permutation test, then adjusted (Holm) over all models "
-    "that are compared with the same baseline on the same "
-    "benchmark. 'better' and 'worse' need interval and adjusted p to agree; "
-    "otherwise the two are tied at this n. flips: problems that "
+    "interval (k = 1) or Agresti-Min t, wider on its long side where the differences are skewed (k "
+    "> 1); it leaves 0 out exactly where p is at most 0.05. p: exact McNemar or sign-flip "
+    "permutation test. p (Holm): adjusted within two families on the same benchmark, all models "
+    "that are compared with the same baseline and all baselines of the same model; the larger of "
+    "the two. Benchmarks are families of their own. 'better' and 'worse' go by p (Holm); otherwise "
+    "the two are tied at this n, also where the interval, which is that of one comparison alone, "
+    "leaves 0 out. flips: problems that "
     "only the model (+), or only its baseline (" + MINUS + "), solved (k = 1)."
 )
