@@ -25,7 +25,7 @@ from reasondistill.grading.decide.decision import (
 from reasondistill.grading.decide.propositions import same_proposition
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
 from reasondistill.grading.decide.regions import Region, is_list_of_pairs, region_of, same_region
-from reasondistill.grading.decide.special import same_special
+from reasondistill.grading.decide.special import same_date, same_special
 from reasondistill.grading.decide.words import same_choice, same_words, without_label
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.clean import clean, string_key
@@ -39,7 +39,9 @@ from reasondistill.grading.read.structure import (
     Restated,
     Union,
     Within,
+    have_different_domains,
     is_name,
+    progression_of,
     read,
 )
 from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
@@ -48,6 +50,11 @@ from reasondistill.grading.read.words import has_plain_words, is_prose, phrase_o
 
 def compare(a: str, b: str, policy: Policy) -> Decision:
     """Whether two cleaned answers are the same."""
+    dates = same_date(a, b)  # before the shapes: "May 5, 2024" is no list
+    if not dates.is_open:
+        return dates
+    if have_different_domains(a, b):
+        return different("different_domain")
     return Comparison(policy).answers(read(a), read(b))
 
 
@@ -357,7 +364,7 @@ class Comparison:
         if any(isinstance(part, Relation) and not part.is_equation for part in parts):
             return self.conditions(a, b)
         if any(isinstance(part, Atom) and part.text == "\\ldots" for part in parts):
-            return self._in_order(a.parts, b.parts)
+            return self.continued(a, b)
         if "set" in (a.kind, b.kind) and sets_among(a) != sets_among(b):
             return different("different_brackets")
         if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
@@ -372,6 +379,23 @@ class Comparison:
         if same.is_open and a.kind == b.kind and self._matching(_flat(a), _flat(b)).is_correct:
             return SAME
         return same
+
+    def continued(self, a: Many, b: Many) -> Decision:
+        """`1, 2, …, 10` beside another list with dots, or one written out: in order, or the same
+        steps of one arithmetic progression.
+        """
+        in_order = self._in_order(a.parts, b.parts)
+        if in_order.is_correct:
+            return SAME
+        first = progression_of(a)
+        second = progression_of(b)
+        if first is None or second is None:
+            return in_order
+        if (first.start, first.step) != (second.start, second.step):
+            return different("different_progression")
+        if first.last is None or second.last is None:
+            return same_if(first.last == second.last, "different_progression")
+        return self.answers(first.last, second.last)
 
     def ordered_and_other(self, a: Many, b: Many) -> Decision:
         """A tuple or vector beside a collection of another kind: `x = 3, y = 4` is (3, 4), {x} is
@@ -451,6 +475,9 @@ class Comparison:
                 return different("different_brackets")
         if len(many.parts) == 1 and many.kind in ("set", "list"):
             return self.answers(many.parts[0], one)
+        choices = letters_of(many)
+        if choices is not None and _SEVERAL_CHOICES.fullmatch(one.text):
+            return same_if(sorted(choices) == sorted(_OPTION.findall(one.text)), "different_choice")
         region = region_of(one)
         if region is not None:
             return self._same_regions(region_of(many), region)
@@ -590,8 +617,6 @@ class Comparison:
 
     def _regions(self, a: Answer, b: Answer) -> Decision:
         if is_list_of_pairs(a) or is_list_of_pairs(b):
-            if self._matching(parts_of_union(a), parts_of_union(b)).is_correct:
-                return SAME
             return PAIRS_OR_INTERVALS
         return self._same_regions(region_of(a), region_of(b))
 
@@ -608,15 +633,6 @@ _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 PAIRS_OR_INTERVALS = Decision("undecided", "structural", "pairs_or_intervals")
 _CHOICE_LETTER = re.compile(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*")
 _ORDERED = {"tuple", "vector"}
-
-
-def parts_of_union(answer: Answer) -> list[Answer]:
-    """The parts of a union or a list; else the answer itself."""
-    if isinstance(answer, Union):
-        return list(answer.parts)
-    if isinstance(answer, Many) and answer.kind == "list":
-        return list(answer.parts)
-    return [answer]
 
 
 def is_value(answer: Answer) -> bool:
@@ -639,6 +655,26 @@ def is_letter(answer: Answer) -> bool:
 def has_words(text: str) -> bool:
     """Whether a text is prose, or has plain words among its formulas."""
     return is_prose(text) or has_plain_words(text)
+
+
+# AC, (A)(C): several choices without anything between them.
+_SEVERAL_CHOICES = re.compile(r"(?:\\text\s*\{)?\s*(?:\(?[A-J]\)?\s*){2,10}\}?")
+_OPTION = re.compile(r"[A-J]")
+
+
+def letters_of(many: Many) -> list[str] | None:
+    """The letters of a list of choices; None when something else is in it."""
+    if many.kind != "list":
+        return None
+    letters: list[str] = []
+    for part in many.parts:
+        if not isinstance(part, Atom):
+            return None
+        letter = part.text.removeprefix("\\text").strip("{}() .")
+        if not _OPTION.fullmatch(letter):
+            return None
+        letters.append(letter)
+    return letters
 
 
 def value_of(relation: Relation) -> str | None:

@@ -19,6 +19,7 @@ from reasondistill.grading.decide.decision import (
 )
 from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.clean import string_key
+from reasondistill.grading.read.dates import Day, read_days
 from reasondistill.grading.read.quantity import read_quantity
 from reasondistill.grading.read.structure import Answer, read
 
@@ -29,7 +30,7 @@ _CLOCK = re.compile(
 )
 _RATIO_SIGN = r"(?::|\s+(?:\\text\s*\{\s*)?to(?:\s*\})?\s+)"
 _RATIO = re.compile(r"([^:=,]+)" + _RATIO_SIGN + r"([^:=,]+)(?::([^:=,]+))?")
-_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4})")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d")
 _BASED = re.compile(
     r"\(?((?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]+|[A-Fa-f]{2,}(?=\)?\s*_\s*\{?\s*16))\)?"
     r"\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\}?"
@@ -71,23 +72,51 @@ def same_special(comparing: Comparing, a: str, b: str) -> Decision:
     return based_and_bare(comparing.policy, a, b)
 
 
-def same_date(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
-    """The same numbers in the same places: 3/4/2020 and 6/8/2020 are no fractions."""
-    return same_if(_numbers(a) == _numbers(b), "different_date")
+DAY_OR_MONTH_FIRST = Decision("undecided", "structural", "day_or_month_first")
+YEAR_MISSING = Decision("undecided", "structural", "year_missing")
 
 
-def _numbers(match: re.Match[str]) -> list[int]:
-    return [int(part) for part in match.groups() if part and part.isdecimal()]
+def same_date(a: str, b: str) -> Decision:
+    """Two dates in any notation; open where one is none. `03/04/2020` beside a named month can mean
+    either day; beside another of its kind the numbers must stand in the same places.
+    """
+    days_a = read_days(a)
+    days_b = read_days(b)
+    if not days_a or not days_b:
+        is_beside_number = (_ISO.fullmatch(a) and read_quantity(b)) or (
+            _ISO.fullmatch(b) and read_quantity(a)
+        )
+        if is_beside_number:  # 2024-05-05 is no difference
+            return different("different_date")
+        return OPEN
+    if len(days_a) == len(days_b) == 2:
+        return same_if(days_a == days_b, "different_date")
+    agreeing = [x for x in days_a for y in days_b if may_be_same_day(x, y)]
+    if not agreeing:
+        return different("different_date")
+    if len(days_a) + len(days_b) > 2:
+        return DAY_OR_MONTH_FIRST
+    if days_a[0].year != days_b[0].year:
+        return YEAR_MISSING
+    return SAME
+
+
+def may_be_same_day(a: Day, b: Day) -> bool:
+    """Whether nothing that both sides write differs."""
+    if (a.month, a.day) != (b.month, b.day):
+        return False
+    if a.year is not None and b.year is not None and a.year != b.year:
+        return False
+    return a.weekday == b.weekday or not a.weekday or not b.weekday
 
 
 def same_clock(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
-    """12:00 and 1:00 differ; a half of the day that only one side names decides nothing."""
-    if _time_of_day(a) != _time_of_day(b):
-        return different("different_time")
-    half_a = (a[4] or "").lower()
-    half_b = (b[4] or "").lower()
-    halves_agree = half_a == half_b or not half_a or not half_b
-    return same_if(halves_agree, "different_time")
+    """12:00 and 1:00 differ, 3:30 pm is 15:30; a half of the day that only one side names decides
+    nothing for 3:30.
+    """
+    if not a[4] and not b[4]:
+        return same_if(_time_of_day(a) == _time_of_day(b), "different_time")
+    return same_if(bool(times_of_day(a) & times_of_day(b)), "different_time")
 
 
 def _time_of_day(match: re.Match[str]) -> tuple[int, int, int]:
@@ -96,6 +125,21 @@ def _time_of_day(match: re.Match[str]) -> tuple[int, int, int]:
     minute = match[2] or match[6] or 0
     second = match[3] or match[7] or 0
     return int(hour), int(minute), int(second)
+
+
+def times_of_day(match: re.Match[str]) -> set[tuple[int, int, int]]:
+    """The times on a clock of 24 hours: two for an hour up to 12 without a half of the day."""
+    hour, minute, second = _time_of_day(match)
+    if hour == 0 or hour > 12:
+        return {(hour, minute, second)}
+    morning = (hour % 12, minute, second)
+    evening = (hour % 12 + 12, minute, second)
+    half = (match[4] or "").lower()
+    if half == "a":
+        return {morning}
+    if half == "p":
+        return {evening}
+    return {morning, evening}
 
 
 def same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
@@ -232,7 +276,6 @@ def same_condition(comparing: Comparing, a: str, b: str) -> bool:
 
 _Decide = Callable[[Comparing, re.Match[str], re.Match[str]], Decision]
 _NOTATIONS: tuple[tuple[re.Pattern[str], _Decide], ...] = (
-    (_DATE, same_date),
     (_CLOCK, same_clock),
     (_RATIO, same_ratio),
     (_BASED, same_based),

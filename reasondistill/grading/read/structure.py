@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from typing import Literal
 
 from reasondistill.grading.read.quantity import is_mixed_in_words
@@ -98,7 +98,7 @@ _PIECE = re.compile(
     r"\d[\d.,]*\d|[A-Za-z]+|\s+|.",
     re.DOTALL,
 )
-_CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or")
+_CONNECTIVE = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*:?\s*\}|and|or|\\?&")
 _JOINING_SIGN = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=", ":=": "="}
 _MATRIX_NAME = r"\{(?:[pbB]?matrix|smallmatrix|array)\*?\}"
@@ -168,6 +168,10 @@ def read(text: str, depth: int = 0) -> Answer:
     return Atom(text)
 
 
+_ALL = re.compile(
+    r"\A\s*(?:\\text\s*\{\s*(?:for\s+)?all\s*\}|(?:for\s+)?all\s)\s*"
+    r"(?=[A-Za-z]\s*(?:[<>]|\\(?:leq|geq|neq|in)(?![A-Za-z])))"
+)
 _QUANTIFIER = re.compile(
     r"\\forall\b[^,:]*[,:]\s*|(?:\\therefore|\\Rightarrow|\\implies|\\to)(?![A-Za-z])\s*"
 )
@@ -210,6 +214,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\begin\s*\{cases\}([^&]*?)(?:\\\\)?\s*\\end\s*\{cases\}"), r"\1"),
     (re.compile(r"\](.+),(.+)\["), r"(\1,\2)"),
     (re.compile(r"\\text\s*\{\s*([A-J](?:\s*(?:,|and|,\s*and)\s*[A-J])+)\s*\}"), r"\1"),
+    (re.compile(r"\\text\s*\{([^{}&]*&[^{}&]*)\}"), r"\1"),
     (re.compile(r"(?:\\text\s*\{\s*)?[Aa]ll real numbers\s*\}?"), r"\\mathbb{R}"),
 )
 
@@ -219,6 +224,24 @@ _QUALIFIER = re.compile(
     r"(?<![A-Za-z\\])([a-z])(?:\s*,\s*(?!\1)[a-z])*\s*"
     r"\\in\s*\\mathbb\s*\{?[ZNQ]\}?(?:\^?[+*]|_\{?\W?\d\}?)?\s*\)?\s*\Z"
 )
+
+
+def have_different_domains(a: str, b: str) -> bool:
+    """Whether two answers say behind themselves that their letter lies in different sets of
+    numbers: `k\\pi, k \\in \\mathbb{Z}` is not `k\\pi, k \\in \\mathbb{N}`.
+    """
+    if "\\mathbb" not in a or "\\mathbb" not in b:
+        return False
+    first = _QUALIFIER.search(a)
+    second = _QUALIFIER.search(b)
+    if first is None or second is None:
+        return False
+    return _domain(first[0]) != _domain(second[0])
+
+
+def _domain(qualifier: str) -> str:
+    domain = qualifier.partition("\\mathbb")[2]
+    return re.sub(r"[{}()\s]", "", domain).replace("*", "+")
 
 
 def without_qualifier(text: str) -> str:
@@ -260,6 +283,7 @@ def without_prose(text: str) -> str:
     """
     if "\\" in text:
         text = behind_arrows(text)
+    text = _ALL.sub("", text, count=1)
     if not text.startswith("\\text"):
         text = _CONDITION.sub("", text)
     text = _SAID_BEFORE.sub("", text)
@@ -664,6 +688,44 @@ def spread(parts: tuple[Answer, ...], left: str, right: str) -> Many:
     if len(tuples) == 1:
         return tuples[0]
     return Many("list", tuple(tuples))
+
+
+@dataclass(frozen=True, slots=True)
+class Progression:
+    """An arithmetic progression; `last` is None where it goes on for ever."""
+
+    start: int
+    step: int
+    last: Answer | None
+
+
+def progression_of(many: Many) -> Progression | None:
+    """What `1, 2, \\ldots, 10` and `1, 2, 3, \\ldots` continue, or integers written out do."""
+    parts = list(many.parts)
+    dots = Atom("\\ldots")
+    head = parts
+    last: Answer | None = parts[-1]
+    if dots in parts:
+        place = parts.index(dots)
+        head = parts[:place]
+        tail = parts[place + 1 :]
+        if len(tail) > 1:
+            return None
+        last = next(iter(tail), None)
+    values: list[int] = []
+    for part in head:
+        if not isinstance(part, Atom) or not _SMALL_INTEGER.fullmatch(part.text):
+            return None
+        values.append(int(part.text))
+    if len(values) < 2:
+        return None
+    step = values[1] - values[0]
+    if any(y - x != step for x, y in pairwise(values)):
+        return None
+    return Progression(values[0], step, last)
+
+
+_SMALL_INTEGER = re.compile(r"-?\d{1,15}")
 
 
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
