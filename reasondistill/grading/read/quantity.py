@@ -38,7 +38,10 @@ _POWER = (
 _SIMPLE = re.compile(rf"([-+]?)\s*({_DECIMAL}){_POWER}?")
 _POWER_OF_TEN = re.compile(rf"10\s*\^\s*{_EXPONENT}(?![\d.])")
 _BRACED = rf"(?:\{{\s*([-+]?\s*{_DECIMAL})\s*\}}|(\d))"
-_FRACTION = re.compile(rf"([-+]?)\s*(\d+(?:\s*|\s+and\s+))??\\frac\s*{_BRACED}\s*{_BRACED}")
+_FRACTION = re.compile(
+    r"([-+]?)\s*(?:(\d+)(?:\s*|\s+and\s+|\s*\\text\s*\{\s*and\s*\}\s*))??"
+    rf"\\frac\s*{_BRACED}\s*{_BRACED}"
+)
 _SLASH = re.compile(rf"([-+]?)\s*(?:(\d+)\s+(?:and\s+)?)?({_DECIMAL})\s*/\s*([-+]?\s*{_DECIMAL})")
 
 _CURRENCY = re.compile(
@@ -161,8 +164,7 @@ def fraction(text: str) -> Number | None:
         return Number(top / bottom, None, 0, match.end())
     if not 0 <= top < bottom:
         return None
-    whole = int(match[2].strip().removesuffix("and"))
-    return Number(whole + top / bottom, None, 0, match.end())
+    return Number(int(match[2]) + top / bottom, None, 0, match.end())
 
 
 def slashed_fraction(text: str) -> Number | None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import islice, pairwise, product
 from typing import Literal
 
+from reasondistill.grading.read.clean import strip_delimiters
 from reasondistill.grading.read.quantity import is_mixed_in_words
 
 _MOST_PARTS = 400
@@ -343,8 +344,8 @@ _BARE_COMMAS = re.compile(r"(?:[^=,;]{1,20}=\s*)?[-+]?\d+(?:,\d+)+(?![\d,.])(?!.
 
 
 def _stripped(parts: list[str]) -> list[str]:
-    """Without blanks around them, and without empty ones."""
-    stripped = [part.strip() for part in parts]
+    """Without blanks and `$` around them, and without empty ones."""
+    stripped = [strip_delimiters(part) for part in parts]
     return [part for part in stripped if part]
 
 

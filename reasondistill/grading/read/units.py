@@ -61,7 +61,8 @@ _NO_UNITS = frozenset(
     re.findall(
         r"\w+",
         "and or to if when where mod i e pi sqrt sin cos tan log ln choose times plus minus is are "
-        "not than factorial modulo hundred thousand million billion trillion dozen",
+        "not than factorial modulo hundred thousand million billion trillion dozen "
+        "out tenths hundredths thousandths",
     )
 )
 _DIRECTION_NAMES = """
