@@ -37,7 +37,6 @@ OPEN = {
     "sentence_other_conditions",  # 42 or 71, depending on n
     "sentence_other_denials",  # it is impossible that the answer is 42
     "sentence_other_operations",  # the absolute difference of 42 and 17
-    "union_for_pairs",  # (1,2) \cup (3,4) for the pairs (1,2), (3,4)
 }
 
 
