@@ -125,9 +125,12 @@ def _right_side(text: str, gold: str) -> str | None:
         return None
     if _RELATES.search(gold) or _RELATES.search(text.replace("=", "")):
         return None
+    if _UNEQUAL.search(text):
+        return None
     return text.rpartition("=")[2].strip() or None
 
 
+_UNEQUAL = re.compile(r"\\not(?![A-Za-z])|(?:\s|[A-Za-z])!=")
 _RELATES = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in|equiv|approx|to|pm)(?![A-Za-z])| or | and ")
 
 
