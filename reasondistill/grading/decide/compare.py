@@ -92,7 +92,7 @@ class Comparison:
         """
         value = read(twice.value)
         if not self.agrees(twice):
-            if twice.is_rounded:
+            if twice.is_rounded and is_near(twice):
                 return self.answers(value, other)
             return OPEN
         same = self.answers(value, other)
@@ -143,7 +143,10 @@ class Comparison:
             within = b
             other = a
         if isinstance(other, Relation):
-            return self._regions(within, other)
+            same = self._regions(within, other)
+            if same.is_open and other.is_equation and isinstance(within.of, Atom):
+                return different("membership_and_equation")
+            return same
         if isinstance(other, Many) and any(isinstance(part, Relation) for part in other.parts):
             values = values_of(within.name, other)
             if values:
@@ -909,6 +912,17 @@ def number_of(text: str) -> Fraction | None:
         return evaluate.exact(node) or exact_real(node)
     except Unsupported:
         return None
+
+
+def is_near(twice: Restated) -> bool:
+    """Whether what stands behind ≈ is at most 5 % off, or cannot be computed: 2 ≈ 3 is no
+    rounding.
+    """
+    again = read_quantity(twice.again)
+    value = number_of(twice.value)
+    if again is None or value is None or again.percent:
+        return True
+    return abs(again.value - value) <= abs(value) / 20
 
 
 def exact_real(node: Node) -> Fraction | None:

@@ -61,6 +61,7 @@ def bomb(text: str) -> str | None:
 
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LONE_SIGN = re.compile(r"\s*(?:[<>=]|\\(?:neq|leq|geq)(?![A-Za-z]))")
+_MARKED_NUMBER = re.compile(r"\d\s*['_]")
 _RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
 _KNOWN_NAMES = """
@@ -79,6 +80,8 @@ def unread(text: str) -> str | None:
         return "has_lone_sign"
     if has_wrapped_words(text) or has_plain_words(text):
         return "has_words"
+    if _MARKED_NUMBER.search(text):
+        return "has_marked_number"
     if "\\" not in text:
         return None
     plain = _LIMIT.sub(" ", _RAISED_RING.sub(" ", text))

@@ -218,9 +218,12 @@ def has_dollar_pairs(text: str) -> bool:
     """Whether the dollar signs of a text enclose formulas, and are no amounts of money."""
     if text.count("$") % 2 or text.replace("\\$", "").count("$") < 2:
         return False
+    if _ONLY_FORMULAS.fullmatch(text):
+        return True
     return not re.search(r"(?<![\\\d])\$\d[^$]*\$?\d*\Z", text)
 
 
+_ONLY_FORMULAS = re.compile(r"\s*\$[^$]+\$(?:\s*(?:,|;|,?\s*and|or)\s*\$[^$]+\$)*\s*")
 _MARKS = re.compile(
     r"`+|\A[\s•]*(?:[=-]+>|=)\s+|\A\s*•\s*|(?<![\w_])_(?=[^\s_]+_\Z)|(?<=\w)_\Z|"
     r"(?<![\w*])\*(?=[^\s*][^*]*\*(?!\w))|(?<=[^\s*])\*(?=\Z)|__(?=\S)|(?<=\S)__|"

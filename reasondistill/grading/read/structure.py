@@ -296,31 +296,20 @@ def without_prose(text: str) -> str:
 
 
 def behind_arrows(text: str) -> str:
-    """What a derivation ends in: `2x = 10 \\Rightarrow x = 5`. Between letters and words an arrow
-    is an operator: `p \\Rightarrow q`.
+    """What a derivation ends in: `2x = 10 \\Rightarrow x = 5`. Where no relation and no mere words
+    stand on either side, an arrow is an operator: `p \\Rightarrow q`.
     """
     steps = [step.strip() for step in _ARROW.split(text)]
     steps = [step for step in steps if step]
-    if any(is_operand(step) for step in steps[:-1]) and _RELATES.search(steps[-1]) is None:
-        return text
     if not steps:
         return text
-    return steps[-1]
+    is_derivation = any(_RELATES.search(step) or _WORDS.fullmatch(step) for step in steps[:-1])
+    if len(steps) == 1 or is_derivation or _RELATES.search(steps[-1]):
+        return steps[-1]
+    return text
 
 
-def is_operand(step: str) -> bool:
-    """Whether a text is a proposition or a set rather than a step of a derivation: letters, words,
-    and no sign of a relation or an operation.
-    """
-    return _STATEMENT.fullmatch(step) is not None
-
-
-# Letters, words and what joins propositions: nothing that could be computed.
-_STATEMENT = re.compile(
-    r"(?:\s|[()\[\]]|\\text\s*\{[^{}]*\}|\\(?:neg|lnot|land|wedge|lor|vee|to|rightarrow|"
-    r"leftrightarrow|top|bot|forall|exists)(?![A-Za-z])|"
-    r"[A-Za-z](?:_\{?\w\}?)?'?(?![A-Za-z])|[A-Za-z]\([a-z]\))+"
-)
+_WORDS = re.compile(r"\\text\s*\{\s*(?:so|thus|hence|therefore|then|we get|this gives)[\s,:]*\}")
 
 
 def _read_list(text: str, depth: int) -> Answer | None:

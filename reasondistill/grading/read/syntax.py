@@ -681,7 +681,8 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
             if not is_letter and name not in GREEK:
                 continue
             if found[i + 1 : i + 2] != ["("]:
-                alone.add(name)
+                if not is_under_accent(found, i):
+                    alone.add(name)
                 continue
             if name in called_here:
                 often.add(name)
@@ -693,6 +694,12 @@ def readings(*texts: str) -> tuple[frozenset[str], ...]:
     fewer = likely - (alone - at_zero)
     more = likely | (called - alone)
     return tuple(dict.fromkeys((likely, fewer, more)))
+
+
+def is_under_accent(found: list[str], position: int) -> bool:
+    """Whether the token at a position is the θ of `\\ddot{\\theta}`, which is another name."""
+    before = found[max(0, position - 2) : position]
+    return bool(before) and before[0].removeprefix("\\") in _ACCENTS
 
 
 @lru_cache(maxsize=8192)
