@@ -280,7 +280,7 @@ class Comparison:
             same = self.trees(f"({percent})/100", number)
             if same.is_correct:
                 return SAME
-        if not self.policy.percent_is_number:
+        if not self.policy.percent_is_number or has_letters(percent):
             return different("percent_differs")
         quantity = read_quantity(percent)
         if quantity is not None and abs(quantity.value) <= 1:
@@ -895,6 +895,14 @@ def _is_plain(text: str) -> bool:
     except Unsupported:
         return read_quantity(clean(text)) is not None
     return True
+
+
+def has_letters(text: str) -> bool:
+    """Whether an expression has names in it, or cannot be read."""
+    try:
+        return bool(evaluate.names_in(parse(text)))
+    except Unsupported:
+        return True
 
 
 def number_of(text: str) -> Fraction | None:

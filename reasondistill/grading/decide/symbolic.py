@@ -13,7 +13,7 @@ from typing import Any
 
 from reasondistill.grading.decide.decision import Decision
 from reasondistill.grading.read.syntax import GREEK
-from reasondistill.grading.read.words import has_plain_words, has_wrapped_words
+from reasondistill.grading.read.words import has_plain_words
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
@@ -61,7 +61,8 @@ def bomb(text: str) -> str | None:
 
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LONE_SIGN = re.compile(r"\s*(?:[<>=]|\\(?:neq|leq|geq)(?![A-Za-z]))")
-_MARKED_NUMBER = re.compile(r"\d\s*['_]")
+_WRAPPED_WORD = re.compile(r"\\text\s*\{[^{}]*[^\W\d_]{2}")
+_MARKED = re.compile(r"\d\s*'(?=\s*\w)|(?<![\^{\d])\d+\s*_|\^\s*\{?\s*[*+-]\s*(?:\}|\Z)|\^\s*\*")
 _RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
 _KNOWN_NAMES = """
@@ -78,10 +79,10 @@ def unread(text: str) -> str | None:
     """
     if _LONE_SIGN.match(text):
         return "has_lone_sign"
-    if has_wrapped_words(text) or has_plain_words(text):
+    if _WRAPPED_WORD.search(text) or has_plain_words(text):
         return "has_words"
-    if _MARKED_NUMBER.search(text):
-        return "has_marked_number"
+    if _MARKED.search(text):
+        return "has_unknown_mark"
     if "\\" not in text:
         return None
     plain = _LIMIT.sub(" ", _RAISED_RING.sub(" ", text))

@@ -95,6 +95,8 @@ def core_at(text: str, at: int) -> Core | None:
     latex = _LATEX.match(text, at)
     if latex is not None and re.search(r"[\\\d]", latex[0]):
         written = latex[0].strip().rstrip(".")
+        if written.count("{") != written.count("}"):  # T_{\text{eff}} is cut in its subscript
+            return None
         return Core(written, at + len(latex[0].rstrip()), _is_atom(written))
     symbol = _SYMBOL.match(text, at)
     if symbol is not None:

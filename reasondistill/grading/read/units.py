@@ -141,14 +141,18 @@ def powers_of(plain: str) -> Unit | None:
     sign = 1
     shape = 1
     last = ""
+    is_noun = False
     for match in _TOKEN.finditer(plain):
         _, exponent, word, own_exponent, operator, stray = match.groups()
         if exponent:
             if last:
                 powers[last] = powers[last] * int(exponent)
+            elif is_noun:
+                return None
             continue
         if stray:
             return None
+        is_noun = word is not None and len(word) > 2
         if operator == "/":
             sign = -1
         if operator or word is None:

@@ -31,7 +31,7 @@ def is_prose(text: str) -> bool:
     return has_wrapped or has_plain_words(text)
 
 
-_BETWEEN_WORDS = re.compile(r"[\s.,;:!?'\"$]*")
+_BETWEEN_WORDS = re.compile(r"[\s.,;:?\"$]*")
 
 
 def has_wrapped_words(text: str) -> bool:
