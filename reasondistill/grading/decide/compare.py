@@ -831,8 +831,8 @@ def joined_otherwise(a: Many, b: Many) -> bool:
 
 
 def _flat(many: Many) -> list[Answer]:
-    """The elements with nested bare lists (from ±) opened; in a set each one counts once, in a list
-    as often as it stands there.
+    """The elements with nested bare lists (from ±) opened; in a set, and in a list of tuples, each
+    one counts once; in a list of values as often as it stands there.
     """
     parts: list[Answer] = []
     for part in many.parts:
@@ -840,7 +840,7 @@ def _flat(many: Many) -> list[Answer]:
             parts += _flat(part)
         else:
             parts += expanded(part)
-    if many.kind == "set":
+    if many.kind == "set" or any(isinstance(part, Many) for part in parts):
         return list(dict.fromkeys(parts))
     return parts
 
