@@ -10,7 +10,8 @@ DENIAL = (
     r"(?:\w+ly\s+)?(?:not|never)\b|cannot\b|can\s+never\b"
 )
 DENIED = re.compile(
-    rf"(?:{DENIAL}|not\b|never\b|no\s+longer\b|neither\b|anything\s+but\b|"
+    rf"(?:{DENIAL}|(?:would|could|might)\s+have\s+been\b|not\b|never\b|no\s+longer\b|neither\b|"
+    rf"(?:any|every)thing\s+(?:but|except)\b|"
     r"(?:(?<!none\s)other|different|far)\s+(?:than|from)\b|"
     r"(?:\w+ly\s+)not\b|n['’]t\b|不是|并非|不等于|nicht\b|n['’]est\s+pas\b|no\s+es\b)",
     re.IGNORECASE,
@@ -35,9 +36,12 @@ PART = "|".join(ORDER)
 BEFORE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(rf"(?:{words})(?![\w'])\s*", re.IGNORECASE), made)
     for words, made in (
-        (r"at\s+least|at\s+minimum|(?:no|not)\s+(?:less|fewer|smaller)\s+than|a\s+minimum\s+of|"
+        (r"at\s+least|at\s+minimum|(?:greater|larger|more)\s+than\s+or\s+equal\s+to|"
+         r"bounded\s+(?:from\s+)?below\s+by|(?:no|not)\s+(?:less|fewer|smaller)\s+than|"
+         r"a\s+minimum\s+of|"
          r"not\s+(?:below|under)|mindestens|au\s+moins|al\s+menos|至少", r"\ge {}"),
-        (r"at\s+most|up\s+to|at\s+maximum|(?:no|not)\s+(?:more|greater|larger|bigger)\s+than|"
+        (r"at\s+most|up\s+to|at\s+maximum|(?:less|smaller)\s+than\s+or\s+equal\s+to|"
+         r"bounded\s+(?:from\s+)?above\s+by|(?:no|not)\s+(?:more|greater|larger|bigger)\s+than|"
          r"a\s+maximum\s+of|not\s+(?:above|over|exceeding)|höchstens|au\s+plus|a\s+lo\s+sumo|至多",
          r"\le {}"),
         (r"(?:strictly\s+)?(?:(?:more|greater|larger|bigger|higher)\s+than|above)|over|exceeding|"
@@ -71,6 +75,7 @@ UNREAD_BEFORE = re.compile(
     r"(?:between|from(?=\s+\S+\s+to\b)|not\s+only|(?:(?:positive|proper|integer|prime|common)\s+)*"
     r"(?:multiple|divisor|factor|power|root|function|fraction|part|percentage|share|logarithm|log|"
     r"sine|cosine|tangent|inverse|complement|remainder|range|order)s?\s+of|"
+    r"(?:(?:absolute|positive|arithmetic|geometric|harmonic|weighted|total)\s+)?"
     r"(?:product|difference|quotient|sum|average|mean|ratio|gcd|lcm)\s+(?:of|between)"
     r"(?=(?:[^.;:=]|\.(?=\d)){1,60}?\band\b)|congruent\s+to|divisible\s+by|coprime\s+to|"
     r"(?:one|two|three|four|five|six|ten|half|\d+)\s+(?:more|less|fewer)\s+than|closer?\s+to|"
@@ -134,8 +139,8 @@ CASES = re.compile(
     r"[^.\n]{0,60}?\b(?:if|when|for|unless|provided)\b[^.\n]{1,100}?"
     r"(?:\b(?:and|or|but|while|whereas|else)\b|[,;])\s+(?:it\s+is\s+)?\$?[-\d\\][^.\n]{0,60}?"
     r"\b(?:if|when|for|otherwise|unless|else)\b|"
-    r"[^.\n]{0,60}?\bif\b[^.\n]{1,60}?\b(?:otherwise|else)\b[^.\n]{0,20}?\d|"
-    r"[^.\n]{0,60}?\bif\s+\$?[a-z]\$?\s+(?:is|are)\b|[^.\n]{0,60}?\bunless\b|"
+    r"[^.\n]{0,60}?\b(?:if|when)\b[^.\n]{1,60}?\b(?:otherwise|else)\b[^.\n]{0,20}?\d|"
+    r"[^.\n]{0,60}?\bif\s+\$?[a-z]\$?\s+(?:is|are)\b|[^.\n]{0,60}?\b(?:unless|depending\s+on)\b|"
     r"[^.\n]{0,40}?\bfor\s+(?:all\s+)?(?:even|odd)\b",
     re.IGNORECASE,
 )
@@ -148,7 +153,8 @@ ANY = re.compile(
     r"quotient|sum|average|mean|ratio|remainder|plus|times|multiplied|divided|raised|percent|"
     r"positive|not|never|cannot|can|neither|nicht|no|anything|other|different|far|only|if|unless|"
     r"when|"
-    r"otherwise|else|for|even|odd|provided|dozen|hundred|thousand|million|billion|thirds?|"
+    r"otherwise|depending|bounded|have|everything|else|for|even|odd|provided|dozen|hundred|"
+    r"thousand|million|billion|thirds?|"
     r"quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|wrong|"
     r"incorrect|false|impossible|or|one|congruent|divisible|coprime|close|closer|mindestens|"
     r"höchstens|moins|plus|is|are|was|fails|fraction|part|percentage|share|sine|cosine|tangent|"

@@ -130,7 +130,8 @@ def changes_next(text: str) -> bool:
 
 
 _CHANGES_NEXT = re.compile(
-    r"\b(?:minus|negative|twice|double|triple|thrice|quadruple|half(?:\s+of)?|(?:third|quarter|root|"
+    r"\b(?:minus|negative|twice|double|triple|thrice|quadruple|half(?:\s+of)?|(?:third|quarter|"
+    r"root|"
     r"reciprocal|inverse|square|cube|factorial|opposite|percent|multiple|divisor)\s+of)"
     r"(?:\s+(?:the|an?))?[\s*$({\\\[]*\Z",
     re.IGNORECASE,

@@ -40,7 +40,7 @@ _IS_ABROAD = (
 )
 # An answer that is denied is announced as well: `the answer isn't 42`.
 _REFUTED = (
-    rf"(?P<refuted>(?=(?:is|are|was|were)n['’]?t\b|(?:{DENIAL})\s*(?:\w+\s+)?"
+    rf"(?P<refuted>(?=(?:is|are|was|were)n['’]?t\b|would\s+have\s+been\b|(?:{DENIAL})\s*(?:\w+\s+)?"
     r"(?:be|equal)\b))"
 )
 PHRASE = re.compile(
@@ -182,6 +182,12 @@ def said(tail: str, gold: bool) -> Extracted | None:
     denied = modifiers.read(prose.opening(rest))
     if denied is not None and denied.kind == "denied":
         return beside_denied(tail, phrase, denied.text)
+    astray = _ASTRAY.search(tail, max(0, phrase.start() - 120), phrase.start())
+    if astray is not None:
+        found = beside_denied(tail, phrase, stated(rest, "phrase").text or "")
+        if found.has_value:
+            return found
+        return Extracted(tail[astray.start() : phrase.end()] + prose.opening(rest), "denied")
     turned = last_match(_CORRECTION.finditer(rest))
     if turned is not None and TELLING.search(rest[turned.end() :]):
         return None
@@ -191,6 +197,17 @@ def said(tail: str, gold: bool) -> Extracted | None:
         if end and re.search(r"\d", rest[end.end() :]):
             return None
     return answer
+
+
+# `It is a common mistake to say that the answer is 42.`
+_ASTRAY = re.compile(
+    r"\b(?:impossible|(?:not|n['’]t)\s+(?:be\s+)?(?:true|the\s+case|possible|correct|right)|"
+    r"wrong|incorrect|"
+    r"mistaken?|misconception|error|false|tempting)\s+(?:to\s+\w+\s+)?(?:that\s+)?(?:the\s+|"
+    r"our\s+|its?\s+)?"
+    r"(?:final\s+|correct\s+)?\Z",
+    re.IGNORECASE,
+)
 
 
 def beside_denied(tail: str, phrase: re.Match[str], wrong: str) -> Extracted:

@@ -87,7 +87,7 @@ def linked_formulas(text: str, first: re.Match[str]) -> str:
 
 # `$x$ or 71`, and not `$x$, 5 of them`.
 _NUMBER_BEHIND = re.compile(
-    r"(?:\s*,)?\s+(?:and|or)\s+(-?\d[\d,]*(?:\.\d+)?)(?=[.;,]?\s*(?:\Z|\n))"
+    r"(?:\s*,)?\s+(?:and|or)\s+(-?\d[\d,]*(?:\.\d+)?)(?=[.;]?\s*(?:\Z|\n)|,)"
 )
 
 
