@@ -252,8 +252,11 @@ def questions_of(
             continue
         if name in [benchmark.name for benchmark in evaluating.step_benchmarks(run)]:
             fewer = min(problems, steps.limit or problems)
+            samples = steps.n
+            if drawn.resolve().temperature == 0:
+                samples = 1
             for number in range(1, steps.count + 1):
-                yield Question(name, f"{model}{STEP}{number}", fewer, steps.n, cap)
+                yield Question(name, f"{model}{STEP}{number}", fewer, samples, cap)
 
 
 def answer_piece(

@@ -232,8 +232,8 @@ def same_seed_pairs(
 
 
 def samples_of(run: Run, benchmark: Benchmark) -> int:
-    """Samples per problem: what [evals] says, or what the benchmark recommends; one where greedy
-    sampling would repeat itself.
+    """Samples per problem: what [evals] says, or what the benchmark recommends; then one where
+    greedy sampling would repeat itself. See `sampling_of` for what a single model is asked.
     """
     n = run.pipeline.evals.n
     if n != "recommended":
@@ -255,7 +255,7 @@ def sampling_of(
     model's own keys.
 
     The prompt: the one asked for, else that of [evals], else the one that the model was made for,
-    else the benchmark's.
+    else the benchmark's. At temperature 0 one sample of each problem: the others would be the same.
     """
     settings, written = run.pipeline.evals, run.pipeline.traces
     keys = settings.model_dump(include=_SAMPLING, exclude_none=True)
@@ -269,13 +269,39 @@ def sampling_of(
         if "settings" not in theirs:
             theirs = keys | theirs
         keys = theirs
-    return TraceSettings(
+    sampled = TraceSettings(
         **keys,
         prompt=next(name for name in prompts if name),
         n=n or samples_of(run, benchmark),
         teachers=(measured.served,),
         failures_allowed=settings.failures_allowed,
     )
+    if sampled.resolve().temperature == 0:
+        return sampled.model_copy(update={"n": 1})
+    return sampled
+
+
+def most_samples(run: Run) -> int:
+    """The largest number of samples per problem that is asked for, of models or at checkpoints."""
+    asked = [samples_of(run, benchmark) for benchmark in benchmarks(run)]
+    checkpoints = run.pipeline.evals.checkpoints
+    if checkpoints.count > 0:
+        asked.append(checkpoints.n)
+    return max(asked, default=1)
+
+
+def greedy_models(run: Run, measured: Mapping[str, Measured]) -> list[str]:
+    """The models that answer once where several samples are asked for, since their temperature is
+    0.
+    """
+    if most_samples(run) == 1:
+        return []
+    benchmark = benchmarks(run)[0]
+    return [
+        name
+        for name, model in measured.items()
+        if sampling_of(run, model, benchmark).resolve().temperature == 0
+    ]
 
 
 def prepare(run: Run, benchmark: Benchmark, pool: GradingPool) -> Manifest:
@@ -310,6 +336,13 @@ def measure(
     One engine serves all of it that has the same weights, and is closed before the grading. Of
     several workers each draws the chunks that it claims; who closes the folders grades.
     """
+    if greedy_models(run, {model: eval_models(run)[model]}):
+        log.warning(
+            "%s: temperature = 0 gives the same answer again and again; each problem is asked "
+            "once, not %d times, and n = 1 is recorded",
+            model,
+            most_samples(run),
+        )
     for cells in cells_by_engine(run, model):
         _sample(run, cells, stop, share)
         if share is None or share.role == "close":
@@ -457,6 +490,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         groups=groups,
         about=[about_model(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
+        greedy=greedy_models(run, measured),
     )
     failures_allowed = run.pipeline.evals.failures_allowed
     return evals.collect(run.stage("evals"), plan, pool, failures_allowed=failures_allowed)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,72 @@ def test_equal_models_are_tied_and_several_are_adjusted_together(workplace: Path
     assert rows["trial/strong"]["p_adjusted"] == 1.0
 
 
+def sampled_n(workplace: Path, benchmark: str, model: str) -> int:
+    folder = workplace / "runs" / "trial" / "6-evals" / benchmark / model / "traces"
+    return require_complete(folder).section["n"]
+
+
+def test_greedy_sampling_draws_once_says_so_and_records_it(workplace: Path) -> None:
+    measure(workplace, "--n", "4", "--temperature", "0")
+    logs = (workplace / "runs" / "trial" / "logs").glob("evals-*.log")
+    logged = "".join(path.read_text() for path in logs)
+    assert "weak: temperature = 0" in logged and "not 4 times" in logged
+    scores = scores_of(workplace)
+    assert {row["k"] for row in scores.values()} == {1}
+    assert {metric for _, _, metric in scores} == {"pass@1"}
+    assert sampled_n(workplace, "first", "weak") == 1
+    report = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
+    assert "temperature 0 answers each problem once" in report
+
+
+def test_only_the_greedy_one_of_several_models_answers_once(tmp_path: Path) -> None:
+    from reasondistill.config import Cluster, make_pipeline
+    from reasondistill.pipeline import Run
+    from reasondistill.pipeline.evaluating import eval_models, greedy_models, sampling_of
+    from reasondistill.pipeline.runs import benchmarks
+    from reasondistill.stages.evals import EvalPlan, Variants
+
+    one = {"name": "one", "model": "shipped:demo-teacher", "temperature": 0.0}
+    other = {"name": "other", "model": "shipped:demo-teacher"}
+    evals = {"benchmarks": ["gsm8k"], "n": 4, "temperature": 0.7, "models": [one, other]}
+    values = {"name": "x", "evals": evals}
+    job = Run(make_pipeline(values, source=tmp_path / "p"), Cluster(), tmp_path, tmp_path / "p")
+    measured = eval_models(job)
+    asked = {name: sampling_of(job, measured[name], benchmarks(job)[0]).n for name in measured}
+    assert asked == {"one": 1, "other": 4}
+    assert greedy_models(job, measured) == ["one"]
+
+    plan = EvalPlan({"gsm8k": 4}, ["one", "other"], variants=Variants(prompts=("think",)))
+    greedy = replace(plan, greedy=["one"])
+    wanted = {name: n for (_, name), n in greedy.wanted_samples().items()}
+    assert wanted == {"one": 1, "other": 4, "one@think": 1, "other@think": 4}
+    assert list(greedy.wanted_samples()) == list(plan.wanted_samples())
+    assert greedy.fingerprint("default") != plan.fingerprint("default")
+
+
+def test_greedy_samples_of_an_earlier_version_are_read_and_count_once(workplace: Path) -> None:
+    """A folder with two greedy samples of each problem, as they were drawn before."""
+    from reasondistill.config import Cluster, SampledModel, TraceSettings
+    from reasondistill.models.samplers.opening import Serving
+    from reasondistill.stages.traces import run_traces
+
+    measure(workplace, "--n", "2", "--temperature", "0")
+    benchmark = workplace / "runs" / "trial" / "6-evals" / "first"
+    folder = benchmark / "weak" / "traces"
+    sampling = require_complete(folder).section["sampling"]
+    model = SampledModel(model=str(workplace / "weak.jsonl"), sampler="scripted")
+    twice = TraceSettings(**sampling, prompt="question", n=2, teachers=(model,))
+    run_traces(twice, benchmark / "problems", folder, Serving(Cluster()))
+    assert sampled_n(workplace, "first", "weak") == 2
+    before = (folder / "traces.jsonl").read_bytes()
+
+    measure(workplace, "--n", "2", "--temperature", "0")
+
+    assert (folder / "traces.jsonl").read_bytes() == before
+    assert sampled_n(workplace, "first", "weak") == 2
+    assert {row["k"] for row in scores_of(workplace).values()} == {1}
+
+
 def test_runs_with_other_problems_are_compared_on_the_common_ones_only_when_asked(
     workplace: Path,
 ) -> None:
@@ -440,7 +507,10 @@ def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
         f"{model} on {name}" for model in ("strong", "weak") for name in ("first", "second")
     }
     changed = {row["name"]: (row["ours"], row["theirs"]) for row in found["strong on first"]}
-    assert set(changed) == {"prompt", "sampling.temperature", "grader.policy"}
+    # At temperature 0 each problem is asked once.
+    several = "samples per problem"
+    assert set(changed) == {"prompt", "sampling.temperature", "grader.policy", several}
+    assert sorted(changed[several]) == ["1", "2"]
     assert changed["grader.policy"] == ("default", "strict") and changed["prompt"][1].startswith(
         "think@"
     )

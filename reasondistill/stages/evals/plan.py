@@ -49,7 +49,8 @@ class EvalPlan:
     file that students were trained on: benchmark problems that it may give away are scored apart.
     `groups` maps a name to the models that differ in their seed alone: they are scored and compared
     together too. `about` says who the models are, and `reference` whom the report compares methods
-    with; both are handed on as they are. `seed` is that of the bootstrap.
+    with; both are handed on as they are. Models in `greedy` answer each problem once, and so
+    do their variants, whatever the others do. `seed` is that of the bootstrap.
     """
 
     benchmarks: Mapping[str, int]
@@ -60,6 +61,7 @@ class EvalPlan:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     about: Sequence[MeasuredModel] = ()
     reference: str | None = None
+    greedy: Sequence[str] = ()
     seed: int = 0
 
     def wanted_samples(self) -> dict[tuple[str, str], int]:
@@ -68,6 +70,8 @@ class EvalPlan:
         for benchmark, n in self.benchmarks.items():
             for model in (*self.models, *self.variants.of(benchmark, self.models)):
                 wanted[benchmark, model] = self.variants.samples(model, n)
+            for model in (*self.greedy, *self.variants.of(benchmark, self.greedy)):
+                wanted[benchmark, model] = 1
         return wanted
 
     def fingerprint(self, policy: str) -> str:
@@ -84,4 +88,6 @@ class EvalPlan:
             request["groups"] = {name: list(members) for name, members in self.groups.items()}
         if self.reference is not None:
             request["reference"] = self.reference
+        if self.greedy:
+            request["greedy"] = list(self.greedy)
         return fingerprint(request)

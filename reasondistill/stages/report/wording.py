@@ -528,7 +528,8 @@ SCORES_NOTE = (
     "pass@1 is the mean over all k samples of all n problems (also called avg@k). "
     "Intervals hold 95 % and cover the choice of problems and "
     "the choice of samples: Wilson for one sample per problem, Wilson with the "
-    "effective number of samples for more. Truncated, unanswered "
+    "effective number of samples for more. A model at temperature 0 answers each problem once "
+    "(k = 1), whatever n was asked for. Truncated, unanswered "
     "and undecided answers count as not correct; their shares stand beside every score."
 )
 METRICS_NOTE = (

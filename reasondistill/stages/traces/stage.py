@@ -77,6 +77,13 @@ def run_traces(
         done = require_complete(folder)
         refuse_what_was_lost(job, done)
         return capture_later(job, done) if share is None else done
+    if traces.n > 1 and traces.resolve().temperature == 0:
+        log.warning(
+            "%s: temperature = 0 gives the same text again and again: the %d samples of a problem "
+            "count as one for a majority vote, a filter or a score; ask for n = 1",
+            folder,
+            traces.n,
+        )
     capture.check_models(traces, folder)
     gather_parts(folder)
     finished = on_disk.finished_samples(folder)
