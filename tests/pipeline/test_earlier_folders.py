@@ -43,13 +43,33 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_earlier_run_is_skipped_whole(earlier: Path) -> None:
+def of_grading(path: str) -> bool:
+    """Whether a file says which version of the grader it comes from, or stands on one that does."""
+    notes = ("4-examples/manifest.json", "4-examples/dataset/README.md")
+    return path.startswith(("3-verdicts", "7-report")) or path in notes
+
+
+def test_an_earlier_run_is_graded_anew_by_a_newer_grader_and_else_skipped(earlier: Path) -> None:
     folder = earlier / "runs" / "small"
     before = contents(folder)
     assert len(before) > 15
     run(earlier, "run", "small.toml")
-    assert contents(folder) == before
+    after = contents(folder)
+    for path, content in before.items():
+        if not of_grading(path):
+            assert after[path] == content, path
+    old, new = (outcomes(files["3-verdicts/verdicts.jsonl"]) for files in (before, after))
+    assert new == old
+    assert b"reasondistill-grader@4" not in after["3-verdicts/verdicts.jsonl"]
+    run(earlier, "run", "small.toml")
+    assert contents(folder) == after
     assert "stale" not in run(earlier, "show", "small")
+
+
+def outcomes(verdicts: bytes) -> dict[str, str]:
+    """The outcome of each trace."""
+    rows = [json.loads(line) for line in verdicts.decode().splitlines()]
+    return {row["trace_id"]: row["grade"]["outcome"] for row in rows}
 
 
 def test_an_earlier_run_can_be_read_and_walked_through(earlier: Path) -> None:
@@ -89,9 +109,9 @@ def test_a_training_that_an_earlier_version_stopped_goes_on_from_its_checkpoint(
     run(earlier, "run", "small.toml", "--until", "students")
 
     after = contents(folder)
-    # The stages before it were complete and stay so; its folder is the one that it was.
+    # A newer grader grades anew; what that changes nothing of stays, the student's folder too.
     for path, content in before.items():
-        if not path.startswith(("5-students", "7-report")):
+        if not path.startswith("5-students") and not of_grading(path):
             assert after[path] == content, path
     student = "5-students/stopped"
     old, new = (json.loads(files[f"{student}/manifest.json"]) for files in (before, after))

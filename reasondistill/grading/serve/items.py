@@ -18,7 +18,7 @@ from reasondistill.grading.read.clean import clean, string_key
 from reasondistill.grading.read.golds import alternatives, is_no_answer
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
 
-VERSION = 4
+VERSION = 5
 GRADER = f"reasondistill-grader@{VERSION}"
 
 LONGEST_SHOWN = 2_000
