@@ -22,7 +22,7 @@ from reasondistill.grading.decide.decision import (
     different,
     same_if,
 )
-from reasondistill.grading.decide.propositions import same_proposition
+from reasondistill.grading.decide.propositions import same_proposition, same_set_formula
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
 from reasondistill.grading.decide.regions import Region, is_list_of_pairs, region_of, same_region
 from reasondistill.grading.decide.special import same_date, same_special
@@ -45,6 +45,7 @@ from reasondistill.grading.read.structure import (
     read,
 )
 from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
+from reasondistill.grading.read.units import Unit
 from reasondistill.grading.read.words import has_plain_words, is_prose, phrase_of
 
 
@@ -53,6 +54,10 @@ def compare(a: str, b: str, policy: Policy) -> Decision:
     dates = same_date(a, b)  # before the shapes: "May 5, 2024" is no list
     if not dates.is_open:
         return dates
+    if "\\cup" in a or "\\cup" in b:
+        sets = same_set_formula(a, b)  # before the shapes: A ∩ (B ∪ C) is no union of intervals
+        if not sets.is_open:
+            return sets
     if have_different_domains(a, b):
         return different("different_domain")
     return Comparison(policy).answers(read(a), read(b))
@@ -267,6 +272,16 @@ class Comparison:
             if unit_a == "%":
                 return self.percent_and_number(first, second)
             return self.percent_and_number(second, first)
+        if is_symbol_in_degrees(first, unit_a, unit_b) or is_symbol_in_degrees(
+            second, unit_b, unit_a
+        ):
+            return different("different_unit")
+        if is_degrees_beside_pi(first, unit_a, second, unit_b):
+            first = f"({first})\\pi/180"
+            unit_a = unit_b
+        elif is_degrees_beside_pi(second, unit_b, first, unit_a):
+            second = f"({second})\\pi/180"
+            unit_b = unit_a
         same = self.trees(first, second)
         if same.is_correct:
             return same_if(units_agree(unit_a, unit_b, self.policy), "different_unit")
@@ -298,6 +313,10 @@ class Comparison:
         for calls in readings(a, b):
             try:
                 same = same_if(self._read_with(a, b, calls), "different_value")
+                if not same.is_correct and constant_a and constant_b:
+                    first = parse(a, calls)
+                    second = parse(b, calls)
+                    same = same_if(differ_by_constant(first, second), "different_value")
             except Unsupported:
                 continue
             if same.is_correct:
@@ -308,6 +327,11 @@ class Comparison:
         """Whether two expressions are the same when the letters in `calls` are functions."""
         first = parse(a, calls)
         second = parse(b, calls)
+        if "\\hbar" in a or "\\hbar" in b:
+            names = evaluate.names_in(first) | evaluate.names_in(second)
+            if "h" in names:
+                first = _substituted(first, ("name", "hbar"), _HBAR)
+                second = _substituted(second, ("name", "hbar"), _HBAR)
         if self.policy.real_odd_roots:
             first = _with_real_roots(first)
             second = _with_real_roots(second)
@@ -476,6 +500,8 @@ class Comparison:
                 return same_if(one.text in ("\\emptyset", "\\phi"))
             if len(many.parts) == 1 and (_is_set(many.parts[0]) or _is_set(one)):
                 return different("different_brackets")
+            if len(many.parts) == 1 and is_name(one.text):  # {x} is a set of a symbol
+                return different("different_brackets")
         if len(many.parts) == 1 and many.kind in ("set", "list"):
             return self.answers(many.parts[0], one)
         choices = letters_of(many)
@@ -500,8 +526,15 @@ class Comparison:
         written = ",".join(texts)
         if _LAKHS.fullmatch(written):
             joined = "".join(texts)
+        elif _EUROPEAN.fullmatch(written):
+            joined = texts[0].replace(".", "") + "." + texts[1]
         elif len(texts) == 2 and self.policy.decimal_comma and "." in one.text:
             joined = ".".join(texts)
+        elif self.policy.decimal_comma and _DECIMAL_COMMA.fullmatch(written):
+            same = self.answers(Atom(".".join(texts)), one)
+            if same.is_correct:
+                return SAME
+            return OPEN
         else:
             return OPEN
         return self.answers(Atom(joined), one)
@@ -631,11 +664,30 @@ class Comparison:
 
 # Indian grouping: 12,34,567.
 _LAKHS = re.compile(r"[-+]?[1-9]\d?(?:,\d\d)+,\d{3}(?:\s*\S{0,10})")
+# Points that group thousands, and a comma for the decimals: €1.250,00.
+_EUROPEAN = re.compile(r"[^\d,]{0,10}[1-9]\d{0,2}(?:\.\d{3})+,\d\d(?!\d)[^,]{0,20}")
+# `0,5` and `2,5\cdot 10^3`; 2,0 may list two numbers.
+_DECIMAL_COMMA = re.compile(r"-?\d+,(?!0)\d{1,2}(?:\s*(?:\\cdot|\\times)\s*10\s*\^\s*\{?-?\d+\}?)?")
 _LETTER = re.compile(r"[A-Za-z]")
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 PAIRS_OR_INTERVALS = Decision("undecided", "structural", "pairs_or_intervals")
+_ONE_DEGREE = (("degree", 1),)
+_RADIANS = ((), (("rad", 1),))
+_PI = re.compile(r"\\pi(?![A-Za-z])")
 _CHOICE_LETTER = re.compile(r"\W*(?:\\text\s*\{)?\W*[A-J]\W*")
 _ORDERED = {"tuple", "vector"}
+
+
+def is_symbol_in_degrees(core: str, unit: Unit, other: Unit) -> bool:
+    """Whether an answer is a symbol with a degree sign, the other without a unit: x° is not x."""
+    return unit == _ONE_DEGREE and not other and is_name(core)
+
+
+def is_degrees_beside_pi(degrees: str, unit: Unit, other: str, other_unit: Unit) -> bool:
+    """Whether the first is an angle in degrees and the second one in radians: 60° beside π/3."""
+    if unit != _ONE_DEGREE or other_unit not in _RADIANS:
+        return False
+    return _PI.search(other) is not None and _PI.search(degrees) is None
 
 
 def is_value(answer: Answer) -> bool:
@@ -959,7 +1011,30 @@ def _with_real_roots(node: Node) -> Node:
     return ("root", parts[1], ("num", str(exponent.denominator)))
 
 
+def differ_by_constant(a: Node, b: Node) -> bool:
+    """Whether two antiderivatives, their `+ C` left out, differ by a number. Letters beside a c of
+    the same alphabet, as in a + b + c, say that it is a name.
+    """
+    names = evaluate.names_in(a) | evaluate.names_in(b)
+    if names & _COEFFICIENTS or not names & _VARIABLES:
+        return False
+    difference: Node = ("add", a, ("neg", b))
+    elsewhere = difference
+    for name in sorted(names):
+        elsewhere = _rename(elsewhere, name, f"{name}'")
+    return evaluate.same_expression(difference, elsewhere)
+
+
+_VARIABLES = frozenset({"x", "y", "t", "u", "s", "z", "w", "v", "r", "theta", "phi"})
+_COEFFICIENTS = frozenset({"a", "b", "A", "B", "J"})
+_HBAR: Node = ("div", ("name", "h"), ("mul", ("num", "2"), ("const", "pi")))
+
+
 def _rename(node: Node, old: str, new: str) -> Node:
-    if node == ("name", old):
-        return ("name", new)
-    return tuple(_rename(part, old, new) if isinstance(part, tuple) else part for part in node)
+    return _substituted(node, ("name", old), ("name", new))
+
+
+def _substituted(node: Node, old: Node, new: Node) -> Node:
+    if node == old:
+        return new
+    return tuple(_substituted(part, old, new) if isinstance(part, tuple) else part for part in node)

@@ -21,6 +21,7 @@ DIFFERENT_UNIT = Decision("wrong", "exact", "different_unit")
 PERCENT_AS_FRACTION = Decision("correct", "exact", "percent_as_fraction")
 PERCENT_AS_NUMBER = Decision("correct", "exact", "percent_as_number")
 PERCENT_DIFFERS = Decision("wrong", "exact", "percent_differs")
+THOUSANDS_OR_DECIMALS = Decision("undecided", "exact", "thousands_or_decimals")
 
 
 def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> Decision:
@@ -30,17 +31,26 @@ def same_quantity(a: Quantity, b: Quantity, policy: Policy) -> Decision:
     if b.percent and not a.percent:
         return _same_percent(b, a, policy)
     if not same_value(a, b, policy):
+        if may_be_thousands(a, b) or may_be_thousands(b, a):
+            return THOUSANDS_OR_DECIMALS
         return DIFFERENT_VALUE
     if units_agree(a.unit, b.unit, policy):
         return EQUAL_VALUE
     return DIFFERENT_UNIT
 
 
+def may_be_thousands(money: Quantity, other: Quantity) -> bool:
+    """Whether the point of an amount such as `1.250 Euro` may group the thousands of the other."""
+    if money.places != 3 or not 1 <= abs(money.value) < 1000 or len(money.unit) != 1:
+        return False
+    return money.unit[0][0] in _MONEY and money.value * 1000 == other.value
+
+
 def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> Decision:
     """28 % beside 0.28 (always) or 28 (a policy; never up to 1, where 0.5 could be meant as a
     fraction).
     """
-    if number.unit:
+    if number.unit or number.is_count:
         return PERCENT_DIFFERS
     places = None
     if percent.places is not None:

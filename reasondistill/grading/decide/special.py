@@ -154,7 +154,13 @@ def same_ratio(comparing: Comparing, a: re.Match[str], b: re.Match[str]) -> Deci
 
 
 def same_based(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
-    """The same digits in the same base: 101_2 is not 101_3, and not 5 either."""
+    """The same digits in the same base: 101_2 is not 101_3, and not 5 either. Beside the base ten
+    that one side writes, the same value: 1011_2 is 11_{10}.
+    """
+    if (_base(a) == "10") != (_base(b) == "10"):
+        first = based_value(a)
+        second = based_value(b)
+        return same_if(first is not None and first == second, "different_value")
     if a[1].upper().lstrip("0") != b[1].upper().lstrip("0"):
         return different("different_digits")
     return same_if(_base(a) == _base(b), "different_base")

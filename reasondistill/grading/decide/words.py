@@ -10,6 +10,7 @@ from reasondistill.grading.policies import Policy
 from reasondistill.grading.read.quantity import read_quantity
 from reasondistill.grading.read.words import (
     atoms_in,
+    chinese_number,
     has_plain_words,
     has_wrapped_words,
     is_prose,
@@ -26,7 +27,7 @@ _CHOICE = re.compile(
 
 _CHOICE_WITH_TEXT = re.compile(
     r"(?:\\text\s*\{)?\s*(?:[Oo]ption\s+|[Cc]hoice\s+)?(?:\(?([A-J])[).:]\s*\}?\s*|"
-    r"([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)",
+    r"(?<=\{)\(([a-j])\)\s*\}\s*|([A-E])\s+(?=[A-Z][a-z])|([A-J])\s+(?:[-–]\s+|\())(.+)",
     re.DOTALL,
 )
 
@@ -70,15 +71,15 @@ def same_choice(a: str, b: str, policy: Policy) -> Decision:
         return OPEN
     if labelled is None:
         return OPEN
-    label = labelled[1] or labelled[2] or labelled[3]
-    return same_if(letter.upper() == label, "different_choice")
+    label = labelled[1] or labelled[2] or labelled[3] or labelled[4]
+    return same_if(letter.upper() == label.upper(), "different_choice")
 
 
 def without_label(text: str) -> str | None:
     """What stands behind a choice's label: `(B) 42` → `42`; None when there is no label."""
     labelled = _CHOICE_WITH_TEXT.fullmatch(text)
-    if labelled is not None and re.search(r"\d", labelled[4]):
-        return labelled[4].strip()
+    if labelled is not None and re.search(r"\d", labelled[5]):
+        return labelled[5].strip()
     return None
 
 
@@ -86,6 +87,11 @@ def same_words(a: str, b: str, policy: Policy) -> Decision:
     """Compare as words, as numbers in words or as chemical formulas; open when a side is a formula
     with words in it, or neither is words.
     """
+    day_or_month = calendar_name(a)
+    if day_or_month is not None:
+        other = calendar_name(b)
+        if other is not None:
+            return same_if(day_or_month == other, "different_words")
     low = a.lower()
     is_word = _LOWER.fullmatch(low) or _NAME.fullmatch(a) or _NAME.fullmatch(b)
     if is_word and low == b.lower():
@@ -120,6 +126,25 @@ def same_words(a: str, b: str, policy: Policy) -> Decision:
     if has_wrapped_words(formula) or has_plain_words(formula):
         return OPEN
     return different("different_words")
+
+
+_CALENDAR_NAMES = """
+sunday sun; monday mon; tuesday tue tues; wednesday wed weds; thursday thu thur thurs; friday fri;
+saturday sat; january jan; february feb; march mar; april apr; may; june jun; july jul; august aug;
+september sep sept; october oct; november nov; december dec
+"""
+_CALENDAR = {
+    name: names.split()[0] for names in _CALENDAR_NAMES.split(";") for name in names.split()
+}
+
+
+def calendar_name(text: str) -> str | None:
+    """The day of the week or the month that a text names, whole or cut short: `Wed.`; None of
+    another.
+    """
+    if len(text) > 30:
+        return None
+    return _CALENDAR.get(_WRAPPER.sub("", text).rstrip(".").lower())
 
 
 def _same_prose(a: str, key_a: str, b: str, key_b: str) -> Decision:
@@ -214,6 +239,10 @@ def same_number(a: str, key_a: str, b: str, key_b: str) -> Decision:
     """`twenty-one` beside 21 or `Twenty one`; open when neither side is a number in words."""
     first = number_in_words(key_a)
     second = number_in_words(key_b)
+    if first is None:
+        first = chinese_number(a)
+    if second is None:
+        second = chinese_number(b)
     if first is None and second is None:
         return OPEN
     if first is None:

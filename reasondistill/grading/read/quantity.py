@@ -91,6 +91,7 @@ class Quantity:
     unit: Unit = ()
     places: int | None = None
     mantissa_digits: int = 0
+    is_count: bool = False  # of what a word names that is no unit: 5 apples
 
 
 @lru_cache(maxsize=8192)
@@ -108,7 +109,7 @@ def read_quantity(cleaned: str, *, short_units: bool = False) -> Quantity | None
     if currency is not None:
         inner_sign, text = _leading_sign(text[currency.end() :])
         sign *= inner_sign
-    for read in (repeating_decimal, fraction, slashed_fraction, mixed_in_words, plain_number):
+    for read in _NUMBERS:
         number = read(text)
         if number is None:
             continue
@@ -264,6 +265,22 @@ def plain_number(text: str) -> Number | None:
     return Number(_plain(written) * Fraction(10) ** exponent, places, digits, match.end())
 
 
+_OUT_OF = re.compile(r"(\d{1,9})\s*(?:\\text\s*\{)?\s*out of\s*\}?\s*(\d{1,9})(?![\d.,/^])")
+
+
+def out_of(text: str) -> Number | None:
+    """The part of a whole that a text begins with: `16 out of 25`."""
+    if "out of" not in text:
+        return None
+    match = _OUT_OF.match(text)
+    if match is None or not 0 < int(match[2]) >= int(match[1]):
+        return None
+    return Number(Fraction(int(match[1]), int(match[2])), None, 0, match.end())
+
+
+_NUMBERS = (repeating_decimal, fraction, slashed_fraction, mixed_in_words, out_of, plain_number)
+
+
 def without_separators(digits: str) -> str:
     """`1,234`, `1 234` and `1'234` without what groups their digits."""
     return digits.replace(",", "").replace(" ", "").replace("'", "")
@@ -307,7 +324,11 @@ def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
         unit = read_unit(tail)
     if unit is None:
         return None
-    return replace(plain, unit=unit)
+    is_count = not unit and _SAYS_PERCENT.search(tail) is None
+    return replace(plain, unit=unit, is_count=is_count)
+
+
+_SAYS_PERCENT = re.compile(r"%|per\s?cent|pct|\\text\s*\{\s*\}|\A\W*\Z")
 
 
 def scaled(number: Number, factor: int) -> Number:

@@ -217,6 +217,21 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\text\s*\{\s*([A-J](?:\s*(?:,|and|,\s*and)\s*[A-J])+)\s*\}"), r"\1"),
     (re.compile(r"\\text\s*\{([^{}&]*&[^{}&]*)\}"), r"\1"),
     (re.compile(r"(?:\\text\s*\{\s*)?[Aa]ll real numbers\s*\}?"), r"\\mathbb{R}"),
+    (
+        re.compile(
+            r"(?:\\text\s*\{\s*)?[Aa]ll real numbers,?\s+(?:except|other than|excluding)"
+            r"(?:\s+for)?\s*\}?\s*(?:[a-z]\s*=\s*)?([-+]?\d[\d./]*|-?\\frac\{\d+\}\{\d+\})\s*\}?"
+        ),
+        r"\\mathbb{R}\\setminus \\{\1\\}",
+    ),
+    (
+        re.compile(
+            r"(?:\\text\s*\{\s*)?[Aa]ll real numbers,?\s+(?:except|other than|excluding)"
+            r"(?:\s+for)?\s*\}?\s*([-+]?\d[\d./]*)(?:\s*\\text\s*\{)?\s*and\s*\}?\s*"
+            r"([-+]?\d[\d./]*)\s*\}?"
+        ),
+        r"\\mathbb{R}\\setminus \\{\1,\2\\}",
+    ),
 )
 
 
@@ -329,7 +344,10 @@ def _read_list(text: str, depth: int) -> Answer | None:
     return Many("list", answers, connective)
 
 
-_BARE_COMMAS = re.compile(r"(?:[^=,;]{1,20}=\s*)?[-+]?\d+(?:,\d+)+(?![\d,.])(?!.*[,;])")
+_BARE_COMMAS = re.compile(
+    r"(?:[^=,;]{1,20}=\s*)?[-+]?\d+(?:,\d+)+(?![\d,.])(?!.*[,;])|"
+    r"[^\d,;]{0,12}\d{1,3}(?:\.\d{3})+,\d\d(?![\d,.])(?!.*[,;])"
+)
 
 
 def _stripped(parts: list[str]) -> list[str]:

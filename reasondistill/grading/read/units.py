@@ -27,7 +27,7 @@ w watt; kw kilowatt; mw; hz hertz; khz; mhz; ghz; v volt; kv; a amp ampere; ohm 
 rad radian; degree deg; kelvin; celsius centigrade; fahrenheit; pa pascal; kpa; atm; bar;
 mol mole; c coulomb; f farad; t tesla; byte; bit; kb; mb; gb; tb; rpm; knot; unit;
 dollar usd bucks buck; euro eur; yen jpy yuan rmb; rupee rs inr; cent penny pennies; am; pm; won;
-peso; franc
+peso; franc; halflife; generation
 """
 _SYMBOLS: dict[str, str] = {}
 for _names in re.split(r"[;\n]+", _NAMES.strip()):
@@ -74,6 +74,11 @@ surplus odd even heads tails
 # Words that say which way: no units, but 5 km north is not 5 km south.
 DIRECTIONS = frozenset(_DIRECTION_NAMES.split())
 _COUNTERCLOCKWISE = re.compile(r"(?:counter|anti)[-\s]?clockwise", re.IGNORECASE)
+_HALF_LIFE = re.compile(r"half[-\s]li(?:fe|ves)(?![A-Za-z])")
+# `$18 a day` is money per day; "half an hour" and "3/4 of an hour" are times.
+_A_DAY = re.compile(
+    r"(?<!\bof )(?<!\bhalf )\ban?\s+(?=(?:second|minute|hour|day|week|month|year)(?![A-Za-z]))"
+)
 _TOKEN = re.compile(
     r"\s*(?:(\^\s*\{?\s*(-?\d)\s*\}?)|([A-Za-zµμΩÀ-ɏ]+)(?:\^?(-?\d))?|(/|·|\*|-|%)|(\S))"
 )
@@ -102,6 +107,9 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
     plain = re.sub(r"[.,](?=\s|\Z)|[()]", " ", plain).strip()
     if "clockwise" in plain:
         plain = _COUNTERCLOCKWISE.sub("counterclockwise", plain)
+    if "half" in plain:
+        plain = _HALF_LIFE.sub("halflife", plain)
+    plain = _A_DAY.sub("per ", plain)
     if plain == "times":
         return ()
     if not plain:
@@ -128,7 +136,7 @@ def looks_like_unit(plain: str) -> bool:
     word = first[0]
     if len(word) == 1:
         return False
-    if _symbol(word) is not None or word in _COUNTED:
+    if _symbol(word) is not None or word in _COUNTED or word == "per":
         return True
     if word.lower() in _SHAPES or word.lower() in _COMPOUNDS:
         return True

@@ -217,3 +217,36 @@ def number_in_words(key: str) -> Fraction | None:
     if used and len(rest) <= 1 and rest != ["percent"]:
         return Fraction(sign * value)
     return None
+
+
+_CHINESE_DIGITS = {digit: i for i, digit in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2}
+_CHINESE_TENS = {"十": 10, "百": 100, "千": 1000}
+_CHINESE = re.compile(r"(负?)([〇零一二两三四五六七八九十百千]{1,12})")
+
+
+def chinese_number(text: str) -> Fraction | None:
+    """The value of a whole number below 10 000 in Chinese numerals, 一百二十三; None of another."""
+    match = _CHINESE.fullmatch(text.strip())
+    if match is None:
+        return None
+    total = 0
+    digit: int | None = None
+    smallest = 10_000
+    for character in match[2]:
+        power = _CHINESE_TENS.get(character)
+        if power is None:
+            if digit:  # 二三: digits in a row, no numeral
+                return None
+            digit = _CHINESE_DIGITS[character]
+            continue
+        if power >= smallest or digit == 0 or (digit is None and power != 10):
+            return None
+        total += (digit or 1) * power
+        smallest = power
+        digit = None
+    if match[2][-1] in _CHINESE_DIGITS and smallest > 10 and total and "零" not in match[2]:
+        return None  # 一百二 is 120 in speech
+    total += digit or 0
+    if match[1]:
+        total = -total
+    return Fraction(total)
