@@ -73,6 +73,8 @@ def find_in(text: str, *, join: str, gold: bool, stated: bool) -> Extracted:
         return Extracted(None, "none")
     if gold:
         return stated_in_gold(text) or worded_gold(text) or whole(text)
+    if prose.is_unfinished(tail):
+        return Extracted(None, "malformed")
     chosen = chosen_letter(tail)
     if chosen is not None:
         return chosen

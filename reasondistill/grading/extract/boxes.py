@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from reasondistill.grading.extract import modifiers
+from reasondistill.grading.extract import modifiers, prose
 from reasondistill.grading.extract.bare import VERBS
 from reasondistill.grading.extract.found import TAIL, Extracted, last_match
 from reasondistill.grading.extract.phrases import read_words, said, stated
@@ -48,6 +48,9 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
         last = answering
         if is_changed(text, last):
             return Extracted(text[max(0, last.start - 40) : last.end + 40].strip(), "unread")
+        with_unit = measured(text, last)
+        if with_unit is not None:
+            return with_unit
     contents = [last.content]
     if join != "last":
         before = boxes_before(text, last.start)
@@ -148,6 +151,20 @@ def is_changed(text: str, box: Box) -> bool:
     return _CHANGES_BOX.match(behind) is not None
 
 
+def measured(text: str, box: Box) -> Extracted | None:
+    """A number in a box with the unit of measure right behind it: `\\boxed{150} hours`."""
+    number = box.content.strip()
+    if _NUMBER.fullmatch(number) is None or boxes_before(text, box.start):
+        return None
+    behind = _CLOSED.sub(" ", text[box.end : box.end + 80], count=1)
+    unit = _UNIT_WORD.match(behind)
+    if unit is None:
+        return None
+    return Extracted(f"{number}\\text{{ {unit[1]}}}", "boxed")
+
+
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\\[dt]?frac\{\d+\}\{\d+\}")
+_UNIT_WORD = re.compile(rf"\s+({prose.UNIT_WORD})\b(?!\s*(?:per\b|[/^²³]|of\b))", re.IGNORECASE)
 _CLOSED = re.compile(r"\A[\s$)\]*\\]+(?=\s|\Z)")
 _CHANGES_BOX = re.compile(
     r"\s*(?:factorial|squared(?!\s+\w*(?:unit|cm|met|feet|foot|inch|mile))|"

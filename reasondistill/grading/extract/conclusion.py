@@ -51,14 +51,22 @@ def concluded(tail: str) -> Extracted | None:
             return Extracted(asked[0].strip(), "unread")
     denied: Extracted | None = None
     wrong: set[str] = set()
-    for sentence in reversed(sentences(tail)):
+    last_ones = sentences(tail)
+    for place in range(len(last_ones) - 1, -1, -1):
+        sentence = last_ones[place]
         if _REMARK.match(sentence):
             continue
+        if _PLUS_SOMETHING.search(sentence):
+            return Extracted(sentence.strip(), "unread")
         if refusals.gives_up(sentence) or refusals.is_undetermined(sentence):
             return Extracted(sentence.strip(), "refusal")
         extracted = from_sentence(sentence)
         if extracted is None or not extracted.text:
             continue
+        if _SUPPOSED.search(sentence):
+            before = last_ones[max(0, place - 4) : place]
+            if any(refusals.gives_up(earlier) for earlier in before):
+                return Extracted(sentence.strip(), "refusal")
         reading = modifiers.read_last(sentence, extracted.text)
         if reading is not None and reading.kind == "denied":
             denied = denied or Extracted(sentence.strip(), "denied")
@@ -76,6 +84,18 @@ def concluded(tail: str) -> Extracted | None:
     return in_words(tail)
 
 
+# `The answer plus 1 is 24.`
+_PLUS_SOMETHING = re.compile(
+    r"\banswer\s+(?:(?:plus|minus|times|divided\s+by|multiplied\s+by|increased\s+by|"
+    r"decreased\s+by)\s+\S{1,20}|squared|cubed|doubled|halved)\s+(?:is|equals|gives|=)",
+    re.IGNORECASE,
+)
+# What a text that gives up still has to say: `If it were a square, the area would be 16.`
+_SUPPOSED = re.compile(
+    r"\b(?:if|would|were|suppose|supposing|assuming|might|could|all\s+(?:that\s+)?(?:I|we)\s+know|"
+    r"(?:I|we)\s+only\s+know|only\s+thing)\b",
+    re.IGNORECASE,
+)
 # `Is it 42 or 43?` at the end of a text.
 _ASKED = re.compile(
     r"[^.!?\n]{0,200}\d[^.!?\n]{0,40}\bor\b[^.!?\n]{0,40}\d[^.!?\n]{0,40}\?\s{0,5}\Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from reasondistill.grading.extract import modifiers, prose, refusals
 from reasondistill.grading.extract.bare import looks_bare
@@ -81,8 +82,11 @@ def corrected(boxed: str, behind: str) -> Extracted | None:
     should be 43`; None for a question, for what only points at the box, and for the decimals of
     what is boxed. A choice behind a box of another kind stands beside what is boxed.
     """
+    later = amended(behind)
+    if later is not None and _LETTER.fullmatch(boxed) is None:
+        return later
     phrase = last_phrase(behind, False)
-    if phrase is None or phrase.re is _WEAK:
+    if phrase is None or phrase.re is _WEAK or is_part_of_answer(behind, phrase):
         return None
     before = re.split(r"[.!?\n]\s", behind[max(0, phrase.start() - 200) : phrase.start()])[-1]
     rest = behind[phrase.end() :]
@@ -179,6 +183,15 @@ def said(tail: str, gold: bool) -> Extracted | None:
         if gold:
             return None
         return Extracted(None, "malformed")
+    if not gold:
+        later = amended(rest)
+        if later is not None:
+            return later
+        if prose.is_unfinished(rest) and prose.SENTENCE_END.search(rest) is None:
+            return Extracted(None, "malformed")
+        if is_part_of_answer(tail, phrase):
+            start = max(0, phrase.start() - 40)
+            return Extracted(tail[start : phrase.end()] + prose.opening(rest), "unread")
     denied = modifiers.read(prose.opening(rest))
     if denied is not None and denied.kind == "denied":
         return beside_denied(tail, phrase, denied.text)
@@ -197,6 +210,42 @@ def said(tail: str, gold: bool) -> Extracted | None:
         if end and re.search(r"\d", rest[end.end() :]):
             return None
     return answer
+
+
+def is_part_of_answer(text: str, phrase: re.Match[str]) -> bool:
+    """Whether a phrase speaks of another value than the answer: `twice the answer is 24`."""
+    return _PART_OF_ANSWER.search(text[max(0, phrase.start() - 60) : phrase.start()]) is not None
+
+
+_PART_OF_ANSWER = re.compile(
+    r"\b(?:twice|double|triple|thrice|(?:two|three|four|five|six|ten|\d+)\s+times|half(?:\s+of)?|"
+    r"(?:thirds?|quarters?|fourths?|fifths?|tenths?|squares?|cubes?|root|reciprocal|inverse|"
+    r"negative|opposite|factorial|percent|%)\s+of)\s+"
+    r"(?:the|our|my|this|that|its?)\s+(?:\w+\s+)?\Z",
+    re.IGNORECASE,
+)
+
+
+def amended(behind: str) -> Extracted | None:
+    """What a text puts right behind its answer: `(Edit: sorry, it should be -12.)`."""
+    amendment = last_match(_AMENDMENT.finditer(behind))
+    if amendment is None:
+        return None
+    found = stated(behind[amendment.end() :], "phrase")
+    if found.text is None or not found.has_value or "boxed" in found.text:
+        return None
+    if "(" not in found.text:
+        return replace(found, text=found.text.rstrip(" .)]"))
+    return found
+
+
+_AMENDMENT = re.compile(
+    r"\b(?:edit|correction|erratum|update|sorry|oops|apologies)\b(?:[^\n]{0,150}?\b"
+    r"(?:(?:it|that|this|the\s+(?:final\s+|correct\s+)?(?:answer|result|value))\s+"
+    r"(?:should\s+(?:be|have\s+been|read)|must\s+be|is(?:\s+actually)?)|"
+    r"(?:it|that)['’]s|make\s+(?:it|that)|i\s+meant)\s+|\s*[:,]\s*)(?=[-−]?\d|\$|\\)",
+    re.IGNORECASE,
+)
 
 
 # `It is a common mistake to say that the answer is 42.`

@@ -79,12 +79,21 @@ def linked_formulas(text: str, first: re.Match[str]) -> str:
         parts.append(number[1])
         end = number.end()
     joined = ", ".join(parts)
-    unit = re.match(r"\s*(%|percent\b|pct\b|degrees\b|°)", text[end:])
+    unit = _SIGN_OR_DEGREES.match(text, end)
+    if unit is None and len(parts) == 1 and re.search(r"\d\Z", joined):
+        unit = _ANGLE_OR_TIME.match(text, end)
     if unit:
         return f"{joined} {unit[1]}"
     return joined
 
 
+_SIGN_OR_DEGREES = re.compile(r"\s*(%|percent\b|pct\b|degrees\b|°)")
+_ANGLE_OR_TIME = re.compile(r"\s+(radians?|seconds?|minutes?|hours?|days?|weeks?)\b(?!\s+per\b)")
+# Words that are nothing but units of time, angle, length or mass.
+UNIT_WORD = (
+    r"radians?|seconds?|minutes?|hours?|days?|weeks?|months?|years?|"
+    r"(?:milli|centi|kilo)?met(?:er|re)s?|inches|yards?|miles?|(?:milli|kilo)?grams?|mm|cm|km|kg"
+)
 # `$x$ or 71`, and not `$x$, 5 of them`.
 _NUMBER_BEHIND = re.compile(
     r"(?:\s*,)?\s+(?:and|or)\s+(-?\d[\d,]*(?:\.\d+)?)(?=[.;]?\s*(?:\Z|\n)|,)"
@@ -290,6 +299,14 @@ def clause(rest: str) -> str:
     if aside is not None and re.match(r"\W*[\d$€£]", sentence):
         sentence = sentence[: aside.start()]
     return sentence.strip().removesuffix("**").strip()
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether a text stops at an operator, `which leaves 144 -`: its author was not done."""
+    return _AT_OPERATOR.search(text[-40:]) is not None
+
+
+_AT_OPERATOR = re.compile(r"[\w)}\]][ \t]{1,5}[-+=×÷·−][ \t]*\$?\s*\Z|[\w)}\]]=\$?\s*\Z")
 
 
 def opening(text: str) -> str:
