@@ -239,11 +239,14 @@ def amended(behind: str) -> Extracted | None:
     return found
 
 
+# `Sorry for the slip in step 2; there it is 5` puts no answer right, `Correction: it is 5` does.
 _AMENDMENT = re.compile(
     r"\b(?:edit|correction|erratum|update|sorry|oops|apologies)\b(?:[^\n]{0,150}?\b"
-    r"(?:(?:it|that|this|the\s+(?:final\s+|correct\s+)?(?:answer|result|value))\s+"
-    r"(?:should\s+(?:be|have\s+been|read)|must\s+be|is(?:\s+actually)?)|"
-    r"(?:it|that)['’]s|make\s+(?:it|that)|i\s+meant)\s+|\s*[:,]\s*)(?=[-−]?\d|\$|\\)",
+    r"(?:it|that|this|the\s+(?:final\s+|correct\s+)?(?:answer|result|value))\s+"
+    r"(?:should\s+(?:be|have\s+been|read)|must\s+be)\s+|"
+    r"\s*[:,]\s*(?:(?:sorry|oops)\s*[:,]\s*)?(?:(?:it|that|this|the\s+(?:final\s+|correct\s+)?"
+    r"(?:answer|result|value))\s+is\s+(?:actually\s+)?|(?:it|that)['’]s\s+|make\s+(?:it|that)\s+|"
+    r"i\s+meant\s+)?)(?=[-−]?\d|\$|\\)",
     re.IGNORECASE,
 )
 
