@@ -25,6 +25,7 @@ from reasondistill.grading.extract.conclusion import FIRST_LABEL, chosen_letter,
 from reasondistill.grading.extract.found import TAIL, Extracted
 from reasondistill.grading.extract.modifiers import read_whole
 from reasondistill.grading.extract.phrases import behind_mark, corrected, in_value, said
+from reasondistill.grading.extract.plain import told_plainly
 from reasondistill.grading.extract.refusals import refuses
 from reasondistill.grading.extract.sentence import from_sentence, sentences
 from reasondistill.thinking import split
@@ -47,12 +48,15 @@ def extract(
         text = inside_tags(written.answer)
     if not gold:
         text = before_next_question(text)
+        plain = told_plainly(text)
+        if plain is not None:
+            return plain
     if gold and join == "linked":
         join = "all"
     found = find_in(text, join=join, gold=gold, stated=stated)
     if not gold and found.text is not None and refuses(found.text):
         return Extracted(found.text, "refusal")
-    if found.where != "boxed" and "\\boxed" in (found.text or ""):
+    if found.has_value and found.where != "boxed" and "\\boxed" in (found.text or ""):
         return Extracted(None, "none")
     return found
 
@@ -110,6 +114,8 @@ def answer_behind_box(text: str, boxed: Extracted) -> Extracted:
                 continue
             if "boxed" not in (extracted.text or ""):
                 return extracted
+        return boxed
+    if text.rstrip(" \n.$").endswith("}"):  # nothing stands behind it
         return boxed
     parts = behind_last_box(text)
     if parts is None or not boxed.has_value:

@@ -145,7 +145,9 @@ def denies_box(text: str, box: Box) -> bool:
 def is_changed(text: str, box: Box) -> bool:
     """Whether the words beside a box make another value of it: `minus \\boxed{42}`."""
     before = text[max(0, box.start - 60) : box.start]
-    if modifiers.changes_next(before):
+    if modifiers.changes_next(before) or _OPERATED.search(before):
+        return True
+    if _RAISED.match(text, box.end):
         return True
     behind = _CLOSED.sub("", text[box.end : box.end + 80], count=1)
     return _CHANGES_BOX.match(behind) is not None
@@ -163,6 +165,15 @@ def measured(text: str, box: Box) -> Extracted | None:
     return Extracted(f"{number}\\text{{ {unit[1]}}}", "boxed")
 
 
+# What makes another value of the box behind it: a factor, a minus, a relation, a root.
+_OPERATED = re.compile(
+    r"(?:[=$(\[{]\s*-|\d\s*[-+*/^]|[\w})]\s?[<>]|"
+    r"\\(?:cdot|times|div|pm|mp|sqrt|ln|log(?:_\{?\w{1,3}\}?)?|sin|cos|tan|neq?|leq?|geq?)|"
+    r"\\[dt]?frac\s*\{[^{}]{0,40}\}(?=\s*\{))\s*\{?\s*\Z"
+)
+_RAISED = re.compile(
+    r"\s*\^\s*(?!\{?\s*\\(?:circ|prime|degree|text|mathrm))|!+\s*(?:\$|\\\))|[a-z](?=\$|\\\))"
+)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\\[dt]?frac\{\d+\}\{\d+\}")
 _UNIT_WORD = re.compile(rf"\s+({prose.UNIT_WORD})\b(?!\s*(?:per\b|[/^²³]|of\b))", re.IGNORECASE)
 _CLOSED = re.compile(r"\A[\s$)\]*\\]+(?=\s|\Z)")

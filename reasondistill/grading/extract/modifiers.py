@@ -126,9 +126,31 @@ def read_whole(text: str) -> Reading | None:
 
 def changes_next(text: str) -> bool:
     """Whether a text ends in words that make another value of what follows it."""
-    return _CHANGES_NEXT.search(text[-60:]) is not None
+    end = text[-60:]
+    return may_change_next(end) and _CHANGES_NEXT.search(end) is not None
 
 
+def may_change_next(text: str) -> bool:
+    """Whether there is a part of such a word in a text: a quick look before the search."""
+    return mentions(text, _CHANGING)
+
+
+def mentions(text: str, parts: tuple[str, ...]) -> bool:
+    """Whether a text holds any of these parts of words. It spares nearly all texts a search for
+    words, which costs twenty times as much.
+    """
+    low = text.lower()
+    for part in parts:  # noqa: SIM110  a loop takes half as long as any() with a generator
+        if part in low:
+            return True
+    return False
+
+
+_CHANGING = (
+    "minus", "negative", "twice", "double", "triple", "thrice", "quadruple", "half", "third",
+    "quarter", "root", "reciprocal", "inverse", "square", "cube", "factorial", "opposite",
+    "percent", "multiple", "divisor",
+)  # fmt: skip
 _CHANGES_NEXT = re.compile(
     r"\b(?:minus|negative|twice|double|triple|thrice|quadruple|half(?:\s+of)?|(?:third|quarter|"
     r"root|"
@@ -145,9 +167,19 @@ def denies(text: str) -> bool:
 
 def denies_next(text: str) -> bool:
     """Whether a text ends in words that say no to what follows it."""
-    return _DENIES_NEXT.search(text[-60:]) is not None
+    end = text[-60:]
+    return may_deny_next(end) and _DENIES_NEXT.search(end) is not None
 
 
+def may_deny_next(text: str) -> bool:
+    """Whether there is a part of such a word in a text: a quick look before the search."""
+    return mentions(text, _DENYING)
+
+
+_DENYING = (
+    "not", "n't", "n’t", "never", "neither", "nor", "anything", "rule", "reject", "exclude",
+    "eliminate", "instead", "rather", "不是",
+)  # fmt: skip
 _DENIES_NEXT = re.compile(
     rf"(?:{DENIAL}|(?<!if )\bnot|\bnever|\bneither|\bnor|anything\s+but|rule\s+out|reject|exclude|"
     r"eliminate|instead\s+of|rather\s+than|不是)"

@@ -97,6 +97,8 @@ _HEDGES = re.compile(
 
 def refuses(text: str) -> bool:
     """Whether an answer says nothing but that there is none."""
+    if text.strip().isdecimal():
+        return False
     plain = undressed(text)
     if len(plain) > _LONGEST:
         return False
