@@ -115,8 +115,6 @@ def answer_behind_box(text: str, boxed: Extracted) -> Extracted:
             if "boxed" not in (extracted.text or ""):
                 return extracted
         return boxed
-    if text.rstrip(" \n.$").endswith("}"):  # nothing stands behind it
-        return boxed
     parts = behind_last_box(text)
     if parts is None or not boxed.has_value:
         return boxed
