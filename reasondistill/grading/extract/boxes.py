@@ -365,7 +365,7 @@ def are_parts(text: str, boxes: list[Box]) -> bool:
 
 
 _PART_LABEL = re.compile(
-    r"(?:(?<=[\n.;,:$])|\A|\band)[ \t]*[*_#$]{0,4}[ \t]*"
+    r"(?:(?<=[\n.;,:$}])|\A|\band)[ \t]*[*_#$]{0,4}[ \t]*"
     r"(?:(?:part|question|teil|partie|parte)[ \t]*\(?([a-h1-9]|iii|iv|ii|i|v)\b\)?|"
     r"\(([a-h1-9]|iii|iv|ii|i|v)\)|([a-h])\))(?=[\s*_:.$])",
     re.IGNORECASE,

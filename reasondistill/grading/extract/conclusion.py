@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from reasondistill.grading.extract import modifiers, refusals
+from reasondistill.grading.extract import beside, core, modifiers, refusals
+from reasondistill.grading.extract.changing_words import COUNT, ORDER, PART, TIMES
 from reasondistill.grading.extract.found import Extracted, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence, sentences
 
@@ -13,6 +14,8 @@ _CHOSEN = re.compile(
     r"(?<![\w$\\])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)|"
     r"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect|go\s+with|think\s+it\s+is|corresponds\s+to|matches|"
     r"it\s+is|It\s+is)\s+(?:option\s+|choice\s+)?\**\(?([A-J])(?![\w(^+=*/-]|\s[=+*/^-])|"
+    r"\bleaves\s+(?:only\s+|us\s+with\s+)?(?:option\s+|choice\s+)?\**\(?([A-J])\)?\**"
+    r"(?=[.,;!]|\s*\Z)|"
     r"(?:故选|应选|所以选|选择|答案选|选项是?|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z])|"
     r"opción\s+\(?([A-J])\b"
 )
@@ -67,6 +70,15 @@ def concluded(tail: str) -> Extracted | None:
             before = last_ones[max(0, place - 4) : place]
             if any(refusals.gives_up(earlier) for earlier in before):
                 return Extracted(sentence.strip(), "refusal")
+        if is_answered_no(tail, last_ones, place):
+            denied = denied or Extracted(sentence.strip(), "denied")
+            wrong.add(extracted.text.strip())
+            continue
+        value = beside.place_of(sentence, extracted.text)
+        if value is not None:
+            before = sentence[: value[0]]
+            if beside.is_doubted(before) or beside.is_related(before):
+                return Extracted(sentence.strip(), "unread")
         reading = modifiers.read_last(sentence, extracted.text)
         if reading is not None and reading.kind == "denied":
             denied = denied or Extracted(sentence.strip(), "denied")
@@ -82,6 +94,13 @@ def concluded(tail: str) -> Extracted | None:
     if denied is not None:
         return denied
     return in_words(tail)
+
+
+def is_answered_no(text: str, parts: list[str], place: int) -> bool:
+    """Whether the sentence at this place asks, and the next one says no: `Is it 42? No.`"""
+    if place + 1 >= len(parts) or re.match(r"\W*no\b", parts[place + 1], re.IGNORECASE) is None:
+        return False
+    return f"{parts[place]}?" in text
 
 
 # `The answer plus 1 is 24.`
@@ -112,8 +131,8 @@ def in_words(tail: str) -> Extracted | None:
     if yes_or_no is not None:
         return Extracted(yes_or_no[1], "number")
     copula = last_match(_IS_WORD.finditer(last))
-    if copula is None or copula.start() == 0:
-        return None
+    if copula is None or copula.start() == 0 or _PARTICIPLE.match(last, copula.end()):
+        return number_told_in_words(last)
     name = last[copula.end() :].strip("*_ $.").strip()
     if name and len(name.split()) <= 4:
         return Extracted(name, "number")
@@ -121,6 +140,51 @@ def in_words(tail: str) -> Extracted | None:
 
 
 _IS_WORD = re.compile(r"\s(?:is|are)\s+")
+# `Two thirds of it is filled.`
+_PARTICIPLE = re.compile(r"(?:\w+ly\s+)?(?:\w+ed|left|sold|spent|gone|full|empty)\W*\Z")
+
+
+def number_told_in_words(sentence: str) -> Extracted | None:
+    """`She sold seventy-two clips.` says 72, `two thirds of the tank is filled` 2/3; None where a
+    sentence has several numbers, or words that change one.
+    """
+    fractions = list(_FRACTION_OF.finditer(sentence))
+    numbers = list(_NUMBER.finditer(sentence))
+    if _BOUNDED.search(sentence) is not None:
+        return None
+    if len(fractions) == 1 and len(numbers) <= 1:
+        fraction = fractions[0]
+        over = ORDER[fraction[2].lower()]
+        return Extracted(rf"\frac{{{TIMES[fraction[1].lower()]}}}{{{over}}}", "number")
+    if len(numbers) != 1 or fractions or numbers[0][0].lower() == "one":
+        return None
+    number = numbers[0]
+    start, end = number.span()
+    if modifiers.denies_next(sentence[:start]) or modifiers.changes_next(sentence[:start]):
+        return None
+    if beside.is_set_apart(sentence[:start]) or beside.is_continued(sentence[end:]):
+        return None
+    if modifiers.read(sentence[start:]) is not None:
+        return None
+    told = core.core_at(sentence, start)
+    if told is None:
+        return None
+    return Extracted(told.text, "number")
+
+
+_NUMBER = re.compile(
+    r"(?<![\w-])(?<!\bthe\s)(?<!\ball\s)(?<!\bthese\s)(?<!\bthose\s)"
+    rf"(?:{core.NUMBER_WORDS.pattern})",
+    re.IGNORECASE,
+)
+_FRACTION_OF = re.compile(
+    rf"\b({COUNT})[\s-]({PART})s?\s+of\s+(?:the|its|his|her|their|all)\b", re.IGNORECASE
+)
+_BOUNDED = re.compile(
+    r"\b(?:least|most|more|less|fewer|if|each|every|per|between|maybe|almost|nearly|over|under|"
+    r"not|never|no|cannot|how|what|which|find|calculate|compute|determine)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 _REMARK = re.compile(
     r"[\s*_(]*(?:Note|N\.?B\.?|Check|Verif\w+|Explanation|Remark)\b", re.IGNORECASE
 )

@@ -28,7 +28,7 @@ _NUMBER_WORD = (
     r"fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|"
     r"ninety|hundred|thousand|million)"
 )
-_NUMBER_WORDS = re.compile(
+NUMBER_WORDS = re.compile(
     rf"{_NUMBER_WORD}(?:[\s-]+{_NUMBER_WORD}){{0,6}}\b(?!\s+(?:of|more|less|or)\b)", re.IGNORECASE
 )
 _SYMBOL = re.compile(
@@ -102,7 +102,7 @@ def core_at(text: str, at: int) -> Core | None:
     symbol = _SYMBOL.match(text, at)
     if symbol is not None:
         return Core(symbol[0], _behind_bold(text, symbol.end()), is_atom=True)
-    words = _NUMBER_WORDS.match(text, at)
+    words = NUMBER_WORDS.match(text, at)
     if words is not None:
         value = number_in_words(words[0].lower().replace("-", " "))
         if value is not None:

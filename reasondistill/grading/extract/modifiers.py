@@ -178,11 +178,13 @@ def may_deny_next(text: str) -> bool:
 
 _DENYING = (
     "not", "n't", "n’t", "never", "neither", "nor", "anything", "rule", "reject", "exclude",
-    "eliminate", "instead", "rather", "不是",
+    "eliminate", "instead", "rather", "不是", "earlier", "previously", "initially", "originally",
 )  # fmt: skip
 _DENIES_NEXT = re.compile(
     rf"(?:{DENIAL}|(?<!if )\bnot|\bnever|\bneither|\bnor|anything\s+but|rule\s+out|reject|exclude|"
-    r"eliminate|instead\s+of|rather\s+than|不是)"
+    r"eliminate|instead\s+of|rather\s+than|不是|"
+    r"\b(?:earlier|previously|initially|originally)\s+(?:I|we)\s+(?:had(?:\s+\w+)?|wrote|said|got|"
+    r"guessed|thought|claimed|believed|boxed|put))"
     r"(?:\s+(?:be|equal|equal\s+to|possibly|the|choose|pick|select|option|choice|answer)){0,3}"
     r"[\s*$({\\\[]*\Z",
     re.IGNORECASE,
@@ -224,7 +226,10 @@ def _behind_words(text: str, at: int, depth: int) -> Reading | None:
         start = skip_neutral(text, unread.end())
         if _RESTATED.search(text, start):
             return None
-        if core_at(text, start) is not None or _behind_words(text, start, depth + 1) is not None:
+        core = core_at(text, start)
+        if core is not None and _IS_VALUE.match(text, core.end):
+            return None
+        if core is not None or _behind_words(text, start, depth + 1) is not None:
             return Reading("unread", text, len(text))
         return None
     return _denied(text, at)
@@ -232,6 +237,12 @@ def _behind_words(text: str, at: int, depth: int) -> Reading | None:
 
 _RESTATED = re.compile(
     r",\s*or\s+[-$\\\d]|=|\b(?:which|that)\s+(?:is|equals|gives)\b|\bnamely\b|\bi\.e\.|\bequals\b"
+)
+
+
+# `The range of $f$ is $[0, 1]$.`
+_IS_VALUE = re.compile(
+    r"\s*(?:is|are|equals|becomes)\s+(?:(?:just|exactly|therefore)\s+)?[-$\\\d(]"
 )
 
 

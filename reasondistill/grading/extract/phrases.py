@@ -7,8 +7,16 @@ from dataclasses import replace
 
 from reasondistill.grading.extract import modifiers, prose, refusals
 from reasondistill.grading.extract.bare import looks_bare
+from reasondistill.grading.extract.beside import (
+    has_unread_words,
+    is_doubted,
+    is_set_apart,
+    is_unknown_verb,
+    is_wrong_behind,
+)
 from reasondistill.grading.extract.changing_words import DENIAL
 from reasondistill.grading.extract.conclusion import concluded
+from reasondistill.grading.extract.core import NUMBER
 from reasondistill.grading.extract.found import TELLING, Extracted, Where, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence
 
@@ -157,6 +165,12 @@ def behind_mark(tail: str, gold: bool) -> Extracted | None:
             return stated(statement, "marker")
         return None
     bare = line.strip("*_ ")
+    number = NUMBER.search(bare)
+    if number is not None:
+        before = bare[: number.start()].rstrip("$ ")
+        is_set = is_set_apart(before) or is_unknown_verb(before)
+        if is_set or (not before and is_wrong_behind(bare[number.end() :])):
+            return Extracted(bare, "unread")
     if _is_plausible_mark(bare):
         return Extracted(bare, "marker")
     if looks_bare(bare) and "\n" not in rest and ":" not in bare:
@@ -192,9 +206,16 @@ def said(tail: str, gold: bool) -> Extracted | None:
         if is_part_of_answer(tail, phrase):
             start = max(0, phrase.start() - 40)
             return Extracted(tail[start : phrase.end()] + prose.opening(rest), "unread")
-    denied = modifiers.read(prose.opening(rest))
+    opening = prose.opening(rest)
+    denied = modifiers.read(opening)
     if denied is not None and denied.kind == "denied":
         return beside_denied(tail, phrase, denied.text)
+    if opening.endswith("?") and _NO.match(rest, rest.find(opening) + len(opening)):
+        return beside_denied(tail, phrase, stated(rest, "phrase").text or "")
+    if not gold and is_doubtful(tail, phrase, opening):
+        if TELLING.search(rest, rest.find(opening) + len(opening)):
+            return None
+        return Extracted(tail[max(0, phrase.start() - 60) : phrase.end()] + opening, "unread")
     astray = _ASTRAY.search(tail, max(0, phrase.start() - 120), phrase.start())
     if astray is not None:
         found = beside_denied(tail, phrase, stated(rest, "phrase").text or "")
@@ -209,7 +230,42 @@ def said(tail: str, gold: bool) -> Extracted | None:
         end = prose.SENTENCE_END.search(rest)
         if end and re.search(r"\d", rest[end.end() :]):
             return None
+    if not gold and _IN_ENGLISH.match(phrase[0]) and is_unread(prose.opening(rest), answer):
+        return Extracted(prose.opening(rest).rstrip(". "), "unread")
     return answer
+
+
+_IN_ENGLISH = re.compile(r"[\W_]*(?:final\s+)?(?:answer|result|solution)", re.IGNORECASE)
+
+
+def is_unread(sentence: str, answer: Extracted) -> bool:
+    """Whether words directly beside the answer of a sentence are not read."""
+    if answer.text is None or not answer.has_value or answer.is_worded:
+        return False
+    return has_unread_words(sentence, answer.text)
+
+
+_NO = re.compile(r"\s*(?:no|nope|wrong)\b", re.IGNORECASE)
+
+
+def is_doubtful(tail: str, phrase: re.Match[str], opening: str) -> bool:
+    """Whether the sentence of a phrase does not say that this is the answer: `nobody knows if the
+    answer is`, `who says that it is 42?`, `if x were odd, the answer is 42, but it is even`.
+    """
+    sentence = re.split(r"[.!?]\s|\n", tail[max(0, phrase.start() - 200) : phrase.start()])[-1]
+    if is_doubted(sentence + "answer ") or _NOBODY.search(sentence):
+        return True
+    if opening.endswith("?") and re.match(r"\W*(?:who|why|how)\b", sentence, re.IGNORECASE):
+        return True
+    supposed = re.match(r"\W*(?:\w+\W+)?if\b", sentence, re.IGNORECASE)
+    return supposed is not None and re.search(r",\s*but\b", opening) is not None
+
+
+_NOBODY = re.compile(
+    r"\b(?:nobody|no\s+one|few(?:\s+\w+)?|none\s+of\s+\w+|hardly\s+any\w*)\s+(?:\w+ly\s+)?"
+    r"(?:knows?|believes?|says?|thinks?|claims?|agrees?|can\s+say)\b",
+    re.IGNORECASE,
+)
 
 
 def is_part_of_answer(text: str, phrase: re.Match[str]) -> bool:
@@ -255,7 +311,9 @@ _AMENDMENT = re.compile(
 _ASTRAY = re.compile(
     r"\b(?:impossible|(?:not|n['’]t)\s+(?:be\s+)?(?:true|the\s+case|possible|correct|right)|"
     r"wrong|incorrect|"
-    r"mistaken?|misconception|error|false|tempting)\s+(?:to\s+\w+\s+)?(?:that\s+)?(?:the\s+|"
+    r"mistaken?|misconception|error|false|tempting|unlikely|doubtful|questionable|"
+    r"(?<!no\s)(?<!without\s)(?<!little\s)(?<!beyond\s)doubt(?:s|ed)?|den(?:y|ies)|"
+    r"disput(?:e|es|ed))\s+(?:to\s+\w+\s+)?(?:that\s+)?(?:the\s+|"
     r"our\s+|its?\s+)?"
     r"(?:final\s+|correct\s+)?\Z",
     re.IGNORECASE,
@@ -273,12 +331,23 @@ def beside_denied(tail: str, phrase: re.Match[str], wrong: str) -> Extracted:
         concluding = concluded(behind)
         if concluding is not None and concluding.has_value and concluding.text != wrong:
             return concluding
+    letter = _CHOICE_INSTEAD.search(opening)
+    if letter is not None and _LETTER.fullmatch(wrong) and letter[1] != wrong:
+        return Extracted(letter[1], "choice")
+    turned = last_match(_SO.finditer(opening))
+    if turned is not None and TELLING.search(opening, turned.end()):
+        concluding = concluded(opening[turned.end() :])
+        if concluding is not None and concluding.has_value and concluding.text != wrong:
+            return concluding
     before = last_match(PHRASE.finditer(tail, 0, phrase.start()))
     if before is not None:
         earlier = stated(tail[before.end() : phrase.start()], "phrase")
         if earlier.has_value and earlier.text != wrong:
             return earlier
     return Extracted(opening, "denied")
+
+
+_SO = re.compile(r"[,;:]\s*(?:and\s+)?(?:so|hence|thus|therefore)\b", re.IGNORECASE)
 
 
 def read_words(text: str, where: Where) -> Extracted | None:
@@ -324,6 +393,21 @@ def announces(phrase: re.Match[str]) -> bool:
     return modifiers.read(prose.opening(rest)) is not None
 
 
+# `15 способов` is 15 of them: the plural behind a number has its own ending. Scales are no nouns.
+_COUNTED_IN_RUSSIAN = re.compile(
+    r"(\d+)\s+(?!милли|тыс|процент|градус|квадр|кубическ|час|метр|килом|санти|грамм|литр|рубл|"
+    r"десятк|раз)[а-яё]{2,20}(?:ов|ев|ей)",
+    re.IGNORECASE,
+)
+
+
+# `A is incorrect, so B.`
+_CHOICE_INSTEAD = re.compile(
+    r"(?:[,;]\s*(?:so|hence|thus|therefore|and\s+so|but|it\s+is|it['’]s)?|\bso|\bbut)\s+"
+    r"(?:it\s+is\s+|it\s+must\s+be\s+|choose\s+)?\(?([A-J])\)?(?=[.,;!]|\s*\Z)"
+)
+
+
 def stated(rest: str, where: Where) -> Extracted:
     """The answer that a sentence begins with: a formula (and those linked to it), a number, a
     choice letter, or its words.
@@ -358,10 +442,18 @@ def stated(rest: str, where: Where) -> Extracted:
         return Extracted(prose.linked_formulas(rest, formula), where)
     sentence = prose.clause(rest)
     choice = _CHOICE.match(sentence)
+    if choice is not None and modifiers.denies(sentence[choice.end() :]):
+        instead = _CHOICE_INSTEAD.search(prose.opening(rest), choice.end())
+        if instead is not None and instead[1] != choice[1]:
+            return Extracted(instead[1], where)
+        return Extracted(sentence, "denied")
     if choice is not None:
         return Extracted(choice[1].upper(), where)
     whole = Extracted(sentence.strip("*_ `") or None, where)
     if looks_bare(sentence):
+        counted = _COUNTED_IN_RUSSIAN.fullmatch(sentence)
+        if counted is not None:
+            return Extracted(counted[1], where)
         return whole
     told = from_sentence(sentence, where)
     if told is None or told.text is None:

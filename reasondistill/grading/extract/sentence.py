@@ -84,6 +84,11 @@ def told_in_formulas(sentence: str, *, is_stated: bool) -> str | None:
         if not _EQUATES.search(prose.inner(last)):
             first = _first_linked(sentence, formulas)
     behind = re.sub(r"\([^()]*\)", "", sentence[last.end() :])
+    behind = _UNIT_FORMULA.sub("", behind)
+    if _EXACT.search(prose.inner(last)):
+        decimals = _DECIMALS_BEHIND.match(behind)
+        if decimals is not None:
+            behind = behind[decimals.end() :]
     if re.search(r"\d", behind):
         return None
     return prose.linked_formulas(sentence, formulas[first])
@@ -100,5 +105,14 @@ def _first_linked(sentence: str, formulas: list[re.Match[str]]) -> int:
     return first
 
 
+# ` cm$^2$` and `, soit environ 2,598` behind a formula tell no other number.
+_UNIT_FORMULA = re.compile(r"\b[A-Za-zµ]{1,6}\$\^\{?\d\}?\$")
+_EXACT = re.compile(r"\\(?:[dt]?frac|sqrt|pi)")
+_DECIMALS_BEHIND = re.compile(
+    r"\s{0,3},?\s{0,3}"
+    r"(?:(?:soit|or|also|d\.h\.|das\s+(?:ist|sind)|o\s+sea|ossia|which\s+is|i\.e\.),?\s{1,3})?"
+    r"(?:environ|about|approximately|approx\.?|roughly|around|etwa|ungefähr|rund|circa|ca\.|"
+    r"aproximadamente|≈)\s{0,3}\d+[.,]\d+"
+)
 _EQUATES = re.compile(r"[A-Za-z}\d]\s*[-+*/^].*=|\\frac.*=")
 _COPULA = re.compile(r"\b(?:is|are|equals?)\b|是|为")
