@@ -30,14 +30,6 @@ from mutations import MUTATIONS
 from rewrites import REWRITES
 
 GOLDS = built_in()
-# Kinds of wrong answers that are still accepted too often; a kind that holds leaves the list.
-OPEN = {
-    "relation_for_value",  # x \not= 42
-    "sentence_other_bounds",  # slightly above 42
-    "sentence_other_conditions",  # 42 or 71, depending on n
-    "sentence_other_denials",  # it is impossible that the answer is 42
-    "sentence_other_operations",  # the absolute difference of 42 and 17
-}
 
 
 @pytest.mark.parametrize(
@@ -128,8 +120,7 @@ def test_every_operator_makes_rows_of_the_golds_built_in_and_the_same_ones_again
 
 def test_at_most_one_of_5_000_wrong_answers_is_accepted() -> None:
     rows = make_rows(GOLDS, 5_500, seed=0, wrong=True)
-    held = [row for row in rows if row.kind not in OPEN]
-    accepted, graded = failure_share(grade_rows(held, "default"))
+    accepted, graded = failure_share(grade_rows(rows, "default"))
     assert graded >= 5_000
     assert accepted <= graded * WRONG_ACCEPTED_AT_MOST
 
