@@ -69,7 +69,8 @@ def is_doubted(before: str) -> bool:
 
 
 _INDIRECT = re.compile(
-    r"\w\s+(?:whether|if)\s+(?:or\s+not\s+)?(?:it|this|that|(?:the|our|my)\s+(?:\w+\s+)?"
+    r"(?:\w\s+(?:whether|if)|\A\W*whether)\s+(?:or\s+not\s+)?"
+    r"(?:it|this|that|(?:the|our|my)\s+(?:\w+\s+)?"
     r"(?:answer|value|result|number|solution))\s*(?:['’]s|is|was|equals|(?:could|can|should|must|"
     r"might|would|will)\s+be)?[\s$(*:]*\Z",
     re.IGNORECASE,
@@ -168,14 +169,19 @@ _NEUTRAL_BEFORE = re.compile(
 
 # ---- behind the value ----------------------------------------------------------------------------
 
+_BASE_OR_MODULUS = (
+    r"(?:mod|modulo)\s*[\d$({\\]|base\s+\$?\d|"
+    r"in\s+(?:base|binary|ternary|octal|hexadecimal|hex|unary|duodecimal)\b"
+)
 _CHANGES = re.compile(
     r"\s*(?:"
     # a power, odds, a remainder, another base
     r"to\s+(?:(?:the\s+)?(?!nearest)[\w-]+(?:th|rd|st|second|power)\b(?!\s+(?:decimal|place|digit|"
     r"significant))|[-\d$])|"
-    r"(?:mod|modulo|choose|permute|C|P)\s*[\d$({\\]|"
-    r"in\s+(?:base\b|(?:binary|ternary|octal|hexadecimal|hex|unary|duodecimal)\b)|base\s+\$?\d|"
+    rf"(?:choose|permute|C|P)\s*[\d$({{\\]|{_BASE_OR_MODULUS}|"
+    r"in\s+(?:the\s+)?(?:first|one|other|second|former|latter)\s+case\b[^.\n]{0,60}\d|"
     # an amount beside it
+    r"(?:minus|plus|times)\s+(?:an?|some)\s+\w|"
     r"(?:and|or)\s+(?:change|some|something|so\s+(?:much|many)|a\s+bit|counting)\b|"
     r"give\s+or\s+take|"
     r"(?:less|more|fewer|greater|smaller|larger|higher|lower|bigger|short|shy)\s+(?:than|of)\b|"
@@ -211,7 +217,7 @@ _HARMLESS = frozenset(
         "but by can children combined correct cubed day days deer degree different distinct do "
         "does dollar double down dozen due during e each either else equals etc even every "
         "exactly extra factorial feet fewer fish fit following found for forward free from full "
-        "given gives has have hence here how however hundred i if in including indeed inside "
+        "given gives has have hence here how however hundred i if iff in including indeed inside "
         "instead into is it its joint just kids leading left less long making means men mice "
         "million minus minutes more most must net new non normal now of off ok old on once "
         "only or other out outside over overall pct people per percent pi pieces plus points "
@@ -222,6 +228,11 @@ _HARMLESS = frozenset(
         "under unique until up upon via was we were when where whereas which while who whole "
         "whose will with within without women works worth would yes yesterday yet you your",
     )
+)
+
+
+_PLURALS = frozenset(
+    re.findall(r"\w+", "children deer feet fish men mice people percent police sheep teeth women")
 )
 
 
@@ -243,6 +254,12 @@ def is_wrong_behind(behind: str) -> bool:
     return _CHANGES.match(behind) is not None
 
 
+def is_of_another_base(behind: str) -> bool:
+    """Whether a base or a modulus stands behind a value: `42 in base 7`, `42 mod 5`."""
+    return _OF_ANOTHER_BASE.match(behind) is not None
+
+
+_OF_ANOTHER_BASE = re.compile(rf"\s*(?:{_BASE_OR_MODULUS})", re.IGNORECASE)
 _CLOSED_BEHIND = re.compile(r"\A[*_`\"”]+")
 
 
@@ -252,6 +269,6 @@ def is_counted(behind: str) -> bool:
     """
     for word in re.findall(r"[A-Za-z]+", re.split(r"[.,;:(]", behind, maxsplit=1)[0])[:4]:
         low = word.lower()
-        if low.endswith(("s", "ly", "ing", "ed")) or low in _HARMLESS or leading_unit(f" {word}"):
+        if low.endswith(("s", "ly", "ing", "ed")) or low in _PLURALS or leading_unit(f" {word}"):
             return True
     return False

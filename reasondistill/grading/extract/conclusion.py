@@ -70,6 +70,10 @@ def concluded(tail: str) -> Extracted | None:
             before = last_ones[max(0, place - 4) : place]
             if any(refusals.gives_up(earlier) for earlier in before):
                 return Extracted(sentence.strip(), "refusal")
+        asked_before = place > 0 and extracted.text in last_ones[place - 1]
+        if asked_before and is_answered_no(tail, last_ones, place - 1):
+            denied = denied or Extracted(sentence.strip(), "denied")
+            continue
         if is_answered_no(tail, last_ones, place):
             denied = denied or Extracted(sentence.strip(), "denied")
             wrong.add(extracted.text.strip())
@@ -77,7 +81,10 @@ def concluded(tail: str) -> Extracted | None:
         value = beside.place_of(sentence, extracted.text)
         if value is not None:
             before = sentence[: value[0]]
+            behind = sentence[value[1] :]
             if beside.is_doubted(before) or beside.is_related(before):
+                return Extracted(sentence.strip(), "unread")
+            if beside.is_of_another_base(behind):
                 return Extracted(sentence.strip(), "unread")
         reading = modifiers.read_last(sentence, extracted.text)
         if reading is not None and reading.kind == "denied":

@@ -183,7 +183,8 @@ _DENYING = (
 _DENIES_NEXT = re.compile(
     rf"(?:{DENIAL}|(?<!if )\bnot|\bnever|\bneither|\bnor|anything\s+but|rule\s+out|reject|exclude|"
     r"eliminate|instead\s+of|rather\s+than|不是|"
-    r"\b(?:earlier|previously|initially|originally)\s+(?:I|we)\s+(?:had(?:\s+\w+)?|wrote|said|got|"
+    r"\b(?:(?:earlier|previously|initially|originally)\s+(?:I|we)|"
+    r"(?:I|we)\s+(?:earlier|previously|initially|originally))\s+(?:had(?:\s+\w+)?|wrote|said|got|"
     r"guessed|thought|claimed|believed|boxed|put))"
     r"(?:\s+(?:be|equal|equal\s+to|possibly|the|choose|pick|select|option|choice|answer)){0,3}"
     r"[\s*$({\\\[]*\Z",

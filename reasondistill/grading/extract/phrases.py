@@ -258,7 +258,16 @@ def is_doubtful(tail: str, phrase: re.Match[str], opening: str) -> bool:
     if opening.endswith("?") and re.match(r"\W*(?:who|why|how)\b", sentence, re.IGNORECASE):
         return True
     supposed = re.match(r"\W*(?:\w+\W+)?if\b", sentence, re.IGNORECASE)
-    return supposed is not None and re.search(r",\s*but\b", opening) is not None
+    if supposed is None:
+        return False
+    contrast = re.search(r",\s*but\b", opening)
+    if contrast is None:
+        return False
+    is_unreal = re.search(r"\b(?:were|had|would)\b", sentence) is not None
+    return is_unreal or _OTHERWISE.search(opening, contrast.end()) is not None
+
+
+_OTHERWISE = re.compile(r"\b(?:not|never|also|even|odd)\b|n['’]t\b", re.IGNORECASE)
 
 
 _NOBODY = re.compile(
