@@ -22,7 +22,7 @@ from reasondistill.grading.extract.chat import (
     without_chat_tokens,
 )
 from reasondistill.grading.extract.conclusion import FIRST_LABEL, chosen_letter, concluded
-from reasondistill.grading.extract.found import TAIL, Extracted
+from reasondistill.grading.extract.found import TAIL, Extracted, holds_any
 from reasondistill.grading.extract.modifiers import read_whole
 from reasondistill.grading.extract.phrases import behind_mark, corrected, in_value, said
 from reasondistill.grading.extract.plain import told_plainly
@@ -40,7 +40,7 @@ def extract(
     comma), `all`. `stated`: only a box, a mark or "the answer is" counts, as in a text that was cut
     off.
     """
-    if any(sign in text for sign in SIGNS):
+    if holds_any(text, SIGNS):
         text = without_chat_tokens(text)
         written = split(text, is_cut=stated)
         if written.think == "open" or is_open_behind_a_name(text):
@@ -146,6 +146,7 @@ def worded_gold(gold: str) -> Extracted | None:
 
 
 def whole(text: str) -> Extracted:
+    """A text that is nothing but its answer; an empty one has none."""
     text = text.strip()
     if text:
         return Extracted(text, "whole")

@@ -40,23 +40,24 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
     if not gold:
         answering = last_answering(text, last)
         if answering is None and denies_box(text, last):
-            return Extracted(text[max(0, last.start - 40) : last.end + 40].strip(), "denied")
+            return Extracted(surroundings(text, last), "denied")
         if answering is None and speaks_of_box(text, last):
             return None
         if answering is None:
             return Extracted(None, "none")
         last = answering
         if is_changed(text, last):
-            return Extracted(text[max(0, last.start - 40) : last.end + 40].strip(), "unread")
+            return Extracted(surroundings(text, last), "unread")
+    before = boxes_before(text, last.start)
+    if not gold and not before:
         with_unit = measured(text, last)
         if with_unit is not None:
             return with_unit
     contents = [last.content]
     if join != "last":
-        before = boxes_before(text, last.start)
         if not gold and is_rounded(text, before, last):
             exact = without_sentence(before[-1].content.strip())
-            return Extracted(exact, "boxed", other=last.content.strip().lstrip("\\aprox≈ "))
+            return Extracted(exact, "boxed", other=_APPROXIMATELY.sub("", last.content).strip())
         if join == "linked" and before and are_parts(text, [*before, last]):
             parts = joined([*(box.content for box in before), last.content], keeps_twins=True)
             return replace(parts, other=without_sentence(last.content.strip()))
@@ -64,6 +65,14 @@ def last_boxes(text: str, join: str, *, gold: bool) -> Extracted | None:
     if not any(content.strip() for content in contents):
         return Extracted(None, "none")
     return joined(contents, keeps_twins=gold or join == "linked")
+
+
+_APPROXIMATELY = re.compile(r"\A\s*(?:\\approx(?![A-Za-z])|≈)")
+
+
+def surroundings(text: str, box: Box) -> str:
+    """A box with some of the words beside it, to show why it is no answer."""
+    return text[max(0, box.start - 40) : box.end + 40].strip()
 
 
 def joined(contents: list[str], *, keeps_twins: bool) -> Extracted:
@@ -156,7 +165,7 @@ def is_changed(text: str, box: Box) -> bool:
 def measured(text: str, box: Box) -> Extracted | None:
     """A number in a box with the unit of measure right behind it: `\\boxed{150} hours`."""
     number = box.content.strip()
-    if _NUMBER.fullmatch(number) is None or boxes_before(text, box.start):
+    if _NUMBER.fullmatch(number) is None:
         return None
     behind = _CLOSED.sub(" ", text[box.end : box.end + 80], count=1)
     unit = _UNIT_WORD.match(behind)

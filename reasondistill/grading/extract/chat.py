@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reasondistill.grading.extract.found import TAIL, last_match
+from reasondistill.grading.extract.found import TAIL, holds_any, last_match
 from reasondistill.grading.extract.phrases import PHRASE
 from reasondistill.thinking import shape_of, split
 
@@ -50,7 +50,7 @@ def is_open_behind_a_name(text: str) -> bool:
 
 def before_next_question(text: str) -> str:
     """Without the questions that a model goes on to ask itself once it has answered its own."""
-    if not any(opener in text for opener in _QUESTION_OPENERS):
+    if not holds_any(text, _QUESTION_OPENERS):
         return text
     answered = _first_answer(text)
     if answered is None:

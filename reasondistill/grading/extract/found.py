@@ -52,7 +52,16 @@ class Extracted:
 
 
 def last_match(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
+    """The last of some matches; None where there are none."""
     last = deque(matches, maxlen=1)
     if last:
         return last[0]
     return None
+
+
+def holds_any(text: str, parts: tuple[str, ...]) -> bool:
+    """Whether one of these parts stands in a text: a quick look that spares most a search."""
+    for part in parts:  # noqa: SIM110  any() with a generator takes twice as long, on every text
+        if part in text:
+            return True
+    return False

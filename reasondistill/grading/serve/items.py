@@ -96,7 +96,10 @@ def begin(item: GradeItem, policy: Policy) -> Question:
         return Question(OPEN, answer, golds)
     if extracted.where not in ("boxed", "marker", "whole"):
         answer = _right_side(answer, golds[0]) or answer
-    decision = best_of(decide_cheaply(answer, gold, policy) for gold in golds)
+    decision = decide_cheaply(answer, golds[0], policy)
+    if len(golds) > 1:
+        others = [decide_cheaply(answer, gold, policy) for gold in golds[1:]]
+        decision = best_of([decision, *others])
     if decision.is_open:
         decision = decide_as_whole(item, extracted, golds, policy)
     return Question(decision, answer, golds)
