@@ -22,6 +22,10 @@ from reasondistill.grading.decide.decision import (
     different,
     same_if,
 )
+from reasondistill.grading.decide.factors import (
+    has_ordered_factors,
+    same_with_ordered_factors,
+)
 from reasondistill.grading.decide.propositions import same_proposition, same_set_formula
 from reasondistill.grading.decide.quantities import rounds_to, same_quantity, units_agree
 from reasondistill.grading.decide.regions import Region, is_list_of_pairs, region_of, same_region
@@ -39,14 +43,18 @@ from reasondistill.grading.read.structure import (
     Restated,
     Union,
     Within,
+    condition_of,
     have_different_domains,
+    have_same_limits,
+    is_function_of_unknown,
     is_name,
+    only_counts,
     progression_of,
     read,
 )
 from reasondistill.grading.read.syntax import Node, Unsupported, parse, readings
 from reasondistill.grading.read.units import Unit
-from reasondistill.grading.read.words import has_plain_words, is_prose, phrase_of
+from reasondistill.grading.read.words import has_plain_words, is_prose, phrase_of, word_key
 
 
 def compare(a: str, b: str, policy: Policy) -> Decision:
@@ -60,7 +68,11 @@ def compare(a: str, b: str, policy: Policy) -> Decision:
             return sets
     if have_different_domains(a, b):
         return different("different_domain")
-    return Comparison(policy).answers(read(a), read(b))
+    comparison = Comparison(policy)
+    same = comparison.answers(read(a), read(b))
+    if same.is_correct:
+        return comparison.conditions_behind(a, b)
+    return same
 
 
 class Comparison:
@@ -90,6 +102,25 @@ class Comparison:
         if isinstance(b, Many):
             return self.collection_and_value(b, a)
         return self.atoms(a.text, b.text)
+
+    def conditions_behind(self, a: str, b: str) -> Decision:
+        """Whether two formulas that are the same hold under the same condition: `n` for n > 3 is
+        not `n` for n > 4. Undecided where only one of them has a condition that narrows it.
+        """
+        first = condition_of(a)
+        second = condition_of(b)
+        if string_key(first) == string_key(second):
+            return SAME
+        if not first or not second:
+            if only_counts(first or second):
+                return SAME
+            return CONDITION_MISSING
+        same = self.answers(read(first), read(second))
+        if same.is_correct:
+            return SAME
+        if same.is_wrong and have_same_limits(first, second):
+            return different("different_condition")
+        return CONDITIONS_DIFFER
 
     def restatement(self, twice: Restated, other: Answer) -> Decision:
         """A value said twice is each of the two, if both agree; before ≈ stands the value, whatever
@@ -285,8 +316,10 @@ class Comparison:
         same = self.trees(first, second)
         if same.is_correct:
             return same_if(units_agree(unit_a, unit_b, self.policy), "different_unit")
-        if unit_a != unit_b and self.trees(a, b).is_correct:
-            return SAME
+        if unit_a != unit_b:
+            whole = self.trees(a, b)
+            if not whole.is_open and not whole.is_wrong:
+                return whole
         return same
 
     def percent_and_number(self, percent: str, number: str) -> Decision:
@@ -303,7 +336,16 @@ class Comparison:
         return self.trees(percent, number)
 
     def trees(self, a: str, b: str) -> Decision:
-        """Equal trees, or a long decimal that rounds the other value."""
+        """Equal trees, or a long decimal that rounds the other value; undecided where they are so
+        only because factors that need not commute were exchanged.
+        """
+        same = self.commuting_trees(a, b)
+        if same.is_correct and has_ordered_factors(a, b):
+            return same_with_ordered_factors(a, b)
+        return same
+
+    def commuting_trees(self, a: str, b: str) -> Decision:
+        """The same where all factors commute."""
         constant_a = _CONSTANT.search(a)
         constant_b = _CONSTANT.search(b)
         if constant_a and constant_b:
@@ -385,6 +427,13 @@ class Comparison:
             return self._in_order(a.parts, b.parts)
         if self.policy.ordered_lists and a.kind == b.kind == "list":
             return self._in_order(a.parts, b.parts)
+        if a.kind == b.kind == "list":
+            same = self.labelled(a, b)
+            if not same.is_open:
+                return same
+            same = self.counts(a, b)
+            if not same.is_open:
+                return same
         parts = (*a.parts, *b.parts)
         if joined_otherwise(a, b):
             return different("joined_otherwise")
@@ -397,6 +446,34 @@ class Comparison:
         if a.kind == b.kind == "set" and len(a.parts) != len(b.parts):
             return self._matching(self._distinct(_flat(a)), self._distinct(_flat(b)))
         return self._matching(_flat(a), _flat(b))
+
+    def labelled(self, a: Many, b: Many) -> Decision:
+        """Values under the labels of parts, (a) and (b), beside others: those under one label, or,
+        where only one side has labels, those in one place. Open where neither has.
+        """
+        values_a = labelled_values(a)
+        values_b = labelled_values(b)
+        if not values_a and not values_b:
+            return OPEN
+        return self._in_order(values_a or a.parts, values_b or b.parts)
+
+    def counts(self, a: Many, b: Many) -> Decision:
+        """`4 men and 3 women`: how many of each. Undecided where the nouns differ and so does the
+        order; open where not every element counts something of its own.
+        """
+        counts_a = counted(a)
+        counts_b = counted(b)
+        if not counts_a or not counts_b or len(counts_a) != len(counts_b):
+            return OPEN
+        in_order = self._in_order(list(counts_a.values()), list(counts_b.values()))
+        if counts_a.keys() != counts_b.keys():
+            if (
+                in_order.is_wrong
+                and self._matching(list(counts_a.values()), list(counts_b.values())).is_correct
+            ):
+                return OTHER_NOUNS
+            return in_order
+        return self._in_order(list(counts_a.values()), [counts_b[noun] for noun in counts_a])
 
     def conditions(self, a: Many, b: Many) -> Decision:
         """Inequalities with other conditions beside them: the same set of numbers, or the same
@@ -462,13 +539,14 @@ class Comparison:
         return all_of(self.entries(x, y) for x, y in zip(a, b, strict=True))
 
     def _matching(self, a: list[Answer], b: list[Answer]) -> Decision:
-        """Whether the elements pair up in some order; unknown when what is left over on both sides
-        could.
+        """Whether the elements pair up in some order; undecided when what is left over on both
+        sides could, for good rather than open.
         """
         if len(a) != len(b):
             return different("different_length")
         left = list(b)
         doubtful: list[Answer] = []
+        doubt = OPEN
         for x in a:
             is_doubtful = False
             for i, y in enumerate(left):
@@ -477,6 +555,8 @@ class Comparison:
                     left.pop(i)
                     break
                 is_doubtful = is_doubtful or same.is_undecided
+                if same.is_undecided and doubt.is_open:
+                    doubt = same
             else:
                 if not is_doubtful:
                     return different("missing_element")
@@ -486,7 +566,7 @@ class Comparison:
         for y in left:
             if not any(self.answers(x, y).is_undecided for x in doubtful):
                 return different("missing_element")
-        return OPEN
+        return doubt
 
     def collection_and_value(self, many: Many, one: Answer) -> Decision:
         """A list beside a single value: a single element, a decimal comma, or not the same."""
@@ -592,7 +672,10 @@ class Comparison:
         value = value_of(relation)
         if value is None:
             return DIFFERENT
-        return self.answers(read(value), other)
+        same = self.answers(read(value), other)
+        if same.is_correct and any(is_function_of_unknown(side) for side in relation.sides):
+            return EQUATION_OR_VALUE
+        return same
 
     def equations(self, a: Relation, b: Relation) -> Decision:
         """The same name with the same value, or proportional differences of the sides. `1=2` equals
@@ -670,6 +753,10 @@ _EUROPEAN = re.compile(r"[^\d,]{0,10}[1-9]\d{0,2}(?:\.\d{3})+,\d\d(?!\d)[^,]{0,2
 _DECIMAL_COMMA = re.compile(r"-?\d+,(?!0)\d{1,2}(?:\s*(?:\\cdot|\\times)\s*10\s*\^\s*\{?-?\d+\}?)?")
 _LETTER = re.compile(r"[A-Za-z]")
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
+CONDITION_MISSING = Decision("undecided", "structural", "condition_missing")
+CONDITIONS_DIFFER = Decision("undecided", "structural", "conditions_differ")
+OTHER_NOUNS = Decision("undecided", "structural", "other_nouns")
+EQUATION_OR_VALUE = Decision("undecided", "structural", "equation_or_value")
 PAIRS_OR_INTERVALS = Decision("undecided", "structural", "pairs_or_intervals")
 _ONE_DEGREE = (("degree", 1),)
 _RADIANS = ((), (("rad", 1),))
@@ -836,6 +923,44 @@ def _ascending(relation: Relation) -> Relation:
         signs = tuple(_TURNED[sign] for sign in reversed(relation.signs))
         return Relation(relation.sides[::-1], signs)
     return relation
+
+
+_PART_NAME = "\\text{part"
+
+
+def labelled_values(many: Many) -> tuple[Answer, ...]:
+    """The values under the labels (a), (b) of parts, in the order of the labels; empty when the
+    elements have none.
+    """
+    for part in many.parts:
+        if not isinstance(part, Relation) or not part.sides[0].startswith(_PART_NAME):
+            return ()
+    return assigned_values(many)
+
+
+def counted(many: Many) -> dict[str, Answer]:
+    """How many of what, by the noun, when every element of a list counts something else; else
+    empty.
+    """
+    counts: dict[str, Answer] = {}
+    for part in many.parts:
+        if not isinstance(part, Atom):
+            return {}
+        match = _NUMBER_AND_NOUN.fullmatch(part.text)
+        quantity = read_quantity(part.text)
+        if match is None or quantity is None or not quantity.is_count:
+            return {}
+        noun = _SCALE_WORDS.sub("", word_key(match[2])).removesuffix("s")
+        if not noun or noun in counts:
+            return {}
+        counts[noun] = part
+    if len(counts) < 2:
+        return {}
+    return counts
+
+
+_SCALE_WORDS = re.compile(r"\A(?:dozen|gross|hundred|thousand|million|billion)\s+")
+_NUMBER_AND_NOUN = re.compile(r"([-+]?\d[\d.,/]*)\s*(\\text\s*\{[^{}]*\}|[A-Za-z][A-Za-z\s-]*)")
 
 
 def _is_set(answer: Answer) -> bool:

@@ -165,6 +165,8 @@ def scales_agree(a: Mapping[str, int], b: Mapping[str, int]) -> bool:
     """`20°` may stand for `20°C`, but °C is not °F."""
     first = _SCALES & a.keys()
     second = _SCALES & b.keys()
+    if sorted(a[scale] for scale in first) != sorted(b[scale] for scale in second):
+        return False  # J/K is not J·K
     if first == second:
         return True
     if _DEGREE not in (first, second) or "kelvin" in first | second:

@@ -42,6 +42,12 @@ _MOD = (
     r"\\text\s*\{\s*\(?mod\s*\})"
 )
 _CONGRUENCE = re.compile(r"(?:(.*?)\\equiv)?(.*?)" + _MOD + r"\s*\{?\s*([^{}()]+?)\s*\}?\)?")
+_PRIME = r"(?:'|\^\s*\{?\s*\\prime\s*\}?)"
+_SECOND = r"(?:''|\"|\^\s*\{?\s*\\prime\s*\\prime\s*\}?)"
+_ARC = re.compile(
+    r"(?=\d)(?:(\d+(?:\.\d+)?)\s*\^\s*\\circ\s*)?"
+    rf"(?:(\d+(?:\.\d+)?)\s*{_PRIME}(?!')\s*)?(?:(\d+(?:\.\d+)?)\s*{_SECOND}\s*)?"
+)
 _IF = re.compile(
     r"\\text\s*\{\s*(?:if|for|when|,)?\s*\}|\\text\s*\{\s*(?:if|for|when)\b|"
     r"\b(?:if|is|when)\b|\\text|[{}\s]"
@@ -224,6 +230,28 @@ def same_congruence(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decisio
     return same_if(residues_a == residues_b, "different_residues")
 
 
+def same_arc(_: Comparing, a: re.Match[str], b: re.Match[str]) -> Decision:
+    """Degrees, minutes and seconds of arc: 5° 30' is 5.5°. Without degrees the marks may be of feet
+    and inches, too.
+    """
+    if (a[1], a[2], a[3]) == (b[1], b[2], b[3]):
+        return SAME
+    if _seconds_of_arc(a) != _seconds_of_arc(b):
+        return different("different_value")
+    if a[1] or b[1]:
+        return SAME
+    return ARC_OR_LENGTH
+
+
+def _seconds_of_arc(match: re.Match[str]) -> Fraction:
+    degrees = Fraction(match[1] or 0)
+    minutes = Fraction(match[2] or 0)
+    return degrees * 3600 + minutes * 60 + Fraction(match[3] or 0)
+
+
+ARC_OR_LENGTH = Decision("undecided", "structural", "arc_or_length")
+
+
 def residues(text: str, modulus: Fraction) -> frozenset[Fraction] | None:
     """What `1, 4` and `\\pm 1` leave, modulo 5; None when something in the list is no number."""
     signed: list[str] = []
@@ -287,4 +315,5 @@ _NOTATIONS: tuple[tuple[re.Pattern[str], _Decide], ...] = (
     (_BASED, same_based),
     (_CONGRUENCE, same_congruence),
     (_CASES, same_cases),
+    (_ARC, same_arc),
 )

@@ -62,7 +62,10 @@ def bomb(text: str) -> str | None:
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LONE_SIGN = re.compile(r"\s*(?:[<>=]|\\(?:neq|leq|geq)(?![A-Za-z]))")
 _WRAPPED_WORD = re.compile(r"\\text\s*\{[^{}]*[^\W\d_]{2}")
-_MARKED = re.compile(r"\d\s*'(?=\s*\w)|(?<![\^{\d])\d+\s*_|\^\s*\{?\s*[*+-]\s*(?:\}|\Z)|\^\s*\*")
+_MARKED = re.compile(
+    r"(?<!['\d.])\d[\d.]*\s*'|\d\s*\^\s*\{?\s*\\prime|"
+    r"(?<![\^{\d])\d+\s*_|\^\s*\{?\s*[*+-]\s*(?:\}|\Z)|\^\s*\*"
+)
 _RAISED_RING = re.compile(r"\^\s*\{?\s*\\circ")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}]*\}")
 _KNOWN_NAMES = """

@@ -229,6 +229,9 @@ def with_unit(text: str, run: Run) -> str:
         return run.text
     after = _SIGN_AFTER.match(text[run.end :])
     if after is not None:
+        way = _WAY_AFTER.match(text[run.end + after.end() :])
+        if way is not None:
+            return f"{run.text} {after[1]}{way[0]}"
         return f"{run.text} {after[1]}"
     scale = _SCALE_AFTER.match(text[run.end :])
     scaled = run.text
@@ -239,6 +242,9 @@ def with_unit(text: str, run: Run) -> str:
     if run.text.startswith(("$", "\\$")):
         return scaled
     unit = leading_unit(text[end:])
+    way = _WAY_AFTER.match(text[end + len(unit) :])
+    if way is not None:
+        unit += way[0]
     if not unit:
         return scaled
     unit = unit.replace("²", "2").replace("³", "3").replace("^", "")
@@ -249,7 +255,13 @@ _SIGN_AFTER = re.compile(
     r"\s*(%|percent\b|pct\b|°\s*[CF]?\b|degrees?\b(?:\s+(?:Celsius|Fahrenheit))?|[ap]\.?m\b\.?)",
     re.IGNORECASE,
 )
-_SCALE_AFTER = re.compile(r"\s*(?:hundred|thousand|million|billion|trillion|dozen)\b")
+_WAY_AFTER = re.compile(
+    r"\s+(?:(?:north|south|east|west)\s+of\s+(?:due\s+)?(?:north|south|east|west)|from\s+now|ago)\b"
+)
+_SCALE_AFTER = re.compile(
+    r"\s*(?:hundred|thousand|million|billion|trillion|dozen|lakhs?|crores?|bn|halves|thirds|"
+    r"fourths|fifths|sixths|sevenths|eighths|ninths|tenths)\b"
+)
 
 
 # ---- clauses -------------------------------------------------------------------------------------

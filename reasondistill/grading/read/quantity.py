@@ -65,8 +65,11 @@ _PERCENT = re.compile(
     r"cent|pct)(?:\s+points?)?\.?(?:\s*\})?)\s*"
 )
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
+_DEGREES_BEFORE_WORDS = re.compile(r"\s*\^\s*\\circ\s*(?=\\text|[a-z]{4})")
 _SCALE = re.compile(
-    r"\s*(?:\\text\s*\{\s*)?(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])(\s*\})?",
+    r"\s*(?:\\text\s*\{\s*)?(?:(hundred|thousand|million|billion|trillion|dozen|lakh|crore|bn)s?|"
+    r"(gross)(?=\s*\}?\s*\Z|\s+of\b))(?!\s+of\s+(?:hundred|thousand|million|billion))"
+    r"(?![A-Za-z])(\s*\})?",
     re.IGNORECASE,
 )
 _SCALES = {
@@ -76,6 +79,10 @@ _SCALES = {
     "billion": 10**9,
     "trillion": 10**12,
     "dozen": 12,
+    "gross": 144,
+    "lakh": 10**5,
+    "crore": 10**7,
+    "bn": 10**9,
 }
 _ORDINAL = re.compile(r"\s*(?:\^\s*\{?\s*)?(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\s*\}?")
 
@@ -301,11 +308,18 @@ def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
     if not tail.strip() or tail.strip() == ".":
         return plain
     scale = _SCALE.match(tail)
-    if scale is not None and scale[1].lower() in _SCALES:
+    if scale is not None:
+        factor = _SCALES[(scale[1] or scale[2]).lower()]
         rest = tail[scale.end() :]
-        if "\\text" in scale[0] and not scale[2]:
+        if "\\text" in scale[0] and not scale[3]:
             rest = "\\text{" + rest
-        return _with_tail(scaled(number, _SCALES[scale[1].lower()]), rest, short_units)
+        return _with_tail(scaled(number, factor), rest, short_units)
+    parts = _PARTS_OF_ONE.match(tail)
+    if parts is not None:
+        value = number.value / _PART_OF_ONE[parts[1].lower()]
+        return Quantity(value, is_count=parts[2] is not None)
+    if _CHANGES_NUMBER.match(tail):
+        return None
     if _PERCENT.fullmatch(tail):
         return replace(plain, percent=True)
     currency = _CURRENCY_AFTER.fullmatch(tail)
@@ -314,6 +328,11 @@ def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
     degree = _DEGREE.fullmatch(tail)
     if degree is not None:
         return replace(plain, unit=((_DEGREES[degree[1]], 1),))
+    bearing = _DEGREES_BEFORE_WORDS.match(tail)
+    if bearing is not None:
+        way = read_unit(tail[bearing.end() :])
+        if way and all(symbol in DIRECTIONS for symbol, _ in way):
+            return replace(plain, unit=tuple(sorted([("degree", 1), *way])))
     if number.value.denominator == 1 and _ORDINAL.fullmatch(tail):
         return Quantity(number.value)
     if _COUNTED.fullmatch(tail):
@@ -328,6 +347,24 @@ def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
     return replace(plain, unit=unit, is_count=is_count)
 
 
+# "7 eighths" and "3 fifths of the pie"; a quarter is a coin, too.
+_PARTS_OF_ONE = re.compile(
+    r"\s*(?:-\s*)?(?:\\text\s*\{\s*)?"
+    r"(halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths)"
+    r"(?:\s*\}\s*|\s*|(\s+of\s[^{}]*)\}?)\Z",
+    re.IGNORECASE,
+)
+# Words behind a number that make another number of it. What they make is not read.
+_CHANGES_NUMBER = re.compile(
+    r"\s*(?:-\s*)?(?:\\text\s*\{\s*)?(?:(?:negatives?|inverse|inverted|reciprocals?|tens|"
+    r"hundreds|thousands|millions|billions|trillions|dozens|halves|thirds|fourths|fifths|"
+    r"sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|squared|cubed|factorial|"
+    r"doubled|tripled|halved|mil|mn|too\s+(?:many|few|much))(?![A-Za-z])"
+    r"|(?:[A-Za-z]+\s+){0,2}(?:below|above|under|beneath|over|short\s+of|shy\s+of)"
+    r"\s+(?:zero|0|freezing|(?:the\s+)?(?:mean|average|median|par|limit|target|norm))"
+    r"(?![A-Za-z]))",
+    re.IGNORECASE,
+)
 _SAYS_PERCENT = re.compile(r"%|per\s?cent|pct|\\text\s*\{\s*\}|\A\W*\Z")
 
 
@@ -358,6 +395,8 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
     for pattern, lead in ((_WRAPPED_UNIT, ""), (_SPELLED_UNIT, " ")):
         match = pattern.fullmatch(text)
         if match is None:
+            continue
+        if _CHANGES_NUMBER.match(match[2]):
             continue
         unit = read_unit(lead + match[2])
         if unit and not match[1][:1].isdigit() and all(symbol in DIRECTIONS for symbol, _ in unit):

@@ -191,6 +191,45 @@ _CONDITION = re.compile(
 )
 
 
+_CONDITION_WORDS = re.compile(
+    r"\\text|\\in(?![A-Za-z])\s*\\mathbb\s*\{?[A-Z]\}?|[{}]|"
+    r"\b(?:for|where|with|when|if|all|any|every|each|values?|of|is|an?|the|integers?|natural|real|"
+    r"numbers?|positive|whole)\b"
+)
+_SAYS_WHY = re.compile(r"[\s,]*\\text\s*\{\s*\(?(?:since|because|is the answer)\b")
+_LIMITS = re.compile(r"[<>=]|\\(?:leq|geq|neq|mid)(?![A-Za-z])|\b(?:even|odd|prime|nonzero)\b")
+# n ≥ 0, n ≥ 1 and n > 0 of a counting letter say no more than that it counts.
+_ONLY_COUNTS = re.compile(
+    r"\s*[i-n]\s*(?:\\geq\s*[01]|>\s*0|=\s*[01]\s*,\s*\d\s*,[\s\d,]*\\ldots)\s*|"
+    r"\s*[01]\s*\\leq\s*[i-n]\s*"
+)
+
+
+def condition_of(text: str) -> str:
+    """The condition that stands behind a formula, without the words that lead to it: `n > 3` of
+    `n\\text{ for all }n > 3`. Empty when there is none, or it narrows nothing.
+    """
+    if text.lstrip().startswith("\\text"):
+        return ""
+    match = _CONDITION.search(text)
+    if match is None or not text[: match.start()].strip() or _LIMITS.search(match[0]) is None:
+        return ""
+    if _SAYS_WHY.match(match[0]):
+        return ""
+    condition = _CONDITION_WORDS.sub(" ", match[0])
+    return " ".join(condition.split()).strip("(),.; ")
+
+
+def have_same_limits(a: str, b: str) -> bool:
+    """Whether two conditions have the same signs of relations: n > 3 may be n ≥ 4."""
+    return _LIMITS.findall(a) == _LIMITS.findall(b)
+
+
+def only_counts(condition: str) -> bool:
+    """Whether a condition is empty, or says only that a letter counts: n ≥ 1."""
+    return not condition or _ONLY_COUNTS.fullmatch(condition) is not None
+
+
 _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
@@ -344,6 +383,37 @@ def _read_list(text: str, depth: int) -> Answer | None:
     return Many("list", answers, connective)
 
 
+_PART_LABEL = re.compile(
+    r"(?:(?<=[\s,;}])|\A)(?:\\text\s*\{\s*)?(?:[Pp]art\s+)?\(([a-h]|i{1,3}|iv|vi{0,3})\)"
+    r"(?![\^_*/+'!(])\s*:?\s*(?:\})?"
+)
+_LABEL_ORDERS = ("abcdefgh", ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
+_ENDS_IN_AND = re.compile(r"(?:\\text\s*\{\s*,?\s*and\s*\}?|\band)\Z")
+
+
+def _read_labelled(text: str, depth: int) -> Answer | None:
+    """`(a) 3 (b) 4`: the values of several parts, each under its label."""
+    if not text.startswith(("(", "\\text", "Part", "part")):
+        return None
+    labels = list(_PART_LABEL.finditer(text))
+    if len(labels) < 2 or labels[0].start() > 0:
+        return None
+    names = [label[1] for label in labels]
+    if not any(set(names) == set(order[: len(names)]) for order in _LABEL_ORDERS):
+        return None
+    ends = [label.start() for label in labels[1:]] + [len(text)]
+    parts: list[Answer] = []
+    for label, end in zip(labels, ends, strict=True):
+        value = text[label.end() : end].lstrip(" ,;:").rstrip(" ,;.")
+        value = _ENDS_IN_AND.sub("", value).rstrip(" ,;.")
+        if value.count("{") < value.count("}"):
+            value = "\\text{" + value
+        if re.search(r"[^\W_]", value) is None:
+            return None
+        parts.append(Relation((f"\\text{{part{label[1]}}}", value.strip()), ("=",)))
+    return Many("list", tuple(parts), "and")
+
+
 _BARE_COMMAS = re.compile(
     r"(?:[^=,;]{1,20}=\s*)?[-+]?\d+(?:,\d+)+(?![\d,.])(?!.*[,;])|"
     r"[^\d,;]{0,12}\d{1,3}(?:\.\d{3})+,\d\d(?![\d,.])(?!.*[,;])"
@@ -402,7 +472,7 @@ def _right_side(part: Answer, depth: int) -> Answer:
 def without_shared_name(parts: list[str]) -> list[str]:
     """`n = 1, 2, 3` and `(x, y) = (5, 8), (8, 5)`: the name stands for all of them."""
     name, equals, first = parts[0].partition("=")
-    if not equals or not is_name(name):
+    if not equals or not is_name(name) or is_function_of_unknown(name):
         return parts
     if any(_RELATES.search(part) for part in parts[1:]):
         return parts
@@ -752,6 +822,7 @@ def read_plus_minus(text: str, depth: int) -> Answer | None:
 
 
 _READERS = (
+    _read_labelled,
     _read_list,
     read_joined,
     read_restated,
@@ -794,6 +865,22 @@ _FUNCTION_OF_NUMBER = re.compile(
     r"\\(?:ln|log|lg|sin|cos|tan|cot|sec|csc|exp|arc(?:sin|cos|tan))(?![A-Za-z])"
     r"(?:_\{?\d+\}?)?\s*[({\s]*[-\d]"
 )
+
+
+_LOGARITHM_OR_ANGLE = r"\\(?:ln|log|lg|exp|sin|cos|tan|cot|sec|csc|arc(?:sin|cos|tan))"
+# z, v and r may be a complex number, a vector and a radius, of which the size is asked for.
+_OF_UNKNOWN = re.compile(
+    rf"\s*(?:{_LOGARITHM_OR_ANGLE}(?![A-Za-z])\s*(?:_\s*(?:\{{\w+\}}|\w))?\s*"
+    r"(?:\^\s*(?:\{\w+\}|\w))?\s*[({\s]*\d*\s*(?:[a-z]|\\(?:alpha|beta|theta|phi|varphi))"
+    r"[)}\s]*|\|\s*[xytnkm]\s*\||\\(?:lfloor\s*[a-z]\s*\\rfloor|lceil\s*[a-z]\s*\\rceil))\s*"
+)
+
+
+def is_function_of_unknown(side: str) -> bool:
+    """Whether a side is a known function of a lone unknown, `\\log x` or `|x|`: beside a number it
+    is an equation for x as often as what was asked for.
+    """
+    return _OF_UNKNOWN.fullmatch(side) is not None
 
 
 def _stand_in(part: re.Match[str]) -> str:

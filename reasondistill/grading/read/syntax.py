@@ -301,6 +301,8 @@ class _Parser:
             if self._take("\\circ"):
                 return self._postfix(("deg", base))
             exponent = self._script()
+            if exponent == ("name", "prime") and base[0] == "num":
+                raise Unsupported("prime of a number")
             if exponent != ("name", "prime"):
                 base = ("pow", base, exponent)
             base = self._postfix(base)

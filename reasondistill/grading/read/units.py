@@ -53,6 +53,37 @@ _CASED = {
     "L": "l", "N": "n", "J": "j", "W": "w", "V": "v", "A": "a", "T": "t",
     "C": "celsius", "F": "fahrenheit", "K": "kelvin",
 }  # fmt: skip
+# The letter of each prefix; only of M and m is the case a matter of meaning.
+_PREFIX_NAMES = """
+milli m; mega M; kilo k; giga g; tera t; micro µ; nano n; pico p; centi c; deci d
+"""
+_PREFIXES: dict[str, str] = {}
+for _pair in _PREFIX_NAMES.split(";"):
+    _name, _letter = _pair.split()
+    _PREFIXES[_name] = _letter
+_PREFIX_LETTERS = {"m": "m", "M": "M", "k": "k", "G": "g", "T": "t", "n": "n", "p": "p"}
+# Symbols, in their own case, that stand behind a prefix: mW and MW, meV and MeV.
+_PREFIXED_NAMES = """
+W w; Hz hz; V v; eV ev; J j; Pa pa; N n; A a; C c; F f; T t; m m; g g; s s; L l; l l; mol mol;
+Ω ohm; bar bar
+"""
+_PREFIXED: dict[str, str] = {}
+for _pair in _PREFIXED_NAMES.split(";"):
+    _name, _base = _pair.split()
+    _PREFIXED[_name] = _base
+_BITS = {"Mb": "mbit", "Gb": "gbit", "Tb": "tbit"}  # MB, GB and TB are bytes
+_DATA = {"byte": "b", "bit": "bit"}
+_MEGA = {"mhz": "Mhz", "mev": "Mev"}  # in careless case nobody means the thousandth part
+# Products of units that are written as one word.
+_PRODUCTS: dict[str, Unit] = {
+    "dL": (("dl", 1),),
+    "Nm": (("m", 1), ("n", 1)),
+    "Ns": (("n", 1), ("s", 1)),
+    "Js": (("j", 1), ("s", 1)),
+    "Wh": (("h", 1), ("w", 1)),
+    "kWh": (("h", 1), ("kw", 1)),
+    "kwh": (("h", 1), ("kw", 1)),
+}
 _SHORT = frozenset(name for name in _SYMBOLS if len(name) <= 2)
 _POWER_WORDS = {"squared": 2, "cubed": 3}
 _SHAPES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
@@ -69,10 +100,18 @@ _DIRECTION_NAMES = """
 north south east west northeast northwest southeast southwest left right up down upward downward
 upwards downwards clockwise counterclockwise above below before after ago later more less fewer
 higher lower longer shorter older younger faster slower increase decrease gain loss profit deficit
-surplus odd even heads tails
+surplus odd even heads tails hence colder warmer hotter cooler early late earlier ahead behind
+forward forwards backward backwards inside outside inflow outflow inward inwards outward outwards
+richer poorer heavier lighter taller wider narrower deeper shallower bigger smaller upstream
+downstream fast slow
 """
+_COMPASS = ("north", "south", "east", "west")
 # Words that say which way: no units, but 5 km north is not 5 km south.
-DIRECTIONS = frozenset(_DIRECTION_NAMES.split())
+# 30° east of north is a direction of its own.
+DIRECTIONS = frozenset(_DIRECTION_NAMES.split()) | {
+    f"{way}of{axis}" for way in _COMPASS for axis in _COMPASS
+}
+_BEARING = re.compile(rf"\b({'|'.join(_COMPASS)})\s+of\s+(?:due\s+)?({'|'.join(_COMPASS)})\b")
 _COUNTERCLOCKWISE = re.compile(r"(?:counter|anti)[-\s]?clockwise", re.IGNORECASE)
 _HALF_LIFE = re.compile(r"half[-\s]li(?:fe|ves)(?![A-Za-z])")
 # `$18 a day` is money per day; "half an hour" and "3/4 of an hour" are times.
@@ -109,6 +148,10 @@ def _read(tail: str, *, lax: bool) -> Unit | None:
         plain = _COUNTERCLOCKWISE.sub("counterclockwise", plain)
     if "half" in plain:
         plain = _HALF_LIFE.sub("halflife", plain)
+    if " of " in plain:
+        plain = _BEARING.sub(r"\1of\2", plain)
+    if "from now" in plain:
+        plain = plain.replace("from now", "hence")
     plain = _A_DAY.sub("per ", plain)
     if plain == "times":
         return ()
@@ -194,17 +237,45 @@ _LOOKS_SYMBOLIC = re.compile(r"(?=.*[A-Z])[A-Za-z]{1,4}|[b-df-hj-np-tv-xz]{1,3}"
 
 def _add(powers: dict[str, int], word: str, power: int) -> str:
     """Count a word in; its symbol, empty when it is no unit."""
-    if word.lower() in _COMPOUNDS:
-        for symbol, times in _COMPOUNDS[word.lower()]:
+    compound = _PRODUCTS.get(word) or _COMPOUNDS.get(word.lower())
+    if compound is not None:
+        for symbol, times in compound:
             powers[symbol] = powers.get(symbol, 0) + times * power
         return ""
-    symbol = _symbol(word)
+    symbol = prefixed_symbol(word)
+    if symbol is None:
+        symbol = _symbol(word)
+        symbol = _MEGA.get(symbol or "", symbol)
     if symbol is None and _LOOKS_SYMBOLIC.fullmatch(word):
         symbol = word
     if symbol is None:
         return ""
     powers[symbol] = powers.get(symbol, 0) + power
     return symbol
+
+
+def prefixed_symbol(word: str) -> str | None:
+    """The symbol of a unit with a prefix, whose case counts: mW, MW, milliwatts. None of another
+    word, and of one in careless case.
+    """
+    if word in _BITS:
+        return _BITS[word]
+    letter = _PREFIX_LETTERS.get(word[:1])
+    base = _PREFIXED.get(word[1:])
+    if letter is not None and base is not None and (word not in _SYMBOLS or letter == "m"):
+        return letter + base
+    if len(word) < 7:
+        return None
+    low = word.lower()
+    for name, letter in _PREFIXES.items():
+        if not low.startswith(name):
+            continue
+        base = _symbol(low.removeprefix(name))
+        if base in _DATA:
+            return letter.lower() + _DATA[base]
+        if base is not None:
+            return letter + base
+    return None
 
 
 def _symbol(word: str) -> str | None:
