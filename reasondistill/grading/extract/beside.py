@@ -191,10 +191,10 @@ _CHANGES = re.compile(
     r"(?:below|above|under|beneath|beyond|past|short\s+of|shy\s+of)\s+"
     r"(?!this|these|that|those|all|our|such|any|my|the\s+(?:\w+\s+)?(?:assum|condition|interpret|"
     r"constrain|circumst|hypothes|given|stated|reading|convention|reals|rule|law))|"
-    # number words and opposites
-    r"(?:halves|thirds?|fourths?|quarters?|(?:fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|"
+    # number words that the reader does not multiply by, and opposites
+    r"(?:half|third|fourth|quarters?|(?:fif|six|seven|eigh|nin|ten)th|(?:eleven|twelf|\w+teen|"
     r"twentie|thirtie|hundred|thousand|million|billion)ths?|ones|tens|hundreds|thousands|"
-    r"trillions?|quadrillions?|gross|lakhs?|crores?|bn|mn|tn|scores?(?=\W*\Z)|"
+    r"trillions?|quadrillions?|gross|mn|tn|scores?(?=\W*\Z)|"
     r"inverse|negative|negated|conjugate|reciprocal|complement|inverted|reversed|backwards)"
     r"(?![\w-])(?!\s+(?:numbers?|integers?|of)\b)|"
     # what takes it back
@@ -213,12 +213,12 @@ _HARMLESS = frozenset(
     re.findall(
         r"\w+",
         "a about across after again all along altogether always among an and anymore anyway "
-        "apart are as at away back because before behind besides better between billion both "
-        "but by can children combined correct cubed day days deer degree different distinct do "
+        "apart are as at away back because before behind besides better between billion bn both "
+        "but by can children combined correct crore cubed day days deer degree different distinct do "
         "does dollar double down dozen due during e each either else equals etc even every "
         "exactly extra factorial feet fewer fish fit following found for forward free from full "
         "given gives has have hence here how however hundred i if iff in including indeed inside "
-        "instead into is it its joint just kids leading left less long making means men mice "
+        "instead into is it its joint just kids lakh leading left less long making means men mice "
         "million minus minutes more most must net new non normal now of off ok old on once "
         "only or other out outside over overall pct people per percent pi pieces plus points "
         "police positive possible provided qed radians remain remaining right round same "

@@ -91,7 +91,18 @@ AFTER: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=\$)\s*hundred", r"100\cdot {}"),
         (r"(?<=\$)\s*thousand", r"1000\cdot {}"),
         (r"(?<=\$)\s*million", r"10^6\cdot {}"),
-        (r"(?<=\$)\s*billion", r"10^9\cdot {}"),
+        (r"(?<=\$)\s*(?:billion|bn)", r"10^9\cdot {}"),
+        (r"(?<=\$)\s*lakhs?", r"10^5\cdot {}"),
+        (r"(?<=\$)\s*crores?", r"10^7\cdot {}"),
+        (r"(?<=\$)\s*halves", r"\frac{{{}}}{{2}}"),
+        (r"(?<=\$)\s*thirds", r"\frac{{{}}}{{3}}"),
+        (r"(?<=\$)\s*fourths", r"\frac{{{}}}{{4}}"),
+        (r"(?<=\$)\s*fifths", r"\frac{{{}}}{{5}}"),
+        (r"(?<=\$)\s*sixths", r"\frac{{{}}}{{6}}"),
+        (r"(?<=\$)\s*sevenths", r"\frac{{{}}}{{7}}"),
+        (r"(?<=\$)\s*eighths", r"\frac{{{}}}{{8}}"),
+        (r"(?<=\$)\s*ninths", r"\frac{{{}}}{{9}}"),
+        (r"(?<=\$)\s*tenths", r"\frac{{{}}}{{10}}"),
         (rf"squared{NO_UNIT}", "{}^2"),
         (rf"cubed{NO_UNIT}", "{}^3"),
         (r"(?:[a-z]+\s+)?(?:or|and)\s+(?:more|greater|higher|larger|above|over|up|bigger|beyond)|"
@@ -154,7 +165,7 @@ ANY = re.compile(
     r"positive|not|never|cannot|can|neither|nicht|no|anything|other|different|far|only|if|unless|"
     r"when|"
     r"otherwise|depending|bounded|have|everything|else|for|even|odd|provided|dozen|hundred|"
-    r"thousand|million|billion|thirds?|"
+    r"thousand|million|billion|bn|lakhs?|crores?|halves|thirds?|"
     r"quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|wrong|"
     r"incorrect|false|impossible|or|one|congruent|divisible|coprime|close|closer|mindestens|"
     r"höchstens|moins|plus|is|are|was|fails|fraction|part|percentage|share|sine|cosine|tangent|"

@@ -71,6 +71,8 @@ _TOKEN = re.compile(
     r"\s*(?:(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)|"
     r"\\text\s*\{([^{}]*)\}|\\([A-Za-z]+)\*?|(\\[{}|\\])|([A-Za-z])|(\S))"
 )
+# The end of 1e3. With a sign in it, 2e-3 may mean Euler's number.
+_POWER_OF_TEN = re.compile(r"[eE](\d{1,3})(?![\d.,^!])")
 _NAMES = [*FUNCTIONS, "pi", "infty", "infinity", "theta", "inf", "oo"]
 _WORD = re.compile("|".join(sorted(_NAMES, key=len, reverse=True)))
 _NAMED_CALL = re.compile(r"(?:" + "|".join(sorted(_NAMED_OPERATORS)) + r")(?=\()")
@@ -98,6 +100,13 @@ def tokens(text: str) -> list[str]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise Unsupported("token")
+        exponent = None
+        if match[1]:
+            exponent = _POWER_OF_TEN.match(text, match.end())
+        if exponent is not None:
+            found += [match[1], "\\cdot", "10", "^", "{", exponent[1], "}"]
+            position = exponent.end()
+            continue
         if match[2] is not None and is_label(found):
             found.append("'" + " ".join(match[2].split()))
         elif match[2] is not None:
