@@ -62,6 +62,7 @@ def test_alternatives_that_need_a_worker_are_asked_together() -> None:
     "gold",
     ["proof", "Proof.", r"\text{See solution}", "notfound", "not found", "N/A", "Solution omitted."]
     + ["See the solution above", "**Proof**", "Q.E.D.", "['proof']", SOLUTION]
+    + ["TODO", "error", "null", "?", "I don't know", "Answer"]
     + ["<think>\nLet me see, 3 + 4", "Proof. Let n be odd. Then n^2 is odd, for it is a product."],
 )
 def test_a_gold_that_is_no_answer_leaves_every_answer_undecided(gold: str) -> None:

@@ -49,7 +49,7 @@ _NO_ANSWER = re.compile(
     r"(?:solution|answer)\s+(?:is\s+)?"
     r"(?:omitted|not\s+(?:found|given|available|provided)|missing)|"
     r"not\s?found|not\s+(?:given|available|provided)|no\s+answer(?:\s+(?:given|found|provided))?|"
-    r"omitted|n/a|todo|tbd|error|null|nan|unknown|answer|solution|\?+|"
+    r"omitted|n/a|todo|tbd|error|null|answer|\?+|"
     r"i\s+(?:do\s+not|don['’]t)\s+know|idk"
     r")",
     re.IGNORECASE,
