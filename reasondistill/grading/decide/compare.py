@@ -23,6 +23,8 @@ from reasondistill.grading.decide.decision import (
     same_if,
 )
 from reasondistill.grading.decide.factors import (
+    PRODUCTS_DIFFER,
+    exchanges_dot_and_cross,
     has_ordered_factors,
     same_with_ordered_factors,
 )
@@ -339,6 +341,8 @@ class Comparison:
         """Equal trees, or a long decimal that rounds the other value; undecided where they are so
         only because factors that need not commute were exchanged.
         """
+        if exchanges_dot_and_cross(a, b):
+            return PRODUCTS_DIFFER
         same = self.commuting_trees(a, b)
         if same.is_correct and has_ordered_factors(a, b):
             return same_with_ordered_factors(a, b)
@@ -587,6 +591,10 @@ class Comparison:
         choices = letters_of(many)
         if choices is not None and _SEVERAL_CHOICES.fullmatch(one.text):
             return same_if(sorted(choices) == sorted(_OPTION.findall(one.text)), "different_choice")
+        if _STATEMENTS.fullmatch(one.text):
+            numbers = [part.text.strip("() ") for part in many.parts if isinstance(part, Atom)]
+            same_numbers = sorted(numbers) == sorted(re.findall(r"\d+", one.text))
+            return same_if(same_numbers and len(numbers) == len(many.parts), "different_choice")
         region = region_of(one)
         if region is not None:
             return self._same_regions(region_of(many), region)
@@ -750,7 +758,12 @@ _LAKHS = re.compile(r"[-+]?[1-9]\d?(?:,\d\d)+,\d{3}(?:\s*\S{0,10})")
 # Points that group thousands, and a comma for the decimals: €1.250,00.
 _EUROPEAN = re.compile(r"[^\d,]{0,10}[1-9]\d{0,2}(?:\.\d{3})+,\d\d(?!\d)[^,]{0,20}")
 # `0,5` and `2,5\cdot 10^3`; 2,0 may list two numbers.
-_DECIMAL_COMMA = re.compile(r"-?\d+,(?!0)\d{1,2}(?:\s*(?:\\cdot|\\times)\s*10\s*\^\s*\{?-?\d+\}?)?")
+# Which of several statements are right: `(1)(3)`, beside a list.
+_STATEMENTS = re.compile(r"(?:\(\d{1,2}\)\s*){2,}")
+_DECIMAL_COMMA = re.compile(
+    r"-?(?:0,(?=\d*[1-9])\d{1,12}|\d+,(?!0)\d{1,2})(?:\s*(?:\\cdot|"
+    r"\\times)\s*10\s*\^\s*\{?-?\d+\}?)?"
+)
 _LETTER = re.compile(r"[A-Za-z]")
 _CONSTANT = re.compile(r"\s*\+\s*[CcK]\s*\Z")
 CONDITION_MISSING = Decision("undecided", "structural", "condition_missing")

@@ -12,6 +12,7 @@ from reasondistill.grading.decide import evaluate
 from reasondistill.grading.decide.decision import SAME, Decision
 from reasondistill.grading.read.syntax import Node, Unsupported, parse
 
+PRODUCTS_DIFFER = Decision("wrong", "structural", "different_products")
 FACTORS_EXCHANGED = Decision("undecided", "structural", "factors_exchanged")
 
 # Bold letters are upright ones in a cleaned answer.
@@ -29,6 +30,13 @@ _BOLD_NAME = "mathcal "
 _PRODUCT = ("call", "product")
 _MINUS_ONE: Node = ("neg", ("num", "1"))
 _TRANSPOSED: tuple[Node, ...] = (("name", "T"), ("name", "top"), ("name", "'T"))
+
+
+def exchanges_dot_and_cross(a: str, b: str) -> bool:
+    """Whether one answer has the dot product of two bold vectors and the other a cross product."""
+    dots_a, dots_b = (_DOT_PRODUCT.search(text) is not None for text in (a, b))
+    crosses_a, crosses_b = (_CROSS_PRODUCT.search(text) is not None for text in (a, b))
+    return (dots_a and crosses_b and not crosses_a) or (dots_b and crosses_a and not crosses_b)
 
 
 def has_ordered_factors(a: str, b: str) -> bool:

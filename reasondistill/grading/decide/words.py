@@ -53,12 +53,17 @@ _LOWER = re.compile(r"(?=[a-z]*[eiou])[a-z]{3,}")
 _NAME = re.compile(r"[A-Z][a-z]{2,}")
 
 
+_ROMAN = re.compile(r"\(?(?:(?=[ivx]{2})|(?=[IVX]{2}))[IVXivx]{2,4}\)?")
+
+
 def same_choice(a: str, b: str, policy: Policy) -> Decision:
     """Compare as choices; open when they are none."""
     first = _CHOICE.fullmatch(a)
     second = _CHOICE.fullmatch(b)
     if first and second:
         return same_if(same_letter(first[1], second[1]), "different_choice")
+    if _ROMAN.fullmatch(a) and _ROMAN.fullmatch(b):  # iv is no product of i and v
+        return same_if(a.strip("()").lower() == b.strip("()").lower(), "different_choice")
     if not policy.choice_text:
         return OPEN
     if first:

@@ -68,6 +68,8 @@ def find_in(text: str, *, join: str, gold: bool, stated: bool) -> Extracted:
         boxed = answer_behind_box(text, boxed)
     if boxed is not None:
         return boxed
+    if "```" in text and not gold:
+        text = without_code(text)
     tail = text[-TAIL:]
     for find in (behind_mark, said):
         extracted = find(tail, gold)
@@ -99,6 +101,16 @@ def find_in(text: str, *, join: str, gold: bool, stated: bool) -> Extracted:
     return Extracted(None, "none")
 
 
+def without_code(text: str) -> str:
+    """Without the blocks of code in it, whose `answer = 10` answers nothing; one line stays."""
+    return _CODE.sub("\n", text)
+
+
+_CODE = re.compile(
+    r"```[ \t]*(?:python\w*|py|sympy|c|cpp|c\+\+|java|javascript|js|rust|go|julia|sage|"
+    r"matlab|r|bash|sh)[ \t]*\n[^\n]*\S[^\n]*\n(?!\s*```)(?:(?!```)[\s\S])*(?:```|\Z)",
+    re.IGNORECASE,
+)
 _LONGEST_BARE = 80
 
 

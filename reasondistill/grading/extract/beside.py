@@ -81,7 +81,9 @@ _INDIRECT = re.compile(
 
 _SETS_APART = re.compile(
     r"\b(?:from|(?<!none other )(?<!no other )than|under|underneath|below|beneath|above|over|past|"
-    r"near|against|unlike|within|without|outside|beyond|off|opposite|despite|towards?|"
+    r"near|against|unlike|within|without|outside|beyond|off|opposite|despite|towards?|except|"
+    r"except\s+for|excepting|excluding|barring|besides|(?:any\w*|every\w*|"
+    r"all)\s+(?:\w+\s+){0,2}but|"
     # What is likely, past or only thought is not so.
     r"was\s+(?:once|first|initially|originally|formerly|previously)|"
     r"(?:used|unlikely|likely|supposed|thought|believed|said|claimed|assumed|expected|rumou?red|"
@@ -214,8 +216,8 @@ _HARMLESS = frozenset(
         r"\w+",
         "a about across after again all along altogether always among an and anymore anyway "
         "apart are as at away back because before behind besides better between billion bn both "
-        "but by can children combined correct crore cubed day days deer degree different distinct do "
-        "does dollar double down dozen due during e each either else equals etc even every "
+        "but by can children combined correct crore cubed day days deer degree different distinct "
+        "do does dollar double down dozen due during e each either else equals etc even every "
         "exactly extra factorial feet fewer fish fit following found for forward free from full "
         "given gives has have hence here how however hundred i if iff in including indeed inside "
         "instead into is it its joint just kids lakh leading left less long making means men mice "

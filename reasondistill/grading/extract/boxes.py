@@ -133,7 +133,8 @@ def speaks_of_box(text: str, box: Box) -> bool:
 
 
 _INSIDE = re.compile(
-    r"(?:\b(?:in|inside|within|into|using|with|by|a|the|of|an|use|the\s+form)|在|用)[\s`'\"$(*\\]*\Z",
+    r"(?:\b(?:in|inside|within|into|using|with|by|a|the|of|an|use|used|writes?|wrote|as|"
+    r"the\s+form)|在|用)[\s`'\"$(*\\]*\Z",
     re.IGNORECASE,
 )
 _PLACE = re.compile(

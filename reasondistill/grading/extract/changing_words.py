@@ -56,6 +56,13 @@ BEFORE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:quadruple(?:\s+of)?|four\s+times)(?!\s*\$?\()", r"4\cdot {}"),
         (r"(?:one[\s-])?half(?:\s+of)?|(?:a\s+)?half\s+of", r"\frac{{{}}}{{2}}"),
         (r"(?:(?:principal|positive|square)\s+){1,2}root\s+of|sqrt\s+of", r"\sqrt{{{}}}"),
+        (r"(?:das\s+)?doppelte\s+von|doppelt\s+so\s+viel\s+wie|(?:el\s+)?doble\s+de|"
+         r"(?:le\s+)?double\s+de|(?:il\s+)?doppio\s+di|(?:o\s+)?dobro\s+de", r"2\cdot {}"),
+        (r"(?:die\s+)?hälfte\s+von|(?:la\s+)?mitad\s+de|(?:la\s+)?moitié\s+de|(?:la\s+)?metà\s+di|"
+         r"(?:a\s+)?metade\s+de", r"\frac{{{}}}{{2}}"),
+        (r"(?:die\s+)?(?:quadrat)?wurzel\s+(?:aus|von)|(?:la\s+)?ra[ií]z(?:\s+cuadrada)?\s+de|"
+         r"(?:la\s+)?racine(?:\s+carrée)?\s+de|(?:la\s+)?radice(?:\s+quadrata)?\s+di",
+         r"\sqrt{{{}}}"),
         (r"cube\s+root\s+of|third\s+root\s+of|cubic\s+root\s+of", r"\sqrt[3]{{{}}}"),
         (r"fourth\s+root\s+of", r"\sqrt[4]{{{}}}"),
         (r"square\s+of", "{}^2"),
@@ -169,6 +176,7 @@ ANY = re.compile(
     r"quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|wrong|"
     r"incorrect|false|impossible|or|one|congruent|divisible|coprime|close|closer|mindestens|"
     r"höchstens|moins|plus|is|are|was|fails|fraction|part|percentage|share|sine|cosine|tangent|"
-    r"complement|range|order)\b|n['’]t\b|%|[不并至负超大小介而是错]|\\pm",
+    r"complement|range|order|doppelte?|hälfte|doble|mitad|moitié|doppio|metà|dobro|metade|"
+    r"\w*wurzel|ra[ií]z|racine|radice)\b|n['’](?:t|est\s+pas)\b|%|[不并至负超大小介而是错]|\\pm",
     re.IGNORECASE,
 )

@@ -6,6 +6,7 @@ import re
 
 from reasondistill.grading.extract import beside, core, modifiers, refusals
 from reasondistill.grading.extract.changing_words import COUNT, ORDER, PART, TIMES
+from reasondistill.grading.extract.doubts import is_question, is_withdrawn, says_yes
 from reasondistill.grading.extract.found import Extracted, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence, sentences
 
@@ -79,6 +80,10 @@ def concluded(tail: str) -> Extracted | None:
             wrong.add(extracted.text.strip())
             continue
         value = beside.place_of(sentence, extracted.text)
+        if value is not None and _LABEL.search(sentence, 0, value[0]) is not None:
+            continue
+        if is_asked(tail, last_ones, place):
+            return Extracted(sentence.strip(), "unread")
         if value is not None:
             before = sentence[: value[0]]
             behind = sentence[value[1] :]
@@ -103,13 +108,31 @@ def concluded(tail: str) -> Extracted | None:
     return in_words(tail)
 
 
+def is_asked(text: str, parts: list[str], place: int) -> bool:
+    """Whether the sentence at this place asks, and the next one does not say yes."""
+    if f"{parts[place]}?" not in text or not is_question(parts[place]):
+        return False
+    return place + 1 >= len(parts) or not says_yes(parts[place + 1])
+
+
 def is_answered_no(text: str, parts: list[str], place: int) -> bool:
-    """Whether the sentence at this place asks, and the next one says no: `Is it 42? No.`"""
+    """Whether the sentence at this place asks, and the next one says no, `Is it 42? No.`, or takes
+    it back.
+    """
+    if place + 1 < len(parts) and is_withdrawn(parts[place + 1]):
+        return True
     if place + 1 >= len(parts) or re.match(r"\W*no\b", parts[place + 1], re.IGNORECASE) is None:
         return False
     return f"{parts[place]}?" in text
 
 
+# `Question 3 is too hard` tells no 3.
+_LABEL = re.compile(
+    r"\b(?:question|problem|exercise|step|case|part|figure|fig\.|equation|eq\.|section|theorem|"
+    r"lemma|"
+    r"page|chapter|example|table|line|attempt|corollary|proposition|definition)\s*#?[\s$(]*\Z",
+    re.IGNORECASE,
+)
 # `The answer plus 1 is 24.`
 _PLUS_SOMETHING = re.compile(
     r"\banswer\s+(?:(?:plus|minus|times|divided\s+by|multiplied\s+by|increased\s+by|"

@@ -10,7 +10,8 @@ from reasondistill.grading.extract.found import last_match
 from reasondistill.grading.read.words import number_in_words
 
 _NEUTRAL = re.compile(
-    r"[\s*_`:：=>~\"'“”‘’,]*(?:(?:the|an?|this|that|just|only|simply|exactly|precisely|indeed|about|"
+    r"[\s*_`:：=>~\"'“”‘’,]*(?:(?:the|an?|either|this|that|just|only|simply|exactly|precisely|"
+    r"indeed|about|"
     r"approximately|approx\.?|roughly|around|nearly|almost|slightly|somewhat|somewhere|bit|"
     r"little|well|also|now|then|clearly|equal\s+to|"
     r"given\s+by|(?:the\s+)?(?:number|value|quantity|amount)(?:\s+of)?|a\s+total\s+of|is|are|be|"

@@ -100,6 +100,8 @@ def read_last(sentence: str, told: str) -> Reading | None:
         if changes_next(sentence[: word.start()]):
             return Reading("unread", sentence, len(sentence))
         return without_bound(reading)
+    if denies_next(sentence[: last.start()]):
+        return Reading("denied", last[0].strip(" $"), last.end())
     reading = _behind_core(sentence, last.start())
     if reading is None:
         return None
@@ -168,11 +170,13 @@ def may_deny_next(text: str) -> bool:
 
 _DENYING = (
     "not", "n't", "n’t", "never", "neither", "nor", "anything", "rule", "reject", "exclude",
-    "eliminate", "instead", "rather", "不是", "earlier", "previously", "initially", "originally",
+    "eliminate", "instead", "rather", "不是", "并非", "不等于", "nicht",
+    "est pas", "no es", "earlier", "previously", "initially", "originally",
 )  # fmt: skip
 _DENIES_NEXT = re.compile(
     rf"(?:{DENIAL}|(?<!if )\bnot|\bnever|\bneither|\bnor|anything\s+but|rule\s+out|reject|exclude|"
-    r"eliminate|instead\s+of|rather\s+than|不是|"
+    r"eliminate|instead\s+of|rather\s+than|不是|并非|不等于|"
+    r"\bnicht|n['’]est\s+pas|\bno\s+es|"
     r"\b(?:(?:earlier|previously|initially|originally)\s+(?:I|we)|"
     r"(?:I|we)\s+(?:earlier|previously|initially|originally))\s+(?:had(?:\s+\w+)?|wrote|said|got|"
     r"guessed|thought|claimed|believed|boxed|put))"

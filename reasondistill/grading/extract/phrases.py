@@ -17,6 +17,7 @@ from reasondistill.grading.extract.beside import (
 from reasondistill.grading.extract.changing_words import DENIAL
 from reasondistill.grading.extract.conclusion import concluded
 from reasondistill.grading.extract.core import NUMBER
+from reasondistill.grading.extract.doubts import is_withdrawn, says_yes
 from reasondistill.grading.extract.found import TELLING, Extracted, Where, last_match
 from reasondistill.grading.extract.sentence import DISPLAY, from_sentence
 
@@ -93,6 +94,8 @@ def corrected(boxed: str, behind: str) -> Extracted | None:
     later = amended(behind)
     if later is not None and _LETTER.fullmatch(boxed) is None:
         return later
+    if is_withdrawn(behind):
+        return Extracted(f"{boxed} {behind[:60].strip()}", "denied")
     phrase = last_phrase(behind, False)
     if phrase is None or phrase.re is _WEAK or is_part_of_answer(behind, phrase):
         return None
@@ -210,8 +213,14 @@ def said(tail: str, gold: bool) -> Extracted | None:
     denied = modifiers.read(opening)
     if denied is not None and denied.kind == "denied":
         return beside_denied(tail, phrase, denied.text)
-    if opening.endswith("?") and _NO.match(rest, rest.find(opening) + len(opening)):
+    behind = rest[rest.find(opening) + len(opening) :]
+    is_asked = opening.endswith("?")
+    if is_withdrawn(behind) or (is_asked and _NO.match(behind)):
         return beside_denied(tail, phrase, stated(rest, "phrase").text or "")
+    if is_asked and not gold and behind.strip() and not says_yes(behind):
+        if re.search(r"\d|\$|\\", behind):
+            return None
+        return Extracted(tail[max(0, phrase.start() - 60) : phrase.end()] + opening, "unread")
     if not gold and is_doubtful(tail, phrase, opening):
         if TELLING.search(rest, rest.find(opening) + len(opening)):
             return None
@@ -227,6 +236,8 @@ def said(tail: str, gold: bool) -> Extracted | None:
         return None
     answer = stated(rest, "phrase")
     if answer.text is not None and not TELLING.search(answer.text):
+        if not gold and refusals.refuses(answer.text):
+            return Extracted(answer.text, "refusal")
         end = prose.SENTENCE_END.search(rest)
         if end and re.search(r"\d", rest[end.end() :]):
             return None
@@ -306,7 +317,8 @@ def amended(behind: str) -> Extracted | None:
 
 # `Sorry for the slip in step 2; there it is 5` puts no answer right, `Correction: it is 5` does.
 _AMENDMENT = re.compile(
-    r"\b(?:edit|correction|erratum|update|sorry|oops|apologies)\b(?:[^\n]{0,150}?\b"
+    r"\b(?:edit|correction|erratum|update|sorry|oops|apologies|oh\s+no|miscounted|miscalculated|"
+    r"misread|(?:a|my)\s+(?:mistake|slip|error))\b(?:[^\n]{0,150}?\b"
     r"(?:it|that|this|the\s+(?:final\s+|correct\s+)?(?:answer|result|value))\s+"
     r"(?:should\s+(?:be|have\s+been|read)|must\s+be)\s+|"
     r"\s*[:,]\s*(?:(?:sorry|oops)\s*[:,]\s*)?(?:(?:it|that|this|the\s+(?:final\s+|correct\s+)?"
@@ -353,6 +365,8 @@ def beside_denied(tail: str, phrase: re.Match[str], wrong: str) -> Extracted:
         earlier = stated(tail[before.end() : phrase.start()], "phrase")
         if earlier.has_value and earlier.text != wrong:
             return earlier
+    if opening.strip("*_$ .?") == wrong.strip("*_$ .?"):
+        opening += " " + behind[:60].strip()
     return Extracted(opening, "denied")
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reasondistill.grading.read.quantity import SCALE_WORDS
 from reasondistill.grading.read.units import leading_unit
 
 _MATH = re.compile(
@@ -259,8 +260,9 @@ _WAY_AFTER = re.compile(
     r"\s+(?:(?:north|south|east|west)\s+of\s+(?:due\s+)?(?:north|south|east|west)|from\s+now|ago)\b"
 )
 _SCALE_AFTER = re.compile(
-    r"\s*(?:hundred|thousand|million|billion|trillion|dozen|lakhs?|crores?|bn|halves|thirds|"
-    r"fourths|fifths|sixths|sevenths|eighths|ninths|tenths)\b"
+    rf"\s*(?:(?:{SCALE_WORDS})(?![A-Za-zÀ-ɏЀ-ӿ]|s[a-z])|(?:lakhs|crores|halves|thirds|fourths|"
+    rf"fifths|"
+    r"sixths|sevenths|eighths|ninths|tenths)\b)"
 )
 
 

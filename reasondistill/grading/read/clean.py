@@ -291,6 +291,10 @@ _MICRO = re.compile(
     r"(?<=\d)(?:\s|\\[,;: ]|~){0,3}"
     r"\\mu\s*(?=(?:mol|Hz|Pa|[msglLAVCFJWTH])\Z)"
 )
+# `50\,\Omega` and `4.7\text{ k}\Omega`: a resistance.
+_OHM = re.compile(
+    r"(?<=\d)(?:\s|\\[,;: ]|~){0,3}(?:\\text\s*\{\s*([kMGm]?)\s*\}|([kMGm]))?\s*\\Omega\s*\Z"
+)
 _NESTED_TEXT = re.compile(r"\\text\{[^{}]*\{")
 _EMPTY_BRACES = re.compile(r"\\text\s*\{\}|(?<![A-Za-z])\{\}")
 _NESTED_POWER = re.compile(r"(?<=\w)\^\{\s*-?\d\s*\}(?=[^{}]*\})")
@@ -318,6 +322,8 @@ def clean_latex(text: str) -> str:
         text = _MICRO.sub(_micro_sign, text)
         text = _NESTED_POWER.sub(_without_braces, text)
         text = without_nested_text(text)
+    if "\\Omega" in text:
+        text = _OHM.sub(r" \\text{\1\2ohm}", text)
     if "\\over" in text or "\\choose" in text:
         text = without_infix_fractions(text)
     if text.lstrip().startswith("{"):

@@ -50,7 +50,7 @@ _NO_ANSWER = re.compile(
     r"(?:omitted|not\s+(?:found|given|available|provided)|missing)|"
     r"not\s?found|not\s+(?:given|available|provided)|no\s+answer(?:\s+(?:given|found|provided))?|"
     r"omitted|n/a|todo|tbd|error|null|answer|\?+|"
-    r"i\s+(?:do\s+not|don['’]t)\s+know|idk"
+    r"i\s+(?:do\s+not|don['’\s]?t)\s+know|idk"
     r")",
     re.IGNORECASE,
 )

@@ -66,12 +66,6 @@ _PERCENT = re.compile(
 )
 _DEGREE = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*)?([CFK]?)(?:\s*\})?\s*")
 _DEGREES_BEFORE_WORDS = re.compile(r"\s*\^\s*\\circ\s*(?=\\text|[a-z]{4})")
-_SCALE = re.compile(
-    r"\s*(?:\\text\s*\{\s*)?(?:(hundred|thousand|million|billion|trillion|dozen|lakh|crore|bn)s?|"
-    r"(gross)(?=\s*\}?\s*\Z|\s+of\b))(?!\s+of\s+(?:hundred|thousand|million|billion))"
-    r"(?![A-Za-z])(\s*\})?",
-    re.IGNORECASE,
-)
 _SCALES = {
     "hundred": 100,
     "thousand": 1_000,
@@ -83,7 +77,40 @@ _SCALES = {
     "lakh": 10**5,
     "crore": 10**7,
     "bn": 10**9,
+    # Chinese, Japanese, Korean
+    **dict.fromkeys("十", 10),
+    **dict.fromkeys("百", 100),
+    **dict.fromkeys("千천", 1_000),
+    **dict.fromkeys("万萬만", 10**4),
+    **dict.fromkeys("亿億억", 10**8),
+    # Spanish, Portuguese, French, Italian, German
+    **dict.fromkeys(["mil", "mille", "mila", "tausend"], 1_000),
+    **dict.fromkeys(["millones", "millón", "milhões", "milhão"], 10**6),
+    **dict.fromkeys(["milioni", "milione", "millionen"], 10**6),
+    **dict.fromkeys(["milliard", "milliarde", "milliarden", "miliardi"], 10**9),
+    # Russian, Polish, Indonesian, Vietnamese, Hindi
+    **dict.fromkeys(["тысяч", "тысячи", "тысяча", "тыс", "tysiące", "tysięcy"], 1_000),
+    **dict.fromkeys(["миллион", "миллиона", "миллионов", "млн", "miliony", "milionów"], 10**6),
+    **dict.fromkeys(["миллиард", "миллиарда", "миллиардов", "млрд"], 10**9),
+    **dict.fromkeys(["ribu", "nghìn", "ngàn", "हज़ार", "हजार"], 1_000),
+    **dict.fromkeys(["juta", "triệu"], 10**6),
+    "लाख": 10**5,
+    **dict.fromkeys(["करोड़", "करोड़"], 10**7),
 }
+# 千克 is a kilogram, 百分 begins a percentage, and a gross stands at the end.
+_NO_SCALE = {
+    "千": "千(?![克米瓦卡帕伏焦赫])",
+    "百": "百(?!分)",
+    "gross": r"gross(?=\s*\}?\s*\Z|\s+of\b)",
+}
+SCALE_WORDS = "|".join(
+    _NO_SCALE.get(word, re.escape(word)) for word in sorted(_SCALES, key=len, reverse=True)
+)
+_SCALE = re.compile(
+    rf"\s*(?:\\text\s*\{{\s*)?(?:({SCALE_WORDS})s?)(?!\s+of\s+(?:hundred|thousand|million|billion))"
+    r"(?![A-Za-zÀ-ɏЀ-ӿ\u1ea0-\u1eff])(\s*\})?",
+    re.IGNORECASE,
+)
 _ORDINAL = re.compile(r"\s*(?:\^\s*\{?\s*)?(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\s*\}?")
 
 
@@ -309,9 +336,9 @@ def _with_tail(number: Number, tail: str, short_units: bool) -> Quantity | None:
         return plain
     scale = _SCALE.match(tail)
     if scale is not None:
-        factor = _SCALES[(scale[1] or scale[2]).lower()]
+        factor = _SCALES[scale[1].lower()]
         rest = tail[scale.end() :]
-        if "\\text" in scale[0] and not scale[3]:
+        if "\\text" in scale[0] and not scale[2]:
             rest = "\\text{" + rest
         return _with_tail(scaled(number, factor), rest, short_units)
     parts = _PARTS_OF_ONE.match(tail)
@@ -376,8 +403,9 @@ def scaled(number: Number, factor: int) -> Number:
     return number._replace(value=number.value * factor, places=places)
 
 
+# A counter is dropped, `5个`; what makes another value, `5的一半` or `5以上`, is none.
 _COUNTED = re.compile(
-    r"\s*(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?"
+    r"\s*(?!的|分之|以[上下内]|[多余倍]的|次方|阶乘|进制|[平立]方(?![米厘千公英分毫]))(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?"
 )
 _DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
@@ -396,7 +424,9 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
         match = pattern.fullmatch(text)
         if match is None:
             continue
-        if _CHANGES_NUMBER.match(match[2]):
+        if _ENDS_IN_OPERATOR.search(match[1]):
+            match = _PRODUCT_OF_UNITS.fullmatch(text)
+        if match is None or _CHANGES_NUMBER.match(match[2]):
             continue
         unit = read_unit(lead + match[2])
         if unit and not match[1][:1].isdigit() and all(symbol in DIRECTIONS for symbol, _ in unit):
@@ -406,6 +436,7 @@ def split_unit(text: str) -> tuple[str, Unit | Literal["%"]]:
     return text, ()
 
 
+_ENDS_IN_OPERATOR = re.compile(r"(?:\\(?:cdot|times|div|pm|mp|wedge|otimes)|[-+*/^=_])\s*\Z")
 _ENDS_IN_PERCENT = re.compile(
     r"(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*)?(?:percent|percentage|pct)\.?\s*\}?)", re.DOTALL
 )
@@ -415,6 +446,11 @@ _ENDS_IN_DEGREES = re.compile(r"(.*[^\s\\])\s*\^\s*\\circ\s*", re.DOTALL)
 _WRAPPED_UNIT = re.compile(
     r"(.*[^\s\\])\s*(\\text\s*\{[^{}]+\}"
     r"(?:\s*\^\s*(?:\{-?\d\}|\d)|\s*/\s*\\text\s*\{[^{}]+\}|\s*\\text\s*\{[^{}]+\})*)",
+    re.DOTALL,
+)
+# `\sqrt{2}\text{ N}\cdot\text{m}`; in `\text{a}\cdot\text{b}` there is no unit.
+_PRODUCT_OF_UNITS = re.compile(
+    r"(.*?(?:[^\s\\](?<!cdot)))\s*(\\text\s*\{[^{}]+\}(?:\s*\\cdot\s*\\text\s*\{[^{}]+\})+)",
     re.DOTALL,
 )
 _SPELLED_UNIT = re.compile(

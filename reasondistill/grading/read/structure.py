@@ -384,10 +384,10 @@ def _read_list(text: str, depth: int) -> Answer | None:
 
 
 _PART_LABEL = re.compile(
-    r"(?:(?<=[\s,;}])|\A)(?:\\text\s*\{\s*)?(?:[Pp]art\s+)?\(([a-h]|i{1,3}|iv|vi{0,3})\)"
+    r"(?:(?<=[\s,;}])|\A)(?:\\text\s*\{\s*)?(?:[Pp]art\s+)?\(([a-h1-9]|i{1,3}|iv|vi{0,3})\)"
     r"(?![\^_*/+'!(])\s*:?\s*(?:\})?"
 )
-_LABEL_ORDERS = ("abcdefgh", ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
+_LABEL_ORDERS = ("abcdefgh", "123456789", ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
 _ENDS_IN_AND = re.compile(r"(?:\\text\s*\{\s*,?\s*and\s*\}?|\band)\Z")
 
 

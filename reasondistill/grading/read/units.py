@@ -65,7 +65,7 @@ _PREFIX_LETTERS = {"m": "m", "M": "M", "k": "k", "G": "g", "T": "t", "n": "n", "
 # Symbols, in their own case, that stand behind a prefix: mW and MW, meV and MeV.
 _PREFIXED_NAMES = """
 W w; Hz hz; V v; eV ev; J j; Pa pa; N n; A a; C c; F f; T t; m m; g g; s s; L l; l l; mol mol;
-Ω ohm; bar bar
+Ω ohm; ohm ohm; bar bar
 """
 _PREFIXED: dict[str, str] = {}
 for _pair in _PREFIXED_NAMES.split(";"):
