@@ -405,7 +405,8 @@ def scaled(number: Number, factor: int) -> Number:
 
 # A counter is dropped, `5个`; what makes another value, `5的一半` or `5以上`, is none.
 _COUNTED = re.compile(
-    r"\s*(?!的|分之|以[上下内]|[多余倍]的|次方|阶乘|进制|[平立]方(?![米厘千公英分毫]))(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?"
+    r"\s*(?!的|分之|以[上下内]|[多余倍]的|次方|阶乘|进制|[平立]方(?![米厘千公英分毫]))"
+    r"(?:\\text\s*\{\s*)?[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,8}(?:\s*\})?"
 )
 _DEGREES = {"": "degree", "C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 
