@@ -140,7 +140,8 @@ def stated_in_gold(gold: str) -> Extracted | None:
     """
     if not gold.rstrip(". \n\t").endswith(("$", "\\)", "\\]")):
         return None
-    if not {"is", "are", "equals"} & set(gold.lower().split()):
+    words = set(gold.lower().split())
+    if not {"is", "are", "equals"} & words or "where" in words:
         return None
     if "\n" in gold:
         return from_sentence(sentences(gold[-TAIL:])[-1])
