@@ -60,7 +60,7 @@ def test_the_order_of_the_arguments_does_not_matter(pool: GradingPool) -> None:
 
 
 def test_rows_that_independent_testers_invented_are_decided_as_they_say(pool: GradingPool) -> None:
-    """7,492 rows, most of them written to break the grader; those that still do are in
+    """7,850 rows, most of them written to break the grader; those that still do are in
     open_cases.jsonl.
     """
     cases = rows(GOLD / "more_cases.jsonl")

@@ -557,7 +557,10 @@ def read_restated(text: str, depth: int) -> Answer | None:
     if match[2] is None and not again.endswith("%"):
         return None
     is_rounded = match[2] is not None and match[2] not in _EXACTLY
-    return Restated(match[1].strip(), again, is_rounded)
+    value = match[1].strip()
+    if value.count("{") > value.count("}"):  # `\text{ hours (about }1.67)`
+        value += "}"
+    return Restated(value, again, is_rounded)
 
 
 _APPROXIMATE = ("\\approx", "\\simeq", "\\sim", "\\doteq")
