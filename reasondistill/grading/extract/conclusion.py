@@ -129,8 +129,8 @@ def is_answered_no(text: str, parts: list[str], place: int) -> bool:
 # `Question 3 is too hard` tells no 3.
 _LABEL = re.compile(
     r"\b(?:question|problem|exercise|step|case|part|figure|fig\.|equation|eq\.|section|theorem|"
-    r"lemma|"
-    r"page|chapter|example|table|line|attempt|corollary|proposition|definition)\s*#?[\s$(]*\Z",
+    r"lemma|page|chapter|example|table|line|attempt|corollary|proposition|definition)"
+    r"\s*#?[\s$(]*\Z",
     re.IGNORECASE,
 )
 # `The answer plus 1 is 24.`

@@ -11,9 +11,8 @@ from reasondistill.grading.read.words import number_in_words
 
 _NEUTRAL = re.compile(
     r"[\s*_`:：=>~\"'“”‘’,]*(?:(?:the|an?|either|this|that|just|only|simply|exactly|precisely|"
-    r"indeed|about|"
-    r"approximately|approx\.?|roughly|around|nearly|almost|slightly|somewhat|somewhere|bit|"
-    r"little|well|also|now|then|clearly|equal\s+to|"
+    r"indeed|about|approximately|approx\.?|roughly|around|nearly|almost|slightly|somewhat|"
+    r"somewhere|bit|little|well|also|now|then|clearly|equal\s+to|"
     r"given\s+by|(?:the\s+)?(?:number|value|quantity|amount)(?:\s+of)?|a\s+total\s+of|is|are|be|"
     r"therefore|thus|so|hence|none\s+other\s+than|nothing\s+but|positive(?!\s+or\b)|"
     r"plus(?!\s+or\s+minus))"

@@ -260,9 +260,8 @@ _WAY_AFTER = re.compile(
     r"\s+(?:(?:north|south|east|west)\s+of\s+(?:due\s+)?(?:north|south|east|west)|from\s+now|ago)\b"
 )
 _SCALE_AFTER = re.compile(
-    rf"\s*(?:(?:{SCALE_WORDS})(?![A-Za-zÀ-ɏЀ-ӿ]|s[a-z])|(?:lakhs|crores|halves|thirds|fourths|"
-    rf"fifths|"
-    r"sixths|sevenths|eighths|ninths|tenths)\b)"
+    rf"\s*(?:(?:{SCALE_WORDS})(?![A-Za-zÀ-ɏЀ-ӿ]|s[a-z])|"
+    r"(?:lakhs|crores|halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths)\b)"
 )
 
 

@@ -107,7 +107,7 @@ SCALE_WORDS = "|".join(
     _NO_SCALE.get(word, re.escape(word)) for word in sorted(_SCALES, key=len, reverse=True)
 )
 _SCALE = re.compile(
-    rf"\s*(?:\\text\s*\{{\s*)?(?:({SCALE_WORDS})s?)(?!\s+of\s+(?:hundred|thousand|million|billion))"
+    rf"\s*(?:\\text\s*\{{\s*)?({SCALE_WORDS})s?(?!\s+of\s+(?:hundred|thousand|million|billion))"
     r"(?![A-Za-zÀ-ɏЀ-ӿ\u1ea0-\u1eff])(\s*\})?",
     re.IGNORECASE,
 )
