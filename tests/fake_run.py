@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from traces_kit import make_earlier
+
 from reasondistill.models.samplers import failed
 from reasondistill.records import (
     Completion,
@@ -244,6 +246,7 @@ def write_stage(
     for name, records in shards.items():
         write_records(folder / name, records)
     finish_stage(folder, seconds=manifest.pop("seconds", SECONDS[stage]), **manifest)
+    make_earlier(folder)  # tests edit what is written here
 
 
 def write_problems(folder: Path, problems: Sequence[Problem], *, set_aside: int = 0) -> None:
@@ -482,6 +485,7 @@ def fail_samples(
 
     `is_old` writes what earlier versions wrote: nobody's fault, and no causes in the manifest.
     """
+    make_earlier(folder)
     traces = [
         _failed(trace, error, fault, is_old) if trace.id in samples else trace
         for trace in _stored(folder)
@@ -507,6 +511,7 @@ def fail_samples(
         / "verdicts.jsonl"
     )
     if graded.exists():
+        make_earlier(graded.parent)
         reason = "input_fault" if fault == "input" else "engine_error"
         verdicts = list(read_records(graded, Verdict))
         write_records(

@@ -4,9 +4,11 @@ samples slowly, to be killed.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reasondistill.config import Cluster, ModelSettings, TraceSettings
@@ -15,7 +17,15 @@ from reasondistill.models.samplers import Request
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Origin, Problem, Trace, fingerprint
-from reasondistill.runs.store import Identity, finish_stage, open_stage, read_records, write_records
+from reasondistill.runs.store import (
+    Identity,
+    finish_stage,
+    open_stage,
+    read_records,
+    require_complete,
+    write_manifest,
+    write_records,
+)
 from reasondistill.stages.traces import run_traces
 
 # Grading runs in one process.
@@ -43,6 +53,22 @@ def write_problems(
     write_records(folder / "problems.jsonl", problems)
     finish_stage(folder, counts={"in": count, "out": count}, seconds=0.0)
     return folder
+
+
+def make_partial(folder: Path) -> None:
+    """Make a finished folder an unfinished one, as a kill before its end leaves it."""
+    write_manifest(folder, replace(require_complete(folder), status="partial"))
+
+
+def make_earlier(folder: Path) -> None:
+    """Make a manifest one of an earlier version: without sums and guard, so that a test may edit
+    the folder.
+    """
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("format", "files", "guard"):
+        manifest.pop(key, None)
+    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def text_of(request: Request) -> str:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 import reasondistill
 from reasondistill.cli import (
+    checking,
     files,
     forecasting,
     grading,
@@ -27,7 +28,19 @@ from reasondistill.cli.console import app, err, out, refused_by_disk
 from reasondistill.errors import Interrupted, ReasonDistillError, Stopped
 
 # Each of them registers its commands.
-COMMANDS = (running, looking, jobs, forecasting, measuring, planning, grading, files, schema, task)
+COMMANDS = (
+    running,
+    looking,
+    checking,
+    jobs,
+    forecasting,
+    measuring,
+    planning,
+    grading,
+    files,
+    schema,
+    task,
+)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from reasondistill.cli.console import out, say, shown
 from reasondistill.errors import DataError
 from reasondistill.records import VARIANT, Difference, Score
 from reasondistill.runs.missing import REFUSED
+from reasondistill.runs.store import exists_verified, read_bytes_verified, verify_below
 from reasondistill.tables import (
     UNANSWERED,
     ScoreRow,
@@ -46,7 +47,7 @@ class Results:
 
 def print_result(run: Run, *, says_missing: bool = True) -> None:
     """The scores, what is missing of their samples, the differences, and where the report is."""
-    if not run.layout.report.exists():
+    if not exists_verified(run.layout.report):
         return
     results = read_results(run.layout.report)
     scores = [row for row in results.scores if _is_main_score(row)]
@@ -65,6 +66,7 @@ def print_result(run: Run, *, says_missing: bool = True) -> None:
         out.print(f"  … {more} more differences in the report")
     for path in run.layout.report_files:
         if path.exists():
+            verify_below(path)
             say(f"{path.name}: file://{path.resolve()}")
 
 
@@ -91,7 +93,7 @@ def read_results(path: Path) -> Results:
     from reasondistill.stages.report import ReportedScore
 
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(read_bytes_verified(path))
         rows = report.get("groups", report)  # students of several seeds are one row
         return Results(
             scores=[ReportedScore.model_validate(row, extra="ignore") for row in rows["scores"]],

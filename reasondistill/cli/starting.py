@@ -15,6 +15,7 @@ from reasondistill.cli.progress import TerminalWatcher
 from reasondistill.cli.results import print_result
 from reasondistill.durations import duration
 from reasondistill.errors import StageError
+from reasondistill.runs.staleness import places_without_sums
 
 if TYPE_CHECKING:
     from reasondistill.launch.launcher import JobState, Launcher
@@ -95,6 +96,12 @@ def stored(launcher: Launcher) -> Generator[None]:
 def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
     """Start the tasks; with `wait` follow jobs that go on by themselves to their end."""
     run = launcher.run
+    unsummed = places_without_sums(run.layout)
+    if unsummed:
+        say(
+            f"[dim]{len(unsummed)} stage folders ({unsummed[0]}, …) were finished by an earlier "
+            "version, which wrote no sums: damage in them is not noticed.[/]"
+        )
     watcher = TerminalWatcher(run)
     started = time.monotonic()
     jobs = launcher.start(tasks, watcher)

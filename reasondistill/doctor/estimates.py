@@ -9,9 +9,8 @@ from reasondistill.pipeline import (
     Run,
     Task,
 )
-from reasondistill.records import Forecast
 from reasondistill.runs import layout
-from reasondistill.runs.figures import TracesFigures
+from reasondistill.runs.figures import TracesFigures, read_forecast
 from reasondistill.runs.store import read_manifest
 
 
@@ -33,7 +32,7 @@ def _forecast_time(run: Run, task: Task) -> str:
     if not path.exists():
         return ""
     names = {f"{task.stage}/{unit}" for unit in task.units} or {task.stage}
-    forecast = Forecast.model_validate_json(path.read_bytes())
+    forecast = read_forecast(path)
     stages = [stage for stage in forecast.stages if stage.stage in names]
     hours = [stage.wall_hours for stage in stages if stage.wall_hours is not None]
     if not hours or len(hours) < len(names):

@@ -26,10 +26,10 @@ from reasondistill.curation.filters import Candidate, ProblemChoice, active_filt
 from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
 from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
-from reasondistill.records import Student, Trace, Verdict
+from reasondistill.records import Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.environment import Environment
-from reasondistill.runs.figures import TracesFigures
+from reasondistill.runs.figures import TracesFigures, read_student_record
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.metrics import TrainingLine, WorkLine
 from reasondistill.runs.store import (
@@ -455,8 +455,7 @@ def read_trained(folder: Path, manifest: Manifest) -> Trained:
     record = StudentFolder(folder).record
     figures = None
     if record.exists():
-        text = record.read_text(encoding="utf-8")
-        figures = Student.model_validate(json.loads(text)).figures
+        figures = read_student_record(record).figures
     lines = [line for line in TrainingLine.of(folder) if line.loss is not None]
     done = tokens = 0
     seconds = max(manifest.seconds, 0.0)

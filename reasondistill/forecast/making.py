@@ -25,7 +25,7 @@ from reasondistill.forecast.training_cost import students_wall
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import Forecast
 from reasondistill.runs import layout
-from reasondistill.runs.store import write_json
+from reasondistill.runs.store import write_guarded
 
 
 def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
@@ -60,7 +60,7 @@ def save(forecast: Forecast, folder: Path) -> Path:
     """
     path = folder / layout.FORECAST
     if not (path.exists() and all(stage.state == "done" for stage in forecast.stages)):
-        write_json(path, forecast.model_dump(mode="json"))
+        write_guarded(path, forecast.model_dump(mode="json"))
     return path
 
 

@@ -60,6 +60,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.store import (
     AppendedFile,
     disk_errors,
+    read_bytes_verified,
     read_rows,
     repair_tail,
     write_records,
@@ -283,7 +284,7 @@ def read_header(folder: Path) -> Header:
             f"{folder}: no top-K cache. Set [traces] logprobs = 16 and run the traces stage."
         )
     try:
-        header = Header.model_validate_json(path.read_bytes())
+        header = Header.model_validate_json(read_bytes_verified(path))
     except pydantic.ValidationError as error:
         raise DataError(
             f"{path}: not the header of a top-K cache: {error.errors()[0]['msg']}"
@@ -311,7 +312,7 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
     """token → id of the teacher. Raises DataError."""
     path = folder / VOCABULARY
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bytes_verified(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 

@@ -18,6 +18,7 @@ from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
+from reasondistill.runs.store import open_verified, read_bytes_verified
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def folder_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(files_like(folder, _CONTENT), key=lambda file: file.name):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with open(file, "rb") as content:
+        with open_verified(file) as content:
             size = file.stat().st_size
             if size <= _WHOLE_BYTES:
                 digest.update(content.read())
@@ -209,7 +210,7 @@ def count_parameters(folder: Path) -> int | None:
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The config.json of a model folder, unchanged; empty where it cannot be read."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_bytes_verified(folder / "config.json"))
     except (OSError, ValueError):
         return {}
     if not isinstance(config, dict):
@@ -220,7 +221,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
 def _count_elements(path: Path, quantisation: Mapping[str, Any] | None) -> int:
     count = 0
     try:
-        with open(path, "rb") as file:
+        with open_verified(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
@@ -252,7 +253,7 @@ def made_for(model: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["prompt"]
+        return json.loads(read_bytes_verified(path))["prompt"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f'{path}: must be {{"prompt": "NAME"}}, the prompt that this model was trained with.'

@@ -6,7 +6,6 @@ engine that has just drawn the samples.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,8 @@ from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.samplers import InputFault, Request, Sampler
 from reasondistill.records import Completion, Problem, Sampling, fingerprint
 from reasondistill.runs import layout
-from reasondistill.runs.store import write_json
+from reasondistill.runs.figures import read_latency
+from reasondistill.runs.store import write_guarded
 
 MAX_TOKENS = 128
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def is_measured(folder: Path, problems: int) -> bool:
     """True when the folder has the latency over so many problems."""
     path = folder / layout.LATENCY
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == problems
+    return path.exists() and read_latency(path)["asked"] == problems
 
 
 def measure_latency(
@@ -66,7 +66,7 @@ def measure_latency(
         "ms_per_token": 1000 * seconds / max(1, tokens),
         "seconds_per_answer": seconds / answered,
     }
-    write_json(folder / layout.LATENCY, figures)
+    write_guarded(folder / layout.LATENCY, figures)
     log.info("%s alone: %.2f ms per token", folder.name, figures["ms_per_token"])
 
 

@@ -4,10 +4,9 @@ run needs.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reasondistill.config import (
     CONTROLS,
@@ -32,7 +31,7 @@ from reasondistill.runs.layout import (
     RunFolder,
 )
 from reasondistill.runs.remote import is_weights
-from reasondistill.runs.store import Manifest, write_manifest, write_text
+from reasondistill.runs.store import Manifest, read_guarded, write_guarded, write_manifest
 from reasondistill.runs.work_sharing import Share
 
 
@@ -216,7 +215,7 @@ def save_run(run: Run, folder: Path | None = None) -> None:
         "keep_old": run.keep_old,
         "asked": list(run.only),
     }
-    write_text((folder or run.folder) / RUN, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_guarded((folder or run.folder) / RUN, value)
 
 
 def load_run(folder: Path) -> Run:
@@ -227,8 +226,11 @@ def load_run(folder: Path) -> Run:
             f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; "
             "runs are listed under runs/."
         )
+    ways_out = (
+        "Ways out: give the pipeline file again (`reasondistill run FILE`), which writes it anew."
+    )
+    value = read_guarded(path, "the state of a run", ways_out)
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Run(
             Pipeline.model_validate(value["pipeline"]),
             Cluster.model_validate(value["cluster"]),
@@ -239,4 +241,6 @@ def load_run(folder: Path) -> Run:
         )
     except (ValueError, KeyError, TypeError) as error:
         fault = str(error).splitlines()[0]
-        raise DataError(f"{path}: not written by this version of reasondistill: {fault}") from error
+        raise DataError(
+            f"{path}: not written by this version of reasondistill: {fault}. {ways_out}"
+        ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill import __version__
+from reasondistill.errors import DataError
 from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
@@ -22,7 +23,9 @@ from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manife
 from reasondistill.runs.store import (
     MANIFEST,
     Manifest,
+    check_sizes,
     count_lines,
+    open_verified,
     read_manifest,
     write_text,
 )
@@ -32,11 +35,11 @@ from reasondistill.stages.traces import summary
 
 @dataclass(frozen=True)
 class StageState:
-    """One line of `show`: `state` is new, partial, complete, or `stale (…)` with what has changed
-    since.
+    """One line of `show`: `state` is new, partial, complete, `stale (…)` with what has changed
+    since, or damaged.
 
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
-    do.
+    do, and which file is damaged.
     """
 
     name: str
@@ -75,6 +78,12 @@ def _state(
     if manifest is None:
         state = "partial" if folder.exists() else "new"
         return StageState(name, state, {}, {}, 0.0, missing)
+    try:
+        if manifest.status == "complete":
+            check_sizes(folder, manifest)
+    except DataError as error:
+        missing = (*missing, str(error))
+        return StageState(name, "damaged", {}, {}, 0.0, missing)
     state = manifest.status
     changed = changed_inputs(place, manifest, outputs)
     if changed:
@@ -260,7 +269,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
 def records_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
     """The records of a shard that belong to a problem; lines without its id are not parsed."""
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
-    with open(path, "rb") as file:
+    with open_verified(path) as file:
         for line in file:
             if needle in line and line.endswith(b"\n"):
                 record = json.loads(line)

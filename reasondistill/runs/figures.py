@@ -12,12 +12,16 @@ an unfinished stage did not write is empty. A student's figures are `records.Tra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, ValidationError, model_validator
 
+from reasondistill.errors import DataError
+from reasondistill.records import Forecast, Student
 from reasondistill.runs.lenient import LenientRecord
-from reasondistill.runs.store import Manifest
+from reasondistill.runs.store import Manifest, read_bytes_verified, read_guarded
+from reasondistill.runs.store.sums import ways_out
 
 
 class Figures(LenientRecord):
@@ -199,3 +203,36 @@ class ReportFigures(Figures):
 
     headline: str = ""
     unfinished: str = ""
+
+
+def read_student_record(path: Path) -> Student:
+    """What a student is and how it was trained (student.json). Raises DataError when it cannot be
+    read or is not what was written.
+    """
+    try:
+        return Student.model_validate_json(read_bytes_verified(path))
+    except ValidationError as error:
+        first = error.errors()[0]["msg"]
+        raise DataError(
+            f"{path}: not the record of a student: {first}. {ways_out(path)}"
+        ) from error
+
+
+def read_latency(path: Path) -> dict[str, Any]:
+    """How long one answer of a model takes (latency.json beside its samples). Raises DataError when
+    it is not what was written.
+    """
+    ways_out = "Remove the file; the evals stage measures again."
+    return read_guarded(path, "the latency of a model", ways_out)
+
+
+def read_forecast(path: Path) -> Forecast:
+    """The forecast of a run (forecast.json). Raises DataError when it is not what was written."""
+    ways_out = "Remove it, or make the forecast again."
+    value = read_guarded(path, "written by this version of reasondistill", ways_out)
+    try:
+        return Forecast.model_validate(value)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not written by this version of reasondistill: {error}. {ways_out}"
+        ) from error

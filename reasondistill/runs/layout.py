@@ -71,7 +71,7 @@ REPORT_PAGE = "report.html"
 
 # The folders that stages finish, as patterns in the run's folder. Other manifests (a data set's, a
 # model's) are not the run's.
-_STAGE_FOLDERS = (
+STAGE_FOLDERS = (
     *FOLDERS.values(),
     f"{FOLDERS['students']}/*",
     f"{FOLDERS['evals']}/*/problems",
@@ -210,7 +210,7 @@ class RunFolder:
     def stage_folders(self) -> list[Path]:
         """Every stage folder that was begun, including those of students and measured models."""
         folders: list[Path] = []
-        for pattern in _STAGE_FOLDERS:
+        for pattern in STAGE_FOLDERS:
             folders += [path.parent for path in self.path.glob(f"{pattern}/{MANIFEST}")]
         return sorted(folders, key=self.place_of)
 

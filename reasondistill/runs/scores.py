@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from reasondistill.errors import DataError
 from reasondistill.records import Difference, MeasuredModel, Record, Score, SeedSpread
+from reasondistill.runs.store import exists_verified, read_bytes_verified
 
 # Benchmark → model → the shares of its outcomes, or the mean length of its answers in tokens.
 Outcomes = dict[str, dict[str, dict[str, float]]]
@@ -101,10 +102,10 @@ class ScoresFile(Record):
 
 def read_scores(path: Path) -> ScoresFile:
     """The scores of a run; empty where there are none yet. Raises DataError for other content."""
-    if not path.exists():
+    if not exists_verified(path):
         return ScoresFile()
     try:
-        return ScoresFile.model_validate_json(path.read_bytes())
+        return ScoresFile.model_validate_json(read_bytes_verified(path))
     except ValidationError as error:
         first = error.errors()[0]["msg"]
         raise DataError(

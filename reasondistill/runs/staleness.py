@@ -40,6 +40,16 @@ def read_manifests(run: RunFolder, *, skips_damaged: bool = False) -> dict[str, 
     return manifests
 
 
+def places_without_sums(run: RunFolder) -> list[str]:
+    """The stage folders that an earlier version finished, which wrote no sums of their files."""
+    manifests = read_manifests(run, skips_damaged=True)
+    return [
+        place
+        for place, manifest in manifests.items()
+        if manifest.status == "complete" and not manifest.files and manifest.counts.get("out")
+    ]
+
+
 def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """The output of each of these stage folders now, as a later stage records it."""
     outputs = {place: manifest.output for place, manifest in manifests.items()}

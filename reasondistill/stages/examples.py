@@ -93,8 +93,8 @@ def run_examples(
     manifests = inputs.manifests()
     identity = _identity(examples, prompt, manifests)
     if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
-        done = store.require_complete(folder)
         if unverified:
+            done = store.require_complete(folder)
             is_other = done.fingerprint != identity.fingerprint
             if is_other and not (folder / UNVERIFIED).exists():
                 raise StageError(
@@ -103,7 +103,7 @@ def run_examples(
                 )
             _write_unverified(folder, examples, prompt, inputs)
         _write_exports(folder, examples.export)
-        return done
+        return store.seal(folder)
     remove_outputs(folder)
     tally = Tally()
     write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))

@@ -124,8 +124,10 @@ def run_benchmark(
     before = store.read_manifest(folder)
     if before is not None and before.status == "complete":
         if keep_old:
+            store.check_files(folder, before)
             return before
         if before.fingerprint == identity.fingerprint:
+            store.check_files(folder, before)
             content = ProblemsFigures.of(before).content
             if content is not None:
                 check_found(benchmark, before.counts["in"], content)

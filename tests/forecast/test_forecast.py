@@ -34,6 +34,7 @@ from reasondistill.forecast.evidence import read_evidence, read_graded
 from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
+from reasondistill.runs.figures import read_forecast
 from reasondistill.runs.layout import FORECAST
 from reasondistill.runs.store import (
     append_metrics,
@@ -705,9 +706,9 @@ def test_a_forecast_of_a_finished_run_leaves_the_one_that_foretold_it(tmp_path: 
         }
     )
     save(done, tmp_path)
-    assert Forecast.model_validate_json((tmp_path / FORECAST).read_bytes()).run == "demo"
+    assert read_forecast(tmp_path / FORECAST).run == "demo"
     save(first.model_copy(update={"run": "again"}), tmp_path)
-    assert Forecast.model_validate_json((tmp_path / FORECAST).read_bytes()).run == "again"
+    assert read_forecast(tmp_path / FORECAST).run == "again"
 
 
 def test_a_dry_run_shows_the_stored_forecast(tmp_path: Path) -> None:
@@ -744,7 +745,8 @@ def test_a_calibration_runs_the_real_stages_beside_the_run(workplace: Path) -> N
         row["completion"]["tokens"] for row in read_rows(scratch / "2-traces" / "traces.jsonl")
     )
     assert traces["tokens"]["expected"] == pytest.approx(20 * made / 8)
-    assert traces["unknown"] is None and again == json.loads((folder / FORECAST).read_text())
+    stored = read_forecast(folder / FORECAST)
+    assert traces["unknown"] is None and again == stored.model_dump(mode="json")
 
 
 def test_like_wants_a_run(workplace: Path) -> None:

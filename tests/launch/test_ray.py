@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from cluster_kit import Bed, SlowTeacher
 from ray_machine import RayMachine
+from traces_kit import make_earlier
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "reasondistill[ray]"')
 
@@ -116,6 +117,7 @@ def test_an_error_names_its_task_and_the_others_finish(bed: Bed) -> None:
     allowed = ["--set", "traces.failures_allowed=0.05"]
     said = bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "verdicts", *allowed)
     assert "4 failed" in said
+    make_earlier(bed.run / "2-traces")
     traces = bed.run / "2-traces" / "traces.jsonl"
     lines = traces.read_text().splitlines()
     broken = json.loads(lines[50]) | {"sample": "not a number"}

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from reasondistill.config import Cluster, SampledModel
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.samplers import Rendered, Request
+from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.models.samplers.reference import ReferenceSampler, reference_completion
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Message, Origin, Problem, Sampling
+from reasondistill.runs.store import Identity, finish_stage, open_stage
 from reasondistill.thinking import ReasoningFormat
 
 
@@ -80,3 +83,14 @@ def test_a_problem_without_a_reference_is_a_failed_sample() -> None:
     (sampled,) = ReferenceSampler([problem(None)]).sample([request()])
     assert sampled.completion.finish == "error"
     assert "no reference solution" in (sampled.completion.error or "")
+
+
+def test_damaged_weights_of_a_student_are_not_served(tmp_path: Path) -> None:
+    open_stage(tmp_path / "s", Identity("students", 1, {}, {}))
+    weights = tmp_path / "s" / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(bytes(1000))
+    finish_stage(tmp_path / "s", counts={"in": 1, "out": 1}, seconds=0.0)
+    weights.write_bytes(bytes(999) + b"1")
+    with pytest.raises(DataError, match="model.safetensors: damaged: bytes 0 to 1,000"):
+        open_sampler(SampledModel(model=str(weights.parent)), Cluster(), ())

@@ -34,7 +34,14 @@ from reasondistill.models.samplers.openai.replies import texts_of
 from reasondistill.models.samplers.openai.sampler import OpenAISampler
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Completion, Message, Sampling
-from reasondistill.runs.store import Identity, finish_stage, open_stage, read_manifest
+from reasondistill.runs.store import (
+    Identity,
+    finish_stage,
+    open_stage,
+    read_guarded,
+    read_manifest,
+    write_guarded,
+)
 from reasondistill.stages.evals.settings import changes
 from reasondistill.stages.traces.work import model_section
 from reasondistill.stages.verdicts.judge import Judge
@@ -649,7 +656,7 @@ class Desk:
         **openai: Any,
     ) -> None:
         """What the task will find in its run folder."""
-        written = json.loads((self.run / "run.json").read_text())
+        written = read_guarded(self.run / "run.json", "a run", "")
         written["pipeline"]["traces"]["n"] = n
         written["pipeline"]["traces"]["teachers"][0] |= teacher or {}
         written["keep_old"] = keep_old
@@ -658,7 +665,7 @@ class Desk:
             "api_key_env": "TEST_KEY",
         } | openai
         Cluster.model_validate(written["cluster"])
-        (self.run / "run.json").write_text(json.dumps(written))
+        write_guarded(self.run / "run.json", written)
 
     def draw(self, *arguments: str, code: int = 0) -> str:
         """The task that draws the traces: what it prints."""

@@ -53,7 +53,8 @@ def test_an_earlier_run_is_graded_anew_by_a_newer_grader_and_else_skipped(earlie
     folder = earlier / "runs" / "small"
     before = contents(folder)
     assert len(before) > 15
-    run(earlier, "run", "small.toml")
+    said = run(earlier, "run", "small.toml")
+    assert said.count("wrote no sums") == 1
     after = contents(folder)
     for path, content in before.items():
         if not of_grading(path):

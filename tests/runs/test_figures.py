@@ -21,6 +21,7 @@ from reasondistill.runs.figures import (
     TracesFigures,
     VerdictsFigures,
     WorkFigures,
+    read_student_record,
 )
 from reasondistill.runs.store import Manifest, read_manifest
 
@@ -156,3 +157,10 @@ def test_a_value_of_another_kind_is_refused_by_name() -> None:
 def test_of_two_joined_what_the_other_was_given_stands() -> None:
     both = TracesFigures(samples=2, tokens=5).joined(TracesFigures(tokens=0, workers=2))
     assert both.to_dict() == {"samples": 2, "tokens": 0, "workers": 2}
+
+
+def test_a_torn_record_of_a_student_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "student.json"
+    path.write_text('{"name": "small", "met')
+    with pytest.raises(DataError, match=r"student.json: not the record of a student: .*Ways out"):
+        read_student_record(path)

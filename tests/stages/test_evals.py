@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_run import fail_samples, fake_run
+from traces_kit import make_earlier
 
 from reasondistill.curation.overlap import overlapping
 from reasondistill.errors import DataError, StageError
@@ -204,6 +205,7 @@ def test_a_limit_scores_the_first_problems_only_when_all_models_share_it(tmp_pat
     run = fake_run(tmp_path)
     for model in MODELS:
         manifest = cell(run, model) / "traces" / "manifest.json"
+        make_earlier(manifest.parent)
         manifest.write_text(manifest.read_text().replace('"limit": 30', '"limit": 12'))
     assert {row["n"] for row in collect(run)["scores"]} == {12}
     manifest.write_text(

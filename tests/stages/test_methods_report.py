@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_run import fail_samples, fake_run
 from test_report import Outline, json_of, make, page_of
+from traces_kit import make_earlier
 
 from reasondistill.cli import results
 from reasondistill.cli.console import out
@@ -280,6 +281,7 @@ def test_runs_without_seeds_or_distilling_students_have_no_such_section(tmp_path
         for key, value in json.loads(path.read_text()).items()
         if key not in ("models", "reference")
     }
+    make_earlier(path.parent)
     path.write_text(json.dumps(old))  # as it was before there were any
     report = make(run)
     assert (

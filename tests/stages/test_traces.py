@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from traces_kit import opener, sample_slowly, settings, text_of, traces_in, write_problems
+from traces_kit import (
+    make_partial,
+    opener,
+    sample_slowly,
+    settings,
+    text_of,
+    traces_in,
+    write_problems,
+)
 
 from reasondistill.config import Cluster, SampledModel
 from reasondistill.durations import short_duration
@@ -114,6 +122,7 @@ def test_a_torn_line_is_drawn_again(problems: Path, tmp_path: Path) -> None:
     folder = tmp_path / "t"
     run_traces(settings(n=2), problems, folder, Serving(CLUSTER, opener()))
     whole = (folder / "traces.jsonl").read_bytes()
+    make_partial(folder)
     (folder / "traces.jsonl").write_bytes(whole[: len(whole) // 2])
     with open(folder / "metrics.jsonl", "ab") as file:
         file.write(b'{"time": 17')
@@ -538,6 +547,7 @@ def test_a_teacher_that_only_fails_is_given_up_early(tmp_path: Path) -> None:
 
 def test_a_trace_of_a_problem_that_is_gone_is_a_clear_error(problems: Path, tmp_path: Path) -> None:
     run_traces(settings(n=1), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    make_partial(tmp_path / "t")
     with open(tmp_path / "t" / "traces.jsonl", "a", encoding="utf-8") as file:
         file.write(
             traces_in(tmp_path / "t")[0].model_copy(update={"id": "gone/0:0"}).to_json() + "\n"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from traces_kit import ONE_WORKER
+from traces_kit import ONE_WORKER, make_partial
 
 from reasondistill.config import VerdictSettings
 from reasondistill.errors import StageError
@@ -134,8 +134,7 @@ def test_a_killed_run_goes_on_to_the_same_file(inputs: tuple[Path, Path, Path]) 
     run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     file = inputs[2] / "verdicts.jsonl"
     whole = file.read_bytes()
-    manifest = inputs[2] / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"complete"', '"partial"'))
+    make_partial(inputs[2])
     file.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]) + b'{"trace_id": "torn')
     again = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     assert file.read_bytes() == whole

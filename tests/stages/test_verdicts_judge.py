@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_verdicts import problem, stage, trace
-from traces_kit import ONE_WORKER
+from traces_kit import ONE_WORKER, make_partial
 
 from reasondistill import pipeline
 from reasondistill.config import (
@@ -101,11 +101,6 @@ def verdicts_in(folder: Path) -> dict[str, Verdict]:
     return {
         verdict.trace_id: verdict for verdict in read_records(folder / "verdicts.jsonl", Verdict)
     }
-
-
-def make_partial(folder: Path) -> None:
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"complete"', '"partial"'))
 
 
 # ---- what it decides -----------------------------------------------------------------------------

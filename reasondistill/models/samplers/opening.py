@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError
 from reasondistill.models.samplers.base import Sampler, SamplerKind
+from reasondistill.models.weights import named_folder
 from reasondistill.records import Problem
+from reasondistill.runs.store import verify_below
 
 OpenSampler = Callable[[ModelSettings, Cluster, Sequence[Problem]], AbstractContextManager[Sampler]]
 
@@ -27,8 +29,9 @@ def kind_of(model: ModelSettings) -> SamplerKind:
 
 def open_sampler(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
     """The sampler of a model, with the cluster's settings. Raises ConfigError or
-    MissingDependencyError.
+    MissingDependencyError, and DataError for weights that are not what their stage wrote.
     """
+    verify_below(named_folder(model.model))
     return kind_of(model).open(model, cluster, problems)
 
 

@@ -24,11 +24,14 @@ from reasondistill.runs.store.files import (
     write_records,
     write_text,
 )
+from reasondistill.runs.store.guards import FORMAT, read_guarded, write_guarded
 from reasondistill.runs.store.manifests import (
     Identity,
     Manifest,
     StageState,
     changed_keys,
+    check_files,
+    check_sizes,
     content_of,
     drift_message,
     finish_stage,
@@ -37,6 +40,9 @@ from reasondistill.runs.store.manifests import (
     reopen_stage,
     require_complete,
     require_open,
+    seal,
+    unseal,
+    verify_files,
     write_manifest,
 )
 from reasondistill.runs.store.shards import (
@@ -57,12 +63,24 @@ from reasondistill.runs.store.shards import (
     sort_shard,
 )
 from reasondistill.runs.store.stopping import GRACE, StopSignal
+from reasondistill.runs.store.sums import FileSum, sum_of
+from reasondistill.runs.store.verified import (
+    exists_verified,
+    fits_sums,
+    open_verified,
+    read_bytes_verified,
+    read_text_verified,
+    verify_below,
+    write_sums,
+)
 
 __all__ = [
+    "FORMAT",
     "GRACE",
     "MANIFEST",
     "PARTS",
     "AppendedFile",
+    "FileSum",
     "Identity",
     "Manifest",
     "Shard",
@@ -70,6 +88,8 @@ __all__ = [
     "StopSignal",
     "append_metrics",
     "changed_keys",
+    "check_files",
+    "check_sizes",
     "content_of",
     "count_lines",
     "disk_error",
@@ -77,15 +97,21 @@ __all__ = [
     "drift_message",
     "drop_lines",
     "drop_rows",
+    "exists_verified",
     "finish_stage",
+    "fits_sums",
     "numbered_rows",
     "offsets_of",
     "open_stage",
+    "open_verified",
+    "read_bytes_verified",
+    "read_guarded",
     "read_keys",
     "read_manifest",
     "read_metrics",
     "read_records",
     "read_rows",
+    "read_text_verified",
     "records_at",
     "remove_all_leftovers",
     "remove_leftovers",
@@ -94,9 +120,16 @@ __all__ = [
     "replacing",
     "require_complete",
     "require_open",
+    "seal",
     "sort_shard",
+    "sum_of",
+    "unseal",
+    "verify_below",
+    "verify_files",
+    "write_guarded",
     "write_json",
     "write_manifest",
     "write_records",
+    "write_sums",
     "write_text",
 ]

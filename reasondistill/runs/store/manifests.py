@@ -6,18 +6,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.runs.layout import MANIFEST, PARTS
-from reasondistill.runs.store.files import disk_errors, remove_leftovers, write_json
+from reasondistill.runs.layout import CHECKPOINTS, MANIFEST, PARTS, ROLLOUTS
+from reasondistill.runs.store.files import disk_errors, remove_leftovers
+from reasondistill.runs.store.guards import parse_guarded, write_guarded
+from reasondistill.runs.store.sums import (
+    FileSum,
+    damaged,
+    missing,
+    other_size,
+    sum_of,
+    verify,
+    ways_out,
+)
 
 StageState = Literal["new", "partial", "complete"]
+
+# Of a stage folder, what only a process that is at work reads: such files have no sums.
+_AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS)
+# Where a folder was copied or fetched, its files have other times than those in the manifest: the
+# times at which they were found to be the same. Hidden: each copy has its own.
+_TIMES = ".times.json"
+_WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
 @dataclass(frozen=True)
@@ -44,7 +64,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a stage folder. `status` is `partial` until the stage has finished."""
+    """The description of a stage folder. `status` is `partial` until the stage has finished.
+
+    `files` are the sums of the finished files, by their path in the folder; none where an earlier
+    version finished it.
+    """
 
     identity: dict[str, Any]
     fingerprint: str
@@ -55,6 +79,13 @@ class Manifest:
     seconds: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
     content: str = ""
+    files: dict[str, FileSum] = field(default_factory=dict[str, FileSum], compare=False)
+
+    def described(self) -> dict[str, Any]:
+        """All of it but the sums, which say how the content is stored and not what it is."""
+        values = dict(self.__dict__)
+        del values["files"]
+        return values
 
     @property
     def output(self) -> str:
@@ -72,24 +103,43 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, or None when it has none. Raises DataError when it cannot be read."""
+    """The folder's manifest, or None when it has none. Raises DataError when it cannot be read or
+    is not what was written.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return None
     try:
-        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {ways_out(path)}") from error
+    return parse_manifest(path, content)
+
+
+def parse_manifest(path: Path, content: bytes) -> Manifest:
+    """The manifest that a file `path` holds. Raises DataError as `read_manifest`."""
+    value = parse_guarded(content, str(path), "a manifest", ways_out(path))
+    try:
+        sums = {name: FileSum(**known) for name, known in value.pop("files", {}).items()}
+        manifest = Manifest(**value, files=sums)
         for part in ("section", "inputs"):
             dict(manifest.identity[part])
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: not a manifest: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a manifest: {error}. {ways_out(path)}") from error
     except KeyError as error:
-        raise DataError(f"{path}: not a manifest: its identity has no {error}") from error
+        raise DataError(
+            f"{path}: not a manifest: its identity has no {error}. {ways_out(path)}"
+        ) from error
     return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically."""
-    write_json(folder / MANIFEST, manifest.__dict__)
+    sums = {name: asdict(known) for name, known in manifest.files.items()}
+    value = manifest.described()
+    if sums:
+        value["files"] = sums
+    write_guarded(folder / MANIFEST, value)
 
 
 def open_stage(
@@ -112,7 +162,8 @@ def open_stage(
     emptied and made again. A `remade` stage is made again after any change: the stages made from it
     check for themselves whether they still fit. Half-written files of killed writers are removed,
     and from a complete folder the files of late workers. Raises DriftError, naming each changed key
-    and the ways out, when the folder was made from something else.
+    and the ways out, when the folder was made from something else, and DataError when a file of a
+    complete folder is missing or is not what was written.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(
@@ -130,19 +181,22 @@ def open_stage(
             first_three = ", ".join(sorted(strangers)[:3])
             raise DriftError(
                 f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of "
-                f"reasondistill. "
-                "Choose another name, or remove that folder."
+                f"reasondistill, or its {MANIFEST} was lost. "
+                "Choose another name, put back the file, or remove that folder."
             )
         state: StageState = "new"
     elif old.fingerprint == identity.fingerprint:
         if old.status == "complete":
-            return _left_as_it_is(folder, beside)
+            return _left_as_it_is(folder, old, beside)
         state = "partial"
     else:
         changed = changed_keys(old.identity, identity.to_dict())
         if keep_old and old.status == "complete":
-            return _left_as_it_is(folder, beside)
+            return _left_as_it_is(folder, old, beside)
         if all(_grew(name, a, b, grows) for name, a, b in changed):
+            if old.status == "complete":
+                # What stands goes on standing: it is read whole, else damage would be summed anew.
+                verify_files(folder, old)
             state = "partial"
         elif remade or (
             derived
@@ -160,10 +214,11 @@ def open_stage(
     return state
 
 
-def _left_as_it_is(folder: Path, beside: Container[str]) -> StageState:
-    """Tidy a complete folder: files of a worker that was stopped and went on after its attempt had
-    ended are of no use.
+def _left_as_it_is(folder: Path, manifest: Manifest, beside: Container[str]) -> StageState:
+    """Look whether the files of a complete folder are those that were written, and tidy it: files
+    of a worker that was stopped and went on after its attempt had ended are of no use.
     """
+    check_files(folder, manifest)
     if PARTS not in beside:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
     return "complete"
@@ -178,6 +233,7 @@ def reopen_stage(
     manifest = require_complete(folder)
     if manifest.fingerprint != identity.fingerprint or not is_to_be_tried(manifest):
         return False
+    verify_files(folder, manifest)
     write_manifest(folder, replace(manifest, status="partial"))
     return True
 
@@ -204,11 +260,12 @@ def finish_stage(
     seconds: float,
     files: Iterable[str] = (),
     content: str = "",
+    beside: Container[str] = (),
 ) -> Manifest:
-    """Mark the folder complete. `counts` holds at least `in` and `out`.
+    """Mark the folder complete and sum its files. `counts` holds at least `in` and `out`.
 
     `files` names the shards that later stages read; `content` is their fingerprint where not every
-    byte counts.
+    byte counts. `beside` names files and folders that do not belong to this stage.
     """
     old = read_manifest(folder)
     if old is None:
@@ -221,9 +278,153 @@ def finish_stage(
         figures=dict(figures or {}),
         seconds=seconds,
         content=content or content_of(folder, files),
+        files=dict(_summed(folder, beside)),
     )
     write_manifest(folder, done)
     return done
+
+
+# ---- sums ----------------------------------------------------------------------------------------
+
+
+def _summed(folder: Path, beside: Container[str] = ()) -> Iterator[tuple[str, FileSum]]:
+    """The files of a stage folder by their path in it, with their sums."""
+    for name in sorted(_files_of(folder, beside)):
+        yield name, sum_of(folder / name)
+
+
+def _files_of(folder: Path, beside: Container[str]) -> Iterator[str]:
+    for top in folder.iterdir():
+        if top.name in _AT_WORK or top.name in beside or top.name == MANIFEST:
+            continue
+        below = [top]
+        if top.is_dir():
+            below = [path for path in top.rglob("*") if path.is_file()]
+        for path in below:
+            name = path.relative_to(folder)
+            if not any(part.startswith(".") for part in name.parts):
+                yield name.as_posix()
+
+
+def seal(folder: Path) -> Manifest:
+    """Sum what was added to a finished folder and is not summed yet. A folder that an earlier
+    version finished stays without sums.
+    """
+    manifest = require_complete(folder)
+    if not manifest.files:
+        return manifest
+    added = {
+        name: sum_of(folder / name)
+        for name in sorted(_files_of(folder, ()))
+        if name not in manifest.files
+    }
+    if not added:
+        return manifest
+    sealed = replace(manifest, files=manifest.files | added)
+    write_manifest(folder, sealed)
+    return sealed
+
+
+def unseal(folder: Path, parts: Sequence[str]) -> None:
+    """Verify the files of these names, or in folders of these names, of a finished folder, and
+    forget their sums, so that they may change until `seal`. Raises DataError when one is damaged.
+    """
+    manifest = require_complete(folder)
+    rest: dict[str, FileSum] = {}
+    for name, known in manifest.files.items():
+        if Path(name).parts[0] in parts:
+            verify(folder / name, known)
+        else:
+            rest[name] = known
+    if len(rest) < len(manifest.files):
+        write_manifest(folder, replace(manifest, files=rest))
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Read every summed file of a stage folder. Raises DataError for the first that is missing or
+    not what was written.
+    """
+    for name, known in manifest.files.items():
+        verify(folder / name, known)
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare size and time of every summed file; where the time is another one, the content
+    decides. Raises DataError for a file that is missing or not what was written.
+
+    Nothing is said of a file whose size and time are right: whoever reads it verifies it.
+    """
+    times = _times_of(folder)
+    same: dict[str, int] = {}
+    for name, known in manifest.files.items():
+        path = folder / name
+        time = _time_of(path, known)
+        if time == known.time:
+            continue
+        if times.get(name) != time:
+            verify(path, known)
+        same[name] = time
+    if same != times:
+        _remember_times(folder, same)
+
+
+def check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Compare the size of every summed file but weights, which not every machine has that works on
+    a run at a URL. Raises DataError for a file that is missing or longer or shorter.
+    """
+    for name, known in manifest.files.items():
+        if not name.endswith(_WEIGHTS):
+            _time_of(folder / name, known)
+
+
+def _time_of(path: Path, known: FileSum) -> int:
+    """The time of a file. Raises DataError when it is missing or has another size."""
+    try:
+        stat = path.stat()
+        if stat.st_size != known.size:
+            stat = _asked_again(path)
+    except (FileNotFoundError, NotADirectoryError):
+        stat = _asked_again(path)
+    if stat is None:
+        raise damaged(path, missing(known))
+    if S_ISDIR(stat.st_mode):
+        raise damaged(path, "a folder is in its place")
+    if stat.st_size != known.size:
+        raise damaged(path, other_size(stat.st_size, known))
+    return stat.st_mtime_ns
+
+
+def _asked_again(path: Path) -> os.stat_result | None:
+    """What the server of a network file system says of a file, not what this machine remembers of
+    it: another one may just have finished it. NFS asks when a folder is listed and a file opened.
+    """
+    with suppress(OSError):
+        os.listdir(path.parent)
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno())
+    with suppress(OSError):
+        return path.stat()
+    return None
+
+
+def _times_of(folder: Path) -> dict[str, int]:
+    """The times at which files were found to be the same; none where that is not known."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        times = json.loads((folder / _TIMES).read_text(encoding="utf-8"))
+        return {str(name): int(time) for name, time in times.items()}
+    return {}
+
+
+def _remember_times(folder: Path, times: Mapping[str, int]) -> None:
+    """Best effort: without it the files are read again the next time."""
+    with suppress(OSError):
+        path = folder / _TIMES
+        temporary = path.with_name(f"{_TIMES}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(times), encoding="utf-8")
+        temporary.replace(path)
+
+
+# ---- what a folder holds -------------------------------------------------------------------------
 
 
 def content_of(folder: Path, files: Iterable[str]) -> str:
@@ -238,9 +439,12 @@ def content_of(folder: Path, files: Iterable[str]) -> str:
 
 
 def require_complete(folder: Path) -> Manifest:
-    """The manifest of a finished stage. Raises StageError when it is missing or unfinished."""
+    """The manifest of a finished stage. Raises StageError when it is missing or unfinished, and
+    DataError when one of its files is missing or has another size.
+    """
     manifest = read_manifest(folder)
     if manifest is not None and manifest.status == "complete":
+        check_sizes(folder, manifest)
         return manifest
     state = "not finished"
     if manifest is None:

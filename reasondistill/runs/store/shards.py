@@ -24,6 +24,7 @@ from reasondistill.errors import DataError, StageError
 from reasondistill.records import Record
 from reasondistill.runs import layout
 from reasondistill.runs.store.files import disk_errors, replacing
+from reasondistill.runs.store.verified import exists_verified, open_verified
 
 R = TypeVar("R", bound=Record)
 _BLOCK = 1 << 16
@@ -123,9 +124,9 @@ def repair_tail(path: Path) -> int:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered whole lines; a torn last line is skipped."""
-    if not path.exists():
+    if not exists_verified(path):
         raise StageError(f"{path}: missing. Run the stage that writes it first.")
-    with open(path, "rb") as file:
+    with open_verified(path) as file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
                 yield number, line
@@ -134,9 +135,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> Iterator[R]:
     """Yield a shard's records in order.
 
-    Raises DataError(`path:line`) for a line that is not such a record. A torn last line is
-    skipped. With `passes_foreign`, fields that the record does not have are ignored: for viewing a
-    folder that another version wrote.
+    Raises DataError(`path:line`) for a line that is not such a record, and DataError for a file
+    that is not what its stage wrote. A torn last line of an unfinished stage is skipped. With
+    `passes_foreign`, fields that the record does not have are ignored: for viewing a folder that
+    another version wrote.
     """
     extra: ExtraValues = "forbid"
     if passes_foreign:
@@ -146,7 +148,7 @@ def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> 
 
 def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
     """At most `count` records of a shard, from a byte offset of `offsets_of` on."""
-    with open(path, "rb") as file:
+    with open_verified(path) as file:
         file.seek(offset)
         for number, line in enumerate(islice(file, count), start=1):
             if line.endswith(b"\n"):
@@ -246,10 +248,10 @@ def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None
 
 def count_lines(path: Path) -> int:
     """How many whole lines a shard has; 0 when it does not exist."""
-    if not path.exists():
+    if not exists_verified(path):
         return 0
     count = 0
-    with open(path, "rb") as file:
+    with open_verified(path) as file:
         while block := file.read(1 << 20):
             count += block.count(b"\n")
     return count
@@ -297,4 +299,4 @@ def append_metrics(folder: Path, **values: Any) -> None:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The folder's metrics lines without torn ones; empty when there are none."""
     path = folder / layout.METRICS
-    return list(read_rows(path)) if path.exists() else []
+    return list(read_rows(path)) if exists_verified(path) else []

@@ -75,6 +75,7 @@ def collect(
         },
         figures=_figures(summary).to_dict(),
         seconds=time.monotonic() - started,
+        beside=_folders_in(evals_folder),
     )
 
 
@@ -90,6 +91,11 @@ def _refuse_shared_names(folder: Path, plan: EvalPlan) -> None:
 def _benchmark_folders(folder: Path) -> set[str]:
     """The benchmark folders: those of this run, and of an earlier one that asked for others."""
     return {path.parent.parent.name for path in folder.glob(f"*/problems/{MANIFEST}")}
+
+
+def _folders_in(folder: Path) -> set[str]:
+    """The names of all folders: each has manifests of its own."""
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def _outputs(folder: Path, wanted: Mapping[tuple[str, str], int]) -> dict[str, str]:

@@ -8,7 +8,6 @@ shown stay in memory.
 from __future__ import annotations
 
 import heapq
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill.config.published import Published
-from reasondistill.errors import DataError
 from reasondistill.records import (
     OUTCOMES,
     VARIANT,
@@ -35,6 +33,7 @@ from reasondistill.records import (
     fingerprint,
 )
 from reasondistill.runs import layout
+from reasondistill.runs.figures import read_forecast, read_latency, read_student_record
 from reasondistill.runs.graded import read_as_far_as_graded
 from reasondistill.runs.layout import EvalsFolder, RunFolder
 from reasondistill.runs.metrics import TrainingLine
@@ -49,7 +48,9 @@ from reasondistill.runs.scores import (
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
     Manifest,
+    check_sizes,
     count_lines,
+    exists_verified,
     read_keys,
     read_records,
 )
@@ -320,6 +321,9 @@ def read_stages(run: Path, *, besides: Path) -> tuple[Stage, ...]:
     """Every stage folder of the run in walking order; the report's own folder is passed over."""
     manifests = read_manifests(RunFolder(run))
     manifests.pop(besides.relative_to(run).as_posix(), None)
+    for place, manifest in manifests.items():
+        if manifest.status == "complete":
+            check_sizes(run / place, manifest)
     return tuple(Stage(place, manifest) for place, manifest in manifests.items())
 
 
@@ -490,8 +494,8 @@ def _students(folder: Path) -> Iterator[StudentFolder]:
             continue
         record = path / layout.STUDENT
         student: Student | None = None
-        if record.exists():
-            student = Student.model_validate_json(record.read_text(encoding="utf-8"))
+        if exists_verified(record):
+            student = read_student_record(record)
         yield StudentFolder(path.name, student, TrainingLine.of(path))
 
 
@@ -605,20 +609,14 @@ def _latency(run: Path) -> dict[str, Mapping[str, float]]:
     for path in sorted(run.glob(LATENCIES)):
         latency[path.parent.name] = {}
         if path.exists():
-            latency[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+            latency[path.parent.name] = read_latency(path)
     return latency
 
 
 def _forecast(path: Path) -> Forecast | None:
     if not path.exists():
         return None
-    try:
-        return Forecast.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise DataError(
-            f"{path}: not written by this version of reasondistill; remove it, or make the "
-            "forecast again."
-        ) from error
+    return read_forecast(path)
 
 
 # ---- shared --------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def _state(run_folder: Path, stage: Stage) -> str:
     """
     shards = (run_folder / stage.place).glob("*.jsonl")
     sizes = {path.name: path.stat().st_size for path in shards}
-    return fingerprint([canonical_json(stage.manifest.__dict__), sizes])
+    return fingerprint([canonical_json(stage.manifest.described()), sizes])
 
 
 def _encodable(text: str) -> str:

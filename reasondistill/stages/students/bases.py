@@ -31,7 +31,7 @@ from reasondistill.models.templates import with_options
 from reasondistill.models.weights import model_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
-from reasondistill.runs.store import disk_errors
+from reasondistill.runs.store import disk_errors, verify_below
 from reasondistill.stages.students import shrinking
 from reasondistill.stages.students.finite import bad_weight
 from reasondistill.stages.students.tokens import Row, tokenise_all
@@ -64,6 +64,7 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
             source = str(resources.shipped_model(source.removeprefix("shipped:")))
         folder = Path(source).expanduser()
         if folder.is_dir():
+            verify_below(folder)
             source = str(folder)
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
@@ -151,7 +152,10 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         attention = attention_options(config, student.attn_implementation, where)
         model = AutoModelForCausalLM.from_config(config, **attention)
     else:
-        source = str(model_folder(student.base or "") or student.base)
+        folder = model_folder(student.base or "")
+        if folder is not None:
+            verify_below(folder)
+        source = str(folder or student.base)
         config = AutoConfig.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )

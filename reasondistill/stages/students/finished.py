@@ -8,6 +8,7 @@ from pathlib import Path
 from reasondistill.errors import StageError
 from reasondistill.records import Student
 from reasondistill.runs import layout
+from reasondistill.runs.figures import read_student_record
 from reasondistill.runs.store import require_complete
 
 
@@ -16,7 +17,7 @@ def read_student(folder: Path) -> Student:
     is not finished.
     """
     require_complete(folder)
-    student = Student.model_validate_json((folder / layout.STUDENT).read_text(encoding="utf-8"))
+    student = read_student_record(folder / layout.STUDENT)
     inside = folder / student.path
     if not inside.exists():
         return student

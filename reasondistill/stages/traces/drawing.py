@@ -28,7 +28,7 @@ from reasondistill.records import Problem
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
-from reasondistill.runs.store import Manifest, write_manifest
+from reasondistill.runs.store import Manifest, seal, unseal, write_manifest
 from reasondistill.stages.traces import capture, servers
 from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
@@ -212,6 +212,7 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
     """
     if capture.is_captured(job.traces, job.folder, done):
         return done
+    unseal(job.folder, (layout.TOPK, layout.METRICS, layout.SERVERS))
     everything: set[str] = set()
     for problem in job.problems:
         everything.update(f"{problem.id}:{sample}" for sample in range(job.traces.n))
@@ -219,11 +220,12 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
         work_on(job, work, finished=everything)
         job.check_stop()
     score_others(job)
+    sealed = seal(job.folder)
     figures = cache_figures(job)
-    stored = done.figures | figures.to_dict()
+    stored = sealed.figures | figures.to_dict()
     if not figures.topk_missing:
         stored.pop("topk_missing", None)  # of the cache as it was before
-    manifest = replace(done, figures=stored)
+    manifest = replace(sealed, figures=stored)
     write_manifest(job.folder, manifest)
     return manifest
 

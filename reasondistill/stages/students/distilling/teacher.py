@@ -26,6 +26,7 @@ from reasondistill.models.vocabulary import (
     match_tokens,
 )
 from reasondistill.models.weights import model_folder, weight_bytes
+from reasondistill.runs.store import verify_below
 from reasondistill.stages.students.heads import check_head, head_of
 from reasondistill.stages.students.hidden import States, states
 
@@ -100,7 +101,10 @@ def load_teacher(
     Raises ConfigError when its ordinary tokens are not the student's or it cannot be computed so,
     StageError when it does not fit in memory or was not made for the `longest` row.
     """
-    source = str(model_folder(model) or model)
+    folder = model_folder(model)
+    if folder is not None:
+        verify_below(folder)
+    source = str(folder or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     match = match_tokenizers(tokenizer, student_tokenizer, model)
@@ -113,7 +117,7 @@ def load_teacher(
         dtype,
         device,
         trust_remote_code=trust_remote_code,
-        folder=model_folder(model),
+        folder=folder,
     )
     options |= attention_options(
         config, attention, f"teacher {model}", trust_remote_code=trust_remote_code

@@ -1,0 +1,118 @@
+"""`check` and `repair`: whether a run's files are what was written, and what to do where not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from reasondistill.cli.console import RunName, RunsDir, app, run_folder, say
+from reasondistill.cli.forecasting import bytes_words
+from reasondistill.errors import DataError
+
+if TYPE_CHECKING:
+    from reasondistill.runs.checking import CheckedFolder
+
+_TELL_S = 5.0
+
+
+@app.command(
+    epilog="Example:\n\n  reasondistill check demo\n\n  reasondistill check s3://bucket/runs/demo"
+)
+def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
+    """Read every finished file of a run and compare it with the sum that was written with it.
+
+    NAME may be a URL. Nothing is changed; exit code 2 where anything is damaged.
+    """
+    from reasondistill.runs.checking import bytes_to_read, check_run, open_tree
+    from reasondistill.runs.remote import is_url
+
+    place = name
+    if not is_url(name):
+        place = str(run_folder(name, runs))
+    tree = open_tree(place)
+    progress = _Progress(bytes_to_read(tree))
+    faults, files, size, unsummed = 0, 0, 0, 0
+    for checked in check_run(tree, progress.add):
+        faults += len(checked.faults)
+        files, size = files + checked.files, size + checked.bytes
+        unsummed += checked.state == "without sums"
+        _print_folder(checked)
+    if unsummed:
+        say(
+            f"{unsummed} stage folders were finished by an earlier version, which wrote no sums: "
+            "nobody knows whether they are sound. Stages that are made again have sums."
+        )
+    if faults:
+        raise DataError(
+            f"{place}: {faults:,} files are damaged. Ways out: put back copies of them; or "
+            f"`reasondistill repair {name}`, which keeps what is sound, and the same command again."
+        )
+    say(f"{files:,} files, {bytes_words(size)}: all are what was written.")
+
+
+def _print_folder(checked: CheckedFolder) -> None:
+    place = checked.place or "the run's own files"
+    if checked.faults:
+        say(f"[red]✗[/] {escape(place)}")
+        for fault in checked.faults:
+            say(f"    {escape(fault.path)}: {escape(fault.found)}")
+    elif checked.state == "complete":
+        say(f"[green]✓[/] {escape(place)} · {checked.files:,} files · {bytes_words(checked.bytes)}")
+    else:
+        say(f"[yellow]?[/] {escape(place)} · {checked.state}")
+
+
+@app.command(epilog="Example:\n\n  reasondistill repair demo")
+def repair(
+    name: RunName,
+    runs: RunsDir = Path("runs"),
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Also remove what takes long to make again: damaged students, and samples whose "
+            "manifest is lost."
+        ),
+    ] = False,
+) -> None:
+    """Keep what is sound of a damaged run, remove what the same command makes again, and name what
+    cannot be mended. Nothing is guessed.
+    """
+    from reasondistill.launch.exclusive import only_one
+    from reasondistill.runs.layout import RunFolder
+    from reasondistill.runs.repairing import repair_run
+
+    folder = run_folder(name, runs)
+    hopeless = 0
+    done = 0
+    with only_one(folder):
+        for one in repair_run(RunFolder(folder), again=again):
+            done += 1
+            hopeless += not one.is_mended
+            mark = "[red]✗[/]"
+            if one.is_mended:
+                mark = "[green]✓[/]"
+            say(f"{mark} {escape(one.path)}: {escape(one.done)}")
+    if hopeless:
+        raise DataError(f"{folder}: {hopeless:,} files cannot be mended; see above.")
+    if done:
+        say("Give the same command again: it makes what is missing.")
+    else:
+        say(f"{folder}: nothing is damaged.")
+
+
+class _Progress:
+    """A line every few seconds about how much was read."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._read = total, 0
+        self._told = time.monotonic()
+
+    def add(self, count: int) -> None:
+        self._read += count
+        if time.monotonic() - self._told > _TELL_S:
+            self._told = time.monotonic()
+            say(f"  {bytes_words(self._read)} of at most {bytes_words(self._total)}")

@@ -1,0 +1,233 @@
+"""Checking a run: is every finished file what its stage wrote?
+
+    for checked in check_run(open_tree("runs/demo")):      # or a URL
+        checked.place, checked.bytes, checked.faults
+
+Nothing is changed, and nothing that a fault may have spoilt is believed: a file of a stage whose
+manifest is damaged cannot be judged, and is said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+from reasondistill.errors import DataError, StageError
+from reasondistill.runs import layout
+from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
+from reasondistill.runs.remote import file_system, is_url
+from reasondistill.runs.store import FileSum, Manifest
+from reasondistill.runs.store.guards import parse_guarded
+from reasondistill.runs.store.manifests import parse_manifest
+from reasondistill.runs.store.sums import digest_of, missing, other_size
+
+_STUDENTS = FOLDERS["students"]
+# Files that guard themselves, as patterns in the run's folder.
+_GUARDED = (layout.RUN, layout.FORECAST, f"{FOLDERS['evals']}/*/*/{layout.LATENCY}")
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A damaged file of a stage folder (`place`; empty for the run's own), and what was found."""
+
+    place: str
+    name: str
+    found: str
+
+    @property
+    def path(self) -> str:
+        """The file's path in the run's folder."""
+        return str(PurePosixPath(self.place) / self.name)
+
+
+@dataclass
+class CheckedFolder:
+    """One stage folder: how much was read, and what is damaged.
+
+    `state` is complete, partial (nothing of it is judged: its stage is not finished), without sums
+    (an earlier version finished it) or no manifest (one that is missing or cannot be read).
+    """
+
+    place: str
+    state: str = "complete"
+    files: int = 0
+    bytes: int = 0
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+
+class Tree(Protocol):
+    """A run's folder, here or at a URL."""
+
+    name: str
+
+    def sizes(self) -> Mapping[str, int]:
+        """Every file's size in bytes, by its path in the folder."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        ...
+
+
+class LocalTree:
+    """A run's folder on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name, self._folder = str(folder), folder
+
+    def sizes(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for path in self._folder.rglob("*"):
+            if path.is_file():
+                found[path.relative_to(self._folder).as_posix()] = path.stat().st_size
+        return found
+
+    def open(self, path: str) -> BinaryIO:
+        return open(self._folder / path, "rb", buffering=0)
+
+
+class UrlTree:
+    """A run's folder at a URL: read in place, no copy is made."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url.rstrip("/")
+        self._fs, self._root = file_system(self.name)
+
+    def sizes(self) -> Mapping[str, int]:
+        found: dict[str, Any] = self._fs.find(self._root, detail=True)
+        return {
+            path[len(self._root) :].lstrip("/"): int(info["size"]) for path, info in found.items()
+        }
+
+    def open(self, path: str) -> BinaryIO:
+        return self._fs.open(f"{self._root}/{path}", "rb")
+
+
+def open_tree(name: str) -> Tree:
+    """The run folder of this path or URL. Raises StageError when there is none."""
+    tree: Tree = LocalTree(Path(name))
+    if is_url(name):
+        tree = UrlTree(name)
+    if not any(fnmatch(path, f"[1-7]-*/*{MANIFEST}") for path in tree.sizes()):
+        raise StageError(f"{name}: not a run folder (no stage in it has a {MANIFEST}).")
+    return tree
+
+
+def check_run(tree: Tree, tell: Tell = lambda count: None) -> Iterator[CheckedFolder]:
+    """Check every stage folder in the order of stages, then the run's own files; `tell` is called
+    with the bytes that were read since.
+    """
+    sizes = tree.sizes()
+    for place in sorted(_places(sizes)):
+        yield _check_folder(tree, place, sizes, tell)
+    own = CheckedFolder("")
+    for path in sorted(sizes):
+        if any(fnmatch(path, pattern) for pattern in _GUARDED):
+            own.files, own.bytes = own.files + 1, own.bytes + sizes[path]
+            own.faults += _check_guarded(tree, path)
+    yield own
+
+
+def bytes_to_read(tree: Tree) -> int:
+    """The bytes of all files in stage folders."""
+    return sum(size for path, size in tree.sizes().items() if path[:1].isdigit())
+
+
+def _places(sizes: Mapping[str, int]) -> set[str]:
+    """The stage folders: those with a manifest, and those with files that should have one."""
+    places: set[str] = set()
+    for path in sizes:
+        folder = str(PurePosixPath(path).parent)
+        name = PurePosixPath(path).name
+        if folder == _STUDENTS or name.startswith("."):
+            continue
+        if any(_fits(folder, pattern) for pattern in STAGE_FOLDERS):
+            places.add(folder)
+    return places
+
+
+def _fits(folder: str, pattern: str) -> bool:
+    """As fnmatch, but a star stays within one part of the path."""
+    parts, patterns = folder.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch, parts, patterns))
+
+
+def _check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -> CheckedFolder:
+    checked = CheckedFolder(place)
+    path = f"{place}/{MANIFEST}"
+    if path not in sizes:
+        checked.state = "no manifest"
+        checked.faults.append(Fault(place, MANIFEST, "it is missing"))
+        return checked
+    try:
+        with tree.open(path) as file:
+            manifest = parse_manifest(Path(path), file.read())
+    except DataError as error:
+        checked.state = "no manifest"
+        checked.faults.append(Fault(place, MANIFEST, _without_path(error, path)))
+        return checked
+    if manifest.status != "complete" or not manifest.files:
+        checked.state = _state_of(manifest)
+        return checked
+    for name, known in manifest.files.items():
+        checked.files += 1
+        size = sizes.get(f"{place}/{name}")
+        found = _fault_of(tree, f"{place}/{name}", size, known, tell)
+        if found:
+            checked.faults.append(Fault(place, name, found))
+        elif size is not None:
+            checked.bytes += size
+    return checked
+
+
+def _state_of(manifest: Manifest) -> str:
+    if manifest.status == "complete":
+        return "without sums"
+    return manifest.status
+
+
+def _fault_of(tree: Tree, path: str, size: int | None, known: FileSum, tell: Tell) -> str:
+    """What is wrong with a file; empty where nothing is."""
+    if size is None:
+        return missing(known)
+    if size != known.size:
+        return other_size(size, known)
+    wrong: list[int] = []
+    with tree.open(path) as file:
+        for number in range(known.blocks):
+            block = _read_block(file, known.block)
+            if digest_of(block) != known.digest(number):
+                wrong.append(number)
+            tell(len(block))
+    if not wrong:
+        return ""
+    return known.where(wrong)
+
+
+def _read_block(file: BinaryIO, size: int) -> bytes:
+    """The next bytes, also from a file that gives fewer at once."""
+    block = file.read(size)
+    while 0 < len(block) < size:
+        more = file.read(size - len(block))
+        if not more:
+            break
+        block += more
+    return block
+
+
+def _check_guarded(tree: Tree, path: str) -> Iterator[Fault]:
+    try:
+        with tree.open(path) as file:
+            parse_guarded(file.read(), path, "what was written", "")
+    except DataError as error:
+        yield Fault("", path, _without_path(error, path))
+
+
+def _without_path(error: DataError, path: str) -> str:
+    """What an error says of a file, without its path and the ways out, which stand elsewhere."""
+    said = str(error).removeprefix(f"{path}: ")
+    return said.partition(" Ways out:")[0].strip().rstrip(".")

@@ -1,0 +1,276 @@
+"""Repairing a run: what is sound is kept, what can be made again is removed, what cannot is named.
+
+    for repair in repair_run(RunFolder(Path("runs/demo"))):
+        repair.path, repair.done
+
+Nothing is guessed. A record is kept when it lies in a block that is what was written, a file is put
+back when another file of the run has the very bytes that were written. Afterwards the same command
+makes what is missing, and ends with the records of a run that nothing happened to.
+
+Where that takes a machine for long (a student is trained again, all samples are drawn again) it is
+done only with `again`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reasondistill.records import Student, TrainingFigures
+from reasondistill.runs import layout
+from reasondistill.runs.checking import CheckedFolder, Fault, LocalTree, check_run
+from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder
+from reasondistill.runs.store import (
+    Manifest,
+    disk_errors,
+    read_manifest,
+    replacing,
+    sum_of,
+    write_manifest,
+    write_text,
+)
+from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
+
+_EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
+# Of a folder of samples: what its closing writes anew.
+_OF_THE_CLOSING = (layout.SET_ASIDE,)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done about a damaged file; `is_mended` says that nothing is left to do by hand."""
+
+    path: str
+    done: str
+    is_mended: bool = True
+
+
+def repair_run(run: RunFolder, *, again: bool = False) -> Iterator[Repair]:
+    """Repair every damaged stage folder, in the order of stages, and say what was done.
+
+    With `again` also students, and samples of which nothing can be known, are removed, so that the
+    same command makes them again.
+    """
+    for checked in check_run(LocalTree(run.path)):
+        if not checked.faults:
+            continue
+        if not checked.place:
+            yield from _repair_own(run, checked.faults)
+        elif checked.state == "no manifest":
+            yield _without_manifest(run, checked, again=again)
+        else:
+            yield from _repair_folder(run, checked, again=again)
+
+
+def _repair_own(run: RunFolder, faults: Sequence[Fault]) -> Iterator[Repair]:
+    """Files of the run itself, which guard themselves."""
+    for fault in faults:
+        if fault.path == layout.RUN:
+            done = "cannot be put back; `reasondistill run FILE` with its pipeline file writes it"
+            yield Repair(fault.path, done, is_mended=False)
+        else:
+            (run.path / fault.path).unlink()
+            yield Repair(fault.path, "removed; it is made again where it is asked for")
+
+
+def _without_manifest(run: RunFolder, checked: CheckedFolder, *, again: bool) -> Repair:
+    """Nothing in a folder can be judged when nobody knows what it was made from."""
+    folder, path = run.path / checked.place, f"{checked.place}/{MANIFEST}"
+    if _is_cheap(checked.place) or again:
+        remove_stage(folder, checked.place)
+        return Repair(path, f"{checked.place} is removed, and made again by the same command")
+    return Repair(path, _costly(checked.place), is_mended=False)
+
+
+def _costly(place: str) -> str:
+    what = "all its samples are drawn again"
+    if place.startswith(_STUDENTS):
+        what = "the student is trained again"
+    return (
+        "cannot be mended. Put back a copy of it; or `reasondistill repair --again`, which removes "
+        f"{place}: {what}"
+    )
+
+
+def _is_cheap(place: str) -> bool:
+    """Whether a stage is made again in minutes, without a model."""
+    return not (_is_of_samples(place) or place.startswith(f"{_STUDENTS}/"))
+
+
+def _is_of_samples(place: str) -> bool:
+    return place == _TRACES or (place.startswith(f"{_EVALS}/") and place.endswith("/traces"))
+
+
+def remove_stage(folder: Path, place: str) -> None:
+    """Remove what a stage wrote; of the tables of the evals not the samples below them, of verdicts
+    not the replies of a judge, which were paid for.
+    """
+    with disk_errors(folder):
+        if place == _EVALS:
+            for path in folder.iterdir():
+                if path.is_file():
+                    path.unlink()
+            return
+        kept = folder / layout.JUDGE_REPLIES
+        is_kept = kept.exists() and place.endswith("verdicts")
+        for path in folder.iterdir():
+            if is_kept and path == kept:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if not is_kept:
+            folder.rmdir()
+
+
+# ---- a folder with a manifest --------------------------------------------------------------------
+
+
+def _repair_folder(run: RunFolder, checked: CheckedFolder, *, again: bool) -> Iterator[Repair]:
+    folder, place = run.path / checked.place, checked.place
+    manifest = read_manifest(folder)
+    assert manifest is not None  # it was read a moment ago
+    left: list[Fault] = []
+    for fault in checked.faults:
+        known = manifest.files[fault.name]
+        _clear(folder / fault.name)
+        copy = _copy_of(run, folder / fault.name, known)
+        if copy is not None:
+            _put_back(copy, folder / fault.name)
+            done = f"put back from {run.place_of(copy)}, which has the same content"
+            yield Repair(fault.path, done)
+        elif fault.name == layout.METRICS:
+            kept = _keep_sound_lines(folder / fault.name, known)
+            manifest = _summed_anew(folder, manifest, fault.name)
+            yield Repair(fault.path, f"{kept}; the rest, numbers over time, is lost")
+        else:
+            left.append(fault)
+    if not left:
+        return
+    if _is_of_samples(place):
+        yield from _repair_samples(folder, manifest, left)
+    elif _is_cheap(place):
+        if any(fault.name == layout.JUDGE_REPLIES for fault in left):
+            (folder / layout.JUDGE_REPLIES).unlink(missing_ok=True)
+        remove_stage(folder, place)
+        for fault in left:
+            yield Repair(fault.path, f"{place} is removed, and made again by the same command")
+    else:
+        yield from _repair_student(folder, place, manifest, left, again=again)
+
+
+def _summed_anew(folder: Path, manifest: Manifest, name: str) -> Manifest:
+    """Write the manifest with another sum of a file that was cut to what is sound of it."""
+    files = dict(manifest.files)
+    files[name] = sum_of(folder / name)
+    changed = replace(manifest, files=files)
+    write_manifest(folder, changed)
+    return changed
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder that is where a file was."""
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def _copy_of(run: RunFolder, damaged: Path, known: FileSum) -> Path | None:
+    """Another file of the run that holds what the damaged one held."""
+    for path in sorted(run.path.rglob(f"*{damaged.suffix}")):
+        if path != damaged and path.is_file() and is_copy(path, known):
+            return path
+    return None
+
+
+def _put_back(copy: Path, path: Path) -> None:
+    with replacing(path) as target, open(copy, "rb") as source:
+        shutil.copyfileobj(source, target)
+
+
+def _keep_sound_lines(path: Path, known: FileSum) -> str:
+    """Rewrite a shard with its sound lines; say how many these are."""
+    kept = 0
+    with replacing(path) as target:
+        if path.exists():
+            for line in sound_lines(path, known):
+                target.write(line)
+                kept += 1
+    return f"{kept:,} sound lines are kept"
+
+
+def _repair_samples(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> Iterator[Repair]:
+    """Keep the sound samples and open the folder again: the same command draws the rest."""
+    write_manifest(folder, replace(manifest, status="partial", files={}))
+    for fault in faults:
+        path = folder / fault.name
+        if fault.name.startswith(f"{layout.TOPK}/"):
+            shutil.rmtree(folder / layout.TOPK, ignore_errors=True)
+            yield Repair(fault.path, "the top-K cache is removed; the same command captures it")
+        elif fault.name in _OF_THE_CLOSING:
+            path.unlink(missing_ok=True)
+            yield Repair(fault.path, "removed; the same command writes it again")
+        else:
+            kept = _keep_sound_lines(path, manifest.files[fault.name])
+            rest = "the same command draws the rest"
+            if fault.name != layout.TRACES:
+                rest = "the rest, which tells of servers, is lost"
+            yield Repair(fault.path, f"{kept}; {rest}")
+
+
+def _repair_student(
+    folder: Path, place: str, manifest: Manifest, faults: Sequence[Fault], *, again: bool
+) -> Iterator[Repair]:
+    """The record of a student can be written again; weights and what belongs to them cannot be made
+    without training.
+    """
+    hopeless: list[Fault] = []
+    for fault in faults:
+        known = manifest.files[fault.name]
+        if fault.name == layout.STUDENT and _write_record(folder, manifest, known):
+            yield Repair(fault.path, "written again from the manifest, with the same content")
+        else:
+            hopeless.append(fault)
+    if hopeless and again:
+        shutil.rmtree(folder)
+        for fault in hopeless:
+            yield Repair(fault.path, f"{place} is removed, and trained again by the same command")
+    elif hopeless:
+        for fault in hopeless:
+            yield Repair(fault.path, _costly(place), is_mended=False)
+
+
+def _write_record(folder: Path, manifest: Manifest, known: FileSum) -> bool:
+    """Write student.json from what the manifest holds; whether that is what was written."""
+    path = folder / layout.STUDENT
+    for student in _records_of(folder, manifest):
+        write_text(path, student.model_dump_json(indent=2) + "\n")
+        if is_copy(path, known):
+            return True
+    return False
+
+
+def _records_of(folder: Path, manifest: Manifest) -> Iterator[Student]:
+    """What the record of a student may have been, by its manifest."""
+    section, inputs = manifest.section, manifest.identity["inputs"]
+    figures = None
+    if manifest.figures:
+        figures = TrainingFigures.model_validate(_as_json(manifest.figures))
+    for examples in dict.fromkeys((inputs.get("unverified"), inputs.get("examples"), "")):
+        if examples is not None:
+            yield Student(
+                name=folder.name,
+                method=section.get("method", "sft"),
+                base=inputs.get("base", ""),
+                path=layout.MODEL,
+                examples=examples,
+                seed=section.get("seed", 0),
+                figures=figures,
+            )
+
+
+def _as_json(value: Mapping[str, object]) -> dict[str, object]:
+    return json.loads(json.dumps(value))

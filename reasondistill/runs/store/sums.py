@@ -1,0 +1,233 @@
+"""Sums of files: the size, the time, and a digest of each block; and files that verify themselves
+while they are read.
+
+    known = sum_of(path)
+    with SummedFile(path, known) as file: ...     # a block is verified before its bytes are read
+
+A digest of the whole file would be known only after its last byte, when the records before it have
+been used. So each block has its own (BLAKE2b, 64 bits): a damaged one is never handed out, and a
+part in the middle can be read without the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reasondistill.errors import DataError
+from reasondistill.runs.layout import FOLDERS
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# A damage costs the records of its block: small blocks where the file is small.
+_SMALLEST_BLOCK = 1 << 14
+# More would make a manifest long: 1,024 blocks are 16 KB of digests.
+_MOST_BLOCKS = 1024
+_DIGEST_BYTES = 8
+_STAGES = frozenset(FOLDERS.values())
+
+
+@dataclass(frozen=True)
+class FileSum:
+    """What is known of a finished file: bytes, modification time (ns), bytes of a block, and the
+    digests of the blocks, one after the other in hexadecimal.
+    """
+
+    size: int
+    time: int
+    block: int
+    digests: str
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the file has."""
+        return -(-self.size // self.block)
+
+    def where(self, numbers: Sequence[int]) -> str:
+        """Which bytes are damaged: those of the first block, and how many there are."""
+        start = numbers[0] * self.block
+        end = min(self.size, start + self.block)
+        words = f"bytes {start:,} to {end:,} are not those that were written"
+        if len(numbers) > 1:
+            words += f" ({len(numbers):,} of {self.blocks:,} blocks)"
+        return words
+
+    def digest(self, number: int) -> str:
+        """The digest of a block."""
+        start = 2 * _DIGEST_BYTES * number
+        return self.digests[start : start + 2 * _DIGEST_BYTES]
+
+
+def sum_of(path: Path) -> FileSum:
+    """Read a file and sum it."""
+    with open(path, "rb", buffering=0) as file:
+        stat = os.fstat(file.fileno())
+        size = block_size(stat.st_size)
+        digests: list[str] = []
+        while block := os.pread(file.fileno(), size, len(digests) * size):
+            digests.append(digest_of(block))
+    return FileSum(stat.st_size, stat.st_mtime_ns, size, "".join(digests))
+
+
+def block_size(size: int) -> int:
+    """The bytes of a block of a file: at least 16 KiB, doubled until there are few enough."""
+    block = _SMALLEST_BLOCK
+    while block * _MOST_BLOCKS < size:
+        block *= 2
+    return block
+
+
+def digest_of(block: bytes) -> str:
+    """The digest of a block."""
+    return hashlib.blake2b(block, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+class SummedFile(io.RawIOBase):
+    """A file, open for reading at any place. A block is verified before a byte of it is read.
+
+    Raises DataError for a file that is missing, has another size, or has a block that is another
+    one: when it is opened or when that block is read. `name` is said in its place.
+    """
+
+    def __init__(self, path: Path, known: FileSum) -> None:
+        super().__init__()
+        self._path, self._known = path, known
+        self._place, self._number, self._block = 0, -1, b""
+        self._file = _opened(path, known)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._known.size}
+        self._place = starts[whence] + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self._place >= self._known.size:
+            return 0
+        number, start = divmod(self._place, self._known.block)
+        if number != self._number:
+            self._block = self._verified(number)
+            self._number = number
+        target = memoryview(buffer).cast("B")
+        some = self._block[start : start + len(target)]
+        target[: len(some)] = some
+        self._place += len(some)
+        return len(some)
+
+    def _verified(self, number: int) -> bytes:
+        start = number * self._known.block
+        block = os.pread(self._file.fileno(), self._known.block, start)
+        if digest_of(block) != self._known.digest(number):
+            raise damaged(self._path, self._known.where([number]))
+        return block
+
+    def close(self) -> None:
+        # An opening that failed has no file.
+        file: Any = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
+        super().close()
+
+
+def _opened(path: Path, known: FileSum) -> io.FileIO:
+    try:
+        file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115
+    except FileNotFoundError:
+        raise damaged(path, missing(known)) from None
+    except IsADirectoryError:
+        raise damaged(path, "a folder is in its place") from None
+    size = os.fstat(file.fileno()).st_size
+    if size != known.size:
+        file.close()
+        raise damaged(path, other_size(size, known))
+    return file
+
+
+def verify(path: Path, known: FileSum) -> None:
+    """Read the whole file. Raises DataError, which names every damaged block."""
+    wrong = list(damaged_blocks(path, known))
+    if wrong:
+        raise damaged(path, known.where(wrong))
+
+
+def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
+    """The whole lines of a damaged file that lie in blocks which are those that were written."""
+    with open(path, "rb", buffering=0) as file:
+        # What follows the last newline; None after a damaged block, where a line has no beginning.
+        rest: bytes | None = b""
+        for number in range(known.blocks):
+            block = os.pread(file.fileno(), known.block, number * known.block)
+            if digest_of(block) != known.digest(number):
+                rest = None
+                continue
+            if rest is None:
+                _, newline, block = block.partition(b"\n")
+                if not newline:
+                    continue
+                rest = b""
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+
+
+def is_copy(path: Path, known: FileSum) -> bool:
+    """Whether a file is what was written, wherever it lies."""
+    return path.stat().st_size == known.size and not list(damaged_blocks(path, known))
+
+
+def damaged_blocks(path: Path, known: FileSum) -> Iterator[int]:
+    """The numbers of the blocks that are not what was written. Raises DataError for a file that is
+    missing or has another size.
+    """
+    with _opened(path, known) as file:
+        for number in range(known.blocks):
+            block = os.pread(file.fileno(), known.block, number * known.block)
+            if digest_of(block) != known.digest(number):
+                yield number
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def damaged(path: Path, found: str) -> DataError:
+    """The error for a file that is not what was written: what was found, and the ways out."""
+    return DataError(f"{path}: damaged: {found}. Nothing of it is used. {ways_out(path)}")
+
+
+def ways_out(path: Path) -> str:
+    """What to do about a damaged file of a stage folder."""
+    run = path.parent
+    for folder in path.parents:
+        if folder.name in _STAGES:
+            run = folder.parent
+    return (
+        f"Ways out: put back a copy of this file; or `reasondistill repair {run}`, which keeps "
+        "what is sound, and the same command again."
+    )
+
+
+def missing(known: FileSum) -> str:
+    """What was expected of a file that is not there."""
+    return f"it is missing; {known.size:,} bytes were written"
+
+
+def other_size(size: int, known: FileSum) -> str:
+    """What was expected of a file that is longer or shorter."""
+    return f"it has {size:,} bytes; {known.size:,} were written"

@@ -1,0 +1,187 @@
+"""Reading what a finished stage wrote: whatever its manifest lists is verified while it is read.
+
+    with open_verified(path) as file: ...    # records, line by line
+    read_text_verified(path)                 # student.json, scores.json, report.json
+    verify_below(model_folder)               # before a library opens what lies there
+
+A file belongs to the stage folder nearest above it whose manifest lists it. Files of unfinished
+stages, of earlier versions and from elsewhere have no sums, and are read as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from reasondistill.errors import DataError
+from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.store.guards import read_guarded, write_guarded
+from reasondistill.runs.store.manifests import Manifest, read_manifest
+from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, verify
+
+log = logging.getLogger(__name__)
+
+# Of the folders above a file, how many may be its stage's: snapshots/step-5/model.safetensors.
+_DEPTH = 4
+# Manifests that were read: by path, the state of the file then; None for those of others.
+_MANIFESTS: dict[Path, tuple[tuple[int, int, int], Manifest | None]] = {}
+# Bytes that a reader takes from a verified block at once.
+_BUFFER = 1 << 16
+# What was verified in this process: path, size and time.
+_VERIFIED: set[tuple[str, int, int]] = set()
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file that the manifest of a stage folder lists."""
+
+    folder: Path
+    name: str
+    known: FileSum
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
+
+
+def listed(path: Path) -> ListedFile | None:
+    """What is known of a file; None where no finished stage has listed it."""
+    path = path.absolute()
+    for folder in path.parents[:_DEPTH]:
+        manifest = _finished(folder)
+        if manifest is not None:
+            name = path.relative_to(folder).as_posix()
+            known = manifest.files.get(name)
+            if known is None:
+                return None
+            return ListedFile(folder, name, known)
+    return None
+
+
+def _finished(folder: Path) -> Manifest | None:
+    """The manifest of a finished stage folder; None where there is none, or that of others."""
+    path = folder / MANIFEST
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    remembered = _MANIFESTS.get(path)
+    if remembered is None or remembered[0] != state:
+        manifest = None
+        if _is_of_a_stage(path):
+            manifest = read_manifest(folder)
+        remembered = (state, manifest)
+        _MANIFESTS[path] = remembered
+    manifest = remembered[1]
+    if manifest is None or manifest.status != "complete":
+        return None
+    return manifest
+
+
+def _is_of_a_stage(path: Path) -> bool:
+    """Whether a manifest is a stage's: others write files of that name too. One that cannot be read
+    is taken for a stage's.
+    """
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return True
+    return isinstance(value, dict) and ("identity" in value or "guard" in value)
+
+
+def open_verified(path: Path) -> BinaryIO:
+    """The file, open for reading. Raises DataError for one that is not what its stage wrote, at the
+    latest when the damaged block is read.
+    """
+    found = listed(path)
+    if found is None:
+        return open(path, "rb")
+    return cast("BinaryIO", io.BufferedReader(SummedFile(path, found.known), _BUFFER))
+
+
+def read_bytes_verified(path: Path) -> bytes:
+    """The content of a file. Raises DataError as `open_verified`."""
+    with open_verified(path) as file:
+        return file.read()
+
+
+def read_text_verified(path: Path) -> str:
+    """The text of a file. Raises DataError as `open_verified`."""
+    return read_bytes_verified(path).decode("utf-8")
+
+
+def exists_verified(path: Path) -> bool:
+    """Whether there is such a file. Raises DataError for one that is missing although its stage
+    wrote it.
+    """
+    if path.exists():
+        return True
+    found = listed(path)
+    if found is not None:
+        verify(path, found.known)
+    return False
+
+
+def verify_below(path: Path) -> None:
+    """Read a file, or every listed file in a folder and below it: once in a process. For what a
+    library opens: weights, Parquet, memory-mapped files.
+
+    Raises DataError for one that is missing or is not what its stage wrote.
+    """
+    for file in _listed_below(path.absolute()):
+        state = _state_of(file.path)
+        if state not in _VERIFIED:
+            log.debug("%s: %d bytes are verified", file.path, file.known.size)
+            verify(file.path, file.known)
+            _VERIFIED.add(state)
+
+
+def _state_of(path: Path) -> tuple[str, int, int]:
+    """What tells a file from what it was; size −1 where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), -1, 0
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def _listed_below(path: Path) -> Iterator[ListedFile]:
+    for folder in (path, *path.parents[:_DEPTH]):
+        manifest = _finished(folder)
+        if manifest is None:
+            continue
+        for name, known in manifest.files.items():
+            if (folder / name).is_relative_to(path):
+                yield ListedFile(folder, name, known)
+        return
+
+
+# ---- caches --------------------------------------------------------------------------------------
+
+
+def write_sums(path: Path, files: Sequence[Path]) -> None:
+    """Write the sums of the files of a cache into a file beside them."""
+    sums = {file.name: asdict(sum_of(file)) for file in files}
+    write_guarded(path, {"files": sums})
+
+
+def fits_sums(path: Path) -> bool:
+    """Whether the files of a cache are those whose sums `write_sums` wrote; False also where these
+    are missing or damaged. A cache is made anew then.
+    """
+    if not path.exists():
+        return False
+    try:
+        value = read_guarded(path, "sums of a cache", "")
+        for name, known in value["files"].items():
+            verify(path.parent / name, FileSum(**known))
+    except (DataError, KeyError, TypeError) as error:
+        log.warning("%s: made anew: %s", path.parent, error)
+        return False
+    return True

@@ -1,0 +1,205 @@
+"""What a repair keeps, puts back, removes and leaves; whole runs: tests/cli/test_checking.py."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from reasondistill.records import Dropped, Student, TrainingFigures
+from reasondistill.runs.checking import LocalTree, check_run
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.repairing import Repair, repair_run
+from reasondistill.runs.store import (
+    Identity,
+    finish_stage,
+    open_stage,
+    read_manifest,
+    require_complete,
+    write_guarded,
+    write_records,
+    write_text,
+)
+
+FIGURES = TrainingFigures(
+    steps=6,
+    epochs=1.0,
+    examples=12,
+    tokens=900,
+    loss_tokens=500,
+    seconds=1.5,
+    train_loss=0.25,
+    validation_loss=None,
+    peak_memory_gib=0.1,
+    parameters=1000,
+    trained_parameters=1000,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run with traces and their top K, verdicts with a judge's replies, and a student."""
+    traces = tmp_path / "2-traces"
+    open_stage(traces, Identity("traces", 1, {}, {}))
+    write_records(traces / "traces.jsonl", rows(600))
+    write_records(traces / "metrics.jsonl", rows(3))
+    write_text(traces / "topk" / "topk.json", "{}")
+    finish_stage(traces, counts={"in": 600, "out": 600}, seconds=0.0, files=["traces.jsonl"])
+    verdicts = tmp_path / "3-verdicts"
+    open_stage(verdicts, Identity("verdicts", 1, {}, {}))
+    write_records(verdicts / "verdicts.jsonl", rows(5))
+    write_records(verdicts / "judge.jsonl", rows(2))
+    finish_stage(verdicts, counts={"in": 5, "out": 5}, seconds=0.0)
+    student = tmp_path / "5-students" / "small"
+    section = {"method": "gkd", "seed": 3}
+    open_stage(student, Identity("students", 1, section, {"base": "b@1", "examples": "e1"}))
+    record = Student(
+        name="small",
+        method="gkd",
+        base="b@1",
+        path="model",
+        examples="e1",
+        seed=3,
+        figures=FIGURES,
+    )
+    write_text(student / "student.json", record.model_dump_json(indent=2) + "\n")
+    write_records(student / "metrics.jsonl", rows(400))
+    write_text(student / "model" / "tokenizer.json", "t" * 5000)
+    write_text(student / "model" / "model.safetensors", "w" * 5000)
+    write_text(student / "checkpoints" / "step-6" / "tokenizer.json", "t" * 5000)
+    finish_stage(student, counts={"in": 12, "out": 12}, seconds=0.0, figures=FIGURES.model_dump())
+    return RunFolder(tmp_path)
+
+
+def rows(count: int) -> list[Dropped]:
+    return [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong" * 9) for i in range(count)]
+
+
+def spoil(path: Path, place: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def repaired(run: RunFolder, *, again: bool = False) -> Sequence[Repair]:
+    return list(repair_run(run, again=again))
+
+
+def faults(run: RunFolder) -> list[str]:
+    return [fault.path for one in check_run(LocalTree(run.path)) for fault in one.faults]
+
+
+def test_nothing_is_done_to_a_sound_run(run: RunFolder) -> None:
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert repaired(run) == []
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_of_traces_all_lines_outside_damaged_blocks_are_kept(run: RunFolder) -> None:
+    path = run.traces
+    lines = path.read_bytes().splitlines(keepends=True)
+    size = len(b"".join(lines))
+    assert size > 3 * 16_384
+    spoil(path, 20_000)
+    (done,) = repaired(run)
+    kept = path.read_bytes().splitlines(keepends=True)
+    lost = [line for line in lines if line not in kept]
+    assert done.done.startswith(f"{len(kept)} sound lines are kept")
+    assert 16_384 <= len(b"".join(lost)) <= 16_384 + 2 * len(lines[-1])
+    assert [line for line in lines if line in kept] == kept
+    manifest = read_manifest(path.parent)
+    assert manifest is not None and (manifest.status, manifest.files) == ("partial", {})
+
+
+def test_a_damaged_top_k_cache_is_removed_and_the_traces_stay(run: RunFolder) -> None:
+    before = run.traces.read_bytes()
+    spoil(run.traces.parent / "topk" / "topk.json")
+    repaired(run)
+    assert not (run.traces.parent / "topk").exists() and run.traces.read_bytes() == before
+
+
+def test_replies_of_a_judge_are_kept_unless_they_are_damaged(run: RunFolder) -> None:
+    replies = run.verdicts.parent / "judge.jsonl"
+    spoil(run.verdicts)
+    repaired(run)
+    assert [path.name for path in run.verdicts.parent.iterdir()] == ["judge.jsonl"]
+    assert replies.stat().st_size > 0
+
+
+def test_damaged_replies_of_a_judge_go_with_the_verdicts(run: RunFolder) -> None:
+    spoil(run.verdicts.parent / "judge.jsonl")
+    repaired(run)
+    assert not run.verdicts.parent.exists()
+
+
+def test_the_record_of_a_student_is_written_again_from_its_manifest(run: RunFolder) -> None:
+    path = run.student("small").record
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
+    assert [one.is_mended for one in repaired(run)] == [True]
+    assert path.read_bytes() == whole and faults(run) == []
+
+
+def test_a_file_is_put_back_from_another_one_with_the_same_content(run: RunFolder) -> None:
+    path = run.student("small").model / "tokenizer.json"
+    for damage in (lambda: spoil(path, 77), path.unlink, lambda: (path.unlink(), path.mkdir())):
+        damage()
+        (done,) = repaired(run)
+        assert "put back from 5-students/small/checkpoints/step-6/tokenizer.json" in done.done
+        assert faults(run) == []
+
+
+def test_losses_of_a_training_may_be_lost_and_the_student_stays(run: RunFolder) -> None:
+    path = run.student("small").metrics
+    spoil(path, 20_000)
+    (done,) = repaired(run)
+    assert done.is_mended and "sound lines are kept" in done.done
+    assert 0 < len(path.read_bytes().splitlines()) < 400
+    assert require_complete(path.parent).files["metrics.jsonl"].size == path.stat().st_size
+
+
+def test_numbers_over_time_may_be_lost_and_nothing_is_done_again(run: RunFolder) -> None:
+    path = run.traces.parent / "metrics.jsonl"
+    path.unlink()
+    (done,) = repaired(run)
+    assert done.done == "0 sound lines are kept; the rest, numbers over time, is lost"
+    assert require_complete(path.parent).counts == {"in": 600, "out": 600} and faults(run) == []
+
+
+def test_weights_are_named_and_only_removed_when_asked(run: RunFolder) -> None:
+    weights = run.student("small").model / "model.safetensors"
+    spoil(weights)
+    (done,) = repaired(run)
+    assert not done.is_mended and "the student is trained again" in done.done
+    assert weights.exists() and faults(run) == ["5-students/small/model/model.safetensors"]
+    assert [one.is_mended for one in repaired(run, again=True)] == [True]
+    assert not run.student("small").path.exists()
+
+
+def test_files_of_the_run_itself_guard_themselves(run: RunFolder) -> None:
+    write_guarded(run.state, {"n": 1})
+    write_guarded(run.forecast, {"n": 1})
+    assert faults(run) == []
+    for path in (run.state, run.forecast):
+        path.write_text(path.read_text().replace('"n": 1', '"n": 2'))
+    assert faults(run) == ["forecast.json", "run.json"]
+    assert {one.path: one.is_mended for one in repaired(run)} == {
+        "forecast.json": True,
+        "run.json": False,
+    }
+    assert run.state.exists() and not run.forecast.exists()
+
+
+def test_a_stage_folder_without_manifest_is_a_fault_and_an_empty_one_is_not(
+    run: RunFolder,
+) -> None:
+    (run.path / "4-examples").mkdir()
+    (run.path / "5-students" / "notes.txt").write_text("mine")
+    assert faults(run) == []
+    (run.traces.parent / "manifest.json").unlink()
+    assert faults(run) == ["2-traces/manifest.json"]
+    assert [one.is_mended for one in repaired(run)] == [False]
+    assert [one.is_mended for one in repaired(run, again=True)] == [True]
+    shutil.rmtree(run.path / "4-examples")
