@@ -91,6 +91,19 @@ def test_too_many_faults_leave_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["key.arrow", "key.set_aside.jsonl", "key.sums.json"])
+def test_a_damaged_set_is_made_again(tmp_path: Path, name: str) -> None:
+    store = RowStore(tmp_path)
+    store.keep("key", lambda: [*ROWS, LONG])
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    content = bytearray(whole[name])
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    assert list(store.keep("key", lambda: [*ROWS, LONG])) == ROWS
+    for kept in ("key.arrow", "key.set_aside.jsonl"):
+        assert (tmp_path / kept).read_bytes() == whole[kept]
+
+
 def test_the_key_knows_whatever_the_tokens_depend_on() -> None:
     how = {"plain": False, "max_length": 200, "split": "train"}
     tokenizer = make_tokenizer()

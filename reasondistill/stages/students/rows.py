@@ -6,8 +6,9 @@ trainings that are resumed. Imports datasets; imported late.
     rows[3].input_ids
 
 A set of rows is one Arrow file, named by the fingerprint of whatever its tokens depend on, and
-beside it the examples that did not become a row. The folder can be deleted at any time: the next
-training makes it again. Of any number of rows only those in hand are in memory.
+beside it the examples that did not become a row, and the sums of both. The folder can be deleted at
+any time: the next training makes it again, as it does a set that is not what was written. Of any
+number of rows only those in hand are in memory.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ from reasondistill.errors import StageError
 from reasondistill.methods.texts import IGNORE
 from reasondistill.records import Dropped, fingerprint
 from reasondistill.runs import layout
-from reasondistill.runs.store import StopSignal, read_records, replacing, write_records
+from reasondistill.runs.store import (
+    StopSignal,
+    fits_sums,
+    read_records,
+    replacing,
+    write_records,
+    write_sums,
+)
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.tokens import Row
 
@@ -137,14 +145,16 @@ class RowStore:
         """
         file = self.folder / f"{key}.arrow"
         beside = self.folder / f"{key}.{layout.SET_ASIDE}"
+        sums = self.folder / f"{key}.sums.json"
 
         def fill() -> None:
-            if file.exists():
+            if file.exists() and fits_sums(sums):
                 return
             with replacing(file) as stream:
                 set_aside = _write_rows(stream, self._watched(make()))
                 # First: the name of the rows' own file says that the set is whole.
                 write_records(beside, set_aside)
+            write_sums(sums, (file, beside))
 
         processes.on_first(fill)
         fill()  # on a node that has a disk of its own
