@@ -29,8 +29,8 @@ from reasondistill.runs.store import (
     Shard,
     StopSignal,
     changed_keys,
+    mend,
     read_rows,
-    repair_tail,
     write_json,
 )
 
@@ -160,4 +160,4 @@ def claim_output(target: Path, made_from: dict[str, Any]) -> None:
             f"--out, or remove this one and {beside}."
         )
     if target.exists():
-        repair_tail(target)
+        mend(target, in_order=True)

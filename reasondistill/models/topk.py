@@ -28,6 +28,7 @@ less; their sum may exceed 1 by as much, so clamp before you take the tail.
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 import zlib
@@ -59,10 +60,14 @@ from reasondistill.records import Record, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
     AppendedFile,
+    AppendedLines,
     disk_errors,
+    list_anew,
+    mend,
     read_bytes_verified,
     read_rows,
-    repair_tail,
+    require_all_lines,
+    rewrite_shard,
     write_records,
     write_text,
 )
@@ -75,6 +80,8 @@ HEADER = layout.TOPK_HEADER
 VOCABULARY = layout.TOPK_VOCABULARY
 BLOCKS = layout.TOPK_BLOCKS
 INDEX = layout.TOPK_INDEX
+log = logging.getLogger(__name__)
+
 # float16 ends at 65,504: a token that cannot come has a log-probability of -inf.
 _LOWEST = -60_000.0
 # The number of traces from which the teacher's end of a text is found.
@@ -180,7 +187,7 @@ class TopKWriter:
             self._header = _claim(folder, source)
             cut_what_is_torn(folder)
             self._blocks = AppendedFile(folder / BLOCKS)
-            self._index = AppendedFile(folder / INDEX)
+            self._index = AppendedLines(folder / INDEX)
 
     @property
     def k(self) -> int:
@@ -209,7 +216,7 @@ class TopKWriter:
             lines.append(line.to_json().encode() + b"\n")
             offset += len(block)
         self._blocks.append(b"".join(block for *_, block in blocks))
-        self._index.append(b"".join(lines))
+        self._index.append(lines)
 
     def close(self) -> None:
         self._blocks.close()
@@ -243,20 +250,29 @@ def _claim(folder: Path, source: Source) -> Header:
             )
         models = tuple(dict.fromkeys((*old.models, source.model)))
         header = old.model_copy(update={"k": source.k, "models": models})
+        if vocabulary_fingerprint(read_vocabulary(folder)) != old.tokenizer:
+            log.warning("%s: damaged since it was written: written again", folder / VOCABULARY)
+            _write_vocabulary(folder, source)
         if header == old:
             return old
     else:
-        write_text(folder / VOCABULARY, json.dumps(dict(source.vocabulary), ensure_ascii=False))
-    write_text(folder / HEADER, header.model_dump_json(indent=2) + "\n")
+        _write_vocabulary(folder, source)
+    lines = f"{header.model_dump_json(indent=2)}\n".encode().splitlines(keepends=True)
+    rewrite_shard(folder / HEADER, lines)
+    list_anew(folder / HEADER)
     return header
 
 
+def _write_vocabulary(folder: Path, source: Source) -> None:
+    write_text(folder / VOCABULARY, json.dumps(dict(source.vocabulary), ensure_ascii=False))
+
+
 def cut_what_is_torn(folder: Path) -> None:
-    """After a kill: remove a torn line, lines whose block never reached the disk, and blocks
-    without a line.
+    """After a kill: remove a torn line, lines that were damaged or whose block never reached the
+    disk, and blocks without a line.
     """
     index, blocks = folder / INDEX, folder / BLOCKS
-    repair_tail(index)
+    mend(index)
     size = _size_of(blocks)
     end = 0
     is_torn = False
@@ -283,6 +299,7 @@ def read_header(folder: Path) -> Header:
         raise StageError(
             f"{folder}: no top-K cache. Set [traces] logprobs = 16 and run the traces stage."
         )
+    require_all_lines(path)
     try:
         header = Header.model_validate_json(read_bytes_verified(path))
     except pydantic.ValidationError as error:

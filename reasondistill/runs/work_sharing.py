@@ -25,7 +25,7 @@ attempt takes it in, or it is removed from a complete stage.
 from __future__ import annotations
 
 import errno
-import json
+import logging
 import os
 import re
 import shutil
@@ -40,11 +40,21 @@ from typing import Any, Literal, cast
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.runs import remote
 from reasondistill.runs.layout import ATTEMPT, CLAIMS, PARTS
-from reasondistill.runs.store import disk_errors, repair_tail, write_json
+from reasondistill.runs.store import (
+    append_shard,
+    disk_errors,
+    is_list,
+    list_beside,
+    mend,
+    read_guarded,
+    write_guarded,
+)
 
-_BLOCK = 16 << 20
+log = logging.getLogger(__name__)
+
 # A listing of all claims costs as much as some tens of failed claims.
 _PATIENCE = 8
+_WAY_OUT = "The same command begins another attempt; what workers wrote is taken in."
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -107,22 +117,23 @@ def begin(folder: Path, *, workers: int, chunk: int, offsets: Sequence[int] = ()
     attempt = Attempt(name, workers, chunk, time.time(), tuple(offsets), claims)
     with disk_errors(folder):
         (folder / PARTS / attempt.name / CLAIMS).mkdir(parents=True, exist_ok=True)
-    write_json(folder / PARTS / ATTEMPT, attempt.__dict__)
+    write_guarded(folder / PARTS / ATTEMPT, attempt.__dict__)
     return attempt
 
 
 def current(folder: Path) -> Attempt | None:
-    """The current attempt, or None. Raises DataError when its file cannot be read."""
+    """The current attempt, or None. Raises DataError when its file cannot be read or is not what
+    was written.
+    """
     path = folder / PARTS / ATTEMPT
     if not path.exists():
         return None
+    value = read_guarded(path, "an attempt", _WAY_OUT)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return Attempt(**value | {"offsets": tuple(value["offsets"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path}: cannot be read: {error}. Remove {path.parent}; its work is done again."
-        ) from error
+        value["offsets"] = tuple(value["offsets"])
+        return Attempt(**value)
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read: {error}. {_WAY_OUT}") from error
 
 
 def worker_folders(folder: Path) -> list[Path]:
@@ -140,22 +151,23 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
     bytes came in.
 
     `extras` names subfolders that the caller has taken in already. A kill meanwhile repeats some
-    lines and never loses one; sorting the file drops repeated keys. Torn last lines are left out.
+    lines and never loses one; sorting the file drops repeated keys. Torn last lines are left out,
+    and so are damaged ones, which is said.
     """
     copied = 0
     for part in worker_folders(folder):
         unknown = [
             path.name
             for path in part.iterdir()
-            if path.suffix != ".jsonl" and path.name not in extras and path.name[0] != "."
+            if not _is_shard(path) and path.name not in extras and path.name[0] != "."
         ]
         if unknown:
             raise StageError(f"{part}: holds {unknown[0]}, which has not been taken in.")
         for path in sorted(part.glob("*.jsonl")):
-            repair_tail(path)
-            repair_tail(folder / path.name)
-            copied += _append(path, folder / path.name)
+            mend(path)
+            copied += append_shard(path, folder / path.name)
             path.unlink()
+            list_beside(path).unlink(missing_ok=True)
     discard(folder)
     return copied
 
@@ -164,7 +176,11 @@ def discard(folder: Path) -> None:
     """Remove the files of workers, the mark of their attempt first, so that no worker starts in
     half a folder.
     """
-    attempt = current(folder)
+    attempt = None
+    try:
+        attempt = current(folder)
+    except DataError as error:  # nothing of it is needed any more
+        log.warning("%s", error)
     if attempt is not None and attempt.claims:
         fs, place = remote.file_system(attempt.claims)
         if fs.exists(place):
@@ -173,12 +189,9 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder / PARTS, ignore_errors=True)
 
 
-def _append(source: Path, target: Path) -> int:
-    with disk_errors(target), open(source, "rb") as lines, open(target, "ab") as file:
-        shutil.copyfileobj(lines, file, _BLOCK)
-        file.flush()
-        os.fsync(file.fileno())
-    return source.stat().st_size
+def _is_shard(path: Path) -> bool:
+    """Whether a worker's file holds lines, or lists those of another one."""
+    return path.suffix == ".jsonl" or is_list(path)
 
 
 # ---- a worker ------------------------------------------------------------------------------------

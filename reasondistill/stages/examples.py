@@ -300,7 +300,10 @@ def write_decisions(
 ) -> None:
     """Append kept and dropped to their files, a batch of problems at a time, and count."""
     last_report = time.monotonic()
-    with store.Shard(folder / EXAMPLES) as shard, store.Shard(folder / DROPPED) as dropped:
+    with (
+        store.Shard(folder / EXAMPLES, goes_on=False) as shard,
+        store.Shard(folder / DROPPED, goes_on=False) as dropped,
+    ):
         batch = list(islice(decisions, _BATCH))
         while batch:
             for decision in batch:

@@ -61,6 +61,26 @@ def test_a_torn_output_is_gone_on_with(tmp_path: Path) -> None:
     assert target.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("how", ["an outcome", "a lost line"])
+def test_a_damaged_output_is_graded_again_from_the_damage_on(tmp_path: Path, how: str) -> None:
+    source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
+    grade_file(source, target, workers=1)
+    whole = timeless(target)
+    lines = target.read_bytes().splitlines(keepends=True)
+    if how == "an outcome":
+        lines[1] = lines[1].replace(WANTED[1].encode(), b"undecided")
+    else:
+        del lines[1]
+    target.write_bytes(b"".join(lines))
+    assert grade_file(source, target, workers=1).total() == len(ROWS)
+    assert timeless(target) == whole
+    target.unlink()
+    (tmp_path / "out.jsonl.manifest.json").unlink()
+    grade_file(write(tmp_path / "in.jsonl", ROWS[:2]), target, workers=1)
+    grade_file(source, target, workers=1)
+    assert timeless(target) == whole[:2]
+
+
 def test_a_stop_keeps_the_chunk_in_hand_and_the_same_call_goes_on(tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS * 300), tmp_path / "out.jsonl"
     stop = StopSignal()

@@ -232,10 +232,48 @@ def test_a_damaged_block_is_refused_by_name_and_the_others_are_read(tmp_path: Pa
             reader.read("p/9:0")
 
 
+def as_an_earlier_version(folder: Path) -> None:
+    """Nothing is listed beside what an earlier version left unfinished."""
+    for path in folder.glob("*.sums"):
+        path.unlink()
+
+
+def test_a_damaged_index_line_is_another_traces_no_longer_and_is_captured_again(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, {f"p/0:{i}": some(5, 4, seed=i) for i in range(4)})
+    index = tmp_path / "topk.jsonl"
+    index.write_text(index.read_text().replace("p/0:1", "p/0:2"))
+    write(tmp_path, {"p/0:1": some(5, 4, seed=1)})
+    with TopKReader(tmp_path) as reader:
+        for i in range(4):
+            assert_same(reader.read(f"p/0:{i}"), some(5, 4, seed=i))
+
+
+def test_a_damaged_header_is_refused_and_a_damaged_vocabulary_written_again(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4)})
+    vocabulary, header = tmp_path / "vocabulary.json", tmp_path / "topk.json"
+    whole = vocabulary.read_text()
+    vocabulary.write_text(whole.replace("1", "7"))
+    write(tmp_path, {"p/0:1": some(5, 4)})
+    assert vocabulary.read_text() == whole
+    write(tmp_path, {"p/0:2": some(5, 4)}, k=5, model="other@1")  # a header that changes is right
+    header.write_text(
+        header.read_text().replace('"vocabulary_size": 320', '"vocabulary_size": 328')
+    )
+    with pytest.raises(DataError, match=r"topk.json:\d+: damaged"):
+        write(tmp_path, {"p/0:3": some(5, 4)})
+
+
 def test_a_lying_index_line_is_damage_too(tmp_path: Path) -> None:
     write(tmp_path, {"p/0:0": some(5, 4)})
     line = json.loads((tmp_path / "topk.jsonl").read_text())
     (tmp_path / "topk.jsonl").write_text(json.dumps(line | {"tokens": 6}) + "\n")
+    with TopKReader(tmp_path) as reader, pytest.raises(DataError, match="no trace p/0:0"):
+        reader.read("p/0:0")
+    as_an_earlier_version(tmp_path)
     with TopKReader(tmp_path) as reader, pytest.raises(DataError, match="is damaged"):
         reader.read("p/0:0")
     block = (tmp_path / "topk.bin").read_bytes()
@@ -246,6 +284,7 @@ def test_a_missing_unreadable_or_newer_cache_is_one_clear_error(tmp_path: Path) 
     with pytest.raises(StageError, match=r"no top-K cache. Set \[traces\] logprobs = 16"):
         TopKReader(tmp_path)
     write(tmp_path / "topk", {})
+    as_an_earlier_version(tmp_path / "topk")
     header = json.loads((tmp_path / "topk" / "topk.json").read_text())
     write_json(tmp_path / "topk" / "topk.json", header | {"version": 2})
     with pytest.raises(DataError, match="version 2 of the format"):

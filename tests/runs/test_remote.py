@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ from cluster_kit import Bed, SlowTeacher, wait_until
 from reasondistill.cli import app
 from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.pipeline import Task, is_needed
+from reasondistill.records import Dropped
 from reasondistill.runs import layout, remote
 from reasondistill.runs.remote import Remote
 from reasondistill.runs.remote.folder import _version  # pyright: ignore[reportPrivateUsage]
+from reasondistill.runs.store import Shard, read_keys
 from reasondistill.runs.work_sharing import Share
 
 
@@ -279,6 +282,44 @@ def test_a_part_that_is_gathered_while_it_is_published_stays_there_until_its_lin
     monkeypatch.undo()
     made.publish()
     assert not (there / part).exists() and (there / whole).read_text() == "1 2"
+
+
+def test_no_line_is_published_before_its_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the machine is lost, whatever is at the URL counts."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shard = Shard(here / "2-traces" / "traces.jsonl")
+    numbers = itertools.count()
+
+    def append() -> None:
+        rows = (Dropped(trace_id=f"p:{next(numbers)}", problem_id="p", reason="x") for _ in "123")
+        shard.append(rows)
+
+    append()
+    made = Remote(url(there), here)
+    put, told = made._put, list[str]()  # pyright: ignore[reportPrivateUsage]
+
+    def growing(name: str, state: tuple[int, int]) -> bool:
+        append()
+        was_put = put(name, state)
+        append()
+        told.append(name.rpartition("/")[2])
+        copy = tmp_path / f"copy-{len(told)}"
+        shutil.copytree(there, copy)
+        published = copy / "2-traces" / "traces.jsonl"
+        if published.exists():
+            lines = published.read_bytes().count(b"\n")
+            assert lines == len(list(read_keys(published, "trace_id"))) > 0
+        return was_put
+
+    monkeypatch.setattr(made, "_put", growing)
+    for _ in range(3):
+        made.publish()
+    assert told == 3 * ["traces.jsonl.sums", "traces.jsonl"]
+    monkeypatch.undo()
+    made.publish()
+    assert (there / "2-traces" / "traces.jsonl").read_bytes() == shard.path.read_bytes()
 
 
 def test_nothing_is_published_before_it_is_known_that_nobody_else_worked_on_the_run(

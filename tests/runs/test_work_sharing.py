@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -18,7 +19,7 @@ import pytest
 from traces_kit import ONE_WORKER, opener, settings, text_of, traces_in, write_problems
 
 from reasondistill.config import Cluster, VerdictSettings
-from reasondistill.errors import ConfigError, DriftError, StageError
+from reasondistill.errors import ConfigError, DataError, DriftError, StageError
 from reasondistill.models.samplers import Rendered, Request, TopK, failed
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
@@ -26,7 +27,14 @@ from reasondistill.models.topk import FOLDER, Source, TopKReader, TopKWriter
 from reasondistill.records import Completion, Message
 from reasondistill.runs import work_sharing
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import Manifest, StopSignal, count_lines, read_manifest, write_text
+from reasondistill.runs.store import (
+    Manifest,
+    StopSignal,
+    count_lines,
+    read_manifest,
+    write_json,
+    write_text,
+)
 from reasondistill.runs.work_sharing import Share, Worker, parsed
 from reasondistill.stages.traces import capture, run_traces
 from reasondistill.stages.verdicts import run_verdicts
@@ -239,6 +247,67 @@ def test_another_number_of_workers_goes_on_where_sixteen_were_stopped(
         whole_crew(folder, again, script)
     assert (folder / "traces.jsonl").read_bytes() == alone
     assert kept > 0 and sum(redrawn.values()) == 120 - kept
+
+
+def test_what_was_damaged_of_workers_files_is_drawn_again(
+    alone: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, redrawn = tmp_path / "t", Counter[str]()
+    sample(folder, Share("open", of=2))
+    for number in range(2):
+        with pytest.raises(Killed):
+            sample(folder, Share("work", number, 2), dying_after(20))
+    files = sorted(folder.glob("parts/*/w*/traces.jsonl"))
+    kept = sum(path.read_bytes().count(b"\n") for path in files)
+    lines = files[0].read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b"boxed{", b"boxed{1")
+    files[0].write_bytes(b"".join(lines))
+    files[1].write_bytes(files[1].read_bytes()[:-100] + bytes(100))
+    (folder / "parts" / "attempt.json").write_text('{"name": "zero')
+
+    def script(request: Request) -> str:
+        redrawn[request.id] += 1
+        return text_of(request)
+
+    whole_crew(folder, 3, script)
+    assert (folder / "traces.jsonl").read_bytes() == alone
+    assert sum(redrawn.values()) == 120 - kept + 2
+    assert "1 lines are taken out (line 4)" in caplog.text
+    assert "1 lines are missing" in caplog.text and "attempt.json: not an attempt" in caplog.text
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json", "metrics.jsonl", "traces.jsonl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["own", "claims"])
+def test_a_worker_takes_no_damaged_attempt_for_its_own(
+    alone: bytes, tmp_path: Path, place: str
+) -> None:
+    folder = tmp_path / "t"
+    sample(folder, Share("open", of=2))
+    if place == "own":
+        path = folder / "parts" / "attempt.json"
+        path.write_text(path.read_text().replace('"workers": 2', '"workers": 3'))
+        with pytest.raises(DataError, match=r"attempt.json: .* The same command begins another"):
+            sample(folder, Share("work", 0, 2))
+    else:  # a claim that names another worker costs its chunk, which is done by the next attempt
+        sample(folder, Share("work", 0, 2))
+        [claims] = folder.glob("parts/*/claims")
+        sample(folder, Share("work", 1, 2))
+        for claim in claims.iterdir():
+            claim.unlink()
+            claim.symlink_to("w7")
+    whole_crew(folder, 2)
+    assert (folder / "traces.jsonl").read_bytes() == alone
+
+
+def test_attempts_of_earlier_versions_have_no_guard(tmp_path: Path) -> None:
+    attempt = work_sharing.begin(tmp_path, workers=2, chunk=3, offsets=[0, 70])
+    assert work_sharing.current(tmp_path) == attempt
+    path = tmp_path / "parts" / "attempt.json"
+    assert json.loads(path.read_text())["format"] == 2
+    write_json(path, attempt.__dict__)
+    assert work_sharing.current(tmp_path) == attempt
 
 
 def test_failed_samples_are_counted_and_drawn_again(alone: bytes, tmp_path: Path) -> None:

@@ -168,6 +168,47 @@ def test_kill_9_loses_nothing_but_what_was_in_flight(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+@pytest.mark.parametrize("how", ["digit", "bit", "lines", "zeros", "list"])
+def test_what_is_damaged_between_two_sessions_is_drawn_again(
+    problems: Path, tmp_path: Path, how: str
+) -> None:
+    stop, folder, asked = StopSignal(), tmp_path / "t", list[str]()
+
+    def stopping(request: Request) -> str:
+        stop.requested = request.id == "sums/train/5:1" or stop.requested
+        return text_of(request)
+
+    with pytest.raises(Interrupted):
+        run_traces(
+            settings(), problems, folder, Serving(CLUSTER, opener(stopping)), Session(stop=stop)
+        )
+    path = folder / "traces.jsonl"
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    assert len(lines) == 12
+    if how == "digit":
+        path.write_bytes(content.replace(b'"seed":', b'"seed":1', 1))
+    elif how == "bit":
+        path.write_bytes(content[:2000] + bytes([content[2000] ^ 1]) + content[2001:])
+    elif how == "lines":
+        path.write_bytes(b"".join([*lines[:4], *lines[7:]]))
+    elif how == "zeros":
+        path.write_bytes(b"".join(lines[:9]) + bytes(len(b"".join(lines[9:]))))
+    else:
+        (folder / "traces.jsonl.sums").unlink()
+
+    def script(request: Request) -> str:
+        asked.append(request.id)
+        return text_of(request)
+
+    run_traces(settings(), problems, folder, Serving(CLUSTER, opener(script)))
+    run_traces(settings(), problems, tmp_path / "whole", Serving(CLUSTER, opener()))
+    assert path.read_bytes() == (tmp_path / "whole" / "traces.jsonl").read_bytes()
+    drawn_again = {"digit": 1, "bit": 1, "lines": 3, "zeros": 3, "list": 0}[how]
+    assert len(asked) == 4 + drawn_again
+    assert not list(folder.glob("*.sums"))
+
+
 def test_a_stop_request_saves_what_finished_and_says_how_to_go_on(
     problems: Path, tmp_path: Path
 ) -> None:

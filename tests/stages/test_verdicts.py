@@ -29,6 +29,8 @@ from reasondistill.runs.store import (
     finish_stage,
     open_stage,
     read_records,
+    reopen_stage,
+    require_complete,
     write_records,
 )
 from reasondistill.stages.verdicts import run_verdicts
@@ -139,6 +141,24 @@ def test_a_killed_run_goes_on_to_the_same_file(inputs: tuple[Path, Path, Path]) 
     again = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     assert file.read_bytes() == whole
     assert again.counts == {"in": 7, "out": 7}
+
+
+def test_a_verdict_that_was_changed_between_two_sessions_is_given_again(
+    inputs: tuple[Path, Path, Path],
+) -> None:
+    run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
+    file = inputs[2] / "verdicts.jsonl"
+    whole = file.read_bytes()
+    reopen_stage(inputs[2], identity_of(inputs[2]), lambda _: True)
+    file.write_bytes(whole.replace(b'"correct"', b'"wrong"', 1))
+    again = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
+    assert file.read_bytes() == whole
+    assert again.counts == {"in": 7, "out": 7}
+
+
+def identity_of(folder: Path) -> Identity:
+    made_from = require_complete(folder).identity
+    return Identity(**made_from)
 
 
 def test_a_finished_stage_is_not_done_again(inputs: tuple[Path, Path, Path]) -> None:

@@ -19,6 +19,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same
 from reasondistill.runs.remote.objects import file_system, is_local, storage_errors
+from reasondistill.runs.store import is_list, list_beside
 
 log = logging.getLogger(__name__)
 
@@ -233,19 +234,23 @@ class Remote:
                 for name, state in here.items()
                 if self._is_to_put(name, state) and (not _rank(name) or marks.get(name) == state)
             ]
-            failed = list[Exception]()
+            lists = [name for name in map(_list_of, changed) if name in here]
+            changed += sorted(set(lists) - set(changed))
+            failed: dict[str, Exception] = {}
             put = 0
-            for name in sorted(changed, key=lambda name: (_rank(name), name)):
+            for name in sorted(changed, key=_place_in_order):
                 if len(failed) >= _FAILURES or (
                     _rank(name) and (failed or _state(self.folder / name) != here[name])
                 ):
                     continue
+                if _list_of(name) in failed:
+                    continue
                 try:
                     put += self._put(name, here[name])
                 except Exception as error:  # one that fails does not hold up the others
-                    failed.append(error)
+                    failed[name] = error
             if failed:
-                raise failed[0]
+                raise next(iter(failed.values()))
             for name in gone:
                 if name not in here:
                     self._remove(name)
@@ -279,10 +284,10 @@ class Remote:
         try:
             if is_local(self._fs):
                 self._fs.makedirs(os.path.dirname(target), exist_ok=True)
-                self._fs.put_file(str(source), f"{target}.part")
+                _copy(source, Path(f"{target}.part"), state)
                 os.replace(f"{target}.part", target)
             else:
-                self._send(source, target)
+                self._send(source, target, state)
         except FileNotFoundError:
             if source.exists():
                 raise
@@ -291,11 +296,11 @@ class Remote:
         self._known[name] = Same(state, _version(self._fs.info(target)))
         return True
 
-    def _send(self, source: Path, target: str) -> None:
+    def _send(self, source: Path, target: str, state: State) -> None:
         """Write an object. A file that grows meanwhile is sent as it was: some stores refuse an
         upload that is longer than announced.
         """
-        size = source.stat().st_size
+        size = _size_to_send(source, state)
         if source.suffix in (
             ".safetensors",
             ".pt",
@@ -368,6 +373,29 @@ class Remote:
             self.holds_unpublished = False
 
 
+def _list_of(name: str) -> str:
+    """The file that lists the lines of a shard."""
+    return str(list_beside(Path(name)))
+
+
+def _size_to_send(source: Path, state: State) -> int:
+    """How much of a file is sent. Of a shard that has grown not the new lines: their list was sent
+    before it, and no line may be at the URL that is not listed there.
+    """
+    size = source.stat().st_size
+    if list_beside(source).exists():
+        return min(size, state[0])
+    return size
+
+
+def _copy(source: Path, target: Path, state: State) -> None:
+    with open(source, "rb") as file, open(target, "wb") as there:
+        size = _size_to_send(source, state)
+        while size and (block := file.read(min(size, _BLOCK))):
+            there.write(block)
+            size -= len(block)
+
+
 def _counts(name: Path) -> bool:
     """Files that are published: no temporary files (dotted, except an index that torch writes
     beside split weights), no claims, and no tokenised rows, which a machine makes by itself.
@@ -403,6 +431,11 @@ def _version(info: Mapping[str, Any]) -> str:
             return str(info[key]).strip('"')
     times = [str(info[key]) for key in ("mtime", "LastModified", "updated") if info.get(key)]
     return f"{info.get('size')} {' '.join(times)}"
+
+
+def _place_in_order(name: str) -> tuple[bool, int, str]:
+    """Lists of lines are published first, marks last."""
+    return not is_list(Path(name)), _rank(name), name
 
 
 def _rank(name: str) -> int:

@@ -14,6 +14,7 @@ killed writers.
 from __future__ import annotations
 
 from reasondistill.runs.layout import MANIFEST, PARTS
+from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import (
     disk_error,
     disk_errors,
@@ -21,10 +22,18 @@ from reasondistill.runs.store.files import (
     remove_leftovers,
     replacing,
     write_json,
-    write_records,
     write_text,
 )
 from reasondistill.runs.store.guards import FORMAT, read_guarded, write_guarded
+from reasondistill.runs.store.lines import (
+    AppendedLines,
+    append_line,
+    is_list,
+    list_anew,
+    list_beside,
+    mend,
+    require_all_lines,
+)
 from reasondistill.runs.store.manifests import (
     Identity,
     Manifest,
@@ -46,9 +55,9 @@ from reasondistill.runs.store.manifests import (
     write_manifest,
 )
 from reasondistill.runs.store.shards import (
-    AppendedFile,
     Shard,
     append_metrics,
+    append_shard,
     count_lines,
     drop_lines,
     drop_rows,
@@ -59,8 +68,9 @@ from reasondistill.runs.store.shards import (
     read_records,
     read_rows,
     records_at,
-    repair_tail,
+    rewrite_shard,
     sort_shard,
+    write_records,
 )
 from reasondistill.runs.store.stopping import GRACE, StopSignal
 from reasondistill.runs.store.sums import FileSum, sum_of
@@ -80,13 +90,16 @@ __all__ = [
     "MANIFEST",
     "PARTS",
     "AppendedFile",
+    "AppendedLines",
     "FileSum",
     "Identity",
     "Manifest",
     "Shard",
     "StageState",
     "StopSignal",
+    "append_line",
     "append_metrics",
+    "append_shard",
     "changed_keys",
     "check_files",
     "check_sizes",
@@ -100,6 +113,10 @@ __all__ = [
     "exists_verified",
     "finish_stage",
     "fits_sums",
+    "is_list",
+    "list_anew",
+    "list_beside",
+    "mend",
     "numbered_rows",
     "offsets_of",
     "open_stage",
@@ -118,8 +135,10 @@ __all__ = [
     "reopen_stage",
     "repair_tail",
     "replacing",
+    "require_all_lines",
     "require_complete",
     "require_open",
+    "rewrite_shard",
     "seal",
     "sort_shard",
     "sum_of",

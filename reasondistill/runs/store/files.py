@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reasondistill.errors import ReasonDistillError, StageError
-from reasondistill.records import Record
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM)
@@ -218,13 +217,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Write a whole shard atomically; return how many records it holds."""
-    count = 0
-    with replacing(path) as file:
-        for record in records:
-            file.write(record.to_json().encode("utf-8") + b"\n")
-            count += 1
-    return count

@@ -20,6 +20,15 @@ from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs.layout import CHECKPOINTS, MANIFEST, PARTS, ROLLOUTS
 from reasondistill.runs.store.files import disk_errors, remove_leftovers
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
+from reasondistill.runs.store.lines import (
+    FinishedLines,
+    is_list,
+    list_anew,
+    list_beside,
+    mend,
+    mend_all,
+    remove_lists,
+)
 from reasondistill.runs.store.sums import (
     FileSum,
     damaged,
@@ -161,9 +170,10 @@ def open_stage(
     `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is
     emptied and made again. A `remade` stage is made again after any change: the stages made from it
     check for themselves whether they still fit. Half-written files of killed writers are removed,
-    and from a complete folder the files of late workers. Raises DriftError, naming each changed key
-    and the ways out, when the folder was made from something else, and DataError when a file of a
-    complete folder is missing or is not what was written.
+    and from a complete folder the files of late workers; shards of an unfinished one are mended
+    (lines.py). Raises DriftError, naming each changed key and the ways out, when the folder was
+    made from something else, and DataError when a file of a complete folder is missing or is not
+    what was written.
     """
     if folder.exists() and not folder.is_dir():
         raise DriftError(
@@ -175,7 +185,7 @@ def open_stage(
     if old is None:
         strangers: list[str] = []
         if folder.exists():
-            names = [path.name for path in folder.iterdir()]
+            names = [path.name for path in folder.iterdir() if not is_list(path)]
             strangers = [name for name in names if name[0] != "." and name not in beside]
         if strangers:
             first_three = ", ".join(sorted(strangers)[:3])
@@ -195,8 +205,7 @@ def open_stage(
             return _left_as_it_is(folder, old, beside)
         if all(_grew(name, a, b, grows) for name, a, b in changed):
             if old.status == "complete":
-                # What stands goes on standing: it is read whole, else damage would be summed anew.
-                verify_files(folder, old)
+                _go_on_from(folder, old)
             state = "partial"
         elif remade or (
             derived
@@ -207,6 +216,7 @@ def open_stage(
         else:
             is_complete = old.status == "complete"
             raise DriftError(drift_message(folder, changed, is_complete=is_complete))
+    mend_all(folder)
     begun = Manifest(
         identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
     )
@@ -219,6 +229,7 @@ def _left_as_it_is(folder: Path, manifest: Manifest, beside: Container[str]) -> 
     of a worker that was stopped and went on after its attempt had ended are of no use.
     """
     check_files(folder, manifest)
+    remove_lists(folder)  # of a process that was killed when it had just finished
     if PARTS not in beside:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
     return "complete"
@@ -233,22 +244,48 @@ def reopen_stage(
     manifest = require_complete(folder)
     if manifest.fingerprint != identity.fingerprint or not is_to_be_tried(manifest):
         return False
-    verify_files(folder, manifest)
+    _go_on_from(folder, manifest)
     write_manifest(folder, replace(manifest, status="partial"))
     return True
+
+
+def _go_on_from(folder: Path, manifest: Manifest) -> None:
+    """Make a finished folder ready to be unfinished again: what stands goes on standing, so it is
+    read whole, else damage would be summed anew, and the lines of its shards are listed.
+    """
+    verify_files(folder, manifest)
+    for name in manifest.files:
+        if name.endswith(".jsonl"):
+            list_anew(folder / name)
 
 
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
     """Remove a folder's files except `beside`, and what workers left. If the process is killed
     meanwhile, the manifest says that the stage is unfinished.
     """
+    kept: set[Path] = set()
+    for path in folder.iterdir():
+        if path.is_file() and path.name in beside:
+            _keep(path, old)
+            kept |= {path, list_beside(path)}
     write_manifest(folder, replace(old, status="partial"))
     if (folder / PARTS).exists():
         with disk_errors(folder / PARTS):
             shutil.rmtree(folder / PARTS)
     for path in folder.iterdir():
-        if path.is_file() and path.name != MANIFEST and path.name not in beside:
+        if path.is_file() and path.name != MANIFEST and path not in kept:
             path.unlink()
+
+
+def _keep(path: Path, manifest: Manifest) -> None:
+    """A file that the next making of its folder uses too is verified, and its lines are listed."""
+    known = manifest.files.get(path.name)
+    if known is not None and manifest.status == "complete":
+        verify(path, known)
+        if path.suffix == ".jsonl":
+            list_anew(path)
+    elif list_beside(path).exists():
+        mend(path)
 
 
 def finish_stage(
@@ -264,6 +301,7 @@ def finish_stage(
 ) -> Manifest:
     """Mark the folder complete and sum its files. `counts` holds at least `in` and `out`.
 
+    Raises DataError for a shard with a line that is not one that was written.
     `files` names the shards that later stages read; `content` is their fingerprint where not every
     byte counts. `beside` names files and folders that do not belong to this stage.
     """
@@ -281,6 +319,7 @@ def finish_stage(
         files=dict(_summed(folder, beside)),
     )
     write_manifest(folder, done)
+    remove_lists(folder)
     return done
 
 
@@ -290,7 +329,19 @@ def finish_stage(
 def _summed(folder: Path, beside: Container[str] = ()) -> Iterator[tuple[str, FileSum]]:
     """The files of a stage folder by their path in it, with their sums."""
     for name in sorted(_files_of(folder, beside)):
-        yield name, sum_of(folder / name)
+        yield name, _sum_of_finished(folder / name)
+
+
+def _sum_of_finished(path: Path) -> FileSum:
+    """The sum of a file. Raises DataError for a shard with a line that is not listed: damage would
+    be summed.
+    """
+    if not list_beside(path).exists():
+        return sum_of(path)
+    lines = FinishedLines(path)
+    known = sum_of(path, lines.see)
+    lines.end()
+    return known
 
 
 def _files_of(folder: Path, beside: Container[str]) -> Iterator[str]:
@@ -302,6 +353,8 @@ def _files_of(folder: Path, beside: Container[str]) -> Iterator[str]:
             below = [path for path in top.rglob("*") if path.is_file()]
         for path in below:
             name = path.relative_to(folder)
+            if is_list(path):
+                continue
             if not any(part.startswith(".") for part in name.parts):
                 yield name.as_posix()
 
@@ -314,7 +367,7 @@ def seal(folder: Path) -> Manifest:
     if not manifest.files:
         return manifest
     added = {
-        name: sum_of(folder / name)
+        name: _sum_of_finished(folder / name)
         for name in sorted(_files_of(folder, ()))
         if name not in manifest.files
     }
@@ -322,6 +375,7 @@ def seal(folder: Path) -> Manifest:
         return manifest
     sealed = replace(manifest, files=manifest.files | added)
     write_manifest(folder, sealed)
+    remove_lists(folder)
     return sealed
 
 
@@ -334,6 +388,8 @@ def unseal(folder: Path, parts: Sequence[str]) -> None:
     for name, known in manifest.files.items():
         if Path(name).parts[0] in parts:
             verify(folder / name, known)
+            if name.endswith(".jsonl"):
+                list_anew(folder / name)
         else:
             rest[name] = known
     if len(rest) < len(manifest.files):

@@ -9,8 +9,6 @@ import math
 import os
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import suppress
-from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,36 +21,51 @@ from pydantic_core import from_json
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import Record
 from reasondistill.runs import layout
+from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import disk_errors, replacing
+from reasondistill.runs.store.lines import (
+    AppendedLines,
+    add_to_list,
+    append_line,
+    counted_lines,
+    digest_of_line,
+    list_anew,
+    list_beside,
+)
 from reasondistill.runs.store.verified import exists_verified, open_verified
 
 R = TypeVar("R", bound=Record)
 _BLOCK = 1 << 16
+# Bytes that are appended to another shard at once.
+_APPENDED = 16 << 20
 
 
 class Shard:
     """One append-only JSONL file with one writer.
 
     Opening it cuts off a torn last line. `append` writes whole lines, flushes and fsyncs, so a kill
-    loses at most the records of the current call.
+    loses at most the records of the current call. Each line is listed beside the file, so that a
+    later session knows what was written; without `goes_on`, for a file that no later session goes
+    on with, nothing is listed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, goes_on: bool = True) -> None:
         self.path = path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            repair_tail(path)
-            self._file = AppendedFile(path)
+            if goes_on:
+                self._lines = AppendedLines(path)
+            else:
+                self._lines = _UnlistedLines(path)
 
     def append(self, records: Iterable[Record]) -> None:
         """Write these records durably. A failed write is cut off again, so the shard stays
         readable.
         """
-        lines = [record.to_json().encode("utf-8") + b"\n" for record in records]
-        self._file.append(b"".join(lines))
+        self._lines.append([record.to_json().encode("utf-8") + b"\n" for record in records])
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
 
     def __enter__(self) -> Shard:
         return self
@@ -61,75 +74,31 @@ class Shard:
         self.close()
 
 
-class AppendedFile:
-    """A file that one writer holds open and appends to.
-
-    What `append` has written is on the disk when it returns. A failed write is cut off again, so
-    that the content before it stays readable; if even this fails, the next opening cuts.
-    """
+class _UnlistedLines:
+    """As AppendedLines, without a list."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
-        # the file on close.
-        self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115
+        repair_tail(path)
+        self._file = AppendedFile(path)
 
-    @property
-    def size(self) -> int:
-        """The size on disk, in bytes."""
-        return os.fstat(self._file.fileno()).st_size
-
-    def append(self, content: bytes) -> None:
-        """Write all of it, or nothing. Raises StageError for an error of the disk."""
-        before = self.size
-        rest = memoryview(content)
-        with disk_errors(self._path):
-            try:
-                while rest:
-                    written = self._file.write(rest)
-                    rest = rest[written:]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self._file.fileno(), before)
-                raise
+    def append(self, lines: list[bytes]) -> None:
+        self._file.append(b"".join(lines))
 
     def close(self) -> None:
         self._file.close()
 
 
-def repair_tail(path: Path) -> int:
-    """Cut off a last line without newline (of a killed writer); return how many bytes were cut."""
-    if not path.exists() or (size := path.stat().st_size) == 0:
-        return 0
-    with open(path, "r+b") as file:
-        end = size
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            end = start
-        else:
-            keep = 0
-        if keep < size:
-            file.truncate(keep)
-    return size - keep
-
-
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered whole lines; a torn last line is skipped."""
+def _lines(path: Path, *, refuses: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Numbered whole lines; a torn last line is skipped, and so are lines of an unfinished shard
+    that are not those that were written, unless it `refuses` them.
+    """
     if not exists_verified(path):
         raise StageError(f"{path}: missing. Run the stage that writes it first.")
     with open_verified(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield number, line
+        yield from counted_lines(path, file, refuses=refuses)
 
 
 def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> Iterator[R]:
@@ -189,18 +158,23 @@ def read_keys(path: Path, key: str = "id") -> Iterator[str]:
     Lines of our shards begin with their id, which is read without parsing JSON: a million lines in
     a gigabyte take seconds. Memory is one line.
     """
+    return (name for name, _ in _keyed_lines(path, key))
+
+
+def _keyed_lines(path: Path, key: str, *, refuses: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Every line with the string field that names it."""
     first = f'{{"{key}":"'.encode()
-    for number, line in _lines(path):
+    for number, line in _lines(path, refuses=refuses):
         if line.startswith(first):
             text = line[len(first) : line.find(b'"', len(first))]
             if text.isascii() and b"\\" not in text:
-                yield text.decode()
+                yield text.decode(), line
                 continue
         try:
-            yield from_json(line)[key]
+            yield from_json(line)[key], line
         except (ValueError, KeyError, TypeError):
             try:
-                yield json.loads(line)[key]
+                yield json.loads(line)[key], line
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"{path}:{number}: no field {key!r} in this line: {error}"
@@ -216,7 +190,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """Line number and plain JSON of every line of a foreign file; blank lines are skipped."""
-    return _numbered(path, ((number, line) for number, line in _lines(path) if not line.isspace()))
+    return _numbered(path, _foreign_lines(path))
+
+
+def _foreign_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered whole lines that are not blank."""
+    if not exists_verified(path):
+        raise StageError(f"{path}: missing. Run the stage that writes it first.")
+    with open_verified(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and not line.isspace():
+                yield number, line
 
 
 def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
@@ -230,12 +214,32 @@ def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[
                 raise DataError(f"{path}:{number}: not a JSON line: {error}") from error
 
 
+def append_shard(source: Path, target: Path) -> int:
+    """Append the lines of a shard to another one, durably; return how many bytes they are."""
+    size = 0
+    with disk_errors(target):
+        own = AppendedLines(target)
+        batch: list[bytes] = []
+        waiting = 0
+        for _, line in _lines(source):
+            batch.append(line)
+            waiting += len(line)
+            if waiting >= _APPENDED:
+                own.append(batch)
+                size += waiting
+                batch, waiting = [], 0
+        own.append(batch)
+        own.close()
+    return size + waiting
+
+
 def drop_lines(path: Path, unwanted: Container[str], key: str = "id") -> None:
     """Take the lines with these keys out of a shard, atomically; the others stay byte for byte."""
     with replacing(path) as target:
-        for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+        for name, line in _keyed_lines(path, key):
             if name not in unwanted:
                 target.write(line)
+    _list_what_is_left(path)
 
 
 def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None:
@@ -244,6 +248,13 @@ def drop_rows(path: Path, is_unwanted: Callable[[dict[str, Any]], bool]) -> None
         for row, (_, line) in zip(read_rows(path), _lines(path), strict=True):
             if not is_unwanted(row):
                 target.write(line)
+    _list_what_is_left(path)
+
+
+def _list_what_is_left(path: Path) -> None:
+    """What was taken out on purpose is not to be missed later."""
+    if list_beside(path).exists():
+        list_anew(path)
 
 
 def count_lines(path: Path) -> int:
@@ -262,11 +273,12 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     many lines it has.
 
     `order` gives each key its own number. Workers finish in any order; after this the file is
-    always the same. Memory is 40 bytes per line.
+    always the same. Memory is 40 bytes per line. Raises DataError for a line of an unfinished shard
+    that is not one that was written.
     """
     repair_tail(path)
     numbers, lengths = array("q"), array("q")
-    for name, (_, line) in zip(read_keys(path, key), _lines(path), strict=True):
+    for name, line in _keyed_lines(path, key, refuses=True):
         numbers.append(order(name))
         lengths.append(len(line))
     ranks = np.asarray(numbers)
@@ -280,7 +292,34 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
         for block in np.array_split(places, math.ceil(len(places) / _BLOCK)):
             for start, length in zip(starts[block].tolist(), sizes[block].tolist(), strict=True):
                 target.write(os.pread(source.fileno(), length, start))
+    if len(places) < len(ranks):
+        _list_what_is_left(path)
     return len(places)
+
+
+def rewrite_shard(path: Path, lines: Iterable[bytes]) -> int:
+    """Write a shard anew, atomically; return how many lines it has. Of one whose lines are listed
+    the new ones are listed before they take the place of the old ones.
+    """
+    is_listed = list_beside(path).exists()
+    digests: list[bytes] = []
+    count = 0
+    with replacing(path) as file:
+        for line in lines:
+            file.write(line)
+            count += 1
+            if is_listed:
+                digests.append(digest_of_line(line))
+        if is_listed:
+            add_to_list(path, digests)
+    if is_listed:
+        list_anew(path)
+    return count
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write a whole shard atomically; return how many records it holds."""
+    return rewrite_shard(path, (record.to_json().encode("utf-8") + b"\n" for record in records))
 
 
 # ---- metrics -------------------------------------------------------------------------------------
@@ -288,12 +327,8 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
 
 def append_metrics(folder: Path, **values: Any) -> None:
     """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
-    path = folder / layout.METRICS
-    with disk_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        repair_tail(path)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    line = json.dumps(values, ensure_ascii=False) + "\n"
+    append_line(folder / layout.METRICS, line.encode("utf-8"))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,14 +64,16 @@ class FileSum:
         return self.digests[start : start + 2 * _DIGEST_BYTES]
 
 
-def sum_of(path: Path) -> FileSum:
-    """Read a file and sum it."""
+def sum_of(path: Path, see: Callable[[bytes], None] | None = None) -> FileSum:
+    """Read a file and sum it; `see` is shown every block."""
     with open(path, "rb", buffering=0) as file:
         stat = os.fstat(file.fileno())
         size = block_size(stat.st_size)
         digests: list[str] = []
         while block := os.pread(file.fileno(), size, len(digests) * size):
             digests.append(digest_of(block))
+            if see is not None:
+                see(block)
     return FileSum(stat.st_size, stat.st_mtime_ns, size, "".join(digests))
 
 

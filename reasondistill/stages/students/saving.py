@@ -20,7 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ReasonDistillError, StageError
 from reasondistill.runs import layout
-from reasondistill.runs.store import disk_errors, read_metrics, write_text
+from reasondistill.runs.store import disk_errors, read_metrics, rewrite_shard
 from reasondistill.stages.students import adapters, bases, processes, reloading
 from reasondistill.stages.students.finite import bad_weight_on_disk
 
@@ -98,7 +98,7 @@ def forget_after(folder: Path, checkpoint: Path | None) -> None:
     lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
     metrics = folder / layout.METRICS
     if metrics.exists():
-        write_text(metrics, "".join(lines))
+        rewrite_shard(metrics, (line.encode("utf-8") for line in lines))
     for path in (folder / layout.SNAPSHOTS).glob("step-*"):
         number = path.name.removeprefix("step-")
         is_torn = not number.isdigit()  # by a kill

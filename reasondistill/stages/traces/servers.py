@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from reasondistill.models.samplers import Sampler, SamplerBase
 from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import ServerFigures, TracesFigures
-from reasondistill.runs.store import disk_errors, read_rows, repair_tail
+from reasondistill.runs.store import append_line, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +152,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Durably: it is on disk before the sample that it is about."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        repair_tail(path)
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    append_line(path, line.encode("utf-8"), durably=True)

@@ -1,0 +1,366 @@
+"""Sums of the lines of a shard that is not finished: what a stopped or killed session left is
+verified before another one goes on with it.
+
+    traces.jsonl         {"id":"gsm8k/train/12:3",…}
+    traces.jsonl.sums    9f1c04ab27…3d 5e81c0…    digests of the lines of an `append`, their guard
+
+A line counts when its digest is listed beside it, in any place and order: lines may be sorted or
+taken out. It is listed, durably, before it is written, so a kill at any moment leaves no line that
+is whole and does not count. What is not listed was damaged: it is never read, the next session
+takes it out and makes its record anew. When the stage is finished its manifest has sums of whole
+files, and the list is removed.
+
+A shard without a list was written by an earlier version; its lines are listed as they are when a
+writer opens it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from reasondistill.errors import DataError, StageError
+from reasondistill.runs.store.appending import AppendedFile, repair_tail
+from reasondistill.runs.store.files import disk_errors, replacing
+
+SUFFIX = ".sums"
+_DIGEST_BYTES = 8
+# Lines that are listed together where a shard is listed anew.
+_BATCH = 1_000
+# A message names so many damaged lines.
+_NAMED = 3
+
+log = logging.getLogger(__name__)
+
+
+def list_beside(path: Path) -> Path:
+    """The file that lists a shard's lines."""
+    return path.with_name(f"{path.name}{SUFFIX}")
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file lists the lines of a shard."""
+    return path.name.endswith((f".jsonl{SUFFIX}", f".json{SUFFIX}"))
+
+
+def digest_of_line(line: bytes) -> bytes:
+    """The digest of a line, its newline included."""
+    return hashlib.blake2b(line, digest_size=_DIGEST_BYTES).digest()
+
+
+# ---- the list ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ListedLines:
+    """The digests that are listed beside a shard, in order; the last `in_hand` are those of the
+    last `append`, which may not have come to its end.
+    """
+
+    digests: Sequence[bytes]
+    in_hand: int
+
+
+def read_list(path: Path) -> ListedLines | None:
+    """What is listed beside a shard, without what is damaged of it; None where there is no list."""
+    digests: list[bytes] = []
+    in_hand = 0
+    try:
+        with open(list_beside(path), "rb") as file:
+            for text in file:
+                batch = _digests_in(text)
+                digests += batch
+                in_hand = len(batch)
+    except FileNotFoundError:
+        return None
+    return ListedLines(digests, in_hand)
+
+
+def _digests_in(text: bytes) -> list[bytes]:
+    """The digests that a line of a list holds; none where it is torn or damaged."""
+    listed, _, guard = text.removesuffix(b"\n").partition(b" ")
+    if guard != digest_of_line(listed).hex().encode():
+        return []
+    whole = bytes.fromhex(listed.decode("ascii"))
+    return [whole[start : start + _DIGEST_BYTES] for start in range(0, len(whole), _DIGEST_BYTES)]
+
+
+def as_listed(digests: Iterable[bytes]) -> bytes:
+    """The line of a list that holds these digests."""
+    listed = b"".join(digests).hex().encode()
+    guard = digest_of_line(listed).hex().encode()
+    return listed + b" " + guard + b"\n"
+
+
+def list_anew(path: Path) -> None:
+    """List the lines of a shard as they are, atomically; nothing else stays listed."""
+    if not path.exists():
+        list_beside(path).unlink(missing_ok=True)
+        return
+    with replacing(list_beside(path)) as target, open(path, "rb") as file:
+        digests = (digest_of_line(line) for line in file if line.endswith(b"\n"))
+        batch = list(islice(digests, _BATCH))
+        while batch:
+            target.write(as_listed(batch))
+            batch = list(islice(digests, _BATCH))
+        target.write(as_listed([]))  # all of them were there: no append is in hand
+
+
+def open_list(path: Path) -> None:
+    """Make ready for a writer: cut off what is torn, list what an earlier version wrote, and forget
+    the list of a shard that is not there.
+    """
+    repair_tail(path)
+    if not path.exists():
+        list_beside(path).unlink(missing_ok=True)
+    elif list_beside(path).exists():
+        repair_tail(list_beside(path))
+    elif path.stat().st_size > 0:
+        log.info("%s: has no sums of its lines (an earlier version): taken as it is", path)
+        list_anew(path)
+
+
+class AppendedLines:
+    """Lines of a shard, appended durably by one writer and listed beside it."""
+
+    def __init__(self, path: Path) -> None:
+        open_list(path)
+        self._list = AppendedFile(list_beside(path))
+        self._file = AppendedFile(path)
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Write these lines, each with its newline: all or none. Raises StageError for an error of
+        the disk.
+        """
+        if not lines:
+            return
+        before = self._list.size
+        self._list.append(as_listed(map(digest_of_line, lines)))
+        try:
+            self._file.append(b"".join(lines))
+        except StageError:
+            self._list.cut(before)
+            raise
+
+    def close(self) -> None:
+        """Close it, and say that the last append has come to its end."""
+        with suppress(StageError):
+            self._list.append(as_listed([]))
+        self._list.close()
+        self._file.close()
+
+
+def append_line(path: Path, line: bytes, *, durably: bool = False) -> None:
+    """Append one line, with its newline, to a shard that is not held open. It is waited for until
+    it is on the disk where it is to be written `durably`.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open_list(path)
+        listed = as_listed([digest_of_line(line)])
+        for target, content in ((list_beside(path), listed), (path, line)):
+            with open(target, "ab") as file:
+                file.write(content)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
+def add_to_list(path: Path, digests: Sequence[bytes]) -> None:
+    """List these lines beside a shard, durably, as those of one append."""
+    with disk_errors(path):
+        target = AppendedFile(list_beside(path))
+        target.append(as_listed(digests))
+        target.close()
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+class LineFilter:
+    """Which lines of a shard count. Its writer may go on meanwhile: a list that has grown is read
+    again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = -1
+        self._digests: frozenset[bytes] = frozenset()
+        self.has_list = self._is_read_again()
+
+    def _is_read_again(self) -> bool:
+        """Read the list, unless it is as it was."""
+        try:
+            size = list_beside(self._path).stat().st_size
+        except FileNotFoundError:
+            return False
+        if size == self._size:
+            return False
+        listed = read_list(self._path)
+        if listed is None:
+            return False
+        self._size, self._digests = size, frozenset(listed.digests)
+        return True
+
+    def counts(self, line: bytes) -> bool:
+        """Whether a line is one that was written."""
+        if not self.has_list:
+            return True
+        digest = digest_of_line(line)
+        if digest in self._digests:
+            return True
+        return self._is_read_again() and digest in self._digests
+
+
+def counted_lines(
+    path: Path, file: BinaryIO, *, refuses: bool = False
+) -> Iterator[tuple[int, bytes]]:
+    """The numbered whole lines of an open shard that count. Raises DataError for one that does not,
+    where `refuses` says so.
+    """
+    lines = LineFilter(path)
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            return  # torn, or being written
+        if lines.counts(line):
+            yield number, line
+        elif refuses:
+            raise damaged_meanwhile(path, number)
+
+
+class FinishedLines:
+    """Looks at the blocks of a shard that is about to be finished: every line must count.
+
+    Raises DataError, at the block in which it ends, for a line that is another one than was
+    written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = LineFilter(path)
+        self._number = 0
+        self._rest = b""
+
+    def see(self, block: bytes) -> None:
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            self._number += 1
+            if not self._lines.counts(line + b"\n"):
+                raise damaged_meanwhile(self._path, self._number)
+
+    def end(self) -> None:
+        """After the last block."""
+        if self._rest:
+            raise damaged_meanwhile(self._path, self._number + 1)
+
+
+def damaged_meanwhile(path: Path, number: int) -> DataError:
+    """The error for a line that was damaged while its stage was at work."""
+    return DataError(
+        f"{path}:{number}: damaged: this line is not one that was written. The same command takes "
+        "it out and makes its record again."
+    )
+
+
+def require_all_lines(path: Path) -> None:
+    """Read a small file whose lines are listed. Raises DataError for one that does not count."""
+    if list_beside(path).exists():
+        lines = FinishedLines(path)
+        lines.see(path.read_bytes())
+        lines.end()
+
+
+# ---- mending -------------------------------------------------------------------------------------
+
+
+def mend(path: Path, *, in_order: bool = False) -> None:
+    """Leave of an unfinished shard what counts; say which lines are taken out, and how many are
+    missing, except those of a last `append` that did not come to its end.
+
+    With `in_order`, where records have no id and the place says what a line is about, nothing stays
+    behind the first line that is not the one that was written there. Raises DataError where no
+    line counts because the list is lost.
+    """
+    listed = read_list(path)
+    open_list(path)
+    if listed is None:
+        return
+    digests: list[bytes] = []
+    if path.exists():
+        with open(path, "rb") as file:
+            digests += map(digest_of_line, file)
+    if digests and not listed.digests:
+        raise DataError(
+            f"{list_beside(path)}: damaged: it lists none of the lines of {path.name}, so none of "
+            "them is used. Ways out: put back a copy of it; remove it, and the lines are taken "
+            f"as they are; or remove {path.name} too, and its records are made again."
+        )
+    wrong = _unlisted(digests, listed)
+    if in_order:
+        wrong = list(range(_first_difference(digests, listed.digests), len(digests)))
+    there = frozenset(digests)
+    acknowledged = frozenset(listed.digests[: len(listed.digests) - listed.in_hand])
+    missing = len(acknowledged - there)
+    if wrong:
+        _take_out(path, frozenset(wrong))
+    elif not there.issuperset(listed.digests):
+        list_anew(path)
+    if wrong or missing:
+        log.warning("%s: damaged since it was written: %s", path, _what(wrong, missing))
+
+
+def _unlisted(digests: Sequence[bytes], listed: ListedLines) -> list[int]:
+    """The places of the lines that are not listed."""
+    known = frozenset(listed.digests)
+    return [place for place, digest in enumerate(digests) if digest not in known]
+
+
+def _first_difference(digests: Sequence[bytes], listed: Sequence[bytes]) -> int:
+    """The place of the first line that is not the one that is listed at its place."""
+    for place, (digest, other) in enumerate(zip(digests, listed, strict=False)):
+        if digest != other:
+            return place
+    return min(len(digests), len(listed))
+
+
+def _take_out(path: Path, places: frozenset[int]) -> None:
+    """Write a shard without the lines at these places, then its list."""
+    with replacing(path) as target, open(path, "rb") as file:
+        for place, line in enumerate(file):
+            if place not in places:
+                target.write(line)
+    list_anew(path)
+
+
+def _what(wrong: Sequence[int], missing: int) -> str:
+    """What is damaged, in words."""
+    parts: list[str] = []
+    if wrong:
+        names = ", ".join(str(place + 1) for place in wrong[:_NAMED])
+        if len(wrong) > _NAMED:
+            names += ", …"
+        parts.append(f"{len(wrong):,} lines are taken out (line {names})")
+    others = missing - len(wrong)
+    if others > 0:
+        parts.append(f"{others:,} lines are missing")
+    return f"{'; '.join(parts)}. What is lost of records is made again."
+
+
+def mend_all(folder: Path) -> None:
+    """Mend every shard of an unfinished stage folder that has a list."""
+    for path in folder.glob(f"*.jsonl{SUFFIX}"):
+        mend(path.with_name(path.name.removesuffix(SUFFIX)))
+
+
+def remove_lists(folder: Path) -> None:
+    """Remove the lists of a finished stage folder, the files of which its manifest sums."""
+    for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{SUFFIX}")):
+        if is_list(path):
+            path.unlink(missing_ok=True)
