@@ -57,6 +57,8 @@ ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"
+# Sums of the files of a checkpoint, in it.
+CHECKPOINT_SUMS = "sums.json"
 SNAPSHOTS = "snapshots"
 # Tokenised rows that the trainings of a run share; made again where they are missing.
 TOKENS = "tokens"

@@ -26,6 +26,7 @@ from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder
 from reasondistill.runs.store import (
     Manifest,
     disk_errors,
+    list_anew,
     read_manifest,
     replacing,
     sum_of,
@@ -219,6 +220,9 @@ def _repair_samples(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -
             if fault.name != layout.TRACES:
                 rest = "the rest, which tells of servers, is lost"
             yield Repair(fault.path, f"{kept}; {rest}")
+    for name in manifest.files:
+        if name.endswith(".jsonl"):
+            list_anew(folder / name)
 
 
 def _repair_student(

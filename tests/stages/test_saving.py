@@ -119,7 +119,28 @@ def test_a_bad_checkpoint_of_an_earlier_version_is_not_gone_on_from(tmp_path: Pa
     kept = {path.name for path in checkpoints.glob("checkpoint-*")}
     assert kept == {"checkpoint-6", "checkpoint-8"}
     spoil(checkpoints / "checkpoint-8")
+    (checkpoints / "checkpoint-8" / "sums.json").unlink()
     run_student(cut)
+    ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    student = scratch(epochs=3, save_every=3)
+    whole, cut = job(tmp_path, student, name="whole"), job(tmp_path, student, name="cut")
+    run_student(whole)
+    with pytest.raises(Interrupted):
+        run_student(cut, stop=StopAt(cut, 7))
+    path = cut.folder / "checkpoints" / "checkpoint-8" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    run_student(cut)
+    assert f"checkpoint-8 is removed: {path}: damaged: bytes" in caplog.text
     ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -81,6 +81,7 @@ from reasondistill.runs.store.verified import (
     read_bytes_verified,
     read_text_verified,
     verify_below,
+    verify_sums,
     write_sums,
 )
 
@@ -145,6 +146,7 @@ __all__ = [
     "unseal",
     "verify_below",
     "verify_files",
+    "verify_sums",
     "write_guarded",
     "write_json",
     "write_manifest",

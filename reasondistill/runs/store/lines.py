@@ -16,7 +16,6 @@ writer opens it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
+
+import xxhash
 
 from reasondistill.errors import DataError, StageError
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
@@ -52,7 +53,7 @@ def is_list(path: Path) -> bool:
 
 def digest_of_line(line: bytes) -> bytes:
     """The digest of a line, its newline included."""
-    return hashlib.blake2b(line, digest_size=_DIGEST_BYTES).digest()
+    return xxhash.xxh3_64_digest(line)
 
 
 # ---- the list ------------------------------------------------------------------------------------

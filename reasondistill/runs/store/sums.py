@@ -5,19 +5,21 @@ while they are read.
     with SummedFile(path, known) as file: ...     # a block is verified before its bytes are read
 
 A digest of the whole file would be known only after its last byte, when the records before it have
-been used. So each block has its own (BLAKE2b, 64 bits): a damaged one is never handed out, and a
-part in the middle can be read without the rest.
+been used. So each block has its own (XXH3, 64 bits): a damaged one is never handed out, and a part
+in the middle can be read without the rest. XXH3 finds damage and carelessness, not forgery, at the
+speed of memory: BLAKE2b made a stage that only copies 12 to 19 % slower.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import xxhash
 
 from reasondistill.errors import DataError
 from reasondistill.runs.layout import FOLDERS
@@ -87,7 +89,7 @@ def block_size(size: int) -> int:
 
 def digest_of(block: bytes) -> str:
     """The digest of a block."""
-    return hashlib.blake2b(block, digest_size=_DIGEST_BYTES).hexdigest()
+    return xxhash.xxh3_64_hexdigest(block)
 
 
 class SummedFile(io.RawIOBase):

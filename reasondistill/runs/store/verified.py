@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -162,13 +162,29 @@ def _listed_below(path: Path) -> Iterator[ListedFile]:
         return
 
 
-# ---- caches --------------------------------------------------------------------------------------
+# ---- caches and checkpoints ----------------------------------------------------------------------
 
 
-def write_sums(path: Path, files: Sequence[Path]) -> None:
-    """Write the sums of the files of a cache into a file beside them."""
-    sums = {file.name: asdict(sum_of(file)) for file in files}
+def write_sums(path: Path, files: Iterable[Path]) -> None:
+    """Write the sums of the files of a cache or a checkpoint into a file beside or above them."""
+    sums: dict[str, Any] = {}
+    for file in files:
+        name = file.relative_to(path.parent).as_posix()
+        sums[name] = asdict(sum_of(file))
     write_guarded(path, {"files": sums})
+
+
+def verify_sums(path: Path) -> None:
+    """Read all files whose sums `write_sums` wrote. Raises DataError when one of them, or what was
+    written, is damaged.
+    """
+    value = read_guarded(path, "sums of files", "")
+    try:
+        sums = {name: FileSum(**known) for name, known in value["files"].items()}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not sums of files: {error}") from error
+    for name, known in sums.items():
+        verify(path.parent / name, known)
 
 
 def fits_sums(path: Path) -> bool:
@@ -178,10 +194,8 @@ def fits_sums(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        value = read_guarded(path, "sums of a cache", "")
-        for name, known in value["files"].items():
-            verify(path.parent / name, FileSum(**known))
-    except (DataError, KeyError, TypeError) as error:
+        verify_sums(path)
+    except DataError as error:
         log.warning("%s: made anew: %s", path.parent, error)
         return False
     return True

@@ -18,9 +18,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import get_last_checkpoint
 
 from reasondistill.config import StudentSettings
-from reasondistill.errors import ReasonDistillError, StageError
+from reasondistill.errors import DataError, ReasonDistillError, StageError
 from reasondistill.runs import layout
-from reasondistill.runs.store import disk_errors, read_metrics, rewrite_shard
+from reasondistill.runs.store import (
+    disk_errors,
+    read_metrics,
+    rewrite_shard,
+    verify_sums,
+    write_sums,
+)
 from reasondistill.stages.students import adapters, bases, processes, reloading
 from reasondistill.stages.students.finite import bad_weight_on_disk
 
@@ -34,11 +40,12 @@ _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
 def start_from(folder: Path) -> Path | None:
     """The checkpoint that a training goes on from, None for its beginning; what was written after
-    it is forgotten, and so are checkpoints whose weights are not finite.
+    it is forgotten, and so are checkpoints that are damaged or whose weights are not finite.
 
     Raises StageError for one whose weights are split in another way than they will be.
     """
     remove_torn_checkpoints(folder)  # first: nothing can be read of what a kill has cut
+    remove_damaged_checkpoints(folder)
     remove_checkpoints_with_bad_weights(folder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
@@ -63,6 +70,29 @@ def remove_checkpoints_with_bad_weights(folder: Path) -> None:
         weight = bad_weight_on_disk(checkpoint)
         if weight is not None:
             log.warning("%s is removed: its weight %s is not finite", checkpoint, weight)
+            shutil.rmtree(checkpoint)
+
+
+def sum_checkpoint(checkpoint: Path) -> None:
+    """Write the sums of a whole checkpoint into it: nobody goes on from a damaged one."""
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
+    with disk_errors(checkpoint):
+        write_sums(checkpoint / layout.CHECKPOINT_SUMS, files)
+
+
+def remove_damaged_checkpoints(folder: Path) -> None:
+    """No training goes on from what was not saved: it goes on from the checkpoint before, or begins
+    anew. Earlier versions kept no sums, and their checkpoints are taken as they are.
+    """
+    for checkpoint in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
+        sums = checkpoint / layout.CHECKPOINT_SUMS
+        if not sums.exists():
+            continue
+        try:
+            verify_sums(sums)
+        except DataError as error:
+            found = str(error).partition(" Nothing of it is used.")[0]
+            log.warning("%s is removed: %s", checkpoint, found)
             shutil.rmtree(checkpoint)
 
 

@@ -22,7 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from reasondistill.errors import StageError
-from reasondistill.stages.students import processes
+from reasondistill.stages.students import processes, saving
 from reasondistill.stages.students.checkpoint_selection import is_out_of_patience
 from reasondistill.stages.students.finite import bad_weight, names_on_disk
 from reasondistill.stages.students.rows import BLANK, lengths_of
@@ -209,13 +209,16 @@ class SortedTrainer(SFTTrainer):
         return metrics
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As Trainer does it, of weights that are all finite."""
+        """As Trainer does it, of weights that are all finite; with sums."""
         values: dict[str, float] = {}
         name = bad_weight(self.model)
         if name is not None:
             values[f"weight {name}"] = math.nan
         self._require_finite(values, f"after step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
+        arguments: Any = self.args
+        saved = Path(arguments.output_dir) / f"checkpoint-{self.state.global_step}"
+        processes.on_first(lambda: saving.sum_checkpoint(saved))
 
     def _require_finite(self, values: Mapping[str, float], when: str) -> None:
         """Raise StageError where one of the values is NaN or infinite, in any of the processes."""
