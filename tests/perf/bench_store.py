@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from traces_kit import opener, settings, write_problems
+from traces_kit import make_partial, opener, settings, write_problems
 
 from reasondistill.config import Cluster
 from reasondistill.models.samplers.opening import Serving
@@ -40,6 +40,7 @@ def fill(folder: Path, problems: Path, samples: int) -> None:
     run_traces(
         settings(n=1), problems, folder, Serving(Cluster(), opener(lambda request: TEXT)), limit=1
     )
+    make_partial(folder)
     line = json.loads((folder / "traces.jsonl").read_text(encoding="utf-8"))
     text = json.dumps(
         line | {"id": "@ID", "problem_id": "@PROBLEM", "sample": -1}, separators=(",", ":")

@@ -49,7 +49,7 @@ SENTENCE = "So {} * 4 = {} and the rest follows. "
 SAMPLED_S = 0.005
 FEW_PROBLEMS = 150
 # What a stage waits for, beside its processors.
-WAITS_S = dict.fromkeys(("traces", "evals"), FEW_PROBLEMS * SAMPLES_EACH * SAMPLED_S)
+WAITS_S = {name: FEW_PROBLEMS * SAMPLES_EACH * SAMPLED_S for name in ("traces", "evals")}
 
 Stage = Callable[[Path], object]
 
