@@ -49,7 +49,8 @@ SENTENCE = "So {} * 4 = {} and the rest follows. "
 SAMPLED_S = 0.005
 FEW_PROBLEMS = 150
 # What a stage waits for, beside its processors.
-WAITS_S = {name: FEW_PROBLEMS * SAMPLES_EACH * SAMPLED_S for name in ("traces", "evals")}
+SAMPLING_S = FEW_PROBLEMS * SAMPLES_EACH * SAMPLED_S
+WAITS_S = {"traces": SAMPLING_S, "evals": SAMPLING_S}
 
 Stage = Callable[[Path], object]
 
