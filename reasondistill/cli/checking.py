@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +67,9 @@ def _print_folder(checked: CheckedFolder) -> None:
         say(f"[yellow]?[/] {escape(place)} · {checked.state}")
 
 
-@app.command(epilog="Example:\n\n  reasondistill repair demo")
+@app.command(
+    epilog="Example:\n\n  reasondistill repair demo\n\n  reasondistill repair s3://bucket/runs/demo"
+)
 def repair(
     name: RunName,
     runs: RunsDir = Path("runs"),
@@ -80,28 +83,40 @@ def repair(
 ) -> None:
     """Keep what is sound of a damaged run, remove what the same command makes again, and name what
     cannot be mended. Nothing is guessed.
+
+    NAME may be a URL: of a damaged run the files that are needed are fetched, and what is repaired
+    is published there.
     """
     from reasondistill.launch.exclusive import only_one
+    from reasondistill.runs.checking import bytes_to_read, check_run, open_tree
     from reasondistill.runs.layout import RunFolder
-    from reasondistill.runs.repairing import repair_run
+    from reasondistill.runs.remote import is_url, lent
+    from reasondistill.runs.repairing import is_needed, repair_run
 
-    folder = run_folder(name, runs)
-    hopeless = 0
-    done = 0
-    with only_one(folder):
-        for one in repair_run(RunFolder(folder), again=again):
-            done += 1
-            hopeless += not one.is_mended
-            mark = "[red]✗[/]"
-            if one.is_mended:
-                mark = "[green]✓[/]"
-            say(f"{mark} {escape(one.path)}: {escape(one.done)}")
+    place = name
+    if not is_url(name):
+        place = str(run_folder(name, runs))
+    with ExitStack() as stack:
+        if not is_url(name):
+            stack.enter_context(only_one(Path(place)))
+        tree = open_tree(place)
+        progress = _Progress(bytes_to_read(tree))
+        damaged = [one for one in check_run(tree, progress.add) if one.faults]
+        if not damaged:
+            say(f"{place}: nothing is damaged.")
+            return
+        places = [one.place for one in damaged]
+        here = stack.enter_context(lent(place, lambda path: is_needed(path, places)))
+        repairs = list(repair_run(RunFolder(here), damaged, again=again))
+    for one in repairs:
+        mark = "[red]✗[/]"
+        if one.is_mended:
+            mark = "[green]✓[/]"
+        say(f"{mark} {escape(one.path)}: {escape(one.done)}")
+    hopeless = sum(not one.is_mended for one in repairs)
     if hopeless:
-        raise DataError(f"{folder}: {hopeless:,} files cannot be mended; see above.")
-    if done:
-        say("Give the same command again: it makes what is missing.")
-    else:
-        say(f"{folder}: nothing is damaged.")
+        raise DataError(f"{place}: {hopeless:,} files cannot be mended; see above.")
+    say("Give the same command again: it makes what is missing.")
 
 
 class _Progress:

@@ -45,6 +45,7 @@ def show(name: RunName, runs: RunsDir = Path("runs")) -> None:
     for state in states:
         for sentence in state.missing:
             say(f"  [yellow]{escape(sentence)}[/]")
+    say(f"[dim]Sizes and times were looked at; `reasondistill check {escape(name)}` reads all.[/]")
     print_result(run, says_missing=False)
 
 

@@ -23,7 +23,7 @@ from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manife
 from reasondistill.runs.store import (
     MANIFEST,
     Manifest,
-    check_sizes,
+    check_files,
     count_lines,
     open_verified,
     read_manifest,
@@ -31,6 +31,9 @@ from reasondistill.runs.store import (
 )
 from reasondistill.stages import traces
 from reasondistill.stages.traces import summary
+
+# `show` reads files of another time up to this size.
+_LOOKED_AT = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,31 @@ def _state(
     if manifest is None:
         state = "partial" if folder.exists() else "new"
         return StageState(name, state, {}, {}, 0.0, missing)
-    try:
-        if manifest.status == "complete":
-            check_sizes(folder, manifest)
-    except DataError as error:
-        missing = (*missing, str(error))
-        return StageState(name, "damaged", {}, {}, 0.0, missing)
+    damages = tuple(damages_of(run, folder))
+    if damages:
+        return StageState(name, "damaged", {}, {}, 0.0, (*missing, *damages))
     state = manifest.status
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"
     return StageState(name, state, manifest.counts, manifest.dropped, manifest.seconds, missing)
+
+
+def damages_of(run: Run, folder: Path) -> Iterator[str]:
+    """What is wrong with a file of a stage folder, and of those of measured models below that of
+    the evals, in a sentence for each folder. Only `check` reads files whose size and time are
+    right, and large ones.
+    """
+    for place in run.layout.stage_folders():
+        is_below = folder == run.stage("evals") and place.is_relative_to(folder)
+        if place != folder and not is_below:
+            continue
+        try:
+            manifest = read_manifest(place)
+            if manifest is not None and manifest.status == "complete":
+                check_files(place, manifest, up_to=_LOOKED_AT)
+        except DataError as error:
+            yield str(error)
 
 
 def missing_of(run: Run, name: str) -> Iterator[str]:

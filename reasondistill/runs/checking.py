@@ -9,7 +9,7 @@ manifest is damaged cannot be judged, and is said to be so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -23,10 +23,16 @@ from reasondistill.runs.store import FileSum, Manifest
 from reasondistill.runs.store.guards import parse_guarded
 from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.sums import digest_of, missing, other_size
+from reasondistill.runs.store.verified import parse_sums
 
 _STUDENTS = FOLDERS["students"]
 # Files that guard themselves, as patterns in the run's folder.
 _GUARDED = (layout.RUN, layout.FORECAST, f"{FOLDERS['evals']}/*/*/{layout.LATENCY}")
+# The sums of caches, as patterns in the run's folder.
+_CACHES = (
+    f"{layout.TOKENS}/*.{layout.CHECKPOINT_SUMS}",
+    f"{_STUDENTS}/*/{layout.CHECKPOINTS}/*/{layout.CHECKPOINT_SUMS}",
+)
 Tell = Callable[[int], None]
 
 
@@ -49,13 +55,15 @@ class CheckedFolder:
     """One stage folder: how much was read, and what is damaged.
 
     `state` is complete, partial (nothing of it is judged: its stage is not finished), without sums
-    (an earlier version finished it) or no manifest (one that is missing or cannot be read).
+    (an earlier version finished it) or no manifest (one that is missing or cannot be read). A cache
+    (tokenised rows, a checkpoint) has no manifest, and is made again where it is damaged.
     """
 
     place: str
     state: str = "complete"
     files: int = 0
     bytes: int = 0
+    is_cache: bool = False
     faults: list[Fault] = field(default_factory=list[Fault])
 
 
@@ -118,12 +126,14 @@ def open_tree(name: str) -> Tree:
 
 
 def check_run(tree: Tree, tell: Tell = lambda count: None) -> Iterator[CheckedFolder]:
-    """Check every stage folder in the order of stages, then the run's own files; `tell` is called
-    with the bytes that were read since.
+    """Check every stage folder in the order of stages, caches, then the run's own files; `tell` is
+    called with the bytes that were read since.
     """
     sizes = tree.sizes()
     for place in sorted(_places(sizes)):
-        yield _check_folder(tree, place, sizes, tell)
+        yield check_folder(tree, place, sizes, tell)
+    for place, paths in _caches(sizes).items():
+        yield _check_cache(tree, place, paths, sizes, tell)
     own = CheckedFolder("")
     for path in sorted(sizes):
         if any(fnmatch(path, pattern) for pattern in _GUARDED):
@@ -133,8 +143,10 @@ def check_run(tree: Tree, tell: Tell = lambda count: None) -> Iterator[CheckedFo
 
 
 def bytes_to_read(tree: Tree) -> int:
-    """The bytes of all files in stage folders."""
-    return sum(size for path, size in tree.sizes().items() if path[:1].isdigit())
+    """The bytes of all files in stage folders and of tokenised rows."""
+    tops = (*FOLDERS.values(), layout.TOKENS)
+    sizes = tree.sizes().items()
+    return sum(size for path, size in sizes if path.partition("/")[0] in tops)
 
 
 def _places(sizes: Mapping[str, int]) -> set[str]:
@@ -156,7 +168,8 @@ def _fits(folder: str, pattern: str) -> bool:
     return len(parts) == len(patterns) and all(map(fnmatch, parts, patterns))
 
 
-def _check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -> CheckedFolder:
+def check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -> CheckedFolder:
+    """Check the files that the manifest of a stage folder lists."""
     checked = CheckedFolder(place)
     path = f"{place}/{MANIFEST}"
     if path not in sizes:
@@ -173,14 +186,54 @@ def _check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) 
     if manifest.status != "complete" or not manifest.files:
         checked.state = _state_of(manifest)
         return checked
-    for name, known in manifest.files.items():
+    _check_files(tree, checked, manifest.files, sizes, tell)
+    return checked
+
+
+def _check_files(
+    tree: Tree,
+    checked: CheckedFolder,
+    files: Mapping[str, FileSum],
+    sizes: Mapping[str, int],
+    tell: Tell,
+) -> None:
+    """Check the files with these sums in a folder, and note what was found."""
+    for name, known in files.items():
         checked.files += 1
-        size = sizes.get(f"{place}/{name}")
-        found = _fault_of(tree, f"{place}/{name}", size, known, tell)
+        path = f"{checked.place}/{name}"
+        size = sizes.get(path)
+        found = _fault_of(tree, path, size, known, tell)
         if found:
-            checked.faults.append(Fault(place, name, found))
+            checked.faults.append(Fault(checked.place, name, found))
         elif size is not None:
             checked.bytes += size
+
+
+# ---- caches: tokenised rows, and what a training goes on from ------------------------------------
+
+
+def _caches(sizes: Mapping[str, int]) -> dict[str, list[str]]:
+    """The files with sums of caches, by their folder."""
+    caches: dict[str, list[str]] = {}
+    for path in sorted(sizes):
+        if any(_fits(path, pattern) for pattern in _CACHES):
+            caches.setdefault(str(PurePosixPath(path).parent), []).append(path)
+    return caches
+
+
+def _check_cache(
+    tree: Tree, place: str, paths: Sequence[str], sizes: Mapping[str, int], tell: Tell
+) -> CheckedFolder:
+    checked = CheckedFolder(place, is_cache=True)
+    for path in paths:
+        try:
+            with tree.open(path) as file:
+                sums = parse_sums(file.read(), path)
+        except DataError as error:
+            name = PurePosixPath(path).name
+            checked.faults.append(Fault(place, name, _without_path(error, path)))
+            continue
+        _check_files(tree, checked, sums, sizes, tell)
     return checked
 
 

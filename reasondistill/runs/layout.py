@@ -28,6 +28,8 @@ LOCK = ".lock"
 JOURNAL = ".remote.jsonl"
 # Files of every stage folder: what it was made from, and a line per progress report.
 MANIFEST = "manifest.json"
+# A second copy of the manifest, from which a repair puts back a damaged one.
+MANIFEST_COPY = ".manifest.copy.json"
 METRICS = "metrics.jsonl"
 # Where workers write while several of them fill a stage folder (work_sharing.py).
 PARTS = "parts"
@@ -57,7 +59,7 @@ ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"
-# Sums of the files of a checkpoint, in it.
+# Sums of the files of a checkpoint, in it; those of tokenised rows end with this name.
 CHECKPOINT_SUMS = "sums.json"
 SNAPSHOTS = "snapshots"
 # Tokenised rows that the trainings of a run share; made again where they are missing.

@@ -15,14 +15,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reasondistill.errors import DataError
 from reasondistill.records import Student, TrainingFigures
 from reasondistill.runs import layout
-from reasondistill.runs.checking import CheckedFolder, Fault, LocalTree, check_run
+from reasondistill.runs.checking import (
+    CheckedFolder,
+    Fault,
+    LocalTree,
+    check_folder,
+    check_run,
+)
 from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder
+from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import (
     Manifest,
     disk_errors,
@@ -33,6 +41,7 @@ from reasondistill.runs.store import (
     write_manifest,
     write_text,
 )
+from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 
 _EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
@@ -49,21 +58,35 @@ class Repair:
     is_mended: bool = True
 
 
-def repair_run(run: RunFolder, *, again: bool = False) -> Iterator[Repair]:
-    """Repair every damaged stage folder, in the order of stages, and say what was done.
+def repair_run(
+    run: RunFolder, checked: Iterable[CheckedFolder] | None = None, *, again: bool = False
+) -> Iterator[Repair]:
+    """Repair every damaged stage folder, in the order of stages, and say what was done. `checked`
+    is what `check_run` has found; without it the run is checked.
 
     With `again` also students, and samples of which nothing can be known, are removed, so that the
     same command makes them again.
     """
-    for checked in check_run(LocalTree(run.path)):
-        if not checked.faults:
+    if checked is None:
+        checked = check_run(LocalTree(run.path))
+    for one in checked:
+        if not one.faults:
             continue
-        if not checked.place:
-            yield from _repair_own(run, checked.faults)
-        elif checked.state == "no manifest":
-            yield _without_manifest(run, checked, again=again)
+        if not one.place:
+            yield from _repair_own(run, one.faults)
+        elif one.is_cache:
+            yield from _repair_cache(run, one)
+        elif one.state == "no manifest":
+            yield from _repair_manifest(run, one.place, again=again)
         else:
-            yield from _repair_folder(run, checked, again=again)
+            yield from _repair_folder(run, one, again=again)
+
+
+def is_needed(path: str, places: Sequence[str]) -> bool:
+    """Whether a file of a run at a URL is fetched for the repair of these damaged folders: all but
+    the weights of others.
+    """
+    return not is_weights(path) or any(path.startswith(f"{place}/") for place in places if place)
 
 
 def _repair_own(run: RunFolder, faults: Sequence[Fault]) -> Iterator[Repair]:
@@ -77,13 +100,50 @@ def _repair_own(run: RunFolder, faults: Sequence[Fault]) -> Iterator[Repair]:
             yield Repair(fault.path, "removed; it is made again where it is asked for")
 
 
-def _without_manifest(run: RunFolder, checked: CheckedFolder, *, again: bool) -> Repair:
-    """Nothing in a folder can be judged when nobody knows what it was made from."""
-    folder, path = run.path / checked.place, f"{checked.place}/{MANIFEST}"
-    if _is_cheap(checked.place) or again:
-        remove_stage(folder, checked.place)
-        return Repair(path, f"{checked.place} is removed, and made again by the same command")
-    return Repair(path, _costly(checked.place), is_mended=False)
+def _repair_cache(run: RunFolder, checked: CheckedFolder) -> Iterator[Repair]:
+    """A damaged checkpoint goes whole; of tokenised rows the sums, without which they are made
+    again.
+    """
+    folder = run.path / checked.place
+    for fault in checked.faults:
+        yield Repair(fault.path, "removed; it is made again where it is asked for")
+    if checked.place != layout.TOKENS:
+        shutil.rmtree(folder)
+        return
+    for fault in checked.faults:
+        key = fault.name.partition(".")[0]
+        for path in folder.glob(f"{key}.*"):
+            path.unlink()
+
+
+def _repair_manifest(run: RunFolder, place: str, *, again: bool) -> Iterator[Repair]:
+    """Put back the copy of a manifest, and repair the folder by it. Without one nothing in the
+    folder can be judged: nobody knows what it was made from.
+    """
+    folder, path = run.path / place, f"{place}/{MANIFEST}"
+    manifest = _manifest_copy(folder)
+    if manifest is not None:
+        _clear(folder / MANIFEST)
+        write_manifest(folder, manifest)
+        yield Repair(path, f"put back from its copy {layout.MANIFEST_COPY}")
+        tree = LocalTree(run.path)
+        checked = check_folder(tree, place, tree.sizes(), lambda count: None)
+        if checked.faults:
+            yield from _repair_folder(run, checked, again=again)
+    elif _is_cheap(place) or again:
+        remove_stage(folder, place)
+        yield Repair(path, f"{place} is removed, and made again by the same command")
+    else:
+        yield Repair(path, _costly(place), is_mended=False)
+
+
+def _manifest_copy(folder: Path) -> Manifest | None:
+    """What the copy of a manifest says; None where there is none that is sound."""
+    path = folder / layout.MANIFEST_COPY
+    try:
+        return parse_manifest(path, path.read_bytes())
+    except (OSError, DataError):
+        return None
 
 
 def _costly(place: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from reasondistill.errors import DataError
 from reasondistill.runs.layout import FOLDERS, UNVERIFIED, RunFolder
-from reasondistill.runs.store import Manifest, content_of, read_manifest
+from reasondistill.runs.store import Manifest, content_of, read_manifest, verify_below
 
 _EVALS = FOLDERS["evals"]
 _UNVERIFIED = f"{FOLDERS['examples']}/{UNVERIFIED}"
@@ -55,6 +55,7 @@ def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, s
     outputs = {place: manifest.output for place, manifest in manifests.items()}
     # A student that learns from unverified traces has this one file as its input.
     if run.unverified.exists():
+        verify_below(run.unverified)
         outputs[_UNVERIFIED] = content_of(run.stage("examples"), [UNVERIFIED])
     return outputs
 

@@ -114,6 +114,34 @@ def test_sound_traces_are_kept_and_the_rest_is_drawn_again(work: Path, finished:
     assert 0 < kept < lines
 
 
+def test_show_reads_what_has_another_time_and_leaves_the_rest_to_check(work: Path) -> None:
+    path = work / "runs" / "small" / "3-verdicts" / "verdicts.jsonl"
+    change(path, 100)
+    said = run(work, "show", "small")
+    assert "damaged" not in said and "`reasondistill check small` reads all" in said
+    path.touch()
+    assert "verdicts.jsonl: damaged: bytes 0 to" in run(work, "show", "small")
+
+
+def test_a_run_at_a_url_is_repaired_there(work: Path, finished: Path) -> None:
+    folder = work / "runs" / "small"
+    url = f"file://{folder}"
+    assert "nothing is damaged" in run(work, "repair", url)
+    path = folder / "2-traces" / "traces.jsonl"
+    lines = path.read_bytes().count(b"\n")
+    change(path, 20_000)
+    (folder / "4-examples" / "dataset" / "train.parquet").unlink()
+    said = run(work, "repair", url)
+    assert "2-traces/traces.jsonl" in said and "4-examples/dataset/train.parquet" in said
+    assert 0 < path.read_bytes().count(b"\n") < lines
+    assert not (folder / "4-examples").exists() or not list(
+        (folder / "4-examples").rglob("*.jsonl")
+    )
+    run(work, "run", "small.toml", "--set", "name=small")
+    assert records(work) == records(finished)
+    assert "all are what was written" in run(work, "check", url)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -142,10 +170,16 @@ def test_a_stage_without_its_manifest_is_made_again(work: Path, finished: Path, 
     repair_and_run(work, finished)
 
 
+def test_samples_whose_manifest_is_lost_stay_by_its_copy(work: Path, finished: Path) -> None:
+    (work / "runs" / "small" / "2-traces" / "manifest.json").unlink()
+    assert "put back from its copy" in repair_and_run(work, finished)
+
+
 def test_samples_whose_manifest_is_lost_are_drawn_again_only_when_asked(
     work: Path, finished: Path
 ) -> None:
-    (work / "runs" / "small" / "2-traces" / "manifest.json").unlink()
+    for name in ("manifest.json", ".manifest.copy.json"):
+        (work / "runs" / "small" / "2-traces" / name).unlink()
     said = run(work, "repair", "small", code=2)
     assert "2-traces/manifest.json: cannot be mended" in said and "--again" in said
     assert (work / "runs" / "small" / "2-traces" / "traces.jsonl").exists()

@@ -20,6 +20,7 @@ from reasondistill.runs.store import (
     require_complete,
     write_guarded,
     write_records,
+    write_sums,
     write_text,
 )
 
@@ -113,6 +114,72 @@ def test_of_traces_all_lines_outside_damaged_blocks_are_kept(run: RunFolder) -> 
     assert manifest is not None and (manifest.status, manifest.files) == ("partial", {})
 
 
+def test_of_traces_with_lost_lines_those_behind_them_are_kept(run: RunFolder) -> None:
+    path = run.traces
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:200] + lines[203:]))
+    repaired(run)
+    kept = path.read_bytes().splitlines(keepends=True)
+    # The block that lost them goes, and the halves of lines at its ends.
+    block_lines = 16_384 // len(lines[200])
+    assert kept[:100] == lines[:100] and kept[-200:] == lines[-200:]
+    assert len(lines) - len(kept) <= block_lines + 3
+    assert [line for line in lines if line in kept] == kept
+
+
+def test_lines_that_came_in_between_are_not_kept(run: RunFolder) -> None:
+    path = run.traces
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:200], b'{"trace_id":"x"}\n', *lines[200:]]))
+    repaired(run)
+    kept = path.read_bytes().splitlines(keepends=True)
+    assert kept[:100] == lines[:100] and kept[-200:] == lines[-200:]
+    assert [line for line in lines if line in kept] == kept
+
+
+@pytest.mark.parametrize("damage", ["cut", "delete", "edit"])
+@pytest.mark.parametrize("stage", ["traces", "verdicts", "students/small"])
+def test_a_damaged_manifest_is_put_back_from_its_copy_and_the_folder_verified_by_it(
+    run: RunFolder, stage: str, damage: str
+) -> None:
+    folders = {"traces": run.traces.parent, "verdicts": run.verdicts.parent}
+    folder = folders.get(stage, run.student("small").path)
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(whole[:100])
+    else:
+        path.write_bytes(whole.replace(b'"in": ', b'"in": 1'))
+    (done,) = repaired(run)
+    assert done.is_mended and "put back from its copy" in done.done
+    assert path.read_bytes() == whole and faults(run) == []
+    # Records are judged by what was put back.
+    spoil(run.traces, 20_000)
+    run.traces.with_name("manifest.json").unlink()
+    assert ["manifest.json" in one.path for one in repaired(run)] == [True, False]
+    assert 0 < len(run.traces.read_bytes().splitlines()) < 600
+
+
+def test_a_damaged_checkpoint_or_set_of_rows_is_a_fault_and_removed(run: RunFolder) -> None:
+    checkpoint = run.student("small").checkpoints / "step-6"
+    write_sums(checkpoint / "sums.json", [checkpoint / "tokenizer.json"])
+    rows_file = run.tokens / "0123.arrow"
+    write_text(rows_file, "rows" * 50)
+    write_sums(run.tokens / "0123.sums.json", [rows_file])
+    assert faults(run) == []
+    spoil(checkpoint / "tokenizer.json")
+    spoil(rows_file)
+    assert faults(run) == [
+        "5-students/small/checkpoints/step-6/tokenizer.json",
+        "tokens/0123.arrow",
+    ]
+    assert all(one.is_mended for one in repaired(run))
+    assert not checkpoint.exists() and list(run.tokens.iterdir()) == []
+    assert (run.student("small").model / "tokenizer.json").exists() and faults(run) == []
+
+
 def test_a_damaged_top_k_cache_is_removed_and_the_traces_stay(run: RunFolder) -> None:
     before = run.traces.read_bytes()
     spoil(run.traces.parent / "topk" / "topk.json")
@@ -199,6 +266,7 @@ def test_a_stage_folder_without_manifest_is_a_fault_and_an_empty_one_is_not(
     (run.path / "5-students" / "notes.txt").write_text("mine")
     assert faults(run) == []
     (run.traces.parent / "manifest.json").unlink()
+    (run.traces.parent / ".manifest.copy.json").unlink()
     assert faults(run) == ["2-traces/manifest.json"]
     assert [one.is_mended for one in repaired(run)] == [False]
     assert [one.is_mended for one in repaired(run, again=True)] == [True]

@@ -1,23 +1,31 @@
-"""Damage one file of a finished run in one place, give the same command again, say how it ended.
+"""Damage one file of a finished run in one place, give the same command again, say how it
+ended.
 
-    python tests/torture/corrupt.py runs/tiny tiny.toml --damages 60 --seed 1
-    python tests/torture/corrupt.py runs/tiny tiny.toml --damages 60 --seed 1 --remake --repair
+    python tests/torture/corrupt.py runs/torture torture.toml --damages 60 --seed 1
+    python tests/torture/corrupt.py runs/torture torture.toml --damages 60 --seed 1 \\
+        --remake --models --repair --again
 
 Each damage is drawn from the seed and its number alone, so that one can be repeated (`--first 17
---damages 1`). Every second one keeps the file's modification time. With `--remake` some cheap later
-stages are removed first, so that what is damaged may be read again. The run itself is left alone:
-all happens in a temporary folder. Ends with 1 where anything was silent or crashed.
+--damages 1`): a stage, a kind of file in it, a file, a kind of damage. Every second one keeps the
+file's modification time. With `--remake` later stages are removed first, so that what is damaged
+may be read again: cheap ones; with `--models` also a student, half of a student's training, and the
+samples of a measured model. First `reasondistill check` must find the damage, then the command is
+given. The run itself is left alone: all happens in a temporary folder. Ends with 1 where anything
+was silent or crashed.
 
     recovered   exit 0, every record is that of the undisturbed run
     refused     exit 2, one message that names the file or its folder
     repaired    refused; then `reasondistill repair`, and the same command ends with every record of
-                the undisturbed run (with --repair)
+                the undisturbed run (with --repair; with --again also what takes long to make again)
     WRONG       refused, repaired without complaint, and a record differs afterwards
-    unread      exit 0, size and time are those that were: nothing was read, nothing shown differs
-    harmless    exit 0, in a file that is no data (logs, marks)
+    unread      exit 0, nothing was read and nothing shown differs: size and time are those that
+                were, or it is a file that only a training in the middle reads
+    UNFOUND     `check` says that all is what was written
     SILENT      exit 0, and a record or what is shown differs, or a visible damage was passed over
     UNCLEAR     another exit, or a message that does not name the file
     CRASH       a traceback
+
+A finished run for it: `reasondistill run` with tests/torture/torture.toml (two minutes).
 """
 
 from __future__ import annotations
@@ -28,25 +36,47 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG")
+from warm import Warm
+
+from reasondistill.runs.store import read_manifest, write_manifest
+
+FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG", "UNFOUND")
 # What a clock or a machine writes, in JSON files.
 _OF_THE_CLOCK = {"seconds", "load_seconds", "tokens_per_s", "peak_memory_gib", "time"}
-_OF_THE_CLOCK |= {"environment", "files", "guard", "content"}
+_OF_THE_CLOCK |= {
+    "seconds_per_answer",
+    "latency_ms_per_token",
+    "latency_s_per_answer",
+    "environment",
+    "files",
+    "guard",
+    "content",
+}
 # Text files that are no data of the run.
 _NO_DATA = ("logs/", "settled/", ".lock", ".times.json")
 # Made anew with every change, and with the seconds of each stage in them: report.json is compared.
-_NOT_COMPARED = ("7-report/manifest.json", "7-report/report.html", "7-report/report.md")
-# Not damaged here: what no command reads as data, and what only a training in the middle reads.
-_NOT_DRAWN = (*_NO_DATA, ".", "tokens/")
+_NOT_COMPARED = (
+    "7-report/manifest.json",
+    "7-report/report.html",
+    "7-report/report.md",
+    "4-examples/dataset/README.md",
+)
+# Not damaged here: what no command reads, but people and other programs.
+_NOT_DRAWN = (*_NO_DATA, ".")
+_NOT_DRAWN_IN = ("checkpoints/README.md", "checkpoints/runs/")
+# What only a training reads: a finished run passes them over.
+_OF_TRAININGS = re.compile(r"tokens/|5-students/[^/]+/checkpoints/")
+# Files that guard themselves, and may be there or not: nothing says that one was deleted.
+_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json")
 # Stages that are made again without a model: what is removed for it.
 REMAKES: tuple[tuple[str, ...], ...] = (
     ("7-report",),
@@ -54,6 +84,8 @@ REMAKES: tuple[tuple[str, ...], ...] = (
     ("4-examples", "7-report"),
     ("3-verdicts", "7-report"),
 )
+# Begins what is left of a student whose training was stopped half-way.
+_HALF = "half of "
 
 
 # ---- damages -------------------------------------------------------------------------------------
@@ -160,35 +192,113 @@ class Case:
         return f"{self.number:4} {self.kind:8} {self.place} ({time}){again}"
 
 
-def drawn(run: Path, number: int, seed: int, *, remakes: bool) -> Case:
-    """The damage of this number. A stage is drawn first, so that each counts as much."""
+def drawn(run: Path, number: int, seed: int, *, remakes: bool, models: bool = False) -> Case:
+    """The damage of this number. A stage is drawn first, then a kind of file in it, so that each
+    counts as much.
+    """
     dice = random.Random(f"{seed}:{number}")
     removed: tuple[str, ...] = ()
     if remakes:
         able = [parts for parts in REMAKES if all((run / part).exists() for part in parts)]
+        if models:
+            able = [*model_remakes(run), *able[:2]]
         removed = dice.choice(able)
-    files = [
-        path.relative_to(run).as_posix()
-        for path in sorted(run.rglob("*"))
-        if path.is_file() and path.stat().st_size > 0
-    ]
-    stands = [
-        place
-        for place in files
-        if not place.startswith((*removed, *_NOT_DRAWN)) and "/checkpoints/" not in place
-    ]
-    by_stage: dict[str, list[str]] = {}
-    for place in stands:
-        by_stage.setdefault(place.partition("/")[0], []).append(place)
-    stage = dice.choice(sorted(by_stage))
+    by_stage: dict[str, dict[str, list[str]]] = {}
+    for place in places_to_damage(run, removed):
+        stage, has_folder, _ = place.partition("/")
+        if not has_folder:
+            stage = ""
+        by_stage.setdefault(stage, {}).setdefault(kind_of(place), []).append(place)
+    by_kind = by_stage[dice.choice(sorted(by_stage))]
     return Case(
         number,
-        dice.choice(by_stage[stage]),
+        dice.choice(by_kind[dice.choice(sorted(by_kind))]),
         dice.choice(list(KINDS)),
         number % 2 == 1,
         removed,
         f"{seed}:{number}:how",
     )
+
+
+def places_to_damage(run: Path, removed: Sequence[str]) -> Iterator[str]:
+    """The files that stand, and are data."""
+    gone = tuple(part for name in removed for part in parts_removed(run, name))
+    for path in sorted(run.rglob("*")):
+        place = path.relative_to(run).as_posix()
+        is_data = path.is_file() and path.stat().st_size > 0
+        is_hidden = path.name.startswith(".")
+        if not is_data or is_hidden or place.startswith((*gone, *_NOT_DRAWN)):
+            continue
+        if not any(part in place for part in _NOT_DRAWN_IN):
+            yield place
+
+
+def kind_of(place: str) -> str:
+    """What a file is, whichever student or model it belongs to: "model/config.json"."""
+    parts = place.split("/")
+    words = parts[-1]
+    if len(parts) > 3:
+        words = "/".join(parts[-2:])
+    return re.sub(r"[0-9a-f]{16}|[0-9]+", "", words)
+
+
+def model_remakes(run: Path) -> list[tuple[str, ...]]:
+    """What may be made again with a model: a student on which no other stands, all of it or the
+    second half, and the samples of a model.
+    """
+    students = {path.parent.name: read_manifest(path.parent) for path in _manifests(run, "5-*/*")}
+    bases = {str(one.section.get("base")) for one in students.values() if one is not None}
+    remakes: list[tuple[str, ...]] = []
+    for name in students:
+        folder = f"5-students/{name}"
+        if not (run / folder / "checkpoints").exists():
+            continue
+        if len(list((run / folder / "checkpoints").glob("checkpoint-*"))) > 1:
+            remakes.append((f"{_HALF}{folder}", "7-report"))
+        if f"student:{name}" not in bases:
+            remakes.append((folder, "7-report"))
+    for path in _manifests(run, "6-evals/*/*/traces"):
+        if "@" not in path.parent.parent.name:
+            remakes.append((run_path(run, path.parent.parent), "7-report"))
+    return remakes
+
+
+def _manifests(run: Path, pattern: str) -> list[Path]:
+    return sorted(run.glob(f"{pattern}/manifest.json"))
+
+
+def run_path(run: Path, path: Path) -> str:
+    """The path of a file in the run."""
+    return path.relative_to(run).as_posix()
+
+
+def parts_removed(run: Path, name: str) -> list[str]:
+    """The files and folders that are removed for one name in `Case.removed`."""
+    if not name.startswith(_HALF):
+        return [name]
+    student = name.removeprefix(_HALF)
+    checkpoints = sorted(
+        (run / student / "checkpoints").glob("checkpoint-*"),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+    )
+    last = run_path(run, checkpoints[-1])
+    return [f"{student}/{part}" for part in ("student.json", "model", "adapter")] + [last]
+
+
+def remove(run: Path, names: Sequence[str]) -> None:
+    """Remove what is to be made again."""
+    for name in names:
+        for part in parts_removed(run, name):
+            path = run / part
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if name.startswith(_HALF):
+            folder = run / name.removeprefix(_HALF)
+            manifest = read_manifest(folder)
+            assert manifest is not None
+            write_manifest(folder, replace(manifest, status="partial", files={}))
 
 
 # ---- what came of it -----------------------------------------------------------------------------
@@ -238,11 +348,20 @@ def records_of(run: Path) -> dict[str, Any]:
 
 class Bench:
     """A finished run, a copy of it that is damaged, and the command. With `repairs` what is refused
-    is repaired, and the command given again.
+    is repaired, and the command given again; with `again` whatever it costs.
     """
 
-    def __init__(self, run: Path, pipeline: Path, work: Path, *, repairs: bool = False) -> None:
-        self.repairs = repairs
+    def __init__(
+        self,
+        run: Path,
+        pipeline: Path,
+        work: Path,
+        warm: Warm,
+        *,
+        repairs: bool = False,
+        again: bool = False,
+    ) -> None:
+        self.warm, self.repairs, self.again = warm, repairs, again
         self.whole, self.pipeline, self.work = run, pipeline.resolve(), work
         self.copy = work / "runs" / run.name
         self._undisturbed: dict[tuple[str, ...], Ending] = {}
@@ -253,22 +372,16 @@ class Bench:
     def _restore(self, removed: Sequence[str]) -> None:
         shutil.rmtree(self.copy, ignore_errors=True)
         shutil.copytree(self.whole, self.copy)
-        for part in removed:
-            path = self.copy / part
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        remove(self.copy, removed)
 
     def _run(self, *arguments: str) -> Ending:
         """Give the command of the run, or another one."""
         given = arguments or ("run", str(self.pipeline))
-        command = [sys.executable, "-m", "reasondistill", *given]
-        variables = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
-        done = subprocess.run(
-            command, cwd=self.work, env=variables, capture_output=True, text=True, check=False
-        )
-        return Ending(done.returncode, done.stdout + done.stderr, records_of(self.copy))
+        done = self.warm.run(*given, cwd=self.work)
+        records: dict[str, Any] = {}
+        if done.returncode == 0 and not arguments:
+            records = records_of(self.copy)
+        return Ending(done.returncode, done.stdout + done.stderr, records)
 
     def undisturbed(self, removed: Sequence[str]) -> Ending:
         """How it ends without damage; what two of them differ in is no record."""
@@ -294,8 +407,14 @@ class Bench:
         self._restore(case.removed)
         case.do(self.copy)
         damaged_at = _time_of(self.copy / case.place)
+        checked = self._run("check", self.copy.name)
+        if crashed(checked):
+            return "CRASH", f"check: {checked.printed.strip().splitlines()[-1]}"
+        is_listed = not (case.kind == "delete" and case.place.endswith(_LISTED_NOWHERE))
+        if is_listed and not self._is_named(case, checked):
+            return "UNFOUND", " ".join(checked.printed.split())[-300:]
         ended = self._run()
-        if "Traceback (most recent call last)" in ended.printed:
+        if crashed(ended):
             return "CRASH", ended.printed.strip().splitlines()[-1]
         if ended.code != 0:
             word, why = self._of_refusal(case, ended)
@@ -305,7 +424,7 @@ class Bench:
         differing = [
             place
             for place, content in expected.records.items()
-            if ended.records.get(place) != content
+            if ended.records.get(place) != content and not is_measured_anew(case, place)
         ]
         others = [place for place in differing if place != case.place]
         if others:
@@ -317,9 +436,8 @@ class Bench:
         is_right = case.place in _NOT_COMPARED or case.place not in differing
         if is_written_again and is_right:
             return "recovered", ""
-        if case.place.startswith(_NO_DATA):
-            return "harmless", ""
-        if case.is_visible(self.whole, self.copy):
+        is_passed_over = _OF_TRAININGS.match(case.place) is None
+        if is_passed_over and case.is_visible(self.whole, self.copy):
             return "SILENT", "passed over"
         return "unread", ""
 
@@ -327,7 +445,10 @@ class Bench:
         """What becomes of it when it is repaired."""
         said = self._run("repair", self.copy.name)
         words = " ".join(said.printed.split())[:300]
-        if "Traceback (most recent call last)" in said.printed:
+        if said.code != 0 and self.again and not crashed(said):
+            said = self._run("repair", self.copy.name, "--again")
+            words = "--again: " + " ".join(said.printed.split())[:300]
+        if crashed(said):
             return "CRASH", said.printed.strip().splitlines()[-1]
         if said.code != 0:
             return "refused", words
@@ -337,20 +458,40 @@ class Bench:
         differing = [
             place
             for place, content in expected.records.items()
-            if ended.records.get(place) != content and not _is_of_times(place)
+            if ended.records.get(place) != content
+            and not _is_of_times(place)
+            and not is_measured_anew(case, place)
         ]
         if differing or shown_at_the_end(ended.printed) != expected.printed:
             return "WRONG", f"{words} · then {', '.join(differing[:3]) or 'what is shown'} differs"
+        checked = self._run("check", self.copy.name)
+        if checked.code != 0:
+            return "WRONG", f"{words} · then check: {checked.printed[-300:]}"
         return "repaired", words
+
+    def _is_named(self, case: Case, said: Ending) -> bool:
+        """Whether a command refuses and names the damaged file, or its folder."""
+        printed = " ".join(said.printed.split())
+        path = Path(case.place)
+        names = {path.name} if path.parent == Path() else {path.name, path.parent.name}
+        return said.code == 2 and any(name in printed for name in names)
 
     def _of_refusal(self, case: Case, ended: Ending) -> tuple[str, str]:
         printed = " ".join(ended.printed.split())
         message = printed[printed.find("Error") :][:600]
-        path = Path(case.place)
-        names = {path.name} if path.parent == Path() else {path.name, path.parent.name}
-        if ended.code == 2 and any(name in printed for name in names):
+        if self._is_named(case, ended):
             return "refused", message
         return "UNCLEAR", f"exit {ended.code}: {message}"
+
+
+def is_measured_anew(case: Case, place: str) -> bool:
+    """Whether a file is a damaged latency.json, which is removed and measured once more."""
+    return place == case.place and place.endswith("latency.json")
+
+
+def crashed(said: Ending) -> bool:
+    """Whether a command ended in a traceback."""
+    return "Traceback (most recent call last)" in said.printed
 
 
 def _time_of(path: Path) -> int:
@@ -382,6 +523,16 @@ def outcomes(bench: Bench, cases: Iterator[Case]) -> Iterator[tuple[Case, str, s
         yield case, word, why
 
 
+def table(counts: Mapping[tuple[str, str], int]) -> str:
+    """Kinds of damage × outcomes."""
+    words = sorted({word for _, word in counts})
+    lines = ["damage    " + "".join(f"{word:>11}" for word in words)]
+    for kind in KINDS:
+        cells = "".join(f"{counts.get((kind, word), 0):11}" for word in words)
+        lines.append(f"{kind:10}{cells}")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Print a line for each damage, and how many ended how."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -390,21 +541,30 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=60)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--remake", action="store_true", help="make cheap later stages again")
+    parser.add_argument("--remake", action="store_true", help="make later stages again")
+    parser.add_argument("--models", action="store_true", help="also those that need a model")
     parser.add_argument("--repair", action="store_true", help="repair what is refused")
+    parser.add_argument("--again", action="store_true", help="also what takes long to make again")
     asked = parser.parse_args()
     numbers = range(asked.first, asked.first + asked.damages)
-    counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as work:
-        bench = Bench(asked.run, asked.pipeline, Path(work), repairs=asked.repair)
-        cases = (drawn(bench.whole, number, asked.seed, remakes=asked.remake) for number in numbers)
+    counts: Counter[tuple[str, str]] = Counter()
+    os.environ |= {"COLUMNS": "200", "NO_COLOR": "1"}
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        warm = stack.enter_context(Warm(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        bench = Bench(
+            asked.run, asked.pipeline, work, warm, repairs=asked.repair, again=asked.again
+        )
+        cases = (
+            drawn(bench.whole, number, asked.seed, remakes=asked.remake, models=asked.models)
+            for number in numbers
+        )
         for case, word, why in outcomes(bench, cases):
-            counts[word] += 1
+            counts[case.kind, word] += 1
             print(f"{word:9} {case}  {why}", flush=True)
-    print(
-        f"seed {asked.seed}:", ", ".join(f"{count} {word}" for word, count in counts.most_common())
-    )
-    return 1 if any(counts[word] for word in FAULTS) else 0
+    print(f"seed {asked.seed}, damages {numbers[0]} to {numbers[-1]}")
+    print(table(counts))
+    return 1 if any(word in FAULTS for _, word in counts) else 0
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ refused is repaired. All of them: `python tests/torture/corrupt.py` on a run of 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from corrupt import FAULTS, Bench, drawn
 from test_cli import run
+from warm import Warm
 
 PIPELINE = """
 name = "small"
@@ -47,10 +49,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Quick commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_COLOR", "1")
+        with Warm(tmp_path_factory.mktemp("warm")) as forking:
+            yield forking
+
+
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("remakes", [False, True])
 def test_a_damage_is_never_used_and_never_crashes(
     place: Path,
+    warm: Warm,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
@@ -58,11 +71,9 @@ def test_a_damage_is_never_used_and_never_crashes(
 ) -> None:
     monkeypatch.chdir(place)
     whole = place / "runs" / "small"
-    bench = Bench(whole, place / "small.toml", tmp_path, repairs=True)
+    bench = Bench(whole, place / "small.toml", tmp_path, warm, repairs=True)
     case = drawn(whole, number, seed=7, remakes=remakes)
     word, why = bench.outcome(case)
     print(case, word, why)
     assert word not in FAULTS, f"{case}: {word}: {why}"
-    # Without its manifest the cost of drawing all again is not paid unasked.
-    is_costly = case.place == "2-traces/manifest.json"
-    assert word != "refused" or is_costly, f"{case}: {word}: {why}"
+    assert word != "refused", f"{case}: {word}: {why}"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.runs.layout import CHECKPOINTS, MANIFEST, PARTS, ROLLOUTS
+from reasondistill.runs.layout import CHECKPOINTS, MANIFEST, MANIFEST_COPY, PARTS, ROLLOUTS
 from reasondistill.runs.store.files import disk_errors, remove_leftovers
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
@@ -143,12 +143,15 @@ def parse_manifest(path: Path, content: bytes) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest atomically."""
+    """Write the manifest atomically, and then its copy: without it nobody knows what the folder was
+    made from, and nothing in it can be verified.
+    """
     sums = {name: asdict(known) for name, known in manifest.files.items()}
     value = manifest.described()
     if sums:
         value["files"] = sums
     write_guarded(folder / MANIFEST, value)
+    write_guarded(folder / MANIFEST_COPY, value)
 
 
 def open_stage(
@@ -185,7 +188,9 @@ def open_stage(
     if old is None:
         strangers: list[str] = []
         if folder.exists():
-            names = [path.name for path in folder.iterdir() if not is_list(path)]
+            names = [
+                path.name for path in folder.iterdir() if _holds_files(path) and not is_list(path)
+            ]
             strangers = [name for name in names if name[0] != "." and name not in beside]
         if strangers:
             first_three = ", ".join(sorted(strangers)[:3])
@@ -222,6 +227,13 @@ def open_stage(
     )
     write_manifest(folder, begun)
     return state
+
+
+def _holds_files(path: Path) -> bool:
+    """Whether it is a file, or a folder that is not empty: one is left where all files of a folder
+    at a URL were removed.
+    """
+    return not path.is_dir() or any(below.is_file() for below in path.rglob("*"))
 
 
 def _left_as_it_is(folder: Path, manifest: Manifest, beside: Container[str]) -> StageState:
@@ -404,9 +416,10 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         verify(folder / name, known)
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest, *, up_to: int | None = None) -> None:
     """Compare size and time of every summed file; where the time is another one, the content
-    decides. Raises DataError for a file that is missing or not what was written.
+    decides, for files of `up_to` bytes where that is given. Raises DataError for a file that is
+    missing or not what was written.
 
     Nothing is said of a file whose size and time are right: whoever reads it verifies it.
     """
@@ -415,7 +428,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     for name, known in manifest.files.items():
         path = folder / name
         time = _time_of(path, known)
-        if time == known.time:
+        if time == known.time or (up_to is not None and known.size > up_to):
             continue
         if times.get(name) != time:
             verify(path, known)

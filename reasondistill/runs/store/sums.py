@@ -13,7 +13,9 @@ speed of memory: BLAKE2b made a stage that only copies 12 to 19 % slower.
 from __future__ import annotations
 
 import io
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +29,14 @@ from reasondistill.runs.layout import FOLDERS
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+log = logging.getLogger(__name__)
+
 # A damage costs the records of its block: small blocks where the file is small.
 _SMALLEST_BLOCK = 1 << 14
 # More would make a manifest long: 1,024 blocks are 16 KB of digests.
 _MOST_BLOCKS = 1024
 _DIGEST_BYTES = 8
+_TELL_S = 10.0
 _STAGES = frozenset(FOLDERS.values())
 
 
@@ -72,10 +77,12 @@ def sum_of(path: Path, see: Callable[[bytes], None] | None = None) -> FileSum:
         stat = os.fstat(file.fileno())
         size = block_size(stat.st_size)
         digests: list[str] = []
+        progress = LongRead(path, stat.st_size, "summed")
         while block := os.pread(file.fileno(), size, len(digests) * size):
             digests.append(digest_of(block))
             if see is not None:
                 see(block)
+            progress.add(len(block))
     return FileSum(stat.st_size, stat.st_mtime_ns, size, "".join(digests))
 
 
@@ -172,13 +179,17 @@ def verify(path: Path, known: FileSum) -> None:
 
 
 def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
-    """The whole lines of a damaged file that lie in blocks which are those that were written."""
+    """The whole lines of a damaged file that lie in blocks which are those that were written. Where
+    some were lost or came in between, the blocks behind them are found by their distance from the
+    end.
+    """
     with open(path, "rb", buffering=0) as file:
+        moved_by = os.fstat(file.fileno()).st_size - known.size
         # What follows the last newline; None after a damaged block, where a line has no beginning.
         rest: bytes | None = b""
         for number in range(known.blocks):
-            block = os.pread(file.fileno(), known.block, number * known.block)
-            if digest_of(block) != known.digest(number):
+            block = _sound_block(file.fileno(), known, number, moved_by)
+            if block is None:
                 rest = None
                 continue
             if rest is None:
@@ -191,6 +202,18 @@ def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
                 yield line + b"\n"
 
 
+def _sound_block(file: int, known: FileSum, number: int, moved_by: int) -> bytes | None:
+    """A block that is what was written, where it was or so many bytes behind it; else None."""
+    start = number * known.block
+    size = min(known.block, known.size - start)
+    for place in (start, start + moved_by):
+        if place >= 0:
+            block = os.pread(file, size, place)
+            if digest_of(block) == known.digest(number):
+                return block
+    return None
+
+
 def is_copy(path: Path, known: FileSum) -> bool:
     """Whether a file is what was written, wherever it lies."""
     return path.stat().st_size == known.size and not list(damaged_blocks(path, known))
@@ -200,11 +223,30 @@ def damaged_blocks(path: Path, known: FileSum) -> Iterator[int]:
     """The numbers of the blocks that are not what was written. Raises DataError for a file that is
     missing or has another size.
     """
+    progress = LongRead(path, known.size, "verified")
     with _opened(path, known) as file:
         for number in range(known.blocks):
             block = os.pread(file.fileno(), known.block, number * known.block)
             if digest_of(block) != known.digest(number):
                 yield number
+            progress.add(len(block))
+
+
+class LongRead:
+    """Says every ten seconds how much of a large file was read."""
+
+    def __init__(self, path: Path, size: int, what: str) -> None:
+        self._path, self._size, self._what = path, size, what
+        self._read = 0
+        self._told = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """So many bytes more were read."""
+        self._read += count
+        if time.monotonic() - self._told > _TELL_S:
+            self._told = time.monotonic()
+            read, size = self._read / 2**30, self._size / 2**30
+            log.info("%s: %.1f of %.1f GiB %s", self._path, read, size, self._what)
 
 
 # ---- words ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from reasondistill.errors import DataError
 from reasondistill.runs.layout import MANIFEST
-from reasondistill.runs.store.guards import read_guarded, write_guarded
+from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
 from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, verify
 
@@ -178,12 +178,7 @@ def verify_sums(path: Path) -> None:
     """Read all files whose sums `write_sums` wrote. Raises DataError when one of them, or what was
     written, is damaged.
     """
-    value = read_guarded(path, "sums of files", "")
-    try:
-        sums = {name: FileSum(**known) for name, known in value["files"].items()}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not sums of files: {error}") from error
-    for name, known in sums.items():
+    for name, known in parse_sums(path.read_bytes(), str(path)).items():
         verify(path.parent / name, known)
 
 
@@ -199,3 +194,14 @@ def fits_sums(path: Path) -> bool:
         log.warning("%s: made anew: %s", path.parent, error)
         return False
     return True
+
+
+def parse_sums(content: bytes, path: str) -> dict[str, FileSum]:
+    """What `write_sums` wrote into the file `path`: the sum of each file by its path in the same
+    folder. Raises DataError when it cannot be read or is not what was written.
+    """
+    value = parse_guarded(content, path, "sums of files", "")
+    try:
+        return {name: FileSum(**known) for name, known in value["files"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not sums of files: {error}.") from error

@@ -12,7 +12,7 @@ from reasondistill.models.topk import FOLDER, TopKReader
 from reasondistill.models.weights import model_identity, tokenizer_identity
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout
-from reasondistill.runs.store import Identity, content_of, require_complete
+from reasondistill.runs.store import Identity, content_of, require_complete, verify_below
 from reasondistill.stages.students.job import StudentJob
 
 VERSION = 1
@@ -130,6 +130,7 @@ def unverified_content(examples: Path) -> str:
             f"{examples}: no {layout.UNVERIFIED}, which an unverified student trains on. Run the "
             "examples stage again: it adds the file."
         )
+    verify_below(examples / layout.UNVERIFIED)
     return content_of(examples, [layout.UNVERIFIED])
 
 

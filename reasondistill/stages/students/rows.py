@@ -145,7 +145,7 @@ class RowStore:
         """
         file = self.folder / f"{key}.arrow"
         beside = self.folder / f"{key}.{layout.SET_ASIDE}"
-        sums = self.folder / f"{key}.sums.json"
+        sums = self.folder / f"{key}.{layout.CHECKPOINT_SUMS}"
 
         def fill() -> None:
             if file.exists() and fits_sums(sums):

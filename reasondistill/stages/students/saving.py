@@ -75,9 +75,11 @@ def remove_checkpoints_with_bad_weights(folder: Path) -> None:
 
 def sum_checkpoint(checkpoint: Path) -> None:
     """Write the sums of a whole checkpoint into it: nobody goes on from a damaged one."""
-    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
+    sums = checkpoint / layout.CHECKPOINT_SUMS
+    # One of an earlier saving of the same step is written anew.
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path != sums]
     with disk_errors(checkpoint):
-        write_sums(checkpoint / layout.CHECKPOINT_SUMS, files)
+        write_sums(sums, files)
 
 
 def remove_damaged_checkpoints(folder: Path) -> None:
