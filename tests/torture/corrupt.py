@@ -76,7 +76,7 @@ _NOT_DRAWN_IN = ("checkpoints/README.md", "checkpoints/runs/")
 # What only a training reads: a finished run passes them over.
 _OF_TRAININGS = re.compile(r"tokens/|5-students/[^/]+/checkpoints/")
 # Files that guard themselves, and may be there or not: nothing says that one was deleted.
-_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json")
+_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json", "digests.json")
 # Stages that are made again without a model: what is removed for it.
 REMAKES: tuple[tuple[str, ...], ...] = (
     ("7-report",),
@@ -396,7 +396,9 @@ class Bench:
             same = {
                 place: content
                 for place, content in first.records.items()
-                if second.records.get(place) == content and place not in _NOT_COMPARED
+                if second.records.get(place) == content
+                and place not in _NOT_COMPARED
+                and _OF_TRAININGS.match(place) is None
             }
             self._undisturbed[key] = Ending(0, shown_at_the_end(first.printed), same)
         return self._undisturbed[key]
