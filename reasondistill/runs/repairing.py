@@ -97,7 +97,10 @@ def _repair_own(run: RunFolder, faults: Sequence[Fault]) -> Iterator[Repair]:
             yield Repair(fault.path, done, is_mended=False)
         else:
             (run.path / fault.path).unlink()
-            yield Repair(fault.path, "removed; it is made again where it is asked for")
+            done = "removed; the same command measures it again"
+            if fault.path == layout.FORECAST:
+                done = "removed; a forecast of before is lost, and the report is without it"
+            yield Repair(fault.path, done)
 
 
 def _repair_cache(run: RunFolder, checked: CheckedFolder) -> Iterator[Repair]:

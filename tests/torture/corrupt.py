@@ -487,7 +487,11 @@ class Bench:
 
 
 def is_measured_anew(case: Case, place: str) -> bool:
-    """Whether a file is a damaged latency.json, which is removed and measured once more."""
+    """Whether a file is a damaged latency.json, which is removed and measured once more, or has a
+    forecast, which is lost and named.
+    """
+    if case.place == "forecast.json":
+        return place in ("forecast.json", "7-report/report.json")
     return place == case.place and place.endswith("latency.json")
 
 
