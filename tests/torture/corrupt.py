@@ -76,7 +76,7 @@ _NOT_DRAWN_IN = ("checkpoints/README.md", "checkpoints/runs/")
 # What only a training reads: a finished run passes them over.
 _OF_TRAININGS = re.compile(r"tokens/|5-students/[^/]+/checkpoints/")
 # Files that guard themselves, and may be there or not: nothing says that one was deleted.
-_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json", "digests.json")
+_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json", "sums.json")
 # Stages that are made again without a model: what is removed for it.
 REMAKES: tuple[tuple[str, ...], ...] = (
     ("7-report",),
