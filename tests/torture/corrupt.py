@@ -61,6 +61,11 @@ _OF_THE_CLOCK |= {
     "guard",
     "content",
 }
+# How a forecast of seconds compares with what they came to; how an engine was started each time;
+# digests of what holds seconds: the contents themselves are compared.
+_OF_THE_CLOCK |= {"facts", "engine", "fingerprint"}
+# A set in PEFT, so that its order is another one in each process.
+_UNORDERED = "target_modules"
 # Text files that are no data of the run.
 _NO_DATA = ("logs/", "settled/", ".lock", ".times.json")
 # Made anew with every change, and with the seconds of each stage in them: report.json is compared.
@@ -317,6 +322,8 @@ def without_clock(value: Any) -> Any:
     """A JSON value without what differs from one minute to the next."""
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in _OF_THE_CLOCK}
+        if isinstance(kept.get(_UNORDERED), list):
+            kept[_UNORDERED] = sorted(kept[_UNORDERED])
         return {key: without_clock(item) for key, item in kept.items()}
     if isinstance(value, list):
         return [without_clock(item) for item in value]
