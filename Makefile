@@ -6,7 +6,7 @@ PINS = constraints/install.py constraints/cpu.txt constraints/gpu.txt
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: setup demo test lint bench bench-gpu
+.PHONY: setup demo test lint bench bench-gpu torture
 
 setup: $(VENV)/.stamp
 
@@ -28,3 +28,7 @@ bench: setup
 
 bench-gpu: setup
 	$(BIN)/python tests/perf/gpu/bench.py
+
+# The crash matrix, hours: stopped, it goes on. TORTURE="--only sums --minutes 10", "--list"
+torture: setup
+	$(BIN)/python tests/torture/crashes.py $(TORTURE)
