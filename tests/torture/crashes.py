@@ -49,6 +49,7 @@ from pathlib import Path
 
 from beds import MARK, PLANS, Bed, Part, Said, compared
 from corrupt import change_digit, cut, flip, shown_at_the_end
+from warm import Warm
 
 FAULTS = ("SILENT", "WRONG", "UNCLEAR", "CRASH", "HANGS")
 _LIMIT_S = 400.0
@@ -584,8 +585,6 @@ def main() -> int:
     with ExitStack() as stack:
         python = Path(sys.executable)
         if asked.warm:
-            from warm import Warm
-
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             python = stack.enter_context(Warm(place)).python
         beds = {name: Bed(plan, asked.work.resolve(), python) for name, plan in PLANS.items()}

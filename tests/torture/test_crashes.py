@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from beds import PLANS, SUMS, Bed
 from crashes import FAULTS, WAYS, Cell, Trial, cells
+from warm import Warm
 
 SEED = 21
 # A stage and a last stage for each way; in `make torture` all commands go to the report.
@@ -30,8 +31,9 @@ SAMPLE = (
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """The run without models; its states are made once."""
-    yield Bed(SUMS, tmp_path_factory.mktemp("torture"))
+    """The run without models; its states are made once, and what nothing disturbs is forked."""
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield Bed(SUMS, tmp_path_factory.mktemp("torture"), warm.python)
 
 
 @pytest.mark.parametrize(("part", "fault", "last"), SAMPLE)
