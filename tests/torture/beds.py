@@ -30,6 +30,8 @@ PROBLEMS, SAMPLES = 60, 4
 MARK = "REASONDISTILL_TORTURE"
 # Files that a clock writes, or of which a stopped and resumed stage rightly has other ones.
 _OF_TIMES = ("metrics.jsonl", "servers.jsonl", "report.html", "report.md")
+# What lies in the order in which it came; whoever reads it looks for a record by its name.
+_IN_ANY_ORDER = ("judge.jsonl", "topk.jsonl")
 # What no two runs may differ in on one machine: else nothing could be compared.
 _MUST_BE_EQUAL = (".jsonl", ".safetensors", ".parquet", "scores.json", "topk.bin")
 
@@ -444,4 +446,14 @@ def compared(run: Path) -> dict[str, Any]:
         is_at_work = {"checkpoints", "parts", "rollouts", "tokens"} & set(parts)
         if parts[0][0].isdigit() and not is_at_work and not place.endswith(_OF_TIMES):
             found[place] = content
+        if parts[-1] in _IN_ANY_ORDER and isinstance(content, list):
+            found[place] = sorted(map(_without_place, content))
+        if parts[-1] == "topk.bin":  # its blocks in any order: the index has their sums
+            found[place] = len(content)
     return found
+
+
+def _without_place(record: dict[str, Any]) -> str:
+    """A record less where it stands in another file."""
+    kept = {key: value for key, value in record.items() if key != "offset"}
+    return json.dumps(kept, sort_keys=True)
