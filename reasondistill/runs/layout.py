@@ -84,6 +84,11 @@ STAGE_FOLDERS = (
 )
 
 
+def is_named_as_stage(folder: Path) -> bool:
+    """Whether a folder has the name of a stage's, in whatever run."""
+    return any(folder.match(pattern) for pattern in STAGE_FOLDERS)
+
+
 @dataclass(frozen=True)
 class StudentFolder:
     """The folder of one student."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,39 @@ def test_files_of_unfinished_stages_and_from_elsewhere_are_read_as_they_are(
     flip(tmp_path / "new" / "rows.jsonl", 20)
     with open_verified(tmp_path / "new" / "rows.jsonl") as file:
         assert len(file.readlines()) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"audio": "a.wav"}\n{"audio": "b.wav"}\n',
+        b'[{"path": "rows.jsonl"}]',
+        b'{"guard": "of a house", "identity": 4}',
+        b"\xff\xfe not even text",
+        b"",
+    ],
+)
+def test_a_manifest_of_another_program_says_nothing_of_the_files_below_it(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "manifest.json").write_bytes(content)
+    write_records(tmp_path / "data" / "rows.jsonl", ROWS)
+    assert read(tmp_path / "data" / "rows.jsonl") == ROWS
+    monkeypatch.chdir(tmp_path)
+    verify_below(Path("org/model"))
+
+
+@pytest.mark.parametrize("name", ["3-verdicts", "kept/for-later"])
+def test_a_damaged_manifest_of_a_stage_is_no_other_programs(
+    stage: Path, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere" / name
+    shutil.copytree(stage, folder)
+    assert read(folder / "rows.jsonl") == ROWS
+    (folder / "manifest.json").write_bytes(b'{"format": 2, ')
+    with pytest.raises(DataError, match=r"manifest.json: not a manifest"):
+        read(folder / "rows.jsonl")
 
 
 # ---- skipping and going on -----------------------------------------------------------------------

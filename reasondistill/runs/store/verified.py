@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from reasondistill.errors import DataError
-from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
 from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, verify
@@ -74,7 +74,7 @@ def _finished(folder: Path) -> Manifest | None:
     remembered = _MANIFESTS.get(path)
     if remembered is None or remembered[0] != state:
         manifest = None
-        if _is_of_a_stage(path):
+        if _is_of_a_stage(folder):
             manifest = read_manifest(folder)
         remembered = (state, manifest)
         _MANIFESTS[path] = remembered
@@ -84,15 +84,18 @@ def _finished(folder: Path) -> Manifest | None:
     return manifest
 
 
-def _is_of_a_stage(path: Path) -> bool:
-    """Whether a manifest is a stage's: others write files of that name too. One that cannot be read
-    is taken for a stage's.
+def _is_of_a_stage(folder: Path) -> bool:
+    """Whether the manifest in a folder is a stage's: others write files of that name too, in any
+    format, above whatever a user names. Where a stage's would be, one that cannot be read is a
+    damaged one.
     """
-    try:
-        value: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    if is_named_as_stage(folder) or (folder / MANIFEST_COPY).exists():
         return True
-    return isinstance(value, dict) and ("identity" in value or "guard" in value)
+    try:
+        value: Any = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and {"identity", "fingerprint", "status"} <= value.keys()
 
 
 def open_verified(path: Path) -> BinaryIO:
