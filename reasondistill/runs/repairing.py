@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,19 +35,25 @@ from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import (
     Manifest,
     disk_errors,
-    list_anew,
+    list_beside,
     read_manifest,
     replacing,
     sum_of,
     write_manifest,
     write_text,
 )
+from reasondistill.runs.store.lines import keep_listed, list_lines
 from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 
 _EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
 # Of a folder of samples: what its closing writes anew.
 _OF_THE_CLOSING = (layout.SET_ASIDE,)
+# The files of a top-K cache, by their paths in a folder of samples.
+_TOPK_HEADER = f"{layout.TOPK}/{layout.TOPK_HEADER}"
+_TOPK_VOCABULARY = f"{layout.TOPK}/{layout.TOPK_VOCABULARY}"
+_TOPK_BLOCKS = f"{layout.TOPK}/{layout.TOPK_BLOCKS}"
+_TOPK_INDEX = f"{layout.TOPK}/{layout.TOPK_INDEX}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,8 @@ def repair_run(
     """Repair every damaged stage folder, in the order of stages, and say what was done. `checked`
     is what `check_run` has found; without it the run is checked.
 
-    With `again` also students, and samples of which nothing can be known, are removed, so that the
-    same command makes them again.
+    With `again` also students, samples of which nothing can be known, and a top-K cache that cannot
+    be read, are removed, so that the same command makes them again.
     """
     if checked is None:
         checked = check_run(LocalTree(run.path))
@@ -178,10 +185,10 @@ def remove_stage(folder: Path, place: str) -> None:
                 if path.is_file():
                     path.unlink()
             return
-        kept = folder / layout.JUDGE_REPLIES
-        is_kept = kept.exists() and place.endswith("verdicts")
+        replies = folder / layout.JUDGE_REPLIES
+        is_kept = replies.exists() and place.endswith("verdicts")
         for path in folder.iterdir():
-            if is_kept and path == kept:
+            if is_kept and path in (replies, list_beside(replies)):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
@@ -216,13 +223,9 @@ def _repair_folder(run: RunFolder, checked: CheckedFolder, *, again: bool) -> It
     if not left:
         return
     if _is_of_samples(place):
-        yield from _repair_samples(folder, manifest, left)
+        yield from _repair_samples(folder, manifest, left, again=again)
     elif _is_cheap(place):
-        if any(fault.name == layout.JUDGE_REPLIES for fault in left):
-            (folder / layout.JUDGE_REPLIES).unlink(missing_ok=True)
-        remove_stage(folder, place)
-        for fault in left:
-            yield Repair(fault.path, f"{place} is removed, and made again by the same command")
+        yield from _remove_cheap(folder, place, manifest, left)
     else:
         yield from _repair_student(folder, place, manifest, left, again=again)
 
@@ -266,26 +269,133 @@ def _keep_sound_lines(path: Path, known: FileSum) -> str:
     return f"{kept:,} sound lines are kept"
 
 
-def _repair_samples(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> Iterator[Repair]:
-    """Keep the sound samples and open the folder again: the same command draws the rest."""
+def _open_again(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> dict[str, int]:
+    """List the sound lines of every shard, then say that the folder is unfinished: from then on no
+    other line counts, whatever becomes of this process. Return how many lines each shard keeps.
+    """
+    damaged = frozenset(fault.name for fault in faults)
+    kept: dict[str, int] = {}
+    for name, known in manifest.files.items():
+        path = folder / name
+        if not name.endswith(".jsonl") and name != _TOPK_HEADER:
+            continue
+        if path.exists():
+            kept[name] = list_lines(path, _sound_lines_of(folder, name, known, damaged))
+        else:
+            list_beside(path).unlink(missing_ok=True)
+            kept[name] = 0
     write_manifest(folder, replace(manifest, status="partial", files={}))
+    return kept
+
+
+def _sound_lines_of(
+    folder: Path, name: str, known: FileSum, damaged: Container[str]
+) -> Iterator[bytes]:
+    """The sound lines of a shard; of the index of a damaged top-K cache those whose block is sound
+    too.
+    """
+    lines = sound_lines(folder / name, known)
+    if name == _TOPK_INDEX and _TOPK_BLOCKS in damaged:
+        return _with_sound_block(folder / _TOPK_BLOCKS, lines)
+    return lines
+
+
+def _with_sound_block(blocks: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of the index of a top-K cache whose block fits its crc32."""
+    if not blocks.exists():
+        return
+    with open(blocks, "rb") as file:
+        for line in lines:
+            place = json.loads(line)
+            file.seek(place["offset"])
+            block = file.read(place["bytes"])
+            if zlib.crc32(block) == place["crc32"]:
+                yield line
+
+
+def _remove_cheap(
+    folder: Path, place: str, manifest: Manifest, faults: Sequence[Fault]
+) -> Iterator[Repair]:
+    """Remove a stage that is made again in minutes; sound replies of a judge stay."""
+    kept = _open_again(folder, manifest, faults)
+    for fault in faults:
+        done = f"{place} is removed, and made again by the same command"
+        path = folder / fault.name
+        count = kept.get(fault.name, 0)
+        if fault.name == layout.JUDGE_REPLIES:
+            if count:
+                keep_listed(path)
+                done = f"{count:,} sound replies are kept; the same command asks for the rest"
+            else:
+                path.unlink(missing_ok=True)
+        yield Repair(fault.path, done)
+    remove_stage(folder, place)
+
+
+def _repair_samples(
+    folder: Path, manifest: Manifest, faults: Sequence[Fault], *, again: bool
+) -> Iterator[Repair]:
+    """Keep the sound samples and open the folder again: the same command draws the rest. The top-K
+    cache of all samples is removed only with `again`.
+    """
+    unreadable = _why_unreadable(folder, manifest, faults)
+    if unreadable is not None and _has_blocks(folder) and not again:
+        # Left as it is: the sums of a folder that is opened again are forgotten, and with them that
+        # the cache is damaged.
+        for fault in faults:
+            done = f"left as it is until {unreadable.path} is mended"
+            if fault == unreadable:
+                done = (
+                    "cannot be mended. Put back a copy of it; or `reasondistill repair --again`, "
+                    "which removes the top-K cache: the top K of all samples are captured again"
+                )
+            yield Repair(fault.path, done, is_mended=False)
+        return
+    if unreadable is not None:
+        with disk_errors(folder):
+            shutil.rmtree(folder / layout.TOPK, ignore_errors=True)
+    kept = _open_again(folder, manifest, faults)
     for fault in faults:
         path = folder / fault.name
-        if fault.name.startswith(f"{layout.TOPK}/"):
-            shutil.rmtree(folder / layout.TOPK, ignore_errors=True)
-            yield Repair(fault.path, "the top-K cache is removed; the same command captures it")
-        elif fault.name in _OF_THE_CLOSING:
+        if fault.name in _OF_THE_CLOSING:
             path.unlink(missing_ok=True)
             yield Repair(fault.path, "removed; the same command writes it again")
+        elif fault.name.startswith(f"{layout.TOPK}/"):
+            done = "the top-K cache is removed; the same command captures it"
+            if unreadable is None:
+                keep_listed(folder / _TOPK_INDEX)
+                count = kept[_TOPK_INDEX]
+                done = f"the top K of {count:,} samples are kept; the same command captures others"
+            yield Repair(fault.path, done)
         else:
-            kept = _keep_sound_lines(path, manifest.files[fault.name])
+            if path.exists():
+                keep_listed(path)
+            else:
+                write_text(path, "")
             rest = "the same command draws the rest"
             if fault.name != layout.TRACES:
                 rest = "the rest, which tells of servers, is lost"
-            yield Repair(fault.path, f"{kept}; {rest}")
-    for name in manifest.files:
-        if name.endswith(".jsonl"):
-            list_anew(folder / name)
+            count = kept[fault.name]
+            yield Repair(fault.path, f"{count:,} sound lines are kept; {rest}")
+
+
+def _why_unreadable(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> Fault | None:
+    """The fault for which no block of a top-K cache can be read, however sound it is."""
+    for fault in faults:
+        if fault.name in (_TOPK_HEADER, _TOPK_VOCABULARY):
+            return fault
+        path = folder / fault.name
+        if fault.name == _TOPK_INDEX:
+            known = manifest.files[fault.name]
+            if not path.exists() or not any(sound_lines(path, known)):
+                return fault
+    return None
+
+
+def _has_blocks(folder: Path) -> bool:
+    """Whether a top-K cache has anything to lose."""
+    blocks = folder / _TOPK_BLOCKS
+    return blocks.exists() and blocks.stat().st_size > 0
 
 
 def _repair_student(

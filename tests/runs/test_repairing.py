@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reasondistill.models.topk import Source, TopK, TopKReader, TopKWriter
 from reasondistill.records import Dropped, Student, TrainingFigures
 from reasondistill.runs.checking import LocalTree, check_run
 from reasondistill.runs.layout import RunFolder
@@ -16,9 +19,11 @@ from reasondistill.runs.store import (
     Identity,
     finish_stage,
     open_stage,
+    read_keys,
     read_manifest,
     require_complete,
     write_guarded,
+    write_manifest,
     write_records,
     write_sums,
     write_text,
@@ -46,7 +51,7 @@ def run(tmp_path: Path) -> RunFolder:
     open_stage(traces, Identity("traces", 1, {}, {}))
     write_records(traces / "traces.jsonl", rows(600))
     write_records(traces / "metrics.jsonl", rows(3))
-    write_text(traces / "topk" / "topk.json", "{}")
+    write_top_k(traces / "topk", 300)
     finish_stage(traces, counts={"in": 600, "out": 600}, seconds=0.0, files=["traces.jsonl"])
     verdicts = tmp_path / "3-verdicts"
     open_stage(verdicts, Identity("verdicts", 1, {}, {}))
@@ -74,8 +79,29 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
+def write_top_k(folder: Path, count: int) -> None:
+    """The cache of so many samples, with four of eight tokens at six places."""
+    source = Source("m@1", 4, {f"t{i}": i for i in range(8)}, 8)
+    with TopKWriter(folder, source) as writer:
+        writer.append((f"p:{i}", top_k(i)) for i in range(count))
+
+
+def top_k(i: int) -> TopK:
+    """The top K of a sample: another one for each."""
+    ids = (np.arange(24, dtype=np.int32).reshape(6, 4) + i) % 8
+    return TopK(ids[:, 0], ids, np.full((6, 4), -1.0 - i, np.float32))
+
+
 def rows(count: int) -> list[Dropped]:
     return [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong" * 9) for i in range(count)]
+
+
+def summed_anew(folder: Path) -> None:
+    """Finish a folder again that a test has changed."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    write_manifest(folder, replace(manifest, status="partial", files={}))
+    finish_stage(folder, counts=manifest.counts, seconds=0.0)
 
 
 def spoil(path: Path, place: int = 0) -> None:
@@ -112,6 +138,28 @@ def test_of_traces_all_lines_outside_damaged_blocks_are_kept(run: RunFolder) -> 
     assert [line for line in lines if line in kept] == kept
     manifest = read_manifest(path.parent)
     assert manifest is not None and (manifest.status, manifest.files) == ("partial", {})
+
+
+@pytest.mark.parametrize("moment", ["keep_listed", "write_manifest", "list_lines"])
+def test_a_kill_in_a_repair_makes_no_damage_readable(
+    run: RunFolder, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run.traces
+    content = path.read_bytes()
+    place = content.index(b'"p:222"')
+    path.write_bytes(content[:place] + b'"p:999"' + content[place + 7 :])
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"reasondistill.runs.repairing.{moment}", kill)
+    with pytest.raises(KeyboardInterrupt):
+        repaired(run)
+    monkeypatch.undo()
+    repaired(run)
+    assert open_stage(path.parent, Identity("traces", 1, {}, {})) == "partial"
+    names = list(read_keys(path, "trace_id"))
+    assert 400 < len(names) < 600 and "p:999" not in names
 
 
 def test_of_traces_with_lost_lines_those_behind_them_are_kept(run: RunFolder) -> None:
@@ -180,19 +228,75 @@ def test_a_damaged_checkpoint_or_set_of_rows_is_a_fault_and_removed(run: RunFold
     assert (run.student("small").model / "tokenizer.json").exists() and faults(run) == []
 
 
-def test_a_damaged_top_k_cache_is_removed_and_the_traces_stay(run: RunFolder) -> None:
-    before = run.traces.read_bytes()
-    spoil(run.traces.parent / "topk" / "topk.json")
-    repaired(run)
-    assert not (run.traces.parent / "topk").exists() and run.traces.read_bytes() == before
+@pytest.mark.parametrize("name", ["topk.json", "vocabulary.json"])
+def test_a_top_k_cache_that_cannot_be_read_is_only_removed_when_asked(
+    run: RunFolder, name: str
+) -> None:
+    before, cache = run.traces.read_bytes(), run.traces.parent / "topk"
+    blocks = (cache / "topk.bin").read_bytes()
+    spoil(cache / name)
+    spoil(run.traces, 20_000)
+    assert [one.is_mended for one in repaired(run)] == [False, False]
+    assert (cache / "topk.bin").read_bytes() == blocks
+    assert len(faults(run)) == 2  # and what is damaged stays known
+    assert [one.is_mended for one in repaired(run, again=True)] == [True, True]
+    assert not cache.exists() and 0 < run.traces.stat().st_size < len(before)
+
+
+@pytest.mark.parametrize("name", ["topk.bin", "topk.jsonl"])
+def test_of_a_damaged_top_k_cache_the_sound_blocks_are_kept(run: RunFolder, name: str) -> None:
+    before, cache = run.traces.read_bytes(), run.traces.parent / "topk"
+    spoil(cache / name, 1_000)
+    (done,) = repaired(run)
+    with TopKReader(cache) as reader:
+        kept = list(reader)
+        assert 100 < len(kept) < 300
+        for trace_id in kept:
+            number = int(trace_id.removeprefix("p:"))
+            assert (reader.read(trace_id).ids == top_k(number).ids).all()
+    assert done.done.startswith(f"the top K of {len(kept)} samples are kept")
+    assert run.traces.read_bytes() == before
+    write_top_k(cache, 300)  # the same command
+    with TopKReader(cache) as reader:
+        assert len(reader) == 300 and all(reader.read(one).ids.size for one in reader)
+
+
+def test_without_an_index_or_without_blocks_a_top_k_cache_is_not_taken_for_sound(
+    run: RunFolder,
+) -> None:
+    cache = run.traces.parent / "topk"
+    index = (cache / "topk.jsonl").read_bytes()
+    (cache / "topk.jsonl").unlink()
+    assert [one.is_mended for one in repaired(run)] == [False] and (cache / "topk.bin").exists()
+    (cache / "topk.jsonl").write_bytes(index)
+    (cache / "topk.bin").unlink()
+    assert [one.is_mended for one in repaired(run)] == [True]
+    with TopKReader(cache) as reader:
+        assert len(reader) == 0
 
 
 def test_replies_of_a_judge_are_kept_unless_they_are_damaged(run: RunFolder) -> None:
     replies = run.verdicts.parent / "judge.jsonl"
     spoil(run.verdicts)
     repaired(run)
-    assert [path.name for path in run.verdicts.parent.iterdir()] == ["judge.jsonl"]
+    left = sorted(path.name for path in run.verdicts.parent.iterdir())
+    assert left == ["judge.jsonl", "judge.jsonl.sums"]
     assert replies.stat().st_size > 0
+
+
+def test_of_damaged_replies_of_a_judge_the_sound_ones_are_kept_and_stay_guarded(
+    run: RunFolder,
+) -> None:
+    folder = run.verdicts.parent
+    write_records(folder / "judge.jsonl", rows(2_000))
+    summed_anew(folder)
+    spoil(folder / "judge.jsonl", 50_000)
+    (done,) = repaired(run)
+    kept = list(read_keys(folder / "judge.jsonl", "trace_id"))
+    assert 1_500 < len(kept) < 2_000
+    assert done.done.startswith(f"{len(kept):,} sound replies are kept")
+    spoil(folder / "judge.jsonl", 60)
+    assert len(list(read_keys(folder / "judge.jsonl", "trace_id"))) == len(kept) - 1
 
 
 def test_damaged_replies_of_a_judge_go_with_the_verdicts(run: RunFolder) -> None:

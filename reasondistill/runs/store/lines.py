@@ -62,33 +62,38 @@ def digest_of_line(line: bytes) -> bytes:
 @dataclass(frozen=True)
 class ListedLines:
     """The digests that are listed beside a shard, in order; the last `in_hand` are those of the
-    last `append`, which may not have come to its end.
+    last `append`, which may not have come to its end. `is_whole` where nothing of it is damaged.
     """
 
     digests: Sequence[bytes]
     in_hand: int
+    is_whole: bool
 
 
 def read_list(path: Path) -> ListedLines | None:
     """What is listed beside a shard, without what is damaged of it; None where there is no list."""
     digests: list[bytes] = []
-    in_hand = 0
+    in_hand = count = damaged = 0
     try:
         with open(list_beside(path), "rb") as file:
             for text in file:
+                count += 1
                 batch = _digests_in(text)
+                if batch is None:
+                    damaged += 1
+                    batch = []
                 digests += batch
                 in_hand = len(batch)
     except FileNotFoundError:
         return None
-    return ListedLines(digests, in_hand)
+    return ListedLines(digests, in_hand, is_whole=count > 0 and not damaged)
 
 
-def _digests_in(text: bytes) -> list[bytes]:
-    """The digests that a line of a list holds; none where it is torn or damaged."""
+def _digests_in(text: bytes) -> list[bytes] | None:
+    """The digests that a line of a list holds; None where it is torn or damaged."""
     listed, _, guard = text.removesuffix(b"\n").partition(b" ")
     if guard != digest_of_line(listed).hex().encode():
-        return []
+        return None
     whole = bytes.fromhex(listed.decode("ascii"))
     return [whole[start : start + _DIGEST_BYTES] for start in range(0, len(whole), _DIGEST_BYTES)]
 
@@ -105,13 +110,24 @@ def list_anew(path: Path) -> None:
     if not path.exists():
         list_beside(path).unlink(missing_ok=True)
         return
-    with replacing(list_beside(path)) as target, open(path, "rb") as file:
-        digests = (digest_of_line(line) for line in file if line.endswith(b"\n"))
+    with open(path, "rb") as file:
+        list_lines(path, (line for line in file if line.endswith(b"\n")))
+
+
+def list_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """List these lines beside a shard, atomically; nothing else stays listed. Return how many there
+    are.
+    """
+    count = 0
+    digests = map(digest_of_line, lines)
+    with replacing(list_beside(path)) as target:
         batch = list(islice(digests, _BATCH))
         while batch:
             target.write(as_listed(batch))
+            count += len(batch)
             batch = list(islice(digests, _BATCH))
         target.write(as_listed([]))  # all of them were there: no append is in hand
+    return count
 
 
 def open_list(path: Path) -> None:
@@ -297,7 +313,7 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     if path.exists():
         with open(path, "rb") as file:
             digests += map(digest_of_line, file)
-    if digests and not listed.digests:
+    if digests and not listed.digests and not listed.is_whole:
         raise DataError(
             f"{list_beside(path)}: damaged: it lists none of the lines of {path.name}, so none of "
             "them is used. Ways out: put back a copy of it; remove it, and the lines are taken "
@@ -352,6 +368,14 @@ def _what(wrong: Sequence[int], missing: int) -> str:
     if others > 0:
         parts.append(f"{others:,} lines are missing")
     return f"{'; '.join(parts)}. What is lost of records is made again."
+
+
+def keep_listed(path: Path) -> None:
+    """Leave of an unfinished shard the lines that are listed, in silence."""
+    with replacing(path) as target, open(path, "rb") as file:
+        for _, line in counted_lines(path, file):
+            target.write(line)
+    list_anew(path)
 
 
 def mend_all(folder: Path) -> None:
