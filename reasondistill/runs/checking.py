@@ -9,7 +9,9 @@ manifest is damaged cannot be judged, and is said to be so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -18,11 +20,11 @@ from typing import Any, BinaryIO, Protocol
 from reasondistill.errors import DataError, StageError
 from reasondistill.runs import layout
 from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
-from reasondistill.runs.remote import file_system, is_url
+from reasondistill.runs.remote import file_system, is_url, storage_errors
 from reasondistill.runs.store import FileSum, Manifest
 from reasondistill.runs.store.guards import parse_guarded
 from reasondistill.runs.store.manifests import parse_manifest
-from reasondistill.runs.store.sums import digest_of, missing, other_size
+from reasondistill.runs.store.sums import digest_of, missing, other_size, refused
 from reasondistill.runs.store.verified import parse_sums
 
 _STUDENTS = FOLDERS["students"]
@@ -76,8 +78,10 @@ class Tree(Protocol):
         """Every file's size in bytes, by its path in the folder."""
         ...
 
-    def open(self, path: str) -> BinaryIO:
-        """Open a file for reading."""
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """A file, open for reading. Raises OSError for one that cannot be read, and StorageError
+        where nothing at a URL can be.
+        """
         ...
 
 
@@ -89,13 +93,30 @@ class LocalTree:
 
     def sizes(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        for path in self._folder.rglob("*"):
-            if path.is_file():
-                found[path.relative_to(self._folder).as_posix()] = path.stat().st_size
+        for top, folders, names in os.walk(self._folder, onerror=_unlisted, followlinks=True):
+            if _leads_back(Path(top)):
+                folders.clear()
+                continue
+            for name in names:
+                path = Path(top, name)
+                with suppress(FileNotFoundError):  # another process has just removed it
+                    if path.is_file():
+                        found[path.relative_to(self._folder).as_posix()] = path.stat().st_size
         return found
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
         return open(self._folder / path, "rb", buffering=0)
+
+
+def _unlisted(error: OSError) -> None:
+    """A folder of which nobody can say what is in it is not passed over."""
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}).") from error
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether it is a link to a folder that it lies in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 class UrlTree:
@@ -106,13 +127,18 @@ class UrlTree:
         self._fs, self._root = file_system(self.name)
 
     def sizes(self) -> Mapping[str, int]:
-        found: dict[str, Any] = self._fs.find(self._root, detail=True)
+        with storage_errors(self.name, "cannot be read"):
+            found: dict[str, Any] = self._fs.find(self._root, detail=True)
         return {
             path[len(self._root) :].lstrip("/"): int(info["size"]) for path, info in found.items()
         }
 
-    def open(self, path: str) -> BinaryIO:
-        return self._fs.open(f"{self._root}/{path}", "rb")
+    @contextmanager
+    def open(self, path: str) -> Generator[BinaryIO]:
+        # One that is gone is damage; a store that does not answer says nothing of what it holds.
+        errors = storage_errors(f"{self.name}/{path}", "cannot be read", but=(FileNotFoundError,))
+        with errors, self._fs.open(f"{self._root}/{path}", "rb") as file:
+            yield file
 
 
 def open_tree(name: str) -> Tree:
@@ -179,9 +205,9 @@ def check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -
     try:
         with tree.open(path) as file:
             manifest = parse_manifest(Path(path), file.read())
-    except DataError as error:
+    except (DataError, OSError) as error:
         checked.state = "no manifest"
-        checked.faults.append(Fault(place, MANIFEST, _without_path(error, path)))
+        checked.faults.append(Fault(place, MANIFEST, _found(error, path)))
         return checked
     if manifest.status != "complete" or not manifest.files:
         checked.state = _state_of(manifest)
@@ -229,9 +255,9 @@ def _check_cache(
         try:
             with tree.open(path) as file:
                 sums = parse_sums(file.read(), path)
-        except DataError as error:
+        except (DataError, OSError) as error:
             name = PurePosixPath(path).name
-            checked.faults.append(Fault(place, name, _without_path(error, path)))
+            checked.faults.append(Fault(place, name, _found(error, path)))
             continue
         _check_files(tree, checked, sums, sizes, tell)
     return checked
@@ -249,16 +275,23 @@ def _fault_of(tree: Tree, path: str, size: int | None, known: FileSum, tell: Tel
         return missing(known)
     if size != known.size:
         return other_size(size, known)
-    wrong: list[int] = []
-    with tree.open(path) as file:
-        for number in range(known.blocks):
-            block = _read_block(file, known.block)
-            if digest_of(block) != known.digest(number):
-                wrong.append(number)
-            tell(len(block))
+    try:
+        with tree.open(path) as file:
+            wrong = list(_wrong_blocks(file, known, tell))
+    except OSError as error:
+        return _found(error, path)
     if not wrong:
         return ""
     return known.where(wrong)
+
+
+def _wrong_blocks(file: BinaryIO, known: FileSum, tell: Tell) -> Iterator[int]:
+    """The numbers of the blocks of an open file that are not what was written."""
+    for number in range(known.blocks):
+        block = _read_block(file, known.block)
+        if digest_of(block) != known.digest(number):
+            yield number
+        tell(len(block))
 
 
 def _read_block(file: BinaryIO, size: int) -> bytes:
@@ -276,11 +309,15 @@ def _check_guarded(tree: Tree, path: str) -> Iterator[Fault]:
     try:
         with tree.open(path) as file:
             parse_guarded(file.read(), path, "what was written", "")
-    except DataError as error:
-        yield Fault("", path, _without_path(error, path))
+    except (DataError, OSError) as error:
+        yield Fault("", path, _found(error, path))
 
 
-def _without_path(error: DataError, path: str) -> str:
+def _found(error: DataError | OSError, path: str) -> str:
     """What an error says of a file, without its path and the ways out, which stand elsewhere."""
+    if isinstance(error, FileNotFoundError):
+        return "it is missing"
+    if isinstance(error, OSError):
+        return refused(error)
     said = str(error).removeprefix(f"{path}: ")
     return said.partition(" Ways out:")[0].strip().rstrip(".")

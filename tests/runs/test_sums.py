@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -28,7 +29,7 @@ from reasondistill.runs.store import (
     verify_below,
     write_records,
 )
-from reasondistill.runs.store.sums import SummedFile, block_size, sum_of
+from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
 IDENTITY = Identity("verdicts", 1, {}, {})
@@ -194,6 +195,62 @@ def test_a_damaged_manifest_of_a_stage_is_no_other_programs(
     (folder / "manifest.json").write_bytes(b'{"format": 2, ')
     with pytest.raises(DataError, match=r"manifest.json: not a manifest"):
         read(folder / "rows.jsonl")
+
+
+# ---- what a disk does not give back --------------------------------------------------------------
+
+
+class Disk:
+    """What `os.pread` says: it gives at most so many bytes at once, and refuses some places."""
+
+    def __init__(self, most: int = 1 << 30, bad: tuple[int, int] = (0, 0), number: int = 5) -> None:
+        self._most, self._bad, self._number, self._read = most, range(*bad), number, os.pread
+
+    def pread(self, file: int, size: int, start: int) -> bytes:
+        if any(place in self._bad for place in (start, start + size - 1)):
+            raise OSError(self._number, os.strerror(self._number))
+        return self._read(file, min(size, self._most), start)
+
+
+def test_a_file_system_may_give_fewer_bytes_at_once(
+    stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.bin").write_bytes(os.urandom((1 << 14) + 100))
+    known = sum_of(tmp_path / "large.bin")
+    monkeypatch.setattr(os, "pread", Disk(most=1000).pread)
+    assert sum_of(tmp_path / "large.bin") == known
+    assert read(stage / "rows.jsonl") == ROWS
+    verify_below(stage / "model")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_what_the_disk_does_not_give_back_is_named(
+    stage: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pread", Disk(bad=(0, 9), number=number).pread)
+    said = rf"it cannot be read \({os.strerror(number)}\)"
+    with pytest.raises(DataError, match=rf"rows.jsonl: {said}.* Ways out"):
+        read(stage / "rows.jsonl")
+    with pytest.raises(DataError, match=rf"model/config.json: {said}"):
+        verify_below(stage / "model")
+    with pytest.raises(DataError, match=rf"rows.jsonl: {said}"):
+        sum_of(stage / "rows.jsonl")
+
+
+def test_the_lines_around_what_a_disk_has_lost_are_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, block = tmp_path / "rows.jsonl", 1 << 14
+    lines = [b'{"id": "%05d"}\n' % i for i in range(4000)]
+    path.write_bytes(b"".join(lines))
+    known = sum_of(path)
+    monkeypatch.setattr(os, "pread", Disk(bad=(block, block + 1)).pread)
+    sound = list(sound_lines(path, known))
+    assert sound == [line for line in lines if line in sound]
+    assert len(lines) - 2 - block // len(lines[0]) <= len(sound) < len(lines)
+    monkeypatch.setattr(os, "pread", Disk(bad=(block, block + 1), number=errno.ESTALE).pread)
+    with pytest.raises(DataError, match="it cannot be read"):
+        list(sound_lines(path, known))  # tomorrow it may be there again
 
 
 # ---- skipping and going on -----------------------------------------------------------------------

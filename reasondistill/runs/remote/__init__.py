@@ -18,7 +18,13 @@ from __future__ import annotations
 
 from reasondistill.runs.remote.exchanging import claims_at, exchange
 from reasondistill.runs.remote.folder import PUBLISH_S, Remote, is_url, is_weights
-from reasondistill.runs.remote.objects import content_of, create, file_system, names_in
+from reasondistill.runs.remote.objects import (
+    content_of,
+    create,
+    file_system,
+    names_in,
+    storage_errors,
+)
 from reasondistill.runs.remote.scratch import SCRATCH, lent
 
 __all__ = [
@@ -34,4 +40,5 @@ __all__ = [
     "is_weights",
     "lent",
     "names_in",
+    "storage_errors",
 ]

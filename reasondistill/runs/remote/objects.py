@@ -33,13 +33,15 @@ def is_local(fs: Any) -> bool:
 
 
 @contextmanager
-def storage_errors(place: str, what: str, *, advice: str = "") -> Generator[None]:
-    """Turn every error of a file system into a StorageError: those of botocore and aiohttp are not
-    OSErrors.
+def storage_errors(
+    place: str, what: str, *, advice: str = "", but: tuple[type[Exception], ...] = ()
+) -> Generator[None]:
+    """Turn every error of a file system into a StorageError, but these: those of botocore and
+    aiohttp are not OSErrors.
     """
     try:
         yield
-    except ReasonDistillError:
+    except (ReasonDistillError, *but):
         raise
     except Exception as error:
         raise StorageError(f"{place}: {what}: {type(error).__name__}: {error}{advice}") from error

@@ -12,6 +12,7 @@ speed of memory: BLAKE2b made a stage that only copies 12 to 19 % slower.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -72,13 +73,15 @@ class FileSum:
 
 
 def sum_of(path: Path, see: Callable[[bytes], None] | None = None) -> FileSum:
-    """Read a file and sum it; `see` is shown every block."""
+    """Read a file and sum it; `see` is shown every block. Raises DataError when it cannot be read
+    to its end.
+    """
     with open(path, "rb", buffering=0) as file:
         stat = os.fstat(file.fileno())
         size = block_size(stat.st_size)
         digests: list[str] = []
         progress = LongRead(path, stat.st_size, "summed")
-        while block := os.pread(file.fileno(), size, len(digests) * size):
+        while block := _read_at(path, file, len(digests) * size, size):
             digests.append(digest_of(block))
             if see is not None:
                 see(block)
@@ -103,7 +106,7 @@ class SummedFile(io.RawIOBase):
     """A file, open for reading at any place. A block is verified before a byte of it is read.
 
     Raises DataError for a file that is missing, has another size, or has a block that is another
-    one: when it is opened or when that block is read. `name` is said in its place.
+    one or cannot be read: when it is opened or when that block is read.
     """
 
     def __init__(self, path: Path, known: FileSum) -> None:
@@ -144,7 +147,7 @@ class SummedFile(io.RawIOBase):
 
     def _verified(self, number: int) -> bytes:
         start = number * self._known.block
-        block = os.pread(self._file.fileno(), self._known.block, start)
+        block = _read_at(self._path, self._file, start, self._known.block)
         if digest_of(block) != self._known.digest(number):
             raise damaged(self._path, self._known.where([number]))
         return block
@@ -160,15 +163,33 @@ class SummedFile(io.RawIOBase):
 def _opened(path: Path, known: FileSum) -> io.FileIO:
     try:
         file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise damaged(path, missing(known)) from None
     except IsADirectoryError:
         raise damaged(path, "a folder is in its place") from None
+    except OSError as error:
+        raise unreadable(path, error) from error
     size = os.fstat(file.fileno()).st_size
     if size != known.size:
         file.close()
         raise damaged(path, other_size(size, known))
     return file
+
+
+def _read_at(path: Path, file: io.FileIO, start: int, size: int) -> bytes:
+    """The bytes at a place of a file, fewer only at its end: a file system may give fewer at once.
+    Raises DataError for what the disk does not give back.
+    """
+    block = b""
+    try:
+        while len(block) < size:
+            more = os.pread(file.fileno(), size - len(block), start + len(block))
+            if not more:
+                break
+            block += more
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return block
 
 
 def verify(path: Path, known: FileSum) -> None:
@@ -188,7 +209,7 @@ def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
         # What follows the last newline; None after a damaged block, where a line has no beginning.
         rest: bytes | None = b""
         for number in range(known.blocks):
-            block = _sound_block(file.fileno(), known, number, moved_by)
+            block = _sound_block(path, file, known, number, moved_by)
             if block is None:
                 rest = None
                 continue
@@ -202,31 +223,49 @@ def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
                 yield line + b"\n"
 
 
-def _sound_block(file: int, known: FileSum, number: int, moved_by: int) -> bytes | None:
-    """A block that is what was written, where it was or so many bytes behind it; else None."""
+def _sound_block(
+    path: Path, file: io.FileIO, known: FileSum, number: int, moved_by: int
+) -> bytes | None:
+    """A block that is what was written, where it was or so many bytes behind it; else None, also
+    where the disk has lost it.
+    """
     start = number * known.block
     size = min(known.block, known.size - start)
     for place in (start, start + moved_by):
         if place >= 0:
-            block = os.pread(file, size, place)
+            try:
+                block = _read_at(path, file, place, size)
+            except DataError as error:
+                if not _is_lost(error):
+                    raise
+                continue
             if digest_of(block) == known.digest(number):
                 return block
     return None
 
 
+def _is_lost(error: DataError) -> bool:
+    """Whether the disk says that what it held is gone; any other refusal may be over tomorrow."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
+
+
 def is_copy(path: Path, known: FileSum) -> bool:
-    """Whether a file is what was written, wherever it lies."""
-    return path.stat().st_size == known.size and not list(damaged_blocks(path, known))
+    """Whether a file can be read and is what was written, wherever it lies."""
+    try:
+        return not list(damaged_blocks(path, known))
+    except DataError:
+        return False
 
 
 def damaged_blocks(path: Path, known: FileSum) -> Iterator[int]:
     """The numbers of the blocks that are not what was written. Raises DataError for a file that is
-    missing or has another size.
+    missing, has another size or cannot be read.
     """
     progress = LongRead(path, known.size, "verified")
     with _opened(path, known) as file:
         for number in range(known.blocks):
-            block = os.pread(file.fileno(), known.block, number * known.block)
+            block = _read_at(path, file, number * known.block, known.block)
             if digest_of(block) != known.digest(number):
                 yield number
             progress.add(len(block))
@@ -257,6 +296,14 @@ def damaged(path: Path, found: str) -> DataError:
     return DataError(f"{path}: damaged: {found}. Nothing of it is used. {ways_out(path)}")
 
 
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file that the disk, or its server, does not give back."""
+    return DataError(
+        f"{path}: {refused(error)}. Nothing of it is used. If the disk or its server was only out "
+        f"of reach, the same command goes on; else it is lost. {ways_out(path)}"
+    )
+
+
 def ways_out(path: Path) -> str:
     """What to do about a damaged file of a stage folder."""
     run = path.parent
@@ -277,3 +324,8 @@ def missing(known: FileSum) -> str:
 def other_size(size: int, known: FileSum) -> str:
     """What was expected of a file that is longer or shorter."""
     return f"it has {size:,} bytes; {known.size:,} were written"
+
+
+def refused(error: OSError) -> str:
+    """What a disk or its server says instead of giving back a file."""
+    return f"it cannot be read ({error.strerror or error})"

@@ -22,7 +22,7 @@ from reasondistill.errors import DataError
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
-from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, verify
+from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, unreadable, verify
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +179,13 @@ def write_sums(path: Path, files: Iterable[Path]) -> None:
 
 def verify_sums(path: Path) -> None:
     """Read all files whose sums `write_sums` wrote. Raises DataError when one of them, or what was
-    written, is damaged.
+    written, is damaged or cannot be read.
     """
-    for name, known in parse_sums(path.read_bytes(), str(path)).items():
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    for name, known in parse_sums(content, str(path)).items():
         verify(path.parent / name, known)
 
 

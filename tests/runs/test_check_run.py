@@ -1,0 +1,126 @@
+"""`check` goes on to the end of a run, whatever a disk or another process does meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+import pytest
+
+from reasondistill.errors import DataError, StorageError
+from reasondistill.records import Dropped
+from reasondistill.runs.checking import CheckedFolder, LocalTree, UrlTree, check_run
+from reasondistill.runs.store import Identity, finish_stage, open_stage, write_records, write_sums
+
+ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of three finished stages, with tokenised rows and a forecast."""
+    for name in ("1-problems", "2-traces", "3-verdicts"):
+        open_stage(tmp_path / "run" / name, Identity(name, 1, {}, {}))
+        write_records(tmp_path / "run" / name / "rows.jsonl", ROWS)
+        finish_stage(tmp_path / "run" / name, counts={"in": 1, "out": 1}, seconds=0.0)
+    (tmp_path / "run" / "tokens").mkdir()
+    (tmp_path / "run" / "tokens" / "a.arrow").write_bytes(b"rows")
+    write_sums(tmp_path / "run" / "tokens" / "a.sums.json", [tmp_path / "run/tokens/a.arrow"])
+    (tmp_path / "run" / "forecast.json").write_text("{}")
+    return tmp_path / "run"
+
+
+class BadFile(io.RawIOBase):
+    """Can be opened, not read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+class BadTree(LocalTree):
+    """Another process removes `gone` after the listing, and the disk does not give back `bad`."""
+
+    def __init__(self, folder: Path, *, gone: str = "", bad: str = "") -> None:
+        super().__init__(folder)
+        self._gone, self._bad, self._run = gone, bad, folder
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        if path == self._gone:
+            (self._run / path).unlink()
+        if path == self._bad:
+            return io.BufferedReader(BadFile())
+        return super().open(path)
+
+
+def faults(checked: list[CheckedFolder]) -> list[tuple[str, str]]:
+    return [(fault.path, fault.found) for one in checked for fault in one.faults]
+
+
+FILES = [
+    "2-traces/rows.jsonl",
+    "2-traces/manifest.json",
+    "tokens/a.arrow",
+    "tokens/a.sums.json",
+    "forecast.json",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_one_fault_among_others(run: Path, name: str) -> None:
+    (run / "3-verdicts" / "rows.jsonl").write_bytes(b"")
+    found = faults(list(check_run(BadTree(run, bad=name))))
+    assert (name, "it cannot be read (Input/output error)") in found
+    assert len(found) == 2 and "3-verdicts/rows.jsonl" in dict(found)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_vanishes_meanwhile_is_missing(run: Path, name: str) -> None:
+    (run / "3-verdicts" / "rows.jsonl").write_bytes(b"")
+    found = faults(list(check_run(BadTree(run, gone=name))))
+    assert dict(found)[name].startswith("it is missing")
+    assert len(found) == 2 and "3-verdicts/rows.jsonl" in dict(found)
+
+
+def test_a_stage_on_another_disk_is_checked_through_its_link(run: Path) -> None:
+    (run / "2-traces").rename(run.parent / "large")
+    (run / "2-traces").symlink_to(run.parent / "large")
+    (run / "3-verdicts" / "up").symlink_to(run)
+    (run / "3-verdicts" / "dead").symlink_to(run / "nowhere")
+    (run / "2-traces" / "rows.jsonl").write_bytes(b"")
+    assert [path for path, _ in faults(list(check_run(LocalTree(run))))] == ["2-traces/rows.jsonl"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("2-traces"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"2-traces: cannot be listed \(Input/output error\)"):
+        LocalTree(run).sizes()
+
+
+def test_a_store_that_does_not_answer_is_no_damage(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = UrlTree(f"file://{run}")
+    assert not faults(list(check_run(tree)))
+
+    def refuse(*arguments: object, **options: object) -> object:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(fsspec.filesystem("file"), "open", refuse)
+    with pytest.raises(StorageError, match="1-problems/manifest.json: cannot be read"):
+        list(check_run(tree))
