@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from reasondistill.cli.console import RunName, RunsDir, app, run_folder, say
 from reasondistill.cli.forecasting import bytes_words
-from reasondistill.errors import DataError
+from reasondistill.errors import DataError, StageError
 
 if TYPE_CHECKING:
     from reasondistill.runs.checking import CheckedFolder
@@ -62,7 +62,11 @@ def _print_folder(checked: CheckedFolder) -> None:
         for fault in checked.faults:
             say(f"    {escape(fault.path)}: {escape(fault.found)}")
     elif checked.state == "complete":
-        say(f"[green]✓[/] {escape(place)} · {checked.files:,} files · {bytes_words(checked.bytes)}")
+        line = f"[green]✓[/] {escape(place)} · {checked.files:,} files"
+        line += f" · {bytes_words(checked.bytes)}"
+        if checked.elsewhere:
+            line += f" · {checked.elsewhere:,} files of weights are only at the run's URL"
+        say(line)
     else:
         say(f"[yellow]?[/] {escape(place)} · {checked.state}")
 
@@ -89,13 +93,21 @@ def repair(
     """
     from reasondistill.launch.exclusive import only_one
     from reasondistill.runs.checking import bytes_to_read, check_run, open_tree
-    from reasondistill.runs.layout import RunFolder
+    from reasondistill.runs.layout import JOURNAL, RunFolder
     from reasondistill.runs.remote import is_url, lent
     from reasondistill.runs.repairing import is_needed, repair_run
 
     place = name
     if not is_url(name):
-        place = str(run_folder(name, runs))
+        folder = run_folder(name, runs)
+        place = str(folder)
+        if (folder / JOURNAL).exists():
+            raise StageError(
+                f"{place}: is a copy of a run that lives at a URL. Give `repair` that URL (storage "
+                "of the cluster file, and the run's name). Where only the copy is damaged, remove "
+                "it: the next command fetches it again, without what was not published yet. Where "
+                f"the run lives here by now, remove {folder / JOURNAL}."
+            )
     with ExitStack() as stack:
         if not is_url(name):
             stack.enter_context(only_one(Path(place)))

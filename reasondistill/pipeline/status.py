@@ -19,6 +19,7 @@ from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import TracesFigures, VerdictsFigures
 from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import read_missing
+from reasondistill.runs.remote import left_at_url
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import (
     MANIFEST,
@@ -94,7 +95,7 @@ def _state(
 def damages_of(run: Run, folder: Path) -> Iterator[str]:
     """What is wrong with a file of a stage folder, and of those of measured models below that of
     the evals, in a sentence for each folder. Only `check` reads files whose size and time are
-    right, and large ones.
+    right, and large ones; weights that a copy of a run at a URL never had are no damage.
     """
     for place in run.layout.stage_folders():
         is_below = folder == run.stage("evals") and place.is_relative_to(folder)
@@ -103,9 +104,17 @@ def damages_of(run: Run, folder: Path) -> Iterator[str]:
         try:
             manifest = read_manifest(place)
             if manifest is not None and manifest.status == "complete":
-                check_files(place, manifest, up_to=_LOOKED_AT)
+                elsewhere = _left_at_url(run, place, manifest)
+                check_files(place, manifest, up_to=_LOOKED_AT, but=elsewhere)
         except DataError as error:
             yield str(error)
+
+
+def _left_at_url(run: Run, folder: Path, manifest: Manifest) -> set[str]:
+    """The files of a stage folder that this copy of a run never had."""
+    place = run.layout.place_of(folder)
+    left = left_at_url(run.folder, (f"{place}/{name}" for name in manifest.files))
+    return {name.removeprefix(f"{place}/") for name in left}
 
 
 def missing_of(run: Run, name: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ manifest is damaged cannot be judged, and is said to be so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Protocol
 from reasondistill.errors import DataError, StageError
 from reasondistill.runs import layout
 from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
-from reasondistill.runs.remote import file_system, is_url, storage_errors
+from reasondistill.runs.remote import file_system, is_url, left_at_url, storage_errors
 from reasondistill.runs.store import FileSum, Manifest
 from reasondistill.runs.store.guards import parse_guarded
 from reasondistill.runs.store.manifests import parse_manifest
@@ -65,6 +65,8 @@ class CheckedFolder:
     state: str = "complete"
     files: int = 0
     bytes: int = 0
+    # Weights that were never fetched from the run's URL.
+    elsewhere: int = 0
     is_cache: bool = False
     faults: list[Fault] = field(default_factory=list[Fault])
 
@@ -76,6 +78,10 @@ class Tree(Protocol):
 
     def sizes(self) -> Mapping[str, int]:
         """Every file's size in bytes, by its path in the folder."""
+        ...
+
+    def left_at_url(self, paths: Iterable[str]) -> set[str]:
+        """Of these files those that this copy of a run never had."""
         ...
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
@@ -103,6 +109,9 @@ class LocalTree:
                     if path.is_file():
                         found[path.relative_to(self._folder).as_posix()] = path.stat().st_size
         return found
+
+    def left_at_url(self, paths: Iterable[str]) -> set[str]:
+        return left_at_url(self._folder, paths)
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
         return open(self._folder / path, "rb", buffering=0)
@@ -132,6 +141,9 @@ class UrlTree:
         return {
             path[len(self._root) :].lstrip("/"): int(info["size"]) for path, info in found.items()
         }
+
+    def left_at_url(self, paths: Iterable[str]) -> set[str]:
+        return set()
 
     @contextmanager
     def open(self, path: str) -> Generator[BinaryIO]:
@@ -224,9 +236,13 @@ def _check_files(
     tell: Tell,
 ) -> None:
     """Check the files with these sums in a folder, and note what was found."""
+    elsewhere = tree.left_at_url(f"{checked.place}/{name}" for name in files)
+    checked.elsewhere += len(elsewhere)
     for name, known in files.items():
-        checked.files += 1
         path = f"{checked.place}/{name}"
+        if path in elsewhere:
+            continue
+        checked.files += 1
         size = sizes.get(path)
         found = _fault_of(tree, path, size, known, tell)
         if found:

@@ -12,9 +12,15 @@ from typing import BinaryIO
 import fsspec
 import pytest
 
-from reasondistill.errors import DataError, StorageError
+from reasondistill.cli import app
+from reasondistill.config import Cluster, load_pipeline
+from reasondistill.errors import DataError, StageError, StorageError
+from reasondistill.pipeline import Run
+from reasondistill.pipeline.status import damages_of
 from reasondistill.records import Dropped
 from reasondistill.runs.checking import CheckedFolder, LocalTree, UrlTree, check_run
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.remote import Remote, is_weights
 from reasondistill.runs.store import Identity, finish_stage, open_stage, write_records, write_sums
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
@@ -124,3 +130,57 @@ def test_a_store_that_does_not_answer_is_no_damage(
     monkeypatch.setattr(fsspec.filesystem("file"), "open", refuse)
     with pytest.raises(StorageError, match="1-problems/manifest.json: cannot be read"):
         list(check_run(tree))
+
+
+# ---- copies of runs at a URL ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> RunFolder:
+    """The copy, without weights, that a launching machine has of a student at a URL."""
+    student = tmp_path / "there" / "5-students" / "small"
+    open_stage(student, Identity("students", 1, {}, {}))
+    for name in ("student.json", "model/model.safetensors", "model/tokenizer.json"):
+        (student / name).parent.mkdir(exist_ok=True)
+        (student / name).write_bytes(b"what was trained")
+    finish_stage(student, counts={"in": 1, "out": 1}, seconds=0.0)
+    with Remote(f"file://{tmp_path}/there", tmp_path / "here") as remote:
+        remote.fetch(lambda name: not is_weights(name))
+    return RunFolder(tmp_path / "here")
+
+
+def damages(run: RunFolder) -> list[str]:
+    """What `show` and a dry run say."""
+    file = Path(__file__).parents[1] / "torture" / "torture.toml"
+    job = Run(load_pipeline(file), Cluster(), run.path, file)
+    return list(damages_of(job, run.student("small").path))
+
+
+def test_weights_that_were_left_at_the_url_are_no_damage(copy: RunFolder) -> None:
+    assert damages(copy) == []
+    checked = list(check_run(LocalTree(copy.path)))
+    assert faults(checked) == [] and [one.elsewhere for one in checked] == [1, 0]
+    (copy.student("small").model / "tokenizer.json").unlink()
+    assert "model/tokenizer.json: damaged: it is missing" in damages(copy)[0]
+    assert [path for path, _ in faults(list(check_run(LocalTree(copy.path))))] == [
+        "5-students/small/model/tokenizer.json"
+    ]
+
+
+def test_weights_that_were_here_are_missed(copy: RunFolder, tmp_path: Path) -> None:
+    with Remote(f"file://{tmp_path}/there", copy.path) as remote:
+        remote.fetch()
+    (copy.student("small").model / "model.safetensors").unlink()
+    assert "model.safetensors: damaged: it is missing" in damages(copy)[0]
+    assert [path for path, _ in faults(list(check_run(LocalTree(copy.path))))] == [
+        "5-students/small/model/model.safetensors"
+    ]
+    (copy.path / ".remote.jsonl").unlink()
+    assert damages(copy)
+
+
+def test_a_copy_is_not_repaired_but_the_run_at_its_url(copy: RunFolder) -> None:
+    copy.student("small").record.unlink()
+    with pytest.raises(StageError, match="a copy of a run that lives at a URL"):
+        app(["repair", str(copy.path), "--again"])
+    assert (copy.student("small").model / "tokenizer.json").exists()

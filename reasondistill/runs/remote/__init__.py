@@ -17,7 +17,7 @@ store decide which worker was first.
 from __future__ import annotations
 
 from reasondistill.runs.remote.exchanging import claims_at, exchange
-from reasondistill.runs.remote.folder import PUBLISH_S, Remote, is_url, is_weights
+from reasondistill.runs.remote.folder import PUBLISH_S, Remote, is_url, is_weights, left_at_url
 from reasondistill.runs.remote.objects import (
     content_of,
     create,
@@ -38,6 +38,7 @@ __all__ = [
     "file_system",
     "is_url",
     "is_weights",
+    "left_at_url",
     "lent",
     "names_in",
     "storage_errors",

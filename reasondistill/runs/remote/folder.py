@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any
 from reasondistill.errors import ConfigError, StageError, StorageError
 from reasondistill.runs import layout
 from reasondistill.runs.layout import JOURNAL
-from reasondistill.runs.remote.journal import Journal, Same
+from reasondistill.runs.remote.journal import Journal, Same, read_journal
 from reasondistill.runs.remote.objects import file_system, is_local, storage_errors
 from reasondistill.runs.store import is_list, list_beside
 
@@ -51,6 +51,17 @@ def is_url(name: str) -> bool:
 def is_weights(name: str) -> bool:
     """Whether a file is one of the large ones, which only training and sampling read."""
     return name.endswith((".safetensors", ".bin", ".pt"))
+
+
+def left_at_url(folder: Path, names: Iterable[str]) -> set[str]:
+    """Of these files of a run, the weights that a copy of the run in `folder` never had: a machine
+    that only launches leaves them at the URL. None where the folder is no copy.
+    """
+    missing = {name for name in names if is_weights(name) and not (folder / name).exists()}
+    if not missing or not (folder / JOURNAL).exists():
+        return set()
+    known = read_journal(folder)
+    return {name for name in missing if name not in known or known[name].here is None}
 
 
 def _publish_s() -> float:

@@ -35,14 +35,7 @@ class Journal(dict[str, Same]):
             self._read()
 
     def _read(self) -> None:
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # torn
-                name, *values = json.loads(line)
-                super().pop(name, None)
-                if values:
-                    super().__setitem__(
-                        name, Same(tuple(values[0]) if values[0] else None, values[1])
-                    )
+        self.update(read_journal(self._path.parent))
         short = self._path.with_name(f"{JOURNAL}.short")
         short.write_text(
             "".join(_line(name, same) for name, same in self.items()), encoding="utf-8"
@@ -64,6 +57,18 @@ class Journal(dict[str, Same]):
             file.flush()
             if is_intent:
                 os.fsync(file.fileno())
+
+
+def read_journal(folder: Path) -> dict[str, Same]:
+    """What the journal of a folder says; nothing is written, another process may be at work."""
+    known: dict[str, Same] = {}
+    for line in (folder / JOURNAL).read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # torn
+            name, *values = json.loads(line)
+            known.pop(name, None)
+            if values:
+                known[name] = Same(tuple(values[0]) if values[0] else None, values[1])
+    return known
 
 
 def _line(name: str, same: Same | None) -> str:
