@@ -15,6 +15,7 @@ from reasondistill.errors import DataError
 from reasondistill.records import Dropped
 from reasondistill.runs.store import (
     Identity,
+    check_files,
     exists_verified,
     finish_stage,
     open_stage,
@@ -267,6 +268,50 @@ def test_a_skip_looks_at_size_and_time_and_where_the_time_differs_at_the_content
     assert open_stage(stage, IDENTITY) == "complete"
     os.utime(path, ns=(2, 2))
     with pytest.raises(DataError, match="rows.jsonl: damaged"):
+        open_stage(stage, IDENTITY)
+
+
+def test_what_a_start_has_read_is_not_read_again_after_a_look_at_the_small_files(
+    stage: Path,
+) -> None:
+    path = stage / "model" / "model.safetensors"
+    os.utime(path, ns=(1, 1))
+    os.utime(stage / "rows.jsonl", ns=(1, 1))
+    assert open_stage(stage, IDENTITY) == "complete"
+    manifest = require_complete(stage)
+    os.utime(stage / "model" / "config.json", ns=(1, 1))
+    flip(path, 20)
+    check_files(stage, manifest, up_to=3000)
+    assert json.loads((stage / ".times.json").read_text()) == {
+        "model/config.json": 1,
+        "model/model.safetensors": 1,
+        "rows.jsonl": 1,
+    }
+    check_files(stage, manifest, up_to=10)
+    assert open_stage(stage, IDENTITY) == "complete"
+
+
+def test_large_files_are_not_read_at_each_start_where_nothing_can_be_written(
+    stage: Path,
+) -> None:
+    path = stage / "model" / "large.safetensors"
+    unseal(stage, ["model"])
+    with open(path, "wb") as file:
+        file.truncate((64 << 20) + 1)
+    seal(stage)
+    (stage / ".times.json" / "in the way").mkdir(parents=True)
+    with open(path, "r+b") as file:
+        file.write(b"damage")
+    assert open_stage(stage, IDENTITY) == "complete"
+    assert not list(stage.glob(".*.tmp"))
+    with pytest.raises(DataError, match="large.safetensors: damaged"):
+        verify_below(stage / "model")
+    flip(stage / "rows.jsonl", 20, keeps_time=False)
+    with pytest.raises(DataError, match="rows.jsonl: damaged"):
+        open_stage(stage, IDENTITY)
+    flip(stage / "rows.jsonl", 20)
+    shutil.rmtree(stage / ".times.json")
+    with pytest.raises(DataError, match="large.safetensors: damaged"):
         open_stage(stage, IDENTITY)
 
 

@@ -46,6 +46,8 @@ _AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS)
 # Where a folder was copied or fetched, its files have other times than those in the manifest: the
 # times at which they were found to be the same. Hidden: each copy has its own.
 _TIMES = ".times.json"
+# More than this is not read at every start of a run that is copied to where nothing can be written.
+_LARGE = 64 << 20
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
@@ -423,22 +425,29 @@ def check_files(
     decides, for files of `up_to` bytes where that is given. Raises DataError for a file that is
     missing or not what was written.
 
-    Nothing is said of a file whose size and time are right (whoever reads it verifies it), and of
-    files in `but`.
+    Nothing is said of a file whose size and time are right (whoever reads it verifies it), of files
+    in `but`, and of large files where the time cannot be kept, so that each start would read them.
     """
-    times = _times_of(folder)
+    before = _times_of(folder)
     same: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     for name, known in manifest.files.items():
         if name in but:
             continue
-        path = folder / name
-        time = _time_of(path, known)
-        if time == known.time or (up_to is not None and known.size > up_to):
+        time = _time_of(folder / name, known)
+        if before.get(name) == time:
+            same[name] = time
+        elif time != known.time:
+            unknown[name] = time
+    for name, time in unknown.items():
+        known = manifest.files[name]
+        if up_to is not None and known.size > up_to:
             continue
-        if times.get(name) != time:
-            verify(path, known)
+        if known.size > _LARGE and not _remember_times(folder, same):
+            continue
+        verify(folder / name, known)
         same[name] = time
-    if same != times:
+    if same != before:
         _remember_times(folder, same)
 
 
@@ -489,13 +498,18 @@ def _times_of(folder: Path) -> dict[str, int]:
     return {}
 
 
-def _remember_times(folder: Path, times: Mapping[str, int]) -> None:
-    """Best effort: without it the files are read again the next time."""
-    with suppress(OSError):
-        path = folder / _TIMES
-        temporary = path.with_name(f"{_TIMES}.{os.getpid()}.tmp")
+def _remember_times(folder: Path, times: Mapping[str, int]) -> bool:
+    """Keep the times at which files were found to be the same; whether that could be done."""
+    path = folder / _TIMES
+    temporary = path.with_name(f"{_TIMES}.{os.getpid()}.tmp")
+    try:
         temporary.write_text(json.dumps(times), encoding="utf-8")
         temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        return False
+    return True
 
 
 # ---- what a folder holds -------------------------------------------------------------------------
