@@ -18,7 +18,7 @@ from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
-from reasondistill.runs.store import open_verified, read_bytes_verified
+from reasondistill.runs.store import open_sized, open_verified, read_bytes_verified
 
 log = logging.getLogger(__name__)
 
@@ -154,12 +154,13 @@ def folder_fingerprint(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for file in sorted(files_like(folder, _CONTENT), key=lambda file: file.name):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with open_verified(file) as content:
-            size = file.stat().st_size
-            if size <= _WHOLE_BYTES:
-                digest.update(content.read())
-                continue
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        if size <= _WHOLE_BYTES:
+            digest.update(read_bytes_verified(file))
+            continue
+        # Whoever loads the weights verifies all of them.
+        with open_sized(file) as content:
             for block in range(_BLOCKS):
                 content.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
                 digest.update(content.read(_BLOCK_BYTES))

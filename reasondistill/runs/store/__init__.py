@@ -77,6 +77,7 @@ from reasondistill.runs.store.sums import FileSum, sum_of
 from reasondistill.runs.store.verified import (
     exists_verified,
     fits_sums,
+    open_sized,
     open_verified,
     read_bytes_verified,
     read_text_verified,
@@ -120,6 +121,7 @@ __all__ = [
     "mend",
     "numbered_rows",
     "offsets_of",
+    "open_sized",
     "open_stage",
     "open_verified",
     "read_bytes_verified",

@@ -113,7 +113,7 @@ class SummedFile(io.RawIOBase):
         super().__init__()
         self._path, self._known = path, known
         self._place, self._number, self._block = 0, -1, b""
-        self._file = _opened(path, known)
+        self._file = opened(path, known)
 
     def readable(self) -> bool:
         return True
@@ -160,7 +160,10 @@ class SummedFile(io.RawIOBase):
         super().close()
 
 
-def _opened(path: Path, known: FileSum) -> io.FileIO:
+def opened(path: Path, known: FileSum) -> io.FileIO:
+    """The file, open for reading; only its size is compared. Raises DataError where that is another
+    one, or it cannot be opened.
+    """
     try:
         file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
@@ -263,7 +266,7 @@ def damaged_blocks(path: Path, known: FileSum) -> Iterator[int]:
     missing, has another size or cannot be read.
     """
     progress = LongRead(path, known.size, "verified")
-    with _opened(path, known) as file:
+    with opened(path, known) as file:
         for number in range(known.blocks):
             block = _read_at(path, file, number * known.block, known.block)
             if digest_of(block) != known.digest(number):

@@ -22,7 +22,7 @@ from reasondistill.errors import DataError
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
-from reasondistill.runs.store.sums import FileSum, SummedFile, sum_of, unreadable, verify
+from reasondistill.runs.store.sums import FileSum, SummedFile, opened, sum_of, unreadable, verify
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,17 @@ def open_verified(path: Path) -> BinaryIO:
     if found is None:
         return open(path, "rb")
     return cast("BinaryIO", io.BufferedReader(SummedFile(path, found.known), _BUFFER))
+
+
+def open_sized(path: Path) -> BinaryIO:
+    """The file, open for reading of samples of it; only its size is compared, for a block would be
+    read whole to verify a few bytes. Raises DataError for a file that is missing, or has another
+    size than its stage wrote.
+    """
+    found = listed(path)
+    if found is not None:
+        opened(path, found.known).close()
+    return open(path, "rb")
 
 
 def read_bytes_verified(path: Path) -> bytes:
