@@ -53,6 +53,7 @@ EXAMPLES = "examples.jsonl"
 DROPPED = "dropped.jsonl"
 UNVERIFIED = "unverified.jsonl"
 DATASET = "dataset"
+EXPORTS = "exports"
 STUDENT = "student.json"
 MODEL = "model"
 ADAPTER = "adapter"
@@ -73,6 +74,17 @@ REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
 REPORT_PAGE = "report.html"
 
+# What stages write into their folders, as the first part of a file's path there: what they finish,
+# and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
+STAGE_FILES = frozenset(
+    {
+        *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(VOTED_LABELS, EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS, STUDENT, MODEL, ADAPTER),
+        *(SNAPSHOTS, EVAL_RECORDS, SCORES, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE),
+    }
+)
+AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS, TOKENS)
+
 # The folders that stages finish, as patterns in the run's folder. Other manifests (a data set's, a
 # model's) are not the run's.
 STAGE_FOLDERS = (
@@ -87,6 +99,11 @@ STAGE_FOLDERS = (
 def is_named_as_stage(folder: Path) -> bool:
     """Whether a folder has the name of a stage's, in whatever run."""
     return any(folder.match(pattern) for pattern in STAGE_FOLDERS)
+
+
+def is_of_a_stage(name: str) -> bool:
+    """Whether a stage writes the file with this path in its folder."""
+    return name.partition("/")[0] in STAGE_FILES
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ from reasondistill.runs.checking import (
     check_folder,
     check_run,
 )
-from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder
+from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder, is_of_a_stage
 from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import (
     Manifest,
     disk_errors,
+    is_list,
     list_beside,
     read_manifest,
     replacing,
@@ -49,6 +50,8 @@ from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 _EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
 # Of a folder of samples: what its closing writes anew.
 _OF_THE_CLOSING = (layout.SET_ASIDE,)
+# What bases and trials of a student are named while they are made.
+_PART = ".part"
 # The files of a top-K cache, by their paths in a folder of samples.
 _TOPK_HEADER = f"{layout.TOPK}/{layout.TOPK_HEADER}"
 _TOPK_VOCABULARY = f"{layout.TOPK}/{layout.TOPK_VOCABULARY}"
@@ -141,8 +144,15 @@ def _repair_manifest(run: RunFolder, place: str, *, again: bool) -> Iterator[Rep
         if checked.faults:
             yield from _repair_folder(run, checked, again=again)
     elif _is_cheap(place) or again:
-        remove_stage(folder, place)
-        yield Repair(path, f"{place} is removed, and made again by the same command")
+        done = f"{place} is removed, and made again by the same command"
+        others = remove_stage(folder, place)
+        if others:
+            # Nothing says any more that the folder is the run's.
+            done = (
+                f"what stages wrote into {place} is removed, and made again by the same command. "
+                f"Before it move away what is not theirs: {', '.join(others)}"
+            )
+        yield Repair(path, done, is_mended=not others)
     else:
         yield Repair(path, _costly(place), is_mended=False)
 
@@ -175,27 +185,40 @@ def _is_of_samples(place: str) -> bool:
     return place == _TRACES or (place.startswith(f"{_EVALS}/") and place.endswith("/traces"))
 
 
-def remove_stage(folder: Path, place: str) -> None:
+def remove_stage(folder: Path, place: str) -> list[str]:
     """Remove what a stage wrote; of the tables of the evals not the samples below them, of verdicts
-    not the replies of a judge, which were paid for.
+    not the replies of a judge, which were paid for. Where files of somebody else stay in the
+    folder, its manifest stays too, and their names are returned.
     """
+    replies = folder / layout.JUDGE_REPLIES
+    is_kept = replies.exists() and place.endswith("verdicts")
+    manifests = (MANIFEST, layout.MANIFEST_COPY)
+    others: list[str] = []
     with disk_errors(folder):
-        if place == _EVALS:
-            for path in folder.iterdir():
-                if path.is_file():
-                    path.unlink()
-            return
-        replies = folder / layout.JUDGE_REPLIES
-        is_kept = replies.exists() and place.endswith("verdicts")
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir()):
+            if path.name in manifests or (place == _EVALS and path.is_dir()):
+                continue
             if is_kept and path in (replies, list_beside(replies)):
                 continue
-            if path.is_dir():
+            if not _is_of_a_stage(path):
+                others.append(path.name)
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        if not is_kept:
-            folder.rmdir()
+        if not others:
+            for name in manifests:
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    return others
+
+
+def _is_of_a_stage(path: Path) -> bool:
+    """Whether a stage or what keeps its folder wrote this file or folder, which lies in it."""
+    is_hidden = path.name.startswith(".")
+    is_at_work = path.name in layout.AT_WORK or path.suffix == _PART
+    return is_of_a_stage(path.name) or is_hidden or is_at_work or is_list(path)
 
 
 # ---- a folder with a manifest --------------------------------------------------------------------
@@ -208,7 +231,8 @@ def _repair_folder(run: RunFolder, checked: CheckedFolder, *, again: bool) -> It
     left: list[Fault] = []
     for fault in checked.faults:
         known = manifest.files[fault.name]
-        _clear(folder / fault.name)
+        if is_of_a_stage(fault.name):
+            _clear(folder / fault.name)
         copy = _copy_of(run, folder / fault.name, known)
         if copy is not None:
             _put_back(copy, folder / fault.name)
@@ -218,6 +242,10 @@ def _repair_folder(run: RunFolder, checked: CheckedFolder, *, again: bool) -> It
             kept = _keep_sound_lines(folder / fault.name, known)
             manifest = _summed_anew(folder, manifest, fault.name)
             yield Repair(fault.path, f"{kept}; the rest, numbers over time, is lost")
+        elif not is_of_a_stage(fault.name):
+            manifest = _without(folder, manifest, fault.name)
+            done = "no stage writes such a file: it is left as it is, and no longer guarded"
+            yield Repair(fault.path, done)
         else:
             left.append(fault)
     if not left:
@@ -234,6 +262,15 @@ def _summed_anew(folder: Path, manifest: Manifest, name: str) -> Manifest:
     """Write the manifest with another sum of a file that was cut to what is sound of it."""
     files = dict(manifest.files)
     files[name] = sum_of(folder / name)
+    changed = replace(manifest, files=files)
+    write_manifest(folder, changed)
+    return changed
+
+
+def _without(folder: Path, manifest: Manifest, name: str) -> Manifest:
+    """Write the manifest without a file that earlier versions took for the stage's."""
+    files = dict(manifest.files)
+    del files[name]
     changed = replace(manifest, files=files)
     write_manifest(folder, changed)
     return changed
@@ -412,7 +449,8 @@ def _repair_student(
         else:
             hopeless.append(fault)
     if hopeless and again:
-        shutil.rmtree(folder)
+        write_manifest(folder, replace(manifest, status="partial", files={}))
+        remove_stage(folder, place)
         for fault in hopeless:
             yield Repair(fault.path, f"{place} is removed, and trained again by the same command")
     elif hopeless:

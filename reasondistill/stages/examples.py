@@ -44,7 +44,7 @@ from reasondistill.runs.graded import read_graded
 VERSION = 1
 
 EXAMPLES, DROPPED, UNVERIFIED = layout.EXAMPLES, layout.DROPPED, layout.UNVERIFIED
-DATASET, EXPORTS = layout.DATASET, "exports"
+DATASET, EXPORTS = layout.DATASET, layout.EXPORTS
 SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
 # fit in 100 MB.
@@ -103,7 +103,7 @@ def run_examples(
                 )
             _write_unverified(folder, examples, prompt, inputs)
         _write_exports(folder, examples.export)
-        return store.seal(folder)
+        return store.seal(folder, (UNVERIFIED, EXPORTS))
     remove_outputs(folder)
     tally = Tally()
     write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from test_cli import run
 
+from reasondistill.runs import layout
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.store import require_complete
+
 RECORDS = (
     "1-problems/problems.jsonl",
     "2-traces/traces.jsonl",
@@ -78,6 +82,17 @@ def test_a_sound_run_is_said_to_be_sound_also_at_a_url(work: Path) -> None:
     assert "all are what was written" in said and "4-examples" in said
     assert "all are what was written" in run(work, "check", f"file://{work}/runs/small")
     assert "nothing is damaged" in run(work, "repair", "small")
+
+
+def test_every_file_of_a_stage_is_guarded(finished: Path) -> None:
+    run_folder = RunFolder(finished / "runs" / "small")
+    names = {layout.MANIFEST, *layout.AT_WORK}
+    for folder in run_folder.stage_folders():
+        guarded = set(require_complete(folder).files)
+        for path in folder.rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            is_a_stages = path.name[0] != "." and name.partition("/")[0] not in names
+            assert name in guarded or not path.is_file() or not is_a_stages, path
 
 
 def test_check_names_every_damaged_file_and_changes_nothing(work: Path) -> None:

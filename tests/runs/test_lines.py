@@ -331,9 +331,9 @@ def test_what_is_opened_for_an_addition_is_guarded_until_it_is_sealed(shard: Pat
     damage(shard, another_digit)
     assert "p:17" not in keys(shard)
     with pytest.raises(DataError, match="rows.jsonl:18: damaged"):
-        seal(folder)
+        seal(folder, ["rows.jsonl"])
     mend(shard)
-    assert "rows.jsonl" in seal(folder).files and not list_beside(shard).exists()
+    assert "rows.jsonl" in seal(folder, ["rows.jsonl"]).files and not list_beside(shard).exists()
 
 
 @pytest.mark.parametrize("is_finished", [False, True])

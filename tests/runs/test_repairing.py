@@ -22,6 +22,7 @@ from reasondistill.runs.store import (
     read_keys,
     read_manifest,
     require_complete,
+    sum_of,
     write_guarded,
     write_manifest,
     write_records,
@@ -375,3 +376,64 @@ def test_a_stage_folder_without_manifest_is_a_fault_and_an_empty_one_is_not(
     assert [one.is_mended for one in repaired(run)] == [False]
     assert [one.is_mended for one in repaired(run, again=True)] == [True]
     shutil.rmtree(run.path / "4-examples")
+
+
+# ---- what is not the run's -----------------------------------------------------------------------
+
+
+def test_files_of_somebody_else_are_no_part_of_a_stage_and_stay(run: RunFolder) -> None:
+    folder = run.path / "7-report"
+    identity = Identity("report", 1, {}, {"traces": "1"})
+    open_stage(folder, identity)
+    write_text(folder / "report.json", "{}")
+    write_text(folder / "my-slides.pdf", "mine")
+    (folder / "latest").symlink_to("nowhere")
+    finish_stage(folder, counts={"in": 1, "out": 1}, seconds=0.0)
+    assert list(require_complete(folder).files) == ["report.json"]
+    (folder / "my-slides.pdf").write_text("mine, another time")
+    assert faults(run) == [] and open_stage(folder, identity) == "complete"
+    spoil(folder / "report.json")
+    assert [one.is_mended for one in repaired(run)] == [True]
+    assert not (folder / "report.json").exists()
+    assert open_stage(folder, identity) == "partial"  # the same command makes it again
+    write_text(folder / "report.json", "{}")
+    finish_stage(folder, counts={"in": 1, "out": 1}, seconds=0.0)
+    other = Identity("report", 1, {}, {"traces": "2"})
+    assert open_stage(folder, other, derived=True) == "new"
+    assert (folder / "my-slides.pdf").read_text() == "mine, another time"
+
+
+def test_a_lost_file_that_was_taken_for_a_student_s_is_no_reason_to_train_again(
+    run: RunFolder,
+) -> None:
+    folder = run.student("small").path
+    manifest = require_complete(folder)
+    write_text(folder / "notes.txt", "mine")
+    files = manifest.files | {"notes.txt": sum_of(folder / "notes.txt")}
+    write_manifest(folder, replace(manifest, files=files))
+    (folder / "notes.txt").unlink()
+    (done,) = repaired(run)
+    assert done.is_mended and faults(run) == []
+    assert require_complete(folder).files == manifest.files
+
+
+def test_of_a_student_that_is_trained_again_files_of_somebody_else_stay(run: RunFolder) -> None:
+    folder = run.student("small").path
+    write_text(folder / "notes.txt", "mine")
+    spoil(run.student("small").model / "model.safetensors")
+    assert all(one.is_mended for one in repaired(run, again=True))
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [".manifest.copy.json", "manifest.json", "notes.txt"]
+    section = {"method": "gkd", "seed": 3}
+    identity = Identity("students", 1, section, {"base": "b@1", "examples": "e1"})
+    assert open_stage(folder, identity) == "partial"
+
+
+def test_without_a_manifest_what_is_not_the_run_s_stays_and_is_named(run: RunFolder) -> None:
+    folder = run.verdicts.parent
+    write_text(folder / "notes.txt", "mine")
+    for name in ("manifest.json", ".manifest.copy.json", "judge.jsonl"):
+        (folder / name).unlink()
+    (done,) = repaired(run)
+    assert "move away what is not theirs: notes.txt" in done.done and not done.is_mended
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]

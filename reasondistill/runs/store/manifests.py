@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.runs.layout import CHECKPOINTS, MANIFEST, MANIFEST_COPY, PARTS, ROLLOUTS
+from reasondistill.runs.layout import AT_WORK, MANIFEST, MANIFEST_COPY, PARTS, is_of_a_stage
 from reasondistill.runs.store.files import disk_errors, remove_leftovers
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
@@ -41,8 +41,6 @@ from reasondistill.runs.store.sums import (
 
 StageState = Literal["new", "partial", "complete"]
 
-# Of a stage folder, what only a process that is at work reads: such files have no sums.
-_AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS)
 # Where a folder was copied or fetched, its files have other times than those in the manifest: the
 # times at which they were found to be the same. Hidden: each copy has its own.
 _TIMES = ".times.json"
@@ -274,7 +272,7 @@ def _go_on_from(folder: Path, manifest: Manifest) -> None:
 
 
 def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
-    """Remove a folder's files except `beside`, and what workers left. If the process is killed
+    """Remove a stage's files except `beside`, and what workers left. If the process is killed
     meanwhile, the manifest says that the stage is unfinished.
     """
     kept: set[Path] = set()
@@ -287,7 +285,8 @@ def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
         with disk_errors(folder / PARTS):
             shutil.rmtree(folder / PARTS)
     for path in folder.iterdir():
-        if path.is_file() and path.name != MANIFEST and path not in kept:
+        is_ours = path.name[0] == "." or is_list(path) or _is_the_stages(path)
+        if path.is_file() and path.name != MANIFEST and is_ours and path not in kept:
             path.unlink()
 
 
@@ -359,32 +358,39 @@ def _sum_of_finished(path: Path) -> FileSum:
 
 
 def _files_of(folder: Path, beside: Container[str]) -> Iterator[str]:
+    """What the stage wrote, by its path in the folder. What somebody else has put there is not
+    theirs to guard: its loss would be a damage of the stage.
+    """
     for top in folder.iterdir():
-        if top.name in _AT_WORK or top.name in beside or top.name == MANIFEST:
+        if top.name in AT_WORK or top.name in beside or top.name == MANIFEST:
             continue
-        below = [top]
-        if top.is_dir():
-            below = [path for path in top.rglob("*") if path.is_file()]
-        for path in below:
+        if not _is_the_stages(top):
+            continue
+        for path in (top, *top.rglob("*")):
             name = path.relative_to(folder)
-            if is_list(path):
-                continue
-            if not any(part.startswith(".") for part in name.parts):
+            is_hidden = any(part.startswith(".") for part in name.parts)
+            if path.is_file() and not is_list(path) and not is_hidden:
                 yield name.as_posix()
 
 
-def seal(folder: Path) -> Manifest:
-    """Sum what was added to a finished folder and is not summed yet. A folder that an earlier
-    version finished stays without sums.
+def _is_the_stages(path: Path) -> bool:
+    """Whether a file or folder in a stage folder is the stage's, and nobody else's: its shards too,
+    whatever their names.
+    """
+    return path.suffix == ".jsonl" or is_of_a_stage(path.name)
+
+
+def seal(folder: Path, parts: Sequence[str]) -> Manifest:
+    """Sum the files of these names, or in folders of these names, that were added to a finished
+    folder and are not summed yet. A folder that an earlier version finished stays without sums.
     """
     manifest = require_complete(folder)
     if not manifest.files:
         return manifest
-    added = {
-        name: _sum_of_finished(folder / name)
-        for name in sorted(_files_of(folder, ()))
-        if name not in manifest.files
-    }
+    added: dict[str, FileSum] = {}
+    for name in sorted(_files_of(folder, ())):
+        if name not in manifest.files and Path(name).parts[0] in parts:
+            added[name] = _sum_of_finished(folder / name)
     if not added:
         return manifest
     sealed = replace(manifest, files=manifest.files | added)

@@ -212,7 +212,8 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
     """
     if capture.is_captured(job.traces, job.folder, done):
         return done
-    unseal(job.folder, (layout.TOPK, layout.METRICS, layout.SERVERS))
+    added = (layout.TOPK, layout.METRICS, layout.SERVERS)
+    unseal(job.folder, added)
     everything: set[str] = set()
     for problem in job.problems:
         everything.update(f"{problem.id}:{sample}" for sample in range(job.traces.n))
@@ -220,7 +221,7 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
         work_on(job, work, finished=everything)
         job.check_stop()
     score_others(job)
-    sealed = seal(job.folder)
+    sealed = seal(job.folder, added)
     figures = cache_figures(job)
     stored = sealed.figures | figures.to_dict()
     if not figures.topk_missing:
