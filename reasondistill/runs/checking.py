@@ -33,7 +33,7 @@ _GUARDED = (layout.RUN, layout.FORECAST, f"{FOLDERS['evals']}/*/*/{layout.LATENC
 # The sums of caches, as patterns in the run's folder.
 _CACHES = (
     f"{layout.TOKENS}/*.{layout.CHECKPOINT_SUMS}",
-    f"{_STUDENTS}/*/{layout.CHECKPOINTS}/*/{layout.CHECKPOINT_SUMS}",
+    f"{_STUDENTS}/*/{layout.CHECKPOINTS}/[!.]*/{layout.CHECKPOINT_SUMS}",
 )
 Tell = Callable[[int], None]
 

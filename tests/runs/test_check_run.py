@@ -132,6 +132,17 @@ def test_a_store_that_does_not_answer_is_no_damage(
         list(check_run(tree))
 
 
+def test_a_checkpoint_that_was_set_aside_is_no_damage_any_more(run: Path) -> None:
+    for name in ("checkpoint-8", ".damaged-checkpoint-6"):
+        checkpoint = run / "5-students" / "small" / "checkpoints" / name
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "optimizer.pt").write_bytes(b"hours")
+        write_sums(checkpoint / "sums.json", [checkpoint / "optimizer.pt"])
+        (checkpoint / "optimizer.pt").write_bytes(b"flour")
+    found = [path for path, _ in faults(list(check_run(LocalTree(run))))]
+    assert found == ["5-students/small/checkpoints/checkpoint-8/optimizer.pt"]
+
+
 # ---- copies of runs at a URL ---------------------------------------------------------------------
 
 

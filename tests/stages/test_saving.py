@@ -5,8 +5,10 @@ was paid for is lost.
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from test_students import example, job, scratch, weights
 from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import LoraSettings, StudentSettings
-from reasondistill.errors import ConfigError, Interrupted, StageError
+from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
 from reasondistill.runs.store import StopSignal, read_metrics
 from reasondistill.stages.students import StudentJob, read_student, run_student
 
@@ -140,9 +142,49 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     run_student(cut)
-    assert f"checkpoint-8 is removed: {path}: damaged: bytes" in caplog.text
+    said = f"checkpoint-8 is set aside as .damaged-checkpoint-8: {path}: damaged: bytes"
+    assert said in caplog.text
+    assert (path.parents[1] / ".damaged-checkpoint-8" / name).read_bytes() == content
     ours, theirs = weights(cut.folder / "model"), weights(whole.folder / "model")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", None])
+def test_a_checkpoint_with_sums_is_never_taken_for_half_written(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    from reasondistill.stages.students.saving import start_from, sum_checkpoint
+
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-8"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
+    (checkpoint / "optimizer.pt").write_bytes(b"hours")
+    sum_checkpoint(checkpoint)
+    (checkpoint / "trainer_state.json").unlink()
+    if content is not None:
+        (checkpoint / "trainer_state.json").write_bytes(content)
+    assert start_from(tmp_path) is None
+    aside = checkpoint.with_name(".damaged-checkpoint-8")
+    assert not checkpoint.exists() and (aside / "optimizer.pt").read_bytes() == b"hours"
+
+
+def test_a_checkpoint_that_is_out_of_reach_is_no_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasondistill.stages.students.saving import start_from, sum_checkpoint
+
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-8"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
+    sum_checkpoint(checkpoint)
+
+    def refuse(*arguments: object) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "pread", refuse)
+    with pytest.raises(DataError, match=r"it cannot be read \(Stale file handle\)"):
+        start_from(tmp_path)
+    assert checkpoint.exists()
 
 
 @pytest.mark.engine

@@ -42,10 +42,11 @@ def start_from(folder: Path) -> Path | None:
     """The checkpoint that a training goes on from, None for its beginning; what was written after
     it is forgotten, and so are checkpoints that are damaged or whose weights are not finite.
 
-    Raises StageError for one whose weights are split in another way than they will be.
+    Raises StageError for one whose weights are split in another way than they will be, DataError
+    for one that cannot be read now.
     """
     remove_torn_checkpoints(folder)  # first: nothing can be read of what a kill has cut
-    remove_damaged_checkpoints(folder)
+    set_aside_damaged_checkpoints(folder)
     remove_checkpoints_with_bad_weights(folder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
@@ -82,9 +83,12 @@ def sum_checkpoint(checkpoint: Path) -> None:
         write_sums(sums, files)
 
 
-def remove_damaged_checkpoints(folder: Path) -> None:
+def set_aside_damaged_checkpoints(folder: Path) -> None:
     """No training goes on from what was not saved: it goes on from the checkpoint before, or begins
-    anew. Earlier versions kept no sums, and their checkpoints are taken as they are.
+    anew. A damaged one took hours, so it is not removed but renamed. Earlier versions kept no sums,
+    and their checkpoints are taken as they are.
+
+    Raises DataError for one that cannot be read now.
     """
     for checkpoint in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
         sums = checkpoint / layout.CHECKPOINT_SUMS
@@ -93,16 +97,22 @@ def remove_damaged_checkpoints(folder: Path) -> None:
         try:
             verify_sums(sums)
         except DataError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # a server out of reach says nothing of what it holds
+            aside = checkpoint.with_name(f".damaged-{checkpoint.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.rename(aside)
             found = str(error).partition(" Nothing of it is used.")[0]
-            log.warning("%s is removed: %s", checkpoint, found)
-            shutil.rmtree(checkpoint)
+            log.warning("%s is set aside as %s: %s", checkpoint, aside.name, found)
 
 
 def remove_torn_checkpoints(folder: Path) -> None:
     """What a kill has left half written is no checkpoint. trainer_state.json is written last, so a
-    readable one means whole.
+    readable one means whole; the sums come after it.
     """
     for path in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
+        if (path / layout.CHECKPOINT_SUMS).exists():
+            continue
         try:
             json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -245,7 +245,8 @@ class SortedTrainer(SFTTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # what comes after says that the checkpoint is whole
+        # What comes after, the state and the sums, says that the checkpoint is whole.
+        self.accelerator.wait_for_everyone()
 
 
 class TellsEpochs(TrainerCallback):
