@@ -46,6 +46,7 @@ from reasondistill.runs.store import (
     is_list,
     list_beside,
     mend,
+    move_taken_out,
     read_guarded,
     write_guarded,
 )
@@ -165,6 +166,7 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> int:
             raise StageError(f"{part}: holds {unknown[0]}, which has not been taken in.")
         for path in sorted(part.glob("*.jsonl")):
             mend(path)
+            move_taken_out(path, folder / path.name)
             copied += append_shard(path, folder / path.name)
             path.unlink()
             list_beside(path).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from reasondistill.runs.store import (
     Identity,
     Shard,
     append_metrics,
+    append_shard,
     drop_lines,
     finish_stage,
     list_beside,
@@ -35,6 +36,7 @@ from reasondistill.runs.store import (
 )
 from reasondistill.runs.store import lines as store_lines
 from reasondistill.runs.store.appending import AppendedFile
+from reasondistill.runs.store.lines import digest_of_line
 from reasondistill.runs.store.verified import open_verified
 
 IDENTITY = Identity("verdicts", 1, {"n": 1}, {})
@@ -192,6 +194,69 @@ def test_a_list_that_says_nothing_is_refused_and_the_records_stay(shard: Path) -
     list_beside(shard).unlink()
     open_stage(shard.parent, IDENTITY)
     assert keys(shard) == WRITTEN
+
+
+def test_a_damage_of_the_list_costs_a_hundred_lines_of_a_large_append(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = tmp_path / "part.jsonl", tmp_path / "rows.jsonl"
+    names = [f"p:{number}" for number in range(2_050)]
+    with Shard(source) as shard:
+        shard.append(map(record, names))
+    append_shard(source, target)  # all lines are one append
+    mend(target)
+    assert keys(target) == names and "damaged" not in caplog.text
+    damage(list_beside(target), lambda content: content[:5_000] + b"x" + content[5_001:])
+    mend(target)
+    left = keys(target)
+    assert left == names[:300] + names[400:]
+    assert "100 lines are taken out (line 301, 302, 303, …)" in caplog.text
+
+
+def test_a_large_append_that_did_not_come_to_its_end_is_not_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Shard(path) as shard:
+        shard.append(map(record, WRITTEN))
+    digests = [digest_of_line(record(f"p:{number}").to_json().encode()) for number in range(250)]
+    with open(list_beside(path), "ab") as file:
+        file.write(store_lines.as_listed(digests))
+    mend(path)
+    assert keys(path) == WRITTEN and "damaged" not in caplog.text
+
+
+def test_what_is_taken_out_stays_beside_the_shard(
+    shard: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy of a run at work: the list is older than the lines."""
+    older = list_beside(shard).read_bytes()
+    with Shard(shard) as again:
+        again.append([record("p:40"), record("p:41")])
+    list_beside(shard).write_bytes(older)
+    open_stage(shard.parent, IDENTITY)
+    assert keys(shard) == WRITTEN
+    taken_out = shard.with_name(".rows.jsonl.taken-out")
+    assert taken_out.read_text() == "".join(f"{record(f'p:{i}').to_json()}\n" for i in (40, 41))
+    assert taken_out.name in caplog.text
+    damage(shard, another_digit)
+    mend(shard)
+    assert len(taken_out.read_text().splitlines()) == 3
+    done = finish_stage(shard.parent, counts={"in": 39, "out": 39}, seconds=0.0)
+    assert list(done.files) == ["rows.jsonl"]
+
+
+def test_numbers_over_time_whose_list_is_lost_do_not_refuse_the_stage(
+    shard: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shard.parent
+    append_metrics(folder, done=1)
+    list_beside(folder / "metrics.jsonl").write_bytes(b"")
+    assert open_stage(folder, IDENTITY) == "partial"
+    assert read_metrics(folder) == [] and "metrics.jsonl: damaged" in caplog.text
+    assert (folder / ".metrics.jsonl.taken-out").read_text() == '{"done": 1}\n'
+    append_metrics(folder, done=2)
+    assert read_metrics(folder) == [{"done": 2}] and open_stage(folder, IDENTITY) == "partial"
 
 
 def test_a_shard_of_an_earlier_version_is_taken_as_it_is_and_said_once(

@@ -275,7 +275,8 @@ def test_what_was_damaged_of_workers_files_is_drawn_again(
     assert "1 lines are taken out (line 4)" in caplog.text
     assert "1 lines are missing" in caplog.text and "attempt.json: not an attempt" in caplog.text
     assert sorted(path.name for path in folder.iterdir()) == [
-        ".manifest.copy.json", "manifest.json", "metrics.jsonl", "traces.jsonl",
+        ".manifest.copy.json", ".traces.jsonl.taken-out",
+        "manifest.json", "metrics.jsonl", "traces.jsonl",
     ]  # fmt: skip
 
 

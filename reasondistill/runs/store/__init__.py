@@ -32,6 +32,7 @@ from reasondistill.runs.store.lines import (
     list_anew,
     list_beside,
     mend,
+    move_taken_out,
     require_all_lines,
 )
 from reasondistill.runs.store.manifests import (
@@ -119,6 +120,7 @@ __all__ = [
     "list_anew",
     "list_beside",
     "mend",
+    "move_taken_out",
     "numbered_rows",
     "offsets_of",
     "open_sized",

@@ -2,13 +2,15 @@
 verified before another one goes on with it.
 
     traces.jsonl         {"id":"gsm8k/train/12:3",…}
-    traces.jsonl.sums    9f1c04ab27…3d 5e81c0…    digests of the lines of an `append`, their guard
+    traces.jsonl.sums    9f1c04ab27…3d 5e81c0…    digests of lines of an `append`, their guard
+                         +7a20e1…91 0c42d7…       more of the same `append`
 
 A line counts when its digest is listed beside it, in any place and order: lines may be sorted or
 taken out. It is listed, durably, before it is written, so a kill at any moment leaves no line that
-is whole and does not count. What is not listed was damaged: it is never read, the next session
-takes it out and makes its record anew. When the stage is finished its manifest has sums of whole
-files, and the list is removed.
+is whole and does not count. What is not listed was damaged, or is newer than its list, as in a copy
+of a run at work: it is never read, the next session moves it to `.traces.jsonl.taken-out`, where
+nothing reads it, and makes its record anew. When the stage is finished its manifest has sums of
+whole files, and the list is removed.
 
 A shard without a list was written by an earlier version; its lines are listed as they are when a
 writer opens it.
@@ -28,13 +30,16 @@ from typing import BinaryIO
 import xxhash
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.runs.layout import METRICS
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import disk_errors, replacing
 
 SUFFIX = ".sums"
 _DIGEST_BYTES = 8
-# Lines that are listed together where a shard is listed anew.
-_BATCH = 1_000
+# Digests behind one guard: a damage of the list costs the lines of a batch.
+_BATCH = 100
+# Begins a batch that goes on with an append.
+_GOES_ON = b"+"
 # A message names so many damaged lines.
 _NAMED = 3
 
@@ -82,8 +87,10 @@ def read_list(path: Path) -> ListedLines | None:
                 if batch is None:
                     damaged += 1
                     batch = []
+                if not text.startswith(_GOES_ON):
+                    in_hand = 0
+                in_hand += len(batch)
                 digests += batch
-                in_hand = len(batch)
     except FileNotFoundError:
         return None
     return ListedLines(digests, in_hand, is_whole=count > 0 and not damaged)
@@ -94,15 +101,23 @@ def _digests_in(text: bytes) -> list[bytes] | None:
     listed, _, guard = text.removesuffix(b"\n").partition(b" ")
     if guard != digest_of_line(listed).hex().encode():
         return None
-    whole = bytes.fromhex(listed.decode("ascii"))
+    whole = bytes.fromhex(listed.removeprefix(_GOES_ON).decode("ascii"))
     return [whole[start : start + _DIGEST_BYTES] for start in range(0, len(whole), _DIGEST_BYTES)]
 
 
 def as_listed(digests: Iterable[bytes]) -> bytes:
-    """The line of a list that holds these digests."""
-    listed = b"".join(digests).hex().encode()
-    guard = digest_of_line(listed).hex().encode()
-    return listed + b" " + guard + b"\n"
+    """The lines of a list that hold these digests, those of one append."""
+    written: list[bytes] = []
+    rest = iter(digests)
+    batch = list(islice(rest, _BATCH))
+    while batch or not written:
+        listed = b"".join(batch).hex().encode()
+        if written:
+            listed = _GOES_ON + listed
+        guard = digest_of_line(listed).hex().encode()
+        written.append(listed + b" " + guard + b"\n")
+        batch = list(islice(rest, _BATCH))
+    return b"".join(written)
 
 
 def list_anew(path: Path) -> None:
@@ -299,11 +314,12 @@ def require_all_lines(path: Path) -> None:
 
 def mend(path: Path, *, in_order: bool = False) -> None:
     """Leave of an unfinished shard what counts; say which lines are taken out, and how many are
-    missing, except those of a last `append` that did not come to its end.
+    missing, except those of a last `append` that did not come to its end. What is taken out stays
+    in a hidden file beside it.
 
     With `in_order`, where records have no id and the place says what a line is about, nothing stays
     behind the first line that is not the one that was written there. Raises DataError where no
-    line counts because the list is lost.
+    line counts because the list is lost, unless the lines are numbers over time.
     """
     listed = read_list(path)
     open_list(path)
@@ -313,7 +329,8 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     if path.exists():
         with open(path, "rb") as file:
             digests += map(digest_of_line, file)
-    if digests and not listed.digests and not listed.is_whole:
+    is_lost = not listed.digests and not listed.is_whole
+    if digests and is_lost and path.name != METRICS:
         raise DataError(
             f"{list_beside(path)}: damaged: it lists none of the lines of {path.name}, so none of "
             "them is used. Ways out: put back a copy of it; remove it, and the lines are taken "
@@ -327,10 +344,10 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     missing = len(acknowledged - there)
     if wrong:
         _take_out(path, frozenset(wrong))
-    elif not there.issuperset(listed.digests):
+    elif is_lost or not there.issuperset(listed.digests):
         list_anew(path)
     if wrong or missing:
-        log.warning("%s: damaged since it was written: %s", path, _what(wrong, missing))
+        log.warning("%s: damaged since it was written: %s", path, _what(path, wrong, missing))
 
 
 def _unlisted(digests: Sequence[bytes], listed: ListedLines) -> list[int]:
@@ -347,8 +364,19 @@ def _first_difference(digests: Sequence[bytes], listed: Sequence[bytes]) -> int:
     return min(len(digests), len(listed))
 
 
+def taken_out_of(path: Path) -> Path:
+    """Where the lines are that were taken out of a shard; nothing reads them."""
+    return path.with_name(f".{path.name}.taken-out")
+
+
 def _take_out(path: Path, places: frozenset[int]) -> None:
-    """Write a shard without the lines at these places, then its list."""
+    """Write a shard without the lines at these places, then its list; move them beside it."""
+    with disk_errors(path), open(path, "rb") as file, open(taken_out_of(path), "ab") as beside:
+        for place, line in enumerate(file):
+            if place in places:
+                beside.write(line)
+        beside.flush()
+        os.fsync(beside.fileno())
     with replacing(path) as target, open(path, "rb") as file:
         for place, line in enumerate(file):
             if place not in places:
@@ -356,18 +384,29 @@ def _take_out(path: Path, places: frozenset[int]) -> None:
     list_anew(path)
 
 
-def _what(wrong: Sequence[int], missing: int) -> str:
+def _what(path: Path, wrong: Sequence[int], missing: int) -> str:
     """What is damaged, in words."""
     parts: list[str] = []
+    where = ""
     if wrong:
         names = ", ".join(str(place + 1) for place in wrong[:_NAMED])
         if len(wrong) > _NAMED:
             names += ", …"
         parts.append(f"{len(wrong):,} lines are taken out (line {names})")
+        where = f" What was taken out stays in {taken_out_of(path).name}, which nothing reads."
     others = missing - len(wrong)
     if others > 0:
         parts.append(f"{others:,} lines are missing")
-    return f"{'; '.join(parts)}. What is lost of records is made again."
+    return f"{'; '.join(parts)}. What is lost of records is made again.{where}"
+
+
+def move_taken_out(source: Path, target: Path) -> None:
+    """Move what was taken out of a shard to what was taken out of another one."""
+    there = taken_out_of(source)
+    if there.exists():
+        with disk_errors(target), open(taken_out_of(target), "ab") as file:
+            file.write(there.read_bytes())
+        there.unlink()
 
 
 def keep_listed(path: Path) -> None:
