@@ -401,6 +401,22 @@ def test_what_is_opened_for_an_addition_is_guarded_until_it_is_sealed(shard: Pat
     assert "rows.jsonl" in seal(folder, ["rows.jsonl"]).files and not list_beside(shard).exists()
 
 
+def test_an_addition_that_was_not_sealed_stays_guarded_when_the_folder_is_opened_again(
+    shard: Path,
+) -> None:
+    folder = shard.parent
+    write_records(folder / "others.jsonl", map(record, WRITTEN))
+    finish_stage(folder, counts={"in": 40, "out": 40}, seconds=0.0)
+    unseal(folder, ["rows.jsonl"])  # and its process is killed
+    list_beside(folder / "others.jsonl").write_text("left by a kill")
+    damage(shard, another_digit)
+    assert open_stage(folder, IDENTITY) == "complete"
+    assert not list_beside(folder / "others.jsonl").exists()
+    assert set(WRITTEN) - set(keys(shard)) == {"p:17"}
+    with pytest.raises(DataError, match="rows.jsonl:18: damaged"):
+        seal(folder, ["rows.jsonl"])
+
+
 @pytest.mark.parametrize("is_finished", [False, True])
 def test_what_stays_when_a_stage_is_made_anew_is_guarded(shard: Path, is_finished: bool) -> None:
     if is_finished:

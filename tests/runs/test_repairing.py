@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,6 +209,44 @@ def test_a_damaged_manifest_is_put_back_from_its_copy_and_the_folder_verified_by
     run.traces.with_name("manifest.json").unlink()
     assert ["manifest.json" in one.path for one in repaired(run)] == [True, False]
     assert 0 < len(run.traces.read_bytes().splitlines()) < 600
+
+
+def test_a_kill_between_a_manifest_and_its_copy_leaves_no_copy_that_says_less(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, identity = run.traces.parent, Identity("traces", 1, {}, {})
+    manifest = require_complete(folder)
+    write_manifest(folder, replace(manifest, status="partial", files={}))
+    written: list[Path] = []
+
+    def then_kill(path: Path, value: Mapping[str, object]) -> None:
+        write_guarded(path, value)
+        written.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reasondistill.runs.store.manifests.write_guarded", then_kill)
+    with pytest.raises(KeyboardInterrupt):
+        finish_stage(folder, counts=manifest.counts, seconds=0.0)
+    monkeypatch.undo()
+    assert [path.name for path in written] == [".manifest.copy.json"]
+    (folder / "manifest.json").write_text("{")
+    spoil(run.traces, 20_000)
+    assert ["manifest.json" in one.path for one in repaired(run)] == [True, False]
+    assert 0 < len(list(read_keys(run.traces, "trace_id"))) < 600
+    assert open_stage(folder, identity) == "partial"
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_a_copy_of_a_manifest_that_is_another_one_is_written_again_when_a_stage_is_skipped(
+    run: RunFolder, is_missing: bool
+) -> None:
+    folder = run.traces.parent
+    copy = folder / ".manifest.copy.json"
+    copy.unlink()
+    if not is_missing:
+        write_guarded(copy, {"status": "partial"})
+    assert open_stage(folder, Identity("traces", 1, {}, {})) == "complete"
+    assert copy.read_bytes() == (folder / "manifest.json").read_bytes()
 
 
 def test_a_damaged_checkpoint_or_set_of_rows_is_a_fault_and_removed(run: RunFolder) -> None:

@@ -298,7 +298,7 @@ def test_large_files_are_not_read_at_each_start_where_nothing_can_be_written(
     unseal(stage, ["model"])
     with open(path, "wb") as file:
         file.truncate((64 << 20) + 1)
-    seal(stage)
+    seal(stage, ["model"])
     (stage / ".times.json" / "in the way").mkdir(parents=True)
     with open(path, "r+b") as file:
         file.write(b"damage")

@@ -423,8 +423,11 @@ def mend_all(folder: Path) -> None:
         mend(path.with_name(path.name.removesuffix(SUFFIX)))
 
 
-def remove_lists(folder: Path) -> None:
-    """Remove the lists of a finished stage folder, the files of which its manifest sums."""
-    for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{SUFFIX}")):
+def remove_lists(folder: Path, summed: Iterable[str]) -> None:
+    """Remove the lists beside those files of a finished stage folder that its manifest sums. Any
+    other list is all that guards its file: what is being added was not sealed.
+    """
+    for name in summed:
+        path = list_beside(folder / name)
         if is_list(path):
             path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs.layout import AT_WORK, MANIFEST, MANIFEST_COPY, PARTS, is_of_a_stage
-from reasondistill.runs.store.files import disk_errors, remove_leftovers
+from reasondistill.runs.store.files import disk_errors, remove_leftovers, replacing
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
     FinishedLines,
@@ -143,15 +143,17 @@ def parse_manifest(path: Path, content: bytes) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest atomically, and then its copy: without it nobody knows what the folder was
-    made from, and nothing in it can be verified.
+    """Write a copy of the manifest and then the manifest, each atomically: without it nobody knows
+    what the folder was made from, and nothing in it can be verified.
+
+    A kill between the two leaves a copy that knows more, never one that knows less.
     """
     sums = {name: asdict(known) for name, known in manifest.files.items()}
     value = manifest.described()
     if sums:
         value["files"] = sums
-    write_guarded(folder / MANIFEST, value)
     write_guarded(folder / MANIFEST_COPY, value)
+    write_guarded(folder / MANIFEST, value)
 
 
 def open_stage(
@@ -241,10 +243,24 @@ def _left_as_it_is(folder: Path, manifest: Manifest, beside: Container[str]) -> 
     of a worker that was stopped and went on after its attempt had ended are of no use.
     """
     check_files(folder, manifest)
-    remove_lists(folder)  # of a process that was killed when it had just finished
+    remove_lists(folder, manifest.files)  # of a process that was killed when it had just finished
+    _renew_copy(folder, manifest)
     if PARTS not in beside:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
     return "complete"
+
+
+def _renew_copy(folder: Path, manifest: Manifest) -> None:
+    """Write the copy of a manifest again where it is another one or missing: a repair puts it back.
+    Best effort, and not in a folder that an earlier version finished.
+    """
+    if not manifest.files:
+        return
+    with suppress(OSError, StageError):
+        copy, content = folder / MANIFEST_COPY, (folder / MANIFEST).read_bytes()
+        if not copy.exists() or copy.read_bytes() != content:
+            with replacing(copy) as file:
+                file.write(content)
 
 
 def reopen_stage(
@@ -332,7 +348,7 @@ def finish_stage(
         files=dict(_summed(folder, beside)),
     )
     write_manifest(folder, done)
-    remove_lists(folder)
+    remove_lists(folder, done.files)
     return done
 
 
@@ -395,7 +411,7 @@ def seal(folder: Path, parts: Sequence[str]) -> Manifest:
         return manifest
     sealed = replace(manifest, files=manifest.files | added)
     write_manifest(folder, sealed)
-    remove_lists(folder)
+    remove_lists(folder, sealed.files)
     return sealed
 
 
