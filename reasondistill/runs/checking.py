@@ -92,10 +92,12 @@ class Tree(Protocol):
 
 
 class LocalTree:
-    """A run's folder on this machine."""
+    """A run's folder on this machine. With `is_whole` a copy of one at a URL has all that is there:
+    what it lacks is missing.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.name, self._folder = str(folder), folder
+    def __init__(self, folder: Path, *, is_whole: bool = False) -> None:
+        self.name, self._folder, self._is_whole = str(folder), folder, is_whole
 
     def sizes(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
@@ -111,6 +113,8 @@ class LocalTree:
         return found
 
     def left_at_url(self, paths: Iterable[str]) -> set[str]:
+        if self._is_whole:
+            return set()
         return left_at_url(self._folder, paths)
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:

@@ -139,7 +139,7 @@ def _repair_manifest(run: RunFolder, place: str, *, again: bool) -> Iterator[Rep
         _clear(folder / MANIFEST)
         write_manifest(folder, manifest)
         yield Repair(path, f"put back from its copy {layout.MANIFEST_COPY}")
-        tree = LocalTree(run.path)
+        tree = LocalTree(run.path, is_whole=True)
         checked = check_folder(tree, place, tree.sizes(), lambda count: None)
         if checked.faults:
             yield from _repair_folder(run, checked, again=again)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -195,3 +196,30 @@ def test_a_copy_is_not_repaired_but_the_run_at_its_url(copy: RunFolder) -> None:
     with pytest.raises(StageError, match="a copy of a run that lives at a URL"):
         app(["repair", str(copy.path), "--again"])
     assert (copy.student("small").model / "tokenizer.json").exists()
+
+
+def test_weights_that_are_lost_at_the_url_are_not_taken_for_left_there(
+    tmp_path: Path, copy: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = RunFolder(tmp_path / "there").student("small")
+    (there.path / "manifest.json").write_text("{")
+    (there.model / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="1 files cannot be mended"):
+        app(["repair", f"file://{tmp_path}/there"])
+    said = capsys.readouterr().out
+    assert "put back from its copy" in said and "model.safetensors: cannot be mended" in said
+
+
+def test_a_damaged_manifest_at_a_url_is_put_back_there(
+    tmp_path: Path, copy: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"file://{tmp_path}/third"
+    shutil.copytree(tmp_path / "there", tmp_path / "fourth")
+    with Remote(url, tmp_path / "fourth") as remote:
+        remote.publish()
+    path = tmp_path / "third" / "5-students" / "small" / "manifest.json"
+    before = path.read_bytes()
+    path.write_bytes(before[:100])
+    app(["repair", url], standalone_mode=False)
+    assert "put back from its copy" in capsys.readouterr().out and path.read_bytes() == before
+    assert not faults(list(check_run(UrlTree(url))))

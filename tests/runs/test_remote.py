@@ -612,6 +612,7 @@ def test_workers_without_a_common_folder_make_the_same_records(
     assert not list(apart.scratch.iterdir())
     assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
     assert sorted(apart.files()) == [
+        ".manifest.copy.json",
         "manifest.json",
         "metrics.jsonl",
         "servers.jsonl",
@@ -641,6 +642,7 @@ def test_what_a_killed_worker_had_published_stays_done_and_the_rest_is_done_agai
     assert slow_teacher.asked.total() == asked + 120 - published
     assert apart.keys() == [row["key"] for row in undisturbed["2-traces/traces.jsonl"]]
     assert sorted(apart.files()) == [
+        ".manifest.copy.json",
         "manifest.json",
         "metrics.jsonl",
         "servers.jsonl",

@@ -34,7 +34,9 @@ _SMALL = 4 << 20
 _BLOCK = 16 << 20
 
 # The marks of finished work, in the order in which they are published after all other files.
-_MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST)
+_MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST_COPY, layout.MANIFEST)
+# Hidden files that are published.
+_DOTTED = (".metadata", layout.MANIFEST_COPY)
 # Every machine writes this file about its own command; the last one counts.
 _ABOUT = (layout.RUN, f"{layout.LOGS}/", "ray/", f"{layout.SETTLED}/")
 
@@ -409,12 +411,13 @@ def _copy(source: Path, target: Path, state: State) -> None:
 
 def _counts(name: Path) -> bool:
     """Files that are published: no temporary files (dotted, except an index that torch writes
-    beside split weights), no claims, and no tokenised rows, which a machine makes by itself.
+    beside split weights and the copy of a manifest), no claims, and no tokenised rows, which a
+    machine makes by itself.
     """
     if name.name.endswith(".part") or name.parts[0] == layout.TOKENS:
         return False
     return not any(
-        (part.startswith(".") and part != ".metadata") or part == layout.CLAIMS
+        (part.startswith(".") and part not in _DOTTED) or part == layout.CLAIMS
         for part in name.parts
     )
 
