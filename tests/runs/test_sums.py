@@ -254,6 +254,20 @@ def test_the_lines_around_what_a_disk_has_lost_are_sound(
         list(sound_lines(path, known))  # tomorrow it may be there again
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux")
+def test_an_error_in_a_file_that_no_stage_wrote_names_it() -> None:
+    with (
+        open_verified(Path("/proc/self/mem")) as file,
+        pytest.raises(DataError, match=r"/proc/self/mem: it cannot be read \(Input/output error"),
+    ):
+        file.read(1)
+    with (
+        open_verified(Path("/proc/self/mem")) as file,
+        pytest.raises(DataError, match=r"/proc/self/mem: it cannot be read"),
+    ):
+        file.read()
+
+
 # ---- skipping and going on -----------------------------------------------------------------------
 
 

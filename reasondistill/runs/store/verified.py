@@ -13,16 +13,28 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from reasondistill.errors import DataError
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
-from reasondistill.runs.store.sums import FileSum, SummedFile, opened, sum_of, unreadable, verify
+from reasondistill.runs.store.sums import (
+    FileSum,
+    SummedFile,
+    opened,
+    refused,
+    sum_of,
+    unreadable,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +116,30 @@ def open_verified(path: Path) -> BinaryIO:
     """
     found = listed(path)
     if found is None:
-        return open(path, "rb")
+        return cast("BinaryIO", io.BufferedReader(_NamedFile(path), _BUFFER))
     return cast("BinaryIO", io.BufferedReader(SummedFile(path, found.known), _BUFFER))
+
+
+class _NamedFile(io.FileIO):
+    """A file that no stage has listed. An error in the middle of it says no name by itself."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with self._errors():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with self._errors():
+            return super().readall()
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: {refused(error)}. If the disk or its server was only out of reach, "
+                "the same command goes on."
+            ) from error
 
 
 def open_sized(path: Path) -> BinaryIO:
