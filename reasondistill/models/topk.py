@@ -11,7 +11,8 @@ A folder of four files:
 
     topk.json         Header: version, k, tokenizer, vocabulary size, bytes of an id, models,
                       and that the log-probabilities are raw
-    vocabulary.json   token → id of the teacher, to compare tokens without the teacher
+    vocabulary.json   token → id of the teacher, to compare tokens without the teacher; of both
+                      there is a hidden copy, from which a repair puts back a damaged one
     topk.bin          one block per trace, back to back, little-endian: the trace's own ids
                       (tokens,), then the K ids (tokens, K), each of 2 bytes, or of 3 when the
                       vocabulary has more than 65,536 entries; then float16 log-probabilities
@@ -66,6 +67,7 @@ from reasondistill.runs.store import (
     mend,
     read_bytes_verified,
     read_rows,
+    replacing,
     require_all_lines,
     rewrite_shard,
     write_records,
@@ -185,6 +187,7 @@ class TopKWriter:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._header = _claim(folder, source)
+            _keep_copies(folder)
             cut_what_is_torn(folder)
             self._blocks = AppendedFile(folder / BLOCKS)
             self._index = AppendedLines(folder / INDEX)
@@ -265,6 +268,15 @@ def _claim(folder: Path, source: Source) -> Header:
 
 def _write_vocabulary(folder: Path, source: Source) -> None:
     write_text(folder / VOCABULARY, json.dumps(dict(source.vocabulary), ensure_ascii=False))
+
+
+def _keep_copies(folder: Path) -> None:
+    """Keep a copy of each small file without which no block can be read: a repair puts it back."""
+    for name in (HEADER, VOCABULARY):
+        copy, content = folder / layout.copy_of(name), (folder / name).read_bytes()
+        if not copy.exists() or copy.read_bytes() != content:
+            with replacing(copy) as file:
+                file.write(content)
 
 
 def cut_what_is_torn(folder: Path) -> None:

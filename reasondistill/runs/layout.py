@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
@@ -99,6 +99,19 @@ STAGE_FOLDERS = (
 def is_named_as_stage(folder: Path) -> bool:
     """Whether a folder has the name of a stage's, in whatever run."""
     return any(folder.match(pattern) for pattern in STAGE_FOLDERS)
+
+
+def copy_of(name: str) -> str:
+    """The name of the hidden copy of a small file without which others cannot be read."""
+    path = PurePosixPath(name)
+    return f".{path.stem}.copy{path.suffix}"
+
+
+def is_listed(name: str) -> bool:
+    """Whether the lines of the file with this path in a stage's folder are listed beside it while
+    the stage is at work.
+    """
+    return name.endswith(".jsonl") or name == f"{TOPK}/{TOPK_HEADER}"
 
 
 def is_of_a_stage(name: str) -> bool:

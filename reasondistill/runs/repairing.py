@@ -30,7 +30,7 @@ from reasondistill.runs.checking import (
     check_folder,
     check_run,
 )
-from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder, is_of_a_stage
+from reasondistill.runs.layout import FOLDERS, MANIFEST, RunFolder, is_listed, is_of_a_stage
 from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import (
     Manifest,
@@ -314,7 +314,7 @@ def _open_again(folder: Path, manifest: Manifest, faults: Sequence[Fault]) -> di
     kept: dict[str, int] = {}
     for name, known in manifest.files.items():
         path = folder / name
-        if not name.endswith(".jsonl") and name != _TOPK_HEADER:
+        if not is_listed(name):
             continue
         if path.exists():
             kept[name] = list_lines(path, _sound_lines_of(folder, name, known, damaged))

@@ -13,7 +13,7 @@ import pytest
 from reasondistill.models.topk import Source, TopK, TopKReader, TopKWriter
 from reasondistill.records import Dropped, Student, TrainingFigures
 from reasondistill.runs.checking import LocalTree, check_run
-from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.layout import RunFolder, copy_of
 from reasondistill.runs.repairing import Repair, repair_run
 from reasondistill.runs.store import (
     Identity,
@@ -273,13 +273,30 @@ def test_a_top_k_cache_that_cannot_be_read_is_only_removed_when_asked(
 ) -> None:
     before, cache = run.traces.read_bytes(), run.traces.parent / "topk"
     blocks = (cache / "topk.bin").read_bytes()
-    spoil(cache / name)
+    for damaged in (cache / name, cache / copy_of(name)):
+        spoil(damaged)
     spoil(run.traces, 20_000)
     assert [one.is_mended for one in repaired(run)] == [False, False]
     assert (cache / "topk.bin").read_bytes() == blocks
     assert len(faults(run)) == 2  # and what is damaged stays known
     assert [one.is_mended for one in repaired(run, again=True)] == [True, True]
     assert not cache.exists() and 0 < run.traces.stat().st_size < len(before)
+
+
+@pytest.mark.parametrize("name", ["topk.json", "vocabulary.json"])
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_tells_how_to_read_a_top_k_cache_is_put_back_from_its_copy(
+    run: RunFolder, name: str, is_deleted: bool
+) -> None:
+    path = run.traces.parent / "topk" / name
+    before = path.read_bytes()
+    spoil(path)
+    if is_deleted:
+        path.unlink()
+    (done,) = repaired(run)
+    assert done.is_mended and f".{path.stem}.copy.json" in done.done
+    assert path.read_bytes() == before and faults(run) == []
+    assert require_complete(run.traces.parent).counts == {"in": 600, "out": 600}
 
 
 @pytest.mark.parametrize("name", ["topk.bin", "topk.jsonl"])

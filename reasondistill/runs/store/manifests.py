@@ -17,7 +17,14 @@ from typing import Any, Literal
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
-from reasondistill.runs.layout import AT_WORK, MANIFEST, MANIFEST_COPY, PARTS, is_of_a_stage
+from reasondistill.runs.layout import (
+    AT_WORK,
+    MANIFEST,
+    MANIFEST_COPY,
+    PARTS,
+    is_listed,
+    is_of_a_stage,
+)
 from reasondistill.runs.store.files import disk_errors, remove_leftovers, replacing
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
@@ -283,7 +290,7 @@ def _go_on_from(folder: Path, manifest: Manifest) -> None:
     """
     verify_files(folder, manifest)
     for name in manifest.files:
-        if name.endswith(".jsonl"):
+        if is_listed(name):
             list_anew(folder / name)
 
 
@@ -424,7 +431,7 @@ def unseal(folder: Path, parts: Sequence[str]) -> None:
     for name, known in manifest.files.items():
         if Path(name).parts[0] in parts:
             verify(folder / name, known)
-            if name.endswith(".jsonl"):
+            if is_listed(name):
                 list_anew(folder / name)
         else:
             rest[name] = known
