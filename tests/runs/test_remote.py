@@ -234,6 +234,16 @@ def test_the_index_of_split_weights_is_published_too(tmp_path: Path) -> None:
     assert (tmp_path / "there" / place / ".metadata").exists()
 
 
+def test_what_a_repair_or_a_person_may_put_back_is_published_too(tmp_path: Path) -> None:
+    names = ["2-traces/topk/.topk.copy.json", "2-traces/.traces.jsonl.taken-out"]
+    made = Remote(
+        url(tmp_path / "there"),
+        filled(tmp_path / "here", **dict.fromkeys([*names, "2-traces/.times.json"], "{}")),
+    )
+    assert made.publish() == 2
+    assert all((tmp_path / "there" / name).exists() for name in names)
+
+
 def test_tokenised_rows_are_not_published(tmp_path: Path) -> None:
     here = filled(tmp_path / "here", **{"run.json": "{}"})
     rows = here / layout.TOKENS / "0123456789abcdef.arrow"

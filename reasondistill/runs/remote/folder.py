@@ -20,6 +20,7 @@ from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same, read_journal
 from reasondistill.runs.remote.objects import file_system, is_local, storage_errors
 from reasondistill.runs.store import is_list, list_beside
+from reasondistill.runs.store.lines import TAKEN_OUT
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,12 @@ _BLOCK = 16 << 20
 # The marks of finished work, in the order in which they are published after all other files.
 _MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST_COPY, layout.MANIFEST)
 # Hidden files that are published.
-_DOTTED = (".metadata", layout.MANIFEST_COPY)
+_DOTTED = (
+    ".metadata",
+    layout.MANIFEST_COPY,
+    layout.copy_of(layout.TOPK_HEADER),
+    layout.copy_of(layout.TOPK_VOCABULARY),
+)
 # Every machine writes this file about its own command; the last one counts.
 _ABOUT = (layout.RUN, f"{layout.LOGS}/", "ray/", f"{layout.SETTLED}/")
 
@@ -411,15 +417,16 @@ def _copy(source: Path, target: Path, state: State) -> None:
 
 def _counts(name: Path) -> bool:
     """Files that are published: no temporary files (dotted, except an index that torch writes
-    beside split weights and the copy of a manifest), no claims, and no tokenised rows, which a
-    machine makes by itself.
+    beside split weights, copies from which a repair puts back, and what was taken out of a shard),
+    no claims, and no tokenised rows, which a machine makes by itself.
     """
     if name.name.endswith(".part") or name.parts[0] == layout.TOKENS:
         return False
-    return not any(
-        (part.startswith(".") and part not in _DOTTED) or part == layout.CLAIMS
-        for part in name.parts
-    )
+    for part in name.parts:
+        is_published = part in _DOTTED or part.endswith(TAKEN_OUT)
+        if part == layout.CLAIMS or (part.startswith(".") and not is_published):
+            return False
+    return True
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -35,6 +35,7 @@ from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import disk_errors, replacing
 
 SUFFIX = ".sums"
+TAKEN_OUT = ".taken-out"
 _DIGEST_BYTES = 8
 # Digests behind one guard: a damage of the list costs the lines of a batch.
 _BATCH = 100
@@ -366,7 +367,7 @@ def _first_difference(digests: Sequence[bytes], listed: Sequence[bytes]) -> int:
 
 def taken_out_of(path: Path) -> Path:
     """Where the lines are that were taken out of a shard; nothing reads them."""
-    return path.with_name(f".{path.name}.taken-out")
+    return path.with_name(f".{path.name}{TAKEN_OUT}")
 
 
 def _take_out(path: Path, places: frozenset[int]) -> None:
