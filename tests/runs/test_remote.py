@@ -459,6 +459,9 @@ def test_marks_of_being_finished_come_last(tmp_path: Path, monkeypatch: pytest.M
         "2-traces/traces.jsonl",
         "2-traces/parts/attempt.json",
         "1-problems/manifest.json",
+        "1-problems/.manifest.copy.json",
+        "5-students/a/checkpoints/checkpoint-1/sums.json",
+        "5-students/a/checkpoints/checkpoint-1/trainer_state.json",
         "run.json",
     ):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
@@ -469,7 +472,16 @@ def test_marks_of_being_finished_come_last(tmp_path: Path, monkeypatch: pytest.M
             made, "_put", lambda name, state: order.append(name) or put(name, state)
         )
         made.publish()
-    assert order[:2] == ["2-traces/traces.jsonl", "run.json"] and order[2].endswith("attempt.json")
+    assert order == [
+        "2-traces/traces.jsonl",
+        "run.json",
+        "5-students/a/checkpoints/checkpoint-1/trainer_state.json",
+        "5-students/a/checkpoints/checkpoint-1/sums.json",
+        "2-traces/parts/attempt.json",
+        "1-problems/.manifest.copy.json",
+        "1-problems/manifest.json",
+        "2-traces/manifest.json",
+    ]
 
 
 def test_only_one_makes_an_object(tmp_path: Path) -> None:

@@ -35,7 +35,13 @@ _SMALL = 4 << 20
 _BLOCK = 16 << 20
 
 # The marks of finished work, in the order in which they are published after all other files.
-_MARKS = (layout.TRAINER_STATE, layout.ATTEMPT, layout.MANIFEST_COPY, layout.MANIFEST)
+_MARKS = (
+    layout.TRAINER_STATE,
+    layout.CHECKPOINT_SUMS,
+    layout.ATTEMPT,
+    layout.MANIFEST_COPY,
+    layout.MANIFEST,
+)
 # Hidden files that are published.
 _DOTTED = (
     ".metadata",
