@@ -614,7 +614,7 @@ def test_an_export_can_be_asked_for_later_without_making_the_examples_again(run:
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "manifest.json":
+        if path.is_file() and path.name not in ("manifest.json", ".manifest.copy.json"):
             yield str(path.relative_to(folder)), path.read_bytes()
 
 

@@ -224,6 +224,7 @@ def test_without_a_judge_nothing_changes(inputs: tuple[Path, Path, Path]) -> Non
     plain = run_verdicts(VerdictSettings(), *inputs, Serving(ONE_WORKER))
     before = (inputs[2] / "verdicts.jsonl").read_bytes()
     assert sorted(path.name for path in inputs[2].iterdir()) == [
+        ".manifest.copy.json",
         "manifest.json",
         "metrics.jsonl",
         "verdicts.jsonl",
