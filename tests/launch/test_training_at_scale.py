@@ -42,8 +42,10 @@ from reasondistill.runs.store import (
     open_stage,
     read_manifest,
     read_metrics,
+    verify_sums,
     write_records,
 )
+from reasondistill.runs.store.verified import parse_sums
 from reasondistill.stages.students import processes, read_student
 from reasondistill.stages.students.strategies import check_strategy
 
@@ -220,6 +222,7 @@ def test_two_processes_stopped_killed_and_resumed_on_two_nodes_make_what_one_mak
         "rng_state_0.pth",
         "rng_state_1.pth",
     }
+    assert_summed(kept)
     manifest = read_manifest(stopped.folder)
     assert (
         manifest is not None
@@ -243,6 +246,15 @@ def test_two_processes_stopped_killed_and_resumed_on_two_nodes_make_what_one_mak
     assert_same(run, alone)
     manifest = read_manifest(killed.folder)
     assert manifest is not None and manifest.environment["packages"]["torch"]
+
+
+def assert_summed(checkpoint: Path) -> None:
+    """What every process wrote into a checkpoint was whole when it was summed."""
+    sums = checkpoint / "sums.json"
+    verify_sums(sums)
+    files = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*")}
+    known = parse_sums(sums.read_bytes(), "sums.json")
+    assert {name for name in files if (checkpoint / name).is_file()} == {*known, "sums.json"}
 
 
 # Two nodes that are both this machine; Slurm itself would start one of these on each.
@@ -296,6 +308,7 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(
     assert (
         len(list((kept / "pytorch_model_fsdp_0").glob("*.distcp"))) == 2
     )  # each process holds a part
+    assert_summed(kept)
     Launched(run).ends()
     assert_same(run, alone)
 
