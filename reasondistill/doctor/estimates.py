@@ -28,11 +28,10 @@ def _forecast_time(run: Run, task: Task) -> str:
     """`; forecast 3.2 h [2.6, 3.9]`: the time of a task by the stored forecast; empty without
     one.
     """
-    path = run.folder / layout.FORECAST
-    if not path.exists():
+    forecast = read_forecast(run.folder / layout.FORECAST)
+    if forecast is None:
         return ""
     names = {f"{task.stage}/{unit}" for unit in task.units} or {task.stage}
-    forecast = read_forecast(path)
     stages = [stage for stage in forecast.stages if stage.stage in names]
     hours = [stage.wall_hours for stage in stages if stage.wall_hours is not None]
     if not hours or len(hours) < len(names):

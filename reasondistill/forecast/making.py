@@ -60,7 +60,9 @@ def save(forecast: Forecast, folder: Path) -> Path:
     """
     path = folder / layout.FORECAST
     if not (path.exists() and all(stage.state == "done" for stage in forecast.stages)):
-        write_guarded(path, forecast.model_dump(mode="json"))
+        value = forecast.model_dump(mode="json")
+        write_guarded(folder / layout.FORECAST_COPY, value)
+        write_guarded(path, value)
     return path
 
 

@@ -24,7 +24,7 @@ from reasondistill.runs.remote import file_system, is_url, left_at_url, storage_
 from reasondistill.runs.store import FileSum, Manifest
 from reasondistill.runs.store.guards import parse_guarded
 from reasondistill.runs.store.manifests import parse_manifest
-from reasondistill.runs.store.sums import digest_of, missing, other_size, refused
+from reasondistill.runs.store.sums import digest_of, is_lost, missing, other_size, refused
 from reasondistill.runs.store.verified import parse_sums
 
 _STUDENTS = FOLDERS["students"]
@@ -45,6 +45,8 @@ class Fault:
     place: str
     name: str
     found: str
+    # The disk or its server did not give it back; it may do so later.
+    is_out_of_reach: bool = False
 
     @property
     def path(self) -> str:
@@ -177,6 +179,8 @@ def check_run(tree: Tree, tell: Tell = lambda count: None) -> Iterator[CheckedFo
     for place, paths in _caches(sizes).items():
         yield _check_cache(tree, place, paths, sizes, tell)
     own = CheckedFolder("")
+    if layout.FORECAST_COPY in sizes and layout.FORECAST not in sizes:
+        own.faults.append(Fault("", layout.FORECAST, "it is missing"))
     for path in sorted(sizes):
         if any(fnmatch(path, pattern) for pattern in _GUARDED):
             own.files, own.bytes = own.files + 1, own.bytes + sizes[path]
@@ -223,7 +227,7 @@ def check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -
             manifest = parse_manifest(Path(path), file.read())
     except (DataError, OSError) as error:
         checked.state = "no manifest"
-        checked.faults.append(Fault(place, MANIFEST, _found(error, path)))
+        checked.faults.append(_fault(place, MANIFEST, error))
         return checked
     if manifest.status != "complete" or not manifest.files:
         checked.state = _state_of(manifest)
@@ -248,7 +252,11 @@ def _check_files(
             continue
         checked.files += 1
         size = sizes.get(path)
-        found = _fault_of(tree, path, size, known, tell)
+        try:
+            found = _damage_of(tree, path, size, known, tell)
+        except OSError as error:
+            checked.faults.append(_fault(checked.place, name, error))
+            continue
         if found:
             checked.faults.append(Fault(checked.place, name, found))
         elif size is not None:
@@ -276,8 +284,7 @@ def _check_cache(
             with tree.open(path) as file:
                 sums = parse_sums(file.read(), path)
         except (DataError, OSError) as error:
-            name = PurePosixPath(path).name
-            checked.faults.append(Fault(place, name, _found(error, path)))
+            checked.faults.append(_fault(place, PurePosixPath(path).name, error))
             continue
         _check_files(tree, checked, sums, sizes, tell)
     return checked
@@ -289,17 +296,14 @@ def _state_of(manifest: Manifest) -> str:
     return manifest.status
 
 
-def _fault_of(tree: Tree, path: str, size: int | None, known: FileSum, tell: Tell) -> str:
-    """What is wrong with a file; empty where nothing is."""
+def _damage_of(tree: Tree, path: str, size: int | None, known: FileSum, tell: Tell) -> str:
+    """What is wrong with a file; empty where nothing is. Raises OSError where it cannot be read."""
     if size is None:
         return missing(known)
     if size != known.size:
         return other_size(size, known)
-    try:
-        with tree.open(path) as file:
-            wrong = list(_wrong_blocks(file, known, tell))
-    except OSError as error:
-        return _found(error, path)
+    with tree.open(path) as file:
+        wrong = list(_wrong_blocks(file, known, tell))
     if not wrong:
         return ""
     return known.where(wrong)
@@ -330,14 +334,15 @@ def _check_guarded(tree: Tree, path: str) -> Iterator[Fault]:
         with tree.open(path) as file:
             parse_guarded(file.read(), path, "what was written", "")
     except (DataError, OSError) as error:
-        yield Fault("", path, _found(error, path))
+        yield _fault("", path, error)
 
 
-def _found(error: DataError | OSError, path: str) -> str:
+def _fault(place: str, name: str, error: DataError | OSError) -> Fault:
     """What an error says of a file, without its path and the ways out, which stand elsewhere."""
     if isinstance(error, FileNotFoundError):
-        return "it is missing"
+        return Fault(place, name, "it is missing")
     if isinstance(error, OSError):
-        return refused(error)
+        return Fault(place, name, refused(error), not is_lost(error))
+    path = PurePosixPath(place) / name
     said = str(error).removeprefix(f"{path}: ")
-    return said.partition(" Ways out:")[0].strip().rstrip(".")
+    return Fault(place, name, said.partition(" Ways out:")[0].strip().rstrip("."))

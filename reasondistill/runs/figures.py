@@ -19,6 +19,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from reasondistill.errors import DataError
 from reasondistill.records import Forecast, Student
+from reasondistill.runs import layout
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import Manifest, read_bytes_verified, read_guarded
 from reasondistill.runs.store.sums import ways_out
@@ -226,9 +227,17 @@ def read_latency(path: Path) -> dict[str, Any]:
     return read_guarded(path, "the latency of a model", ways_out)
 
 
-def read_forecast(path: Path) -> Forecast:
-    """The forecast of a run (forecast.json). Raises DataError when it is not what was written."""
-    ways_out = "Remove it, or make the forecast again."
+def read_forecast(path: Path) -> Forecast | None:
+    """The forecast of a run (forecast.json); None where none was made. Raises DataError when it is
+    not what was written, or is missing although its copy is there.
+    """
+    copy = path.with_name(layout.FORECAST_COPY)
+    if not path.exists() and not copy.exists():
+        return None
+    ways_out = (
+        f"`reasondistill repair {path.parent}` puts it back from {copy.name} where that is sound; "
+        f"or make the forecast again; or remove both."
+    )
     value = read_guarded(path, "written by this version of reasondistill", ways_out)
     try:
         return Forecast.model_validate(value)

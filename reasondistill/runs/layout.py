@@ -21,6 +21,8 @@ FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, sta
 # The run's own files and folders, beside its stages.
 RUN = "run.json"
 FORECAST = "forecast.json"
+# A second copy of it: no manifest lists the run's own files.
+FORECAST_COPY = ".forecast.copy.json"
 LOGS = "logs"
 SETTLED = "settled"
 LOCK = ".lock"

@@ -37,9 +37,12 @@ from reasondistill.runs.store import (
     disk_errors,
     is_list,
     list_beside,
+    read_guarded,
     read_manifest,
     replacing,
+    set_aside,
     sum_of,
+    write_guarded,
     write_manifest,
     write_text,
 )
@@ -74,6 +77,8 @@ def repair_run(
     """Repair every damaged stage folder, in the order of stages, and say what was done. `checked`
     is what `check_run` has found; without it the run is checked.
 
+    A folder with a file that the disk or its server does not give back now is left as it is.
+
     With `again` also students, samples of which nothing can be known, and a top-K cache that cannot
     be read, are removed, so that the same command makes them again.
     """
@@ -82,7 +87,9 @@ def repair_run(
     for one in checked:
         if not one.faults:
             continue
-        if not one.place:
+        if any(fault.is_out_of_reach for fault in one.faults):
+            yield from _left_until_read(one.faults)
+        elif not one.place:
             yield from _repair_own(run, one.faults)
         elif one.is_cache:
             yield from _repair_cache(run, one)
@@ -90,6 +97,19 @@ def repair_run(
             yield from _repair_manifest(run, one.place, again=again)
         else:
             yield from _repair_folder(run, one, again=again)
+
+
+def _left_until_read(faults: Sequence[Fault]) -> Iterator[Repair]:
+    """What cannot be read now says nothing of what it holds, so nothing beside it is decided."""
+    unread = next(fault.path for fault in faults if fault.is_out_of_reach)
+    for fault in faults:
+        done = f"left as it is until {unread} can be read"
+        if fault.is_out_of_reach:
+            done = (
+                f"{fault.found}: left as it is. Repair again when its disk or server answers; or "
+                "remove it, and it counts as missing"
+            )
+        yield Repair(fault.path, done, is_mended=False)
 
 
 def is_needed(path: str, places: Sequence[str]) -> bool:
@@ -105,25 +125,35 @@ def _repair_own(run: RunFolder, faults: Sequence[Fault]) -> Iterator[Repair]:
         if fault.path == layout.RUN:
             done = "cannot be put back; `reasondistill run FILE` with its pipeline file writes it"
             yield Repair(fault.path, done, is_mended=False)
+        elif fault.path == layout.FORECAST:
+            yield Repair(fault.path, _repair_forecast(run))
         else:
             (run.path / fault.path).unlink()
-            done = "removed; the same command measures it again"
-            if fault.path == layout.FORECAST:
-                done = "removed; a forecast of before is lost, and the report is without it"
-            yield Repair(fault.path, done)
+            yield Repair(fault.path, "removed; the same command measures it again")
+
+
+def _repair_forecast(run: RunFolder) -> str:
+    """Put back the copy of a forecast, or remove both; say what was done."""
+    copy = run.path / layout.FORECAST_COPY
+    try:
+        write_guarded(run.forecast, read_guarded(copy, "a forecast", ""))
+    except DataError:
+        run.forecast.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
+        return "removed; a forecast of before is lost, and the report is without it"
+    return f"put back from its copy {copy.name}"
 
 
 def _repair_cache(run: RunFolder, checked: CheckedFolder) -> Iterator[Repair]:
-    """A damaged checkpoint goes whole; of tokenised rows the sums, without which they are made
-    again.
-    """
+    """A damaged checkpoint, which took hours, is set aside whole; tokenised rows are made again."""
     folder = run.path / checked.place
-    for fault in checked.faults:
-        yield Repair(fault.path, "removed; it is made again where it is asked for")
     if checked.place != layout.TOKENS:
-        shutil.rmtree(folder)
+        aside = set_aside(folder)
+        for fault in checked.faults:
+            yield Repair(fault.path, f"its checkpoint is set aside as {aside.name}")
         return
     for fault in checked.faults:
+        yield Repair(fault.path, "removed; it is made again where it is asked for")
         key = fault.name.partition(".")[0]
         for path in folder.glob(f"{key}.*"):
             path.unlink()

@@ -35,7 +35,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
 from reasondistill.runs.figures import read_forecast
-from reasondistill.runs.layout import FORECAST
+from reasondistill.runs.layout import FORECAST, FORECAST_COPY
 from reasondistill.runs.store import (
     append_metrics,
     count_lines,
@@ -497,19 +497,24 @@ def test_traces_with_fields_of_another_version_are_read(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_trace_that_is_not_kept_stays_in_memory(tmp_path: Path) -> None:
-    folder = fake_run(tmp_path / "like", until="verdicts", problems=1, n=1, right={"teacher": 0.0})
-    files = [folder / "2-traces" / "traces.jsonl", folder / "3-verdicts" / "verdicts.jsonl"]
-    for path in files:
+    few, many = (peak_of_reading(tmp_path / str(count), count) for count in (1000, 5000))
+    assert many - few < 60_000  # 15 bytes a trace: not even its name
+
+
+def peak_of_reading(folder: Path, count: int) -> int:
+    """The bytes that reading so many graded traces takes, of which none is usable."""
+    run = fake_run(folder / "like", until="verdicts", problems=1, n=1, right={"teacher": 0.0})
+    for path in (run / "2-traces" / "traces.jsonl", run / "3-verdicts" / "verdicts.jsonl"):
         line = path.read_text(encoding="utf-8")
-        copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(4000)]
+        copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(count)]
         path.write_text("".join(copies), encoding="utf-8")
-    read_graded(*files_of(folder), ExampleSettings())  # what is imported late is there
+    read_graded(*files_of(run), ExampleSettings())  # what is imported late is there
     tracemalloc.start()
-    graded = read_graded(*files_of(folder), ExampleSettings())
+    graded = read_graded(*files_of(run), ExampleSettings())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert graded is not None and graded.samples.sum() == 4000 and graded.usable.sum() == 0
-    assert peak < 60_000  # 15 bytes a trace: not even its name
+    assert graded is not None and graded.samples.sum() == count and graded.usable.sum() == 0
+    return peak
 
 
 def files_of(folder: Path) -> tuple[Path, Path]:
@@ -738,7 +743,7 @@ def test_a_calibration_runs_the_real_stages_beside_the_run(workplace: Path) -> N
     assert "at most 20 traces" in printed and "from calibration" in printed
     scratch, folder = workplace / "runs" / "small.calibration", workplace / "runs" / "small"
     assert count_lines(scratch / "2-traces" / "traces.jsonl") == 8
-    assert [path.name for path in folder.iterdir()] == [FORECAST]
+    assert {path.name for path in folder.iterdir()} == {FORECAST, FORECAST_COPY}
     again = json.loads(command(workplace, *asked, "--json"))
     traces = next(row for row in again["stages"] if row["stage"] == "traces")
     made = sum(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
+from reasondistill.errors import DataError
 from reasondistill.models.topk import Source, TopK, TopKReader, TopKWriter
 from reasondistill.records import Dropped, Student, TrainingFigures
 from reasondistill.runs.checking import LocalTree, check_run
-from reasondistill.runs.layout import RunFolder, copy_of
+from reasondistill.runs.figures import read_forecast
+from reasondistill.runs.layout import FORECAST_COPY, RunFolder, copy_of
 from reasondistill.runs.repairing import Repair, repair_run
 from reasondistill.runs.store import (
     Identity,
@@ -249,7 +255,7 @@ def test_a_copy_of_a_manifest_that_is_another_one_is_written_again_when_a_stage_
     assert copy.read_bytes() == (folder / "manifest.json").read_bytes()
 
 
-def test_a_damaged_checkpoint_or_set_of_rows_is_a_fault_and_removed(run: RunFolder) -> None:
+def test_a_damaged_checkpoint_or_set_of_rows_is_a_fault_and_goes(run: RunFolder) -> None:
     checkpoint = run.student("small").checkpoints / "step-6"
     write_sums(checkpoint / "sums.json", [checkpoint / "tokenizer.json"])
     rows_file = run.tokens / "0123.arrow"
@@ -408,7 +414,7 @@ def test_weights_are_named_and_only_removed_when_asked(run: RunFolder) -> None:
 def test_files_of_the_run_itself_guard_themselves(run: RunFolder) -> None:
     write_guarded(run.state, {"n": 1})
     write_guarded(run.forecast, {"n": 1})
-    assert faults(run) == []
+    assert faults(run) == []  # an earlier version kept no copy
     for path in (run.state, run.forecast):
         path.write_text(path.read_text().replace('"n": 1', '"n": 2'))
     assert faults(run) == ["forecast.json", "run.json"]
@@ -417,6 +423,60 @@ def test_files_of_the_run_itself_guard_themselves(run: RunFolder) -> None:
         "run.json": False,
     }
     assert run.state.exists() and not run.forecast.exists()
+
+
+@pytest.mark.parametrize("kind", ["deleted", "edited"])
+def test_a_forecast_is_put_back_from_its_copy(run: RunFolder, kind: str) -> None:
+    copy = run.path / FORECAST_COPY
+    for path in (copy, run.forecast):
+        write_guarded(path, {"n": 1})
+    if kind == "deleted":
+        run.forecast.unlink()
+    else:
+        run.forecast.write_text(run.forecast.read_text().replace('"n": 1', '"n": 2'))
+    with pytest.raises(DataError, match="repair"):
+        read_forecast(run.forecast)
+    assert faults(run) == ["forecast.json"]
+    (done,) = repaired(run)
+    assert done.is_mended and done.done == f"put back from its copy {FORECAST_COPY}"
+    assert run.forecast.read_bytes() == copy.read_bytes() and faults(run) == []
+
+
+def test_what_cannot_be_read_now_is_left_with_all_that_is_beside_it(run: RunFolder) -> None:
+    spoil(run.traces)
+    (run.path / "2-traces" / "metrics.jsonl").write_bytes(b"")
+    unread = "5-students/small/model/model.safetensors"
+    before = run.traces.read_bytes()
+    checked = list(check_run(AwayTree(run.path, away=("2-traces/traces.jsonl", unread))))
+    done = {one.path: one for one in repair_run(run, checked, again=True)}
+    assert not any(one.is_mended for one in done.values()) and len(done) == 3
+    assert "Stale file handle" in done[unread].done
+    assert "left as it is until 2-traces/traces.jsonl" in done["2-traces/metrics.jsonl"].done
+    assert run.traces.read_bytes() == before and run.student("small").model.exists()
+
+
+class AwayTree(LocalTree):
+    """A run of which some files lie on a server that does not know them for the moment."""
+
+    def __init__(self, run: Path, away: Sequence[str]) -> None:
+        super().__init__(run)
+        self._away = away
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        if path in self._away:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return super().open(path)
+
+
+def test_a_damaged_checkpoint_is_set_aside_with_all_that_was_trained(run: RunFolder) -> None:
+    checkpoint = run.student("small").checkpoints / "checkpoint-4"
+    write_text(checkpoint / "model.safetensors", "w" * 5000)
+    write_sums(checkpoint / "sums.json", [checkpoint / "model.safetensors"])
+    spoil(checkpoint / "model.safetensors")
+    (done,) = repaired(run)
+    assert done.is_mended and ".damaged-checkpoint-4" in done.done
+    assert not checkpoint.exists() and faults(run) == []
+    assert (checkpoint.parent / ".damaged-checkpoint-4" / "model.safetensors").exists()
 
 
 def test_a_stage_folder_without_manifest_is_a_fault_and_an_empty_one_is_not(

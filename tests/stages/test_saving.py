@@ -11,6 +11,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -420,6 +421,21 @@ def test_the_step_with_the_lowest_validation_loss_is_the_student(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert read_metrics(best.folder)[-1]["delivered_step"] == lowest
     assert "delivered_step" not in (last.folder / "student.json").read_text()
+
+
+def test_a_damaged_checkpoint_is_not_taken_for_the_best(tmp_path: Path) -> None:
+    from reasondistill.stages.students.saving import sum_checkpoint
+    from reasondistill.stages.students.sorted_trainer import SortedTrainer
+
+    checkpoint = tmp_path / "checkpoint-2"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    sum_checkpoint(checkpoint)
+    (checkpoint / "model.safetensors").write_bytes(b"weightz")
+    state = SimpleNamespace(best_global_step=2, global_step=4)
+    trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(output_dir=str(tmp_path)))
+    with pytest.raises(DataError, match="model.safetensors: damaged"):
+        SortedTrainer.take_best(trainer)
 
 
 @pytest.mark.engine

@@ -17,6 +17,9 @@ was silent or crashed.
     refused     exit 2, one message that names the file or its folder
     repaired    refused; then `reasondistill repair`, and the same command ends with every record of
                 the undisturbed run (with --repair; with --again also what takes long to make again)
+    captured    repaired with --again, and the top-K cache was captured by another pass: the same
+                tokens, their log-probabilities a rounding apart (at most 0.05 nats); students that
+                are trained on it may differ, nothing else
     WRONG       refused, repaired without complaint, and a record differs afterwards
     unread      exit 0, nothing was read and nothing shown differs: size and time are those that
                 were, or it is a file that only a training in the middle reads
@@ -45,8 +48,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from warm import Warm
 
+from reasondistill.models.topk import TopK, unpack
 from reasondistill.runs.store import read_manifest, write_manifest
 
 FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG", "UNFOUND")
@@ -81,7 +86,10 @@ _NOT_DRAWN_IN = ("checkpoints/README.md", "checkpoints/runs/")
 # What only a training reads: a finished run passes them over.
 _OF_TRAININGS = re.compile(r"tokens/|5-students/[^/]+/checkpoints/")
 # Files that guard themselves, and may be there or not: nothing says that one was deleted.
-_LISTED_NOWHERE = ("run.json", "forecast.json", "latency.json", "sums.json")
+_LISTED_NOWHERE = ("run.json", "latency.json", "sums.json")
+_TOPK = "2-traces/topk/"
+# How far apart two passes of one model may be, in nats: bfloat16 and half precision on disk.
+_CLOSE_NATS = 0.05
 # Stages that are made again without a model: what is removed for it.
 REMAKES: tuple[tuple[str, ...], ...] = (
     ("7-report",),
@@ -471,6 +479,8 @@ class Bench:
             and not _is_of_times(place)
             and not is_measured_anew(case, place)
         ]
+        if differing and is_captured_anew(case, differing, expected.records, ended.records):
+            return "captured", f"{words} · {', '.join(differing[:6])}"
         if differing or shown_at_the_end(ended.printed) != expected.printed:
             return "WRONG", f"{words} · then {', '.join(differing[:3]) or 'what is shown'} differs"
         checked = self._run("check", self.copy.name)
@@ -494,12 +504,49 @@ class Bench:
 
 
 def is_measured_anew(case: Case, place: str) -> bool:
-    """Whether a file is a damaged latency.json, which is removed and measured once more, or has a
-    forecast, which is lost and named.
-    """
-    if case.place == "forecast.json":
-        return place in ("forecast.json", "7-report/report.json")
+    """Whether a file is a damaged latency.json, which is removed and measured once more."""
     return place == case.place and place.endswith("latency.json")
+
+
+def is_captured_anew(
+    case: Case, differing: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> bool:
+    """Whether a damaged top-K cache was captured by another pass that says the same, and only what
+    was trained on it is another one.
+    """
+    others = [place for place in differing if not place.startswith((_TOPK, "5-students/b/"))]
+    is_of_top_k = case.place.startswith(_TOPK) or case.place == "2-traces/manifest.json"
+    is_another_one = any(place.startswith(_TOPK) for place in differing)
+    if others or not is_of_top_k or not is_another_one:
+        return False
+    ours, theirs = top_k_of(before), top_k_of(after)
+    return ours.keys() == theirs.keys() and all(
+        are_close(ours[trace], theirs[trace]) for trace in ours
+    )
+
+
+def top_k_of(records: Mapping[str, Any]) -> dict[str, TopK]:
+    """The distributions of a top-K cache by trace."""
+    header, blocks = records[f"{_TOPK}topk.json"], records[f"{_TOPK}topk.bin"]
+    return {
+        line["trace_id"]: unpack(
+            blocks[line["offset"] : line["offset"] + line["bytes"]],
+            line["tokens"],
+            line["k"],
+            header["id_bytes"],
+        )
+        for line in records[f"{_TOPK}topk.jsonl"]
+    }
+
+
+def are_close(ours: TopK, theirs: TopK) -> bool:
+    """Whether two passes say the same of a sample: its tokens, and the K largest log-probabilities
+    of each place. Which of two nearly equal tokens comes first is a matter of rounding.
+    """
+    same_tokens = np.array_equal(ours.token_ids, theirs.token_ids)
+    if not same_tokens or ours.log_probs.shape != theirs.log_probs.shape:
+        return False
+    return bool(np.allclose(ours.log_probs, theirs.log_probs, rtol=0, atol=_CLOSE_NATS))
 
 
 def crashed(said: Ending) -> bool:

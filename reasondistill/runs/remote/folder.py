@@ -46,6 +46,7 @@ _MARKS = (
 _DOTTED = (
     ".metadata",
     layout.MANIFEST_COPY,
+    layout.FORECAST_COPY,
     layout.copy_of(layout.TOPK_HEADER),
     layout.copy_of(layout.TOPK_VOCABULARY),
 )

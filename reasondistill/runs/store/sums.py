@@ -239,7 +239,7 @@ def _sound_block(
             try:
                 block = _read_at(path, file, place, size)
             except DataError as error:
-                if not _is_lost(error):
+                if not _tells_of_a_loss(error):
                     raise
                 continue
             if digest_of(block) == known.digest(number):
@@ -247,10 +247,13 @@ def _sound_block(
     return None
 
 
-def _is_lost(error: DataError) -> bool:
+def _tells_of_a_loss(error: DataError) -> bool:
+    return isinstance(error.__cause__, OSError) and is_lost(error.__cause__)
+
+
+def is_lost(error: OSError) -> bool:
     """Whether the disk says that what it held is gone; any other refusal may be over tomorrow."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno == errno.EIO
+    return error.errno == errno.EIO
 
 
 def is_copy(path: Path, known: FileSum) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -232,6 +233,14 @@ def verify_sums(path: Path) -> None:
         raise unreadable(path, error) from error
     for name, known in parse_sums(content, str(path)).items():
         verify(path.parent / name, known)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder to `.damaged-NAME`, which nobody reads; return its new path."""
+    aside = folder.with_name(f".damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    return aside
 
 
 def fits_sums(path: Path) -> bool:

@@ -309,7 +309,7 @@ def read_facts(
         models={model.name: model for model in summary.models},
         reference=summary.reference,
         latency=_latency(run),
-        forecast=_forecast(here.forecast),
+        forecast=read_forecast(here.forecast),
         missing=missing,
         stale=_stale(run, stages),
         refused=summary.refused,
@@ -611,12 +611,6 @@ def _latency(run: Path) -> dict[str, Mapping[str, float]]:
         if path.exists():
             latency[path.parent.name] = read_latency(path)
     return latency
-
-
-def _forecast(path: Path) -> Forecast | None:
-    if not path.exists():
-        return None
-    return read_forecast(path)
 
 
 # ---- shared --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from reasondistill.runs.store import (
     disk_errors,
     read_metrics,
     rewrite_shard,
+    set_aside,
     verify_sums,
     write_sums,
 )
@@ -83,6 +84,15 @@ def sum_checkpoint(checkpoint: Path) -> None:
         write_sums(sums, files)
 
 
+def verify_checkpoint(checkpoint: Path) -> None:
+    """Raises DataError for a checkpoint that is not what was saved. One of an earlier version has
+    no sums, and is taken as it is.
+    """
+    sums = checkpoint / layout.CHECKPOINT_SUMS
+    if sums.exists():
+        verify_sums(sums)
+
+
 def set_aside_damaged_checkpoints(folder: Path) -> None:
     """No training goes on from what was not saved: it goes on from the checkpoint before, or begins
     anew. A damaged one took hours, so it is not removed but renamed. Earlier versions kept no sums,
@@ -91,17 +101,12 @@ def set_aside_damaged_checkpoints(folder: Path) -> None:
     Raises DataError for one that cannot be read now.
     """
     for checkpoint in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
-        sums = checkpoint / layout.CHECKPOINT_SUMS
-        if not sums.exists():
-            continue
         try:
-            verify_sums(sums)
+            verify_checkpoint(checkpoint)
         except DataError as error:
             if isinstance(error.__cause__, OSError):
                 raise  # a server out of reach says nothing of what it holds
-            aside = checkpoint.with_name(f".damaged-{checkpoint.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            checkpoint.rename(aside)
+            aside = set_aside(checkpoint)
             found = str(error).partition(" Nothing of it is used.")[0]
             log.warning("%s is set aside as %s: %s", checkpoint, aside.name, found)
 

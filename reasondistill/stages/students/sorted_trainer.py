@@ -138,7 +138,7 @@ class SortedTrainer(SFTTrainer):
 
     def take_best(self) -> int:
         """Put the weights of the step with the lowest validation loss into the model; return that
-        step. Raises StageError where its checkpoint is gone.
+        step. Raises StageError where its checkpoint is gone, DataError where it is damaged.
         """
         best = self.state.best_global_step
         if best is None or best == self.state.global_step:
@@ -149,6 +149,7 @@ class SortedTrainer(SFTTrainer):
                 f"{folder}: is gone; keep = 'best' would take the student from it. Remove "
                 f"{folder.parent} to train anew."
             )
+        saving.verify_checkpoint(folder)
         # By its step: a run may have been moved since the path was written down.
         self.state.best_model_checkpoint = str(folder)
         model: Any = self.model
