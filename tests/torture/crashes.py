@@ -562,7 +562,7 @@ def print_table(results: Sequence[Result]) -> None:
 def main() -> int:
     """Do the cells that are not done yet, a line for each, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/torture"))
+    parser.add_argument("--work", type=Path, default=Path("runs/crashes"))
     parser.add_argument("--only", default="", help="cells whose name begins so, by commas")
     parser.add_argument("--ways", default="", help="only these ways, by commas")
     parser.add_argument("--seed", type=int, default=1)
