@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from reasondistill.errors import MissingDependencyError
@@ -42,16 +43,14 @@ def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
     schema = pa.schema([*columns, ("tokens", pa.int64())])
     rows = 0
     writer: Any = None
-    for group in _groups(examples):
-        writer = writer or pq.ParquetWriter(file, schema)
-        writer.write_table(
-            pa.Table.from_pylist(
-                [example.model_dump(exclude={"split"}) for example in group], schema
-            )
-        )
-        rows += len(group)
-    if writer is not None:
-        writer.close()
+    with ExitStack() as stack:
+        for group in _groups(examples):
+            if writer is None:
+                # Closed before the file is, also where memory is out: else it complains at its end.
+                writer = stack.enter_context(pq.ParquetWriter(file, schema))
+            values = [example.model_dump(exclude={"split"}) for example in group]
+            writer.write_table(pa.Table.from_pylist(values, schema))
+            rows += len(group)
     return rows
 
 

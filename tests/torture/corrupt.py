@@ -16,10 +16,9 @@ was silent or crashed.
     recovered   exit 0, every record is that of the undisturbed run
     refused     exit 2, one message that names the file or its folder
     repaired    refused; then `reasondistill repair`, and the same command ends with every record of
-                the undisturbed run (with --repair; with --again also what takes long to make again)
-    captured    repaired with --again, and the top-K cache was captured by another pass: the same
-                tokens, their log-probabilities a rounding apart (at most 0.05 nats); students that
-                are trained on it may differ, nothing else
+                the undisturbed run (with --repair; with --again also what takes long to make
+                again). A top-K cache that another pass has captured is in another order, and
+                its numbers may be a rounding apart: how far is said
     WRONG       refused, repaired without complaint, and a record differs afterwards
     unread      exit 0, nothing was read and nothing shown differs: size and time are those that
                 were, or it is a file that only a training in the middle reads
@@ -35,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -56,19 +56,31 @@ from reasondistill.runs.store import read_manifest, write_manifest
 
 FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG", "UNFOUND")
 # What a clock or a machine writes, in JSON files.
-_OF_THE_CLOCK = {"seconds", "load_seconds", "tokens_per_s", "peak_memory_gib", "time"}
-_OF_THE_CLOCK |= {
-    "seconds_per_answer",
-    "latency_ms_per_token",
-    "latency_s_per_answer",
-    "environment",
-    "files",
-    "guard",
-    "content",
-}
-# How a forecast of seconds compares with what they came to; how an engine was started each time;
-# digests of what holds seconds: the contents themselves are compared.
-_OF_THE_CLOCK |= {"facts", "engine", "fingerprint"}
+_OF_THE_CLOCK = frozenset(
+    {
+        "seconds",
+        "load_seconds",
+        "seconds_per_answer",
+        "latency_ms_per_token",
+        "latency_s_per_answer",
+        "tokens_per_s",
+        "time",
+        "peak_memory_gib",
+        "environment",
+        # How a forecast of seconds compares with what they came to.
+        "facts",
+        # How an engine was started each time.
+        "engine",
+        # Digests of what holds seconds: the contents themselves are compared.
+        "files",
+        "guard",
+        "content",
+        "fingerprint",
+        # The index of a top-K cache names places in it, which come in the order of the capture.
+        "topk_bytes",
+        "topk_bytes_per_token",
+    }
+)
 # A set in PEFT, so that its order is another one in each process.
 _UNORDERED = "target_modules"
 # Text files that are no data of the run.
@@ -479,8 +491,9 @@ class Bench:
             and not _is_of_times(place)
             and not is_measured_anew(case, place)
         ]
-        if differing and is_captured_anew(case, differing, expected.records, ended.records):
-            return "captured", f"{words} · {', '.join(differing[:6])}"
+        apart = captured_anew(case, differing, expected.records, ended.records)
+        if differing and apart:
+            return "repaired", f"{words} · {apart}"
         if differing or shown_at_the_end(ended.printed) != expected.printed:
             return "WRONG", f"{words} · then {', '.join(differing[:3]) or 'what is shown'} differs"
         checked = self._run("check", self.copy.name)
@@ -508,21 +521,22 @@ def is_measured_anew(case: Case, place: str) -> bool:
     return place == case.place and place.endswith("latency.json")
 
 
-def is_captured_anew(
+def captured_anew(
     case: Case, differing: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
-) -> bool:
-    """Whether a damaged top-K cache was captured by another pass that says the same, and only what
-    was trained on it is another one.
+) -> str:
+    """In words how far apart two captures are, where a damaged top-K cache was captured by another
+    pass that says the same; empty where anything else differs, but for what was trained on it.
     """
     others = [place for place in differing if not place.startswith((_TOPK, "5-students/b/"))]
-    is_of_top_k = case.place.startswith(_TOPK) or case.place == "2-traces/manifest.json"
-    is_another_one = any(place.startswith(_TOPK) for place in differing)
-    if others or not is_of_top_k or not is_another_one:
-        return False
+    if others or not case.place.startswith((_TOPK, "2-traces/manifest.json")):
+        return ""
     ours, theirs = top_k_of(before), top_k_of(after)
-    return ours.keys() == theirs.keys() and all(
-        are_close(ours[trace], theirs[trace]) for trace in ours
-    )
+    if ours.keys() != theirs.keys():
+        return ""
+    apart = max(nats_apart(ours[trace], theirs[trace]) for trace in ours)
+    if apart > _CLOSE_NATS:
+        return ""
+    return f"top K captured again, at most {apart:g} nats apart"
 
 
 def top_k_of(records: Mapping[str, Any]) -> dict[str, TopK]:
@@ -539,14 +553,15 @@ def top_k_of(records: Mapping[str, Any]) -> dict[str, TopK]:
     }
 
 
-def are_close(ours: TopK, theirs: TopK) -> bool:
-    """Whether two passes say the same of a sample: its tokens, and the K largest log-probabilities
-    of each place. Which of two nearly equal tokens comes first is a matter of rounding.
+def nats_apart(ours: TopK, theirs: TopK) -> float:
+    """How far apart two passes are about a sample: in the K largest log-probabilities of each place
+    (which of two nearly equal tokens comes first is a matter of rounding); infinity where its
+    tokens are others.
     """
     same_tokens = np.array_equal(ours.token_ids, theirs.token_ids)
     if not same_tokens or ours.log_probs.shape != theirs.log_probs.shape:
-        return False
-    return bool(np.allclose(ours.log_probs, theirs.log_probs, rtol=0, atol=_CLOSE_NATS))
+        return math.inf
+    return float(np.abs(ours.log_probs - theirs.log_probs).max())
 
 
 def crashed(said: Ending) -> bool:

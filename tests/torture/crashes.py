@@ -367,8 +367,9 @@ WAYS: Mapping[str, Callable[[Disturbed], Hurt]] = {
 # How a command may end that is hurt while it works; 0 where it was done before.
 ENDS: Mapping[str, Sequence[int]] = {
     "kill": (-signal.SIGKILL, 0),
-    "term": (128 + signal.SIGTERM, 0),
-    "int-twice": (128 + signal.SIGINT, 0),
+    # At its very end a signal ends it as if nobody listened: a shell shows the same code.
+    "term": (128 + signal.SIGTERM, -signal.SIGTERM, 0),
+    "int-twice": (128 + signal.SIGINT, -signal.SIGINT, 0),
     "oom-kill": (2, 0),
     "no-memory": (2, 0),
     "disk-full": (2, 0),
