@@ -524,11 +524,12 @@ def is_measured_anew(case: Case, place: str) -> bool:
 def captured_anew(
     case: Case, differing: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> str:
-    """In words how far apart two captures are, where a damaged top-K cache was captured by another
-    pass that says the same; empty where anything else differs, but for what was trained on it.
+    """In words how far apart two captures are, where the top K of damaged samples were captured by
+    another pass that says the same; empty where anything else differs, but for what was trained on
+    them.
     """
     others = [place for place in differing if not place.startswith((_TOPK, "5-students/b/"))]
-    if others or not case.place.startswith((_TOPK, "2-traces/manifest.json")):
+    if others or not case.place.startswith("2-traces/"):
         return ""
     ours, theirs = top_k_of(before), top_k_of(after)
     if ours.keys() != theirs.keys():
