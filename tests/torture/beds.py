@@ -441,16 +441,26 @@ class Bed:
 def compared(run: Path) -> dict[str, Any]:
     """The files of a run that a stop or a damage must not change."""
     found: dict[str, Any] = {}
-    for place, content in records_of(run).items():
+    records = records_of(run)
+    for place, content in records.items():
         parts = place.split("/")
         is_at_work = {"checkpoints", "parts", "rollouts", "tokens"} & set(parts)
         if parts[0][0].isdigit() and not is_at_work and not place.endswith(_OF_TIMES):
             found[place] = content
         if parts[-1] in _IN_ANY_ORDER and isinstance(content, list):
             found[place] = sorted(map(_without_place, content))
-        if parts[-1] == "topk.bin":  # its blocks in any order: the index has their sums
-            found[place] = len(content)
+        if parts[-1] == "topk.bin":
+            found[place] = _blocks_by_trace(content, records.get(f"{place[:-3]}jsonl"))
     return found
+
+
+def _blocks_by_trace(content: bytes, index: Any) -> object:
+    """The blocks of a top-K cache, in any order; its bytes where the index cannot be read."""
+    if not isinstance(index, list):
+        return content
+    return {
+        line["trace_id"]: content[line["offset"] : line["offset"] + line["bytes"]] for line in index
+    }
 
 
 def _without_place(record: dict[str, Any]) -> str:

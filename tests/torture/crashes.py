@@ -241,8 +241,10 @@ def change_count(content: bytes, dice: random.Random) -> bytes:
 
 
 def _files_of(bed: Bed, part: Part) -> list[Path]:
+    """The files that say something; hidden ones, such as copies, only a repair reads, verified."""
     files = sorted((bed.run / part.stage).rglob(part.files))
-    return [path for path in files if path.is_file() and path.stat().st_size > 0]
+    shown = [path for path in files if not path.name.startswith(".")]
+    return [path for path in shown if path.is_file() and path.stat().st_size > 0]
 
 
 def _drawn_file(bed: Bed, part: Part, kind: str, dice: random.Random) -> Path | None:
@@ -430,7 +432,8 @@ class Trial:
         if said.code != 0:
             return "UNCLEAR", f"exit {said.code}: {_end_of(said)}"
         differing = self.differing(said, expected)
-        if differing == [hurt.damaged] and _state_of(self.bed.run / hurt.damaged) == damaged_at:
+        is_as_damaged = _state_of(self.bed.run / hurt.damaged) == damaged_at
+        if hurt.damaged and is_as_damaged and differing in ([], [hurt.damaged]):
             return self._unread(hurt, expected)
         if differing:
             return "SILENT", f"{', '.join(differing[:3])} differ"
