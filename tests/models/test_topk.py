@@ -51,6 +51,7 @@ from reasondistill.runs.store import (
     write_manifest,
 )
 from reasondistill.stages.traces import run_traces, seed_of
+from reasondistill.stages.traces.capture import forget_all_but
 
 # float32: with `auto` a CPU that has bf16 instructions would compute in bf16, and agree with
 # transformers to two digits only.
@@ -236,6 +237,18 @@ def as_an_earlier_version(folder: Path) -> None:
     """Nothing is listed beside what an earlier version left unfinished."""
     for path in folder.glob("*.sums"):
         path.unlink()
+
+
+def test_the_top_k_of_samples_that_are_drawn_again_is_forgotten(tmp_path: Path) -> None:
+    rows = {f"p/0:{sample}": some(5, 4, seed=sample) for sample in range(3)}
+    write(tmp_path / "topk", rows)
+    forget_all_but(tmp_path, {"p/0:0", "p/0:2", "p/1:0"})
+    write(tmp_path / "topk", {"p/0:1": some(6, 4, seed=7)})
+    index = (tmp_path / "topk" / "topk.jsonl").read_text().splitlines()
+    assert [json.loads(line)["trace_id"] for line in index] == ["p/0:0", "p/0:2", "p/0:1"]
+    with TopKReader(tmp_path / "topk") as reader:
+        assert_same(reader.read("p/0:0"), rows["p/0:0"])
+        assert_same(reader.read("p/0:1"), some(6, 4, seed=7))
 
 
 def test_a_damaged_index_line_is_another_traces_no_longer_and_is_captured_again(

@@ -29,6 +29,7 @@ from reasondistill.models.topk import (
     BLOCKS,
     FOLDER,
     HEADER,
+    INDEX,
     VOCABULARY,
     Source,
     TopK,
@@ -43,7 +44,7 @@ from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
 from reasondistill.records import Completion, Trace
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
-from reasondistill.runs.store import Manifest, read_records, read_rows
+from reasondistill.runs.store import Manifest, drop_lines, read_records, read_rows
 from reasondistill.stages.traces.recorder import (
     BATCH_SECONDS,
     BATCH_TRACES,
@@ -134,6 +135,15 @@ def unscored(folder: Path, k: int) -> set[str]:
     rows = read_rows(folder / layout.TRACES)
     whole = (row["id"] for row in rows if row["completion"]["finish"] != "error")
     return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
+
+
+def forget_all_but(folder: Path, finished: Set[str]) -> None:
+    """Take the top K of other samples out of the cache before these are drawn: a kill or a damage
+    has taken their traces, and what is drawn now comes with its own.
+    """
+    others = {line.trace_id for line in read_index(folder / FOLDER)} - finished
+    if others:
+        drop_lines(folder / FOLDER / INDEX, others, key="trace_id")
 
 
 def figures(folder: Path, k: int) -> TracesFigures:

@@ -87,6 +87,7 @@ def run_traces(
     capture.check_models(traces, folder)
     gather_parts(folder)
     finished = on_disk.finished_samples(folder)
+    capture.forget_all_but(folder, finished)
     if share is not None:
         return open_for_workers(job, share.of, missing=job.total - len(finished))
     try:
