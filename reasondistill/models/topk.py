@@ -73,6 +73,7 @@ from reasondistill.runs.store import (
     write_records,
     write_text,
 )
+from reasondistill.runs.store.lines import ListedLines, digest_of_line, read_list
 
 __all__ = ["FOLDER", "Header", "IndexLine", "Source", "TopK", "TopKReader", "TopKWriter"]
 
@@ -234,6 +235,7 @@ class TopKWriter:
 
 def _claim(folder: Path, source: Source) -> Header:
     """Write header and vocabulary, or check that existing ones fit."""
+    mend_header(folder)
     header = Header(
         version=VERSION,
         k=source.k,
@@ -253,7 +255,7 @@ def _claim(folder: Path, source: Source) -> Header:
             )
         models = tuple(dict.fromkeys((*old.models, source.model)))
         header = old.model_copy(update={"k": source.k, "models": models})
-        if vocabulary_fingerprint(read_vocabulary(folder)) != old.tokenizer:
+        if not _has_vocabulary_of(folder, old):
             log.warning("%s: damaged since it was written: written again", folder / VOCABULARY)
             _write_vocabulary(folder, source)
         if header == old:
@@ -264,6 +266,15 @@ def _claim(folder: Path, source: Source) -> Header:
     rewrite_shard(folder / HEADER, lines)
     list_anew(folder / HEADER)
     return header
+
+
+def _has_vocabulary_of(folder: Path, header: Header) -> bool:
+    """Whether the vocabulary is the one of which the header has the fingerprint."""
+    try:
+        return vocabulary_fingerprint(read_vocabulary(folder)) == header.tokenizer
+    except DataError as error:
+        log.warning("%s", error)
+        return False
 
 
 def _write_vocabulary(folder: Path, source: Source) -> None:
@@ -277,6 +288,32 @@ def _keep_copies(folder: Path) -> None:
         if not copy.exists() or copy.read_bytes() != content:
             with replacing(copy) as file:
                 file.write(content)
+
+
+def mend_header(folder: Path) -> None:
+    """Put the header of an unfinished cache back from its copy where a damage has changed or taken
+    it: whichever is the one that was listed; where the list is damaged, both where they are equal.
+    What cannot be told is left as it is, and refused by whoever reads it.
+    """
+    path, copy = folder / HEADER, folder / layout.copy_of(HEADER)
+    listed = read_list(path)
+    if listed is None or not copy.exists():
+        return  # a finished cache, or one of an earlier version
+    header = path.read_bytes() if path.exists() else b""
+    known = copy.read_bytes()
+    is_equal = header == known and not listed.is_whole
+    if _is_listed(header, listed) or not (_is_listed(known, listed) or is_equal):
+        return
+    log.warning("%s: damaged since it was written: put back from %s", path, copy.name)
+    with replacing(path) as file:
+        file.write(known)
+    list_anew(path)
+
+
+def _is_listed(content: bytes, listed: ListedLines) -> bool:
+    """Whether every line of a small file is one that was listed."""
+    digests = {digest_of_line(line) for line in content.splitlines(keepends=True)}
+    return bool(digests) and digests.issubset(listed.digests)
 
 
 def cut_what_is_torn(folder: Path) -> None:

@@ -23,6 +23,8 @@ from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
 from reasondistill.runs.remote import file_system, is_url, left_at_url, storage_errors
 from reasondistill.runs.store import FileSum, Manifest
 from reasondistill.runs.store.guards import parse_guarded
+from reasondistill.runs.store.lines import SUFFIX as LIST_SUFFIX
+from reasondistill.runs.store.lines import lists_none_of, parse_list
 from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.sums import digest_of, is_lost, missing, other_size, refused
 from reasondistill.runs.store.verified import parse_sums
@@ -58,7 +60,8 @@ class Fault:
 class CheckedFolder:
     """One stage folder: how much was read, and what is damaged.
 
-    `state` is complete, partial (nothing of it is judged: its stage is not finished), without sums
+    `state` is complete, partial (its stage is not finished: lines are judged when the same command
+    goes on, here only whether they can be), without sums
     (an earlier version finished it) or no manifest (one that is missing or cannot be read). A cache
     (tokenised rows, a checkpoint) has no manifest, and is made again where it is damaged.
     """
@@ -229,11 +232,33 @@ def check_folder(tree: Tree, place: str, sizes: Mapping[str, int], tell: Tell) -
         checked.state = "no manifest"
         checked.faults.append(_fault(place, MANIFEST, error))
         return checked
+    checked.faults += _lost_lists(tree, place, sizes)
     if manifest.status != "complete" or not manifest.files:
         checked.state = _state_of(manifest)
         return checked
     _check_files(tree, checked, manifest.files, sizes, tell)
     return checked
+
+
+def _lost_lists(tree: Tree, place: str, sizes: Mapping[str, int]) -> Iterator[Fault]:
+    """The lists beside unfinished shards of a stage folder that are damaged from end to end."""
+    own = (f"{place}/*", f"{place}/{layout.TOPK}/*")
+    of_workers = f"{place}/{layout.PARTS}/*"
+    for path in sorted(sizes):
+        shard = path.removesuffix(LIST_SUFFIX)
+        is_of_place = any(_fits(path, one) for one in own) or fnmatch(path, of_workers)
+        is_beside = path.endswith(f".jsonl{LIST_SUFFIX}") and sizes.get(shard, 0) > 0
+        if not is_of_place or not is_beside or shard.endswith(layout.METRICS):
+            continue
+        name = str(PurePosixPath(path).relative_to(place))
+        try:
+            with tree.open(path) as file:
+                listed = parse_list(file.read().splitlines(keepends=True))
+        except OSError as error:
+            yield _fault(place, name, error)
+            continue
+        if listed.is_lost:
+            yield Fault(place, name, lists_none_of(PurePosixPath(shard).name))
 
 
 def _check_files(

@@ -46,7 +46,8 @@ from reasondistill.runs.store import (
     write_manifest,
     write_text,
 )
-from reasondistill.runs.store.lines import keep_listed, list_lines
+from reasondistill.runs.store.lines import SUFFIX as LIST_SUFFIX
+from reasondistill.runs.store.lines import keep_listed, list_lines, take_all_out
 from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 
@@ -96,7 +97,26 @@ def repair_run(
         elif one.state == "no manifest":
             yield from _repair_manifest(run, one.place, again=again)
         else:
-            yield from _repair_folder(run, one, again=again)
+            lists = [fault for fault in one.faults if is_list(Path(fault.name))]
+            yield from _repair_lists(run, lists, again=again)
+            others = [fault for fault in one.faults if fault not in lists]
+            if others:
+                yield from _repair_folder(run, replace(one, faults=others), again=again)
+
+
+def _repair_lists(run: RunFolder, faults: Sequence[Fault], *, again: bool) -> Iterator[Repair]:
+    """Lists of lines that are lost: no line of their unfinished shards can be judged."""
+    for fault in faults:
+        shard = run.path / fault.path.removesuffix(LIST_SUFFIX)
+        if again:
+            take_all_out(shard)
+            done = f"all lines of {shard.name} are taken out; the same command makes them again"
+        else:
+            done = (
+                "cannot be mended. Put back a copy of it; or `reasondistill repair --again`, which "
+                f"takes the lines of {shard.name} out: all its records are made again"
+            )
+        yield Repair(fault.path, done, is_mended=again)
 
 
 def _left_until_read(faults: Sequence[Fault]) -> Iterator[Repair]:

@@ -33,7 +33,7 @@ from reasondistill.models.samplers import (
 from reasondistill.models.samplers.opening import Serving, open_sampler
 from reasondistill.models.samplers.scripted import ScriptedSampler, split_words
 from reasondistill.models.samplers.vllm import VllmSampler
-from reasondistill.models.topk import Source, TopKReader, TopKWriter, pack, unpack
+from reasondistill.models.topk import Source, TopKReader, TopKWriter, mend_header, pack, unpack
 from reasondistill.models.vocabulary import (
     tokenizer_fingerprint,
     unequal_ids,
@@ -263,7 +263,27 @@ def test_a_damaged_index_line_is_another_traces_no_longer_and_is_captured_again(
             assert_same(reader.read(f"p/0:{i}"), some(5, 4, seed=i))
 
 
-def test_a_damaged_header_is_refused_and_a_damaged_vocabulary_written_again(
+@pytest.mark.parametrize("kind", ["edited", "deleted", "list"])
+def test_a_damaged_header_of_an_unfinished_cache_is_put_back(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4)})
+    header, beside = tmp_path / "topk.json", tmp_path / "topk.json.sums"
+    whole = header.read_bytes()
+    if kind == "edited":
+        header.write_bytes(whole.replace(b'"k": 4', b'"k": 5'))
+    elif kind == "deleted":
+        header.unlink()
+    else:
+        beside.write_bytes(beside.read_bytes()[:20])
+    mend_header(tmp_path)
+    write(tmp_path, {"p/0:1": some(5, 4, seed=1)})
+    assert header.read_bytes() == whole and "put back from .topk.copy.json" in caplog.text
+    with TopKReader(tmp_path) as reader:
+        assert_same(reader.read("p/0:1"), some(5, 4, seed=1))
+
+
+def test_a_header_that_nothing_vouches_for_is_refused_and_a_vocabulary_is_written_again(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, {"p/0:0": some(5, 4)})
@@ -272,10 +292,14 @@ def test_a_damaged_header_is_refused_and_a_damaged_vocabulary_written_again(
     vocabulary.write_text(whole.replace("1", "7"))
     write(tmp_path, {"p/0:1": some(5, 4)})
     assert vocabulary.read_text() == whole
+    vocabulary.unlink()
+    write(tmp_path, {"p/0:1": some(5, 4)})
+    assert vocabulary.read_text() == whole
     write(tmp_path, {"p/0:2": some(5, 4)}, k=5, model="other@1")  # a header that changes is right
-    header.write_text(
-        header.read_text().replace('"vocabulary_size": 320', '"vocabulary_size": 328')
-    )
+    for path in (header, tmp_path / ".topk.copy.json"):
+        path.write_text(
+            path.read_text().replace('"vocabulary_size": 320', '"vocabulary_size": 328')
+        )
     with pytest.raises(DataError, match=r"topk.json:\d+: damaged"):
         write(tmp_path, {"p/0:3": some(5, 4)})
 

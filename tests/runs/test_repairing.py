@@ -23,6 +23,7 @@ from reasondistill.runs.layout import FORECAST_COPY, RunFolder, copy_of
 from reasondistill.runs.repairing import Repair, repair_run
 from reasondistill.runs.store import (
     Identity,
+    Shard,
     finish_stage,
     open_stage,
     read_keys,
@@ -466,6 +467,27 @@ class AwayTree(LocalTree):
         if path in self._away:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return super().open(path)
+
+
+def test_a_lost_list_of_lines_is_a_fault_and_its_lines_go_only_when_asked(run: RunFolder) -> None:
+    folder = run.path / "6-evals" / "b" / "m" / "traces"
+    identity = Identity("traces", 1, {}, {})
+    open_stage(folder, identity)
+    with Shard(folder / "traces.jsonl") as shard:
+        shard.append(rows(30))
+    beside = folder / "traces.jsonl.sums"
+    beside.write_bytes(bytes(beside.stat().st_size))
+    place = "6-evals/b/m/traces/traces.jsonl.sums"
+    assert faults(run) == [place]
+    (done,) = repaired(run)
+    assert not done.is_mended and "all its records are made again" in done.done
+    with pytest.raises(DataError, match="lists none of the lines of traces.jsonl"):
+        open_stage(folder, identity)
+    assert [one.is_mended for one in repaired(run, again=True)] == [True]
+    assert faults(run) == [] and open_stage(folder, identity) == "partial"
+    assert list(read_keys(folder / "traces.jsonl")) == []
+    taken_out = folder / ".traces.jsonl.taken-out"
+    assert len(taken_out.read_text().splitlines()) == 30
 
 
 def test_a_damaged_checkpoint_is_set_aside_with_all_that_was_trained(run: RunFolder) -> None:

@@ -331,7 +331,7 @@ def file_for_folder(at: Disturbed) -> Hurt:
     stage = bed.run / part.stage
     folders = [stage, *(path for path in sorted(stage.rglob("*")) if path.is_dir())]
     if part.files != "**/*":
-        folders = [path for path in folders if path.match(part.files)] or [stage]
+        folders = [(stage / part.files).parent]
     folder = dice.choice(folders)
     is_before = dice.random() < 0.5
     if is_before:
@@ -433,7 +433,8 @@ class Trial:
             return "UNCLEAR", f"exit {said.code}: {_end_of(said)}"
         differing = self.differing(said, expected)
         is_as_damaged = _state_of(self.bed.run / hurt.damaged) == damaged_at
-        if hurt.damaged and is_as_damaged and differing in ([], [hurt.damaged]):
+        is_a_file = hurt.damaged and hurt.take_away is None
+        if is_a_file and is_as_damaged and differing in ([], [hurt.damaged]):
             return self._unread(hurt, expected)
         if differing:
             return "SILENT", f"{', '.join(differing[:3])} differ"

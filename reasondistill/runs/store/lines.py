@@ -75,25 +75,35 @@ class ListedLines:
     in_hand: int
     is_whole: bool
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing of it is left, so that no line of the shard can be judged."""
+        return not self.digests and not self.is_whole
+
 
 def read_list(path: Path) -> ListedLines | None:
     """What is listed beside a shard, without what is damaged of it; None where there is no list."""
-    digests: list[bytes] = []
-    in_hand = count = damaged = 0
     try:
         with open(list_beside(path), "rb") as file:
-            for text in file:
-                count += 1
-                batch = _digests_in(text)
-                if batch is None:
-                    damaged += 1
-                    batch = []
-                if not text.startswith(_GOES_ON):
-                    in_hand = 0
-                in_hand += len(batch)
-                digests += batch
+            return parse_list(file)
     except FileNotFoundError:
         return None
+
+
+def parse_list(lines: Iterable[bytes]) -> ListedLines:
+    """What the lines of a list hold, without what is damaged of it."""
+    digests: list[bytes] = []
+    in_hand = count = damaged = 0
+    for text in lines:
+        count += 1
+        batch = _digests_in(text)
+        if batch is None:
+            damaged += 1
+            batch = []
+        if not text.startswith(_GOES_ON):
+            in_hand = 0
+        in_hand += len(batch)
+        digests += batch
     return ListedLines(digests, in_hand, is_whole=count > 0 and not damaged)
 
 
@@ -330,12 +340,12 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     if path.exists():
         with open(path, "rb") as file:
             digests += map(digest_of_line, file)
-    is_lost = not listed.digests and not listed.is_whole
-    if digests and is_lost and path.name != METRICS:
+    if digests and listed.is_lost and path.name != METRICS:
         raise DataError(
-            f"{list_beside(path)}: damaged: it lists none of the lines of {path.name}, so none of "
-            "them is used. Ways out: put back a copy of it; remove it, and the lines are taken "
-            f"as they are; or remove {path.name} too, and its records are made again."
+            f"{list_beside(path)}: damaged: {lists_none_of(path.name)}, so none of them is used. "
+            "Ways out: put back a copy of it; `reasondistill repair --again`, which takes them "
+            "out, and the same command makes their records again; or remove it, and the lines "
+            "are taken as they are."
         )
     wrong = _unlisted(digests, listed)
     if in_order:
@@ -345,10 +355,22 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     missing = len(acknowledged - there)
     if wrong:
         _take_out(path, frozenset(wrong))
-    elif is_lost or not there.issuperset(listed.digests):
+    elif listed.is_lost or not there.issuperset(listed.digests):
         list_anew(path)
     if wrong or missing:
         log.warning("%s: damaged since it was written: %s", path, _what(path, wrong, missing))
+
+
+def lists_none_of(name: str) -> str:
+    """What is said of the list of a shard that is lost."""
+    return f"it lists none of the lines of {name}"
+
+
+def take_all_out(path: Path) -> None:
+    """Take every line out of a shard whose list is lost; they stay in a hidden file beside it."""
+    with disk_errors(path), open(path, "rb") as file:
+        count = sum(1 for _ in file)
+    _take_out(path, frozenset(range(count)))
 
 
 def _unlisted(digests: Sequence[bytes], listed: ListedLines) -> list[int]:

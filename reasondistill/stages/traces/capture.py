@@ -36,6 +36,7 @@ from reasondistill.models.topk import (
     TopKReader,
     TopKWriter,
     cut_what_is_torn,
+    mend_header,
     read_header,
     read_index,
     read_vocabulary,
@@ -175,6 +176,7 @@ def take_in(folder: Path, part: Path) -> None:
     captured, cache = part / FOLDER, folder / FOLDER
     if not all((captured / name).exists() for name in (HEADER, VOCABULARY, BLOCKS)):
         return
+    mend_header(captured)
     cut_what_is_torn(captured)
     header = read_header(captured)
     sources = [

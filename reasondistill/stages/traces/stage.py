@@ -19,6 +19,7 @@ from reasondistill.config import TraceSettings
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import Serving
+from reasondistill.models.topk import mend_header
 from reasondistill.records import Problem
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
@@ -71,6 +72,7 @@ def run_traces(
     share = session.share
     if share is not None and share.role != "open":
         return take_part(job, share, identity)
+    mend_header(folder / layout.TOPK)
     state = open_stage(folder, identity, grows=("n", "limit"), keep_old=session.keep_old)
     was_complete = state == "complete"
     if was_complete and not (session.heal and _is_worth_another_try(job, identity)):
