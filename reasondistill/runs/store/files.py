@@ -32,6 +32,7 @@ _SAYS_NO_ROOM = re.compile(
     r"temporary directory"
     # torch's writer of checkpoints, which does not get the cause
     r"|PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos"
+    r"|basic_ios::clear: iostream error"
 )
 _SAYS_REFUSED = re.compile(
     r"Read-only file system|os error (1|13|30)\b|open file failed with strerror"
