@@ -492,7 +492,7 @@ class Bench:
             and not is_measured_anew(case, place)
         ]
         apart = captured_anew(case, differing, expected.records, ended.records)
-        if differing and apart:
+        if apart:
             return "repaired", f"{words} · {apart}"
         if differing or shown_at_the_end(ended.printed) != expected.printed:
             return "WRONG", f"{words} · then {', '.join(differing[:3]) or 'what is shown'} differs"
@@ -529,7 +529,8 @@ def captured_anew(
     them.
     """
     others = [place for place in differing if not place.startswith((_TOPK, "5-students/b/"))]
-    if others or not case.place.startswith("2-traces/"):
+    is_captured = any(place.startswith(_TOPK) for place in differing)
+    if others or not is_captured or not case.place.startswith("2-traces/"):
         return ""
     ours, theirs = top_k_of(before), top_k_of(after)
     if ours.keys() != theirs.keys():
