@@ -80,8 +80,8 @@ def repair(
     again: Annotated[
         bool,
         typer.Option(
-            help="Also remove what takes long to make again: damaged students, and samples whose "
-            "manifest is lost."
+            help="Also remove what takes long to make again: damaged students, and samples or a "
+            "top-K cache of which nothing can be known."
         ),
     ] = False,
 ) -> None:

@@ -63,11 +63,11 @@ from reasondistill.runs.store import (
     AppendedFile,
     AppendedLines,
     disk_errors,
+    keep_copy,
     list_anew,
     mend,
     read_bytes_verified,
     read_rows,
-    replacing,
     require_all_lines,
     rewrite_shard,
     write_records,
@@ -284,10 +284,7 @@ def _write_vocabulary(folder: Path, source: Source) -> None:
 def _keep_copies(folder: Path) -> None:
     """Keep a copy of each small file without which no block can be read: a repair puts it back."""
     for name in (HEADER, VOCABULARY):
-        copy, content = folder / layout.copy_of(name), (folder / name).read_bytes()
-        if not copy.exists() or copy.read_bytes() != content:
-            with replacing(copy) as file:
-                file.write(content)
+        keep_copy(folder / name, folder / layout.copy_of(name))
 
 
 def mend_header(folder: Path) -> None:
@@ -305,8 +302,7 @@ def mend_header(folder: Path) -> None:
     if _is_listed(header, listed) or not (_is_listed(known, listed) or is_equal):
         return
     log.warning("%s: damaged since it was written: put back from %s", path, copy.name)
-    with replacing(path) as file:
-        file.write(known)
+    keep_copy(copy, path)
     list_anew(path)
 
 

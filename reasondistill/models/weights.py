@@ -18,7 +18,7 @@ from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
-from reasondistill.runs.store import open_sized, open_verified, read_bytes_verified
+from reasondistill.runs.store import open_sized, open_verified, read_bytes_verified, verify_below
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,17 @@ def model_folder(model: str) -> Path | None:
             "pytorch_model*.bin)."
         )
     return path
+
+
+def verified_folder(model: str) -> Path | None:
+    """As `model_folder`, for one who loads it: every file that a stage wrote is verified.
+
+    Raises DataError for one that is missing or is not what its stage wrote.
+    """
+    folder = model_folder(model)
+    if folder is not None:
+        verify_below(folder)
+    return folder
 
 
 def _is_adapter_alone(path: Path) -> bool:

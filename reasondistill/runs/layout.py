@@ -21,8 +21,6 @@ FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, sta
 # The run's own files and folders, beside its stages.
 RUN = "run.json"
 FORECAST = "forecast.json"
-# A second copy of it: no manifest lists the run's own files.
-FORECAST_COPY = ".forecast.copy.json"
 LOGS = "logs"
 SETTLED = "settled"
 LOCK = ".lock"
@@ -30,8 +28,6 @@ LOCK = ".lock"
 JOURNAL = ".remote.jsonl"
 # Files of every stage folder: what it was made from, and a line per progress report.
 MANIFEST = "manifest.json"
-# A second copy of the manifest, from which a repair puts back a damaged one.
-MANIFEST_COPY = ".manifest.copy.json"
 METRICS = "metrics.jsonl"
 # Where workers write while several of them fill a stage folder (work_sharing.py).
 PARTS = "parts"
@@ -65,6 +61,8 @@ TRAINER_STATE = "trainer_state.json"
 # Sums of the files of a checkpoint, in it; those of tokenised rows end with this name.
 CHECKPOINT_SUMS = "sums.json"
 SNAPSHOTS = "snapshots"
+# How the large files end, which only training and sampling read.
+WEIGHTS = (".safetensors", ".bin", ".pt")
 # Tokenised rows that the trainings of a run share; made again where they are missing.
 TOKENS = "tokens"
 # The weights with which a training starts vLLM, which samples the student's own texts.
@@ -107,6 +105,12 @@ def copy_of(name: str) -> str:
     """The name of the hidden copy of a small file without which others cannot be read."""
     path = PurePosixPath(name)
     return f".{path.stem}.copy{path.suffix}"
+
+
+# From it a repair puts back a damaged manifest.
+MANIFEST_COPY = copy_of(MANIFEST)
+# No manifest lists the run's own files: without a copy nobody would miss a forecast.
+FORECAST_COPY = copy_of(FORECAST)
 
 
 def is_listed(name: str) -> bool:

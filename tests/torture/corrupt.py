@@ -55,8 +55,8 @@ from reasondistill.models.topk import TopK, unpack
 from reasondistill.runs.store import read_manifest, write_manifest
 
 FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG", "UNFOUND")
-# What a clock or a machine writes, in JSON files.
-_OF_THE_CLOCK = frozenset(
+# Keys of JSON files: what a clock or a machine writes.
+_KEYS_NOT_COMPARED = frozenset(
     {
         "seconds",
         "load_seconds",
@@ -341,7 +341,7 @@ class Ending:
 def without_clock(value: Any) -> Any:
     """A JSON value without what differs from one minute to the next."""
     if isinstance(value, dict):
-        kept = {key: item for key, item in value.items() if key not in _OF_THE_CLOCK}
+        kept = {key: item for key, item in value.items() if key not in _KEYS_NOT_COMPARED}
         if isinstance(kept.get(_UNORDERED), list):
             kept[_UNORDERED] = sorted(kept[_UNORDERED])
         return {key: without_clock(item) for key, item in kept.items()}

@@ -433,8 +433,9 @@ class Trial:
             return "UNCLEAR", f"exit {said.code}: {_end_of(said)}"
         differing = self.differing(said, expected)
         is_as_damaged = _state_of(self.bed.run / hurt.damaged) == damaged_at
-        is_a_file = hurt.damaged and hurt.take_away is None
-        if is_a_file and is_as_damaged and differing in ([], [hurt.damaged]):
+        # A file in the way of a folder that nobody needs does no harm.
+        has_damaged_file = bool(hurt.damaged) and hurt.take_away is None
+        if has_damaged_file and is_as_damaged and differing in ([], [hurt.damaged]):
             return self._unread(hurt, expected)
         if differing:
             return "SILENT", f"{', '.join(differing[:3])} differ"

@@ -65,7 +65,7 @@ def is_url(name: str) -> bool:
 
 def is_weights(name: str) -> bool:
     """Whether a file is one of the large ones, which only training and sampling read."""
-    return name.endswith((".safetensors", ".bin", ".pt"))
+    return name.endswith(layout.WEIGHTS)
 
 
 def left_at_url(folder: Path, names: Iterable[str]) -> set[str]:

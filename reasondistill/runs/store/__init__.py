@@ -18,6 +18,7 @@ from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import (
     disk_error,
     disk_errors,
+    keep_copy,
     remove_all_leftovers,
     remove_leftovers,
     replacing,
@@ -118,6 +119,7 @@ __all__ = [
     "finish_stage",
     "fits_sums",
     "is_list",
+    "keep_copy",
     "list_anew",
     "list_beside",
     "mend",

@@ -215,6 +215,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def keep_copy(path: Path, copy: Path) -> None:
+    """Give `copy` the content of a small file, atomically, unless it has it."""
+    content = path.read_bytes()
+    if not copy.exists() or copy.read_bytes() != content:
+        with replacing(copy) as file:
+            file.write(content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -22,10 +22,11 @@ from reasondistill.runs.layout import (
     MANIFEST,
     MANIFEST_COPY,
     PARTS,
+    WEIGHTS,
     is_listed,
     is_of_a_stage,
 )
-from reasondistill.runs.store.files import disk_errors, remove_leftovers, replacing
+from reasondistill.runs.store.files import disk_errors, keep_copy, remove_leftovers
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
     FinishedLines,
@@ -53,7 +54,6 @@ StageState = Literal["new", "partial", "complete"]
 _TIMES = ".times.json"
 # More than this is not read at every start of a run that is copied to where nothing can be written.
 _LARGE = 64 << 20
-_WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
 @dataclass(frozen=True)
@@ -264,10 +264,7 @@ def _renew_copy(folder: Path, manifest: Manifest) -> None:
     if not manifest.files:
         return
     with suppress(OSError, StageError):
-        copy, content = folder / MANIFEST_COPY, (folder / MANIFEST).read_bytes()
-        if not copy.exists() or copy.read_bytes() != content:
-            with replacing(copy) as file:
-                file.write(content)
+        keep_copy(folder / MANIFEST, folder / MANIFEST_COPY)
 
 
 def reopen_stage(
@@ -485,7 +482,7 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
     a run at a URL. Raises DataError for a file that is missing or longer or shorter.
     """
     for name, known in manifest.files.items():
-        if not name.endswith(_WEIGHTS):
+        if not name.endswith(WEIGHTS):
             _time_of(folder / name, known)
 
 

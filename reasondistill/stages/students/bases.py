@@ -28,7 +28,7 @@ from reasondistill.config import ArchitectureSettings, StudentSettings, resource
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.attention import attention_options
 from reasondistill.models.templates import with_options
-from reasondistill.models.weights import model_folder
+from reasondistill.models.weights import model_folder, verified_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, verify_below
@@ -152,10 +152,7 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         attention = attention_options(config, student.attn_implementation, where)
         model = AutoModelForCausalLM.from_config(config, **attention)
     else:
-        folder = model_folder(student.base or "")
-        if folder is not None:
-            verify_below(folder)
-        source = str(folder or student.base)
+        source = str(verified_folder(student.base or "") or student.base)
         config = AutoConfig.from_pretrained(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
@@ -283,7 +280,7 @@ def untouched(
 
 def has_template(student: StudentSettings) -> bool:
     """Whether the base's own tokenizer comes with a chat template."""
-    source = str(model_folder(student.base or "") or student.base)
+    source = str(verified_folder(student.base or "") or student.base)
     tokenizer = AutoTokenizer.from_pretrained(
         source, revision=student.revision, trust_remote_code=student.trust_remote_code
     )

@@ -25,8 +25,7 @@ from reasondistill.models.vocabulary import (
     gap_in_words,
     match_tokens,
 )
-from reasondistill.models.weights import model_folder, weight_bytes
-from reasondistill.runs.store import verify_below
+from reasondistill.models.weights import verified_folder, weight_bytes
 from reasondistill.stages.students.heads import check_head, head_of
 from reasondistill.stages.students.hidden import States, states
 
@@ -101,9 +100,7 @@ def load_teacher(
     Raises ConfigError when its ordinary tokens are not the student's or it cannot be computed so,
     StageError when it does not fit in memory or was not made for the `longest` row.
     """
-    folder = model_folder(model)
-    if folder is not None:
-        verify_below(folder)
+    folder = verified_folder(model)
     source = str(folder or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
