@@ -7,7 +7,8 @@ what turns the direction of reading, and what nobody sees are shown as text.
 
 What leaves for people passes it at the way out, so that no message can forget it: `ShownStream`
 stands for standard output and error, `ShownFormatter` writes log lines, and the command line's
-consoles do the same before they measure a table.
+consoles do the same before they measure a table. Stream and log lines lose what `secrets.cleaned`
+takes out, too: also of what libraries print.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import io
 import logging
 import re
 from typing import Any, TextIO
+
+from reasondistill.secrets import cleaned
 
 # Of no width, or of no look: joiners, marks of direction and of order, fillers, tags.
 _UNSEEN = (
@@ -72,10 +75,10 @@ class ShownFormatter(logging.Formatter):
     """A log line on one line; a traceback below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return shown_line(super().formatMessage(record))
+        return shown_line(cleaned(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
-        return shown(super().formatException(ei))
+        return shown(cleaned(super().formatException(ei)))
 
 
 class ShownStream(io.TextIOWrapper):
@@ -95,12 +98,13 @@ class ShownStream(io.TextIOWrapper):
         self._has_colours = has_colours
 
     def write(self, s: str, /) -> int:
+        text = cleaned(s)
         if self._has_colours:
-            parts = _COLOURS.split(s)
+            parts = _COLOURS.split(text)
             parts[::2] = map(shown, parts[::2])
             super().write("".join(parts))
         else:
-            super().write(shown(s.replace("\r\n", "\n").replace("\r", "\n")))
+            super().write(shown(text.replace("\r\n", "\n").replace("\r", "\n")))
         return len(s)
 
 

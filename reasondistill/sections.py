@@ -9,19 +9,36 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
+from reasondistill import secrets
 from reasondistill.errors import ConfigError
 
 
 class Section(BaseModel):
-    """A frozen section of a file; unknown keys are refused."""
+    """A frozen section of a file; unknown keys are refused, and so are keys and passwords, which
+    would be written into the run folder. `instead` says for a key what to do without them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instead: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Self:
+        for name in self.model_fields_set:
+            for place, kind in secrets.found_below(getattr(self, name)):
+                key = f"{name}.{place}".rstrip(".")
+                instead = self.instead.get(name, "take it out")
+                raise ValueError(
+                    f"{key}: holds {kind}, which would be written into the run folder. Secrets "
+                    f"come from the environment alone; {instead}"
+                )
+        return self
 
 
 S = TypeVar("S", bound=Section)

@@ -31,7 +31,8 @@ FLOORS: dict[float, tuple[str, ...]] = {
     1.0: ("losses", "grading", "statistics"),
     0.2: ("tables",),
     0.1: ("records", "sections", "thinking", "progress"),
-    0.0: ("errors", "hashing", "durations", "foreign_text"),
+    0.05: ("foreign_text",),
+    0.0: ("errors", "hashing", "durations", "secrets"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

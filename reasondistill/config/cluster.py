@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from reasondistill import secrets
 from reasondistill.config.basics import Name
 from reasondistill.sections import Section
 
-_SECRET_IN_QUERY = r"(key|token|sig|secret|password)\w*="
-_SECRET_IN_NAME = r"TOKEN|KEY|SECRET|PASSWORD"
+
+def refuse_secrets(key: str, lines: Iterable[str]) -> None:
+    """Raise ValueError when shell lines or options hold a key or password."""
+    for line in lines:
+        kind = secrets.found_in_shell(line)
+        if kind is not None:
+            raise ValueError(_on_disk(f"{key}: {kind}"))
+
+
+def _on_disk(what: str) -> str:
+    return (
+        f"{what} looks like a secret and would be written to disk; export it in the shell that "
+        "submits the jobs"
+    )
 
 
 class VllmSettings(Section):
@@ -51,20 +64,9 @@ class OpenAISettings(Section):
     retries: Annotated[int, Field(ge=0)] = 6
     patience_s: Annotated[float, Field(ge=0)] = 600.0
 
-    @model_validator(mode="after")
-    def _no_secrets(self) -> Self:
-        """The cluster file's settings are written into the run folder."""
-        url = self.base_url or ""
-        after_scheme = url.partition("://")[2]
-        host = after_scheme.partition("/")[0]
-        query = url.partition("?")[2]
-        if "@" in host or re.search(_SECRET_IN_QUERY, query, re.IGNORECASE):
-            raise ValueError(
-                "base_url: holds a password or key, which would be written into the run "
-                "folder; leave base_url out and "
-                "export OPENAI_BASE_URL in the shell that starts the run"
-            )
-        return self
+    instead: ClassVar[Mapping[str, str]] = {
+        "base_url": "leave base_url out and export OPENAI_BASE_URL in the shell that starts the run"
+    }
 
 
 class TrainSettings(Section):
@@ -140,6 +142,11 @@ class ResourceSettings(Section):
     options: tuple[str, ...] = ()
     environment: str | None = None
 
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        refuse_secrets("options", self.options)
+        return self
+
 
 class StageResources(Section):
     """The resources of each stage; keys that a stage does not set come from `default`."""
@@ -177,12 +184,15 @@ class EnvironmentSettings(Section):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
-        for name in self.variables:
-            if re.search(_SECRET_IN_NAME, name.upper()):
-                raise ValueError(
-                    f"variables: {name} looks like a secret and would be written to disk; "
-                    "export it in the shell that submits the jobs"
-                )
+        for name, value in self.variables.items():
+            kind = secrets.found_in_shell(value)
+            if secrets.is_secret_name(name) and secrets.is_secret_value(value):
+                kind = name
+            if kind is not None:
+                raise ValueError(_on_disk(f"variables: {kind}"))
+        lines = {"setup": self.setup, "modules": self.modules, "container": (self.container or "",)}
+        for key, texts in lines.items():
+            refuse_secrets(key, texts)
         return self
 
 
@@ -239,6 +249,13 @@ class Cluster(Section):
     openai: OpenAISettings = OpenAISettings()
     train: TrainSettings = TrainSettings()
     grade: GradeSettings = GradeSettings()
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        for name, value in self.launcher.items():
+            if secrets.is_secret_name(name) and secrets.is_secret_value(str(value)):
+                raise ValueError(_on_disk(f"launcher: {name}"))
+        return self
 
     @model_validator(mode="after")
     def _environments_exist(self) -> Self:

@@ -98,8 +98,11 @@ _SET_BY = {
 }
 
 
+# Narrower than names of variables: `prompt_cache_key` and `stop_token` are fields of requests.
 _SECRET = re.compile(
-    r"api[-_]?key|authorization|secret|passw|bearer|cookie|(access|auth)[-_]?token", re.I
+    r"api[-_]?key|authorization|secret|passw|passphrase|bearer|cookie|credential|^(key|token|pat)$"
+    r"|(access|auth|private|bearer|refresh|session|id)[-_]?(token|key)|^x-.*(token|key)$",
+    re.I,
 )
 
 
