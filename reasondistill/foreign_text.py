@@ -48,6 +48,14 @@ def shown_line(text: str) -> str:
     return _OF_A_LINE.sub(_as_text, text)
 
 
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a long text, and how many were left out."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[:most]}… {left_out:,} characters more"
+
+
 def shown_json(text: str) -> str:
     """JSON that says the same, with `\\u` escapes where a terminal would do something."""
     return _OF_JSON.sub(_as_json, text)

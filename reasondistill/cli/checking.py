@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from reasondistill.cli.console import RunName, RunsDir, app, run_folder, say
+from reasondistill.cli.console import (
+    RunName,
+    RunsDir,
+    app,
+    named,
+    run_folder,
+    say,
+)
 from reasondistill.cli.forecasting import bytes_words
 from reasondistill.errors import DataError, StageError
 
@@ -58,17 +64,17 @@ def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
 def _print_folder(checked: CheckedFolder) -> None:
     place = checked.place or "the run's own files"
     if checked.faults:
-        say(f"[red]✗[/] {escape(place)}")
+        say(f"[red]✗[/] {named(place)}")
         for fault in checked.faults:
-            say(f"    {escape(fault.path)}: {escape(fault.found)}")
+            say(f"    {named(fault.path)}: {named(fault.found)}")
     elif checked.state == "complete":
-        line = f"[green]✓[/] {escape(place)} · {checked.files:,} files"
+        line = f"[green]✓[/] {named(place)} · {checked.files:,} files"
         line += f" · {bytes_words(checked.bytes)}"
         if checked.elsewhere:
             line += f" · {checked.elsewhere:,} files of weights are only at the run's URL"
         say(line)
     else:
-        say(f"[yellow]?[/] {escape(place)} · {checked.state}")
+        say(f"[yellow]?[/] {named(place)} · {checked.state}")
 
 
 @app.command(
@@ -115,7 +121,7 @@ def repair(
         progress = _Progress(bytes_to_read(tree))
         damaged = [one for one in check_run(tree, progress.add) if one.faults]
         if not damaged:
-            say(f"{place}: nothing is damaged.")
+            say(f"{named(place)}: nothing is damaged.")
             return
         places = [one.place for one in damaged]
         here = stack.enter_context(lent(place, lambda path: is_needed(path, places)))
@@ -124,7 +130,7 @@ def repair(
         mark = "[red]✗[/]"
         if one.is_mended:
             mark = "[green]✓[/]"
-        say(f"{mark} {escape(one.path)}: {escape(one.done)}")
+        say(f"{mark} {named(one.path)}: {named(one.done)}")
     hopeless = sum(not one.is_mended for one in repairs)
     if hopeless:
         raise DataError(f"{place}: {hopeless:,} files cannot be mended; see above.")

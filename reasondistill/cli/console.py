@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.errors import MarkupError
+from rich.markup import RE_TAGS, escape
+from rich.protocol import is_renderable
 from rich.table import Table
+from rich.text import Text
 
 from reasondistill import tables
 from reasondistill.errors import StageError
+from reasondistill.foreign_text import ShownFormatter, shown, shown_line, shown_stream
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import disk_error
 
@@ -29,9 +34,29 @@ app = typer.Typer(
 
 
 class _Terminal(Console):
-    """Says no more once nobody reads (`| head`). Who can go on without being heard catches the
+    """Shows what others wrote as text, also where a command forgot to: of markup it knows our own
+    few styles.
+
+    Says no more once nobody reads (`| head`). Who can go on without being heard catches the
     BrokenPipeError; else the command ends.
     """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        texts: list[Any] = []
+        for one in objects:
+            if is_renderable(one):
+                texts.append(one)
+            else:
+                texts.append(escape(str(one)))
+        super().print(*texts, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        known = RE_TAGS.sub(_own_style, shown(text))
+        try:
+            return super().render_str(known, **options)
+        except MarkupError:
+            options["markup"] = False
+            return super().render_str(known, **options)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -41,8 +66,21 @@ class _Terminal(Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-out = _Terminal(highlight=False)
-err = _Terminal(stderr=True, highlight=False)
+# The styles that our own markup has.
+_STYLES = {"/", "bold", "dim", "red", "yellow", "green", "cyan", "bold red"}
+
+
+def _own_style(found: re.Match[str]) -> str:
+    """A tag of markup that is one of our styles; another one is text."""
+    whole, backslashes, tag = found.groups()[:3]
+    is_text_already = len(backslashes) % 2 == 1
+    if is_text_already or tag in _STYLES:
+        return whole
+    return f"{backslashes}\\{whole[len(backslashes) :]}"
+
+
+out = _Terminal(highlight=False, emoji=False)
+err = _Terminal(stderr=True, highlight=False, emoji=False)
 
 _COLOURS = {"better": "green", "worse": "red", "tied": "yellow"}
 
@@ -63,10 +101,43 @@ DryRun = Annotated[
 ]
 
 
-def log_lines(mark: str) -> None:
-    """Our own log lines on standard output, each with a mark before it."""
+# By these the libraries that print in colour do so where no terminal is, too.
+_COLOURED = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")
+
+
+def show_streams() -> None:
+    """From here on all that this process prints is shown as text, tracebacks and what libraries
+    print too.
+    """
+    is_forced = any(os.environ.get(name) for name in _COLOURED)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None:
+            has_colours = is_forced or stream.isatty()
+            setattr(sys, name, shown_stream(stream, has_colours=has_colours))
+
+
+class _MessageFormatter(ShownFormatter):
+    """Each log line as a message to the launcher that started this task."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__("%(message)s")
+        self._word = word
+
+    def format(self, record: logging.LogRecord) -> str:
+        from reasondistill.launch.reporting import message
+
+        return message(self._word, {"line": super().format(record)})
+
+
+def log_lines(before: str = "", *, word: str | None = None) -> None:
+    """Our own log lines on standard output, each with a text `before` it; with the `word` of a
+    task as messages to its launcher.
+    """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(mark + "%(message)s"))
+    handler.setFormatter(ShownFormatter(f"{before}%(message)s"))
+    if word:
+        handler.setFormatter(_MessageFormatter(word))
     logger = logging.getLogger("reasondistill")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
@@ -79,6 +150,11 @@ def run_folder(name: str, runs: Path) -> Path:
     if RunFolder(folder).state.exists():
         return folder
     return runs / name
+
+
+def named(text: object) -> str:
+    """What others named, as markup shows it: on one line, no markup itself."""
+    return escape(shown_line(str(text)))
 
 
 def say(text: str) -> None:
@@ -98,9 +174,9 @@ def count_text(value: Any) -> str:
     return ""
 
 
-def shown(content: tables.Table) -> Table:
+def coloured(content: tables.Table) -> Table:
     """A table of text as the terminal shows it; better, worse and tied in their colour."""
-    table = plain_table(*map(escape, content.headers))
+    table = plain_table(*map(named, content.headers))
     for row in content.rows:
         table.add_row(*map(_coloured, row))
     return table
@@ -110,7 +186,7 @@ def _coloured(cell: str) -> str:
     """A verdict in its colour, half of an interval dimmed."""
     if cell in _COLOURS:
         return f"[{_COLOURS[cell]}]{cell}[/]"
-    mean, mark, half = escape(cell).partition("±")
+    mean, mark, half = named(cell).partition("±")
     if mark:
         return f"{mean}[dim]±{half}[/]"
     return mean

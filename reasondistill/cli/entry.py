@@ -24,7 +24,7 @@ from reasondistill.cli import (
     schema,
     task,
 )
-from reasondistill.cli.console import app, err, out, refused_by_disk
+from reasondistill.cli.console import app, err, out, refused_by_disk, show_streams
 from reasondistill.errors import Interrupted, ReasonDistillError, Stopped
 
 # Each of them registers its commands.
@@ -47,8 +47,10 @@ def main() -> None:
     """Do what the arguments say. A ReasonDistillError is one clear message and exit code 2, a
     requested stop 130 or 143.
 
-    So is what a disk refuses. Every other error is a fault of ours, and crashes.
+    So is what a disk refuses. Every other error is a fault of ours, and crashes. Whatever is
+    printed, by whom it may be, is shown as text.
     """
+    show_streams()
     try:
         try:
             app()

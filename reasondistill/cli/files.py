@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from reasondistill.cli.console import app, out
+from reasondistill.cli.console import (
+    app,
+    named,
+    out,
+)
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 
@@ -29,14 +32,15 @@ def list_command(
         raise ConfigError(f"list {kind}: unknown. Known: {known}.")
     table = Table(box=None, show_header=False)
     for name, path in resources.available(kind).items():
-        table.add_row(f"[bold]{name}[/]", escape(about(path)), f"[dim]{path}[/]")
+        table.add_row(f"[bold]{named(name)}[/]", named(about(path)), f"[dim]{named(path)}[/]")
     out.print(table)
 
 
 def about(path: Path) -> str:
     """What a TOML file says of itself."""
     try:
-        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        about = str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        return " ".join(about.split())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return f"not readable: {error}"
 
@@ -64,7 +68,7 @@ def copy(
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another file.")
     shutil.copyfile(source, target)
-    out.print(f"{source} → {target}")
+    out.print(f"{named(source)} → {named(target)}")
 
 
 def shipped_file(name: str) -> Path:

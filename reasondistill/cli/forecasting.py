@@ -14,6 +14,7 @@ from reasondistill.cli.console import (
     RunsDir,
     app,
     err,
+    named,
     out,
     plain_table,
     run_folder,
@@ -22,6 +23,7 @@ from reasondistill.cli.console import (
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError
+from reasondistill.foreign_text import shown_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,10 +87,10 @@ def forecast(
     result = make_forecast(run, like=folders, given=Given(tokens_per_trace, tokens_per_second))
     path = save(result, run.folder)
     if as_json:
-        print(result.model_dump_json(indent=2))
+        print(shown_json(result.model_dump_json(indent=2)))
         return
     print_forecast(result)
-    say(f"[dim]{path}[/]")
+    say(f"[dim]{named(path)}[/]")
 
 
 def folder_with_stages(name: str, runs: Path) -> Path:
@@ -150,15 +152,15 @@ def print_forecast(result: Forecast) -> None:
     cells = {row.stage: cells_of(row, has_gpus=has_gpus) for row in (*result.stages, result.total)}
     for names in rows_with_seeds_together(result, cells):
         row = names[0]
-        label = f"[bold]{row.stage}[/]"
+        label = f"[bold]{named(row.stage)}[/]"
         if row is not result.total:
-            label = f"{escape(row.stage)}{_STATES[row.state]}"
+            label = f"{named(row.stage)}{_STATES[row.state]}"
         if len(names) > 1:
-            label = f"{escape(row.stage)} ×{len(names)} seeds, each{_STATES[row.state]}"
+            label = f"{named(row.stage)} ×{len(names)} seeds, each{_STATES[row.state]}"
         shown = [cells[row.stage][column] for column in columns]
-        table.add_row(label, escape(row.work), *shown)
+        table.add_row(label, named(row.work), *shown)
     say(
-        f"[bold]{escape(result.run)}[/] on {escape(result.cluster)}: expected, and what 90 % "
+        f"[bold]{named(result.run)}[/] on {named(result.cluster)}: expected, and what 90 % "
         "of simulated runs stay between"
     )
     out.print(table)
@@ -176,7 +178,7 @@ def print_note(text: str, stages: Sequence[str]) -> None:
     colour = "dim"
     if text.startswith("unknown"):
         colour = "yellow"
-    say(f"[{colour}]{escape(label)}: {escape(text)}[/]")
+    say(f"[{colour}]{named(label)}: {named(text)}[/]")
 
 
 def rows_with_seeds_together(

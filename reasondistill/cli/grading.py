@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from reasondistill.cli.console import (
     RunsDir,
     app,
     log_lines,
+    named,
     out,
     plain_table,
     run_folder,
@@ -86,9 +86,9 @@ def grade(
     total = outcomes.total()
     for name in OUTCOMES:
         number = outcomes[name]
-        table.add_row(name, f"{number:,}", f"{percent(number / max(1, total))} %")
+        table.add_row(named(name), f"{number:,}", f"{percent(number / max(1, total))} %")
     out.print(table)
-    say(f"{target}: {total:,} rows")
+    say(f"{named(target)}: {total:,} rows")
 
 
 @app.command(
@@ -148,7 +148,7 @@ def matrix(
         compared = compare_policies(sources, names, pool, out=target, stop=stop)
     print_matrix(compared)
     if target is not None:
-        say(f"{target}: matrix.json; disagreements.jsonl, {compared.differing:,} answers")
+        say(f"{named(target)}: matrix.json; disagreements.jsonl, {compared.differing:,} answers")
 
 
 def print_matrix(compared: Matrix) -> None:
@@ -157,10 +157,10 @@ def print_matrix(compared: Matrix) -> None:
     for row in compared.scores:
         undecided = row.outcomes.get("undecided", 0)
         table.add_row(
-            escape(row.source),
+            named(row.source),
             row.policy,
             f"{percent(row.mean)} %",
-            escape(interval(row)),
+            named(interval(row)),
             size_text(row),
             f"{undecided:,}",
         )
@@ -172,7 +172,7 @@ def print_matrix(compared: Matrix) -> None:
 
 def acceptance_table(compared: Matrix, source: str) -> Table:
     """How many answers of a source the policy of a row accepts and that of a column does not."""
-    table = plain_table(f"{escape(source)}: accepted by ↓ but not by →", *compared.policies)
+    table = plain_table(f"{named(source)}: accepted by ↓ but not by →", *compared.policies)
     for first in compared.policies:
         cells: list[str] = []
         for second in compared.policies:

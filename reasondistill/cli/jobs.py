@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from reasondistill.cli.console import RunName, RunsDir, app, out, plain_table, run_folder, say
+from reasondistill.cli.console import (
+    RunName,
+    RunsDir,
+    app,
+    named,
+    out,
+    plain_table,
+    run_folder,
+    say,
+)
 from reasondistill.cli.progress import TerminalWatcher, counts_text
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
@@ -61,7 +70,7 @@ def print_states(run: Run, states: Sequence[JobState]) -> None:
         progress = ""
         if state.stage is not None:
             progress = pipeline.progress_of(run, state.stage)
-        table.add_row(state.name, state.job_id, counts_text(state), progress)
+        table.add_row(named(state.name), named(state.job_id), counts_text(state), named(progress))
     out.print(table)
     for state in states:
         for error in state.errors:
@@ -100,13 +109,13 @@ def logs(
         raise StageError(f"{folder}: no log{which}.")
     for file in files:
         text = "\n".join(file.new_lines()[-lines:])
-        out.print(f"[bold]{file.path.name}[/]")
+        out.print(f"[bold]{named(file.path.name)}[/]")
         say(escape(text))
     while follow:
         time.sleep(1.0)
         for file in files:
             for line in file.new_lines():
-                say(f"[dim]{file.path.stem}[/] {escape(line)}")
+                say(f"[dim]{named(file.path.stem)}[/] {named(line)}")
 
 
 @dataclass
@@ -118,13 +127,15 @@ class LogFile:
 
     def new_lines(self) -> list[str]:
         """What was added since we last looked."""
-        from reasondistill.launch.reporting import MARK
+        from reasondistill.launch.reporting import readable
 
         with open(self.path, "rb") as file:
             file.seek(self.read)
             added = file.read()
         self.read += len(added)
-        return added.decode("utf-8", "replace").replace(MARK, "").splitlines()
+        # A progress bar begins its line again; \x85 and its like begin none.
+        text = added.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+        return readable(text.removesuffix("\n")).split("\n")
 
 
 @app.command(epilog="Example:\n\n  reasondistill cancel r1_distill")
@@ -140,7 +151,7 @@ def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
         stopped = sent.launcher.cancel(sent.states)
     if stopped:
         ids = ", ".join(stopped)
-        out.print(f"Cancelled: {ids}. `reasondistill resume {escape(name)}` goes on.")
+        out.print(f"Cancelled: {named(ids)}. `reasondistill resume {named(name)}` goes on.")
     else:
         out.print("No job of this run is waiting or running.")
 

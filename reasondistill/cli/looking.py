@@ -14,6 +14,7 @@ from reasondistill.cli.console import (
     RunsDir,
     app,
     count_text,
+    named,
     out,
     plain_table,
     run_folder,
@@ -44,8 +45,8 @@ def show(name: RunName, runs: RunsDir = Path("runs")) -> None:
     out.print(table)
     for state in states:
         for sentence in state.missing:
-            say(f"  [yellow]{escape(sentence)}[/]")
-    say(f"[dim]Sizes and times were looked at; `reasondistill check {escape(name)}` reads all.[/]")
+            say(f"  [yellow]{named(sentence)}[/]")
+    say(f"[dim]Sizes and times were looked at; `reasondistill check {named(name)}` reads all.[/]")
     print_result(run, says_missing=False)
 
 
@@ -58,11 +59,11 @@ def stage_cells(state: StageState) -> list[str]:
     if state.seconds:
         time = duration(state.seconds)
     return [
-        state.name,
-        f"[{colour}]{escape(state.state)}[/]",
+        named(state.name),
+        f"[{colour}]{named(state.state)}[/]",
         count_text(state.counts.get("in")),
         count_text(state.counts.get("out")),
-        escape(dropped),
+        named(dropped),
         time,
     ]
 
@@ -81,12 +82,12 @@ def walk(
     for title, rows in pipeline.walk(run, problem_id):
         for row in rows:
             is_known = True
-            out.print(f"[bold]{escape(title)}[/]")
+            out.print(f"[bold]{named(title)}[/]")
             for key, value in row.items():
                 text = value
                 if not isinstance(value, str):
                     text = json.dumps(value, ensure_ascii=False)
-                say(f"  [cyan]{key}[/] {escape(text)}")
+                say(f"  [cyan]{named(key)}[/] {escape(text)}")
     if not is_known:
         raise StageError(
             f"{run.folder}: no problem {problem_id!r}. The ids stand in {run.layout.problems}."

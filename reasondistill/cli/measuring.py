@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from reasondistill.cli.console import (
     ClusterFile,
     DryRun,
     RunsDir,
     app,
+    coloured,
+    named,
     out,
     plain_table,
     run_folder,
     say,
-    shown,
 )
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_text import shown_json
 from reasondistill.runs.layout import RunFolder
 from reasondistill.tables import (
     ScoreRow,
@@ -177,7 +178,7 @@ def joined(before: Pipeline, wanted: Pipeline) -> Pipeline:
     )
     if models or benchmarks:
         both = ", ".join([*(model.name for model in models), *benchmarks])
-        say(f"[dim]also in this run: {both}[/]")
+        say(f"[dim]also in this run: {named(both)}[/]")
     together = {
         "models": (*models, *wanted.evals.models),
         "benchmarks": (*benchmarks, *wanted.evals.benchmarks),
@@ -275,7 +276,7 @@ def compare(
             "others are compared with."
         )
     comparison = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
-    out.print(shown(entrants_table(comparison)))
+    out.print(coloured(entrants_table(comparison)))
     for row in comparison.left_out:
         print_left_out(row)
     print_differences(comparison)
@@ -301,16 +302,16 @@ def entrants_table(comparison: Comparison) -> Table:
 def print_left_out(row: LeftOut) -> None:
     """Which problems a comparison does without, and why, in one line."""
     problems = [f"{problem} ({why})" for problem, why in row.problems.items()]
-    named = problems[:_MOST_LEFT_OUT]
-    more = len(problems) - len(named)
+    some = problems[:_MOST_LEFT_OUT]
+    more = len(problems) - len(some)
     if more:
-        named.append(f"and {more:,} more")
+        some.append(f"and {more:,} more")
     head = (
         f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} "
         f"problems, {len(problems):,} left out"
     )
-    names = ", ".join(named)
-    say(f"  [yellow]{escape(head)}: {escape(names)}[/]")
+    names = ", ".join(some)
+    say(f"  [yellow]{named(head)}: {named(names)}[/]")
 
 
 # So many are named in print; the file of --out has all.
@@ -325,7 +326,7 @@ def print_differences(comparison: Comparison) -> None:
         by_problem = (*who, "all, by problem", *pooled_cells(pooled.by_problem))
         by_benchmark = (*who, "all, by benchmark", *pooled_cells(pooled.by_benchmark))
         table = table.with_rows([by_problem, by_benchmark])
-    out.print(shown(table))
+    out.print(coloured(table))
     if any(row.word == "tied" for row in comparison.differences):
         out.print(
             "[dim]tied: at this number of problems and samples no difference is shown; "
@@ -344,9 +345,9 @@ def print_changes(title: str, changes: list[Change]) -> None:
     """Settings that differ; nothing when none does."""
     if not changes:
         return
-    table = plain_table(title, "first", "second")
+    table = plain_table(named(title), "first", "second")
     for change in changes:
-        table.add_row(escape(change.name), escape(change.ours or "–"), escape(change.theirs or "–"))
+        table.add_row(named(change.name), named(change.ours or "–"), named(change.theirs or "–"))
     out.print(table)
 
 
@@ -357,7 +358,7 @@ def print_flips(comparison: Comparison, ours: Entrant, theirs: Entrant, count: i
     for benchmark, flips in comparison.flips.items():
         if flips and count:
             out.print(
-                f"\n[bold]{benchmark}[/]: {len(flips):,} problems on which the two differ; "
+                f"\n[bold]{named(benchmark)}[/]: {len(flips):,} problems on which the two differ; "
                 "the largest differences first"
             )
         for flip in read_flips(ours, theirs, benchmark, flips[:count]):
@@ -370,14 +371,14 @@ def print_flip(flip: FlipToRead, ours: Entrant, theirs: Entrant) -> None:
     beginning = question[:_QUESTION_CHARACTERS]
     if beginning != question:
         beginning += "…"
-    say(f"[cyan]{flip.problem.id}[/] {escape(beginning)}")
+    say(f"[cyan]{named(flip.problem.id)}[/] {named(beginning)}")
     shares = (flip.flip.ours, flip.flip.theirs)
     answers: list[str] = []
     for entrant, answer, share in zip((ours, theirs), flip.answers, shares, strict=True):
         shown = answer or "no answer"
         answers.append(f"{entrant.label} {100 * share:.0f} %: {shown}")
     both = " · ".join(answers)
-    say(f"  gold {escape(flip.problem.answer)} · {escape(both)}")
+    say(f"  gold {named(flip.problem.answer)} · {named(both)}")
 
 
 def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, target: Path) -> None:
@@ -398,7 +399,7 @@ def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, tar
     }
     write_json(target, value)
     number = sum(len(rows) for rows in flips.values())
-    say(f"{target}: {number:,} flips")
+    say(f"{named(target)}: {number:,} flips")
 
 
 def flip_values(row: FlipToRead) -> dict[str, Any]:
@@ -439,12 +440,12 @@ def diff(
 
     changed = changed_settings(evals_of(first, runs), evals_of(second, runs))
     if as_json:
-        print(json.dumps(changes_values(changed), indent=2, ensure_ascii=False))
+        print(shown_json(json.dumps(changes_values(changed), indent=2, ensure_ascii=False)))
         return
     for name, changes in changed.items():
         print_changes(name, changes)
         if not changes:
-            out.print(f"[bold]{name}[/]: no setting differs")
+            out.print(f"[bold]{named(name)}[/]: no setting differs")
 
 
 def evals_of(text: str, runs: Path) -> tuple[Path, str | None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from reasondistill.cli.console import out, say
+from reasondistill.cli.console import (
+    named,
+    out,
+    say,
+)
 from reasondistill.durations import duration
 
 if TYPE_CHECKING:
@@ -33,14 +35,14 @@ class TerminalWatcher:
     def line(self, task: Task, text: str) -> None:
         """What a task says."""
         self.has_seen_work = True
-        say(f"  [dim]{escape(task.label)}[/] {escape(text)}")
+        say(f"  [dim]{named(task.label)}[/] {named(text)}")
 
     def done(self, task: Task, seconds: float) -> None:
         """When a task ends: what went in, what came out, what was dropped, how long it took."""
         self.has_seen_work = True
         counts, dropped = self.counts_of(task)
         time = duration(seconds)
-        say(f"[green]✓[/] {escape(task.label)} · {counts}{time}[dim]{escape(dropped)}[/]")
+        say(f"[green]✓[/] {named(task.label)} · {counts}{time}[dim]{named(dropped)}[/]")
 
     def counts_of(self, task: Task) -> tuple[str, str]:
         """Of the stage that a task has finished; nothing for a task that did a part of it."""
@@ -61,11 +63,11 @@ class TerminalWatcher:
 
     def changed(self, state: JobState) -> None:
         """A job is in another state than before."""
-        out.print(f"  {state.name} {counts_text(state)}")
+        out.print(f"  {named(state.name)} {counts_text(state)}")
 
     def printed(self, text: str) -> None:
         """What a job prints that does the whole run."""
-        say(escape(text))
+        say(named(text))
 
 
 def counts_text(state: JobState) -> str:
@@ -78,5 +80,5 @@ def counts_text(state: JobState) -> str:
         parts.append(f"[{_COLOURS[word]}]{text}[/]")
     counts = " · ".join(parts)
     if state.state == "waiting" and state.reason:
-        return f"{counts} [dim]({escape(state.reason)})[/]"
+        return f"{counts} [dim]({named(state.reason)})[/]"
     return counts

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from reasondistill.cli.console import out, say, shown
+from reasondistill.cli.console import (
+    coloured,
+    named,
+    out,
+    say,
+)
 from reasondistill.errors import DataError
 from reasondistill.records import VARIANT, Difference, Score
 from reasondistill.runs.missing import REFUSED
@@ -52,22 +55,22 @@ def print_result(run: Run, *, says_missing: bool = True) -> None:
     results = read_results(run.layout.report)
     scores = [row for row in results.scores if _is_main_score(row)]
     if len(scores) > _MOST_ROWS:
-        out.print(shown(score_grid(scores, half_text)))
+        out.print(coloured(score_grid(scores, half_text)))
     elif scores:
-        out.print(shown(narrow_table(scores)))
+        out.print(coloured(narrow_table(scores)))
     if says_missing:
         for sentence in missing_now(run, results.missing):
-            say(f"  [yellow]{escape(sentence)}[/]")
+            say(f"  [yellow]{named(sentence)}[/]")
     for row in results.differences[:_MOST_ROWS]:
         pair = f"{row.model} − {row.baseline} on {row.benchmark}"
-        out.print(escape(f"  {pair}: {gap_text(row)} {row.word}"))
+        out.print(named(f"  {pair}: {gap_text(row)} {row.word}"))
     more = len(results.differences) - _MOST_ROWS
     if more > 0:
         out.print(f"  … {more} more differences in the report")
     for path in run.layout.report_files:
         if path.exists():
             verify_below(path)
-            say(f"{path.name}: file://{path.resolve()}")
+            say(f"{path.name}: file://{named(path.resolve())}")
 
 
 def _is_main_score(score: Score) -> bool:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from reasondistill.cli.console import out, plain_table, say
+from reasondistill.cli.console import (
+    named,
+    out,
+    plain_table,
+    say,
+)
 from reasondistill.cli.progress import TerminalWatcher
 from reasondistill.cli.results import print_result
 from reasondistill.durations import duration
@@ -40,14 +45,15 @@ def start(run: Run, stages: list[str], *, dry_run: bool = False, wait: bool = Fa
     if dry_run:
         print_plan(launcher, tasks)
         return
-    title = f"[bold]{run.pipeline.name}[/]"
+    title = f"[bold]{named(run.pipeline.name)}[/]"
     if run.pipeline.about:
-        title += f" · {escape(run.pipeline.about)}"
+        about = " ".join(run.pipeline.about.split())
+        title += f" · {named(about)}"
     say(title)
     refuse_if_busy(run)
     if run.folder.exists() and not os.access(run.folder, os.W_OK):
         refuse_if_unfinished(run, tasks)
-        folder = escape(str(run.folder))
+        folder = named(run.folder)
         say(f"[dim]{folder}: all is done; nothing is written here, nor could it be[/]")
         print_result(run)
         return
@@ -89,7 +95,7 @@ def stored(launcher: Launcher) -> Generator[None]:
         return
     with only_one(folder), Remote(url, folder) as remote:
         number = remote.fetch(is_first=True)
-        say(f"[dim]{number:,} files fetched from {escape(url)}[/]")
+        say(f"[dim]{number:,} files fetched from {named(url)}[/]")
         yield
 
 
@@ -99,8 +105,8 @@ def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
     unsummed = places_without_sums(run.layout)
     if unsummed:
         say(
-            f"[dim]{len(unsummed)} stage folders ({unsummed[0]}, …) were finished by an earlier "
-            "version, which wrote no sums: damage in them is not noticed.[/]"
+            f"[dim]{len(unsummed)} stage folders ({named(unsummed[0])}, …) were finished by an "
+            "earlier version, which wrote no sums: damage in them is not noticed.[/]"
         )
     watcher = TerminalWatcher(run)
     started = time.monotonic()
@@ -121,7 +127,7 @@ def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
         if not launcher.prints_result:
             print_result(run)
     elif jobs:
-        name = escape(run.folder.name)
+        name = named(run.folder.name)
         say(
             f"Sent. `reasondistill status {name}` shows how far it is, `reasondistill logs {name}` "
             f"what it prints, `reasondistill cancel {name}` stops it."
@@ -131,12 +137,12 @@ def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
 def print_jobs(jobs: Sequence[JobState]) -> None:
     """What was sent, and where."""
     for job in jobs:
-        line = f"  {job.name} [dim]job {job.job_id}"
+        line = f"  {named(job.name)} [dim]job {named(job.job_id)}"
         if job.is_array:
             elements = sum(job.counts.values())
             line += f" · {elements} elements"
         if job.place:
-            line += f" at {escape(job.place)}"
+            line += f" at {named(job.place)}"
         say(f"{line}[/]")
 
 
@@ -148,15 +154,16 @@ def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
     from reasondistill import doctor, pipeline
 
     run = launcher.run
-    out.print(f"[bold]{run.pipeline.name}[/] → {run.folder} (nothing is done: --dry-run)")
+    name, folder = named(run.pipeline.name), named(run.folder)
+    out.print(f"[bold]{name}[/] → {folder} (nothing is done: --dry-run)")
     table = plain_table("task", "state", "expected")
     states = pipeline.stage_states(run)
     for task in tasks:
         expected = doctor.estimate(run, task)
-        table.add_row(escape(task.label), state_of(task, states), escape(expected))
+        table.add_row(named(task.label), named(state_of(task, states)), named(expected))
     out.print(table)
     for path in launcher.preview(tasks):
-        say(f"\n[bold]{path}[/]")
+        say(f"\n[bold]{named(path)}[/]")
         say(escape(path.read_text(encoding="utf-8")))
 
 

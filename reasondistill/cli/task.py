@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Generator
@@ -37,7 +36,7 @@ def task_command(
     """
     from reasondistill import pipeline
     from reasondistill.launch.process_group import Leash
-    from reasondistill.launch.reporting import ERROR_FILE, KEEP_MARKS, MARK
+    from reasondistill.launch.reporting import CHANNEL, ERROR_FILE
     from reasondistill.launch.task_process import die_with_parent, do_together
     from reasondistill.launch.training import is_shared
     from reasondistill.runs import remote
@@ -49,12 +48,10 @@ def task_command(
     error_file = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:
         die_with_parent()
-    mark = ""
-    if not processes.is_first():
-        mark = f"process {processes.rank()}: "
-    elif not error_file or KEEP_MARKS in os.environ:
-        mark = MARK
-    log_lines(mark)
+    if processes.is_first():
+        log_lines(word=os.environ.get(CHANNEL))
+    else:
+        log_lines(f"process {processes.rank()}: ")
     parts = tuple(units or ())
     place = Path(folder, pipeline.FOLDERS.get(stage, stage))
     if stage == "students":
@@ -77,7 +74,7 @@ def task_command(
 
 @contextmanager
 def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
-    """Send a user's error to the launcher, as one marked line or into a file; exit as the launcher
+    """Send a user's error to the launcher, as one message or into a file; exit as the launcher
     would.
 
     What a disk refused, in whatever library's words, is such an error; `place` is where the task
@@ -107,12 +104,14 @@ def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
 
 def report(error_file: str | None, error: dict[str, object]) -> None:
     """Tell the launcher of an error: its kind, its message, and whether it was a crash."""
-    from reasondistill.launch.reporting import ERROR_WORD, MARK
+    from reasondistill.launch.reporting import CHANNEL, message
     from reasondistill.stages.students import processes
 
-    line = MARK + ERROR_WORD + json.dumps(error)
+    line = f"{error['kind']}: {error['message']}"
+    word = os.environ.get(CHANNEL)
+    if word and not error_file:
+        line = message(word, {"error": error})
     if error_file:
-        line = f"{error['kind']}: {error['message']}"
         path = Path(error_file)
         # The first error is the cause: the other processes lose the one that had it.
         is_late = processes.world_size() > 1 and path.exists()

@@ -36,13 +36,14 @@ from reasondistill.launch.exclusive import only_one
 from reasondistill.launch.launcher import JobState, Launcher, Watcher, register
 from reasondistill.launch.local import raise_first
 from reasondistill.launch.reporting import (
+    CHANNEL,
     ERROR_FILE,
-    KEEP_MARKS,
-    MARK,
     STOPPED,
     STOPPED_ON_REQUEST,
     arguments,
     log_of,
+    new_word,
+    parsed,
     reported_error,
     url_of,
 )
@@ -65,13 +66,14 @@ class WorkerDied(Exception):
 
 @dataclass
 class RayTask:
-    """A task that Ray has, and how far its log was read."""
+    """A task that Ray has, how far its log was read, and the word that begins its messages."""
 
     task: Task
     reference: Any
     log: Path
     read: int
     began: float
+    word: str
 
 
 @register
@@ -212,8 +214,9 @@ def send(ray: Any, run: Run, step: Step, task: Task) -> RayTask:
     # Nodes may have no folder in common: then the run lives at a URL.
     folder = url_of(run) or str(run.folder.resolve())
     command = "\n".join(command_lines(step.environment, arguments(task, folder)))
-    reference = remote.remote(command, str(Path.cwd()), str(log.resolve()), str(error))
-    return RayTask(task, reference, log, size, time.monotonic())
+    word = new_word()
+    reference = remote.remote(command, str(Path.cwd()), str(log.resolve()), str(error), word)
+    return RayTask(task, reference, log, size, time.monotonic(), word)
 
 
 def ray_resources(resources: ResourceSettings) -> dict[str, int]:
@@ -226,14 +229,14 @@ def ray_resources(resources: ResourceSettings) -> dict[str, int]:
     return wanted
 
 
-def do_task(command: str, folder: str, log: str, error: str) -> tuple[int, str | None]:
+def do_task(command: str, folder: str, log: str, error: str, word: str) -> tuple[int, str | None]:
     """On a node: run a task's process to its end; return its exit code and the error that it
-    reported.
+    reported. `word` begins its messages in the log.
 
     Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it
     says that it was stopped.
     """
-    environment = os.environ | {ERROR_FILE: error, KEEP_MARKS: "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {ERROR_FILE: error, CHANNEL: word, "PYTHONUNBUFFERED": "1"}
     # Another machine, perhaps, that has no folder in common with the driver.
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     report = Path(error)
@@ -300,7 +303,7 @@ def _raise_failure(ray: Any, sent: RayTask) -> None:
         raise StageError(
             f"{name} ended with exit code {code}. Log: {sent.log}. The same command goes on."
         )
-    raise reported_error(error, f"{name}: ")
+    raise reported_error(json.loads(error), f"{name}: ")
 
 
 def hand_on_lines(sent: RayTask, watcher: Watcher) -> None:
@@ -312,8 +315,7 @@ def hand_on_lines(sent: RayTask, watcher: Watcher) -> None:
         added = file.read()
     whole = added[: added.rfind(b"\n") + 1]
     sent.read += len(whole)
-    # No splitlines: the mark itself would be taken for the end of a line.
     for line in whole.decode("utf-8", "replace").split("\n"):
-        _, mark, text = line.partition(MARK)
-        if mark:
-            watcher.line(sent.task, text)
+        said = parsed(line, sent.word)
+        if said.is_for_people:
+            watcher.line(sent.task, said.text)

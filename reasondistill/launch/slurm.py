@@ -25,6 +25,7 @@ from typing import Any
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.launch.exclusive import only_one
 from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
+from reasondistill.launch.reporting import read_error
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import RUN, Run, Task, remaining, save_run
@@ -366,7 +367,7 @@ class Mark:
         """The message of the error that a task reported, or the exit code it ended with."""
         path = Path(f"{self.path}.error")
         if path.exists():
-            return str(json.loads(path.read_text(encoding="utf-8"))["message"])
+            return str(read_error(path))
         return f"ended with exit code {self.code()}"
 
 

@@ -4,9 +4,9 @@
     cancel(process)                  # it finishes the chunk in hand, and says how to resume
     wait(process)
 
-The process writes everything to `<run>/logs/<task>.log`; the lines that are meant for people carry
-a mark and are handed on. When this process dies, its task processes die with it, so a run folder
-never has two writers.
+What the process prints is in `<run>/logs/<task>.log`; its lines for people are messages
+(reporting.py) and are handed on. When this process dies, its task processes die with it, so a run
+folder never has two writers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pathlib import Path
 
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.launch.reporting import (
+    CHANNEL,
     ERROR_FILE,
-    ERROR_WORD,
-    KEEP_MARKS,
-    MARK,
     STOPPED,
     STOPPED_ON_REQUEST,
     arguments,
     log_of,
+    new_word,
+    parsed,
     reported_error,
 )
 from reasondistill.launch.training import environment, is_shared, training_command
@@ -48,6 +48,8 @@ _HINTS: dict[int, str] = {
     signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)",
 }
 _SIGNAL_NAMES = {int(number): number.name for number in signal.Signals}
+# A longer line is read, shown and logged in parts: what never ends fills no memory.
+_LONGEST_LINE = 1 << 20
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
 
@@ -60,7 +62,7 @@ class TaskProcess:
     any.
 
     `place` counts the tasks beside it: no other one has the same. `is_shared`: the process only
-    starts others, which do the task together.
+    starts others, which do the task together. `word` begins its messages.
     """
 
     task: Task
@@ -72,6 +74,7 @@ class TaskProcess:
     cancelled: bool = False
     is_shared: bool = False
     place: int = 0
+    word: str = ""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
@@ -85,7 +88,9 @@ def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
         command = training_command(run.cluster, run.folder, task.units[0])
     else:
         command = [sys.executable, "-m", "reasondistill", *arguments(task, str(run.folder))]
-    variables = environment() | {"PYTHONUNBUFFERED": "1"} | own_gpus(run, task, place)
+    word = new_word()
+    variables = environment() | {"PYTHONUNBUFFERED": "1", CHANNEL: word}
+    variables |= own_gpus(run, task, place)
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -99,7 +104,7 @@ def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
     )
     started = time.monotonic()
     running = TaskProcess(
-        task, process, log, threading.Thread(), started, is_shared=together, place=place
+        task, process, log, threading.Thread(), started, is_shared=together, place=place, word=word
     )
     running.reader = threading.Thread(target=_read, args=(running, on_line), daemon=True)
     running.reader.start()
@@ -177,26 +182,23 @@ def cancel(running: TaskProcess) -> None:
 def _read(running: TaskProcess, on_line: OnLine) -> None:
     """Copy the task's output to its log and hand the marked lines on.
 
-    Goes on whatever happens to log and terminal (disk full, pipe closed): a pipe that nobody reads
-    would stop the task for good.
+    Goes on whatever happens to log and terminal (disk full, pipe closed) and whatever a line holds:
+    a pipe that nobody reads would stop the task for good.
     """
     stream = running.process.stdout
     assert stream is not None
-    for line in stream:
-        # Behind an unfinished progress bar, perhaps.
-        _, mark, rest = line.partition(MARK)
-        if mark and rest.startswith(ERROR_WORD):
-            # The first is the cause: when one of several processes fails, the others lose it.
-            if running.error is None:
-                running.error = reported_error(rest.removeprefix(ERROR_WORD))
-        elif mark:
+    while line := stream.readline(_LONGEST_LINE):
+        said = parsed(line.rstrip("\n"), running.word)
+        # The first is the cause: when one of several processes fails, the others lose it.
+        if running.error is None:
+            running.error = said.error
+        if said.is_for_people:
             with suppress(OSError, ValueError):
-                on_line(running.task, rest.rstrip("\n"))
-        plain = line.replace(MARK, "")
-        if plain.strip():
-            running.last.append(plain.rstrip())
+                on_line(running.task, said.text)
+        if said.text.strip():
+            running.last.append(said.text.rstrip())
         with suppress(OSError), open(running.log, "a", encoding="utf-8") as log:
-            log.write(plain)
+            log.write(f"{said.text}\n")
 
 
 def do_together(run: Run, task: Task, stop: StopSignal) -> None:
@@ -208,8 +210,6 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
     with tempfile.TemporaryDirectory(prefix="reasondistill-") as place:
         report = Path(place, "error.json")
         variables = environment() | {ERROR_FILE: str(report)}
-        if ERROR_FILE not in os.environ:
-            variables[KEEP_MARKS] = "1"
         command = training_command(run.cluster, run.folder, task.units[0])
         stop.check()
         process = subprocess.Popen(command, env=variables, preexec_fn=die_with_parent)
@@ -225,14 +225,14 @@ def do_together(run: Run, task: Task, stop: StopSignal) -> None:
             process.wait()
         if process.returncode == 0:
             return
-        text = None
+        reported: dict[str, object] = {}
         if report.exists():
-            text = report.read_text(encoding="utf-8")
-    if text is None and was_stopped:  # they had only just begun
+            reported = json.loads(report.read_text(encoding="utf-8"))
+    if not reported and was_stopped:  # they had only just begun
         stop.check()
-    if text is None or json.loads(text).get("crashed"):
+    if not reported or reported.get("crashed"):
         sys.exit(1)
-    error = reported_error(text)
+    error = reported_error(reported)
     if isinstance(error, Interrupted):
         stop.check()  # which signal came to us, not how it went on to them
     raise error

@@ -9,15 +9,18 @@ mappings: `summary.tokens["gsm8k"]["distilled"]`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from reasondistill.errors import DataError
 from reasondistill.records import Difference, MeasuredModel, Record, Score, SeedSpread
 from reasondistill.runs.store import exists_verified, read_bytes_verified
 
+_METRIC = re.compile(r"(?:pass|maj|mg-pass)@[0-9]{1,9}")
+_BUDGET = re.compile(r"tokens: [0-9]{1,9}")
 # Benchmark → model → the shares of its outcomes, or the mean length of its answers in tokens.
 Outcomes = dict[str, dict[str, dict[str, float]]]
 Tokens = dict[str, dict[str, float | None]]
@@ -91,6 +94,16 @@ class ScoresFile(Record):
     groups: SeedGroups | None = None
     models: tuple[MeasuredModel, ...] = ()
     reference: str | None = None
+
+    @model_validator(mode="after")
+    def _names_what_is_known(self) -> Self:
+        """What the report takes apart is of its shape: a metric, a budget of tokens."""
+        for score in (*self.scores, *self.parts):
+            if not _METRIC.fullmatch(score.metric):
+                raise ValueError(f"metric {score.metric!r}: unknown")
+            if score.part.startswith("tokens") and not _BUDGET.fullmatch(score.part):
+                raise ValueError(f"part {score.part!r}: unknown")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The content as it is stored: without `groups` where there are none."""

@@ -671,12 +671,7 @@ class Desk:
         """The task that draws the traces: what it prints."""
         done = CliRunner().invoke(app, ["task", str(self.run), "traces", *arguments])
         assert done.exit_code == code, done.output
-        errors = [
-            json.loads(line.partition("error ")[2])["message"]
-            for line in done.output.split("\n")
-            if "\x1eerror {" in line
-        ]
-        return "\n".join([done.output, *errors])
+        return done.output
 
     def lines(self) -> list[str]:
         path = self.traces / "traces.jsonl"

@@ -21,11 +21,10 @@ from reasondistill.models.samplers.requests import (
     Request,
     Sampled,
     failed,
-    opened_by_turns,
     problem_and_sample,
 )
 from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
-from reasondistill.thinking import ReasoningFormat
+from reasondistill.thinking import ReasoningFormat, opened_by
 
 Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
@@ -65,7 +64,8 @@ class ScriptedSampler(SamplerBase):
         return cls(texts, model=script_identity(path), reasoning=reasoning)
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        return Rendered(messages, opens=opened_by_turns(messages))
+        text = "\n\n".join(message.content for message in messages)
+        return Rendered(messages, opens=opened_by(text))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         for request in requests:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
@@ -48,6 +48,7 @@ from reasondistill.runs.store.sums import (
 )
 
 StageState = Literal["new", "partial", "complete"]
+Status = Literal["partial", "complete"]
 
 # Where a folder was copied or fetched, its files have other times than those in the manifest: the
 # times at which they were found to be the same. Hidden: each copy has its own.
@@ -88,7 +89,7 @@ class Manifest:
 
     identity: dict[str, Any]
     fingerprint: str
-    status: Literal["partial", "complete"]
+    status: Status
     counts: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -138,8 +139,7 @@ def parse_manifest(path: Path, content: bytes) -> Manifest:
     try:
         sums = {name: FileSum(**known) for name, known in value.pop("files", {}).items()}
         manifest = Manifest(**value, files=sums)
-        for part in ("section", "inputs"):
-            dict(manifest.identity[part])
+        require_types(manifest)
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a manifest: {error}. {ways_out(path)}") from error
     except KeyError as error:
@@ -147,6 +147,51 @@ def parse_manifest(path: Path, content: bytes) -> Manifest:
             f"{path}: not a manifest: its identity has no {error}. {ways_out(path)}"
         ) from error
     return manifest
+
+
+def require_types(manifest: Manifest) -> None:
+    """Raise ValueError naming what is not of its kind: nobody else looks, and a report shows it.
+
+    Also KeyError where the identity lacks something.
+    """
+    known = get_args(Status)
+    if manifest.status not in known:
+        raise ValueError(f"status is {_short(manifest.status)}, not one of {', '.join(known)}")
+    identity = manifest.identity
+    _require("identity", identity, dict)
+    _require("identity.stage", identity["stage"], str)
+    _require("identity.version", identity["version"], int)
+    _require("identity.section", identity["section"], dict)
+    _require("identity.inputs", identity["inputs"], dict)
+    for name, value in identity["inputs"].items():
+        _require(f"identity.inputs.{name}", value, str)
+    for name in ("fingerprint", "content"):
+        _require(name, getattr(manifest, name), str)
+    for name in ("counts", "dropped"):
+        _require(name, getattr(manifest, name), dict)
+        for key, value in getattr(manifest, name).items():
+            _require(f"{name}.{key}", value, int)
+    for name in ("figures", "environment"):
+        _require(name, getattr(manifest, name), dict)
+    _require("seconds", manifest.seconds, int, float)
+    for name, known_sum in manifest.files.items():
+        _require(f"files.{name}.digests", known_sum.digests, str)
+        for part in ("size", "time", "block"):
+            _require(f"files.{name}.{part}", getattr(known_sum, part), int)
+        if known_sum.block < 1:
+            raise ValueError(f"files.{name}.block is {known_sum.block}, no number of bytes")
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise ValueError(f"files.{name} leads out of the folder")
+
+
+_KINDS: Mapping[type, str] = {dict: "object", str: "text", int: "whole number", float: "number"}
+
+
+def _require(name: str, value: object, *kinds: type) -> None:
+    if isinstance(value, kinds) and not isinstance(value, bool):
+        return
+    kind = _KINDS[kinds[-1]]
+    raise ValueError(f"{name} is {_short(value)}, no {kind}")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -4,29 +4,34 @@ here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from reasondistill.foreign_text import shortened, shown
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.missing import REFUSED
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.plots import Line
 from reasondistill.tables import Table, percent, whole
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# A text longer than this is cut in the page; the whole of it stands in the run folder.
+LONGEST_TEXT = 60_000
+# In a list of facts: a setting, an answer.
+_LONGEST_FACT = 4_000
 
 
-def text(value: object) -> str:
-    """Escaped for HTML text and attributes; control characters, lone surrogates become U+FFFD."""
-    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)), quote=True)
+def text(value: object, most: int = LONGEST_TEXT) -> str:
+    """Escaped for HTML text and attributes, and shortened. What one would not see, or what turns
+    the direction of reading, is shown.
+    """
+    return escape(shown(shortened(str(value), most)), quote=True)
 
 
 def facts_list(facts: Mapping[str, object]) -> str:
     items = ""
     for key, value in facts.items():
-        items += f"<dt>{text(key)}</dt><dd>{text(value)}</dd>"
+        items += f"<dt>{text(key, _LONGEST_FACT)}</dt><dd>{text(value, _LONGEST_FACT)}</dd>"
     return f'<dl class="facts">{items}</dl>'
 
 

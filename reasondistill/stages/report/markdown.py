@@ -7,12 +7,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reasondistill import foreign_text
+from reasondistill.foreign_text import shortened, shown_line
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
 from reasondistill.tables import Table, difference_table, score_grid
 
 # A text longer than this is cut here; the page and the run folder have more of it.
 LONGEST_TEXT = 4_000
+# Of a setting.
+_LONGEST_VALUE = 400
+
+# What Markdown acts on anywhere in a line.
+_MARKS = re.compile(r"[|<>`*_\[\]\\&~$@]")
+# What forges make a link of without being asked.
+_LINKS = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+# What makes a heading, a list, a rule or a table of a whole line.
+_BEGINNINGS = re.compile(r"^(\d{0,9})([#.)+=-])(?=\s|$|[#=-])")
 
 
 def render_markdown(facts: Facts, *, title: str, about: str) -> str:
@@ -30,17 +41,19 @@ def render_markdown(facts: Facts, *, title: str, about: str) -> str:
 
 
 def inline(value: object) -> str:
-    """Text that stays text in a line or table cell: no tags, no table bars, no line breaks."""
+    """Text that stays text in a line or table cell, shortened: no tags, no table bars, no line
+    breaks, no links.
+    """
     line = " ".join(str(value).split())
-    return re.sub(r"([|<>`*_\[\]\\])", r"\\\1", line)
+    line = shown_line(shortened(line, LONGEST_TEXT))
+    line = _MARKS.sub(r"\\\g<0>", line)
+    line = _LINKS.sub(r"\\\g<0>", line)
+    return _BEGINNINGS.sub(r"\1\\\2", line)
 
 
 def fenced(value: str) -> str:
     """A code block with a fence longer than any in the text, so nothing inside can end it."""
-    body = value.strip("\n")
-    left_out = len(body) - LONGEST_TEXT
-    if left_out > 0:
-        body = f"{body[:LONGEST_TEXT]}\n… {left_out:,} characters more"
+    body = foreign_text.shown(shortened(value.strip("\n"), LONGEST_TEXT))
     runs = re.findall("`+", body)
     longest = max(map(len, runs), default=0)
     fence = "`" * max(3, 1 + longest)
@@ -77,7 +90,8 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Training", [table(wording.students_table(facts)), _losses(facts)]
     yield "Lengths", [table(wording.lengths_table(facts))]
     yield "Time and speed", [table(wording.timings_table(facts))]
-    yield "Forecast and fact", _noted(forecast_check.note(facts), forecast_check.table(facts))
+    note = inline(forecast_check.note(facts))
+    yield "Forecast and fact", _noted(note, forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _students(facts)
 
@@ -95,7 +109,7 @@ def _scores(facts: Facts) -> Iterator[str]:
     yield wording.SCORES_NOTE
     if len(wording.metrics(facts)) > 1:
         yield wording.METRICS_NOTE
-    yield facts.seeds.note
+    yield inline(facts.seeds.note)
     if len({score.benchmark for score in facts.own_scores}) > 1:
         yield table(score_grid(wording.main_means(facts)))
     yield table(wording.scores_table(facts))
@@ -134,7 +148,7 @@ def _evidence(facts: Facts) -> Iterator[str]:
         for benchmark, content in evidence.parts_tables(facts, kind):
             yield f"### {inline(benchmark)} by {kind}"
             if kind == "overlap":
-                yield evidence.overlap_note(facts, benchmark)
+                yield inline(evidence.overlap_note(facts, benchmark))
             yield table(content)
     for benchmark, content in evidence.parts_tables(facts, "tokens"):
         yield f"### {inline(benchmark)} within token budgets"
@@ -179,13 +193,13 @@ def _trace(shown: Shown) -> str:
     if shown.problem is not None:
         question = shown.problem.question
         title += f", gold {inline(shown.problem.answer)}"
-    return f"{title}\n\n{inline(question)}\n\n{_written(shown)}"
+    return f"{title}\n\n{fenced(question)}\n\n{_written(shown)}"
 
 
 def _side(side: SideBySide) -> str:
     problem = side.problem
     gold = inline(problem.answer)
-    parts = [f"### {inline(problem.id)}, every model; gold {gold}", inline(problem.question)]
+    parts = [f"### {inline(problem.id)}, every model; gold {gold}", fenced(problem.question)]
     for model, shown in side.answers:
         outcome = inline(wording.label(shown.outcome))
         parts.append(f"**{inline(model)}: {outcome}**")
@@ -217,8 +231,10 @@ def _students(facts: Facts) -> list[str]:
     settings: list[tuple[str, ...]] = []
     for stage in facts.stages:
         manifest = stage.manifest
-        values = [f"{key} = {value}" for key, value in flatten(manifest.section)]
-        settings.append((stage.place, manifest.fingerprint, "; ".join(values)))
+        pairs: list[str] = []
+        for key, value in flatten(manifest.section):
+            pairs.append(f"{key} = {shortened(value, _LONGEST_VALUE)}")
+        settings.append((stage.place, manifest.fingerprint, "; ".join(pairs)))
     environment = Table(("environment", "value", "stages"), tuple(surroundings), numbers=3)
     sections = Table(("stage", "fingerprint", "settings"), tuple(settings), numbers=3)
     return [table(environment), table(sections)]

@@ -48,8 +48,6 @@ from reasondistill.stages.report.scores import (
 )
 from reasondistill.tables import MINUS, whole
 
-# A text longer than this is cut in the page; the whole of it stands in the run folder.
-LONGEST_TEXT = 60_000
 # Benchmarks whose lengths and matrices are open from the start; the others fold.
 OPEN_BENCHMARKS = 2
 
@@ -77,10 +75,13 @@ def render_page(facts: Facts, *, title: str, about: str) -> str:
 
 
 def _policy() -> str:
-    """Nothing is loaded, and no script runs but ours, whatever a trace contains."""
+    """Nothing is loaded or sent, and no script runs but ours, whatever a trace contains."""
     digest = hashlib.sha256(SCRIPT.encode()).digest()
     code = base64.b64encode(digest).decode()
-    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{code}'"
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{code}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _top(facts: Facts, title: str, about: str) -> str:
@@ -138,7 +139,7 @@ def _step(step: FunnelStep) -> str:
     items = ""
     for line in wording.funnel_words(step):
         items += f"<li>{_swatch(line)}{text(line)}</li>"
-    name = f"<strong>{wording.STEP_NAMES[step.step]}</strong>"
+    name = f"<strong>{text(wording.STEP_NAMES[step.step])}</strong>"
     return f'<div class="step">{name}{bar}<ul class="legend">{items}</ul></div>'
 
 
@@ -375,11 +376,8 @@ def _written(shown: Shown) -> str:
 
 
 def _part(name: str, value: str) -> str:
-    body = value.strip("\n")
-    left_out = len(body) - LONGEST_TEXT
-    if left_out > 0:
-        body = f"{body[:LONGEST_TEXT]}\n… {left_out:,} characters more"
-    return f'<div class="part">{text(name)}</div><pre>{text(body)}</pre>'
+    body = text(value.strip("\n"))
+    return f'<div class="part">{text(name)}</div><pre>{body}</pre>'
 
 
 def _verdict(shown: Shown, gold: str | None) -> str:
@@ -447,6 +445,6 @@ def _settings(facts: Facts, place: str) -> str:
         for key, value in flatten(manifest.figures):
             shown[f"figure: {key}"] = value
     version = text(manifest.identity.get("version"))
-    about = f"{text(manifest.fingerprint)}, {manifest.status}, version {version}"
+    about = f"{text(manifest.fingerprint)}, {text(manifest.status)}, version {version}"
     head = f'<summary>{text(place)} <span class="soft">{about}</span></summary>'
     return f'<details>{head}<div class="inside">{facts_list(shown)}</div></details>'

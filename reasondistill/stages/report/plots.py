@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from reasondistill.foreign_text import shown_line
+
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 520, 270
@@ -199,9 +201,9 @@ def _axis_names(across: str, up: str) -> str:
     middle = (HEIGHT - BOTTOM + TOP) / 2
     return (
         f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" '
-        f'text-anchor="middle">{escape(across)}</text>'
+        f'text-anchor="middle">{escape(shown_line(across))}</text>'
         f'<text class="tick" x="12" y="{middle}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {middle})">{escape(up)}</text>'
+        f'transform="rotate(-90 12 {middle})">{escape(shown_line(up))}</text>'
     )
 
 
@@ -230,5 +232,5 @@ def _short(value: float) -> str:
 def _svg(body: Sequence[str], width: int, height: int, label: str) -> str:
     return (
         f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(body)}</svg>'
+        f'aria-label="{escape(shown_line(label))}">{"".join(body)}</svg>'
     )
