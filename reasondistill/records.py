@@ -92,10 +92,19 @@ class Sampling(Record):
 
 
 class Message(Record):
-    """One chat turn."""
+    """One chat turn.
+
+    `quotes_tag`: the tag of reasoning at the very end stands in foreign text (a question that ends
+    in `<think>`), so it opens no block. Stored only where it is true.
+    """
 
     role: Role
     content: str
+    quotes_tag: bool = Field(default=False, exclude_if=lambda quotes: not quotes)
+
+    def as_turn(self) -> dict[str, str]:
+        """The turn as chat templates, servers and other tools know it."""
+        return {"role": self.role, "content": self.content}
 
 
 class Completion(Record):

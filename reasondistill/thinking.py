@@ -75,6 +75,20 @@ def opened_by(prompt: str) -> ReasoningFormat | None:
     return next((tags.shape for tags in _TAGS if tags.opener == opener), None)
 
 
+# How the prompt of a template that is told not to think ends.
+_EMPTY_BLOCK = re.compile(r"<think>\s*</think>\s*\Z")
+
+
+def ends_in_empty_block(prompt: str) -> bool:
+    """Whether a prompt ends with a block of reasoning that is closed and empty."""
+    return _EMPTY_BLOCK.search(prompt) is not None
+
+
+def ends_in_tag(prompt: str) -> bool:
+    """Whether a prompt ends with what opens a block of reasoning, or with an empty one."""
+    return bool(opener_at_end(prompt)) or ends_in_empty_block(prompt)
+
+
 def split(
     text: str,
     shape: ReasoningFormat = "auto",

@@ -62,6 +62,10 @@ def dataset_card(facts: CardFacts) -> str:
         "reasondistill. Each row is one example: the prompt's turns, then the "
         "assistant's turn to learn.",
         "",
+        "Texts are verbatim: where a question or an answer spells a special token of some model "
+        "(`<|im_end|>`), it stands here as text. Tokenise the contents of turns without special "
+        "tokens (`split_special_tokens=True`), or such text ends turns and texts.",
+        "",
         *_section(
             "How it was made", ("", ""), [[name, value] for name, value in facts.origins.items()]
         ),

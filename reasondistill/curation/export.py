@@ -84,13 +84,13 @@ def as_prompt_completion(example: Example) -> dict[str, Any]:
 
     https://huggingface.co/docs/trl/dataset_formats#prompt-completion
     """
-    turns = [message.model_dump() for message in example.messages]
+    turns = [message.as_turn() for message in example.messages]
     return {"prompt": turns[:-1], "completion": turns[-1:]}
 
 
 def as_messages(example: Example) -> dict[str, Any]:
     """The OpenAI format: one list of turns."""
-    return {"messages": [message.model_dump() for message in example.messages]}
+    return {"messages": [message.as_turn() for message in example.messages]}
 
 
 def as_sharegpt(example: Example) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reasondistill.config import resources
 from reasondistill.models.tokenising import Piece
 from reasondistill.records import Completion, Message, fingerprint
 from reasondistill.sections import Section, load_section
+from reasondistill.thinking import ends_in_tag
 
 
 class Shot(Section):
@@ -66,10 +67,13 @@ class Prompt(Section):
             turns.append(Message(role="user", content=shown))
             turns.append(Message(role="assistant", content=shot.answer))
         text = _fill(self.user, {"question": question, **parts})
-        turns.append(Message(role="user", content=text))
+        # A tag at the end opens a block where the prompt's author wrote it.
+        quotes = ends_in_tag(text) and not ends_in_tag(self.user)
+        turns.append(Message(role="user", content=text, quotes_tag=quotes))
         if self.system is not None and self.merge_system:
             first = turns[0].content
-            turns[0] = Message(role="user", content=f"{self.system}\n\n{first}")
+            merged = f"{self.system}\n\n{first}"
+            turns[0] = turns[0].model_copy(update={"content": merged})
         return tuple(turns)
 
 

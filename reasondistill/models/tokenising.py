@@ -10,7 +10,9 @@ strings gets the ids that the tokenizer gives.
 
 How: foreign token strings are marked before the template renders them. Then the intended tokens get
 other names, and the text is read by a copy of the tokenizer that has its tokens only under these
-names.
+names. A template that changes a text (drops its line breaks, say) or writes next to it could still
+make a token string of it: then foreign text is marked more closely, and the tokens that both ways
+have are the template's own.
 
 Tokenizers are transformers'; `tokenizers` is imported late.
 """
@@ -20,7 +22,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,11 +33,19 @@ from weakref import WeakKeyDictionary
 
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Message
-from reasondistill.thinking import ReasoningFormat, opened_by, opener_at_end
+from reasondistill.thinking import (
+    ReasoningFormat,
+    ends_in_empty_block,
+    ends_in_tag,
+    opened_by,
+    opener_at_end,
+)
 
 log = logging.getLogger(__name__)
 
-InputReason = Literal["template_refuses", "not_unicode", "not_given_back", "prompt_too_long"]
+InputReason = Literal[
+    "template_refuses", "not_unicode", "not_given_back", "prompt_too_long", "holds_an_end"
+]
 
 
 class InputFault(DataError):
@@ -57,12 +69,15 @@ class Piece:
 @dataclass(frozen=True)
 class TokenisedPrompt:
     """A prompt as text and as ids; `opens` is the format of the reasoning block that its end leaves
-    open, if any.
+    open, if any; `has_empty_block` says that it ends with one that is closed.
+
+    Tags that stand in foreign text are neither.
     """
 
     text: str
     ids: list[int]
     opens: ReasoningFormat | None
+    has_empty_block: bool = False
 
 
 def tokenise_prompt(
@@ -76,24 +91,28 @@ def tokenise_prompt(
     as joined text.
 
     System turns are by the prompt's author: token strings in them become tokens, as does an opening
-    reasoning tag at the very end of a plain prompt. Raises InputFault for a row that cannot be
-    rendered, ConfigError when there is no chat template or it refuses turns of these roles.
+    reasoning tag at the very end of a plain prompt, unless its turn `quotes_tag`. Raises InputFault
+    for a row that cannot be rendered, ConfigError when there is no chat template or it refuses
+    turns of these roles.
     """
     codec = _codec_of(tokenizer)
     contents = [message.content for message in messages]
     _require_unicode("".join(contents))
     mark = _unused_character(contents)
     if plain:
-        marked = codec.marked(_plain_pieces(messages), mark)
+        prompt = _joined(codec, messages, mark)
     else:
-        marked = _apply_template(tokenizer, _marked_turns(codec, messages, mark), options or {})
+        prompt = _rendered(tokenizer, messages, mark, options or {})
+    marked = prompt.text
     # A chat template writes its own BOS; plain text gets the tokenizer's.
     ids = codec.encode(tokenizer, marked, mark, add_special_tokens=plain)
     text = marked.replace(mark, "")
     _require_given_back(
         tokenizer, codec.stretches_of_text(marked, mark), codec.stretches_of_ids(ids)
     )
-    return TokenisedPrompt(text, ids, opened_by(text))
+    return TokenisedPrompt(
+        text, ids, opened_by(prompt.end), has_empty_block=ends_in_empty_block(prompt.end)
+    )
 
 
 def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
@@ -109,6 +128,51 @@ def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
     if not _same(back, text):
         raise _lossy(text, back)
     return ids
+
+
+def tokenise_text(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a foreign text that stands alone, whatever decoding makes of them."""
+    codec, mark = _codec_of(tokenizer), _unused_character([text])
+    return codec.encode(tokenizer, codec.broken(text, mark), mark, add_special_tokens=False)
+
+
+def opened_by_ids(tokenizer: Any, ids: Sequence[int]) -> ReasoningFormat | None:
+    """The format of the reasoning block that the end of a tokenised prompt leaves open, if any.
+
+    A tag that the tokenizer has a token for opens one where it stands as that token.
+    """
+    text = _decoded(tokenizer, ids)
+    codec = _codec_of(tokenizer)
+    opener = opener_at_end(text)
+    if not codec.tokens_in(opener):
+        return opened_by(text)
+    control = codec.last_token(ids)
+    if not control or not opener.endswith(_decoded(tokenizer, control).rstrip()):
+        return None
+    return opened_by(text)
+
+
+def is_end_ordinary(tokenizer: Any) -> bool:
+    """Whether text alone can give the EOS: it is an ordinary token of this tokenizer."""
+    return tokenizer.eos_token_id not in _codec_of(tokenizer).ids
+
+
+def rewrites_text(tokenizer: Any) -> bool:
+    """Whether the chat template changes a question, or writes next to it what could be a part of a
+    token string.
+    """
+    turns = [{"role": "user", "content": _ODD}]
+    codec = _codec_of(tokenizer)
+    fit = codec.fit_of(tokenizer, turns, {})
+    if fit.form not in ("text", "parts"):
+        return False
+    from jinja2 import TemplateError
+
+    try:
+        text = _render(tokenizer, turns, {}, in_parts=fit.form == "parts")
+    except TemplateError:
+        return False
+    return fit.touches or _ODD not in text
 
 
 # ---- foreign text --------------------------------------------------------------------------------
@@ -136,12 +200,50 @@ def _unused_character(texts: Sequence[str]) -> str:
     raise InputFault("not_given_back", "the text holds every private-use character of Unicode")
 
 
-def _marked_turns(codec: _Codec, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
-    turns: list[dict[str, str]] = []
-    for message in messages:
-        piece = Piece(message.content, is_ours=message.role == "system")
-        turns.append({"role": message.role, "content": codec.marked([piece], mark)})
-    return turns
+@dataclass(frozen=True)
+class _Marked:
+    """A prompt with the mark in foreign token strings, and the text whose end says whether a block
+    of reasoning is open: foreign tags there are marked, or it is empty.
+    """
+
+    text: str
+    end: str
+
+
+def _joined(codec: _Codec, messages: Sequence[Message], mark: str) -> _Marked:
+    text = codec.marked(_plain_pieces(messages), mark)
+    if messages and messages[-1].quotes_tag:
+        return _Marked(text, "")
+    return _Marked(text, text)
+
+
+def _rendered(
+    tokenizer: Any, messages: Sequence[Message], mark: str, options: Mapping[str, Any]
+) -> _Marked:
+    """The prompt by the chat template. Raises InputFault where the template makes a token string
+    out of a foreign text.
+    """
+    codec = _codec_of(tokenizer)
+    turns = [message.as_turn() for message in messages]
+    foreign = [turn for turn in turns if turn["role"] != "system"]
+    for turn in foreign:
+        turn["content"] = codec.broken(turn["content"], mark)
+    text = _apply_template(tokenizer, turns, options)
+    contents = [turn["content"].strip() for turn in turns]
+    is_whole = all(content in text for content in contents)
+    may_quote = ends_in_tag(text) and text.rstrip().endswith(contents[-1])
+    if is_whole and not may_quote and not codec.fit_of(tokenizer, turns, options).touches:
+        return _Marked(text, text)
+    for turn in foreign:
+        turn["content"] = codec.closely_broken(turn["content"], mark)
+    closely = _apply_template(tokenizer, turns, options)
+    if codec.tokens_in(closely) == codec.tokens_in(text):
+        return _Marked(text, closely)
+    if closely.replace(mark, "") == text.replace(mark, ""):
+        return _Marked(closely, closely)
+    raise InputFault(
+        "template_refuses", "the chat template would make a special token out of its text"
+    )
 
 
 def _plain_pieces(messages: Sequence[Message]) -> list[Piece]:
@@ -152,7 +254,7 @@ def _plain_pieces(messages: Sequence[Message]) -> list[Piece]:
         pieces.append(Piece("\n\n"))
     last = messages[-1].content if messages else ""
     opener = opener_at_end(last)
-    if opener:
+    if opener and not messages[-1].quotes_tag:
         at = last.rindex(opener)
         pieces[-2:] = [Piece(last[:at]), Piece(last[at:], is_ours=True)]
         return pieces
@@ -169,7 +271,7 @@ def _apply_template(
         )
     from jinja2 import TemplateError
 
-    form = _codec_of(tokenizer).form_of(tokenizer, turns, options)
+    form = _codec_of(tokenizer).fit_of(tokenizer, turns, options).form
     in_parts = form == "parts"
     refusal: TemplateError | None = None
     text = ""
@@ -246,44 +348,59 @@ def _takes_it_without_system(
 
 # What a template is asked with, to see whether it hands a question on.
 _PROBE = "reasondistill asks 4711"
+# What templates that change a text would change.
+_ODD = "Reason  distill\n\n\nasks: <4711> *now*\tor `then`"
 
 
 _Form = Literal["text", "parts", "neither", "refused"]
 
 
-def _form_of(
-    tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
-) -> _Form:
-    """In which form of the contents the last turn stands in what the template makes.
+@dataclass(frozen=True)
+class _Fit:
+    """The form of the contents in which the last turn stands in what the template makes, and
+    whether the template writes next to a turn's content what could begin or end a token string.
 
     `refused`: it takes no turns of these roles, or not such ones, so that nothing can be said.
     """
-    as_text = _shows_question(tokenizer, turns, options, in_parts=False)
-    if as_text:
-        return "text"
-    if _shows_question(tokenizer, turns, options, in_parts=True):
-        return "parts"
+
+    form: _Form
+    touches: bool = False
+
+
+def _fit_of(
+    codec: _Codec,
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, str]],
+    options: Mapping[str, Any],
+) -> _Fit:
+    asked = [{**turn, "content": f"1 + {place}?"} for place, turn in enumerate(turns)]
+    asked[-1]["content"] = _PROBE
+    as_text = _tried(tokenizer, asked, options, in_parts=False)
+    form: _Form = "text"
+    text = as_text
+    if text is None or _PROBE not in text:
+        form = "parts"
+        text = _tried(tokenizer, asked, options, in_parts=True)
+    if text is not None and _PROBE in text:
+        touches = any(codec.touches(text, turn["content"]) for turn in asked)
+        return _Fit(form, touches)
     if as_text is None:
-        return "refused"
-    return "neither"
+        return _Fit("refused")
+    return _Fit("neither")
 
 
-def _shows_question(
+def _tried(
     tokenizer: Any,
     turns: Sequence[Mapping[str, str]],
     options: Mapping[str, Any],
     *,
     in_parts: bool,
-) -> bool | None:
-    """Whether the content of the last turn stands in what the template makes; None where it refuses
-    such turns.
-    """
+) -> str | None:
+    """What the template makes of these turns; None where it refuses them."""
     from jinja2 import TemplateError
 
-    asked = [{**turn, "content": f"1 + {place}?"} for place, turn in enumerate(turns)]
-    asked[-1]["content"] = _PROBE
     try:
-        return _PROBE in _render(tokenizer, asked, options, in_parts=in_parts)
+        return _render(tokenizer, turns, options, in_parts=in_parts)
     except (TemplateError, TypeError, ValueError):
         return None
 
@@ -341,13 +458,15 @@ _HTML = re.compile(
     r"</?(?:a|b|bbox|blockquote|body|caption|code|div|em|footer|h[1-6]|html|i|iframe|img|li|s|span"
     r"|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
-_NAME = "<reasondistill:"
+# No text can spell what this process has drawn.
+_NAME = f"<reasondistill:{secrets.token_hex(8)}:"
 
 
 def _is_ordinary(token: str, *, is_special: bool) -> bool:
     """Text like any other though it is an added token: one character, runs of spaces or newlines,
     HTML.
     """
+    # One character ("!" as CLIP's padding) may be how a text has it too.
     if len(token) < 2 or not token.strip(" \t\r\n\u2581"):
         return True
     return not is_special and _HTML.fullmatch(token) is not None
@@ -366,25 +485,26 @@ class _Codec:
         for number, token in added.items():
             if not _is_ordinary(token.content, is_special=token.special):
                 self.controls[token.content] = number
-        self._ids = frozenset(self.controls.values())
+        self.ids = frozenset(self.controls.values())
         self._lengths = sorted({len(token) for token in self.controls}, reverse=True)
         firsts = "".join(sorted({token[0] for token in self.controls}))
-        self._first = re.compile(f"[{re.escape(firsts)}]") if firsts else re.compile(r"(?!)")
+        self._first = _any_of(firsts)
+        self._first_in_any_case = _any_of(firsts + firsts.lower() + firsts.upper())
+        self._sorted = sorted(self.controls)
+        self._sorted_backwards = sorted(token[::-1] for token in self.controls)
         self._renamed_copy: _RenamedCopy | None = None
         self._has_told = False
-        self._forms: dict[tuple[Any, ...], _Form] = {}
+        self._fits: dict[tuple[Any, ...], _Fit] = {}
 
-    def form_of(
+    def fit_of(
         self, tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
-    ) -> _Form:
-        """The form in which the chat template takes the contents of turns of these roles;
-        cached.
-        """
+    ) -> _Fit:
+        """How the chat template takes the contents of turns of these roles; cached."""
         roles = tuple(turn["role"] for turn in turns)
         key = (str(tokenizer.chat_template), roles, repr(sorted(options.items())))
-        if key not in self._forms:
-            self._forms[key] = _form_of(tokenizer, turns, options)
-        return self._forms[key]
+        if key not in self._fits:
+            self._fits[key] = _fit_of(self, tokenizer, turns, options)
+        return self._fits[key]
 
     def marked(self, pieces: Iterable[Piece], mark: str) -> str:
         """The text with a mark inside each token string that is not ours."""
@@ -406,6 +526,18 @@ class _Codec:
         bounds = [0, *(start + 1 for start in starts), len(text)]
         return mark.join(text[start:end] for start, end in pairwise(bounds))
 
+    def closely_broken(self, text: str, mark: str) -> str:
+        """A foreign text with a mark behind each character that could begin a token string, and one
+        at both of its ends: no part of it is in one, whatever a template leaves out of it or
+        writes beside it.
+        """
+        body = text.strip()
+        if not body:
+            return text
+        before, _, after = text.partition(body)
+        marked = self._first_in_any_case.sub(lambda first: first[0] + mark, body)
+        return f"{before}{mark}{marked}{mark}{after}"
+
     def encode(
         self, tokenizer: Any, marked: str, mark: str, *, add_special_tokens: bool
     ) -> list[int]:
@@ -426,11 +558,32 @@ class _Codec:
         """A marked text cut at the tokens that are meant, the mark left out."""
         return [text.replace(mark, "") for text, _ in self._cut(marked)]
 
+    def tokens_in(self, marked: str) -> list[str]:
+        """The tokens that are meant in a marked text, in order."""
+        return [token for _, token in self._cut(marked) if token]
+
+    def last_token(self, ids: Sequence[int]) -> Sequence[int]:
+        """The ids from the last token of `controls` on; empty where there is none."""
+        for place in range(len(ids) - 1, -1, -1):
+            if ids[place] in self.ids:
+                return ids[place:]
+        return ()
+
+    def touches(self, text: str, content: str) -> bool:
+        """Whether what stands before or behind a content in a text could be a part of a token
+        string with it.
+        """
+        for match in re.finditer(re.escape(content), text):
+            before, behind = text[: match.start()], text[match.end() :]
+            if _meets(before, self._sorted) or _meets(behind[::-1], self._sorted_backwards):
+                return True
+        return False
+
     def stretches_of_ids(self, ids: Sequence[int]) -> list[list[int]]:
         """Ids cut at the tokens of `controls`."""
         stretches: list[list[int]] = [[]]
         for number in ids:
-            if number in self._ids:
+            if number in self.ids:
                 stretches.append([])
             else:
                 stretches[-1].append(number)
@@ -440,17 +593,13 @@ class _Codec:
         self, tokenizer: Any, text: str, ids: Sequence[int], add_special_tokens: bool
     ) -> bool:
         """A normaliser (lower case, for one) may have turned other text into a token string."""
-        meant = sum(1 for _, token in self._cut(text) if token)
+        meant = len(self.tokens_in(text))
         if add_special_tokens:
             meant += tokenizer.num_special_tokens_to_add(pair=False)
-        return sum(number in self._ids for number in ids) > meant
+        return sum(number in self.ids for number in ids) > meant
 
     def _named(self, marked: str) -> str:
         """The text with the tokens that are meant under the names that the copy knows."""
-        if _NAME in marked:
-            raise InputFault(
-                "not_given_back", f"the text holds {_NAME!r}, which this program uses itself"
-            )
         return "".join(
             text + (_name_of(self.controls[token]) if token else "")
             for text, token in self._cut(marked)
@@ -481,6 +630,42 @@ class _Codec:
                 "%r stands in a text: it is read as characters, not as the token of that name",
                 token,
             )
+
+
+def _any_of(characters: str) -> re.Pattern[str]:
+    if not characters:
+        return re.compile(r"(?!)")
+    return re.compile(f"[{re.escape(characters)}]")
+
+
+def _meets(before: str, tokens: Sequence[str]) -> bool:
+    """Whether a text ends with the beginning of one of these sorted tokens, but not with all of
+    it.
+    """
+    longest = max(map(len, tokens), default=0)
+    for length in range(1, min(longest, len(before) + 1)):
+        end = before[-length:]
+        place = bisect_left(tokens, end + "\0")
+        if place < len(tokens) and tokens[place].startswith(end):
+            return True
+    return False
+
+
+# What begins and ends turns and texts in the tokenizers of well-known models.
+_WELL_KNOWN = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:bos|eos|pad)>"
+    r"|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]"
+)
+
+
+def well_known_token(text: str) -> str:
+    """The first string in a text that is a special token to well-known models; empty without one.
+    For texts whose tokenizer is elsewhere. Tags of reasoning, which prompts name, are none.
+    """
+    match = _WELL_KNOWN.search(text)
+    if match is None:
+        return ""
+    return match[0]
 
 
 _CODECS: WeakKeyDictionary[Any, _Codec] = WeakKeyDictionary()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill.records import Completion, Fault, Message, Sampling
-from reasondistill.thinking import ReasoningFormat
+from reasondistill.thinking import ReasoningFormat, opened_by
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,13 @@ class Rendered:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] | None = None
     opens: ReasoningFormat | None = None
+
+
+def opened_by_turns(messages: Sequence[Message]) -> ReasoningFormat | None:
+    """The format of the reasoning block that turns joined as text leave open, if any."""
+    if not messages or messages[-1].quotes_tag:
+        return None
+    return opened_by(messages[-1].content)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from reasondistill.models.samplers.requests import (
     Request,
     Sampled,
     failed,
+    opened_by_turns,
     problem_and_sample,
 )
 from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
-from reasondistill.thinking import ReasoningFormat, opened_by
+from reasondistill.thinking import ReasoningFormat
 
 Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
@@ -64,8 +65,7 @@ class ScriptedSampler(SamplerBase):
         return cls(texts, model=script_identity(path), reasoning=reasoning)
 
     def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
-        text = "\n\n".join(message.content for message in messages)
-        return Rendered(messages, opens=opened_by(text))
+        return Rendered(messages, opens=opened_by_turns(messages))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         for request in requests:

@@ -32,6 +32,7 @@ import pyarrow.compute
 
 from reasondistill.errors import StageError
 from reasondistill.methods.texts import IGNORE
+from reasondistill.models.tokenising import is_end_ordinary, rewrites_text
 from reasondistill.records import Dropped, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
@@ -190,6 +191,10 @@ def rows_key(content: str, tokenizer: Any, how: Mapping[str, Any]) -> str:
         "how": dict(how),
         "libraries": [version("transformers"), version("tokenizers")],
     }
+    if is_end_ordinary(tokenizer):
+        facts["ends"] = "only behind a text"
+    if not how.get("plain") and rewrites_text(tokenizer):
+        facts["template"] = "makes no tokens of foreign text"
     return fingerprint(facts)
 
 

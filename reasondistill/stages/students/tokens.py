@@ -9,7 +9,6 @@ tokenised apart, exactly as they meet at inference.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +55,7 @@ _REASONS: dict[InputReason, str] = {
     "not_unicode": "no text of Unicode",
     "not_given_back": "not given back by the tokenizer",
     "prompt_too_long": TOO_LONG,
+    "holds_an_end": "holds the token that ends a text",
 }
 
 
@@ -75,22 +75,28 @@ class Tokenised:
 def tokenise(example: Example, tokenizer: Any, *, plain: bool) -> Row:
     """One example as ids and labels.
 
-    Raises InputFault when the chat template refuses it or decoding does not give the assistant's
-    text back, ConfigError for a template with which a trace would have two blocks of reasoning.
+    Raises InputFault when the chat template refuses it, decoding does not give the assistant's text
+    back, or the EOS is an ordinary token that stands in that text; ConfigError for a template with
+    which a trace would have two blocks of reasoning.
     """
     *before, answer = example.messages
     prompt = tokenise_prompt(tokenizer, before, plain=plain)
     if answer.content.startswith(THINK):
         require_one_block(prompt, tokenizer.name_or_path)
     pieces = after_prompt(answer.content, opens_think=prompt.opens == "think")
-    completion = [*tokenise_answer(tokenizer, pieces), tokenizer.eos_token_id]
+    written = tokenise_answer(tokenizer, pieces)
+    if tokenizer.eos_token_id in written:
+        raise InputFault(
+            "holds_an_end",
+            f"the text holds {tokenizer.eos_token!r}, an ordinary token of this tokenizer that is "
+            "its EOS too: the student would learn to end there",
+        )
+    completion = [*written, tokenizer.eos_token_id]
     labels = [IGNORE] * len(prompt.ids) + completion
     return Row([*prompt.ids, *completion], labels, example.problem_id, example.trace_id)
 
 
 THINK = "<think>"
-# How the prompt of a template that is told not to think ends.
-_CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
 
 
 def require_one_block(prompt: TokenisedPrompt, name: str) -> None:
@@ -101,7 +107,7 @@ def require_one_block(prompt: TokenisedPrompt, name: str) -> None:
         "Set template_options of the student to what makes its template think "
         "({enable_thinking = true} for Qwen3's), or give it another chat_template."
     )
-    if _CLOSED.search(prompt.text):
+    if prompt.has_empty_block:
         raise ConfigError(
             f"{name}: the chat template closes an empty think block before the student writes, and "
             f"the trace opens another. {remedy}"

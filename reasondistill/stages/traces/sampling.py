@@ -149,7 +149,7 @@ def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) 
     if rendered.token_ids is not None:
         prompt = list(rendered.token_ids)
     else:
-        prompt = [message.model_dump() for message in rendered.messages]
+        prompt = [message.as_turn() for message in rendered.messages]
     identity = {
         "model": model,
         "prompt": prompt,

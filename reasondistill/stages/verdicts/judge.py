@@ -111,7 +111,7 @@ def question_of(judge: Judge, verdict: Verdict, problem: Problem) -> Question:
     prompt = judge.prompt.prompt
     answer = verdict.grade.extracted or ""
     turns = prompt.render(problem.question, gold=problem.answer, answer=answer)
-    shown = [turn.model_dump() for turn in turns]
+    shown = [turn.as_turn() for turn in turns]
     key = fingerprint({**judge.how, "plain": prompt.plain, "turns": shown})
     return Question(verdict.trace_id, key, turns)
 

@@ -57,7 +57,7 @@ class Shape:
         if isinstance(request.rendered, PlainText):
             body["prompt"] = request.rendered.messages[0].content
         else:
-            body["messages"] = [message.model_dump() for message in request.rendered.messages]
+            body["messages"] = [message.as_turn() for message in request.rendered.messages]
         body |= sampling_fields(request.sampling)
         body |= {limit: most, "seed": request.seed}
         if self.template_options:

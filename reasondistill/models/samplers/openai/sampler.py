@@ -46,9 +46,16 @@ from reasondistill.models.samplers.openai.refusals import (
     short,
 )
 from reasondistill.models.samplers.openai.replies import Malformed, Reply, completion_of, read
-from reasondistill.models.samplers.requests import Rendered, Request, Sampled, failed
+from reasondistill.models.samplers.requests import (
+    Rendered,
+    Request,
+    Sampled,
+    failed,
+    opened_by_turns,
+)
+from reasondistill.models.tokenising import well_known_token
 from reasondistill.records import Completion, Message
-from reasondistill.thinking import ReasoningFormat, opened_by
+from reasondistill.thinking import ReasoningFormat
 
 try:
     import httpx
@@ -130,6 +137,7 @@ class OpenAISampler(SamplerBase):
         self._models: list[str] = []
         self._fingerprints: list[str] = []
         self._hinted: set[str] = set()
+        self._has_told_of_tokens = False
         self._loop = LoopThread()
         self._ended = asyncio.Event()
         self._listed: asyncio.Task[None] | None = None
@@ -145,7 +153,7 @@ class OpenAISampler(SamplerBase):
         if not plain:
             return Rendered(messages)
         text = "\n\n".join(message.content for message in messages)
-        return PlainText((Message(role="user", content=text),), opens=opened_by(text))
+        return PlainText((Message(role="user", content=text),), opens=opened_by_turns(messages))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         """As they finish. When no request will be taken any more, what came all the same is handed
@@ -239,6 +247,7 @@ class OpenAISampler(SamplerBase):
         """The completion, after as many tries as it takes and is allowed."""
         if self._listed is not None:
             await asyncio.shield(self._listed)
+        self._tell_of_tokens(request)
         error = ""
         started = time.monotonic()
         for attempt in range(self._retries + 1):
@@ -267,6 +276,26 @@ class OpenAISampler(SamplerBase):
             self._tokens.give_back(reserved(request) - completion.prompt_tokens - completion.tokens)
             return Sampled(request, completion)
         return Sampled(request, failed(f"no answer after {self._retries + 1} tries: {error}"))
+
+    def _tell_of_tokens(self, request: Request) -> None:
+        """Say once that a text holds what the server may read as a special token."""
+        if self._has_told_of_tokens:
+            return
+        for message in request.rendered.messages:
+            token = ""
+            if message.role != "system":
+                token = well_known_token(message.content)
+            if token:
+                self._has_told_of_tokens = True
+                log.warning(
+                    "%s: %r stands in the text of %s. It is sent as it is: the server tokenises "
+                    "it, perhaps as the special token of that name, which may end or begin a turn. "
+                    "Of other texts no more is said.",
+                    self.model,
+                    token,
+                    request.id,
+                )
+                return
 
     async def _wait_for_turn(self, request: Request) -> None:
         await self._wait(self._paused_until - time.monotonic(), self._paused_for)

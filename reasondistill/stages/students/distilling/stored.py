@@ -12,6 +12,7 @@ import torch
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.methods.step import StoredTokens
 from reasondistill.methods.texts import IGNORE
+from reasondistill.models.tokenising import tokenise_text
 from reasondistill.models.topk import TopKReader, read_vocabulary
 from reasondistill.models.vocabulary import TokenMatch
 from reasondistill.records import Dropped, fingerprint
@@ -109,7 +110,7 @@ class StoredTopK:
         for place, token in enumerate(ids):
             spelled = [self._number(token)]
             if token in self._names:
-                spelled = self._tokenizer.encode(self._names[token], add_special_tokens=False)
+                spelled = tokenise_text(self._tokenizer, self._names[token])
             written += spelled
             places += [place, *[-1] * (len(spelled) - 1)]
         return written, places

@@ -22,6 +22,7 @@ from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.methods import METHODS, Method, RolloutSettings
 from reasondistill.methods.settings import CommonSettings
 from reasondistill.models.attention import EXACT
+from reasondistill.models.tokenising import opened_by_ids
 from reasondistill.models.weights import model_identity
 from reasondistill.records import TokenGap
 from reasondistill.runs import layout
@@ -41,7 +42,7 @@ from reasondistill.stages.students.distilling.trainer import DistillTrainer, Gra
 from reasondistill.stages.students.material import TeacherSource
 from reasondistill.stages.students.rows import RowStore, StoredRows
 from reasondistill.stages.students.tokens import Row
-from reasondistill.thinking import opened_by, split
+from reasondistill.thinking import split
 
 log = logging.getLogger(__name__)
 
@@ -316,8 +317,8 @@ def grade_item(
     is_cut = not completion or completion[-1] not in eos
     written = list(completion) if is_cut else list(completion[:-1])
     text = tokenizer.decode(written, skip_special_tokens=False)
-    prompt = tokenizer.decode(row.input_ids[: row.prompt_length], skip_special_tokens=False)
-    parts = split(text, opens=opened_by(prompt), is_cut=is_cut)
+    opens = opened_by_ids(tokenizer, row.input_ids[: row.prompt_length])
+    parts = split(text, opens=opens, is_cut=is_cut)
     finish = "length" if is_cut else "stop"
     return GradeItem(name, parts.answer, gold, finish, parts.think)
 
