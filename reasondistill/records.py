@@ -116,7 +116,8 @@ class Completion(Record):
     block, `reasoning` is None. An error is a completion with `finish="error"`, the message in
     `error` and whose fault it is in `fault`: a service may do better when it is asked again (None,
     in files of earlier versions, means the same), an input will not. `is_estimated` says that the
-    server did not count the tokens: they are our guess.
+    server did not count the tokens: they are our guess. `is_masked`: a secret of the environment
+    stood in the text, and `***` stands there now.
     """
 
     reasoning: str | None
@@ -130,6 +131,7 @@ class Completion(Record):
     # Written only where they say something: records without them stay byte for byte what they were.
     fault: Fault | None = Field(default=None, exclude_if=lambda fault: fault is None)
     is_estimated: bool = Field(default=False, exclude_if=lambda is_estimated: not is_estimated)
+    is_masked: bool = Field(default=False, exclude_if=lambda is_masked: not is_masked)
 
     @property
     def is_lost(self) -> bool:

@@ -333,12 +333,17 @@ def _secrets_of_url(value: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Known:
-    """The secrets of this process: one pattern for all their forms, and which of the forms are
-    base64, so that what stands around them is a part of them.
+    """The secrets of this process in all their `forms`, the longest first, as one pattern, and
+    which of the forms are base64: what stands around these is a part of them.
     """
 
-    pattern: re.Pattern[str] | None
-    in_base64: frozenset[str]
+    forms: tuple[str, ...] = ()
+    pattern: re.Pattern[str] = re.compile("")
+    in_base64: frozenset[str] = frozenset()
+
+    def is_in(self, text: str) -> bool:
+        """Three times as fast as the pattern, for texts without secrets: nearly all."""
+        return any(form in text for form in self.forms)
 
 
 def _forms(secret: str) -> set[str]:
@@ -374,23 +379,25 @@ def _known_of(secrets: Iterable[str]) -> _Known:
     in_base64: set[str] = set()
     for secret in secrets:
         plain |= _forms(secret)
-        in_base64 |= _base64_forms(secret)
-    every = sorted(plain | in_base64, key=lambda form: (-len(form), form))
-    if not every:
-        return _Known(None, frozenset())
-    pattern = re.compile("|".join(map(re.escape, every)))
-    return _Known(pattern, frozenset(in_base64 - plain))
+        in_base64 |= _base64_forms(secret) | _base64_forms(unquote(secret))
+    forms = tuple(sorted(plain | in_base64, key=lambda form: (-len(form), form)))
+    pattern = re.compile("|".join(map(re.escape, forms)))
+    return _Known(forms, pattern, frozenset(in_base64 - plain))
 
 
-# Variables that a cluster file names, whatever they are called.
+# Variables that a cluster file names, whatever they are called; and what no variable holds.
 _named: set[str] = set()
+_told: set[str] = set()
 _known: _Known | None = None
 
 
-def look_again(*variables: str) -> None:
-    """Read the environment anew, for these variables too: a cluster file names them as keys."""
+def look_again(*variables: str, values: Iterable[str] = ()) -> None:
+    """Read the environment anew, for these variables too, which a cluster file names; these values
+    are secrets as well.
+    """
     global _known
     _named.update(variables)
+    _told.update(values)
     _known = None
 
 
@@ -398,7 +405,7 @@ def _know() -> _Known:
     """The secrets of the environment: read once, until it is to be looked at again."""
     global _known
     if _known is None:
-        secrets: set[str] = set()
+        secrets = set(_told)
         for variable, value in os.environ.items():
             secrets.update(_values_of(variable, value))
         secrets.update(os.environ.get(variable, "").strip() for variable in _named)
@@ -414,18 +421,15 @@ def masked(text: str) -> str:
     holds none. Cut a text after this, not before: half a key would stay.
     """
     known = _know()
-    if known.pattern is None:
+    if not known.is_in(text):
         return text
     hit = known.pattern.search(text)
-    if hit is None:
-        return text
     pieces: list[str] = []
     begin = 0
     while hit is not None:
         start, end = hit.span()
         if hit[0] in known.in_base64:
-            while start > begin and text[start - 1] in _AROUND:
-                start -= 1
+            start = _first_around(text, begin, start)
             while end < len(text) and text[end] in _AROUND:
                 end += 1
         pieces += [text[begin:start], MASK]
@@ -434,10 +438,56 @@ def masked(text: str) -> str:
     return "".join([*pieces, text[begin:]])
 
 
+def _first_around(text: str, begin: int, start: int) -> int:
+    """Where the base64 begins whose middle begins at `start`. A JSON escape before it (`\\n`) stays
+    whole: the text may be JSON.
+    """
+    first = start
+    while first > begin and text[first - 1] in _AROUND:
+        first -= 1
+    if first > begin and text[first - 1] == "\\" and first < start:
+        escape = 1
+        if text[first] == "u":
+            escape = 5
+        return min(first + escape, start)
+    return first
+
+
 def holds_secret(text: str) -> bool:
     """Whether a secret of the environment stands in a text."""
-    pattern = _know().pattern
-    return pattern is not None and pattern.search(text) is not None
+    return _know().is_in(text)
+
+
+def masked_json(text: str) -> str:
+    """JSON whose texts are masked; the same text where it holds no secret."""
+    if not holds_secret(text):
+        return text
+    clean = _masked_values(json.loads(text))
+    return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+
+
+def _masked_values(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value).items()
+        return {masked(name): _masked_values(inner) for name, inner in pairs}
+    if isinstance(value, list):
+        return [_masked_values(inner) for inner in cast("list[Any]", value)]
+    return value
+
+
+def variable_in(text: str) -> str | None:
+    """The name of an environment variable whose secret stands in a text."""
+    if not holds_secret(text):
+        return None
+    for variable, value in os.environ.items():
+        own = set(_values_of(variable, value))
+        if variable in _named:
+            own.add(value.strip())
+        if _known_of(filter(is_worth_masking, own)).is_in(text):
+            return variable
+    return None
 
 
 def cleaned(text: str) -> str:

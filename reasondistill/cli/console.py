@@ -23,6 +23,7 @@ from reasondistill.errors import StageError
 from reasondistill.foreign_text import ShownFormatter, shown, shown_line, shown_stream
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import disk_error
+from reasondistill.secrets import cleaned
 
 app = typer.Typer(
     help="Distil a reasoning model into a small one, and say honestly by how much it worked.",
@@ -51,7 +52,7 @@ class _Terminal(Console):
         super().print(*texts, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        known = RE_TAGS.sub(_own_style, shown(text))
+        known = RE_TAGS.sub(_own_style, shown(cleaned(text)))
         try:
             return super().render_str(known, **options)
         except MarkupError:

@@ -52,11 +52,13 @@ class OpenAISettings(Section):
 
     `timeout_s` is how long a server may be silent, `retries` how often a request is sent again
     after a fault that may pass. A server that asks us to wait longer than `patience_s` ends the
-    stage; the same command continues it.
+    stage; the same command continues it. `redirects` are the origins (`https://host:port`) to which
+    the server may send us on, with prompts and key; its own needs no naming.
     """
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    redirects: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = ()
     concurrency: Annotated[int, Field(ge=1)] = 32
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from reasondistill.errors import MissingDependencyError
 from reasondistill.records import Example
+from reasondistill.secrets import masked_json
 
 # A row group is flushed at this many rows or characters: long traces must not pile up in memory.
 _GROUP_ROWS, _GROUP_CHARACTERS = 2_000, 32_000_000
@@ -68,10 +69,11 @@ def _groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line; return how many."""
+    """Write one JSON object a line, without secrets of the environment; return how many."""
     count = 0
     for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        line = masked_json(json.dumps(row, ensure_ascii=False))
+        file.write(line.encode() + b"\n")
         count += 1
     return count
 

@@ -51,8 +51,10 @@ from reasondistill.launch.scripts import command_lines
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.task_process import die_with_parent
 from reasondistill.pipeline import Run, Task, remaining, save_run
+from reasondistill.runs import loopback
 from reasondistill.runs.remote import exchange
 from reasondistill.runs.store import StopSignal
+from reasondistill.secrets import look_again
 
 FOLDER = "ray"
 _POLL_S = 0.5
@@ -134,6 +136,7 @@ def connected(run: Run) -> Generator[Any]:
         # Else Ray would put a token into the home folder, readable for all.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        look_again()
     try:
         import ray
     except ImportError as error:
@@ -146,7 +149,8 @@ def connected(run: Run) -> Generator[Any]:
     if address:
         options["address"] = address
     else:
-        options["include_dashboard"] = False
+        # A Ray of our own is for this machine: it listens on loopback alone.
+        options |= {"include_dashboard": False, "_node_ip_address": loopback.ADDRESS}
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -69,8 +69,8 @@ def parsed(line: str, word: str) -> Line:
         content = _object(json.loads(rest))
         if "error" in content:
             error = reported_error(content["error"])
-            return Line(shown(f"{type(error).__name__}: {error}"), error=error)
-        return Line(shown_line(str(content["line"])), is_for_people=True)
+            return Line(shown(cleaned(f"{type(error).__name__}: {error}")), error=error)
+        return Line(shown_line(cleaned(str(content["line"]))), is_for_people=True)
     except (ValueError, KeyError, RecursionError) as error:
         return Line(f"not a message of a task ({error!r}): {shown(cleaned(rest))}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reasondistill.config import Cluster
 from reasondistill.pipeline import Run, Task
+from reasondistill.runs.loopback import is_loopback
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.strategies import strategy_file
 
@@ -63,16 +64,27 @@ def training_command(
     threads: list[str] = []
     if train.threads is not None:
         threads = ["--num_cpu_threads_per_process", str(train.threads)]
+    # On one machine nobody else's shall reach what torch opens.
+    launcher = "reasondistill.launch.agent"
+    if nodes > 1 or has_rollouts_elsewhere(cluster):
+        launcher = "accelerate.commands.launch"
     return [
         # A part of the command and not of a job's environment: what stands beside it in the job is
         # done by one process.
-        *("env", f"{processes.TOGETHER}=1", python, "-m", "accelerate.commands.launch"),
+        *("env", f"{processes.TOGETHER}=1", python, "-m", launcher),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
         *rendezvous(nodes),
         *threads,
         *("-m", *task),
     ]
+
+
+def has_rollouts_elsewhere(cluster: Cluster) -> bool:
+    """Whether weights go to a server of rollouts on another machine, through NCCL."""
+    train = cluster.train
+    url = train.rollouts_url
+    return train.rollouts == "vllm_server" and url is not None and not is_loopback(url)
 
 
 def rendezvous(nodes: int) -> list[str]:

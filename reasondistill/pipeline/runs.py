@@ -4,6 +4,7 @@ run needs.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +34,7 @@ from reasondistill.runs.layout import (
 from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import Manifest, read_guarded, write_guarded, write_manifest
 from reasondistill.runs.work_sharing import Share
+from reasondistill.secrets import look_again, variable_in
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Run:
     source: Path
     keep_old: bool = False
     only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        look_again(self.cluster.openai.api_key_env)
 
     @property
     def layout(self) -> RunFolder:
@@ -205,7 +210,8 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
 
 def save_run(run: Run, folder: Path | None = None) -> None:
     """Write `run.json`, from which a task process loads the run, into the run folder or another.
-    The file holds no secret.
+    The file holds no secret: raises ConfigError where that of an environment variable stands in the
+    pipeline or cluster file.
     """
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
@@ -215,6 +221,13 @@ def save_run(run: Run, folder: Path | None = None) -> None:
         "keep_old": run.keep_old,
         "asked": list(run.only),
     }
+    variable = variable_in(json.dumps(value))
+    if variable is not None:
+        raise ConfigError(
+            f"{run.source}: it or the cluster file holds the value of the environment variable "
+            f"{variable}, which would be written into the run folder. Take it out: it is read from "
+            "there."
+        )
     write_guarded((folder or run.folder) / RUN, value)
 
 

@@ -91,7 +91,8 @@ class TracesFigures(Figures):
     `workers`; `truncated` is a share of the samples that did not fail.
 
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
-    record causes. `estimated` samples have estimated token counts. `topk_missing` traces could not
+    record causes. `estimated` samples have estimated token counts; in
+    `masked` ones a secret of the environment stood. `topk_missing` traces could not
     be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
     """
 
@@ -105,6 +106,7 @@ class TracesFigures(Figures):
     errors: int = 0
     causes: Mapping[str, int] | None = None
     estimated: int = 0
+    masked: int = 0
     topk_k: int = 0
     topk_tokens: int = 0
     topk_bytes: int = 0

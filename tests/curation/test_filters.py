@@ -93,6 +93,7 @@ def test_a_wrong_table_is_one_clear_error(
 def test_the_filters_of_examples_itself_are_always_on_and_in_their_order() -> None:
     assert [one.name for one in all_filters()] == [
         "was_written",
+        "has_no_secret",
         "has_outcome",
         "has_an_end",
         "has_text",

@@ -485,7 +485,7 @@ def test_several_processes_are_started_by_accelerate_with_the_file_of_their_stra
             "REASONDISTILL_TOGETHER=1",
             "py",
             "-m",
-            "accelerate.commands.launch",
+            "reasondistill.launch.agent",
             "--config_file",
             file,
         ),

@@ -17,7 +17,18 @@ from typing import Any
 
 import pytest
 from cluster_kit import wait_until
-from faulty_server import CONTEXT, FAULTS, PROMPT, USAGE, FaultyServer, delta, events, good, says
+from faulty_server import (
+    CONTEXT,
+    FAULTS,
+    PROMPT,
+    USAGE,
+    FaultyServer,
+    Reply,
+    delta,
+    events,
+    good,
+    says,
+)
 from pydantic import ValidationError
 from test_cli import run as command
 from typer.testing import CliRunner
@@ -809,6 +820,77 @@ def test_prompts_do_not_follow_a_redirect_to_another_origin(
     assert f"redirects (307) to {other.url}/chat/completions" in printed and "key=x" not in printed
     assert other.bodies == []
     other.close()
+
+
+def test_prompts_follow_a_redirect_to_an_origin_that_the_cluster_file_names(
+    desk: Desk, server: FaultyServer
+) -> None:
+    other = FaultyServer()
+    server.redirects_to = f"{other.url}/chat/completions"
+    desk.settings(redirects=[other.url.removesuffix("/v1")])
+    desk.draw()
+    assert len(desk.lines()) == 4 * PROBLEMS == len(other.bodies)
+    assert {header["Authorization"] for header in other.headers} == {f"Bearer {KEY}"}
+    other.close()
+
+
+@pytest.mark.parametrize("origin", ["host", "ftp://host", "https://me@host", "https://host/v1"])
+def test_an_origin_is_a_scheme_a_host_and_a_port(origin: str) -> None:
+    with pytest.raises(ValidationError, match="redirects"):
+        OpenAISettings(redirects=(origin,))
+
+
+def test_texts_for_a_server_of_rollouts_follow_no_redirect(server: FaultyServer) -> None:
+    requests = pytest.importorskip("requests")
+    pytest.importorskip("torch")
+    from reasondistill.stages.students.distilling.rollouts import refuse_redirect
+
+    other = FaultyServer()
+    session = requests.Session()
+    session.hooks["response"].append(refuse_redirect)
+    server.redirects_to = f"{other.url}/chat/completions"
+    with pytest.raises(ConfigError, match=r"rollouts_url: the server redirects \(307\) to http:"):
+        session.post(f"{server.url}/generate", json={"model": "m", "prompt": "a"})
+    assert other.bodies == []
+    other.close()
+
+
+@pytest.mark.parametrize("words", ["in JSON", "a page", "as it is"])
+def test_a_key_at_any_place_of_an_error_is_masked_before_the_text_is_cut(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    basic = base64.b64encode(f"user:{KEY}".encode()).decode()
+    for secret in (KEY, f"Basic {basic}"):
+        for place in (270, 290, 470, 3980, 65500):
+            text = "x" * place + secret
+            bodies = {
+                "in JSON": json.dumps({"error": {"message": text}}),
+                "a page": f"<html><title>{text}</title></html>",
+                "as it is": text,
+            }
+            body = bodies[words].encode()
+            monkeypatch.setitem(FAULTS, "padded", lambda _, body=body: Reply(400, body))
+            error = sample(server, "padded").error or ""
+            assert secret[:10] not in error and secret[-12:] not in error
+
+
+def test_a_finish_reason_that_is_a_key_is_masked_before_its_letters_are_made_small(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", "ABCdef0123456789")
+    monkeypatch.setitem(FAULTS, "reason", good(finish_reason="ABCdef0123456789"))
+    assert "abcdef" not in (sample(server, "reason").error or "").lower()
+
+
+def test_a_reply_with_a_secret_says_so_and_is_counted_as_it_is_masked(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basic = base64.b64encode(f"user:{KEY}".encode()).decode()
+    for echo in (KEY, basic):
+        monkeypatch.setitem(FAULTS, "echo", good(content=f"It is {echo} \\boxed{{4}}"))
+        completion = sample(server, "echo")
+        assert completion.answer_text == "It is *** \\boxed{4}" and completion.is_masked
+    assert not sample(server, "").is_masked
 
 
 def test_another_model_under_the_same_name_is_not_mixed_in(

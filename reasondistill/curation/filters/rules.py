@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation.filters.registry import Candidate, example_filter
+from reasondistill.secrets import holds_secret
 
 
 @example_filter(ExampleSettings)
@@ -13,6 +14,16 @@ def was_written(candidate: Candidate, examples: ExampleSettings) -> str | None:
         return "problem could not be asked"
     if candidate.trace.completion.is_lost:
         return "sampling failed"
+    return None
+
+
+@example_filter(ExampleSettings)
+def has_no_secret(candidate: Candidate, examples: ExampleSettings) -> str | None:
+    """A key or password of this environment stood in the text, or stands there: a student would
+    learn it, or the mask in its place.
+    """
+    if candidate.trace.completion.is_masked or holds_secret(candidate.text):
+        return "holds a secret"
     return None
 
 

@@ -32,6 +32,7 @@ from reasondistill.models.samplers.requests import (
     problem_and_sample,
     rank,
     seed_of,
+    without_secrets,
 )
 from reasondistill.models.tokenising import InputFault
 
@@ -54,4 +55,5 @@ __all__ = [
     "problem_and_sample",
     "rank",
     "seed_of",
+    "without_secrets",
 ]

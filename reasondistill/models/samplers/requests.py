@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill.records import Completion, Fault, Message, Sampling
+from reasondistill.secrets import holds_secret, masked
 from reasondistill.thinking import ReasoningFormat, opened_by
 
 
@@ -138,3 +139,19 @@ def failed(
         error=message,
         fault=fault,
     )
+
+
+def without_secrets(completion: Completion) -> Completion:
+    """The completion as it may be stored, graded and shown: secrets of the environment are masked
+    in its texts, which it then says.
+    """
+    reasoning, answer, error = completion.reasoning, completion.answer_text, completion.error
+    whole = "\n".join((reasoning or "", answer, error or ""))
+    if not holds_secret(whole):
+        return completion
+    if reasoning is not None:
+        reasoning = masked(reasoning)
+    if error is not None:
+        error = masked(error)
+    texts = {"reasoning": reasoning, "answer_text": masked(answer), "error": error}
+    return completion.model_copy(update={**texts, "is_masked": True})

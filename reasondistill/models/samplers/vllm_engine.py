@@ -15,6 +15,7 @@ from typing import Any
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.models.weights import count_parameters, has_cpu_bf16, model_folder
 from reasondistill.records import Sampling
+from reasondistill.runs.loopback import prefer_loopback
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def prepare_environment() -> None:
     """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    prefer_loopback()
     try:
         importlib.import_module("vllm")
     except ImportError as error:

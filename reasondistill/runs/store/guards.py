@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from reasondistill.errors import DataError
 from reasondistill.runs.store.files import write_json
+from reasondistill.secrets import holds_secret, masked_json
 
 # Of run folders: 1 had no sums and no guards.
 FORMAT = 2
@@ -24,8 +25,10 @@ _FORMAT, _GUARD = "format", "guard"
 
 
 def write_guarded(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object and its guard atomically."""
+    """Write a JSON object and its guard atomically, without secrets of the environment."""
     content = {_FORMAT: FORMAT, **value}
+    if holds_secret(json.dumps(content)):
+        content = json.loads(masked_json(json.dumps(content)))
     write_json(path, {**content, _GUARD: _digest(content)})
 
 

@@ -33,6 +33,7 @@ from reasondistill.runs.store.lines import (
     list_beside,
 )
 from reasondistill.runs.store.verified import exists_verified, open_verified
+from reasondistill.secrets import masked_json
 
 R = TypeVar("R", bound=Record)
 _BLOCK = 1 << 16
@@ -62,7 +63,7 @@ class Shard:
         """Write these records durably. A failed write is cut off again, so the shard stays
         readable.
         """
-        self._lines.append([record.to_json().encode("utf-8") + b"\n" for record in records])
+        self._lines.append([line_of(record) for record in records])
 
     def close(self) -> None:
         self._lines.close()
@@ -72,6 +73,11 @@ class Shard:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def line_of(record: Record) -> bytes:
+    """The line of a record, without secrets of the environment."""
+    return masked_json(record.to_json()).encode("utf-8") + b"\n"
 
 
 class _UnlistedLines:
@@ -319,7 +325,7 @@ def rewrite_shard(path: Path, lines: Iterable[bytes]) -> int:
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write a whole shard atomically; return how many records it holds."""
-    return rewrite_shard(path, (record.to_json().encode("utf-8") + b"\n" for record in records))
+    return rewrite_shard(path, map(line_of, records))
 
 
 # ---- metrics -------------------------------------------------------------------------------------
@@ -327,7 +333,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
 
 def append_metrics(folder: Path, **values: Any) -> None:
     """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
-    line = json.dumps(values, ensure_ascii=False) + "\n"
+    line = masked_json(json.dumps(values, ensure_ascii=False)) + "\n"
     append_line(folder / layout.METRICS, line.encode("utf-8"))
 
 

@@ -21,6 +21,7 @@ from reasondistill.runs.store import (
     write_json,
     write_text,
 )
+from reasondistill.secrets import cleaned
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.building import build_report
 from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read_stages
@@ -72,8 +73,8 @@ def run_report(
     markdown = render_markdown(facts, title=title, about=about)
     page = render_page(facts, title=title, about=about)
     write_json(folder / layout.REPORT_JSON, build_report(facts).to_dict())
-    write_text(folder / layout.REPORT_MARKDOWN, _encodable(markdown))
-    write_text(folder / layout.REPORT_PAGE, _encodable(page))
+    write_text(folder / layout.REPORT_MARKDOWN, _encodable(cleaned(markdown)))
+    write_text(folder / layout.REPORT_PAGE, _encodable(cleaned(page)))
     sentences = wording.headline(facts)
     for sentence in sentences:
         log.info("%s", sentence)

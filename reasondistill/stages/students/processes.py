@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from reasondistill.errors import ElsewhereError
+from reasondistill.runs import loopback
 from reasondistill.runs.store import StopSignal
 
 T = TypeVar("T")
@@ -146,6 +147,8 @@ def together() -> Generator[None]:
     import torch
     from accelerate import PartialState
 
+    if loopback.is_wanted():
+        loopback.stay_on_loopback()
     PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     yield
     torch.distributed.destroy_process_group()

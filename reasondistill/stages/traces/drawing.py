@@ -146,7 +146,10 @@ def _draw(
     with closing(traces):
         for trace in traces:
             watch.look(trace.completion)
-            recorder.put(trace, sampler.top_k.pop(trace.id, None))
+            top_k = sampler.top_k.pop(trace.id, None)
+            if trace.completion.is_masked:
+                top_k = None  # its tokens are those of the secret
+            recorder.put(trace, top_k)
             if job.is_stopped:
                 break
 

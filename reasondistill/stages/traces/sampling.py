@@ -25,6 +25,7 @@ from reasondistill.models.samplers import (
     failed,
     problem_and_sample,
     seed_of,
+    without_secrets,
 )
 from reasondistill.records import Problem, Sampling, Trace, fingerprint
 
@@ -140,7 +141,7 @@ class _Asking:
             sampling=request.sampling,
             key=request.key,
             seed=request.seed,
-            completion=sampled.completion,
+            completion=without_secrets(sampled.completion),
         )
 
 

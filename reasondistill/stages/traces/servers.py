@@ -24,6 +24,7 @@ from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import ServerFigures, TracesFigures
 from reasondistill.runs.store import append_line, read_rows
+from reasondistill.secrets import masked_json
 
 log = logging.getLogger(__name__)
 
@@ -152,5 +153,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Durably: it is on disk before the sample that it is about."""
-    line = json.dumps(row, ensure_ascii=False) + "\n"
+    line = masked_json(json.dumps(row, ensure_ascii=False)) + "\n"
     append_line(path, line.encode("utf-8"), durably=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import read_rows, sort_shard, write_records
 from reasondistill.stages.traces.on_disk import is_failed, is_lost
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Tally:
@@ -33,6 +36,7 @@ class Tally:
     prompt_tokens: int = 0
     truncated: int = 0
     estimated: int = 0
+    masked: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
     refused: dict[str, Completion] = field(default_factory=dict[str, Completion])
     refused_samples: Counter[str] = field(default_factory=Counter[str])
@@ -54,6 +58,7 @@ class Tally:
         self.prompt_tokens += completion["prompt_tokens"]
         self.truncated += completion["finish"] == "length"
         self.estimated += completion.get("is_estimated", False)
+        self.masked += completion.get("is_masked", False)
         if is_failed(completion):
             self._add_failed(row["problem_id"], Completion.model_validate(completion))
 
@@ -185,4 +190,12 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
         figures = figures.joined(TracesFigures(causes=sums.causes))
     if sums.estimated:
         figures = figures.joined(TracesFigures(estimated=sums.estimated))
+    if sums.masked:
+        log.warning(
+            "%s: a secret of this environment stood in %d samples; it is masked, and none of them "
+            "becomes an example",
+            folder,
+            sums.masked,
+        )
+        figures = figures.joined(TracesFigures(masked=sums.masked))
     return figures

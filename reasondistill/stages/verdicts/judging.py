@@ -20,7 +20,7 @@ from typing import Protocol
 from reasondistill.config import JudgeSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradeItem
-from reasondistill.models.samplers import Sampler, make_ready
+from reasondistill.models.samplers import Sampler, make_ready, without_secrets
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Grade, JudgeReply, Problem, Trace, Verdict
 from reasondistill.runs.missing import cause_of
@@ -197,7 +197,7 @@ def ask_judge(
     outcomes: Counter[str] = Counter()
     last_report = time.monotonic()
     for sampled in sampler.sample(requests):
-        request, completion = sampled.request, sampled.completion
+        request, completion = sampled.request, without_secrets(sampled.completion)
         if completion.finish == "error":
             log.warning("judge %s, %s: %s", sampler.model, request.id, completion.error)
             outcomes["failed"] += 1

@@ -11,13 +11,14 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 import httpx
 
+from reasondistill import secrets
 from reasondistill.errors import ConfigError
 
 OPENAI = "https://api.openai.com/v1"
@@ -27,9 +28,12 @@ MOST_BYTES = 64 << 20
 MOST_ERROR_BYTES = 64 << 10
 _CONNECT_S = 10.0
 _MOST_HOPS = 5
-# A key of this length is a secret and no word that a model may write ("EMPTY", which many servers
-# take).
-_SURELY_SECRET = 16
+# A value of a query that is as long is a secret, whatever its name.
+_LONG_VALUE = 16
+
+
+# Scheme, host, port.
+Origin = tuple[str, str, int]
 
 
 class TooLarge(Exception):
@@ -43,13 +47,14 @@ class Redirected(Exception):
 @dataclass(frozen=True)
 class Address:
     """A server. `url` is without credentials and may be shown; `headers` and `query` open it;
-    `secrets` are never shown.
+    `secrets` are never shown. It may send us on to itself and to the origins in `redirects`.
     """
 
     url: str
     headers: dict[str, str] = field(repr=False)
     query: str = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+    redirects: frozenset[Origin] = frozenset()
 
     def of(self, path: str) -> str:
         """The URL of an endpoint, to be asked, not to be shown."""
@@ -58,43 +63,47 @@ class Address:
         return f"{self.url}{path}"
 
     def cleaned(self, text: str) -> str:
-        """The text without secrets."""
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    def cleaned_reply(self, text: str) -> str:
-        """What a model wrote, without what is surely a secret; a key like `EMPTY` is a word that it
-        may write.
+        """What a server says of an error, without secrets: also without a key that is too short to
+        be looked for in what a model writes.
         """
+        text = secrets.masked(text)
         for secret in self.secrets:
-            if len(secret) >= _SURELY_SECRET:
-                text = text.replace(secret, "***")
-        return text
+            text = text.replace(secret, secrets.MASK)
+        return secrets.cleaned(text)
 
 
-def address_of(base_url: str | None, api_key_env: str) -> Address:
+def address_of(base_url: str | None, api_key_env: str, redirects: Sequence[str] = ()) -> Address:
     """The server at `base_url`, else in OPENAI_BASE_URL, else OpenAI's own, with the key from the
     environment.
 
-    `user:password@` in the URL is sent as Basic auth and then goes before the key. Raises
-    ConfigError (no address that HTTP knows, no key although the server is not one's own, a key that
-    no header takes).
+    `user:password@` in the URL is sent as Basic auth and then goes before the key. From here on
+    what opens the server is masked in all texts. Raises ConfigError (no address that HTTP knows, no
+    key although the server is not one's own, a key that no header takes).
     """
     given = base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
     parts = _split(given or OPENAI)
     key = _read_key(api_key_env, is_needed=not given)
-    headers, secrets = credentials_of(parts, key)
+    headers, own = credentials_of(parts, key)
     for pair in parts.query.split("&"):
-        _, _, value = pair.partition("=")
-        if len(value) >= _SURELY_SECRET:
-            secrets.append(value)
+        name, _, value = pair.partition("=")
+        if secrets.is_secret_name(name) or len(value) >= _LONG_VALUE:
+            own.append(value)
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    longest_first = sorted({secret for secret in own if secret}, key=len, reverse=True)
+    secrets.look_again(api_key_env, values=(secret for secret in own if secret != key))
     if is_openai(url):
         headers |= account_headers()
-    return Address(url, headers, parts.query, tuple(longest_first))
+    origins = frozenset(origin_of(httpx.URL(origin)) for origin in redirects)
+    return Address(url, headers, parts.query, tuple(longest_first), origins)
+
+
+def origin_of(url: httpx.URL) -> Origin:
+    """Scheme, host and port, the port also where it is the scheme's own."""
+    port = url.port
+    if port is None:
+        port = {"http": 80, "https": 443}.get(url.scheme, 0)
+    return url.scheme, url.host, port
 
 
 def _split(url: str) -> SplitResult:
@@ -128,16 +137,16 @@ def _read_key(variable: str, *, is_needed: bool) -> str:
 def credentials_of(parts: SplitResult, key: str) -> tuple[dict[str, str], list[str]]:
     """The headers that open a server, and every form in which they may come back."""
     headers: dict[str, str] = {}
-    secrets: list[str] = []
+    own: list[str] = []
     if key:
         headers["Authorization"] = f"Bearer {key}"
-        secrets += [key, quote(key, safe="")]
+        own += [key, quote(key, safe="")]
     if parts.username is None and parts.password is None:
-        return headers, secrets
+        return headers, own
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-    secrets += [token, f"{parts.username}:{parts.password}", password, parts.password or ""]
-    return {"Authorization": f"Basic {token}"}, secrets
+    own += [token, f"{parts.username}:{parts.password}", password, parts.password or ""]
+    return {"Authorization": f"Basic {token}"}, own
 
 
 def account_headers() -> dict[str, str]:
@@ -208,7 +217,9 @@ class Connection:
         raise Redirected("the server redirects in a circle")
 
     def _next(self, response: httpx.Response) -> str:
-        """Where a redirect leads, on the same origin. Raises Redirected for another one."""
+        """Where a redirect leads: on the same origin, or one that is named. Raises Redirected for
+        another one.
+        """
         here = response.request.url
         try:
             there = here.join(response.headers["location"])
@@ -216,7 +227,9 @@ class Connection:
             raise Redirected(
                 f"the server redirects ({response.status_code}) to no address"
             ) from None
-        if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
+        own = origin_of(httpx.URL(self._address.url))
+        allowed = self._address.redirects | {own, origin_of(here)}
+        if origin_of(there) not in allowed:
             shown = there.copy_with(username=None, password=None, query=None)
             raise Redirected(
                 self._address.cleaned(f"the server redirects ({response.status_code}) to {shown}")

@@ -118,7 +118,8 @@ def refusal(
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return _refused(status, [_page_words(text)], frozenset(), frozenset(), clean, sent)
+        words = _page_words(clean(text))
+        return _refused(status, [words], frozenset(), frozenset(), clean, sent)
     return refusal_in(status, value, clean, sent)
 
 
@@ -134,7 +135,7 @@ def refusal_in(
         errors = [number for number in numbers if 400 <= number <= 599]
         if errors:
             status = errors[0]
-    words = list(dict.fromkeys(_words(value))) or [json.dumps(value)[:_READ]]
+    words = list(dict.fromkeys(_words(value))) or [clean(json.dumps(value))[:_READ]]
     return _refused(status, words, codes, frozenset(_named(value)), clean, sent)
 
 

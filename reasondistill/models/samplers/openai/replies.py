@@ -29,6 +29,7 @@ from reasondistill.models.samplers.openai.wordings import (
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import Request, failed
 from reasondistill.records import Completion, Fault, Finish
+from reasondistill.secrets import masked
 from reasondistill.thinking import ReasoningFormat, split
 
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "text", "summary", "content")
@@ -119,7 +120,8 @@ def _reply(value: dict[str, Any]) -> Reply:
     if finish is not None and not isinstance(finish, str):
         raise Malformed("the finish reason is no text", str(finish))
     calls_tools = bool(message.get("tool_calls") or message.get("function_call"))
-    reason = (finish or "").rpartition(".")[2].strip().lower().replace("-", "_")
+    # Before its letters are made small: a key is no word of ours then.
+    reason = masked(finish or "").rpartition(".")[2].strip().lower().replace("-", "_")
     return Reply(
         text=text,
         reasoning=reasoning,

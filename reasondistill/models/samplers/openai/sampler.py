@@ -55,6 +55,7 @@ from reasondistill.models.samplers.requests import (
 )
 from reasondistill.models.tokenising import well_known_token
 from reasondistill.records import Completion, Message
+from reasondistill.secrets import masked
 from reasondistill.thinking import ReasoningFormat
 
 try:
@@ -108,6 +109,7 @@ class OpenAISampler(SamplerBase):
         revision: str | None = None,
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
+        redirects: Sequence[str] = (),
         concurrency: int = 32,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
@@ -123,7 +125,7 @@ class OpenAISampler(SamplerBase):
         self.model = model
         if revision:
             self.model = f"{model}@{revision}"
-        self._address = address_of(base_url, api_key_env)
+        self._address = address_of(base_url, api_key_env, redirects)
         self._shape = Shape(model, dict(template_options or {}), dict(request or {}), tuple(omit))
         limit_field = MAX_TOKENS
         if is_openai(self._address.url):
@@ -371,11 +373,13 @@ class OpenAISampler(SamplerBase):
         self._keep(self._fingerprints, reply.fingerprint)
         reasoning = reply.reasoning
         if reasoning is not None:
-            reasoning = self._address.cleaned_reply(reasoning)
-        reply = replace(reply, text=self._address.cleaned_reply(reply.text), reasoning=reasoning)
+            reasoning = masked(reasoning)
+        clean = replace(reply, text=masked(reply.text), reasoning=reasoning)
         completion = completion_of(
-            reply, request, sent=body, seconds=seconds, reasoning=self._reasoning
+            clean, request, sent=body, seconds=seconds, reasoning=self._reasoning
         )
+        if clean != reply:
+            completion = completion.model_copy(update={"is_masked": True})
         if reply.usage.wrong is not None:
             counts = self._shown(reply.usage.wrong)
             self._hint("usage", f"its token counts cannot be right ({counts}); ours are estimated")
@@ -492,7 +496,8 @@ class OpenAISampler(SamplerBase):
             self._end(
                 ConfigError(
                     f"{self._address.url}: {problem}; prompts are not sent there. Put the "
-                    "right base_url into [openai]."
+                    "right base_url into [openai] of the cluster file, or name that origin in "
+                    "redirects."
                 )
             )
         return await self._judge_connection(problem, attempt)

@@ -11,14 +11,19 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from reasondistill.errors import ConfigError
 from reasondistill.losses.shared_tokens import SharedTokens
-from reasondistill.stages.students import bases
+from reasondistill.runs import loopback
+from reasondistill.stages.students import bases, processes
+
+if TYPE_CHECKING:
+    import requests
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +281,9 @@ class VllmWriter:
         mode = "server"
         if self.url is None:
             mode = "colocate"
-        return VLLMGeneration(
+            if processes.world_size() == 1 or loopback.is_wanted():
+                loopback.stay_on_loopback()
+        generation = VLLMGeneration(
             self.model,
             self.accelerator,
             self.tokenizer,
@@ -286,6 +293,24 @@ class VllmWriter:
             max_model_length=self.context,
             logprobs=None,
         )
+        client = getattr(generation, "vllm_client", None)
+        if client is not None:
+            client.session.hooks["response"].append(refuse_redirect)
+        return generation
+
+
+def refuse_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
+    """Raise ConfigError when a server of rollouts sends us to another place: texts would go
+    there.
+    """
+    if response.is_redirect:
+        here, there = urlsplit(response.url), urlsplit(response.headers["location"])
+        if there.netloc and (there.scheme, there.netloc) != (here.scheme, here.netloc):
+            origin = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+            raise ConfigError(
+                f"[train] rollouts_url: the server redirects ({response.status_code}) to {origin}; "
+                "texts are not sent there. Put the right address into rollouts_url."
+            )
 
 
 @contextmanager
