@@ -283,6 +283,19 @@ def found_below(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from found_below(inner, f"{place}.{number}".removeprefix("."))
 
 
+def secret_names_in(value: Any) -> Iterator[str]:
+    """The keys below a value of TOML or JSON that are secret by their name and hold a secret."""
+    if isinstance(value, Mapping):
+        for name, inner in cast("Mapping[Any, Any]", value).items():
+            is_leaf = isinstance(inner, str | int | float)
+            if is_leaf and is_secret_name(str(name)) and is_secret_value(str(inner)):
+                yield str(name)
+            yield from secret_names_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in cast("list[Any]", value):
+            yield from secret_names_in(inner)
+
+
 # ---- the secrets of the environment --------------------------------------------------------------
 
 

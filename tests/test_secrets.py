@@ -291,6 +291,7 @@ def test_variables_without_secrets_are_accepted() -> None:
         {"ray": {"address": "ray://me:planted@head:10001"}},
         {"train": {"rollouts_url": "http://me:planted@host:8000"}},
         {"launcher": {"api_token": "planted"}},
+        {"launcher": {"login": {"user": "me", "password": "planted"}}},
         {"launcher": {"headers": {"x": "Bearer ghp_0123456789abcdefABCDEF"}}},
         {"about": "with hf_aB3dE6gH9kL2mN5pQ8rS"},
     ],
@@ -331,6 +332,7 @@ def test_base_url_says_what_to_do_instead() -> None:
     [
         'traces.teachers.0.request={ extra_headers = { Authorization = "Bearer x" } }',
         'traces.teachers.0.request={ token = "x" }',
+        'traces.teachers.0.template_options={ api_key = "x" }',
         'traces.teachers.0.request={ user = "sk-proj-1234567890abc" }',
         "problems.dataset=https://me:pw@host/data",
         "traces.teachers.0.model=https://host/model?token=abc",

@@ -254,9 +254,8 @@ class Cluster(Section):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
-        for name, value in self.launcher.items():
-            if secrets.is_secret_name(name) and secrets.is_secret_value(str(value)):
-                raise ValueError(_on_disk(f"launcher: {name}"))
+        for name in secrets.secret_names_in(self.launcher):
+            raise ValueError(_on_disk(f"launcher: {name}"))
         return self
 
     @model_validator(mode="after")

@@ -162,12 +162,13 @@ class ModelSettings(Section):
         """`request` and `omit` cannot change what a sample is or how its reply is read: this has
         keys of its own, or cannot be changed.
         """
-        for name in _names_in(self.request):
-            if _SECRET.search(name):
-                raise ValueError(
-                    f"request: {name} looks like a secret and would be written to disk; export "
-                    "it as the key instead"
-                )
+        for key in ("request", "template_options"):
+            for name in _names_in(getattr(self, key)):
+                if _SECRET.search(name):
+                    raise ValueError(
+                        f"{key}: {name} looks like a secret and would be written to disk; export "
+                        "it as the key instead"
+                    )
         for name in self.request:
             if name in _OURS:
                 raise ValueError(f"request: {name} is set for every request already; remove it")

@@ -51,13 +51,14 @@ from reasondistill.launch.scripts import command_lines
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.task_process import die_with_parent
 from reasondistill.pipeline import Run, Task, remaining, save_run
-from reasondistill.runs import loopback
 from reasondistill.runs.remote import exchange
 from reasondistill.runs.store import StopSignal
 from reasondistill.secrets import look_again
 
 FOLDER = "ray"
 _POLL_S = 0.5
+# Read when Ray is imported.
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 # Powers of two. Slurm's memory is in MiB where no unit is given.
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -137,6 +138,10 @@ def connected(run: Run) -> Generator[Any]:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         look_again()
+    if not address:
+        # A Ray of our own is for this machine. So told, it listens on loopback alone, as it does by
+        # itself on macOS and Windows; it takes no 127.0.0.1 for the address of its node.
+        os.environ[_CLUSTERS] = "0"
     try:
         import ray
     except ImportError as error:
@@ -149,8 +154,7 @@ def connected(run: Run) -> Generator[Any]:
     if address:
         options["address"] = address
     else:
-        # A Ray of our own is for this machine: it listens on loopback alone.
-        options |= {"include_dashboard": False, "_node_ip_address": loopback.ADDRESS}
+        options["include_dashboard"] = False
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:

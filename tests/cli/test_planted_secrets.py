@@ -190,7 +190,7 @@ def test_no_planted_key_is_in_run_folder_logs_terminal_report_or_exports(
     for record in map(json.loads, records):
         outcomes[record["problem_id"]] = record["grade"]["outcome"]
     assert len(outcomes) == QUESTIONS
-    assert list(outcomes.values()).count("correct") == QUESTIONS - 1  # but the huge number
+    assert set(outcomes.values()) == {"correct"}  # the judge read its masked reply too
 
 
 def test_a_stream_that_cuts_a_key_in_pieces_is_masked_whole(

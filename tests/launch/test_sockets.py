@@ -154,7 +154,7 @@ def test_a_host_of_this_machine_is_known(url: str, is_here: bool) -> None:
 
 
 RAY = """\
-import ray, os, time
+import time
 from reasondistill.launch.ray import connected
 from reasondistill.config import Cluster
 class Run:
