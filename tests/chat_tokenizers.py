@@ -47,13 +47,34 @@ DEEPSEEK = (
     "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
 )
 
-_LLAMA3_TOKENS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>"]
-_LLAMA3_TOKENS += ["<|end_header_id|>", "<|eot_id|>", "<|reserved_special_token_0|>"]
-_GEMMA_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-_MISTRAL_TOKENS = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
-_MISTRAL_TOKENS += ["[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]"]
-_DEEPSEEK_TOKENS = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>"]
-_DEEPSEEK_TOKENS += ["<｜Assistant｜>", "<think>", "</think>"]
+_LLAMA3_TOKENS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|reserved_special_token_0|>",
+)
+_GEMMA_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+_MISTRAL_TOKENS = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[THINK]",
+    "[/THINK]",
+)
+_DEEPSEEK_TOKENS = (
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<think>",
+    "</think>",
+)
 
 
 def chatml() -> Any:

@@ -223,20 +223,26 @@ def _rendered(
     """The prompt by the chat template. Raises InputFault where the template makes a token string
     out of a foreign text.
     """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template. Use a prompt "
+            "with plain = true."
+        )
     codec = _codec_of(tokenizer)
     turns = [message.as_turn() for message in messages]
     foreign = [turn for turn in turns if turn["role"] != "system"]
     for turn in foreign:
         turn["content"] = codec.broken(turn["content"], mark)
-    text = _apply_template(tokenizer, turns, options)
+    fit = codec.fit_of(tokenizer, turns, options)
+    text = _apply_template(tokenizer, turns, options, fit.form)
     contents = [turn["content"].strip() for turn in turns]
     is_whole = all(content in text for content in contents)
     may_quote = ends_in_tag(text) and text.rstrip().endswith(contents[-1])
-    if is_whole and not may_quote and not codec.fit_of(tokenizer, turns, options).touches:
+    if is_whole and not may_quote and not fit.touches:
         return _Marked(text, text)
     for turn in foreign:
         turn["content"] = codec.closely_broken(turn["content"], mark)
-    closely = _apply_template(tokenizer, turns, options)
+    closely = _apply_template(tokenizer, turns, options, fit.form)
     if codec.tokens_in(closely) == codec.tokens_in(text):
         return _Marked(text, closely)
     if closely.replace(mark, "") == text.replace(mark, ""):
@@ -262,16 +268,10 @@ def _plain_pieces(messages: Sequence[Message]) -> list[Piece]:
 
 
 def _apply_template(
-    tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any], form: _Form
 ) -> str:
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"{tokenizer.name_or_path}: the tokenizer has no chat template. Use a prompt "
-            "with plain = true."
-        )
     from jinja2 import TemplateError
 
-    form = _codec_of(tokenizer).fit_of(tokenizer, turns, options).form
     in_parts = form == "parts"
     refusal: TemplateError | None = None
     text = ""
