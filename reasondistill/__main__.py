@@ -12,6 +12,7 @@ import signal
 from types import FrameType
 
 from reasondistill.errors import Stopped
+from reasondistill.interpreter import leave_working_directory
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
         # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
+    leave_working_directory()
     from reasondistill.cli import main as command
 
     command()

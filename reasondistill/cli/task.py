@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Generator
@@ -19,6 +20,7 @@ from reasondistill.errors import (
     StageError,
     StorageError,
 )
+from reasondistill.interpreter import safe_environment
 from reasondistill.runs.store import write_json
 
 
@@ -45,6 +47,8 @@ def task_command(
     from reasondistill.stages.students import processes
 
     processes.forget_other_launchers()
+    # What a task starts, an engine's processes, is started as it was.
+    os.environ.update(safe_environment(os.environ))
     error_file = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:
         die_with_parent()
@@ -52,6 +56,8 @@ def task_command(
         log_lines(word=os.environ.get(CHANNEL))
     else:
         log_lines(f"process {processes.rank()}: ")
+    # The command that has started the task has named the files that hide shipped ones.
+    logging.getLogger("reasondistill.config.resources").setLevel(logging.ERROR)
     parts = tuple(units or ())
     place = Path(folder, pipeline.FOLDERS.get(stage, stage))
     if stage == "students":

@@ -4,11 +4,15 @@ checkout, the installed wheel.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from reasondistill.errors import ConfigError
 from reasondistill.sections import nearest
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _KINDS = {
@@ -21,6 +25,10 @@ _KINDS = {
     "published": "eval",
     "models": "models",
 }
+# The name of a model that comes with the package: one folder, not a path.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Files that hide shipped ones, and were named.
+_named: set[Path] = set()
 # The suffix of each kind of file, where that is not .toml.
 _SUFFIXES = {"accelerate": ".yaml", "orchestrators": ".yaml"}
 
@@ -37,11 +45,13 @@ def find(kind: str, name: str) -> Path:
     """The file that `name` means: a path as it is, else `<kind>/<name>.toml` (`.yaml` for
     accelerate's) in the nearest place that has it.
 
-    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. Raises
-    ConfigError with the nearest known name.
+    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. A file
+    of the working directory that is taken instead of a shipped one of the same name is named once
+    in the log. Raises ConfigError with the nearest known name.
     """
     given, suffix = Path(name), _SUFFIXES.get(kind, ".toml")
     if given.suffix == suffix and given.exists():
+        _name_what_hides(kind, given)
         return given
     if given.parent not in (Path("."), Path(_KINDS[kind])):
         raise ConfigError(f"{name}: no such file.")
@@ -49,10 +59,26 @@ def find(kind: str, name: str) -> Path:
     for place in _places(kind):
         path = place / f"{stem}{suffix}"
         if path.exists():
+            _name_what_hides(kind, path)
             return path
     hint = nearest(stem, sorted(available(kind)))
     singular = kind.removesuffix("s")
     raise ConfigError(f"{name}: no such file, and no {singular} of that name. {hint}")
+
+
+def _name_what_hides(kind: str, path: Path) -> None:
+    """Say, once in a process, that a file of the working directory stands for another one of the
+    same name, where they differ.
+    """
+    place = path.resolve()
+    if place in _named or place.parent != (Path.cwd() / _KINDS[kind]).resolve():
+        return
+    for other in _places(kind):
+        hidden = other / path.name
+        if hidden.exists() and hidden.read_bytes() != path.read_bytes():
+            _named.add(place)
+            log.warning("%s is used: it hides the shipped file %s", place, hidden)
+            return
 
 
 def available(kind: str) -> dict[str, Path]:
@@ -70,6 +96,6 @@ def shipped_model(name: str) -> Path:
     ConfigError.
     """
     folder = _PACKAGE / "shipped" / "models" / name
-    if (folder / "config.json").exists():
+    if _MODEL_NAME.fullmatch(name) and (folder / "config.json").exists():
         return folder
     raise ConfigError(f"shipped:{name}: no such model in this package.")

@@ -3,7 +3,8 @@
 A sampler is one module, which holds a `SAMPLER`: its capabilities and, in a subclass, how it is
 opened (`reasondistill.models.samplers.SamplerKind`). `sampler = "vllm"` is the module
 `reasondistill/models/samplers/vllm.py`. `sampler = "my_lab.parrot:PARROT"` is the object `PARROT`
-of a module of your own, which Python must be able to import wherever a stage runs.
+of a module of your own, which Python must be able to import wherever a stage runs: it is installed,
+or PYTHONPATH names its folder. The working directory is not looked into.
 
 The module is imported when its name is first met; it imports heavy packages inside functions only.
 """
@@ -87,7 +88,8 @@ def _sampler_of_others(name: str) -> Capabilities:
     except (ImportError, ValueError, TypeError) as error:
         raise ConfigError(
             f"sampler = {name!r}: the module {module_name!r} cannot be imported ({error}). "
-            "Install it, or put its folder on PYTHONPATH."
+            "Install it, or put its folder on PYTHONPATH; it is not looked for in the working "
+            "directory."
         ) from None
     sampler: Any = getattr(module, attribute, None)
     if not isinstance(sampler, Capabilities):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reasondistill.config import CheckpointSettings, Pipeline, StudentSettings
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.pipeline.runs import Run, load_run
 
 # Steps that each student is trained for: enough to separate loading from training.
@@ -41,6 +41,8 @@ def calibration_run(run: Run, problems: int) -> Run:
         )
     scratch = replace(run, pipeline=small(run.pipeline, problems), folder=calibration_folder(run))
     if scratch.layout.state.exists() and load_run(scratch.folder).pipeline != scratch.pipeline:
+        if scratch.folder.is_symlink():
+            raise StageError(f"{scratch.folder}: is a link, and is not emptied. Remove the link.")
         shutil.rmtree(scratch.folder)
     return scratch
 

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from reasondistill.errors import StageError
 from reasondistill.runs.layout import RunFolder
-from reasondistill.runs.store import disk_errors, remove_all_leftovers
+from reasondistill.runs.store import disk_errors, open_to_write, remove_all_leftovers
 
 log = logging.getLogger(__name__)
 _held: set[Path] = set()
@@ -35,9 +35,8 @@ def only_one(folder: Path) -> Generator[None]:
     path = RunFolder(folder).lock
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        # disk_errors is not for what is done under the lock
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115
-    with file:
+    # disk_errors is not for what is done under the lock
+    with open_to_write(path, "ab") as file:
         lock(file, folder)
         _held.add(place)
         try:
@@ -47,7 +46,7 @@ def only_one(folder: Path) -> Generator[None]:
             _held.discard(place)
 
 
-def lock(file: IO[str], folder: Path) -> None:
+def lock(file: IO[Any], folder: Path) -> None:
     """Lock an open file of this folder. Raises StageError when another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,11 @@ from reasondistill.launch.scripts import command_lines
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.launch.task_process import die_with_parent
 from reasondistill.pipeline import Run, Task, remaining, save_run
+from reasondistill.runs.layout import RAY as FOLDER
 from reasondistill.runs.remote import exchange
-from reasondistill.runs.store import StopSignal
+from reasondistill.runs.store import StopSignal, open_to_write, require_no_links
 from reasondistill.secrets import look_again
 
-FOLDER = "ray"
 _POLL_S = 0.5
 # Read when Ray is imported.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -156,7 +156,9 @@ def connected(run: Run) -> Generator[Any]:
     else:
         options["include_dashboard"] = False
     try:
-        ray.init(**options)
+        # Ray puts the folder in which it is joined on the path of its workers, before all modules.
+        with chdir("/"):
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise StageError(f"[ray] address = {address!r}: cannot connect: {reason}") from error
@@ -206,11 +208,13 @@ def _do_step(ray: Any, run: Run, step: Step, watcher: Watcher, stop: StopSignal)
 def send(ray: Any, run: Run, step: Step, task: Task) -> RayTask:
     """Give Ray a task with what it asks for."""
     log = log_of(run, task)
+    require_no_links(log.parent)
     log.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     if log.exists():
         size = log.stat().st_size
     marks = run.folder.resolve() / FOLDER
+    require_no_links(marks)
     marks.mkdir(exist_ok=True)
     error = marks / f"{log.stem}.error"
     error.unlink(missing_ok=True)
@@ -253,7 +257,7 @@ def do_task(command: str, folder: str, log: str, error: str, word: str) -> tuple
     place = None
     if Path(folder).is_dir():
         place = folder
-    with open(log, "ab") as output:
+    with open_to_write(Path(log), "ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=place,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasondistill.config import EnvironmentSettings, ResourceSettings
+from reasondistill.interpreter import safe_python
 from reasondistill.launch.reporting import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
 from reasondistill.launch.training import is_shared, job_command, job_lines
@@ -161,7 +162,8 @@ def command_lines(environment: EnvironmentSettings, words: Sequence[str]) -> lis
     """The shell lines that make an environment, then reasondistill with these words in the place of
     the shell.
     """
-    command = shlex.join([python_of(environment), "-m", "reasondistill", *words])
+    python = safe_python(python_of(environment))
+    command = shlex.join([*python, "-m", "reasondistill", *words])
     container = environment.container or ""
     return [*environment_lines(environment), f"exec {container} {command}"]
 
@@ -193,7 +195,8 @@ def call_of(run: Run, step: Step, task: Task) -> str:
         return job_command(
             run.cluster, folder, task.units[0], nodes=nodes, python=python, container=container
         )
-    command = shlex.join([python, "-m", "reasondistill", *arguments(task, str(folder))])
+    words = arguments(task, str(folder))
+    command = shlex.join([*safe_python(python), "-m", "reasondistill", *words])
     if container:
         return f"{container} {command}"
     return command

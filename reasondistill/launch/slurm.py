@@ -29,9 +29,9 @@ from reasondistill.launch.reporting import read_error
 from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import RUN, Run, Task, remaining, save_run
-from reasondistill.runs.store import write_json, write_text
+from reasondistill.runs.layout import SLURM as FOLDER
+from reasondistill.runs.store import require_no_links, write_json, write_text
 
-FOLDER = "slurm"
 JOBS, MARKS = "jobs.json", "marks"
 # What Slurm's word for an end means.
 _ENDS = {
@@ -183,6 +183,7 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
     """One script per step, and `submit.sh`, which sends them all in order by hand."""
     save_run(run, folder)
     marks = folder / MARKS
+    require_no_links(marks)
     marks.mkdir(parents=True, exist_ok=True)
     written: list[tuple[Step, Path]] = []
     for step in steps_of(run, tasks):
@@ -208,6 +209,7 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
         after = ' --dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes'
     write_text(folder / "submit.sh", "\n".join(lines) + "\n")
     # sbatch makes no folder for its output
+    require_no_links(run.layout.logs)
     run.layout.logs.mkdir(parents=True, exist_ok=True)
     return written
 

@@ -24,9 +24,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedWriter
 from pathlib import Path
 
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
+from reasondistill.interpreter import safe_python
 from reasondistill.launch.reporting import (
     CHANNEL,
     ERROR_FILE,
@@ -40,7 +42,7 @@ from reasondistill.launch.reporting import (
 )
 from reasondistill.launch.training import environment, is_shared, training_command
 from reasondistill.pipeline import Run, Task
-from reasondistill.runs.store import StopSignal, disk_errors
+from reasondistill.runs.store import StopSignal, disk_errors, open_to_write
 
 # What a crash may mean.
 _HINTS: dict[int, str] = {
@@ -83,11 +85,13 @@ def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
     log = log_of(run, task)
     with disk_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
+    open_to_write(log, "ab").close()  # a log that is a link is refused now, not in silence
     together = is_shared(run, task)
     if together:
         command = training_command(run.cluster, run.folder, task.units[0])
     else:
-        command = [sys.executable, "-m", "reasondistill", *arguments(task, str(run.folder))]
+        words = arguments(task, str(run.folder))
+        command = [*safe_python(), "-m", "reasondistill", *words]
     word = new_word()
     variables = environment() | {"PYTHONUNBUFFERED": "1", CHANNEL: word}
     variables |= own_gpus(run, task, place)
@@ -197,8 +201,8 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
                 on_line(running.task, said.text)
         if said.text.strip():
             running.last.append(said.text.rstrip())
-        with suppress(OSError), open(running.log, "a", encoding="utf-8") as log:
-            log.write(f"{said.text}\n")
+        with suppress(OSError, StageError), BufferedWriter(open_to_write(running.log, "ab")) as log:
+            log.write(f"{said.text}\n".encode("utf-8", "backslashreplace"))
 
 
 def do_together(run: Run, task: Task, stop: StopSignal) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasondistill.config import Cluster
+from reasondistill.interpreter import SAFE_PATH, safe_environment, safe_python
 from reasondistill.pipeline import Run, Task
 from reasondistill.runs.loopback import is_loopback
 from reasondistill.stages.students import processes
@@ -24,14 +25,18 @@ STOPPING = {
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
 }
 
+# accelerate puts the folder that it is started in on the path of DeepSpeed's processes, before all
+# modules: here lies nothing to import. The processes themselves go back to where the run was begun.
+_NOWHERE = "/"
 _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
 
 
 def environment() -> dict[str, str]:
     """What a process that does a task is started with: ours, without what a launcher around us
-    says, and how it is stopped.
+    says, how it is stopped, and that it imports nothing from the working directory.
     """
-    return processes.without_other_launchers(os.environ) | STOPPING
+    variables = processes.without_other_launchers(os.environ) | STOPPING
+    return safe_environment(variables)
 
 
 def is_shared(run: Run, task: Task, nodes: int = 1) -> bool:
@@ -57,10 +62,11 @@ def training_command(
 
     For several nodes some words are variables of the shell: `job_lines` sets them.
     """
-    task = ["reasondistill", "task", str(run_folder), "students", student]
+    task = [*safe_python(python), "-m", "reasondistill", "task", str(run_folder)]
+    task += ["students", student]
     train = cluster.train
     if train.processes * nodes == 1:
-        return [python, "-m", *task]
+        return task
     threads: list[str] = []
     if train.threads is not None:
         threads = ["--num_cpu_threads_per_process", str(train.threads)]
@@ -71,12 +77,13 @@ def training_command(
     return [
         # A part of the command and not of a job's environment: what stands beside it in the job is
         # done by one process.
-        *("env", f"{processes.TOGETHER}=1", python, "-m", launcher),
+        *("env", "-C", _NOWHERE, f"{processes.TOGETHER}=1", f"{SAFE_PATH}=1"),
+        *(*safe_python(python), "-m", launcher),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
         *rendezvous(nodes),
         *threads,
-        *("-m", *task),
+        *("--no_python", "env", "-C", str(Path.cwd()), *task),
     ]
 
 

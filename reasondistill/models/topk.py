@@ -31,7 +31,6 @@ from __future__ import annotations
 import json
 import logging
 import mmap
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,6 +65,7 @@ from reasondistill.runs.store import (
     keep_copy,
     list_anew,
     mend,
+    open_to_write,
     read_bytes_verified,
     read_rows,
     require_all_lines,
@@ -331,7 +331,8 @@ def cut_what_is_torn(folder: Path) -> None:
         lines = list(read_index(folder))
         write_records(index, [line for line in lines if line.offset + line.bytes <= size])
     if end < size:
-        os.truncate(blocks, end)
+        with open_to_write(blocks, "r+b") as file:
+            file.truncate(end)
 
 
 # ---- reading -------------------------------------------------------------------------------------

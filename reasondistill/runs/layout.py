@@ -22,6 +22,9 @@ FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, sta
 RUN = "run.json"
 FORECAST = "forecast.json"
 LOGS = "logs"
+# What launchers keep of jobs that they have sent.
+SLURM = "slurm"
+RAY = "ray"
 SETTLED = "settled"
 LOCK = ".lock"
 # What a run folder that is published at a URL remembers of the URL's files.
@@ -84,6 +87,9 @@ STAGE_FILES = frozenset(
     }
 )
 AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS, TOKENS)
+
+# The folders in a run's folder that are no stages.
+BESIDE_STAGES = (LOGS, SETTLED, TOKENS, SLURM, RAY)
 
 # The folders that stages finish, as patterns in the run's folder. Other manifests (a data set's, a
 # model's) are not the run's.

@@ -20,7 +20,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reasondistill.errors import DataError
+from reasondistill.errors import DataError, StageError
 from reasondistill.records import Student, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.checking import (
@@ -40,6 +40,7 @@ from reasondistill.runs.store import (
     read_guarded,
     read_manifest,
     replacing,
+    require_no_links_below,
     set_aside,
     sum_of,
     write_guarded,
@@ -88,7 +89,11 @@ def repair_run(
     for one in checked:
         if not one.faults:
             continue
-        if any(fault.is_out_of_reach for fault in one.faults):
+        refused = _through_a_link(run.path / one.place)
+        if refused is not None:
+            for fault in one.faults:
+                yield Repair(fault.path, f"left as it is: {refused}", is_mended=False)
+        elif any(fault.is_out_of_reach for fault in one.faults):
             yield from _left_until_read(one.faults)
         elif not one.place:
             yield from _repair_own(run, one.faults)
@@ -117,6 +122,15 @@ def _repair_lists(run: RunFolder, faults: Sequence[Fault], *, again: bool) -> It
                 f"takes the lines of {shard.name} out: all its records are made again"
             )
         yield Repair(fault.path, done, is_mended=again)
+
+
+def _through_a_link(folder: Path) -> str | None:
+    """Why nothing is repaired in a folder to which a link leads, or in which one lies."""
+    try:
+        require_no_links_below(folder)
+    except StageError as error:
+        return str(error)
+    return None
 
 
 def _left_until_read(faults: Sequence[Fault]) -> Iterator[Repair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from itertools import takewhile
@@ -143,6 +144,54 @@ def test_find_prefers_the_path_given_then_the_working_directory(
     assert resources.find("prompts", "think").samefile(mine)
     assert resources.available("prompts")["think"].samefile(mine)
     assert resources.find("prompts", "qwen_math").samefile(ROOT / "prompts" / "qwen_math.toml")
+
+
+def test_a_file_of_the_working_directory_that_hides_a_shipped_one_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind, place, name in (
+        ("prompts", "prompts", "think"),
+        ("pipelines", "pipelines", "demo"),
+        ("benchmarks", "eval/benchmarks", "gsm8k"),
+        ("clusters", "pipelines/clusters", "local"),
+    ):
+        hiding = tmp_path / place / f"{name}.toml"
+        hiding.parent.mkdir(parents=True, exist_ok=True)
+        hiding.write_text("about = 'mine'\n")
+        monkeypatch.chdir(tmp_path)
+        caplog.clear()
+        for asked in (name, f"{place}/{name}.toml", name):
+            assert resources.find(kind, asked).samefile(hiding)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{hiding} is used: it hides the shipped file {ROOT / place / hiding.name}"
+        ]
+    alike = tmp_path / "prompts" / "qwen_math.toml"
+    alike.write_bytes((ROOT / "prompts" / "qwen_math.toml").read_bytes())
+    (tmp_path / "prompts" / "my_own.toml").write_text("about = 'mine'\n")
+    caplog.clear()
+    resources.find("prompts", "qwen_math")
+    resources.find("prompts", "my_own")
+    assert not caplog.records, "an unchanged copy hides nothing"
+
+
+def test_a_model_that_is_shipped_has_a_name_and_no_path(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("x")
+    models = ROOT / "reasondistill" / "shipped" / "models"
+    for name in (
+        os.path.relpath(tmp_path, models),
+        str(tmp_path),
+        "../models/demo-teacher",
+        "demo-teacher/",
+        "./demo-teacher",
+        ".",
+        "..",
+        "",
+        "demo-teacher\n",
+    ):
+        with pytest.raises(ConfigError, match="no such model in this package"):
+            resources.shipped_model(name)
+    assert resources.shipped_model("demo-teacher").name == "demo-teacher"
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:

@@ -109,7 +109,7 @@ def test_a_script_says_what_its_stage_gets_and_bash_can_read_it(tmp_path: Path) 
     ):
         assert f"#SBATCH {line}\n" in text
     assert "export HF_HOME='/x y'\n" in text and "module load cuda/12.8\n" in text
-    assert "task apptainer exec a.sif python -m reasondistill task" in text
+    assert "task apptainer exec a.sif python -P -m reasondistill task" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
 
 

@@ -74,6 +74,41 @@ def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_kill
     assert repeated <= 2 * 2, "only what was in flight is drawn again"
 
 
+def test_workers_of_ray_do_not_import_from_the_folder_in_which_a_run_is_begun(
+    tmp_path: Path,
+) -> None:
+    """Ray itself puts it before all modules."""
+    (tmp_path / "pydantic.py").write_text("open('PWNED', 'w')")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from reasondistill.config import Cluster, load_pipeline, resources\n"
+        "from reasondistill.launch.ray import connected\n"
+        "from reasondistill.pipeline import Run\n"
+        "source = resources.find('pipelines', 'demo')\n"
+        "cluster = Cluster.model_validate({'kind': 'ray'})\n"
+        "run = Run(load_pipeline(source), cluster, Path('runs/demo'), source)\n"
+        "def path_there():\n"
+        "    import pydantic\n"
+        "    return sys.path\n"
+        "with connected(run) as ray:\n"
+        "    print(ray.get(ray.remote(path_there).remote()))\n"
+        "print(Path.cwd())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    path, place = done.stdout.splitlines()[-2:]
+    assert not (tmp_path / "PWNED").exists() and str(tmp_path) not in path
+    assert place == str(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_run_is_handed_in_to_a_cluster_and_followed_from_outside(
     tmp_path: Path,

@@ -469,7 +469,7 @@ def cluster(**train: Any) -> Cluster:
 
 def test_one_process_needs_no_launcher(tmp_path: Path) -> None:
     command = training_command(cluster(), tmp_path, "sft", python="py")
-    assert command == ["py", "-m", "reasondistill", "task", str(tmp_path), "students", "sft"]
+    assert command == ["py", "-P", "-m", "reasondistill", "task", str(tmp_path), "students", "sft"]
 
 
 def test_several_processes_are_started_by_accelerate_with_the_file_of_their_strategy(
@@ -480,17 +480,11 @@ def test_several_processes_are_started_by_accelerate_with_the_file_of_their_stra
     )
     file = str(resources.find("accelerate", "fsdp2"))
     assert command == [
-        *(
-            "env",
-            "REASONDISTILL_TOGETHER=1",
-            "py",
-            "-m",
-            "reasondistill.launch.agent",
-            "--config_file",
-            file,
-        ),
+        *("env", "-C", "/", "REASONDISTILL_TOGETHER=1", "PYTHONSAFEPATH=1"),
+        *("py", "-P", "-m", "reasondistill.launch.agent", "--config_file", file),
         *("--num_processes", "4", "--num_machines", "1"),
         *("--main_process_port", "0", "--num_cpu_threads_per_process", "3"),
+        *("--no_python", "env", "-C", os.getcwd(), "py", "-P"),
         *("-m", "reasondistill", "task", str(tmp_path), "students", "sft"),
     ]
 
@@ -569,8 +563,8 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     )
     (inner,) = shlex.split(last.split("bash -c ")[1])
     assert inner.startswith(
-        "exec apptainer exec --nv a.sif env REASONDISTILL_TOGETHER=1 python -m "
-        "accelerate.commands.launch "
+        "exec apptainer exec --nv a.sif env -C / REASONDISTILL_TOGETHER=1 PYTHONSAFEPATH=1 "
+        "python -P -m accelerate.commands.launch "
     )
     assert (
         "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner

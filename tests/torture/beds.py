@@ -316,6 +316,9 @@ class Bed:
         file, so that nobody has to read while it works.
         """
         variables = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", MARK: mark or "a"}
+        # Where the sampler of this matrix lies.
+        places = (os.environ.get("PYTHONPATH"), str(self.place.resolve()))
+        variables["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         with open(self.place / "printed.txt", "w", encoding="utf-8") as printed:
             return subprocess.Popen(
                 [str(python), "-m", "reasondistill", *arguments],

@@ -40,9 +40,12 @@ _READY = b"ready\n"
 # What stands for Python in a forked command: {python} is the real one, {place} the socket.
 _CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
-if sys.argv[1:3] != ["-m", "reasondistill"]:
+words = sys.argv[1:]
+if words[:1] == ["-P"]:
+    del words[0]
+if words[:2] != ["-m", "reasondistill"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-asked = {{"arguments": sys.argv[3:], "cwd": os.getcwd(), "variables": dict(os.environ)}}
+asked = {{"arguments": words[2:], "cwd": os.getcwd(), "variables": dict(os.environ)}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({place!r})
     text = json.dumps(asked).encode()

@@ -10,16 +10,29 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from reasondistill.errors import StageError
+from reasondistill.interpreter import safe_environment, safe_python
 
 Layer = Literal["structural", "symbolic"]
 _COMMAND = struct.Struct(">cQ")
+_PACKAGE = Path(__file__).resolve().parents[2]
+# This very package, wherever it was found; what lies beside it stands behind all other modules.
+_BEGIN = """\
+import os, sys
+from importlib import util
+package = sys.argv.pop(1)
+sys.path.append(os.path.dirname(package))
+spec = util.spec_from_file_location("reasondistill", os.path.join(package, "__init__.py"))
+sys.modules["reasondistill"] = module = util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from reasondistill.grading.serve.worker import main
+main()
+"""
 _SLOWEST_START_S = 120.0  # an interpreter on a busy network drive
 
 
@@ -53,23 +66,12 @@ class Mother:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[3])
-        environment = dict(
-            os.environ,
-            PYTHONPATH=os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-        )
+        words = [str(theirs.fileno()), self._layer]
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "reasondistill.grading.serve.worker",
-                    str(theirs.fileno()),
-                    self._layer,
-                ],
+                [*safe_python(), "-c", _BEGIN, str(_PACKAGE), *words],
                 pass_fds=(theirs.fileno(),),
-                env=environment,
+                env=safe_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,8 +1,6 @@
 """The other side of `mothers.py`: a warm, single-threaded mother process that forks workers on
 request, all for one layer.
 
-    python -m reasondistill.grading.serve.worker FD structural|symbolic
-
 The pool never forks its own process, which may hold threads, CUDA or an engine. The mother imports
 what her layer needs once and forks children in milliseconds; each child serves one socket and is
 killed by the mother when its pool says so. Messages to the mother are nine bytes: `S` (a socket
@@ -167,7 +165,3 @@ def _exactly(stream: socket.socket, count: int) -> bytes | None:
             return None
         data += part
     return data
-
-
-if __name__ == "__main__":
-    main()

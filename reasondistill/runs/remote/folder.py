@@ -19,7 +19,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same, read_journal
 from reasondistill.runs.remote.objects import file_system, is_local, storage_errors
-from reasondistill.runs.store import is_list, list_beside
+from reasondistill.runs.store import is_list, list_beside, require_no_links
 from reasondistill.runs.store.lines import TAKEN_OUT
 
 log = logging.getLogger(__name__)
@@ -205,8 +205,10 @@ class Remote:
         whether it was fetched.
         """
         target = self.folder / name
+        require_no_links(target.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.fetched")
+        temporary.unlink(missing_ok=True)
         try:
             self._fs.get_file(f"{self._root}/{name}", str(temporary))
         except FileNotFoundError:

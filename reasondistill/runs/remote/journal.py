@@ -8,9 +8,11 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 
 from reasondistill.runs.layout import JOURNAL
+from reasondistill.runs.store import open_to_write
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Journal(dict[str, Same]):
     def _read(self) -> None:
         self.update(read_journal(self._path.parent))
         short = self._path.with_name(f"{JOURNAL}.short")
-        short.write_text(
-            "".join(_line(name, same) for name, same in self.items()), encoding="utf-8"
-        )
+        lines = "".join(_line(name, same) for name, same in self.items())
+        with BufferedWriter(open_to_write(short, "wb")) as file:
+            file.write(lines.encode("utf-8"))
         short.replace(self._path)
 
     def __setitem__(self, name: str, same: Same) -> None:
@@ -52,8 +54,8 @@ class Journal(dict[str, Same]):
 
     def _append(self, line: str, *, is_intent: bool = False) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(line)
+        with BufferedWriter(open_to_write(self._path, "ab")) as file:
+            file.write(line.encode("utf-8"))
             file.flush()
             if is_intent:
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from reasondistill.runs.store.files import disk_errors
+from reasondistill.runs.store.files import disk_errors, open_to_write
 
 
 class AppendedFile:
@@ -23,7 +23,7 @@ class AppendedFile:
         self._path = path
         # Unbuffered: after a failed write a buffer would keep the rest and put it, torn, into
         # the file on close.
-        self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._file: FileIO = open_to_write(path, "ab")
 
     @property
     def size(self) -> int:
@@ -57,7 +57,7 @@ def repair_tail(path: Path) -> int:
     """Cut off a last line without newline (of a killed writer); return how many bytes were cut."""
     if not path.exists() or (size := path.stat().st_size) == 0:
         return 0
-    with open(path, "r+b") as file:
+    with open_to_write(path, "r+b") as file:
         end = size
         while end > 0:
             start = max(0, end - 65536)

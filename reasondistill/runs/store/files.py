@@ -3,6 +3,10 @@
 A file that is being written is a hidden file beside its final name, `.NAME.HOST.PID.tmp`, locked by
 its writer. A killed writer leaves it there; `remove_leftovers` removes those that no process locks.
 The lock has no other use: on a file system without locks, leftovers stay.
+
+Nothing in a run's folder is written, cut or removed through a link (`open_to_write`,
+`require_no_links`): whoever made the folder could have laid one to a file of its next user. What a
+link leads to is read. The run's folder itself, or one above it, may be a link.
 """
 
 from __future__ import annotations
@@ -17,15 +21,22 @@ import socket
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from reasondistill.errors import ReasonDistillError, StageError
+from reasondistill.runs.layout import BESIDE_STAGES, CLAIMS, FOLDERS, RUN
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
+_LINKED = "is a link: what it leads to is read, but nothing is written or removed through it"
+_WAYS_OUT = (
+    "Put what it leads to in its place; to keep a run on another disk, link the run's whole folder."
+)
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.EFBIG, errno.EIO, errno.ENXIO)
 # Messages of libraries whose errors carry no errno.
 _SAYS_NO_ROOM = re.compile(
     r"No space left on device|Disk quota exceeded|Not enough disk space|No usable "
@@ -41,6 +52,9 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
 # Locks of another machine may be invisible on this one: its files count as locked until they have
 # not been written to for so long.
 _FOREIGN_S = 24 * 3600
+# So deep are the folders of a run: 6-evals/gsm8k/base/traces/parts/ATTEMPT/w0-UUID/topk, and of a
+# student snapshots/step-5 or the folders of a checkpoint.
+_DEPTH = 10
 
 
 # ---- errors of the disk --------------------------------------------------------------------------
@@ -74,6 +88,8 @@ def disk_error(error: BaseException, path: Path) -> StageError | None:
             return StageError(f"{path}: {_why_no_room(one, path)}")
     if isinstance(error, OSError) and error.errno in _IN_THE_WAY:
         return StageError(f"{path}: {_what_is_in_the_way(path) or error.strerror}.")
+    if isinstance(error, OSError) and error.errno == errno.ELOOP and path.is_symlink():
+        return StageError(f"{path}: {_LINKED}. Remove the link.")
     if isinstance(error, OSError) and error.errno in _IMPOSSIBLE:
         return StageError(f"{path}: cannot be written ({error.strerror}).")
     if isinstance(error, OSError) and error.errno in _REFUSED:
@@ -134,6 +150,71 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
 
 
+# ---- no link is followed ----
+
+
+def open_to_write(path: Path, mode: str) -> FileIO:
+    """A file of a run's folder opened for writing, without a buffer: `mode` as for `open`, binary.
+
+    Raises StageError where the file, or a folder of the run above it, is a link, and where it is no
+    file at all: a pipe would wait for ever.
+    """
+    require_no_links(path.parent)
+    with disk_errors(path):
+        return FileIO(path, mode, opener=_open_no_link)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StageError(f"{path}: is a pipe or a device, where a file is needed. Remove it.")
+    return descriptor
+
+
+def require_no_links(place: Path) -> None:
+    """Raise StageError where a folder of a run, or one above it in the run's folder, is a link.
+
+    Outside of a run's folder nobody but the user says where something is written, and links are
+    followed.
+    """
+    link = first_link(place)
+    if link is not None:
+        raise StageError(f"{link}: {_LINKED}. {_WAYS_OUT}")
+
+
+def first_link(place: Path) -> Path | None:
+    """The first of the folders from a run's folder down to `place` that is a link."""
+    above = (place, *place.parents[:_DEPTH])
+    for depth in range(len(above) - 1, 0, -1):
+        if _is_of_a_run(above[depth - 1]):
+            inside = reversed(above[:depth])
+            return next((folder for folder in inside if folder.is_symlink()), None)
+    return None
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a folder is one of those directly in a run's."""
+    if folder.name in FOLDERS.values():
+        return True
+    return folder.name in BESIDE_STAGES and (folder.parent / RUN).is_file()
+
+
+def require_no_links_below(place: Path) -> None:
+    """As `require_no_links`, before a stage writes in the folder `place`: also raise StageError for
+    a link to a folder anywhere below, and for any link below the folder itself, where libraries
+    write. Those by which workers claim their chunks lead nowhere.
+    """
+    require_no_links(place)
+    for above, folders, files in os.walk(place):
+        links = [name for name in folders if Path(above, name).is_symlink()]
+        is_ours = Path(above) == place or Path(above).name == CLAIMS
+        if not is_ours:
+            links += [name for name in files if Path(above, name).is_symlink()]
+        if links:
+            raise StageError(f"{above}/{links[0]}: {_LINKED}. {_WAYS_OUT}")
+
+
 # ---- whole files ---------------------------------------------------------------------------------
 
 
@@ -147,6 +228,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     temporary = path.with_name(
         f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
     )  # other machines may write it too
+    require_no_links(path.parent)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
@@ -164,7 +246,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 def _locked(path: Path) -> Generator[BinaryIO]:
     """A new file that is locked while it is open, where the file system has locks."""
     while True:
-        with open(path, "wb") as file:
+        with BufferedWriter(open_to_write(path, "wb")) as file:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists():  # else it was removed as a leftover before it was locked
@@ -202,7 +284,7 @@ def _is_old(path: Path) -> bool:
 
 def _remove_unheld(path: Path) -> None:
     """Does nothing where the file is locked, gone meanwhile, or may not be removed."""
-    with suppress(OSError), open(path, "r+b") as file:
+    with suppress(OSError, StageError), open_to_write(path, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
 

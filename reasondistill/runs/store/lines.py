@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedWriter
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,7 @@ import xxhash
 from reasondistill.errors import DataError, StageError
 from reasondistill.runs.layout import METRICS
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
-from reasondistill.runs.store.files import disk_errors, replacing
+from reasondistill.runs.store.files import disk_errors, open_to_write, replacing
 
 SUFFIX = ".sums"
 TAKEN_OUT = ".taken-out"
@@ -209,7 +210,7 @@ def append_line(path: Path, line: bytes, *, durably: bool = False) -> None:
         open_list(path)
         listed = as_listed([digest_of_line(line)])
         for target, content in ((list_beside(path), listed), (path, line)):
-            with open(target, "ab") as file:
+            with BufferedWriter(open_to_write(target, "ab")) as file:
                 file.write(content)
                 if durably:
                     file.flush()
@@ -394,7 +395,8 @@ def taken_out_of(path: Path) -> Path:
 
 def _take_out(path: Path, places: frozenset[int]) -> None:
     """Write a shard without the lines at these places, then its list; move them beside it."""
-    with disk_errors(path), open(path, "rb") as file, open(taken_out_of(path), "ab") as beside:
+    taken_out = open_to_write(taken_out_of(path), "ab")
+    with disk_errors(path), open(path, "rb") as file, BufferedWriter(taken_out) as beside:
         for place, line in enumerate(file):
             if place in places:
                 beside.write(line)
@@ -427,7 +429,8 @@ def move_taken_out(source: Path, target: Path) -> None:
     """Move what was taken out of a shard to what was taken out of another one."""
     there = taken_out_of(source)
     if there.exists():
-        with disk_errors(target), open(taken_out_of(target), "ab") as file:
+        taken_out = open_to_write(taken_out_of(target), "ab")
+        with disk_errors(target), BufferedWriter(taken_out) as file:
             file.write(there.read_bytes())
         there.unlink()
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from io import BufferedWriter
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Literal, get_args
@@ -26,7 +27,14 @@ from reasondistill.runs.layout import (
     is_listed,
     is_of_a_stage,
 )
-from reasondistill.runs.store.files import disk_errors, keep_copy, remove_leftovers
+from reasondistill.runs.store.files import (
+    disk_errors,
+    first_link,
+    keep_copy,
+    open_to_write,
+    remove_leftovers,
+    require_no_links_below,
+)
 from reasondistill.runs.store.guards import parse_guarded, write_guarded
 from reasondistill.runs.store.lines import (
     FinishedLines,
@@ -263,6 +271,7 @@ def open_stage(
         if keep_old and old.status == "complete":
             return _left_as_it_is(folder, old, beside)
         if all(_grew(name, a, b, grows) for name, a, b in changed):
+            require_no_links_below(folder)
             if old.status == "complete":
                 _go_on_from(folder, old)
             state = "partial"
@@ -275,6 +284,7 @@ def open_stage(
         else:
             is_complete = old.status == "complete"
             raise DriftError(drift_message(folder, changed, is_complete=is_complete))
+    require_no_links_below(folder)
     mend_all(folder)
     begun = Manifest(
         identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
@@ -295,6 +305,8 @@ def _left_as_it_is(folder: Path, manifest: Manifest, beside: Container[str]) -> 
     of a worker that was stopped and went on after its attempt had ended are of no use.
     """
     check_files(folder, manifest)
+    if first_link(folder) is not None:
+        return "complete"
     remove_lists(folder, manifest.files)  # of a process that was killed when it had just finished
     _renew_copy(folder, manifest)
     if PARTS not in beside:
@@ -321,6 +333,7 @@ def reopen_stage(
     manifest = require_complete(folder)
     if manifest.fingerprint != identity.fingerprint or not is_to_be_tried(manifest):
         return False
+    require_no_links_below(folder)
     _go_on_from(folder, manifest)
     write_manifest(folder, replace(manifest, status="partial"))
     return True
@@ -340,6 +353,7 @@ def _empty(folder: Path, old: Manifest, beside: Container[str]) -> None:
     """Remove a stage's files except `beside`, and what workers left. If the process is killed
     meanwhile, the manifest says that the stage is unfinished.
     """
+    require_no_links_below(folder)
     kept: set[Path] = set()
     for path in folder.iterdir():
         if path.is_file() and path.name in beside:
@@ -574,9 +588,10 @@ def _remember_times(folder: Path, times: Mapping[str, int]) -> bool:
     path = folder / _TIMES
     temporary = path.with_name(f"{_TIMES}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(times), encoding="utf-8")
+        with BufferedWriter(open_to_write(temporary, "wb")) as file:
+            file.write(json.dumps(times).encode("utf-8"))
         temporary.replace(path)
-    except OSError:
+    except (OSError, StageError):
         with suppress(OSError):
             temporary.unlink()
         return False

@@ -1,0 +1,59 @@
+"""How a Python is started that imports nothing from the folder in which it runs: there lie a
+pipeline file and whatever came with it, a `json.py` perhaps.
+
+    command = [*safe_python(), "-m", "reasondistill", *words]
+    Popen(command, env=safe_environment(os.environ))
+
+`-P` keeps the working directory off the path of the process itself, PYTHONSAFEPATH off those that
+it starts. What PYTHONPATH names is imported: modules of one's own have their place there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+SAFE_PATH = "PYTHONSAFEPATH"
+_PATH = "PYTHONPATH"
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def safe_python(python: str = sys.executable) -> list[str]:
+    """The words that start this interpreter, the working directory not on its path."""
+    return [python, "-P"]
+
+
+def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which no process imports from its working directory, and neither do those
+    that it starts.
+
+    An empty entry of PYTHONPATH, which `$PYTHONPATH:/more` leaves, would be the working directory.
+    Relative ones are meant from here, wherever a process is started.
+    """
+    safe = dict(variables) | {SAFE_PATH: "1"}
+    path = safe.get(_PATH)
+    if path is None:
+        return safe
+    named = [os.path.abspath(entry) for entry in path.split(os.pathsep) if entry]
+    if named:
+        safe[_PATH] = os.pathsep.join(named)
+    else:
+        del safe[_PATH]
+    return safe
+
+
+def leave_working_directory() -> None:
+    """Take off this process's path what `python -m` has put there.
+
+    Where the package was found only there, in a checkout that is not installed, the processes that
+    this one starts find it by PYTHONPATH.
+    """
+    is_first = bool(sys.path) and sys.path[0] in ("", os.getcwd())
+    if is_first and not sys.flags.safe_path:
+        del sys.path[0]
+    if any(finder.find_spec(_PACKAGE.name, None) for finder in sys.meta_path):
+        return
+    named = os.environ.get(_PATH, "")
+    os.environ[_PATH] = f"{named}{os.pathsep}{_PACKAGE.parent}"

@@ -1,0 +1,137 @@
+"""What lies in the working directory is never imported by a process that does something for a run:
+not by a task, nor by what accelerate, Slurm, Ray or the grader starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reasondistill import interpreter
+from reasondistill.config import Cluster, EnvironmentSettings
+from reasondistill.interpreter import safe_environment
+from reasondistill.launch.scripts import command_lines
+from reasondistill.launch.training import environment, job_command, training_command
+
+ROOT = Path(__file__).parents[2]
+# Everything here imports one of them; signal and random are among the first.
+NAMES = ("pydantic", "json", "socket", "random", "torch", "accelerate", "sympy")
+
+
+def planted(folder: Path) -> Path:
+    """Modules in this folder that leave a mark when they are imported; the mark's path."""
+    mark = folder / "PWNED"
+    for name in NAMES:
+        code = f"open({str(mark)!r}, 'a').write({name!r} + '\\n')\nraise SystemExit(9)\n"
+        (folder / f"{name}.py").write_text(code)
+    return mark
+
+
+@pytest.mark.parametrize("option", [["-P"], []], ids=["command", "module"])
+def test_no_task_imports_what_lies_beside_the_pipeline_file(
+    workplace: Path, option: list[str]
+) -> None:
+    """`-P -m` has the path of the `reasondistill` command; with `-m` alone Python itself imports
+    from here before anything of ours runs, but what we import comes from elsewhere.
+    """
+    mark = planted(workplace)
+    if not option:
+        for name in ("json", "socket", "random"):
+            (workplace / f"{name}.py").unlink()
+    command = [sys.executable, *option, "-m", "reasondistill", "run", "small.toml"]
+    variables = os.environ | {"PYTHONPATH": f":{ROOT}:"}
+    done = subprocess.run(
+        [*command, "--until", "examples"],
+        cwd=workplace,
+        env=safe_environment(variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not mark.exists(), mark.read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (workplace / "runs/small/4-examples/examples.jsonl").stat().st_size
+
+
+def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f":{ROOT}::{tmp_path}")
+    variables = environment()
+    assert variables["PYTHONPATH"] == f"{ROOT}:{tmp_path}", "what is named is kept"
+    assert variables["PYTHONSAFEPATH"] == "1"
+    assert "PYTHONPATH" not in safe_environment({"PYTHONPATH": ":"})
+
+
+def test_the_graders_workers_import_nothing_from_here_nor_from_beside_the_package(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "lib").mkdir()
+    mark = planted(tmp_path / "lib")
+    (tmp_path / "lib" / "reasondistill").symlink_to(ROOT / "reasondistill")
+    here = planted(tmp_path)
+    code = (
+        "from reasondistill.grading import GradingPool, grade\n"
+        "with GradingPool(workers=1) as pool: pass\n"
+        "print(grade('$(x+1)^2$', 'x^2+2x+1').outcome)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path.append('lib')\n{code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert not here.exists() and not mark.exists(), done.stderr
+    assert done.stdout.split() == ["correct"], done.stderr
+
+
+def test_every_python_of_a_job_keeps_the_working_directory_off_its_path(tmp_path: Path) -> None:
+    """Slurm's scripts and Ray's commands."""
+    made = EnvironmentSettings(container="apptainer exec a.sif", python="/opt/bin/python3")
+    for settings in (EnvironmentSettings(), made):
+        last = command_lines(settings, ["task", "runs/x", "traces"])[-1]
+        assert " -P -m reasondistill task " in last
+    cluster = Cluster.model_validate({"train": {"processes": 2}})
+    for nodes in (1, 2):
+        words = shlex.split(job_command(cluster, tmp_path, "sft", nodes=nodes, container="box"))
+        line = " ".join(words)
+        assert line.count("python -P -m") == 2 and line.count(" -m ") == 2, line
+        assert "PYTHONSAFEPATH=1" in line and "env -C / " in line
+
+
+@pytest.mark.engine
+def test_what_accelerate_starts_imports_nothing_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two real processes, which find no run in their folder and say so; DeepSpeed's are started by
+    accelerate with the folder that it stands in on PYTHONPATH.
+    """
+    mark = planted(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster.model_validate({"train": {"processes": 2}})
+    command = training_command(cluster, Path("no_run"), "sft")
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert not mark.exists(), mark.read_text() + done.stderr
+    said = done.stdout + done.stderr
+    assert "no_run: not a run folder (no run.json)" in said, said
+
+
+def test_a_checkout_that_is_not_installed_is_found_by_the_tasks(tmp_path: Path) -> None:
+    code = "import os; from reasondistill.interpreter import leave_working_directory as leave\n"
+    code += "leave(); print(os.environ.get('PYTHONPATH'))"
+    (tmp_path / "reasondistill").symlink_to(Path(interpreter.__file__).parent)
+    bare = ["-S", "-c", code]  # without the packages that are installed here
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    printed = subprocess.check_output(
+        [sys.executable, *bare], cwd=tmp_path, env=variables, text=True
+    )
+    assert printed.strip().split(":") == ["", str(ROOT)]
