@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
 from cluster_kit import SlowTeacher, records_alone
+
+# The key by which a user's own runs are known is not kept in the home folder of who runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reasondistill-state-")
 
 PIPELINE = """
 name = "small"

@@ -101,6 +101,15 @@ DryRun = Annotated[
     ),
 ]
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Take the run's folder for your own, although you did not start it: its shell lines "
+        "are executed, its modules imported, its checkpoints loaded.",
+    ),
+]
+
 
 # By these the libraries that print in colour do so where no terminal is, too.
 _COLOURED = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")

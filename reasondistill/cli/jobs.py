@@ -13,6 +13,7 @@ from rich.markup import escape
 from reasondistill.cli.console import (
     RunName,
     RunsDir,
+    Trust,
     app,
     named,
     out,
@@ -172,15 +173,17 @@ def resume(
     wait: Annotated[
         bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")
     ] = False,
+    trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Go on with a run as it was started, doing only what is missing."""
     from reasondistill import config, pipeline
 
-    run = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs), trust=trust)
     if on is not None:
-        run = replace(run, cluster=config.load_cluster(resources.find("clusters", on)))
+        cluster = config.load_cluster(resources.find("clusters", on))
+        run = replace(run, cluster=cluster, has_own_cluster=True)
     stages = list(run.stages)
     if run.only:
         stages = [stage for stage in stages if stage in run.only]
-    start(run, stages, wait=wait)
+    start(run, stages, wait=wait, trust=trust)

@@ -14,6 +14,7 @@ from reasondistill.cli.console import (
     ClusterFile,
     DryRun,
     RunsDir,
+    Trust,
     app,
     coloured,
     named,
@@ -119,6 +120,7 @@ def eval_command(
         bool,
         typer.Option("--keep-old", help="Go on with samples although settings have changed since."),
     ] = False,
+    trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Measure models on benchmarks: pass@1, pass@k, maj@k with intervals, in one report.
@@ -154,12 +156,14 @@ def eval_command(
     values = {"name": name, "evals": given}
     pipeline_settings = config.make_pipeline(values, set_ or [], source=source)
     folder = runs / pipeline_settings.name
+    is_own = True
     if RunFolder(folder).state.exists():
-        before = pipeline.load_run(folder).pipeline
-        pipeline_settings = joined(before, pipeline_settings)
+        before = pipeline.load_run(folder, trust=trust)
+        pipeline_settings = joined(before.pipeline, pipeline_settings)
+        is_own = before.is_own
     cluster = config.load_cluster(resources.find("clusters", on))
-    run = pipeline.Run(pipeline_settings, cluster, folder, source, keep_old)
-    start(run, ["evals", "report"], dry_run=dry_run)
+    run = pipeline.Run(pipeline_settings, cluster, folder, source, keep_old, is_own=is_own)
+    start(run, ["evals", "report"], dry_run=dry_run, trust=trust)
 
 
 def joined(before: Pipeline, wanted: Pipeline) -> Pipeline:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, app
+from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, Trust, app
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 
@@ -43,6 +43,7 @@ def run_command(
     wait: Annotated[
         bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")
     ] = False,
+    trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Run a pipeline file; what is complete is skipped, what is partial is resumed.
@@ -59,4 +60,4 @@ def run_command(
     stages = pipeline.select_stages(only, from_, until)
     folder = runs / settings.name
     run = pipeline.Run(settings, cluster, folder, source, keep_old, tuple(stages))
-    start(run, stages, dry_run=dry_run, wait=wait)
+    start(run, stages, dry_run=dry_run, wait=wait, trust=trust)

@@ -30,13 +30,24 @@ if TYPE_CHECKING:
 _MOST_NAMES = 3
 
 
-def start(run: Run, stages: list[str], *, dry_run: bool = False, wait: bool = False) -> None:
+def start(
+    run: Run,
+    stages: list[str],
+    *,
+    dry_run: bool = False,
+    wait: bool = False,
+    trust: bool = False,
+) -> None:
     """Check, then do these stages of a run with progress on the terminal, and print what came out.
     Raises a user's errors.
+
+    A folder that somebody else's run has left is gone on with only with `trust`, where it holds
+    what would be executed.
     """
     from reasondistill import doctor, pipeline
     from reasondistill.launch.launcher import launcher_of, refuse_if_busy
 
+    pipeline.require_trust(run, trust=trust)
     launcher = launcher_of(run)
     launcher.check(stages)
     doctor.check(run, reads_data=dry_run)

@@ -85,7 +85,7 @@ STUDENT = "student:"
 # Methods that learn from text alone.
 PLAIN_METHODS = ("sft", "answer_only", "unverified", "base")
 # Keys that only methods with a teacher use.
-TEACHING = {"teacher", "teacher_revision", *METHODS}
+TEACHING = {"teacher", "teacher_revision", "teacher_trust_remote_code", *METHODS}
 # Keys that the untouched base of a student depends on.
 START = {
     "base",
@@ -157,6 +157,8 @@ class StudentSettings(MethodTables):
     method: MethodName = "sft"
     teacher: str | None = None
     teacher_revision: str | None = None
+    # Of the teacher that is named here; one of [[traces.teachers]] says it itself.
+    teacher_trust_remote_code: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
     base: str | None = None
     revision: str | None = None
     architecture: ArchitectureSettings | None = None
@@ -252,7 +254,8 @@ class StudentSettings(MethodTables):
                 raise ValueError(
                     f"{name}: a table for another method; this student's method is {self.method!r}"
                 )
-        if not self.distils() and (self.teacher or self.teacher_revision):
+        named = self.teacher or self.teacher_revision or self.teacher_trust_remote_code
+        if named and not self.distils():
             raise ValueError(
                 f"teacher: method {self.method!r} has no teacher; it learns from the examples alone"
             )

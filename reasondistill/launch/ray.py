@@ -17,7 +17,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ from reasondistill.launch.task_process import die_with_parent
 from reasondistill.pipeline import Run, Task, remaining, save_run
 from reasondistill.runs.layout import RAY as FOLDER
 from reasondistill.runs.remote import exchange
+from reasondistill.runs.seals import handed_on
 from reasondistill.runs.store import StopSignal, open_to_write, require_no_links
 from reasondistill.secrets import look_again
 
@@ -227,7 +228,8 @@ def send(ray: Any, run: Run, step: Step, task: Task) -> RayTask:
     folder = url_of(run) or str(run.folder.resolve())
     command = "\n".join(command_lines(step.environment, arguments(task, folder)))
     word = new_word()
-    reference = remote.remote(command, str(Path.cwd()), str(log.resolve()), str(error), word)
+    places = (str(Path.cwd()), str(log.resolve()), str(error))
+    reference = remote.remote(command, *places, word, handed_on())
     return RayTask(task, reference, log, size, time.monotonic(), word)
 
 
@@ -241,14 +243,16 @@ def ray_resources(resources: ResourceSettings) -> dict[str, int]:
     return wanted
 
 
-def do_task(command: str, folder: str, log: str, error: str, word: str) -> tuple[int, str | None]:
+def do_task(
+    command: str, folder: str, log: str, error: str, word: str, told: Mapping[str, str]
+) -> tuple[int, str | None]:
     """On a node: run a task's process to its end; return its exit code and the error that it
-    reported. `word` begins its messages in the log.
+    reported. `word` begins its messages in the log; `told` are variables that it is given.
 
     Raises WorkerDied when it crashed; 2 is an end that it chose, and so are 130 and 143 when it
     says that it was stopped.
     """
-    environment = os.environ | {ERROR_FILE: error, CHANNEL: word, "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {ERROR_FILE: error, CHANNEL: word, "PYTHONUNBUFFERED": "1", **told}
     # Another machine, perhaps, that has no folder in common with the driver.
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     report = Path(error)

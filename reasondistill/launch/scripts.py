@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasondistill.config import EnvironmentSettings, ResourceSettings
+from reasondistill.errors import ConfigError
+from reasondistill.foreign_text import shown_line
 from reasondistill.interpreter import safe_python
 from reasondistill.launch.reporting import ERROR_FILE, arguments
 from reasondistill.launch.steps import Step
@@ -65,8 +67,15 @@ def script_of(run: Run, step: Step, marks: Path) -> str:
     here = step.name
     if step.is_array:
         here = f"{step.name}-$SLURM_ARRAY_TASK_ID"
-    lines = ["#!/bin/bash", f"# {run.pipeline.name}, step {step.name}: {tasks_in_words(step)}"]
-    lines += [f"#SBATCH {option}" for option in options_of(run, step)]
+    title = shown_line(f"{run.pipeline.name}, step {step.name}: {tasks_in_words(step)}")
+    lines = ["#!/bin/bash", f"# {title}"]
+    for option in options_of(run, step):
+        if not option.isprintable():
+            raise ConfigError(
+                f"cluster file [stages.{step.stage}]: {option!r} goes to sbatch in one line, and "
+                "cannot hold a line break or control character"
+            )
+        lines.append(f"#SBATCH {option}")
     lines += [
         f"cd {shlex.quote(str(Path.cwd()))}",
         "export PYTHONUNBUFFERED=1",
@@ -155,6 +164,8 @@ def environment_lines(environment: EnvironmentSettings) -> Iterator[str]:
         yield f"module load {shlex.quote(module)}"
     yield from environment.setup
     for name, value in environment.variables.items():
+        if not (name.isascii() and name.isidentifier()):
+            raise ConfigError(f"cluster file variables: {name!r} is no name of a variable")
         yield f"export {name}={shlex.quote(value)}"
 
 

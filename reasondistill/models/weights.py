@@ -10,7 +10,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,6 +86,8 @@ def model_folder(model: str) -> Path | None:
             f"model {model}: a model folder without weights (no *.safetensors and no "
             "pytorch_model*.bin)."
         )
+    if not any(path.glob("*.safetensors")):
+        raise pickled(model)
     return path
 
 
@@ -97,6 +100,30 @@ def verified_folder(model: str) -> Path | None:
     if folder is not None:
         verify_below(folder)
     return folder
+
+
+def pickled(model: str) -> ConfigError:
+    """What to raise for weights that are no safetensors."""
+    return ConfigError(
+        f"model {model}: its weights are pickles (*.bin), which can execute what they like when "
+        "they are loaded; only safetensors are. Convert them once, where you trust them:\n"
+        'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f"M.from_pretrained('{model}').save_pretrained('CONVERTED'); "
+        f"T.from_pretrained('{model}').save_pretrained('CONVERTED')\""
+    )
+
+
+@contextmanager
+def only_safetensors(model: str) -> Generator[None]:
+    """Where a library loads a hub id with `use_safetensors`: raise ConfigError for one that has
+    none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if "safetensors" not in str(error):
+            raise
+        raise pickled(model) from error
 
 
 def _is_adapter_alone(path: Path) -> bool:

@@ -34,6 +34,7 @@ from reasondistill.pipeline.status import (
     walk,
 )
 from reasondistill.pipeline.tasks import plan, select_stages
+from reasondistill.pipeline.trust import require_trust
 
 __all__ = [
     "FOLDERS",
@@ -51,6 +52,7 @@ __all__ = [
     "plan",
     "progress_of",
     "remaining",
+    "require_trust",
     "run_task",
     "save_run",
     "select_stages",

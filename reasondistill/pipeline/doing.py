@@ -147,6 +147,7 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         student=student,
         teacher=teacher and teacher.model,
         teacher_revision=teacher and teacher.revision,
+        teacher_trust_remote_code=teacher is not None and teacher.trust_remote_code,
         traces=run.stage("traces"),
         prompt=load_prompt(run.pipeline.student_prompt),
         problems=run.stage("problems"),

@@ -132,7 +132,12 @@ def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
     if not student.distils():
         return None
     if student.teacher is not None:
-        return located(SampledModel(model=student.teacher, revision=student.teacher_revision))
+        named = SampledModel(
+            model=student.teacher,
+            revision=student.teacher_revision,
+            trust_remote_code=student.teacher_trust_remote_code,
+        )
+        return located(named)
     able = [model for model in run.pipeline.teachers if model.capabilities.has_weights]
     if len(able) != 1:
         return None

@@ -5,9 +5,11 @@ run needs.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reasondistill.config import (
     CONTROLS,
@@ -20,6 +22,9 @@ from reasondistill.config import (
     resources,
 )
 from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.pipeline.executed import imported_samplers, refusal
+from reasondistill.records import canonical_json
+from reasondistill.runs import seals
 from reasondistill.runs.environment import describe_environment
 from reasondistill.runs.layout import (
     ATTEMPT,
@@ -36,6 +41,8 @@ from reasondistill.runs.store import Manifest, read_guarded, write_guarded, writ
 from reasondistill.runs.work_sharing import Share
 from reasondistill.secrets import look_again, variable_in
 
+_SEAL = "seal"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -51,6 +58,9 @@ class Run:
     source: Path
     keep_old: bool = False
     only: tuple[str, ...] = ()
+    # Whether it was asked for by this user, or comes from a run.json that he has not written.
+    is_own: bool = True
+    has_own_cluster: bool = True
 
     def __post_init__(self) -> None:
         look_again(self.cluster.openai.api_key_env)
@@ -210,8 +220,8 @@ def with_environment(folder: Path, manifest: Manifest) -> Manifest:
 
 def save_run(run: Run, folder: Path | None = None) -> None:
     """Write `run.json`, from which a task process loads the run, into the run folder or another.
-    The file holds no secret: raises ConfigError where that of an environment variable stands in the
-    pipeline or cluster file.
+    Its seal says to this user that it is his. The file holds no secret: raises ConfigError where
+    that of an environment variable stands in the pipeline or cluster file.
     """
     value = {
         "pipeline": run.pipeline.model_dump(mode="json"),
@@ -228,11 +238,33 @@ def save_run(run: Run, folder: Path | None = None) -> None:
             f"{variable}, which would be written into the run folder. Take it out: it is read from "
             "there."
         )
+    value[_SEAL] = seals.seal(RUN, _sealed(value))
     write_guarded((folder or run.folder) / RUN, value)
 
 
-def load_run(folder: Path) -> Run:
-    """The run that `save_run` wrote. Raises StageError when the folder is no run folder."""
+def _sealed(value: Mapping[str, Any]) -> str:
+    """What of a run.json is sealed: all that it makes its user do."""
+    return canonical_json([value.get("pipeline"), value.get("cluster"), value.get("source")])
+
+
+def _is_own(value: Mapping[str, Any]) -> bool:
+    return seals.is_ours(RUN, _sealed(value), str(value.get(_SEAL, "")))
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether the run.json of a folder was written by this user; False where there is none, or one
+    that cannot be read.
+    """
+    try:
+        return _is_own(read_guarded(folder / RUN, "the state of a run", ""))
+    except DataError:
+        return False
+
+
+def load_run(folder: Path, *, trust: bool = False) -> Run:
+    """The run that `save_run` wrote. Raises StageError when the folder is no run folder, and for
+    the run of somebody else that imports modules, unless it is trusted.
+    """
     path = folder / RUN
     if not path.exists():
         raise StageError(
@@ -243,6 +275,10 @@ def load_run(folder: Path) -> Run:
         "Ways out: give the pipeline file again (`reasondistill run FILE`), which writes it anew."
     )
     value = read_guarded(path, "the state of a run", ways_out)
+    is_own = _is_own(value)
+    imported = imported_samplers(value.get("pipeline"))
+    if imported and not (is_own or trust or seals.TRUST in os.environ):
+        raise StageError(refusal(str(folder), imported))
     try:
         return Run(
             Pipeline.model_validate(value["pipeline"]),
@@ -251,6 +287,8 @@ def load_run(folder: Path) -> Run:
             Path(value["source"]),
             value["keep_old"],
             tuple(value.get("asked", ())),
+            is_own,
+            is_own,
         )
     except (ValueError, KeyError, TypeError) as error:
         fault = str(error).splitlines()[0]

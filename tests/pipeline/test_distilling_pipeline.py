@@ -157,9 +157,17 @@ def test_the_teacher_is_the_one_of_the_traces_unless_the_student_names_another(
     made = pipeline(
         {"name": "kd", "method": "kd", "base": "some/model"},
         {"name": "k2", "method": "kd", "base": "some/model", "teacher": "a/b"},
+        {
+            **{"name": "k3", "method": "kd", "base": "some/model", "teacher": "a/b"},
+            "teacher_trust_remote_code": True,
+        },
+        {"name": "k4", "method": "kd", "base": "some/model", "trust_remote_code": True},
     )
     run = run_of(made, tmp_path)
     found = [teacher_of(run, student) for student in made.students]
+    # Whose code is run is said of each model by itself.
+    trusted = [teacher is not None and teacher.trust_remote_code for teacher in found]
+    assert trusted == [False, False, True, False]
     assert (
         found[0] is not None
         and found[0].model.endswith("demo-teacher")

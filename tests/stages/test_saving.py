@@ -188,6 +188,34 @@ def test_a_checkpoint_that_is_out_of_reach_is_no_damaged_one(
     assert checkpoint.exists()
 
 
+def test_a_split_checkpoint_of_somebody_else_is_not_loaded_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its libraries unpickle it; of others tensors and numbers are loaded, and nothing runs."""
+    from reasondistill.runs.seals import KEY, TRUST
+    from reasondistill.stages.students import processes
+    from reasondistill.stages.students.saving import start_from, sum_checkpoint
+
+    monkeypatch.setattr(processes, "sharding", lambda: "fsdp")
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-8"
+    (checkpoint / "pytorch_model_fsdp_0").mkdir(parents=True)
+    (checkpoint / "pytorch_model_fsdp_0" / ".metadata").write_bytes(b"cos\nsystem\n")
+    (checkpoint / "trainer_state.json").write_text("{}")
+    with pytest.raises(StageError, match=r"checkpoint-8: no training of yours .* --trust"):
+        start_from(tmp_path)
+    sum_checkpoint(checkpoint)
+    assert start_from(tmp_path) == checkpoint
+    monkeypatch.setenv(KEY, "0" * 64)  # another user
+    with pytest.raises(StageError, match="no training of yours"):
+        start_from(tmp_path)
+    monkeypatch.setenv(TRUST, "1")
+    assert start_from(tmp_path) == checkpoint
+    monkeypatch.delenv(TRUST)
+    monkeypatch.setenv(KEY, "no key")
+    assert start_from(tmp_path) == checkpoint
+    assert "whose it is cannot be known" in caplog.text
+
+
 @pytest.mark.engine
 def test_a_checkpoint_that_a_kill_has_cut_is_not_read(tmp_path: Path) -> None:
     from safetensors.torch import save_file

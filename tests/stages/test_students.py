@@ -675,6 +675,27 @@ def test_a_base_without_weights_is_refused_before_training(tmp_path: Path) -> No
         run_student(job(tmp_path, StudentSettings(name="s", base=str(tmp_path / "empty"))))
 
 
+def test_a_base_whose_weights_are_pickles_is_refused(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"pickles .*only safetensors are.*Convert them once"):
+        run_student(job(tmp_path, StudentSettings(name="s", base=str(base))))
+
+
+def test_a_library_finds_no_pickle_where_it_is_told_to_load_safetensors(tmp_path: Path) -> None:
+    """As for a hub id, whose files are not looked at before."""
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.models.weights import only_safetensors
+
+    base = make_tiny_model(tmp_path / "base")
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="its weights are pickles"), only_safetensors(str(base)):
+        AutoModelForCausalLM.from_pretrained(base, use_safetensors=True)
+    with pytest.raises(OSError, match="nowhere"), only_safetensors("x"):
+        raise OSError("nowhere")
+
+
 def test_no_training_examples_is_said(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="nothing to train on"):
         run_student(job(tmp_path, scratch(), examples=[example(1, split="validation")]))

@@ -82,6 +82,7 @@ from reasondistill.runs.store.sums import FileSum, sum_of
 from reasondistill.runs.store.verified import (
     exists_verified,
     fits_sums,
+    has_own_seal,
     open_sized,
     open_verified,
     read_bytes_verified,
@@ -121,6 +122,7 @@ __all__ = [
     "exists_verified",
     "finish_stage",
     "fits_sums",
+    "has_own_seal",
     "is_list",
     "keep_copy",
     "list_anew",

@@ -23,7 +23,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISFIFO
 from typing import Any, BinaryIO
 
 from reasondistill.errors import ReasonDistillError, StageError
@@ -156,8 +156,8 @@ def _first_line(error: BaseException) -> str:
 def open_to_write(path: Path, mode: str) -> FileIO:
     """A file of a run's folder opened for writing, without a buffer: `mode` as for `open`, binary.
 
-    Raises StageError where the file, or a folder of the run above it, is a link, and where it is no
-    file at all: a pipe would wait for ever.
+    Raises StageError where the file, or a folder of the run above it, is a link, and where it is a
+    pipe, which would wait for ever.
     """
     require_no_links(path.parent)
     with disk_errors(path):
@@ -166,9 +166,9 @@ def open_to_write(path: Path, mode: str) -> FileIO:
 
 def _open_no_link(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    if not S_ISREG(os.fstat(descriptor).st_mode):
+    if S_ISFIFO(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise StageError(f"{path}: is a pipe or a device, where a file is needed. Remove it.")
+        raise StageError(f"{path}: is a pipe, where a file is needed. Remove it.")
     return descriptor
 
 

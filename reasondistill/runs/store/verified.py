@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from reasondistill.errors import DataError
+from reasondistill.records import canonical_json
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
-from reasondistill.runs.store.guards import parse_guarded, write_guarded
+from reasondistill.runs.seals import is_ours, seal
+from reasondistill.runs.store.guards import parse_guarded, read_guarded, write_guarded
 from reasondistill.runs.store.manifests import Manifest, read_manifest
 from reasondistill.runs.store.sums import (
     FileSum,
@@ -214,13 +216,28 @@ def _listed_below(path: Path) -> Iterator[ListedFile]:
 # ---- caches and checkpoints ----------------------------------------------------------------------
 
 
-def write_sums(path: Path, files: Iterable[Path]) -> None:
-    """Write the sums of the files of a cache or a checkpoint into a file beside or above them."""
+def write_sums(path: Path, files: Iterable[Path], *, sealed_as: str = "") -> None:
+    """Write the sums of the files of a cache or a checkpoint into a file beside or above them;
+    `sealed_as` also a seal of this kind (seals.py).
+    """
     sums: dict[str, Any] = {}
     for file in files:
         name = file.relative_to(path.parent).as_posix()
         sums[name] = asdict(sum_of(file))
-    write_guarded(path, {"files": sums})
+    value: dict[str, Any] = {"files": sums}
+    if sealed_as:
+        value["seal"] = seal(sealed_as, canonical_json(sums))
+    write_guarded(path, value)
+
+
+def has_own_seal(path: Path, sealed_as: str) -> bool:
+    """Whether this user has written the sums in a file, as `write_sums` did. Raises DataError for
+    a file that is not what was written; False where there is none.
+    """
+    if not path.exists():
+        return False
+    value = read_guarded(path, "sums of files", "")
+    return is_ours(sealed_as, canonical_json(value.get("files")), str(value.get("seal", "")))
 
 
 def verify_sums(path: Path) -> None:

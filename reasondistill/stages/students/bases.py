@@ -28,7 +28,7 @@ from reasondistill.config import ArchitectureSettings, StudentSettings, resource
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.attention import attention_options
 from reasondistill.models.templates import with_options
-from reasondistill.models.weights import model_folder, verified_folder
+from reasondistill.models.weights import model_folder, only_safetensors, verified_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, verify_below
@@ -166,14 +166,16 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         dtype = torch.float32
         if student.lora is not None and torch.cuda.is_available():
             dtype = torch.bfloat16
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=student.revision,
-            config=config,
-            dtype=dtype,
-            trust_remote_code=student.trust_remote_code,
-            **attention,
-        )
+        with only_safetensors(source):
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=student.revision,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=student.trust_remote_code,
+                use_safetensors=True,
+                **attention,
+            )
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         set_seed(student.seed)  # transformers draws the new rows

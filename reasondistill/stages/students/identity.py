@@ -34,6 +34,7 @@ def identity_section(job: StudentJob) -> dict[str, Any]:
         "seeds",
         "teacher",
         "teacher_revision",
+        "teacher_trust_remote_code",
         *METHODS,
     }
     section = student.model_dump(mode="json", exclude=left_out)

@@ -33,6 +33,7 @@ class StudentJob:
     snapshots: int = 0
     teacher: str | None = None
     teacher_revision: str | None = None
+    teacher_trust_remote_code: bool = False
     traces: Path | None = None
     tokens: Path | None = None
 

@@ -88,6 +88,7 @@ class TeacherSource:
 
     model: str | None = None
     revision: str | None = None
+    trust_remote_code: bool = False
     top_k: Path | None = None
     golds: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -109,6 +110,7 @@ def teacher_of(job: StudentJob) -> TeacherSource:
     return TeacherSource(
         model=job.teacher,
         revision=job.teacher_revision,
+        trust_remote_code=job.teacher_trust_remote_code,
         top_k=(job.traces or Path()) / FOLDER,
         golds={problem.id: problem.answer for problem in problems},
     )

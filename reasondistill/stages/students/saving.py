@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from reasondistill.config import StudentSettings
 from reasondistill.errors import DataError, ReasonDistillError, StageError
 from reasondistill.runs import layout
+from reasondistill.runs.seals import TRUST, has_key
 from reasondistill.runs.store import (
     disk_errors,
+    has_own_seal,
     read_metrics,
     rewrite_shard,
     set_aside,
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 # A model of so many parameters, 128 MiB in bfloat16, is saved and loaded before training too.
 _REHEARSED = 64 << 20
 # What only a checkpoint of split weights has, by who split them (processes.sharding).
+_SEALED_AS = "checkpoint"
 _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
 
@@ -43,8 +47,8 @@ def start_from(folder: Path) -> Path | None:
     """The checkpoint that a training goes on from, None for its beginning; what was written after
     it is forgotten, and so are checkpoints that are damaged or whose weights are not finite.
 
-    Raises StageError for one whose weights are split in another way than they will be, DataError
-    for one that cannot be read now.
+    Raises StageError for one whose weights are split in another way than they will be, and for a
+    split one of somebody else; DataError for one that cannot be read now.
     """
     remove_torn_checkpoints(folder)  # first: nothing can be read of what a kill has cut
     set_aside_damaged_checkpoints(folder)
@@ -57,6 +61,8 @@ def start_from(folder: Path) -> Path | None:
                 f"{checkpoint}: was kept under another [train] strategy. Go on with that "
                 f"one, or remove {checkpoint.parent} to train anew."
             )
+        if processes.sharding() is not None:
+            require_own(checkpoint)
     forget_after(folder, checkpoint)
     # What a killed process left.
     for remnant in (*folder.glob(f"*{bases.PART}"), folder / layout.ROLLOUTS):
@@ -81,7 +87,26 @@ def sum_checkpoint(checkpoint: Path) -> None:
     # One of an earlier saving of the same step is written anew.
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path != sums]
     with disk_errors(checkpoint):
-        write_sums(sums, files)
+        write_sums(sums, files, sealed_as=_SEALED_AS)
+
+
+def require_own(checkpoint: Path) -> None:
+    """Raise StageError for a checkpoint that this user's trainings have not written, unless the run
+    is trusted: of split ones the libraries load pickles, which can execute anything. Of others they
+    load tensors and numbers only (`weights_only`).
+
+    Where there is no key nothing can be said, and the command that began has asked.
+    """
+    if TRUST in os.environ or has_own_seal(checkpoint / layout.CHECKPOINT_SUMS, _SEALED_AS):
+        return
+    if not has_key():
+        log.warning("%s: whose it is cannot be known: there is no key", checkpoint)
+        return
+    raise StageError(
+        f"{checkpoint}: no training of yours has written it (or an earlier version has), and it "
+        "holds pickles, which execute what they like. If you trust it, give the same command with "
+        f"--trust; else remove {checkpoint.parent} to train anew."
+    )
 
 
 def verify_checkpoint(checkpoint: Path) -> None:

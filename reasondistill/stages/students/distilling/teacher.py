@@ -25,7 +25,7 @@ from reasondistill.models.vocabulary import (
     gap_in_words,
     match_tokens,
 )
-from reasondistill.models.weights import verified_folder, weight_bytes
+from reasondistill.models.weights import only_safetensors, verified_folder, weight_bytes
 from reasondistill.stages.students.heads import check_head, head_of
 from reasondistill.stages.students.hidden import States, states
 
@@ -123,7 +123,10 @@ def load_teacher(
     if quantisation is not None:  # such weights are not moved from one device to another
         options["device_map"] = {"": device}
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        with only_safetensors(source):
+            loaded = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, **options
+            )
     except ImportError as error:
         if quantisation is None:
             raise

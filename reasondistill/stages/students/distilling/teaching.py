@@ -112,7 +112,7 @@ class Teaching:
             self.source.model,
             self.source.revision,
             student_tokenizer=tokenizer,
-            trust_remote_code=self.student.trust_remote_code,
+            trust_remote_code=self.source.trust_remote_code,
             device=own_device(),
             attention=self.student.attn_implementation,
             longest=longest,

@@ -1,0 +1,90 @@
+"""What this user has written is known by a key outside of all run folders."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reasondistill.errors import ConfigError
+from reasondistill.runs import seals
+from reasondistill.runs.seals import KEY, handed_on, is_ours, key_file, own_key, seal
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "reasondistill"
+
+
+def test_a_seal_fits_its_text_its_kind_and_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = seal("run", "touch EXECUTED \ud800")
+    assert len(found) == 64 and is_ours("run", "touch EXECUTED \ud800", found)
+    assert not is_ours("run", "touch EXECUTED", found)
+    assert not is_ours("checkpoint", "touch EXECUTED \ud800", found)
+    assert not is_ours("run", "touch EXECUTED \ud800", "")
+    assert not is_ours("run", "touch EXECUTED \ud800", "ä")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    assert not is_ours("run", "touch EXECUTED \ud800", found)
+
+
+def test_the_key_is_for_its_user_alone(state: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: own_key(), range(32)))
+    assert len(keys) == 1, "of several processes at once one makes it"
+    assert stat.S_IMODE((state / "key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert os.listdir(state) == ["key"]
+    (state / "key").chmod(0o644)
+    with pytest.raises(ConfigError, match="others may read or write this key"):
+        own_key()
+
+
+def test_a_key_that_is_no_key_is_named(state: Path) -> None:
+    state.mkdir(parents=True)
+    (state / "key").write_text("")
+    (state / "key").chmod(0o600)
+    with pytest.raises(ConfigError, match="no key"):
+        own_key()
+
+
+def test_where_no_key_can_be_kept_it_is_said_once_and_nothing_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(seals, "_told", set())
+    with caplog.at_level(logging.WARNING):
+        assert [seal("run", "a"), seal("run", "b")] == ["", ""]
+    (record,) = caplog.records
+    assert "cannot be kept there" in record.getMessage() and KEY in record.getMessage()
+    assert not is_ours("run", "a", "") and handed_on() == {}
+
+
+def test_a_machine_without_the_home_folder_is_given_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found, told = seal("run", "a"), handed_on()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "there"))
+    assert not is_ours("run", "a", found)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert is_ours("run", "a", found)
+    monkeypatch.setenv(KEY, "short")
+    with pytest.raises(ConfigError, match="64 hexadecimal digits"):
+        own_key()
+
+
+def test_the_key_never_lies_in_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert key_file() == tmp_path / "home" / ".local" / "state" / "reasondistill" / "key"
