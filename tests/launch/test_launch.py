@@ -136,6 +136,19 @@ def test_a_job_that_ends_with_143_was_stopped_only_when_its_task_says_so(
     assert done.returncode == (7 if crashes else 143), done.stdout + done.stderr
 
 
+def test_a_line_break_in_a_cluster_file_makes_no_line_of_a_script(tmp_path: Path) -> None:
+    bad = {"cpus": 1, "partition": "x\ntouch EXECUTED"}
+    for values in (
+        {"stages": {"default": bad}},
+        {"environments": {"a": {"variables": {"A=1; touch EXECUTED; B": "x"}}}},
+    ):
+        stages = values.get("stages", {"default": {"environment": "a"}})
+        run = on_slurm(tmp_path, **(values | {"stages": stages}))
+        step = steps_of(run, plan(run, run.stages, share_engine_process=False))[0]
+        with pytest.raises(ConfigError, match=r"line break|no name of a variable"):
+            script_of(run, step, tmp_path)
+
+
 def test_what_looks_like_a_secret_is_not_written_into_scripts() -> None:
     with pytest.raises(ValueError, match="HF_TOKEN looks like a secret"):
         Cluster.model_validate({"environments": {"a": {"variables": {"HF_TOKEN": "x"}}}})

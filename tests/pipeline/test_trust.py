@@ -14,9 +14,7 @@ from test_cli import run as command
 
 from reasondistill.config import Cluster, load_pipeline
 from reasondistill.errors import StageError
-from reasondistill.launch.scripts import script_of
-from reasondistill.launch.steps import steps_of
-from reasondistill.pipeline import Run, load_run, plan, require_trust, save_run
+from reasondistill.pipeline import Run, load_run, require_trust, save_run
 from reasondistill.runs.seals import TRUST
 
 ENVIRONMENTS = {"cpu": {"setup": ["touch EXECUTED"], "variables": {"LD_PRELOAD": "./evil.so"}}}
@@ -149,23 +147,6 @@ def test_a_stranger_s_checkpoint_is_not_loaded_unasked(small: Run) -> None:
         require_trust(small, trust=False)
     save_run(small)
     require_trust(small, trust=False)
-
-
-def test_a_line_break_in_a_stranger_s_run_makes_no_line_of_a_script(tmp_path: Path) -> None:
-    from test_launch import on_slurm
-
-    from reasondistill.errors import ConfigError
-
-    bad = {"cpus": 1, "partition": "x\ntouch EXECUTED"}
-    for values in (
-        {"stages": {"default": bad}},
-        {"environments": {"a": {"variables": {"A=1; touch EXECUTED; B": "x"}}}},
-    ):
-        stages = values.get("stages", {"default": {"environment": "a"}})
-        run = on_slurm(tmp_path, **(values | {"stages": stages}))
-        step = steps_of(run, plan(run, run.stages, share_engine_process=False))[0]
-        with pytest.raises(ConfigError, match=r"line break|no name of a variable"):
-            script_of(run, step, tmp_path)
 
 
 def test_resume_executes_nothing_of_a_stranger_unasked(small: Run, workplace: Path) -> None:
