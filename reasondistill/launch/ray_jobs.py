@@ -19,6 +19,7 @@ from reasondistill.errors import DataError, MissingDependencyError, StageError
 from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
 from reasondistill.launch.scripts import command_lines
 from reasondistill.pipeline import Run, Task, save_run
+from reasondistill.pipeline.runs import is_own_folder
 from reasondistill.runs.seals import TRUST
 from reasondistill.runs.store import write_json
 
@@ -107,10 +108,17 @@ class RayJobLauncher(Launcher):
         return JobState(name, sent.job_id, {state: 1}, errors=errors, place=sent.address)
 
     def sent(self) -> SentRun | None:
-        """The job that was handed in last. Raises DataError."""
+        """The job that was handed in last. Raises DataError, and StageError in a folder that is not
+        this user's: the server that it names would be spoken to.
+        """
         path = self.run.folder / FILE
         if not path.exists():
             return None
+        if TRUST not in os.environ and not is_own_folder(self.run.folder):
+            raise StageError(
+                f"{path}: the server that it names is not asked: you did not start this run. "
+                "`reasondistill resume` with --trust takes it for your own"
+            )
         try:
             return SentRun(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:

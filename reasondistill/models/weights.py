@@ -40,6 +40,8 @@ _CONTENT = (
     ),
     *_WEIGHTS,
 )
+# Models that are folders although they could be hub ids, and were named.
+_named: set[str] = set()
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
 # Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights
@@ -75,6 +77,10 @@ def model_folder(model: str) -> Path | None:
         if not _HUB_ID.fullmatch(model):
             raise ConfigError(f"model {model}: no such folder.")
         return None
+    is_like_an_id = _HUB_ID.fullmatch(model) is not None and "/" in model
+    if is_like_an_id and model not in _named:
+        _named.add(model)
+        log.info("model %s: the folder %s, not the hub's model of this name", model, path.resolve())
     if _is_adapter_alone(path):
         raise _adapter_alone(model, path)
     if not (path / "config.json").is_file():
