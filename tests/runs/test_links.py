@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reasondistill.errors import StageError
+from reasondistill.errors import DataError, StageError
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.remote.journal import Journal, Same
 from reasondistill.runs.repairing import repair_run
@@ -23,6 +23,7 @@ from reasondistill.runs.store import (
     append_line,
     append_metrics,
     finish_stage,
+    list_beside,
     open_stage,
     open_to_write,
     read_manifest,
@@ -80,18 +81,17 @@ def test_a_run_does_not_touch_what_a_file_of_its_folder_leads_to(
 def test_a_run_empties_no_folder_that_one_of_its_folders_leads_to(
     workplace: Path, victim: Path
 ) -> None:
-    until = ["run", "small.toml", "--until", "problems"]
-    first = command(workplace, *until)
+    first = command(workplace, "run", "small.toml", "--until", "problems")
     assert first.returncode == 0, first.stdout + first.stderr
+    made = command(workplace, "run", "small.toml", "--only", "report")
+    assert made.returncode == 0, made.stdout + made.stderr
     run, target = workplace / "runs" / "small", workplace / "other"
-    (run / "1-problems").rename(target)
+    (run / "7-report").rename(target)
     (target / "mine.jsonl").write_text(KEEP)
-    (run / "1-problems").symlink_to(target)
-    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    assert command(workplace, *until).returncode == 0, "a finished stage is read"
-    # A reporting stage is made anew when what it is made from has changed.
     (run / "7-report").symlink_to(target)
-    more = command(workplace, "run", "small.toml", "--only", "report")
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    again = ["run", "small.toml", "--only", "report", "--set", "report.traces=3"]
+    more = command(workplace, *again)
     printed = more.stdout + more.stderr
     assert more.returncode == 2 and "7-report: is a link: what it leads to is read" in printed
     assert "link the run's whole folder" in printed and "Traceback" not in printed
@@ -149,18 +149,22 @@ def test_no_way_of_writing_follows_a_link(tmp_path: Path, way: str) -> None:
 def test_what_lies_beside_a_shard_is_no_way_around(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text(KEEP)
-    (tmp_path / "a.jsonl.lines").symlink_to(victim)
-    (tmp_path / ".a.jsonl.lines").symlink_to(victim)
-    (tmp_path / ".remote.jsonl").symlink_to(victim)
-    (tmp_path / ".remote.jsonl.short").symlink_to(victim)
-    (tmp_path / "metrics.jsonl").symlink_to(victim)
-    with pytest.raises(StageError), Shard(tmp_path / "a.jsonl") as shard:
-        shard.append([])
-        append_line(tmp_path / "a.jsonl", b"{}\n")
-    with pytest.raises(StageError):
+    shard = tmp_path / "a.jsonl"
+    shard.write_text("{}\n")
+    for link in (list_beside(shard), tmp_path / ".remote.jsonl.short", tmp_path / "metrics.jsonl"):
+        link.symlink_to(victim)
+    with pytest.raises((StageError, DataError)):
+        Shard(shard)
+    with pytest.raises((StageError, DataError)):
+        append_line(shard, b"{}\n")
+    with pytest.raises((StageError, DataError)):
         append_metrics(tmp_path, step=1)
+    (tmp_path / ".remote.jsonl").write_text("")
     with pytest.raises(StageError):
-        Journal(tmp_path)["a"] = Same((1, 2), "v")
+        Journal(tmp_path)
+    (tmp_path / ".remote.jsonl").unlink()
+    (tmp_path / ".remote.jsonl.short").rename(tmp_path / ".remote.jsonl")
+    Journal(tmp_path)["a"] = Same((1, 2), "v")  # its file takes the place of the link
     assert victim.read_text() == KEEP
 
 
