@@ -75,6 +75,11 @@ class MissingDependencyError(ReasonDistillError):
         )
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust gave up: its error is none that `except Exception` catches."""
+    return type(error).__name__ == "PanicException"
+
+
 class Stopped(BaseException):
     """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed,
     and `main` says so.

@@ -1,5 +1,7 @@
 """Read a TOML file into a frozen, checked section; every fault names file, section, key and the
 nearest known key.
+
+How large, deep and long-winded a file may be stands in bounds.py.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
 from reasondistill import secrets
+from reasondistill.bounds import INTEGER_BITS, TOML_BYTES, TOML_DEPTH
 from reasondistill.errors import ConfigError
 
 
@@ -46,8 +49,20 @@ S = TypeVar("S", bound=Section)
 
 def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
     """Read one TOML file as `kind`. Raises ConfigError."""
+    return check_section(path, kind, read_toml(path), overrides)
+
+
+# ---- TOML ----------------------------------------------------------------------------------------
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises ConfigError, also for one beyond its bounds."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(TOML_BYTES.most + 1)
+        if len(content) > TOML_BYTES.most:
+            raise ConfigError(f"{path}: larger than {TOML_BYTES}; a TOML file of settings is not.")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.") from None
     except IsADirectoryError:
@@ -56,9 +71,88 @@ def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
         raise ConfigError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start})."
         ) from None
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The values of TOML. Raises ConfigError, which begins with `where`, also for keys and values
+    beyond the bounds of bounds.py; they are seen before anything is built.
+    """
+    # Universal newlines, as a text file has them.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    _require_bounded(text, where)
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return check_section(path, kind, values, overrides)
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: nested deeper than {TOML_DEPTH}.") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise ConfigError(f"{where}: an integer of more than {INTEGER_BITS} bits.") from None
+    _require_integers(values, where)
+    return values
+
+
+# Strings and comments are passed over whole; of the others all that can nest is counted. Each
+# character is looked at once: no alternative gives back what it has taken.
+_TOML = re.compile(
+    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{0,5}'
+    r"|'''(?:[^']++|'(?!''))*+'{0,5}"
+    r'|"(?:[^"\\\n]++|\\[^\n])*+"?'
+    r"|'[^'\n]*+'?"
+    r"|\#[^\n]*+"
+    r"|(?P<open>[\[{])|(?P<close>[\]}])|(?P<dot>\.)|(?P<end>[=,\n])",
+    re.DOTALL,
+)
+
+
+def _require_bounded(text: str, where: str) -> None:
+    """Raise ConfigError for TOML that is nested too deep, or has a key of too many parts: tomllib
+    takes quadratic time and memory for such a key.
+    """
+    most = TOML_DEPTH.most
+    depth = parts = 0
+    for found in _TOML.finditer(text):
+        kind = found.lastgroup
+        if kind is None:
+            continue
+        if kind == "dot":
+            parts += 1
+        else:
+            parts = 0
+        if kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+        if depth > most or parts >= most:
+            line = text.count("\n", 0, found.start()) + 1
+            raise ConfigError(
+                f"{where}: line {line}: lists, tables or parts of a key inside each other beyond "
+                f"{TOML_DEPTH}."
+            )
+
+
+def _require_integers(value: Any, where: str) -> None:
+    """Raise ConfigError for an integer that TOML does not know. The value is not deep."""
+    if isinstance(value, dict):
+        for name, inner in cast("dict[str, Any]", value).items():
+            _require_integers(inner, f"{where} {short(name)}:")
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            _require_integers(inner, where)
+    elif isinstance(value, int) and value.bit_length() > INTEGER_BITS:
+        raise ConfigError(f"{where} an integer of more than {INTEGER_BITS} bits.")
+
+
+def short(text: str) -> str:
+    """At most 200 characters of a text, for a message, its secrets masked before it is cut."""
+    text = secrets.cleaned(text)
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[:_SHOWN]}… ({len(text):,} characters)"
+
+
+_SHOWN = 200
 
 
 def check_section(
@@ -78,34 +172,67 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     `students.0.epochs=2` reaches into lists.
     """
     key, equals, text = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
+    is_text = _HALF_CHARACTER.search(override) is None
+    shown = short(override.encode("utf-8", "backslashreplace").decode())
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
         raise ConfigError(
-            f"--set {override}: want key=value, for example --set traces.temperature=1.0"
+            f"--set {shown}: want key=value, for example --set traces.temperature=1.0"
         )
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.strip().split(".")
+    if len(parts) > TOML_DEPTH.most:
+        raise ConfigError(f"--set {shown}: a key of more parts than {TOML_DEPTH}.")
+    if not is_text:
+        raise ConfigError(f"--set {shown}: not UTF-8 text.")
+    value = _override_value(text, f"--set {shown}")
+    *parents, last = parts
     place: Any = values
     for part in parents:
         if isinstance(place, list):
-            place = _item(place, part, override)
+            place = _item(place, part, shown)
         else:
             place = place.setdefault(part, {})
         if not isinstance(place, (dict, list)):
-            raise ConfigError(f"--set {override}: {part} is a value, not a section.")
+            raise ConfigError(f"--set {shown}: {short(part)} is a value, not a section.")
     if isinstance(place, list):
-        _item(place, last, override)
+        _item(place, last, shown)
         place[int(last)] = value
     else:
         place[last] = value
 
 
-def _item(place: list[Any], part: str, override: str) -> Any:
-    if not part.isdigit() or int(part) >= len(place):
+# How Python holds bytes of the command line that are no UTF-8.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+def _override_value(text: str, where: str) -> Any:
+    """A value on the command line: TOML, else the text itself. Raises ConfigError beyond the
+    bounds.
+    """
+    toml = f"value = {text}"
+    # Any other text has no keys, however many dots.
+    if text.lstrip().startswith(("[", "{")) or "\n" in text:
+        _require_bounded(toml, where)
+    try:
+        value: Any = tomllib.loads(toml)["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    except ValueError:
+        raise ConfigError(f"{where}: an integer of more than {INTEGER_BITS} bits.") from None
+    _require_integers(value, where)
+    return value
+
+
+def is_place(part: str, count: int) -> bool:
+    """Whether a part of a dotted name is a place in a list of so many, counted from 0."""
+    if not part.isascii() or not part.isdigit() or len(part) > len(str(count)):
+        return False
+    return int(part) < count
+
+
+def _item(place: list[Any], part: str, shown: str) -> Any:
+    if not is_place(part, len(place)):
         raise ConfigError(
-            f"--set {override}: {part} is no place in a list of {len(place)} (count from 0)."
+            f"--set {shown}: {short(part)} is no place in a list of {len(place)} (count from 0)."
         )
     return place[int(part)]
 
@@ -136,7 +263,7 @@ def _one_for_each_key(faults: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:
-    place = [str(part) for part in fault["loc"]]
+    place = [short(str(part)) for part in fault["loc"]]
     if fault["type"] == "value_error":  # our own validators: their message begins with its key
         text = str(fault.get("ctx", {}).get("error", fault["msg"]))
         if place and text.startswith(f"{place[-1]}: "):
@@ -151,7 +278,8 @@ def _what(kind: type[BaseModel], parents: Sequence[str], fault: ErrorDetails) ->
         return f"unknown key. {nearest(str(fault['loc'][-1]), _keys_at(kind, parents))}"
     if fault["type"] == "missing":
         return "missing; it has no default."
-    return f"{fault['msg']} (found {fault['input']!r})"
+    found = short(repr(fault["input"]))
+    return f"{fault['msg']} (found {found})"
 
 
 def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:

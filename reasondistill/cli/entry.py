@@ -25,7 +25,7 @@ from reasondistill.cli import (
     task,
 )
 from reasondistill.cli.console import app, err, out, refused_by_disk, show_streams
-from reasondistill.errors import Interrupted, ReasonDistillError, Stopped
+from reasondistill.errors import DataError, Interrupted, ReasonDistillError, Stopped, is_panic
 
 # Each of them registers its commands.
 COMMANDS = (
@@ -66,6 +66,10 @@ def main() -> None:
         if refused is None:
             raise
         refuse(refused)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        refuse(DataError(f"a library gave up ({error}): a tokenizer that is no good, perhaps."))
 
 
 def leave() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.sections import read_toml
 
 _LISTED = ("prompts", "pipelines", "benchmarks", "clusters")
 _COPIED = ("pipelines", "prompts", "benchmarks", "clusters", "orchestrators")
@@ -39,9 +39,9 @@ def list_command(
 def about(path: Path) -> str:
     """What a TOML file says of itself."""
     try:
-        about = str(tomllib.loads(path.read_text(encoding="utf-8")).get("about", ""))
+        about = str(read_toml(path).get("about", ""))
         return " ".join(about.split())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         return f"not readable: {error}"
 
 

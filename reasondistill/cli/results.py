@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reasondistill import foreign_json
 from reasondistill.cli.console import (
     coloured,
     named,
@@ -96,7 +96,7 @@ def read_results(path: Path) -> Results:
     from reasondistill.stages.report import ReportedScore
 
     try:
-        report = json.loads(read_bytes_verified(path))
+        report = foreign_json.loads(read_bytes_verified(path))
         rows = report.get("groups", report)  # students of several seeds are one row
         return Results(
             scores=[ReportedScore.model_validate(row, extra="ignore") for row in rows["scores"]],

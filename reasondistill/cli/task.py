@@ -14,11 +14,13 @@ import typer
 
 from reasondistill.cli.console import app, log_lines, refused_by_disk
 from reasondistill.errors import (
+    DataError,
     ElsewhereError,
     Interrupted,
     ReasonDistillError,
     StageError,
     StorageError,
+    is_panic,
 )
 from reasondistill.interpreter import safe_environment
 from reasondistill.runs.store import write_json
@@ -107,6 +109,12 @@ def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
             message = processes.what_failed(error)
             report(error_file, {"kind": StageError.__name__, "message": message, "crashed": True})
         raise
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        words = f"a library gave up ({error}): a tokenizer that is no good, perhaps."
+        report(error_file, {"kind": DataError.__name__, "message": words})
+        sys.exit(exit_code(DataError(words)))
 
 
 def report(error_file: str | None, error: dict[str, object]) -> None:

@@ -23,8 +23,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
+from reasondistill import foreign_json
+from reasondistill.bounds import JSON_FILE_BYTES, LINE_BYTES
+from reasondistill.curation.parquet import parquet_rows, require_bounded
 from reasondistill.errors import ConfigError, DataError, MissingDependencyError
-from reasondistill.sections import nearest
+from reasondistill.sections import is_place, nearest
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,7 @@ def value_at(fields: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         if isinstance(place, Mapping) and part in place:
             place = place[part]
-        elif (
-            isinstance(place, list) and part.isdigit() and int(part) < len(cast("list[Any]", place))
-        ):
+        elif isinstance(place, list) and is_place(part, len(cast("list[Any]", place))):
             place = place[int(part)]
         else:
             raise KeyError(name)
@@ -121,7 +122,7 @@ def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
         ".jsonl": _jsonl,
         ".json": _json,
         ".csv": _csv,
-        ".parquet": _parquet,
+        ".parquet": parquet_rows,
     }
     if path.is_dir():
         raise ConfigError(
@@ -156,13 +157,20 @@ def content_hash(path: Path) -> str:
 
 def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
             if line.strip():
                 yield _object(_parsed(line, path, number), f"{path}:{number}")
 
 
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
-    rows = _parsed(path.read_bytes(), path, 1)
+    with open(path, "rb") as file:
+        text = file.read(JSON_FILE_BYTES.most + 1)
+    if len(text) > JSON_FILE_BYTES.most:
+        raise DataError(
+            f"{path}:1: a .json file is read whole; this one is beyond {JSON_FILE_BYTES}. Write "
+            "it as .jsonl, an object a line."
+        )
+    rows = _parsed(text, path, 1)
     if not isinstance(rows, list):
         raise DataError(f"{path}:1: expected a JSON list of objects, found {type(rows).__name__}.")
     for number, row in enumerate(cast("list[Any]", rows), start=1):
@@ -171,7 +179,7 @@ def _json(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _parsed(text: bytes, path: Path, first_line: int) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return foreign_json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = first_line + text[: error.start].count(b"\n")
         raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason}).") from error
@@ -181,6 +189,8 @@ def _parsed(text: bytes, path: Path, first_line: int) -> Any:
         raise DataError(
             f"{path}:{line}: broken JSON: {error.msg} (column {error.colno})."
         ) from error
+    except ValueError as error:
+        raise DataError(f"{path}:{first_line}: {error}.") from error
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -190,9 +200,9 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(1 << 30)  # the default of 128 KiB cuts long solutions
+    csv.field_size_limit(LINE_BYTES.most)  # the default of 128 KiB cuts long solutions
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+        reader = csv.DictReader(foreign_json.bounded_lines(file, path), strict=True)
         try:
             for row in reader:
                 if None in row:
@@ -207,19 +217,6 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
             raise DataError(
                 f"{path}:{reader.line_num + 1}: not UTF-8 text ({error.reason})."
             ) from error
-
-
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingDependencyError("pyarrow", "data") from error
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        raise DataError(f"{path}:1: not a readable Parquet file: {error}") from error
 
 
 # ---- hub -----------------------------------------------------------------------------------------
@@ -247,6 +244,9 @@ def open_hub(
         from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise MissingDependencyError("datasets", "data") from error
+    if folder is not None:
+        for path in sorted(folder.rglob("*.parquet")):
+            require_bounded(path)
     extra: dict[str, Any] = {}
     if trust_remote_code:
         if "trust_remote_code" not in inspect.signature(datasets.load_dataset_builder).parameters:

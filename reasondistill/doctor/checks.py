@@ -25,6 +25,7 @@ from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.templates import check_prompt
+from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import hub_commit, model_identity, named_folder
 from reasondistill.pipeline import (
     Run,
@@ -279,15 +280,11 @@ def loaded_tokenizer(name: str, load: Callable[[], Any]) -> Any:
 
 def tokenizer_of(model: ModelSettings) -> Any:
     """The tokenizer of a model's folder or hub id."""
-    from transformers import AutoTokenizer
-
     source = named_folder(model.model)
     name = model.model
     if source.is_dir():
         name = str(source)
-    return AutoTokenizer.from_pretrained(
-        name, revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
+    return open_tokenizer(name, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:

@@ -11,7 +11,6 @@ inputs.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, DriftError
 from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
@@ -151,7 +151,7 @@ def claim_output(target: Path, made_from: dict[str, Any]) -> None:
             )
         write_json(beside, made_from)
         return
-    old = json.loads(beside.read_text(encoding="utf-8"))
+    old = foreign_json.loads(beside.read_text(encoding="utf-8"))
     changed = changed_keys(old, made_from)
     if changed:
         names = "; ".join(f"{name} was {a}, is {b}" for name, a, b in changed)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_json import bounded_lines
 from reasondistill.grading import GradeItem
 from reasondistill.records import Finish
 from reasondistill.runs.store import numbered_rows
@@ -66,7 +67,7 @@ def count_answers(source: Path) -> int:
                     "a newline when it is whole."
                 )
     with open(source, "rb") as file:
-        return sum(not line.isspace() for line in file)
+        return sum(not line.isspace() for line in bounded_lines(file, source))
 
 
 def digest_of(source: Path) -> str:

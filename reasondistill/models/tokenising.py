@@ -32,6 +32,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.models.rendering import render
 from reasondistill.records import Message
 from reasondistill.thinking import (
     ReasoningFormat,
@@ -321,9 +322,7 @@ def _render(
         if in_parts:
             content = [{"type": "text", "text": content}]
         given.append({**turn, "content": content})
-    return tokenizer.apply_chat_template(
-        given, tokenize=False, add_generation_prompt=True, **options
-    )
+    return render(tokenizer, given, options)
 
 
 def _takes_it_without_system(

@@ -44,6 +44,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
+from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.vocabulary import (
@@ -375,7 +376,7 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
     """token → id of the teacher. Raises DataError."""
     path = folder / VOCABULARY
     try:
-        return json.loads(read_bytes_verified(path))
+        return foreign_json.loads(read_bytes_verified(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import math
 import re
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from reasondistill import foreign_json
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
@@ -144,7 +144,7 @@ def _is_adapter_alone(path: Path) -> bool:
 def _adapter_alone(model: str, path: Path) -> ConfigError:
     """What to raise for an adapter: whose it is, and how to make a model of both."""
     try:
-        adapter = json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        adapter = foreign_json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         base = str(adapter["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError):
         base = "BASE"
@@ -255,7 +255,7 @@ def count_parameters(folder: Path) -> int | None:
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The config.json of a model folder, unchanged; empty where it cannot be read."""
     try:
-        config = json.loads(read_bytes_verified(folder / "config.json"))
+        config = foreign_json.loads(read_bytes_verified(folder / "config.json"))
     except (OSError, ValueError):
         return {}
     if not isinstance(config, dict):
@@ -263,12 +263,18 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", config)
 
 
+# The format's own bound.
+_MOST_HEADER = 100_000_000
+
+
 def _count_elements(path: Path, quantisation: Mapping[str, Any] | None) -> int:
     count = 0
     try:
         with open_verified(path) as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            if length > _MOST_HEADER:
+                raise ValueError("no header of safetensors")
+            header = foreign_json.loads(file.read(length))
         header.pop("__metadata__", None)
         for name, tensor in header.items():
             if quantisation is None:
@@ -298,7 +304,7 @@ def made_for(model: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(read_bytes_verified(path))["prompt"]
+        return foreign_json.loads(read_bytes_verified(path))["prompt"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f'{path}: must be {{"prompt": "NAME"}}, the prompt that this model was trained with.'

@@ -5,6 +5,7 @@ is partial goes on, what was made from something else is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from reasondistill.config import VerdictSettings
@@ -30,13 +31,20 @@ from reasondistill.stages import examples, problems, report, students, traces, v
 Doer = Callable[[Run, Task, StopSignal], Manifest | None]
 
 
+# Their files appear whole, at their ends: a stop may come anywhere.
+_HAVE_NO_SAFE_POINTS = ("problems", "examples", "report")
+
+
 def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     """Do one task; skip what is complete, resume what is partial, refuse what was made from
     something else.
 
     Several processes that do it together all call this; the first one writes.
     """
-    manifest = DOERS[task.stage](run, task, stop)
+    with ExitStack() as while_it_runs:
+        if task.stage in _HAVE_NO_SAFE_POINTS:
+            while_it_runs.enter_context(stop.at_once())
+        manifest = DOERS[task.stage](run, task, stop)
     # Partial: open for workers. Of several processes that did it together the first one writes.
     if manifest is None or manifest.status == "partial" or not students.processes.is_first():
         return manifest
@@ -167,7 +175,7 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     """
     share = task.share
     if share is None or share.role == "open":
-        with grading_pool(run) as pool:
+        with stop.at_once(), grading_pool(run) as pool:
             if not task.units:
                 return evaluating.collect(run, pool)
             for benchmark in benchmarks(run):

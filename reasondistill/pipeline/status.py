@@ -10,7 +10,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
-from reasondistill import __version__
+from reasondistill import __version__, foreign_json
 from reasondistill.errors import DataError
 from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
@@ -296,8 +296,13 @@ def records_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
     """The records of a shard that belong to a problem; lines without its id are not parsed."""
     needle = json.dumps(problem_id, ensure_ascii=False)[1:-1].encode()
     with open_verified(path) as file:
-        for line in file:
+        for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
             if needle in line and line.endswith(b"\n"):
-                record = json.loads(line)
+                try:
+                    record = foreign_json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}:{number}: not a JSON line: {error}") from error
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}:{number}: not a JSON object.")
                 if problem_id in (record.get("problem_id"), record.get("id")):
                     yield record

@@ -20,6 +20,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import Student, TrainingFigures
 from reasondistill.runs import layout
@@ -407,7 +408,7 @@ def _with_sound_block(blocks: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
         return
     with open(blocks, "rb") as file:
         for line in lines:
-            place = json.loads(line)
+            place = foreign_json.loads(line)
             file.seek(place["offset"])
             block = file.read(place["bytes"])
             if zlib.crc32(block) == place["crc32"]:

@@ -8,10 +8,10 @@ ScriptedSampler.from_file(Path("script.jsonl"), problems)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reasondistill import foreign_json
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind, named_identity
@@ -125,9 +125,11 @@ def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}).") from None
     for number, line in enumerate(lines, start=1):
         try:
-            row: dict[str, str] = json.loads(line)
+            row: dict[str, str] = foreign_json.loads(line)
             problem_id = row.get("problem_id") or ids.get(row["question"])
             text = row["text"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
+from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import count_parameters, has_cpu_bf16, model_folder
 from reasondistill.records import Sampling
 from reasondistill.runs.loopback import prefer_loopback
@@ -176,13 +177,9 @@ def usable_dtype(dtype: str) -> str:
 
 def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> Any:
     """The tokenizer of a hub id or folder. Raises ConfigError."""
-    from transformers import AutoTokenizer
-
     name = str(model_folder(model) or model)
     try:
-        return AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
+        return open_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"model {name}: its tokenizer cannot be loaded: {last_line(error)}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
 
+from reasondistill import foreign_json
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.store import open_to_write
 
@@ -66,7 +67,7 @@ def read_journal(folder: Path) -> dict[str, Same]:
     known: dict[str, Same] = {}
     for line in (folder / JOURNAL).read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):  # torn
-            name, *values = json.loads(line)
+            name, *values = foreign_json.loads(line)
             known.pop(name, None)
             if values:
                 known[name] = Same(tuple(values[0]) if values[0] else None, values[1])

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError
 from reasondistill.runs.store.files import write_json
 from reasondistill.secrets import holds_secret, masked_json
@@ -48,7 +49,7 @@ def read_guarded(path: Path, what: str, ways_out: str) -> dict[str, Any]:
 def parse_guarded(text: bytes, path: str, what: str, ways_out: str) -> dict[str, Any]:
     """The object that `write_guarded` wrote into the file `path`, as `read_guarded`."""
     try:
-        value: Any = json.loads(text)
+        value: Any = foreign_json.loads(text)
     except ValueError as error:  # also bytes that are no text
         raise DataError(f"{path}: not {what}: {error}. {ways_out}") from error
     if not isinstance(value, dict):

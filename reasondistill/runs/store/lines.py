@@ -31,6 +31,7 @@ from typing import BinaryIO
 import xxhash
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_json import bounded_lines
 from reasondistill.runs.layout import METRICS
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import disk_errors, open_to_write, replacing
@@ -270,7 +271,7 @@ def counted_lines(
     where `refuses` says so.
     """
     lines = LineFilter(path)
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(bounded_lines(file, path), start=1):
         if not line.endswith(b"\n"):
             return  # torn, or being written
         if lines.counts(line):

@@ -16,6 +16,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Literal, get_args
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError, DriftError, StageError
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs.layout import (
@@ -578,7 +579,7 @@ def _asked_again(path: Path) -> os.stat_result | None:
 def _times_of(folder: Path) -> dict[str, int]:
     """The times at which files were found to be the same; none where that is not known."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
-        times = json.loads((folder / _TIMES).read_text(encoding="utf-8"))
+        times = foreign_json.loads((folder / _TIMES).read_text(encoding="utf-8"))
         return {str(name): int(time) for name, time in times.items()}
     return {}
 

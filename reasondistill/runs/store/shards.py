@@ -18,6 +18,7 @@ import pydantic
 from pydantic.config import ExtraValues
 from pydantic_core import from_json
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import Record
 from reasondistill.runs import layout
@@ -145,7 +146,7 @@ def _record(line: bytes, kind: type[R], place: str, extra: ExtraValues = "forbid
         return kind.model_validate_json(line, extra=extra)
     except pydantic.ValidationError:
         try:  # lone surrogates: valid JSON for the standard library only
-            return kind.model_validate(json.loads(line), extra=extra)
+            return kind.model_validate(foreign_json.loads(line), extra=extra)
         except ValueError as error:
             raise DataError(f"{place}: not a {kind.__name__}: {_first_fault(error)}") from error
 
@@ -180,7 +181,7 @@ def _keyed_lines(path: Path, key: str, *, refuses: bool = False) -> Iterator[tup
             yield from_json(line)[key], line
         except (ValueError, KeyError, TypeError):
             try:
-                yield json.loads(line)[key], line
+                yield foreign_json.loads(line)[key], line
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"{path}:{number}: no field {key!r} in this line: {error}"
@@ -204,7 +205,7 @@ def _foreign_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     if not exists_verified(path):
         raise StageError(f"{path}: missing. Run the stage that writes it first.")
     with open_verified(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
             if line.endswith(b"\n") and not line.isspace():
                 yield number, line
 
@@ -215,7 +216,7 @@ def _numbered(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[
             yield number, from_json(line)
         except ValueError:  # lone surrogates: valid JSON for the standard library only
             try:
-                yield number, json.loads(line)
+                yield number, foreign_json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: not a JSON line: {error}") from error
 

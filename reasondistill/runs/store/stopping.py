@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from reasondistill.errors import Interrupted
+from reasondistill.errors import Interrupted, Stopped
+from reasondistill.signals import STOPS, is_importing
 
 # The environment variable with the seconds that remain after SIGUSR1.
 GRACE = "REASONDISTILL_GRACE_S"
@@ -21,6 +24,9 @@ class StopSignal:
     A second signal acts at once, as usual. SIGUSR1, by which schedulers announce the time limit,
     requests a stop too, but leaves `grace_s` seconds until it `is_urgent`: time to end the work in
     progress, not to begin more. Outside the main thread this does nothing.
+
+    Within `at_once()` the first signal ends the work where it is: for stages whose files appear
+    whole or not at all.
     """
 
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
@@ -30,6 +36,7 @@ class StopSignal:
             signal.SIGTERM
         )  # the signal that came; also set for SIGUSR1 and for another process's request
         self._urgent_at = 0.0
+        self._is_at_once = False
         self._old: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -37,6 +44,10 @@ class StopSignal:
             signal.signal(number, self._old[number])
             signal.raise_signal(number)
         self.requested, self._urgent_at, self.signal_number = True, 0.0, number
+        if self._is_at_once:
+            if is_importing(frame):  # an exception may be lost in it
+                os._exit(128 + number)
+            raise Stopped(number)
 
     def _announce(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
@@ -44,6 +55,21 @@ class StopSignal:
                 True,
                 time.monotonic() + float(os.environ.get(GRACE, "60")),
             )
+
+    @contextmanager
+    def at_once(self) -> Generator[None]:
+        """Nothing is in hand that a stop could spoil: a signal raises Interrupted from wherever it
+        finds the main thread.
+        """
+        self.check()
+        self._is_at_once = True
+        try:
+            yield
+        except Stopped:
+            self.check()
+            raise
+        finally:
+            self._is_at_once = False
 
     @property
     def is_urgent(self) -> bool:
@@ -59,7 +85,7 @@ class StopSignal:
             )
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             try:
                 self._old[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread

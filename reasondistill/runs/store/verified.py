@@ -11,7 +11,6 @@ stages, of earlier versions and from elsewhere have no sums, and are read as the
 from __future__ import annotations
 
 import io
-import json
 import logging
 import shutil
 from collections.abc import Generator, Iterable, Iterator
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError
 from reasondistill.records import canonical_json
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
@@ -107,7 +107,7 @@ def _is_of_a_stage(folder: Path) -> bool:
     if is_named_as_stage(folder) or (folder / MANIFEST_COPY).exists():
         return True
     try:
-        value: Any = json.loads((folder / MANIFEST).read_bytes())
+        value: Any = foreign_json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(value, dict) and {"identity", "fingerprint", "status"} <= value.keys()

@@ -18,7 +18,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     set_seed,
@@ -28,6 +27,7 @@ from reasondistill.config import ArchitectureSettings, StudentSettings, resource
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.attention import attention_options
 from reasondistill.models.templates import with_options
+from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import model_folder, only_safetensors, verified_folder
 from reasondistill.records import Example
 from reasondistill.runs import layout
@@ -66,7 +66,7 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
         if folder.is_dir():
             verify_below(folder)
             source = str(folder)
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = open_tokenizer(
             source, revision=student.revision, trust_remote_code=student.trust_remote_code
         )
     if student.chat_template is not None:
@@ -283,7 +283,7 @@ def untouched(
 def has_template(student: StudentSettings) -> bool:
     """Whether the base's own tokenizer comes with a chat template."""
     source = str(verified_folder(student.base or "") or student.base)
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = open_tokenizer(
         source, revision=student.revision, trust_remote_code=student.trust_remote_code
     )
     return tokenizer.chat_template is not None

@@ -18,6 +18,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from reasondistill import foreign_json
 from reasondistill.config import StudentSettings
 from reasondistill.errors import DataError, ReasonDistillError, StageError
 from reasondistill.runs import layout
@@ -144,7 +145,7 @@ def remove_torn_checkpoints(folder: Path) -> None:
         if (path / layout.CHECKPOINT_SUMS).exists():
             continue
         try:
-            json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
+            foreign_json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path)
 

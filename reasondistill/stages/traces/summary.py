@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reasondistill import foreign_json
 from reasondistill.config import Cluster, TraceSettings
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import problem_and_sample, rank
@@ -123,7 +123,7 @@ def _said_of_failed(line: bytes) -> bytes:
     """What counts of a line that may be a failed sample's; a text that only looks like one counts
     whole.
     """
-    row = json.loads(line)
+    row = foreign_json.loads(line)
     if not is_failed(row["completion"]):
         return line
     word = "failed" if is_lost(row["completion"]) else "refused"

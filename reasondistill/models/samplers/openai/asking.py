@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reasondistill.bounds import COUNTED_TOKENS
 from reasondistill.config import Scalar
 from reasondistill.config.sampling import OMITTABLE
 from reasondistill.models.samplers.openai.refusals import Refused, short
@@ -24,8 +25,6 @@ from reasondistill.records import Sampling
 log = logging.getLogger(__name__)
 
 MAX_TOKENS, MAX_COMPLETION_TOKENS = "max_tokens", "max_completion_tokens"
-# No model has a context like that: whoever says so is not believed.
-ABSURD = 10**9
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _CHARACTERS_PER_TOKEN = 4
 
@@ -193,7 +192,9 @@ class Limits:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < ABSURD
+    return (
+        isinstance(value, int) and not isinstance(value, bool) and 1 <= value < COUNTED_TOKENS.most
+    )
 
 
 def characters_of(request: Request) -> int:

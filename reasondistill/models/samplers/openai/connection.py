@@ -11,7 +11,8 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
@@ -19,15 +20,14 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 import httpx
 
 from reasondistill import secrets
+from reasondistill.bounds import ERROR_BYTES, REPLIES_BYTES, REPLY_BYTES
 from reasondistill.errors import ConfigError
 
 OPENAI = "https://api.openai.com/v1"
-# A reply of a million tokens has about 4 MiB.
-MOST_BYTES = 64 << 20
-# What is read of an error: its words stand at the beginning.
-MOST_ERROR_BYTES = 64 << 10
 _CONNECT_S = 10.0
 _MOST_HOPS = 5
+# What is unpacked at a time.
+_PIECE = 1 << 18
 # A value of a query that is as long is a secret, whatever its name.
 _LONG_VALUE = 16
 
@@ -187,7 +187,13 @@ class Connection:
             max_connections=concurrency + 1, max_keepalive_connections=concurrency
         )
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S), pool=None)
-        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+        self._client = httpx.AsyncClient(
+            timeout=timeout,
+            limits=limits,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "gzip, deflate"},
+        )
+        self._held_bytes = 0
 
     async def get(self, path: str) -> Answer:
         """Raises httpx.HTTPError, Redirected, TooLarge."""
@@ -212,7 +218,7 @@ class Connection:
         for _ in range(_MOST_HOPS):
             async with self._client.stream(method, url, content=body, headers=headers) as response:
                 if not response.has_redirect_location:
-                    return await _read(response, on_chunk)
+                    return await self._read(response, on_chunk)
                 url = self._next(response)
         raise Redirected("the server redirects in a circle")
 
@@ -236,23 +242,65 @@ class Connection:
             )
         return str(there)
 
+    async def _read(self, response: httpx.Response, on_chunk: Callable[[bytes], None]) -> Answer:
+        """The whole body, unpacked, as far as it is bounded; an error's beginning is enough."""
+        body = bytearray()
+        most, most_together = REPLY_BYTES.most, REPLIES_BYTES.most
+        is_error, enough = response.status_code >= 400, ERROR_BYTES.most
+        is_stream = "event-stream" in response.headers.get("content-type", "")
+        try:
+            async for piece in _unpacked(response):
+                body += piece
+                self._held_bytes += len(piece)
+                on_chunk(piece)
+                if is_error and len(body) >= enough:
+                    break
+                if len(body) > most:
+                    raise TooLarge(f"the reply is larger than {REPLY_BYTES}")
+                if self._held_bytes > most_together:
+                    raise TooLarge(f"all replies under way are larger than {REPLIES_BYTES}")
+                # Some servers keep the connection open behind it.
+                if is_stream and b"data: [DONE]" in body[-len(piece) - 16 :]:
+                    break
+        finally:
+            self._held_bytes -= len(body)
+        return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
-async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> Answer:
-    """The whole body, unpacked, as far as it is bounded; an error's beginning is enough."""
-    body = bytearray()
-    is_error = response.status_code >= 400
-    is_stream = "event-stream" in response.headers.get("content-type", "")
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        on_chunk(chunk)
-        if is_error and len(body) >= MOST_ERROR_BYTES:
-            break
-        if len(body) > MOST_BYTES:
-            raise TooLarge(f"the reply is larger than {MOST_BYTES >> 20} MiB")
-        # Some servers keep the connection open behind it.
-        if is_stream and b"data: [DONE]" in body[-len(chunk) - 16 :]:
-            break
-    return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
+
+async def _unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body in pieces, each at most as large as what came or _PIECE, however densely it is
+    packed. Raises httpx.DecodingError for what cannot be unpacked.
+    """
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    if packing in ("", "identity"):
+        async for piece in response.aiter_raw():
+            yield piece
+        return
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError(
+            f"the reply is packed by {packing[:40]!r}, which was not asked for"
+        )
+    # Of a zlib or gzip header, whichever is there.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    is_first = True
+    async for packed in response.aiter_raw():
+        rest = packed
+        is_full = False
+        while (rest or is_full) and not unpacker.eof:
+            try:
+                piece = unpacker.decompress(rest, _PIECE)
+            except zlib.error as error:
+                if not is_first or packing != "deflate":
+                    raise httpx.DecodingError(f"the reply cannot be unpacked: {error}") from error
+                # Some servers send bare deflate.
+                unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+                is_first = False
+                continue
+            is_first = False
+            rest = unpacker.unconsumed_tail
+            # A last match may wait where the piece was full.
+            is_full = len(piece) == _PIECE
+            yield piece
 
 
 # ---- what went wrong -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
+from reasondistill import foreign_json
 from reasondistill.models.samplers.openai.wordings import (
     FILTER_CODES,
     FILTER_WORDS,
@@ -47,6 +48,8 @@ Meaning = Literal["passing", "lost", "input", "too_long", "quota", "hopeless", "
 
 _SHOWN = 300
 _READ = 4000
+# What is looked at of a page; its title stands at the beginning.
+_PAGE = 16 << 10
 _DEEPEST = 6
 _WORD_KEYS = (
     "message",
@@ -116,7 +119,7 @@ def refusal(
     """What an answer with an error's status means; `sent` are the fields of the request."""
     text = body.decode("utf-8", errors="replace")
     try:
-        value = json.loads(text)
+        value = foreign_json.loads(text)
     except (ValueError, RecursionError):
         words = _page_words(clean(text))
         return _refused(status, [words], frozenset(), frozenset(), clean, sent)
@@ -131,7 +134,7 @@ def refusal_in(
     """
     codes = frozenset(_codes(value))
     if status < 400:
-        numbers = [int(code) for code in codes if code.isdigit()]
+        numbers = [int(code) for code in codes if code.isdecimal() and code.isascii()]
         errors = [number for number in numbers if 400 <= number <= 599]
         if errors:
             status = errors[0]
@@ -177,6 +180,8 @@ def _page_words(text: str) -> str:
     """The title of a page of HTML, else its first text; other text as it is."""
     if not is_page(text):
         return text[:_READ]
+    # What follows is quadratic in the tags that never end.
+    text = text[:_PAGE]
     title = re.search(r"<title[^>]*>([^<]*)", text, re.I)
     if title is not None and title[1].strip():
         return html.unescape(title[1])

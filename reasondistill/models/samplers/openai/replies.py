@@ -7,14 +7,14 @@ completion = completion_of(reply, request, sent=body, seconds=1.2)
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reasondistill import foreign_json
+from reasondistill.bounds import COUNTED_TOKENS
 from reasondistill.models.samplers.openai.asking import (
-    ABSURD,
     MAX_COMPLETION_TOKENS,
     MAX_TOKENS,
     characters_of,
@@ -78,7 +78,7 @@ def read(kind: str, body: bytes) -> Reply:
         if is_stream(kind, body):
             value: Any = whole_reply(body)
         else:
-            value = json.loads(body)
+            value = foreign_json.loads(body)
     except (ValueError, RecursionError) as problem:
         text = body.decode("utf-8", errors="replace")
         reason = "the reply is empty"
@@ -247,7 +247,7 @@ def _count(usage: Mapping[str, Any], *names: str) -> tuple[int | None, str | Non
         is_whole = isinstance(value, int) or (
             isinstance(value, float) and math.isfinite(value) and value.is_integer()
         )
-        if isinstance(value, bool) or not is_whole or not 0 <= value < ABSURD:
+        if isinstance(value, bool) or not is_whole or not 0 <= value < COUNTED_TOKENS.most:
             return None, f"{name} = {value!r}"
         return int(value), None
     return None, None

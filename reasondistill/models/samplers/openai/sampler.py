@@ -12,7 +12,6 @@ read from the environment and never stored: it is removed from every text of a s
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import queue
 import time
@@ -22,6 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from reasondistill import foreign_json
 from reasondistill.config import Scalar
 from reasondistill.durations import duration
 from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
@@ -241,7 +241,7 @@ class OpenAISampler(SamplerBase):
             async with asyncio.timeout(_MODELS_S):
                 answer = await self._connection.get("/models")
             if answer.status == 200:
-                self._limits.learn_context(json.loads(answer.body))
+                self._limits.learn_context(foreign_json.loads(answer.body))
         except (httpx.HTTPError, TooLarge, Redirected, TimeoutError, ValueError) as problem:
             log.debug("%s: no list of models: %s", self.model, type(problem).__name__)
 

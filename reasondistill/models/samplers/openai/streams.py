@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
+
+from reasondistill import foreign_json
 
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 _LISTS = ("reasoning_details", "tool_calls")
@@ -35,7 +36,7 @@ def whole_reply(body: bytes) -> dict[str, Any]:
         if data == "[DONE]":
             is_done = True
             break
-        piece = json.loads(data)
+        piece = foreign_json.loads(data)
         if not isinstance(piece, dict):
             raise ValueError("a piece of the stream is no object")
         if piece.get("error"):
@@ -66,12 +67,24 @@ def whole_reply(body: bytes) -> dict[str, Any]:
 def _events(body: bytes) -> Iterator[str]:
     """The data of each event; comments, which keep a connection open, are passed over."""
     lines: list[str] = []
-    for line in [*body.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n"), ""]:
+    for line in _lines(body.decode("utf-8", errors="replace").replace("\r\n", "\n")):
         if line.startswith("data:"):
             lines.append(line[5:].removeprefix(" "))
         elif not line and lines:
             yield "\n".join(lines)
             lines = []
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text one at a time, and an empty one behind them: millions may be empty."""
+    start = 0
+    while start <= len(text):
+        end = text.find("\n", start)
+        if end < 0:
+            end = len(text)
+        yield text[start:end]
+        start = end + 1
+    yield ""
 
 
 def _choice(piece: dict[str, Any]) -> dict[str, Any] | None:

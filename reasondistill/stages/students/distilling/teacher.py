@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.models.attention import attention_options
 from reasondistill.models.context import context_of
 from reasondistill.models.quantised import bytes_in_memory, quantisation_of
+from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.vocabulary import (
     TokenMatch,
     UnlikeTokens,
@@ -103,7 +104,7 @@ def load_teacher(
     folder = verified_folder(model)
     source = str(folder or model)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    tokenizer = open_tokenizer(source, **options)
     match = match_tokenizers(tokenizer, student_tokenizer, model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = AutoConfig.from_pretrained(source, **options)

@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from reasondistill import foreign_json
 from reasondistill.errors import StageError
 from reasondistill.losses.fused import token_losses
 from reasondistill.losses.shared_tokens import SharedTokens
@@ -389,7 +390,7 @@ class DistillTrainer(SortedTrainer):
                 f"Go on with as many, or remove {checkpoint.parent} to train anew."
             )
         file = checkpoint / STATE.format(rank=self.accelerator.process_index)
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = foreign_json.loads(file.read_text(encoding="utf-8"))
         self.method.restore(state["lesson"])
         self.counts = state["counts"]
         self.seconds = state["seconds"]

@@ -1,0 +1,120 @@
+"""How much of what others wrote is taken in: every bound by name, with its unit and its reason.
+
+    if len(line) > LINE_BYTES.most:
+        raise DataError(f"{path}:{number}: a line beyond {LINE_BYTES}")
+
+They are chosen so that no honest input meets one. A bound that someone meets all the same is
+raised from outside, for this process and its children: `REASONDISTILL_MOST_LINE_BYTES=1000000000`.
+They have no part in what a run is: its fingerprints stay.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from reasondistill.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Bound:
+    """At most `default` of `unit`, unless the environment says another number."""
+
+    name: str
+    default: int
+    unit: str
+    reason: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that raises it."""
+        return f"REASONDISTILL_MOST_{self.name}"
+
+    @property
+    def most(self) -> int:
+        """The number that holds in this process. Raises ConfigError for what is no number."""
+        text = os.environ.get(self.variable, "").strip()
+        if not text:
+            return self.default
+        is_number = text.isascii() and text.isdigit() and len(text) < 19
+        if not is_number or int(text) == 0:
+            raise ConfigError(f"{self.variable} = {text[:40]!r}: want a whole number above 0.")
+        return int(text)
+
+    def __str__(self) -> str:
+        """`4 MiB (REASONDISTILL_MOST_TOML_BYTES raises it)`."""
+        most = self.most
+        amount = f"{most:,} {self.unit}"
+        if self.unit == "bytes":
+            for name, size in _SIZES.items():
+                if most % size == 0:
+                    amount = f"{most // size:,} {name}"
+        return f"{amount} ({self.variable} raises it)"
+
+
+_SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+# ---- files that people write ---------------------------------------------------------------------
+
+TOML_BYTES = Bound(
+    "TOML_BYTES", 4 << 20, "bytes", "a pipeline file has a few KB, a prompt file with shots more"
+)
+TOML_DEPTH = Bound(
+    "TOML_DEPTH", 32, "levels", "parts of a dotted key, and lists and tables inside each other"
+)
+# What TOML says of integers, in files and in --set; no generator takes a larger seed.
+INTEGER_BITS = 64
+
+# ---- data ----------------------------------------------------------------------------------------
+
+LINE_BYTES = Bound(
+    "LINE_BYTES", 64 << 20, "bytes", "a line of a JSONL or CSV file; a long trace has 1 MB"
+)
+JSON_FILE_BYTES = Bound(
+    "JSON_FILE_BYTES", 256 << 20, "bytes", "a .json file is read whole; a .jsonl line by line"
+)
+JSON_DEPTH = Bound("JSON_DEPTH", 100, "levels", "lists and objects of JSON inside each other")
+DICTIONARY_BYTES = Bound(
+    "DICTIONARY_BYTES",
+    16 << 20,
+    "bytes",
+    "a dictionary of a Parquet file that UNPACKED_RATIO does not judge; writers end it at 1 MB",
+)
+BATCH_BYTES = Bound("BATCH_BYTES", 256 << 20, "bytes", "rows of a Parquet file that are in memory")
+UNPACKED_RATIO = Bound(
+    "UNPACKED_RATIO", 1000, "times", "a column of a Parquet file unpacked; text packs 3 to 20 times"
+)
+
+# ---- servers -------------------------------------------------------------------------------------
+
+REPLY_BYTES = Bound(
+    "REPLY_BYTES", 64 << 20, "bytes", "a reply, unpacked; a million tokens have about 4 MB"
+)
+REPLIES_BYTES = Bound(
+    "REPLIES_BYTES", 1 << 30, "bytes", "all replies of a server that are under way, unpacked"
+)
+ERROR_BYTES = Bound(
+    "ERROR_BYTES", 64 << 10, "bytes", "what is read of an error: its words stand at the beginning"
+)
+COUNTED_TOKENS = Bound(
+    "COUNTED_TOKENS", 10**9, "tokens", "no model has such a context: a larger count is not believed"
+)
+
+# ---- models --------------------------------------------------------------------------------------
+
+TEMPLATE_CHARACTERS = Bound(
+    "TEMPLATE_CHARACTERS", 16 << 20, "characters", "what a chat template makes beyond its turns"
+)
+TEMPLATE_SECONDS = Bound(
+    "TEMPLATE_SECONDS", 3, "seconds of CPU", "a chat template takes a thousandth of that"
+)
+TEMPLATE_MIB = Bound("TEMPLATE_MIB", 1024, "MiB", "memory of the process that renders templates")
+TOKENIZER_BYTES = Bound(
+    "TOKENIZER_BYTES", 256 << 20, "bytes", "a file of a tokenizer; the largest known have 33 MB"
+)
+ADDED_TOKENS = Bound(
+    "ADDED_TOKENS", 100_000, "added tokens", "Gemma has 6,400; each costs 60 µs and 5 kB"
+)
+
+BOUNDS = tuple(value for value in list(globals().values()) if isinstance(value, Bound))

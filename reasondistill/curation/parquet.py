@@ -1,0 +1,118 @@
+"""Rows of a Parquet file, so that a file of few bytes does not fill the memory.
+
+    for fields in parquet_rows(Path("data/gsm8k.parquet")):
+        print(fields["question"])
+
+A value is written once and pointed at from any number of rows, and packs a thousandfold and more:
+so what the rows of a batch may come to is reckoned before they are read, from what the file says of
+its columns and from the head of each dictionary. A file that lies about its columns costs a page,
+at most 2 GiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reasondistill.bounds import BATCH_BYTES, DICTIONARY_BYTES, UNPACKED_RATIO
+from reasondistill.errors import DataError, MissingDependencyError
+
+_MOST_ROWS = 1024
+# So many values in the bytes of one are not written by hand: one value, again and again.
+_REPEATED = 100
+
+
+def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows in order. Raises DataError for a file that cannot be read, or beyond the bounds."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError("pyarrow", "data") from error
+    row = 0
+    try:
+        with open(path, "rb") as raw, pq.ParquetFile(path) as file:
+            for group in range(file.metadata.num_row_groups):
+                size = batch_rows(path, raw, file.metadata.row_group(group))
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    for fields in batch.to_pylist():
+                        row += 1
+                        yield fields
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise _unreadable(path, row + 1, error) from error
+
+
+def require_bounded(path: Path) -> None:
+    """Raise DataError for a Parquet file beyond the bounds, before a library reads it."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError("pyarrow", "data") from error
+    try:
+        with open(path, "rb") as raw, pq.ParquetFile(path) as file:
+            for group in range(file.metadata.num_row_groups):
+                batch_rows(path, raw, file.metadata.row_group(group))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise _unreadable(path, 1, error) from error
+
+
+def _unreadable(path: Path, row: int, error: Exception) -> DataError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return DataError(f"{path}:{row}: not a readable Parquet file: {lines[0]}")
+
+
+def batch_rows(path: Path, raw: BinaryIO, group: Any) -> int:
+    """How many rows of a row group are read at a time. Raises DataError for one beyond the bounds.
+
+    A value of a column is at most as long as its dictionary; what stands in no dictionary comes
+    page by page.
+    """
+    bytes_of_row = 0.0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        where = f"{path}:1: column {column.path_in_schema}"
+        packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+        longest = dictionary_bytes(raw, column)
+        is_large = unpacked > BATCH_BYTES.most or longest > DICTIONARY_BYTES.most
+        if is_large and unpacked > UNPACKED_RATIO.most * max(1, packed):
+            raise DataError(
+                f"{where}: {packed:,} bytes that unpack to {unpacked:,}, beyond {UNPACKED_RATIO}."
+            )
+        values_of_row = max(1.0, column.num_values / max(1, group.num_rows))
+        bytes_of_column = values_of_row * max(longest, 8)
+        is_repeated = column.num_values > _REPEATED * max(1, unpacked - longest)
+        if bytes_of_column > BATCH_BYTES.most and is_repeated:
+            raise DataError(
+                f"{where}: {column.num_values:,} values in {packed:,} bytes, for "
+                f"{group.num_rows:,} rows, beyond {BATCH_BYTES}."
+            )
+        bytes_of_row += bytes_of_column
+    return max(1, min(_MOST_ROWS, int(BATCH_BYTES.most / max(1.0, bytes_of_row))))
+
+
+def dictionary_bytes(raw: BinaryIO, column: Any) -> int:
+    """The size, unpacked, of a column's dictionary in a row group, 0 where it has none.
+
+    It stands in the page's header (parquet.thrift, PageHeader; Thrift's compact protocol): field 1
+    is the kind of page, field 2 the size, both zigzag varints behind a byte 0x15.
+    """
+    if not column.has_dictionary_page:
+        return 0
+    raw.seek(column.dictionary_page_offset)
+    header = raw.read(16)
+    place = 0
+    value = 0
+    for _ in range(2):
+        if header[place : place + 1] != b"\x15":
+            raise ValueError("the head of a dictionary cannot be read")
+        place += 1
+        value = shift = 0
+        while header[place] & 0x80:
+            value |= (header[place] & 0x7F) << shift
+            shift += 7
+            place += 1
+        value |= header[place] << shift
+        place += 1
+    return value >> 1
