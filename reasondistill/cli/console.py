@@ -125,6 +125,8 @@ def show_streams() -> None:
         if stream is not None:
             has_colours = is_forced or stream.isatty()
             setattr(sys, name, shown_stream(stream, has_colours=has_colours))
+    if logging.lastResort is not None:  # writes the warnings of commands that write no log
+        logging.lastResort.setFormatter(ShownFormatter())
 
 
 class _MessageFormatter(ShownFormatter):
@@ -165,6 +167,13 @@ def run_folder(name: str, runs: Path) -> Path:
 def named(text: object) -> str:
     """What others named, as markup shows it: on one line, no markup itself."""
     return escape(shown_line(str(text)))
+
+
+def block(text: str) -> str:
+    """Several lines of what others wrote, as markup shows them: those below the first stand further
+    in, so that none looks like a line of ours.
+    """
+    return escape(text.replace("\n", "\n    "))
 
 
 def say(text: str) -> None:

@@ -8,7 +8,6 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.markup import escape
 
 import reasondistill
 from reasondistill.cli import (
@@ -24,7 +23,7 @@ from reasondistill.cli import (
     schema,
     task,
 )
-from reasondistill.cli.console import app, err, out, refused_by_disk, show_streams
+from reasondistill.cli.console import app, block, err, out, refused_by_disk, show_streams
 from reasondistill.errors import DataError, Interrupted, ReasonDistillError, Stopped, is_panic
 
 # Each of them registers its commands.
@@ -57,7 +56,7 @@ def main() -> None:
         finally:
             leave()
     except (Interrupted, Stopped) as error:
-        err.print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
+        err.print(f"[yellow]{block(str(error))}[/]", soft_wrap=True)
         sys.exit(error.exit_code)
     except ReasonDistillError as error:
         refuse(error)
@@ -89,7 +88,7 @@ def leave() -> None:
 def refuse(error: ReasonDistillError) -> NoReturn:
     """Print an error of the user's, and exit with 2."""
     kind = type(error).__name__
-    err.print(f"[bold red]{kind}:[/] {escape(str(error))}", soft_wrap=True)
+    err.print(f"[bold red]{kind}:[/] {block(str(error))}", soft_wrap=True)
     sys.exit(2)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from reasondistill.cli.console import (
     PipelineFile,
     RunsDir,
     app,
+    block,
     err,
     named,
     out,
@@ -121,7 +121,7 @@ def do_calibration(run: Run, problems: int, *, quiet: bool) -> None:
     except ReasonDistillError as error:
         if not scratch.stage("problems").is_dir():
             raise
-        err.print(f"[yellow]The calibration ended early:[/] {escape(str(error))}", soft_wrap=True)
+        err.print(f"[yellow]The calibration ended early:[/] {block(str(error))}", soft_wrap=True)
     finally:
         out.quiet = was_quiet
 

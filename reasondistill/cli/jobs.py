@@ -15,6 +15,7 @@ from reasondistill.cli.console import (
     RunsDir,
     Trust,
     app,
+    block,
     named,
     out,
     plain_table,
@@ -75,7 +76,7 @@ def print_states(run: Run, states: Sequence[JobState]) -> None:
     out.print(table)
     for state in states:
         for error in state.errors:
-            say(f"[red]{escape(error)}[/]")
+            say(f"[red]{block(error)}[/]")
 
 
 @app.command(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from reasondistill.cli.console import (
     RunName,
     RunsDir,
     app,
+    block,
     count_text,
     named,
     out,
@@ -87,7 +87,7 @@ def walk(
                 text = value
                 if not isinstance(value, str):
                     text = json.dumps(value, ensure_ascii=False)
-                say(f"  [cyan]{named(key)}[/] {escape(text)}")
+                say(f"  [cyan]{named(key)}[/] {block(text)}")
     if not is_known:
         raise StageError(
             f"{run.folder}: no problem {problem_id!r}. The ids stand in {run.layout.problems}."

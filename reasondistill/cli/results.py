@@ -105,7 +105,7 @@ def read_results(path: Path) -> Results:
             ],
             missing=[str(sentence) for sentence in report.get("missing", ())],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: not a report: {error}. `reasondistill run FILE --only report` writes it anew."
         ) from error

@@ -19,11 +19,15 @@ from typing import Any
 
 import pytest
 
+from reasondistill import doctor, pipeline
 from reasondistill.cli import main
+from reasondistill.stages.evals import stored
 
 # The clipboard, the title, an empty screen, C1, marks of direction, tags, rich's markup, a line.
 SIGNS = "\x1b]52;c;aGk=\x1b\\\x1b]0;t\x07\x1b[2J\x9b2J\x85\x1e\u202e\u2066\u200b\U000e0041"
 NAME = f"{SIGNS}[link=x]click[@click=x][blink][red]:cat:\n✓ FORGED"
+# Of the evil name letters and digits are left.
+PROBLEM = "data-52-c-aGk-0-t-2J-2J-link-x-click-click-x-blink-red-cat-FORGED/train/0"
 TEXT = f"{NAME}[/] [/link] [/nothing] <b>&amp; \\"
 FORBIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
@@ -110,6 +114,8 @@ def printed(folder: Path, *words: str, code: int | None = 0, in_colour: bool = F
 
 
 FORK = multiprocessing.get_context("fork")
+# What most commands import, once for all of them.
+LOADED = (doctor, pipeline, stored)
 
 
 def _command(folder: Path, words: Sequence[str]) -> None:
@@ -151,8 +157,8 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script[0]["text"] = TEXT
     (folder / model).write_text(lines(*script))
     (folder / "weak.jsonl").write_text(lines(*[row | {"text": TEXT} for row in script]))
-    for kind in ("prompts", "pipelines", "benchmarks"):
-        (folder / kind).mkdir()
+    for kind in ("prompts", "pipelines", "eval/benchmarks"):
+        (folder / kind).mkdir(parents=True)
     prompt = f"ask{NAME}.toml"
     content = "\n".join([TEXT, "{question}"])
     (folder / "prompts" / prompt).write_text(
@@ -169,7 +175,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     bench = BENCHMARK.format(text=quoted(TEXT), data=quoted(str(folder / data)))
     (folder / "bench.toml").write_text(bench)
-    (folder / "benchmarks" / f"b{NAME}.toml").write_text(bench)
+    (folder / "eval" / "benchmarks" / f"b{NAME}.toml").write_text(bench)
     text = printed(folder, "run", "evil.toml")
     assert "FORGED" in text and "[link=x]" in text and ":cat:" in text
     models = [f"strong={model}", "weak=weak.jsonl"]
@@ -180,18 +186,18 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def no_line_is_forged(text: str) -> None:
     assert "FORGED" in text, text
-    assert not [line for line in text.split("\n") if line.strip().startswith("✓ FORGED")]
+    assert not [line for line in text.split("\n") if line.startswith("✓ FORGED")]
 
 
 def test_a_walk_shows_the_texts_as_text(evil: Path) -> None:
-    for words in (("walk", "evil", "problems/train/0"), ("walk", "evil", f"none{NAME}")):
-        text = printed(evil, *words, code=None)
-        assert "\\x1b]52;c;aGk=\\x1b\\" in text and "‹U+202E›" in text and "\\x9b2J" in text
-        assert "[link=x]click[@click=x][blink][red]:cat:" in text
+    text = printed(evil, "walk", "evil", PROBLEM)
+    assert "\\x1b]52;c;aGk=\\x1b\\" in text and "‹U+202E›" in text and "\\x9b2J" in text
+    assert "[link=x]click[@click=x][blink][red]:cat:" in text
+    assert not [line for line in text.split("\n") if line.startswith("✓ FORGED")]
 
 
 def test_colours_are_all_that_a_terminal_gets(evil: Path) -> None:
-    for words in (("walk", "evil", "problems/train/0"), ("list", "prompts"), ("logs", "evil")):
+    for words in (("walk", "evil", PROBLEM), ("list", "prompts"), ("logs", "evil")):
         text = printed(evil, *words, in_colour=True)
         assert COLOURS.search(text)
         for code in COLOURS.findall(text):
@@ -250,7 +256,8 @@ def test_a_command_sends_nothing_that_a_terminal_obeys(evil: Path, words: list[s
 
 @pytest.mark.parametrize("words", FAILING, ids=lambda words: words[0][:20])
 def test_an_error_sends_nothing_that_a_terminal_obeys(evil: Path, words: list[str]) -> None:
-    printed(evil, *words, code=2)
+    text = printed(evil, *words, code=2)
+    assert not [line for line in text.split("\n") if line.startswith("✓ FORGED")]
 
 
 def test_a_graded_file_and_its_faults_are_shown(evil: Path) -> None:

@@ -384,6 +384,8 @@ WRONG = {
     "dropped.x": ("dropped", "x", None),
     "figures": ("figures", "x"),
     "seconds": ("seconds", "long"),
+    "endless seconds": ("seconds", float("inf")),
+    "a count of 400 digits": ("counts", "in", 10**400),
     "environment": ("environment", ["x"]),
 }
 

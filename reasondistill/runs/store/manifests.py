@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -183,6 +184,8 @@ def require_types(manifest: Manifest) -> None:
     for name in ("figures", "environment"):
         _require(name, getattr(manifest, name), dict)
     _require("seconds", manifest.seconds, int, float)
+    if not math.isfinite(manifest.seconds):
+        raise ValueError(f"seconds is {manifest.seconds}, no number")
     for name, known_sum in manifest.files.items():
         _require(f"files.{name}.digests", known_sum.digests, str)
         for part in ("size", "time", "block"):
@@ -193,11 +196,16 @@ def require_types(manifest: Manifest) -> None:
             raise ValueError(f"files.{name} leads out of the folder")
 
 
+# A larger number is no count of anything.
+_MOST = (1 << 63) - 1
 _KINDS: Mapping[type, str] = {dict: "object", str: "text", int: "whole number", float: "number"}
 
 
 def _require(name: str, value: object, *kinds: type) -> None:
-    if isinstance(value, kinds) and not isinstance(value, bool):
+    is_of_kind = isinstance(value, kinds) and not isinstance(value, bool)
+    if isinstance(value, int) and abs(value) > _MOST:
+        is_of_kind = False
+    if is_of_kind:
         return
     kind = _KINDS[kinds[-1]]
     raise ValueError(f"{name} is {_short(value)}, no {kind}")
