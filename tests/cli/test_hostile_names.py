@@ -282,6 +282,7 @@ def test_a_log_that_somebody_else_wrote_is_shown_line_by_line(evil: Path) -> Non
     log = evil / "runs" / "evil" / "logs" / f"a{NAME}.log"
     log.write_bytes(f"{TEXT}\r 10 %\r 20 %\x85x\u2028y\n".encode() + b"\xff\xfe\x9b\n")
     text = printed(evil, "logs", "evil", "a")
+    log.unlink()
     assert " 10 %\n 20 %\\x85x‹U+2028›y\n" in text
 
 
