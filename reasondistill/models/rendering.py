@@ -34,15 +34,12 @@ _TRIES = 2
 _PATIENCE = 30
 
 
-class OutOfBounds(ConfigError):
-    """A template that takes too long, too much memory or makes too much text."""
-
-
 def render(tokenizer: Any, turns: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
     """What the tokenizer's template makes of these turns and the head of the next one.
 
-    Raises jinja2.TemplateError where it refuses them, OutOfBounds, ValueError where there is no
-    template. A tokenizer that renders in a way of its own (Mistral's; remote code) does so.
+    Raises jinja2.TemplateError where it refuses them, ConfigError where it goes beyond a bound,
+    ValueError where there is none. A tokenizer that renders in a way of its own (Mistral's; remote
+    code) does so.
     """
     if not _renders_as_all(tokenizer):
         return tokenizer.apply_chat_template(
@@ -89,11 +86,11 @@ class _Worker:
         if "text" in answer:
             return answer["text"]
         if answer["kind"] == "seconds":
-            raise OutOfBounds(f"{name}: its chat template takes more than {TEMPLATE_SECONDS}.")
+            raise ConfigError(f"{name}: its chat template takes more than {TEMPLATE_SECONDS}.")
         if answer["kind"] == "memory":
-            raise OutOfBounds(f"{name}: its chat template takes more than {TEMPLATE_MIB}.")
+            raise ConfigError(f"{name}: its chat template takes more than {TEMPLATE_MIB}.")
         if answer["kind"] == "large":
-            raise OutOfBounds(f"{name}: its chat template makes more than {TEMPLATE_CHARACTERS}.")
+            raise ConfigError(f"{name}: its chat template makes more than {TEMPLATE_CHARACTERS}.")
         raise TemplateError(answer["error"])
 
     def _answer(self, data: bytes, patience_s: float) -> dict[str, str]:

@@ -8,6 +8,7 @@ Each added token costs the library 60 µs and 5 kB; a million and a half of them
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +103,7 @@ def require_bounded(path: Path) -> None:
     if path.name in _READ_BY_PYTHON:
         try:
             foreign_json.loads(path.read_bytes())
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            pass  # the library says so
         except ValueError as error:
-            raise ConfigError(f"{path}: no JSON that can be read: {error}") from error
+            raise ConfigError(f"{path}: {error}.") from error

@@ -14,7 +14,7 @@ from tiny_model import make_tiny_model
 
 from reasondistill.errors import ConfigError
 from reasondistill.models import rendering
-from reasondistill.models.rendering import OutOfBounds, render
+from reasondistill.models.rendering import render
 from reasondistill.models.tokenising import tokenise_prompt
 from reasondistill.records import Message
 
@@ -64,7 +64,7 @@ def test_a_template_without_end_is_a_message_and_the_next_one_renders(
     good = tokenizer.chat_template
     tokenizer.chat_template = template
     try:
-        with pytest.raises(OutOfBounds, match=bound):
+        with pytest.raises(ConfigError, match=bound):
             render(tokenizer, TURNS[1:2], {})
     finally:
         tokenizer.chat_template = good
