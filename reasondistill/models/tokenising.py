@@ -25,13 +25,14 @@ import re
 import secrets
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from reasondistill.errors import ConfigError, DataError
+from reasondistill.errors import ConfigError, DataError, is_panic
 from reasondistill.models.rendering import render
 from reasondistill.records import Message
 from reasondistill.thinking import (
@@ -81,6 +82,33 @@ class TokenisedPrompt:
     has_empty_block: bool = False
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told(tokenise: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Faults of the tokenizer's library are told: one of a row (a character that it knows nothing
+    for) is an InputFault, one after which it gives up a ConfigError.
+    """
+
+    @wraps(tokenise)
+    def told(tokenizer: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return tokenise(tokenizer, *args, **kwargs)
+        except BaseException as error:
+            if is_panic(error):
+                raise ConfigError(
+                    f"{tokenizer.name_or_path}: its tokenizer is no good: the library gave up "
+                    f"({error})."
+                ) from error
+            if type(error) is Exception:  # the library raises nothing narrower
+                raise InputFault("not_given_back", f"the tokenizer refuses: {error}") from error
+            raise
+
+    return told
+
+
+@_told
 def tokenise_prompt(
     tokenizer: Any,
     messages: Sequence[Message],
@@ -116,6 +144,7 @@ def tokenise_prompt(
     )
 
 
+@_told
 def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
     """The ids of the text after a prompt, without an end. Raises InputFault when decoding does not
     give the text back.
@@ -131,6 +160,7 @@ def tokenise_answer(tokenizer: Any, pieces: Iterable[Piece]) -> list[int]:
     return ids
 
 
+@_told
 def tokenise_text(tokenizer: Any, text: str) -> list[int]:
     """The ids of a foreign text that stands alone, whatever decoding makes of them."""
     codec, mark = _codec_of(tokenizer), _unused_character([text])

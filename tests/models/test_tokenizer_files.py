@@ -14,7 +14,9 @@ import pytest
 from tiny_model import make_tiny_model
 
 from reasondistill.errors import ConfigError
+from reasondistill.models.tokenising import InputFault, tokenise_prompt, tokenise_text
 from reasondistill.models.tokenizer_files import open_tokenizer, require_bounded
+from reasondistill.records import Message
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +81,35 @@ def test_what_no_library_can_read_is_a_message(folder: Path, name: str, text: st
     assert type(found.value) is not RecursionError
 
 
-def test_a_panic_of_the_library_is_a_message(folder: Path) -> None:
-    """A normaliser whose expression matches the empty text panics when it is used, not here; ids
-    that leave holes do when the file is opened, in some versions.
-    """
+PANICS = {
+    "normalizer": {"type": "Precompiled", "precompiled_charsmap": ""},
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "x", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {},
+    },
+    "pre_tokenizer": {"type": "FixedLength", "length": 0},
+}
+
+
+@pytest.mark.parametrize("part", PANICS)
+def test_a_panic_of_the_library_is_a_message(
+    folder: Path, part: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Some come when the file is opened, some when the tokenizer is used."""
     path = folder / "tokenizer.json"
-    value = json.loads(path.read_text())
-    value["added_tokens"] = [token | {"id": 2**31} for token in added(3)]
-    path.write_text(json.dumps(value))
-    try:
-        open_tokenizer(str(folder))
-    except (ConfigError, OSError, ValueError) as error:
-        assert str(error)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: PANICS[part]}))
+    messages = [Message(role="user", content="1 + 1?")]
+    with pytest.raises(ConfigError, match="tokenizer") as found:
+        tokenise_prompt(open_tokenizer(str(folder)), messages, plain=True)
+    assert str(folder) in str(found.value)
+
+
+def test_a_character_that_the_tokenizer_has_nothing_for_is_a_fault_of_the_row(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    model = {"type": "Unigram", "unk_id": None, "vocab": [["a", 0.0]]}
+    changes = {"model": model, "added_tokens": [], "pre_tokenizer": None, "post_processor": None}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputFault, match="refuses"):
+        tokenise_text(open_tokenizer(str(folder)), "a b")
