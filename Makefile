@@ -1,12 +1,14 @@
 # Each target is one line that you could type. `make setup` runs by itself when .venv is missing or older than its pins.
 VENV ?= .venv
 BIN = $(VENV)/bin
+# A program that asks for known faults of packages: `pipx install pip-audit`.
+AUDIT ?= pip-audit
 PINS = constraints/install.py constraints/cpu.txt constraints/gpu.txt
 # 3.11 first: the pins were made on it. ensurepip is what Debian leaves out without python3-venv.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: setup demo test lint bench bench-gpu torture
+.PHONY: setup demo test lint bench bench-gpu torture licences audit
 
 setup: $(VENV)/.stamp
 
@@ -32,3 +34,10 @@ bench-gpu: setup
 # The crash matrix, hours: stopped, it goes on. TORTURE="--only sums --minutes 10", "--list"
 torture: setup
 	$(BIN)/python tests/torture/crashes.py $(TORTURE)
+
+licences: setup
+	$(BIN)/python constraints/licences.py
+
+# Known faults of what is pinned, asked of PyPI: needs the network. A package that PyPI does not answer for is a failure (--strict).
+audit:
+	worst=0; for pins in cpu gpu; do sed 's/+cpu//' constraints/$$pins.txt | $(AUDIT) --strict --no-deps --disable-pip -r /dev/stdin || worst=1; done; exit $$worst

@@ -1,11 +1,17 @@
-"""The wheel carries the data folders and models, and importing the package stays light."""
+"""The wheel carries the data folders and models, the sdist the tests too; both work outside the
+checkout, and importing the package stays light.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -19,47 +25,73 @@ TOP_MODULES = {f"reasondistill.{path.stem}" for path in PACKAGE.glob("[a-z]*.py"
 MODULES = sorted(PACKAGES | TOP_MODULES)
 
 
+# What a checkout holds, and what it may hold beside that: what was made in it.
+SHARED = (
+    ".ci",
+    ".gitignore",
+    "AGENTS.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "constraints",
+    "docs",
+    "eval",
+    "examples",
+    "pipelines",
+    "prompts",
+    "pyproject.toml",
+    "reasondistill",
+    "setup.py",
+    "tests",
+)
+MADE = (
+    ".venv/pyvenv.cfg",
+    "eval/runs/demo/5-students/distilled/model.safetensors",
+    "runs/demo/5-students/distilled/model.safetensors",
+    "tests/__pycache__/conftest.cpython-311.pyc",
+)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the checkout, so that no stale build/ folder gets in."""
-    source, target = (
-        tmp_path_factory.mktemp("source") / "checkout",
-        tmp_path_factory.mktemp("wheel"),
-    )
-    wanted = (
-        "pyproject.toml",
-        "setup.py",
-        "MANIFEST.in",
-        "README.md",
-        "LICENSE",
-        "reasondistill",
-        "prompts",
-        "pipelines",
-        "eval",
-    )
-    source.mkdir()
-    for name in wanted:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout in which a run was made and an environment."""
+    place = tmp_path_factory.mktemp("source") / "checkout"
+    place.mkdir()
+    caches = shutil.ignore_patterns("__pycache__", ".pytest_cache", ".hypothesis")
+    for name in SHARED:
         if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(ROOT / name, place / name, ignore=caches)
         else:
-            shutil.copy(ROOT / name, source / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        str(target),
-        ".",
-    ]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+            shutil.copy(ROOT / name, place / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of that checkout, unpacked."""
+    files = files_of(checkout)
+    for name in MADE:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    folder = tmp_path_factory.mktemp("sdist")
+    program = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run_python(program, str(folder), cwd=checkout)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "files.json").write_text(json.dumps(sorted(files)))
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist, as pip does it."""
+    source = tmp_path_factory.mktemp("build") / "source"
+    shutil.copytree(sdist, source)
+    target = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(target), str(source))
     return next(target.glob("*.whl"))
 
 
@@ -70,6 +102,94 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`reasondistill` of a fresh environment that has the wheel, and sees the packages of this one,
+    but not the checkout.
+    """
+    place = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(place, with_pip=False, symlinks=True)
+    python = place / "bin" / "python"
+    pip("--python", str(python), "install", "--no-deps", str(wheel))
+    (site,) = place.glob("lib/python*/site-packages")
+    # A path of a .pth file comes after its own folder, and the .pth files there are not read: an
+    # editable install of the checkout stays unseen.
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place / "bin" / "reasondistill"
+
+
+def pip(*arguments: str) -> None:
+    options = [] if "--python" in arguments else ["--quiet"]
+    line = [sys.executable, "-m", "pip", *options, *arguments]
+    done = subprocess.run(
+        line, capture_output=True, text=True, env=os.environ | {"PIP_NO_INDEX": "1"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def use(command: Path, *arguments: str, cwd: Path) -> str:
+    """What the installed command prints, outside the checkout."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(command), *arguments], cwd=cwd, capture_output=True, text=True, env=clean
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_sdist_holds_the_checkout_and_nothing_that_was_made_in_it(sdist: Path) -> None:
+    ours = set(json.loads((sdist.parent / "files.json").read_text()))
+    theirs = {name for name in files_of(sdist) if not name.startswith("reasondistill.egg-info/")}
+    assert theirs - ours == {"PKG-INFO", "setup.cfg"}
+    assert ours - theirs == set()
+
+
+def test_the_tests_of_the_sdist_run_in_its_own_folder(sdist: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(
+        [*line, "tests/test_thinking.py", "tests/test_sections.py"],
+        cwd=sdist,
+        capture_output=True,
+        text=True,
+        env=clean | {"PYTHONPATH": str(sdist)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_installed_command_lists_copies_and_plans_outside_the_checkout(
+    command: Path, tmp_path: Path
+) -> None:
+    assert "demo" in use(command, "list", "pipelines", cwd=tmp_path)
+    use(command, "copy", "demo", "mine.toml", cwd=tmp_path)
+    assert (tmp_path / "mine.toml").read_bytes() == (ROOT / "pipelines/demo.toml").read_bytes()
+    plan = use(command, "run", "demo", "--dry-run", cwd=tmp_path)
+    assert "nothing is done: --dry-run" in plan
+    assert files_of(tmp_path) == {"mine.toml"}
+
+
+@pytest.mark.slow
+def test_the_installed_command_walks_the_demo_with_20_problems(
+    command: Path, tmp_path: Path
+) -> None:
+    text = (ROOT / "pipelines/demo.toml").read_text(encoding="utf-8")
+    for long, short in (
+        ("limit = 4500", "limit = 20"),
+        ("validation = 0.02", "validation = 0.1"),
+        ("max_steps = 450", "max_steps = 20"),
+    ):
+        assert long in text
+        text = text.replace(long, short)
+    (tmp_path / "small.toml").write_text(text, encoding="utf-8")
+    use(command, "run", "small.toml", "--set", "evals.limit=20", cwd=tmp_path)
+    report = tmp_path / "runs" / "demo" / "7-report" / "report.md"
+    assert "gsm_symbolic_12" in report.read_text(encoding="utf-8")
 
 
 def test_the_wheel_holds_every_module(installed: Path) -> None:

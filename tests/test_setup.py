@@ -162,6 +162,17 @@ def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> Non
 
 
 @needs_make
+def test_an_audit_asks_for_the_pins_of_both_builds_and_fails_with_either(checkout: Path) -> None:
+    audit = checkout / "audit"
+    audit.write_text("#!/bin/sh\necho $* >> options.txt; tee -a asked.txt | grep -c vllm==\n")
+    audit.chmod(0o755)
+    assert make(checkout, "audit", "AUDIT=./audit").returncode != 0
+    asked = (checkout / "asked.txt").read_text().splitlines()
+    assert "torch==2.13.0" in asked and "torch==2.14.0" in asked
+    assert "--strict" in (checkout / "options.txt").read_text()
+
+
+@needs_make
 def test_newer_pins_set_up_again(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
     stamp = checkout / ".venv" / ".stamp"
