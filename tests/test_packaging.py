@@ -188,8 +188,9 @@ def test_the_installed_command_walks_the_demo_with_20_problems(
         text = text.replace(long, short)
     (tmp_path / "small.toml").write_text(text, encoding="utf-8")
     use(command, "run", "small.toml", "--set", "evals.limit=20", cwd=tmp_path)
-    report = tmp_path / "runs" / "demo" / "7-report" / "report.md"
-    assert "gsm_symbolic_12" in report.read_text(encoding="utf-8")
+    report = json.loads((tmp_path / "runs/demo/7-report/report.json").read_text(encoding="utf-8"))
+    scores = {row["model"]: row["n"] for row in report["scores"] if row["metric"] == "pass@1"}
+    assert scores == {"distilled": 20, "base": 20, "answer-only": 20, "teacher": 20}
 
 
 def test_the_wheel_holds_every_module(installed: Path) -> None:

@@ -76,6 +76,25 @@ def test_the_gpu_pins_are_those_of_the_cpu_but_for_what_vllm_asks_for() -> None:
     assert others == {"torch", "triton", "apache-tvm-ffi", "certifi"}
 
 
+def test_the_table_of_what_the_demo_never_imports_names_who_asks_for_each() -> None:
+    text = (ROOT / "constraints" / "README.md").read_text(encoding="utf-8")
+    (_, table) = text.split("| never imported | MB | asked for by | extra | by tests |\n")
+    rows = [row.split(" | ") for row in table.split("\n\n")[0].splitlines()[1:]]
+    pinned = pins("cpu.txt")
+    assert len(rows) > 60
+    for name, _size, askers, extra, _ in rows:
+        package = canonicalize_name(name.removeprefix("| "))
+        assert package in pinned, f"{package} is not installed any more"
+        asker = askers.split(" < ")[0]
+        if asker == "–":
+            asked = requirements() if "itself" in extra else requirements(extra.strip("`"))
+        else:
+            if not is_installed(pinned[canonicalize_name(asker)]):
+                continue
+            asked = [Requirement(line) for line in metadata.requires(asker) or []]
+        assert package in {canonicalize_name(one.name) for one in asked}, f"{asker}: {package}"
+
+
 @pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt"])
 def test_whatever_a_pinned_package_asks_for_is_pinned_too(name: str) -> None:
     """Asked of the packages that are installed here in the version of the pin: nearly all."""
