@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from test_forecast import planned
 
 from reasondistill.doctor import all_checks, check, run_check
 from reasondistill.doctor import registry as checks
-from reasondistill.errors import ConfigError
+from reasondistill.doctor.checks import needed_packages, packages
+from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.pipeline import Run
 from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_every_check_has_a_name_and_says_what_it_looks_at() -> None:
@@ -42,6 +47,22 @@ def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> No
     job = planned(tmp_path, examples={"filters": {"nonsense": {}}})
     with pytest.raises(ConfigError, match=r"\[examples.filters\] nonsense: no such filter"):
         check(job)
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = {"name": "s", "method": "sft", "base": "b", "report_to": ["tensorboard", "wandb"]}
+    job = planned(tmp_path, students=[student])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = set(needed_packages(job))
+    assert {one.package for one in found} >= {"vllm", "trl", "tensorboard", "wandb"}
+    for one in found:
+        lines = project["optional-dependencies"][one.extra]
+        assert one.package in {Requirement(line).name for line in lines}, one
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else job)
+    with pytest.raises(MissingDependencyError, match=r'wandb .*"reasondistill\[wandb\]"'):
+        packages(job)
 
 
 def test_a_share_of_failures_is_counted_in_whole_samples() -> None:

@@ -316,6 +316,9 @@ def packages(run: Run) -> None:
             raise MissingDependencyError(needed.package, needed.extra)
 
 
+TRACKER_EXTRAS = {"tensorboard": "tracking", "wandb": "wandb"}
+
+
 class NeededPackage(NamedTuple):
     """A package that a stage imports, and the extra that installs it."""
 
@@ -342,7 +345,7 @@ def needed_packages(run: Run) -> Iterator[NeededPackage]:
         if student.method != "base":
             yield NeededPackage("students", "trl", "train")
         for tracker in student.report_to:
-            yield NeededPackage("students", tracker, "tracking")
+            yield NeededPackage("students", tracker, TRACKER_EXTRAS[tracker])
 
 
 @run_check(reads_data=True)
