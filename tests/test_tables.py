@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from reasondistill.cli.console import shown
+from reasondistill.cli.console import coloured
 from reasondistill.records import Difference, Score
 from reasondistill.stages.report import html, markdown
 from reasondistill.tables import (
@@ -75,7 +75,7 @@ def test_terminal_markdown_and_page_show_the_same_cells() -> None:
     table = difference_table([DIFFERENCE])
     console = Console(width=200)
     with console.capture() as printed:
-        console.print(shown(table))
+        console.print(coloured(table))
     page = re.sub(r"<[^>]+>", " ", html.plain(table))
     for cell in (*table.headers, *table.rows[0]):
         assert cell in printed.get()
