@@ -63,6 +63,12 @@ TOML_BYTES = Bound(
 TOML_DEPTH = Bound(
     "TOML_DEPTH", 32, "levels", "parts of a dotted key, and lists and tables inside each other"
 )
+TOML_SIGNS = Bound(
+    "TOML_SIGNS",
+    50_000,
+    "keys, values, brackets, commas and lines",
+    "the longest pipeline of ours has 700; each costs 12 µs at most",
+)
 # What TOML says of integers, in files and in --set; no generator takes a larger seed.
 INTEGER_BITS = 64
 
@@ -96,6 +102,12 @@ REPLIES_BYTES = Bound(
 )
 ERROR_BYTES = Bound(
     "ERROR_BYTES", 64 << 10, "bytes", "what is read of an error: its words stand at the beginning"
+)
+SECONDS_PER_TOKEN = Bound(
+    "SECONDS_PER_TOKEN",
+    1,
+    "seconds",
+    "a whole reply comes within timeout_s and this for each token that was asked for",
 )
 COUNTED_TOKENS = Bound(
     "COUNTED_TOKENS", 10**9, "tokens", "no model has such a context: a larger count is not believed"

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
 from reasondistill import secrets
-from reasondistill.bounds import INTEGER_BITS, TOML_BYTES, TOML_DEPTH
-from reasondistill.errors import ConfigError
+from reasondistill.bounds import INTEGER_BITS, TOML_BYTES, TOML_DEPTH, TOML_SIGNS
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.foreign_files import regular
 
 
 class Section(BaseModel):
@@ -58,7 +59,7 @@ def load_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file. Raises ConfigError, also for one beyond its bounds."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             content = file.read(TOML_BYTES.most + 1)
         if len(content) > TOML_BYTES.most:
             raise ConfigError(f"{path}: larger than {TOML_BYTES}; a TOML file of settings is not.")
@@ -67,6 +68,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file.") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; a TOML file is wanted.") from None
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start})."
@@ -107,12 +110,15 @@ _TOML = re.compile(
 
 
 def _require_bounded(text: str, where: str) -> None:
-    """Raise ConfigError for TOML that is nested too deep, or has a key of too many parts: tomllib
-    takes quadratic time and memory for such a key.
+    """Raise ConfigError for TOML that has too many tables or values, is nested too deep, or has a
+    key of too many parts: tomllib takes quadratic time and memory for such a key.
     """
     most = TOML_DEPTH.most
+    most_signs = TOML_SIGNS.most
     depth = parts = 0
-    for found in _TOML.finditer(text):
+    for count, found in enumerate(_TOML.finditer(text)):
+        if count >= most_signs:
+            raise ConfigError(f"{where}: more than {TOML_SIGNS}; a file of settings has fewer.")
         kind = found.lastgroup
         if kind is None:
             continue
@@ -238,10 +244,16 @@ def _item(place: list[Any], part: str, shown: str) -> Any:
 
 
 def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
-    """One line per fault: `file [section] key: what is wrong. Did you mean …?`"""
-    return "\n".join(
-        _explain_one(path, kind, fault) for fault in _one_for_each_key(error.errors())[:5]
-    )
+    """One line per fault, for a handful: `file [section] key: what is wrong. Did you mean …?`"""
+    faults = _one_for_each_key(error.errors())
+    lines = [_explain_one(path, kind, fault) for fault in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        more = len(faults) - _MOST_FAULTS
+        lines.append(f"and {more:,} more faults.")
+    return "\n".join(lines)
+
+
+_MOST_FAULTS = 5
 
 
 # What pydantic puts behind a key that may be of several types: `n = 0` is neither a whole number ≥

@@ -32,7 +32,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.2: ("tables",),
     0.1: ("records", "sections", "thinking", "progress"),
     0.06: ("foreign_json",),
-    0.05: ("foreign_text", "bounds", "signals"),
+    0.05: ("foreign_text", "foreign_files", "bounds", "signals"),
     0.0: ("errors", "hashing", "durations", "secrets", "interpreter"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -26,6 +26,7 @@ from reasondistill.cli.progress import TerminalWatcher, counts_text
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import StageError
+from reasondistill.foreign_files import regular
 from reasondistill.runs.layout import RunFolder
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class LogFile:
         """What was added since we last looked."""
         from reasondistill.launch.reporting import readable
 
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=regular) as file:
             file.seek(self.read)
             added = file.read()
         self.read += len(added)

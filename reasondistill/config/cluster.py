@@ -50,10 +50,12 @@ class OpenAISettings(Section):
     """How a server is reached. The key is read from the environment variable `api_key_env` and
     never stored.
 
-    `timeout_s` is how long a server may be silent, `retries` how often a request is sent again
-    after a fault that may pass. A server that asks us to wait longer than `patience_s` ends the
-    stage; the same command continues it. `redirects` are the origins (`https://host:port`) to which
-    the server may send us on, with prompts and key; its own needs no naming.
+    `timeout_s` is how long a server may be silent; a whole reply, however its bytes drip, comes
+    within `timeout_s` and another second for each token that was asked for. `retries` is how often
+    a request is sent again after a fault that may pass. A server that asks us to wait longer than
+    `patience_s` ends the stage; the same command continues it. `redirects` are the origins
+    (`https://host:port`) to which the server may send us on, with prompts and key; its own needs no
+    naming.
     """
 
     base_url: str | None = None

@@ -75,7 +75,7 @@ def _name_what_hides(kind: str, path: Path) -> None:
         return
     for other in _places(kind):
         hidden = other / path.name
-        if hidden.exists() and hidden.read_bytes() != path.read_bytes():
+        if hidden.is_file() and path.is_file() and hidden.read_bytes() != path.read_bytes():
             _named.add(place)
             log.warning("%s is used: it hides the shipped file %s", place, hidden)
             return

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from reasondistill.bounds import BATCH_BYTES, DICTIONARY_BYTES, UNPACKED_RATIO
 from reasondistill.errors import DataError, MissingDependencyError
+from reasondistill.foreign_files import regular
 
 _MOST_ROWS = 1024
 # So many values in the bytes of one are not written by hand: one value, again and again.
@@ -32,7 +33,7 @@ def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise MissingDependencyError("pyarrow", "data") from error
     row = 0
     try:
-        with open(path, "rb") as raw, pq.ParquetFile(path) as file:
+        with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
             for group in range(file.metadata.num_row_groups):
                 size = batch_rows(path, raw, file.metadata.row_group(group))
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
@@ -51,7 +52,7 @@ def require_bounded(path: Path) -> None:
     except ImportError as error:
         raise MissingDependencyError("pyarrow", "data") from error
     try:
-        with open(path, "rb") as raw, pq.ParquetFile(path) as file:
+        with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
             for group in range(file.metadata.num_row_groups):
                 batch_rows(path, raw, file.metadata.row_group(group))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:

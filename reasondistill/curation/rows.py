@@ -27,6 +27,7 @@ from reasondistill import foreign_json
 from reasondistill.bounds import JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.curation.parquet import parquet_rows, require_bounded
 from reasondistill.errors import ConfigError, DataError, MissingDependencyError
+from reasondistill.foreign_files import regular
 from reasondistill.sections import is_place, nearest
 
 
@@ -143,27 +144,27 @@ def content_hash(path: Path) -> str:
     """
     digest = hashlib.sha256()
     files = [path]
-    if not path.is_file():
+    if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file()]
         files = sorted(file for file in inside if not file.name.startswith("."))
     for file in files:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with open(file, "rb") as opened:
+        with open(file, "rb", opener=regular) as opened:
             for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()[:16]
 
 
 def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
             if line.strip():
                 yield _object(_parsed(line, path, number), f"{path}:{number}")
 
 
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         text = file.read(JSON_FILE_BYTES.most + 1)
     if len(text) > JSON_FILE_BYTES.most:
         raise DataError(
@@ -201,7 +202,7 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     csv.field_size_limit(LINE_BYTES.most)  # the default of 128 KiB cuts long solutions
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
         reader = csv.DictReader(foreign_json.bounded_lines(file, path), strict=True)
         try:
             for row in reader:

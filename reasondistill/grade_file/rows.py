@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import regular
 from reasondistill.foreign_json import bounded_lines
 from reasondistill.grading import GradeItem
 from reasondistill.records import Finish
@@ -55,9 +56,11 @@ def count_answers(source: Path) -> int:
     """How many rows there are. Raises StageError (no such file) or DataError (its last line is not
     whole).
     """
-    if not source.is_file():
+    if not source.exists():
         raise StageError(f"{source}: no such file.")
-    with open(source, "rb") as file:
+    if source.is_dir():
+        raise StageError(f"{source}: is a folder; a file is wanted.")
+    with open(source, "rb", opener=regular) as file:
         file.seek(0, 2)
         if file.tell():
             file.seek(-1, 2)
@@ -66,11 +69,11 @@ def count_answers(source: Path) -> int:
                     f"{source}: its last line does not end; is it still being written? Add "
                     "a newline when it is whole."
                 )
-    with open(source, "rb") as file:
+    with open(source, "rb", opener=regular) as file:
         return sum(not line.isspace() for line in bounded_lines(file, source))
 
 
 def digest_of(source: Path) -> str:
     """16 hex digits over the file's bytes."""
-    with open(source, "rb") as file:
+    with open(source, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import DataError, MissingDependencyError, StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
 from reasondistill.launch.scripts import command_lines
 from reasondistill.pipeline import Run, Task, save_run
@@ -120,7 +121,7 @@ class RayJobLauncher(Launcher):
                 "`reasondistill resume` with --trust takes it for your own"
             )
         try:
-            return SentRun(**json.loads(path.read_text(encoding="utf-8")))
+            return SentRun(**json.loads(read_text(path)))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
 

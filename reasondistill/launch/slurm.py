@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.launch.exclusive import only_one
 from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
 from reasondistill.launch.reporting import read_error
@@ -302,7 +303,7 @@ def read_jobs(folder: Path) -> list[Job]:
     path = folder / JOBS
     jobs: list[Job] = []
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        rows: list[dict[str, Any]] = json.loads(read_text(path))["jobs"]
         for row in rows:
             row["elements"] = tuple(row["elements"])
             row["tasks"] = tuple(row["tasks"])

@@ -15,6 +15,7 @@ from typing import Any
 from reasondistill import foreign_json
 from reasondistill.bounds import ADDED_TOKENS, TOKENIZER_BYTES
 from reasondistill.errors import ConfigError, ReasonDistillError, is_panic
+from reasondistill.foreign_files import read_bytes, regular
 
 # What stands once for each added token: an object, or a key of a flat one.
 _SIGNS = {
@@ -95,14 +96,14 @@ def require_bounded(path: Path) -> None:
     sign = _SIGNS.get(path.name)
     if sign is not None:
         count = 0
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             for block in iter(lambda: file.read(_BLOCK), b""):
                 count += block.count(sign)
         if count > ADDED_TOKENS.most + _OTHER_OBJECTS:
             raise ConfigError(f"{path}: more than {ADDED_TOKENS}.")
     if path.name in _READ_BY_PYTHON:
         try:
-            foreign_json.loads(path.read_bytes())
+            foreign_json.loads(read_bytes(path))
         except (json.JSONDecodeError, UnicodeDecodeError):
             pass  # the library says so
         except ValueError as error:

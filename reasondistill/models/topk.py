@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 
 from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.vocabulary import (
     TokenMatch,
@@ -297,7 +298,7 @@ def mend_header(folder: Path) -> None:
     listed = read_list(path)
     if listed is None or not copy.exists():
         return  # a finished cache, or one of an earlier version
-    header = path.read_bytes() if path.exists() else b""
+    header = read_bytes(path) if path.exists() else b""
     known = copy.read_bytes()
     is_equal = header == known and not listed.is_whole
     if _is_listed(header, listed) or not (_is_listed(known, listed) or is_equal):
@@ -538,5 +539,5 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
     """The file as memory; an empty one cannot be mapped."""
     if not path.exists() or path.stat().st_size == 0:
         return b""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -17,6 +17,7 @@ from typing import Any, cast
 from reasondistill import foreign_json
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_files import read_text
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
 from reasondistill.runs.store import open_sized, open_verified, read_bytes_verified, verify_below
@@ -144,7 +145,7 @@ def _is_adapter_alone(path: Path) -> bool:
 def _adapter_alone(model: str, path: Path) -> ConfigError:
     """What to raise for an adapter: whose it is, and how to make a model of both."""
     try:
-        adapter = foreign_json.loads((path / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        adapter = foreign_json.loads(read_text(path / _ADAPTER_CONFIG))
         base = str(adapter["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError):
         base = "BASE"

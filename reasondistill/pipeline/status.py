@@ -12,6 +12,7 @@ from typing import Any
 
 from reasondistill import __version__, foreign_json
 from reasondistill.errors import DataError
+from reasondistill.foreign_files import read_bytes, read_text
 from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
@@ -169,7 +170,7 @@ def settle(run: Run, task: Task) -> None:
     says so already is left alone.
     """
     note, standing = _note(run, task), _standing(run, task)
-    if not note.exists() or note.read_text(encoding="utf-8") != standing:
+    if not note.exists() or read_text(note) != standing:
         write_text(note, standing)
 
 
@@ -185,7 +186,7 @@ def is_settled(run: Run, task: Task) -> bool:
         return False
     if task.stage == "verdicts" and VerdictsFigures.of(manifest).judge_failed:
         return False
-    return note.read_text(encoding="utf-8") == _standing(run, task)
+    return read_text(note) == _standing(run, task)
 
 
 def folder_of(run: Run, task: Task) -> Path:
@@ -219,7 +220,7 @@ def _standing(run: Run, task: Task) -> str:
         path = folder / MANIFEST
         content = b""
         if path.exists():
-            content = path.read_bytes()
+            content = read_bytes(path)
         manifests.append(content.hex())
     return fingerprint(
         {

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
 from reasondistill.runs.remote import file_system, is_url, left_at_url, storage_errors
@@ -123,7 +124,7 @@ class LocalTree:
         return left_at_url(self._folder, paths)
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
-        return open(self._folder / path, "rb", buffering=0)
+        return open(self._folder / path, "rb", buffering=0, opener=regular)
 
 
 def _unlisted(error: OSError) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from reasondistill import foreign_json
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.foreign_files import read_text
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind, named_identity
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import (
@@ -115,14 +116,14 @@ def split_words(
 def script_identity(path: Path) -> str:
     """`<file name>@<hash of its content>`. Raises ConfigError when there is no such file."""
     try:
-        return f"{path.stem}@{fingerprint(path.read_text(encoding='utf-8', errors='replace'))[:12]}"
+        return f"{path.stem}@{fingerprint(read_text(path, errors='replace'))[:12]}"
     except OSError as error:
         raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
 
 
 def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from reasondistill import foreign_json
+from reasondistill.foreign_files import read_text
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.store import open_to_write
 
@@ -65,7 +66,7 @@ class Journal(dict[str, Same]):
 def read_journal(folder: Path) -> dict[str, Same]:
     """What the journal of a folder says; nothing is written, another process may be at work."""
     known: dict[str, Same] = {}
-    for line in (folder / JOURNAL).read_text(encoding="utf-8").splitlines():
+    for line in read_text(folder / JOURNAL).splitlines():
         with suppress(ValueError):  # torn
             name, *values = foreign_json.loads(line)
             known.pop(name, None)

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.runs.store.files import write_json
 from reasondistill.secrets import holds_secret, masked_json
 
@@ -40,7 +41,7 @@ def read_guarded(path: Path, what: str, ways_out: str) -> dict[str, Any]:
     when it is no JSON object or is not what was written, and for a file of a later format.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {ways_out}") from error
     return parse_guarded(content, str(path), what, ways_out)

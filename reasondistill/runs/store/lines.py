@@ -31,6 +31,7 @@ from typing import BinaryIO
 import xxhash
 
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.foreign_json import bounded_lines
 from reasondistill.runs.layout import METRICS
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
@@ -86,7 +87,7 @@ class ListedLines:
 def read_list(path: Path) -> ListedLines | None:
     """What is listed beside a shard, without what is damaged of it; None where there is no list."""
     try:
-        with open(list_beside(path), "rb") as file:
+        with open(list_beside(path), "rb", opener=regular) as file:
             return parse_list(file)
     except FileNotFoundError:
         return None
@@ -138,7 +139,7 @@ def list_anew(path: Path) -> None:
     if not path.exists():
         list_beside(path).unlink(missing_ok=True)
         return
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         list_lines(path, (line for line in file if line.endswith(b"\n")))
 
 
@@ -318,7 +319,7 @@ def require_all_lines(path: Path) -> None:
     """Read a small file whose lines are listed. Raises DataError for one that does not count."""
     if list_beside(path).exists():
         lines = FinishedLines(path)
-        lines.see(path.read_bytes())
+        lines.see(read_bytes(path))
         lines.end()
 
 
@@ -340,7 +341,7 @@ def mend(path: Path, *, in_order: bool = False) -> None:
         return
     digests: list[bytes] = []
     if path.exists():
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             digests += map(digest_of_line, file)
     if digests and listed.is_lost and path.name != METRICS:
         raise DataError(
@@ -370,7 +371,7 @@ def lists_none_of(name: str) -> str:
 
 def take_all_out(path: Path) -> None:
     """Take every line out of a shard whose list is lost; they stay in a hidden file beside it."""
-    with disk_errors(path), open(path, "rb") as file:
+    with disk_errors(path), open(path, "rb", opener=regular) as file:
         count = sum(1 for _ in file)
     _take_out(path, frozenset(range(count)))
 
@@ -397,13 +398,17 @@ def taken_out_of(path: Path) -> Path:
 def _take_out(path: Path, places: frozenset[int]) -> None:
     """Write a shard without the lines at these places, then its list; move them beside it."""
     taken_out = open_to_write(taken_out_of(path), "ab")
-    with disk_errors(path), open(path, "rb") as file, BufferedWriter(taken_out) as beside:
+    with (
+        disk_errors(path),
+        open(path, "rb", opener=regular) as file,
+        BufferedWriter(taken_out) as beside,
+    ):
         for place, line in enumerate(file):
             if place in places:
                 beside.write(line)
         beside.flush()
         os.fsync(beside.fileno())
-    with replacing(path) as target, open(path, "rb") as file:
+    with replacing(path) as target, open(path, "rb", opener=regular) as file:
         for place, line in enumerate(file):
             if place not in places:
                 target.write(line)
@@ -438,7 +443,7 @@ def move_taken_out(source: Path, target: Path) -> None:
 
 def keep_listed(path: Path) -> None:
     """Leave of an unfinished shard the lines that are listed, in silence."""
-    with replacing(path) as target, open(path, "rb") as file:
+    with replacing(path) as target, open(path, "rb", opener=regular) as file:
         for _, line in counted_lines(path, file):
             target.write(line)
     list_anew(path)

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError, DriftError, StageError
+from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs.layout import (
     AT_WORK,
@@ -137,7 +138,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {ways_out(path)}") from error
     return parse_manifest(path, content)
@@ -577,7 +578,7 @@ def _asked_again(path: Path) -> os.stat_result | None:
     """
     with suppress(OSError):
         os.listdir(path.parent)
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             return os.fstat(file.fileno())
     with suppress(OSError):
         return path.stat()
@@ -614,7 +615,7 @@ def content_of(folder: Path, files: Iterable[str]) -> str:
     """16 hex digits over the bytes of these files; empty when none is named."""
     digests: list[str] = []
     for name in files:
-        with open(folder / name, "rb") as file:
+        with open(folder / name, "rb", opener=regular) as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     if not digests:
         return ""

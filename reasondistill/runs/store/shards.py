@@ -20,6 +20,7 @@ from pydantic_core import from_json
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import regular
 from reasondistill.records import Record
 from reasondistill.runs import layout
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
@@ -295,7 +296,7 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     places = places[np.concatenate([[True], np.diff(ranks[places]) > 0])]
     sizes = np.asarray(lengths)
     starts = np.cumsum(sizes) - sizes
-    with open(path, "rb", buffering=0) as source, replacing(path) as target:
+    with open(path, "rb", buffering=0, opener=regular) as source, replacing(path) as target:
         for block in np.array_split(places, math.ceil(len(places) / _BLOCK)):
             for start, length in zip(starts[block].tolist(), sizes[block].tolist(), strict=True):
                 target.write(os.pread(source.fileno(), length, start))

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from reasondistill.errors import DataError
+from reasondistill.foreign_files import regular
 from reasondistill.runs.layout import FOLDERS
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def sum_of(path: Path, see: Callable[[bytes], None] | None = None) -> FileSum:
     """Read a file and sum it; `see` is shown every block. Raises DataError when it cannot be read
     to its end.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular) as file:
         stat = os.fstat(file.fileno())
         size = block_size(stat.st_size)
         digests: list[str] = []
@@ -165,7 +166,7 @@ def opened(path: Path, known: FileSum) -> io.FileIO:
     one, or it cannot be opened.
     """
     try:
-        file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115
+        file: io.FileIO = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         raise damaged(path, missing(known)) from None
     except IsADirectoryError:
@@ -207,7 +208,7 @@ def sound_lines(path: Path, known: FileSum) -> Iterator[bytes]:
     some were lost or came in between, the blocks behind them are found by their distance from the
     end.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular) as file:
         moved_by = os.fstat(file.fileno()).st_size - known.size
         # What follows the last newline; None after a damaged block, where a line has no beginning.
         rest: bytes | None = b""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError
+from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.records import canonical_json
 from reasondistill.runs.layout import MANIFEST, MANIFEST_COPY, is_named_as_stage
 from reasondistill.runs.seals import is_ours, seal
@@ -107,8 +108,8 @@ def _is_of_a_stage(folder: Path) -> bool:
     if is_named_as_stage(folder) or (folder / MANIFEST_COPY).exists():
         return True
     try:
-        value: Any = foreign_json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        value: Any = foreign_json.loads(read_bytes(folder / MANIFEST))
+    except (OSError, ValueError, DataError):
         return False
     return isinstance(value, dict) and {"identity", "fingerprint", "status"} <= value.keys()
 
@@ -119,7 +120,7 @@ def open_verified(path: Path) -> BinaryIO:
     """
     found = listed(path)
     if found is None:
-        return cast("BinaryIO", io.BufferedReader(_NamedFile(path), _BUFFER))
+        return cast("BinaryIO", io.BufferedReader(_NamedFile(path, opener=regular), _BUFFER))
     return cast("BinaryIO", io.BufferedReader(SummedFile(path, found.known), _BUFFER))
 
 
@@ -153,7 +154,7 @@ def open_sized(path: Path) -> BinaryIO:
     found = listed(path)
     if found is not None:
         opened(path, found.known).close()
-    return open(path, "rb")
+    return open(path, "rb", opener=regular)
 
 
 def read_bytes_verified(path: Path) -> bytes:
@@ -245,7 +246,7 @@ def verify_sums(path: Path) -> None:
     written, is damaged or cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise unreadable(path, error) from error
     for name, known in parse_sums(content, str(path)).items():

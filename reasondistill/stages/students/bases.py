@@ -25,6 +25,7 @@ from transformers import (
 
 from reasondistill.config import ArchitectureSettings, StudentSettings, resources
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.models.attention import attention_options
 from reasondistill.models.templates import with_options
 from reasondistill.models.tokenizer_files import open_tokenizer
@@ -76,7 +77,7 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
                 f"[students] {student.name} chat_template = {student.chat_template!r}: no such "
                 "file."
             )
-        tokenizer.chat_template = file.read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(file)
     elif tokenizer.chat_template is None:
         log.info("%s: the tokenizer has no chat template; using ChatML", student.name)
         tokenizer.chat_template = CHATML

@@ -7,6 +7,7 @@ from typing import Any
 
 from reasondistill.config import START, StudentSettings
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.methods import METHODS
 from reasondistill.models.topk import FOLDER, TopKReader
 from reasondistill.models.weights import model_identity, tokenizer_identity
@@ -51,7 +52,7 @@ def identity_section(job: StudentJob) -> dict[str, Any]:
         section["prompt"] = job.prompt.tag
     if student.chat_template is not None:
         # What it says counts, not where it lies.
-        template = Path(student.chat_template).read_text(encoding="utf-8")
+        template = read_text(Path(student.chat_template))
         section["chat_template"] = fingerprint(template)
     return section
 

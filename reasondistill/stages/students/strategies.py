@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reasondistill.config import StudentSettings, TrainSettings, resources
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_files import read_text
 
 # accelerate's names for: each process holds the whole model; FSDP; ZeRO.
 COPIES, FSDP, DEEPSPEED = "MULTI_GPU", "FSDP", "DEEPSPEED"
@@ -66,7 +67,7 @@ def distributed_type(file: Path) -> str:
     """What accelerate is asked for in one of its files. Raises ConfigError where that starts other
     than one process per device.
     """
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     match = _DISTRIBUTED_TYPE.search(text)
     kind = "none"
     if match is not None:

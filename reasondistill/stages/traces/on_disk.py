@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.store import drop_rows, read_keys, read_rows, repair_tail
 
@@ -81,5 +82,5 @@ def _has_failed(path: Path) -> bool:
     """Whether a failed sample may stand in the file, without parsing it."""
     if not path.exists():
         return False
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return any(b'"finish":"error"' in line for line in file)

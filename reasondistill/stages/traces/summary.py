@@ -13,6 +13,7 @@ from typing import Any
 from reasondistill import foreign_json
 from reasondistill.config import Cluster, TraceSettings
 from reasondistill.errors import StageError
+from reasondistill.foreign_files import regular
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.records import Completion, Problem, SetAside
 from reasondistill.runs import layout
@@ -102,7 +103,7 @@ _FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'
 
 def count_settled(path: Path) -> int:
     """The traces of a file that the service did not lose, without parsing them."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return sum(1 for line in file if _FAILED not in line or _REFUSED in line)
 
 
@@ -113,7 +114,7 @@ def content(path: Path) -> str:
     A sample that fails again, some seconds slower, makes nobody grade and train again.
     """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         for line in file:
             digest.update(_said_of_failed(line) if _FAILED in line else line)
     return digest.hexdigest()[:16]

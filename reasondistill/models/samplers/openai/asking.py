@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_TOKENS, MAX_COMPLETION_TOKENS = "max_tokens", "max_completion_tokens"
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _CHARACTERS_PER_TOKEN = 4
+# Of a server that chooses by itself, in tokens.
+_LONGEST_ANSWER = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ def path_of(request: Request) -> str:
     if isinstance(request.rendered, PlainText):
         return "/completions"
     return "/chat/completions"
+
+
+def tokens_asked(body: Mapping[str, Any]) -> int:
+    """How long a reply to this request may be, in tokens."""
+    limits = [body.get(MAX_TOKENS), body.get(MAX_COMPLETION_TOKENS)]
+    return max((limit for limit in limits if _is_size(limit)), default=_LONGEST_ANSWER)
 
 
 def sampling_fields(sampling: Sampling) -> dict[str, Any]:

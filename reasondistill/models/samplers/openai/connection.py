@@ -1,18 +1,21 @@
 """Where a server is, what opens it, and one exchange with it; secrets stay in here.
 
-Bodies are bounded, redirects to another origin are not followed (prompts would go there), and every
-text that a server says is cleaned of the key before anything else is done with it.
+Replies are bounded, in bytes and in time, redirects to another origin are not followed (prompts
+would go there), and every text that a server says is cleaned of the key before anything else is
+done with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
@@ -21,6 +24,7 @@ import httpx
 
 from reasondistill import secrets
 from reasondistill.bounds import ERROR_BYTES, REPLIES_BYTES, REPLY_BYTES
+from reasondistill.durations import duration
 from reasondistill.errors import ConfigError
 
 OPENAI = "https://api.openai.com/v1"
@@ -94,12 +98,25 @@ def address_of(base_url: str | None, api_key_env: str, redirects: Sequence[str] 
     secrets.look_again(api_key_env, values=(secret for secret in own if secret != key))
     if is_openai(url):
         headers |= account_headers()
-    origins = frozenset(origin_of(httpx.URL(origin)) for origin in redirects)
+    origins = frozenset(_named_origin(origin) for origin in redirects)
     return Address(url, headers, parts.query, tuple(longest_first), origins)
 
 
+def _named_origin(text: str) -> Origin:
+    try:
+        return origin_of(httpx.URL(text))
+    except _UNREADABLE:
+        raise ConfigError(
+            f"[openai] redirects: {text!r} is no origin. Want http:// or https://, and a host."
+        ) from None
+
+
+# What httpx raises of a URL that it cannot read; of some hosts what `idna` does, a ValueError.
+_UNREADABLE = (httpx.InvalidURL, ValueError)
+
+
 def origin_of(url: httpx.URL) -> Origin:
-    """Scheme, host and port, the port also where it is the scheme's own."""
+    """Scheme, host and port, the port also where it is the scheme's own. Raises _UNREADABLE."""
     port = url.port
     if port is None:
         port = {"http": 80, "https": 443}.get(url.scheme, 0)
@@ -113,7 +130,8 @@ def _split(url: str) -> SplitResult:
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         # What no name server could be asked for is a UnicodeError.
         (parts.hostname or "").encode("idna")
-    except ValueError:
+        origin_of(httpx.URL(url))
+    except _UNREADABLE:
         is_right = False
         parts = urlsplit("")
     if not is_right:
@@ -179,7 +197,9 @@ class Answer:
 
 
 class Connection:
-    """Exchanges with one server, from one event loop. A request may be silent for `timeout_s`."""
+    """Exchanges with one server, from one event loop. A request may be silent for `timeout_s`, and
+    takes at most as long as each exchange allows, however its bytes drip.
+    """
 
     def __init__(self, address: Address, *, timeout_s: float, concurrency: int) -> None:
         self._address = address
@@ -192,18 +212,28 @@ class Connection:
             limits=limits,
             follow_redirects=False,
             headers={"Accept-Encoding": "gzip, deflate"},
+            # httpx reads where a redirect leads after that, and fails at what it cannot read.
+            event_hooks={"response": [self._require_allowed]},
         )
         self._held_bytes = 0
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str, *, within_s: float) -> Answer:
         """Raises httpx.HTTPError, Redirected, TooLarge."""
-        return await self._exchange("GET", path, b"", lambda chunk: None)
+        async with _at_most(within_s):
+            return await self._exchange("GET", path, b"", lambda chunk: None)
 
     async def post(
-        self, path: str, body: dict[str, Any], on_chunk: Callable[[bytes], None]
+        self,
+        path: str,
+        body: dict[str, Any],
+        on_chunk: Callable[[bytes], None],
+        *,
+        within_s: float,
     ) -> Answer:
         """`on_chunk` sees the reply as it comes. Raises httpx.HTTPError, Redirected, TooLarge."""
-        return await self._exchange("POST", path, json.dumps(body).encode("ascii"), on_chunk)
+        content = json.dumps(body).encode("ascii")
+        async with _at_most(within_s):
+            return await self._exchange("POST", path, content, on_chunk)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -222,24 +252,28 @@ class Connection:
                 url = self._next(response)
         raise Redirected("the server redirects in a circle")
 
+    async def _require_allowed(self, response: httpx.Response) -> None:
+        if response.has_redirect_location:
+            self._next(response)
+
     def _next(self, response: httpx.Response) -> str:
         """Where a redirect leads: on the same origin, or one that is named. Raises Redirected for
-        another one.
+        another one, and for what is no address.
         """
         here = response.request.url
+        redirects = f"the server redirects ({response.status_code})"
         try:
-            there = here.join(response.headers["location"])
-        except httpx.InvalidURL:
-            raise Redirected(
-                f"the server redirects ({response.status_code}) to no address"
-            ) from None
-        own = origin_of(httpx.URL(self._address.url))
-        allowed = self._address.redirects | {own, origin_of(here)}
-        if origin_of(there) not in allowed:
+            location = httpx.URL(response.headers["location"])
+            if location.scheme and not location.host:
+                raise httpx.InvalidURL("no host")
+            there = here.join(location)
+            origin = origin_of(there)
             shown = there.copy_with(username=None, password=None, query=None)
-            raise Redirected(
-                self._address.cleaned(f"the server redirects ({response.status_code}) to {shown}")
-            )
+        except _UNREADABLE:
+            raise Redirected(f"{redirects} to no address") from None
+        own = origin_of(httpx.URL(self._address.url))
+        if origin not in self._address.redirects | {own, origin_of(here)}:
+            raise Redirected(self._address.cleaned(f"{redirects} to {shown}"))
         return str(there)
 
     async def _read(self, response: httpx.Response, on_chunk: Callable[[bytes], None]) -> Answer:
@@ -265,6 +299,21 @@ class Connection:
         finally:
             self._held_bytes -= len(body)
         return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
+
+
+@asynccontextmanager
+async def _at_most(seconds: float) -> AsyncGenerator[None]:
+    """Raises httpx.ReadTimeout when what is done takes longer."""
+    all_of_it = asyncio.timeout(seconds)
+    try:
+        async with all_of_it:
+            yield
+    except TimeoutError:
+        if not all_of_it.expired():
+            raise
+        raise httpx.ReadTimeout(
+            f"timed out: the whole reply did not come within {duration(seconds)}"
+        ) from None
 
 
 async def _unpacked(response: httpx.Response) -> AsyncIterator[bytes]:

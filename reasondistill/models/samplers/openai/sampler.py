@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from reasondistill import foreign_json
+from reasondistill.bounds import SECONDS_PER_TOKEN
 from reasondistill.config import Scalar
 from reasondistill.durations import duration
 from reasondistill.errors import ConfigError, MissingDependencyError, ReasonDistillError, StageError
@@ -35,6 +36,7 @@ from reasondistill.models.samplers.openai.asking import (
     path_of,
     remedy,
     reserved,
+    tokens_asked,
 )
 from reasondistill.models.samplers.openai.pacing import LoopThread, Rate, pause, retry_after
 from reasondistill.models.samplers.openai.refusals import (
@@ -143,6 +145,7 @@ class OpenAISampler(SamplerBase):
         self._loop = LoopThread()
         self._ended = asyncio.Event()
         self._listed: asyncio.Task[None] | None = None
+        self._timeout_s = timeout_s
         self._connection = self._loop.call(self._connect(timeout_s))
 
     async def _connect(self, timeout_s: float) -> Connection:
@@ -238,11 +241,10 @@ class OpenAISampler(SamplerBase):
     async def _learn_models(self) -> None:
         """Ask once what the server tells of its models; a server that does not say is as good."""
         try:
-            async with asyncio.timeout(_MODELS_S):
-                answer = await self._connection.get("/models")
+            answer = await self._connection.get("/models", within_s=_MODELS_S)
             if answer.status == 200:
                 self._limits.learn_context(foreign_json.loads(answer.body))
-        except (httpx.HTTPError, TooLarge, Redirected, TimeoutError, ValueError) as problem:
+        except (httpx.HTTPError, TooLarge, Redirected, ValueError) as problem:
             log.debug("%s: no list of models: %s", self.model, type(problem).__name__)
 
     async def _complete(self, request: Request) -> Sampled:
@@ -349,8 +351,9 @@ class OpenAISampler(SamplerBase):
                 pieces += new
                 self.running.tokens += new
 
+        within_s = self._timeout_s + SECONDS_PER_TOKEN.most * tokens_asked(body)
         try:
-            answer = await self._connection.post(path_of(request), body, count)
+            answer = await self._connection.post(path_of(request), body, count, within_s=within_s)
         finally:
             self.running.tokens -= pieces
         self._is_reached = True
