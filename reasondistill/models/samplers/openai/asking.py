@@ -81,8 +81,9 @@ def path_of(request: Request) -> str:
 
 def tokens_asked(body: Mapping[str, Any]) -> int:
     """How long a reply to this request may be, in tokens."""
-    limits = [body.get(MAX_TOKENS), body.get(MAX_COMPLETION_TOKENS)]
-    return max((limit for limit in limits if _is_size(limit)), default=_LONGEST_ANSWER)
+    given: list[Any] = [body.get(MAX_TOKENS), body.get(MAX_COMPLETION_TOKENS)]
+    limits = [int(limit) for limit in given if _is_size(limit)]
+    return max(limits, default=_LONGEST_ANSWER)
 
 
 def sampling_fields(sampling: Sampling) -> dict[str, Any]:
