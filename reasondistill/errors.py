@@ -19,6 +19,9 @@ from __future__ import annotations
 import shutil
 import signal
 
+# What an extra is called on a machine without a GPU, where that is another one.
+_EXTRAS_WITHOUT_GPU = {"vllm": "vllm-cpu"}
+
 
 class ReasonDistillError(Exception):
     """Base of every error that is the user's to read: the command line prints it, exit code 2."""
@@ -70,15 +73,16 @@ class ElsewhereError(ReasonDistillError):
 class MissingDependencyError(ReasonDistillError):
     """An optional package is missing; the message holds the line that installs it.
 
-    Where no NVIDIA driver is, `vllm` comes from the extra `vllm-cpu`, and the message says so:
-    whoever asks on a login node wants the other one.
+    Where no NVIDIA driver is, it is that of the extra for a CPU, and the message says so: whoever
+    asks on a login node wants the other one.
     """
 
     def __init__(self, package: str, extra: str) -> None:
         note = ""
-        if extra == "vllm" and shutil.which("nvidia-smi") is None:
-            extra = "vllm-cpu"
-            note = ' (for a machine with an NVIDIA GPU: "reasondistill[vllm]")'
+        without_gpu = _EXTRAS_WITHOUT_GPU.get(extra)
+        if without_gpu is not None and shutil.which("nvidia-smi") is None:
+            note = f' (for a machine with an NVIDIA GPU: "reasondistill[{extra}]")'
+            extra = without_gpu
         line = f'pip install "reasondistill[{extra}]"'
         super().__init__(f"{package} is not installed. Install it with: {line}{note}")
 

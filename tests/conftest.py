@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import tempfile
@@ -14,6 +15,9 @@ import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
 from cluster_kit import SlowTeacher, records_alone
+
+from reasondistill.config import resources
+from reasondistill.interpreter import SAFE_PATH
 
 # The key by which a user's own runs are known is not kept in the home folder of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reasondistill-state-")
@@ -37,6 +41,22 @@ sampler = "scripted"
 [examples]
 validation = 0.2
 """
+
+
+@pytest.fixture(autouse=True)
+def _as_before_a_task() -> Iterator[None]:
+    """A task that a test does in this process takes logging and the path of children for itself."""
+    paths = {name: os.environ.get(name) for name in (SAFE_PATH, "PYTHONPATH")}
+    loggers = (logging.getLogger("reasondistill"), logging.getLogger(resources.__name__))
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for name, value in paths.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,9 @@ def test_a_split_model_stopped_and_resumed_makes_what_one_process_makes(
     assert_same(run, alone)
 
 
+CHECKPOINTS = "5-students/sft/checkpoints/checkpoint-*/trainer_state.json"
+
+
 class AtUrl:
     """The student's training in a run that lives at a URL, started as Ray starts it on a node that
     has nothing of the run.
@@ -353,8 +357,18 @@ class AtUrl:
 
     def checkpoint(self) -> int:
         """The step of the newest whole checkpoint that was published."""
-        found = self.store.glob("5-students/sft/checkpoints/checkpoint-*/trainer_state.json")
-        return max((int(path.parent.name.removeprefix("checkpoint-")) for path in found), default=0)
+        return _newest(self.store.glob(CHECKPOINTS))
+
+    def checkpoint_here(self) -> int:
+        """The step of the newest checkpoint that the processes have written. On a busy machine
+        they may be at their end before it is published.
+        """
+        return _newest(self.scratch.glob(f"**/{CHECKPOINTS}"))
+
+
+def _newest(states: Iterable[Path]) -> int:
+    steps = [int(path.parent.name.removeprefix("checkpoint-")) for path in states]
+    return max(steps, default=0)
 
 
 @pytest.mark.engine
@@ -368,7 +382,7 @@ def test_a_training_without_a_common_folder_killed_and_stopped_makes_what_one_pr
     killed.kill()
     killed.communicate()  # the end of what it printed is the end of what it started
     stopped = there.start()
-    wait_until(lambda: there.checkpoint() >= 12 or stopped.poll() is not None)
+    wait_until(lambda: there.checkpoint_here() >= 12 or stopped.poll() is not None)
     stopped.terminate()
     there.ends(stopped, 143)
     assert 12 <= there.checkpoint() < 24 and "same command" in there.error.read_text()

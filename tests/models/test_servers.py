@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import shutil
 import socket
 import threading
@@ -82,14 +81,9 @@ def server() -> Iterator[FaultyServer]:
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    logger = logging.getLogger("reasondistill")  # the command line takes it for itself
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
 
 
 # ---- a sample ------------------------------------------------------------------------------------

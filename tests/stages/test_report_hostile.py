@@ -402,3 +402,20 @@ def test_a_manifest_of_other_types_is_refused_by_name(name: str, tmp_path: Path)
     assert ".".join(place) in str(caught.value)
     with pytest.raises(DataError):
         make(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pass@1 of a@1a2b.", "pass@1 of a@1a2b."),
+        ("@someone", "\\@someone"),
+        ("(@someone)", "(\\@someone)"),
+        ("a_@b", "a\\_\\@b"),
+        ("me@a.example", "me\\@a.example"),
+        ("a@@b-c.d", "a@\\@b-c.d"),
+    ],
+)
+def test_metrics_stand_as_they_are_and_no_person_or_address_becomes_a_link(
+    text: str, shown: str
+) -> None:
+    assert inline(text) == shown

@@ -153,19 +153,27 @@ def _first_line(error: BaseException) -> str:
 # ---- no link is followed ----
 
 
-def open_to_write(path: Path, mode: str) -> FileIO:
+def open_to_write(path: Path, mode: str, *, becomes: Path | None = None) -> FileIO:
     """A file of a run's folder opened for writing, without a buffer: `mode` as for `open`, binary.
 
-    Raises StageError where the file, or a folder of the run above it, is a link, and where it is a
-    pipe, which would wait for ever.
+    Errors of the disk name the file that a temporary one `becomes`. Raises StageError where the
+    file, or a folder of the run above it, is a link, and where it is a pipe, which would wait for
+    ever.
     """
     require_no_links(path.parent)
-    with disk_errors(path):
+    with disk_errors(becomes or path):
         return FileIO(path, mode, opener=_open_no_link)
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        # The link is named, not the file that a temporary one becomes.
+        link = disk_error(error, Path(path))
+        if error.errno == errno.ELOOP and link is not None:
+            raise link from error
+        raise
     if S_ISFIFO(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise StageError(f"{path}: is a pipe, where a file is needed. Remove it.")
@@ -233,7 +241,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
         try:
-            with _locked(temporary) as file:
+            with _locked(temporary, becomes=path) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -243,10 +251,10 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[BinaryIO]:
+def _locked(path: Path, *, becomes: Path) -> Generator[BinaryIO]:
     """A new file that is locked while it is open, where the file system has locks."""
     while True:
-        with BufferedWriter(open_to_write(path, "wb")) as file:
+        with BufferedWriter(open_to_write(path, "wb", becomes=becomes)) as file:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists():  # else it was removed as a leftover before it was locked

@@ -19,9 +19,11 @@ LONGEST_TEXT = 4_000
 _LONGEST_VALUE = 400
 
 # What Markdown acts on anywhere in a line.
-_MARKS = re.compile(r"[|<>`*_\[\]\\&~$@]")
-# What forges make a link of without being asked.
-_LINKS = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_MARKS = re.compile(r"[|<>`*_\[\]\\&~$]")
+# What forges make a link of without being asked: addresses of pages and of mail, names of people.
+_LINKS = re.compile(
+    r":(?=//)|(?<=\bwww)\.|(?<![0-9a-z])@|@(?=[\w-]+\.\w)", re.ASCII | re.IGNORECASE
+)
 # What makes a heading, a list, a rule or a table of a whole line.
 _BEGINNINGS = re.compile(r"^(\d{0,9})([#.)+=-])(?=\s|$|[#=-])")
 
