@@ -16,7 +16,8 @@ from __future__ import annotations
 import io
 import logging
 import re
-from typing import Any, TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO, cast
 
 from reasondistill.secrets import cleaned
 
@@ -59,6 +60,20 @@ def shortened(text: str, most: int) -> str:
 def shown_json(text: str) -> str:
     """JSON that says the same, with `\\u` escapes where a terminal would do something."""
     return _OF_JSON.sub(_as_json, text)
+
+
+def cleaned_texts(value: Any) -> Any:
+    """A value of JSON whose texts are `cleaned`: before it is JSON, for what is cut out of JSON may
+    take the backslash of a quote with it.
+    """
+    if isinstance(value, str):
+        return cleaned(value)
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {name: cleaned_texts(inner) for name, inner in pairs}
+    if isinstance(value, list | tuple):
+        return [cleaned_texts(inner) for inner in cast("list[Any]", value)]
+    return value
 
 
 def _as_text(found: re.Match[str]) -> str:
@@ -114,6 +129,19 @@ class ShownStream(io.TextIOWrapper):
         else:
             super().write(shown(text.replace("\r\n", "\n").replace("\r", "\n")))
         return len(s)
+
+    def write_as_is(self, text: str) -> None:
+        """Write what is cleaned and shown already: JSON."""
+        super().write(text)
+
+
+def write_as_is(stream: TextIO, text: str) -> None:
+    """Write JSON whose texts are cleaned, and which a terminal does not obey."""
+    if isinstance(stream, ShownStream):
+        stream.write_as_is(text)
+    else:
+        stream.write(text)
+    stream.flush()
 
 
 def shown_stream(stream: TextIO, *, has_colours: bool) -> TextIO:

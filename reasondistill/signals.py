@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import suppress
 from types import FrameType
@@ -25,6 +26,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0
 # How often the watcher looks whether there is something to watch.
 _LOOKS_S = 2.0
+# Where the numbers of this process's signals go to, for its watcher; -1 where there is none.
+_tells = -1
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -51,6 +54,7 @@ def watch(grace_s: float = GRACE_S) -> None:
     in the meantime. For the main thread of a program that has no other threads yet, before it
     answers signals.
     """
+    global _tells
     if not hasattr(os, "fork"):
         return
     heard, tells = os.pipe()
@@ -66,12 +70,26 @@ def watch(grace_s: float = GRACE_S) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(heard)
     os.set_blocking(tells, False)
-    signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    _tells = tells
+    tell_watcher()
     # The signals of a forked child are none of ours.
     os.register_at_fork(after_in_child=_forget)
 
 
+def tell_watcher() -> None:
+    """Have the watcher told of signals, in a main thread: a loop of asyncio, which is told in its
+    place, leaves nobody told when it ends. One that runs keeps its place.
+    """
+    if _tells < 0 or threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.set_wakeup_fd(_tells, warn_on_full_buffer=False)
+    if before not in (-1, _tells):
+        signal.set_wakeup_fd(before)
+
+
 def _forget() -> None:
+    global _tells
+    _tells = -1
     with suppress(ValueError):
         signal.set_wakeup_fd(-1)
 
@@ -90,8 +108,10 @@ def _let_go(heard: int) -> None:
 def _end_at_second(heard: int, parent: int, grace_s: float) -> None:
     """Wait for the parent's second signal, or its end."""
     count = 0
+    numbers_come = select.poll()  # of any descriptor; select knows the first 1,024
+    numbers_come.register(heard, select.POLLIN)
     while count < 2:
-        is_there, _, _ = select.select([heard], [], [], _LOOKS_S)
+        is_there = numbers_come.poll(1000 * _LOOKS_S)
         if os.getppid() != parent:
             return
         if is_there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -20,7 +21,15 @@ from rich.text import Text
 
 from reasondistill import tables
 from reasondistill.errors import StageError
-from reasondistill.foreign_text import ShownFormatter, shown, shown_line, shown_stream
+from reasondistill.foreign_text import (
+    ShownFormatter,
+    cleaned_texts,
+    shown,
+    shown_json,
+    shown_line,
+    shown_stream,
+    write_as_is,
+)
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import disk_error
 from reasondistill.secrets import cleaned
@@ -129,27 +138,34 @@ def show_streams() -> None:
         logging.lastResort.setFormatter(ShownFormatter())
 
 
-class _MessageFormatter(ShownFormatter):
+class _MessageHandler(logging.Handler):
     """Each log line as a message to the launcher that started this task."""
 
     def __init__(self, word: str) -> None:
-        super().__init__("%(message)s")
+        super().__init__()
         self._word = word
 
-    def format(self, record: logging.LogRecord) -> str:
+    def emit(self, record: logging.LogRecord) -> None:
         from reasondistill.launch.reporting import message
 
-        return message(self._word, {"line": super().format(record)})
+        line = message(self._word, {"line": self.format(record)})
+        write_as_is(sys.stdout, f"{line}\n")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, whose texts are cleaned and do nothing to a terminal."""
+    text = json.dumps(cleaned_texts(value), indent=2, ensure_ascii=False)
+    write_as_is(sys.stdout, f"{shown_json(text)}\n")
 
 
 def log_lines(before: str = "", *, word: str | None = None) -> None:
     """Our own log lines on standard output, each with a text `before` it; with the `word` of a
     task as messages to its launcher.
     """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(ShownFormatter(f"{before}%(message)s"))
+    handler: logging.Handler = logging.StreamHandler(sys.stdout)
     if word:
-        handler.setFormatter(_MessageFormatter(word))
+        handler = _MessageHandler(word)
+    handler.setFormatter(ShownFormatter(f"{before}%(message)s"))
     logger = logging.getLogger("reasondistill")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

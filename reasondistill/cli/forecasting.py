@@ -17,13 +17,13 @@ from reasondistill.cli.console import (
     named,
     out,
     plain_table,
+    print_json,
     run_folder,
     say,
 )
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError
-from reasondistill.foreign_text import shown_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ def forecast(
     result = make_forecast(run, like=folders, given=Given(tokens_per_trace, tokens_per_second))
     path = save(result, run.folder)
     if as_json:
-        print(shown_json(result.model_dump_json(indent=2)))
+        print_json(result.model_dump(mode="json"))
         return
     print_forecast(result)
     say(f"[dim]{named(path)}[/]")

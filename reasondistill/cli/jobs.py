@@ -138,6 +138,8 @@ class LogFile:
         self.read += len(added)
         # A progress bar begins its line again; \x85 and its like begin none.
         text = added.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+        if not text:
+            return []
         return readable(text.removesuffix("\n")).split("\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -20,13 +19,13 @@ from reasondistill.cli.console import (
     named,
     out,
     plain_table,
+    print_json,
     run_folder,
     say,
 )
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
-from reasondistill.foreign_text import shown_json
 from reasondistill.runs.layout import RunFolder
 from reasondistill.tables import (
     ScoreRow,
@@ -444,7 +443,7 @@ def diff(
 
     changed = changed_settings(evals_of(first, runs), evals_of(second, runs))
     if as_json:
-        print(shown_json(json.dumps(changes_values(changed), indent=2, ensure_ascii=False)))
+        print_json(changes_values(changed))
         return
     for name, changes in changed.items():
         print_changes(name, changes)

@@ -22,6 +22,7 @@ from reasondistill.errors import (
     StorageError,
     is_panic,
 )
+from reasondistill.foreign_text import write_as_is
 from reasondistill.interpreter import safe_environment
 from reasondistill.runs.store import write_json
 
@@ -122,10 +123,7 @@ def report(error_file: str | None, error: dict[str, object]) -> None:
     from reasondistill.launch.reporting import CHANNEL, message
     from reasondistill.stages.students import processes
 
-    line = f"{error['kind']}: {error['message']}"
     word = os.environ.get(CHANNEL)
-    if word and not error_file:
-        line = message(word, {"error": error})
     if error_file:
         path = Path(error_file)
         # The first error is the cause: the other processes lose the one that had it.
@@ -133,9 +131,13 @@ def report(error_file: str | None, error: dict[str, object]) -> None:
         if not is_late:
             with suppress(StageError):  # the same full disk, perhaps
                 write_json(path, error)
-    # One write: the lines of several processes go into one pipe.
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    # One write each: the lines of several processes go into one pipe.
+    if word and not error_file:
+        line = message(word, {"error": error})
+        write_as_is(sys.stdout, f"{line}\n")
+    else:
+        sys.stdout.write(f"{error['kind']}: {error['message']}\n")
+        sys.stdout.flush()
 
 
 def exit_code(error: ReasonDistillError) -> int:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from reasondistill import errors
 from reasondistill.errors import ReasonDistillError, StageError
-from reasondistill.foreign_text import shown, shown_line
+from reasondistill.foreign_text import cleaned_texts, shown, shown_line
 from reasondistill.pipeline import Run, Task
 from reasondistill.secrets import cleaned
 
@@ -53,8 +53,10 @@ def new_word() -> str:
 
 
 def message(word: str, content: dict[str, Any]) -> str:
-    """A message to the launcher, without the end of its line."""
-    return f"@{word} {json.dumps(content)}"
+    """A message to the launcher, its texts cleaned, without the end of its line. It is written with
+    `foreign_text.write_as_is`.
+    """
+    return f"@{word} {json.dumps(cleaned_texts(content))}"
 
 
 def parsed(line: str, word: str) -> Line:

@@ -21,6 +21,7 @@ import pytest
 
 from reasondistill import doctor, pipeline
 from reasondistill.cli import main
+from reasondistill.cli.jobs import LogFile
 from reasondistill.stages.evals import stored
 
 # The clipboard, the title, an empty screen, C1, marks of direction, tags, rich's markup, a line.
@@ -284,6 +285,13 @@ def test_a_log_that_somebody_else_wrote_is_shown_line_by_line(evil: Path) -> Non
     text = printed(evil, "logs", "evil", "a")
     log.unlink()
     assert " 10 %\n 20 %\\x85x‹U+2028›y\n" in text
+
+
+def test_a_log_that_does_not_grow_prints_nothing(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log")
+    log.path.write_bytes(b"one\n\ntwo\n")
+    assert log.new_lines() == ["one", "", "two"]
+    assert log.new_lines() == []
 
 
 @pytest.fixture

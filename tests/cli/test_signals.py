@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,13 +56,75 @@ def test_a_second_signal_ends_what_a_library_holds(
     assert process.wait(30) == -signal.SIGKILL
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_ends_by_itself_leaves_no_watcher() -> None:
-    program = "from reasondistill.signals import watch; watch(); print('done')"
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    program = "from reasondistill.signals import watch; watch(); print('ready'); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONUNBUFFERED="1"),
     )
-    assert done.stdout == "done\n" and done.stderr == "" and time.monotonic() - began < 60
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    _, errors = process.communicate("\n", timeout=60)
+    assert process.returncode == 0 and not errors
+    wait_until(lambda: not _is_alive(children[0]))
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether it runs: nobody may wait for an orphan of a container, which stays as a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+AFTER_A_LOOP = """
+import asyncio, signal
+from reasondistill.runs.store import StopSignal
+from reasondistill.signals import watch
+watch()
+told = signal.set_wakeup_fd(-1)
+signal.set_wakeup_fd(told)
+
+async def serve():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+    with StopSignal():
+        pass
+    return signal.set_wakeup_fd(-1) not in (-1, told)
+
+assert told > 0 and asyncio.run(serve())
+with StopSignal():
+    assert signal.set_wakeup_fd(-1) == told
+"""
+
+
+def test_a_loop_of_asyncio_keeps_its_place_and_the_watcher_is_told_again_after_it() -> None:
+    subprocess.run([sys.executable, "-c", AFTER_A_LOOP], check=True, timeout=60)
+
+
+def test_the_watcher_waits_on_a_descriptor_of_any_number() -> None:
+    """Of a process that holds thousands of files; `select` knows the first 1,024."""
+    program = (
+        "import os, resource, signal\n"
+        "from reasondistill.signals import watch\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))\n"
+        "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1200)]\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "watch(grace_s=0.1)\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "signal.sigwait([signal.SIGTERM])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_at_once_a_signal_ends_an_endless_loop_and_elsewhere_it_waits_for_a_safe_point() -> None:

@@ -18,6 +18,7 @@ from reasondistill.errors import ConfigError, StageError
 from reasondistill.launch import task_process
 from reasondistill.launch.reporting import message, new_word, parsed, read_error, readable
 from reasondistill.pipeline import Task, load_run
+from reasondistill.secrets import cleaned
 
 WORD = new_word()
 FORGED = 'x\n\x1eerror not-json\n\x1e  100 % done\n@{"error": {"kind": "StageError"}}'
@@ -29,6 +30,41 @@ def test_a_line_break_in_a_name_makes_no_second_line() -> None:
     line = parsed(text, WORD)
     assert line.is_for_people and line.error is None
     assert "\n" not in line.text and "\x1b" not in line.text and "\\nx" not in line.text
+
+
+URLS = [
+    'the server at "http://h/v1?key=abc" does not answer',
+    'See "https://portal.example.com/keys?token=abc\\" for "yours".',
+    '{"error": "at \\"https://u:pw@h/?sig=a%2Fb\\""}',
+]
+TASK = """
+import logging, os, sys
+from reasondistill.cli.console import log_lines, print_json, show_streams
+from reasondistill.cli.task import report
+show_streams()
+log_lines(word=sys.argv[1])
+logging.getLogger("reasondistill.x").info("%s", sys.argv[2])
+os.environ["REASONDISTILL_CHANNEL"] = sys.argv[1]
+report(None, {"kind": "ConfigError", "message": sys.argv[2]})
+print_json({"text": sys.argv[2]})
+"""
+
+
+@pytest.mark.parametrize("text", URLS)
+def test_a_key_in_a_quoted_url_is_taken_out_before_the_text_is_json(text: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", TASK, WORD, text],
+        check=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONIOENCODING="latin-1"),
+        timeout=60,
+    ).stdout.decode("latin-1")
+    said, failed, *rest = printed.splitlines()
+    line = parsed(said, WORD)
+    assert line.is_for_people and line.text == cleaned(text) and "***" in line.text
+    error = parsed(failed, WORD).error
+    assert isinstance(error, ConfigError) and str(error) == cleaned(text)
+    assert json.loads("\n".join(rest)) == {"text": cleaned(text)}
 
 
 @pytest.mark.parametrize(

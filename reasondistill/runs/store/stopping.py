@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from reasondistill.errors import Interrupted, Stopped
-from reasondistill.signals import STOPS, is_importing
+from reasondistill.signals import STOPS, is_importing, tell_watcher
 
 # The environment variable with the seconds that remain after SIGUSR1.
 GRACE = "REASONDISTILL_GRACE_S"
@@ -91,6 +91,7 @@ class StopSignal:
             except ValueError:  # not the main thread
                 return self
         self._old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._announce)
+        tell_watcher()
         return self
 
     def __exit__(self, *_: object) -> None:
