@@ -45,15 +45,24 @@ def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def leave_working_directory() -> None:
-    """Take off this process's path what `python -m` has put there.
+    """Take off this process's path what `python -m` has put there, and what an empty entry of
+    PYTHONPATH has, which means the working directory too. One that names it stays.
 
     Where the package was found only there, in a checkout that is not installed, the processes that
-    this one starts find it by PYTHONPATH.
+    this one starts find it by PYTHONPATH. What Python itself has imported before it comes to us
+    (encodings, site, all that `sitecustomize` wants) may still be the working directory's.
     """
-    is_first = bool(sys.path) and sys.path[0] in ("", os.getcwd())
+    here = ("", os.getcwd())
+    is_first = bool(sys.path) and sys.path[0] in here
     if is_first and not sys.flags.safe_path:
         del sys.path[0]
+    entries: list[str] = []
+    if not sys.flags.ignore_environment:
+        entries = os.environ.get(_PATH, "").split(os.pathsep)
+    named = [os.path.abspath(entry) for entry in entries if entry]
+    if "" in entries and len(entries) > 1 and here[1] not in named:
+        sys.path[:] = [place for place in sys.path if place not in here]
     if any(finder.find_spec(_PACKAGE.name, None) for finder in sys.meta_path):
         return
-    named = os.environ.get(_PATH, "")
-    os.environ[_PATH] = f"{named}{os.pathsep}{_PACKAGE.parent}"
+    before = os.environ.get(_PATH, "")
+    os.environ[_PATH] = f"{before}{os.pathsep}{_PACKAGE.parent}"

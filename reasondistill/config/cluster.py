@@ -9,6 +9,19 @@ from pydantic import Field, model_validator
 
 from reasondistill import secrets
 from reasondistill.config.basics import Name
+from reasondistill.config.words import (
+    ModuleName,
+    Prefix,
+    Program,
+    RayAddress,
+    SchedulerOption,
+    SchedulerValue,
+    ServerUrl,
+    ShellLine,
+    StorageUrl,
+    VariableName,
+    on_disk,
+)
 from reasondistill.sections import Section
 
 
@@ -17,14 +30,7 @@ def refuse_secrets(key: str, lines: Iterable[str]) -> None:
     for line in lines:
         kind = secrets.found_in_shell(line)
         if kind is not None:
-            raise ValueError(_on_disk(f"{key}: {kind}"))
-
-
-def _on_disk(what: str) -> str:
-    return (
-        f"{what} looks like a secret and would be written to disk; export it in the shell that "
-        "submits the jobs"
-    )
+            raise ValueError(on_disk(f"{key}: {kind}"))
 
 
 class VllmSettings(Section):
@@ -59,7 +65,7 @@ class OpenAISettings(Section):
     """
 
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     redirects: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = ()
     concurrency: Annotated[int, Field(ge=1)] = 32
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
@@ -91,7 +97,7 @@ class TrainSettings(Section):
     threads: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] = 1
     rollouts: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
-    rollouts_url: str | None = None
+    rollouts_url: ServerUrl | None = None
     rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
     processes: Annotated[int, Field(ge=1)] = 1
     strategy: str = "ddp"
@@ -129,7 +135,8 @@ class ResourceSettings(Section):
     `shards` is the number of workers that share the stage (traces, verdicts, evals), at most
     `max_concurrent` of them at a time. The other keys are per worker, on each of its `nodes`.
     `memory` and `time` are written as for Slurm (`64G`, `1-12:00:00`), and so are further
-    `options` (`["--exclusive"]`). `environment` names a section of `[environments]`.
+    `options` (`["--exclusive"]`), one in each text. `environment` names a section of
+    `[environments]`.
     """
 
     shards: Annotated[int, Field(ge=1)] = 1
@@ -139,11 +146,11 @@ class ResourceSettings(Section):
     cpus: Annotated[int, Field(ge=1)] = 1
     memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
     time: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")] | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    options: tuple[str, ...] = ()
+    partition: SchedulerValue | None = None
+    account: SchedulerValue | None = None
+    qos: SchedulerValue | None = None
+    constraint: SchedulerValue | None = None
+    options: tuple[SchedulerOption, ...] = ()
     environment: str | None = None
 
     @model_validator(mode="after")
@@ -180,11 +187,11 @@ class EnvironmentSettings(Section):
     the jobs instead, which inherit its variables.
     """
 
-    modules: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-    variables: dict[str, str] = {}
-    container: str | None = None
-    python: str | None = None
+    modules: tuple[ModuleName, ...] = ()
+    setup: tuple[ShellLine, ...] = ()
+    variables: dict[VariableName, ShellLine] = {}
+    container: Prefix | None = None
+    python: Program | None = None
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -193,7 +200,7 @@ class EnvironmentSettings(Section):
             if secrets.is_secret_name(name) and secrets.is_secret_value(value):
                 kind = name
             if kind is not None:
-                raise ValueError(_on_disk(f"variables: {kind}"))
+                raise ValueError(on_disk(f"variables: {kind}"))
         lines = {"setup": self.setup, "modules": self.modules, "container": (self.container or "",)}
         for key, texts in lines.items():
             refuse_secrets(key, texts)
@@ -219,7 +226,7 @@ class RaySettings(Section):
     A worker whose node or process was lost is started again `restarts` times.
     """
 
-    address: str | None = None
+    address: RayAddress | None = None
     restarts: Annotated[int, Field(ge=0)] = 3
 
 
@@ -242,7 +249,7 @@ class Cluster(Section):
 
     kind: str = "local"
     about: str = ""
-    storage: str | None = None
+    storage: StorageUrl | None = None
     stages: StageResources = StageResources()
     environments: dict[Name, EnvironmentSettings] = {}
     slurm: SlurmSettings = SlurmSettings()
@@ -257,7 +264,7 @@ class Cluster(Section):
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
         for name in secrets.secret_names_in(self.launcher):
-            raise ValueError(_on_disk(f"launcher: {name}"))
+            raise ValueError(on_disk(f"launcher: {name}"))
         return self
 
     @model_validator(mode="after")

@@ -6,8 +6,8 @@ cluster's nodes. Inside the job the run is done as `ray.py` says.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reasondistill import foreign_json
 from reasondistill.errors import DataError, MissingDependencyError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, register
 from reasondistill.launch.scripts import command_lines
 from reasondistill.pipeline import Run, Task, save_run
-from reasondistill.pipeline.runs import is_own_folder
-from reasondistill.runs.seals import TRUST
+from reasondistill.records import canonical_json
+from reasondistill.runs.seals import TRUST, is_ours, seal
 from reasondistill.runs.store import write_json
+from reasondistill.sections import short
 
 # Set inside a job: the run is done there, not handed in again.
 INSIDE = "REASONDISTILL_INSIDE_RAY"
 FILE = "ray/job.json"
 _POLL_S = 2.0
+_SEALED_AS = "ray job"
+# Parts of the URLs that are asked.
+_DASHBOARD = re.compile(r"https?://[^\s/?#\"'\\\x00-\x1f\x7f]+/?")
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 # Ray's words for a job, and ours.
 _STATES: Mapping[str, State] = {
     "PENDING": "waiting",
@@ -44,6 +50,14 @@ class SentRun:
 
     address: str
     job_id: str
+
+    def seal(self) -> str:
+        """What says that this user's command has written it, whatever lies beside it."""
+        return seal(_SEALED_AS, self.text())
+
+    def text(self) -> str:
+        """What is sealed."""
+        return canonical_json([self.address, self.job_id])
 
 
 def has_dashboard(run: Run) -> bool:
@@ -83,7 +97,7 @@ class RayJobLauncher(Launcher):
             metadata={"run": run.pipeline.name},
         )
         sent = SentRun(address, job_id)
-        write_json(run.folder / FILE, asdict(sent))
+        write_json(run.folder / FILE, asdict(sent) | {"seal": sent.seal()})
         return [self._state_of(sent, "waiting")]
 
     def states(self) -> list[JobState]:
@@ -109,21 +123,25 @@ class RayJobLauncher(Launcher):
         return JobState(name, sent.job_id, {state: 1}, errors=errors, place=sent.address)
 
     def sent(self) -> SentRun | None:
-        """The job that was handed in last. Raises DataError, and StageError in a folder that is not
-        this user's: the server that it names would be spoken to.
+        """The job that was handed in last. Raises DataError, and StageError for one that this user
+        has not handed in: the server that it names would be spoken to.
         """
         path = self.run.folder / FILE
         if not path.exists():
             return None
-        if TRUST not in os.environ and not is_own_folder(self.run.folder):
+        try:
+            row = foreign_json.loads(read_text(path))
+            found = str(row.pop("seal", ""))
+            sent = SentRun(**row)
+            _require_form(row)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+        if TRUST not in os.environ and not is_ours(_SEALED_AS, sent.text(), found):
             raise StageError(
                 f"{path}: the server that it names is not asked: you did not start this run. "
                 "`reasondistill resume` with --trust takes it for your own"
             )
-        try:
-            return SentRun(**json.loads(read_text(path)))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from error
+        return sent
 
     def follow(self, watcher: Watcher) -> None:
         """Hand on what the job prints until it ends. Raises StageError when it did not end well."""
@@ -166,6 +184,14 @@ class RayJobLauncher(Launcher):
         if INSIDE in os.environ:
             return []
         return super().unfinished()
+
+
+def _require_form(row: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is no address of a dashboard, or no id of a job."""
+    for key, form in {"address": _DASHBOARD, "job_id": _JOB_ID}.items():
+        text = row[key]
+        if not (isinstance(text, str) and form.fullmatch(text)):
+            raise ValueError(f"{short(repr(text))} is no address or job of ours")
 
 
 def client_of(address: str) -> Any:

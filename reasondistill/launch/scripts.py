@@ -19,6 +19,8 @@ from reasondistill.runs.store import GRACE
 
 # A user's error: trying again would fail again.
 _USER_ERROR = 2
+# What ends a quoted path in a line of sbatch's.
+_BREAKS_OUT = ('"', "\\")
 
 _RUN_A_TASK = """\
 # One task. SIGUSR1 says that the time is nearly up: the task ends what it has in hand, and the
@@ -69,13 +71,7 @@ def script_of(run: Run, step: Step, marks: Path) -> str:
         here = f"{step.name}-$SLURM_ARRAY_TASK_ID"
     title = shown_line(f"{run.pipeline.name}, step {step.name}: {tasks_in_words(step)}")
     lines = ["#!/bin/bash", f"# {title}"]
-    for option in options_of(run, step):
-        if not option.isprintable():
-            raise ConfigError(
-                f"cluster file [stages.{step.stage}]: {option!r} goes to sbatch in one line, and "
-                "cannot hold a line break or control character"
-            )
-        lines.append(f"#SBATCH {option}")
+    lines += [f"#SBATCH {option}" for option in options_of(run, step)]
     lines += [
         f"cd {shlex.quote(str(Path.cwd()))}",
         "export PYTHONUNBUFFERED=1",
@@ -106,9 +102,17 @@ def tasks_in_words(step: Step) -> str:
 
 
 def options_of(run: Run, step: Step) -> Iterator[str]:
-    """All that sbatch is told."""
+    """All that sbatch is told. Raises ConfigError for a folder whose name sbatch would read as
+    something else.
+    """
     slurm = run.cluster.slurm
     log = run.layout.logs.resolve() / step.name
+    if not str(log).isprintable() or any(letter in str(log) for letter in _BREAKS_OUT):
+        place = shown_line(str(run.folder.resolve()))
+        raise ConfigError(
+            f"{place}: its name holds a quote, a backslash or a control character, and sbatch "
+            "would read the rest as options. Give the folder another name."
+        )
     yield f"--job-name={run.pipeline.name}.{step.name}"
     if step.is_array:
         yield f'--output="{log}-%a.log"'
@@ -164,8 +168,6 @@ def environment_lines(environment: EnvironmentSettings) -> Iterator[str]:
         yield f"module load {shlex.quote(module)}"
     yield from environment.setup
     for name, value in environment.variables.items():
-        if not (name.isascii() and name.isidentifier()):
-            raise ConfigError(f"cluster file variables: {name!r} is no name of a variable")
         yield f"export {name}={shlex.quote(value)}"
 
 

@@ -9,7 +9,6 @@ up, and jobs that Slurm has forgotten are still known.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import shlex
@@ -22,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.launch.exclusive import only_one
@@ -32,6 +32,7 @@ from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import RUN, Run, Task, remaining, save_run
 from reasondistill.runs.layout import SLURM as FOLDER
 from reasondistill.runs.store import require_no_links, write_json, write_text
+from reasondistill.sections import short
 
 JOBS, MARKS = "jobs.json", "marks"
 # What Slurm's word for an end means.
@@ -58,6 +59,10 @@ _PATIENCE = 10
 _POLL_S = 2.0
 # So many errors stand in one message.
 _MOST_ERRORS = 3
+# The forms of what jobs.json holds: an id is a word of scancel's, a step a part of a path.
+_JOB_ID = re.compile(r"[0-9]{1,10}(_[0-9]{1,7})?")
+_STEP = re.compile(r"[0-9]{2,6}(-[a-z]+)+")
+_STAGE = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -255,7 +260,10 @@ def sbatch(script: Path, *, after: str | None) -> str:
     if answer.returncode:
         reason = (answer.stderr or answer.stdout).strip()
         raise StageError(f"sbatch refuses {script}: {reason}")
-    return answer.stdout.strip().partition(";")[0]
+    job_id = answer.stdout.strip().partition(";")[0]
+    if _JOB_ID.fullmatch(job_id) is None:
+        raise StageError(f"sbatch answers {short(repr(answer.stdout))} to {script}: no job id")
+    return job_id
 
 
 def scancel(job_ids: Sequence[str]) -> None:
@@ -299,18 +307,36 @@ def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """The jobs of one submission. Raises DataError."""
+    """The jobs of one submission. Raises DataError, also for ids and names that have not the form
+    of ours: they go to scancel, and into paths.
+    """
     path = folder / JOBS
-    jobs: list[Job] = []
     try:
-        rows: list[dict[str, Any]] = json.loads(read_text(path))["jobs"]
-        for row in rows:
-            row["elements"] = tuple(row["elements"])
-            row["tasks"] = tuple(row["tasks"])
-            jobs.append(Job(**row))
+        content = foreign_json.loads(read_text(path))
+        return [_job_of(row) for row in content["jobs"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    return jobs
+
+
+def _job_of(row: Mapping[str, Any]) -> Job:
+    """A job as jobs.json holds it. Raises ValueError, TypeError."""
+    values = dict(row)
+    for key in ("elements", "tasks"):
+        values[key] = tuple(row[key])
+    job = Job(**values)
+    for key, form in {"job_id": _JOB_ID, "step": _STEP, "stage": _STAGE}.items():
+        text = getattr(job, key)
+        if not (isinstance(text, str) and form.fullmatch(text)):
+            raise ValueError(f"{key} {short(repr(text))} is none of ours")
+    places = range(1)
+    if job.is_array:
+        places = range(len(job.tasks))
+    for element in job.elements:
+        if type(element) is not int or element not in places:
+            raise ValueError(f"{job.step}: {short(repr(element))} is no element of it")
+    if not all(isinstance(task, str) for task in values["tasks"]):
+        raise TypeError(f"{job.step}: a task is no text")
+    return job
 
 
 # ---- looking -------------------------------------------------------------------------------------

@@ -5,9 +5,13 @@ asked with keys of the user's environment. A run's folder is code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, cast, get_origin
 
+from reasondistill.config import Benchmark, Cluster, EnvironmentSettings, Pipeline
 from reasondistill.foreign_text import shown_line
+from reasondistill.pipeline.decisions import decision_of, section_in
+from reasondistill.sections import Section
 
 # So many lines are shown.
 _MOST = 40
@@ -27,63 +31,68 @@ def refusal(folder: str, lines: Sequence[str]) -> str:
     )
 
 
-def what_it_runs(where: str, section: object) -> list[str]:
-    """One line for each thing in the JSON of a pipeline or cluster file that is executed, imported,
-    or spoken to with a key of this user's environment.
+def what_it_runs(where: str, section: object, base: Path | None = None) -> list[str]:
+    """One line for each thing in the JSON of a `pipeline`, a `cluster` file or a `benchmark` that
+    is executed, imported, read outside of the working directory, or spoken to with a key of this
+    user's environment (decisions.py). `base` is where relative paths are also tried.
     """
-    return list(_found(where, section))
+    return list(_found(where, _KINDS[where.partition(" ")[0]], section, base))
 
 
-def _found(where: str, value: object) -> Iterator[str]:
+_KINDS: Mapping[str, type[Section]] = {
+    "pipeline": Pipeline,
+    "cluster": Cluster,
+    "benchmark": Benchmark,
+}
+
+
+def _found(where: str, kind: type[Section], value: object, base: Path | None) -> Iterator[str]:
+    """The lines of a section, of a list of them, or of a table whose values they are."""
     if isinstance(value, list):
         for number, item in enumerate(cast("list[object]", value)):
-            yield from _found(f"{where}.{number}", item)
+            yield from _found(f"{where}.{number}", kind, item, base)
     if not isinstance(value, dict):
         return
     for key, item in cast("dict[str, Any]", value).items():
         place = f"{where}.{key}"
-        if key == "environments" and isinstance(item, dict):
-            yield from _of_environments(place, cast("dict[str, Any]", item))
-        elif _is_executed(key, item):
-            yield f"{place} = {item!r}"
-        else:
-            yield from _found(place, item)
+        field = kind.model_fields.get(key)
+        annotation = None
+        if field is not None:
+            annotation = field.annotation
+        inner = section_in(annotation)
+        if inner is not None and get_origin(annotation) is dict and isinstance(item, dict):
+            for name, section in cast("dict[str, Any]", item).items():
+                yield from _found(f"{place}.{name}", inner, section, base)
+        elif inner is not None:
+            yield from _found(place, inner, item, base)
+        elif item and decision_of(kind, key).is_shown(item, base):
+            yield from _lines(place, kind, item)
 
 
-def _of_environments(where: str, environments: Mapping[str, Any]) -> Iterator[str]:
-    """Everything that an environment of a job says is done by a shell."""
-    for name, environment in environments.items():
-        for key, item in environment.items():
-            values = item
-            if isinstance(item, dict):
-                named = cast("dict[str, Any]", item)
-                values = [f"{variable}={value}" for variable, value in named.items()]
-            if not isinstance(values, list):
-                values = [values]
-            for value in cast("list[object]", values):
-                if value is not None:
-                    yield f"{where}.{name}.{key}: {value}"
+def _lines(place: str, kind: type[Section], value: Any) -> Iterator[str]:
+    """What is shown of a value; of what a shell does, each line."""
+    if kind is not EnvironmentSettings:
+        yield f"{place} = {value!r}"
+        return
+    values = value
+    if isinstance(value, dict):
+        named = cast("dict[str, Any]", value)
+        values = [f"{variable}={text}" for variable, text in named.items()]
+    if not isinstance(values, list):
+        values = [values]
+    for line in cast("list[object]", values):
+        yield f"{place}: {line}"
 
 
-# Keys whose value a shell, a scheduler or a server gets.
-_EXECUTED = frozenset({"options", "launcher", "base_url", "api_key_env", "rollouts_url", "storage"})
-_OF_SLURM = frozenset({"partition", "account", "qos", "constraint"})
-
-
-def _is_executed(key: str, value: Any) -> bool:
-    if not value:
-        return False
-    if key == "sampler":  # module:NAME is imported
-        return ":" in str(value)
-    if key == "strategy":  # a file of accelerate's
-        return "/" in str(value) or "." in str(value)
-    if key == "address":
-        return value != "auto"
-    if key in _OF_SLURM:
-        return not str(value).isprintable()
-    return key == "trust_remote_code" or key in _EXECUTED
-
-
-def imported_samplers(pipeline: object) -> list[str]:
+def imported_samplers(pipeline: object, where: str = "pipeline") -> list[str]:
     """Modules that are imported when the pipeline of a run.json is only looked at."""
-    return [line for line in what_it_runs("pipeline", pipeline) if ".sampler = " in line]
+    lines: list[str] = []
+    if isinstance(pipeline, list):
+        for number, item in enumerate(cast("list[object]", pipeline)):
+            lines += imported_samplers(item, f"{where}.{number}")
+    if isinstance(pipeline, dict):
+        for key, item in cast("dict[str, object]", pipeline).items():
+            if key == "sampler" and ":" in str(item):
+                lines.append(f"{where}.{key} = {item!r}")
+            lines += imported_samplers(item, f"{where}.{key}")
+    return lines

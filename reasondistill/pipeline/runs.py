@@ -42,6 +42,7 @@ from reasondistill.runs.work_sharing import Share
 from reasondistill.secrets import look_again, variable_in
 
 _SEAL = "seal"
+_SAID = ("pipeline", "cluster", "source", "keep_old", "asked")
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def save_run(run: Run, folder: Path | None = None) -> None:
 
 def _sealed(value: Mapping[str, Any]) -> str:
     """What of a run.json is sealed: all that it makes its user do."""
-    return canonical_json([value.get("pipeline"), value.get("cluster"), value.get("source")])
+    return canonical_json([value.get(key) for key in _SAID])
 
 
 def _is_own(value: Mapping[str, Any]) -> bool:

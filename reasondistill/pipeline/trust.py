@@ -8,13 +8,15 @@ is shown, and done only when he says so.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from reasondistill.errors import StageError
+from reasondistill.config import load_benchmark, resources
+from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.pipeline.executed import refusal, what_it_runs
 from reasondistill.pipeline.runs import Run, is_own_folder
-from reasondistill.runs.layout import CHECKPOINTS, FOLDERS
-from reasondistill.runs.seals import TRUST
-from reasondistill.runs.store import read_manifest
+from reasondistill.runs.layout import CHECKPOINT_SUMS, CHECKPOINTS, FOLDERS
+from reasondistill.runs.seals import CHECKPOINT, TRUST
+from reasondistill.runs.store import has_own_seal, read_manifest
 
 
 def require_trust(run: Run, *, trust: bool) -> None:
@@ -24,28 +26,55 @@ def require_trust(run: Run, *, trust: bool) -> None:
     if trust or TRUST in os.environ:
         os.environ[TRUST] = "1"
         return
-    if is_own_folder(run.folder):
-        return
     lines: list[str] = []
-    if not run.is_own:
+    is_own = is_own_folder(run.folder)
+    if not run.is_own and not is_own:
         pipeline = run.pipeline.model_dump(mode="json", exclude_unset=True)
-        lines += what_it_runs("pipeline", pipeline)
+        lines += what_it_runs("pipeline", pipeline, run.source.parent)
+        lines += _of_benchmarks(run)
         if not run.has_own_cluster:
             cluster = run.cluster.model_dump(mode="json", exclude_unset=True)
             lines += what_it_runs("cluster", cluster)
-    lines += checkpoints_of(run)
+    lines += checkpoints_of(run, is_own_run=is_own)
     if lines:
         raise StageError(refusal(str(run.folder), lines))
 
 
-def checkpoints_of(run: Run) -> list[str]:
-    """The checkpoints from which unfinished students of this run would go on."""
+def _of_benchmarks(run: Run) -> list[str]:
+    """What the benchmarks that a run names would run, as far as their files are here."""
+    evals = run.pipeline.evals
+    lines: list[str] = []
+    for name in dict.fromkeys((*evals.benchmarks, *evals.checkpoints.benchmarks)):
+        try:
+            benchmark = load_benchmark(resources.find("benchmarks", name))
+        except ConfigError:  # whoever goes on is told
+            continue
+        values = benchmark.model_dump(mode="json", exclude_unset=True)
+        lines += what_it_runs(f"benchmark {name}", values, run.source.parent)
+    return lines
+
+
+def checkpoints_of(run: Run, *, is_own_run: bool) -> list[str]:
+    """The checkpoints from which unfinished students of this run would go on; beside a run.json of
+    this user's those that others have summed. One that was just being written has no sums yet.
+    """
     lines: list[str] = []
     pattern = f"{FOLDERS['students']}/*/{CHECKPOINTS}/checkpoint-*"
     for checkpoint in sorted(run.folder.glob(pattern)):
         student = checkpoint.parents[1]
         manifest = read_manifest(student)
-        if manifest is None or manifest.status != "complete":
+        is_finished = manifest is not None and manifest.status == "complete"
+        if not is_finished and not (is_own_run and _may_be_own(checkpoint / CHECKPOINT_SUMS)):
             place = checkpoint.relative_to(run.folder)
             lines.append(f"{place}: a checkpoint, which holds pickles")
     return lines
+
+
+def _may_be_own(sums: Path) -> bool:
+    """Whether sums are sealed by this user, or there are none that can be read: then no training
+    goes on from split weights, and of others it loads tensors only.
+    """
+    try:
+        return not sums.exists() or has_own_seal(sums, CHECKPOINT)
+    except DataError:
+        return True

@@ -7,6 +7,10 @@ A seal is an HMAC-SHA256 of a text under a key that lies outside of all run fold
 in `$XDG_STATE_HOME/reasondistill/key` (`~/.local/state/reasondistill/key`), readable by the user
 alone, made when it is first needed. Machines that share the home folder share the key. Others are
 given it in REASONDISTILL_KEY, as 64 hexadecimal digits; it is never written into a run's folder.
+
+A seal holds wherever its text is: a run may be moved and copied. So it speaks for its own text
+alone, never for what lies beside it: whoever has a copy of a sealed run.json gains what this user
+has written himself, and no more. What else is used as one's own has a seal of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ log = logging.getLogger(__name__)
 KEY = "REASONDISTILL_KEY"
 # Set for the tasks of a run that its user has taken for his own.
 TRUST = "REASONDISTILL_TRUST"
+# The kind of the seals of checkpoints.
+CHECKPOINT = "checkpoint"
 _DIGITS = re.compile(r"[0-9a-f]{64}")
 _told: set[str] = set()
 

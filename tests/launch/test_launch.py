@@ -142,11 +142,18 @@ def test_a_line_break_in_a_cluster_file_makes_no_line_of_a_script(tmp_path: Path
         {"stages": {"default": bad}},
         {"environments": {"a": {"variables": {"A=1; touch EXECUTED; B": "x"}}}},
     ):
-        stages = values.get("stages", {"default": {"environment": "a"}})
-        run = on_slurm(tmp_path, **(values | {"stages": stages}))
-        step = steps_of(run, plan(run, run.stages, share_engine_process=False))[0]
-        with pytest.raises(ConfigError, match=r"line break|no name of a variable"):
-            script_of(run, step, tmp_path)
+        with pytest.raises(ValueError, match=r"sbatch would read|want the name of a variable"):
+            Cluster.model_validate(values)
+
+
+@pytest.mark.parametrize("name", ['x" --export=ALL,BASH_ENV=y "', "x\\", "x\ny"])
+def test_a_folder_whose_name_would_be_options_of_sbatch_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    run = replace(on_slurm(tmp_path), folder=tmp_path / name)
+    step = steps_of(run, plan(run, run.stages, share_engine_process=False))[0]
+    with pytest.raises(ConfigError, match="Give the folder another name"):
+        script_of(run, step, tmp_path)
 
 
 def test_what_looks_like_a_secret_is_not_written_into_scripts() -> None:

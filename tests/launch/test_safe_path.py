@@ -68,6 +68,41 @@ def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(
     assert "PYTHONPATH" not in safe_environment({"PYTHONPATH": ":"})
 
 
+@pytest.mark.parametrize("path", [":{root}", "{root}:", "{root}::{root}"])
+@pytest.mark.parametrize("option", [["-P"], []], ids=["command", "module"])
+def test_an_empty_entry_opens_no_process_of_ours(
+    tmp_path: Path, path: str, option: list[str]
+) -> None:
+    """What `export PYTHONPATH=$PYTHONPATH:/more` leaves; Python itself, which imports before we
+    are there, cannot be told.
+    """
+    mark = planted(tmp_path)
+    (tmp_path / "typer.py").write_text((tmp_path / "pydantic.py").read_text())
+    done = subprocess.run(
+        [sys.executable, *option, "-m", "reasondistill", "list", "pipelines"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path.format(root=ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not mark.exists(), mark.read_text()
+    assert done.returncode == 0 and "demo" in done.stdout, done.stderr
+
+
+def test_a_working_directory_that_is_named_is_not_taken_off(tmp_path: Path) -> None:
+    code = "import sys; from reasondistill.interpreter import leave_working_directory as leave\n"
+    code += "leave(); print(*sys.path)"
+    for path, stays in ((f":{ROOT}", False), (f":{ROOT}:{tmp_path}", True), (f".:{ROOT}", True)):
+        printed = subprocess.check_output(
+            [sys.executable, "-P", "-c", code],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path},
+            text=True,
+        )
+        assert (str(tmp_path) in printed.split()) is stays, path
+
+
 def test_the_graders_workers_import_nothing_from_here_nor_from_beside_the_package(
     tmp_path: Path,
 ) -> None:

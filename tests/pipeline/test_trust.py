@@ -5,17 +5,25 @@ only with --trust.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from test_cli import run as command
 
-from reasondistill.config import Cluster, load_pipeline
-from reasondistill.errors import StageError
+from reasondistill.config import Benchmark, Cluster, Pipeline, load_pipeline
+from reasondistill.errors import DataError, StageError
+from reasondistill.launch import ray_jobs, slurm
 from reasondistill.pipeline import Run, load_run, require_trust, save_run
-from reasondistill.runs.seals import TRUST
+from reasondistill.pipeline.decisions import decision_of, is_decided, section_in
+from reasondistill.pipeline.executed import what_it_runs
+from reasondistill.runs.layout import CHECKPOINT_SUMS
+from reasondistill.runs.seals import CHECKPOINT, TRUST
+from reasondistill.runs.store import write_sums
+from reasondistill.sections import Section
 
 ENVIRONMENTS = {"cpu": {"setup": ["touch EXECUTED"], "variables": {"LD_PRELOAD": "./evil.so"}}}
 EXECUTES = {
@@ -28,6 +36,7 @@ EXECUTES = {
 @pytest.fixture
 def small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv(TRUST, raising=False)
+    monkeypatch.chdir(workplace)
     source = workplace / "small.toml"
     return Run(load_pipeline(source), Cluster(), workplace / "runs" / "small", source)
 
@@ -156,3 +165,306 @@ def test_resume_executes_nothing_of_a_stranger_unasked(small: Run, workplace: Pa
     assert "touch EXECUTED" in said and "--trust" in said
     assert not (workplace / "EXECUTED").exists()
     assert not (small.folder / "1-problems").exists()
+
+
+def sections_in(kind: type[Section]) -> dict[str, type[Section]]:
+    """A section and all that are inside it, by name."""
+    found = {kind.__name__: kind}
+    for field in kind.model_fields.values():
+        inner = section_in(field.annotation)
+        if inner is not None and inner.__name__ not in found:
+            found |= sections_in(inner)
+    return found
+
+
+def test_of_every_key_somebody_has_decided_whether_a_stranger_may_set_it() -> None:
+    """A new key fails here: say in pipeline/decisions.py where its value ends up."""
+    sections = sections_in(Cluster) | sections_in(Pipeline) | sections_in(Benchmark)
+    assert len(sections) > 30, "all are found"
+    keys = [(kind, key) for kind in sections.values() for key in kind.model_fields]
+    undecided = [
+        f"{kind.__name__}.{key}"
+        for kind, key in keys
+        if section_in(kind.model_fields[key].annotation) is None and not is_decided(kind, key)
+    ]
+    assert undecided == []
+
+
+def test_a_key_that_nobody_has_decided_about_is_shown() -> None:
+    class Later(Section):
+        number: int = 1
+        word: Literal["a", "b"] = "a"
+        text: str = ""
+        anything: dict[str, Any] = {}
+        is_on: bool = False
+
+    undecided = [key for key in Later.model_fields if not is_decided(Later, key)]
+    assert undecided == ["text", "anything", "is_on"]
+    assert decision_of(Later, "text").is_shown("x", None)
+    assert what_it_runs("cluster", {"later": "x"}) == ["cluster.later = 'x'"]
+
+
+@pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "cpu --export=ALL,BASH_ENV=/tmp/evil.sh",
+        "cpu\t--output=/home/me/.bashrc",
+        "cpu\x0b--export=ALL",
+        "cpu\r--export=ALL",
+        "cpu\n#SBATCH --export=ALL",
+        "cpu\u00a0x",
+        "cpu#",
+        '"cpu"',
+        "'cpu'",
+        "--export=ALL",
+        "-x",
+        "a\\b",
+        "$(x)",
+        "`x`",
+        "",
+    ],
+)
+def test_what_sbatch_would_read_as_further_options_is_refused(key: str, value: str) -> None:
+    """Tried on a real sbatch (23.11): any white space parts options, and BASH_ENV is executed."""
+    values = {"kind": "slurm", "stages": {"default": {key: value}}}
+    with pytest.raises(ValueError, match="sbatch would read more"):
+        Cluster.model_validate(values)
+    if value:
+        assert what_it_runs("cluster", values)
+
+
+def test_what_honest_users_write_for_slurm_is_taken_and_harmless() -> None:
+    for values in (
+        {"partition": "gpu,gpu-long", "account": "proj.x-1", "qos": "high"},
+        {"constraint": "a100&ib", "time": "1-12:00:00", "memory": "64G"},
+        {"constraint": "[rack1*2&rack2*4]", "partition": "gpu_A100"},
+        {"constraint": "(intel|amd)&ib"},
+    ):
+        resources = {"stages": {"traces": values}}
+        Cluster.model_validate(resources)
+        assert what_it_runs("cluster", resources) == []
+    options = ["--gres=gpu:a100:4", "--nodelist=node[01-04,7]", "--exclusive", "-p gpu", "-N1"]
+    options += ['--comment="two words"', "--mail-type END,FAIL", "--begin=now+1hour"]
+    Cluster.model_validate({"stages": {"traces": {"options": options}}})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"stages": {"default": {"options": ["exclusive"]}}},
+        {"stages": {"default": {"options": ["--a --b"]}}},
+        {"stages": {"default": {"options": ["--a\n#SBATCH --b"]}}},
+        {"stages": {"default": {"options": ["--comment=a#b"]}}},
+        {"stages": {"default": {"options": ['--comment="a']}}},
+        {"environments": {"x": {"modules": ["--help"]}}},
+        {"environments": {"x": {"modules": ["a b"]}}},
+        {"environments": {"x": {"variables": {"A;touch EXECUTED;B": "x"}}}},
+        {"environments": {"x": {"variables": {"A": "x\0"}}}},
+        {"environments": {"x": {"setup": ["x\0"]}}},
+        {"environments": {"x": {"container": "-x"}}},
+        {"environments": {"x": {"container": "a\nb"}}},
+        {"environments": {"x": {"python": "-c"}}},
+        {"environments": {"x": {"python": ""}}},
+        {"openai": {"api_key_env": "A B"}},
+        {"ray": {"address": "evil_module://x"}},
+        {"ray": {"address": "ray://head:1/../x y"}},
+        {"ray": {"address": "--address"}},
+        {"train": {"rollouts_url": "file:///etc/passwd"}},
+        {"storage": "--share=work:0:1"},
+    ],
+)
+def test_what_reaches_a_shell_or_a_command_has_its_form(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="want "):
+        Cluster.model_validate(values)
+
+
+def test_files_elsewhere_that_a_stranger_s_run_reads_are_shown(
+    small: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = workplace / "here"
+    here.mkdir()
+    (here / "linked.jsonl").symlink_to(workplace / "problems.jsonl")
+    (here / "own.jsonl").write_text("{}\n")
+    monkeypatch.chdir(here)
+
+    def shown(pipeline: dict[str, Any], base: Path | None = None) -> list[str]:
+        return what_it_runs("pipeline", pipeline, base)
+
+    for name in (str(workplace / "problems.jsonl"), "../problems.jsonl", "~/x.jsonl"):
+        assert shown({"problems": {"dataset": name}})
+    for name in ("linked.jsonl", ".ssh/id.json", "https://evil.example/x.jsonl", "a\0b"):
+        assert shown({"problems": {"dataset": name}})
+    assert shown({"problems": {"dataset": "problems.jsonl"}}, workplace), "found beside the file"
+    for name in ("own.jsonl", "openai/gsm8k", "no_such.jsonl"):
+        assert not shown({"problems": {"dataset": name}})
+    for place in (
+        {"traces": {"prompt": "/x.toml"}},
+        {"traces": {"logprobs_model": "/x"}},
+        {"traces": {"teachers": [{"model": "/x"}]}},
+        {"verdicts": {"judge": {"model": "/x"}}},
+        {"examples": {"prompt": "/x.toml"}},
+        {"students": [{"base": "/x"}]},
+        {"students": [{"teacher": "/x"}]},
+        {"students": [{"chat_template": "/x"}]},
+        {"students": [{"architecture": {"tokenizer": "/x"}}]},
+        {"evals": {"benchmarks": ["gsm8k", "/x.toml"]}},
+        {"evals": {"prompts": ["/x.toml"]}},
+        {"evals": {"models": [{"model": "/x"}]}},
+        {"evals": {"checkpoints": {"benchmarks": ["/x.toml"]}}},
+    ):
+        assert shown(place), place
+
+
+def test_what_a_server_or_a_service_gets_is_shown() -> None:
+    tools = {"tools": [{"type": "mcp", "server_url": "https://evil.example"}]}
+    for pipeline in (
+        {"traces": {"teachers": [{"model": "gpt", "sampler": "openai", "request": tools}]}},
+        {"students": [{"report_to": ["wandb"]}]},
+        {"students": [{"teacher_trust_remote_code": True}]},
+        {"problems": {"trust_remote_code": True}},
+    ):
+        assert what_it_runs("pipeline", pipeline), pipeline
+    assert what_it_runs("cluster", {"openai": {"redirects": ["https://evil.example"]}})
+    assert not what_it_runs("pipeline", {"students": [{"report_to": ["tensorboard"]}]})
+
+
+def test_a_benchmark_that_a_stranger_s_run_brings_is_looked_into(
+    small: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    problems = '[problems]\nsource = "hub"\ndataset = "evil/x"\ntrust_remote_code = true\n'
+    (workplace / "evil.toml").write_text(f'name = "evil"\n{problems}')
+    pipeline = json.loads(small.pipeline.model_dump_json())
+    pipeline["evals"]["benchmarks"] = ["evil.toml"]
+    run = load_run(of_a_stranger(small, pipeline=pipeline))
+    with pytest.raises(StageError, match=r"evil\.toml\.problems\.trust_remote_code = True"):
+        require_trust(run, trust=False)
+
+
+def test_a_copy_of_one_s_own_run_json_speaks_for_nothing_beside_it(
+    small: Run, tmp_path: Path
+) -> None:
+    """A stranger lays it into his folder, with a checkpoint that he has summed, and a job on a
+    server of his.
+    """
+    save_run(small)
+    foreign = replace(small, folder=tmp_path / "foreign")
+    checkpoint = foreign.folder / "5-students" / "sft" / "checkpoints" / "checkpoint-6"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "optimizer.pt").write_bytes(b"cos\nsystem\n")
+    shutil.copy(small.folder / "run.json", foreign.folder)
+    sums = checkpoint / CHECKPOINT_SUMS
+    assert load_run(foreign.folder).is_own
+    write_sums(sums, [checkpoint / "optimizer.pt"])
+    with pytest.raises(StageError, match="checkpoint-6: a checkpoint"):
+        require_trust(load_run(foreign.folder), trust=False)
+    write_sums(sums, [checkpoint / "optimizer.pt"], sealed_as="another")
+    with pytest.raises(StageError, match="checkpoint-6: a checkpoint"):
+        require_trust(load_run(foreign.folder), trust=False)
+    write_sums(sums, [checkpoint / "optimizer.pt"], sealed_as=CHECKPOINT)
+    require_trust(load_run(foreign.folder), trust=False)
+    sums.write_text("{")  # damaged: the training sets it aside
+    require_trust(load_run(foreign.folder), trust=False)
+    sums.unlink()  # killed before it was summed
+    require_trust(load_run(foreign.folder), trust=False)
+
+
+def test_every_word_of_a_run_json_is_sealed(small: Run) -> None:
+    save_run(small)
+    path = small.folder / "run.json"
+    state = json.loads(path.read_text())
+    for key in ("guard", "format"):
+        state.pop(key, None)
+    for key, value in {"keep_old": True, "asked": ["report"], "source": "/x.toml"}.items():
+        path.write_text(json.dumps(state | {key: value}))
+        assert not load_run(small.folder).is_own, key
+    path.write_text(json.dumps(state))
+    assert load_run(small.folder).is_own
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"job_id": "--user=root"},
+        {"job_id": "1 --user=root"},
+        {"job_id": "1\n"},
+        {"job_id": "²"},
+        {"job_id": 12},
+        {"step": "../../x"},
+        {"step": "--x"},
+        {"stage": "../x"},
+        {"elements": [1 << 70]},
+        {"elements": ["0"]},
+        {"elements": [-1]},
+        {"elements": 3},
+        {"is_array": True, "elements": [0, 1]},
+        {"tasks": [["a"]]},
+        {"more": 1},
+    ],
+)
+def test_what_a_jobs_json_says_goes_to_no_command_but_in_its_form(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    row = {"step": "02-traces", "stage": "traces", "job_id": "17", "script": "02-traces.sbatch"}
+    job = row | {"is_array": False, "elements": [0], "tasks": ["traces"]}
+    (tmp_path / "jobs.json").write_text(json.dumps({"jobs": [job]}))
+    (read,) = slurm.read_jobs(tmp_path)
+    assert read.job_id == "17"
+    (tmp_path / "jobs.json").write_text(json.dumps({"jobs": [job | changed]}))
+    with pytest.raises(DataError, match=r"jobs\.json: cannot be read"):
+        slurm.read_jobs(tmp_path)
+    (tmp_path / "jobs.json").write_text('{"jobs": ' + "[" * 100_000)
+    with pytest.raises(DataError, match=r"jobs\.json: cannot be read"):
+        slurm.read_jobs(tmp_path)
+
+
+def test_a_cancel_of_a_stranger_s_folder_hands_nothing_of_it_to_scancel(
+    small: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins for Slurm's commands note what they are called with."""
+    tools = workplace / "bin"
+    tools.mkdir()
+    for name in ("squeue", "scancel", "sbatch"):
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >> {workplace}/called\n')
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    folder = of_a_stranger(replace(small, cluster=Cluster(kind="slurm")))
+    sent = folder / "slurm" / "001"
+    sent.mkdir(parents=True)
+    row = {"step": "02-traces", "stage": "traces", "job_id": "--user=root", "script": "x"}
+    job = row | {"is_array": False, "elements": [0], "tasks": ["traces"]}
+    (sent / "jobs.json").write_text(json.dumps({"jobs": [job]}))
+    assert "is none of ours" in command(workplace, "cancel", "small", code=2)
+    assert not (workplace / "called").exists()
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"address": "http://127.0.0.1:1", "job_id": "../../api/version"},
+        {"address": "http://127.0.0.1:1", "job_id": "a?b"},
+        {"address": "evil_module://x", "job_id": "j"},
+        {"address": "http://127.0.0.1:1/../x y", "job_id": "j"},
+        {"address": ["http://127.0.0.1:1"], "job_id": "j"},
+        {"address": "http://127.0.0.1:1", "job_id": "j", "more": 1},
+        [],
+    ],
+)
+def test_a_job_of_ray_s_is_asked_for_in_its_form_and_with_its_own_seal(
+    small: Run, job: Any
+) -> None:
+    save_run(small)
+    launcher = ray_jobs.RayJobLauncher(small)
+    path = small.folder / "ray" / "job.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(job))
+    with pytest.raises(DataError, match=r"job\.json: cannot be read"):
+        launcher.sent()
+    sent = ray_jobs.SentRun("http://127.0.0.1:1", "raysubmit_1")
+    path.write_text(json.dumps(asdict(sent)))
+    with pytest.raises(StageError, match="you did not start this run"):
+        launcher.sent()
+    path.write_text(json.dumps(asdict(sent) | {"seal": sent.seal()}))
+    assert launcher.sent() == sent

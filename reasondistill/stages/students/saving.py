@@ -22,7 +22,7 @@ from reasondistill import foreign_json
 from reasondistill.config import StudentSettings
 from reasondistill.errors import DataError, ReasonDistillError, StageError
 from reasondistill.runs import layout
-from reasondistill.runs.seals import TRUST, has_key
+from reasondistill.runs.seals import CHECKPOINT, TRUST, has_key
 from reasondistill.runs.store import (
     disk_errors,
     has_own_seal,
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 # A model of so many parameters, 128 MiB in bfloat16, is saved and loaded before training too.
 _REHEARSED = 64 << 20
 # What only a checkpoint of split weights has, by who split them (processes.sharding).
-_SEALED_AS = "checkpoint"
 _MARKS = {"fsdp": "pytorch_model_fsdp*", "deepspeed": "global_step*"}
 
 
@@ -88,7 +87,7 @@ def sum_checkpoint(checkpoint: Path) -> None:
     # One of an earlier saving of the same step is written anew.
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path != sums]
     with disk_errors(checkpoint):
-        write_sums(sums, files, sealed_as=_SEALED_AS)
+        write_sums(sums, files, sealed_as=CHECKPOINT)
 
 
 def require_own(checkpoint: Path) -> None:
@@ -98,7 +97,7 @@ def require_own(checkpoint: Path) -> None:
 
     Where there is no key nothing can be said, and the command that began has asked.
     """
-    if TRUST in os.environ or has_own_seal(checkpoint / layout.CHECKPOINT_SUMS, _SEALED_AS):
+    if TRUST in os.environ or has_own_seal(checkpoint / layout.CHECKPOINT_SUMS, CHECKPOINT):
         return
     if not has_key():
         log.warning("%s: whose it is cannot be known: there is no key", checkpoint)
