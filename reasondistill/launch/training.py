@@ -13,7 +13,7 @@ from pathlib import Path
 from reasondistill.config import Cluster
 from reasondistill.interpreter import SAFE_PATH, safe_environment, safe_python
 from reasondistill.pipeline import Run, Task
-from reasondistill.runs.loopback import is_loopback
+from reasondistill.runs.loopback import WANTED, is_loopback
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.strategies import strategy_file
 
@@ -25,9 +25,6 @@ STOPPING = {
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
 }
 
-# accelerate puts the folder that it is started in on the path of DeepSpeed's processes, before all
-# modules: here lies nothing to import. The processes themselves go back to where the run was begun.
-_NOWHERE = "/"
 _ADDRESS, _PORT = "REASONDISTILL_FIRST_NODE", "REASONDISTILL_PORT"
 
 
@@ -70,20 +67,19 @@ def training_command(
     threads: list[str] = []
     if train.threads is not None:
         threads = ["--num_cpu_threads_per_process", str(train.threads)]
-    # On one machine nobody else's shall reach what torch opens.
-    launcher = "reasondistill.launch.agent"
-    if nodes > 1 or has_rollouts_elsewhere(cluster):
-        launcher = "accelerate.commands.launch"
+    # A part of the command and not of a job's environment: what stands beside it in the job is done
+    # by one process.
+    variables = [f"{processes.TOGETHER}=1", f"{SAFE_PATH}=1"]
+    if nodes == 1 and not has_rollouts_elsewhere(cluster):
+        # Nobody else's machine shall reach what torch opens.
+        variables.append(f"{WANTED}=1")
     return [
-        # A part of the command and not of a job's environment: what stands beside it in the job is
-        # done by one process.
-        *("env", "-C", _NOWHERE, f"{processes.TOGETHER}=1", f"{SAFE_PATH}=1"),
-        *(*safe_python(python), "-m", launcher),
+        *("env", *variables, *safe_python(python), "-m", "reasondistill.launch.agent"),
         *("--config_file", str(strategy_file(train.strategy).resolve())),
         *("--num_processes", str(train.processes * nodes), "--num_machines", str(nodes)),
         *rendezvous(nodes),
         *threads,
-        *("--no_python", "env", "-C", str(Path.cwd()), *task),
+        *("--no_python", *task),
     ]
 
 
@@ -103,6 +99,9 @@ def rendezvous(nodes: int) -> list[str]:
         *("--machine_rank", "$SLURM_NODEID"),
         *("--main_process_ip", f"${_ADDRESS}"),
         *("--main_process_port", f"${_PORT}"),
+        # srun starts this on each node. DeepSpeed's other ways write the whole environment, keys
+        # too, into a file.
+        *("--deepspeed_multinode_launcher", "standard"),
     ]
 
 

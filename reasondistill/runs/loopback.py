@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 ADDRESS = "127.0.0.1"
 # Set by a launcher whose processes are all on this machine.
-_WANTED = "REASONDISTILL_LOOPBACK"
+WANTED = "REASONDISTILL_LOOPBACK"
 _INTERFACES = Path("/sys/class/net")
 _STORE = "TCPStore"
 # Where torch looks for its store: the launcher's side and that of its processes.
@@ -44,7 +44,7 @@ def is_loopback(url: str) -> bool:
 
 def is_wanted() -> bool:
     """Whether the launcher of this process has said that none of the others is elsewhere."""
-    return _WANTED in os.environ
+    return WANTED in os.environ
 
 
 def prefer_loopback() -> None:
@@ -62,7 +62,7 @@ def stay_on_loopback() -> None:
     torch.
     """
     prefer_loopback()
-    os.environ[_WANTED] = "1"
+    os.environ[WANTED] = "1"
     store = _loopback_store()
     for name in _USERS:
         setattr(importlib.import_module(name), _STORE, store)

@@ -138,20 +138,97 @@ def test_every_python_of_a_job_keeps_the_working_directory_off_its_path(tmp_path
         words = shlex.split(job_command(cluster, tmp_path, "sft", nodes=nodes, container="box"))
         line = " ".join(words)
         assert line.count("python -P -m") == 2 and line.count(" -m ") == 2, line
-        assert "PYTHONSAFEPATH=1" in line and "env -C / " in line
+        assert "PYTHONSAFEPATH=1" in line and "env REASONDISTILL_TOGETHER=1 " in line
+
+
+def test_the_words_of_a_training_need_no_working_directory_and_no_new_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may have neither the folder from which a job was sent nor coreutils 8.28, whose
+    `env` changes the folder.
+    """
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster.model_validate({"train": {"processes": 2}})
+    for nodes in (1, 2):
+        line = job_command(cluster, Path("/runs/x"), "sft", nodes=nodes, container="box")
+        assert str(tmp_path) not in line and " -C " not in line
+
+
+# What stands for accelerate makes the environment of DeepSpeed's processes as it does, and starts
+# none: DeepSpeed need not be here.
+_AS_DEEPSPEED = """
+import os, sys
+import accelerate.commands.launch as launch
+import torch.distributed.run as starter
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
+from reasondistill.launch import agent
+
+def start():
+    parsed = launch.launch_command_parser().parse_args(sys.argv[1:])
+    parsed, _, _ = launch._validate_launch_command(parsed)
+    parsed.deepspeed_fields_from_accelerate_config = ""
+    command, made = prepare_deepspeed_cmd_env(parsed)
+    print(made["PYTHONPATH"], command)
+    starter.run(parsed)
+
+starter.run = lambda parsed: print(os.getcwd())
+launch.main = start
+agent.main()
+"""
 
 
 @pytest.mark.engine
-def test_what_accelerate_starts_imports_nothing_from_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_deepspeed_s_processes_begin_here_and_import_nothing_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int
 ) -> None:
-    """Two real processes, which find no run in their folder and say so; DeepSpeed's are started by
-    accelerate with the folder that it stands in on PYTHONPATH.
+    """On several nodes each starts its own, whatever the user's file says: by DeepSpeed's other
+    ways accelerate writes its whole environment into a file.
+    """
+    strategy = tmp_path / "own.yaml"
+    strategy.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\ngpu_ids: all\n"
+        "rdzv_backend: static\nsame_network: true\n"
+        "deepspeed_config:\n  zero_stage: 2\n  deepspeed_multinode_launcher: pdsh\n"
+        "  deepspeed_hostfile: hosts\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    cluster = Cluster.model_validate({"train": {"processes": 2, "strategy": str(strategy)}})
+    words = training_command(cluster, Path("no_run"), "sft", nodes=nodes)
+    assert words[0] == "env"
+    given = words[words.index("reasondistill.launch.agent") + 1 :]
+    values = {"$SLURM_NODEID": "0", "$REASONDISTILL_FIRST_NODE": "127.0.0.1"}
+    given = [values.get(word, word).replace("$REASONDISTILL_PORT", "23456") for word in given]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _AS_DEEPSPEED, *given],
+        env=os.environ | {"PYTHONPATH": f"lib::{ROOT}", "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    path, here = done.stdout.splitlines()[-2:]
+    assert path == f"{tmp_path}/lib:{ROOT}:/ None" and here == str(tmp_path), done.stdout
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("python", [sys.executable, "venv/bin/python"])
+def test_what_accelerate_starts_imports_nothing_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
+) -> None:
+    """Two real processes, which find no run in their folder and say so, also where the folder and
+    the interpreter are named from here.
     """
     mark = planted(tmp_path)
     monkeypatch.chdir(tmp_path)
+    own = tmp_path / "venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    own.chmod(0o755)
     cluster = Cluster.model_validate({"train": {"processes": 2}})
-    command = training_command(cluster, Path("no_run"), "sft")
+    command = training_command(cluster, Path("no_run"), "sft", python=python)
     done = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )

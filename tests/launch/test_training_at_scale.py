@@ -494,11 +494,11 @@ def test_several_processes_are_started_by_accelerate_with_the_file_of_their_stra
     )
     file = str(resources.find("accelerate", "fsdp2"))
     assert command == [
-        *("env", "-C", "/", "REASONDISTILL_TOGETHER=1", "PYTHONSAFEPATH=1"),
+        *("env", "REASONDISTILL_TOGETHER=1", "PYTHONSAFEPATH=1", "REASONDISTILL_LOOPBACK=1"),
         *("py", "-P", "-m", "reasondistill.launch.agent", "--config_file", file),
         *("--num_processes", "4", "--num_machines", "1"),
         *("--main_process_port", "0", "--num_cpu_threads_per_process", "3"),
-        *("--no_python", "env", "-C", os.getcwd(), "py", "-P"),
+        *("--no_python", "py", "-P"),
         *("-m", "reasondistill", "task", str(tmp_path), "students", "sft"),
     ]
 
@@ -577,8 +577,8 @@ def test_nodes_of_a_slurm_job_meet_at_the_first_of_them(tmp_path: Path) -> None:
     )
     (inner,) = shlex.split(last.split("bash -c ")[1])
     assert inner.startswith(
-        "exec apptainer exec --nv a.sif env -C / REASONDISTILL_TOGETHER=1 PYTHONSAFEPATH=1 "
-        "python -P -m accelerate.commands.launch "
+        "exec apptainer exec --nv a.sif env REASONDISTILL_TOGETHER=1 PYTHONSAFEPATH=1 "
+        "python -P -m reasondistill.launch.agent "
     )
     assert (
         "--num_processes 16 --num_machines 2" in inner and '--machine_rank "$SLURM_NODEID"' in inner
