@@ -18,6 +18,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -110,13 +111,27 @@ def own_key() -> str:
 
 
 def key_file() -> Path:
-    """Where the key lies. A relative XDG_STATE_HOME does not count: it would be in the working
-    directory.
+    """Where the key lies. A relative XDG_STATE_HOME or HOME does not count: it would be in the
+    working directory. Raises ConfigError where there is neither, nor a home in the list of users.
     """
     state = Path(os.environ.get("XDG_STATE_HOME") or "")
     if not state.is_absolute():
-        state = Path(os.path.expanduser("~"), ".local", "state")
+        state = _home() / ".local" / "state"
     return state / "reasondistill" / "key"
+
+
+def _home() -> Path:
+    home = Path(os.environ.get("HOME") or "")
+    if home.is_absolute():
+        return home
+    with suppress(KeyError):
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    if home.is_absolute():
+        return home
+    raise ConfigError(
+        "you have no home folder here (no HOME), and so no place for the key by which your own "
+        f"runs are known; set XDG_STATE_HOME to a folder that only you can write, or {KEY}"
+    )
 
 
 def _make(path: Path) -> None:

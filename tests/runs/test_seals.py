@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,3 +89,40 @@ def test_the_key_never_lies_in_the_working_directory(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     assert key_file() == tmp_path / "home" / ".local" / "state" / "reasondistill" / "key"
+
+
+@pytest.mark.parametrize("home", [None, "", "~", "here", "./here"])
+def test_where_there_is_no_home_no_key_is_made_in_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    home: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`docker run -u 1234`: no HOME, and nobody of that number in the list of users."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(seals.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(seals, "_told", set())
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.delenv("HOME")
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"no home folder.*XDG_STATE_HOME.*{KEY}"):
+        own_key()
+    with caplog.at_level(logging.WARNING):
+        assert seal("run", "a") == "" and handed_on() == {}
+    assert "no home folder" in caplog.text
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setenv(KEY, "ab" * 32)
+    assert is_ours("run", "a", seal("run", "a"))
+
+
+def test_a_home_in_the_list_of_users_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    monkeypatch.delenv("XDG_STATE_HOME")
+    for relative in ("", "here"):
+        monkeypatch.setenv("HOME", relative)
+        assert key_file() == Path(home, ".local", "state", "reasondistill", "key")
