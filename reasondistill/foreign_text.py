@@ -5,6 +5,8 @@ what turns the direction of reading, and what nobody sees are shown as text.
     shown_line("a\\nTask done")         # a\\nTask done, on one line
     shown_json('{"a": "\\u202e"}')      # {"a": "\\u202e"}: the same value
 
+Unseen signs of which a script or an emoji is made stay (`unseen.belongs`).
+
 What leaves for people passes it at the way out, so that no message can forget it: `ShownStream`
 stands for standard output and error, `ShownFormatter` writes log lines, and the command line's
 consoles do the same before they measure a table. Stream and log lines lose what `secrets.cleaned`
@@ -20,18 +22,13 @@ from collections.abc import Mapping
 from typing import Any, TextIO, cast
 
 from reasondistill.secrets import cleaned
+from reasondistill.unseen import UNSEEN, belongs
 
-# Of no width, or of no look: joiners, marks of direction and of order, fillers, tags.
-_UNSEEN = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\u3164\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
 # A lone surrogate is half a character; no encoding has it.
 _HALVES = "\ud800-\udfff"
-_OF_A_BLOCK = re.compile(rf"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f{_UNSEEN}{_HALVES}]")
-_OF_A_LINE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_UNSEEN}{_HALVES}]")
-_OF_JSON = re.compile(rf"[\x7f-\x9f{_UNSEEN}{_HALVES}]")
+_OF_A_BLOCK = re.compile(rf"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f{UNSEEN}{_HALVES}]")
+_OF_A_LINE = re.compile(rf"[\x00-\x1f\x7f-\x9f{UNSEEN}{_HALVES}]")
+_OF_JSON = re.compile(rf"[\x7f-\x9f{UNSEEN}{_HALVES}]")
 # What a terminal gets from us and from progress bars: colours, the line written again.
 _COLOURS = re.compile(r"(\x1b\[[0-9;]*[mAK]|\r)")
 _NAMES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\r\n": "\n"}
@@ -78,6 +75,8 @@ def cleaned_texts(value: Any) -> Any:
 
 def _as_text(found: re.Match[str]) -> str:
     sign = found[0]
+    if belongs(found.string, found.start()):
+        return sign
     if sign in _NAMES:
         return _NAMES[sign]
     number = ord(sign)
@@ -87,6 +86,8 @@ def _as_text(found: re.Match[str]) -> str:
 
 
 def _as_json(found: re.Match[str]) -> str:
+    if belongs(found.string, found.start()):
+        return found[0]
     number = ord(found[0])
     if number < 0x10000:
         return f"\\u{number:04x}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 import unicodedata
 
 import pytest
@@ -39,6 +40,85 @@ def test_it_is_shown_as_visible_text() -> None:
 def test_what_people_write_stays_as_it_is() -> None:
     text = "Ünïcödé 数学 عربى ❤️ \\frac{1}{2} [link=x] <b>\n\tsecond line"
     assert shown(text) == text
+
+
+HONEST = {
+    "persian": "می\u200cخواهم، خانه\u200cها، رو\u200cبه\u200cرو، نمی\u200cشود.",
+    "persian with others": "GPU\u200cها ۱۰\u200cهزار 5\u200cام «کتاب»\u200cها ه\u200d. ش. \u200dه",
+    "arabic": "السَّلَامُ عَلَيْكُمْ ٣ + ٤ = ٧",
+    "hebrew": "שָׁלוֹם, כמה הם 3 + 4? לִ\u034fם",
+    "hindi": "क्\u200dष श्री क्\u200cष १२ + ३",
+    "bengali": "র\u200d্যাম কর\u200cা",
+    "sinhala": "ශ්\u200dරී ලංකාව ක්\u200dෂ",
+    "malayalam": "അവന്\u200d ചെയ്\u200dതു",
+    "khmer": "ខ្ញុំ\u200bចង់\u200bដឹង ២\u200b+\u200b២",
+    "thai": "ฉัน\u200bอยาก\u200bรู้",
+    "mongolian": "ᠮᠣᠩᠭ\u180eᠠ ᠰ\u180bᠠ",
+    "old korean": "\u115fᅡ ᄀ\u1160",
+    "families": "👨\u200d👩\u200d👧 👩🏽\u200d🚀 👩🏻\u200d❤\ufe0f\u200d💋\u200d👨🏿 "
+    "🧑\u200d⚖\ufe0f 🏃\u200d➡\ufe0f 🐈\u200d⬛ 🙂\u200d↔\ufe0f",
+    "flags": "🏳\ufe0f\u200d🌈 🏳\ufe0f\u200d⚧\ufe0f 🏴\u200d☠\ufe0f 🇮🇷 "
+    "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "selectors": "❤\ufe0f ☎\ufe0e 1\ufe0f⃣ #\ufe0f⃣ ©\ufe0f ™\ufe0f ℹ\ufe0f "
+    "‼\ufe0f ↔\ufe0f ☝\ufe0f🏽 ∩\ufe00 0\ufe00",
+    "names in han": "葛\U000e0100城 辻\U000e0101 神\ufe00",
+    "hyphens": "Donau\u00addampf\u00adschiff",
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_writing_of_any_script_is_read_as_it_was_written(name: str) -> None:
+    text = HONEST[name]
+    assert shown(text) == text
+    assert shown_line(text) == text
+    assert shown_json(text) == text
+    formatter = ShownFormatter("%(message)s")
+    record = logging.LogRecord("a", 20, "", 1, "%s", (text,), None)
+    assert formatter.format(record) == text
+
+
+HIDDEN = {
+    "a joiner between Latin letters": ("pay\u200cpal pay\u200dpal", 2),
+    "a joiner in front of a line": ("\u200dabc", 1),
+    "a second joiner": ("می\u200c\u200c\u200dخواهم", 2),
+    "a joiner beside a sign of two": ("a\u200d👨 👨\u200db", 2),
+    "emoji and a second joiner": ("👨\u200d\u200d👩", 2),
+    "marks of direction": ("שלום\u200f \u202eabc\u202c \u2066x\u2069 عربى\u061c \u200e", 7),
+    "a divided password": ("p\u00ada\u00ads\u00ads", 3),
+    "no word": ("a \u00ad b\u00ad", 2),
+    "spaces of no width": ("a\u200bb می\u200bخواهم", 2),
+    "tags without a flag": ("\U000e0067\U000e0062\U000e007f", 3),
+    "a long flag": (
+        "🏴" + "".join(chr(0xE0000 + ord(sign)) for sign in "ignoreall") + "\U000e007f",
+        10,
+    ),
+    "a flag without an end": ("🏴\U000e0067\U000e0062\U000e0065 x", 3),
+    "a flag that goes on": (
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f\U000e0041",
+        1,
+    ),
+    "bytes in selectors": ("😀\ufe0f\ufe01\ufe05 a\ufe0f x\ufe00 \ufe0f", 5),
+    "bytes in selectors of an emoji": ("😀\ufe09 😀\U000e0130 \U000e0130", 3),
+    "a selector of Mongolian elsewhere": ("a\u180bb\u180e", 2),
+    "fillers": ("\u115f\u1160 \u3164 a\u1160", 4),
+    "joiners of hieroglyphs elsewhere": ("a\U00013430b", 1),
+    "a word that is held together": ("می\u2060خواهم \ufeff", 2),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_the_same_signs_elsewhere_hide_something_and_are_shown(name: str) -> None:
+    text, count = HIDDEN[name]
+    assert shown(text).count("‹U+") == count
+    assert shown_line(text).count("‹U+") == count
+    assert shown_json(json.dumps(text, ensure_ascii=False)).count("\\u") >= count
+
+
+def test_text_full_of_unseen_signs_is_shown_in_linear_time() -> None:
+    for text in ("\u200c" * 200_000, "🏴" + "\U000e0061" * 200_000, "می\u200c" * 100_000):
+        began = time.process_time()
+        shown(text)
+        assert time.process_time() - began < 3
 
 
 def test_a_line_break_in_a_line_is_text() -> None:
