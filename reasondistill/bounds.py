@@ -89,8 +89,23 @@ DICTIONARY_BYTES = Bound(
 )
 BATCH_BYTES = Bound("BATCH_BYTES", 256 << 20, "bytes", "rows of a Parquet file that are in memory")
 UNPACKED_RATIO = Bound(
-    "UNPACKED_RATIO", 1000, "times", "a column of a Parquet file unpacked; text packs 3 to 20 times"
+    "UNPACKED_RATIO",
+    1000,
+    "times",
+    "a column of a Parquet file unpacked, and all its rows; text packs 3 to 20 times",
 )
+# What a row of a Parquet file counts beside its values, if only null.
+ROW_BYTES = 100
+ROWS = Bound(
+    "ROWS", 100_000_000, "rows of a source", "the largest public set of problems has 14 million"
+)
+BENCHMARK_ROWS = Bound(
+    "BENCHMARK_ROWS",
+    1_000_000,
+    "rows of a benchmark",
+    "they are read whole; large ones have 15,000",
+)
+COLUMNS = Bound("COLUMNS", 10_000, "columns of a CSV or Parquet file", "sets of problems have 20")
 
 # ---- servers -------------------------------------------------------------------------------------
 

@@ -17,15 +17,18 @@ from pathlib import Path
 import pytest
 
 from reasondistill.bounds import BOUNDS, LINE_BYTES
+from reasondistill.config import ProblemSource
 from reasondistill.config.loading import load_benchmark, load_cluster, load_pipeline
-from reasondistill.curation.rows import content_hash, open_file
+from reasondistill.curation import selection
+from reasondistill.curation.rows import Row, content_hash, open_file
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.foreign_json import loads
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
+from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.scripted import ScriptedSampler
-from reasondistill.records import Trace
+from reasondistill.records import Origin, SetAside, Trace
 from reasondistill.runs.store import (
     read_guarded,
     read_keys,
@@ -33,6 +36,7 @@ from reasondistill.runs.store import (
     read_records,
     read_rows,
 )
+from reasondistill.stages.problems import check_golds, read_problems
 from reasondistill.stages.students.strategies import distributed_type
 
 # ---- the bounds themselves -----------------------------------------------------------------------
@@ -312,6 +316,118 @@ def test_a_small_parquet_file_that_holds_gigabytes_is_refused_at_once(
         list(open_file(path, revision="", split="").rows)
     assert time.process_time() - began < 2.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_parquet_file_of_very_many_rows_of_nothing_is_refused_at_once(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "nulls.parquet"
+    table = pa.table({"question": pa.nulls(1_000_000, pa.string())})
+    with pq.ParquetWriter(path, table.schema) as file:
+        for _ in range(20):
+            file.write_table(table)
+    assert path.stat().st_size < 200_000
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"nulls.parquet:1: 20,000,000 rows in a file of"):
+        list(open_file(path, revision="", split="").rows)
+    assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("kind", ["text", "category", "struct", "list"])
+def test_a_parquet_file_whose_rows_point_at_few_values_is_read_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Texts of 1,000 letters by dictionary; here with a hundredth of the bounds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setenv("REASONDISTILL_MOST_BATCH_BYTES", str(12 << 20))
+    monkeypatch.setenv("REASONDISTILL_MOST_UNPACKED_RATIO", "10")
+    path = tmp_path / "rows.parquet"
+    values = pa.array([str(i) * 200 for i in range(10_000, 10_100)])
+    places = pa.array([i % 100 for i in range(100_000)], pa.int32())
+    shared = pa.DictionaryArray.from_arrays(places, values)
+    columns = {
+        "text": shared.dictionary_decode(),
+        "category": shared,
+        "struct": pa.StructArray.from_arrays([shared], ["text"]),
+        "list": pa.ListArray.from_arrays(list(range(100_001)), shared),
+    }
+    pq.write_table(pa.table({"question": columns[kind]}), path, row_group_size=20_000)
+    rows = 0
+    with pytest.raises(DataError, match=r"rows.parquet:\d+: the rows up to here unpack"):
+        for _ in open_file(path, revision="", split="").rows:
+            rows += 1
+    assert 9_000 < rows < 12_000
+
+
+def test_bytes_of_values_that_rows_share_are_those_of_each_row() -> None:
+    import pyarrow as pa
+
+    from reasondistill.curation.parquet import unpacked_bytes
+
+    plain = pa.array(["a" * 100, "b" * 100] * 500)
+    shared = plain.dictionary_encode()
+    assert shared.nbytes < 10_000 < 100_000 < plain.nbytes == unpacked_bytes(plain)
+    in_lists = pa.ListArray.from_arrays(list(range(1001)), shared)
+    in_struct = pa.StructArray.from_arrays([shared], ["text"])
+    for column in (shared, in_lists, in_struct):
+        assert abs(unpacked_bytes(column) - plain.nbytes) < 1000
+
+
+def test_a_csv_of_very_many_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"a{i}" for i in range(20_000)) + "\n" + "x\n" * 1000)
+    with pytest.raises(DataError, match=r"wide.csv:1: more than 10,000 columns"):
+        list(open_file(path, revision="", split="").rows)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_more_rows_than_any_source_has_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_ROWS", "1000")
+    path = tmp_path / f"rows{suffix}"
+    text = '{"question": "1 + 1?"}\n' if suffix == ".jsonl" else "1 + 1?\n"
+    path.write_text("question\n" * (suffix == ".csv") + text * 1000)
+    source = ProblemSource.model_validate({"source": "file", "dataset": str(path), "answer": ""})
+    assert len(list(read_problems(source))) == 1000
+    with path.open("a") as file:
+        file.write(text)
+    with pytest.raises(DataError, match=rf"rows{suffix}:1001: more than 1,000 rows"):
+        list(read_problems(source))
+
+
+def test_of_very_many_rows_without_a_gold_only_some_wait() -> None:
+    """The pool asks on until it has something to grade."""
+    origin = Origin(dataset="d", revision="", split="s", row=0)
+    read = 0
+
+    def entries() -> Iterator[SetAside]:
+        nonlocal read
+        for read in range(100_000):
+            yield SetAside(id=str(read), reason="no question", detail="", origin=origin)
+
+    with GradingPool(workers=1) as pool:
+        checked = check_golds(entries(), pool)
+        next(checked)
+        assert read < 25_000
+        assert [entry.id for entry in checked] == [str(i) for i in range(1, 100_000)]
+
+
+def test_rows_in_another_order_are_the_same_however_they_are_sorted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "_SORTED_AT_ONCE", 7)
+    source = ProblemSource.model_validate(
+        {"source": "hub", "dataset": "x", "shuffle": True, "seed": 3}
+    )
+    rows = [Row(i, {"question": f"{i}?", "answer": "1"}) for i in range(100)]
+    got = [row.index for row in selection.selected(source, iter(rows))]
+    monkeypatch.setattr(selection, "_SORTED_AT_ONCE", 1000)
+    assert got == [row.index for row in selection.selected(source, iter(rows))]
+    assert sorted(got) == list(range(100)) != got
 
 
 def test_rows_of_long_values_come_in_small_batches(tmp_path: Path) -> None:

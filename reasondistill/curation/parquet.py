@@ -11,11 +11,18 @@ at most 2 GiB.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reasondistill.bounds import BATCH_BYTES, DICTIONARY_BYTES, UNPACKED_RATIO
+from reasondistill.bounds import (
+    BATCH_BYTES,
+    COLUMNS,
+    DICTIONARY_BYTES,
+    ROW_BYTES,
+    UNPACKED_RATIO,
+)
 from reasondistill.errors import DataError, MissingDependencyError
 from reasondistill.foreign_files import regular
 
@@ -34,9 +41,18 @@ def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     row = 0
     try:
         with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
+            most = _require_few_rows(path, raw, file.metadata)
+            unpacked = 0
             for group in range(file.metadata.num_row_groups):
                 size = batch_rows(path, raw, file.metadata.row_group(group))
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    unpacked += batch.num_rows * ROW_BYTES
+                    unpacked += sum(map(unpacked_bytes, batch.columns))
+                    if unpacked > most:
+                        raise DataError(
+                            f"{path}:{row + 1}: the rows up to here unpack to {unpacked:,} bytes, "
+                            f"those of the file beyond {UNPACKED_RATIO}."
+                        )
                     for fields in batch.to_pylist():
                         row += 1
                         yield fields
@@ -53,6 +69,7 @@ def require_bounded(path: Path) -> None:
         raise MissingDependencyError("pyarrow", "data") from error
     try:
         with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
+            _require_few_rows(path, raw, file.metadata)
             for group in range(file.metadata.num_row_groups):
                 batch_rows(path, raw, file.metadata.row_group(group))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -62,6 +79,37 @@ def require_bounded(path: Path) -> None:
 def _unreadable(path: Path, row: int, error: Exception) -> DataError:
     lines = str(error).splitlines() or [type(error).__name__]
     return DataError(f"{path}:{row}: not a readable Parquet file: {lines[0]}")
+
+
+def _require_few_rows(path: Path, raw: BinaryIO, metadata: Any) -> int:
+    """The most bytes that the rows of a file may unpack to. Raises DataError for more rows than go
+    into so many, and for too many columns.
+    """
+    size = os.fstat(raw.fileno()).st_size
+    most = max(BATCH_BYTES.most, UNPACKED_RATIO.most * size)
+    if metadata.num_columns > COLUMNS.most:
+        raise DataError(f"{path}:1: {metadata.num_columns:,} columns, beyond {COLUMNS}.")
+    if metadata.num_rows * ROW_BYTES > most:
+        raise DataError(
+            f"{path}:1: {metadata.num_rows:,} rows in a file of {size:,} bytes; each counts "
+            f"{ROW_BYTES} bytes at least, together beyond {UNPACKED_RATIO}."
+        )
+    return most
+
+
+def unpacked_bytes(column: Any) -> int:
+    """What the values of a column take where each is written out, however they share them."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        return unpacked_bytes(column.dictionary_decode())
+    if types.is_nested(kind):
+        parts = column.flatten()
+        if not isinstance(parts, list):
+            parts = [parts]
+        return sum(map(unpacked_bytes, parts))
+    return column.nbytes
 
 
 def batch_rows(path: Path, raw: BinaryIO, group: Any) -> int:

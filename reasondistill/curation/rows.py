@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from reasondistill import foreign_json
-from reasondistill.bounds import JSON_FILE_BYTES, LINE_BYTES
+from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.curation.parquet import parquet_rows, require_bounded
 from reasondistill.errors import ConfigError, DataError, MissingDependencyError
 from reasondistill.foreign_files import regular
@@ -205,6 +205,8 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
         reader = csv.DictReader(foreign_json.bounded_lines(file, path), strict=True)
         try:
+            if len(reader.fieldnames or ()) > COLUMNS.most:
+                raise DataError(f"{path}:1: more than {COLUMNS}.")
             for row in reader:
                 if None in row:
                     raise DataError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from reasondistill.sections import nearest
 TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 _PEEK = 100
+_SORTED_AT_ONCE = 500_000
 # A procedural stream has no end: a filter that matches more rarely than this counts as one that
 # never matches.
 _PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
@@ -36,11 +37,20 @@ def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     # Rows are sorted by a hash of seed and number: memory is `limit` rows, and the order does not
     # depend on the length of the file.
     ranked = ((_rank(source.seed, row.index), row.index, row) for row in rows)
+    chosen: Iterable[tuple[bytes, int, Row]]
     if source.limit is None:
-        chosen = sorted(ranked)
+        chosen = _sorted(ranked)
     else:
         chosen = heapq.nsmallest(source.limit, ranked)
     return (row for _, _, row in chosen)
+
+
+def _sorted(ranked: Iterator[tuple[bytes, int, Row]]) -> Iterator[tuple[bytes, int, Row]]:
+    """In order. A signal is heard between the pieces, not while one is sorted."""
+    pieces: list[list[tuple[bytes, int, Row]]] = []
+    while piece := sorted(islice(ranked, _SORTED_AT_ONCE)):
+        pieces.append(piece)
+    return heapq.merge(*pieces)
 
 
 def _rank(seed: int, index: int) -> bytes:

@@ -19,14 +19,17 @@ from __future__ import annotations
 import json
 import logging
 import re
+import tempfile
 import time
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from reasondistill.bounds import BENCHMARK_ROWS, ROWS
 from reasondistill.config import Benchmark, ProblemSource
 from reasondistill.curation.benchmarks import (
     apply_errata,
@@ -62,6 +65,10 @@ from reasondistill.runs.figures import ProblemsFigures
 VERSION = 1
 
 PROBLEMS, SET_ASIDE = layout.PROBLEMS, layout.SET_ASIDE
+
+# Bytes of what is set aside; more of it waits on disk.
+_IN_MEMORY = 64 << 20
+_MOST_WAITING = 20_000
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +140,9 @@ def run_benchmark(
                 check_found(benchmark, before.counts["in"], content)
             return before
     opened = open_source(source, place)
-    read = list(_entries(source, opened))
+    read = list(islice(_entries(source, opened), BENCHMARK_ROWS.most + 1))
+    if len(read) > BENCHMARK_ROWS.most:
+        raise DataError(f"{source.dataset}: more than {BENCHMARK_ROWS}.")
     content = check_content(benchmark, read)
     entries = list(apply_errata(benchmark, read))
     check_answer_kind(benchmark, entries)
@@ -174,28 +183,34 @@ def _write(
     of_benchmark: ProblemsFigures | None = None,
 ) -> store.Manifest:
     """Check the golds, write both files and finish the stage."""
-    set_aside: list[SetAside] = []
+    dropped: Counter[str] = Counter()
+    first: SetAside | None = None
+    # Millions of rows may be set aside: they wait on disk until the problems are written.
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder) as set_aside:
 
-    def kept() -> Iterator[Problem]:
-        for entry in check_golds(entries, pool):
-            if isinstance(entry, Problem):
-                yield entry
-            else:
-                set_aside.append(entry)
+        def kept() -> Iterator[Problem]:
+            nonlocal first
+            for entry in check_golds(entries, pool):
+                if isinstance(entry, Problem):
+                    yield entry
+                    continue
+                first = first or entry
+                dropped[entry.reason] += 1
+                set_aside.write(store.line_of(entry))
 
-    out = store.write_records(folder / PROBLEMS, kept())
-    store.write_records(folder / SET_ASIDE, set_aside)
-    dropped = Counter(aside.reason for aside in set_aside)
+        out = store.write_records(folder / PROBLEMS, kept())
+        set_aside.seek(0)
+        store.rewrite_shard(folder / SET_ASIDE, set_aside)
     if out == 0:
-        raise DataError(nothing_left(source, set_aside, dropped, folder))
-    logger.info("%s: %d problems, %d set aside", folder, out, len(set_aside))
+        raise DataError(nothing_left(source, first, dropped, folder))
+    logger.info("%s: %d problems, %d set aside", folder, out, dropped.total())
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = ProblemsFigures(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
     )
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
-    counts = {"in": out + len(set_aside), "out": out}
+    counts = {"in": out + dropped.total(), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
         folder,
@@ -322,9 +337,20 @@ def _identity(
 def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
     """What each selected row became, each with an id of its own."""
     ids: set[str] = set()
-    for row in selected(source, opened.rows):
+    rows = opened.rows
+    if source.source != "procedural":
+        rows = _bounded(rows, opened.dataset)
+    for row in selected(source, rows):
         name = new_id(source, opened, row, ids)
         yield to_problem(source, opened, row, name)
+
+
+def _bounded(rows: Iterator[Row], dataset: str) -> Iterator[Row]:
+    most = ROWS.most
+    for row in rows:
+        if row.index >= most:
+            raise DataError(f"{dataset}:{row.index + 1}: more than {ROWS}.")
+        yield row
 
 
 def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
@@ -511,19 +537,36 @@ def check_golds(
     entries: Iterable[Problem | SetAside], pool: Grader
 ) -> Iterator[Problem | SetAside]:
     """Set aside each problem whose gold answer does not grade itself correct; order is kept, memory
-    is what the pool has in hand.
+    is what the pool has in hand, and _MOST_WAITING entries that need no grade.
     """
+    rest = iter(entries)
     waiting: deque[Problem | SetAside] = deque()
+    is_over = False
 
     def items() -> Iterator[GradeItem]:
-        for entry in entries:
+        nonlocal is_over
+        for entry in rest:
             waiting.append(entry)
+            if len(waiting) > _MOST_WAITING and not _has_gold(entry):
+                # The pool would ask on until it has work.
+                return
             if _has_gold(entry):
                 assert isinstance(entry, Problem)
                 boxed = f"\\boxed{{{alternatives(entry.answer)[0]}}}"
                 yield GradeItem(id=entry.id, answer_text=boxed, gold=entry.answer)
+        is_over = True
 
-    for name, grade in pool.grade_many(items()):
+    while not is_over:
+        yield from _checked(pool.grade_many(items()), waiting)
+        yield from waiting
+        waiting.clear()
+
+
+def _checked(
+    graded: Iterator[tuple[str, Grade]], waiting: deque[Problem | SetAside]
+) -> Iterator[Problem | SetAside]:
+    """What waits, as far as grades come for it."""
+    for name, grade in graded:
         while not _has_gold(waiting[0]):
             yield waiting.popleft()
         problem = waiting.popleft()
@@ -538,7 +581,6 @@ def check_golds(
                 reason = "gold is no answer"
             detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
             yield _aside(problem, reason, detail)
-    yield from waiting
 
 
 def _has_gold(entry: Problem | SetAside) -> bool:
@@ -546,15 +588,12 @@ def _has_gold(entry: Problem | SetAside) -> bool:
 
 
 def nothing_left(
-    source: ProblemSource,
-    set_aside: Sequence[SetAside],
-    dropped: Mapping[str, int],
-    folder: Path,
+    source: ProblemSource, first: SetAside | None, dropped: Counter[str], folder: Path
 ) -> str:
     """What to tell when every row was set aside: the reasons and the first row's detail."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
-    first = set_aside[0]
-    rows = len(set_aside)
+    assert first is not None
+    rows = dropped.total()
     path = folder / SET_ASIDE
     return (
         f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
