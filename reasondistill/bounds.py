@@ -144,4 +144,20 @@ ADDED_TOKENS = Bound(
     "ADDED_TOKENS", 100_000, "added tokens", "Gemma has 6,400; each costs 60 µs and 5 kB"
 )
 
+# ---- what is shown -------------------------------------------------------------------------------
+
+TASK_LINE_BYTES = Bound(
+    "TASK_LINE_BYTES", 1 << 20, "bytes", "a line that a task prints; a longer one comes in parts"
+)
+PAGE_TEXT = Bound(
+    "PAGE_TEXT", 60_000, "characters", "a text in report.html; the run folder has all of it"
+)
+PAGE_FACT = Bound(
+    "PAGE_FACT", 4_000, "characters", "a setting or an answer in a list of report.html"
+)
+MARKDOWN_TEXT = Bound(
+    "MARKDOWN_TEXT", 4_000, "characters", "a text in report.md; report.html has more of it"
+)
+MARKDOWN_VALUE = Bound("MARKDOWN_VALUE", 400, "characters", "the value of a setting in report.md")
+
 BOUNDS = tuple(value for value in list(globals().values()) if isinstance(value, Bound))

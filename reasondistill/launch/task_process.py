@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from io import BufferedWriter
 from pathlib import Path
 
+from reasondistill.bounds import TASK_LINE_BYTES
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.interpreter import safe_python
 from reasondistill.launch.reporting import (
@@ -50,8 +51,6 @@ _HINTS: dict[int, str] = {
     signal.SIGBUS: " (a full disk or a full /dev/shm, perhaps)",
 }
 _SIGNAL_NAMES = {int(number): number.name for number in signal.Signals}
-# A longer line is read, shown and logged in parts: what never ends fills no memory.
-_LONGEST_LINE = 1 << 20
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
 
@@ -191,7 +190,9 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
     """
     stream = running.process.stdout
     assert stream is not None
-    while line := stream.readline(_LONGEST_LINE):
+    # A longer line is read, shown and logged in parts: what never ends fills no memory.
+    most = TASK_LINE_BYTES.most
+    while line := stream.readline(most):
         said = parsed(line.rstrip("\n"), running.word)
         # The first is the cause: when one of several processes fails, the others lose it.
         if running.error is None:

@@ -186,7 +186,7 @@ def _write(
     dropped: Counter[str] = Counter()
     first: SetAside | None = None
     # Millions of rows may be set aside: they wait on disk until the problems are written.
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder) as set_aside:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as set_aside:
 
         def kept() -> Iterator[Problem]:
             nonlocal first

@@ -21,11 +21,12 @@ from fake_run import fake_run
 from markdown_it import MarkdownIt
 from test_report import Outline, make
 
+from reasondistill.bounds import MARKDOWN_TEXT
 from reasondistill.errors import DataError
 from reasondistill.grading import GradingPool
 from reasondistill.runs.store import read_manifest
 from reasondistill.stages import evals
-from reasondistill.stages.report.markdown import LONGEST_TEXT, fenced, inline
+from reasondistill.stages.report.markdown import fenced, inline
 
 # PORT becomes that of a server that listens meanwhile.
 HERE = "http://127.0.0.1:PORT/"
@@ -328,7 +329,7 @@ def test_a_question_is_quoted_whatever_it_begins_with(beginning: str) -> None:
 def test_long_texts_are_shortened_with_a_count() -> None:
     text = "# x" * 1_000_000
     for made in (fenced(text), inline(text)):
-        assert len(made) < 2 * LONGEST_TEXT
+        assert len(made) < 2 * MARKDOWN_TEXT.most
         assert "… 2,996,000 characters more" in made
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from reasondistill.bounds import PAGE_FACT, PAGE_TEXT, Bound
 from reasondistill.foreign_text import shortened, shown
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.missing import REFUSED
@@ -15,23 +16,18 @@ from reasondistill.stages.report import wording
 from reasondistill.stages.report.plots import Line
 from reasondistill.tables import Table, percent, whole
 
-# A text longer than this is cut in the page; the whole of it stands in the run folder.
-LONGEST_TEXT = 60_000
-# In a list of facts: a setting, an answer.
-_LONGEST_FACT = 4_000
 
-
-def text(value: object, most: int = LONGEST_TEXT) -> str:
+def text(value: object, bound: Bound = PAGE_TEXT) -> str:
     """Escaped for HTML text and attributes, and shortened. What one would not see, or what turns
     the direction of reading, is shown.
     """
-    return escape(shown(shortened(str(value), most)), quote=True)
+    return escape(shown(shortened(str(value), bound.most)), quote=True)
 
 
 def facts_list(facts: Mapping[str, object]) -> str:
     items = ""
     for key, value in facts.items():
-        items += f"<dt>{text(key, _LONGEST_FACT)}</dt><dd>{text(value, _LONGEST_FACT)}</dd>"
+        items += f"<dt>{text(key, PAGE_FACT)}</dt><dd>{text(value, PAGE_FACT)}</dd>"
     return f'<dl class="facts">{items}</dl>'
 
 

@@ -8,15 +8,11 @@ import re
 from collections.abc import Iterator
 
 from reasondistill import foreign_text
+from reasondistill.bounds import MARKDOWN_TEXT, MARKDOWN_VALUE
 from reasondistill.foreign_text import shortened, shown_line
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
 from reasondistill.tables import Table, difference_table, score_grid
-
-# A text longer than this is cut here; the page and the run folder have more of it.
-LONGEST_TEXT = 4_000
-# Of a setting.
-_LONGEST_VALUE = 400
 
 # What Markdown acts on anywhere in a line.
 _MARKS = re.compile(r"[|<>`*_\[\]\\&~$]")
@@ -47,7 +43,7 @@ def inline(value: object) -> str:
     breaks, no links.
     """
     line = " ".join(str(value).split())
-    line = shown_line(shortened(line, LONGEST_TEXT))
+    line = shown_line(shortened(line, MARKDOWN_TEXT.most))
     line = _MARKS.sub(r"\\\g<0>", line)
     line = _LINKS.sub(r"\\\g<0>", line)
     return _BEGINNINGS.sub(r"\1\\\2", line)
@@ -55,7 +51,7 @@ def inline(value: object) -> str:
 
 def fenced(value: str) -> str:
     """A code block with a fence longer than any in the text, so nothing inside can end it."""
-    body = foreign_text.shown(shortened(value.strip("\n"), LONGEST_TEXT))
+    body = foreign_text.shown(shortened(value.strip("\n"), MARKDOWN_TEXT.most))
     runs = re.findall("`+", body)
     longest = max(map(len, runs), default=0)
     fence = "`" * max(3, 1 + longest)
@@ -235,7 +231,7 @@ def _students(facts: Facts) -> list[str]:
         manifest = stage.manifest
         pairs: list[str] = []
         for key, value in flatten(manifest.section):
-            pairs.append(f"{key} = {shortened(value, _LONGEST_VALUE)}")
+            pairs.append(f"{key} = {shortened(value, MARKDOWN_VALUE.most)}")
         settings.append((stage.place, manifest.fingerprint, "; ".join(pairs)))
     environment = Table(("environment", "value", "stages"), tuple(surroundings), numbers=3)
     sections = Table(("stage", "fingerprint", "settings"), tuple(settings), numbers=3)
