@@ -18,6 +18,7 @@ from typing import Any
 
 from reasondistill.launch.launcher import JobState
 from reasondistill.pipeline import Task
+from reasondistill.runs.store import read_manifest
 
 PROBLEMS, N = 30, 4
 SECRET = "secret-of-the-test"
@@ -162,6 +163,11 @@ class Bed:
             self.run / "2-traces" / "traces.jsonl",
         ]
         return sum(path.read_bytes().count(b"\n") for path in files if path.exists())
+
+    def is_finished(self, stage: str) -> bool:
+        """Whether a stage is closed: its records are in order only then."""
+        manifest = read_manifest(self.run / stage)
+        return manifest is not None and manifest.status == "complete"
 
     def records(self, name: str) -> list[dict[str, Any]]:
         lines = (self.run / name).read_text().splitlines()

@@ -140,7 +140,7 @@ def test_a_worker_whose_time_is_up_ends_its_samples_and_is_queued_again(
     bed.slurm.signal(bed.worker(0), "USR1")
     bed.wait_for(lambda: bed.job(0).restarts == "1", "it is queued again")
     bed.teacher.delay_s = 0.0
-    bed.wait_for(lambda: (bed.run / "2-traces" / "parts").exists() is False, "all is closed")
+    bed.wait_for(lambda: bed.is_finished("2-traces"), "all is closed")
     assert bed.records("2-traces/traces.jsonl") == undisturbed["2-traces/traces.jsonl"]
     assert set(bed.teacher.asked.values()) == {1}, "what was in flight was ended, not dropped"
 
