@@ -20,9 +20,11 @@ _PATH = "PYTHONPATH"
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def safe_python(python: str = sys.executable) -> list[str]:
-    """The words that start this interpreter, the working directory not on its path."""
-    return [python, "-P"]
+def safe_python(python: str | None = None) -> list[str]:
+    """The words that start an interpreter, by default what is this one's now, the working directory
+    not on its path.
+    """
+    return [python or sys.executable, "-P"]
 
 
 def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from reasondistill import interpreter
 from reasondistill.config import Cluster, EnvironmentSettings
-from reasondistill.interpreter import safe_environment
+from reasondistill.interpreter import safe_environment, safe_python
 from reasondistill.launch.scripts import command_lines
 from reasondistill.launch.training import environment, job_command, training_command
 
@@ -247,3 +247,9 @@ def test_a_checkout_that_is_not_installed_is_found_by_the_tasks(tmp_path: Path) 
         [sys.executable, *bare], cwd=tmp_path, env=variables, text=True
     )
     assert printed.strip().split(":") == ["", str(ROOT)]
+
+
+def test_what_stands_for_python_now_starts_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the crash matrix puts it there."""
+    monkeypatch.setattr(sys, "executable", "stands-for-python")
+    assert safe_python() == ["stands-for-python", "-P"]

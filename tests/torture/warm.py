@@ -152,6 +152,9 @@ def become(asked: Mapping[str, Any], streams: Sequence[int], client: str) -> Non
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # Those of this process remember what they have led to: whether it can be sought in, perhaps.
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
     os.setsid()
     os.chdir(asked["cwd"])
     os.environ.clear()
