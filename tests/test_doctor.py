@@ -11,7 +11,7 @@ from test_forecast import planned
 
 from reasondistill.doctor import all_checks, check, run_check
 from reasondistill.doctor import registry as checks
-from reasondistill.doctor.checks import needed_packages, packages
+from reasondistill.doctor.checks import needed_packages, packages, tracking
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.pipeline import Run
 from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
@@ -63,6 +63,33 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else job)
     with pytest.raises(MissingDependencyError, match=r'wandb .*"reasondistill\[wandb\]"'):
         packages(job)
+
+
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[default]\nentity = lab\nproject = x\nmode = offline\n", None),
+        ("[default]\nbase_url = https://evil.example\n", "base_url"),
+        ("[DEFAULT]\nBASE_URL = https://evil.example\n", "base_url"),
+        ("[other]\nproject = x\nhttps_proxy = http://evil.example\n", "https_proxy"),
+        ("base_url", "not settings of wandb"),
+    ],
+)
+def test_wandb_takes_no_server_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, text: str, named: str | None
+) -> None:
+    """wandb 0.31 reads ./wandb/settings and ./.wandb/settings, and sends its key to `base_url`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "settings").write_text(text)
+    student = {"name": "s", "method": "sft", "base": "b", "report_to": ["wandb"]}
+    if named is None:
+        tracking(planned(tmp_path, students=[student]))
+        return
+    with pytest.raises(ConfigError, match=named):
+        tracking(planned(tmp_path, students=[student]))
+    tracking(planned(tmp_path, students=[student | {"report_to": []}]))
 
 
 def test_a_share_of_failures_is_counted_in_whole_samples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from reasondistill.config import (
 from reasondistill.curation.filters import active_filters
 from reasondistill.doctor.registry import all_checks, run_check
 from reasondistill.errors import ConfigError, MissingDependencyError
+from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
 from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.prompts import load_prompt
@@ -38,6 +40,7 @@ from reasondistill.pipeline import (
 from reasondistill.pipeline.evaluating import baselines, step_benchmarks
 from reasondistill.records import VARIANT
 from reasondistill.runs.store import read_manifest
+from reasondistill.sections import short
 from reasondistill.stages import problems, students, verdicts
 
 log = logging.getLogger(__name__)
@@ -346,6 +349,36 @@ def needed_packages(run: Run) -> Iterator[NeededPackage]:
             yield NeededPackage("students", "trl", "train")
         for tracker in student.report_to:
             yield NeededPackage("students", tracker, TRACKER_EXTRAS[tracker])
+
+
+# What a file of wandb's beside the pipeline file may say.
+_HARMLESS_TRACKING = {"entity", "project", "mode"}
+
+
+@run_check()
+def tracking(run: Run) -> None:
+    """Where wandb is used, its settings in the working directory name no server and no proxy: the
+    key would go there.
+    """
+    if not any("wandb" in student.report_to for student in run.pipeline.students):
+        return
+    for place in (Path("wandb", "settings"), Path(".wandb", "settings")):
+        if not place.exists():
+            continue
+        settings = configparser.ConfigParser(interpolation=None)
+        try:
+            settings.read_string(read_text(place))
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{place}: not settings of wandb: {error}") from None
+        sections = [settings.defaults(), *(settings[name] for name in settings.sections())]
+        keys = {key for section in sections for key in section}
+        if keys - _HARMLESS_TRACKING:
+            others = short(", ".join(sorted(keys - _HARMLESS_TRACKING)))
+            raise ConfigError(
+                f'{place}: report_to = ["wandb"], and wandb would take {others} from this file of '
+                "the working directory, with your key. Set it by its environment variable "
+                "(WANDB_BASE_URL) or in ~/.config/wandb/settings, and remove the file."
+            )
 
 
 @run_check(reads_data=True)

@@ -120,7 +120,8 @@ def served_teachers(run: Run) -> dict[str, SampledModel]:
             name = "teacher"
         elif not name:
             last_part = teacher.model.rpartition("/")[2]
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", last_part) or "teacher"
+            # A word of a task's command, which begins with no dash.
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", last_part).lstrip("-") or "teacher"
         served[name] = located(teacher)
     return served
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from slurm_machine import SlurmMachine
 from test_pipeline import demo, finish
 
 from reasondistill.config import Cluster, load_pipeline, resources
@@ -144,6 +145,31 @@ def test_a_line_break_in_a_cluster_file_makes_no_line_of_a_script(tmp_path: Path
     ):
         with pytest.raises(ValueError, match=r"sbatch would read|want the name of a variable"):
             Cluster.model_validate(values)
+
+
+@pytest.mark.slurm
+def test_a_real_sbatch_reads_each_value_as_one(tmp_path: Path, slurm: SlurmMachine) -> None:
+    options = ['--comment="two words"', "--exclude=n[2-2]", "--mail-type END,FAIL"]
+    default = {"partition": "main,short", "time": "1:00", "options": options}
+    run = replace(
+        on_slurm(tmp_path, stages={"default": default}), folder=tmp_path / "it's a b#c %d"
+    )
+    step = steps_of(run, plan(run, run.stages, share_engine_process=False))[0]
+    job = slurm.sbatch(script_of(run, step, tmp_path), "--hold")
+    told = slurm.run("scontrol", "show", "job", job)
+    for value in ("Partition=main,short\n", "Comment=two words\n", "ExcNodeList=n2\n"):
+        assert value in told.replace(" ", "\n").replace("two\n", "two "), told
+    assert f"StdOut={tmp_path}/it's a b#c " in told and "MailType=END,FAIL" in told, told
+
+
+@pytest.mark.slurm
+def test_a_real_sbatch_would_execute_what_stands_behind_a_partition(slurm: SlurmMachine) -> None:
+    """Why values have a form: BASH_ENV is read before the script."""
+    evil = slurm.folder / "evil.sh"
+    evil.write_text(f"touch {slurm.folder}/EXECUTED\n")
+    lines = f"#!/bin/bash\n#SBATCH --partition=main --export=ALL,BASH_ENV={evil}\ntrue\n"
+    slurm.wait([slurm.sbatch(lines)])
+    assert (slurm.folder / "EXECUTED").exists()
 
 
 @pytest.mark.parametrize("name", ['x" --export=ALL,BASH_ENV=y "', "x\\", "x\ny"])
