@@ -235,6 +235,36 @@ def hub_commit(model: str, revision: str | None) -> str | None:
     return None
 
 
+def require_safetensors(model: str, revision: str | None) -> None:
+    """Raise ConfigError for a hub id that has no safetensors but pickles, which vLLM would load, as
+    far as the hub or the local cache says what it has.
+    """
+    names = [name for name in hub_files(model, revision) if "/" not in name]
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+        raise pickled(model)
+
+
+def hub_files(model: str, revision: str | None) -> list[str]:
+    """The names of a hub id's files: asked of the hub, else those in the local cache; none when
+    neither knows.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        return []
+    try:
+        info = huggingface_hub.HfApi().model_info(model, revision=revision, timeout=10)
+        return [file.rfilename for file in info.siblings or ()]
+    except Exception as error:  # as in hub_commit
+        log.debug("%s: the hub did not answer (%s); looking in the local cache", model, error)
+    cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    if not isinstance(cached, str):
+        return []
+    return [path.name for path in Path(cached).parent.iterdir()]
+
+
 # ---- how large they are --------------------------------------------------------------------------
 
 

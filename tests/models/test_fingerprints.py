@@ -1,15 +1,16 @@
-"""The fingerprint of a model folder that a stage wrote."""
+"""The fingerprint of a model folder that a stage wrote, and what a hub id's weights may be."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from reasondistill.errors import DataError
-from reasondistill.models.weights import folder_fingerprint
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.models.weights import folder_fingerprint, require_safetensors
 from reasondistill.runs.store import Identity, finish_stage, open_stage
 
 
@@ -50,3 +51,43 @@ def test_what_is_cut_or_damaged_is_named_and_no_other_model(model: Path) -> None
     (model / "config.json").write_text("[]")
     with pytest.raises(DataError, match="config.json: damaged"):
         folder_fingerprint(model)
+
+
+@pytest.mark.parametrize(
+    ("files", "is_refused"),
+    [
+        (["pytorch_model.bin"], True),
+        (["consolidated.00.pth"], True),
+        (["model.safetensors", "pytorch_model.bin"], False),
+        (["onnx/model.safetensors", "pytorch_model.bin"], True),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("is_asked", [True, False], ids=["hub", "cache"])
+def test_a_hub_id_that_has_pickles_alone_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: list[str],
+    is_refused: bool,
+    is_asked: bool,
+) -> None:
+    import huggingface_hub
+
+    class Hub:
+        def model_info(self, *_: object, **__: object) -> object:
+            if not is_asked:
+                raise OSError("no network")
+            names = [SimpleNamespace(rfilename=name) for name in ["config.json", *files]]
+            return SimpleNamespace(siblings=names)
+
+    for name in ["config.json", *files]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    config = str(tmp_path / "config.json")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: config)
+    if is_refused:
+        with pytest.raises(ConfigError, match="its weights are pickles"):
+            require_safetensors("org/model", "main")
+    else:
+        require_safetensors("org/model", "main")

@@ -62,6 +62,7 @@ from reasondistill.models.weights import (
     hub_commit,
     model_folder,
     model_identity,
+    require_safetensors,
 )
 from reasondistill.records import Finish, Message, Problem
 from reasondistill.thinking import ReasoningFormat
@@ -133,6 +134,7 @@ class VllmSampler(SamplerBase):
         pinned = None
         if folder is None:
             pinned = hub_commit(model, revision) or revision
+            require_safetensors(model, pinned)
         if enforce_eager is None:
             enforce_eager = is_cpu()
         self._args: dict[str, Any] = {
