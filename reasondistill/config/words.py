@@ -75,7 +75,8 @@ ShellLine = Annotated[str, _form(r"[^\x00]*", "a text without NUL")]
 RayAddress = Annotated[
     str,
     _form(
-        r"auto|local|(?:(?:ray|https?)://)?[A-Za-z0-9\[][^\s/\"'#\\\x00-\x1f\x7f]*/?",
+        r"auto|local|(?:(?:ray|https?)://)?[A-Za-z0-9\[][^\s/?\"'#\\\x00-\x1f\x7f]*"
+        r"(?:/(?!/)[A-Za-z0-9._~%/-]*)?",
         "auto, host:port, ray://host:port or http://host:port",
     ),
 ]

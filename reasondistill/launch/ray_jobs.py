@@ -32,7 +32,7 @@ FILE = "ray/job.json"
 _POLL_S = 2.0
 _SEALED_AS = "ray job"
 # Parts of the URLs that are asked.
-_DASHBOARD = re.compile(r"https?://[^\s/?#\"'\\\x00-\x1f\x7f]+/?")
+_DASHBOARD = re.compile(r"https?://[^\s/?#\"'\\\x00-\x1f\x7f]+(/[A-Za-z0-9._~%/-]*)?")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 # Ray's words for a job, and ours.
 _STATES: Mapping[str, State] = {

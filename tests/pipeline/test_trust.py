@@ -279,6 +279,14 @@ def test_what_reaches_a_shell_or_a_command_has_its_form(values: dict[str, Any]) 
         Cluster.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["auto", "head:6379", "ray://head:10001", "http://10.0.0.1:8265", "https://lab.example/ray/"],
+)
+def test_the_addresses_that_ray_takes_are_taken(address: str) -> None:
+    Cluster.model_validate({"kind": "ray", "ray": {"address": address}})
+
+
 def test_files_elsewhere_that_a_stranger_s_run_reads_are_shown(
     small: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
