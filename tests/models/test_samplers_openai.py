@@ -348,9 +348,12 @@ def test_no_more_requests_are_open_than_allowed(server: Server) -> None:
 
 
 def test_requests_per_minute_are_spread(server: Server) -> None:
+    began = time.monotonic()
     draw(server, 4, requests_per_minute=600)
-    gaps = [b - a for a, b in zip(sorted(server.times), sorted(server.times)[1:], strict=False)]
-    assert sum(gaps) >= 0.28
+    # On a busy machine one of them may come late, but none before its turn.
+    waited = [at - began for at in sorted(server.times)]
+    assert len(waited) == 4
+    assert all(seconds >= 0.1 * turn for turn, seconds in enumerate(waited)), waited
 
 
 def test_tokens_that_were_reserved_and_not_used_come_back() -> None:
