@@ -107,6 +107,19 @@ BENCHMARK_ROWS = Bound(
 )
 COLUMNS = Bound("COLUMNS", 10_000, "columns of a CSV or Parquet file", "sets of problems have 20")
 
+TEXT_RATIO = Bound(
+    "TEXT_RATIO", 100, "times", "a packed text file (.gz, .zip) of a data set; text packs 3 to 20"
+)
+CARD_BYTES = Bound(
+    "CARD_BYTES", 4 << 20, "bytes", "the card (README.md) of a data set; large ones have 1 MB"
+)
+CARD_VALUES = Bound(
+    "CARD_VALUES",
+    10**6,
+    "values",
+    "of the head of a card, aliases counted each time",
+)
+
 # ---- servers -------------------------------------------------------------------------------------
 
 REPLY_BYTES = Bound(

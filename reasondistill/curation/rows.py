@@ -25,8 +25,14 @@ from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
-from reasondistill.curation.parquet import parquet_rows, require_bounded
-from reasondistill.errors import ConfigError, DataError, MissingDependencyError
+from reasondistill.curation.dataset_files import require_own_files, require_own_metadata
+from reasondistill.curation.parquet import parquet_rows
+from reasondistill.errors import (
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    ReasonDistillError,
+)
 from reasondistill.foreign_files import regular
 from reasondistill.sections import is_place, nearest
 
@@ -244,12 +250,10 @@ def open_hub(
     """
     try:
         import datasets
-        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise MissingDependencyError("datasets", "data") from error
     if folder is not None:
-        for path in sorted(folder.rglob("*.parquet")):
-            require_bounded(path)
+        require_own_metadata(folder)
     extra: dict[str, Any] = {}
     if trust_remote_code:
         if "trust_remote_code" not in inspect.signature(datasets.load_dataset_builder).parameters:
@@ -262,8 +266,11 @@ def open_hub(
         builder = datasets.load_dataset_builder(
             str(folder or dataset), config, revision=None if folder else revision, **extra
         )
+        require_own_files(builder, folder, split)
         rows = _streamed(builder, split) if streaming or folder else _downloaded(builder, split)
-    except (DatasetsError, OSError, ValueError) as error:
+    except ReasonDistillError:
+        raise
+    except Exception as error:  # what others wrote makes libraries raise anything
         raise ConfigError(
             f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): '
             f"{_first_line(error)}"
@@ -289,13 +296,11 @@ def _downloaded(builder: Any, split: str) -> Any:
 
 
 def _hub_rows(rows: Iterable[Any], dataset: str) -> Iterator[Row]:
-    from datasets.exceptions import DatasetsError
-
     index = -1
     try:
         for index, fields in enumerate(rows):
             yield Row(index, fields)
-    except (DatasetsError, OSError, ValueError) as error:
+    except Exception as error:  # of the library, which reads what others wrote
         raise DataError(f"{dataset}:{index + 2}: cannot be read: {_first_line(error)}") from error
 
 
