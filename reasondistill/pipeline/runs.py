@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from reasondistill.config import (
     CONTROLS,
     Benchmark,
@@ -40,6 +42,7 @@ from reasondistill.runs.remote import is_weights
 from reasondistill.runs.store import Manifest, read_guarded, write_guarded, write_manifest
 from reasondistill.runs.work_sharing import Share
 from reasondistill.secrets import look_again, variable_in
+from reasondistill.sections import explain
 
 _SEAL = "seal"
 _SAID = ("pipeline", "cluster", "source", "keep_old", "asked")
@@ -293,6 +296,9 @@ def load_run(folder: Path, *, trust: bool = False) -> Run:
         )
     except (ValueError, KeyError, TypeError) as error:
         fault = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            kind = {"Cluster": Cluster}.get(error.title, Pipeline)
+            fault = explain(Path(error.title.lower()), kind, error).splitlines()[0]
         raise DataError(
             f"{path}: not written by this version of reasondistill: {fault}. {ways_out}"
         ) from error

@@ -158,6 +158,18 @@ def test_a_stranger_s_checkpoint_is_not_loaded_unasked(small: Run) -> None:
     require_trust(small, trust=False)
 
 
+@pytest.mark.parametrize("trust", [[], ["--trust"]])
+def test_options_of_sbatch_in_a_stranger_s_partition_reach_no_script(
+    small: Run, workplace: Path, trust: list[str]
+) -> None:
+    default = {"partition": "cpu --export=ALL,BASH_ENV=/tmp/evil.sh"}
+    cluster = {"kind": "slurm", "stages": {"default": default}}
+    of_a_stranger(small, cluster=cluster)
+    said = command(workplace, "resume", "small", *trust, code=2)
+    assert "stages.default.partition" in said and "sbatch would read more" in said
+    assert not (small.folder / "slurm").exists()
+
+
 def test_resume_executes_nothing_of_a_stranger_unasked(small: Run, workplace: Path) -> None:
     cluster = Cluster.model_validate(EXECUTES | {"kind": "local"})
     of_a_stranger(replace(small, cluster=cluster))
