@@ -33,10 +33,10 @@ _DEFAULT_TIMEOUT = timedelta(minutes=5)
 
 def is_loopback(url: str) -> bool:
     """Whether the host of a URL is this machine, seen from itself."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
     try:
+        host = urlsplit(url).hostname or ""
+        if host == "localhost":
+            return True
         return ip_address(host).is_loopback
     except ValueError:
         return False

@@ -845,6 +845,9 @@ def test_texts_for_a_server_of_rollouts_follow_no_redirect(server: FaultyServer)
     server.redirects_to = f"{other.url}/chat/completions"
     with pytest.raises(ConfigError, match=r"rollouts_url: the server redirects \(307\) to http:"):
         session.post(f"{server.url}/generate", json={"model": "m", "prompt": "a"})
+    server.redirects_to = "http://[::"
+    with pytest.raises(ConfigError, match="to no address"):
+        session.post(f"{server.url}/generate", json={"model": "m", "prompt": "a"})
     assert other.bodies == []
     other.close()
 

@@ -304,9 +304,15 @@ def refuse_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
     there.
     """
     if response.is_redirect:
-        here, there = urlsplit(response.url), urlsplit(response.headers["location"])
-        if there.netloc and (there.scheme, there.netloc) != (here.scheme, here.netloc):
+        here = urlsplit(response.url)
+        try:
+            there = urlsplit(response.headers["location"])
             origin = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+            is_allowed = not there.netloc or there[:2] == here[:2]
+        except ValueError:
+            origin = "no address"
+            is_allowed = False
+        if not is_allowed:
             raise ConfigError(
                 f"[train] rollouts_url: the server redirects ({response.status_code}) to {origin}; "
                 "texts are not sent there. Put the right address into rollouts_url."
