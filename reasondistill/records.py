@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from reasondistill.secrets import masked
 
 Finish = Literal["stop", "length", "repetition", "error"]
 # Whose fault a failed sample is: the service's (server, quota, engine), or the input's (a prompt
@@ -27,9 +29,30 @@ OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "
 
 
 class Record(BaseModel):
-    """Frozen, unknown fields refused, one JSON line each."""
+    """Frozen, unknown fields refused, one JSON line each. `foreign` are the fields whose texts
+    others wrote: data sets, models, servers; all else is ours (ids, names, keys of objects).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    foreign: ClassVar[frozenset[str]] = frozenset()
+
+    def without_secrets(self) -> Self:
+        """The record with `***` for each secret of the environment in what others wrote, also in
+        records inside it. What is ours stays, even where a secret reads like it: another id or name
+        would be another record.
+        """
+        clean: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, str) and name in self.foreign:
+                clean[name] = masked(value)
+            elif isinstance(value, Record):
+                clean[name] = value.without_secrets()
+            elif isinstance(value, tuple):
+                items = cast("tuple[Any, ...]", value)
+                clean[name] = tuple(map(_without_secrets, items))
+        return self.model_copy(update=clean)
 
     def to_json(self) -> str:
         """The record as one JSON line without its newline.
@@ -41,6 +64,12 @@ class Record(BaseModel):
             return self.model_dump_json()
         except ValueError:  # pydantic refuses lone surrogates; the stdlib escapes them
             return json.dumps(self.model_dump(mode="python"))
+
+
+def _without_secrets(item: Any) -> Any:
+    if isinstance(item, Record):
+        return item.without_secrets()
+    return item
 
 
 class Origin(Record):
@@ -57,6 +86,8 @@ class Problem(Record):
     Empty where nobody knows the answer.
     """
 
+    foreign = frozenset({"question", "answer", "reference_solution", "subject", "level"})
+
     id: str
     question: str
     answer: str
@@ -68,6 +99,8 @@ class Problem(Record):
 
 class SetAside(Record):
     """A row that did not become a problem, and why."""
+
+    foreign = frozenset({"detail"})
 
     id: str
     reason: str
@@ -98,6 +131,8 @@ class Message(Record):
     in `<think>`), so it opens no block. Stored only where it is true.
     """
 
+    foreign = frozenset({"content"})
+
     role: Role
     content: str
     quotes_tag: bool = Field(default=False, exclude_if=lambda quotes: not quotes)
@@ -119,6 +154,8 @@ class Completion(Record):
     server did not count the tokens: they are our guess. `is_masked`: a secret of the environment
     stood in the text, and `***` stands there now.
     """
+
+    foreign = frozenset({"reasoning", "answer_text", "error"})
 
     reasoning: str | None
     answer_text: str
@@ -163,6 +200,8 @@ class Grade(Record):
     never `wrong`.
     """
 
+    foreign = frozenset({"extracted", "reason"})
+
     outcome: Outcome
     extracted: str | None
     layer: str
@@ -178,6 +217,8 @@ class Grade(Record):
 
 class GradedRow(Record):
     """What `reasondistill grade` says of one row of a file; `id` as it came."""
+
+    foreign = frozenset({"extracted", "reason"})
 
     id: str | int | float | None
     outcome: Outcome
@@ -211,6 +252,8 @@ class PseudoLabel(Record):
     """What the samples of a problem without a gold answer say: the answer of most of them, and how
     many of `n` gave it.
     """
+
+    foreign = frozenset({"answer"})
 
     problem_id: str
     answer: str

@@ -19,14 +19,22 @@ encodings (hex, reversed, encrypted); a part of a key.
 from __future__ import annotations
 
 import base64
-import html
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import unquote
+
+from reasondistill.secret_names import (
+    Secrecy,
+    how_secret,
+    is_plural,
+    is_secret_name,
+    names_webhook,
+    words_of,
+)
 
 MASK = "***"
 # Shorter values are never masked: words and numbers of any text would go with them.
@@ -55,93 +63,6 @@ _PLACEHOLDERS = frozenset(
 )
 
 
-# ---- names ---------------------------------------------------------------------------------------
-
-_WORDS = frozenset(
-    [
-        "KEY",
-        "KEYS",
-        "TOKEN",
-        "SECRET",
-        "SECRETS",
-        "PASSWORD",
-        "PASSWORDS",
-        "PASSWD",
-        "PASSPHRASE",
-        "PWD",
-        "PW",
-        "PAT",
-        "CRED",
-        "CREDS",
-        "CREDENTIAL",
-        "CREDENTIALS",
-        "AUTHORIZATION",
-        "BEARER",
-        "COOKIE",
-        "COOKIES",
-        "JWT",
-        "DSN",
-        "SIGNATURE",
-    ]
-)
-# They mean much else where they do not end a name (`--pass-through`).
-_LAST_WORDS = frozenset({"PASS", "AUTH", "SIG"})
-_ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE")
-_NO_KEYS = frozenset({"MONKEY", "DONKEY", "TURKEY", "HOTKEY", "WHISKEY", "HOCKEY", "JOCKEY"})
-# A name that ends so says where a secret is or what kind it is, not what it is.
-_ABOUT = frozenset(
-    [
-        "FILE",
-        "FILES",
-        "PATH",
-        "DIR",
-        "FOLDER",
-        "ENV",
-        "URL",
-        "URI",
-        "HOST",
-        "PORT",
-        "NAME",
-        "TYPE",
-        "MODE",
-        "METHOD",
-        "SOCK",
-        "SOCKET",
-        "LENGTH",
-        "SIZE",
-        "COUNT",
-        "LIMIT",
-        "RATE",
-        "TTL",
-        "TIMEOUT",
-        "EXPIRY",
-        "ALGORITHM",
-    ]
-)
-_SHELLS_OWN = frozenset({"PWD", "OLDPWD"})
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_BETWEEN_WORDS = re.compile(r"[^A-Za-z0-9]+")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a variable, option, header or query key of this name holds a secret: `HF_TOKEN`,
-    `api-key`, `dbPassword`; not `TOKEN_FILE` and not `max_tokens`.
-    """
-    if name in _SHELLS_OWN:
-        return False
-    spaced = _CAMEL.sub("_", name)
-    words = [word.upper() for word in _BETWEEN_WORDS.split(spaced) if word]
-    if not words or words[-1] in _ABOUT:
-        return False
-    return words[-1] in _LAST_WORDS or any(_is_secret_word(word) for word in words)
-
-
-def _is_secret_word(word: str) -> bool:
-    if word in _WORDS:
-        return True
-    return word.endswith(_ENDINGS) and word not in _NO_KEYS
-
-
 # ---- what looks like a key -----------------------------------------------------------------------
 
 # Of well-known services. A digit is wanted where words with dashes may begin like that.
@@ -166,7 +87,8 @@ _KEY = re.compile(r"(?<![\w/.-])(?:" + "|".join(_KEY_FORMATS.values()) + ")")
 _ONE_FORMAT = {name: re.compile(pattern) for name, pattern in _KEY_FORMATS.items()}
 
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}://)(?P<user>[^\s/?#\"'<>]*@)?(?P<rest>[^\s\"'<>]*)"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}://)(?P<user>[^\s/?#\"<>]*@(?!sha256:))?"
+    r"(?P<rest>[^\s\"'<>]*)"
 )
 _QUERY_PAIR = re.compile(r"(?P<name>[?&;#][^?&;#=\s]+=)(?P<value>[^&;#\s]+)")
 _WEB = ("http://", "https://", "ws://", "wss://")
@@ -205,19 +127,9 @@ def clean_urls(text: str) -> str:
 
 # ---- what must not stand in a file ---------------------------------------------------------------
 
-# A shell's $NAME or `command`, or a file that holds it: no secret itself.
-_REFERENCE = re.compile(r"[\"']?(?:\$|`|/|~/|\./|\{\{|<)")
+# `$HF_TOKEN`, or what takes the place of a value later.
+_REFERENCE = re.compile(r"\$\{?[A-Z_][A-Z0-9_]*\}?$|\{\{")
 _SWITCH = frozenset({"", "0", "1", "true", "false", "yes", "no", "on", "off", "none"})
-_SETTING = re.compile(
-    r"(?<![\w$?&{-])(?P<name>[A-Za-z_][\w-]*)=(?P<value>\"[^\"]*\"|'[^']*'|[^\s;&|,)\"']*)"
-)
-_OPTION = re.compile(r"(?<!\S)--?(?P<name>[A-Za-z][\w-]*)[= ]+(?P<value>[^\s-]\S*)")
-_HEADER = re.compile(
-    r"(?i)(?P<name>\b(?:[\w-]+-)?(?:authorization|api-?key|token|secret|cookie))\s*:\s*"
-    r"(?:(?:bearer|basic|token)\s+)?(?P<value>[^\s\"']+)"
-)
-_BEARER = re.compile(r"(?i)\b(?P<name>bearer)\s+(?P<value>[A-Za-z0-9._~+/=-]{8,})")
-_CURL_USER = re.compile(r"(?<!\S)(?P<name>-u|--user)[= ]+(?P<value>[^\s:$]+:[^\s$]\S*)")
 
 
 def found_in(text: str) -> str | None:
@@ -235,30 +147,17 @@ def found_in(text: str) -> str | None:
         if url["user"] and _has_password(url["scheme"], url["user"]):
             return "a password in a URL"
         for pair in _QUERY_PAIR.finditer(url["rest"]):
-            if _is_secret_pair(pair) and not _REFERENCE.match(pair["value"]):
+            if _is_secret_pair(pair) and not pair["value"].startswith(("$", "{{", "<", "`")):
                 name = pair["name"][1:-1]
                 return f"a key in a URL ({name}=…)"
     return None
 
 
-def found_in_shell(text: str) -> str | None:
-    """As `found_in`, of shell lines and options: also `export HF_TOKEN=…`, `--api-key …`,
-    `Authorization: Bearer …`. What only names a secret (`$HF_TOKEN`, a file) is none.
+def is_placeholder(value: str) -> bool:
+    """Whether a value stands for another one, or for a place in a text: `<your key>`, `{{ key }}`,
+    `<|im_end|>`.
     """
-    kind = found_in(text)
-    if kind is not None:
-        return kind
-    for pattern in (_SETTING, _OPTION):
-        for setting in pattern.finditer(text):
-            if is_secret_name(setting["name"]) and is_secret_value(setting["value"]):
-                return setting["name"]
-    for pattern in (_HEADER, _BEARER):
-        for header in pattern.finditer(text):
-            if is_secret_value(header["value"]):
-                return f"a header ({header['name']})"
-    if _CURL_USER.search(text):
-        return "a user's password (-u)"
-    return None
+    return value.startswith("{{") or (value.startswith("<") and value.endswith(">"))
 
 
 def is_secret_value(value: str) -> bool:
@@ -266,7 +165,9 @@ def is_secret_value(value: str) -> bool:
     switch, or only says where the secret is.
     """
     bare = value.strip().strip("\"'")
-    return bare.lower() not in _SWITCH and _REFERENCE.match(bare) is None
+    if bare.lower() in _SWITCH or is_placeholder(bare):
+        return False
+    return _REFERENCE.match(bare) is None and not bare.startswith(("/", "~/", "./"))
 
 
 def found_below(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -298,13 +199,27 @@ def secret_names_in(value: Any) -> Iterator[str]:
 
 # ---- the secrets of the environment --------------------------------------------------------------
 
+# A special token of a tokenizer is one of a text, whatever its variable is called.
+_SPECIAL_TOKEN = re.compile(r"<[|｜][^<>]*[|｜]>")
+# `problem_id`, `created_at_desc`, `the answer is`: words with a vowel, numbers of two digits.
+_WORD = r"(?:(?=[a-z]*[aeiouy])[a-z]{1,14}|(?=[A-Z]*[AEIOUY])[A-Z]{1,14}|[A-Z][a-z]{1,13}|\d{1,2})"
+_ONLY_WORDS = re.compile(rf"{_WORD}(?:[ _.:/,-]+{_WORD})*")
+# `Password=…;` of a connection string, `"private_key": "…"` of JSON, `api-key=…` of headers.
+_SETTING_INSIDE = re.compile(
+    r"(?<![A-Za-z0-9_-])(?P<name>[A-Za-z][\w-]{0,60})[\"']?\s?[=:]\s?"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|\{[^}]*\}|[^;&,\s\"'{]+)"
+)
+_SCHEME_OF_HEADER = re.compile(r"(?i)^(?:bearer|basic|token|digest)\s+")
+
 
 def is_worth_masking(value: str) -> bool:
     """Whether a value is no word or number that a text may hold by chance: 10 characters or more,
     or 8 with letters and digits; digits alone from 16 on. What people write where no key is wanted
-    (`not-needed`) is none, and neither is the name of a file.
+    (`not-needed`) is none, and neither is the name of a file, or a special token (`<|im_end|>`).
     """
     if len(value) < SHORTEST or value.lower() in _PLACEHOLDERS:
+        return False
+    if _SPECIAL_TOKEN.fullmatch(value):
         return False
     if value.isdecimal():
         return len(value) >= _LONG_NUMBER
@@ -320,15 +235,44 @@ def _is_mixed(value: str) -> bool:
     return has_digit and has_other
 
 
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a value under a name is a secret: under one that certainly means one, any value (the
+    passwords of people are words); else where it does not read as words.
+    """
+    secrecy = how_secret(name)
+    if secrecy is Secrecy.LIKELY:
+        return _ONLY_WORDS.fullmatch(value.strip()) is None
+    return secrecy is Secrecy.CERTAIN
+
+
 def _values_of(variable: str, value: str) -> Iterator[str]:
-    """The secrets in the value of a variable: lines of a private key, the password of a URL."""
+    """The secrets in the value of a variable: itself, lines of a private key, the password of a URL
+    or of a connection string.
+    """
+    begins_as_url = _URL.match(value.strip()) is not None
     if "://" in value:
         yield from _secrets_of_url(value)
-    elif is_secret_name(variable) or _KEY.search(value):
+    if begins_as_url and names_webhook(words_of(variable)):
         yield value.strip()
-        lines = value.splitlines()
-        if len(lines) > 1:
-            yield from (line.strip() for line in lines)
+        yield value.strip().partition("://")[2].partition("/")[2]
+    if variable.lower().endswith("proxy") and "://" not in value:
+        yield from _secrets_of_user(value.strip().rpartition("@")[0])
+    if _KEY.search(value) or (_is_secret(variable, value) and not begins_as_url):
+        yield from _pieces_of(variable, value.strip())
+    for setting in _SETTING_INSIDE.finditer(value):
+        inner = setting["value"].strip("\"'{}")
+        if _is_secret(setting["name"], inner):
+            yield inner
+
+
+def _pieces_of(variable: str, value: str) -> Iterator[str]:
+    yield value
+    yield _SCHEME_OF_HEADER.sub("", value)
+    lines = value.splitlines()
+    if len(lines) > 1:
+        yield from (line.strip() for line in lines)
+    if is_plural(variable):
+        yield from re.split(r"[\s,;]+", value)
 
 
 def _secrets_of_url(value: str) -> Iterator[str]:
@@ -336,72 +280,130 @@ def _secrets_of_url(value: str) -> Iterator[str]:
     for url in _URL.finditer(value):
         user = url["user"]
         if user and _has_password(url["scheme"], user):
-            yield user[:-1]
-            name, _, password = user[:-1].partition(":")
-            yield password or name
+            yield from _secrets_of_user(user[:-1])
         for pair in _QUERY_PAIR.finditer(url["rest"]):
             if _is_secret_pair(pair):
                 yield pair["value"]
+    # Whatever its characters: a password with a slash in it hides the end of the user info.
+    user = value.strip().partition("://")[2].rpartition("@")[0]
+    password = user.partition(":")[2]
+    if "/" in password and not re.match(r"\d{1,5}/", password):
+        yield from _secrets_of_user(user)
+
+
+def _secrets_of_user(user: str) -> Iterator[str]:
+    """`me:pw` and `pw`; of a name alone the name."""
+    name, _, password = user.partition(":")
+    yield user
+    yield password or name
+
+
+# ---- masking -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The secrets of this process in all their `forms`, the longest first, as one pattern, and
-    which of the forms are base64: what stands around these is a part of them.
+    """One secret, or one of the three middles of its base64. `core` stands in each of its forms: a
+    text without it is passed at the speed of `in`. `pattern` matches all forms.
     """
 
-    forms: tuple[str, ...] = ()
-    pattern: re.Pattern[str] = re.compile("")
-    in_base64: frozenset[str] = frozenset()
+    core: str
+    pattern: str
+    is_base64: bool
 
     def is_in(self, text: str) -> bool:
-        """Three times as fast as the pattern, for texts without secrets: nearly all."""
-        return any(form in text for form in self.forms)
+        return self.core in text and _compiled(self.pattern).search(text) is not None
 
 
-def _forms(secret: str) -> set[str]:
-    """How a secret may come back, but for base64."""
-    forms = {secret, unquote(secret), quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    for plain in tuple(forms):
-        forms.add(json.dumps(plain)[1:-1])
-        forms.add(json.dumps(plain, ensure_ascii=False)[1:-1])
-        forms.add(html.escape(plain))
-        forms.add(repr(plain)[1:-1])
-    return {form for form in forms if len(form) >= SHORTEST}
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
-def _base64_forms(secret: str) -> set[str]:
+_LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]+")
+_ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}
+_NAMED = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+def _forms_of(sign: str) -> str:
+    """A pattern of all ways in which a character that is no ASCII letter or digit may come back: as
+    it is, behind backslashes (JSON, PHP, repr), quoted for a URL, escaped for JSON or HTML.
+    """
+    forms = [r"\\{0,8}" + re.escape(sign)]
+    # Also quoted twice.
+    bytes_of_sign = sign.encode("utf-8", "surrogatepass")
+    forms.append("".join(f"%(?:25)*{_any_case(f'{byte:02x}')}" for byte in bytes_of_sign))
+    units = sign.encode("utf-16-be", "surrogatepass").hex()
+    pieces = [units[place : place + 4] for place in range(0, len(units), 4)]
+    forms.append("".join(rf"\\{{1,8}}u{_any_case(piece)}" for piece in pieces))
+    code = ord(sign)
+    if code < 256:
+        forms.append(rf"\\{{1,8}}x{_any_case(f'{code:02x}')}")
+    forms.append(rf"&(?:amp;)?#(?:0*{code}|[xX]0*{_any_case(f'{code:x}')});")
+    if sign in _NAMED:
+        forms.append(f"&(?:amp;)?{_NAMED[sign]};")
+    if sign in _ESCAPES:
+        forms.append(rf"\\{{1,8}}{_ESCAPES[sign]}")
+    if sign == " ":
+        forms.append(r"\+")
+    return "(?:" + "|".join(forms) + ")"
+
+
+def _any_case(digits: str) -> str:
+    """A pattern of hex digits in capitals or not."""
+    signs = [f"[{sign}{sign.upper()}]" if sign.isalpha() else sign for sign in digits]
+    return "".join(signs)
+
+
+def _core_of(text: str) -> str:
+    """The longest run of ASCII letters and digits: no form changes it."""
+    return max(_LETTERS_AND_DIGITS.findall(text), key=len, default="")
+
+
+def _plain(secret: str) -> _Known:
+    signs: list[str] = []
+    for sign in secret:
+        if sign.isascii() and sign.isalnum():
+            signs.append(sign)
+        else:
+            signs.append(_forms_of(sign))
+    return _Known(_core_of(secret), "".join(signs), is_base64=False)
+
+
+def _in_base64(secret: str) -> Iterator[_Known]:
     """What is the same of a secret's base64, whatever stands before and behind it: it may begin at
     any of three places in a group of four characters.
     """
     content = secret.encode("utf-8", "surrogatepass")
-    forms: set[str] = set()
     for before in range(3):
         padded = b"\0" * before + content
         encoded = base64.b64encode(padded).decode("ascii")
         first = (8 * before + 5) // 6
         last = 8 * len(padded) // 6
-        core = encoded[first:last]
-        if len(core) >= _SHORTEST_BASE64:
-            forms |= {core, core.replace("+", "-").replace("/", "_")}
-    return forms
+        middle = encoded[first:last]
+        if len(middle) < _SHORTEST_BASE64:
+            continue
+        pattern = middle.replace("+", "(?:[+-]|%2[Bb])").replace("/", r"(?:\\{0,8}/|_|%2[Ff])")
+        yield _Known(_core_of(middle), pattern, is_base64=True)
 
 
-def _known_of(secrets: Iterable[str]) -> _Known:
-    plain: set[str] = set()
-    in_base64: set[str] = set()
+def _known_of(secrets: Iterable[str]) -> tuple[_Known, ...]:
+    whole: dict[str, None] = {}
     for secret in secrets:
-        plain |= _forms(secret)
-        in_base64 |= _base64_forms(secret) | _base64_forms(unquote(secret))
-    forms = tuple(sorted(plain | in_base64, key=lambda form: (-len(form), form)))
-    pattern = re.compile("|".join(map(re.escape, forms)))
-    return _Known(forms, pattern, frozenset(in_base64 - plain))
+        whole |= dict.fromkeys((secret, unquote(secret)))
+    known: dict[_Known, None] = {}
+    for secret in whole:
+        if len(secret) < SHORTEST:
+            continue
+        known[_plain(secret)] = None
+        known |= dict.fromkeys(_in_base64(secret))
+    return tuple(known)
 
 
 # Variables that a cluster file names, whatever they are called; and what no variable holds.
 _named: set[str] = set()
 _told: set[str] = set()
-_known: _Known | None = None
+_known: tuple[_Known, ...] | None = None
 
 
 def look_again(*variables: str, values: Iterable[str] = ()) -> None:
@@ -414,7 +416,7 @@ def look_again(*variables: str, values: Iterable[str] = ()) -> None:
     _known = None
 
 
-def _know() -> _Known:
+def _know() -> tuple[_Known, ...]:
     """The secrets of the environment: read once, until it is to be looked at again."""
     global _known
     if _known is None:
@@ -422,7 +424,7 @@ def _know() -> _Known:
         for variable, value in os.environ.items():
             secrets.update(_values_of(variable, value))
         secrets.update(os.environ.get(variable, "").strip() for variable in _named)
-        _known = _known_of(filter(is_worth_masking, secrets))
+        _known = _known_of(sorted(filter(is_worth_masking, secrets)))
     return _known
 
 
@@ -433,21 +435,28 @@ def masked(text: str) -> str:
     """The text with `***` in the place of each secret of the environment; the same text where it
     holds none. Cut a text after this, not before: half a key would stay.
     """
-    known = _know()
-    if not known.is_in(text):
+    hits: list[tuple[int, int, bool]] = []
+    for known in _know():
+        if known.core in text:
+            found = _compiled(known.pattern).finditer(text)
+            hits += [(hit.start(), -hit.end(), known.is_base64) for hit in found]
+    if not hits:
         return text
-    hit = known.pattern.search(text)
     pieces: list[str] = []
     begin = 0
-    while hit is not None:
-        start, end = hit.span()
-        if hit[0] in known.in_base64:
-            start = _first_around(text, begin, start)
-            while end < len(text) and text[end] in _AROUND:
-                end += 1
-        pieces += [text[begin:start], MASK]
+    # Of those that begin together the longest first.
+    for start, negative_end, is_base64 in sorted(hits):
+        end = -negative_end
+        if end <= begin:
+            continue
+        while is_base64 and end < len(text) and text[end] in _AROUND:
+            end += 1
+        if start >= begin:
+            first = start
+            if is_base64:
+                first = _first_around(text, begin, start)
+            pieces += [text[begin:first], MASK]
         begin = end
-        hit = known.pattern.search(text, begin)
     return "".join([*pieces, text[begin:]])
 
 
@@ -468,39 +477,58 @@ def _first_around(text: str, begin: int, start: int) -> int:
 
 def holds_secret(text: str) -> bool:
     """Whether a secret of the environment stands in a text."""
-    return _know().is_in(text)
+    return any(known.core in text and known.is_in(text) for known in _know())
 
 
-def masked_json(text: str) -> str:
-    """JSON whose texts are masked; the same text where it holds no secret."""
-    if not holds_secret(text):
-        return text
-    clean = _masked_values(json.loads(text))
-    return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
-
-
-def _masked_values(value: Any) -> Any:
+def masked_values(value: Any, but: str = "") -> Any:
+    """A value of JSON whose texts are masked, but for one that is ours. The keys of objects stay
+    what they are: whoever reads the value back looks for them.
+    """
     if isinstance(value, str):
+        if value == but:
+            return value
         return masked(value)
-    if isinstance(value, dict):
-        pairs = cast("dict[str, Any]", value).items()
-        return {masked(name): _masked_values(inner) for name, inner in pairs}
-    if isinstance(value, list):
-        return [_masked_values(inner) for inner in cast("list[Any]", value)]
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {name: masked_values(inner, but) for name, inner in pairs}
+    if isinstance(value, list | tuple):
+        return [masked_values(inner, but) for inner in cast("list[Any]", value)]
     return value
 
 
-def variable_in(text: str) -> str | None:
-    """The name of an environment variable whose secret stands in a text."""
-    if not holds_secret(text):
+# Settings that name a thing: a model or a folder may be called as somebody's password.
+_NAMES = frozenset({"name", "model", "models", "base", "teacher", "student", "prompt", "source"})
+_IDENTIFIER = re.compile(rf"{_WORD}(?:[_.-]+{_WORD})*")
+
+
+def variable_in(value: Any) -> str | None:
+    """The name of an environment variable whose secret stands in a text below a value of JSON. The
+    keys of objects are none of its texts, and neither is what names a model, nor the identifier of
+    a column (`problem_id`).
+    """
+    texts = list(_texts_below(value, ""))
+    if not any(map(holds_secret, texts)):
         return None
-    for variable, value in os.environ.items():
-        own = set(_values_of(variable, value))
+    for variable, content in os.environ.items():
+        own = set(_values_of(variable, content))
         if variable in _named:
-            own.add(value.strip())
-        if _known_of(filter(is_worth_masking, own)).is_in(text):
+            own.add(content.strip())
+        known = _known_of(sorted(filter(is_worth_masking, own)))
+        if any(one.is_in(text) for one in known for text in texts):
             return variable
     return None
+
+
+def _texts_below(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, str):
+        if name not in _NAMES and _IDENTIFIER.fullmatch(value) is None:
+            yield value
+    elif isinstance(value, Mapping):
+        for key, inner in cast("Mapping[str, Any]", value).items():
+            yield from _texts_below(inner, key)
+    elif isinstance(value, list | tuple):
+        for inner in cast("list[Any]", value):
+            yield from _texts_below(inner, name)
 
 
 def cleaned(text: str) -> str:

@@ -33,7 +33,9 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.1: ("records", "sections", "thinking", "progress"),
     0.06: ("foreign_json",),
     0.05: ("foreign_text", "foreign_files", "bounds", "signals"),
-    0.0: ("errors", "hashing", "durations", "secrets", "interpreter", "unseen"),
+    0.02: ("shell_secrets",),
+    0.01: ("secrets",),
+    0.0: ("errors", "hashing", "durations", "secret_names", "interpreter", "unseen"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

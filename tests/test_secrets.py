@@ -21,7 +21,9 @@ from reasondistill.config import Cluster, EnvironmentSettings, OpenAISettings, S
 from reasondistill.config.loading import load_cluster, make_pipeline
 from reasondistill.errors import ConfigError
 from reasondistill.foreign_text import ShownFormatter
-from reasondistill.secrets import cleaned, found_in, found_in_shell, is_secret_name, masked
+from reasondistill.secret_names import is_secret_name
+from reasondistill.secrets import cleaned, found_in, masked
+from reasondistill.shell_secrets import found_in_shell
 
 TOKEN = "hf_aB3dE6gH9kL2mN5pQ8rS"
 PASSWORD = 'p&ss/"w+rd 42!'
@@ -65,6 +67,40 @@ def test_a_secret_is_masked_in_each_form_in_which_it_comes_back(
     assert all(piece not in clean for piece in inner if piece not in "?a=1&key=")
 
 
+AWS = "wJalrXUtnFEMI/K7MDENG&bPx+RfiCYEXAMPLE"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        AWS.replace("/", "\\/"),
+        AWS.replace("/", "\\\\\\/"),
+        AWS.replace("/", "\\u002f").replace("&", "\\u0026"),
+        AWS.replace("/", "\\u002F").replace("+", "\\u002b"),
+        AWS.replace("/", "\\x2f"),
+        quote(AWS, safe="").replace("%2F", "%2f"),
+        quote(quote(AWS, safe=""), safe=""),
+        AWS.replace("/", "&#x2F;").replace("&b", "&amp;b"),
+        AWS.replace("/", "&#x2f;"),
+        AWS.replace("/", "&#47;"),
+        AWS.replace("/", "&#047;"),
+        # Mixed, as no encoder alone writes it.
+        AWS.replace("/", "\\/").replace("&", "\\u0026").replace("+", "%2b"),
+        json.dumps(json.dumps({"key": AWS})),
+        quote(base64.b64encode(f"me:{AWS}??>".encode()).decode(), safe=""),
+        base64.b64encode(f"{AWS}??>".encode()).decode().replace("/", "\\/"),
+    ],
+)
+def test_a_key_is_masked_however_its_signs_are_escaped(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", AWS)
+    secrets.look_again()
+    clean = masked(f'{{"message": "bad {form}" and more')
+    assert secrets.MASK in clean and clean.endswith("and more")
+    assert "wJalr" not in clean and "EXAMPLE" not in clean and "K7MDENG" not in clean
+
+
 def test_of_base64_nothing_of_the_secret_stays_at_its_ends() -> None:
     for before in range(6):
         text = base64.b64encode(b"u" * before + TOKEN.encode() + b"v" * 5).decode()
@@ -92,6 +128,21 @@ def test_a_harmless_text_is_the_same_object() -> None:
         ("SSH_AUTH_SOCK", "/tmp/agent.123"),
         ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/hostname"),
         ("AUTH_URL", "https://login.example.com/a"),
+        ("EOS_TOKEN", "<|im_end|>"),
+        ("OPENAI_API_KEY", "<|im_end|>"),
+        ("TURN_TOKEN", "<|endoftext|>"),
+        ("PRIMARY_KEY", "problem_id"),
+        ("SORT_KEY", "created_at_desc"),
+        ("SOME_KEY", "created_at_desc"),
+        ("SOME_TOKEN", "the answer is"),
+        ("ANSWER_KEY", "the answer is"),
+        ("PARTITION_KEY", "customer_id"),
+        ("API_KEY_HEADER", "Authorization"),
+        ("TOKEN_LIMIT_PER_MINUTE", "100000 per minute"),
+        ("GPG_KEY", "A035C8C19219BA821ECEA86B64E628F8D684696D"),
+        ("STOP_TOKENS", "Therefore, the answer"),
+        ("http_proxy", "proxy.example.com:8080"),
+        ("NPM_PACKAGE", "http://localhost:8080/@scope/package"),
     ],
 )
 def test_what_texts_hold_by_chance_is_no_secret(
@@ -111,6 +162,25 @@ def test_what_texts_hold_by_chance_is_no_secret(
         ("HTTPS_PROXY", "http://me:plantedpass@proxy:3128", "plantedpass"),
         ("OPENAI_BASE_URL", "https://h/v1?api_key=planted-in-query", "planted-in-query"),
         ("WHATEVER", "ghp_0123456789abcdefABCDEF", "ghp_0123456789abcdefABCDEF"),
+        ("DB_PASSWORD", "correct horse battery", "correct horse battery"),
+        ("HF_TOKEN", "my_secret_words", "my_secret_words"),
+        ("DBPASS", "plantedDbp4ssw", "plantedDbp4ssw"),
+        ("MYPWD", "plantedpassw0rd", "plantedpassw0rd"),
+        ("APIKEYS", "k1planted000aaa,k2planted111bbb", "k2planted111bbb"),
+        ("SECRETKEYBASE", "plantedbase64base1", "plantedbase64base1"),
+        ("AUTH_HEADER", "Bearer plantedhdr0001", "plantedhdr0001"),
+        ("PASSWORD2", "plantednum22", "plantednum22"),
+        ("TOKEN1", "plantedtok01", "plantedtok01"),
+        ("CONNECTION_STRING", "Server=x;Password=plantedconn1;", "plantedconn1"),
+        ("DB", "Server=x;User Id=me;Pwd=plantedconn1;x=1", "plantedconn1"),
+        ("STORAGE", "DefaultEndpointsProtocol=https;AccountKey=planteda01==;", "planteda01=="),
+        ("DB_JDBC", "jdbc:sqlserver://host;user=x;password=plantedjdbc1", "plantedjdbc1"),
+        ("HEADERS", "x=1,api-key=plantedkey001", "plantedkey001"),
+        ("CREDENTIALS_JSON", '{"private_key": "plantedjson0000key"}', "plantedjson0000key"),
+        ("SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/p1", "services/T0/B0/p1"),
+        ("http_proxy", "me:plantedproxy2@proxy:8080", "plantedproxy2"),
+        ("ALL_PROXY", "http://me:plan/ted@pr0xy@proxy:8080", "plan/ted@pr0xy"),
+        ("HTTPS_PROXY", "http://me:pl'anted0@proxy:8080", "pl'anted0"),
         ("TLS_KEY", "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n", "MIIEvQIBADANBg"),
     ],
 )
@@ -145,55 +215,48 @@ def test_log_lines_and_tracebacks_are_cleaned() -> None:
 
 # ---- names ---------------------------------------------------------------------------------------
 
+SECRET_NAMES = """
+    HF_TOKEN GH_PAT DB_PASSWD DB_PASS PGPASSWORD MYSQL_PWD api-key x-api-key Authorization apiKey
+    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN WANDB_API_KEY OPENAI_API_KEY
+    ANTHROPIC_API_KEY HUGGING_FACE_HUB_TOKEN MY_CREDENTIALS BASIC_AUTH MYTOKEN SENTRY_DSN key sig
+    KEY TOKEN PASSWORD PASS password passwd Passphrase SECRET SECRETS CREDS COOKIE COOKIES JWT
+    DBPASS dbpass USERPASS MYPWD ROOTPW DB_PW APIKEYS API_KEYS APIKEY APITOKEN SECRETKEYBASE
+    SECRET_KEY_BASE AUTH_HEADER AUTHORIZATION_HEADER X_AUTH_HEADER PASSWORD1 PASSWORD2 TOKEN1
+    TOKEN_2 APIKEY1 API_KEY_1 DATABASE_PASSWORD1 DB_PASS2 SECRET_1 MYPWD3 PASSCODE OAUTH OAUTH2
+    OAUTH_TOKEN CONNECTION_STRING AZURE_STORAGE_CONNECTION_STRING CONN_STR SQLCONNSTR SLACK_WEBHOOK
+    SLACK_WEBHOOK_URL DISCORD_WEBHOOKS PASSWORDS MYPASSWORDS DB_PASSWORDS ACCESS_TOKENS HF_TOKENS
+    API_TOKENS REFRESH_TOKEN CSRF_TOKEN SIGNING_KEY ENCRYPTION_KEY PRIVATE_KEY PRIVATEKEY
+    SSH_PRIVATE_KEY MASTER_KEY ACCOUNT_KEY AccountKey SharedAccessKey STORAGE_KEY clientSecret
+    CLIENTSECRET BEARER BEARER_TOKEN RAY_AUTH_TOKEN BOT_TOKEN CACHE_ENCRYPTION_KEY
+    SORT_API_KEY access-token _authToken private-token X-Auth-Token proxy-authorization
+    PADDED_TOKEN KEY_PASSPHRASE
+"""
+HARMLESS_NAMES = """
+    PATH PWD OLDPWD TOKENIZERS_PARALLELISM max_tokens MAX_TOKENS maxTokens max_completion_tokens
+    MAX_NEW_TOKENS NUM_TOKENS prompt_tokens budget_tokens thinking_tokens skip_special_tokens
+    STOP_TOKENS MAXTOKENS stop_token_ids token_ids eos_token_id add_bos_token HF_TOKEN_PATH
+    SSH_KEY_FILE KEYBOARD KEYMAP KEYSTROKES MONKEY MONKEYS MONKEYPATCH DONKEY TURKEY HOTKEY
+    WHISKEY JOCKEY SSH_AUTH_SOCK AUTHOR AUTHORS PASSENGER PASSAGE PASSAGES PASSIVE COMPASS BYPASS
+    TRESPASS OVERPASS LOWPASS LOW_PASS FORWARD_PASS FIRST_PASS pass_at_1 pass-through PATTERN
+    PATCH OMP_NUM_THREADS AUTH_TYPE AUTH_URL TOKEN_LIMIT TOKEN_LIMIT_PER_MINUTE TOKENS_PER_MINUTE
+    TOKEN_COUNT TOKENIZER TOKENIZER_PATH PRIMARY_KEY SORT_KEY sort_keys PARTITION_KEY FOREIGN_KEY
+    ANSWER_KEY QUESTION_KEY CACHE_KEY prompt_cache_key HASHKEY SORTKEY PUBLIC_KEY SSH_PUBLIC_KEY
+    PUBKEY GPG_KEY EOS_TOKEN BOS_TOKEN PAD_TOKEN UNK_TOKEN SEP_TOKEN CLS_TOKEN MASK_TOKEN
+    SPECIAL_TOKENS EOSTOKEN IMAGE_TOKEN START_TOKEN API_KEY_HEADER TOKEN_HEADER KEY_COLUMN
+    KEY_PREFIX API_KEY_ENV api_key_env PASSWORD_FILE PASSWORDFILE PGPASSFILE password-stdin
+    SECRETARY SECRETARIAT SECRETS_DIR SECRET_NAME PASSWORD_MIN_LENGTH PASSWORD_POLICY
+    PASSWORDLESS SIGNAL SIGMA SIGTERM DESIGN AUTHENTIC COOKIE_NAME SESSION ACCESS SSH_ASKPASS
+    GIT_ASKPASS credential.helper WEBHOOK_PORT CONNECTION STRING HEADERS PASSED EXPECT_PASSES
+    HOCKEY SPARE_PARTS CREDIT OAUTH_URL TOKEN_FORMAT
+"""
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "HF_TOKEN",
-        "GH_PAT",
-        "DB_PASSWD",
-        "DB_PASS",
-        "PGPASSWORD",
-        "api-key",
-        "x-api-key",
-        "Authorization",
-        "apiKey",
-        "AWS_ACCESS_KEY_ID",
-        "WANDB_API_KEY",
-        "MY_CREDENTIALS",
-        "BASIC_AUTH",
-        "MYTOKEN",
-        "SENTRY_DSN",
-        "key",
-        "sig",
-    ],
-)
+
+@pytest.mark.parametrize("name", SECRET_NAMES.split())
 def test_a_name_says_that_it_holds_a_secret(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "PATH",
-        "PWD",
-        "OLDPWD",
-        "TOKENIZERS_PARALLELISM",
-        "max_tokens",
-        "HF_TOKEN_PATH",
-        "SSH_KEY_FILE",
-        "KEYBOARD",
-        "MONKEY",
-        "SSH_AUTH_SOCK",
-        "AUTHOR",
-        "PASSENGER",
-        "COMPASS",
-        "PATTERN",
-        "OMP_NUM_THREADS",
-        "pass-through",
-        "AUTH_TYPE",
-    ],
-)
+@pytest.mark.parametrize("name", HARMLESS_NAMES.split())
 def test_a_name_that_only_looks_so_holds_none(name: str) -> None:
     assert not is_secret_name(name)
 
@@ -219,6 +282,63 @@ def test_a_name_that_only_looks_so_holds_none(name: str) -> None:
         "login hf_aB3dE6gH9kL2mN5pQ8rS",
         "curl 'https://host/x?sig=abc'",
         "apptainer exec --env WANDB_API_KEY=abc x.sif",
+        "export HF_TOKEN+=abc",
+        "export DBPASS=abc",
+        "export HF_TOKEN=/planted0123",
+        "export HF_TOKEN=/planted/0123abc",
+        "export HF_TOKEN='$planted'",
+        "export HF_TOKEN=$'planted'",
+        "export HF_TOKEN=\\$planted",
+        "export HF_TOKEN=$(echo planted01)",
+        'export HF_TOKEN="$(echo planted01)"',
+        "export HF_TOKEN=`echo planted01`",
+        "export HF_TOKEN=$(printf %s planted01)",
+        "export HF_TOKEN=$(base64 -d <<< cGxhbnRlZA==)",
+        "export HF_TOKEN=$(cat <<< planted)",
+        ": ${HF_TOKEN:=planted01}",
+        "export HF_TOKEN=${HF_TOKEN:-planted01}",
+        "API_KEYS=(planted01 planted02)",
+        "declare -x HF_TOKEN=planted",
+        "setenv HF_TOKEN planted",
+        "set -gx HF_TOKEN planted",
+        "read HF_TOKEN <<< planted",
+        "read -r HF_TOKEN <<< 'planted'",
+        "IFS= read -r USER_NAME HF_TOKEN <<< 'me planted'",
+        "read HF_TOKEN <<EOF\nplanted\nEOF",
+        "printf -v HF_TOKEN planted",
+        "printf -v HF_TOKEN '%s' planted",
+        "export http_proxy=me:planted@proxy:8080",
+        "docker run -eHF_TOKEN=planted x",
+        "docker run --env=HF_TOKEN=planted x",
+        "hf auth login --token planted",
+        "hf auth login -t planted",
+        "wandb login planted01",
+        "wandb login --relogin planted01",
+        "wandb login --host=https://wandb.example.com planted01",
+        "docker login -u me -p planted host",
+        "podman login -pplanted host",
+        "gh auth login --with-token <<< planted",
+        "echo planted | docker login --password-stdin host",
+        "echo planted | sudo -S true",
+        "curl -uuser:planted01 http://host",
+        "curl -sSu user:planted01 http://host",
+        "curl --user=user:planted01 http://host",
+        'curl -u "$USER:planted01" http://host',
+        "wget --password=planted http://host",
+        "http -a me:planted host",
+        "sshpass -p planted ssh host",
+        "sshpass -pplanted ssh host",
+        "mysql -u me -pplanted01",
+        "redis-cli -a planted ping",
+        "unzip -P planted a.zip",
+        "openssl enc -d -pass pass:planted",
+        "aws configure set aws_secret_access_key planted",
+        "npm config set //registry.npmjs.org/:_authToken planted",
+        "git config --global user.password planted",
+        "echo machine host login me password planted01 > ~/.netrc",
+        "cat > ~/.netrc <<EOF\nmachine host login me password planted01\nEOF",
+        "echo planted01 > ~/.cache/huggingface/token",
+        "export DB='Server=x;Password=planted;'",
     ],
 )
 def test_a_secret_in_shell_lines_is_refused(line: str) -> None:
@@ -250,6 +370,36 @@ def test_a_secret_in_shell_lines_is_refused(line: str) -> None:
         "unset HF_TOKEN",
         'curl -H "Authorization: Bearer $HF_TOKEN" http://host',
         "git clone git+ssh://git@github.com/a/b",
+        "apptainer exec docker://vllm:v1@sha256:0123456789abcdef x",
+        "export HF_TOKEN=$(cat /shared/token)",
+        "export HF_TOKEN=$(<~/.token)",
+        "export HF_TOKEN=${HF_TOKEN:-$OTHER}",
+        "export HF_TOKEN=${HF_TOKEN:?}",
+        "export HF_TOKEN=$(echo $OTHER | tr -d x)",
+        "read -r HF_TOKEN < ~/.token",
+        "read -r HF_TOKEN <<< $OTHER",
+        "printf -v HF_TOKEN '%s' \"$OTHER\"",
+        "setenv HF_TOKEN $OTHER",
+        "export PRIMARY_KEY=problem_id SORT_KEY=created_at",
+        "export TLS_KEY=/etc/ssl/private/key.pem",
+        "export GOOGLE_APPLICATION_CREDENTIALS=/shared/credentials.json",
+        "wandb login",
+        "wandb login --relogin",
+        "wandb login $WANDB_API_KEY",
+        "hf auth login --token $HF_TOKEN",
+        "docker login -u me -p $PW host",
+        "docker login --password-stdin host < ~/.token",
+        "docker run -u 1000:1000 x",
+        'curl -u "$USER:$PW" http://host',
+        "echo $HF_TOKEN > ~/.cache/huggingface/token",
+        "echo hello | tee log",
+        "mysql -p -P 3306",
+        "git config credential.helper store",
+        "export MAX_TOKENS=100 TOKEN_LIMIT_PER_MINUTE=1000 PASSAGE=abc",
+        "export GIT_ASKPASS=/usr/bin/x",
+        "python train.py --max-tokens 100 --sort-key created_at --use-auth",
+        "set -euo pipefail",
+        "ulimit -n 65536; umask 077",
     ],
 )
 def test_what_only_names_a_secret_is_accepted(line: str) -> None:
@@ -267,6 +417,16 @@ def test_what_only_names_a_secret_is_accepted(line: str) -> None:
         ("SERVER", "sk-proj-1234567890abc"),
         ("PIP_INDEX_URL", "https://me:pw@host/simple"),
         ("VLLM_ARGS", "--api-key abc"),
+        ("DBPASS", "x"),
+        ("PASSWORD2", "x"),
+        ("HF_TOKEN", "/planted/0123abc"),
+        ("HF_TOKEN", "$planted0123abc"),
+        ("HF_TOKEN", "$HF_TOKEN"),
+        ("HF_TOKEN", "`planted`"),
+        ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0/B0/p1"),
+        ("DB", "Server=x;Password=planted;"),
+        ("DB", "DefaultEndpointsProtocol=https;AccountKey=planted==;"),
+        ("http_proxy", "me:planted@proxy:8080"),
     ],
 )
 def test_secrets_among_the_variables_are_refused_by_name(name: str, value: str) -> None:
@@ -276,7 +436,18 @@ def test_secrets_among_the_variables_are_refused_by_name(name: str, value: str) 
 
 
 def test_variables_without_secrets_are_accepted() -> None:
-    variables = {"TOKENIZERS_PARALLELISM": "false", "HF_TOKEN_PATH": "/shared/t", "HF_HOME": "/x"}
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_TOKEN_PATH": "/shared/t",
+        "HF_HOME": "/x",
+        "PRIMARY_KEY": "problem_id",
+        "EOS_TOKEN": "<|im_end|>",
+        "TURN_TOKEN": "<|im_end|>",
+        "TLS_KEY": "/etc/ssl/private/key.pem",
+        "MAX_TOKENS": "100",
+        "PASSAGE": "It was the best of times",
+        "https_proxy": "http://proxy.example.com:8080",
+    }
     assert EnvironmentSettings(variables=variables).variables == variables
 
 
@@ -320,6 +491,58 @@ def _inline(value: object) -> str:
         pairs = [f"{name} = {_inline(inner)}" for name, inner in value.items()]
         return "{ " + ", ".join(pairs) + " }"
     return json.dumps(value)
+
+
+PLANTED_URLS = """
+    http://u:pl'anted@127.0.0.1:1/v1 http://u:pl"anted@127.0.0.1:1/v1 http://u:p<lanted@h/v1
+    http://planted@h/v1 http://u:planted%40@h/v1 //user:planted@127.0.0.1:1/v1
+    user:planted@127.0.0.1:1/v1 http://u:p/lanted@127.0.0.1:1/v1 http://u:p?lanted@h/v1
+    http://u:p#lanted@h/v1 http:\\\\u:planted@h/v1 u:planted@h http://h/v1?k=planted01
+    http://h/v1?code=planted01 http://h/v1?planted01 http://h/v1?api-version=planted01
+    http://h/v1?key=1 http://h/v1#planted01 http://h/sk-planted0123456789/v1 ftp://h/v1
+    127.0.0.1:8000/v1 localhost:8000 http:///v1 http://h:0/v1
+"""
+
+
+@pytest.mark.parametrize("url", PLANTED_URLS.split())
+def test_a_base_url_that_is_more_than_an_address_is_refused_when_the_file_is_read(
+    url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(f"[openai]\nbase_url = {json.dumps(url)}\n")
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        load_cluster(path)
+    assert "lanted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000/v1",
+        "HTTP://localhost:8000/v1/",
+        "http://[::1]:8000/v1",
+        "https://x.openai.azure.com/openai/deployments/gpt-4o?api-version=2024-02-01",
+        "https://x.openai.azure.com/openai?api-version=2025-04-01-preview",
+        "https://gateway.example.com/v1/0123456789abcdef0123456789abcdef/openai",
+        "https://host/v1/@me",
+    ],
+)
+def test_a_base_url_that_is_an_address_is_accepted(url: str) -> None:
+    assert OpenAISettings(base_url=url).base_url == url
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"ray": {"address": "me:planted@head:6379"}},
+        {"ray": {"address": "ray://me:pl'anted@head:6379"}},
+        {"train": {"rollouts_url": "me:planted@host:8000"}},
+        {"train": {"rollouts_url": "//me:planted@host:8000"}},
+    ],
+)
+def test_other_addresses_with_a_password_are_refused(section: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="secret|environment alone"):
+        Cluster.model_validate(section)
 
 
 def test_base_url_says_what_to_do_instead() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reasondistill import secrets
 from reasondistill.config.basics import Name
@@ -22,15 +24,64 @@ from reasondistill.config.words import (
     VariableName,
     on_disk,
 )
+from reasondistill.secret_names import is_secret_name
 from reasondistill.sections import Section
+from reasondistill.shell_secrets import found_in_shell, is_secret_setting
 
 
 def refuse_secrets(key: str, lines: Iterable[str]) -> None:
     """Raise ValueError when shell lines or options hold a key or password."""
     for line in lines:
-        kind = secrets.found_in_shell(line)
+        kind = found_in_shell(line)
         if kind is not None:
             raise ValueError(on_disk(f"{key}: {kind}"))
+
+
+_OPENAI_BASE_URL = "leave base_url out and export OPENAI_BASE_URL in the shell that starts the run"
+_NO_ADDRESS = "no address of a server: want http:// or https://, a host, and a path, usually /v1"
+# `2024-02-01`, `2025-04-01-preview`, `v1`, and what is too short for a key.
+_A_VERSION = re.compile(
+    r"v?\d{1,4}([.-]\d{1,2}){0,3}(-?(preview|alpha|beta|rc)\.?\d{0,2})?|[\w.-]{0,7}"
+)
+
+
+def _more_than_an_address(url: str) -> str | None:
+    """What stands in a server's address beside scheme, host, port, path and an API's version.
+    Raises ValueError for what is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(_NO_ADDRESS) from None
+    if "@" in parts.netloc:
+        return "a user or password"
+    is_web = parts.scheme in ("http", "https")
+    if not is_address or not is_web or re.search(r"[\s\\]", url):
+        raise ValueError(_NO_ADDRESS)
+    if parts.fragment:
+        return "a fragment, which may be a key"
+    for part in unquote(parts.path).split("/"):
+        kind = secrets.found_in(part)
+        if kind is not None:
+            return kind
+    for pair in filter(None, parts.query.replace(";", "&").split("&")):
+        name, is_set, value = pair.partition("=")
+        is_version = bool(is_set) and _A_VERSION.fullmatch(unquote(value)) is not None
+        if is_secret_name(name) or not is_version or len(name) > _LONGEST_NAME:
+            return "a query that may be a key"
+    return None
+
+
+# Of a query's key; what is longer is no name.
+_LONGEST_NAME = 24
+
+
+def _refuse_user(key: str, address: str | None) -> None:
+    """Raise ValueError for an address with a user or password in it, also without a scheme."""
+    bare = (address or "").rpartition("://")[2].lstrip("/")
+    if "@" in bare.partition("/")[0]:
+        raise ValueError(on_disk(f"{key}: what stands before its @"))
 
 
 class VllmSettings(Section):
@@ -74,9 +125,21 @@ class OpenAISettings(Section):
     retries: Annotated[int, Field(ge=0)] = 6
     patience_s: Annotated[float, Field(ge=0)] = 600.0
 
-    instead: ClassVar[Mapping[str, str]] = {
-        "base_url": "leave base_url out and export OPENAI_BASE_URL in the shell that starts the run"
-    }
+    instead: ClassVar[Mapping[str, str]] = {"base_url": _OPENAI_BASE_URL}
+
+    @field_validator("base_url")
+    @classmethod
+    def _opens_nothing(cls, url: str | None) -> str | None:
+        """An address alone. Raises ValueError, which does not quote it."""
+        kind = None
+        if url:
+            kind = _more_than_an_address(url)
+        if kind is not None:
+            raise ValueError(
+                f"holds {kind}, which would be written into the run folder. Secrets come from "
+                f"the environment alone; {_OPENAI_BASE_URL}"
+            )
+        return url
 
 
 class TrainSettings(Section):
@@ -104,6 +167,7 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
+        _refuse_user("rollouts_url", self.rollouts_url)
         if self.rollouts == "vllm_server" and self.rollouts_url is None:
             raise ValueError(
                 "rollouts = 'vllm_server' needs rollouts_url, the address of a running "
@@ -196,8 +260,8 @@ class EnvironmentSettings(Section):
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
         for name, value in self.variables.items():
-            kind = secrets.found_in_shell(value)
-            if secrets.is_secret_name(name) and secrets.is_secret_value(value):
+            kind = found_in_shell(value)
+            if is_secret_setting(name, value):
                 kind = name
             if kind is not None:
                 raise ValueError(on_disk(f"variables: {kind}"))
@@ -228,6 +292,11 @@ class RaySettings(Section):
 
     address: RayAddress | None = None
     restarts: Annotated[int, Field(ge=0)] = 3
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        _refuse_user("address", self.address)
+        return self
 
 
 class PriceSettings(Section):

@@ -18,6 +18,7 @@ from reasondistill.config.sampler_kinds import (
 )
 from reasondistill.errors import ConfigError
 from reasondistill.records import Sampling
+from reasondistill.secret_names import Secrecy, how_secret
 from reasondistill.sections import Section, nearest
 from reasondistill.thinking import ReasoningFormat
 
@@ -164,7 +165,7 @@ class ModelSettings(Section):
         """
         for key in ("request", "template_options"):
             for name in _names_in(getattr(self, key)):
-                if _SECRET.search(name):
+                if _SECRET.search(name) or how_secret(name) is Secrecy.CERTAIN:
                     raise ValueError(
                         f"{key}: {name} looks like a secret and would be written to disk; export "
                         "it as the key instead"

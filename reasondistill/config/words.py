@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from reasondistill import secrets
 from reasondistill.sections import short
+from reasondistill.shell_secrets import found_in_shell
 
 
 def on_disk(what: str) -> str:
@@ -30,7 +30,9 @@ def _form(pattern: str, wanted: str) -> Any:
 
     def checked(text: str) -> str:
         if compiled.fullmatch(text) is None:
-            kind = secrets.found_in_shell(text)
+            kind = found_in_shell(text)
+            if kind is None and "@" in text:
+                kind = "what stands before its @"
             if kind is not None:
                 raise ValueError(on_disk(kind))
             found = short(repr(text))

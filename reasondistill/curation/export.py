@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from reasondistill.errors import MissingDependencyError
 from reasondistill.records import Example
-from reasondistill.secrets import masked_json
+from reasondistill.secrets import holds_secret, masked_values
 
 # A row group is flushed at this many rows or characters: long traces must not pile up in memory.
 _GROUP_ROWS, _GROUP_CHARACTERS = 2_000, 32_000_000
@@ -72,7 +72,9 @@ def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write one JSON object a line, without secrets of the environment; return how many."""
     count = 0
     for row in rows:
-        line = masked_json(json.dumps(row, ensure_ascii=False))
+        line = json.dumps(row, ensure_ascii=False)
+        if holds_secret(line):
+            line = json.dumps(masked_values(row), ensure_ascii=False)
         file.write(line.encode() + b"\n")
         count += 1
     return count

@@ -4,7 +4,6 @@ run needs.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -235,7 +234,7 @@ def save_run(run: Run, folder: Path | None = None) -> None:
         "keep_old": run.keep_old,
         "asked": list(run.only),
     }
-    variable = variable_in(json.dumps(value))
+    variable = variable_in(value)
     if variable is not None:
         raise ConfigError(
             f"{run.source}: it or the cluster file holds the value of the environment variable "

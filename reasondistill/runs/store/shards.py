@@ -35,7 +35,7 @@ from reasondistill.runs.store.lines import (
     list_beside,
 )
 from reasondistill.runs.store.verified import exists_verified, open_verified
-from reasondistill.secrets import masked_json
+from reasondistill.secrets import holds_secret
 
 R = TypeVar("R", bound=Record)
 _BLOCK = 1 << 16
@@ -78,8 +78,11 @@ class Shard:
 
 
 def line_of(record: Record) -> bytes:
-    """The line of a record, without secrets of the environment."""
-    return masked_json(record.to_json()).encode("utf-8") + b"\n"
+    """The line of a record, without secrets of the environment in what others wrote."""
+    line = record.to_json()
+    if holds_secret(line):
+        line = record.without_secrets().to_json()
+    return line.encode("utf-8") + b"\n"
 
 
 class _UnlistedLines:
@@ -335,7 +338,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
 
 def append_metrics(folder: Path, **values: Any) -> None:
     """Append one line to the folder's metrics.jsonl: numbers over time, for plots."""
-    line = masked_json(json.dumps(values, ensure_ascii=False)) + "\n"
+    line = json.dumps(values, ensure_ascii=False) + "\n"
     append_line(folder / layout.METRICS, line.encode("utf-8"))
 
 

@@ -24,7 +24,7 @@ from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import ServerFigures, TracesFigures
 from reasondistill.runs.store import append_line, read_rows
-from reasondistill.secrets import masked_json
+from reasondistill.secrets import masked_values
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class Watch:
         earlier = [row for row in rows_of_all(self._folder) if row["teacher"] == model]
         self.compare_addresses(provenance, earlier)
         self.compare_models(provenance, earlier)
-        row = {"teacher": model, "time": round(time.time(), 3), **provenance}
+        told = masked_values(provenance, but=model)
+        row = {"teacher": model, "time": round(time.time(), 3), **told}
         append_row(self._target / layout.SERVERS, row)
 
     def compare_addresses(
@@ -153,5 +154,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Durably: it is on disk before the sample that it is about."""
-    line = masked_json(json.dumps(row, ensure_ascii=False)) + "\n"
+    line = json.dumps(row, ensure_ascii=False) + "\n"
     append_line(path, line.encode("utf-8"), durably=True)

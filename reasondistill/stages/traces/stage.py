@@ -34,6 +34,7 @@ from reasondistill.runs.store import (
     require_complete,
     write_manifest,
 )
+from reasondistill.secrets import masked
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
@@ -128,7 +129,7 @@ def _note_why(folder: Path, error: Exception) -> None:
     """Keep why the stage stopped in its unfinished manifest, for `show`."""
     manifest = read_manifest(folder)
     if manifest is not None:
-        stopped = TracesFigures(stopped=str(error))
+        stopped = TracesFigures(stopped=masked(str(error)))
         write_manifest(folder, replace(manifest, figures=manifest.figures | stopped.to_dict()))
 
 

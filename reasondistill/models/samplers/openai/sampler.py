@@ -403,7 +403,10 @@ class OpenAISampler(SamplerBase):
     def _keep(self, names: list[str], name: str | None) -> None:
         if name is None or len(names) >= _MOST_NAMES:
             return
-        shown = self._shown(name)
+        shown = name
+        # The name that was asked for is ours, whatever it looks like.
+        if name != self.model:
+            shown = self._shown(name)
         if shown not in names:
             names.append(shown)
 
