@@ -21,8 +21,10 @@ from reasondistill.config import Cluster, EnvironmentSettings, OpenAISettings, S
 from reasondistill.config.loading import load_cluster, make_pipeline
 from reasondistill.errors import ConfigError
 from reasondistill.foreign_text import ShownFormatter
+from reasondistill.records import Completion, Example, Message, Sampling, Trace
+from reasondistill.runs.store.shards import line_of
 from reasondistill.secret_names import is_secret_name
-from reasondistill.secrets import cleaned, found_in, masked
+from reasondistill.secrets import cleaned, found_in, masked, variable_in
 from reasondistill.shell_secrets import found_in_shell
 
 TOKEN = "hf_aB3dE6gH9kL2mN5pQ8rS"
@@ -198,6 +200,57 @@ def test_a_variable_that_a_cluster_file_names_is_a_secret(monkeypatch: pytest.Mo
     assert masked("opensesame77") == "***"
 
 
+def test_a_record_keeps_its_keys_ids_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_PASSWORD", "problem_id")
+    monkeypatch.setenv("B_PASSWORD", "my-model-of-3")
+    secrets.look_again()
+    completion = Completion(
+        reasoning=f"problem_id, {TOKEN}",
+        answer_text="my-model-of-3",
+        think="closed",
+        finish="stop",
+        prompt_tokens=1,
+        tokens=1,
+        seconds=0.0,
+    )
+    trace = Trace(
+        id="problem_id/1:0",
+        problem_id="problem_id/1",
+        sample=0,
+        model="my-model-of-3",
+        prompt="question",
+        sampling=Sampling(stop=("problem_id",)),
+        key="k",
+        seed=1,
+        completion=completion,
+    )
+    stored = json.loads(line_of(trace))
+    told = stored.pop("completion")
+    assert stored == {**trace.model_dump(mode="json", exclude={"completion"})}
+    assert (told["reasoning"], told["answer_text"]) == ("***, ***", "***")
+    example = Example(
+        id="problem_id/1",
+        problem_id="problem_id/1",
+        trace_id=None,
+        messages=(Message(role="user", content=f"What is {TOKEN}?"),),
+        tokens=1,
+        split="train",
+    )
+    stored = json.loads(line_of(example))
+    assert (stored["id"], stored["messages"][0]["content"]) == ("problem_id/1", "What is ***?")
+
+
+def test_only_texts_of_a_file_hold_a_variables_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_PASSWORD", "problem_id")
+    monkeypatch.setenv("B_PASSWORD", "my-model-of-3")
+    secrets.look_again()
+    assert (
+        variable_in({"problem_id": 1, "question": "problem_id", "model": "my-model-of-3"}) is None
+    )
+    assert variable_in({"about": ["with my-model-of-3"]}) == "B_PASSWORD"
+    assert variable_in({"request": {"user": TOKEN}}) == "HF_TOKEN"
+
+
 def test_people_see_nobodys_key() -> None:
     assert cleaned("at https://me:pw@host:8/v1?api_key=x&n=1 with sk-proj-1234567890abc") == (
         "at https://***@host:8/v1?api_key=***&n=1 with ***"
@@ -303,6 +356,7 @@ def test_a_name_that_only_looks_so_holds_none(name: str) -> None:
         "set -gx HF_TOKEN planted",
         "read HF_TOKEN <<< planted",
         "read -r HF_TOKEN <<< 'planted'",
+        "read HF_TOKEN OTHER <<< planted",
         "IFS= read -r USER_NAME HF_TOKEN <<< 'me planted'",
         "read HF_TOKEN <<EOF\nplanted\nEOF",
         "printf -v HF_TOKEN planted",
@@ -540,9 +594,14 @@ def test_a_base_url_that_is_an_address_is_accepted(url: str) -> None:
         {"train": {"rollouts_url": "//me:planted@host:8000"}},
     ],
 )
-def test_other_addresses_with_a_password_are_refused(section: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="secret|environment alone"):
-        Cluster.model_validate(section)
+def test_other_addresses_with_a_password_are_refused_and_not_quoted(
+    section: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(_toml(section))
+    with pytest.raises(ConfigError, match="secret|environment alone") as caught:
+        load_cluster(path)
+    assert "anted" not in str(caught.value)
 
 
 def test_base_url_says_what_to_do_instead() -> None:
