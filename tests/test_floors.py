@@ -31,7 +31,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     1.0: ("losses", "grading", "statistics"),
     0.2: ("tables",),
     0.1: ("records", "sections", "thinking", "progress"),
-    0.06: ("foreign_json",),
+    0.06: ("foreign_json", "markdown"),
     0.05: ("foreign_text", "foreign_files", "bounds", "signals"),
     0.02: ("shell_secrets",),
     0.01: ("secrets",),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reasondistill.markdown import inline
+
 
 @dataclass(frozen=True)
 class FunnelRow:
@@ -56,7 +58,7 @@ def dataset_card(facts: CardFacts) -> str:
     body = [
         "---",
         "",
-        f"# {facts.title}",
+        f"# {inline(facts.title)}",
         "",
         "Worked solutions written by a teacher, graded against known answers and selected by "
         "reasondistill. Each row is one example: the prompt's turns, then the "
@@ -67,23 +69,29 @@ def dataset_card(facts: CardFacts) -> str:
         "tokens (`split_special_tokens=True`), or such text ends turns and texts.",
         "",
         *_section(
-            "How it was made", ("", ""), [[name, value] for name, value in facts.origins.items()]
+            "How it was made",
+            ("", ""),
+            _pairs(facts.origins),
         ),
         *_section(
             "Funnel",
             ("stage", "in", "out", "dropped"),
             [_funnel_cells(row) for row in facts.funnel],
         ),
-        *_section("Figures", ("", ""), [[name, value] for name, value in facts.figures.items()]),
+        *_section(
+            "Figures",
+            ("", ""),
+            _pairs(facts.figures),
+        ),
         *_section(
             "Files",
             ("split", "file", "rows", "sha256"),
-            [[f.split, f.name, f"{f.rows:,}", f"`{f.sha256}`"] for f in facts.files],
+            [_file_cells(file) for file in facts.files],
         ),
         *_section(
             "Fingerprints",
             ("stage", "fingerprint"),
-            [[name, f"`{value}`"] for name, value in facts.fingerprints.items()],
+            [[inline(name), f"`{value}`"] for name, value in facts.fingerprints.items()],
         ),
         "The train and validation splits share no problem. Not covered: the licence of "
         "the problems and of the teacher's output.",
@@ -92,12 +100,20 @@ def dataset_card(facts: CardFacts) -> str:
     return "\n".join(head + body)
 
 
+def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+    return [[inline(name), inline(value)] for name, value in values.items()]
+
+
+def _file_cells(file: DatasetFile) -> list[str]:
+    return [inline(file.split), inline(file.name), f"{file.rows:,}", f"`{file.sha256}`"]
+
+
 def _funnel_cells(row: FunnelRow) -> list[str]:
     dropped = ", ".join(
         f"{reason}: {count:,}"
         for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0]))
     )
-    return [row.stage, f"{row.entered:,}", f"{row.left:,}", dropped or "–"]
+    return [inline(row.stage), f"{row.entered:,}", f"{row.left:,}", inline(dropped or "–")]
 
 
 def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -108,11 +124,6 @@ def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
         f"## {title}",
         "",
         *lines,
-        *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows),
+        *(f"| {' | '.join(row)} |" for row in rows),
         "",
     ]
-
-
-def _cell(text: str) -> str:
-    """The text with the characters escaped that would break the table."""
-    return " ".join(text.split()).replace("|", "\\|")

@@ -15,8 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from reasondistill.errors import DataError
+from reasondistill.foreign_text import shortened, shown_line
+
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 FOLDERS = {stage: f"{number}-{stage}" for number, stage in enumerate(STAGES, start=1)}
+
+# Of a file system, in bytes.
+_LONGEST_NAME = 255
 
 # The run's own files and folders, beside its stages.
 RUN = "run.json"
@@ -119,6 +125,16 @@ MANIFEST_COPY = copy_of(MANIFEST)
 FORECAST_COPY = copy_of(FORECAST)
 
 
+def _below(folder: Path, name: str) -> Path:
+    """The folder of this name in a folder. Raises DataError for what is no name: of a record that
+    somebody else wrote `../../other` would be read.
+    """
+    is_name = name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    if not is_name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+        raise DataError(f"{folder}: {shown_line(shortened(name, 100))!r} is no name of a folder.")
+    return folder / name
+
+
 def is_listed(name: str) -> bool:
     """Whether the lines of the file with this path in a stage's folder are listed beside it while
     the stage is at work.
@@ -212,7 +228,7 @@ class BenchmarkFolder:
         return self.problems_folder / PROBLEMS
 
     def cell(self, model: str) -> CellFolder:
-        return CellFolder(self.path / model)
+        return CellFolder(_below(self.path, model))
 
     def cells(self) -> Iterator[CellFolder]:
         """The models that have samples, by name."""
@@ -235,7 +251,7 @@ class EvalsFolder:
         return self.path / SCORES
 
     def benchmark(self, name: str) -> BenchmarkFolder:
-        return BenchmarkFolder(self.path / name)
+        return BenchmarkFolder(_below(self.path, name))
 
     def cells(self) -> Iterator[CellFolder]:
         """The samples of every model on every benchmark."""
@@ -325,7 +341,7 @@ class RunFolder:
         return self.stage("examples") / UNVERIFIED
 
     def student(self, name: str) -> StudentFolder:
-        return StudentFolder(self.stage("students") / name)
+        return StudentFolder(_below(self.stage("students"), name))
 
     def students(self) -> Iterator[StudentFolder]:
         """The students that have begun, by name."""

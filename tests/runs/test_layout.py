@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reasondistill.errors import DataError
 from reasondistill.runs import layout
 from reasondistill.runs.layout import RunFolder
 
@@ -103,3 +104,16 @@ def test_what_was_measured_is_found_by_benchmark_and_model(tmp_path: Path) -> No
         "6-evals/gsm8k/sft",
         "6-evals/math/sft",
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../private/6-evals/gsm", "/etc", "..", ".", "", "a/b", "a\\b", "a\0", "a" * 256],
+)
+def test_what_is_no_name_makes_no_path(name: str) -> None:
+    """Names of records and manifests that somebody else wrote become paths."""
+    run = RunFolder(Path("runs/x"))
+    for folder in (run.student, run.benchmark, run.benchmark("b").cell):
+        with pytest.raises(DataError, match="is no name of a folder"):
+            folder(name)
+    assert run.benchmark("a" * 255).cell("x@2.5").path.name == "x@2.5"

@@ -4,24 +4,14 @@ forge.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from reasondistill import foreign_text
-from reasondistill.bounds import MARKDOWN_TEXT, MARKDOWN_VALUE
-from reasondistill.foreign_text import shortened, shown_line
+from reasondistill.bounds import MARKDOWN_VALUE
+from reasondistill.foreign_text import shortened
+from reasondistill.markdown import fenced, inline
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
 from reasondistill.tables import Table, difference_table, score_grid
-
-# What Markdown acts on anywhere in a line.
-_MARKS = re.compile(r"[|<>`*_\[\]\\&~$]")
-# What forges make a link of without being asked: addresses of pages and of mail, names of people.
-_LINKS = re.compile(
-    r":(?=//)|(?<=\bwww)\.|(?<![0-9a-z])@|@(?=[\w-]+\.\w)", re.ASCII | re.IGNORECASE
-)
-# What makes a heading, a list, a rule or a table of a whole line.
-_BEGINNINGS = re.compile(r"^(\d{0,9})([#.)+=-])(?=\s|$|[#=-])")
 
 
 def render_markdown(facts: Facts, *, title: str, about: str) -> str:
@@ -36,26 +26,6 @@ def render_markdown(facts: Facts, *, title: str, about: str) -> str:
         if content:
             parts += [f"## {name}", *content]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def inline(value: object) -> str:
-    """Text that stays text in a line or table cell, shortened: no tags, no table bars, no line
-    breaks, no links.
-    """
-    line = " ".join(str(value).split())
-    line = shown_line(shortened(line, MARKDOWN_TEXT.most))
-    line = _MARKS.sub(r"\\\g<0>", line)
-    line = _LINKS.sub(r"\\\g<0>", line)
-    return _BEGINNINGS.sub(r"\1\\\2", line)
-
-
-def fenced(value: str) -> str:
-    """A code block with a fence longer than any in the text, so nothing inside can end it."""
-    body = foreign_text.shown(shortened(value.strip("\n"), MARKDOWN_TEXT.most))
-    runs = re.findall("`+", body)
-    longest = max(map(len, runs), default=0)
-    fence = "`" * max(3, 1 + longest)
-    return f"{fence}text\n{body}\n{fence}"
 
 
 def table(content: Table) -> str:
