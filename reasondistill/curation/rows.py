@@ -285,14 +285,18 @@ def open_hub(
 
 def _streamed(builder: Any, split: str) -> Iterable[Any]:
     """Streams know single splits only; `train+test` is both in turn."""
-    return chain.from_iterable(
-        [builder.as_streaming_dataset(part.strip()) for part in split.split("+")]
-    )
+    parts = [builder.as_streaming_dataset(part.strip()) for part in split.split("+")]
+    return chain.from_iterable([_undecoded(part) for part in parts])
 
 
 def _downloaded(builder: Any, split: str) -> Any:
     builder.download_and_prepare()
-    return builder.as_dataset(split)
+    return _undecoded(builder.as_dataset(split).to_iterable_dataset())
+
+
+def _undecoded(rows: Any) -> Any:
+    """Without the images and sounds of a row: they would be fetched from where the row says."""
+    return rows.decode(False)
 
 
 def _hub_rows(rows: Iterable[Any], dataset: str) -> Iterator[Row]:

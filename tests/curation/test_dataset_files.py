@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -176,6 +177,15 @@ def test_what_is_not_read_may_be_damaged(folder: Path) -> None:
     assert questions(folder, config="main") == ["1 + 1?"]
     with pytest.raises(DataError, match=r"other/train-0\.parquet"):
         questions(folder, config="other")
+
+
+def test_the_images_of_a_row_are_not_fetched(folder: Path, asked: tuple[str, list[str]]) -> None:
+    url, paths = asked
+    features = datasets.Features({"question": datasets.Value("string"), "x": datasets.Image()})
+    rows = {"question": ["1 + 1?"], "x": [{"bytes": None, "path": url}]}
+    pq.write_table(pa.table(rows, schema=features.arrow_schema), folder / "train.parquet")
+    assert questions(folder) == ["1 + 1?"]
+    assert not paths
 
 
 def packed(folder: Path, kind: str, content: bytes) -> Path:
