@@ -18,6 +18,7 @@ from cluster_kit import SlowTeacher, records_alone
 
 from reasondistill.config import resources
 from reasondistill.interpreter import SAFE_PATH
+from reasondistill.runs import seals
 
 # The key by which a user's own runs are known is not kept in the home folder of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reasondistill-state-")
@@ -45,11 +46,14 @@ validation = 0.2
 
 @pytest.fixture(autouse=True)
 def _as_before_a_task() -> Iterator[None]:
-    """A task that a test does in this process takes logging and the path of children for itself."""
+    """A task that a test does in this process takes logging and the path of children for itself,
+    and makes no key.
+    """
     paths = {name: os.environ.get(name) for name in (SAFE_PATH, "PYTHONPATH")}
     loggers = (logging.getLogger("reasondistill"), logging.getLogger(resources.__name__))
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
+    seals.make_key_where_none_is(True)
     for name, value in paths.items():
         os.environ.pop(name, None)
         if value is not None:

@@ -44,7 +44,7 @@ def task_command(
     from reasondistill.launch.reporting import CHANNEL, ERROR_FILE
     from reasondistill.launch.task_process import die_with_parent, do_together
     from reasondistill.launch.training import is_shared
-    from reasondistill.runs import remote
+    from reasondistill.runs import remote, seals
     from reasondistill.runs.store import StopSignal
     from reasondistill.runs.work_sharing import parsed
     from reasondistill.stages.students import processes
@@ -52,6 +52,7 @@ def task_command(
     processes.forget_other_launchers()
     # What a task starts, an engine's processes, is started as it was.
     os.environ.update(safe_environment(os.environ))
+    seals.make_key_where_none_is(False)
     error_file = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:
         die_with_parent()

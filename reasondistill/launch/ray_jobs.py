@@ -22,7 +22,7 @@ from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, re
 from reasondistill.launch.scripts import command_lines
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.records import canonical_json
-from reasondistill.runs.seals import TRUST, is_ours, seal
+from reasondistill.runs.seals import SAME_KEY, TRUST, is_ours, seal
 from reasondistill.runs.store import write_json
 from reasondistill.sections import short
 
@@ -139,7 +139,7 @@ class RayJobLauncher(Launcher):
         if TRUST not in os.environ and not is_ours(_SEALED_AS, sent.text(), found):
             raise StageError(
                 f"{path}: the server that it names is not asked: you did not start this run. "
-                "`reasondistill resume` with --trust takes it for your own"
+                f"`reasondistill resume` with --trust takes it for your own. {SAME_KEY}"
             )
         return sent
 

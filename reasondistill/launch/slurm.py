@@ -31,6 +31,7 @@ from reasondistill.launch.scripts import script_of
 from reasondistill.launch.steps import Step, steps_of
 from reasondistill.pipeline import RUN, Run, Task, remaining, save_run
 from reasondistill.runs.layout import SLURM as FOLDER
+from reasondistill.runs.seals import KEY, handed_on
 from reasondistill.runs.store import require_no_links, write_json, write_text
 from reasondistill.sections import short
 
@@ -59,6 +60,14 @@ _PATIENCE = 10
 _POLL_S = 2.0
 # So many errors stand in one message.
 _MOST_ERRORS = 3
+# Where jobs have homes of their own they know this user's runs by his key. It goes the way of the
+# environment: no script and no command holds it, and `bash -x` does not show it.
+_READ_KEY = f"""\
+case "${{XDG_STATE_HOME:-}}" in
+    /*) key=$XDG_STATE_HOME/reasondistill/key ;;
+    *) key=${{HOME:-}}/.local/state/reasondistill/key ;;
+esac
+if [ -z "${{{KEY}:-}}" ] && [ -O "$key" ] && read -r {KEY} < "$key"; then export {KEY}; fi"""
 # The forms of what jobs.json holds: an id is a word of scancel's, a step a part of a path.
 _JOB_ID = re.compile(r"[0-9]{1,10}(_[0-9]{1,7})?")
 _STEP = re.compile(r"[0-9]{2,6}(-[a-z]+)+")
@@ -203,6 +212,7 @@ def write_scripts(run: Run, tasks: Sequence[Task], folder: Path) -> list[tuple[S
         f"# Sends the steps of {run.pipeline.name} to Slurm, each to start when the one "
         "before has ended well.",
         "set -eu",
+        _READ_KEY,
         f"cp {settings} {target}",
     ]
     after = ""
@@ -252,11 +262,14 @@ def submit(run: Run, tasks: Sequence[Task]) -> list[Job]:
 
 
 def sbatch(script: Path, *, after: str | None) -> str:
-    """Send a script; return its job id. `after` is the job that must have ended well before."""
+    """Send a script; return its job id. `after` is the job that must have ended well before.
+
+    The job gets this environment and the key of this user, for where its home is another one.
+    """
     options = ["--parsable"]
     if after is not None:
         options += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
-    answer = call(["sbatch", *options, str(script.resolve())])
+    answer = call(["sbatch", *options, str(script.resolve())], told=handed_on())
     if answer.returncode:
         reason = (answer.stderr or answer.stdout).strip()
         raise StageError(f"sbatch refuses {script}: {reason}")
@@ -274,15 +287,19 @@ def scancel(job_ids: Sequence[str]) -> None:
         raise StageError(f"scancel: {reason}")
 
 
-def call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def call(
+    command: Sequence[str], *, told: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A Slurm command, without what a surrounding job or shell says to sbatch: those variables
-    stand over the script's own options.
+    stand over the script's own options. `told` are further variables of its environment.
     """
     environment = {
         name: value
         for name, value in os.environ.items()
         if not re.match(r"SBATCH_|SLURM_(?!CONF$)", name)
     }
+    if told is not None:
+        environment |= told
     try:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from typing import Any, cast, get_origin
 from reasondistill.config import Benchmark, Cluster, EnvironmentSettings, Pipeline
 from reasondistill.foreign_text import shown_line
 from reasondistill.pipeline.decisions import decision_of, section_in
+from reasondistill.runs.seals import SAME_KEY
 from reasondistill.sections import Section
 
 # So many lines are shown.
@@ -27,7 +28,8 @@ def refusal(folder: str, lines: Sequence[str]) -> str:
         f"{folder}: was not started by you with this version (its run.json is not sealed with your "
         f"key). A run's folder is code; going on with it would use:\n{listed}\n"
         "Read this. If you would run it yourself, --trust (of `run`, `resume` and `eval`) takes "
-        "the folder for your own; else start from its pipeline file under another name."
+        "the folder for your own; else start from its pipeline file under another name. "
+        f"{SAME_KEY}"
     )
 
 

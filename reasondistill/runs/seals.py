@@ -7,6 +7,8 @@ A seal is an HMAC-SHA256 of a text under a key that lies outside of all run fold
 in `$XDG_STATE_HOME/reasondistill/key` (`~/.local/state/reasondistill/key`), readable by the user
 alone, made when it is first needed. Machines that share the home folder share the key. Others are
 given it in REASONDISTILL_KEY, as 64 hexadecimal digits; it is never written into a run's folder.
+Launchers hand it to their jobs by the environment. A task makes no key: in a container with a home
+of its own the next one would not find it.
 
 A seal holds wherever its text is: a run may be moved and copied. So it speaks for its own text
 alone, never for what lies beside it: whoever has a copy of a sealed run.json gains what this user
@@ -35,8 +37,21 @@ KEY = "REASONDISTILL_KEY"
 TRUST = "REASONDISTILL_TRUST"
 # The kind of the seals of checkpoints.
 CHECKPOINT = "checkpoint"
+# What a user does whose own run is taken for a stranger's.
+SAME_KEY = (
+    "If it is yours, from another machine or home folder, give both the same key: copy "
+    f"~/.local/state/reasondistill/key, or set {KEY} to what it holds."
+)
 _DIGITS = re.compile(r"[0-9a-f]{64}")
 _told: set[str] = set()
+# Whether this process makes a key where there is none.
+_makes_key = True
+
+
+def make_key_where_none_is(makes_key: bool) -> None:
+    """Whether this process may make a key; one that does a task uses what there is, or none."""
+    global _makes_key
+    _makes_key = makes_key
 
 
 def seal(kind: str, content: str) -> str:
@@ -92,13 +107,20 @@ def handed_on() -> dict[str, str]:
 
 
 def own_key() -> str:
-    """The key, made now where there is none. Raises ConfigError where there cannot be one."""
+    """The key, made now where there is none. Raises ConfigError where there cannot be one, and in a
+    task that finds none.
+    """
     given = os.environ.get(KEY)
     if given is not None:
         if _DIGITS.fullmatch(given):
             return given
         raise ConfigError(f"{KEY}: want 64 hexadecimal digits")
     path = key_file()
+    if not (_makes_key or path.exists()):
+        raise ConfigError(
+            f"{path}: the key by which your own runs are known is not there, nor in {KEY}, which "
+            "launchers set for their tasks: hand it on into the container"
+        )
     try:
         with suppress(FileExistsError):
             _make(path)

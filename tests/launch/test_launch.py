@@ -4,6 +4,8 @@ what.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,11 @@ from reasondistill.config import Cluster, load_pipeline, resources
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.launch import slurm
 from reasondistill.launch.scripts import script_of
+from reasondistill.launch.slurm import submit, write_scripts
 from reasondistill.launch.steps import steps_of
 from reasondistill.launch.task_process import own_gpus
-from reasondistill.pipeline import Run, plan, remaining, save_run, settle
+from reasondistill.pipeline import Run, Task, plan, remaining, save_run, settle
+from reasondistill.runs.seals import KEY, own_key
 from reasondistill.runs.store import read_manifest, write_json, write_manifest
 
 CLUSTER = {
@@ -36,8 +40,12 @@ def on_slurm(folder: Path, *overrides: str, **more: object) -> Run:
     return replace(demo(folder, *overrides), cluster=Cluster.model_validate(CLUSTER | more))
 
 
+def remaining_of(run: Run) -> list[Task]:
+    return remaining(run, plan(run, run.stages, share_engine_process=False))
+
+
 def tasks_of(run: Run) -> list[str]:
-    return [task.name for task in remaining(run, plan(run, run.stages, share_engine_process=False))]
+    return [task.name for task in remaining_of(run)]
 
 
 # ---- steps and scripts ---------------------------------------------------------------------------
@@ -284,3 +292,83 @@ def test_a_folder_that_was_sent_to_slurm_can_be_looked_at_where_there_is_none(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StageError, match="there is no squeue here"):
         slurm.SlurmLauncher(run).states()
+
+
+# ---- the key of a run's user ---------------------------------------------------------------------
+
+# What stands for sbatch notes what it is called with, and with which key.
+_SBATCH = """#!/bin/bash
+printf '%s\\n' "$*" >> {folder}/words
+echo "${{REASONDISTILL_KEY:-none}}" >> {folder}/keys
+echo 17
+"""
+
+
+@pytest.fixture
+def noted(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with `words` and `keys` of each sbatch; the key lies in `state` beside it."""
+    folder = tmp_path_factory.mktemp("user") / "noted"
+    folder.mkdir()
+    program = folder / "sbatch"
+    program.write_text(_SBATCH.format(folder=folder))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+    monkeypatch.delenv(KEY, raising=False)
+    return folder
+
+
+def holders(key: str, *folders: Path) -> list[Path]:
+    """The files in which a key stands."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if key.encode() in path.read_bytes()]
+
+
+def test_jobs_are_handed_the_key_by_their_environment_alone(tmp_path: Path, noted: Path) -> None:
+    run = on_slurm(tmp_path)
+    jobs = submit(run, remaining_of(run))
+    key = own_key()
+    assert (noted / "keys").read_text().split() == [key] * len(jobs)
+    assert len((noted / "words").read_text().splitlines()) == len(jobs)
+    (noted / "keys").unlink()
+    assert holders(key, run.folder, noted) == []
+
+
+def test_what_is_sent_by_hand_is_handed_the_key_too(
+    tmp_path: Path, noted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = on_slurm(tmp_path)
+    by_hand = run.folder / "slurm" / "by-hand"
+    write_scripts(run, remaining_of(run), by_hand)
+    key = own_key()
+    monkeypatch.chdir(tmp_path)
+
+    def keys_of_jobs(**changed: str | None) -> set[str]:
+        for name, value in changed.items():
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        (noted / "keys").unlink(missing_ok=True)
+        command = ["bash", "-x", str(by_hand / "submit.sh")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert key not in done.stdout + done.stderr
+        return set((noted / "keys").read_text().split())
+
+    assert keys_of_jobs() == {key}
+    assert keys_of_jobs(REASONDISTILL_KEY="ab" * 32) == {"ab" * 32}
+    assert keys_of_jobs(REASONDISTILL_KEY="") == {key}
+    home = noted.parent / "home"
+    shutil.copytree(noted.parent / "state", home / ".local" / "state")
+    for state in (None, "", "state"):
+        assert keys_of_jobs(XDG_STATE_HOME=state, REASONDISTILL_KEY=None, HOME="/no") == {"none"}
+        assert keys_of_jobs(XDG_STATE_HOME=state, HOME=str(home)) == {key}
+    assert keys_of_jobs(XDG_STATE_HOME=None, HOME=None) == {"none"}
+    (noted / "keys").unlink()
+    assert holders(key, run.folder, noted) == []
+
+
+def test_no_script_shows_what_the_environment_holds(tmp_path: Path, noted: Path) -> None:
+    """`set -x` in a user's setup would put each word of a command into the log."""
+    run = on_slurm(tmp_path)
+    for _, path in write_scripts(run, remaining_of(run), run.folder / "slurm" / "by-hand"):
+        assert KEY not in path.read_text() and "--export" not in path.read_text()

@@ -18,6 +18,9 @@ import pytest
 from cluster_kit import PROBLEMS, SECRET, Bed, N, SlowTeacher
 from slurm_machine import Job, SlurmMachine
 
+from reasondistill.launch.slurm import sbatch
+from reasondistill.runs.seals import KEY, TRUST, own_key
+
 pytestmark = pytest.mark.slurm
 
 CLUSTER = """\
@@ -72,10 +75,11 @@ def test_a_run_on_slurm_makes_the_records_that_one_machine_makes(
     assert "02-traces" in status and "2 done" in status
     assert "120/120 traces" in re.sub(r" +", " ", status)
     assert "samples of 30 problems to draw" in bed.call("logs", "sums", "02-traces")
+    secrets = (SECRET, own_key())
     assert not [
         path
         for path in bed.run.rglob("*")
-        if path.is_file() and SECRET.encode() in path.read_bytes()
+        if path.is_file() and any(secret.encode() in path.read_bytes() for secret in secrets)
     ]
     assert "Nothing is left to do" in bed.call("resume", "sums")
 
@@ -208,3 +212,55 @@ def test_the_scripts_can_be_read_and_sent_by_hand(bed: SlurmBed, undisturbed: Un
     )
     bed.wait_for(lambda: (by_hand / "marks" / "03-traces-close.done").exists(), "all is done")
     assert bed.records("2-traces/traces.jsonl") == undisturbed["2-traces/traces.jsonl"]
+
+
+_IN_A_JOB = """#!/bin/bash
+#SBATCH --output="{folder}/{name}.log"
+#SBATCH --requeue
+export XDG_STATE_HOME={folder}/home-of-{name} PYTHONPATH={package}
+env > {folder}/{name}.env
+{python} -P -c '
+import sys
+from pathlib import Path
+from reasondistill.stages.students import saving
+from reasondistill.runs import seals
+seals.make_key_where_none_is(False)
+getattr(saving, sys.argv[1])(Path(sys.argv[2]))
+' {function} {checkpoint} && touch {folder}/{name}.done
+"""
+
+
+def test_the_next_job_of_a_training_takes_its_checkpoint_for_its_own_whatever_its_home_is(
+    tmp_path: Path, slurm: SlurmMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs in containers with a home of their own. The key that they are handed is in no file of
+    ours, and Slurm shows it nobody.
+    """
+    for name, value in slurm.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.delenv(TRUST, raising=False)
+    work = tmp_path / "work"
+    checkpoint = work / "checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "optimizer.bin").write_bytes(b"x")
+    shown = ""
+    for name, function in (("first", "sum_checkpoint"), ("second", "require_own")):
+        script = work / f"{name}.sbatch"
+        words = {"function": function, "checkpoint": checkpoint, "python": sys.executable}
+        words |= {"folder": work, "name": name, "package": Path.cwd()}
+        script.write_text(_IN_A_JOB.format(**words))
+        job = sbatch(script, after=None)
+        shown += slurm.run("scontrol", "show", "job", "-dd", job)
+        slurm.wait([job], 180)
+        shown += slurm.run("squeue", "--all", "--states=all", "--format=%all")
+        assert (work / f"{name}.done").exists(), (work / f"{name}.log").read_text()
+        assert not (work / f"home-of-{name}").exists()
+    key = own_key()
+    for name in ("first", "second"):
+        environment = work / f"{name}.env"
+        assert f"{KEY}={key}" in environment.read_text()
+        environment.unlink()
+    assert key not in shown
+    assert not [path for path in work.rglob("*") if path.is_file() and key in path.read_text()]

@@ -21,7 +21,7 @@ from reasondistill.pipeline import Run, load_run, require_trust, save_run
 from reasondistill.pipeline.decisions import decision_of, is_decided, section_in
 from reasondistill.pipeline.executed import what_it_runs
 from reasondistill.runs.layout import CHECKPOINT_SUMS
-from reasondistill.runs.seals import CHECKPOINT, TRUST
+from reasondistill.runs.seals import CHECKPOINT, KEY, TRUST
 from reasondistill.runs.store import write_sums
 from reasondistill.sections import Section
 
@@ -488,3 +488,24 @@ def test_a_job_of_ray_s_is_asked_for_in_its_form_and_with_its_own_seal(
         launcher.sent()
     path.write_text(json.dumps(asdict(sent) | {"seal": sent.seal()}))
     assert launcher.sent() == sent
+
+
+def test_a_second_machine_of_one_s_own_is_told_of_the_key(
+    small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two machines with homes of their own each takes the other's run for a stranger's."""
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a"))
+    cluster = Cluster.model_validate({"openai": {"base_url": "http://127.0.0.1:9/v1"}})
+    save_run(replace(small, cluster=cluster))
+    require_trust(load_run(small.folder), trust=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "b"))
+    way_out = rf"copy ~/\.local/state/reasondistill/key, or set {KEY} to what it holds"
+    with pytest.raises(StageError, match=way_out):
+        require_trust(load_run(small.folder), trust=False)
+    monkeypatch.setenv(KEY, (tmp_path / "a" / "reasondistill" / "key").read_text().strip())
+    require_trust(load_run(small.folder), trust=False)
+    save_run(replace(small, cluster=cluster))
+    monkeypatch.delenv(KEY)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a"))
+    require_trust(load_run(small.folder), trust=False)

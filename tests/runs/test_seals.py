@@ -126,3 +126,19 @@ def test_a_home_in_the_list_of_users_is_enough(monkeypatch: pytest.MonkeyPatch) 
     for relative in ("", "here"):
         monkeypatch.setenv("HOME", relative)
         assert key_file() == Path(home, ".local", "state", "reasondistill", "key")
+
+
+def test_a_task_makes_no_key_and_uses_the_one_that_it_is_given(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container with a home of its own the next task would not find it."""
+    seals.make_key_where_none_is(False)
+    with pytest.raises(ConfigError, match=f"not there, nor in {KEY}"):
+        own_key()
+    assert seal("checkpoint", "a") == "" and not seals.has_key() and not state.exists()
+    seals.make_key_where_none_is(True)
+    found = seal("checkpoint", "a")
+    seals.make_key_where_none_is(False)
+    assert is_ours("checkpoint", "a", found), "one that is there is used"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state / "there"))
+    assert not is_ours("checkpoint", "a", found)

@@ -22,7 +22,7 @@ from reasondistill import foreign_json
 from reasondistill.config import StudentSettings
 from reasondistill.errors import DataError, ReasonDistillError, StageError
 from reasondistill.runs import layout
-from reasondistill.runs.seals import CHECKPOINT, TRUST, has_key
+from reasondistill.runs.seals import CHECKPOINT, SAME_KEY, TRUST, has_key
 from reasondistill.runs.store import (
     disk_errors,
     has_own_seal,
@@ -105,7 +105,7 @@ def require_own(checkpoint: Path) -> None:
     raise StageError(
         f"{checkpoint}: no training of yours has written it (or an earlier version has), and it "
         "holds pickles, which execute what they like. If you trust it, give the same command with "
-        f"--trust; else remove {checkpoint.parent} to train anew."
+        f"--trust; else remove {checkpoint.parent} to train anew. {SAME_KEY}"
     )
 
 
