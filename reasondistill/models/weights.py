@@ -52,11 +52,18 @@ _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
 
 def named_folder(name: str) -> Path:
     """The folder that a name would mean, whether it is there or not: that of a shipped model for
-    `shipped:NAME`. Raises ConfigError when no such model is shipped.
+    `shipped:NAME`. Raises ConfigError when no such model is shipped, and for a `~` where there is
+    no such home.
     """
     if name.startswith(SHIPPED):
         return resources.shipped_model(name.removeprefix(SHIPPED))
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        home = Path(name).parts[0]
+        raise ConfigError(
+            f"{name}: there is no home folder {home} here. Give the whole path, or set HOME."
+        ) from error
 
 
 def files_like(folder: Path, patterns: Iterable[str]) -> set[Path]:

@@ -32,7 +32,7 @@ from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import make_ready
 from reasondistill.models.samplers.opening import Serving, kept_open
-from reasondistill.models.weights import count_parameters, made_for, weight_bytes
+from reasondistill.models.weights import count_parameters, made_for, named_folder, weight_bytes
 from reasondistill.pipeline import latency
 from reasondistill.pipeline.runs import Run, benchmarks, located, with_environment
 from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
@@ -523,10 +523,11 @@ def variants_of(run: Run, models: Iterable[str]) -> evals.Variants:
 
 def about_model(run: Run, name: str, measured: Measured) -> MeasuredModel:
     """Who a model is, and how large, where its weights are on this machine."""
-    path = Path(measured.served.model).expanduser()
     parameters = size = None
-    if measured.served.capabilities.has_weights and (path / "config.json").is_file():
-        parameters, size = count_parameters(path), weight_bytes(path)
+    if measured.served.capabilities.has_weights:
+        path = named_folder(measured.served.model)
+        if (path / "config.json").is_file():
+            parameters, size = count_parameters(path), weight_bytes(path)
     named = {model.name for model in run.pipeline.evals.models}
     return MeasuredModel(
         name=name,

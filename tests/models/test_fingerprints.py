@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.models.weights import folder_fingerprint, require_safetensors
+from reasondistill.models.weights import folder_fingerprint, named_folder, require_safetensors
 from reasondistill.runs.store import Identity, finish_stage, open_stage
 
 
@@ -91,3 +91,11 @@ def test_a_hub_id_that_has_pickles_alone_is_refused(
             require_safetensors("org/model", "main")
     else:
         require_safetensors("org/model", "main")
+
+
+def test_a_home_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`docker run -u 1234` without HOME, or a name that begins with the sign by chance."""
+    with pytest.raises(ConfigError, match="~nobody_of_this_name/m: there is no home folder"):
+        named_folder("~nobody_of_this_name/m")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert named_folder("~/m") == tmp_path / "m"

@@ -23,13 +23,18 @@ from transformers import (
     set_seed,
 )
 
-from reasondistill.config import ArchitectureSettings, StudentSettings, resources
+from reasondistill.config import ArchitectureSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.models.attention import attention_options
 from reasondistill.models.templates import with_options
 from reasondistill.models.tokenizer_files import open_tokenizer
-from reasondistill.models.weights import model_folder, only_safetensors, verified_folder
+from reasondistill.models.weights import (
+    model_folder,
+    named_folder,
+    only_safetensors,
+    verified_folder,
+)
 from reasondistill.records import Example
 from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, verify_below
@@ -61,9 +66,7 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
         source = student.base or ""
         if architecture is not None:
             source = architecture.tokenizer
-        if source.startswith("shipped:"):
-            source = str(resources.shipped_model(source.removeprefix("shipped:")))
-        folder = Path(source).expanduser()
+        folder = named_folder(source)
         if folder.is_dir():
             verify_below(folder)
             source = str(folder)
