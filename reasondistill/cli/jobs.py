@@ -46,13 +46,14 @@ def status(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until all jobs are over.")
     ] = False,
+    trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Where the jobs of a run on a cluster are, how far its stages are, and what failed."""
     from reasondistill import pipeline
     from reasondistill.launch.launcher import sent_jobs
 
-    run = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs), trust=trust)
     sent = sent_jobs(run)
     if sent is None:
         raise StageError(
@@ -144,12 +145,12 @@ class LogFile:
 
 
 @app.command(epilog="Example:\n\n  reasondistill cancel r1_distill")
-def cancel(name: RunName, runs: RunsDir = Path("runs")) -> None:
+def cancel(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> None:
     """Stop the jobs of a run; what was finished is on disk, and `resume` goes on."""
     from reasondistill import pipeline
     from reasondistill.launch.launcher import sent_jobs
 
-    run = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs), trust=trust)
     sent = sent_jobs(run)
     stopped: list[str] = []
     if sent is not None:

@@ -11,6 +11,7 @@ import typer
 from reasondistill.cli.console import (
     RunName,
     RunsDir,
+    Trust,
     app,
     block,
     count_text,
@@ -31,13 +32,13 @@ _COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "di
 
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")
-def show(name: RunName, runs: RunsDir = Path("runs")) -> None:
+def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> None:
     """The state of each stage of a run: counts, drops, time, what is stale, and which samples are
     missing.
     """
     from reasondistill import pipeline
 
-    run = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs), trust=trust)
     table = plain_table("stage", "state", "in", "out", "dropped", "time")
     states = pipeline.stage_states(run)
     for state in states:
@@ -72,12 +73,13 @@ def stage_cells(state: StageState) -> list[str]:
 def walk(
     name: RunName,
     problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
+    trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """One problem through all stages: question, traces, verdicts, examples, samples of evals."""
     from reasondistill import pipeline
 
-    run = pipeline.load_run(run_folder(name, runs))
+    run = pipeline.load_run(run_folder(name, runs), trust=trust)
     is_known = False
     for title, rows in pipeline.walk(run, problem_id):
         for row in rows:

@@ -22,7 +22,7 @@ from reasondistill.launch.launcher import JobState, Launcher, State, Watcher, re
 from reasondistill.launch.scripts import command_lines
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.records import canonical_json
-from reasondistill.runs.seals import SAME_KEY, TRUST, is_ours, seal
+from reasondistill.runs.seals import SAME_KEY, TRUST, is_ours, is_trusted, seal
 from reasondistill.runs.store import write_json
 from reasondistill.sections import short
 
@@ -93,7 +93,7 @@ class RayJobLauncher(Launcher):
         job_id = client_of(address).submit_job(
             entrypoint=f"bash -c {script}",
             # Whoever hands it in has looked at it, or written it.
-            runtime_env={"env_vars": {INSIDE: "1", TRUST: "1"}},
+            runtime_env={"env_vars": {INSIDE: "1", TRUST: run.folder.resolve().name}},
             metadata={"run": run.pipeline.name},
         )
         sent = SentRun(address, job_id)
@@ -136,7 +136,7 @@ class RayJobLauncher(Launcher):
             _require_form(row)
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
-        if TRUST not in os.environ and not is_ours(_SEALED_AS, sent.text(), found):
+        if not is_trusted(self.run.folder) and not is_ours(_SEALED_AS, sent.text(), found):
             raise StageError(
                 f"{path}: the server that it names is not asked: you did not start this run. "
                 f"`reasondistill resume` with --trust takes it for your own. {SAME_KEY}"

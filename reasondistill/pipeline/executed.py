@@ -27,8 +27,8 @@ def refusal(folder: str, lines: Sequence[str]) -> str:
     return (
         f"{folder}: was not started by you with this version (its run.json is not sealed with your "
         f"key). A run's folder is code; going on with it would use:\n{listed}\n"
-        "Read this. If you would run it yourself, --trust (of `run`, `resume` and `eval`) takes "
-        "the folder for your own; else start from its pipeline file under another name. "
+        "Read this. If you would run it yourself, --trust takes the folder for "
+        "your own; else start from its pipeline file under another name. "
         f"{SAME_KEY}"
     )
 

@@ -4,7 +4,6 @@ run needs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,7 +279,7 @@ def load_run(folder: Path, *, trust: bool = False) -> Run:
     value = read_guarded(path, "the state of a run", ways_out)
     is_own = _is_own(value)
     imported = imported_samplers(value.get("pipeline"))
-    if imported and not (is_own or trust or seals.TRUST in os.environ):
+    if imported and not (is_own or trust or seals.is_trusted(folder)):
         raise StageError(refusal(str(folder), imported))
     try:
         return Run(

@@ -7,7 +7,6 @@ is shown, and done only when he says so.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from reasondistill.config import load_benchmark, resources
@@ -15,7 +14,7 @@ from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.pipeline.executed import refusal, what_it_runs
 from reasondistill.pipeline.runs import Run, is_own_folder
 from reasondistill.runs.layout import CHECKPOINT_SUMS, CHECKPOINTS, FOLDERS
-from reasondistill.runs.seals import CHECKPOINT, TRUST
+from reasondistill.runs.seals import CHECKPOINT, is_trusted, trust_only
 from reasondistill.runs.store import has_own_seal, read_manifest
 
 
@@ -23,9 +22,10 @@ def require_trust(run: Run, *, trust: bool) -> None:
     """Raise StageError for a folder that holds what somebody else wrote and this run would execute,
     or load as a pickle, unless the user takes it for his own: then its tasks do so, too.
     """
-    if trust or TRUST in os.environ:
-        os.environ[TRUST] = "1"
+    if trust or is_trusted(run.folder):
+        trust_only(run.folder)
         return
+    trust_only(None)  # what another run was trusted for
     lines: list[str] = []
     is_own = is_own_folder(run.folder)
     if not run.is_own and not is_own:

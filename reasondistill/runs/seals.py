@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # The environment variable with the key itself, where there is no file.
 KEY = "REASONDISTILL_KEY"
-# Set for the tasks of a run that its user has taken for his own.
+# Names the run that its user has taken for his own, for its tasks.
 TRUST = "REASONDISTILL_TRUST"
 # The kind of the seals of checkpoints.
 CHECKPOINT = "checkpoint"
@@ -92,6 +92,22 @@ def has_key() -> bool:
 def _seal(key: str, kind: str, content: str) -> str:
     text = f"{kind}\0{content}".encode("utf-8", "surrogatepass")
     return hmac.digest(bytes.fromhex(key), text, "sha256").hex()
+
+
+def is_trusted(folder: Path) -> bool:
+    """Whether the user has taken the run of this folder for his own in this process, or in the one
+    that started it.
+    """
+    return os.environ.get(TRUST) == folder.resolve().name
+
+
+def trust_only(folder: Path | None) -> None:
+    """From here on this process and those that it starts take this run for their user's own; none
+    where there is no folder.
+    """
+    os.environ.pop(TRUST, None)
+    if folder is not None:
+        os.environ[TRUST] = folder.resolve().name
 
 
 def handed_on() -> dict[str, str]:

@@ -76,8 +76,24 @@ def test_what_a_stranger_s_run_executes_is_shown_and_needs_a_word(
     monkeypatch.setenv(TRUST, "")
     require_trust(run, trust=True)
     save_run(run)
+    assert os.environ[TRUST] == run.folder.name  # for its tasks
     monkeypatch.delenv(TRUST)
     require_trust(load_run(folder), trust=False)  # it is one's own from now on
+
+
+def test_trust_in_one_run_is_none_in_the_next(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TRUST, "1")
+    cluster = Cluster.model_validate(EXECUTES)
+    run = load_run(of_a_stranger(replace(small, cluster=cluster)))
+    other = replace(small, cluster=cluster, folder=small.folder.with_name("other"))
+    other = load_run(of_a_stranger(other))
+    with pytest.raises(StageError):
+        require_trust(run, trust=False)
+    require_trust(run, trust=True)
+    require_trust(run, trust=False)  # in a process that the first one started
+    with pytest.raises(StageError):
+        require_trust(other, trust=False)
+    assert TRUST not in os.environ
 
 
 def test_what_is_shown_does_nothing_to_the_terminal(small: Run) -> None:
@@ -509,3 +525,23 @@ def test_a_second_machine_of_one_s_own_is_told_of_the_key(
     monkeypatch.delenv(KEY)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a"))
     require_trust(load_run(small.folder), trust=False)
+
+
+def test_whoever_looks_at_a_run_with_a_sampler_of_its_own_says_that_he_trusts_it(
+    small: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = small.folder.parents[1] / "lib"
+    place.mkdir()
+    (place / "lab.py").write_text(
+        f"open({str(place / 'IMPORTED')!r}, 'w')\n"
+        "from reasondistill.models.samplers.scripted import *\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
+    pipeline = json.loads(small.pipeline.model_dump_json())
+    pipeline["traces"]["teachers"][0]["sampler"] = "lab:SCRIPTED"
+    folder = of_a_stranger(small, pipeline=pipeline)
+    words = ["show", str(folder)]
+    assert "--trust takes the folder for your own" in command(place.parent, *words, code=2)
+    assert not (place / "IMPORTED").exists()
+    command(place.parent, *words, "--trust", code=2)  # its sampler is none
+    assert (place / "IMPORTED").exists()
