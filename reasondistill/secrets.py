@@ -59,6 +59,11 @@ _PLACEHOLDERS = frozenset(
         "changeme",
         "your-api-key",
         "undefined",
+        # What vLLM's and other servers' documents say.
+        "empty",
+        "dummy",
+        "unused",
+        "null",
     }
 )
 
@@ -67,7 +72,9 @@ _PLACEHOLDERS = frozenset(
 
 # Of well-known services. A digit is wanted where words with dashes may begin like that.
 _KEY_FORMATS = {
-    "sk-…": r"sk-(?=[\w-]*\d)[A-Za-z0-9_-]{12,}",
+    # Words with dashes are names: sk-distill-qwen2-5.
+    "sk-…": r"sk-(?:(?:proj|ant|or|svcacct|admin|lf)-(?=[\w-]*\d)[\w-]{12,}"
+    r"|(?=[A-Za-z_]*\d)[A-Za-z0-9_]{16,})",
     "hf_…": r"hf_[A-Za-z0-9]{16,}",
     "ghp_…": r"gh[pousr]_[A-Za-z0-9]{16,}",
     "github_pat_…": r"github_pat_\w{16,}",
@@ -155,9 +162,11 @@ def found_in(text: str) -> str | None:
 
 def is_placeholder(value: str) -> bool:
     """Whether a value stands for another one, or for a place in a text: `<your key>`, `{{ key }}`,
-    `<|im_end|>`.
+    `<|im_end|>`; `EMPTY`, where a server wants any key.
     """
-    return value.startswith("{{") or (value.startswith("<") and value.endswith(">"))
+    if value.lower() in _PLACEHOLDERS or value.startswith("{{"):
+        return True
+    return value.startswith("<") and value.endswith(">")
 
 
 def is_secret_value(value: str) -> bool:
@@ -189,7 +198,7 @@ def secret_names_in(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in cast("Mapping[Any, Any]", value).items():
             is_leaf = isinstance(inner, str | int | float)
-            if is_leaf and is_secret_name(str(name)) and is_secret_value(str(inner)):
+            if is_leaf and is_secret(str(name), str(inner)) and is_secret_value(str(inner)):
                 yield str(name)
             yield from secret_names_in(inner)
     elif isinstance(value, list | tuple):
@@ -235,13 +244,15 @@ def _is_mixed(value: str) -> bool:
     return has_digit and has_other
 
 
-def _is_secret(name: str, value: str) -> bool:
+def is_secret(name: str, value: str) -> bool:
     """Whether a value under a name is a secret: under one that certainly means one, any value (the
-    passwords of people are words); else where it does not read as words.
+    passwords of people are words); else where it reads neither as words nor as a number.
     """
     secrecy = how_secret(name)
     if secrecy is Secrecy.LIKELY:
-        return _ONLY_WORDS.fullmatch(value.strip()) is None
+        bare = value.strip().strip("\"'")
+        is_number = bare.isdecimal() and len(bare) < SHORTEST
+        return not is_number and _ONLY_WORDS.fullmatch(bare) is None
     return secrecy is Secrecy.CERTAIN
 
 
@@ -257,11 +268,11 @@ def _values_of(variable: str, value: str) -> Iterator[str]:
         yield value.strip().partition("://")[2].partition("/")[2]
     if variable.lower().endswith("proxy") and "://" not in value:
         yield from _secrets_of_user(value.strip().rpartition("@")[0])
-    if _KEY.search(value) or (_is_secret(variable, value) and not begins_as_url):
+    if _KEY.search(value) or (is_secret(variable, value) and not begins_as_url):
         yield from _pieces_of(variable, value.strip())
     for setting in _SETTING_INSIDE.finditer(value):
         inner = setting["value"].strip("\"'{}")
-        if _is_secret(setting["name"], inner):
+        if is_secret(setting["name"], inner):
             yield inner
 
 

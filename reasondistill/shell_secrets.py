@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from reasondistill.secret_names import Secrecy, how_secret, is_secret_name, words_of
-from reasondistill.secrets import found_in, is_placeholder
+from reasondistill.secrets import found_in, is_placeholder, is_secret
 
 # One word of a shell, with its quotes; what is taken is never given back.
 _ONE = (
@@ -49,7 +49,7 @@ _HEADERS = [
         r"(?i)(?<![\w-])"
         r"(?P<name>(?:[\w-]{1,40}-)?(?:authorization|api-?key|auth-?key|token|secret|cookie))"
         r"\s*:\s*"
-        r"(?:(?:bearer|basic|token)\s+)?(?P<value>[^\s\"']+)",
+        r"(?:(?:bearer|basic|token)\s+)?(?P<value>[^\s\"']{3,})",
         r"(?i)\b(?P<name>bearer)\s+(?P<value>[A-Za-z0-9._~+/=-]{8,})",
     )
 ]
@@ -64,7 +64,12 @@ _COMMANDS = [
             rf"(?<!\S)(?:-[A-Za-z]*[uUa]|--[\w-]*(?:user|auth))[= ]?\s*[\"']?{_CURL_USER}",
             "a user's password (-u)",
         ),
-        (r"\s", rf"(?<!\S)(?:-u|--user)[= ]+[\"']?{_CURL_USER}", "a user's password (-u)"),
+        # Elsewhere it is a user and a group as well: `-u me:staff`.
+        (
+            r"\s",
+            rf"(?<!\S)-u[= ]+[\"']?(?=[^\s:]*:[^\s:]*\d){_CURL_USER}",
+            "a user's password (-u)",
+        ),
         (r"\b(?:sshpass|mongo\w*|7z\w?)\b", rf"(?<!\S)-p[= ]?\s*{_VALUE}", "a password (-p)"),
         (r"\b(?:mysql\w*|mariadb[\w-]*)\b", rf"(?<!\S)-p{_VALUE}", "a password (-p)"),
         (r"\bredis-cli\b", rf"(?<!\S)-a\s*{_VALUE}", "a password (-a)"),
@@ -156,7 +161,9 @@ def _found_in_commands(text: str) -> str | None:
 def _sets_secret(name: str, value: str) -> bool:
     if name.lower().endswith("proxy") and _HAS_USER.match(value):
         return True
-    return is_secret_name(name) and _is_secret_word(value, takes_file=_is_of_a_file(name))
+    # `--auth munge` and `--key 3` are none; `--token abc` is.
+    is_one = is_secret(name, value) or (is_secret_name(name) and "token" in name.lower())
+    return is_one and _is_secret_word(value, takes_file=_is_of_a_file(name))
 
 
 def is_secret_setting(name: str, value: str) -> bool:
@@ -166,7 +173,7 @@ def is_secret_setting(name: str, value: str) -> bool:
     if name.lower().endswith("proxy") and _HAS_USER.match(value):
         return True
     bare = value.strip()
-    if not is_secret_name(name) or bare.lower() in _SWITCHES or is_placeholder(bare):
+    if not is_secret(name, bare) or bare.lower() in _SWITCHES or is_placeholder(bare):
         return False
     return not _is_path(bare, takes_file=_is_of_a_file(name))
 

@@ -651,3 +651,23 @@ def test_fields_of_requests_that_are_no_secrets_are_sent() -> None:
 )
 def test_names_and_addresses_without_secrets_are_accepted(text: str) -> None:
     assert found_in(text) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export OPENAI_API_KEY=EMPTY",
+        "export OPENAI_API_KEY='dummy'",
+        "srun --auth munge python x.py",
+        "sort --key 3 a.txt",
+        "curl --cookie-jar FILE http://host",
+        "pip install --user foo:bar",
+        "docker run -u me:staff image",
+        "export SIG=15",
+        "# token: x",
+        "echo sk-distill-qwen2-5-math sk-learn-1-4-pipeline",
+    ],
+)
+def test_what_is_no_secret_may_stand_in_a_file(line: str) -> None:
+    assert found_in_shell(line) is None
+    assert cleaned(line) == line

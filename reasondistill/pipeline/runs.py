@@ -238,7 +238,7 @@ def save_run(run: Run, folder: Path | None = None) -> None:
         raise ConfigError(
             f"{run.source}: it or the cluster file holds the value of the environment variable "
             f"{variable}, which would be written into the run folder. Take it out: it is read from "
-            "there."
+            f"there. If it is no secret, start without that variable (env -u {variable} …)."
         )
     value[_SEAL] = seals.seal(RUN, _sealed(value))
     write_guarded((folder or run.folder) / RUN, value)
