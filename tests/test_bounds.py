@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -477,3 +478,10 @@ def test_a_dataset_folder_with_such_a_file_is_refused_at_once(tmp_path: Path) ->
             streaming=True,
             trust_remote_code=False,
         )
+
+
+def test_the_documents_name_every_bound() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
+    assert [bound.name for bound in BOUNDS if f"`{bound.name}`" not in text] == []
+    for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
+        assert (Path(__file__).parents[1] / path).exists(), path
