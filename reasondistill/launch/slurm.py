@@ -8,7 +8,6 @@ up, and jobs that Slurm has forgotten are still known.
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shlex
@@ -425,7 +424,8 @@ def read_queue(names: Mapping[str, str]) -> dict[str, dict[int, QueueRow]]:
     numbers of its last seconds again.
     """
     options = ["--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j"]
-    answer = call(["squeue", *options, f"--user={getpass.getuser()}"])
+    # By number: a container may have no name for it.
+    answer = call(["squeue", *options, f"--user={os.getuid()}"])
     if answer.returncode:
         reason = answer.stderr.strip()
         raise StageError(f"squeue does not answer: {reason}")

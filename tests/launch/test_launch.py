@@ -5,6 +5,7 @@ what.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 from dataclasses import replace
@@ -372,3 +373,22 @@ def test_no_script_shows_what_the_environment_holds(tmp_path: Path, noted: Path)
     run = on_slurm(tmp_path)
     for _, path in write_scripts(run, remaining_of(run), run.folder / "slurm" / "by-hand"):
         assert KEY not in path.read_text() and "--export" not in path.read_text()
+
+
+def test_the_queue_is_asked_for_a_user_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container: no variable and no list of users says how this one is called."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    program = tmp_path / "squeue"
+    program.write_text('#!/bin/sh\nfor word; do last=$word; done\necho "17|RUNNING|None|$last"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    queue = slurm.read_queue({"17": f"--user={os.getuid()}"})
+    assert queue["17"][0].word == "RUNNING"
