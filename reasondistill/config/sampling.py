@@ -99,6 +99,25 @@ _SET_BY = {
 }
 
 
+# What says how a prompt is rendered, and not what its template is told: parameters of
+# `apply_chat_template`.
+_OF_RENDERING = frozenset(
+    {"conversation", "messages", "tools", "documents", "add_generation_prompt"}
+    | {"continue_final_message", "tokenize", "padding", "truncation", "max_length"}
+    | {"return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
+)
+
+
+def require_options_of_a_template(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a template option that no template could be told."""
+    for name in options:
+        if name in _OF_RENDERING:
+            raise ValueError(
+                f"template_options: {name} is no option of a template, and set for every prompt "
+                "already; remove it"
+            )
+
+
 # Narrower than names of variables: `prompt_cache_key` and `stop_token` are fields of requests.
 _SECRET = re.compile(
     r"api[-_]?key|authorization|secret|passw|passphrase|bearer|cookie|credential|^(key|token|pat)$"
@@ -170,6 +189,7 @@ class ModelSettings(Section):
                         f"{key}: {name} looks like a secret and would be written to disk; export "
                         "it as the key instead"
                     )
+        require_options_of_a_template(self.template_options)
         for name in self.request:
             if name in _OURS:
                 raise ValueError(f"request: {name} is set for every request already; remove it")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from reasondistill.config.basics import Name, Scalar
+from reasondistill.config.sampling import require_options_of_a_template
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.sections import Section, nearest
@@ -246,6 +247,13 @@ class StudentSettings(MethodTables):
     def kind(self) -> str:
         """Equal for students of one method that would be the same model."""
         return self.start() if self.method == "base" else self.recipe()
+
+    @model_validator(mode="after")
+    def _options_of_its_template(self) -> StudentSettings:
+        require_options_of_a_template(self.template_options)
+        if "chat_template" in self.template_options:
+            raise ValueError("template_options: chat_template has a key of its own, a file")
+        return self
 
     @model_validator(mode="after")
     def _own_table_only(self) -> StudentSettings:

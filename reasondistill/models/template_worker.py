@@ -1,91 +1,165 @@
 """The process that renders chat templates: a template is a program of whoever made the model.
 
-    python -I template_worker.py PATHS MIB CHARACTERS
+    python -s -P -S template_worker.py DESCRIPTOR PATHS MIB CHARACTERS
 
-It knows nothing but jinja2, may take so much memory and time, and ends with its standard input.
-Each request and each answer is four bytes of length and JSON. A request has `template`,
-`variables` and `seconds`; an answer has `text`, or `kind` and `error`: `template` (it refuses),
-`large`, `memory`. The kernel ends a process whose seconds of CPU are over, by SIGPROF.
+It knows nothing but jinja2, may take so much memory and time, reads and writes nothing but the
+socket DESCRIPTOR, and ends with its owner. Each request and each answer is four bytes of length and
+JSON; the first answer says that it is there. A request has `template` (unless it is the one
+before), `variables` and `seconds`; an answer has `text`, or `kind` and `error`: `template` (it
+refuses), `large`, `memory`. The kernel ends a process whose seconds of CPU are over, by SIGPROF.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
+import socket
 import struct
 import sys
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any
 
 LENGTH = struct.Struct(">I")
+# The exit code where memory ran out beside a template.
+OUT_OF_MEMORY = 71
+# After so many seconds without a request it looks whether its owner lives: a child that the owner
+# forked may hold the other end of the socket.
+_LOOKS_EVERY_S = 2.0
 
 
 def main() -> None:
     """Answer until nobody asks."""
+    descriptor, paths, mib, characters = sys.argv[1:]
+    sys.path[:] = json.loads(paths)
+    serve(int(descriptor), int(mib) << 20, int(characters))
+
+
+def serve(descriptor: int, most_bytes: int, most_characters: int) -> None:
+    """Answer what comes on a socket until its other end is closed or the owner has ended.
+
+    This process then ends, without a word on the terminal.
+    """
+    owner = os.getppid()
+    _leave_the_owner()
+    try:
+        import jinja2.ext
+        import jinja2.sandbox
+
+        assert jinja2.ext and jinja2.sandbox
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(ValueError, OSError):  # macOS knows no such limit
+            resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+        channel = Channel(socket.socket(fileno=descriptor), owner)
+        channel.write({"kind": "ready", "error": ""})
+        _be_silent()
+        _answer_all(channel, most_characters)
+    except (EOFError, OSError):
+        os._exit(0)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+
+
+def _leave_the_owner() -> None:
+    """Signals that a terminal sends to all its processes are the owner's; those that bound a
+    template act, whatever the owner has made of them.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever asks decides when to stop
-    paths, mib, characters = sys.argv[1:]
-    sys.path[:] = json.loads(paths)
-    import jinja2.ext
-    import jinja2.sandbox
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    assert jinja2.ext and jinja2.sandbox
-    limit = int(mib) << 20
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(ValueError, OSError):  # macOS knows no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    source, target = sys.stdin.buffer, sys.stdout.buffer
+
+def _be_silent() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+def _answer_all(channel: Channel, most_characters: int) -> None:
+    template = ""
     while True:
-        body = read_message(source)
-        if body is None:
-            return
-        answer = answer_to(body, int(characters))
-        data = json.dumps(answer).encode("ascii")
-        target.write(LENGTH.pack(len(data)) + data)
-        target.flush()
+        body = channel.read()
+        answer, template = answer_to(body, most_characters, template)
+        channel.write(answer)
         # Its memory is not to be trusted.
         if answer.get("kind") == "memory":
-            return
+            os._exit(OUT_OF_MEMORY)
 
 
-def read_message(source: BinaryIO) -> bytes | None:
-    """The next message; None at the end."""
-    head = source.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    size = LENGTH.unpack(head)[0]
-    body = source.read(size)
-    if len(body) < size:
-        return None
-    return body
+class Channel:
+    """Messages on a socket. Raises EOFError where its other end is closed or its owner has
+    ended.
+    """
+
+    def __init__(self, end: socket.socket, owner: int) -> None:
+        end.settimeout(_LOOKS_EVERY_S)
+        self._end = end
+        self._owner = owner
+
+    def read(self) -> bytes:
+        """The next message, nearly always in one piece: nobody asks twice before an answer."""
+        data = bytearray()
+        size = LENGTH.size
+        while len(data) < size:
+            try:
+                part = self._end.recv(1 << 16)
+            except TimeoutError:
+                self._require_owner()
+                continue
+            if not part:
+                raise EOFError
+            data += part
+            if len(data) >= LENGTH.size:
+                size = LENGTH.size + LENGTH.unpack_from(data)[0]
+        return bytes(data[LENGTH.size :])
+
+    def write(self, answer: dict[str, str]) -> None:
+        """One message."""
+        body = json.dumps(answer).encode("ascii")
+        left = memoryview(LENGTH.pack(len(body)) + body)
+        while left:
+            try:
+                left = left[self._end.send(left) :]
+            except TimeoutError:
+                self._require_owner()
+
+    def _require_owner(self) -> None:
+        if os.getppid() != self._owner:
+            raise EOFError
 
 
-def answer_to(body: bytes, most: int) -> dict[str, str]:
-    """What a template makes of its variables, at most `most` characters more than the request."""
+def answer_to(body: bytes, most: int, before: str) -> tuple[dict[str, str], str]:
+    """What a template makes of its variables, at most `most` characters more than the request; and
+    the template, which is the one `before` where the request has none.
+    """
     from jinja2 import TemplateError
 
+    template = before
     try:
         request = json.loads(body)
+        template = request.get("template", before)
         signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         try:
-            return _rendered(request, most + len(body))
+            answer = _rendered(template, request["variables"], most + len(body))
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except MemoryError:
-        return {"kind": "memory", "error": "it takes too much memory"}
+        answer = {"kind": "memory", "error": "it takes too much memory"}
     except TemplateError as error:
-        return {"kind": "template", "error": str(error.message or type(error).__name__)}
+        answer = {"kind": "template", "error": str(error.message or type(error).__name__)}
     except Exception as error:  # whatever a template does to its variables
-        return {"kind": "template", "error": f"{type(error).__name__}: {error}"}
+        answer = {"kind": "template", "error": f"{type(error).__name__}: {error}"}
+    return answer, template
 
 
-def _rendered(request: dict[str, Any], most: int) -> dict[str, str]:
+def _rendered(template: str, variables: dict[str, Any], most: int) -> dict[str, str]:
     pieces: list[str] = []
     size = 0
-    for piece in compiled(request["template"]).generate(**request["variables"]):
+    for piece in compiled(template).generate(**variables):
         pieces.append(piece)
         size += len(piece)
         if size > most:
