@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,10 @@ Fault = Literal["service", "input"]
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "undecided"]
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation"]
+
+# What arrays, and other programs, hold as whole numbers: counts of any run are far below.
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Natural = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "undecided")
 
@@ -78,7 +82,7 @@ class Origin(Record):
     dataset: str
     revision: str
     split: str
-    row: int
+    row: Int64
 
 
 class Problem(Record):
@@ -117,10 +121,10 @@ class Sampling(Record):
 
     temperature: float = 0.7
     top_p: float = 1.0
-    top_k: int = -1
+    top_k: Int64 = -1
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    max_tokens: int = 2048
+    max_tokens: Int64 = 2048
     stop: tuple[str, ...] = ()
 
 
@@ -161,8 +165,8 @@ class Completion(Record):
     answer_text: str
     think: Literal["closed", "open", "none"]
     finish: Finish
-    prompt_tokens: int
-    tokens: int
+    prompt_tokens: Int64
+    tokens: Int64
     seconds: float
     error: str | None = None
     # Written only where they say something: records without them stay byte for byte what they were.
@@ -186,7 +190,7 @@ class Trace(Record):
 
     id: str
     problem_id: str
-    sample: int
+    sample: Int64
     model: str
     prompt: str
     sampling: Sampling
@@ -257,8 +261,8 @@ class PseudoLabel(Record):
 
     problem_id: str
     answer: str
-    votes: int
-    n: int
+    votes: Int64
+    n: Int64
     accepted: bool
 
 
@@ -283,7 +287,7 @@ class Example(Record):
     problem_id: str
     trace_id: str | None
     messages: tuple[Message, ...]
-    tokens: int
+    tokens: Int64
     split: Split
 
 
@@ -315,27 +319,27 @@ class TrainingFigures(Record):
     step whose weights are the student where `keep = "best"` chose it; else they are the last one's.
     """
 
-    steps: int
+    steps: Int64
     epochs: float
-    examples: int
-    tokens: int
-    loss_tokens: int
+    examples: Int64
+    tokens: Int64
+    loss_tokens: Int64
     seconds: float
     train_loss: float | None
     validation_loss: float | None
-    parameters: int
-    trained_parameters: int
+    parameters: Int64
+    trained_parameters: Int64
     peak_memory_gib: float
     perplexity: float | None = None
     teacher: str | None = None
     teacher_kl: float | None = None
     teacher_seconds: float = 0.0
     rollout_seconds: float = 0.0
-    rollout_tokens: int = 0
+    rollout_tokens: Int64 = 0
     rollouts_correct: float | None = None
     # Written only where there is one: records without it stay what they were.
     teacher_tokens: TokenGap | None = Field(default=None, exclude_if=lambda gap: gap is None)
-    delivered_step: int | None = Field(default=None, exclude_if=lambda step: step is None)
+    delivered_step: Int64 | None = Field(default=None, exclude_if=lambda step: step is None)
 
 
 class Shrunk(Record):
@@ -347,10 +351,10 @@ class Shrunk(Record):
     without such rows; `after` also where nothing was trained.
     """
 
-    parameters_before: int
-    parameters: int
-    layers: tuple[int, ...]
-    tokens: int = 0
+    parameters_before: Int64
+    parameters: Int64
+    layers: tuple[Int64, ...]
+    tokens: Int64 = 0
     perplexity_base: float | None = None
     perplexity_before: float | None = None
     kl_before: float | None = None
@@ -385,10 +389,10 @@ class EvalRecord(Record):
     model: str
     benchmark: str
     problem_id: str
-    sample: int
+    sample: Int64
     trace_id: str
     finish: Finish
-    tokens: int
+    tokens: Int64
     grade: Grade
 
 
@@ -405,8 +409,8 @@ class Score(Record):
     mean: float
     low: float
     high: float
-    n: int
-    k: int
+    n: Int64
+    k: Int64
     method: str
     part: str = ""
 
@@ -429,13 +433,13 @@ class Difference(Record):
     mean: float
     low: float
     high: float
-    n: int
-    k: int
+    n: Int64
+    k: Int64
     p_value: float
     p_adjusted: float
     word: Literal["better", "worse", "tied"]
-    gained: int | None = None
-    lost: int | None = None
+    gained: Int64 | None = None
+    lost: Int64 | None = None
 
 
 class SeedSpread(Record):
@@ -464,8 +468,8 @@ class MeasuredModel(Record):
     name: str
     is_teacher: bool = False
     base: str | None = None
-    parameters: int | None = None
-    size_bytes: int | None = None
+    parameters: Int64 | None = None
+    size_bytes: Int64 | None = None
 
 
 class Range(Record):

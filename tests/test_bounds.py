@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reasondistill.bounds import BOUNDS, LINE_BYTES
 from reasondistill.config import ProblemSource
 from reasondistill.config.loading import load_benchmark, load_cluster, load_pipeline
 from reasondistill.curation import selection
+from reasondistill.curation.parquet import require_bounded
 from reasondistill.curation.rows import Row, content_hash, open_file
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.foreign_files import read_text
@@ -442,26 +444,82 @@ def test_rows_of_long_values_come_in_small_batches(tmp_path: Path) -> None:
     table = pa.table({"question": texts * 200, "tags": [["a", "b"]] * 800})
     pq.write_table(table, path)
     with open(path, "rb") as raw:
-        assert batch_rows(path, raw, pq.ParquetFile(path).metadata.row_group(0)) < 800
+        assert batch_rows(path, raw, pq.ParquetFile(path).metadata, 0) < 800
     rows = list(open_file(path, revision="", split="").rows)
     assert [row.fields["question"] for row in rows] == texts * 200
     assert rows[7].fields["tags"] == ["a", "b"] and rows[-1].index == 799
 
 
-@pytest.mark.parametrize("damage", [5, 20, 60, -9, -30])
-def test_a_damaged_parquet_file_is_named(tmp_path: Path, damage: int) -> None:
+@pytest.mark.parametrize("kind", ["int32", "int64", "float32", "float64", "bool", "decimal"])
+def test_padded_numbers_of_honest_rows_are_read_many_at_a_time(kind: str, tmp_path: Path) -> None:
+    """As a tokenised set has them: some ids of their own, then one again and again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from reasondistill.curation.parquet import batch_rows
+
+    types = {
+        "float32": pa.float32(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "decimal": pa.decimal128(20),
+    }
+    kind_of_value = types.get(kind, pa.int64() if kind == "int64" else pa.int32())
+    numbers = np.arange(1500 * 4096).reshape(1500, 4096) % 100_000
+    numbers[:, 100:] = 7
+    flat = pa.array(numbers.ravel()).cast(pa.int64())
+    values = flat.cast(kind_of_value)
+    ids = pa.ListArray.from_arrays(pa.array(np.arange(1501) * 4096, pa.int32()), values)
+    path = tmp_path / "padded.parquet"
+    questions = [f"{i} + 1?" for i in range(1500)]
+    pq.write_table(pa.table({"question": questions, "input_ids": ids}), path)
+    with open(path, "rb") as raw:
+        assert batch_rows(path, raw, pq.ParquetFile(path).metadata, 0) >= 1000
+    rows = open_file(path, revision="", split="").rows
+    first = next(rows)
+    assert first.fields["question"] == "0 + 1?" and len(first.fields["input_ids"]) == 4096
+    require_bounded(path)
+
+
+def test_very_many_numbers_in_few_bytes_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row that has nearly all of them, so that a mean says nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setenv("REASONDISTILL_MOST_BATCH_BYTES", str(1 << 20))
+    monkeypatch.setenv("REASONDISTILL_MOST_UNPACKED_RATIO", "10")
+    offsets = pa.array([*range(1000), 2_000_000], pa.int32())
+    ids = pa.ListArray.from_arrays(offsets, pa.array(np.zeros(2_000_000, np.int32)))
+    path = tmp_path / "one.parquet"
+    pq.write_table(pa.table({"question": ids}), path)
+    for read in (require_bounded, lambda path: list(open_file(path, revision="", split="").rows)):
+        with pytest.raises(DataError, match=r"one.parquet:1: column question"):
+            read(path)
+
+
+# The place of a byte that is turned, from the end where it is negative.
+DAMAGES = {"page": 5, "values": 40, "footer": None, "its length": -8, "end": -1}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, name: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"question": ["a", "b"] * 50}), path)
+    table = pa.table({"question": [f"{i} + 1?" for i in range(50)]})
+    pq.write_table(table, path, write_page_checksum=True, compression="none")
     content = bytearray(path.read_bytes())
-    content[damage] ^= 0xFF
+    place = DAMAGES[name]
+    if place is None:
+        place = -8 - int.from_bytes(content[-8:-4], "little")
+    content[place] ^= 0xFF
     path.write_bytes(content)
-    try:
+    with pytest.raises(DataError) as caught:
         list(open_file(path, revision="", split="").rows)
-    except DataError as error:
-        assert str(error).startswith(f"{path}:")
+    assert str(caught.value).startswith(f"{path}:")
 
 
 def test_a_dataset_folder_with_such_a_file_is_refused_at_once(tmp_path: Path) -> None:

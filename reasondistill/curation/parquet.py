@@ -40,11 +40,14 @@ def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise MissingDependencyError("pyarrow", "data") from error
     row = 0
     try:
-        with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
+        with (
+            open(path, "rb", opener=regular) as raw,
+            pq.ParquetFile(path, page_checksum_verification=True) as file,
+        ):
             most = _require_few_rows(path, raw, file.metadata)
             unpacked = 0
             for group in range(file.metadata.num_row_groups):
-                size = batch_rows(path, raw, file.metadata.row_group(group))
+                size = batch_rows(path, raw, file.metadata, group)
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
                     unpacked += batch.num_rows * ROW_BYTES
                     unpacked += sum(map(unpacked_bytes, batch.columns))
@@ -71,7 +74,7 @@ def require_bounded(path: Path) -> None:
         with open(path, "rb", opener=regular) as raw, pq.ParquetFile(path) as file:
             _require_few_rows(path, raw, file.metadata)
             for group in range(file.metadata.num_row_groups):
-                batch_rows(path, raw, file.metadata.row_group(group))
+                batch_rows(path, raw, file.metadata, group)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(path, 1, error) from error
 
@@ -112,12 +115,15 @@ def unpacked_bytes(column: Any) -> int:
     return column.nbytes
 
 
-def batch_rows(path: Path, raw: BinaryIO, group: Any) -> int:
+def batch_rows(path: Path, raw: BinaryIO, metadata: Any, group_number: int) -> int:
     """How many rows of a row group are read at a time. Raises DataError for one beyond the bounds.
 
-    A value of a column is at most as long as its dictionary; what stands in no dictionary comes
-    page by page.
+    A number is as long as its kind; any other value at most as long as the dictionary of its
+    column, and what stands in no dictionary comes page by page.
     """
+    group = metadata.row_group(group_number)
+    size = os.fstat(raw.fileno()).st_size
+    most = max(BATCH_BYTES.most, UNPACKED_RATIO.most * size)
     bytes_of_row = 0.0
     for number in range(group.num_columns):
         column = group.column(number)
@@ -130,7 +136,16 @@ def batch_rows(path: Path, raw: BinaryIO, group: Any) -> int:
                 f"{where}: {packed:,} bytes that unpack to {unpacked:,}, beyond {UNPACKED_RATIO}."
             )
         values_of_row = max(1.0, column.num_values / max(1, group.num_rows))
-        bytes_of_column = values_of_row * max(longest, 8)
+        width = fixed_width(metadata, number)
+        if width is None:
+            bytes_of_column = values_of_row * max(longest, 8)
+        else:
+            bytes_of_column = values_of_row * max(width, _NUMBER_BYTES)
+            if column.num_values * width > most:
+                raise DataError(
+                    f"{where}: {column.num_values:,} values of {width} bytes in a file of "
+                    f"{size:,}, beyond {UNPACKED_RATIO}."
+                )
         is_repeated = column.num_values > _REPEATED * max(1, unpacked - longest)
         if bytes_of_column > BATCH_BYTES.most and is_repeated:
             raise DataError(
@@ -139,6 +154,20 @@ def batch_rows(path: Path, raw: BinaryIO, group: Any) -> int:
             )
         bytes_of_row += bytes_of_column
     return max(1, min(_MOST_ROWS, int(BATCH_BYTES.most / max(1.0, bytes_of_row))))
+
+
+# The bytes of numbers in a file.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+# What a number takes as an object of Python, with its place in a list.
+_NUMBER_BYTES = 40
+
+
+def fixed_width(metadata: Any, number: int) -> int | None:
+    """The bytes of each value of a column; None where each has its own length."""
+    column = metadata.schema.column(number)
+    if column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+        return column.length
+    return _WIDTHS.get(column.physical_type)
 
 
 def dictionary_bytes(raw: BinaryIO, column: Any) -> int:

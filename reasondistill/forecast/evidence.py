@@ -32,12 +32,8 @@ from reasondistill.runs.environment import Environment
 from reasondistill.runs.figures import TracesFigures, read_student_record
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.metrics import TrainingLine, WorkLine
-from reasondistill.runs.store import (
-    Manifest,
-    read_manifest,
-    read_records,
-    read_rows,
-)
+from reasondistill.runs.samples import read_samples
+from reasondistill.runs.store import Manifest, read_manifest, read_records
 
 # A speed is computed from so many stretches of a session at most: in shorter ones it depends on
 # chance which long trace ended there.
@@ -342,7 +338,7 @@ def _by_model(folder: Path) -> Iterator[Written]:
     texts: dict[str, _Texts] = {}
     if not path.exists():
         return
-    for row in read_rows(path):
+    for row in read_samples(path):
         if row["completion"]["finish"] != "error":
             texts.setdefault(short_name(row["model"]), _Texts()).add(row)
     metrics = WorkLine.of(folder)

@@ -31,11 +31,11 @@ from reasondistill.progress import Progress
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
 from reasondistill.runs.layout import CellFolder, EvalsFolder
 from reasondistill.runs.missing import is_allowed
+from reasondistill.runs.samples import completion_of, read_samples
 from reasondistill.runs.store import (
     StopSignal,
     count_lines,
     read_records,
-    read_rows,
     require_complete,
     write_json,
     write_records,
@@ -178,8 +178,8 @@ def lost_problems(path: Path) -> list[str]:
     millions.
     """
     lost: dict[str, None] = {}
-    for row in read_rows(path):
-        if row["completion"]["finish"] == "error" and Trace.model_validate(row).completion.is_lost:
+    for row in read_samples(path):
+        if row["completion"]["finish"] == "error" and completion_of(row, path).is_lost:
             lost[row["problem_id"]] = None
     return list(lost)
 

@@ -252,7 +252,7 @@ def _rendered(
     tokenizer: Any, messages: Sequence[Message], mark: str, options: Mapping[str, Any]
 ) -> _Marked:
     """The prompt by the chat template. Raises InputFault where the template makes a token string
-    out of a foreign text.
+    out of a foreign text, or of a marked one by dropping its mark.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -264,17 +264,33 @@ def _rendered(
     foreign = [turn for turn in turns if turn["role"] != "system"]
     for turn in foreign:
         turn["content"] = codec.broken(turn["content"], mark)
+    is_marked = any(mark in turn["content"] for turn in foreign)
     fit = codec.fit_of(tokenizer, turns, options)
     text = _apply_template(tokenizer, turns, options, fit.form)
     contents = [turn["content"].strip() for turn in turns]
     is_whole = all(content in text for content in contents)
     may_quote = ends_in_tag(text) and text.rstrip().endswith(contents[-1])
-    if is_whole and not may_quote and not fit.touches:
+    is_plain = is_whole and not may_quote and not fit.touches
+    if is_plain and not is_marked:
+        return _Marked(text, text)
+    # What the template itself writes: nothing of these foreign texts can be in a token string.
+    harmless = [dict(turn) for turn in turns]
+    for turn in harmless:
+        if turn["role"] != "system":
+            turn["content"] = codec.harmless(turn["content"], mark, has_ends=not fit.touches)
+    own_tokens = codec.tokens_in(_apply_template(tokenizer, harmless, options, fit.form))
+    if is_plain and codec.tokens_in(text) == own_tokens:
         return _Marked(text, text)
     for turn in foreign:
         turn["content"] = codec.closely_broken(turn["content"], mark)
     closely = _apply_template(tokenizer, turns, options, fit.form)
-    if codec.tokens_in(closely) == codec.tokens_in(text):
+    if codec.tokens_in(closely) != own_tokens:
+        raise InputFault(
+            "template_refuses",
+            "the chat template makes a special token out of its text: it drops the private-use "
+            "character that keeps them apart",
+        )
+    if codec.tokens_in(text) == own_tokens:
         return _Marked(text, closely)
     if closely.replace(mark, "") == text.replace(mark, ""):
         return _Marked(closely, closely)
@@ -566,6 +582,20 @@ class _Codec:
         before, _, after = text.partition(body)
         marked = self._first_in_any_case.sub(lambda first: first[0] + mark, body)
         return f"{before}{mark}{marked}{mark}{after}"
+
+    def harmless(self, text: str, mark: str, *, has_ends: bool) -> str:
+        """A foreign text with the mark in the place of each character that could begin a token
+        string, and at both ends, there too in the place of a character unless it `has_ends`: also
+        without its marks it is in no token string.
+        """
+        body = text.strip()
+        if not body:
+            return text
+        before, _, after = text.partition(body)
+        if not has_ends:
+            body = body[1:-1]
+        body = self._first_in_any_case.sub(mark, body)
+        return f"{before}{mark}{body}{mark}{after}"
 
     def encode(
         self, tokenizer: Any, marked: str, mark: str, *, add_special_tokens: bool

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pydantic
@@ -58,7 +58,7 @@ from reasondistill.models.vocabulary import (
     vocabulary_fingerprint,
     vocabulary_of,
 )
-from reasondistill.records import Record, fingerprint
+from reasondistill.records import Natural, Record, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
     AppendedFile,
@@ -91,6 +91,8 @@ log = logging.getLogger(__name__)
 _LOWEST = -60_000.0
 # The number of traces from which the teacher's end of a text is found.
 _LOOKED_AT = 64
+# An id has at most three bytes, here and in every known tokenizer.
+_MOST_IDS = 1 << 24
 
 
 class Header(Record):
@@ -99,10 +101,10 @@ class Header(Record):
     """
 
     version: int
-    k: int
+    k: Natural
     mode: Literal["raw"] = "raw"
     tokenizer: str
-    vocabulary_size: int
+    vocabulary_size: Natural
     id_bytes: Literal[2, 3]
     models: tuple[str, ...]
 
@@ -113,11 +115,11 @@ class IndexLine(Record):
     """
 
     trace_id: str
-    offset: int
-    bytes: int
-    tokens: int
-    k: int
-    crc32: int
+    offset: Natural
+    bytes: Natural
+    tokens: Natural
+    k: Natural
+    crc32: Natural
 
 
 @dataclass(frozen=True)
@@ -368,18 +370,29 @@ def read_index(folder: Path) -> Iterator[IndexLine]:
         return
     for number, row in enumerate(read_rows(path), start=1):
         try:
-            yield IndexLine.model_construct(**{name: row[name] for name in IndexLine.model_fields})
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a line of a top-K index: {error!r}") from error
+            yield IndexLine.model_validate(row, strict=True, extra="ignore")
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            message = first["msg"]
+            raise DataError(
+                f"{path}:{number}: not a line of a top-K index: {key}: {message}"
+            ) from error
 
 
 def read_vocabulary(folder: Path) -> dict[str, int]:
     """token → id of the teacher. Raises DataError."""
     path = folder / VOCABULARY
     try:
-        return foreign_json.loads(read_bytes_verified(path))
+        vocabulary = foreign_json.loads(read_bytes_verified(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(vocabulary, dict):
+        raise DataError(f"{path}: not a vocabulary: it maps no tokens to ids")
+    for token, number in cast("dict[str, Any]", vocabulary).items():
+        if type(number) is not int or not 0 <= number < _MOST_IDS:
+            raise DataError(f"{path}: not a vocabulary: {token!r} has no number as its id")
+    return cast("dict[str, int]", vocabulary)
 
 
 class TopKReader:
@@ -442,6 +455,12 @@ class TopKReader:
                 f"Remove {self.folder} and run the traces stage: it captures everything again."
             )
         whole = unpack(block, line.tokens, line.k, id_bytes)
+        largest = max(whole.token_ids.max(initial=0), whole.ids.max(initial=0))
+        if largest >= self.vocabulary_size and line.tokens:
+            raise DataError(
+                f"{self.folder / BLOCKS}: trace {trace_id}: it has an id {largest}, beyond the "
+                f"{self.vocabulary_size} tokens of {self.folder / HEADER}."
+            )
         if k is None or k == line.k:
             return whole
         return TopK(whole.token_ids, whole.ids[:, :k], whole.log_probs[:, :k])

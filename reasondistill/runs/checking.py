@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from reasondistill.errors import DataError, StageError
+from reasondistill.errors import DataError, StageError, StorageError
 from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.layout import FOLDERS, MANIFEST, STAGE_FOLDERS
@@ -148,9 +148,13 @@ class UrlTree:
     def sizes(self) -> Mapping[str, int]:
         with storage_errors(self.name, "cannot be read"):
             found: dict[str, Any] = self._fs.find(self._root, detail=True)
-        return {
-            path[len(self._root) :].lstrip("/"): int(info["size"]) for path, info in found.items()
-        }
+        sizes: dict[str, int] = {}
+        for path, info in found.items():
+            size = info.get("size")
+            if not isinstance(size, int):
+                raise StorageError(f"{self.name}: cannot be checked: {path} has no size there.")
+            sizes[path[len(self._root) :].lstrip("/")] = size
+        return sizes
 
     def left_at_url(self, paths: Iterable[str]) -> set[str]:
         return set()

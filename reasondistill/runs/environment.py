@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+from reasondistill.records import Int64
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import Manifest
 
@@ -43,7 +44,7 @@ class Environment(LenientRecord):
     python: str = ""
     machine: str = ""
     processor: str = ""
-    cores: int | None = None
+    cores: Int64 | None = None
     memory_gib: float = 0.0
     gpus: Sequence[str] = ()
 

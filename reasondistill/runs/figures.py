@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from reasondistill.errors import DataError
-from reasondistill.records import Forecast, Student
+from reasondistill.records import Forecast, Int64, Student
 from reasondistill.runs import layout
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import Manifest, read_bytes_verified, read_guarded
@@ -40,11 +40,11 @@ class WorkFigures(Figures):
     added up.
     """
 
-    samples: int = 0
-    tokens: int = 0
+    samples: Int64 = 0
+    tokens: Int64 = 0
     seconds: float = 0.0
     load_seconds: float = 0.0
-    workers: int = 1
+    workers: Int64 = 1
 
 
 class ProblemsFigures(Figures):
@@ -57,7 +57,7 @@ class ProblemsFigures(Figures):
     split: str = ""
     grader: str = ""
     content: str | None = None
-    corrected: int = 0
+    corrected: Int64 = 0
 
 
 class EngineFigures(LenientRecord):
@@ -67,13 +67,13 @@ class EngineFigures(LenientRecord):
 
     model_config = ConfigDict(extra="allow")
 
-    tensor_parallel_size: int = 1
-    data_parallel_size: int = 1
+    tensor_parallel_size: Int64 = 1
+    data_parallel_size: Int64 = 1
     dtype: str = "auto"
-    max_model_len: int | None = None
+    max_model_len: Int64 | None = None
     enforce_eager: bool | None = None
-    max_num_seqs: int | None = None
-    threads: Sequence[int] = ()
+    max_num_seqs: Int64 | None = None
+    threads: Sequence[Int64] = ()
 
 
 class ServerFigures(LenientRecord):
@@ -96,25 +96,25 @@ class TracesFigures(Figures):
     be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
     """
 
-    samples: int = 0
-    tokens: int = 0
-    prompt_tokens: int = 0
+    samples: Int64 = 0
+    tokens: Int64 = 0
+    prompt_tokens: Int64 = 0
     seconds: float = 0.0
     tokens_per_s: float = 0.0
     load_seconds: float = 0.0
     truncated: float = 0.0
-    errors: int = 0
-    causes: Mapping[str, int] | None = None
-    estimated: int = 0
-    masked: int = 0
-    topk_k: int = 0
-    topk_tokens: int = 0
-    topk_bytes: int = 0
+    errors: Int64 = 0
+    causes: Mapping[str, Int64] | None = None
+    estimated: Int64 = 0
+    masked: Int64 = 0
+    topk_k: Int64 = 0
+    topk_tokens: Int64 = 0
+    topk_bytes: Int64 = 0
     topk_bytes_per_token: float = 0.0
-    topk_missing: int = 0
+    topk_missing: Int64 = 0
     engine: EngineFigures | None = None
     servers: Sequence[ServerFigures] = ()
-    workers: int = 1
+    workers: Int64 = 1
     stopped: str | None = None
 
 
@@ -129,22 +129,22 @@ class VerdictsFigures(Figures):
     `unlabelled_problems` have no gold answer; `pseudo_labels` of them got one from a majority.
     """
 
-    correct: int = 0
-    wrong: int = 0
-    no_answer: int = 0
-    truncated: int = 0
-    undecided: int = 0
+    correct: Int64 = 0
+    wrong: Int64 = 0
+    no_answer: Int64 = 0
+    truncated: Int64 = 0
+    undecided: Int64 = 0
     correct_share: float = 0.0
-    failed: int = 0
-    refused: int = 0
-    undecided_reasons: Mapping[str, int] = {}
-    workers: int = 1
-    unlabelled_problems: int = 0
-    pseudo_labels: int = 0
-    judged: int = 0
-    judged_correct: int = 0
-    judged_wrong: int = 0
-    judge_failed: int = 0
+    failed: Int64 = 0
+    refused: Int64 = 0
+    undecided_reasons: Mapping[str, Int64] = {}
+    workers: Int64 = 1
+    unlabelled_problems: Int64 = 0
+    pseudo_labels: Int64 = 0
+    judged: Int64 = 0
+    judged_correct: Int64 = 0
+    judged_wrong: Int64 = 0
+    judge_failed: Int64 = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -176,21 +176,21 @@ class ExamplesFigures(Figures):
     0 and 100 have counts of their own.
     """
 
-    problems: int = 0
-    kept_problems: int = 0
-    problems_without_example: int = 0
+    problems: Int64 = 0
+    kept_problems: Int64 = 0
+    problems_without_example: Int64 = 0
     tokens_mean: float = 0.0
-    tokens_p10: int = 0
-    tokens_p50: int = 0
-    tokens_p90: int = 0
-    tokens_p99: int = 0
-    tokens_max: int = 0
-    pass_rate_0: int = 0
-    pass_rate_0_25: int = 0
-    pass_rate_25_50: int = 0
-    pass_rate_50_75: int = 0
-    pass_rate_75_100: int = 0
-    pass_rate_100: int = 0
+    tokens_p10: Int64 = 0
+    tokens_p50: Int64 = 0
+    tokens_p90: Int64 = 0
+    tokens_p99: Int64 = 0
+    tokens_max: Int64 = 0
+    pass_rate_0: Int64 = 0
+    pass_rate_0_25: Int64 = 0
+    pass_rate_25_50: Int64 = 0
+    pass_rate_50_75: Int64 = 0
+    pass_rate_75_100: Int64 = 0
+    pass_rate_100: Int64 = 0
 
 
 class EvalsFigures(Figures):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,11 +18,15 @@ class LenientRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], where: str) -> Self:
+    def read(cls, values: object, where: str) -> Self:
         """The record of these stored values. Raises DataError, which names `where`, for a value
-        of the wrong type.
+        of the wrong type, also in the place of all of them.
         """
-        known = {name: value for name, value in values.items() if value is not None}
+        if not isinstance(values, Mapping):
+            kind = type(values).__name__
+            raise DataError(f"{where}: a {kind} in the place of named values")
+        stored = cast("Mapping[str, Any]", values)
+        known = {name: value for name, value in stored.items() if value is not None}
         try:
             return cls.model_validate(known)
         except ValidationError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from reasondistill.records import Int64
 from reasondistill.runs import layout
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import read_metrics
@@ -23,8 +24,9 @@ class MetricsLine(LenientRecord):
         """All lines of a folder; empty when there are none. Raises DataError for a value of the
         wrong type.
         """
-        where = str(folder / layout.METRICS)
-        return [cls.read(row, where) for row in read_metrics(folder)]
+        path = folder / layout.METRICS
+        rows = enumerate(read_metrics(folder), start=1)
+        return [cls.read(row, f"{path}:{number}") for number, row in rows]
 
 
 class WorkLine(MetricsLine):
@@ -35,12 +37,12 @@ class WorkLine(MetricsLine):
 
     session: str = ""
     teacher: str = ""
-    done: int = 0
-    drawn: int | None = None
+    done: Int64 = 0
+    drawn: Int64 | None = None
     tokens: float = 0.0
     seconds: float = 0.0
     load_seconds: float = 0.0
-    threads: int | None = None
+    threads: Int64 | None = None
 
     @property
     def finished(self) -> int:
@@ -56,9 +58,9 @@ class TrainingLine(MetricsLine):
     student's likeliest: near 1 they are known by heart.
     """
 
-    step: int | None = None
+    step: Int64 | None = None
     seconds: float | None = None
-    tokens: int | None = None
+    tokens: Int64 | None = None
     loss: float | None = None
     accuracy: float | None = None
     validation_loss: float | None = None

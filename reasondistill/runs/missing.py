@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from reasondistill.records import Completion
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import TracesFigures
-from reasondistill.runs.store import Manifest, read_manifest, read_rows
+from reasondistill.runs.samples import completion_of, read_samples
+from reasondistill.runs.store import Manifest, read_manifest
 
 LOST, REFUSED = "lost", "refused"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
@@ -137,9 +137,7 @@ def read_missing(folder: Path) -> Missing:
     if manifest.status == "complete" and (is_allowed(manifest) or not failed_in(manifest)):
         return _by_manifest(manifest)
     files = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
-    return _by_rows(
-        (row for path in files if path.exists() for row in read_rows(path)), _asked(manifest)
-    )
+    return _by_rows([path for path in files if path.exists()], _asked(manifest))
 
 
 def _by_manifest(manifest: Manifest) -> Missing:
@@ -155,18 +153,19 @@ def _asked(manifest: Manifest) -> int:
     return problems * n if isinstance(problems, int) and isinstance(n, int) else 0
 
 
-def _by_rows(rows: Iterable[Mapping[str, Any]], expected: int) -> Missing:
+def _by_rows(files: Iterable[Path], expected: int) -> Missing:
     """A failed sample that was drawn again is in the file twice until the stage ends: the later one
     counts.
     """
     failed: dict[str, Completion] = {}
     whole = 0
-    for row in rows:
-        if row["completion"]["finish"] == "error":
-            failed[row["id"]] = Completion.model_validate(row["completion"])
-        else:
-            failed.pop(row["id"], None)
-            whole += 1
+    for path in files:
+        for row in read_samples(path):
+            if row["completion"]["finish"] == "error":
+                failed[row["id"]] = completion_of(row, path)
+            else:
+                failed.pop(row["id"], None)
+                whole += 1
     refused = sum(completion.is_refused for completion in failed.values())
     drawn = whole + len(failed)
     causes = Counter(map(cause_of, failed.values()))

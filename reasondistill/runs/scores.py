@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from reasondistill.errors import DataError
-from reasondistill.records import Difference, MeasuredModel, Record, Score, SeedSpread
+from reasondistill.records import Difference, Int64, MeasuredModel, Record, Score, SeedSpread
 from reasondistill.runs.store import exists_verified, read_bytes_verified
 
 _METRIC = re.compile(r"(?:pass|maj|mg-pass)@[0-9]{1,9}")
@@ -37,16 +37,16 @@ class PromptSpread(Record):
     low: float
     high: float
     p_value: float
-    n: int
-    k: int
+    n: Int64
+    k: Int64
 
 
 class Overlap(Record):
     """How many of a benchmark's problems share a run of `n_gram` words with a training question."""
 
-    suspect: int
-    of: int
-    n_gram: int
+    suspect: Int64
+    of: Int64
+    n_gram: Int64
 
 
 class BootstrapInterval(Record):

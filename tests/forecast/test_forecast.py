@@ -24,6 +24,7 @@ from fake_run import (
 )
 from test_cli import run as command
 from test_report import full_run, make
+from traces_kit import make_earlier
 
 from reasondistill.config import Cluster, ExampleSettings, Pipeline
 from reasondistill.doctor import estimate
@@ -545,6 +546,32 @@ def test_problems_without_a_limit_are_not_counted_before_stage_one(tmp_path: Pat
     )
     write_problems(job.folder / "1-problems", fake_problems("p", 7, random.Random(0)))
     assert stage(make_forecast(job, like=[tmp_path / "like"]), "traces").work == "28 traces"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"": {"": {}}}',
+        "[1]",
+        "true",
+        '{"id": "a", "problem_id": [], "model": "m", "completion": {"finish": "stop"}}',
+        '{"id": "a", "problem_id": "b", "model": "m", "completion": {"finish": "stop", '
+        '"tokens": "many", "prompt_tokens": 1, "seconds": 1}}',
+        '{"id": "a", "problem_id": "b", "model": "m", "completion": {"finish": "stop", '
+        '"tokens": 1' + 400 * "0" + ', "prompt_tokens": 1, "seconds": 1}}',
+        '{"id": "a", "problem_id": "b", "model": "m", "completion": {"finish": "stop", '
+        '"tokens": 1, "prompt_tokens": 1, "seconds": Infinity}}',
+    ],
+)
+def test_an_odd_line_of_samples_is_named(line: str, tmp_path: Path) -> None:
+    folder = like(tmp_path / "run", problems=2)
+    traces = folder / "2-traces" / "traces.jsonl"
+    number = len(traces.read_text().splitlines()) + 1
+    with traces.open("a") as file:
+        file.write(line + "\n")
+    make_earlier(folder / "2-traces")
+    with pytest.raises(DataError, match=rf"traces\.jsonl:{number}: not a"):
+        read_evidence(folder, "run", ExampleSettings())
 
 
 def test_another_teacher_may_stand_in_and_is_named(tmp_path: Path) -> None:

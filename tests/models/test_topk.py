@@ -33,7 +33,16 @@ from reasondistill.models.samplers import (
 from reasondistill.models.samplers.opening import Serving, open_sampler
 from reasondistill.models.samplers.scripted import ScriptedSampler, split_words
 from reasondistill.models.samplers.vllm import VllmSampler
-from reasondistill.models.topk import Source, TopKReader, TopKWriter, mend_header, pack, unpack
+from reasondistill.models.topk import (
+    Source,
+    TopKReader,
+    TopKWriter,
+    cut_what_is_torn,
+    mend_header,
+    pack,
+    read_vocabulary,
+    unpack,
+)
 from reasondistill.models.vocabulary import (
     tokenizer_fingerprint,
     unequal_ids,
@@ -315,6 +324,60 @@ def test_a_lying_index_line_is_damage_too(tmp_path: Path) -> None:
         reader.read("p/0:0")
     block = (tmp_path / "topk.bin").read_bytes()
     assert line["crc32"] == zlib.crc32(block) and line["bytes"] == len(block)
+
+
+ODD = (None, "x", "3", [], [1], {}, {"a": "b"}, 1.5, True, -1, 10**30, float("nan"))
+
+
+@pytest.mark.parametrize("field", ["trace_id", "offset", "bytes", "tokens", "k", "crc32"])
+def test_a_strangers_index_is_checked_line_by_line(field: str, tmp_path: Path) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4), "p/0:1": some(5, 4)})
+    as_an_earlier_version(tmp_path)
+    index = tmp_path / "topk.jsonl"
+    first, second = index.read_text().splitlines()
+    line = json.loads(second)
+    missing = {name: value for name, value in line.items() if name != field}
+    is_name = field == "trace_id"
+    odd = [line | {field: value} for value in ODD if not (is_name and isinstance(value, str))]
+    for changed in (*odd, missing, [line], "line", None):
+        index.write_text(f"{first}\n{json.dumps(changed)}\n")
+        for read in (TopKReader, cut_what_is_torn):
+            as_an_earlier_version(tmp_path)
+            with pytest.raises(DataError, match=r"topk\.jsonl:2: not a"):
+                read(tmp_path)
+    index.write_text(f"{first}\n{json.dumps(line | {'note': 1})}\n")  # of another version
+    as_an_earlier_version(tmp_path)
+    with TopKReader(tmp_path) as reader:
+        assert_same(reader.read("p/0:1"), some(5, 4))
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 3, *({"a": odd} for odd in ODD)])
+def test_a_strangers_vocabulary_is_checked(value: Any, tmp_path: Path) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4)})
+    as_an_earlier_version(tmp_path)
+    write_json(tmp_path / "vocabulary.json", value)
+    with pytest.raises(DataError, match=r"vocabulary\.json: not a vocabulary"):
+        read_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["k", "vocabulary_size", "id_bytes", "models", "tokenizer"])
+def test_a_strangers_header_is_checked(field: str, tmp_path: Path) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4)})
+    as_an_earlier_version(tmp_path)
+    header = json.loads((tmp_path / "topk.json").read_text())
+    for value in (None, {}, 1.5, -1, 10**30):
+        write_json(tmp_path / "topk.json", header | {field: value})
+        with pytest.raises(DataError, match="not the header"):
+            TopKReader(tmp_path)
+
+
+def test_ids_beyond_the_vocabulary_are_no_ids(tmp_path: Path) -> None:
+    write(tmp_path, {"p/0:0": some(5, 4, vocabulary=70_000)}, size=70_000)
+    as_an_earlier_version(tmp_path)
+    header = json.loads((tmp_path / "topk.json").read_text())
+    write_json(tmp_path / "topk.json", header | {"vocabulary_size": 320})
+    with TopKReader(tmp_path) as reader, pytest.raises(DataError, match="beyond the 320 tokens"):
+        reader.read("p/0:0")
 
 
 def test_a_missing_unreadable_or_newer_cache_is_one_clear_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 import pytest
@@ -19,7 +19,7 @@ from reasondistill.errors import DataError, StageError, StorageError
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.status import damages_of
 from reasondistill.records import Dropped
-from reasondistill.runs.checking import CheckedFolder, LocalTree, UrlTree, check_run
+from reasondistill.runs.checking import CheckedFolder, LocalTree, UrlTree, check_run, open_tree
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.remote import Remote, is_weights
 from reasondistill.runs.store import Identity, finish_stage, open_stage, write_records, write_sums
@@ -223,3 +223,28 @@ def test_a_damaged_manifest_at_a_url_is_put_back_there(
     app(["repair", url], standalone_mode=False)
     assert "put back from its copy" in capsys.readouterr().out and path.read_bytes() == before
     assert not faults(list(check_run(UrlTree(url))))
+
+
+@pytest.mark.parametrize("url", ["github://o:r@main/x", "http://127.0.0.1:9/x", "s3://b/x"])
+def test_a_store_that_cannot_be_reached_is_one_message(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(url: str) -> None:
+        raise ConnectionError("no route")  # as requests raises it, an OSError
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unreachable)
+    with pytest.raises(StorageError, match="cannot be reached: ConnectionError: no route"):
+        open_tree(url)
+
+
+class Sizeless:
+    """A server whose answers name no size."""
+
+    def find(self, root: str, detail: bool) -> dict[str, Any]:
+        return {f"{root}/1-problems/manifest.json": {"size": None, "type": "file"}}
+
+
+def test_files_without_a_size_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (Sizeless(), "x"))
+    with pytest.raises(StorageError, match=r"1-problems/manifest\.json has no size"):
+        open_tree("http://127.0.0.1:9/x")

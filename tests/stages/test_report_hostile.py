@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from fake_run import fake_run
 from markdown_it import MarkdownIt
-from test_report import Outline, make
+from test_report import Outline, full_run, make
 
 from reasondistill.bounds import MARKDOWN_TEXT
 from reasondistill.errors import DataError
@@ -388,6 +388,13 @@ WRONG = {
     "endless seconds": ("seconds", float("inf")),
     "a count of 400 digits": ("counts", "in", 10**400),
     "environment": ("environment", ["x"]),
+    "a sampling": ("identity", "section", "sampling", "hot"),
+    "a sampling of numbers": ("identity", "section", "sampling", 3),
+    "a temperature": ("identity", "section", "sampling", "temperature", "hot"),
+    "a temperature that is none": ("identity", "section", "sampling", "temperature", float("nan")),
+    "a budget of 400 digits": ("identity", "section", "sampling", "max_tokens", 10**400),
+    "n": ("identity", "section", "n", [1]),
+    "limit": ("identity", "section", "limit", "all"),
 }
 
 
@@ -403,6 +410,102 @@ def test_a_manifest_of_other_types_is_refused_by_name(name: str, tmp_path: Path)
     assert ".".join(place) in str(caught.value)
     with pytest.raises(DataError):
         make(run)
+
+
+def lines_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def replace_in_line(path: Path, *place: str, value: object) -> int:
+    """Change a value of the last line; its number."""
+    lines = lines_of(path)
+    if place:
+        put(*place, value=value)(lines[-1])
+    else:
+        lines[-1] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return len(lines)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which nothing says what its files were."""
+    run = full_run(tmp_path_factory.mktemp("whole") / "run", problems=4)
+    (run / "5-students" / "sft" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for path in run.rglob("manifest.json"):
+        edit_manifest(path.parent, lambda manifest: manifest.pop("files", None))
+    for path in run.rglob(".*"):
+        if path.is_file():
+            path.unlink()
+    return run
+
+
+LINES = {
+    "a split in lists": ("4-examples/examples.jsonl", "split", [[[]]]),
+    "an endless split": ("4-examples/examples.jsonl", "split", float("inf")),
+    "a split that is none": ("4-examples/examples.jsonl", "split", None),
+    "tokens of 30 digits": ("6-evals/records.jsonl", "tokens", 10**30),
+    "tokens of a trace": ("2-traces/traces.jsonl", "completion", "tokens", 10**30),
+    "metrics in a list": ("5-students/sft/metrics.jsonl", [1]),
+    "metrics that are true": ("5-students/sft/metrics.jsonl", True),
+    "a step of 400 digits": ("5-students/sft/metrics.jsonl", "step", 10**400),
+    "a loss of 400 digits": ("5-students/sft/metrics.jsonl", "loss", 10**400),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_an_odd_record_is_refused_with_its_line(name: str, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    file, *place, value = LINES[name]
+    number = replace_in_line(run / str(file), *map(str, place), value=value)
+    with pytest.raises(DataError) as caught:
+        make(run)
+    assert f"{file}:{number}" in str(caught.value)
+
+
+def test_an_odd_line_of_an_unfinished_sampling_is_refused_with_its_line(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=2, until="traces")
+    edit_manifest(run / "2-traces", lambda manifest: manifest.pop("files", None))
+    edit_manifest(run / "2-traces", put("status", value="partial"))
+    number = replace_in_line(run / "2-traces/traces.jsonl", value={"": {"": {}}})
+    with pytest.raises(DataError, match=rf"traces\.jsonl:{number}: not a"):
+        make(run)
+
+
+@pytest.mark.parametrize("field", ["n", "k"])
+def test_a_score_of_400_digits_is_refused_by_name(field: str, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    path = run / "6-evals/scores.json"
+    scores = json.loads(path.read_text())
+    scores["scores"][0][field] = 10**400
+    path.write_text(json.dumps(scores))
+    with pytest.raises(DataError, match=r"scores\.json"):
+        make(run)
+
+
+def test_the_reports_json_is_for_strict_readers_and_for_cat(whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    signs = "a\u202eb\x9bc\x7f"
+
+    def plant(manifest: dict[str, Any]) -> None:
+        manifest["figures"] |= {"dataset": float("nan"), "more": [float("inf")], "name": signs}
+        manifest["environment"] |= {"command": signs, "load": float("-inf")}
+        manifest["environment"]["packages"] = {signs: signs}
+
+    edit_manifest(run / "2-traces", plant)
+    folder = make(run)
+    text = (folder / "report.json").read_text()
+    assert not set("\u202e\x9b\x7f") & set(text)
+
+    def refused(name: str) -> None:
+        raise ValueError(name)
+
+    content = json.loads(text, parse_constant=refused)
+    stage = next(row for row in content["stages"] if row["stage"] == "2-traces")
+    assert stage["figures"]["dataset"] is None and stage["figures"]["more"] == [None]
+    assert stage["figures"]["name"] == signs
+    assert stage["environment"]["load"] is None
+    assert stage["environment"]["packages"] == {signs: signs}
 
 
 @pytest.mark.parametrize(

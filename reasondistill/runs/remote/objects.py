@@ -17,11 +17,14 @@ from reasondistill.errors import (
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and its path there. Raises MissingDependencyError, ConfigError."""
+    """The file system of a URL, and its path there. Raises MissingDependencyError, ConfigError,
+    StorageError: some ask a server here already.
+    """
     try:
         import fsspec
 
-        return fsspec.core.url_to_fs(url)
+        with storage_errors(url, "cannot be reached", but=(ImportError, ValueError)):
+            return fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise MissingDependencyError(error.name or "fsspec", "storage") from error
     except ValueError as error:

@@ -173,6 +173,7 @@ def require_types(manifest: Manifest) -> None:
     _require("identity.stage", identity["stage"], str)
     _require("identity.version", identity["version"], int)
     _require("identity.section", identity["section"], dict)
+    _require_section(identity["section"])
     _require("identity.inputs", identity["inputs"], dict)
     for name, value in identity["inputs"].items():
         _require(f"identity.inputs.{name}", value, str)
@@ -197,6 +198,26 @@ def require_types(manifest: Manifest) -> None:
             raise ValueError(f"files.{name} leads out of the folder")
 
 
+# What other stages and the report read of a section, where it has it.
+_OF_A_SECTION: Mapping[str, type] = {
+    "n": int,
+    "limit": int,
+    "seed": int,
+    "method": str,
+    "sampling": dict,
+}
+
+
+def _require_section(section: Mapping[str, Any]) -> None:
+    for name, kind in _OF_A_SECTION.items():
+        if section.get(name) is not None:
+            _require(f"identity.section.{name}", section[name], kind)
+    sampling = section.get("sampling") or {}
+    for name in ("temperature", "top_p", "max_tokens"):
+        if sampling.get(name) is not None:
+            _require(f"identity.section.sampling.{name}", sampling[name], int, float)
+
+
 # A larger number is no count of anything.
 _MOST = (1 << 63) - 1
 _KINDS: Mapping[type, str] = {dict: "object", str: "text", int: "whole number", float: "number"}
@@ -205,6 +226,8 @@ _KINDS: Mapping[type, str] = {dict: "object", str: "text", int: "whole number", 
 def _require(name: str, value: object, *kinds: type) -> None:
     is_of_kind = isinstance(value, kinds) and not isinstance(value, bool)
     if isinstance(value, int) and abs(value) > _MOST:
+        is_of_kind = False
+    if isinstance(value, float) and not math.isfinite(value):
         is_of_kind = False
     if is_of_kind:
         return

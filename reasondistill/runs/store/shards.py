@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pydantic
@@ -182,21 +182,27 @@ def _keyed_lines(path: Path, key: str, *, refuses: bool = False) -> Iterator[tup
                 yield text.decode(), line
                 continue
         try:
-            yield from_json(line)[key], line
+            name = from_json(line)[key]
         except (ValueError, KeyError, TypeError):
             try:
-                yield foreign_json.loads(line)[key], line
+                name = foreign_json.loads(line)[key]
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"{path}:{number}: no field {key!r} in this line: {error}"
                 ) from error
+        if not isinstance(name, str):
+            raise DataError(f"{path}:{number}: the field {key!r} of this line is no text.")
+        yield name, line
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every line as plain JSON, unchecked: for counting over millions of lines. Memory is one
-    line.
+    """Yield every line as plain JSON, its values unchecked: for counting over millions of lines.
+    Memory is one line. Raises DataError for a line that is no object.
     """
-    return (row for _, row in _numbered(path, _lines(path)))
+    for number, row in _numbered(path, _lines(path)):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: not a JSON object.")
+        yield cast("dict[str, Any]", row)
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:

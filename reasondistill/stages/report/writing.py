@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
+from reasondistill.foreign_text import shown_json
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.figures import ReportFigures
@@ -18,7 +23,6 @@ from reasondistill.runs.store import (
     finish_stage,
     open_stage,
     require_complete,
-    write_json,
     write_text,
 )
 from reasondistill.secrets import cleaned
@@ -72,7 +76,7 @@ def run_report(
     title = settings.title or title
     markdown = render_markdown(facts, title=title, about=about)
     page = render_page(facts, title=title, about=about)
-    write_json(folder / layout.REPORT_JSON, build_report(facts).to_dict())
+    write_text(folder / layout.REPORT_JSON, json_of(build_report(facts).to_dict()))
     write_text(folder / layout.REPORT_MARKDOWN, _encodable(cleaned(markdown)))
     write_text(folder / layout.REPORT_PAGE, _encodable(cleaned(page)))
     sentences = wording.headline(facts)
@@ -85,6 +89,25 @@ def run_report(
         figures=figures.to_dict(),
         seconds=time.monotonic() - started,
     )
+
+
+def json_of(content: Mapping[str, Any]) -> str:
+    """Indented JSON that every reader takes, with `\\u` escapes where a terminal would do
+    something, and null for what is no number: a stranger's manifest may hold NaN.
+    """
+    text = json.dumps(_with_numbers(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{shown_json(text)}\n"
+
+
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {name: _with_numbers(inner) for name, inner in pairs}
+    if isinstance(value, list | tuple):
+        return [_with_numbers(inner) for inner in cast("Sequence[Any]", value)]
+    return value
 
 
 def _state(run_folder: Path, stage: Stage) -> str:

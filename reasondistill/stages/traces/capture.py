@@ -45,7 +45,8 @@ from reasondistill.models.vocabulary import unequal_tokens, vocabulary_of
 from reasondistill.records import Completion, Trace
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
-from reasondistill.runs.store import Manifest, drop_lines, read_records, read_rows
+from reasondistill.runs.samples import read_samples
+from reasondistill.runs.store import Manifest, drop_lines, read_records
 from reasondistill.stages.traces.recorder import (
     BATCH_SECONDS,
     BATCH_TRACES,
@@ -133,7 +134,7 @@ def unscored(folder: Path, k: int) -> set[str]:
     if not (folder / layout.TRACES).exists():
         return set()
     has = {line.trace_id: line.k for line in read_index(folder / FOLDER)}
-    rows = read_rows(folder / layout.TRACES)
+    rows = read_samples(folder / layout.TRACES)
     whole = (row["id"] for row in rows if row["completion"]["finish"] != "error")
     return {trace_id for trace_id in whole if has.get(trace_id, 0) < k}
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
-from reasondistill.runs.store import drop_rows, read_keys, read_rows, repair_tail
+from reasondistill.runs.samples import read_samples
+from reasondistill.runs.store import drop_rows, read_keys, repair_tail
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def finished_samples(folder: Path) -> set[str]:
     repair_tail(path)
     finished: set[str] = set()
     failed: set[str] = set()
-    for row in read_rows(path):
+    for row in read_samples(path):
         place = failed if is_failed(row["completion"]) else finished
         place.add(row["id"])
     if failed - finished:
@@ -51,13 +52,13 @@ def finished_ids(path: Path) -> set[str]:
 
 def whole_ids(path: Path) -> set[str]:
     """The ids of the traces of a file that did not fail."""
-    rows = read_rows(path) if path.exists() else ()
+    rows = read_samples(path) if path.exists() else ()
     return {row["id"] for row in rows if not is_failed(row["completion"])}
 
 
 def settled_ids(path: Path) -> set[str]:
     """The ids of the traces of a file that the service did not lose."""
-    rows = read_rows(path) if path.exists() else ()
+    rows = read_samples(path) if path.exists() else ()
     return {row["id"] for row in rows if not is_lost(row["completion"])}
 
 
@@ -67,7 +68,7 @@ def drop_overtaken(path: Path) -> None:
     """
     if not _has_failed(path):
         return
-    latest = {row["id"]: place for place, row in enumerate(read_rows(path))}
+    latest = {row["id"]: place for place, row in enumerate(read_samples(path))}
     whole = whole_ids(path)
     places = count()
 

@@ -20,7 +20,8 @@ from reasondistill.runs import layout
 from reasondistill.runs.figures import EngineFigures, TracesFigures
 from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import cause_of
-from reasondistill.runs.store import read_rows, sort_shard, write_records
+from reasondistill.runs.samples import completion_of, read_samples
+from reasondistill.runs.store import sort_shard, write_records
 from reasondistill.stages.traces.on_disk import is_failed, is_lost
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Tally:
         """Cause → samples that were lost or refused."""
         return dict((self.lost + self.refused_samples).most_common())
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], path: Path) -> None:
         completion = row["completion"]
         self.samples += 1
         self.tokens += completion["tokens"]
@@ -61,7 +62,7 @@ class Tally:
         self.estimated += completion.get("is_estimated", False)
         self.masked += completion.get("is_masked", False)
         if is_failed(completion):
-            self._add_failed(row["problem_id"], Completion.model_validate(completion))
+            self._add_failed(row["problem_id"], completion_of(row, path))
 
     def _add_failed(self, problem_id: str, completion: Completion) -> None:
         self.error = completion.error
@@ -75,8 +76,8 @@ class Tally:
 def tally(path: Path) -> Tally:
     """Count a traces file, one line in memory at a time."""
     sums = Tally()
-    for row in read_rows(path):
-        sums.add(row)
+    for row in read_samples(path):
+        sums.add(row, path)
     return sums
 
 
