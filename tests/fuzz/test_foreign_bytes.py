@@ -129,6 +129,12 @@ KINDS: dict[str, Any] = {
 FILES = [(path, kind) for glob, kind in KINDS.items() for path in sorted(ROOT.glob(glob))]
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For files that are written anew each time. No folder of other tests lies below it."""
+    return tmp_path_factory.mktemp("foreign")
+
+
 @given(st.data())
 @settings(quick, max_examples=300)
 def test_settings_with_any_values_are_read_or_refused(data: st.DataObject) -> None:
@@ -186,10 +192,8 @@ def contents(draw: st.DrawFn) -> bytes:
 
 @given(contents(), st.sampled_from(RECORDS))
 @settings(quick, max_examples=150)
-def test_any_bytes_are_read_as_records_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: Any
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "rows.jsonl"
+def test_any_bytes_are_read_as_records_or_refused(place: Path, content: bytes, kind: Any) -> None:
+    path = place / "rows.jsonl"
     path.write_bytes(content)
     for read in (
         lambda: list(read_records(path, kind)),
@@ -206,10 +210,8 @@ def test_any_bytes_are_read_as_records_or_refused(
 
 @given(contents(), st.sampled_from(["jsonl", "json", "csv", "parquet"]))
 @settings(quick, max_examples=150)
-def test_any_bytes_are_read_as_rows_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: str
-) -> None:
-    path = tmp_path_factory.getbasetemp() / f"rows.{kind}"
+def test_any_bytes_are_read_as_rows_or_refused(place: Path, content: bytes, kind: str) -> None:
+    path = place / f"rows.{kind}"
     if kind == "json":
         content = b"[" + content.replace(b"\n", b",").rstrip(b",") + b"]"
     path.write_bytes(content)
@@ -224,13 +226,11 @@ def test_any_bytes_are_read_as_rows_or_refused(
 
 @given(st.binary(min_size=1, max_size=3), st.integers(0, 10_000))
 @quick
-def test_a_damaged_parquet_file_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, damage: bytes, at: int
-) -> None:
+def test_a_damaged_parquet_file_is_read_or_refused(place: Path, damage: bytes, at: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = tmp_path_factory.getbasetemp() / "damaged.parquet"
+    path = place / "damaged.parquet"
     table = pa.table({"question": ["a", "ö", None] * 9, "n": [[1], [], None] * 9})
     pq.write_table(table, path)
     content = path.read_bytes()
@@ -343,16 +343,13 @@ MANIFEST = {
 
 @given(st.data())
 @settings(quick, max_examples=150)
-def test_any_manifest_and_run_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    folder = tmp_path_factory.getbasetemp()
+def test_any_manifest_and_run_is_read_or_refused(place: Path, data: st.DataObject) -> None:
     run = {"pipeline": {}, "cluster": {}, "source": "a.toml", "keep_old": False}
     for name, value in (("manifest.json", MANIFEST), ("run.json", run)):
         text = json.dumps(changed(value, data, json_values)).encode()
         if data.draw(st.booleans()):
             at = data.draw(st.integers(0, len(text)))
             text = text[:at] + data.draw(st.sampled_from(ODD)) + text[at:]
-        (folder / name).write_bytes(text)
-    refused(lambda: read_manifest(folder))
-    refused(lambda: load_run(folder))
+        (place / name).write_bytes(text)
+    refused(lambda: read_manifest(place))
+    refused(lambda: load_run(place))
