@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from reasondistill import foreign_json
+from reasondistill.foreign_text import shown_line
 from reasondistill.models.samplers.openai.wordings import (
     FILTER_CODES,
     FILTER_WORDS,
@@ -101,9 +102,8 @@ def short(words: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and signs that a terminal obeys."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in text)
-    return " ".join(printable.split())
+    """The text without line breaks, and without signs that a terminal obeys."""
+    return shown_line(" ".join(text.split()))
 
 
 def _phrase(status: int) -> str:
