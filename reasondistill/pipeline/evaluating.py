@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -428,8 +429,10 @@ def _time_alone(run: Run, cell: Cell, serving: Serving, stop: StopSignal) -> Non
     rows = read_records(run.layout.benchmark(cell.benchmark.name).problems, Problem)
     problems = list(islice(rows, count))
     prompt = load_prompt(cell.settings.prompt)
-    with serving.open(cell.settings.teachers[0], problems) as sampler:
-        make_ready(sampler, lambda: stop.requested)
+    with ExitStack() as opened:
+        with stop.at_once():
+            sampler = opened.enter_context(serving.open(cell.settings.teachers[0], problems))
+            make_ready(sampler, lambda: stop.requested)
         latency.measure_latency(sampler, problems, prompt, folder, count)
 
 

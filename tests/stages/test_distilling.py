@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -807,6 +810,23 @@ def test_a_server_for_rollouts_wants_a_gpu_that_sends_it_the_weights(
     settings = TrainSettings(rollouts="vllm_server", rollouts_url="http://127.0.0.1:9")
     with pytest.raises(ConfigError, match="sends weights by NCCL, from a CUDA device only"):
         run_student(replace(made(tmp_path, teacher, student), settings=settings))
+
+
+def test_the_first_signal_ends_a_training_that_loads_its_teacher(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(*_: object, **__: object) -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            sum(range(10_000))
+        raise AssertionError("the signal was not heard")
+
+    monkeypatch.setattr("reasondistill.stages.students.distilling.teaching.load_teacher", hangs)
+    base = make_tiny_model(tmp_path / "base", seed=8)
+    student = StudentSettings(name="s", method="kd", base=str(base), max_steps=1)
+    with StopSignal() as stop, pytest.raises(Interrupted, match="same command"):
+        run_student(made(tmp_path, teacher, student), stop=stop)
 
 
 def start_of(base: Path) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from tiny_model import make_tiny_model, make_tokenizer
@@ -335,6 +339,30 @@ def test_sft_learns_saves_and_is_skipped_when_complete(tmp_path: Path) -> None:
     assert run_student(made) == manifest
     with pytest.raises(DriftError, match="learning_rate"):
         run_student(job(tmp_path, scratch(epochs=12, learning_rate=1e-3)))
+
+
+def hangs(*args: object, **values: object) -> Never:
+    """As a library does that builds a very large model: in Python, and for no end."""
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        sum(range(10_000))
+    raise AssertionError("the signal was not heard")
+
+
+@pytest.mark.parametrize("load", ["load_tokenizer", "load_whole", "untouched"])
+def test_the_first_signal_ends_a_training_that_loads_a_model(
+    load: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = scratch(epochs=1)
+    monkeypatch.setattr(f"reasondistill.stages.students.bases.{load}", hangs)
+    if load == "untouched":
+        student = student.model_copy(update={"method": "base"})
+    began = time.monotonic()
+    with StopSignal() as stop, pytest.raises(Interrupted, match="same command") as caught:
+        run_student(job(tmp_path, student), stop=stop)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.engine

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -274,6 +276,36 @@ class WordTokens(ScriptedSampler):
 
 def with_context(context: int) -> traces_module.OpenSampler:
     return lambda teacher, cluster, problems: WordTokens(text_of, max_model_len=context)
+
+
+@pytest.mark.parametrize("phase", ["opening", "starting"])
+def test_the_first_signal_ends_a_sampler_that_is_loaded(
+    phase: str, problems: Path, tmp_path: Path
+) -> None:
+    def load() -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            sum(range(10_000))
+        raise AssertionError("the signal was not heard")
+
+    class Slow(ScriptedSampler):
+        def start(self) -> None:
+            load()
+
+    def open_slowly(*_: object) -> Slow:
+        if phase == "opening":
+            load()
+        return Slow(text_of, model="fake")
+
+    with StopSignal() as stop, pytest.raises(Interrupted, match="same command"):
+        run_traces(
+            settings(),
+            problems,
+            tmp_path / "t",
+            Serving(CLUSTER, open_slowly),
+            Session(stop=stop),
+        )
 
 
 def test_prompts_that_are_all_longer_than_the_context_stop_before_sampling(

@@ -78,7 +78,7 @@ from reasondistill.runs.store.shards import (
     sort_shard,
     write_records,
 )
-from reasondistill.runs.store.stopping import GRACE, StopSignal
+from reasondistill.runs.store.stopping import GRACE, StopSignal, ends_at_once
 from reasondistill.runs.store.sums import FileSum, sum_of
 from reasondistill.runs.store.verified import (
     exists_verified,
@@ -120,6 +120,7 @@ __all__ = [
     "drift_message",
     "drop_lines",
     "drop_rows",
+    "ends_at_once",
     "exists_verified",
     "finish_stage",
     "fits_sums",

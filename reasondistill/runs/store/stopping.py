@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -26,7 +26,7 @@ class StopSignal:
     progress, not to begin more. Outside the main thread this does nothing.
 
     Within `at_once()` the first signal ends the work where it is: for stages whose files appear
-    whole or not at all.
+    whole or not at all, and while a library loads a model.
     """
 
     def __init__(self, how_to_resume: str = "Run the same command to go on.") -> None:
@@ -62,6 +62,7 @@ class StopSignal:
         finds the main thread.
         """
         self.check()
+        before = self._is_at_once
         self._is_at_once = True
         try:
             yield
@@ -69,7 +70,7 @@ class StopSignal:
             self.check()
             raise
         finally:
-            self._is_at_once = False
+            self._is_at_once = before
 
     @property
     def is_urgent(self) -> bool:
@@ -97,3 +98,10 @@ class StopSignal:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+
+
+def ends_at_once(stop: StopSignal | None) -> AbstractContextManager[None]:
+    """`at_once()` where somebody listens: around what may take minutes, with nothing in hand."""
+    if stop is None:
+        return nullcontext()
+    return stop.at_once()

@@ -19,6 +19,7 @@ from reasondistill.runs.store import (
     Identity,
     Manifest,
     StopSignal,
+    ends_at_once,
     finish_stage,
     open_stage,
     require_complete,
@@ -87,7 +88,8 @@ def run_student(
                 calibration=calibration_examples(job),
                 plain=job.prompt.prompt.plain,
             )
-            made = Made(processes.on_first(untouched), figures=None, dropped={})
+            with ends_at_once(stop):
+                made = Made(processes.on_first(untouched), figures=None, dropped={})
         else:
             made = _train(job, examples, stop)
         count = sum(1 for _ in examples)

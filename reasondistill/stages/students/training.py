@@ -28,7 +28,7 @@ from reasondistill.models.context import context_of
 from reasondistill.records import Split, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
-from reasondistill.runs.store import write_records
+from reasondistill.runs.store import ends_at_once, write_records
 from reasondistill.stages.students import adapters, bases, processes, reloading, saving
 from reasondistill.stages.students.checkpoint_selection import SelectsCheckpoint
 from reasondistill.stages.students.distilling.teaching import Teaching
@@ -73,7 +73,8 @@ def train(
     settings, stop = run.settings, run.stop
     store = RowStore(run.tokens or folder / layout.TOKENS, stop)
     _set_up_libraries(settings)
-    tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
+    with ends_at_once(stop):
+        tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
     rows, validation = _rows(student, material, tokenizer, folder, store)
     if student.selects_checkpoint and not validation:
         raise ConfigError(
@@ -88,15 +89,17 @@ def train(
             rows = taught
     calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
     load = partial(load_start, student, tokenizer, calibration)
-    model = load()
     named = f"[students] {student.name} base = {student.base!r}"
-    processes.on_first(lambda: bases.require_finite(model, named))
+    with ends_at_once(stop):
+        model = load()
+        processes.on_first(lambda: bases.require_finite(model, named))
     _check_context(student, model, max(rows.longest, validation.longest))
     compared = reloading.compared_ids(rows)
     processes.on_first(lambda: saving.rehearse(model, student, tokenizer, compared, folder))
     if teaching is not None:
         longest = max(teaching.longest_text(rows), validation.longest)
-        teaching.prepare(model, tokenizer, rows, longest)
+        with ends_at_once(stop):
+            teaching.prepare(model, tokenizer, rows, longest)
     checkpoint = processes.on_first(lambda: saving.start_from(folder))
     progress = Progress(folder, stop, started)
     # Blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as

@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Set
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
 from reasondistill.models.samplers import (
@@ -28,7 +28,7 @@ from reasondistill.records import Problem
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
-from reasondistill.runs.store import Manifest, seal, unseal, write_manifest
+from reasondistill.runs.store import Manifest, ends_at_once, seal, unseal, write_manifest
 from reasondistill.stages.traces import capture, servers
 from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
@@ -61,18 +61,21 @@ def work_on(
             work.samples,
             len(problems),
         )
-    with job.serving.open(work.model, problems) as sampler:
+    with ExitStack() as opened:
+        with ends_at_once(job.session.stop):
+            sampler = opened.enter_context(job.serving.open(work.model, problems))
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
             _check_prompts(job, caching, problems)
         with _cache_of(job, sampler, k) as cache:
-            make_ready(
-                sampler,
-                lambda: job.is_stopped,
-                max_logprobs=k,
-                scores=bool(work.unscored),
-                shares=claimed is not None,
-            )
+            with ends_at_once(job.session.stop):
+                make_ready(
+                    sampler,
+                    lambda: job.is_stopped,
+                    max_logprobs=k,
+                    scores=bool(work.unscored),
+                    shares=claimed is not None,
+                )
             if work.samples:
                 load_seconds = time.monotonic() - started
                 progress = _progress(job, work, sampler, len(finished), load_seconds)
@@ -200,11 +203,12 @@ def score_others(job: TraceJob) -> None:
     if not wanted:
         return
     k = job.traces.logprobs or 0
-    with (
-        job.serving.open(scorer, ()) as sampler,
-        capture.open_cache(job.folder, sampler, k) as cache,
-    ):
-        make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
+    with ExitStack() as opened:
+        with ends_at_once(job.session.stop):
+            sampler = opened.enter_context(job.serving.open(scorer, ()))
+        cache = opened.enter_context(capture.open_cache(job.folder, sampler, k))
+        with ends_at_once(job.session.stop):
+            make_ready(sampler, lambda: job.is_stopped, max_logprobs=k, scores=True)
         _score(job, sampler, cache, wanted, has_drawn=False)
     job.check_stop()
 

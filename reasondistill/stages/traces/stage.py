@@ -27,6 +27,7 @@ from reasondistill.runs.session import ALONE, Session
 from reasondistill.runs.store import (
     Identity,
     Manifest,
+    ends_at_once,
     open_stage,
     read_manifest,
     read_records,
@@ -68,7 +69,8 @@ def run_traces(
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
     identity = Identity("traces", VERSION, section_of(traces, prompt, len(problems)), inputs)
-    capture.check_tokenizers(traces)
+    with ends_at_once(session.stop):
+        capture.check_tokenizers(traces)
     job = TraceJob(traces, problems, prompt, folder, serving, session)
     share = session.share
     if share is not None and share.role != "open":

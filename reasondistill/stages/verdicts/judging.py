@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
 from typing import Protocol
 
@@ -143,6 +143,10 @@ class Replies:
         """Whether no more replies are wanted."""
         return False
 
+    def loading(self) -> AbstractContextManager[None]:
+        """Around the loading of the judge's model: nothing is in hand that a stop could spoil."""
+        return nullcontext()
+
 
 def ask_about_undecided(
     verdicts: Iterable[Verdict],
@@ -176,7 +180,8 @@ def ask_about_undecided(
                 )
                 if sampler is None:
                     opened = judge.serving.open(judge.judge, list(problems.values()))
-                    sampler = stack.enter_context(opened)
+                    with replies.loading():
+                        sampler = stack.enter_context(opened)
                 ask_judge(judge, sampler, new, replies)
             for verdict in together:
                 question = questions.get(verdict.trace_id)
@@ -193,7 +198,8 @@ def ask_judge(
     requests = list(requests_of(judge, sampler, questions))
     if not requests:
         return
-    make_ready(sampler, replies.should_stop)
+    with replies.loading():
+        make_ready(sampler, replies.should_stop)
     outcomes: Counter[str] = Counter()
     last_report = time.monotonic()
     for sampled in sampler.sample(requests):

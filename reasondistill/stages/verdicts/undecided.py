@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +16,14 @@ from reasondistill.runs import layout
 from reasondistill.runs.figures import VerdictsFigures
 from reasondistill.runs.limits import allowed_losses
 from reasondistill.runs.missing import causes_text
-from reasondistill.runs.store import Shard, StopSignal, read_records, repair_tail, write_records
+from reasondistill.runs.store import (
+    Shard,
+    StopSignal,
+    ends_at_once,
+    read_records,
+    repair_tail,
+    write_records,
+)
 from reasondistill.stages.verdicts.judge import Judge, Question, is_open
 from reasondistill.stages.verdicts.judging import Replies, ask_about_undecided
 
@@ -50,6 +57,9 @@ class StoredReplies(Replies):
 
     def should_stop(self) -> bool:
         return self._stop is not None and self._stop.requested
+
+    def loading(self) -> AbstractContextManager[None]:
+        return ends_at_once(self._stop)
 
     def __enter__(self) -> StoredReplies:
         return self
