@@ -157,6 +157,44 @@ ADDED_TOKENS = Bound(
     "ADDED_TOKENS", 100_000, "added tokens", "Gemma has 6,400; each costs 60 µs and 5 kB"
 )
 
+TOKENS = Bound(
+    "TOKENS",
+    1_000_000,
+    "tokens",
+    "a vocabulary, its merges at most as many; the largest has 262,144",
+)
+TOKENIZER_GROWTH = Bound(
+    "TOKENIZER_GROWTH",
+    20_000,
+    "times",
+    "what a normalizer can make of one byte, counted as if all its steps met it; Llama's 12",
+)
+NORMALIZED_BYTES = Bound(
+    "NORMALIZED_BYTES",
+    16 << 20,
+    "bytes",
+    "what a tokenizer makes of one text beyond four times its size, before it cuts it",
+)
+TEMPLATE_BYTES = Bound(
+    "TEMPLATE_BYTES", 4 << 20, "bytes", "the chat templates of a tokenizer; the longest has 30 KB"
+)
+CONFIG_BYTES = Bound(
+    "CONFIG_BYTES", 64 << 20, "bytes", "config.json and its kin; an index of shards has 9 MB"
+)
+MODEL_LAYERS = Bound("MODEL_LAYERS", 1_000, "layers", "config.json; the deepest known have 130")
+MODEL_EXPERTS = Bound(
+    "MODEL_EXPERTS", 250_000, "experts", "of all layers in config.json; the most known have 25,000"
+)
+MODEL_LABELS = Bound(
+    "MODEL_LABELS", 100_000, "labels", "config.json; a language model has two, a classifier 21,000"
+)
+HEADER_BYTES = Bound(
+    "HEADER_BYTES", 32 << 20, "bytes", "the header of a safetensors file; 120 bytes a tensor"
+)
+MODEL_TENSORS = Bound(
+    "MODEL_TENSORS", 500_000, "tensors", "of a model's files; the most known have 210,000"
+)
+
 # ---- what is shown -------------------------------------------------------------------------------
 
 TASK_LINE_BYTES = Bound(

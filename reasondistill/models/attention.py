@@ -79,7 +79,7 @@ def _check_model_has_it(config: Any, wanted: str, fault: str, trust_remote_code:
             AutoModelForCausalLM.from_config(
                 config, attn_implementation=wanted, trust_remote_code=trust_remote_code
             )
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, KeyError, TypeError, ArithmeticError) as error:
             reason = str(error).partition(". ")[0]
             raise ConfigError(
                 f"{fault}: this model cannot be computed so ({reason}). Take another, or leave "

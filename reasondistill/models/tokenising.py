@@ -34,6 +34,7 @@ from weakref import WeakKeyDictionary
 
 from reasondistill.errors import ConfigError, DataError, is_panic
 from reasondistill.models.rendering import render
+from reasondistill.models.tokenizer_parts import Measure
 from reasondistill.records import Message
 from reasondistill.thinking import (
     ReasoningFormat,
@@ -538,6 +539,7 @@ class _Codec:
         self._sorted = sorted(self.controls)
         self._sorted_backwards = sorted(token[::-1] for token in self.controls)
         self._renamed_copy: _RenamedCopy | None = None
+        self._measure = Measure(tokenizer)
         self._has_told = False
         self._fits: dict[tuple[Any, ...], _Fit] = {}
 
@@ -603,6 +605,7 @@ class _Codec:
         """The ids of a marked text, the mark itself left out. Token strings without a mark become
         their tokens.
         """
+        self._measure.require_bounded(marked)
         if mark not in marked:
             ids: list[int] = tokenizer(marked, add_special_tokens=add_special_tokens)["input_ids"]
             if not self._has_more_than_meant(tokenizer, marked, ids, add_special_tokens):

@@ -8,14 +8,23 @@ Each added token costs the library 60 µs and 5 kB; a million and a half of them
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 from reasondistill import foreign_json
-from reasondistill.bounds import ADDED_TOKENS, TOKENIZER_BYTES
-from reasondistill.errors import ConfigError, ReasonDistillError, is_panic
-from reasondistill.foreign_files import read_bytes, regular
+from reasondistill.bounds import ADDED_TOKENS, TEMPLATE_BYTES, TOKENIZER_BYTES
+from reasondistill.errors import ConfigError
+from reasondistill.foreign_files import read_bytes
+from reasondistill.models.folders import require_sound
+from reasondistill.models.loading import loading
+from reasondistill.models.tokenizer_parts import (
+    opened_parts,
+    parts_of,
+    require_few_tokens,
+    require_tame,
+)
 
 # What stands once for each added token: an object, or a key of a flat one.
 _SIGNS = {
@@ -24,13 +33,9 @@ _SIGNS = {
     "special_tokens_map.json": b"{",
     "added_tokens.json": b":",
 }
-# What Python reads: nested deep, it would be the end of the stack.
-_READ_BY_PYTHON = ("config.json", "generation_config.json", *list(_SIGNS)[1:])
-_OTHERS = ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja")
-_OF_THE_HUB = ("tokenizer.json", "tokenizer_config.json", "config.json")
+_OF_THE_HUB = (*_SIGNS, "config.json", "chat_template.jinja")
 # Other objects in such a file, and signs in its tokens; the largest known files have 800.
 _OTHER_OBJECTS = 20_000
-_BLOCK = 1 << 20
 
 
 def open_tokenizer(
@@ -38,43 +43,40 @@ def open_tokenizer(
 ) -> Any:
     """transformers' tokenizer of a folder or hub id.
 
-    Raises ConfigError for files beyond the bounds and for what the libraries trip over; OSError,
-    ValueError and ImportError are theirs.
+    Raises ConfigError for files beyond the bounds and for what the libraries trip over. ImportError
+    is theirs, as are OSError of a disk or hub, and ValueError of a hub id.
     """
     from transformers import AutoTokenizer
 
-    try:
-        for path in _files_of(source, revision):
-            require_bounded(path)
-        return AutoTokenizer.from_pretrained(
+    what = f"model {source}: its tokenizer"
+    folder: Path | None = Path(source)
+    passing: tuple[type[Exception], ...] = ()
+    if not folder.is_dir():
+        passing = (ValueError,)
+        with loading(what, source, passing=passing):
+            folder = _snapshot(source, revision)
+    if folder is not None:
+        require_sound(folder)
+        for name in _SIGNS:
+            if (folder / name).is_file():
+                require_bounded(folder / name)
+    with loading(what, source, passing=passing):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, ImportError, ReasonDistillError):
-        raise
-    except Exception as error:  # of the library in Rust, of remote code, of odd JSON
-        raise _unreadable(source, error) from error
-    except BaseException as error:
-        if not is_panic(error):
-            raise
-        raise _unreadable(source, error) from error
+    # Whatever its files were.
+    require_tame(opened_parts(tokenizer), source)
+    templates = getattr(tokenizer, "chat_template", None) or ""
+    if len(str(templates)) > TEMPLATE_BYTES.most:
+        raise ConfigError(f"{source}: its chat templates are larger than {TEMPLATE_BYTES}.")
+    return tokenizer
 
 
-def _unreadable(source: str, error: BaseException) -> ConfigError:
-    lines = str(error).splitlines() or [""]
-    kind = type(error).__name__
-    return ConfigError(f"model {source}: its tokenizer cannot be loaded: {kind}: {lines[0][:300]}")
-
-
-def _files_of(source: str, revision: str | None) -> list[Path]:
-    """The files of a tokenizer that are there; those of a hub id as transformers finds them."""
-    folder = Path(source)
-    if folder.is_dir():
-        names = dict.fromkeys((*_SIGNS, *_READ_BY_PYTHON, *_OTHERS))
-        paths = [folder / name for name in names]
-        return [path for path in paths if path.is_file()]
+def _snapshot(source: str, revision: str | None) -> Path | None:
+    """The folder in the hub's cache that has a hub id's small files; None where it has none."""
     from transformers.utils import cached_file
 
-    found: list[Path] = []
+    folder: Path | None = None
     for name in _OF_THE_HUB:
         path: Any = cached_file(
             source,
@@ -85,26 +87,33 @@ def _files_of(source: str, revision: str | None) -> list[Path]:
             _raise_exceptions_for_connection_errors=False,
         )
         if path is not None:
-            found.append(Path(path))
-    return found
+            folder = Path(path).parent
+    return folder
 
 
 def require_bounded(path: Path) -> None:
-    """Raise ConfigError for a tokenizer's file of more bytes or added tokens than anybody needs."""
+    """Raise ConfigError for a tokenizer's file of more bytes, tokens or added tokens than anybody
+    needs, or whose steps can make too much of a text.
+    """
     if path.stat().st_size > TOKENIZER_BYTES.most:
         raise ConfigError(f"{path}: larger than {TOKENIZER_BYTES}.")
-    sign = _SIGNS.get(path.name)
-    if sign is not None:
-        count = 0
-        with open(path, "rb", opener=regular) as file:
-            for block in iter(lambda: file.read(_BLOCK), b""):
-                count += block.count(sign)
-        if count > ADDED_TOKENS.most + _OTHER_OBJECTS:
-            raise ConfigError(f"{path}: more than {ADDED_TOKENS}.")
-    if path.name in _READ_BY_PYTHON:
-        try:
-            foreign_json.loads(read_bytes(path))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            pass  # the library says so
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}.") from error
+    facts = path.stat()
+    _look_into(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _look_into(path: Path, size: int, changed_ns: int) -> None:
+    """Once for each state of a file, which its size and time tell."""
+    data = read_bytes(path)
+    if data.count(_SIGNS[path.name]) > ADDED_TOKENS.most + _OTHER_OBJECTS:
+        raise ConfigError(f"{path}: more than {ADDED_TOKENS}.")
+    try:
+        if path.name == "tokenizer.json":
+            require_few_tokens(data, path)
+            require_tame(parts_of(data), path)
+        else:
+            foreign_json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        pass  # the library says so
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}.") from error

@@ -18,9 +18,10 @@ from reasondistill import foreign_json
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.foreign_files import read_text
+from reasondistill.models.folders import header_of, require_sound, require_sound_weights
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
-from reasondistill.runs.store import open_sized, open_verified, read_bytes_verified, verify_below
+from reasondistill.runs.store import open_sized, read_bytes_verified, verify_below
 
 log = logging.getLogger(__name__)
 
@@ -102,18 +103,36 @@ def model_folder(model: str) -> Path | None:
         )
     if not any(path.glob("*.safetensors")):
         raise pickled(model)
+    if (path / _ADAPTER_CONFIG).exists():
+        raise _adapter_beside(model, str(path / _ADAPTER_CONFIG))
+    require_sound(path)
     return path
 
 
 def verified_folder(model: str) -> Path | None:
     """As `model_folder`, for one who loads it: every file that a stage wrote is verified.
 
-    Raises DataError for one that is missing or is not what its stage wrote.
+    Raises DataError for one that is missing or is not what its stage wrote, ConfigError for weights
+    that are no whole safetensors.
     """
     folder = model_folder(model)
     if folder is not None:
         verify_below(folder)
+        require_sound_weights(folder)
     return folder
+
+
+def require_sound_snapshot(model: str, revision: str | None = None) -> None:
+    """What `verified_folder` looks at, of a hub id as far as the hub's cache has it. Raises
+    ConfigError.
+    """
+    import huggingface_hub
+
+    if _ADAPTER_CONFIG in hub_files(model, revision):
+        raise _adapter_beside(model, f"its {_ADAPTER_CONFIG}")
+    cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    if isinstance(cached, str):
+        require_sound_weights(Path(cached).parent)
 
 
 def pickled(model: str) -> ConfigError:
@@ -147,6 +166,15 @@ def _is_adapter_alone(path: Path) -> bool:
     weights = {file.name for file in files_like(path, _WEIGHTS)}
     is_model = (path / "config.json").is_file() and bool(weights - _ADAPTER_WEIGHTS)
     return not is_model
+
+
+def _adapter_beside(model: str, file: str) -> ConfigError:
+    """What to raise for a model with an adapter in its folder."""
+    return ConfigError(
+        f"model {model}: holds a model and a LoRA adapter beside it ({file}), which transformers "
+        "would put into the model in silence, and other programs would not. Take the adapter's "
+        "files out, or merge the adapter into the model first."
+    )
 
 
 def _adapter_alone(model: str, path: Path) -> ConfigError:
@@ -279,9 +307,8 @@ def count_parameters(folder: Path) -> int | None:
     """The elements of all tensors in the safetensors of a folder, from their headers; None where
     there are none.
 
-    A header is 8 bytes of its length, little-endian, and that much JSON: {"name": {"dtype": …,
-    "shape": […], …}, …}. Weights that are quantised into packed integers count as those that they
-    stand for, scales do not. Raises ConfigError for a file that is no safetensors.
+    Weights that are quantised into packed integers count as those that they stand for, scales do
+    not. Raises ConfigError for a file that is no safetensors.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -301,27 +328,14 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", config)
 
 
-# The format's own bound.
-_MOST_HEADER = 100_000_000
-
-
 def _count_elements(path: Path, quantisation: Mapping[str, Any] | None) -> int:
     count = 0
-    try:
-        with open_verified(path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > _MOST_HEADER:
-                raise ValueError("no header of safetensors")
-            header = foreign_json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        for name, tensor in header.items():
-            if quantisation is None:
-                count += math.prod(tensor["shape"])
-            else:
-                bits = bits_of(quantisation)
-                count += weights_in(name, tensor["dtype"], tensor["shape"], bits)
-    except (ValueError, OverflowError, MemoryError, AttributeError, KeyError, TypeError):
-        raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
+    for name, tensor in header_of(path, is_whole=False).items():
+        if quantisation is None:
+            count += math.prod(tensor.shape)
+        else:
+            bits = bits_of(quantisation)
+            count += weights_in(name, tensor.dtype, tensor.shape, bits)
     return count
 
 

@@ -27,6 +27,7 @@ import numpy as np
 
 from reasondistill.config import Cluster, ModelSettings, Scalar
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.folders import require_sound_weights
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind
 from reasondistill.models.samplers.logprobs import FlatRows, Rows, collect
 from reasondistill.models.samplers.reasoning import split_reasoning
@@ -63,6 +64,7 @@ from reasondistill.models.weights import (
     model_folder,
     model_identity,
     require_safetensors,
+    require_sound_snapshot,
 )
 from reasondistill.records import Finish, Message, Problem
 from reasondistill.thinking import ReasoningFormat
@@ -126,6 +128,10 @@ class VllmSampler(SamplerBase):
                 'it as a teacher with sampler = "openai".'
             )
         folder = model_folder(model)
+        if folder is None:
+            require_sound_snapshot(model, revision)
+        else:
+            require_sound_weights(folder)
         self.model = model_identity(model, revision)
         self._options = dict(template_options or {})
         self._reasoning: ReasoningFormat = reasoning

@@ -196,7 +196,7 @@ def model_config(args: Mapping[str, Any]) -> Any:
     names = ("model", "revision", "trust_remote_code", "dtype", "max_model_len")
     try:
         return EngineArgs(**{name: args[name] for name in names}).create_model_config()
-    except (OSError, ValueError, VLLMError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, VLLMError) as error:
         raise ConfigError(
             f"model {args['model']}: vLLM does not take it: {reason_of(error)}"
         ) from error

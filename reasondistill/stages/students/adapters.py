@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, set_seed
+from transformers import set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students import processes
+from reasondistill.stages.students.bases import load_config
 from reasondistill.stages.students.reloading import MOST_KL, row_log_probs
 
 log = logging.getLogger(__name__)
@@ -78,9 +79,7 @@ def new_tokens(student: StudentSettings, vocabulary: int) -> list[int]:
     if student.architecture is not None:
         return []
     source = str(model_folder(student.base or "") or student.base)
-    config = AutoConfig.from_pretrained(
-        source, revision=student.revision, trust_remote_code=student.trust_remote_code
-    )
+    config = load_config(source, student)
     return list(range(config.get_text_config().vocab_size, vocabulary))
 
 

@@ -27,12 +27,14 @@ from reasondistill.config import ArchitectureSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.models.attention import attention_options
+from reasondistill.models.loading import loading, require_no_methods
 from reasondistill.models.templates import with_options
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import (
     model_folder,
     named_folder,
     only_safetensors,
+    require_sound_snapshot,
     verified_folder,
 )
 from reasondistill.records import Example
@@ -70,9 +72,10 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
         if folder.is_dir():
             verify_below(folder)
             source = str(folder)
-        tokenizer = open_tokenizer(
-            source, revision=student.revision, trust_remote_code=student.trust_remote_code
-        )
+        with loading(f"[students] {student.name}: the tokenizer of {source}", source):
+            tokenizer = open_tokenizer(
+                source, revision=student.revision, trust_remote_code=student.trust_remote_code
+            )
     if student.chat_template is not None:
         file = Path(student.chat_template)
         if not file.is_file():
@@ -157,9 +160,7 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         model = AutoModelForCausalLM.from_config(config, **attention)
     else:
         source = str(verified_folder(student.base or "") or student.base)
-        config = AutoConfig.from_pretrained(
-            source, revision=student.revision, trust_remote_code=student.trust_remote_code
-        )
+        config = load_config(source, student)
         set_context(config, student)
         attention = attention_options(
             config,
@@ -170,7 +171,9 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
         dtype = torch.float32
         if student.lora is not None and torch.cuda.is_available():
             dtype = torch.bfloat16
-        with only_safetensors(source):
+        if not Path(source).is_dir():
+            require_sound_snapshot(source, student.revision)
+        with loading(f"{where} base = {source}:", source), only_safetensors(source):
             model = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=student.revision,
@@ -180,6 +183,9 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
                 use_safetensors=True,
                 **attention,
             )
+        require_no_methods(
+            vars(model.generation_config), GenerationConfig, f"{source}: generation_config.json"
+        )
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         set_seed(student.seed)  # transformers draws the new rows
@@ -197,6 +203,17 @@ def load_whole(student: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> 
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config = valid_generation(model.generation_config, student.name)
     return model
+
+
+def load_config(source: str, student: StudentSettings) -> Any:
+    """transformers' config of a base. Raises ConfigError for one that it does not take."""
+    what = f"[students] {student.name} base = {source}: its config.json"
+    with loading(what, source):
+        config: Any = AutoConfig.from_pretrained(
+            source, revision=student.revision, trust_remote_code=student.trust_remote_code
+        )
+    require_no_methods(vars(config), type(config), what)
+    return config
 
 
 def valid_generation(given: GenerationConfig, student: str) -> GenerationConfig:
@@ -228,7 +245,7 @@ def is_valid(generation_config: GenerationConfig) -> bool:
     """Whether transformers would save it."""
     try:
         generation_config.validate(strict=True)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError, KeyError):  # of values that are no numbers
         return False
     return True
 
@@ -246,13 +263,23 @@ def require_finite(model: Any, what: str) -> None:
 
 
 def end_tokens(generation_config: Any) -> list[int]:
-    """The ids that end a text: a generation config holds none, one, or a list."""
+    """The ids that end a text: a generation config holds none, one, or a list. Raises ConfigError
+    for what is no id.
+    """
     ids = generation_config.eos_token_id
     if ids is None:
         return []
-    if isinstance(ids, list):
-        return ids
-    return [ids]
+    if not isinstance(ids, list):
+        ids = [ids]
+    ends: list[int] = []
+    for end in ids:
+        if isinstance(end, bool) or not isinstance(end, int):
+            raise ConfigError(
+                f"eos_token_id holds {str(end)[:60]!r}, in the model's generation_config.json or "
+                "config.json; want the id of a token, or a list of ids."
+            )
+        ends.append(end)
+    return ends
 
 
 def untouched(

@@ -19,6 +19,8 @@ from reasondistill.losses.fused import token_losses
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.losses.teachers import LiveTeacher
 from reasondistill.models.attention import attention_options
+from reasondistill.models.folders import require_sound_weights
+from reasondistill.models.loading import loading
 from reasondistill.records import Example, Shrunk
 from reasondistill.stages.students import bases, shrinking
 from reasondistill.stages.students.heads import check_head, head_of
@@ -151,14 +153,17 @@ def shrunk(
     }
     if trained is not None:
         own_code = student.trust_remote_code
+        what = f"[students] {student.name}: its model {trained}"
+        require_sound_weights(trained)
+        with loading(what, trained):
+            config = AutoConfig.from_pretrained(trained, trust_remote_code=own_code)
         attention = attention_options(
-            AutoConfig.from_pretrained(trained, trust_remote_code=own_code),
-            student.attn_implementation,
-            f"[students] {student.name}",
+            config, student.attn_implementation, f"[students] {student.name}"
         )
-        model = AutoModelForCausalLM.from_pretrained(
-            trained, trust_remote_code=own_code, **attention
-        )
+        with loading(what, trained):
+            model = AutoModelForCausalLM.from_pretrained(
+                trained, trust_remote_code=own_code, **attention
+            )
         after = held_out(_ready(model), rows, teacher=whole)
         measured["perplexity_after"] = after.perplexity
         measured["kl_after"] = after.kl

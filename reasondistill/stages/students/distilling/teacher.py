@@ -17,6 +17,7 @@ from reasondistill.errors import ConfigError, StageError
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.models.attention import attention_options
 from reasondistill.models.context import context_of
+from reasondistill.models.loading import loading
 from reasondistill.models.quantised import bytes_in_memory, quantisation_of
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.vocabulary import (
@@ -26,7 +27,12 @@ from reasondistill.models.vocabulary import (
     gap_in_words,
     match_tokens,
 )
-from reasondistill.models.weights import only_safetensors, verified_folder, weight_bytes
+from reasondistill.models.weights import (
+    only_safetensors,
+    require_sound_snapshot,
+    verified_folder,
+    weight_bytes,
+)
 from reasondistill.stages.students.heads import check_head, head_of
 from reasondistill.stages.students.hidden import States, states
 
@@ -107,7 +113,10 @@ def load_teacher(
     tokenizer = open_tokenizer(source, **options)
     match = match_tokenizers(tokenizer, student_tokenizer, model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    config = AutoConfig.from_pretrained(source, **options)
+    if folder is None:
+        require_sound_snapshot(source, revision)
+    with loading(f"teacher {model}: its config.json", source):
+        config = AutoConfig.from_pretrained(source, **options)
     check_reads(model, config, longest)
     check_fits(
         model,
@@ -124,7 +133,7 @@ def load_teacher(
     if quantisation is not None:  # such weights are not moved from one device to another
         options["device_map"] = {"": device}
     try:
-        with only_safetensors(source):
+        with loading(f"teacher {model}", source), only_safetensors(source):
             loaded = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, **options
             )
@@ -224,7 +233,7 @@ def check_fits(
     """Raise StageError when the teacher's weights, and a fifth more, are larger than the free
     memory. Quantised ones are as large as their files in `folder`, or as their bits say.
     """
-    with torch.device("meta"):
+    with loading(f"teacher {name}", folder or name), torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     parameters = sum(weight.numel() for weight in model.parameters())
     kind = str(dtype).removeprefix("torch.")

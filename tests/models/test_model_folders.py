@@ -1,0 +1,323 @@
+"""A model's folder of a stranger is looked over before a library opens it: links, pipes, sizes,
+numbers of config.json, headers of safetensors; what is no good is one line that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import make_tiny_model
+
+from reasondistill.errors import ConfigError, ReasonDistillError
+from reasondistill.models import folders
+from reasondistill.models.loading import loading
+from reasondistill.models.weights import count_parameters, model_folder, verified_folder
+
+PATIENCE_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def folder(model: Path, tmp_path: Path) -> Path:
+    shutil.copytree(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_good_folder_passes_and_is_looked_over_once(folder: Path) -> None:
+    assert verified_folder(str(folder)) == folder
+    looked = folders._look_over_weights.cache_info().misses
+    assert verified_folder(str(folder)) == folder
+    assert folders._look_over_weights.cache_info().misses == looked
+    change(folder / "config.json", num_hidden_layers=200_000)
+    with pytest.raises(ConfigError, match="200,000 layers"):
+        verified_folder(str(folder))
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "more than 1,000 layers": {"num_hidden_layers": 200_000},
+    "2,000 layers": {"n_layer": "2000"},
+    "3,000 layers": {"text_config": {"num_hidden_layers": 3_000}},
+    "experts in each of": {"num_local_experts": 10**9},
+    "num_labels: more than 100,000 labels": {"num_labels": 30_000_000},
+    "id2label: more than 100,000 labels": {"id2label": {str(i): "x" for i in range(100_001)}},
+    "as weights": {"transformers_weights": "../tiny/model.safetensors"},
+    "'/etc/passwd' as weights": {"transformers_weights": "/etc/passwd"},
+    "'3' as weights": {"transformers_weights": 3},
+}
+
+
+@pytest.mark.parametrize("words", CONFIGS)
+def test_numbers_of_config_json_have_bounds(folder: Path, words: str) -> None:
+    change(folder / "config.json", **CONFIGS[words])
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=words) as found:
+        model_folder(str(folder))
+    assert time.process_time() - began < 2.0
+    assert str(folder / "config.json") in str(found.value)
+
+
+@pytest.mark.parametrize("ends", ["x", {"a": 1}, [[1]], [True], 1.5])
+def test_an_end_that_is_no_id_is_refused(folder: Path, ends: Any) -> None:
+    change(folder / "generation_config.json", eos_token_id=ends)
+    with pytest.raises(ConfigError, match=r"generation_config.json: eos_token_id holds"):
+        model_folder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{", "\x00", "[" * 100_000])
+def test_a_config_that_is_no_object_is_refused(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(ConfigError, match=name):
+        model_folder(str(folder))
+
+
+def header(facts: object, data: bytes = b"", length: int | None = None) -> bytes:
+    raw = facts if isinstance(facts, bytes) else json.dumps(facts).encode()
+    return struct.pack("<Q", len(raw) if length is None else length) + raw + data
+
+
+def tensor(shape: Any, end: int = 4, dtype: str = "F32") -> dict[str, Any]:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}
+
+
+FOUR = b"\0" * 4
+HEADERS = {
+    "length": header(b"{}", length=2**63),
+    "length beyond the end": header(b"{}", length=99_999_999),
+    "huge shape": header(tensor([10**300] * 50_000), FOUR),
+    "many dimensions": header(tensor([1] * 100_000), FOUR),
+    "large numbers": header(tensor([2**40, 2**40]), FOUR),
+    "a number of 64 bits": header(tensor([0, 2**63]), FOUR),
+    "negative": header(tensor([-1]), FOUR),
+    "a fraction": header(tensor([1.5]), FOUR),
+    "a truth": header(tensor([True]), FOUR),
+    "text": header(tensor("99"), FOUR),
+    "nested": header(tensor([[1]]), FOUR),
+    "cut": header(tensor([3], end=12), FOUR),
+    "other size": header(tensor([1], end=4) | {"b": 3}, FOUR),
+    "list": header([]),
+    "number": header(b"9" * 5_000),
+    "deep": header(b'{"a":' * 50_000),
+    "no offsets": header({"a": {"dtype": "F32", "shape": [1]}}, FOUR),
+    "empty": b"",
+    "git-lfs": b"version https://git-lfs.github.com/spec/v1\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_says_what_cannot_be_is_refused_at_once(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").write_bytes(HEADERS[name] or b"\0")
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=r"model.safetensors: not a safetensors file"):
+        verified_folder(str(folder))
+    assert time.process_time() - began < 2.0
+
+
+def test_counting_parameters_takes_no_header_for_granted(folder: Path) -> None:
+    assert (count_parameters(folder) or 0) > 0
+    for name in ("huge shape", "many dimensions", "negative", "a fraction", "nested"):
+        (folder / "model.safetensors").write_bytes(HEADERS[name])
+        began = time.process_time()
+        with pytest.raises(ConfigError, match="not a safetensors file"):
+            count_parameters(folder)
+        assert time.process_time() - began < 2.0
+
+
+def test_a_header_of_a_million_tensors_is_refused(folder: Path) -> None:
+    facts = {
+        f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(600_000)
+    }
+    (folder / "model.safetensors").write_bytes(header(facts))
+    with pytest.raises(ConfigError, match=r"its header is larger than 32 MiB"):
+        verified_folder(str(folder))
+
+
+def test_tensors_of_all_files_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_MODEL_TENSORS", "20")
+    facts = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(15)}
+    for name in ("model-1.safetensors", "model-2.safetensors"):
+        (folder / name).write_bytes(header(facts))
+    with pytest.raises(ConfigError, match="more than 20 tensors"):
+        verified_folder(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name", ["../tiny/model.safetensors", "/etc/passwd", "x.bin", "gone.safetensors", "/dev/zero"]
+)
+def test_an_index_names_files_beside_it(folder: Path, name: str) -> None:
+    (folder / folders.INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ConfigError, match=r"index.json: names"):
+        verified_folder(str(folder))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[" * 100_000, '{"weight_map": []}'])
+def test_an_index_is_a_map(folder: Path, text: str) -> None:
+    (folder / folders.INDEX).write_text(text)
+    with pytest.raises(ConfigError, match="index.json"):
+        verified_folder(str(folder))
+
+
+# ---- links and what is no file -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["f.safetensors", "merges.txt", "chat_template.jinja", "x.json"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ReasonDistillError, match=f"{name}: is a pipe"):
+        model_folder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "tokenizer.json", "y.safetensors"])
+def test_a_link_to_a_device_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ReasonDistillError, match=f"{name}: is a device"):
+        model_folder(str(folder))
+
+
+@pytest.mark.parametrize("place", ["chat_template.jinja", "additional_chat_templates/x.jinja"])
+def test_a_link_to_a_private_file_is_refused(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "secret.txt").write_text("the secret")
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).unlink(missing_ok=True)
+    (folder / place).symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(ConfigError, match=f"{place}: is a link to .*secret.txt") as found:
+        model_folder(str(folder))
+    assert "copy it" in str(found.value)
+
+
+def test_a_folder_of_templates_may_not_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.jinja").write_text("hi")
+    (folder / folders.TEMPLATES).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="a link that leads out of the model's folder"):
+        model_folder(str(folder))
+
+
+def test_a_link_without_end_is_a_message(folder: Path) -> None:
+    (folder / "y.safetensors").symlink_to("y.safetensors")
+    with pytest.raises(ConfigError, match="it cannot be read"):
+        model_folder(str(folder))
+
+
+def test_the_hubs_cache_and_folders_that_share_files_pass(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blobs = tmp_path / "models--a--b" / "blobs"
+    snapshot = blobs.parent / "snapshots" / ("0" * 40)
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        blob = blobs / f"{number:040x}"
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
+    with caplog.at_level("INFO"):
+        assert verified_folder(str(snapshot)) == snapshot
+        assert not [record for record in caplog.records if "link" in record.getMessage()]
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        for path in folder.iterdir():
+            (shared / path.name).symlink_to(path)
+        assert verified_folder(str(shared)) == shared
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert f"tokenizer.json: is a link to {folder / 'tokenizer.json'}" in text, "it is named"
+
+
+# ---- sizes ---------------------------------------------------------------------------------------
+
+SIZES = {
+    "additional_chat_templates/x.jinja": "4 MiB",
+    "chat_template.jinja": "4 MiB",
+    "tokenizer.model.v3": "256 MiB",
+    "a.tiktoken": "256 MiB",
+    "tekken.json": "256 MiB",
+    "vocab.bpe": "256 MiB",
+    "processor_config.json": "64 MiB",
+    "preprocessor_config.json": "64 MiB",
+    "special_tokens_map.json": "64 MiB",
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_files_that_libraries_read_whole_have_bounds(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    with open(folder / name, "wb") as file:
+        file.truncate(4 << 30)
+    with pytest.raises(ConfigError, match=f"larger than {SIZES[name]}"):
+        model_folder(str(folder))
+
+
+def test_many_small_templates_count_together(folder: Path) -> None:
+    (folder / folders.TEMPLATES).mkdir()
+    for number in range(5):
+        with open(folder / folders.TEMPLATES / f"{number}.jinja", "wb") as file:
+            file.truncate(1 << 20)
+    with pytest.raises(ConfigError, match="templates larger than 4 MiB"):
+        model_folder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "x.gguf", "data.parquet"])
+def test_large_files_that_nobody_opens_do_not_matter(folder: Path, name: str) -> None:
+    with open(folder / name, "wb") as file:
+        file.truncate(4 << 30)
+    assert model_folder(str(folder)) == folder
+
+
+# ---- adapters ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"peft_type": "LORA", "target_modules": "(.*)*x"}'])
+def test_a_model_with_an_adapter_beside_it_is_refused(folder: Path, text: str) -> None:
+    (folder / "adapter_config.json").write_text(text)
+    (folder / "adapter_model.safetensors").write_bytes(header(tensor([1]), FOUR))
+    with pytest.raises(ConfigError, match="a model and a LoRA adapter beside it") as found:
+        model_folder(str(folder))
+    assert "adapter_config.json" in str(found.value)
+
+
+# ---- what a library raises -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("nosuch"), ZeroDivisionError("x"), AssertionError(), ValueError("a\nb")]
+)
+def test_what_a_library_raises_is_one_line(folder: Path, error: Exception) -> None:
+    with pytest.raises(ConfigError) as found, loading(f"model {folder}", folder):
+        raise error
+    text = str(found.value)
+    assert text.startswith(f"model {folder} cannot be loaded: {type(error).__name__}")
+    assert "\n" not in text
+
+
+PASSING: list[Callable[[], BaseException]] = [
+    KeyboardInterrupt,
+    MemoryError,
+    lambda: ImportError("peft"),
+    lambda: ConfigError("ours"),
+    lambda: OSError(5, "Input/output error"),
+]
+
+
+@pytest.mark.parametrize("make", PASSING)
+def test_stops_and_want_of_memory_pass(folder: Path, make: Callable[[], BaseException]) -> None:
+    error = make()
+    with pytest.raises(type(error)) as found, loading("model", folder):
+        raise error
+    assert found.value is error
