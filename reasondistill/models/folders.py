@@ -100,17 +100,19 @@ def _listed(folder: Path, root: Path) -> Iterator[File]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        if entry.name.endswith(WEIGHTS) or _is_read(entry.name):
-            file = _looked_at(Path(entry.path), root, is_link=entry.is_symlink())
+        if entry.name.endswith(WEIGHTS) or is_read(entry.name):
+            file = looked_at(Path(entry.path), root, is_link=entry.is_symlink())
             if file is not None:
                 yield file
 
 
-def _is_read(name: str) -> bool:
+def is_read(name: str) -> bool:
+    """Whether a library may read a file of this name into memory."""
     return _TEXTS.fullmatch(name) is not None and name not in _UNREAD
 
 
-def _looked_at(path: Path, root: Path, *, is_link: bool) -> File | None:
+def looked_at(path: Path, root: Path, *, is_link: bool) -> File | None:
+    """A file as it is; None for a folder. Raises ConfigError for what cannot be read."""
     try:
         facts = path.stat()
     except OSError as error:
@@ -130,10 +132,10 @@ def _looked_at(path: Path, root: Path, *, is_link: bool) -> File | None:
 def _look_over(files: tuple[File, ...]) -> None:
     templates = 0
     for file in files:
-        _require_named_link(file)
+        require_named_link(file)
         if file.path.name.endswith(WEIGHTS):
             continue
-        most = _most_bytes(file.path.name)
+        most = most_bytes_of(file.path.name)
         if file.size > most.most:
             raise ConfigError(f"{file.path}: larger than {most}.")
         if file.path.suffix == ".jinja":
@@ -145,12 +147,12 @@ def _look_over(files: tuple[File, ...]) -> None:
         if file.path.name == "config.json":
             require_sane_config(file.path)
         elif file.path.name == "generation_config.json":
-            _require_sane_generation(file.path)
+            require_sane_generation(file.path)
 
 
-def _require_named_link(file: File) -> None:
-    """A link to a file of the same name, as whoever shares files among folders lays it, is named;
-    any other could hand a private file on, whose text goes where the model goes.
+def require_named_link(file: File) -> None:
+    """Raise ConfigError for a link to a private file, whose text would go where the model goes. One
+    to a file of the same name, as whoever shares files among folders lays it, is named in the log.
     """
     if not file.target:
         return
@@ -162,7 +164,8 @@ def _require_named_link(file: File) -> None:
     log.info("%s: is a link to %s, out of the model's folder", file.path, file.target)
 
 
-def _most_bytes(name: str) -> Bound:
+def most_bytes_of(name: str) -> Bound:
+    """How large a file of this name may be."""
     if name.endswith(".jinja"):
         return TEMPLATE_BYTES
     if _CONFIGS.fullmatch(name) is not None:
@@ -193,7 +196,7 @@ _LABELS = ("id2label", "label2id", "pruned_heads")
 def require_sane_config(path: Path) -> None:
     """Raise ConfigError for a config.json from which a library would build for minutes."""
     config = read_object(path)
-    for part in _parts_of(config):
+    for part in configs_in(config):
         layers = 0
         experts = 0
         for key, value in part.items():
@@ -215,10 +218,13 @@ def require_sane_config(path: Path) -> None:
                 f"{path}: {experts:,} experts in each of {layers:,} layers, more than "
                 f"{MODEL_EXPERTS}."
             )
-    _require_weights_here(path, config)
+    # transformers loads what this names in place of the folder's.
+    named = config.get("transformers_weights")
+    if named is not None:
+        _require_weights_name(path, named)
 
 
-def _parts_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def configs_in(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The config and the configs in it: of text, vision, audio."""
     parts = [config]
     for value in config.values():
@@ -236,13 +242,6 @@ def _count(value: Any) -> int:
         return 0
 
 
-def _require_weights_here(path: Path, config: Mapping[str, Any]) -> None:
-    """transformers loads what `transformers_weights` names in place of the folder's."""
-    name = config.get("transformers_weights")
-    if name is not None:
-        _require_weights_name(path, name)
-
-
 def _require_weights_name(path: Path, name: Any) -> None:
     is_name = isinstance(name, str) and name == os.path.basename(name)
     if not is_name or not name.endswith((WEIGHTS, ".index.json")):
@@ -251,8 +250,8 @@ def _require_weights_name(path: Path, name: Any) -> None:
         )
 
 
-def _require_sane_generation(path: Path) -> None:
-    """What no library would take later on: ends that are no ids."""
+def require_sane_generation(path: Path) -> None:
+    """Raise ConfigError for ends that are no ids."""
     ends = read_object(path).get("eos_token_id")
     if not isinstance(ends, list):
         ends = [ends]
@@ -293,10 +292,11 @@ def _look_over_weights(files: tuple[File, ...]) -> None:
         if tensors > MODEL_TENSORS.most:
             raise ConfigError(f"{file.path}: with the other files more than {MODEL_TENSORS}.")
         if file.path.name == INDEX:
-            _require_sound_index(file.path)
+            require_sound_index(file.path)
 
 
-def _require_sound_index(path: Path) -> None:
+def require_sound_index(path: Path) -> None:
+    """Raise ConfigError for an index of shards that names anything but safetensors beside it."""
     named = read_object(path).get("weight_map")
     if not isinstance(named, dict):
         raise ConfigError(f"{path}: has no weight_map.")
@@ -325,15 +325,16 @@ def header_of(path: Path, *, is_whole: bool = True) -> dict[str, TensorFacts]:
         header.pop("__metadata__", None)
         tensors: dict[str, TensorFacts] = {}
         for name, tensor in header.items():
-            tensors[name] = _tensor_facts(tensor)
+            tensors[name] = tensor_facts(tensor)
             if is_whole:
-                _require_there(tensors[name], tensor["data_offsets"], size - length)
+                require_there(tensors[name], tensor["data_offsets"], size - length)
         return tensors
     except (ValueError, AttributeError, KeyError, TypeError):
         raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
 
 
-def _tensor_facts(tensor: Mapping[str, Any]) -> TensorFacts:
+def tensor_facts(tensor: Mapping[str, Any]) -> TensorFacts:
+    """What an entry of a header says. Raises ValueError, KeyError or TypeError for nonsense."""
     shape: Any = tensor["shape"]
     if not isinstance(shape, list):
         raise TypeError("no shape")
@@ -350,7 +351,7 @@ def _require_numbers(numbers: Sequence[Any]) -> None:
             raise ValueError("no number of elements or bytes")
 
 
-def _require_there(tensor: TensorFacts, offsets: Any, size: int) -> None:
+def require_there(tensor: TensorFacts, offsets: Any, size: int) -> None:
     """Raise ValueError for a tensor that does not lie in `size` bytes, or not in as many as its
     shape says.
     """

@@ -39,7 +39,7 @@ def loading(
     except (ReasonDistillError, ImportError, MemoryError, *passing):
         raise
     except Exception as error:  # a library raises whatever its input makes it raise
-        if type(error).__name__ == _TOO_LARGE or _is_of_disk_or_hub(error, source):
+        if type(error).__name__ == _TOO_LARGE or is_of_disk_or_hub(error, source):
             raise
         raise cannot_load(what, error) from error
     except BaseException as error:
@@ -48,7 +48,7 @@ def loading(
         raise cannot_load(what, error) from error
 
 
-def _is_of_disk_or_hub(error: Exception, source: str | Path) -> bool:
+def is_of_disk_or_hub(error: Exception, source: str | Path) -> bool:
     """Whether the same files could be loaded another time."""
     if not isinstance(error, OSError):
         return False

@@ -54,7 +54,7 @@ def open_tokenizer(
     if not folder.is_dir():
         passing = (ValueError,)
         with loading(what, source, passing=passing):
-            folder = _snapshot(source, revision)
+            folder = snapshot_of(source, revision)
     if folder is not None:
         require_sound(folder)
         for name in _SIGNS:
@@ -72,7 +72,7 @@ def open_tokenizer(
     return tokenizer
 
 
-def _snapshot(source: str, revision: str | None) -> Path | None:
+def snapshot_of(source: str, revision: str | None) -> Path | None:
     """The folder in the hub's cache that has a hub id's small files; None where it has none."""
     from transformers.utils import cached_file
 
@@ -98,11 +98,11 @@ def require_bounded(path: Path) -> None:
     if path.stat().st_size > TOKENIZER_BYTES.most:
         raise ConfigError(f"{path}: larger than {TOKENIZER_BYTES}.")
     facts = path.stat()
-    _look_into(path, facts.st_size, facts.st_mtime_ns)
+    look_into(path, facts.st_size, facts.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=32)
-def _look_into(path: Path, size: int, changed_ns: int) -> None:
+def look_into(path: Path, size: int, changed_ns: int) -> None:
     """Once for each state of a file, which its size and time tell."""
     data = read_bytes(path)
     if data.count(_SIGNS[path.name]) > ADDED_TOKENS.most + _OTHER_OBJECTS:

@@ -79,8 +79,8 @@ def _walk(data: bytes) -> list[Part]:
         at = _behind_white(text, _after(text, at, ":"))
         if key == "model":
             behind = data[len(text[:at].encode()) :]
-            if _is_last(behind):
-                _require_short_tokens(behind)
+            if is_last_part(behind):
+                require_short_tokens(behind)
                 return parts
         value, at = scan(text, at)
         parts.append(Part(str(key), value))
@@ -103,7 +103,7 @@ def _after(text: str, at: int, sign: str) -> int:
     return at + 1
 
 
-def _is_last(model: bytes) -> bool:
+def is_last_part(model: bytes) -> bool:
     """Whether none of the parts stands behind the beginning of the model, however a key is spelt.
 
     In bytes: of a vocabulary in all scripts each character of a text takes four.
@@ -121,7 +121,7 @@ def _is_last(model: bytes) -> bool:
     return True
 
 
-def _require_short_tokens(model: bytes) -> None:
+def require_short_tokens(model: bytes) -> None:
     """Raise ValueError for a text in which two such stretches fit: one of them has no quote."""
     for start in range(0, len(model) - _LONGEST_TOKEN, _LONGEST_TOKEN):
         end = start + _LONGEST_TOKEN
@@ -160,7 +160,7 @@ def require_tame(parts: Iterable[Part], where: object) -> None:
                 "of a text."
             )
         if part.name == POST_PROCESSOR:
-            _require_few_additions(part.value, where)
+            require_few_additions(part.value, where)
     growth = text_growth(parts, where)
     if growth > TOKENIZER_GROWTH.most:
         raise ConfigError(
@@ -182,15 +182,15 @@ def growth_of(part: Any, where: object) -> float:
     or one that puts in a text of more than 256 bytes.
     """
     growth = 1.0
-    steps = _steps_of(part)
+    steps = steps_of(part)
     if len(steps) > _MOST_STEPS:
         raise ConfigError(f"{where}: more than {_MOST_STEPS} steps in one part of a tokenizer.")
     for step in steps:
-        growth *= _growth_of_step(step, where)
+        growth *= growth_of_step(step, where)
     return growth
 
 
-def _steps_of(part: Any) -> list[Mapping[str, Any]]:
+def steps_of(part: Any) -> list[Mapping[str, Any]]:
     """The steps of a part, sequences of steps unpacked."""
     steps: list[Mapping[str, Any]] = []
     waiting: list[Any] = [part]
@@ -207,7 +207,8 @@ def _steps_of(part: Any) -> list[Mapping[str, Any]]:
     return steps
 
 
-def _growth_of_step(step: Mapping[str, Any], where: object) -> float:
+def growth_of_step(step: Mapping[str, Any], where: object) -> float:
+    """The most bytes that one step makes of one byte. Raises as `growth_of`."""
     growth = float(_GROWTH.get(str(step.get("type")), 1))
     texts = [_size(step.get(name)) for name in ("content", "prepend", "replacement")]
     if max(texts) > _LONGEST_TEXT:
@@ -217,9 +218,9 @@ def _growth_of_step(step: Mapping[str, Any], where: object) -> float:
     if "prepend" in step:
         growth += _size(step["prepend"])
     if "pattern" in step and "content" in step:
-        growth *= _growth_of_replacing(step["pattern"], _size(step["content"]))
+        growth *= growth_of_replacing(step["pattern"], _size(step["content"]))
     if "precompiled_charsmap" in step:
-        growth *= _longest_in(step["precompiled_charsmap"])
+        growth *= longest_text_of(step["precompiled_charsmap"])
     return growth
 
 
@@ -227,7 +228,7 @@ def _size(text: Any) -> int:
     return len(str(text or "").encode("utf-8", "replace"))
 
 
-def _growth_of_replacing(pattern: Any, content: int) -> float:
+def growth_of_replacing(pattern: Any, content: int) -> float:
     """Of a text each, or of an expression, which may match nothing at all: between all bytes."""
     text = ""
     if isinstance(pattern, dict):
@@ -238,7 +239,7 @@ def _growth_of_replacing(pattern: Any, content: int) -> float:
     return max(1.0, content / size)
 
 
-def _longest_in(charsmap: Any) -> float:
+def longest_text_of(charsmap: Any) -> float:
     """The longest text that SentencePiece's table has for a character: behind four bytes of the
     size of its tree, the tree, and texts that end in 0.
     """
@@ -250,13 +251,13 @@ def _longest_in(charsmap: Any) -> float:
     return float(max(1, *map(len, data[4 + tree :].split(b"\0"))))
 
 
-def _require_few_additions(part: Any, where: object) -> None:
+def require_few_additions(part: Any, where: object) -> None:
     """Raise ConfigError for a post-processor that adds ids without measure to each text, or gives
     the text several times.
     """
     added = 0
     copies = 1
-    for step in _steps_of(part):
+    for step in steps_of(part):
         for name in ("single", "pair"):
             pieces = step.get(name)
             if isinstance(pieces, list):

@@ -334,8 +334,13 @@ def _count_elements(path: Path, quantisation: Mapping[str, Any] | None) -> int:
         if quantisation is None:
             count += math.prod(tensor.shape)
         else:
-            bits = bits_of(quantisation)
-            count += weights_in(name, tensor.dtype, tensor.shape, bits)
+            try:
+                bits = bits_of(quantisation)
+                count += weights_in(name, tensor.dtype, tensor.shape, bits)
+            except (ArithmeticError, ValueError):  # of half a bit, or of infinitely many
+                raise ConfigError(
+                    f"{path.parent}: the quantization_config of its config.json has no such bits."
+                ) from None
     return count
 
 

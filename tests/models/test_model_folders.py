@@ -139,6 +139,17 @@ def test_counting_parameters_takes_no_header_for_granted(folder: Path) -> None:
         assert time.process_time() - began < 2.0
 
 
+@pytest.mark.parametrize("bits", [0.5, 0, -0.5, float("inf"), float("nan")])
+def test_weights_of_no_bits_are_a_message(folder: Path, bits: float) -> None:
+    change(folder / "config.json", quantization_config={"bits": bits})
+    (folder / "model.safetensors").write_bytes(header(tensor([1], dtype="I32"), FOUR))
+    if bits == -0.5:  # a number, though no sensible one
+        assert count_parameters(folder) is not None
+        return
+    with pytest.raises(ConfigError, match="quantization_config"):
+        count_parameters(folder)
+
+
 def test_a_header_of_a_million_tensors_is_refused(folder: Path) -> None:
     facts = {
         f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(600_000)
