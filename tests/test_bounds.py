@@ -31,7 +31,7 @@ from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.scripted import ScriptedSampler
-from reasondistill.records import Origin, SetAside, Trace
+from reasondistill.records import Origin, Problem, SetAside, Trace
 from reasondistill.runs.store import (
     read_guarded,
     read_keys,
@@ -497,6 +497,36 @@ def test_very_many_numbers_in_few_bytes_are_refused_at_once(
     for read in (require_bounded, lambda path: list(open_file(path, revision="", split="").rows)):
         with pytest.raises(DataError, match=r"one.parquet:1: column question"):
             read(path)
+
+
+def test_columns_that_nobody_names_are_neither_judged_nor_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setenv("REASONDISTILL_MOST_BATCH_BYTES", str(1 << 20))
+    monkeypatch.setenv("REASONDISTILL_MOST_UNPACKED_RATIO", "10")
+    path = tmp_path / "rows.parquet"
+    columns = {
+        "question": [f"{i} + 1?" for i in range(1000)],
+        "about": [{"gold": str(i + 1), "more": "x" * 20} for i in range(1000)],
+        "a.b": [str(i % 3) for i in range(1000)],
+        "log": ["y" * 100_000] * 1000,
+    }
+    pq.write_table(pa.table(columns), path)
+    keys = {"source": "file", "dataset": str(path), "answer": "about.gold", "subject": "a.b"}
+    problems = [
+        entry
+        for entry in read_problems(ProblemSource.model_validate(keys))
+        if isinstance(entry, Problem)
+    ]
+    assert len(problems) == 1000
+    assert [(p.answer, p.subject) for p in problems[:2]] == [("1", "0"), ("2", "1")]
+    with pytest.raises(DataError, match=r"rows.parquet:\d+: "):
+        list(read_problems(ProblemSource.model_validate(keys | {"solution": "log"})))
+    with pytest.raises(DataError, match=r"rows.parquet:\d+: "):  # no such field: all
+        list(read_problems(ProblemSource.model_validate(keys | {"solution": "nowhere"})))
 
 
 # The place of a byte that is turned, from the end where it is negative.

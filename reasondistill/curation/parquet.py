@@ -12,7 +12,7 @@ at most 2 GiB.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,8 +31,10 @@ _MOST_ROWS = 1024
 _REPEATED = 100
 
 
-def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows in order. Raises DataError for a file that cannot be read, or beyond the bounds."""
+def parquet_rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]:
+    """The rows in order, with the columns of these (dotted) fields where the file has all of them,
+    else with all columns. Raises DataError for a file that cannot be read, or beyond the bounds.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -45,10 +47,12 @@ def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
             pq.ParquetFile(path, page_checksum_verification=True) as file,
         ):
             most = _require_few_rows(path, raw, file.metadata)
+            columns = columns_of(file.schema_arrow.names, fields)
             unpacked = 0
             for group in range(file.metadata.num_row_groups):
-                size = batch_rows(path, raw, file.metadata, group)
-                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                size = batch_rows(path, raw, file.metadata, group, columns)
+                batches = file.iter_batches(batch_size=size, row_groups=[group], columns=columns)
+                for batch in batches:
                     unpacked += batch.num_rows * ROW_BYTES
                     unpacked += sum(map(unpacked_bytes, batch.columns))
                     if unpacked > most:
@@ -56,11 +60,23 @@ def parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
                             f"{path}:{row + 1}: the rows up to here unpack to {unpacked:,} bytes, "
                             f"those of the file beyond {UNPACKED_RATIO}."
                         )
-                    for fields in batch.to_pylist():
+                    for values in batch.to_pylist():
                         row += 1
-                        yield fields
+                        yield values
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise _unreadable(path, row + 1, error) from error
+
+
+def columns_of(names: Sequence[str], fields: Sequence[str]) -> list[str] | None:
+    """The columns that hold these fields; None for all, where nothing is known of a field."""
+    columns: dict[str, None] = {}
+    for field in fields:
+        first = field.partition(".")[0]
+        column = next((name for name in (field, first) if name in names), None)
+        if column is None:
+            return None
+        columns[column] = None
+    return list(columns) or None
 
 
 def require_bounded(path: Path) -> None:
@@ -115,8 +131,15 @@ def unpacked_bytes(column: Any) -> int:
     return column.nbytes
 
 
-def batch_rows(path: Path, raw: BinaryIO, metadata: Any, group_number: int) -> int:
-    """How many rows of a row group are read at a time. Raises DataError for one beyond the bounds.
+def batch_rows(
+    path: Path,
+    raw: BinaryIO,
+    metadata: Any,
+    group_number: int,
+    columns: Sequence[str] | None = None,
+) -> int:
+    """How many rows of a row group are read at a time, of all columns or these. Raises DataError
+    for one beyond the bounds.
 
     A number is as long as its kind; any other value at most as long as the dictionary of its
     column, and what stands in no dictionary comes page by page.
@@ -127,6 +150,8 @@ def batch_rows(path: Path, raw: BinaryIO, metadata: Any, group_number: int) -> i
     bytes_of_row = 0.0
     for number in range(group.num_columns):
         column = group.column(number)
+        if columns is not None and not is_inside(column.path_in_schema, columns):
+            continue
         where = f"{path}:1: column {column.path_in_schema}"
         packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
         longest = dictionary_bytes(raw, column)
@@ -154,6 +179,11 @@ def batch_rows(path: Path, raw: BinaryIO, metadata: Any, group_number: int) -> i
             )
         bytes_of_row += bytes_of_column
     return max(1, min(_MOST_ROWS, int(BATCH_BYTES.most / max(1.0, bytes_of_row))))
+
+
+def is_inside(place: str, columns: Iterable[str]) -> bool:
+    """Whether a place of a file's schema (`ids.list.element`) is in one of these columns."""
+    return any(f"{place}.".startswith(f"{column}.") for column in columns)
 
 
 # The bytes of numbers in a file.

@@ -17,8 +17,9 @@ import importlib.metadata
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -121,15 +122,15 @@ def find_path(name: str, base: Path | None) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def open_file(path: Path, *, revision: str, split: str) -> OpenedRows:
-    """The rows of a .jsonl, .json, .csv or .parquet file. Raises ConfigError, and
-    DataError(`path:line`) while reading.
+def open_file(path: Path, *, revision: str, split: str, fields: Sequence[str] = ()) -> OpenedRows:
+    """The rows of a .jsonl, .json, .csv or .parquet file; `fields` are those that are wanted, where
+    that is known. Raises ConfigError, and DataError(`path:line`) while reading.
     """
     readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
         ".jsonl": _jsonl,
         ".json": _json,
         ".csv": _csv,
-        ".parquet": parquet_rows,
+        ".parquet": partial(parquet_rows, fields=fields),
     }
     if path.is_dir():
         raise ConfigError(

@@ -104,6 +104,11 @@ def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
     ]
 
 
+def wanted_fields(source: ProblemSource) -> list[str]:
+    """The fields of the rows that the section names."""
+    return [name for _, name in _wanted(source)]
+
+
 def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     if not source.filter:
         yield from rows

@@ -51,7 +51,7 @@ from reasondistill.curation.rows import (
     open_procedural,
     procedural_version,
 )
-from reasondistill.curation.selection import TEMPLATE, selected
+from reasondistill.curation.selection import TEMPLATE, selected, wanted_fields
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
@@ -293,7 +293,12 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
     if source.source == "procedural":
         return open_procedural(source.dataset, seed=source.seed, options=source.options)
     if source.source == "file" and place.path is not None:
-        return open_file(place.path, revision=place.inputs["content"], split=source.split)
+        return open_file(
+            place.path,
+            revision=place.inputs["content"],
+            split=source.split,
+            fields=wanted_fields(source),
+        )
     return open_hub(
         source.dataset,
         place.path,
