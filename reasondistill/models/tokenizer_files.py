@@ -34,6 +34,8 @@ _SIGNS = {
     "added_tokens.json": b":",
 }
 _OF_THE_HUB = (*_SIGNS, "config.json", "chat_template.jinja")
+# Of WordPiece, which tries every end of every piece; BERT has 100.
+_LONGEST_WORD = 1_000
 # Other objects in such a file, and signs in its tokens; the largest known files have 800.
 _OTHER_OBJECTS = 20_000
 
@@ -66,6 +68,12 @@ def open_tokenizer(
         )
     # Whatever its files were.
     require_tame(opened_parts(tokenizer), source)
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(model, "max_input_chars_per_word", 0) > _LONGEST_WORD:
+        raise ConfigError(
+            f"{source}: its tokenizer reads words of more than {_LONGEST_WORD:,} characters whole; "
+            "each takes the cube of its length."
+        )
     templates = getattr(tokenizer, "chat_template", None) or ""
     if len(str(templates)) > TEMPLATE_BYTES.most:
         raise ConfigError(f"{source}: its chat templates are larger than {TEMPLATE_BYTES}.")

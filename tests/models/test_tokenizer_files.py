@@ -256,3 +256,22 @@ def test_a_token_of_megabytes_is_refused(folder: Path, sign: str) -> None:
     path.write_text(json.dumps(facts))
     with pytest.raises(ConfigError, match=r"a token of more than 20,000 bytes"):
         open_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(("most", "is_refused"), [(100, False), (10**9, True)])
+def test_words_of_wordpiece_have_an_end(folder: Path, most: int, is_refused: bool) -> None:
+    path = folder / "tokenizer.json"
+    facts = json.loads(path.read_text())
+    facts["model"] = {
+        "type": "WordPiece",
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": most,
+        "vocab": facts["model"]["vocab"] | {"[UNK]": 9_000},
+    }
+    path.write_text(json.dumps(facts))
+    if not is_refused:
+        assert open_tokenizer(str(folder)).get_vocab()
+        return
+    with pytest.raises(ConfigError, match="words of more than 1,000 characters"):
+        open_tokenizer(str(folder))
