@@ -22,7 +22,8 @@ from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
-from reasondistill.runs.store import StopSignal, read_metrics
+from reasondistill.runs import layout
+from reasondistill.runs.store import Identity, StopSignal, open_stage, read_metrics
 from reasondistill.stages.students import StudentJob, read_student, run_student
 
 torch = pytest.importorskip("torch")
@@ -214,6 +215,31 @@ def test_a_split_checkpoint_of_somebody_else_is_not_loaded_unasked(
     monkeypatch.setenv(KEY, "no key")
     assert start_from(tmp_path) == checkpoint
     assert "whose it is cannot be known" in caplog.text
+
+
+def test_a_split_checkpoint_without_sums_is_what_a_kill_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its training goes on from the one before, and nobody is asked whose it is."""
+    from reasondistill.runs.seals import TRUST
+    from reasondistill.stages.students import processes
+    from reasondistill.stages.students.saving import start_from, sum_checkpoint
+
+    monkeypatch.setattr(processes, "sharding", lambda: "fsdp")
+    open_stage(tmp_path, Identity("students", 1, {}, {}))
+    for step in (4, 8):
+        checkpoint = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        (checkpoint / "pytorch_model_fsdp_0").mkdir(parents=True)
+        (checkpoint / "trainer_state.json").write_text("{}")
+    whole, killed = (tmp_path / "checkpoints" / f"checkpoint-{step}" for step in (4, 8))
+    sum_checkpoint(whole)
+    monkeypatch.setenv(TRUST, "run")
+    assert start_from(tmp_path) == killed
+    monkeypatch.delenv(TRUST)
+    assert start_from(tmp_path) == whole
+    assert killed.with_name(".damaged-checkpoint-8").exists()
+    (whole / layout.CHECKPOINT_SUMS).unlink()
+    assert start_from(tmp_path) is None
 
 
 @pytest.mark.engine

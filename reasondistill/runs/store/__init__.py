@@ -28,7 +28,7 @@ from reasondistill.runs.store.files import (
     write_json,
     write_text,
 )
-from reasondistill.runs.store.guards import FORMAT, read_guarded, write_guarded
+from reasondistill.runs.store.guards import FORMAT, is_guarded, read_guarded, write_guarded
 from reasondistill.runs.store.lines import (
     AppendedLines,
     append_line,
@@ -125,6 +125,7 @@ __all__ = [
     "finish_stage",
     "fits_sums",
     "has_own_seal",
+    "is_guarded",
     "is_list",
     "keep_copy",
     "line_of",

@@ -46,6 +46,15 @@ def read_guarded(path: Path, what: str, ways_out: str) -> dict[str, Any]:
     return parse_guarded(content, str(path), what, ways_out)
 
 
+def is_guarded(path: Path) -> bool:
+    """Whether `write_guarded` has written a file: none that is missing or of earlier versions."""
+    try:
+        content = foreign_json.loads(read_bytes(path))
+    except (OSError, ValueError, DataError):
+        return False
+    return isinstance(content, dict) and _GUARD in cast("dict[str, Any]", content)
+
+
 def parse_guarded(text: bytes, path: str, what: str, ways_out: str) -> dict[str, Any]:
     """The object that `write_guarded` wrote into the file `path`, as `read_guarded`."""
     try:

@@ -26,6 +26,7 @@ from reasondistill.runs.seals import CHECKPOINT, SAME_KEY, TRUST, has_key
 from reasondistill.runs.store import (
     disk_errors,
     has_own_seal,
+    is_guarded,
     read_metrics,
     rewrite_shard,
     set_aside,
@@ -52,6 +53,8 @@ def start_from(folder: Path) -> Path | None:
     """
     remove_torn_checkpoints(folder)  # first: nothing can be read of what a kill has cut
     set_aside_damaged_checkpoints(folder)
+    if processes.sharding() is not None:
+        set_aside_unsummed_checkpoints(folder)
     remove_checkpoints_with_bad_weights(folder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
@@ -134,6 +137,23 @@ def set_aside_damaged_checkpoints(folder: Path) -> None:
             aside = set_aside(checkpoint)
             found = str(error).partition(" Nothing of it is used.")[0]
             log.warning("%s is set aside as %s: %s", checkpoint, aside.name, found)
+
+
+def set_aside_unsummed_checkpoints(folder: Path) -> None:
+    """A kill before its sums were written, or published, leaves a checkpoint of which nobody can
+    say whose it is. Of split weights it is not loaded unless the run is trusted: the training goes
+    on from the one before. Those of earlier versions, which kept no sums, are `require_own`'s.
+    """
+    if TRUST in os.environ or not is_guarded(folder / layout.MANIFEST):
+        return
+    for checkpoint in (folder / layout.CHECKPOINTS).glob("checkpoint-*"):
+        if not (checkpoint / layout.CHECKPOINT_SUMS).exists():
+            aside = set_aside(checkpoint)
+            log.warning(
+                "%s is set aside as %s: its training was killed before its sums were written",
+                checkpoint,
+                aside.name,
+            )
 
 
 def remove_torn_checkpoints(folder: Path) -> None:
