@@ -35,6 +35,7 @@ from reasondistill.bounds import (
 )
 from reasondistill.errors import ConfigError
 from reasondistill.foreign_files import read_bytes, require_regular
+from reasondistill.runs import layout
 from reasondistill.runs.store import open_verified
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ _CONFIGS = re.compile(
 _TEXTS = re.compile(
     r".*\.(json|txt|jinja|model|tiktoken|vocab|bpe|spm|codes|py)|(tokenizer|vocab|merges|tekken).*"
 )
-_UNREAD = {"trainer_state.json"}
+_UNREAD = {layout.TRAINER_STATE}
 # Stores by content: the hub's cache, git-annex, DVC.
 _BY_CONTENT = re.compile(r"[0-9a-f]{30,}|(MD5|SHA)\w*-s\d+--.*")
 
