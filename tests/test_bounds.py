@@ -44,6 +44,9 @@ from reasondistill.stages.students.strategies import distributed_type
 
 # ---- the bounds themselves -----------------------------------------------------------------------
 
+# Of processors, on any machine: a tenth of it is taken here, and minutes without a bound.
+SOON_S = 5.0
+
 
 def test_a_bound_is_raised_from_outside_and_nonsense_is_named(
     monkeypatch: pytest.MonkeyPatch,
@@ -93,12 +96,12 @@ def test_a_toml_file_beyond_the_bounds_is_one_message_at_once(tmp_path: Path, na
         began = time.process_time()
         with pytest.raises(ConfigError) as found:
             load(file)
-        assert time.process_time() - began < 1.0
+        assert time.process_time() - began < SOON_S
         assert str(found.value).startswith(str(file)) and len(str(found.value)) < 1000
 
 
 @pytest.mark.parametrize("parts, tables", [(2, 8_000), (31, 1_400)])
-def test_a_toml_file_just_within_the_bounds_is_read_in_a_second(
+def test_a_toml_file_just_within_the_bounds_is_read_soon(
     tmp_path: Path, parts: int, tables: int
 ) -> None:
     file = tmp_path / "many.toml"
@@ -106,7 +109,7 @@ def test_a_toml_file_just_within_the_bounds_is_read_in_a_second(
     began = time.process_time()
     with pytest.raises(ConfigError, match="more faults"):
         load_pipeline(file)
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < SOON_S
 
 
 def test_of_many_faults_a_handful_is_told_and_how_many_more_there_are(tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ def test_what_is_no_file_is_refused_by_name_at_once(
     began = time.monotonic()
     with pytest.raises((ConfigError, DataError, StageError, IsADirectoryError), match=str(place)):
         READERS[name](place)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4 * SOON_S
 
 
 VERBS = {
@@ -317,7 +320,7 @@ def test_a_small_parquet_file_that_holds_gigabytes_is_refused_at_once(
     began = time.process_time()
     with pytest.raises(DataError, match=r"rows.parquet:1: column question"):
         list(open_file(path, revision="", split="").rows)
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < SOON_S
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
@@ -334,7 +337,7 @@ def test_a_parquet_file_of_very_many_rows_of_nothing_is_refused_at_once(tmp_path
     began = time.process_time()
     with pytest.raises(DataError, match=r"nulls.parquet:1: 20,000,000 rows in a file of"):
         list(open_file(path, revision="", split="").rows)
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < SOON_S
 
 
 @pytest.mark.parametrize("kind", ["text", "category", "struct", "list"])

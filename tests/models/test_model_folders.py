@@ -68,7 +68,7 @@ def test_numbers_of_config_json_have_bounds(folder: Path, words: str) -> None:
     began = time.process_time()
     with pytest.raises(ConfigError, match=words) as found:
         model_folder(str(folder))
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < PATIENCE_S
     assert str(folder / "config.json") in str(found.value)
 
 
@@ -126,7 +126,7 @@ def test_a_header_that_says_what_cannot_be_is_refused_at_once(folder: Path, name
     began = time.process_time()
     with pytest.raises(ConfigError, match=r"model.safetensors: not a safetensors file"):
         verified_folder(str(folder))
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < PATIENCE_S
 
 
 def test_counting_parameters_takes_no_header_for_granted(folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_counting_parameters_takes_no_header_for_granted(folder: Path) -> None:
         began = time.process_time()
         with pytest.raises(ConfigError, match="not a safetensors file"):
             count_parameters(folder)
-        assert time.process_time() - began < 2.0
+        assert time.process_time() - began < PATIENCE_S
 
 
 @pytest.mark.parametrize("bits", [0.5, 0, -0.5, float("inf"), float("nan")])
