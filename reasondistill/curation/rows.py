@@ -91,11 +91,15 @@ def get_value(fields: Mapping[str, Any], name: str | None) -> Any:
 
 
 def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted name that `value_at` finds in nested mappings."""
+    """Every dotted name that `value_at` finds in nested mappings: none of a key inside that has a
+    dot itself, nor of what stands below one.
+    """
     names: list[str] = []
     for key, value in fields.items():
-        names.append(f"{prefix}{key}")
-        if isinstance(value, Mapping):
+        has_dot = "." in key
+        if not (prefix and has_dot):
+            names.append(f"{prefix}{key}")
+        if isinstance(value, Mapping) and not has_dot:
             names += field_names(cast("Mapping[str, Any]", value), f"{prefix}{key}.")
     return names
 

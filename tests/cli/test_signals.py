@@ -154,7 +154,7 @@ def test_no_except_clause_of_a_stage_swallows_the_stop() -> None:
 def test_sigterm_is_heard_while_the_rows_of_a_source_are_read(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def endless(path: Path) -> Iterator[dict[str, str]]:
+    def endless(path: Path, **_: object) -> Iterator[dict[str, str]]:
         for count in itertools.count():
             if count == 1000:
                 signal.raise_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from faulty_server import JSON, STREAM, FaultyServer, Reply, whole
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from reasondistill import records, thinking
@@ -208,6 +208,7 @@ def test_any_bytes_are_read_as_records_or_refused(place: Path, content: bytes, k
         refused(read)
 
 
+@example(content=b'{".": {"": null}, "a": {".": 1, "b": {"": 2}}}\n', kind="jsonl")
 @given(contents(), st.sampled_from(["jsonl", "json", "csv", "parquet"]))
 @settings(quick, max_examples=150)
 def test_any_bytes_are_read_as_rows_or_refused(place: Path, content: bytes, kind: str) -> None:
