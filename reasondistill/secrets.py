@@ -136,7 +136,8 @@ def clean_urls(text: str) -> str:
 
 # `$HF_TOKEN`, or what takes the place of a value later.
 _REFERENCE = re.compile(r"\$\{?[A-Z_][A-Z0-9_]*\}?$|\{\{")
-_SWITCH = frozenset({"", "0", "1", "true", "false", "yes", "no", "on", "off", "none"})
+# Values that switch something on or off.
+SWITCHES = frozenset({"", "0", "1", "true", "false", "yes", "no", "on", "off", "none"})
 
 
 def found_in(text: str) -> str | None:
@@ -174,7 +175,7 @@ def is_secret_value(value: str) -> bool:
     switch, or only says where the secret is.
     """
     bare = value.strip().strip("\"'")
-    if bare.lower() in _SWITCH or is_placeholder(bare):
+    if bare.lower() in SWITCHES or is_placeholder(bare):
         return False
     return _REFERENCE.match(bare) is None and not bare.startswith(("/", "~/", "./"))
 

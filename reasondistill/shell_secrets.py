@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from reasondistill.secret_names import Secrecy, how_secret, is_secret_name, words_of
-from reasondistill.secrets import found_in, is_placeholder, is_secret
+from reasondistill.secrets import SWITCHES, found_in, is_placeholder, is_secret
 
 # One word of a shell, with its quotes; what is taken is never given back.
 _ONE = (
@@ -101,7 +101,6 @@ _HAS_USER = re.compile(r"[\"']?[^\s:/@]+:(?!//)[^\s]*@")
 # Quotes in quotes.
 _DEEPEST = 2
 
-_SWITCHES = frozenset({"", "0", "1", "true", "false", "yes", "no", "on", "off", "none"})
 _A_WORD = re.compile(_ONE)
 _A_VARIABLE = re.compile(r"\$\{?[A-Z_][A-Z0-9_]*\}?")
 _OF_A_COMMAND = re.compile(r"(?:\$\(|`)(?P<inner>.*)", re.DOTALL)
@@ -173,7 +172,7 @@ def is_secret_setting(name: str, value: str) -> bool:
     if name.lower().endswith("proxy") and _HAS_USER.match(value):
         return True
     bare = value.strip()
-    if not is_secret(name, bare) or bare.lower() in _SWITCHES or is_placeholder(bare):
+    if not is_secret(name, bare) or bare.lower() in SWITCHES or is_placeholder(bare):
         return False
     return not _is_path(bare, takes_file=_is_of_a_file(name))
 
@@ -198,7 +197,7 @@ def _is_secret_word(word: str, *, takes_file: bool = False) -> bool:
     where the secret is.
     """
     bare = word.strip().strip("\"'")
-    if bare.lower() in _SWITCHES or is_placeholder(bare) or _is_path(bare, takes_file=takes_file):
+    if bare.lower() in SWITCHES or is_placeholder(bare) or _is_path(bare, takes_file=takes_file):
         return False
     # Nothing is put in for it between single quotes, and $'…' is no name.
     if word.startswith(("'", "$'")):

@@ -33,7 +33,7 @@ from reasondistill.bounds import (
     TEXT_RATIO,
 )
 from reasondistill.curation.parquet import require_bounded
-from reasondistill.errors import ConfigError, DataError
+from reasondistill.errors import ConfigError, DataError, ReasonDistillError
 from reasondistill.foreign_files import regular
 from reasondistill.foreign_text import shortened, shown_line
 
@@ -197,7 +197,9 @@ def _require_bounded(path: Path) -> None:
         with ExitStack() as stack:
             for name, packed, size in _unpacked(path, stack):
                 _require_short_lines(name, packed, size)
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
+    except ReasonDistillError:
+        raise
+    except Exception as error:  # each way of packing has errors of its own
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: cannot be unpacked: {line}") from error
 

@@ -224,6 +224,17 @@ def test_a_packed_file_is_bounded_before_it_is_read(
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
+def test_a_damaged_packed_file_is_named(folder: Path, kind: str) -> None:
+    path = packed(folder, kind, b"".join(f'{{"question": "{i}?"}}\n'.encode() for i in range(2000)))
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{path.name}: cannot be unpacked"):
+        questions(folder)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
 def test_a_packed_file_that_is_none_is_named(folder: Path, kind: str) -> None:
     path = packed(folder, kind, json.dumps(ROW).encode() * 1000)
     path.write_bytes(path.read_bytes()[:-20])
