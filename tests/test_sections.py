@@ -90,8 +90,19 @@ def test_any_override_is_applied_or_refused_with_our_error(text: str) -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n=.'\"\\"), min_size=1))
 def test_text_without_quotes_is_taken_as_it_stands_unless_it_is_toml(text: str) -> None:
     values: dict[str, object] = {}
-    apply_override(values, f"name={text}")
+    try:
+        apply_override(values, f"name={text}")
+    except ConfigError as error:
+        assert "more than 64 bits" in str(error)
+        return
     assert values["name"] == text or not isinstance(values["name"], str)
+
+
+def test_an_integer_beyond_toml_is_refused_in_an_override() -> None:
+    values: dict[str, object] = {}
+    with pytest.raises(ConfigError, match="--set name=2000.* more than 64 bits"):
+        apply_override(values, "name=20000000000000000000")
+    assert values == {}
 
 
 @given(st.binary())
