@@ -15,11 +15,13 @@ import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
 from cluster_kit import SlowTeacher, records_alone
+from draws import register_profiles
 
 from reasondistill.config import resources
 from reasondistill.interpreter import SAFE_PATH
 from reasondistill.runs import seals
 
+register_profiles()
 # The key by which a user's own runs are known is not kept in the home folder of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reasondistill-state-")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import draws
 from faulty_server import JSON, STREAM, FaultyServer, Reply, whole
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -39,13 +40,7 @@ from reasondistill.runs.store import (
 from reasondistill.sections import apply_override, check_section, parse_toml
 
 ROOT = Path(__file__).parent.parent.parent
-quick = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+quick = settings(max_examples=draws(60), suppress_health_check=list(HealthCheck))
 
 
 def refused(read: Callable[[], object]) -> bool:
@@ -136,7 +131,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.data())
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=draws(300))
 def test_settings_with_any_values_are_read_or_refused(data: st.DataObject) -> None:
     path, kind = data.draw(st.sampled_from(FILES))
     values = changed(tomllib.loads(path.read_text()), data, toml_values)
@@ -153,13 +148,13 @@ toml_texts = st.lists(st.sampled_from(SIGNS), max_size=40).map("".join)
 
 
 @given(toml_texts)
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=draws(300))
 def test_any_toml_is_read_or_refused(text: str) -> None:
     refused(lambda: parse_toml(text, "a.toml"))
 
 
 @given(toml_texts | texts, toml_texts | texts)
-@settings(quick, max_examples=200)
+@settings(quick, max_examples=draws(200))
 def test_any_override_is_applied_or_refused(key: str, value: str) -> None:
     values = tomllib.loads((ROOT / "pipelines/demo.toml").read_text())
     refused(lambda: apply_override(values, f"{key}={value}"))
@@ -191,7 +186,7 @@ def contents(draw: st.DrawFn) -> bytes:
 
 
 @given(contents(), st.sampled_from(RECORDS))
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=draws(150))
 def test_any_bytes_are_read_as_records_or_refused(place: Path, content: bytes, kind: Any) -> None:
     path = place / "rows.jsonl"
     path.write_bytes(content)
@@ -210,7 +205,7 @@ def test_any_bytes_are_read_as_records_or_refused(place: Path, content: bytes, k
 
 @example(content=b'{".": {"": null}, "a": {".": 1, "b": {"": 2}}}\n', kind="jsonl")
 @given(contents(), st.sampled_from(["jsonl", "json", "csv", "parquet"]))
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=draws(150))
 def test_any_bytes_are_read_as_rows_or_refused(place: Path, content: bytes, kind: str) -> None:
     path = place / f"rows.{kind}"
     if kind == "json":
@@ -257,7 +252,7 @@ outputs = st.lists(st.sampled_from(TAGS) | st.text(max_size=4), max_size=30).map
 
 
 @given(outputs, st.sampled_from([None, *thinking.ReasoningFormat.__args__]))
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=draws(300))
 def test_any_output_is_split(text: str, opens: Any) -> None:
     shape = opens or "auto"
     parts = thinking.split(text)
@@ -283,7 +278,7 @@ def server() -> Iterator[FaultyServer]:
 
 
 @given(st.data())
-@settings(quick, max_examples=80)
+@settings(quick, max_examples=draws(80))
 def test_any_reply_is_a_completion_a_fault_or_a_refusal(
     server: FaultyServer, data: st.DataObject
 ) -> None:
@@ -343,7 +338,7 @@ MANIFEST = {
 
 
 @given(st.data())
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=draws(150))
 def test_any_manifest_and_run_is_read_or_refused(place: Path, data: st.DataObject) -> None:
     run = {"pipeline": {}, "cluster": {}, "source": "a.toml", "keep_old": False}
     for name, value in (("manifest.json", MANIFEST), ("run.json", run)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -269,9 +270,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=draws(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FRAGMENTS, max_size=25).map("".join), st.lists(FRAGMENTS, max_size=10).map("".join))
 def test_any_text_gets_one_of_the_five_outcomes(
     pool: GradingPool, prediction: str, gold: str
@@ -279,7 +278,7 @@ def test_any_text_gets_one_of_the_five_outcomes(
     assert pool.grade_one(GradeItem("p", prediction, gold)).outcome in OUTCOMES
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200))
 @given(st.text(max_size=300))
 def test_extraction_never_raises_and_returns_no_blank_answer(text: str) -> None:
     found = extract(text)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from chat_tokenizers import FAMILIES
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import make_tokenizer
@@ -126,7 +127,7 @@ def texts(tokenizer: Any) -> st.SearchStrategy[str]:
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "deepseek", "tiny"])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=draws(60), suppress_health_check=list(HealthCheck))
 def test_special_ids_stand_only_where_the_template_put_them(name: str, data: Any) -> None:
     tokenizer = tokenizer_of(name)
     content = data.draw(texts(tokenizer)).replace("▁", "_")
@@ -152,7 +153,7 @@ def test_special_ids_stand_only_where_the_template_put_them(name: str, data: Any
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "deepseek"])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=draws(40), suppress_health_check=list(HealthCheck))
 def test_an_assistant_turn_has_one_end_among_its_labels(name: str, data: Any) -> None:
     tokenizer = tokenizer_of(name)
     words = texts(tokenizer).map(lambda text: text.replace("▁", "_"))

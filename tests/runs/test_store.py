@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,9 +84,7 @@ def test_newlines_quotes_and_lone_surrogates_come_back_as_they_were(tmp_path: Pa
     assert store.count_lines(shard.path) == len(reasons)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=draws(60))
 @given(reasons=st.lists(st.text(), min_size=1, max_size=6), data=st.data())
 def test_a_file_cut_anywhere_is_repaired_to_whole_lines_and_goes_on(
     tmp_path: Path, reasons: list[str], data: st.DataObject
@@ -271,9 +270,7 @@ def number_of(name: str) -> int:
     return int(name.removeprefix("p/").removesuffix(":0"))
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=draws(40))
 @given(order=st.permutations(range(8)), repeated=st.lists(st.integers(0, 7), max_size=4))
 def test_any_order_of_arrival_gives_the_same_file(
     tmp_path: Path, order: list[int], repeated: list[int]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -321,9 +322,7 @@ OUTCOME_LISTS = st.lists(
     max_tokens=st.integers(1, 40),
     seed=st.integers(0, 5),
 )
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=draws(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_kept_and_dropped_are_all_traces_and_no_problem_is_in_both_splits(
     tmp_path_factory: pytest.TempPathFactory,
     outcomes: list[list[tuple[Outcome, int]]],
