@@ -1,4 +1,4 @@
-"""The wheel carries prompts/, pipelines/ and eval/ as reasondistill/shipped/…; everything else
+"""The wheel carries prompts/, pipelines/ and eval/ (not its runs) as reasondistill/shipped/…; the rest
 stands in pyproject.toml.
 """
 
@@ -22,6 +22,7 @@ class BuildPy(build_py):
                     folder,
                     Path(self.build_lib) / "reasondistill" / "shipped" / folder,
                     dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns("runs"),
                 )
 
 

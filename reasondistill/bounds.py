@@ -110,6 +110,15 @@ COLUMNS = Bound("COLUMNS", 10_000, "columns of a CSV or Parquet file", "sets of 
 TEXT_RATIO = Bound(
     "TEXT_RATIO", 100, "times", "a packed text file (.gz, .zip) of a data set; text packs 3 to 20"
 )
+PACK_BYTES = Bound(
+    "PACK_BYTES",
+    8 << 30,
+    "bytes",
+    "all files of a packed run, unpacked; a run of 10,000 problems has some 200 MB",
+)
+PACK_FILES = Bound(
+    "PACK_FILES", 100_000, "files", "of a packed run; one student or measured model has ten"
+)
 CARD_BYTES = Bound(
     "CARD_BYTES", 4 << 20, "bytes", "the card (README.md) of a data set; large ones have 1 MB"
 )

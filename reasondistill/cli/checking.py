@@ -13,6 +13,7 @@ from reasondistill.cli.console import (
     RunName,
     RunsDir,
     app,
+    folder_to_read,
     named,
     run_folder,
     say,
@@ -39,7 +40,7 @@ def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
 
     place = name
     if not is_url(name):
-        place = str(run_folder(name, runs))
+        place = str(folder_to_read(name, runs))
     tree = open_tree(place)
     progress = _Progress(bytes_to_read(tree))
     faults, files, size, unsummed = 0, 0, 0, 0

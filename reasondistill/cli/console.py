@@ -30,7 +30,7 @@ from reasondistill.foreign_text import (
     shown_stream,
     write_as_is,
 )
-from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.layout import PACK, RunFolder
 from reasondistill.runs.store import disk_error
 from reasondistill.secrets import cleaned
 
@@ -173,9 +173,28 @@ def log_lines(before: str = "", *, word: str | None = None) -> None:
 
 
 def run_folder(name: str, runs: Path) -> Path:
-    """The folder of a run: the one that is named, or the one of that name among the runs."""
+    """The folder of a run: the one that is named, or the one of that name among the runs. Raises
+    StageError for a packed run, in which nothing can be done.
+    """
+    folder = _place_of(name, runs)
+    if (folder / PACK).exists():
+        raise StageError(
+            f"{folder}: is a packed run, which is only read. `reasondistill unpack {folder}` makes "
+            "a run's folder of it."
+        )
+    return folder
+
+
+def folder_to_read(name: str, runs: Path) -> Path:
+    """As `run_folder`; of a packed run the folder of a copy, which ends with this command."""
+    from reasondistill.runs.unpacking import opened
+
+    return opened(_place_of(name, runs))
+
+
+def _place_of(name: str, runs: Path) -> Path:
     folder = Path(name)
-    if RunFolder(folder).state.exists():
+    if RunFolder(folder).state.exists() or (folder / PACK).exists():
         return folder
     return runs / name
 

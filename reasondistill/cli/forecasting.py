@@ -14,11 +14,11 @@ from reasondistill.cli.console import (
     app,
     block,
     err,
+    folder_to_read,
     named,
     out,
     plain_table,
     print_json,
-    run_folder,
     say,
 )
 from reasondistill.cli.starting import start
@@ -95,7 +95,7 @@ def forecast(
 
 def folder_with_stages(name: str, runs: Path) -> Path:
     """The folder of a run that --like names, by name or path. Raises ConfigError."""
-    folder = run_folder(name, runs)
+    folder = folder_to_read(name, runs)
     if not folder.is_dir():
         folder = Path(name)
     if not any(folder.glob("[0-9]-*")):

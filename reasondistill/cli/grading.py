@@ -10,11 +10,11 @@ import typer
 from reasondistill.cli.console import (
     RunsDir,
     app,
+    folder_to_read,
     log_lines,
     named,
     out,
     plain_table,
-    run_folder,
     say,
 )
 from reasondistill.errors import ConfigError
@@ -137,7 +137,7 @@ def matrix(
 
     log_lines("  ")
     names = find_policies(policies)
-    folder = run_folder(answers, runs)
+    folder = folder_to_read(answers, runs)
     if benchmark is not None:
         sources = run_answers(load_run(folder).stage("evals"), benchmark)
     elif folder.is_dir() and not Path(answers).is_file():

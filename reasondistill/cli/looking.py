@@ -15,10 +15,10 @@ from reasondistill.cli.console import (
     app,
     block,
     count_text,
+    folder_to_read,
     named,
     out,
     plain_table,
-    run_folder,
     say,
 )
 from reasondistill.cli.results import print_result
@@ -38,7 +38,7 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
     """
     from reasondistill import pipeline
 
-    run = pipeline.load_run(run_folder(name, runs), trust=trust)
+    run = pipeline.load_run(folder_to_read(name, runs), trust=trust)
     table = plain_table("stage", "state", "in", "out", "dropped", "time")
     states = pipeline.stage_states(run)
     for state in states:
@@ -79,7 +79,7 @@ def walk(
     """One problem through all stages: question, traces, verdicts, examples, samples of evals."""
     from reasondistill import pipeline
 
-    run = pipeline.load_run(run_folder(name, runs), trust=trust)
+    run = pipeline.load_run(folder_to_read(name, runs), trust=trust)
     is_known = False
     for title, rows in pipeline.walk(run, problem_id):
         for row in rows:

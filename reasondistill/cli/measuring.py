@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from reasondistill.cli.console import (
     ClusterFile,
@@ -16,11 +17,11 @@ from reasondistill.cli.console import (
     Trust,
     app,
     coloured,
+    folder_to_read,
     named,
     out,
     plain_table,
     print_json,
-    run_folder,
     say,
 )
 from reasondistill.cli.starting import start
@@ -28,6 +29,7 @@ from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.runs.layout import RunFolder
 from reasondistill.tables import (
+    MINUS,
     ScoreRow,
     Table,
     difference_table,
@@ -232,6 +234,8 @@ def samples_of(text: str) -> int | str:
 @app.command(
     epilog="Examples:\n\n  reasondistill compare demo/distilled demo/base\n\n"
     "  reasondistill compare demo/distilled hot/distilled --against demo/base --flips 20\n\n"
+    "  reasondistill compare student=eval/runs/small/sft base=eval/runs/small/base "
+    "teacher=eval/runs/traces/teacher --markdown\n\n"
     "  reasondistill compare demo/distilled demo/answer-only --benchmark "
     "gsm_symbolic_12 --out compared.json"
 )
@@ -239,7 +243,8 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="RUN/MODEL. With two and no --against, the first is compared with the second."
+            help="RUN/MODEL or NAME=RUN/MODEL; a run may be packed. Without --against the first is "
+            "compared with each of the others."
         ),
     ],
     against: Annotated[
@@ -255,6 +260,9 @@ def compare(
     flips: Annotated[
         int, typer.Option(min=0, help="Print this many problems that flipped, to be read.")
     ] = 5,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the two tables alone, in Markdown.")
+    ] = False,
     target: Annotated[
         Path | None,
         typer.Option(
@@ -264,29 +272,34 @@ def compare(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Paired comparison of stored samples: difference with interval, exact p, who flipped; better,
-    worse or tied at this n.
+    worse or tied at this n. Runs may be packed; models of one run may have other numbers of samples
+    than those of another.
     """
     from reasondistill.stages.evals import stored
 
     entrants = [stored.Entrant.parse(text, runs) for text in models]
     if against is not None:
-        baseline = stored.Entrant.parse(against, runs)
-    elif len(entrants) == 2:
-        baseline = entrants.pop()
+        others = [stored.Entrant.parse(against, runs)]
+    elif len(entrants) > 1:
+        entrants, others = entrants[:1], entrants[1:]
     else:
         raise ConfigError(
-            f"{len(entrants)} models and no --against: name two, or say which one the "
-            "others are compared with."
+            f"{entrants[0].label}: a single model and no --against: name two, or say which one it "
+            "is compared with."
         )
-    comparison = stored.compare(entrants, baseline, benchmark=benchmark, common=common)
-    out.print(coloured(entrants_table(comparison)))
-    for row in comparison.left_out:
-        print_left_out(row)
-    print_differences(comparison)
-    first = entrants[0]
-    for name, changes in comparison.changes.items():
-        print_changes(f"{first.label} and {baseline.label} on {name} differ in", changes)
-    print_flips(comparison, first, baseline, flips)
+    comparison = stored.compare(entrants, others, benchmark=benchmark, common=common)
+    if markdown:
+        print_markdown(comparison)
+    else:
+        out.print(coloured(entrants_table(comparison)))
+        for row in comparison.left_out:
+            print_left_out(row)
+        print_differences(comparison)
+    first, baseline = entrants[0], others[0]
+    if len(others) == 1 and not markdown:
+        for name, changes in comparison.changes.items():
+            print_changes(f"{first.label} and {baseline.label} on {name} differ in", changes)
+        print_flips(comparison, first, baseline, flips)
     if target is not None:
         write_comparison(comparison, first, baseline, target)
 
@@ -323,18 +336,33 @@ _MOST_LEFT_OUT = 3
 
 def print_differences(comparison: Comparison) -> None:
     """Each difference with its interval, then those over all benchmarks."""
-    table = difference_table(comparison.differences).without(["n × k"])
-    for label, pooled in comparison.pooled.items():
-        who = (label, comparison.differences[0].baseline)
-        by_problem = (*who, "all, by problem", *pooled_cells(pooled.by_problem))
-        by_benchmark = (*who, "all, by benchmark", *pooled_cells(pooled.by_benchmark))
-        table = table.with_rows([by_problem, by_benchmark])
-    out.print(coloured(table))
+    out.print(coloured(differences_table(comparison)))
     if any(row.word == "tied" for row in comparison.differences):
         out.print(
             "[dim]tied: at this number of problems and samples no difference is shown; "
             "`power` says how many it takes.[/]"
         )
+
+
+def differences_table(comparison: Comparison) -> Table:
+    """Each difference on each benchmark, then those over all benchmarks."""
+    table = difference_table(comparison.differences).without(["n × k"])
+    for who, pooled in comparison.pooled.items():
+        by_problem = (*who, "all, by problem", *pooled_cells(pooled.by_problem))
+        by_benchmark = (*who, "all, by benchmark", *pooled_cells(pooled.by_benchmark))
+        table = table.with_rows([by_problem, by_benchmark])
+    return table
+
+
+def print_markdown(comparison: Comparison) -> None:
+    """The two tables for a README, and what is left out of a difference."""
+    from reasondistill.stages.report.markdown import table
+
+    say(escape(table(entrants_table(comparison))))
+    say("")
+    say(escape(table(differences_table(comparison).without_blanks())))
+    for row in comparison.left_out:
+        print_left_out(row)
 
 
 def pooled_cells(gap: PairedEstimate) -> tuple[str, ...]:
@@ -395,7 +423,7 @@ def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, tar
         flips[benchmark] = [flip_values(row) for row in rows]
     value = {
         "differences": [row.model_dump() for row in comparison.differences],
-        "pooled": {label: asdict(pooled) for label, pooled in comparison.pooled.items()},
+        "pooled": pooled_values(comparison),
         "left out": [asdict(row) for row in comparison.left_out],
         "settings that differ": changes_values(comparison.changes),
         "flips": flips,
@@ -403,6 +431,20 @@ def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, tar
     write_json(target, value)
     number = sum(len(rows) for rows in flips.values())
     say(f"{named(target)}: {number:,} flips")
+
+
+def pooled_values(comparison: Comparison) -> dict[str, Any]:
+    """Differences over all benchmarks as JSON, by model; by `model − baseline` where there are
+    several baselines.
+    """
+    baselines = {other for _, other in comparison.pooled}
+    values: dict[str, Any] = {}
+    for (model, other), pooled in comparison.pooled.items():
+        name = model
+        if len(baselines) > 1:
+            name = f"{model} {MINUS} {other}"
+        values[name] = asdict(pooled)
+    return values
 
 
 def flip_values(row: FlipToRead) -> dict[str, Any]:
@@ -455,7 +497,7 @@ def evals_of(text: str, runs: Path) -> tuple[Path, str | None]:
     """The evals folder of a run and, for RUN/MODEL, the model."""
     from reasondistill.stages.evals.stored import EVALS, Entrant
 
-    folder = run_folder(text, runs)
+    folder = folder_to_read(text, runs)
     if (folder / EVALS).is_dir():
         return folder / EVALS, None
     entrant = Entrant.parse(text, runs)

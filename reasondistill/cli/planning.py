@@ -176,7 +176,7 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
     if like is None or other is None:
         return Population()
     ours, theirs = Entrant.parse(like, runs), Entrant.parse(other, runs)
-    sheets = compare([ours], theirs).sheets
+    sheets = compare([ours], [theirs]).sheets
     k = min(sheet.k for sheet in sheets.values())
     pairs: list[Pair] = []
     for name in dict.fromkeys(benchmark for benchmark, _ in sheets):

@@ -35,6 +35,8 @@ SETTLED = "settled"
 LOCK = ".lock"
 # What a run folder that is published at a URL remembers of the URL's files.
 JOURNAL = ".remote.jsonl"
+# The list of the files of a packed run, in its folder (packing.py).
+PACK = "pack.json"
 # Files of every stage folder: what it was made from, and a line per progress report.
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"

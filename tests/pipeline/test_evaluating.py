@@ -5,6 +5,7 @@ road otherwise.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -284,6 +285,30 @@ def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(
     assert (first["gained"], first["lost"], first["n"]) == (4, 0, 6)
     assert {flip["problem"]["question"] for flip in found["flips"]["first"]} == set(QUESTIONS[2:6])
     assert all(flip["answers"][0] == flip["problem"]["answer"] for flip in found["flips"]["first"])
+
+
+def test_one_model_is_compared_with_each_other_one_of_packed_runs_in_markdown(
+    workplace: Path,
+) -> None:
+    measure(workplace, "--n", "1", models=("strong", "weak", "equal"))
+    printed = run(workplace, "pack", "trial", "kept/trial")
+    assert "0 are as they were" in printed
+    printed = run(
+        workplace,
+        *("compare", "student=kept/trial/weak", "untouched=kept/trial/strong"),
+        *("teacher=trial/equal", "--markdown"),
+    )
+    lines = printed.splitlines()
+    assert lines[0] == "| model | benchmark | pass@1 % | 95 % interval | n × k |"
+    assert sum(line.startswith("| student | first |") for line in lines) == 1
+    assert "| student | teacher | first | tied | −66.7 |" in printed
+    assert sum(line.startswith("| student | untouched | ") for line in lines) == 4
+    assert "differ in" not in printed and "gold" not in printed
+    shutil.rmtree(workplace / "runs" / "trial")
+    assert "complete" in run(workplace, "show", "kept/trial")
+    assert "worse" in run(workplace, "compare", "kept/trial/weak", "kept/trial/strong")
+    assert "a single model" in run(workplace, "compare", "kept/trial/weak", code=2)
+    assert "only read" in run(workplace, "repair", "kept/trial", code=2)
 
 
 def test_equal_models_are_tied_and_several_are_adjusted_together(workplace: Path) -> None:

@@ -31,7 +31,7 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
     if not is_url(folder):
         yield Path(folder)
         return
-    with _scratch(Path(os.environ.get(SCRATCH) or tempfile.gettempdir())) as place:
+    with scratch() as place:
         remote = Remote(folder, place / folder.rstrip("/").rpartition("/")[2])
         try:
             with remote:
@@ -45,10 +45,11 @@ def lent(folder: str, is_wanted: Callable[[str], bool]) -> Generator[Path]:
 
 
 @contextmanager
-def _scratch(parent: Path) -> Generator[Path]:
-    """A new folder in `parent`, locked, and removed at the end. Folders of this machine that no
-    process locks any more are removed now.
+def scratch() -> Generator[Path]:
+    """A new folder in $REASONDISTILL_SCRATCH, or where temporary files are, locked, and removed at
+    the end. Folders of this machine that no process locks any more are removed now.
     """
+    parent = Path(os.environ.get(SCRATCH) or tempfile.gettempdir())
     prefix = f"reasondistill-copy-{socket.gethostname()}-"
     for left in parent.glob(f"{prefix}*"):
         with suppress(OSError), _locked(left):  # alive, or another user's

@@ -2,7 +2,7 @@
 compared problem by problem.
 
 ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
-comparison = compare([ours], base)
+comparison = compare([ours], [base])
 comparison.differences[0].word, comparison.flips["gsm8k"][0].problem_id
 """
 
@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.records import Difference, Problem, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.layout import CellFolder
+from reasondistill.runs.unpacking import opened
 from reasondistill.stages.evals.comparing import Flip, Pair, differences, flips, paired
 from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
 from reasondistill.stages.evals.settings import Change, changes
@@ -24,10 +29,17 @@ from reasondistill.statistics.several import PooledEstimate, holm, pooled_differ
 
 EVALS = layout.FOLDERS["evals"]
 
+# (problems, samples)
+Correct = NDArray[np.bool_]
+
+
+def _is_of_evals(name: str) -> bool:
+    return name.startswith(f"{EVALS}/")
+
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model of a run; `label` is how it is printed."""
+    """A model of a run, also of a packed one; `label` is how it is printed."""
 
     label: str
     evals_folder: Path
@@ -35,13 +47,18 @@ class Entrant:
 
     @classmethod
     def parse(cls, text: str, runs: Path) -> Entrant:
-        """`demo/distilled` or `path/to/run/distilled`. Raises ConfigError, naming what there is."""
-        run, slash, model = text.rstrip("/").rpartition("/")
+        """`demo/distilled` or `path/to/run/distilled`, with `NAME=` before it where it is to be
+        called otherwise. Raises ConfigError, naming what there is.
+        """
+        label, is_named, place = text.rstrip("/").partition("=")
+        if not is_named or "/" in label or not label:
+            label = place = text.rstrip("/")
+        run, slash, model = place.rpartition("/")
         if not slash:
             raise ConfigError(f"{text}: want RUN/MODEL, for example demo/distilled.")
-        folder = Path(run) / EVALS
+        folder = opened(Path(run), _is_of_evals) / EVALS
         if not folder.is_dir():
-            folder = runs / run / EVALS
+            folder = opened(runs / run, _is_of_evals) / EVALS
         if not folder.is_dir():
             raise ConfigError(
                 f"{text}: {folder} is missing: no such run, or its evals have not begun."
@@ -50,7 +67,7 @@ class Entrant:
         if model not in known:
             names = ", ".join(known) or "none"
             raise ConfigError(f"{text}: the run has no samples of {model!r}. It has: {names}.")
-        return cls(text.rstrip("/"), folder, model)
+        return cls(label, folder, model)
 
     def benchmarks(self) -> list[str]:
         """The benchmarks that it answered."""
@@ -64,17 +81,17 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that was found. The p-values of `pooled` are adjusted (Holm); benchmarks of one
-    problem are not in it.
+    """Everything that was found. `pooled` is by model and baseline, its p-values are adjusted
+    (Holm); benchmarks of one problem are not in it.
 
-    `flips` and `changes` are of the first entrant against the baseline, by benchmark. `left_out`
-    says which problems a comparison does without, because one of its two models has not answered
-    them.
+    `flips` and `changes` are of the first entrant against the first baseline, by benchmark.
+    `left_out` says which problems a comparison does without, because one of its two models has not
+    answered them.
     """
 
     sheets: Mapping[tuple[str, str], Sheet]
     differences: list[Difference]
-    pooled: Mapping[str, PooledEstimate]
+    pooled: Mapping[tuple[str, str], PooledEstimate]
     flips: Mapping[str, list[Flip]]
     changes: Mapping[str, list[Change]]
     left_out: Sequence[LeftOut] = ()
@@ -95,75 +112,75 @@ class LeftOut:
 
 def compare(
     entrants: Sequence[Entrant],
-    against: Entrant,
+    against: Sequence[Entrant],
     *,
     benchmark: str | None = None,
     common: bool = False,
 ) -> Comparison:
-    """Each entrant against one, on every benchmark that all have answered, or on one of them.
+    """Each entrant against each of the others, on every benchmark that all have answered, or on one
+    of them.
 
     With `common` only the problems that all of them answered count; without it different problem
     sets are refused (StageError): a score over other problems is another score. Problems that were
     lost or refused for a model are left out of its comparison by name.
     """
-    everyone = [against, *entrants]
-    if len({entrant.label for entrant in everyone}) < len(everyone):
-        raise ConfigError(f"{against.label}: named twice; a model is not compared with itself.")
+    everyone = [*entrants, *against]
+    labels = [entrant.label for entrant in everyone]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]}: named twice; a model is not compared with itself.")
     names = _shared_benchmarks(everyone, benchmark)
     sheets: dict[tuple[str, str], Sheet] = {}
     for name in names:
         for sheet in _aligned(everyone, name, common=common):
             sheets[name, sheet.model] = sheet
-    pairs: dict[tuple[str, str], Pair] = {}
-    for name in names:
-        for entrant in entrants:
-            ours, theirs = sheets[name, entrant.label], sheets[name, against.label]
-            pairs[name, entrant.label] = paired(ours, theirs)
+    pairs: dict[tuple[str, str, str], Pair] = {}
+    for name, entrant, other in product(names, entrants, against):
+        ours, theirs = sheets[name, entrant.label], sheets[name, other.label]
+        pairs[name, entrant.label, other.label] = paired(ours, theirs)
     left_out: list[LeftOut] = []
-    for (name, model), pair in pairs.items():
+    for (name, model, other), pair in pairs.items():
         if pair.left_out:
             left = len(pair.ours.problems)
-            left_out.append(LeftOut(name, model, against.label, pair.left_out, left))
-    first = entrants[0]
+            left_out.append(LeftOut(name, model, other, pair.left_out, left))
+    first, second = entrants[0], against[0]
+    baselines = [entrant.label for entrant in against]
     return Comparison(
         sheets,
-        differences(sheets, {entrant.label: [against.label] for entrant in entrants}),
-        _adjusted(_pooled(pairs, [entrant.label for entrant in entrants])),
-        {name: flips(sheets[name, first.label], sheets[name, against.label]) for name in names},
-        {name: changes(first.cell(name), against.cell(name)) for name in names},
+        differences(sheets, {entrant.label: baselines for entrant in entrants}),
+        _adjusted(_pooled(pairs)),
+        {name: flips(sheets[name, first.label], sheets[name, second.label]) for name in names},
+        {name: changes(first.cell(name), second.cell(name)) for name in names},
         left_out,
     )
 
 
 def _pooled(
-    pairs: Mapping[tuple[str, str], Pair], labels: Sequence[str]
-) -> dict[str, PooledEstimate]:
-    """Each entrant over all its benchmarks of more than one problem; nothing where there are less
-    than two of them.
+    pairs: Mapping[tuple[str, str, str], Pair],
+) -> dict[tuple[str, str], PooledEstimate]:
+    """Each entrant against each baseline over all benchmarks of more than one problem; nothing
+    where there are less than two of them.
     """
-    pooled: dict[str, PooledEstimate] = {}
-    for label in labels:
-        pairs_of_model = [pair for (_, model), pair in pairs.items() if model == label]
-        large = [
-            (pair.ours.correct, pair.theirs.correct)
-            for pair in pairs_of_model
-            if len(pair.ours.problems) > 1
-        ]
-        if len(large) > 1:
-            pooled[label] = pooled_difference(large)
-    return pooled
+    large: dict[tuple[str, str], list[tuple[Correct, Correct]]] = {}
+    for (_, model, other), pair in pairs.items():
+        if len(pair.ours.problems) > 1:
+            both = (pair.ours.correct, pair.theirs.correct)
+            large.setdefault((model, other), []).append(both)
+    return {who: pooled_difference(several) for who, several in large.items() if len(several) > 1}
 
 
-def _adjusted(pooled: Mapping[str, PooledEstimate]) -> dict[str, PooledEstimate]:
-    """The same with Holm's p-values over all entrants, for each of the two ways to pool."""
-    labels = list(pooled)
-    by_problem = holm([pooled[label].by_problem.p_value for label in labels]).tolist()
-    by_benchmark = holm([pooled[label].by_benchmark.p_value for label in labels]).tolist()
-    adjusted: dict[str, PooledEstimate] = {}
-    for label, p_problem, p_benchmark in zip(labels, by_problem, by_benchmark, strict=True):
-        adjusted[label] = PooledEstimate(
-            replace(pooled[label].by_problem, p_value=p_problem),
-            replace(pooled[label].by_benchmark, p_value=p_benchmark),
+def _adjusted(
+    pooled: Mapping[tuple[str, str], PooledEstimate],
+) -> dict[tuple[str, str], PooledEstimate]:
+    """The same with Holm's p-values over all comparisons, for each of the two ways to pool."""
+    names = list(pooled)
+    by_problem = holm([pooled[name].by_problem.p_value for name in names]).tolist()
+    by_benchmark = holm([pooled[name].by_benchmark.p_value for name in names]).tolist()
+    adjusted: dict[tuple[str, str], PooledEstimate] = {}
+    for name, p_problem, p_benchmark in zip(names, by_problem, by_benchmark, strict=True):
+        adjusted[name] = PooledEstimate(
+            replace(pooled[name].by_problem, p_value=p_problem),
+            replace(pooled[name].by_benchmark, p_value=p_benchmark),
         )
     return adjusted
 

@@ -1,0 +1,75 @@
+"""`pack` and `unpack`: a run without its weights, for a repository, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasondistill.cli.console import RunName, RunsDir, app, named, run_folder, say
+from reasondistill.cli.forecasting import bytes_words
+from reasondistill.errors import StageError
+from reasondistill.runs.layout import RunFolder
+
+
+@app.command(
+    epilog="Example:\n\n  reasondistill pack demo eval/runs/demo\n\n"
+    "  reasondistill compare eval/runs/demo/distilled eval/runs/demo/base"
+)
+def pack(
+    name: RunName,
+    folder: Annotated[
+        Path, typer.Argument(help="Where to: a new folder, or one in which it is packed.")
+    ],
+    runs: RunsDir = Path("runs"),
+    topk: Annotated[
+        bool, typer.Option("--topk", help="Also the cache of the teacher's distributions.")
+    ] = False,
+) -> None:
+    """Write a run's records, verdicts, samples and scores into a folder, compressed: no weights, no
+    checkpoints, no logs, no path of this machine.
+
+    Given again it writes what is new. `compare`, `show`, `walk`, `diff` and `matrix` read the
+    folder as it is; `unpack` makes a run of it that goes on.
+    """
+    from reasondistill.runs.packing import pack_run
+    from reasondistill.runs.remote import is_url
+
+    if is_url(name):
+        raise StageError(f"{name}: a run at a URL; its records lie there already.")
+    packed = pack_run(RunFolder(run_folder(name, runs)), folder, topk=topk)
+    line = f"{named(folder)}: {packed.new:,} files written, {packed.same:,} are as they were"
+    if packed.gone:
+        line += f", {packed.gone:,} removed"
+    say(f"{line} · {bytes_words(packed.stored_bytes)} in all")
+
+
+@app.command(
+    epilog="Example:\n\n  reasondistill unpack eval/runs/real-traces real-smollm2\n\n"
+    "  reasondistill run real_smollm2 --on real_cpu"
+)
+def unpack(
+    folder: Annotated[Path, typer.Argument(help="The folder of a packed run.")],
+    name: Annotated[
+        str | None, typer.Argument(help="What the run is called here; by default as it was.")
+    ] = None,
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """Make a run's folder of a packed run. A pipeline file of that name with the same problems and
+    traces goes on from there, sample by sample.
+    """
+    from reasondistill.runs.packing import read_pack
+    from reasondistill.runs.unpacking import require_packed, unpack_run
+
+    require_packed(folder)
+    called = name or read_pack(folder).name
+    target = runs / called
+    if target.parent != runs or called in (".", ".."):
+        raise StageError(f"{called}: is no name of a run.")
+    pack = unpack_run(folder, target)
+    say(f"{named(target)}: {len(pack.files):,} files of {named(pack.name)}, each as it was packed.")
+    say(
+        f"`reasondistill run FILE --set name={named(called)}` goes on; models are named as ever, "
+        "they are not in it."
+    )

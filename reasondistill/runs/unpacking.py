@@ -1,0 +1,153 @@
+"""The way back from a packed run (packing.py): a run folder that goes on, or a copy to be read.
+
+    unpack_run(Path("eval/runs/demo"), Path("runs/demo"))     # then: reasondistill run demo
+    folder = opened(Path("eval/runs/demo"))                   # until this process ends
+
+The folder appears when every file has been compared with what was packed; where one is damaged
+there is none. It has no weights: a student whose samples are all there is not trained again, an
+untouched base is looked up again, and `run` is told where models are as on any machine.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+from reasondistill import foreign_json
+from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import read_bytes
+from reasondistill.runs import layout
+from reasondistill.runs.layout import FOLDERS, MANIFEST, METRICS
+from reasondistill.runs.packing import Pack, content_of, is_packed_run, read_pack
+from reasondistill.runs.remote.scratch import scratch
+from reasondistill.runs.store.files import disk_errors
+from reasondistill.runs.store.guards import write_guarded
+from reasondistill.runs.store.lines import list_anew
+from reasondistill.runs.store.manifests import read_manifest, write_manifest
+
+_UNTOUCHED = "base"
+
+
+def unpack_run(source: Path, folder: Path) -> Pack:
+    """Make the run folder `folder` of a packed run, with which `reasondistill run` goes on.
+
+    Raises StageError where there is such a folder already or no packed run, and DataError for a
+    packed run that is damaged; then nothing is left.
+    """
+    if os.path.lexists(folder):
+        raise StageError(
+            f"{folder}: is there already. Unpack under another name, or remove it first."
+        )
+    require_packed(source)
+    pack = read_pack(source)
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write(source, pack, staging, lambda name: True)
+        _leave_out_bases(staging)
+        with disk_errors(folder):
+            staging.chmod(0o777 & ~_umask())
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return pack
+
+
+def opened(folder: Path, is_wanted: Callable[[str], bool] = lambda name: True) -> Path:
+    """The folder itself, or where it holds a packed run the folder of a copy, which is gone when
+    this process ends. Raises DataError as `unpack_run`.
+    """
+    if not is_packed_run(folder):
+        return folder
+    return _copy_of(folder.resolve(), is_wanted)
+
+
+@cache
+def _copies() -> ExitStack:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack
+
+
+@cache
+def _copy_of(source: Path, is_wanted: Callable[[str], bool]) -> Path:
+    pack = read_pack(source)
+    place = _copies().enter_context(scratch()) / pack.name
+    place.mkdir()
+    _write(source, pack, place, is_wanted)
+    return place
+
+
+def require_packed(folder: Path) -> None:
+    """Raise StageError for a folder that holds no packed run."""
+    if not is_packed_run(folder):
+        raise StageError(
+            f"{folder}: holds no packed run (no {layout.PACK}). `reasondistill pack` makes one."
+        )
+
+
+def _write(source: Path, pack: Pack, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+    """Write the files of a packed run into a new folder."""
+    for name, known in pack.files.items():
+        if not is_wanted(name):
+            continue
+        path = folder / name
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb") as file:
+                for block in content_of(source, name, known):
+                    file.write(block)
+    for path in sorted(folder.rglob(MANIFEST)):
+        _restore(path.parent)
+    state = folder / layout.RUN
+    if state.exists():
+        write_guarded(state, _run_of(state))
+
+
+def _run_of(path: Path) -> dict[str, object]:
+    """A run.json as it is written here. Raises DataError for what is none."""
+    try:
+        value = foreign_json.loads(read_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path}: not the state of a run: {error}.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not the state of a run: no JSON object.")
+    return value
+
+
+def _restore(folder: Path) -> None:
+    """Give a stage folder a manifest with its guard and its copy, and list the lines of shards that
+    are not finished: they were compared with what was packed.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return
+    write_manifest(folder, manifest)
+    if manifest.status == "complete":
+        return
+    for path in folder.rglob("*.jsonl"):
+        if path.name != METRICS:
+            list_anew(path)
+
+
+def _leave_out_bases(folder: Path) -> None:
+    """Remove the folders of untouched bases, which say where the model lay on another machine: the
+    run makes them in a moment.
+    """
+    for record in folder.glob(f"{FOLDERS['students']}/*/{layout.STUDENT}"):
+        value = foreign_json.loads(read_bytes(record))
+        if isinstance(value, dict) and value.get("method") == _UNTOUCHED:
+            shutil.rmtree(record.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
