@@ -1,5 +1,5 @@
-"""The wheel carries prompts/, pipelines/ and eval/ (not its runs) as reasondistill/shipped/…; the rest
-stands in pyproject.toml.
+"""The wheel carries prompts/, pipelines/ and eval/ (not its runs) as reasondistill/shipped/…; else
+all stands in pyproject.toml.
 """
 
 import shutil

@@ -91,7 +91,8 @@ def test_a_wrong_table_is_one_clear_error(
 
 
 def test_the_filters_of_examples_itself_are_always_on_and_in_their_order() -> None:
-    assert [one.name for one in all_filters()] == [
+    shared = [one.name for one in all_filters() if not one.has_own_table]
+    assert shared == [
         "was_written",
         "has_no_secret",
         "has_outcome",
@@ -102,7 +103,7 @@ def test_the_filters_of_examples_itself_are_always_on_and_in_their_order() -> No
         "has_boxed_answer",
     ]
     assert all(one.about for one in all_filters())
-    assert len(active_filters(ExampleSettings(), verified=False)) == len(all_filters()) - 1
+    assert len(active_filters(ExampleSettings(), verified=False)) == len(shared) - 1
 
 
 def test_settings_without_further_filters_are_what_they_were() -> None:
@@ -112,3 +113,12 @@ def test_settings_without_further_filters_are_what_they_were() -> None:
     assert fingerprint(other.model_dump(mode="json")) != fingerprint(
         ExampleSettings().model_dump(mode="json")
     )
+
+
+def test_only_traces_of_the_named_problems_are_kept() -> None:
+    asked = ExampleSettings(filters={"of_problems": {"ids": ["x/", "d/train/1"]}})
+    assert reasons(asked, "one \\boxed{1}") == {}
+    others = ExampleSettings(filters={"of_problems": {"ids": ["d/train/12", "train"]}})
+    assert set(reasons(others, "one \\boxed{1}").values()) == {"of other problems"}
+    with pytest.raises(ConfigError, match="ids"):
+        active_filters(ExampleSettings(filters={"of_problems": {"ids": []}}))
