@@ -10,7 +10,7 @@ import typer
 from reasondistill.cli.console import RunName, RunsDir, app, named, run_folder, say
 from reasondistill.cli.forecasting import bytes_words
 from reasondistill.errors import StageError
-from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.layout import WEIGHTS_LEFT_OUT, RunFolder
 
 
 @app.command(
@@ -38,7 +38,8 @@ def pack(
 
     if is_url(name):
         raise StageError(f"{name}: a run at a URL; its records lie there already.")
-    packed = pack_run(RunFolder(run_folder(name, runs)), folder, topk=topk)
+    run = RunFolder(run_folder(name, runs))
+    packed = pack_run(run, folder, topk=topk, weights=weights_of(run))
     line = f"{named(folder)}: {packed.new:,} files written, {packed.same:,} are as they were"
     if packed.gone:
         line += f", {packed.gone:,} removed"
@@ -73,3 +74,18 @@ def unpack(
         f"`reasondistill run FILE --set name={named(called)}` goes on; models are named as ever, "
         "they are not in it."
     )
+
+
+def weights_of(run: RunFolder) -> dict[str, str]:
+    """Which weights the finished students of a run have, by name."""
+    from reasondistill.models.weights import model_identity
+    from reasondistill.runs.store import read_manifest
+
+    weights: dict[str, str] = {}
+    for student in run.students():
+        manifest = read_manifest(student.path)
+        is_finished = manifest is not None and manifest.status == "complete"
+        is_known = student.model.exists() or (student.path / WEIGHTS_LEFT_OUT).exists()
+        if is_finished and is_known:
+            weights[student.path.name] = model_identity(str(student.model))
+    return weights

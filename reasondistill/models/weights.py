@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.config import resources
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_files import read_text
 from reasondistill.models.folders import header_of, require_sound, require_sound_weights
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
@@ -83,6 +83,13 @@ def model_folder(model: str) -> Path | None:
     """
     path = named_folder(model)
     if not path.exists():
+        if (path.parent / layout.WEIGHTS_LEFT_OUT).is_file():
+            raise ConfigError(
+                f"model {model}: its weights are not here; the run was packed elsewhere, without "
+                f"them. Copy that folder from there to go on with its samples, or remove "
+                f"{path.parent} and its folders in {layout.FOLDERS['evals']} to train and measure "
+                "it again."
+            )
         if not _HUB_ID.fullmatch(model):
             raise ConfigError(f"model {model}: no such folder.")
         return None
@@ -204,12 +211,29 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
     )
 
 
+def _identity_left(folder: Path) -> str | None:
+    """Which weights a student had that came from a packed run, which has none; None for a folder
+    that is there. Raises DataError.
+    """
+    path = folder.parent / layout.WEIGHTS_LEFT_OUT
+    if folder.exists() or not path.is_file():
+        return None
+    try:
+        value = foreign_json.loads(read_text(path))
+        return str(value["identity"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: does not say which weights were left out: {error}.") from error
+
+
 def model_identity(model: str, revision: str | None = None) -> str:
     """`name@revision` of the weights, without an engine: a folder's fingerprint, or a hub id's
     commit where it can be known.
 
     Raises ConfigError as `model_folder`.
     """
+    left_out = _identity_left(named_folder(model))
+    if left_out is not None:
+        return left_out
     folder = model_folder(model)
     if folder is not None:
         return f"{folder.resolve().name}@{folder_fingerprint(folder)}"

@@ -66,6 +66,8 @@ EXPORTS = "exports"
 STUDENT = "student.json"
 MODEL = "model"
 ADAPTER = "adapter"
+# Beside a student's model folder in a packed run, which leaves the weights out: which they were.
+WEIGHTS_LEFT_OUT = "weights.json"
 CHECKPOINTS = "checkpoints"
 # Written by the trainer's library into each checkpoint, last.
 TRAINER_STATE = "trainer_state.json"

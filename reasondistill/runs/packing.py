@@ -172,11 +172,26 @@ def without_places(value: Any) -> Any:
     return value
 
 
-def _content(run: RunFolder, name: str, kept: frozenset[str]) -> Iterator[bytes]:
-    """The bytes of a file as they are packed; `kept` are all files that are."""
+def _said_of(weights: Mapping[str, str]) -> dict[str, bytes]:
+    """The files that say which weights are left out, by their path in the run's folder."""
+    said: dict[str, bytes] = {}
+    for student, identity in weights.items():
+        name = f"{layout.FOLDERS['students']}/{student}/{layout.WEIGHTS_LEFT_OUT}"
+        said[name] = _json({"identity": identity})
+    return said
+
+
+def _content(
+    run: RunFolder, name: str, kept: frozenset[str], said: Mapping[str, bytes]
+) -> Iterator[bytes]:
+    """The bytes of a file as they are packed; `kept` are all files that are, `said` what is in no
+    file of the run.
+    """
     path = run.path / name
     last = path.name
-    if name == RUN:
+    if name in said:
+        yield said[name]
+    elif name == RUN:
         yield _without_machine(read_guarded(path, "the state of a run", ""))
     elif last == MANIFEST:
         yield _manifest(name, read_bytes_verified(path), kept)
@@ -241,8 +256,16 @@ def _described(manifest: Manifest) -> dict[str, Any]:
 # ---- packing -------------------------------------------------------------------------------------
 
 
-def pack_run(run: RunFolder, target: Path, *, topk: bool = False) -> Packed:
+def pack_run(
+    run: RunFolder,
+    target: Path,
+    *,
+    topk: bool = False,
+    weights: Mapping[str, str] | None = None,
+) -> Packed:
     """Pack a run into a folder, or what is new of it where an earlier state of it is packed there.
+    `weights` says of students which weights theirs are, by name: samples of them can then be gone
+    on with where the weights are not.
 
     Nothing of the folder changes before all that is new has been read and compressed. Raises
     StageError for a run that cannot be packed, and for a folder that holds something else;
@@ -254,11 +277,12 @@ def pack_run(run: RunFolder, target: Path, *, topk: bool = False) -> Packed:
         raise StageError(f"{target}: lies in the run's own folder. Name another one.")
     _refuse_parts(run)
     names = _chosen(run, topk=topk)
+    said = _said_of(weights or {})
     before = _before(run, target)
     staging = target / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        files, new = _staged(run, names, target, before, staging)
+        files, new = _staged(run, sorted({*names, *said}), target, before, staging, said)
         for name in new:
             place = target / stored_name(name)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +329,7 @@ def _staged(
     target: Path,
     before: Mapping[str, PackedFile],
     staging: Path,
+    said: Mapping[str, bytes],
 ) -> tuple[dict[str, PackedFile], list[str]]:
     """Every file with its size and digest, and the names of those that are new, compressed in
     `staging`.
@@ -315,14 +340,14 @@ def _staged(
     for name in names:
         known = before.get(name)
         if known is not None and _is_there(target, name, known):
-            found = _digested(_content(run, name, kept))
+            found = _digested(_content(run, name, kept, said))
             if found == known:
                 files[name] = known
                 continue
         place = staging / stored_name(name)
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as file:
-            files[name] = _write(file, _content(run, name, kept), place.name)
+            files[name] = _write(file, _content(run, name, kept, said), place.name)
         new.append(name)
     return files, new
 

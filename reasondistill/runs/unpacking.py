@@ -4,8 +4,9 @@
     folder = opened(Path("eval/runs/demo"))                   # until this process ends
 
 The folder appears when every file has been compared with what was packed; where one is damaged
-there is none. It has no weights: a student whose samples are all there is not trained again, an
-untouched base is looked up again, and `run` is told where models are as on any machine.
+there is none. It has no weights: a student whose samples are all there is not trained again, one
+whose are not is asked for by name, an untouched base is looked up again, and `run` is told where
+models are as on any machine.
 """
 
 from __future__ import annotations

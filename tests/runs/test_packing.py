@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fake_run import fake_run
 
-from reasondistill.errors import DataError, StageError
+from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.models.weights import model_folder, model_identity
 from reasondistill.records import Trace
 from reasondistill.runs import seals
 from reasondistill.runs.layout import RunFolder
@@ -28,6 +29,7 @@ from reasondistill.runs.store import (
     write_manifest,
 )
 from reasondistill.runs.unpacking import opened, unpack_run
+from reasondistill.stages.students.finished import read_student
 
 TRACES = "2-traces/traces.jsonl"
 
@@ -216,6 +218,22 @@ def test_a_pack_is_read_in_place_and_the_copy_is_there_once(pack: Path, made: Pa
     assert copy != pack and copy == opened(pack) and copy.name == "made"
     assert (copy / TRACES).read_bytes() == (made / TRACES).read_bytes()
     assert opened(made) == made
+
+
+def test_a_student_s_weights_are_known_by_name_and_asked_for_where_they_are_needed(
+    made: Path, tmp_path: Path
+) -> None:
+    pack_run(RunFolder(made), tmp_path / "known", weights={"sft": "model@0123456789ab"})
+    back = tmp_path / "back" / "run"
+    unpack_run(tmp_path / "known", back)
+    path = read_student(back / "5-students" / "sft").path
+    assert path == str(back / "5-students" / "sft" / "model")
+    assert model_identity(path) == "model@0123456789ab"
+    with pytest.raises(ConfigError, match="its weights are not here"):
+        model_folder(path)
+    (back / "5-students" / "sft" / "weights.json").write_text("[]")
+    with pytest.raises(DataError, match="does not say which weights"):
+        model_identity(path)
 
 
 # ---- bad input -----------------------------------------------------------------------------------
