@@ -27,8 +27,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -41,7 +40,7 @@ from reasondistill.runs.layout import MANIFEST, METRICS, PACK, RUN, RunFolder
 from reasondistill.runs.store.files import replacing
 from reasondistill.runs.store.guards import read_guarded, write_guarded
 from reasondistill.runs.store.lines import counted_lines
-from reasondistill.runs.store.manifests import Manifest, parse_manifest
+from reasondistill.runs.store.manifests import parse_manifest
 from reasondistill.runs.store.verified import listed, open_verified, read_bytes_verified
 
 VERSION = 1
@@ -58,6 +57,7 @@ _LEFT_OUT = (
 _TOPS = tuple(folder for stage, folder in layout.FOLDERS.items() if stage != "report")
 _OWN = (RUN, layout.FORECAST)
 _STAGING = ".packing"
+_NAME = re.compile(r"[\w-][\w .@+-]{0,200}")
 _BLOCK = 1 << 20
 # A path of this machine inside a text: two parts or more.
 _PLACE = re.compile(r"(?<![\w.:/~-])(?:~|/[^\s/\"'<>|:]+)(?:/[^\s/\"'<>|:,;]+)+")
@@ -244,13 +244,9 @@ def _manifest(name: str, content: bytes, kept: frozenset[str]) -> bytes:
         for file, known in manifest.files.items()
         if str(place / file) in kept and PurePosixPath(file).name not in (METRICS, layout.STUDENT)
     }
-    return _json(_described(replace(manifest, files=sums)))
-
-
-def _described(manifest: Manifest) -> dict[str, Any]:
     value = manifest.described()
-    value["files"] = {name: asdict(known) for name, known in manifest.files.items()}
-    return value
+    value["files"] = {file: asdict(known) for file, known in sums.items()}
+    return _json(value)
 
 
 # ---- packing -------------------------------------------------------------------------------------
@@ -275,6 +271,8 @@ def pack_run(
         raise StageError(f"{run.path}: not a run folder (no stage in it has a {MANIFEST}).")
     if target.resolve().is_relative_to(run.path.resolve()):
         raise StageError(f"{target}: lies in the run's own folder. Name another one.")
+    if not _NAME.fullmatch(_name_of(run)):
+        raise StageError(f"{run.path}: no name that a packed run can have. Rename that folder.")
     _refuse_parts(run)
     names = _chosen(run, topk=topk)
     said = _said_of(weights or {})
@@ -295,7 +293,9 @@ def pack_run(
     gone = set(before) - set(files)
     for name in gone:
         (target / stored_name(name)).unlink(missing_ok=True)
-    _remove_empty(target)
+    for top, _, _ in os.walk(target, topdown=False):
+        if not os.listdir(top):
+            os.rmdir(top)
     stored = sum((target / stored_name(name)).stat().st_size for name in files)
     return Packed(len(new), len(files) - len(new), len(gone), stored)
 
@@ -385,13 +385,6 @@ def _is_there(target: Path, name: str, known: PackedFile) -> bool:
         return False
 
 
-def _remove_empty(target: Path) -> None:
-    for top, _, _ in os.walk(target, topdown=False):
-        with suppress(OSError):
-            if Path(top) != target:
-                os.rmdir(top)
-
-
 # ---- reading a pack ------------------------------------------------------------------------------
 
 _WAYS_OUT = (
@@ -420,6 +413,8 @@ def read_pack(folder: Path) -> Pack:
         sizes = [int(known.size) for known in files.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not the list of a packed run: {error}. {_WAYS_OUT}") from error
+    if not _NAME.fullmatch(name):
+        raise DataError(f"{path}: {name!r} is no name of a run; nothing is read.")
     for file in files:
         if not belongs(file):
             raise DataError(f"{path}: {file!r} is no file of a packed run; nothing is read.")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
@@ -49,12 +48,12 @@ def unpack_run(source: Path, folder: Path) -> Pack:
     pack = read_pack(source)
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        staging = folder.with_name(f".{folder.name}.{os.getpid()}.unpacking")
+        staging.mkdir()
     try:
         _write(source, pack, staging, lambda name: True)
         _leave_out_bases(staging)
         with disk_errors(folder):
-            staging.chmod(0o777 & ~_umask())
             staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -71,16 +70,11 @@ def opened(folder: Path, is_wanted: Callable[[str], bool] = lambda name: True) -
 
 
 @cache
-def _copies() -> ExitStack:
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack
-
-
-@cache
 def _copy_of(source: Path, is_wanted: Callable[[str], bool]) -> Path:
     pack = read_pack(source)
-    place = _copies().enter_context(scratch()) / pack.name
+    held = ExitStack()
+    atexit.register(held.close)
+    place = held.enter_context(scratch()) / pack.name
     place.mkdir()
     _write(source, pack, place, is_wanted)
     return place
@@ -146,9 +140,3 @@ def _leave_out_bases(folder: Path) -> None:
         value = foreign_json.loads(read_bytes(record))
         if isinstance(value, dict) and value.get("method") == _UNTOUCHED:
             shutil.rmtree(record.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -288,6 +288,14 @@ def test_names_that_no_pack_has_are_refused(pack: Path, tmp_path: Path, name: st
     assert "is no file of a packed run" in said_of(pack, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../made", "/made", "a/b", "..", ".hidden", "", "a\nb"])
+def test_a_run_s_name_is_no_path(pack: Path, tmp_path: Path, name: str) -> None:
+    write_guarded(pack / "pack.json", {"version": 1, "name": name, "files": {}})
+    assert "is no name of a run" in said_of(pack, tmp_path)
+    with pytest.raises(DataError, match="is no name of a run"):
+        opened(pack)
+
+
 @pytest.mark.parametrize(
     "files",
     [
