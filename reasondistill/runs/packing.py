@@ -52,7 +52,7 @@ _PACKED_TYPES = (_RECORDS, ".json", ".bin")
 # Folders of stages that hold weights or what is made again from the records.
 _LEFT_OUT = (
     *(layout.MODEL, layout.ADAPTER, layout.SNAPSHOTS, layout.DATASET, layout.EXPORTS),
-    *layout.AT_WORK,
+    *(layout.PARTS, layout.CHECKPOINTS, layout.ROLLOUTS, layout.TOKENS),
 )
 _TOPS = tuple(folder for stage, folder in layout.FOLDERS.items() if stage != "report")
 _OWN = (RUN, layout.FORECAST)
@@ -126,7 +126,7 @@ def stored_name(name: str) -> str:
     return name
 
 
-def _chosen(run: RunFolder, *, topk: bool) -> list[str]:
+def chosen_files(run: RunFolder, *, topk: bool) -> list[str]:
     """The files of a run that are packed. Raises StageError for a link among them: whoever made the
     folder may have laid one to a file of its user.
     """
@@ -274,7 +274,7 @@ def pack_run(
     if not _NAME.fullmatch(_name_of(run)):
         raise StageError(f"{run.path}: no name that a packed run can have. Rename that folder.")
     _refuse_parts(run)
-    names = _chosen(run, topk=topk)
+    names = chosen_files(run, topk=topk)
     said = _said_of(weights or {})
     before = _before(run, target)
     staging = target / _STAGING
@@ -288,6 +288,10 @@ def pack_run(
         value = {name: asdict(known) for name, known in files.items()}
         described = {"version": VERSION, "name": _name_of(run), "files": value}
         write_guarded(target / PACK, described)
+    except FileNotFoundError as error:
+        raise StageError(
+            f"{error.filename}: was there a moment ago. The run is at work: pack it again."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     gone = set(before) - set(files)

@@ -14,7 +14,7 @@ from fake_run import fake_run
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.models.weights import model_folder, model_identity
 from reasondistill.records import Trace
-from reasondistill.runs import seals
+from reasondistill.runs import packing, seals
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.packing import belongs, pack_run, read_pack, without_places
 from reasondistill.runs.store import (
@@ -194,6 +194,27 @@ def test_a_run_that_is_not_finished_goes_on_with_the_lines_that_count(
     with Shard(back / TRACES) as shard:
         shard.append(traces[5:6])
     assert list(read_records(back / TRACES, Trace)) == traces[:6]
+
+
+def test_texts_that_were_begun_go_with_a_run_and_one_that_changes_meanwhile_is_packed_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = made / "2-traces" / "unfinished.jsonl"
+    begun.write_text('{"id":"a:0","token_ids":[3]}\n{"id":"b:0","token')
+    pack_run(RunFolder(made), tmp_path / "begun")
+    unpack_run(tmp_path / "begun", tmp_path / "back" / "run")
+    text = (tmp_path / "back" / "run" / "2-traces" / "unfinished.jsonl").read_text()
+    assert text == '{"id":"a:0","token_ids":[3]}\n'
+    chosen = packing.chosen_files
+
+    def chosen_before_it_is_gone(run: RunFolder, *, topk: bool) -> list[str]:
+        names = chosen(run, topk=topk)
+        begun.unlink()
+        return names
+
+    monkeypatch.setattr(packing, "chosen_files", chosen_before_it_is_gone)
+    with pytest.raises(StageError, match=r"unfinished\.jsonl: .* pack it again"):
+        pack_run(RunFolder(made), tmp_path / "begun")
 
 
 def test_what_was_unpacked_is_a_stranger_s(
