@@ -18,7 +18,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "vllm", "trl", "transformers", "datasets", "peft", "httpx", "reasoning_gym")
+HEAVY = (
+    "torch",
+    "vllm",
+    "trl",
+    "transformers",
+    "datasets",
+    "peft",
+    "httpx",
+    "reasoning_gym",
+    "scipy",
+)
 PACKAGE = ROOT / "reasondistill"
 PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
 TOP_MODULES = {f"reasondistill.{path.stem}" for path in PACKAGE.glob("[a-z]*.py")}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError
@@ -74,6 +73,8 @@ def examples_draws(context: Context) -> Draws | None:
 
 def examples_kept(graded: GradedTraces, n: int, top: int) -> Floats:
     """Examples of each problem when n samples are drawn and at most `top` are taken."""
+    from scipy import stats
+
     exactly = graded.samples == n
     shares = graded.usable / graded.samples
     counts = np.arange(n + 1)

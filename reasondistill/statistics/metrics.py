@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from reasondistill.statistics.basics import LEVEL, Floats, shape_of
 from reasondistill.statistics.means import Estimate, mean_interval
@@ -124,6 +123,8 @@ def _at_least(counts: Floats, n: int, k: int) -> Floats:
 
 
 def _log_choose(n: Any, k: Any) -> Any:
+    from scipy import special
+
     return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from reasondistill.statistics.basics import (
     LEVEL,
@@ -130,6 +129,8 @@ def sign_flip_p_value(differences: Ints) -> float:
 
 def coin_sums(size: int, count: int) -> Floats:
     """Probabilities of the sum of `count` fair ±`size` coins, at −count·size … count·size."""
+    from scipy import special
+
     heads = np.arange(count + 1)
     probabilities = np.zeros(2 * size * count + 1)
     # The binomial in logarithms: with scipy.stats' own, checking its arguments took two thirds of
@@ -267,6 +268,8 @@ def agreeing_interval(
     spread that it has at 0, so it keeps its distance where the spread is smaller. The far end is
     left to the interval.
     """
+    from scipy import special
+
     if p_value > 1 - level:
         return min(low, 0.0), max(high, 0.0)
     # Sums of probabilities are exact to 1e-15 or so; far below that the interval's own end is

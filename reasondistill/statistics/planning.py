@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from reasondistill.statistics.basics import LEVEL, Floats, hits_of, shape_of
 from reasondistill.statistics.paired import paired_difference, verdict_word
@@ -138,6 +137,8 @@ def power_of_flips(
     n: int, k: float, effect: float, variance: float, population: Population, level: float
 ) -> float:
     """Delta method on Σd / √Σd², in both directions."""
+    from scipy import special
+
     square = variance + effect**2
     if square == 0:
         return 0.0
@@ -168,6 +169,8 @@ def critical_value(n: int, k: float, square: float, tails: float, level: float) 
     their excess kurtosis is −2 Σd⁴ / (Σd²)²), and half a step: the sums lie 2/k apart and the one
     seen counts as extreme.
     """
+    from scipy import special
+
     z = float(special.ndtri((1 + level) / 2))
     light_tails = (z**3 - 3 * z) / 12 * tails / n
     half_step = 1 / k / math.sqrt(n * square)
@@ -348,9 +351,14 @@ class _Rates:
         return np.interp(first, self.normal, self.ours), np.interp(second, self.normal, self.theirs)
 
 
-# Even steps through the normal distribution: their means stand for expectations, a hundred by a
-# hundred to 1 in 1,000.
-_POINTS = np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float64)
+@functools.cache
+def _even_steps() -> Floats:
+    """Even steps through the normal distribution: their means stand for expectations, a hundred by
+    a hundred to 1 in 1,000.
+    """
+    from scipy import special
+
+    return np.asarray(special.ndtri((np.arange(100) + 0.5) / 100), dtype=np.float64)
 
 
 @functools.lru_cache(maxsize=256)
@@ -360,8 +368,10 @@ def _rates(effect: float, population: Population) -> _Rates:
     ours = _beta_quantiles(population.base + effect, population.rho, normal)
     theirs = _beta_quantiles(population.base, population.rho, normal)
 
+    points = _even_steps()
+
     def correlation(tie: float) -> float:
-        a, b = _Rates(normal, ours, theirs, tie).at(_POINTS[:, None], _POINTS[None, :])
+        a, b = _Rates(normal, ours, theirs, tie).at(points[:, None], points[None, :])
         spread = float(np.std(a) * np.std(b))
         if spread <= 0:
             return 0.0
@@ -382,6 +392,8 @@ def _beta_quantiles(mean: float, rho: float, normal: Floats) -> Floats:
     """The Beta distribution's value at each normal score; almost all or almost nothing where rho is
     at its end.
     """
+    from scipy import special
+
     rho = min(max(rho, 1e-4), 1 - 1e-4)
     mean = min(max(mean, 1e-9), 1 - 1e-9)
     size = 1 / rho - 1
@@ -393,7 +405,8 @@ def shape_of_differences(k: float, effect: float, population: Population) -> tup
     """Skewness and kurtosis of one problem's difference: that of the rates and of two binomials
     around them.
     """
-    p, q = _rates(effect, population).at(_POINTS[:, None], _POINTS[None, :])
+    points = _even_steps()
+    p, q = _rates(effect, population).at(points[:, None], points[None, :])
     gap = p - q - np.mean(p - q)
     # `second` to `fourth`: central moments of the noise, from the variances of one draw of each.
     ours, theirs = p * (1 - p), q * (1 - q)

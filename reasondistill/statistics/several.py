@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from reasondistill.statistics.basics import LEVEL, Floats, Ints
 from reasondistill.statistics.paired import (
@@ -230,6 +229,8 @@ def _stratified_bounds(
     """Bounds of Σ weight · mean. Two pseudo-problems and the skewness as in `skewed_t_interval`,
     each stratum has its share by its size.
     """
+    from scipy import special
+
     together = np.concatenate(strata)
     square = pseudo_square(together)
     centre, thirds, terms = 0.0, 0.0, list[float]()

@@ -154,9 +154,11 @@ def test_after_all_that_the_pool_still_grades_and_memory_stayed_small(
 def test_a_memory_limit_makes_undecided_not_wrong() -> None:
     item = GradeItem("m", r"\boxed{\sum_{k=1}^{9} k^{3} x^k}", r"\sum_{k=1}^{9} x^k k^{4}")
     with GradingPool(workers=1, deadline_s=30.0, memory_mib=1) as pool:
-        assert [(g.outcome, g.reason) for _, g in pool.grade_many([item, item])] == [
-            ("undecided", "memory")
-        ] * 2
+        grades = [grade for _, grade in pool.grade_many([item, item])]
+    assert [grade.outcome for grade in grades] == ["undecided"] * 2
+    # What is left of the heap decides where it bites: math-verify's parser takes a want of memory
+    # for a text that it cannot read.
+    assert {grade.reason for grade in grades} <= {"memory", "not_evaluated"}
     with GradingPool(workers=1, deadline_s=30.0) as pool:
         assert pool.grade_one(item).outcome == "wrong"
 
