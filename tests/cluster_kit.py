@@ -47,7 +47,7 @@ concurrency = 2
 """
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
@@ -149,7 +149,7 @@ class Bed:
             for path in sorted((self.run / "logs").glob("*.log"))
         )
 
-    def wait_for(self, is_so: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
+    def wait_for(self, is_so: Callable[[], bool], what: str, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         while not is_so():
             assert time.monotonic() < deadline, f"waited in vain until {what}\n{self.logs()}"

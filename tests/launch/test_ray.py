@@ -60,8 +60,9 @@ def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_kill
         text=True,
     )
     bed.wait_for(lambda: bed.drawn(0) > 2, "the first worker has drawn some")
+    first = f"task {bed.run.resolve()} traces --share work:0:2"
     for pid in subprocess.run(
-        ["pgrep", "-f", "traces --share work:0:2"], capture_output=True, text=True, check=True
+        ["pgrep", "-f", first], capture_output=True, text=True, check=True
     ).stdout.split():
         os.kill(int(pid), signal.SIGKILL)
     bed.teacher.delay_s = 0.0

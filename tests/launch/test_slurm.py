@@ -93,8 +93,9 @@ def test_kill_9_a_requeue_a_lost_node_and_a_new_controller_change_no_record(
     bed.wait_for(
         lambda: all(bed.drawn(number) > 2 for number in range(3)), "each worker has drawn some"
     )
+    first = f"task {bed.run.resolve()} traces --share work:0:3"
     pids = subprocess.run(
-        ["pgrep", "-f", "traces --share work:0:3"], capture_output=True, text=True, check=True
+        ["pgrep", "-f", first], capture_output=True, text=True, check=True
     ).stdout.split()
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
