@@ -127,16 +127,19 @@ def _restore(folder: Path) -> None:
     write_manifest(folder, manifest)
     if manifest.status == "complete":
         return
-    for path in folder.rglob("*.jsonl"):
+    # Those of the folders below (6-evals has one for each benchmark) are listed with these.
+    for path in (*folder.glob("*.jsonl"), *folder.glob(f"{layout.TOPK}/*.jsonl")):
         if path.name != METRICS:
             list_anew(path)
 
 
 def _leave_out_bases(folder: Path) -> None:
-    """Remove the folders of untouched bases, which say where the model lay on another machine: the
-    run makes them in a moment.
+    """Remove the folders of untouched bases that only say where the model lay on another machine:
+    the run makes them in a moment.
     """
     for record in folder.glob(f"{FOLDERS['students']}/*/{layout.STUDENT}"):
         value = foreign_json.loads(read_bytes(record))
-        if isinstance(value, dict) and value.get("method") == _UNTOUCHED:
+        has_own_weights = record.with_name(layout.WEIGHTS_LEFT_OUT).exists()
+        is_base = isinstance(value, dict) and value.get("method") == _UNTOUCHED
+        if is_base and not has_own_weights:
             shutil.rmtree(record.parent)

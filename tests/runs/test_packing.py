@@ -166,6 +166,7 @@ def test_what_comes_back_is_what_was_packed_and_bases_are_looked_up_again(
     back = tmp_path / "back" / "run"
     unpack_run(pack, back)
     assert (back / TRACES).read_bytes() == (made / TRACES).read_bytes()
+    assert not list(back.rglob("*.sums"))
     manifest, before = read_manifest(back / "2-traces"), read_manifest(made / "2-traces")
     assert manifest is not None and manifest == before
     assert (back / "5-students" / "sft").exists() and not (back / "5-students" / "base").exists()
@@ -244,9 +245,11 @@ def test_a_pack_is_read_in_place_and_the_copy_is_there_once(pack: Path, made: Pa
 def test_a_student_s_weights_are_known_by_name_and_asked_for_where_they_are_needed(
     made: Path, tmp_path: Path
 ) -> None:
-    pack_run(RunFolder(made), tmp_path / "known", weights={"sft": "model@0123456789ab"})
+    known = dict.fromkeys(("sft", "base"), "model@0123456789ab")
+    pack_run(RunFolder(made), tmp_path / "known", weights=known)
     back = tmp_path / "back" / "run"
     unpack_run(tmp_path / "known", back)
+    assert (back / "5-students" / "base" / "student.json").exists()
     path = read_student(back / "5-students" / "sft").path
     assert path == str(back / "5-students" / "sft" / "model")
     assert model_identity(path) == "model@0123456789ab"

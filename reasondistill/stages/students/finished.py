@@ -19,7 +19,7 @@ def read_student(folder: Path) -> Student:
     require_complete(folder)
     student = read_student_record(folder / layout.STUDENT)
     inside = folder / student.path
-    is_left_out = student.figures is not None and (folder / layout.WEIGHTS_LEFT_OUT).exists()
+    is_left_out = (folder / layout.WEIGHTS_LEFT_OUT).exists()
     if not inside.exists() and not is_left_out:
         return student
     return student.model_copy(update={"path": str(inside)})
