@@ -180,6 +180,43 @@ def test_gradients_go_through_what_comes_after_the_head(name: str, tmp_path: Pat
     assert largest < 1e-6
 
 
+@pytest.mark.parametrize("name", ["llama_tied", "gemma2", "granite"])
+def test_supervised_training_scores_the_labelled_positions_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import utils as trl_utils
+
+    scored: list[int] = []
+    own: Any = vars(trl_utils)["_ChunkedLogProbFunction"]
+
+    class Watched:
+        @staticmethod
+        def apply(hidden: Any, *others: Any) -> Any:
+            scored.append(len(hidden))
+            return own.apply(hidden, *others)
+
+    monkeypatch.setattr(trl_utils, "_ChunkedLogProbFunction", Watched)
+    of = rows(3)
+    model = make_architecture(name, seed=1, dtype="float64").train()
+    cross_entropy(model, of).backward()
+    wanted = [weight.grad for weight in model.parameters()]
+    model.zero_grad(set_to_none=True)
+    loss(supervised(tmp_path, model, of), of).backward()
+    assert scored == [sum(len(row.labels) - 3 for row in of)]
+    for weight, gradient in zip(model.parameters(), wanted, strict=True):
+        assert torch.allclose(weight.grad, gradient, atol=1e-6)
+
+
+def test_a_micro_batch_without_a_label_has_no_loss_and_no_gradient(tmp_path: Path) -> None:
+    blank = [Row([5, 6, 7, 8], [IGNORE] * 4)]
+    trainer = supervised(tmp_path, make_architecture("llama_tied").train(), blank)
+    none = loss(trainer, blank)
+    none.backward()
+    assert float(none.detach()) == 0.0
+    for weight in trainer.model.parameters():
+        assert weight.grad is None or not weight.grad.any()
+
+
 # ---- what is not known ---------------------------------------------------------------------------
 
 
