@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from reasondistill.runs.store.files import disk_errors
 from reasondistill.runs.store.guards import write_guarded
 from reasondistill.runs.store.lines import list_anew
 from reasondistill.runs.store.manifests import read_manifest, write_manifest
+from reasondistill.runs.store.sums import sum_of
 
 _UNTOUCHED = "base"
 
@@ -124,9 +126,13 @@ def _restore(folder: Path) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         return
-    write_manifest(folder, manifest)
     if manifest.status == "complete":
+        # Their sums were those of a text with paths of another machine.
+        again = [name for name in (METRICS, layout.STUDENT) if (folder / name).exists()]
+        sums = {name: sum_of(folder / name) for name in again}
+        write_manifest(folder, replace(manifest, files={**manifest.files, **sums}))
         return
+    write_manifest(folder, manifest)
     # Those of the folders below (6-evals has one for each benchmark) are listed with these.
     for path in (*folder.glob("*.jsonl"), *folder.glob(f"{layout.TOPK}/*.jsonl")):
         if path.name != METRICS:
