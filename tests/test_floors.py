@@ -50,7 +50,7 @@ LATE = {
         "models/samplers/openai": "sampler connection",
         "stages/students": "adapters bases checkpoint_selection finite heads held_out hidden "
         "isolation optimizers progress reloading rows saving shrinking sorted_trainer "
-        "trainer_settings training",
+        "trainer_settings training wanting",
         "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
         "losses": "classic fused heads policy shared_tokens teachers",
     }.items()

@@ -33,13 +33,13 @@ _COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "di
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")
 def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> None:
-    """The state of each stage of a run: counts, drops, time, what is stale, and which samples are
-    missing.
+    """The state of each stage of a run: counts, drops, time, most memory, what is stale, and which
+    samples are missing.
     """
     from reasondistill import pipeline
 
     run = pipeline.load_run(folder_to_read(name, runs), trust=trust)
-    table = plain_table("stage", "state", "in", "out", "dropped", "time")
+    table = plain_table("stage", "state", "in", "out", "dropped", "time", "memory")
     states = pipeline.stage_states(run)
     for state in states:
         table.add_row(*stage_cells(state))
@@ -59,6 +59,9 @@ def stage_cells(state: StageState) -> list[str]:
     time = ""
     if state.seconds:
         time = duration(state.seconds)
+    memory = ""
+    if state.peak_memory_gib:
+        memory = f"{state.peak_memory_gib:.2f} GiB"
     return [
         named(state.name),
         f"[{colour}]{named(state.state)}[/]",
@@ -66,6 +69,7 @@ def stage_cells(state: StageState) -> list[str]:
         count_text(state.counts.get("out")),
         named(dropped),
         time,
+        memory,
     ]
 
 

@@ -88,9 +88,9 @@ def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
     """Send a user's error to the launcher, as one message or into a file; exit as the launcher
     would.
 
-    What a disk refused, in whatever library's words, is such an error; `place` is where the task
-    writes, for words that name no file. Of several processes one that fails in a way that nobody
-    expected says so too: what starts them only tells that one is gone.
+    What a disk refused, in whatever library's words, is such an error, and so is want of memory;
+    `place` is where the task writes, for words that name no file. Of several processes one that
+    fails in a way that nobody expected says so too: what starts them only tells that one is gone.
     """
     from reasondistill.stages.students import processes
 
@@ -103,7 +103,7 @@ def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
             report(error_file, {"kind": type(error).__name__, "message": str(error)})
         sys.exit(exit_code(error))
     except Exception as error:
-        refused = refused_by_disk(error, place)
+        refused = refused_by_disk(error, place) or for_want_of_memory(error, place)
         if refused is not None:
             report(error_file, {"kind": type(refused).__name__, "message": str(refused)})
             sys.exit(exit_code(refused))
@@ -117,6 +117,37 @@ def reported_errors(error_file: str | None, place: Path) -> Generator[None]:
         words = f"a library gave up ({error}): a tokenizer that is no good, perhaps."
         report(error_file, {"kind": DataError.__name__, "message": words})
         sys.exit(exit_code(DataError(words)))
+
+
+# Which settings lower what a stage holds; a training names its own.
+_LESS_MEMORY = {
+    "traces": "[vllm] max_num_seqs, max_model_len and cpu_kvcache_gib (on a GPU "
+    "gpu_memory_utilization) in the cluster file, or a smaller model",
+    "verdicts": "[grade] workers in the cluster file",
+    "students": "[train] micro_batch_size and gradient_checkpointing in the cluster file",
+}
+_LESS_MEMORY["evals"] = _LESS_MEMORY["traces"]
+
+
+def for_want_of_memory(error: Exception, place: Path) -> StageError | None:
+    """An error that says that memory is out as one clear error; None for any other."""
+    from reasondistill.runs.layout import FOLDERS
+    from reasondistill.runs.memory import wanting
+
+    cause = wanting(error)
+    if cause is None:
+        return None
+    words = str(cause).strip().partition("\n")[0][:200].rstrip(".")
+    if words:
+        words = f": {words}"
+    stage = next((name for name, folder in FOLDERS.items() if folder in place.parts), "")
+    less = ""
+    if stage in _LESS_MEMORY:
+        less = f" Less is taken with other values of {_LESS_MEMORY[stage]}."
+    return StageError(
+        f"{place}: out of memory ({type(cause).__name__}{words}). What was written before is "
+        f"safe.{less} End what else runs here, and give the same command."
+    )
 
 
 def report(error_file: str | None, error: dict[str, object]) -> None:

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedWriter
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from reasondistill.launch.reporting import (
 from reasondistill.launch.training import environment, is_shared, training_command
 from reasondistill.pipeline import Run, Task
 from reasondistill.runs.store import StopSignal, disk_errors, open_to_write
+from reasondistill.stages.students.footprint import memory_words, plan_of, ways_to_less
 
 # What a crash may mean.
 _HINTS: dict[int, str] = {
@@ -62,7 +64,8 @@ class TaskProcess:
     """A task that runs: its process, its log, what it printed `last`, and the error it reported, if
     any.
 
-    `place` counts the tasks beside it: no other one has the same. `is_shared`: the process only
+    `place` counts the tasks beside it: no other one has the same. `remedy` says what takes less
+    memory, for one that was killed. `is_shared`: the process only
     starts others, which do the task together. `word` begins its messages.
     """
 
@@ -76,6 +79,7 @@ class TaskProcess:
     is_shared: bool = False
     place: int = 0
     word: str = ""
+    remedy: Callable[[], str] = str
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
@@ -109,6 +113,7 @@ def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
     running = TaskProcess(
         task, process, log, threading.Thread(), started, is_shared=together, place=place, word=word
     )
+    running.remedy = partial(less_memory, run, task)
     running.reader = threading.Thread(target=_read, args=(running, on_line), daemon=True)
     running.reader.start()
     return running
@@ -158,9 +163,28 @@ def wait(running: TaskProcess) -> None:
     if running.last:
         lines = "\n".join(f"  | {line}" for line in running.last)
         printed = f"Log: {running.log}\n{lines}"
+    remedy = ""
+    if -code == signal.SIGKILL or code - 128 == signal.SIGKILL:
+        remedy = running.remedy()
     raise StageError(
-        f"{running.task.name} crashed: {how}. {printed}\nRun the same command to go on."
+        f"{running.task.name} crashed: {how}. {printed}\n{remedy}Run the same command to go on."
     )
+
+
+def less_memory(run: Run, task: Task) -> str:
+    """What the training of a student was expected to hold, and what lowers that: the kernel kills
+    the largest process when memory is out, and says nothing. Empty for other tasks, and where the
+    model is not known.
+    """
+    if task.stage != "students":
+        return ""
+    student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
+    plan = plan_of(student, run.cluster.train)
+    expected = ""
+    if plan is not None:
+        expected = f"At max_length it was expected to hold {memory_words(plan)}. "
+    checkpoint = "What its checkpoints hold is not lost. "
+    return f"{expected}{checkpoint}Less is taken by: {ways_to_less(student, run.cluster.train)}.\n"
 
 
 def _how_it_ended(code: int) -> str:

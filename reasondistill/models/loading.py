@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import ConfigError, ReasonDistillError, is_panic
+from reasondistill.runs.memory import is_out_of_memory
 
 # What is wrong with the folder and not with its disk; libraries raise OSError without a number.
 _OF_FILES = (None, errno.ENOENT, errno.EISDIR, errno.EINVAL)
 # The library logs a table and raises a text that points to it.
 _OTHER_SHAPES = "ignore_mismatched_sizes"
-_TOO_LARGE = "OutOfMemoryError"
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def loading(
     except (ReasonDistillError, ImportError, MemoryError, *passing):
         raise
     except Exception as error:  # a library raises whatever its input makes it raise
-        if type(error).__name__ == _TOO_LARGE or is_of_disk_or_hub(error, source):
+        if is_out_of_memory(error) or is_of_disk_or_hub(error, source):
             raise
         raise cannot_load(what, error) from error
     except BaseException as error:

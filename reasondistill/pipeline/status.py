@@ -43,6 +43,7 @@ class StageState:
     """One line of `show`: `state` is new, partial, complete, `stale (…)` with what has changed
     since, or damaged.
 
+    `peak_memory_gib` is what the process that finished it held at most, 0 where it is not known.
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
     do, and which file is damaged.
     """
@@ -53,6 +54,7 @@ class StageState:
     dropped: Mapping[str, int]
     seconds: float
     missing: tuple[str, ...] = ()
+    peak_memory_gib: float = 0.0
 
 
 def stage_states(run: Run) -> list[StageState]:
@@ -90,7 +92,15 @@ def _state(
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"
-    return StageState(name, state, manifest.counts, manifest.dropped, manifest.seconds, missing)
+    return StageState(
+        name,
+        state,
+        manifest.counts,
+        manifest.dropped,
+        manifest.seconds,
+        missing,
+        manifest.peak_memory_gib,
+    )
 
 
 def damages_of(run: Run, folder: Path) -> Iterator[str]:

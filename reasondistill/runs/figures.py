@@ -37,7 +37,7 @@ class Figures(LenientRecord):
 
 class WorkFigures(Figures):
     """Figures of both sampling and training, over all sessions; those of parallel `workers` are
-    added up.
+    added up. `peak_memory_gib` is a training's, of its GPU where it has one.
     """
 
     samples: Int64 = 0
@@ -45,6 +45,7 @@ class WorkFigures(Figures):
     seconds: float = 0.0
     load_seconds: float = 0.0
     workers: Int64 = 1
+    peak_memory_gib: float = 0.0
 
 
 class ProblemsFigures(Figures):

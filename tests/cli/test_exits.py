@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -147,6 +148,21 @@ def test_a_crash_shows_what_this_session_printed_and_no_older_one(tmp_path: Path
     assert "exit code 1" in str(found.value) and "older" not in str(found.value)
 
 
+def test_a_training_that_is_killed_says_what_it_takes_and_what_takes_less(tmp_path: Path) -> None:
+    """As the kernel does when memory is out: nobody else can say it."""
+    job = demo(tmp_path)
+    save_run(job)
+    student = next(one for one in job.pipeline.all_students() if one.method == "sft")
+    handle = begin(job, Task("students", (student.name,)), lambda task, line: None)
+    handle.process.kill()
+    says = (
+        r"SIGKILL \(out of memory, perhaps\)(?s:.*)expected to hold about .*optimizer.*not lost. "
+        r"Less is taken by: .*max_length"
+    )
+    with pytest.raises(StageError, match=says):
+        wait(handle)
+
+
 # ---- disks ---------------------------------------------------------------------------------------
 
 
@@ -253,7 +269,8 @@ def test_a_full_disk_in_training_is_said_and_with_room_the_same_command_goes_on(
     run(workplace, *arguments, "--until", "examples")
     used_kib = shutil.disk_usage(disk).used // 1024
     subprocess.run(["mount", "-o", f"remount,size={used_kib + room_kib}k", str(disk)], check=True)
-    assert "the disk is full" in run(workplace, *arguments, "--until", "students", code=2)
+    said = run(workplace, *arguments, "--until", "students", code=2)
+    assert re.search("the disk is (too )?full", said)
     subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
     run(workplace, *arguments, "--until", "students")
     left = [path.name for path in disk.rglob("*") if path.suffix in (".tmp", ".part")]

@@ -44,7 +44,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ import numpy as np
 from warm import Warm
 
 from reasondistill.models.topk import TopK, unpack
-from reasondistill.runs.store import read_manifest, write_manifest
+from reasondistill.runs.store import read_manifest
 
 FAULTS = ("SILENT", "UNCLEAR", "CRASH", "WRONG", "UNFOUND")
 # Keys of JSON files: what a clock or a machine writes.
@@ -109,8 +109,6 @@ REMAKES: tuple[tuple[str, ...], ...] = (
     ("4-examples", "7-report"),
     ("3-verdicts", "7-report"),
 )
-# Begins what is left of a student whose training was stopped half-way.
-_HALF = "half of "
 
 
 # ---- damages -------------------------------------------------------------------------------------
@@ -247,12 +245,11 @@ def drawn(run: Path, number: int, seed: int, *, remakes: bool, models: bool = Fa
 
 def places_to_damage(run: Path, removed: Sequence[str]) -> Iterator[str]:
     """The files that stand, and are data."""
-    gone = tuple(part for name in removed for part in parts_removed(run, name))
     for path in sorted(run.rglob("*")):
         place = path.relative_to(run).as_posix()
         is_data = path.is_file() and path.stat().st_size > 0
         is_hidden = path.name.startswith(".")
-        if not is_data or is_hidden or place.startswith((*gone, *_NOT_DRAWN)):
+        if not is_data or is_hidden or place.startswith((*removed, *_NOT_DRAWN)):
             continue
         if not any(part in place for part in _NOT_DRAWN_IN):
             yield place
@@ -268,20 +265,16 @@ def kind_of(place: str) -> str:
 
 
 def model_remakes(run: Path) -> list[tuple[str, ...]]:
-    """What may be made again with a model: a student on which no other stands, all of it or the
-    second half, and the samples of a model.
+    """What may be made again with a model: a trained student on which no other stands, and the
+    samples of a model.
     """
     students = {path.parent.name: read_manifest(path.parent) for path in _manifests(run, "5-*/*")}
     bases = {str(one.section.get("base")) for one in students.values() if one is not None}
     remakes: list[tuple[str, ...]] = []
     for name in students:
-        folder = f"5-students/{name}"
-        if not (run / folder / "checkpoints").exists():
-            continue
-        if len(list((run / folder / "checkpoints").glob("checkpoint-*"))) > 1:
-            remakes.append((f"{_HALF}{folder}", "7-report"))
-        if f"student:{name}" not in bases:
-            remakes.append((folder, "7-report"))
+        is_trained = (run / "5-students" / name / "metrics.jsonl").exists()
+        if is_trained and f"student:{name}" not in bases:
+            remakes.append((f"5-students/{name}", "7-report"))
     for path in _manifests(run, "6-evals/*/*/traces"):
         if "@" not in path.parent.parent.name:
             remakes.append((run_path(run, path.parent.parent), "7-report"))
@@ -297,33 +290,14 @@ def run_path(run: Path, path: Path) -> str:
     return path.relative_to(run).as_posix()
 
 
-def parts_removed(run: Path, name: str) -> list[str]:
-    """The files and folders that are removed for one name in `Case.removed`."""
-    if not name.startswith(_HALF):
-        return [name]
-    student = name.removeprefix(_HALF)
-    checkpoints = sorted(
-        (run / student / "checkpoints").glob("checkpoint-*"),
-        key=lambda path: int(path.name.rpartition("-")[2]),
-    )
-    last = run_path(run, checkpoints[-1])
-    return [f"{student}/{part}" for part in ("student.json", "model", "adapter")] + [last]
-
-
 def remove(run: Path, names: Sequence[str]) -> None:
     """Remove what is to be made again."""
     for name in names:
-        for part in parts_removed(run, name):
-            path = run / part
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        if name.startswith(_HALF):
-            folder = run / name.removeprefix(_HALF)
-            manifest = read_manifest(folder)
-            assert manifest is not None
-            write_manifest(folder, replace(manifest, status="partial", files={}))
+        path = run / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 # ---- what came of it -----------------------------------------------------------------------------

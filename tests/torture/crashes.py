@@ -309,7 +309,7 @@ def fill_disk(at: Disturbed) -> Hurt:
     said = bed.command(*bed.until(at.last), mark=at.mark, limit_s=_LIMIT_S)
     _resize(bed.runs, "1g")
     done = f"{room_kib} KiB of the {finished_kib - used_kib} KiB that the stage needs are free"
-    if said.code == 2 and "disk is full" not in said.printed:
+    if said.code == 2 and not re.search("disk is (too )?full", said.printed):
         said = Said(1, said.printed)  # the message must say what it is
     return Hurt(done, said)
 

@@ -18,6 +18,7 @@ from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import (
     disk_error,
     disk_errors,
+    is_no_room,
     keep_copy,
     open_to_write,
     remove_all_leftovers,
@@ -126,6 +127,7 @@ __all__ = [
     "fits_sums",
     "has_own_seal",
     "is_guarded",
+    "is_no_room",
     "is_list",
     "keep_copy",
     "line_of",

@@ -99,6 +99,11 @@ def disk_error(error: BaseException, path: Path) -> StageError | None:
     return None
 
 
+def is_no_room(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that the disk is full, or a quota."""
+    return any(map(_is_no_room, _with_causes(error)))
+
+
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
     """An error and the errors that caused it, nearest first."""
     one: BaseException | None = error

@@ -30,6 +30,7 @@ from reasondistill.runs.layout import (
     is_listed,
     is_of_a_stage,
 )
+from reasondistill.runs.memory import peak_memory_gib
 from reasondistill.runs.store.files import (
     disk_errors,
     first_link,
@@ -95,7 +96,8 @@ class Manifest:
     """The description of a stage folder. `status` is `partial` until the stage has finished.
 
     `files` are the sums of the finished files, by their path in the folder; none where an earlier
-    version finished it.
+    version finished it. `peak_memory_gib` is the most memory that the process which finished the
+    stage held, with those that it had started; 0 where an earlier version finished it.
     """
 
     identity: dict[str, Any]
@@ -105,6 +107,7 @@ class Manifest:
     dropped: dict[str, int] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    peak_memory_gib: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
     content: str = ""
     files: dict[str, FileSum] = field(default_factory=dict[str, FileSum], compare=False)
@@ -113,6 +116,8 @@ class Manifest:
         """All of it but the sums, which say how the content is stored and not what it is."""
         values = dict(self.__dict__)
         del values["files"]
+        if not self.peak_memory_gib:  # of an earlier version: it stays what it was
+            del values["peak_memory_gib"]
         return values
 
     @property
@@ -185,9 +190,11 @@ def require_types(manifest: Manifest) -> None:
             _require(f"{name}.{key}", value, int)
     for name in ("figures", "environment"):
         _require(name, getattr(manifest, name), dict)
-    _require("seconds", manifest.seconds, int, float)
-    if not math.isfinite(manifest.seconds):
-        raise ValueError(f"seconds is {manifest.seconds}, no number")
+    for name in ("seconds", "peak_memory_gib"):
+        number = getattr(manifest, name)
+        _require(name, number, int, float)
+        if not math.isfinite(number):
+            raise ValueError(f"{name} is {number}, no number")
     for name, known_sum in manifest.files.items():
         _require(f"files.{name}.digests", known_sum.digests, str)
         for part in ("size", "time", "block"):
@@ -440,6 +447,7 @@ def finish_stage(
         dropped=dict(dropped or {}),
         figures=dict(figures or {}),
         seconds=seconds,
+        peak_memory_gib=peak_memory_gib(),
         content=content or content_of(folder, files),
         files=dict(_summed(folder, beside)),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from reasondistill.errors import StageError
@@ -10,6 +12,9 @@ from reasondistill.records import Student
 from reasondistill.runs import layout
 from reasondistill.runs.figures import read_student_record
 from reasondistill.runs.store import require_complete
+
+# What the trainer's library writes beside checkpoints.
+_CARD = "README.md"
 
 
 def read_student(folder: Path) -> Student:
@@ -23,6 +28,18 @@ def read_student(folder: Path) -> Student:
     if not inside.exists() and not is_left_out:
         return student
     return student.model_copy(update={"path": str(inside)})
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what a finished student's training would have gone on from: most of what it takes on
+    disk. What was set aside as damaged stays, and so do a tracker's files.
+    """
+    checkpoints = folder / layout.CHECKPOINTS
+    for path in checkpoints.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    (checkpoints / _CARD).unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or not empty
+        checkpoints.rmdir()
 
 
 def snapshots(folder: Path) -> list[tuple[int, Path]]:

@@ -27,7 +27,7 @@ from reasondistill.runs.store import (
     write_text,
 )
 from reasondistill.stages.students import processes
-from reasondistill.stages.students.finished import read_student
+from reasondistill.stages.students.finished import read_student, remove_checkpoints
 from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob, TrainingRun
 from reasondistill.stages.students.material import (
@@ -72,6 +72,7 @@ def run_student(
             lambda: open_stage(job.folder, identity, keep_old=keep_old, environment=environment)
         )
         if opened == "complete":
+            processes.on_first(lambda: remove_checkpoints(job.folder))  # a kill may have left them
             return require_complete(job.folder)
         started = time.monotonic()
         examples = training_examples(job)
@@ -93,7 +94,9 @@ def run_student(
         else:
             made = _train(job, examples, stop)
         count = sum(1 for _ in examples)
-        return processes.on_first(lambda: _finish(job, identity, count, made, started))
+        manifest = processes.on_first(lambda: _finish(job, identity, count, made, started))
+        processes.on_first(lambda: remove_checkpoints(job.folder))
+        return manifest
 
 
 def _train(job: StudentJob, examples: Reread[Example], stop: StopSignal | None) -> Made:

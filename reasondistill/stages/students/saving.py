@@ -93,6 +93,28 @@ def sum_checkpoint(checkpoint: Path) -> None:
         write_sums(sums, files, sealed_as=CHECKPOINT)
 
 
+def make_room_for(checkpoint: Path, best: int | None) -> None:
+    """Remove what no training would go on from, before a checkpoint is written: all but the newest
+    one before it, and that of the `best` step, from which the student may be taken.
+
+    So there are never more than two, and that one. A kill leaves the one before; where the new one
+    is damaged later, it is there too.
+    """
+    folder = checkpoint.parent
+    others = [path for path in folder.glob("checkpoint-*") if path != checkpoint]
+    kept = {folder / f"checkpoint-{best}"}
+    if others:
+        kept.add(max(others, key=step_of))
+    for path in others:
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """After how many steps a checkpoint was kept."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def require_own(checkpoint: Path) -> None:
     """Raise StageError for a checkpoint that this user's trainings have not written, unless the run
     is trusted: of split ones the libraries load pickles, which can execute anything. Of others they
@@ -186,7 +208,7 @@ def forget_after(folder: Path, checkpoint: Path | None) -> None:
     """
     step = 0
     if checkpoint is not None:
-        step = int(checkpoint.name.rpartition("-")[2])
+        step = step_of(checkpoint)
     lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
     metrics = folder / layout.METRICS
     if metrics.exists():
@@ -303,8 +325,12 @@ def save_student(
     if student.lora is not None:
         with disk_errors(folder / layout.ADAPTER):
             adapters.save(model, tokenizer, folder / layout.ADAPTER)
+        log.info("%s: its adapter is merged into its base", student.name)
         model = adapters.merged(model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters())
+    log.info(
+        "%s: %s parameters are saved, loaded again and compared", student.name, f"{parameters:,}"
+    )
     save_compared(model, student, tokenizer, ids, folder / layout.MODEL)
     return parameters, trained
 

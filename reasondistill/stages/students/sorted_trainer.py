@@ -4,7 +4,9 @@ the first loss, gradient or weight that is no number. Imports torch and trl; imp
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,11 @@ from reasondistill.stages.students import processes, saving
 from reasondistill.stages.students.checkpoint_selection import is_out_of_patience
 from reasondistill.stages.students.finite import bad_weight, names_on_disk
 from reasondistill.stages.students.rows import BLANK, lengths_of
+
+log = logging.getLogger(__name__)
+
+# A checkpoint that takes so long is told: nothing else moves meanwhile.
+_WORTH_SAYING_S = 2.0
 
 
 class BatchSortedSampler(torch.utils.data.Sampler[int]):
@@ -238,10 +245,24 @@ class SortedTrainer(SFTTrainer):
         if name is not None:
             values[f"weight {name}"] = math.nan
         self._require_finite(values, f"after step {self.state.global_step}")
-        super()._save_checkpoint(model, trial)
         arguments: Any = self.args
         saved = Path(arguments.output_dir) / f"checkpoint-{self.state.global_step}"
+        best = self.state.best_global_step
+        started = time.monotonic()
+        processes.on_first(lambda: saving.make_room_for(saved, best))
+        super()._save_checkpoint(model, trial)
         processes.on_first(lambda: saving.sum_checkpoint(saved))
+        seconds = time.monotonic() - started
+        if seconds >= _WORTH_SAYING_S and processes.is_first():
+            log.info("step %d · a checkpoint took %.0f s", self.state.global_step, seconds)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As Trainer does it; not for a training that is over: from its weights alone the student
+        is made. Split weights are kept in one with their optimizer.
+        """
+        if self.is_over() and processes.sharding() is None:
+            return
+        super()._save_optimizer_and_scheduler(output_dir)
 
     def _require_finite(self, values: Mapping[str, float], when: str) -> None:
         """Raise StageError where one of the values is NaN or infinite, in any of the processes."""

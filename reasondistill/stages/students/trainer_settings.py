@@ -69,7 +69,8 @@ def trainer_settings(
         # Packed rows have no padding, and no mask.
         include_num_input_tokens_seen="all" if student.packing else "non_padding",
         save_steps=student.save_every,
-        save_total_limit=2,
+        # SortedTrainer makes room before it writes, not after.
+        save_total_limit=None,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=student.evaluate_every,
         # The lowest is remembered, and its checkpoint, where it has one, stays.

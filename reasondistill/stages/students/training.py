@@ -42,6 +42,7 @@ from reasondistill.stages.students.rows import RowStore, StoredRows, rows_key
 from reasondistill.stages.students.sorted_trainer import SortedTrainer
 from reasondistill.stages.students.tokens import Row, tokenise_all, tokenise_each
 from reasondistill.stages.students.trainer_settings import optimizer_of, trainer_settings
+from reasondistill.stages.students.wanting import AtWork, SaysWhatItTakes
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,19 @@ def train(
     teaching: Teaching | None = None,
 ) -> Trained:
     """What `train_student` promises; `teaching` is what a method that distils adds."""
+    at_work = AtWork(student, run.settings, folder)
+    with at_work.telling():
+        return _train(student, material, folder, run, teaching, at_work)
+
+
+def _train(
+    student: StudentSettings,
+    material: Material,
+    folder: Path,
+    run: TrainingRun,
+    teaching: Teaching | None,
+    at_work: AtWork,
+) -> Trained:
     started = time.monotonic()
     settings, stop = run.settings, run.stop
     store = RowStore(run.tokens or folder / layout.TOKENS, stop)
@@ -90,6 +104,7 @@ def train(
     calibration = tokenise_all(material.calibration, tokenizer, plain=material.plain).rows
     load = partial(load_start, student, tokenizer, calibration)
     named = f"[students] {student.name} base = {student.base!r}"
+    log.info("%s: loading %s", student.name, student.base or "nothing: it begins from scratch")
     with ends_at_once(stop):
         model = load()
         processes.on_first(lambda: bases.require_finite(model, named))
@@ -100,6 +115,8 @@ def train(
         longest = max(teaching.longest_text(rows), validation.longest)
         with ends_at_once(stop):
             teaching.prepare(model, tokenizer, rows, longest)
+    at_work.doing = "before its first step"
+    at_work.plan_for(model, max(rows.longest, validation.longest), run.snapshots)
     checkpoint = processes.on_first(lambda: saving.start_from(folder))
     progress = Progress(folder, stop, started)
     # Blank rows fill the last batch of an epoch; accelerate would deal rows out twice, to have as
@@ -111,7 +128,7 @@ def train(
         "train_dataset": rows.dataset(with_blank=has_blank),
         "eval_dataset": validation.dataset() if validation else None,
         "processing_class": tokenizer,
-        "callbacks": [progress],
+        "callbacks": [SaysWhatItTakes(at_work), progress],
         "optimizers": (optimizer_of(student, model), None),
     }
     if teaching is not None:
