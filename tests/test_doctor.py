@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from test_forecast import planned
+from tiny_model import make_tiny_model
 
 from reasondistill.doctor import all_checks, check, run_check
 from reasondistill.doctor import registry as checks
-from reasondistill.doctor.checks import needed_packages, packages, tracking
+from reasondistill.doctor.checks import needed_packages, packages, tracking, whole_models
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.pipeline import Run
 from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
@@ -46,6 +47,41 @@ def test_a_stranger_adds_a_check_as_one_function(
 def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> None:
     job = planned(tmp_path, examples={"filters": {"nonsense": {}}})
     with pytest.raises(ConfigError, match=r"\[examples.filters\] nonsense: no such filter"):
+        check(job)
+
+
+HALVES = ("teacher", "base", "learnt from", "measured", "lora base")
+
+
+@pytest.mark.parametrize("whose", HALVES)
+def test_a_folder_that_is_half_written_is_refused_before_anything_runs(
+    tmp_path: Path, whose: str
+) -> None:
+    whole, half = make_tiny_model(tmp_path / "whole"), make_tiny_model(tmp_path / "half")
+    places = dict.fromkeys(HALVES, str(whole)) | {whose: str(half)}
+    student = {"name": "s", "base": places["base"], "baselines": []}
+    adapter = {"name": "l", "base": places["lora base"], "baselines": [], "lora": {}}
+    distilled = student | {"name": "d", "method": "kd", "teacher": places["learnt from"]}
+    job = planned(
+        tmp_path,
+        traces={
+            "prompt": "question",
+            "max_tokens": 100,
+            "teachers": [{"model": places["teacher"]}],
+        },
+        students=[student, adapter, distilled],
+        evals={"models": [{"name": "m", "model": places["measured"]}], "benchmarks": []},
+    )
+    whole_models(job)
+    weights = half / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-7])
+    with pytest.raises(ConfigError, match=rf"{weights}: .*was it copied whole\?"):
+        check(job)
+    weights.write_bytes(content)
+    for path in half.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match=f"{half}: has no tokenizer"):
         check(job)
 
 

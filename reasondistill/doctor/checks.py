@@ -24,11 +24,17 @@ from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
 from reasondistill.launch.launcher import launcher_of
+from reasondistill.models.folders import require_sound_weights, require_tokenizer
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.templates import check_prompt
 from reasondistill.models.tokenizer_files import open_tokenizer
-from reasondistill.models.weights import hub_commit, model_identity, named_folder
+from reasondistill.models.weights import (
+    hub_commit,
+    model_folder,
+    model_identity,
+    named_folder,
+)
 from reasondistill.pipeline import (
     Run,
     benchmarks,
@@ -132,6 +138,39 @@ def models(run: Run) -> None:
     """Teachers and measured models are at the named path or on the hub."""
     for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
         identity_of(located(model))
+
+
+@run_check()
+def whole_models(run: Run) -> None:
+    """Folders of models are whole: the weights that their headers and index name, and a tokenizer.
+
+    They are looked at again when they are loaded; here it costs nothing yet.
+    """
+    for name in dict.fromkeys(model_names(run)):
+        folder = named_folder(name)
+        if folder.is_dir() and model_folder(name) is not None:
+            require_sound_weights(folder)
+            require_tokenizer(folder)
+
+
+def model_names(run: Run) -> Iterator[str]:
+    """The models that this run loads: teachers, a judge, models that are measured, bases, whom
+    students learn from.
+    """
+    written, judge = run.pipeline.traces, run.pipeline.verdicts.judge
+    served: list[ModelSettings] = [*run.pipeline.teachers, *run.pipeline.evals.models]
+    if judge is not None:
+        served.append(judge)
+    for model in map(located, served):
+        if model.capabilities.has_weights:
+            yield model.model
+    if written is not None and written.logprobs_model is not None:
+        yield written.logprobs_model
+    for student in run.pipeline.all_students():
+        if student.starts_from is None and student.base is not None:
+            yield student.base
+        if student.distils() and student.teacher is not None:
+            yield student.teacher
 
 
 @run_check()

@@ -12,6 +12,7 @@ from reasondistill.pipeline import (
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures, read_forecast
 from reasondistill.runs.store import read_manifest
+from reasondistill.stages.students.footprint import gib, plan_of
 
 
 def estimate(run: Run, task: Task) -> str:
@@ -65,7 +66,7 @@ def _amount(run: Run, task: Task) -> str:
             return f"{examples.select} of the {outcomes} traces"
         case "students":
             students = {student.name: student for student in run.pipeline.all_students()}
-            return _student_estimate(students[task.units[0]])
+            return _student_estimate(run, students[task.units[0]])
         case "evals":
             return _evals_estimate(run, task)
         case _:
@@ -124,7 +125,7 @@ _CONTROLS = {
 }
 
 
-def _student_estimate(student: StudentSettings) -> str:
+def _student_estimate(run: Run, student: StudentSettings) -> str:
     start = student.base or "from scratch"
     if student.shrink:
         start += ", shrunk"
@@ -139,4 +140,9 @@ def _student_estimate(student: StudentSettings) -> str:
     text = f"{start}, {length}, batch {student.batch_size}"
     if student.lora:
         text += ", LoRA"
+    snapshots = run.pipeline.evals.checkpoints.count
+    plan = plan_of(student, run.cluster.train, snapshots=snapshots)
+    if plan is not None:
+        most = plan.disk(student.max_steps)
+        text += f"; at most {gib(plan.memory)} of memory, {gib(most)} of disk while it is trained"
     return text

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -265,9 +265,38 @@ def require_sane_generation(path: Path) -> None:
             )
 
 
+# ---- a tokenizer ---------------------------------------------------------------------------------
+
+# One of these holds the tokens of a tokenizer, whatever its kind.
+_TOKENS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json", "tokenization_*.py")
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raise ConfigError for a model's folder without the files of a tokenizer."""
+    if any(path for pattern in _TOKENS for path in folder.glob(pattern)):
+        return
+    raise ConfigError(
+        f"{folder}: has no tokenizer (no tokenizer.json, *.model or vocab.*). Was the folder "
+        f"copied whole?{cut_download(folder / 'tokenizer.json')}"
+    )
+
+
 # ---- headers of safetensors ----------------------------------------------------------------------
 
 _MOST_DIMENSIONS = 8
+# One of several files: model-00001-of-00003.safetensors. Those of other names no library of ours
+# loads.
+_SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+# What hub clients and others call a file until it is whole.
+_CUT = (
+    ".cache/huggingface/download/*.incomplete",
+    "*.incomplete",
+    "*.part",
+    "*.partial",
+    "*.tmp",
+    "*.crdownload",
+    "*.aria2",
+)
 _BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32},
     **{"F16": 16, "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8},
@@ -287,24 +316,64 @@ class TensorFacts:
 @functools.lru_cache(maxsize=64)
 def _look_over_weights(files: tuple[File, ...]) -> None:
     tensors = 0
+    held: dict[str, set[str]] = {}
     for file in files:
         if file.path.name.endswith(WEIGHTS):
-            tensors += len(header_of(file.path))
+            held[file.path.name] = set(header_of(file.path))
+            tensors += len(held[file.path.name])
         if tensors > MODEL_TENSORS.most:
             raise ConfigError(f"{file.path}: with the other files more than {MODEL_TENSORS}.")
+    for file in files:
         if file.path.name == INDEX:
-            require_sound_index(file.path)
+            require_sound_index(file.path, held)
+    for file in files:
+        require_all_shards(file.path)
 
 
-def require_sound_index(path: Path) -> None:
-    """Raise ConfigError for an index of shards that names anything but safetensors beside it."""
+def require_sound_index(path: Path, held: Mapping[str, Collection[str]]) -> None:
+    """Raise ConfigError for an index of shards that names anything but safetensors beside it, or a
+    weight that its shard does not hold: `held` has the weights of each file.
+    """
     named = read_object(path).get("weight_map")
     if not isinstance(named, dict):
         raise ConfigError(f"{path}: has no weight_map.")
-    for name in set(map(str, cast("dict[str, Any]", named).values())):
+    shards = {weight: str(file) for weight, file in cast("dict[str, Any]", named).items()}
+    for name in sorted(set(shards.values())):
         _require_weights_name(path, name)
         if not (path.parent / name).is_file():
-            raise ConfigError(f"{path}: names {name[:100]!r}, and there is no such file.")
+            raise ConfigError(
+                f"{path}: names {name[:100]!r}, and there is no such file.{cut_download(path)}"
+            )
+    for weight, name in shards.items():
+        if weight not in held.get(name, ()):
+            raise ConfigError(
+                f"{path}: says that {name} holds {weight[:100]!r}, and it does not. Was the folder "
+                "copied whole, and from one place?"
+            )
+
+
+def require_all_shards(path: Path) -> None:
+    """Raise ConfigError for one of several shards where another one, or their index, is missing."""
+    match = _SHARD.fullmatch(path.name)
+    if match is None:
+        return
+    shards = [f"model-{number:05}-of-{match[1]}{WEIGHTS}" for number in range(1, int(match[1]) + 1)]
+    for name in (*shards, INDEX):
+        if not (path.parent / name).is_file():
+            raise ConfigError(
+                f"{path.parent}: {name} is missing; {path.name} is here. Was the folder copied "
+                f"whole?{cut_download(path)}"
+            )
+
+
+def cut_download(path: Path) -> str:
+    """A sentence that names what a download that was cut has left beside a file; empty where there
+    is nothing of that kind.
+    """
+    for pattern in _CUT:
+        for left in sorted(path.parent.glob(pattern)):
+            return f" A download was cut here: {left}. Fetch the model again."
+    return ""
 
 
 def header_of(path: Path, *, is_whole: bool = True) -> dict[str, TensorFacts]:
@@ -331,7 +400,9 @@ def header_of(path: Path, *, is_whole: bool = True) -> dict[str, TensorFacts]:
                 require_there(tensors[name], tensor["data_offsets"], size - length)
         return tensors
     except (ValueError, AttributeError, KeyError, TypeError):
-        raise ConfigError(f"{path}: not a safetensors file; was it copied whole?") from None
+        raise ConfigError(
+            f"{path}: not a safetensors file; was it copied whole?{cut_download(path)}"
+        ) from None
 
 
 def tensor_facts(tensor: Mapping[str, Any]) -> TensorFacts:

@@ -18,7 +18,12 @@ from reasondistill import foreign_json
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_files import read_text
-from reasondistill.models.folders import header_of, require_sound, require_sound_weights
+from reasondistill.models.folders import (
+    cut_download,
+    header_of,
+    require_sound,
+    require_sound_weights,
+)
 from reasondistill.models.quantised import bits_of, quantisation_of, weights_in
 from reasondistill.runs import layout
 from reasondistill.runs.store import open_sized, read_bytes_verified, verify_below
@@ -102,11 +107,12 @@ def model_folder(model: str) -> Path | None:
     if not (path / "config.json").is_file():
         raise ConfigError(
             f"model {model}: has no config.json, so it is not a Hugging Face model folder."
+            f"{cut_download(path / 'config.json')}"
         )
     if weight_bytes(path) == 0:
         raise ConfigError(
             f"model {model}: a model folder without weights (no *.safetensors and no "
-            "pytorch_model*.bin)."
+            f"pytorch_model*.bin).{cut_download(path / 'config.json')}"
         )
     if not any(path.glob("*.safetensors")):
         raise pickled(model)

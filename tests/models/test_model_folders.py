@@ -332,3 +332,88 @@ def test_stops_and_want_of_memory_pass(folder: Path, make: Callable[[], BaseExce
     with pytest.raises(type(error)) as found, loading("model", folder):
         raise error
     assert found.value is error
+
+
+# ---- half of a folder ----------------------------------------------------------------------------
+
+
+def in_shards(folder: Path, count: int = 3) -> list[Path]:
+    """The weights of a folder in several files, as transformers cuts them."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards: list[Path] = []
+    weights: dict[str, str] = {}
+    for number in range(count):
+        path = folder / f"model-{number + 1:05}-of-{count:05}.safetensors"
+        part = {name: tensors[name] for name in sorted(tensors)[number::count]}
+        save_file(part, path, metadata={"format": "pt"})
+        weights |= dict.fromkeys(part, path.name)
+        shards.append(path)
+    (folder / folders.INDEX).write_text(json.dumps({"weight_map": weights}))
+    return shards
+
+
+def test_a_whole_folder_in_shards_passes(folder: Path) -> None:
+    in_shards(folder)
+    assert verified_folder(str(folder)) == folder
+
+
+@pytest.mark.parametrize("left", [None, ".cache/huggingface/download/x.incomplete", "x.part"])
+def test_a_folder_that_is_half_written_is_named_with_what_is_missing(
+    folder: Path, left: str | None
+) -> None:
+    first, second, third = in_shards(folder)
+    if left is not None:
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_bytes(b"half")
+    cut = "$" if left is None else f" A download was cut here: {folder / left}. Fetch the model"
+    content = third.read_bytes()
+    third.unlink()
+    with pytest.raises(
+        ConfigError, match=rf"names '{third.name}', and there is no such file.{cut}"
+    ):
+        verified_folder(str(folder))
+    index = (folder / folders.INDEX).read_bytes()
+    (folder / folders.INDEX).unlink()
+    with pytest.raises(ConfigError, match=f"{third.name} is missing; {first.name} is here"):
+        verified_folder(str(folder))
+    third.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{folders.INDEX} is missing"):
+        verified_folder(str(folder))
+    (folder / folders.INDEX).write_bytes(index)
+    third.write_bytes(content[:-1])
+    with pytest.raises(ConfigError, match=f"{third.name}: not a safetensors file; was it copied"):
+        verified_folder(str(folder))
+    shutil.copy(second, third)
+    with pytest.raises(ConfigError, match=f"says that {third.name} holds .*, and it does not"):
+        verified_folder(str(folder))
+
+
+def test_a_folder_of_real_size_that_is_cut_is_named_without_reading_it(folder: Path) -> None:
+    """3 GB by its header, sparse on disk: the file ends a byte early."""
+    shape = [1_500_000_000]
+    facts = {"x": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 2 * shape[0]]}}
+    text = json.dumps(facts).encode()
+    file = folder / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(file, 8 + len(text) + 2 * shape[0])
+    assert verified_folder(str(folder)) == folder
+    os.truncate(file, 8 + len(text) + 2 * shape[0] - 1)
+    with pytest.raises(ConfigError, match="not a safetensors file; was it copied whole"):
+        verified_folder(str(folder))
+
+
+def test_weights_that_are_still_to_come_are_named(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.safetensors.incomplete")
+    with pytest.raises(ConfigError, match=r"without weights.*cut here: .*model.safetensors.incomp"):
+        model_folder(str(folder))
+
+
+def test_a_folder_without_tokenizer_is_named(folder: Path) -> None:
+    folders.require_tokenizer(folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"has no tokenizer \(no tokenizer.json"):
+        folders.require_tokenizer(folder)
