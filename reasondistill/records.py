@@ -487,7 +487,8 @@ class StageForecast(Record):
     the samples of one model (`evals/NAME`).
 
     `worker_hours` are those of all workers together, `left_hours` what is still to come of
-    `wall_hours`. None is not known; `unknown` says what would make it known. `money` is in whatever
+    `wall_hours`; `bytes` is what stays on disk, `memory_bytes` the most that a process holds. None
+    is not known; `unknown` says what would make it known. `money` is in whatever
     the cluster file's prices are in. `source` says where the numbers are from.
     """
 
@@ -501,6 +502,7 @@ class StageForecast(Record):
     gpu_hours: Range | None = None
     cpu_hours: Range | None = None
     bytes: Range | None = None
+    memory_bytes: Range | None = None
     money: Range | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
@@ -509,13 +511,14 @@ class StageForecast(Record):
 
 class Forecast(Record):
     """What a run will cost, by the forecast of the time `made`; `total` adds up the stages whose
-    cost is known.
+    cost is known. `assumed` is what stands in for measurements where it is for GPUs on paper.
     """
 
     run: str
     made: str
     cluster: str
     sources: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
     stages: tuple[StageForecast, ...]
     total: StageForecast
 

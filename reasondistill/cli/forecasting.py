@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     "  reasondistill forecast demo --calibrate 20\n\n"
     "  reasondistill forecast r1_distill_qwen_1_5b --on single_gpu "
     "--tokens-per-trace 4500 --tokens-per-second 2600\n\n"
+    "  reasondistill forecast r1_distill_qwen_1_5b --on single_gpu --gpus 8xh100 --gpu-hour 2.5\n\n"
     "  reasondistill forecast demo --json"
 )
 def forecast(
@@ -61,22 +62,39 @@ def forecast(
         float | None,
         typer.Option("--tokens-per-second", min=0.01, help="Of one worker, as you say."),
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(help="GPUs that nobody has run it on, by data sheet: h100, 4xh200, 1xl40s."),
+    ] = None,
+    gpu_hour: Annotated[
+        float | None,
+        typer.Option("--gpu-hour", min=0, help="What one of --gpus costs an hour, in dollars."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key: traces.n=8")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """What a run will cost: tokens, hours, disk and money of each stage, each with an interval that
-    holds 90 % of simulated runs.
+    """What a run will cost: tokens, hours, disk, memory and money of each stage, each with an
+    interval that holds 90 % of simulated runs.
 
-    Numbers are from the run's own folder, from --like, from --calibrate, and from what you give,
-    which stands over what was measured. Where nothing is known it says so. Stored as forecast.json
-    in the run folder; the report puts it beside what came.
+    With --gpus it is arithmetic on data sheets and stated assumptions, for GPUs that are not here:
+    no weights are needed, and nothing is stored. Other numbers are from the run's own folder, from
+    --like, from --calibrate, and from what you give, which stands over what was measured. Where
+    nothing is known it says so. Stored as forecast.json in the run folder; the report puts it
+    beside what came.
     """
     from reasondistill import config, pipeline
-    from reasondistill.forecast import Given, make_forecast, save
+    from reasondistill.forecast import Given, make_forecast, paper_of, save
 
+    if gpu_hour is not None and gpus is None:
+        raise ConfigError("--gpu-hour: the price of --gpus; of your own stands in [prices].")
+    paper = None
+    if gpus is not None:
+        paper = paper_of(gpus)
+        if calibrate is not None:
+            raise ConfigError("--calibrate measures this machine, --gpus is for another one.")
     source = resources.find("pipelines", file)
     settings = config.load_pipeline(source, set_ or [])
     cluster = config.load_cluster(resources.find("clusters", on))
@@ -84,13 +102,17 @@ def forecast(
     folders = [folder_with_stages(name, runs) for name in like or ()]
     if calibrate is not None:
         do_calibration(run, calibrate, quiet=as_json)
-    result = make_forecast(run, like=folders, given=Given(tokens_per_trace, tokens_per_second))
-    path = save(result, run.folder)
+    given = Given(tokens_per_trace, tokens_per_second)
+    result = make_forecast(run, like=folders, given=given, paper=paper, usd_hour=gpu_hour)
+    path = None
+    if paper is None:
+        path = save(result, run.folder)
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
     print_forecast(result)
-    say(f"[dim]{named(path)}[/]")
+    if path is not None:
+        say(f"[dim]{named(path)}[/]")
 
 
 def folder_with_stages(name: str, runs: Path) -> Path:
@@ -129,7 +151,7 @@ def do_calibration(run: Run, problems: int, *, quiet: bool) -> None:
 # ---- the table -----------------------------------------------------------------------------------
 
 # Figures of a stage, as columns of the table, and what each shows.
-_FIGURES = ("tokens", "time", "left", "hours", "disk", "money")
+_FIGURES = ("tokens", "time", "left", "hours", "disk", "memory", "money")
 _SEED = r"-seed\d+$"
 _STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
 _MOST_NAMES = 3
@@ -148,6 +170,8 @@ def print_forecast(result: Forecast) -> None:
         del columns["left"]
     if result.total.money is None:
         del columns["money"]
+    if all(stage.memory_bytes is None for stage in result.stages):
+        del columns["memory"]
     table = plain_table("stage", "work", *columns.values())
     cells = {row.stage: cells_of(row, has_gpus=has_gpus) for row in (*result.stages, result.total)}
     for names in rows_with_seeds_together(result, cells):
@@ -163,6 +187,8 @@ def print_forecast(result: Forecast) -> None:
         f"[bold]{named(result.run)}[/] on {named(result.cluster)}: expected, and what 90 % "
         "of simulated runs stay between"
     )
+    for words in result.assumed:
+        say(f"[yellow]{named(words)}[/]")
     out.print(table)
     for text, stages in stages_by_note(result).items():
         print_note(text, stages)
@@ -204,6 +230,7 @@ def cells_of(row: StageForecast, *, has_gpus: bool) -> dict[str, str]:
         "left": range_text(row.left_hours, hours_words),
         "hours": range_text(hours, "{:,.3g}".format),
         "disk": range_text(row.bytes, bytes_words),
+        "memory": range_text(row.memory_bytes, bytes_words),
         "money": range_text(row.money, "{:,.2f}".format),
     }
 

@@ -15,5 +15,6 @@ measured.
 from reasondistill.forecast.calibrating import calibration_run
 from reasondistill.forecast.costs import Given
 from reasondistill.forecast.making import make_forecast, save
+from reasondistill.forecast.on_paper import paper_of
 
-__all__ = ["Given", "calibration_run", "make_forecast", "save"]
+__all__ = ["Given", "calibration_run", "make_forecast", "paper_of", "save"]

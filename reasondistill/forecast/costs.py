@@ -22,6 +22,7 @@ from reasondistill.forecast.monte_carlo import (
     in_hours,
     in_range,
 )
+from reasondistill.forecast.on_paper import BYTES_PER_TOKEN, Paper
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import StageForecast
 from reasondistill.runs.store import read_manifest
@@ -61,6 +62,8 @@ class Context:
     others: tuple[Evidence, ...] = ()
     given: Given = Given()
     dice: Dice = field(default_factory=Dice)
+    # The GPUs of a forecast that stands on their data sheet.
+    paper: Paper | None = None
 
     @property
     def everything(self) -> tuple[Evidence, ...]:
@@ -144,7 +147,8 @@ class Basis:
 @dataclass(frozen=True)
 class Cost:
     """Draws of what a stage takes, in seconds, tokens and bytes; None is unknown. `left_s` is the
-    part of `wall_s` that is still to come.
+    part of `wall_s` that is still to come, `bytes` is what it leaves on disk, `memory` the most
+    bytes that one of its processes holds, on a GPU where it has one.
     """
 
     stage: str
@@ -155,6 +159,7 @@ class Cost:
     left_s: Draws | None = None
     worker_s: Draws | None = None
     bytes: Draws | None = None
+    memory: Draws | None = None
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unknown: str | None = None
@@ -173,7 +178,17 @@ def finished(
     drawn = None
     if tokens is not None:
         drawn = exact(tokens)
-    return Cost(stage, "done", work, drawn, spent, exact(0.0), spent, exact(size), ("this run",))
+    return Cost(
+        stage,
+        "done",
+        work,
+        drawn,
+        spent,
+        exact(0.0),
+        spent,
+        exact(size),
+        sources=("this run",),
+    )
 
 
 # ---- samples -------------------------------------------------------------------------------------
@@ -228,6 +243,8 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
     size = None
     if measured is not None:
         size = tokens * measured.bytes_per_token
+    elif context.paper is not None:
+        size = tokens * BYTES_PER_TOKEN
     speed = piece.basis.speed
     if speed is None:
         return Drawn(tokens, None, spent, size)
@@ -430,6 +447,7 @@ def to_record(cost: Cost, charged: Charge) -> StageForecast:
         gpu_hours=in_hours(charged.gpu_s),
         cpu_hours=in_hours(charged.cpu_s),
         bytes=in_range(cost.bytes),
+        memory_bytes=in_range(cost.memory),
         money=in_range(charged.money),
         source=", ".join(cost.sources),
         notes=cost.notes,

@@ -69,7 +69,8 @@ def report_cost(context: Context) -> Cost:
     evidence, manifest = longest
     seconds = manifest.seconds * context.dice.factor("report", ONCE)
     size = exact(folder_bytes(RunFolder(evidence.folder).stage("report")))
-    return Cost("report", "new", "", None, seconds, seconds, seconds, size, (evidence.source,))
+    sources = (evidence.source,)
+    return Cost("report", "new", "", None, seconds, seconds, seconds, size, sources=sources)
 
 
 def counted_cost(context: Context, stage: str, unit: str, amount: Draws | None) -> Cost:
@@ -84,7 +85,7 @@ def counted_cost(context: Context, stage: str, unit: str, amount: Draws | None) 
     work = f"{amount[0]:,.0f} {unit}"
     longest = _longest_known(context, stage)
     if longest is None:
-        return Cost(stage, "new", work, unknown=CALIBRATE)
+        return _not_known(context, stage, work)
     evidence, manifest = longest
     seen = manifest.counts["in"]
     share = amount / seen
@@ -94,9 +95,17 @@ def counted_cost(context: Context, stage: str, unit: str, amount: Draws | None) 
     notes: tuple[str, ...] = ()
     if seen < _MANY:
         notes = (_FEW_SEEN,)
+    sources = (evidence.source,)
     return Cost(
-        stage, "new", work, None, seconds, seconds, seconds, size, (evidence.source,), notes
+        stage, "new", work, None, seconds, seconds, seconds, size, sources=sources, notes=notes
     )
+
+
+def _not_known(context: Context, stage: str, work: str) -> Cost:
+    """A stage that no run tells of; beside GPUs on paper its minutes of a CPU do not count."""
+    if context.paper is None:
+        return Cost(stage, "new", work, unknown=CALIBRATE)
+    return Cost(stage, "new", work, notes=("needs no GPU: not counted",))
 
 
 def _as_it_was(context: Context, stage: str, unit: str, done: Manifest) -> Cost:
@@ -146,7 +155,7 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
         if lines > graded:
             evidence, speed, graded = other, other.verdicts_speed, lines
     if evidence is None or speed is None:
-        return Cost("verdicts", "new", work, unknown=CALIBRATE)
+        return _not_known(context, "verdicts", work)
     cores_there = Environment.of(evidence.manifests["verdicts"]).cores or 1
     per_core = speed.tokens_per_s / cores_there
     rate = per_core * _cores_here(run) * context.dice.factor("verdicts", speed.spread)
@@ -162,7 +171,16 @@ def verdicts_cost(context: Context, samples: Draws | None) -> Cost:
     if run.pipeline.verdicts.judge is not None:
         notes.append("without the judge")
     return Cost(
-        "verdicts", "new", work, None, wall, wall, work_s, size, (evidence.source,), tuple(notes)
+        "verdicts",
+        "new",
+        work,
+        None,
+        wall,
+        wall,
+        work_s,
+        size,
+        sources=(evidence.source,),
+        notes=tuple(notes),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from reasondistill.forecast.costs import (
 from reasondistill.forecast.evidence import Evidence, read_evidence
 from reasondistill.forecast.light_stages import stage_costs
 from reasondistill.forecast.monte_carlo import exact
+from reasondistill.forecast.on_paper import Paper, assumptions
 from reasondistill.forecast.training_cost import students_wall
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import Forecast
@@ -28,13 +30,24 @@ from reasondistill.runs import layout
 from reasondistill.runs.store import write_guarded
 
 
-def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = None) -> Forecast:
+def make_forecast(
+    run: Run,
+    *,
+    like: Sequence[Path] = (),
+    given: Given | None = None,
+    paper: Paper | None = None,
+    usd_hour: float | None = None,
+) -> Forecast:
     """Forecast every stage of a run. A calibration of the run, beside the run's folder, is taken
-    into account.
+    into account. With `paper` it is for these GPUs, at `usd_hour` each, by their data sheet.
 
-    Raises ConfigError as the pipeline file does, DataError for a shard that cannot be read.
+    Raises ConfigError as the pipeline file does, and for a model whose shape nothing here tells;
+    DataError for a shard that cannot be read.
     """
     context = read_context(run, like, given)
+    if paper is not None:
+        run = replace(run, cluster=paper.cluster(run.cluster, usd_hour))
+        context = replace(context, run=run, paper=paper)
     costs = list(stage_costs(context))
     charges = [charge(cost, run.cluster) for cost in costs]
     whole = Charge(
@@ -47,6 +60,7 @@ def make_forecast(run: Run, *, like: Sequence[Path] = (), given: Given | None = 
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         cluster=run.cluster.about or run.cluster.kind,
         sources=tuple(evidence.source for evidence in context.everything if _tells(evidence)),
+        assumed=() if paper is None else assumptions(paper, run.cluster.prices.gpu_hour),
         stages=tuple(
             to_record(cost, charged) for cost, charged in zip(costs, charges, strict=True)
         ),

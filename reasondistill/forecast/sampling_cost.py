@@ -7,7 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from reasondistill.config import Benchmark, SampledModel, StudentSettings, TraceSettings
+from reasondistill.config import (
+    Benchmark,
+    ModelSettings,
+    SampledModel,
+    StudentSettings,
+    TraceSettings,
+)
+from reasondistill.errors import ConfigError
 from reasondistill.forecast.costs import (
     HOW_MANY,
     Basis,
@@ -27,15 +34,24 @@ from reasondistill.forecast.evidence import (
     short_name,
 )
 from reasondistill.forecast.monte_carlo import STAND_IN, Draws
-from reasondistill.forecast.training_cost import is_alike, start_of
+from reasondistill.forecast.on_paper import (
+    ASSUMED_LENGTHS,
+    LENGTH_SHARE,
+    LENGTH_SPREAD,
+    NEVER_RUN,
+    shape_unknown,
+)
+from reasondistill.forecast.training_cost import is_alike, root_shape, start_of
 from reasondistill.models import topk
 from reasondistill.models.prompts import load_prompt
+from reasondistill.models.shapes import ModelShape, shape_of
 from reasondistill.pipeline import evaluating
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import STEP, VARIANT
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import read_manifest
+from reasondistill.stages.students.footprint import gib
 
 AS_GIVEN = "as given"
 # Bytes of an index line of the top-K cache.
@@ -83,11 +99,12 @@ def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> I
         if done is None and len(by_model) == 1:
             done = next(iter(context.this_run.teachers.values()), None)
         wanted = round(problems * teacher.share / shares) * written.n
-        basis = teacher_basis(context, teacher, name)
-        yield Piece(f"teacher {name}", wanted, written.n, written.resolve().max_tokens, done, basis)
+        cap = written.resolve().max_tokens
+        basis = with_given(context, teacher_basis(context, teacher, name, cap))
+        yield Piece(f"teacher {name}", wanted, written.n, cap, done, basis)
 
 
-def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
+def teacher_basis(context: Context, teacher: SampledModel, name: str, cap: int) -> Basis:
     """The same teacher in any folder, else another teacher in any."""
 
     def with_enough(evidence: Evidence) -> Written | None:
@@ -120,7 +137,63 @@ def teacher_basis(context: Context, teacher: SampledModel, name: str) -> Basis:
             sources=(evidence.source,),
             notes=tuple(notes),
         )
-    return with_given(context, basis)
+    if not teacher.capabilities.is_engine:
+        return basis
+    return with_paper(context, basis, name, shape_of_model(context, teacher), cap)
+
+
+def shape_of_model(context: Context, model: ModelSettings) -> ModelShape | None:
+    """The shape of a model that vLLM serves, where the forecast stands on it."""
+    if context.paper is None:
+        return None
+    return shape_of(located(model).model, model.revision)
+
+
+def with_paper(
+    context: Context, basis: Basis, name: str, shape: ModelShape | None, cap: int
+) -> Basis:
+    """Of GPUs that nobody has run it on: the speed that their data sheet allows, whatever was
+    measured elsewhere; and an assumed length where no run tells one.
+
+    Raises ConfigError for a model whose shape is not known, and for one that does not fit.
+    """
+    paper = context.paper
+    if paper is None:
+        return basis
+    notes = list(basis.notes)
+    mean = basis.tokens_per_sample
+    if mean is None and basis.lengths is not None:
+        mean = basis.lengths.total_tokens / max(1, basis.lengths.total_samples)
+    if mean is None:
+        mean = LENGTH_SHARE * cap
+        basis = replace(basis, tokens_per_sample=mean, length_spread=LENGTH_SPREAD)
+        if context.given.tokens_per_trace is None:
+            notes.append(ASSUMED_LENGTHS)
+    mean = context.given.tokens_per_trace or mean
+    if shape is None:
+        raise shape_unknown(name)
+    seats = context.run.cluster.vllm.max_num_seqs
+    speed = paper.writing_speed(shape, mean, seats)
+    if speed is None:
+        raise ConfigError(
+            f"--gpus: {name} has {shape.parameters / 1e9:,.1f}G parameters, "
+            f"{gib(2.0 * shape.parameters)} in bfloat16: more than {paper.title} hold beside one "
+            f"text of {mean:,.0f} tokens. Take more or larger GPUs, or a smaller model."
+        )
+    each = paper.engine_gpus(shape, mean, seats)
+    notes.append(
+        f"{name}: {shape.parameters / 1e9:,.3g}G parameters in bfloat16, "
+        f"{paper.count // each} × {each} GPUs, {gib(paper.engine_memory(shape, each))} of "
+        f"weights on each, {speed.tokens_per_s:,.0f} tokens/s in all"
+    )
+    return replace(
+        basis,
+        speed=speed,
+        speed_spread=0.0,
+        at_once=None,
+        sources=(*basis.sources, NEVER_RUN),
+        notes=tuple(notes),
+    )
 
 
 def _at_once(context: Context, teacher: SampledModel, written: Written) -> int | None:
@@ -279,7 +352,7 @@ def answer_piece(
         done = None
         if number <= len(steps):
             done = context.this_run.answers[steps[number - 1]]
-    basis = answer_basis(context, question.benchmark, model, measured, student)
+    basis = answer_basis(context, question.benchmark, model, measured, student, question.cap)
     return Piece(
         f"{without_seed(model)} on {question.benchmark}",
         question.problems * question.n,
@@ -296,6 +369,7 @@ def answer_basis(
     model: str,
     measured: evaluating.Measured,
     student: StudentSettings | None,
+    cap: int,
 ) -> Basis:
     """Lengths and speed, each from the model itself, else from the model most like it, with a
     note.
@@ -328,7 +402,15 @@ def answer_basis(
             basis = replace(basis, speed=given_speed)
             sources.append(AS_GIVEN)
     notes = tuple(dict.fromkeys(hint.note for hint in hints if hint.note))
-    return replace(basis, sources=tuple(dict.fromkeys(sources)), notes=notes)
+    basis = replace(basis, sources=tuple(dict.fromkeys(sources)), notes=notes)
+    is_given = is_teacher and context.given.tokens_per_s is not None
+    if context.paper is None or is_given or not measured.served.capabilities.is_engine:
+        return basis
+    if student is not None:
+        shape = root_shape(context, student)
+    else:
+        shape = shape_of_model(context, measured.served)
+    return with_paper(context, basis, without_seed(model), shape, cap)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reasondistill.config import StudentSettings
-from reasondistill.errors import ConfigError
 from reasondistill.forecast.costs import (
     CALIBRATE,
     HOW_MANY,
@@ -32,19 +31,41 @@ from reasondistill.forecast.evidence import (
     short_name,
 )
 from reasondistill.forecast.monte_carlo import ONCE, Draws, Floats, exact
+from reasondistill.forecast.on_paper import (
+    ASSUMED_YIELD,
+    LENGTH_SHARE,
+    LENGTH_SPREAD,
+    NEVER_RUN,
+    PROMPT_TOKENS,
+    RIGHT_HIGH,
+    RIGHT_LOW,
+    RIGHT_SHARE,
+    shape_unknown,
+)
 from reasondistill.launch.launcher import launcher_of
-from reasondistill.models.weights import count_parameters, model_folder
-from reasondistill.pipeline import plan
+from reasondistill.models.shapes import ModelShape
+from reasondistill.pipeline import located, plan
+from reasondistill.stages.students.footprint import (
+    DeviceKind,
+    Footprint,
+    device_here,
+    footprint,
+    gib,
+    memory_words,
+    start_shape,
+    ways_to_less,
+)
 
 # Tokens of a boxed gold answer, for students that learn nothing else.
 _BOXED_TOKENS = 8
+# An interval of 90 % reaches so many standard deviations to either side.
+_IN_90_PERCENT = 1.645
 # Methods with equal training speed: plain cross-entropy on different rows.
 _PLAIN = ("sft", "unverified", "answer_only")
-# Bytes of optimizer state for each parameter: AdamW has two float32; Muon one for matrices, AdamW's
-# two for embeddings (5.1 measured).
-_OPTIMIZER_BYTES = {"adamw": 8, "muon": 5}
-# Checkpoints that a training keeps (save_total_limit).
-_CHECKPOINTS = 2
+# The longest row of a micro-batch, in mean rows.
+_LONGEST = 2.5
+# How far the memory of a training may be off (standard deviation / mean).
+_MEMORY_SPREAD = 0.15
 
 
 # ---- examples ------------------------------------------------------------------------------------
@@ -59,8 +80,10 @@ def examples_draws(context: Context) -> Draws | None:
         and done.counts.get("in", 0) >= (context.samples or 0)
     ):
         return exact(done.counts["out"])
-    if context.graded is None or context.problems is None or context.run.pipeline.traces is None:
+    if context.problems is None or context.run.pipeline.traces is None:
         return None
+    if context.graded is None:
+        return _examples_on_paper(context, context.problems, context.run.pipeline.traces.n)
     settings, n = context.run.pipeline.examples, context.run.pipeline.traces.n
     top = n
     if settings.select != "all":
@@ -69,6 +92,19 @@ def examples_draws(context: Context) -> Draws | None:
     return context.problems * context.dice.bounded_mean(
         "yield", values, float(top), context.problems
     )
+
+
+def _examples_on_paper(context: Context, problems: int, n: int) -> Draws | None:
+    """Examples by the assumed share of right traces; None where nothing is assumed."""
+    if context.paper is None:
+        return None
+    spread = (RIGHT_HIGH - RIGHT_LOW) / 2 / RIGHT_SHARE / _IN_90_PERCENT
+    share = np.minimum(1.0, RIGHT_SHARE * context.dice.factor("yield", spread))
+    settings = context.run.pipeline.examples
+    kept = share * n
+    if settings.select != "all":
+        kept = np.minimum(kept, settings.k)
+    return problems * kept
 
 
 def examples_kept(graded: GradedTraces, n: int, top: int) -> Floats:
@@ -165,7 +201,7 @@ def student_cost(
         if trained.done:
             work = f"{trained.done:,} steps"
         return finished(stage, work, seconds=trained.seconds, size=trained.bytes, tokens=tokens)
-    known = _known(context, student)
+    known = on_gpus(context, student, _known(context, student))
     if student.method == "base":
         return base_cost(context, student, known)
     state: State = "new"
@@ -185,8 +221,11 @@ def student_cost(
     steps, tokens = steps_and_tokens(
         student, steps_to_match(context, steps_like), examples, row_tokens
     )
+    if student.method == "answer_only" and student.packing and steps_like is not None:
+        tokens = _unpacked_tokens(context, student, steps_like, row_tokens, tokens)
     work = f"{steps[0]:,.0f} steps, {examples[0]:,.0f} examples"
-    cost = replace(cost, work=work, tokens=tokens, bytes=_bytes(context, student, known, steps))
+    cost = replace(cost, work=work, tokens=tokens)
+    cost = with_footprint(context, cost, student, known, steps)
     return at_speed(context, cost, student, known, trained, steps)
 
 
@@ -228,7 +267,10 @@ def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost
     seconds = measured * context.dice.factor("base", known.speed_spread or ONCE)
     size: Draws | None = exact(0.0)
     if student.base is None or student.shrink is not None:
-        size = _bytes(context, student, known, exact(0.0))
+        plan = plan_of_training(context, student, known)
+        size = None
+        if plan is not None:
+            size = exact(plan.left)
     return Cost(
         f"students/{student.name}",
         "new",
@@ -238,8 +280,8 @@ def base_cost(context: Context, student: StudentSettings, known: _Known) -> Cost
         seconds,
         seconds,
         size,
-        known.sources,
-        notes,
+        sources=known.sources,
+        notes=notes,
     )
 
 
@@ -276,6 +318,22 @@ def steps_and_tokens(
     return steps, steps * rows / in_epoch * per_row
 
 
+def _unpacked_tokens(
+    context: Context,
+    student: StudentSettings,
+    steps_like: StudentSettings,
+    row_tokens: Draws,
+    packed: Draws,
+) -> Draws:
+    """The tokens of an answer-only control of a packed student: it is not packed, and sees as many
+    rows as that one has examples (making.py).
+    """
+    rows = _train_examples(context, steps_like)
+    if rows is None or steps_like.max_steps:
+        return packed
+    return steps_like.epochs * rows * np.minimum(row_tokens, student.max_length)
+
+
 def _steps(student: StudentSettings, in_epoch: Draws) -> Draws:
     if student.max_steps:
         return exact(student.max_steps)
@@ -296,7 +354,7 @@ def steps_to_match(context: Context, steps_like: StudentSettings | None) -> Draw
     if steps_like is None:
         return None
     examples = _train_examples(context, steps_like)
-    rows = _known(context, steps_like).row_tokens
+    rows = on_gpus(context, steps_like, _known(context, steps_like)).row_tokens
     if examples is None or rows is None:
         return None
     in_epoch, _ = _in_epoch(steps_like, examples, rows)
@@ -418,6 +476,55 @@ def _row_draws(
     return row_tokens * drawn / drawn[0]
 
 
+def on_gpus(context: Context, student: StudentSettings, known: _Known) -> _Known:
+    """Of GPUs that nobody has run it on: the speed that their data sheet allows, and rows as long
+    as the traces are assumed to be, where no run tells it. Raises ConfigError for a student whose
+    shape is not known.
+    """
+    paper = context.paper
+    if paper is None or student.method == "base":
+        return known
+    shape = root_shape(context, student)
+    if shape is None:
+        raise shape_unknown(student.base or student.name)
+    rows, notes = known.row_tokens, list(known.notes)
+    if rows is None:
+        rows = _rows_on_paper(context, student)
+    if context.graded is None:
+        notes.append(ASSUMED_YIELD)
+    if rows is None:
+        return known
+    settings = context.run.cluster.train
+    speed = paper.training_speed(student, settings, shape, float(rows[0]))
+    notes.append(
+        f"{shape.parameters / 1e9:,.3g}G parameters on {paper.count} GPUs: "
+        f"{speed.tokens_per_s:,.0f} tokens/s in all"
+    )
+    if student.distils():
+        notes.append("without its teacher, and without what it writes itself")
+    sources = tuple(dict.fromkeys((*known.sources, NEVER_RUN)))
+    return replace(
+        known, speed=speed, speed_spread=0.0, row_tokens=rows, sources=sources, notes=tuple(notes)
+    )
+
+
+def _rows_on_paper(context: Context, student: StudentSettings) -> Draws | None:
+    """A prompt, and an answer or a trace of the assumed or given length."""
+    written = context.run.pipeline.traces
+    if student.method == "answer_only":
+        return exact(PROMPT_TOKENS + _BOXED_TOKENS)
+    if context.given.tokens_per_trace is not None:
+        return exact(PROMPT_TOKENS + context.given.tokens_per_trace)
+    if written is None:
+        return None
+    mean = LENGTH_SHARE * written.resolve().max_tokens
+    name = short_name(located(written.teachers[0]).model)
+    # The same draws as of the traces: rows are long where these are.
+    return PROMPT_TOKENS + mean * context.dice.factor(
+        f"stand-in lengths of teacher {name}", LENGTH_SPREAD
+    )
+
+
 def _rows_from_traces(context: Context, student: StudentSettings) -> float | None:
     """Tokens of a row by the teacher's own count, its prompt and its end of text included."""
     if student.method == "answer_only":
@@ -434,56 +541,64 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
     return 1 + graded.mean_row_tokens
 
 
-# ---- disk ----------------------------------------------------------------------------------------
+# ---- disk and memory -----------------------------------------------------------------------------
 
 
-def _bytes(context: Context, student: StudentSettings, known: _Known, steps: Draws) -> Draws | None:
-    """The model, its snapshots, and the checkpoints that are kept: float32 weights and the
-    optimizer's states.
+def root_shape(context: Context, student: StudentSettings) -> ModelShape | None:
+    """The shape of a student, through all students that it goes on from; of one that is cut out of
+    its base the base's, which is more.
     """
-    parameters = parameters_of(student, known)
-    if parameters is None:
-        return None
-    weight_bytes = 4
-    if student.bf16:
-        weight_bytes = 2
-    model = parameters * weight_bytes
-    snapshots = max(1, context.run.pipeline.evals.checkpoints.count)
-    trained = parameters
-    if student.lora is not None:
-        trained = 0
-        if known.model is not None:
-            trained = known.model.trained_parameters or 0
-    checkpoint = trained * (4 + _OPTIMIZER_BYTES[student.optimizer])
-    checkpoints = np.minimum(_CHECKPOINTS, np.ceil(steps / student.save_every))
-    return model * snapshots + checkpoints * checkpoint
+    every = {other.name: other for other in context.run.pipeline.all_students()}
+    while student.starts_from is not None:
+        student = every[student.starts_from]
+    return start_shape(student.model_copy(update={"shrink": None}))
 
 
-def parameters_of(student: StudentSettings, known: _Known) -> int | None:
-    """How many parameters a student has: as a training counted them, by its shape, or on disk."""
-    if known.model is not None and known.model.parameters and not known.speed_spread:
-        return known.model.parameters
-    shape = student.architecture
+def plan_of_training(context: Context, student: StudentSettings, known: _Known) -> Footprint | None:
+    """What the student's training takes; None where its shape is not known."""
+    shape = None
+    if student.shrink is None or context.paper is not None:
+        shape = root_shape(context, student)
+    counted = known.model
+    is_counted = counted is not None and counted.parameters and not known.speed_spread
+    trained = None
+    if counted is not None and counted.parameters and is_counted:
+        if shape is None:
+            shape = ModelShape(counted.parameters, 0, 0, 0, 0, 0, 0)
+        shape = replace(shape, parameters=counted.parameters)
+        trained = counted.trained_parameters
     if shape is None:
-        return parameters_on_disk(student)
-    head = shape.hidden_size // shape.num_attention_heads
-    keys = head * (shape.num_key_value_heads or shape.num_attention_heads)
-    attention = 2 * shape.hidden_size**2 + 2 * shape.hidden_size * keys
-    layer = attention + 3 * shape.hidden_size * shape.intermediate_size + 2 * shape.hidden_size
-    embeddings = shape.vocab_size * shape.hidden_size
-    if not shape.tie_word_embeddings:
-        embeddings *= 2
-    return embeddings + shape.num_hidden_layers * layer + shape.hidden_size
+        return None
+    device = device_here()
+    if context.paper is not None:
+        device = DeviceKind(computes_in_bf16=True, is_gpu=True)
+    longest = None
+    if known.row_tokens is not None:
+        longest = int(_LONGEST * known.row_tokens[0])
+    return footprint(
+        student,
+        context.run.cluster.train,
+        shape,
+        device,
+        longest=longest,
+        snapshots=context.run.pipeline.evals.checkpoints.count,
+        trained=trained,
+    )
 
 
-def parameters_on_disk(student: StudentSettings) -> int | None:
-    """The parameters of a base on this disk; those of a shrunk student are unknown before."""
-    if student.starts_from is not None or student.shrink is not None:
-        return None
-    try:
-        folder = model_folder(student.base or "")
-    except ConfigError:
-        return None
-    if folder is None:
-        return None
-    return count_parameters(folder)
+def with_footprint(
+    context: Context, cost: Cost, student: StudentSettings, known: _Known, steps: Draws
+) -> Cost:
+    """The cost with what the student leaves on disk, the memory of its training, and a note."""
+    plan = plan_of_training(context, student, known)
+    if plan is None:
+        return cost
+    memory = plan.memory * context.dice.factor("memory of a training", _MEMORY_SPREAD)
+    most = plan.disk(int(steps[0]))
+    note = f"while it is trained: {memory_words(plan)} of memory, {gib(most)} on disk at most"
+    notes = (*cost.notes, note)
+    paper = context.paper
+    if paper is not None and plan.memory > paper.gpu.memory:
+        way = ways_to_less(student, context.run.cluster.train)
+        notes = (*notes, f"does not fit into {gib(paper.gpu.memory)} of a GPU. Less: {way}")
+    return replace(cost, bytes=exact(plan.left), memory=memory, notes=notes)

@@ -255,9 +255,10 @@ def test_a_student_takes_steps_times_batch_times_tokens_by_speed(tmp_path: Path)
     tokens = 300 * rows / np.ceil(rows / 32) * 100
     assert found.tokens.expected == pytest.approx(tokens)
     assert found.wall_hours.expected == hours(tokens / (STEP_TOKENS / STEP_S) + START_S)
-    assert found.bytes.expected == 100_000 * 2 + 1 * 100_000 * (
-        4 + 8
-    )  # bfloat16; one checkpoint with AdamW
+    assert found.bytes.expected == 100_000 * 2  # bfloat16; no checkpoint of a finished student
+    (said,) = [note for note in found.notes if note.startswith("while it is trained: about")]
+    assert "optimizer 0.00" in said and "1 MiB on disk at most" in said
+    assert found.memory_bytes.low < found.memory_bytes.expected < found.memory_bytes.high
 
 
 def test_epochs_become_steps_and_packed_rows_are_full(tmp_path: Path) -> None:
@@ -669,10 +670,11 @@ def foretold(folder: Path) -> Forecast:
         }
         return {"stage": name, "state": state, "work": "", "wall_hours": told}
 
+    memory = {"expected": 1.2 * 2**30, "low": 1.0 * 2**30, "high": 1.4 * 2**30}
     stages = [
         row("problems", 1.0, "done"),
         row("traces", 200.0),
-        row("students/sft", 100.0),
+        row("students/sft", 100.0) | {"memory_bytes": memory},
         row("evals/teacher", 1000.0),
     ]
     value = {
@@ -691,10 +693,10 @@ def test_the_report_puts_forecast_and_fact_side_by_side(tmp_path: Path) -> None:
     run = full_run(tmp_path / "run")
     foretold(run)
     folder = make(run)
-    rows = {
-        row["stage"]: row
-        for row in json.loads((folder / "report.json").read_text())["forecast"]["facts"]
-    }
+    facts = json.loads((folder / "report.json").read_text())["forecast"]["facts"]
+    rows = {row["stage"]: row for row in facts if row["what"] != "memory"}
+    (memory,) = [row for row in facts if row["what"] == "memory"]
+    assert memory["stage"] == "students/sft" and memory["took"] == 1.3 * 2**30
     assert set(rows) == {
         "traces",
         "students/sft",
@@ -705,7 +707,7 @@ def test_the_report_puts_forecast_and_fact_side_by_side(tmp_path: Path) -> None:
         rows["students/sft"]["ratio"] == pytest.approx(1.54) and not rows["students/sft"]["inside"]
     )
     text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
-    assert "## Forecast and fact" in text and "1 of 3 numbers came inside" in text
+    assert "## Forecast and fact" in text and "2 of 4 numbers came inside" in text
     assert (
         "| students/sft | time | 1 min 40 s | 1 min 30 s to 1 min 50 s | 2 min 34 s | 1.54 | no |"
         in text

@@ -126,7 +126,7 @@ class Size(Record):
 
 
 class ForecastFact(Record):
-    """One number of the forecast beside what came, in seconds or tokens."""
+    """One number of the forecast beside what came, in seconds, tokens or bytes of memory."""
 
     stage: str
     what: str

@@ -27,7 +27,7 @@ _PLACES = {"problems": PROBLEMS, "traces": TRACES, "verdicts": VERDICTS, "exampl
 @dataclass(frozen=True)
 class CheckedNumber:
     """One number of a forecast, `expected` between `low` and `high`, beside what a stage `took`:
-    seconds or tokens.
+    seconds, tokens or bytes of memory.
     """
 
     stage: str
@@ -50,8 +50,8 @@ class CheckedNumber:
 
 
 def checked_numbers(facts: Facts) -> list[CheckedNumber]:
-    """Time and tokens of every stage that had not finished when the forecast was made, and has
-    finished now.
+    """Time, tokens and memory of every stage that had not finished when the forecast was made, and
+    has finished now.
     """
     if facts.forecast is None:
         return []
@@ -68,6 +68,9 @@ def checked_numbers(facts: Facts) -> list[CheckedNumber]:
         tokens = sum(WorkFigures.of(manifest).tokens for manifest in manifests)
         if stage.tokens is not None and tokens:
             numbers.append(_compared(stage.stage, "tokens", stage.tokens, tokens))
+        held = max(map(_held, manifests))
+        if stage.memory_bytes is not None and held:
+            numbers.append(_compared(stage.stage, "memory", stage.memory_bytes, held))
     return numbers
 
 
@@ -106,6 +109,12 @@ def _manifests(facts: Facts, stage: str) -> Iterator[Manifest]:
             yield folder.manifest
 
 
+def _held(manifest: Manifest) -> float:
+    """The most bytes of memory that a stage held, on its GPU where a training has one."""
+    of_training = WorkFigures.of(manifest).peak_memory_gib
+    return (of_training or manifest.peak_memory_gib) * 2**30
+
+
 def _seconds(manifest: Manifest) -> float:
     """Seconds of all sessions: the figures of a resumed stage hold what the earlier sessions took;
     workers side by side share their time.
@@ -129,6 +138,8 @@ def _cells(row: CheckedNumber) -> Iterator[str]:
     words, what = whole, row.what
     if row.what == "seconds":
         words, what = duration, "time"
+    elif row.what == "memory":
+        words = _gib
     yield row.stage
     yield what
     yield words(row.expected)
@@ -142,6 +153,10 @@ def _cells(row: CheckedNumber) -> Iterator[str]:
     if row.is_inside:
         inside = "yes"
     yield inside
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB"
 
 
 def note(facts: Facts) -> str:
