@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import ray_machine as ray_kit
 import slurm_machine as slurm_kit
+import workers
 from cluster_kit import SlowTeacher, records_alone
 from draws import register_profiles
 
@@ -22,6 +23,8 @@ from reasondistill.interpreter import SAFE_PATH
 from reasondistill.runs import seals
 
 register_profiles()
+if workers.IS_WORKER:
+    workers.take_one_core()
 # The key by which a user's own runs are known is not kept in the home folder of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reasondistill-state-")
 
@@ -44,6 +47,11 @@ sampler = "scripted"
 [examples]
 validation = 0.2
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if workers.IS_WORKER:
+        workers.longest_first(items)
 
 
 @pytest.fixture(autouse=True)

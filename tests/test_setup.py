@@ -153,7 +153,7 @@ def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON", "MAKEOVERRIDES")
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON", "MAKEOVERRIDES", "WORKERS")
     }
     return subprocess.run(
         ["make", *arguments], cwd=checkout, capture_output=True, text=True, env=clean
@@ -171,13 +171,26 @@ def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
 def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / ".stamp").touch()
+    dealt = "-n 3 --dist loadfile --no-loadscope-reorder"
     assert (
-        make(checkout, "-n", "test").stdout
-        == '.venv/bin/python -m pytest -m "not slow and not gpu"\n'
+        make(checkout, "-n", "test", "WORKERS=3").stdout
+        == f'.venv/bin/python -m pytest -m "not slow and not gpu" {dealt}\n'
     )
     assert (
         make(checkout, "-n", "demo").stdout == ".venv/bin/reasondistill run pipelines/demo.toml\n"
     )
+
+
+@needs_make
+def test_there_are_two_workers_at_most_and_one_where_memory_is_small(checkout: Path) -> None:
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / ".stamp").touch()
+    memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    has_room = int(memory["MemTotal"].split()[0]) > 11_000_000
+    workers = 0
+    if len(os.sched_getaffinity(0)) > 1 and has_room:
+        workers = 2
+    assert f" -n {workers} " in make(checkout, "-n", "test").stdout
 
 
 @needs_make
