@@ -532,4 +532,9 @@ def fingerprint(value: Any) -> str:
     """16 hex digits of the SHA-256 of the value's canonical JSON: equal values, equal fingerprints,
     on any machine.
     """
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return fingerprint_of_json(canonical_json(value))
+
+
+def fingerprint_of_json(text: str) -> str:
+    """The fingerprint of the value that has this canonical JSON."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -56,6 +56,7 @@ _TAGS = (
     _Tags("gemma", "<|channel>thought", "<channel|>"),
 )
 _ANALYSIS = "<|channel|>analysis<|message|>"
+_OPENERS = (_ANALYSIS, *(tags.opener for tags in _TAGS))
 
 
 def opener_at_end(prompt: str) -> str:
@@ -63,8 +64,9 @@ def opener_at_end(prompt: str) -> str:
     when there is none.
     """
     end = prompt.rstrip()
-    openers = [_ANALYSIS, *(tags.opener for tags in _TAGS)]
-    return next((opener for opener in openers if end.endswith(opener)), "")
+    if not end.endswith(_OPENERS):
+        return ""
+    return next(opener for opener in _OPENERS if end.endswith(opener))
 
 
 def opened_by(prompt: str) -> ReasoningFormat | None:

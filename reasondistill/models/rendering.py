@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,27 @@ def render(tokenizer: Any, turns: Sequence[Mapping[str, Any]], options: Mapping[
         return tokenizer.apply_chat_template(
             list(turns), tokenize=False, add_generation_prompt=True, **options
         )
-    others = dict(options)
-    named: Any = others.pop("chat_template", None)
+    template = tokenizer.get_chat_template(options.get("chat_template"))
+    asked = _request(tokenizer, turns, options)
+    return _WORKER.text_of(template, asked, tokenizer.name_or_path)
+
+
+def render_ahead(
+    tokenizer: Any, several: Iterable[Sequence[Mapping[str, Any]]], options: Mapping[str, Any]
+) -> list[str]:
+    """The texts of several prompts, made in one go: an exchange with the process takes longer than
+    a template. `render` of each finds its text, until others are made ahead. Empty where one fails,
+    which `render` of it then tells.
+    """
+    if not _renders_as_all(tokenizer):
+        return []
+    template = tokenizer.get_chat_template(options.get("chat_template"))
+    return _WORKER.make_ahead(template, [_request(tokenizer, turns, options) for turns in several])
+
+
+def _request(tokenizer: Any, turns: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+    """The variables of a template as JSON."""
+    others = {name: value for name, value in options.items() if name != "chat_template"}
     variables = {
         "messages": list(turns),
         "tools": None,
@@ -66,7 +85,8 @@ def render(tokenizer: Any, turns: Sequence[Mapping[str, Any]], options: Mapping[
         **tokenizer.special_tokens_map,
         **others,
     }
-    return _WORKER.text_of(tokenizer.get_chat_template(named), variables, tokenizer.name_or_path)
+    # Special tokens may be objects that know their text.
+    return json.dumps(variables, default=str)
 
 
 def _renders_as_all(tokenizer: Any) -> bool:
@@ -87,15 +107,20 @@ class _Worker:
         self._channel: socket.socket | None = None
         self._owner = 0
         self._template: str | None = None  # which the process has
+        self._ahead: dict[tuple[str, str], str] = {}
 
-    def text_of(self, template: str, variables: Mapping[str, Any], name: str) -> str:
+    def text_of(self, template: str, asked: str, name: str) -> str:
         """Raises what `render` raises."""
         from jinja2 import TemplateError
 
         with self._lock:
-            answer = self._answer(template, variables)
-        if "text" in answer:
-            return answer["text"]
+            ahead = self._ahead.pop((template, asked), None)
+            if ahead is not None:
+                return ahead
+            answer = self._answer(template, [asked])
+        if "texts" in answer:
+            (text,) = answer["texts"]
+            return text
         if answer["kind"] == "seconds":
             raise ConfigError(f"{name}: its chat template takes more than {TEMPLATE_SECONDS}.")
         if answer["kind"] == "memory":
@@ -109,6 +134,19 @@ class _Worker:
             raise ConfigError(f"{name}: its chat template makes more than {TEMPLATE_CHARACTERS}.")
         raise TemplateError(answer["error"])
 
+    def make_ahead(self, template: str, several: Sequence[str]) -> list[str]:
+        """The texts of these, which are kept for `text_of` in place of what was kept before; none
+        where one fails.
+        """
+        texts: list[str] = []
+        with self._lock:
+            self._ahead = {}
+            with suppress(StageError):
+                texts = self._answer(template, several).get("texts", [])
+            for asked, text in zip(several, texts, strict=False):
+                self._ahead[template, asked] = text
+        return texts
+
     def close(self) -> None:
         """End the process, if there is one."""
         self._end(patience_s=0.0)
@@ -118,6 +156,7 @@ class _Worker:
         thread of it may have held the lock.
         """
         self._lock = threading.Lock()
+        self._ahead = {}
         self._let_go()
 
     def _let_go(self) -> None:
@@ -127,18 +166,19 @@ class _Worker:
             self._process.returncode = 0  # nobody waits for it here
         self._process = self._channel = None
 
-    def _answer(self, template: str, variables: Mapping[str, Any]) -> dict[str, str]:
+    def _answer(self, template: str, several: Sequence[str]) -> dict[str, Any]:
         """What the process answers, or why it does not; one that somebody killed is asked anew."""
         seconds = TEMPLATE_SECONDS.most
+        patience_s = seconds * _PATIENCE * len(several)
         code = 0
         for _ in range(_TRIES):
             channel = self._started()
-            request: dict[str, Any] = {"variables": variables, "seconds": seconds}
+            request: dict[str, Any] = {"seconds": seconds}
             if template != self._template:
                 request["template"] = template
-            # Special tokens may be objects that know their text.
-            data = json.dumps(request, default=str).encode("ascii")
-            deadline = time.monotonic() + seconds * _PATIENCE
+            head = json.dumps(request).removesuffix("}")
+            data = f'{head}, "several": [{", ".join(several)}]}}'.encode("ascii")
+            deadline = time.monotonic() + patience_s
             self._template = None
             try:
                 body = _exchanged(channel, data, deadline)
@@ -146,14 +186,14 @@ class _Worker:
                 self._end()
                 raise
             if body is not None:
-                answer: dict[str, str] = json.loads(body)
+                answer: dict[str, Any] = json.loads(body)
                 self._template = template
                 if answer.get("kind") == "memory":  # it ends
                     self._end()
                 return answer
             ended_by = self._end()
             if ended_by is None:
-                raise StageError(f"{_PROCESS} has not answered for {seconds * _PATIENCE:,} s.")
+                raise StageError(f"{_PROCESS} has not answered for {patience_s:,} s.")
             code = ended_by
             if code == -signal.SIGPROF:
                 return {"kind": "seconds", "error": ""}

@@ -5,8 +5,9 @@
 It knows nothing but jinja2, may take so much memory and time, reads and writes nothing but the
 socket DESCRIPTOR, and ends with its owner. Each request and each answer is four bytes of length and
 JSON; the first answer says that it is there. A request has `template` (unless it is the one
-before), `variables` and `seconds`; an answer has `text`, or `kind` and `error`: `template` (it
-refuses), `large`, `memory`. The kernel ends a process whose seconds of CPU are over, by SIGPROF.
+before), `seconds`, and a list `several` of variables; an answer has `texts`, or `kind` and `error`
+of the first that fails: `template` (it refuses), `large`, `memory`. Each may take the seconds. The
+kernel ends a process whose seconds of CPU are over, by SIGPROF.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Channel:
                 size = LENGTH.size + LENGTH.unpack_from(data)[0]
         return bytes(data[LENGTH.size :])
 
-    def write(self, answer: dict[str, str]) -> None:
+    def write(self, answer: dict[str, Any]) -> None:
         """One message."""
         body = json.dumps(answer).encode("ascii")
         left = memoryview(LENGTH.pack(len(body)) + body)
@@ -132,7 +133,7 @@ class Channel:
             raise EOFError
 
 
-def answer_to(body: bytes, most: int, before: str) -> tuple[dict[str, str], str]:
+def answer_to(body: bytes, most: int, before: str) -> tuple[dict[str, Any], str]:
     """What a template makes of its variables, at most `most` characters more than the request; and
     the template, which is the one `before` where the request has none.
     """
@@ -142,9 +143,8 @@ def answer_to(body: bytes, most: int, before: str) -> tuple[dict[str, str], str]
     try:
         request = json.loads(body)
         template = request.get("template", before)
-        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         try:
-            answer = _rendered(template, request["variables"], most + len(body))
+            answer = _rendered(template, request, most + len(body))
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except MemoryError:
@@ -156,15 +156,19 @@ def answer_to(body: bytes, most: int, before: str) -> tuple[dict[str, str], str]
     return answer, template
 
 
-def _rendered(template: str, variables: dict[str, Any], most: int) -> dict[str, str]:
-    pieces: list[str] = []
+def _rendered(template: str, request: dict[str, Any], most: int) -> dict[str, Any]:
+    texts: list[str] = []
     size = 0
-    for piece in compiled(template).generate(**variables):
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
-            return {"kind": "large", "error": ""}
-    return {"text": "".join(pieces)}
+    for variables in request["several"]:
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+        pieces: list[str] = []
+        for piece in compiled(template).generate(**variables):
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                return {"kind": "large", "error": ""}
+        texts.append("".join(pieces))
+    return {"texts": texts}
 
 
 @lru_cache(maxsize=32)

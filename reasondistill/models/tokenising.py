@@ -26,6 +26,7 @@ import secrets
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from itertools import pairwise
@@ -33,7 +34,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from reasondistill.errors import ConfigError, DataError, is_panic
-from reasondistill.models.rendering import render
+from reasondistill.models.rendering import render, render_ahead
 from reasondistill.models.tokenizer_parts import Measure
 from reasondistill.records import Message
 from reasondistill.thinking import (
@@ -143,6 +144,40 @@ def tokenise_prompt(
     return TokenisedPrompt(
         text, ids, opened_by(prompt.end), has_empty_block=ends_in_empty_block(prompt.end)
     )
+
+
+def prepare_prompts(
+    tokenizer: Any,
+    prompts: Iterable[Sequence[Message]],
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Render and read these prompts by the chat template in one go: `tokenise_prompt` of each finds
+    what was made of it, and takes a third of its time. What is wrong with one is left to that.
+    """
+    if not tokenizer.chat_template:
+        return
+    codec = _codec_of(tokenizer)
+    several: list[list[dict[str, Any]]] = []
+    for messages in prompts:
+        contents = [message.content for message in messages]
+        try:
+            _require_unicode("".join(contents))
+            mark = _unused_character(contents)
+        except InputFault:
+            continue
+        turns = _marked_turns(codec, messages, mark)
+        is_marked = any(mark in turn["content"] for turn in turns)
+        form = codec.fit_of(tokenizer, turns, options or {}).form
+        if not is_marked and form == "text":
+            several.append(_given(turns, in_parts=False))
+    texts = render_ahead(tokenizer, several, options or {})
+    with suppress(InputFault, ConfigError):
+        _encode_ahead(tokenizer, texts)
+
+
+@_told
+def _encode_ahead(tokenizer: Any, texts: Sequence[str]) -> None:
+    _codec_of(tokenizer).encode_ahead(tokenizer, texts)
 
 
 @_told
@@ -261,10 +296,8 @@ def _rendered(
             "with plain = true."
         )
     codec = _codec_of(tokenizer)
-    turns = [message.as_turn() for message in messages]
+    turns = _marked_turns(codec, messages, mark)
     foreign = [turn for turn in turns if turn["role"] != "system"]
-    for turn in foreign:
-        turn["content"] = codec.broken(turn["content"], mark)
     is_marked = any(mark in turn["content"] for turn in foreign)
     fit = codec.fit_of(tokenizer, turns, options)
     text = _apply_template(tokenizer, turns, options, fit.form)
@@ -298,6 +331,15 @@ def _rendered(
     raise InputFault(
         "template_refuses", "the chat template would make a special token out of its text"
     )
+
+
+def _marked_turns(codec: _Codec, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
+    """The turns with a mark inside each token string of foreign text."""
+    turns = [message.as_turn() for message in messages]
+    for turn in turns:
+        if turn["role"] != "system":
+            turn["content"] = codec.broken(turn["content"], mark)
+    return turns
 
 
 def _plain_pieces(messages: Sequence[Message]) -> list[Piece]:
@@ -363,13 +405,17 @@ def _render(
     """The template's text of these turns; `in_parts` hands each content over as a list of one part,
     as templates of vision models want it.
     """
+    return render(tokenizer, _given(turns, in_parts=in_parts), options)
+
+
+def _given(turns: Sequence[Mapping[str, str]], *, in_parts: bool) -> list[dict[str, Any]]:
     given: list[dict[str, Any]] = []
     for turn in turns:
         content: Any = turn["content"]
         if in_parts:
             content = [{"type": "text", "text": content}]
         given.append({**turn, "content": content})
-    return render(tokenizer, given, options)
+    return given
 
 
 def _takes_it_without_system(
@@ -542,6 +588,7 @@ class _Codec:
         self._measure = Measure(tokenizer)
         self._has_told = False
         self._fits: dict[tuple[Any, ...], _Fit] = {}
+        self._ahead: dict[str, list[int]] = {}
 
     def fit_of(
         self, tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any]
@@ -605,9 +652,13 @@ class _Codec:
         """The ids of a marked text, the mark itself left out. Token strings without a mark become
         their tokens.
         """
-        self._measure.require_bounded(marked)
+        ahead = self._ahead.pop(marked, None)
+        if ahead is None or add_special_tokens:
+            self._measure.require_bounded(marked)
         if mark not in marked:
-            ids: list[int] = tokenizer(marked, add_special_tokens=add_special_tokens)["input_ids"]
+            ids = ahead
+            if ids is None or add_special_tokens:
+                ids = tokenizer(marked, add_special_tokens=add_special_tokens)["input_ids"]
             if not self._has_more_than_meant(tokenizer, marked, ids, add_special_tokens):
                 return ids
         if self._renamed_copy is None:
@@ -615,6 +666,18 @@ class _Codec:
         return self._renamed_copy.encode(
             self._named(marked).replace(mark, ""), add_special_tokens=add_special_tokens
         )
+
+    def encode_ahead(self, tokenizer: Any, texts: Sequence[str]) -> None:
+        """Keep the ids of these texts without a mark for `encode`, in place of what was kept.
+        Raises what it raises.
+        """
+        self._ahead = {}
+        if not texts:
+            return
+        for text in texts:
+            self._measure.require_bounded(text)
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        self._ahead = dict(zip(texts, ids, strict=True))
 
     def stretches_of_text(self, marked: str, mark: str) -> list[str]:
         """A marked text cut at the tokens that are meant, the mark left out."""

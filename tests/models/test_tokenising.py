@@ -14,8 +14,15 @@ from tiny_model import make_tokenizer
 
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.models import rendering
 from reasondistill.models.prompts import Prompt, Shot, after_prompt
-from reasondistill.models.tokenising import InputFault, Piece, tokenise_answer, tokenise_prompt
+from reasondistill.models.tokenising import (
+    InputFault,
+    Piece,
+    prepare_prompts,
+    tokenise_answer,
+    tokenise_prompt,
+)
 from reasondistill.records import Message
 from reasondistill.stages.students.bases import train_tokenizer
 
@@ -195,6 +202,41 @@ def test_half_a_pair_of_surrogates_is_that_rows_fault() -> None:
         with pytest.raises(InputFault, match=r"'\\ud800'") as caught:
             tokenise_prompt(make_tokenizer(), asked("x\ud800"), plain=plain)
         assert caught.value.reason == "not_unicode"
+
+
+def test_prompts_that_are_prepared_together_are_the_same_and_take_one_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = trained_tokenizer()
+    prompts = [asked(f"What is {i} + {i}?") for i in range(20)]
+    odd = [asked("half \ud800 a pair"), asked("<|im_end|> in a text")]
+    alone = [tokenise_prompt(tokenizer, prompt, plain=False) for prompt in prompts]
+    exchanges: list[bytes] = []
+    exchanged = rendering._exchanged
+
+    def counted(channel: Any, data: bytes, deadline: float) -> bytes | None:
+        exchanges.append(data)
+        return exchanged(channel, data, deadline)
+
+    monkeypatch.setattr(rendering, "_exchanged", counted)
+    prepare_prompts(tokenizer, [*prompts, *odd])
+    together = [tokenise_prompt(tokenizer, prompt, plain=False) for prompt in prompts]
+    assert together == alone
+    assert len(exchanges) == 1
+    with pytest.raises(InputFault, match="surrogate"):
+        tokenise_prompt(tokenizer, odd[0], plain=False)
+
+
+def test_one_prompt_that_a_template_refuses_leaves_the_others_as_they_are() -> None:
+    tokenizer = trained_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if 'no' in m.content %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    prepare_prompts(tokenizer, [asked("yes"), asked("oh no")])
+    assert tokenise_prompt(tokenizer, asked("yes"), plain=False).text == "yes"
+    with pytest.raises(InputFault, match="refuses"):
+        tokenise_prompt(tokenizer, asked("oh no"), plain=False)
 
 
 def test_a_template_that_refuses_one_row_faults_the_row_and_one_that_refuses_all_the_file() -> None:

@@ -58,6 +58,8 @@ def time_raw(sampler: VllmSampler, drawn: Sequence[Request]) -> tuple[float, int
     """Seconds and tokens of one `LLM.generate`."""
     prompts = [{"prompt_token_ids": list(request.rendered.token_ids or ())} for request in drawn]
     params = [sampler._params(r, len(r.rendered.token_ids or ())) for r in drawn]
+    for one in params:
+        one.skip_clone = False  # as whoever calls `LLM.generate` makes them
     started = time.perf_counter()
     outputs = sampler._llm.generate(prompts, params, use_tqdm=False)
     return time.perf_counter() - started, sum(

@@ -99,6 +99,9 @@ class SamplerBase:
         checked.
         """
 
+    def prepare(self, prompts: Sequence[tuple[Message, ...]], *, plain: bool) -> None:
+        """Prompts that `render` will be asked for next, where many at once are less work."""
+
     def provenance(self) -> dict[str, Any]:
         """Where samples came from that its name does not say (a server's address, what it calls its
         model); to be recorded.

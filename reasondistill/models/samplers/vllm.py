@@ -57,8 +57,9 @@ from reasondistill.models.samplers.vllm_engine import (
     threads_now,
     tokens_so_far,
     usable_dtype,
+    with_seed,
 )
-from reasondistill.models.tokenising import tokenise_prompt
+from reasondistill.models.tokenising import prepare_prompts, tokenise_prompt
 from reasondistill.models.weights import (
     hub_commit,
     model_folder,
@@ -66,7 +67,7 @@ from reasondistill.models.weights import (
     require_safetensors,
     require_sound_snapshot,
 )
-from reasondistill.records import Finish, Message, Problem
+from reasondistill.records import Finish, Message, Problem, Sampling
 from reasondistill.thinking import ReasoningFormat
 
 log = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ class VllmSampler(SamplerBase):
         self._llm: Any = None
         self._threads = threads
         self._give_threads_back = nothing
+        self._known_params: dict[tuple[Sampling, int, int], Any] = {}
         self._told_clipped = False
         self._told_running = 0.0
 
@@ -181,6 +183,10 @@ class VllmSampler(SamplerBase):
         """
         prompt = tokenise_prompt(self.tokenizer, messages, plain=plain, options=self._options)
         return Rendered(messages, tuple(prompt.ids), opens=prompt.opens)
+
+    def prepare(self, prompts: Sequence[tuple[Message, ...]], *, plain: bool) -> None:
+        if not plain:
+            prepare_prompts(self.tokenizer, prompts, self._options)
 
     # -- sampling
 
@@ -326,9 +332,11 @@ class VllmSampler(SamplerBase):
                 sampling.max_tokens,
                 self.max_model_len,
             )
-        return sampling_params(
-            sampling, max(1, min(sampling.max_tokens, room)), request.seed, request.logprobs
-        )
+        max_tokens = max(1, min(sampling.max_tokens, room))
+        asked = (sampling, max_tokens, request.logprobs)
+        if asked not in self._known_params:
+            self._known_params[asked] = sampling_params(sampling, max_tokens, request.logprobs)
+        return with_seed(self._known_params[asked], request.seed)
 
     def close(self) -> None:
         """Shut the engine down and free its memory: another model can be loaded in this process."""

@@ -4,9 +4,10 @@ completion wait here until its trace is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.samplers import (
@@ -25,6 +26,8 @@ from reasondistill.stages.traces.sampling import as_generator, check_fits, rende
 # Prompts that are kept between being looked at and being asked: 200 tokens take 8 kB, so 80 MB.
 # Of a larger set the others are made again.
 MOST_KEPT = 10_000
+# Prompts that a sampler makes at once.
+_AT_ONCE = 128
 
 
 class CachingSampler(SamplerBase):
@@ -45,8 +48,21 @@ class CachingSampler(SamplerBase):
     def unaskable(self, problems: Iterable[Problem], prompt: NamedPrompt) -> dict[str, InputFault]:
         """Which of these problems the model cannot be asked, and why, before any of them is."""
         faults: dict[str, InputFault] = {}
-        for problem in problems:
-            turns = prompt.prompt.render(problem.question)
+        rest = iter(problems)
+        several = list(islice(rest, _AT_ONCE))
+        while several:
+            faults |= self._unaskable_of(several, prompt)
+            several = list(islice(rest, _AT_ONCE))
+        return faults
+
+    def _unaskable_of(
+        self, problems: Sequence[Problem], prompt: NamedPrompt
+    ) -> dict[str, InputFault]:
+        asked = [prompt.prompt.render(problem.question) for problem in problems]
+        if isinstance(self._sampler, SamplerBase):
+            self._sampler.prepare(asked, plain=prompt.prompt.plain)
+        faults: dict[str, InputFault] = {}
+        for problem, turns in zip(problems, asked, strict=True):
             try:
                 rendered = render_prompt(problem, self._sampler, prompt)
                 check_fits(rendered, self._sampler)
@@ -67,8 +83,9 @@ class CachingSampler(SamplerBase):
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         # Known for sure once it has started.
         self.max_model_len = context_of(self._sampler)
-        with_logprobs = (replace(request, logprobs=self._logprobs) for request in requests)
-        with closing(as_generator(self._sampler.sample(with_logprobs))) as finished:
+        if self._logprobs:
+            requests = (replace(request, logprobs=self._logprobs) for request in requests)
+        with closing(as_generator(self._sampler.sample(requests))) as finished:
             for sampled in finished:
                 if sampled.top_k is not None:
                     self.top_k[sampled.request.id] = sampled.top_k

@@ -27,7 +27,13 @@ from reasondistill.models.samplers import (
     seed_of,
     without_secrets,
 )
-from reasondistill.records import Problem, Sampling, Trace, fingerprint
+from reasondistill.records import (
+    Problem,
+    Sampling,
+    Trace,
+    canonical_json,
+    fingerprint_of_json,
+)
 
 
 def sample_traces(
@@ -118,8 +124,8 @@ class _Asking:
             except InputFault as error:
                 fault = error
                 rendered = Rendered(self._prompt.prompt.render(problem.question))
-            for sample in missing:
-                key = sample_key(self._sampler.model, rendered, self._sampling, sample)
+            keys = sample_keys(self._sampler.model, rendered, self._sampling, missing)
+            for sample, key in zip(missing, keys, strict=True):
                 name = f"{problem.id}:{sample}"
                 request = Request(name, key, rendered, self._sampling, seed_of(key))
                 if fault is None:
@@ -147,17 +153,22 @@ class _Asking:
 
 def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) -> str:
     """The sample's identity: equal keys mean the same draw."""
+    return next(sample_keys(model, rendered, sampling, [sample]))
+
+
+def sample_keys(
+    model: str, rendered: Rendered, sampling: Sampling, samples: Iterable[int]
+) -> Iterator[str]:
+    """The identities of these samples of one prompt."""
     if rendered.token_ids is not None:
         prompt = list(rendered.token_ids)
     else:
         prompt = [message.as_turn() for message in rendered.messages]
-    identity = {
-        "model": model,
-        "prompt": prompt,
-        "sampling": sampling.model_dump(mode="json"),
-        "sample": sample,
-    }
-    return fingerprint(identity)
+    # The fingerprint of all four, written out: of many samples only the number differs.
+    before = canonical_json({"model": model, "prompt": prompt}).removesuffix("}")
+    behind = canonical_json({"sampling": sampling.model_dump(mode="json")}).removeprefix("{")
+    for sample in samples:
+        yield fingerprint_of_json(f'{before},"sample":{sample},{behind}')
 
 
 def as_generator(finished: Iterable[Sampled]) -> Generator[Sampled]:
