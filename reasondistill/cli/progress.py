@@ -46,10 +46,10 @@ class TerminalWatcher:
 
     def counts_of(self, task: Task) -> tuple[str, str]:
         """Of the stage that a task has finished; nothing for a task that did a part of it."""
-        from reasondistill.pipeline import folder_of
+        from reasondistill.pipeline import folder_of, measures_all
         from reasondistill.runs.store import read_manifest
 
-        if task.stage == "evals" and task.units:
+        if task.stage == "evals" and task.units and not measures_all(self.run, task):
             return "", ""
         if task.share is not None and task.share.role != "close":
             return "", ""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -81,6 +81,23 @@ def task_command(
                 do_together(run, task, stop)
             else:
                 pipeline.run_task(run, task, stop)
+    if stage in _SAMPLING and CHANNEL in os.environ:
+        end_at_once()
+
+
+# A training's trackers finish their runs when the interpreter ends.
+_SAMPLING = ("traces", "verdicts", "evals")
+
+
+def end_at_once() -> NoReturn:
+    """End this process without taking the interpreter apart, which with the modules of an engine
+    takes as long as a fifth of importing them. All is closed, written and said.
+    """
+    logging.shutdown()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @contextmanager

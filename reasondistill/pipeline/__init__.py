@@ -33,7 +33,7 @@ from reasondistill.pipeline.status import (
     stage_states,
     walk,
 )
-from reasondistill.pipeline.tasks import plan, select_stages
+from reasondistill.pipeline.tasks import measures_all, plan, select_stages
 from reasondistill.pipeline.trust import require_trust
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "is_needed",
     "load_run",
     "located",
+    "measures_all",
     "plan",
     "progress_of",
     "remaining",

@@ -23,6 +23,7 @@ from reasondistill.pipeline.runs import (
     with_environment,
 )
 from reasondistill.pipeline.status import folder_of, settle
+from reasondistill.pipeline.tasks import measures_all
 from reasondistill.runs.layout import MANIFEST
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
@@ -170,14 +171,14 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 
 def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
-    """Sample and grade the named models on every benchmark; without names, put the tables
-    together.
+    """Sample and grade the named models on every benchmark; without names, or with all of them, put
+    the tables together.
     """
     share = task.share
+    if not task.units:
+        return put_together(run, stop)
     if share is None or share.role == "open":
         with stop.at_once(), grading_pool(run) as pool:
-            if not task.units:
-                return evaluating.collect(run, pool)
             for benchmark in benchmarks(run):
                 evaluating.prepare(run, benchmark, pool)
 
@@ -199,7 +200,15 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         first = share.number % len(task.units)
     for model in (*task.units[first:], *task.units[:first]):
         evaluating.measure(run, model, grade, stop, share)
+    if measures_all(run, task):
+        return put_together(run, stop)
     return None
+
+
+def put_together(run: Run, stop: StopSignal) -> Manifest:
+    """The tables of everything that was sampled and graded."""
+    with stop.at_once(), grading_pool(run) as pool:
+        return evaluating.collect(run, pool)
 
 
 def do_report(run: Run, task: Task, stop: StopSignal) -> Manifest:

@@ -45,7 +45,9 @@ def student_tasks(run: Run) -> Iterator[Task]:
 
 
 def eval_tasks(run: Run, *, share_engine_process: bool) -> list[Task]:
-    """The sampling of every model that is measured, and one task that puts the tables together."""
+    """The sampling of every model that is measured, and one task that puts the tables together;
+    one that measures them all does that too, since a process takes seconds to start.
+    """
     if not run.pipeline.evals.benchmarks:
         return []
     models = tuple(eval_models(run))
@@ -58,7 +60,14 @@ def eval_tasks(run: Run, *, share_engine_process: bool) -> list[Task]:
     tasks: list[Task] = []
     for group in groups:
         tasks += shared(Task("evals", group), shards)
+    if any(measures_all(run, task) for task in tasks):
+        return tasks
     return [*tasks, Task("evals")]
+
+
+def measures_all(run: Run, task: Task) -> bool:
+    """Whether one task of the evals measures every model, and so puts the tables together too."""
+    return task.stage == "evals" and task.share is None and set(task.units) == set(eval_models(run))
 
 
 def shared(task: Task, workers: int) -> list[Task]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +266,31 @@ def test_a_model_of_ours_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     values["evals"]["models"][0]["prompt"] = "think"
     job = Run(make_pipeline(values, source=tmp_path / "p"), Cluster(), tmp_path, tmp_path / "p")
     assert sampling_of(job, eval_models(job)["ours"], benchmarks(job)[0]).prompt == "think"
+
+
+def test_a_process_that_measures_imports_nothing_that_trains(workplace: Path) -> None:
+    from reasondistill.config import Cluster, make_pipeline
+    from reasondistill.pipeline import Run, save_run
+
+    model = {"name": "strong", "model": str(workplace / "strong.jsonl"), "sampler": "scripted"}
+    values = {
+        "name": "x",
+        "evals": {"benchmarks": [str(workplace / "first.toml")], "n": 1, "models": [model]},
+    }
+    source, folder = workplace / "p.toml", workplace / "runs" / "x"
+    save_run(Run(make_pipeline(values, source=source), Cluster(), folder, source))
+    code = (
+        "import sys\nfrom reasondistill.cli import app\n"
+        f"app(['task', {str(folder)!r}, 'evals', 'strong'], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'accelerate', 'datasets', 'vllm'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=workplace
+    )
+    assert ended.stdout.splitlines()[-1:] == ["[]"], ended.stdout + ended.stderr
+    # It measures all models there are, so it has put the tables together too.
+    assert (folder / "6-evals" / "scores.json").exists()
 
 
 # ---- compare -------------------------------------------------------------------------------------
