@@ -430,7 +430,8 @@ def measured(made: StudentJob) -> dict[int, float]:
     return {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
 
 
-# Its validation loss falls at first, and rises when the few texts are known by heart.
+# Trained on one answer and measured on another: its validation loss falls while it learns what both
+# begin and end with, and rises with how sure it is of the digits, on any make of CPU.
 OVERFITS: dict[str, Any] = {
     "learning_rate": 3e-2,
     "max_steps": 20,
@@ -442,8 +443,8 @@ OVERFITS: dict[str, Any] = {
 
 
 def overfitting(folder: Path, name: str, **changes: object) -> StudentJob:
-    rows = [example(i, answer=f"\\boxed{{{i * i}}}", split="train") for i in range(8)]
-    rows += [example(i, answer=f"\\boxed{{{i * i}}}", split="validation") for i in range(8, 16)]
+    rows = [example(i, answer="\\boxed{1111}", split="train") for i in range(8)]
+    rows += [example(i, answer="\\boxed{2222}", split="validation") for i in range(8, 16)]
     return job(folder, scratch(**(OVERFITS | changes)), examples=rows, name=name)
 
 
