@@ -156,7 +156,8 @@ class Completion(Record):
     `error` and whose fault it is in `fault`: a service may do better when it is asked again (None,
     in files of earlier versions, means the same), an input will not. `is_estimated` says that the
     server did not count the tokens: they are our guess. `is_masked`: a secret of the environment
-    stood in the text, and `***` stands there now.
+    stood in the text, and `***` stands there now. `continued_at`: the sampler was stopped after so
+    many tokens and went on from there later, with another seed for the rest.
     """
 
     foreign = frozenset({"reasoning", "answer_text", "error"})
@@ -173,6 +174,7 @@ class Completion(Record):
     fault: Fault | None = Field(default=None, exclude_if=lambda fault: fault is None)
     is_estimated: bool = Field(default=False, exclude_if=lambda is_estimated: not is_estimated)
     is_masked: bool = Field(default=False, exclude_if=lambda is_masked: not is_masked)
+    continued_at: tuple[Natural, ...] = Field(default=(), exclude_if=lambda places: not places)
 
     @property
     def is_lost(self) -> bool:
@@ -183,6 +185,38 @@ class Completion(Record):
     def is_refused(self) -> bool:
         """The input is at fault: no try will bring the sample."""
         return self.finish == "error" and self.fault == "input"
+
+
+class Begun(Record):
+    """A sample that was begun and is not finished: the tokens so far, and `seconds` spent on it.
+
+    `id` and `key` are those of the trace that it becomes. Only a request with the same key may go
+    on from it, with a seed of its own; `continued_at` are the places where that was done before.
+    `text` is what the tokens say. It is not stored.
+    """
+
+    foreign = frozenset({"text"})
+
+    id: str
+    key: str
+    seconds: float
+    continued_at: tuple[Natural, ...]
+    token_ids: tuple[Natural, ...]
+    text: str = Field(default="", exclude=True)
+
+    def cut(self, tokens: int) -> Begun:
+        """So many tokens of it, at most."""
+        if len(self.token_ids) <= tokens:
+            return self
+        places = tuple(place for place in self.continued_at if place < tokens)
+        return self.model_copy(
+            update={"token_ids": self.token_ids[:tokens], "continued_at": places}
+        )
+
+    @property
+    def next_continued_at(self) -> tuple[int, ...]:
+        """The places at which a sample that goes on from here was continued."""
+        return (*self.continued_at, len(self.token_ids))
 
 
 class Trace(Record):

@@ -28,7 +28,8 @@ class Section(BaseModel):
     would be written into the run folder. `instead` says for a key what to do without them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A key that is a word of Python's (`continue`) has an alias: it is read and written by that.
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     instead: ClassVar[Mapping[str, str]] = {}
 
@@ -309,7 +310,7 @@ def _keys_at(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
         if inner is None:
             return []
         kind = inner
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -1,5 +1,5 @@
-"""Small run folders for tests that sample; also a program: `traces_kit.py PROBLEMS FOLDER DELAY_S`
-samples slowly, to be killed.
+"""Small run folders for tests that sample; also a program: `traces_kit.py PROBLEMS FOLDER DELAY_S
+[in-steps]` samples slowly, to be killed.
 """
 
 from __future__ import annotations
@@ -107,5 +107,29 @@ def sample_slowly(problems: Path, folder: Path, delay_s: float) -> None:
     run_traces(settings(n=4), problems, folder, Serving(Cluster(), opener(slow)))
 
 
+class InSteps(ScriptedSampler):
+    """Writes eight samples beside each other, slowly, and keeps what is unfinished all the time."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(long_text_of, model="fake", at_once=8)
+        self._delay_s = delay_s
+        self.keep_s = 0.5
+
+    def keep_unfinished(self, *, now: bool) -> None:
+        time.sleep(self._delay_s)
+        super().keep_unfinished(now=now)
+
+
+def long_text_of(request: Request) -> str:
+    """20 to 60 words, by the request's seed."""
+    words = " ".join(str(number) for number in range(20 + request.seed % 41))
+    return f"{words} \\boxed{{{request.seed % 7}}}"
+
+
+def sample_in_steps(problems: Path, folder: Path, delay_s: float) -> None:
+    run_traces(settings(n=4), problems, folder, Serving(Cluster(), lambda *_: InSteps(delay_s)))
+
+
 if __name__ == "__main__":
-    sample_slowly(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    how = {"in-steps": sample_in_steps}.get(sys.argv[-1], sample_slowly)
+    how(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

@@ -46,7 +46,8 @@ def run_command(
     trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Run a pipeline file; what is complete is skipped, what is partial is resumed.
+    """Run a pipeline file; what is complete is skipped, what is partial is resumed: samples that
+    were stopped in their middle go on there, unless --set traces.continue=false.
 
     On Slurm the jobs are sent and the command ends: see `status`, `logs`, `cancel`, `resume`.
 

@@ -74,6 +74,8 @@ class EvalSettings(SamplingSettings):
     `failures_allowed` is the share of a model's samples that the service may lose. The default is
     none: a score from fewer samples would mislead. Above 0 lost samples
     are left out of the score, and the report names them.
+
+    `continue = false`: as in `[traces]`, for the samples of the measured models.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class EvalSettings(SamplingSettings):
     against: tuple[str, ...] = ()
     latency: Annotated[int, Field(ge=0)] = 0
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
+    goes_on: bool = Field(default=True, alias="continue")
     checkpoints: CheckpointSettings = CheckpointSettings()
 
 

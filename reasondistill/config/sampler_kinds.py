@@ -33,6 +33,7 @@ class Capabilities:
 
     `has_weights`: `model` is a hub id or folder whose weights this machine can read.
     `gives_logprobs`: it gives log-probabilities, for its samples and for stored texts.
+    `goes_on`: it goes on in the middle of a sample that was begun, from its tokens.
     `is_engine`: it computes on this machine, with `[vllm]` of the cluster file.
     `answers_anything`: it answers any prompt, so that it can be measured as well.
     `sends_requests`: it asks a server; `request` and `omit` shape what is sent.
@@ -44,6 +45,7 @@ class Capabilities:
 
     has_weights: bool = False
     gives_logprobs: bool = False
+    goes_on: bool = False
     is_engine: bool = False
     answers_anything: bool = False
     sends_requests: bool = False

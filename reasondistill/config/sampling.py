@@ -245,11 +245,17 @@ class TraceSettings(SamplingSettings):
 
     `failures_allowed` is the share of the samples that the service (server, quota, engine) may
     lose; above it the stage stays unfinished. It is not part of the traces' identity.
+
+    What is unfinished when the stage stops goes on in its middle the next time, where the sampler
+    can do it (vLLM): a valid sample of the same distribution, but not the one that would have come
+    without the stop. With `continue = false` it is drawn anew from its beginning, as the same
+    sample. Neither is that part of the identity.
     """
 
     prompt: str = "think"
     n: Annotated[int, Field(ge=1)] = 4
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    goes_on: bool = Field(default=True, alias="continue")
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]

@@ -194,7 +194,11 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "trust_remote_code": _shown("runs the model's code"),
     },
     SampledModel: {"name": _harmless("letters, digits and . _ -")},
-    TraceSettings: {"prompt": _read("a prompt"), "logprobs_model": _read("a folder or a hub's id")},
+    TraceSettings: {
+        "prompt": _read("a prompt"),
+        "logprobs_model": _read("a folder or a hub's id"),
+        **dict.fromkeys(("continue", "goes_on"), _harmless("yes or no")),
+    },
     VerdictSettings: {"policy": _harmless("one of our own names")},
     JudgeSettings: {"prompt": _read("a prompt")},
     ExampleSettings: {
@@ -240,6 +244,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "benchmarks": _read("files of benchmarks"),
         "prompt": _read("a prompt"),
         "prompts": _read("prompts"),
+        **dict.fromkeys(("continue", "goes_on"), _harmless("yes or no")),
         "teacher": _harmless("yes or no"),
         "against": _harmless("names of models"),
     },

@@ -276,12 +276,15 @@ def sampling_of(
         if "settings" not in theirs:
             theirs = keys | theirs
         keys = theirs
-    sampled = TraceSettings(
-        **keys,
-        prompt=next(name for name in prompts if name),
-        n=n or samples_of(run, benchmark),
-        teachers=(measured.served,),
-        failures_allowed=settings.failures_allowed,
+    sampled = TraceSettings.model_validate(
+        {
+            **keys,
+            "prompt": next(name for name in prompts if name),
+            "n": n or samples_of(run, benchmark),
+            "teachers": (measured.served,),
+            "failures_allowed": settings.failures_allowed,
+            "continue": settings.goes_on,
+        }
     )
     if sampled.resolve().temperature == 0:
         return sampled.model_copy(update={"n": 1})

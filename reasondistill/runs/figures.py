@@ -93,8 +93,9 @@ class TracesFigures(Figures):
 
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
     record causes. `estimated` samples have estimated token counts; in
-    `masked` ones a secret of the environment stood. `topk_missing` traces could not
-    be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
+    `masked` ones a secret of the environment stood; `continued` ones were stopped in their middle
+    and gone on with. `topk_missing` traces could not be scored for the top-K cache. `stopped` says
+    why an unfinished stage stopped.
     """
 
     samples: Int64 = 0
@@ -108,6 +109,7 @@ class TracesFigures(Figures):
     causes: Mapping[str, Int64] | None = None
     estimated: Int64 = 0
     masked: Int64 = 0
+    continued: Int64 = 0
     topk_k: Int64 = 0
     topk_tokens: Int64 = 0
     topk_bytes: Int64 = 0

@@ -48,6 +48,8 @@ CLAIMS = "claims"
 PROBLEMS = "problems.jsonl"
 SET_ASIDE = "set_aside.jsonl"
 TRACES = "traces.jsonl"
+# What was begun and is not finished: gone when the stage is.
+UNFINISHED = "unfinished.jsonl"
 SERVERS = "servers.jsonl"
 # The cache of a teacher's distributions, in its own folder.
 TOPK = "topk"
@@ -96,7 +98,7 @@ STAGE_FILES = frozenset(
         *(SNAPSHOTS, EVAL_RECORDS, SCORES, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE),
     }
 )
-AT_WORK = (PARTS, CHECKPOINTS, ROLLOUTS, TOKENS)
+AT_WORK = (PARTS, UNFINISHED, CHECKPOINTS, ROLLOUTS, TOKENS)
 
 # The folders in a run's folder that are no stages.
 BESIDE_STAGES = (LOGS, SETTLED, TOKENS, SLURM, RAY)

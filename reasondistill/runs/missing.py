@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reasondistill.records import Completion
@@ -20,6 +20,7 @@ from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.samples import completion_of, read_samples
 from reasondistill.runs.store import Manifest, read_manifest
+from reasondistill.runs.unfinished import Kept, read_begun
 
 LOST, REFUSED = "lost", "refused"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
@@ -33,7 +34,7 @@ _VARIES = re.compile(
 @dataclass(frozen=True)
 class Missing:
     """How many samples were asked for and `drawn`, how many of these failed, and the `causes` of
-    that with their counts.
+    that with their counts. `begun` are kept and not finished.
     """
 
     asked: int = 0
@@ -41,6 +42,7 @@ class Missing:
     lost: int = 0
     refused: int = 0
     causes: Mapping[str, int] = field(default_factory=dict[str, int])
+    begun: Kept = Kept()
 
     @property
     def failed(self) -> int:
@@ -62,7 +64,7 @@ class Missing:
 
     def words(self) -> str:
         """`20 of 120 samples; 98 lost, 1 refused (98 × HTTP 402; 1 × prompt too long), 1 not drawn
-        yet`.
+        yet (1 unfinished sample, 8,412 tokens, kept)`.
         """
         parts = [
             f"{count:,} {name}"
@@ -71,6 +73,8 @@ class Missing:
         ]
         failed = f"; {', '.join(parts)}{in_brackets(self.causes)}" if parts else ""
         later = f", {self.waiting:,} not drawn yet" if self.waiting else ""
+        if self.begun.samples:
+            later += f" ({self.begun.words()}, kept)"
         return f"{self.answered:,} of {self.asked:,} samples{failed}{later}"
 
     def remedy(self, place: str) -> str:
@@ -136,8 +140,10 @@ def read_missing(folder: Path) -> Missing:
         return Missing()
     if manifest.status == "complete" and (is_allowed(manifest) or not failed_in(manifest)):
         return _by_manifest(manifest)
-    files = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
-    return _by_rows([path for path in files if path.exists()], _asked(manifest))
+    folders = [folder, *work_sharing.worker_folders(folder)]
+    files = [part / layout.TRACES for part in folders]
+    lacking = _by_rows([path for path in files if path.exists()], _asked(manifest))
+    return replace(lacking, begun=Kept.of(read_begun(folders).values()))
 
 
 def _by_manifest(manifest: Manifest) -> Missing:

@@ -114,7 +114,8 @@ def _repair_lists(run: RunFolder, faults: Sequence[Fault], *, again: bool) -> It
     """Lists of lines that are lost: no line of their unfinished shards can be judged."""
     for fault in faults:
         shard = run.path / fault.path.removesuffix(LIST_SUFFIX)
-        if again:
+        is_begun_anew = shard.name == layout.UNFINISHED
+        if again or is_begun_anew:
             take_all_out(shard)
             done = f"all lines of {shard.name} are taken out; the same command makes them again"
         else:
@@ -122,7 +123,7 @@ def _repair_lists(run: RunFolder, faults: Sequence[Fault], *, again: bool) -> It
                 "cannot be mended. Put back a copy of it; or `reasondistill repair --again`, which "
                 f"takes the lines of {shard.name} out: all its records are made again"
             )
-        yield Repair(fault.path, done, is_mended=again)
+        yield Repair(fault.path, done, is_mended=again or is_begun_anew)
 
 
 def _through_a_link(folder: Path) -> str | None:

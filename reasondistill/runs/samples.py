@@ -27,6 +27,7 @@ class _Lengths(LenientRecord):
     seconds: FiniteFloat
     is_estimated: bool = False
     is_masked: bool = False
+    continued_at: list[Natural] = []
 
 
 class _Sample(LenientRecord):

@@ -208,6 +208,20 @@ def test_a_wrong_override_says_so(tmp_path: Path, override: str, words: str) -> 
     assert words in fault(tmp_path, SMALLEST + STUDENT, override)
 
 
+def test_a_key_that_is_a_word_of_pythons_is_read_and_written_by_its_own_name(
+    tmp_path: Path,
+) -> None:
+    """`continue`, in the file, on the command line and in run.json."""
+    usual = load(tmp_path, SMALLEST)
+    assert usual.traces is not None and usual.traces.goes_on and usual.evals.goes_on
+    whole = load(tmp_path, SMALLEST, "traces.continue=false", "evals.continue=false")
+    assert whole.traces is not None and not whole.traces.goes_on and not whole.evals.goes_on
+    stored = whole.model_dump(mode="json")
+    assert stored["traces"]["continue"] is False and "goes_on" not in stored["traces"]
+    assert Pipeline.model_validate(stored) == whole
+    assert "unknown key. Did you mean continue?" in fault(tmp_path, SMALLEST, "traces.contine=1")
+
+
 def test_later_overrides_win(tmp_path: Path) -> None:
     assert load(tmp_path, SMALLEST, "traces.n=2", "traces.n=3").traces.n == 3
 

@@ -3,23 +3,31 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_model import make_tiny_model
 from traces_kit import settings, traces_in, write_problems
 
-from reasondistill.config import Cluster, SampledModel, VllmSettings
-from reasondistill.errors import ConfigError, StageError
-from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled
+from reasondistill.config import Cluster, SampledModel, TraceSettings, VllmSettings
+from reasondistill.errors import ConfigError, Interrupted, StageError
+from reasondistill.models.prompts import load_prompt
+from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled, Written
 from reasondistill.models.samplers.opening import Serving, kept_open
+from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.samplers.vllm_engine import threads_for
+from reasondistill.models.topk import TopKReader
 from reasondistill.models.weights import folder_fingerprint, model_folder, model_identity
-from reasondistill.records import Message, Sampling
-from reasondistill.stages.traces import run_traces, sample_key, seed_of
+from reasondistill.records import Begun, Message, Problem, Sampling
+from reasondistill.runs.session import Session
+from reasondistill.runs.store import StopSignal, read_records
+from reasondistill.runs.unfinished import read_begun
+from reasondistill.stages.traces import run_traces, sample_key, sample_traces, seed_of
 
 QUESTION = (Message(role="user", content="What is 1+1?"),)
 
@@ -314,6 +322,183 @@ def test_stopping_leaves_nothing_in_the_engine(sampler: VllmSampler) -> None:
         assert list(sampler.sample(requests(sampler, 2))) == []
     finally:
         sampler.should_stop = lambda: False
+
+
+# ---- in the middle of a sample
+
+
+def begun_of(request: Request, token_ids: Sequence[int]) -> Begun:
+    return Begun(
+        id=request.id, key=request.key, seconds=2.0, continued_at=(), token_ids=tuple(token_ids)
+    )
+
+
+def ids_of(sampled: Sampled) -> list[int]:
+    assert sampled.top_k is not None
+    return sampled.top_k.token_ids.tolist()
+
+
+def drawn(sampler: VllmSampler, some: Sequence[Request]) -> dict[str, Sampled]:
+    return {sampled.request.id: sampled for sampled in sampler.sample(some)}
+
+
+def cut_everywhere(sampler: VllmSampler, whole: Sampled) -> list[tuple[int, Sampled]]:
+    """The same greedy sample, gone on with behind each of its tokens."""
+    ids = ids_of(whole)
+    some = [
+        replace(whole.request, id=f"p/0:{cut}", begun=begun_of(whole.request, ids[:cut]))
+        for cut in range(1, len(ids))
+    ]
+    return [(int(name[4:]), one) for name, one in drawn(sampler, some).items()]
+
+
+@pytest.mark.engine
+def test_a_greedy_sample_continued_at_any_place_is_the_uninterrupted_one(
+    sampler: VllmSampler,
+) -> None:
+    """Also where a character of several bytes lies on both sides: this model writes any bytes. The
+    most likely tokens are those of the whole sample, numbers and all.
+    """
+    (request,) = requests(sampler, 1, temperature=0.0, max_tokens=40)
+    (whole,) = sampler.sample([replace(request, logprobs=4)])
+    assert whole.top_k is not None
+    assert "\ufffd" in whole.completion.answer_text or not whole.completion.answer_text.isascii()
+    for cut, one in cut_everywhere(sampler, whole):
+        expected = {"seconds": one.completion.seconds, "continued_at": (cut,)}
+        assert one.completion == whole.completion.model_copy(update=expected)
+        assert one.completion.seconds >= 2.0
+        assert ids_of(one) == ids_of(whole) and one.top_k is not None
+        assert (one.top_k.ids[:, 0] == whole.top_k.ids[:, 0]).all()
+        assert abs(one.top_k.log_probs - whole.top_k.log_probs).max() < 1e-4
+
+
+@pytest.mark.engine
+def test_a_stop_string_on_both_sides_of_the_place_ends_the_sample(sampler: VllmSampler) -> None:
+    (request,) = requests(sampler, 1, temperature=0.0, max_tokens=40)
+    (plain,) = sampler.sample([request])
+    text = plain.completion.answer_text
+    stop = (text[20:26],)
+    sampling = request.sampling.model_copy(update={"stop": stop})
+    (whole,) = sampler.sample([replace(request, sampling=sampling, logprobs=1)])
+    assert whole.completion.finish == "stop" and whole.completion.answer_text == text[:20]
+    assert len(ids_of(whole)) < len(text.encode())
+    cuts = cut_everywhere(sampler, whole)
+    assert len(cuts) > 5
+    for _, one in cuts:
+        assert one.completion.answer_text == text[:20] and one.completion.finish == "stop"
+        assert ids_of(one) == ids_of(whole)
+
+
+@pytest.mark.engine
+def test_what_is_drawn_behind_a_beginning_has_its_own_chance(sampler: VllmSampler) -> None:
+    """The first tokens behind one place, for many samples: as often as those of samples that were
+    never stopped there.
+    """
+    (first,) = requests(sampler, 1, max_tokens=6)
+    (whole,) = sampler.sample([replace(first, logprobs=20)])
+    begin, top_k = ids_of(whole)[:3], whole.top_k
+    assert top_k is not None
+    likeliest = int(top_k.ids[3, 0])
+    probability = float(np.exp(top_k.log_probs[3, 0]))
+    some = requests(sampler, 600, max_tokens=4)
+    continued = [replace(one, begun=begun_of(one, begin), logprobs=1) for one in some]
+    assert len({one.segment_seed for one in continued} | {one.seed for one in some}) == 1200
+    ends = [ids_of(one)[3] for one in sampler.sample(continued)]
+    share = sum(end == likeliest for end in ends) / len(ends)
+    deviation = (probability * (1 - probability) / len(ends)) ** 0.5
+    assert abs(share - probability) < 4 * deviation
+    assert len(set(ends)) > 5
+
+
+@pytest.mark.engine
+def test_a_beginning_that_no_longer_fits_the_context_ends_at_its_limit(
+    sampler: VllmSampler,
+) -> None:
+    (request,) = requests(sampler, 1, temperature=0.0, max_tokens=100_000)
+    prompt = len(request.rendered.token_ids or ())
+    room = sampler.max_model_len or 0
+    begun = begun_of(request, [7] * room)
+    (one,) = sampler.sample([replace(request, begun=begun)])
+    assert one.completion.tokens + prompt == room
+    assert one.completion.continued_at == (room - prompt - 1,)
+
+
+@pytest.mark.engine
+def test_a_stop_in_the_middle_of_real_samples_loses_none_of_their_tokens(
+    sampler: VllmSampler, tiny: Path, tmp_path: Path
+) -> None:
+    problems, folder = write_problems(tmp_path / "p", 6), tmp_path / "t"
+    long = settings(
+        teachers=({"model": str(tiny), "sampler": "vllm"},),
+        max_tokens=50,
+        temperature=1.0,
+        logprobs=4,
+    )
+
+    def session(steps: int) -> None:
+        stop, left = StopSignal(), iter(range(steps))
+
+        def keep_unfinished(*, now: bool) -> None:
+            stop.requested = next(left, None) is None
+            VllmSampler.keep_unfinished(sampler, now=now)
+
+        sampler.keep_unfinished = keep_unfinished  # type: ignore[method-assign]
+        try:
+            serving = Serving(Cluster(), lambda *_: nullcontext(sampler))
+            run_traces(long, problems, folder, serving, Session(stop=stop))
+        finally:
+            del sampler.keep_unfinished
+
+    kept: dict[str, Begun] = {}
+    ever: set[str] = set()
+    for steps in (20, 10):
+        with pytest.raises(Interrupted, match=r"\d+ unfinished samples, \d+ tokens"):
+            session(steps)
+        kept = read_begun([folder])
+        ever |= kept.keys()
+    assert all(len(one.continued_at) == 1 and len(one.token_ids) >= 29 for one in kept.values())
+    session(1000)
+    traces = {trace.id: trace for trace in traces_in(folder)}
+    assert len(traces) == len(traces_in(folder)) == 12
+    assert not list(folder.glob("unfinished*"))
+    prompts = {request.id: request for request in asked(sampler, problems, long)}
+    with TopKReader(folder / "topk") as cache:
+        written = [
+            Written(name, prompts[name].rendered.token_ids or (), ids, 4)
+            for name in traces
+            if (ids := tuple(cache.read(name).token_ids.tolist()))
+        ]
+        for one in sampler.score(written):
+            stored, trace = cache.read(one.written.id), traces[one.written.id]
+            assert one.top_k is not None
+            assert abs(stored.log_probs - one.top_k.log_probs).max() < 1e-2  # float16
+            assert len(stored.token_ids) == trace.completion.tokens
+            text = sampler.tokenizer.decode(stored.token_ids)
+            end = len(trace.completion.answer_text) - 2  # half a character may come behind
+            assert trace.completion.reasoning or text[:end] == trace.completion.answer_text[:end]
+            if one.written.id in kept:
+                begun = kept[one.written.id]
+                assert tuple(stored.token_ids.tolist())[: len(begun.token_ids)] == begun.token_ids
+                assert trace.completion.continued_at == begun.next_continued_at
+    assert ever == {name for name, one in traces.items() if one.completion.continued_at}
+
+
+def asked(sampler: VllmSampler, problems: Path, traces: TraceSettings) -> list[Request]:
+    """The requests of a stage."""
+    found: list[Request] = []
+
+    class Asked(ScriptedSampler):
+        def render(self, messages: tuple[Message, ...], *, plain: bool) -> Rendered:
+            return sampler.render(messages, plain=plain)
+
+        def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+            found.extend(requests)
+            return iter(())
+
+    some = read_records(problems / "problems.jsonl", Problem)
+    prompt = load_prompt(traces.prompt)
+    list(sample_traces(some, Asked({}), prompt, traces.resolve(), n=traces.n))
+    return found
 
 
 @pytest.mark.engine

@@ -93,6 +93,7 @@ prompt = "question"
 n = 1
 temperature = 0.7
 max_tokens = 160
+continue = false  # records are compared with those of a run that nothing happened to
 {logprobs}
 
 [[traces.teachers]]
@@ -127,6 +128,7 @@ limit = 24
 teacher = false
 temperature = 0.7
 max_tokens = 40
+continue = false
 """
 
 SECOND = """\

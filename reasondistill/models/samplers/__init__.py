@@ -13,12 +13,14 @@ See `config.sampler_kinds` for samplers of your own.
 """
 
 from reasondistill.models.samplers.base import (
+    Keep,
     Running,
     Sampler,
     SamplerBase,
     SamplerKind,
     Scorer,
     context_of,
+    kept_by,
     make_ready,
 )
 from reasondistill.models.samplers.requests import (
@@ -38,6 +40,7 @@ from reasondistill.models.tokenising import InputFault
 
 __all__ = [
     "InputFault",
+    "Keep",
     "Rendered",
     "Request",
     "Running",
@@ -51,6 +54,7 @@ __all__ = [
     "Written",
     "context_of",
     "failed",
+    "kept_by",
     "make_ready",
     "problem_and_sample",
     "rank",

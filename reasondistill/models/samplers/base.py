@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 from reasondistill.config import Capabilities, Cluster, ModelSettings
 from reasondistill.models.samplers.requests import Rendered, Request, Sampled, Scored, Written
-from reasondistill.records import Message, Problem
+from reasondistill.records import Begun, Message, Problem
 
 
 class Sampler(Protocol):
@@ -73,6 +75,11 @@ def never() -> bool:
     return False
 
 
+Keep = Callable[[list[Begun]], None]
+# What is begun is kept so often: a kill loses as much of it.
+KEEP_S = 30.0
+
+
 class SamplerBase:
     """The base class of the package's samplers; other samplers may do without it.
 
@@ -83,6 +90,9 @@ class SamplerBase:
     stock: what waits in one engine's queue would be missed by another. `running` says what is in
     hand. `threads` are what an engine in this process computes with, None where it does so
     elsewhere.
+
+    A sampler that `goes_on` hands what is `unfinished` to `keep`, every `keep_s` and when `sample`
+    ends, and goes on from the `begun` of a request.
     """
 
     def __init__(self, *, max_model_len: int | None = None) -> None:
@@ -93,6 +103,22 @@ class SamplerBase:
         self.shares = False
         self.running = Running()
         self.threads: int | None = None
+        self.keep: Keep | None = None
+        self.keep_s = KEEP_S
+        self.kept_at = 0.0
+
+    def unfinished(self) -> list[Begun]:
+        """What is in flight and has tokens. Not while the engine takes a step."""
+        return []
+
+    def keep_unfinished(self, *, now: bool) -> None:
+        """Hand over what is in flight: when it is time, or `now`."""
+        if self.keep is None:
+            return
+        since = time.monotonic() - self.kept_at
+        if now or since >= self.keep_s:
+            self.keep(self.unfinished())
+            self.kept_at = time.monotonic()
 
     def start(self) -> None:
         """Load the engine. `sample` does it too; on its own it can be timed, after prompts were
@@ -131,6 +157,19 @@ def make_ready(
         sampler.should_stop = should_stop
         sampler.max_logprobs, sampler.scores, sampler.shares = max_logprobs, scores, shares
         sampler.start()
+
+
+@contextmanager
+def kept_by(sampler: Sampler, keep: Keep | None) -> Generator[None]:
+    """Within it `keep` gets what the sampler has in flight, where both can do it."""
+    if keep is None or not isinstance(sampler, SamplerBase):
+        yield
+        return
+    sampler.keep, sampler.kept_at = keep, time.monotonic()
+    try:
+        yield
+    finally:
+        sampler.keep = None
 
 
 def context_of(sampler: Sampler) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.records import Completion, Fault, Message, Sampling
+from reasondistill.records import Begun, Completion, Fault, Message, Sampling, fingerprint
 from reasondistill.secrets import holds_secret, masked
 from reasondistill.thinking import ReasoningFormat, opened_by
 
@@ -39,7 +39,8 @@ class Request:
     (`gsm8k/train/12:3`).
 
     `logprobs` is how many of the most likely tokens at each position to return; the sample is the
-    same with and without.
+    same with and without. `begun` is what was drawn of it before: the sampler goes on behind that,
+    with `segment_seed`, and the completion is the whole. Only a sampler that `goes_on` gets one.
     """
 
     id: str
@@ -48,6 +49,50 @@ class Request:
     sampling: Sampling
     seed: int
     logprobs: int = 0
+    begun: Begun | None = None
+
+    @property
+    def continued_at(self) -> tuple[int, ...]:
+        """After how many tokens the sample was continued, this time included."""
+        if self.begun is None:
+            return ()
+        return self.begun.next_continued_at
+
+    @property
+    def segment_seed(self) -> int:
+        """The seed of what is drawn now. That of the whole sample has been used: with it the same
+        random numbers would come again.
+        """
+        if self.begun is None:
+            return self.seed
+        segment = {"key": self.key, "continued_at": list(self.continued_at)}
+        return seed_of(fingerprint(segment))
+
+    @property
+    def seconds_before(self) -> float:
+        """How long earlier sessions have worked on it."""
+        if self.begun is None:
+            return 0.0
+        return self.begun.seconds
+
+    def begun_so_far(self, token_ids: Sequence[int], text: str, seconds: float) -> Begun | None:
+        """What there is of the sample now: all its tokens so far, after so many `seconds` of this
+        session. None where there is nothing.
+        """
+        known = 0
+        if self.begun is not None:
+            known = len(self.begun.token_ids)
+        if len(token_ids) <= known:
+            return self.begun
+        # Made of what was checked, every 30 s, from lists of thousands: it is not checked again.
+        return Begun.model_construct(
+            id=self.id,
+            key=self.key,
+            seconds=round(self.seconds_before + seconds, 3),
+            continued_at=self.continued_at,
+            token_ids=tuple(token_ids),
+            text=text,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,14 @@ words.
 ScriptedSampler({"demo/train/0": ["<think>2+2</think> \\\\boxed{4}"]})
 ScriptedSampler(lambda request: f"answer {request.seed}")
 ScriptedSampler.from_file(Path("script.jsonl"), problems)
+ScriptedSampler(script, at_once=4)      writes four samples word by word, and can be stopped in them
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from reasondistill import foreign_json
@@ -25,10 +28,19 @@ from reasondistill.models.samplers.requests import (
     opened_by_turns,
     problem_and_sample,
 )
-from reasondistill.records import Completion, Finish, Message, Problem, fingerprint
+from reasondistill.records import Begun, Completion, Finish, Message, Problem, fingerprint
 from reasondistill.thinking import ReasoningFormat
 
 Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
+
+
+@dataclass
+class _InFlight:
+    """A sample of which so many words are written."""
+
+    request: Request
+    completion: Completion
+    words: int
 
 
 class ScriptedSampler(SamplerBase):
@@ -37,6 +49,10 @@ class ScriptedSampler(SamplerBase):
 
     A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a
     text is a failed completion.
+
+    With `at_once` it writes so many samples beside each other, a word of each in turn, as an engine
+    does. The ids of the words are their places in the script's text, which is the same however
+    often the sample was continued.
     """
 
     def __init__(
@@ -46,9 +62,12 @@ class ScriptedSampler(SamplerBase):
         model: str = "scripted",
         max_model_len: int | None = None,
         reasoning: ReasoningFormat = "auto",
+        at_once: int = 0,
     ) -> None:
         super().__init__(max_model_len=max_model_len)
         self.model = model
+        self._at_once = at_once
+        self._in_flight: list[_InFlight] = []
         self._script = script
         self._reasoning: ReasoningFormat = reasoning
 
@@ -69,10 +88,48 @@ class ScriptedSampler(SamplerBase):
         return Rendered(messages, opens=opened_by_turns(messages))
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+        if self._at_once:
+            yield from self._word_by_word(iter(requests))
+            return
         for request in requests:
             if self.should_stop():
                 return
             yield Sampled(request, self._complete(request))
+
+    def _word_by_word(self, requests: Iterator[Request]) -> Iterator[Sampled]:
+        self._in_flight = []
+        try:
+            while not self.should_stop():
+                room = self._at_once - len(self._in_flight)
+                self._in_flight += map(self._begin, islice(requests, room))
+                if not self._in_flight:
+                    return
+                for one in self._in_flight:
+                    one.words += 1
+                ended = [one for one in self._in_flight if one.words >= one.completion.tokens]
+                for one in ended:
+                    self._in_flight.remove(one)
+                    yield Sampled(one.request, one.completion)
+                self.keep_unfinished(now=False)
+        finally:
+            self.keep_unfinished(now=True)
+            self._in_flight = []
+
+    def _begin(self, request: Request) -> _InFlight:
+        completion = self._complete(request)
+        if request.begun is None:
+            return _InFlight(request, completion, 0)
+        completion = completion.model_copy(update={"continued_at": request.continued_at})
+        return _InFlight(request, completion, len(request.begun.token_ids))
+
+    def unfinished(self) -> list[Begun]:
+        begun: list[Begun] = []
+        for one in self._in_flight:
+            text = one.completion.answer_text
+            so_far = one.request.begun_so_far(range(one.words), text, 0.0)
+            if so_far is not None:
+                begun.append(so_far)
+        return begun
 
     def _complete(self, request: Request) -> Completion:
         prompt_tokens = sum(len(message.content.split()) for message in request.rendered.messages)
@@ -153,4 +210,6 @@ def _identity(model: ModelSettings) -> str:
     return named_identity(model)
 
 
-SAMPLER = SamplerKind(open=_open, identity=_identity, reads_file=True, reads_problems=True)
+SAMPLER = SamplerKind(
+    open=_open, identity=_identity, goes_on=True, reads_file=True, reads_problems=True
+)

@@ -8,6 +8,10 @@ waits for its longest trace. Each sample is a request of its own with its own se
 sampling parameters: defaults that a vendor put into generation_config.json never leak in (its extra
 EOS ids do count). Prompts are rendered and tokenised here; the engine sees token ids only.
 
+A request that was `begun` earlier goes on behind its tokens: they are the end of its prompt, and
+what is drawn behind them has a seed of its own. Text, tokens, stop strings and limits are those of
+the whole sample; so are its most likely tokens, for which the prompt is scored as well.
+
 `score` gives the log-probabilities of a completion's tokens and of the K most likely ones, in one
 pass over prompt and completion. vLLM holds the full logits of the tokens of a pass, tokens ×
 vocabulary × 4 bytes, two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k
@@ -20,7 +24,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +45,9 @@ from reasondistill.models.samplers.requests import (
     failed,
 )
 from reasondistill.models.samplers.vllm_engine import (
+    can_go_on,
     computes_here,
+    go_on_behind,
     is_cpu,
     last_line,
     load_tokenizer,
@@ -51,6 +57,7 @@ from reasondistill.models.samplers.vllm_engine import (
     reason_of,
     sampling_params,
     scoring_params,
+    seen_so_far,
     start_engine,
     stop_engine,
     take_threads,
@@ -67,7 +74,7 @@ from reasondistill.models.weights import (
     require_safetensors,
     require_sound_snapshot,
 )
-from reasondistill.records import Finish, Message, Problem, Sampling
+from reasondistill.records import Begun, Finish, Message, Problem, Sampling
 from reasondistill.thinking import ReasoningFormat
 
 log = logging.getLogger(__name__)
@@ -81,6 +88,7 @@ _FINISH: dict[str | None, Finish] = {"stop": "stop", "length": "length", "repeti
 @dataclass(frozen=True)
 class _InFlight:
     request: Request
+    engine_id: str
     since: float
     rows: Rows | None = None
 
@@ -171,7 +179,9 @@ class VllmSampler(SamplerBase):
         self._llm: Any = None
         self._threads = threads
         self._give_threads_back = nothing
-        self._known_params: dict[tuple[Sampling, int, int], Any] = {}
+        self._known_params: dict[tuple[Sampling, int, int, int], Any] = {}
+        self._in_flight: dict[str, _InFlight] = {}
+        self._goes_on = False
         self._told_clipped = False
         self._told_running = 0.0
 
@@ -200,13 +210,18 @@ class VllmSampler(SamplerBase):
         if uses_our_threads:
             self._give_threads_back = take_threads(self._threads, args["model"])
         self._llm = start_engine(args)
+        self._goes_on = can_go_on(self._llm)
         self.max_model_len = self._llm.model_config.max_model_len
         if uses_our_threads:
             self.threads = threads_now()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
         self.start()
-        in_flight: dict[str, _InFlight] = {}
+        if self.keep is not None and not self._goes_on:
+            log.warning(
+                "%s: this vLLM does not show what is unfinished: none of it is kept", self.model
+            )
+        in_flight = self._in_flight = dict[str, _InFlight]()
         waiting = iter(enumerate(requests))
         try:
             while not self.should_stop():
@@ -216,10 +231,23 @@ class VllmSampler(SamplerBase):
                 for output in self._finished():
                     yield _sampled(in_flight.pop(output.request_id), output, self._reasoning)
                 self._tell_running(in_flight)
+                self.keep_unfinished(now=False)
         finally:
             self.running.requests = self.running.tokens = 0
+            self.keep_unfinished(now=True)
             if in_flight and self._llm is not None:
                 self._llm.llm_engine.abort_request(list(in_flight))
+            self._in_flight = {}
+
+    def unfinished(self) -> list[Begun]:
+        begun: list[Begun] = []
+        now = time.monotonic()
+        for one in self._in_flight.values():
+            seen = seen_so_far(self._llm, one.engine_id)
+            so_far = one.request.begun_so_far(seen.token_ids, seen.text, now - one.since)
+            if so_far is not None:
+                begun.append(so_far)
+        return begun
 
     def _feed(
         self, waiting: Iterator[tuple[int, Request]], in_flight: dict[str, _InFlight]
@@ -241,25 +269,45 @@ class VllmSampler(SamplerBase):
             if request is None:
                 return
             ids = list(request.rendered.token_ids or ())
-            params = self._params(request, len(ids))
+            most = self._most_tokens(request, len(ids))
+            request = self._begun_within(request, most)
+            begun = _begun_tokens(request)
+            params = self._params(request, most - len(begun))
             rows = None
             try:
-                engine_id = self._llm.llm_engine.add_request(str(number), tokens_input(ids), params)
+                engine_id = self._llm.llm_engine.add_request(
+                    str(number), tokens_input([*ids, *begun]), params
+                )
+                if begun:
+                    go_on_behind(self._llm, engine_id, params, ids, begun)
                 if request.logprobs:
                     rows = collect(self._llm, engine_id, request.logprobs)
-                in_flight[str(number)] = _InFlight(request, time.monotonic(), rows)
+                in_flight[str(number)] = _InFlight(request, engine_id, time.monotonic(), rows)
             except (ValueError, VLLMError) as error:
                 yield Sampled(
                     request, failed(reason_of(error), fault="input", prompt_tokens=len(ids))
                 )
 
+    def _begun_within(self, request: Request, most: int) -> Request:
+        """The request with what may be kept of its beginning: nothing in a vLLM that cannot go on,
+        and room for one token where the context has become so short that it was longer.
+        """
+        if request.begun is None:
+            return request
+        begun = None
+        if self._goes_on and most > 1:
+            begun = request.begun.cut(most - 1)
+        return replace(request, begun=begun)
+
     def _tell_running(self, in_flight: Mapping[str, _InFlight]) -> None:
-        """Once a second: what is in the engine, and how many tokens it has written of that."""
+        """Once a second: what is in the engine, and how many tokens it has written of that now."""
         now = time.monotonic()
         if now - self._told_running < 1.0 and in_flight:
             return
         self._told_running = now
-        self.running.requests, self.running.tokens = len(in_flight), tokens_so_far(self._llm)
+        before = sum(len(_begun_tokens(one.request)) for one in in_flight.values())
+        self.running.requests = len(in_flight)
+        self.running.tokens = max(0, tokens_so_far(self._llm) - before)
 
     def _finished(self) -> list[Any]:
         """One step of the engine; the outputs of the requests that it ended."""
@@ -316,11 +364,9 @@ class VllmSampler(SamplerBase):
             except (ValueError, VLLMError) as error:
                 yield Scored(one, None, reason_of(error))
 
-    def _params(self, request: Request, prompt_tokens: int) -> Any:
-        """Complete parameters: nothing is left to generation_config. `max_tokens` is clipped to
-        what the context leaves.
-
-        Raises ConfigError for a value that vLLM refuses: it would refuse it for every sample.
+    def _most_tokens(self, request: Request, prompt_tokens: int) -> int:
+        """How many tokens the whole sample may have: `max_tokens`, clipped to what the context
+        leaves.
         """
         sampling = request.sampling
         room = (self.max_model_len or 0) - prompt_tokens
@@ -332,11 +378,21 @@ class VllmSampler(SamplerBase):
                 sampling.max_tokens,
                 self.max_model_len,
             )
-        max_tokens = max(1, min(sampling.max_tokens, room))
-        asked = (sampling, max_tokens, request.logprobs)
+        return max(1, min(sampling.max_tokens, room))
+
+    def _params(self, request: Request, max_tokens: int) -> Any:
+        """Complete parameters: nothing is left to generation_config. Of a sample that goes on the
+        tokens before are scored like a prompt's.
+
+        Raises ConfigError for a value that vLLM refuses: it would refuse it for every sample.
+        """
+        prompt_logprobs = 0
+        if request.begun is not None:
+            prompt_logprobs = request.logprobs
+        asked = (request.sampling, max_tokens, request.logprobs, prompt_logprobs)
         if asked not in self._known_params:
-            self._known_params[asked] = sampling_params(sampling, max_tokens, request.logprobs)
-        return with_seed(self._known_params[asked], request.seed)
+            self._known_params[asked] = sampling_params(*asked)
+        return with_seed(self._known_params[asked], request.segment_seed)
 
     def close(self) -> None:
         """Shut the engine down and free its memory: another model can be loaded in this process."""
@@ -350,9 +406,16 @@ class VllmSampler(SamplerBase):
 # ---- what came of a request ----------------------------------------------------------------------
 
 
+def _begun_tokens(request: Request) -> tuple[int, ...]:
+    if request.begun is None:
+        return ()
+    return request.begun.token_ids
+
+
 def _sampled(in_flight: _InFlight, output: Any, reasoning: ReasoningFormat) -> Sampled:
     """Our completion from vLLM's RequestOutput, whose text ends before EOS or the stop string."""
-    request, seconds = in_flight.request, time.monotonic() - in_flight.since
+    request = in_flight.request
+    seconds = request.seconds_before + time.monotonic() - in_flight.since
     prompt_tokens = len(request.rendered.token_ids or ())
     answer = output.outputs[0]
     finish = _FINISH.get(answer.finish_reason)
@@ -374,22 +437,34 @@ def _sampled(in_flight: _InFlight, output: Any, reasoning: ReasoningFormat) -> S
         tokens=len(answer.token_ids),
         seconds=round(seconds, 3),
     )
+    if request.begun is not None:
+        completion = completion.model_copy(update={"continued_at": request.continued_at})
     if not request.logprobs:
         return Sampled(request, completion)
     rows = in_flight.rows or FlatRows(request.logprobs, output)
-    return Sampled(request, completion, rows.drawn(list(answer.token_ids)))
+    top_k = rows.drawn(list(answer.token_ids))
+    begun = len(_begun_tokens(request))
+    if begun:
+        top_k = _behind(rows, prompt_tokens - 1, begun, top_k)
+    return Sampled(request, completion, top_k)
+
+
+def _behind(rows: Rows | FlatRows, start: int, count: int, drawn: TopK) -> TopK:
+    """The rivals of so many tokens that stood at the end of the prompt (what each token before them
+    predicted, from row `start` on), and behind them those of what was drawn.
+    """
+    ids, log_probs = rows.prompt()
+    return TopK(
+        drawn.token_ids,
+        np.concatenate([ids[start : start + count], drawn.ids]),
+        np.concatenate([log_probs[start : start + count], drawn.log_probs]),
+    )
 
 
 def _scored(one: Written, rows: Rows | FlatRows) -> TopK:
     """The rivals of each token of the completion: what the token before it predicted."""
-    ids, log_probs = rows.prompt()
-    last = rows.drawn([])
-    start, tokens = len(one.prompt_ids) - 1, len(one.token_ids)
-    return TopK(
-        np.array(one.token_ids, np.int32),
-        np.concatenate([ids[start : start + tokens - 1], last.ids]),
-        np.concatenate([log_probs[start : start + tokens - 1], last.log_probs]),
-    )
+    last = rows.drawn(list(one.token_ids))
+    return _behind(rows, len(one.prompt_ids) - 1, len(one.token_ids) - 1, last)
 
 
 # ---- how it is found -----------------------------------------------------------------------------
@@ -409,6 +484,7 @@ SAMPLER = SamplerKind(
     identity=_identity,
     has_weights=True,
     gives_logprobs=True,
+    goes_on=True,
     is_engine=True,
     answers_anything=True,
     package="vllm",

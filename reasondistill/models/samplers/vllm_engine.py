@@ -10,8 +10,10 @@ import gc
 import importlib
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
@@ -23,7 +25,9 @@ from reasondistill.runs.loopback import prefer_loopback
 log = logging.getLogger(__name__)
 
 
-def sampling_params(sampling: Sampling, max_tokens: int, logprobs: int) -> Any:
+def sampling_params(
+    sampling: Sampling, max_tokens: int, logprobs: int, prompt_logprobs: int = 0
+) -> Any:
     """Complete parameters of requests, but for the seed that each has of its own (`with_seed`).
     Raises ConfigError for a value that vLLM refuses.
     """
@@ -44,6 +48,7 @@ def sampling_params(sampling: Sampling, max_tokens: int, logprobs: int) -> Any:
             max_tokens=max_tokens,
             stop=list(sampling.stop),
             logprobs=logprobs or None,
+            prompt_logprobs=prompt_logprobs or None,
             flat_logprobs=bool(logprobs),
             skip_special_tokens=False,  # think tags are special tokens in some tokenizers
             spaces_between_special_tokens=False,
@@ -266,6 +271,67 @@ def tokens_so_far(llm: Any) -> int:
         )
     except (AttributeError, TypeError):
         return 0
+
+
+# ---- in the middle of a sample -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """What the engine's front has seen of a request: its tokens, and what they say."""
+
+    token_ids: Sequence[int] = ()
+    text: str = ""
+
+
+def seen_so_far(llm: Any, engine_id: str) -> SoFar:
+    """The tokens of a request between two steps; none where it is not in the engine, or where this
+    vLLM does not tell them before the end.
+    """
+    try:
+        detokenizer = llm.llm_engine.output_processor.request_states[engine_id].detokenizer
+        return SoFar(detokenizer.output_token_ids, detokenizer.output_text)
+    except (AttributeError, KeyError):
+        return SoFar()
+
+
+def go_on_behind(
+    llm: Any, engine_id: str, params: Any, prompt_ids: Sequence[int], begun: Sequence[int]
+) -> None:
+    """Let a request whose prompt ends with `begun`, tokens that were drawn before, end as if it had
+    drawn them.
+
+    vLLM's own detokenizer of the request takes them, after the prompt without them, one by one, as
+    it has done when they were drawn. So a character of several tokens, or a stop string, may lie on
+    both sides of the place, and the request's text and tokens are those of the whole sample.
+    """
+    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+    processor = llm.llm_engine.output_processor
+    whole: Any = SimpleNamespace(
+        request_id=engine_id,
+        sampling_params=params,
+        prompt_token_ids=list(prompt_ids),
+        prompt_embeds=None,
+    )
+    detokenizer = IncrementalDetokenizer.from_new_request(processor.tokenizer, whole)
+    detokenizer.update(list(begun), False)
+    processor.request_states[engine_id].detokenizer = detokenizer
+
+
+def can_go_on(llm: Any) -> bool:
+    """Whether this vLLM has what `seen_so_far` and `go_on_behind` reach for."""
+    try:
+        from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+        processor = llm.llm_engine.output_processor
+        return (
+            callable(IncrementalDetokenizer.from_new_request)
+            and processor.tokenizer is not None
+            and isinstance(processor.request_states, dict)
+        )
+    except (ImportError, AttributeError):
+        return False
 
 
 def last_line(error: BaseException) -> str:

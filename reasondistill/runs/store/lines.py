@@ -33,7 +33,7 @@ import xxhash
 from reasondistill.errors import DataError, StageError
 from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.foreign_json import bounded_lines
-from reasondistill.runs.layout import METRICS
+from reasondistill.runs.layout import METRICS, UNFINISHED
 from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import disk_errors, open_to_write, replacing
 
@@ -333,7 +333,8 @@ def mend(path: Path, *, in_order: bool = False) -> None:
 
     With `in_order`, where records have no id and the place says what a line is about, nothing stays
     behind the first line that is not the one that was written there. Raises DataError where no
-    line counts because the list is lost, unless the lines are numbers over time.
+    line counts because the list is lost, unless the lines are numbers over time or what was begun,
+    which is begun anew.
     """
     listed = read_list(path)
     open_list(path)
@@ -343,7 +344,7 @@ def mend(path: Path, *, in_order: bool = False) -> None:
     if path.exists():
         with open(path, "rb", opener=regular) as file:
             digests += map(digest_of_line, file)
-    if digests and listed.is_lost and path.name != METRICS:
+    if digests and listed.is_lost and path.name not in (METRICS, UNFINISHED):
         raise DataError(
             f"{list_beside(path)}: damaged: {lists_none_of(path.name)}, so none of them is used. "
             "Ways out: put back a copy of it; `reasondistill repair --again`, which takes them "

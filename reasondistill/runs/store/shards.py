@@ -33,6 +33,7 @@ from reasondistill.runs.store.lines import (
     digest_of_line,
     list_anew,
     list_beside,
+    list_lines,
 )
 from reasondistill.runs.store.verified import exists_verified, open_verified
 from reasondistill.secrets import holds_secret
@@ -332,6 +333,22 @@ def rewrite_shard(path: Path, lines: Iterable[bytes]) -> int:
     if is_listed:
         list_anew(path)
     return count
+
+
+def rewrite_listed(path: Path, lines: Iterable[bytes]) -> int:
+    """Write a shard anew, atomically, and list its lines, whether any were listed before or not."""
+    if not list_beside(path).exists():
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        list_lines(path, ())
+    return rewrite_shard(path, lines)
+
+
+def remove_with_list(path: Path) -> None:
+    """Remove a shard, if there is one, and the list of its lines: no line is missed then."""
+    with disk_errors(path):
+        list_beside(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:

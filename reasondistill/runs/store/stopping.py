@@ -77,11 +77,16 @@ class StopSignal:
         """A stop was requested, and work in progress is to be dropped."""
         return self.requested and time.monotonic() >= self._urgent_at
 
-    def check(self) -> None:
-        """Raise Interrupted, which has the signal, when a stop was requested."""
+    def check(self, also: str = "") -> None:
+        """Raise Interrupted, which has the signal, when a stop was requested. `also` says what is
+        saved besides what has finished: `12 unfinished samples, 8,412 tokens`.
+        """
         if self.requested:
+            saved = "is saved"
+            if also:
+                saved += f", and so are {also}: they are gone on with in their middle"
             raise Interrupted(
-                f"Stopped on request; everything finished so far is saved. {self._how}",
+                f"Stopped on request; everything finished so far {saved}. {self._how}",
                 self.signal_number,
             )
 

@@ -20,6 +20,7 @@ from reasondistill.models.samplers import (
     Sampler,
     SamplerBase,
     failed,
+    kept_by,
     make_ready,
     problem_and_sample,
 )
@@ -33,7 +34,8 @@ from reasondistill.stages.traces import capture, servers
 from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
 from reasondistill.stages.traces.recorder import Recorder, SamplingProgress
-from reasondistill.stages.traces.sampling import render_prompt, sample_traces
+from reasondistill.stages.traces.sampling import nothing_begun, render_prompt, sample_traces
+from reasondistill.stages.traces.unfinished import Unfinished
 from reasondistill.stages.traces.work import ModelWork, TraceJob, deal_problems, plan_work
 
 log = logging.getLogger(__name__)
@@ -67,13 +69,14 @@ def work_on(
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
             _check_prompts(job, caching, problems)
+        unfinished = job.unfinished_of(work.model)
         with _cache_of(job, sampler, k) as cache:
             with ends_at_once(job.session.stop):
                 make_ready(
                     sampler,
-                    lambda: job.is_stopped,
+                    lambda: _ends(job, unfinished),
                     max_logprobs=k,
-                    scores=bool(work.unscored),
+                    scores=bool(work.unscored) or _scores_what_was_begun(work, unfinished, k),
                     shares=claimed is not None,
                 )
             if work.samples:
@@ -83,11 +86,27 @@ def work_on(
                 watch = servers.Watch(
                     job.folder, job.target, sampler, keep_old=job.session.keep_old
                 )
-                with Recorder(job.target / layout.TRACES, progress, failures, cache) as recorder:
+                path = job.target / layout.TRACES
+                with Recorder(path, progress, failures, cache, unfinished) as recorder:
                     to_draw = problems if claimed is None else claimed
-                    _draw(job, to_draw, finished, caching, watch, recorder)
+                    with kept_by(sampler, recorder.keep if unfinished else None):
+                        _draw(job, to_draw, finished, caching, watch, recorder, unfinished)
             if cache is not None and work.unscored and not job.is_stopped:
                 _score(job, sampler, cache, work.unscored, has_drawn=True)
+
+
+def _ends(job: TraceJob, unfinished: Unfinished | None) -> bool:
+    """Whether the sampler is to end where it is: at the first request where nothing is lost by it,
+    else when nobody waits for what is in flight.
+    """
+    if unfinished is not None:
+        return job.takes_no_more
+    return job.is_stopped
+
+
+def _scores_what_was_begun(work: ModelWork, unfinished: Unfinished | None, k: int) -> bool:
+    """Whether the top K of tokens are wanted that an earlier session has drawn."""
+    return k > 0 and unfinished is not None and unfinished.holds(work.ids())
 
 
 @contextmanager
@@ -135,8 +154,12 @@ def _draw(
     sampler: CachingSampler,
     watch: servers.Watch,
     recorder: Recorder,
+    unfinished: Unfinished | None,
 ) -> None:
     """Draw and write what is missing of these problems; what cannot be asked is written at once."""
+    find_begun = nothing_begun
+    if unfinished is not None:
+        find_begun = unfinished.find
     traces = sample_traces(
         _until_stopped(job, problems),
         sampler,
@@ -145,6 +168,7 @@ def _draw(
         n=job.traces.n,
         have=finished,
         refuse=recorder.put,
+        find_begun=find_begun,
     )
     with closing(traces):
         for trace in traces:
@@ -153,7 +177,9 @@ def _draw(
             if trace.completion.is_masked:
                 top_k = None  # its tokens are those of the secret
             recorder.put(trace, top_k)
-            if job.is_stopped:
+            # What keeps the unfinished ends by itself, between two steps: not all that one of them
+            # has finished may have come yet.
+            if unfinished is None and job.is_stopped:
                 break
 
 

@@ -10,6 +10,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, finish_stage
+from reasondistill.runs.unfinished import remove_unfinished
 from reasondistill.stages.traces import on_disk, servers, summary
 from reasondistill.stages.traces.drawing import cache_figures
 from reasondistill.stages.traces.failures import (
@@ -44,6 +45,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     figures = figures.joined(cache_figures(job))
     figures = figures.joined(summary.engine(folder, job.traces, job.serving.cluster))
     figures = figures.joined(servers.figures(folder))
+    remove_unfinished(folder)
     if workers > 1:
         figures = figures.joined(TracesFigures(workers=workers))
     return finish_stage(

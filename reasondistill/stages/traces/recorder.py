@@ -14,15 +14,20 @@ from types import TracebackType
 from reasondistill.models.samplers import Running
 from reasondistill.models.topk import TopK, TopKWriter
 from reasondistill.progress import Progress
-from reasondistill.records import Trace
+from reasondistill.records import Begun, Trace
 from reasondistill.runs.store import Shard, append_metrics
+from reasondistill.runs.unfinished import Kept
 from reasondistill.stages.traces.failures import Failures
+from reasondistill.stages.traces.unfinished import Snapshot, Unfinished
 
 log = logging.getLogger(__name__)
 
 # A batch is durable after this many traces or this many seconds, whichever comes first.
 BATCH_TRACES, BATCH_SECONDS = 64, 1.0
 REPORT_SECONDS = 10.0
+
+# A trace, and its top K where they are wanted.
+Finished = tuple[Trace, TopK | None]
 
 
 class SamplingProgress(Progress):
@@ -56,19 +61,27 @@ class SamplingProgress(Progress):
         suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
         self._session = f"{time.time():.3f}-{suffix}"
         self.drawn = self.tokens = self.truncated = self.errors = 0
+        self.kept = Kept()
+        # Those of its tokens that this session has drawn.
+        self.drawn_of_kept = 0
 
     def add(self, traces: Iterable[Trace]) -> None:
         for trace in traces:
             self.drawn += 1
-            self.tokens += trace.completion.tokens
+            *_, begun = (0, *trace.completion.continued_at)
+            self.tokens += trace.completion.tokens - begun
             self.truncated += trace.completion.finish == "length"
             self.errors += trace.completion.finish == "error"
 
     def tell(self, *, now: bool = False) -> None:
-        """Log and append a metrics line when it is time."""
+        """Log and append a metrics line when it is time. At the end (`now`) what is kept of
+        unfinished samples counts as drawn: nobody draws it again.
+        """
         if not self.is_due(now=now):
             return
         seconds = self.seconds
+        if now:
+            self.tokens, self.drawn_of_kept = self.tokens + self.drawn_of_kept, 0
         log.info("%s", self.line(seconds))
         append_metrics(
             self._folder,
@@ -104,6 +117,8 @@ class SamplingProgress(Progress):
             if running.tokens:
                 tokens = f" with {running.tokens:,} tokens so far"
             details.append(f"{running.requests:,} running{tokens}")
+        if self.kept.samples:
+            details.append(f"{self.kept.words()}, kept")
         if running.waits_for:
             details.append(running.waits_for)
         left_s = None
@@ -118,7 +133,8 @@ class Recorder:
 
     With a `cache` a trace's top K are on disk before the trace: after a kill no trace lacks them.
     `failures` says when to stop: a trace that is one failure too many is not written, and nothing
-    after it.
+    after it. What is `unfinished` is written behind all traces that had finished before: what is no
+    longer unfinished is a trace on the disk.
     """
 
     def __init__(
@@ -127,9 +143,11 @@ class Recorder:
         progress: SamplingProgress,
         failures: Failures,
         cache: TopKWriter | None = None,
+        unfinished: Unfinished | None = None,
     ) -> None:
         self._path, self._progress, self._failures, self._cache = path, progress, failures, cache
-        self._queue: queue.SimpleQueue[tuple[Trace, TopK | None] | None] = queue.SimpleQueue()
+        self._unfinished = unfinished
+        self._queue: queue.SimpleQueue[Finished | Snapshot | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="traces-writer", daemon=True)
 
@@ -140,7 +158,16 @@ class Recorder:
         if self._error is not None:
             raise self._error
         self._failures.see(trace)
+        if self._unfinished is not None:
+            self._unfinished.end(trace)
         self._queue.put((trace, top_k))
+
+    def keep(self, in_flight: list[Begun]) -> None:
+        """Hand over what is in flight. Nothing is raised: the sampler may be ending for an error
+        already, and what the writer met is raised at the end.
+        """
+        if self._unfinished is not None and self._error is None:
+            self._queue.put(self._unfinished.with_those(in_flight))
 
     def __enter__(self) -> Recorder:
         self._thread.start()
@@ -162,14 +189,22 @@ class Recorder:
             with Shard(self._path) as shard:
                 is_open = True
                 while is_open:
-                    batch, is_open = self._batch()
+                    batch, snapshot, is_open = self._batch()
                     if batch:
                         self._write(batch, shard)
+                    if snapshot is not None:
+                        self._keep(snapshot)
                     self._progress.tell(now=not is_open)
         except BaseException as error:  # handed over to the stage's own thread, which raises it
             self._error = error
 
-    def _write(self, batch: Sequence[tuple[Trace, TopK | None]], shard: Shard) -> None:
+    def _keep(self, snapshot: Snapshot) -> None:
+        assert self._unfinished is not None  # it has made the snapshot
+        self._unfinished.write(snapshot)
+        self._progress.kept = self._unfinished.kept
+        self._progress.drawn_of_kept = snapshot.drawn_now
+
+    def _write(self, batch: Sequence[Finished], shard: Shard) -> None:
         if self._cache is not None:
             rows = ((trace.id, top_k) for trace, top_k in batch if top_k is not None)
             self._cache.append(rows)
@@ -177,9 +212,11 @@ class Recorder:
         shard.append(traces)
         self._progress.add(traces)
 
-    def _batch(self) -> tuple[list[tuple[Trace, TopK | None]], bool]:
-        """The next traces, at most a second's worth; False once the end was seen."""
-        batch: list[tuple[Trace, TopK | None]] = []
+    def _batch(self) -> tuple[list[Finished], Snapshot | None, bool]:
+        """The next traces, at most a second's worth, and what was unfinished behind the last of
+        them, if it is to be kept now; False once the end was seen.
+        """
+        batch: list[Finished] = []
         deadline = time.monotonic() + BATCH_SECONDS
         while len(batch) < BATCH_TRACES:
             left = deadline - time.monotonic()
@@ -190,6 +227,8 @@ class Recorder:
             except queue.Empty:
                 break
             if item is None:
-                return batch, False
+                return batch, None, False
+            if isinstance(item, Snapshot):
+                return batch, item, True
             batch.append(item)
-        return batch, True
+        return batch, None, True

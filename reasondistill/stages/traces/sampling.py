@@ -28,12 +28,19 @@ from reasondistill.models.samplers import (
     without_secrets,
 )
 from reasondistill.records import (
+    Begun,
     Problem,
     Sampling,
     Trace,
     canonical_json,
     fingerprint_of_json,
 )
+
+FindBegun = Callable[[str, str], Begun | None]
+
+
+def nothing_begun(trace_id: str, key: str) -> None:
+    """Every sample begins at its beginning."""
 
 
 def sample_traces(
@@ -45,6 +52,7 @@ def sample_traces(
     n: int = 1,
     have: Container[str] = frozenset(),
     refuse: Callable[[Trace], None] | None = None,
+    find_begun: FindBegun = nothing_begun,
 ) -> Generator[Trace]:
     """Yield `n` traces of each problem as they finish, in any order, but for those that you `have`
     by their ids.
@@ -56,13 +64,13 @@ def sample_traces(
     What failed is a trace too, with `finish="error"`: a request that the service lost, and a
     problem that the model cannot be asked (too long for its context). The latter go to `refuse` at
     once, where you give it, else they come with the next trace that finishes. Problems are read as
-    the sampler needs them. Close it to let go of what is in flight. Not covered: sampling failed
-    ones again.
+    the sampler needs them. Close it to let go of what is in flight. A sample goes on from what
+    `find_begun` has of it by its id and key. Not covered: sampling failed ones again.
     """
     refused: deque[Trace] = deque()
     if refuse is None:
         refuse = refused.append
-    asking = _Asking(sampler, prompt, sampling, refuse)
+    asking = _Asking(sampler, prompt, sampling, refuse, find_begun)
     requests = asking.requests(problems, n, have)
     with closing(as_generator(sampler.sample(requests))) as finished:
         for sampled in finished:
@@ -102,9 +110,10 @@ class _Asking:
         prompt: NamedPrompt,
         sampling: Sampling,
         refuse: Callable[[Trace], None],
+        find_begun: FindBegun,
     ) -> None:
         self._sampler, self._prompt, self._sampling = sampler, prompt, sampling
-        self._refuse = refuse
+        self._refuse, self._find_begun = refuse, find_begun
         self._tag = prompt.tag
 
     def requests(
@@ -127,7 +136,8 @@ class _Asking:
             keys = sample_keys(self._sampler.model, rendered, self._sampling, missing)
             for sample, key in zip(missing, keys, strict=True):
                 name = f"{problem.id}:{sample}"
-                request = Request(name, key, rendered, self._sampling, seed_of(key))
+                begun = self._find_begun(name, key)
+                request = Request(name, key, rendered, self._sampling, seed_of(key), begun=begun)
                 if fault is None:
                     yield request
                 else:

@@ -1,8 +1,11 @@
 """The folder of the traces stage: what of it stands, what is drawn anew, who draws it.
 
-Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. The same
-samples come out however often the stage was killed, and raising `n` draws only the new ones. Evals
-sample with the same function.
+Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. Raising `n`
+draws only the new ones. Evals sample with the same function.
+
+What is in flight when the stage stops is kept (unfinished.jsonl), and gone on with in its middle:
+valid samples, but not those that would have come without the stop. With `continue = false`, or
+where the sampler cannot do it, the same samples come out however often the stage was killed.
 
 With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py);
 traces.jsonl is the same with and without.
@@ -20,7 +23,7 @@ from reasondistill.errors import Interrupted, ReasonDistillError, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.topk import mend_header
-from reasondistill.records import Problem
+from reasondistill.records import Begun, Problem
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.session import ALONE, Session
@@ -35,10 +38,12 @@ from reasondistill.runs.store import (
     require_complete,
     write_manifest,
 )
+from reasondistill.runs.unfinished import Kept, read_begun, remove_unfinished
 from reasondistill.secrets import masked
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
+from reasondistill.stages.traces.unfinished import Unfinished, go_back
 from reasondistill.stages.traces.work import TraceJob, inputs_of, plan_work, section_of
 from reasondistill.stages.traces.workers import gather_parts, open_for_workers, take_part
 
@@ -91,10 +96,14 @@ def run_traces(
         )
     capture.check_models(traces, folder)
     gather_parts(folder)
+    begun = _begun_before(job)
     finished = on_disk.finished_samples(folder)
     capture.forget_all_but(folder, finished)
     if share is not None:
         return open_for_workers(job, share.of, missing=job.total - len(finished))
+    if traces.goes_on:
+        rest = {name: one for name, one in begun.items() if name not in finished}
+        job = replace(job, unfinished=Unfinished(folder, rest))
     try:
         _draw_rest(job, finished)
     except Interrupted:
@@ -116,6 +125,22 @@ def as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
     if old is None or old.section.get("n", 0) <= traces.n:
         return traces
     return traces.model_copy(update={"n": old.section["n"]})
+
+
+def _begun_before(job: TraceJob) -> dict[str, Begun]:
+    """What earlier sessions have begun and not finished. Without `continue` it is forgotten: these
+    samples are drawn from their beginning, as those that they would have been.
+    """
+    begun = read_begun([job.folder])
+    if begun:
+        kept = Kept.of(begun.values())
+        if not job.traces.goes_on:
+            log.info("%s: continue = false: %s, begin anew", job.folder, kept.words())
+            remove_unfinished(job.folder)
+            return {}
+        log.info("%s: going on with %s", job.folder, kept.words())
+    go_back(job.folder, begun)
+    return begun
 
 
 def _draw_rest(job: TraceJob, finished: set[str]) -> None:

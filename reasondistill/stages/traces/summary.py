@@ -39,6 +39,7 @@ class Tally:
     truncated: int = 0
     estimated: int = 0
     masked: int = 0
+    continued: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
     refused: dict[str, Completion] = field(default_factory=dict[str, Completion])
     refused_samples: Counter[str] = field(default_factory=Counter[str])
@@ -61,6 +62,7 @@ class Tally:
         self.truncated += completion["finish"] == "length"
         self.estimated += completion.get("is_estimated", False)
         self.masked += completion.get("is_masked", False)
+        self.continued += bool(completion.get("continued_at"))
         if is_failed(completion):
             self._add_failed(row["problem_id"], completion_of(row, path))
 
@@ -192,6 +194,8 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
         figures = figures.joined(TracesFigures(causes=sums.causes))
     if sums.estimated:
         figures = figures.joined(TracesFigures(estimated=sums.estimated))
+    if sums.continued:
+        figures = figures.joined(TracesFigures(continued=sums.continued))
     if sums.masked:
         log.warning(
             "%s: a secret of this environment stood in %d samples; it is masked, and none of them "

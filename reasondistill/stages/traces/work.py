@@ -19,11 +19,14 @@ from reasondistill.runs.store import read_records, require_complete
 from reasondistill.stages.traces import capture
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.teachers import deal
+from reasondistill.stages.traces.unfinished import Unfinished
 
 
 @dataclass(frozen=True)
 class TraceJob:
-    """What stays the same for all models of a run. `part` is the folder of one of `workers`."""
+    """What stays the same for all models of a run. `part` is the folder of one of `workers`,
+    `unfinished` what is begun of its samples (None: whole samples only).
+    """
 
     traces: TraceSettings
     problems: tuple[Problem, ...]
@@ -33,6 +36,7 @@ class TraceJob:
     session: Session
     part: Path | None = None
     workers: int = 1
+    unfinished: Unfinished | None = None
 
     @property
     def allowance(self) -> Allowance:
@@ -60,10 +64,19 @@ class TraceJob:
         stop = self.session.stop
         return stop is not None and stop.requested
 
+    def unfinished_of(self, model: SampledModel) -> Unfinished | None:
+        """What is begun of a model's samples, where it can go on in their middle."""
+        if not model.capabilities.goes_on:
+            return None
+        return self.unfinished
+
     def check_stop(self) -> None:
         """Raises Interrupted when somebody asked to stop."""
+        also = ""
+        if self.unfinished is not None and self.unfinished.kept.samples:
+            also = self.unfinished.kept.words()
         if self.session.stop is not None:
-            self.session.stop.check()
+            self.session.stop.check(also)
 
     def logprobs_of(self, model: SampledModel) -> int:
         """K for a model that can give its log-probabilities, else 0."""

@@ -16,10 +16,12 @@ from reasondistill.errors import StageError
 from reasondistill.records import Problem
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.store import Identity, Manifest, require_open
+from reasondistill.runs.unfinished import read_begun
 from reasondistill.runs.work_sharing import Share, Worker
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish
+from reasondistill.stages.traces.unfinished import Unfinished, go_back
 from reasondistill.stages.traces.work import ModelWork, TraceJob, plan_work
 
 # Workers claim so many samples at once: few enough that all end together, enough that claiming
@@ -72,15 +74,22 @@ def fill(job: TraceJob, number: int) -> Manifest:
     """
     worker = Worker(job.folder, number)
     part = replace(job, part=worker.folder, workers=worker.attempt.workers)
+    earlier = worker.earlier()
+    if job.traces.goes_on:
+        begun = read_begun([job.folder, *earlier])
+        for folder in earlier:
+            go_back(folder, begun)
+        unfinished = Unfinished(worker.folder, begun, is_shared=True)
+        part = replace(part, unfinished=unfinished)
     finished = on_disk.whole_ids(job.folder / layout.TRACES)
-    for folder in worker.earlier():
+    for folder in earlier:
         finished |= on_disk.settled_ids(folder / layout.TRACES)
     for work in plan_work(job, finished, set()):
         claimed = _claimed(work, worker)
         first = next(claimed, None)
         if first is not None:
             work_on(part, work, finished=finished, claimed=chain([first], claimed))
-        job.check_stop()
+        part.check_stop()
     return require_open(job.folder, None)
 
 
