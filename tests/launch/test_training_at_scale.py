@@ -73,8 +73,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("base") / "base")
 
 
+ANSWER = "<think>\n3 + 4 = 7\n</think>\n\n\\boxed{7}"
+
+
 def run_of(
-    folder: Path, base: Path, *, processes: int = 2, strategy: str = "ddp", **student: Any
+    folder: Path,
+    base: Path,
+    *,
+    processes: int = 2,
+    strategy: str = "ddp",
+    validation_answer: str = ANSWER,
+    **student: Any,
 ) -> Run:
     """A run whose examples are there: 61 to train on, so that the last of 8 batches an epoch is not
     full.
@@ -107,7 +116,7 @@ def run_of(
         example(i, answer="<think>\n" + "3 + 4 = 7. " * (i % 7) + "\n</think>\n\n\\boxed{7}")
         for i in range(61)
     ]
-    rows += [example(i, split="validation") for i in range(61, 68)]
+    rows += [example(i, answer=validation_answer, split="validation") for i in range(61, 68)]
     open_stage(run.stage("examples"), Identity("examples", 1, {}, {}))
     write_records(run.stage("examples") / "examples.jsonl", rows)
     finish_stage(run.stage("examples"), counts={"in": len(rows), "out": len(rows)}, seconds=0.0)
@@ -450,8 +459,15 @@ def test_what_one_process_refuses_ends_all_and_is_said_once(tmp_path: Path, base
 def test_a_split_model_delivers_the_step_with_the_lowest_validation_loss(
     tmp_path: Path, base: Path
 ) -> None:
-    rough = {"learning_rate": 0.1, "schedule": "constant", "max_grad_norm": 1e9, "adam_beta2": 0.5}
-    wanted: dict[str, Any] = {"keep": "best", "evaluate_every": 4, "max_steps": 20} | rough
+    # The surer it becomes of its own answer, the worse it is at another.
+    wanted: dict[str, Any] = {
+        "keep": "best",
+        "evaluate_every": 4,
+        "max_steps": 20,
+        "learning_rate": 3e-2,
+        "schedule": "constant",
+        "validation_answer": ANSWER.replace("7", "1"),
+    }
     run = run_of(tmp_path, base, strategy="fsdp2", **wanted)
     Launched(run).ends()
     folder = run.stage("students") / "sft"
