@@ -88,7 +88,7 @@ class EvalSettings(SamplingSettings):
     against: tuple[str, ...] = ()
     latency: Annotated[int, Field(ge=0)] = 0
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
-    goes_on: bool = Field(default=True, alias="continue")
+    goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
     checkpoints: CheckpointSettings = CheckpointSettings()
 
 

@@ -255,7 +255,7 @@ class TraceSettings(SamplingSettings):
     prompt: str = "think"
     n: Annotated[int, Field(ge=1)] = 4
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
-    goes_on: bool = Field(default=True, alias="continue")
+    goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
