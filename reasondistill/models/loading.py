@@ -39,7 +39,10 @@ def loading(
     except (ReasonDistillError, ImportError, MemoryError, *passing):
         raise
     except Exception as error:  # a library raises whatever its input makes it raise
-        if is_out_of_memory(error) or is_of_disk_or_hub(error, source):
+        # Where shapes differ, giant numbers of the config are at fault, not the memory.
+        has_other_shapes = _OTHER_SHAPES in str(error)
+        is_out = is_out_of_memory(error) and not has_other_shapes
+        if is_out or is_of_disk_or_hub(error, source):
             raise
         raise cannot_load(what, error) from error
     except BaseException as error:
