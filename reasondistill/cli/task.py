@@ -149,20 +149,17 @@ _LESS_MEMORY["evals"] = _LESS_MEMORY["traces"]
 def for_want_of_memory(error: Exception, place: Path) -> StageError | None:
     """An error that says that memory is out as one clear error; None for any other."""
     from reasondistill.runs.layout import FOLDERS
-    from reasondistill.runs.memory import wanting
+    from reasondistill.runs.memory import wanting, words_of
 
     cause = wanting(error)
     if cause is None:
         return None
-    words = str(cause).strip().partition("\n")[0][:200].rstrip(".")
-    if words:
-        words = f": {words}"
     stage = next((name for name, folder in FOLDERS.items() if folder in place.parts), "")
     less = ""
     if stage in _LESS_MEMORY:
         less = f" Less is taken with other values of {_LESS_MEMORY[stage]}."
     return StageError(
-        f"{place}: out of memory ({type(cause).__name__}{words}). What was written before is "
+        f"{place}: out of memory ({words_of(cause)}). What was written before is "
         f"safe.{less} End what else runs here, and give the same command."
     )
 

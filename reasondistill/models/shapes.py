@@ -10,10 +10,11 @@ shape their makers have published.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reasondistill.models.folders import INDEX
 from reasondistill.models.weights import count_parameters, named_folder, read_config
 
 # The parts of a configuration that have the text model's numbers where it has several models.
@@ -65,16 +66,17 @@ def _cached(model: str, revision: str | None) -> Path | None:
         cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
     except (ImportError, ValueError):  # of what is no hub id
         return None
-    return Path(cached).parent if isinstance(cached, str) else None
+    if not isinstance(cached, str):
+        return None
+    return Path(cached).parent
 
 
 def _as_counted(shape: ModelShape, folder: Path) -> ModelShape:
     """With the parameters that the weights beside the configuration have, where they are here."""
     counted = count_parameters(folder)
-    if counted is None or (folder / "model.safetensors.index.json").exists():
+    if counted is None or (folder / INDEX).exists():
         return shape
-    values = dict(vars(shape)) | {"parameters": counted}
-    return ModelShape(**values)
+    return replace(shape, parameters=counted)
 
 
 def shape_of_config(config: Mapping[str, Any]) -> ModelShape | None:

@@ -35,6 +35,15 @@ def wanting(error: BaseException) -> BaseException | None:
     return next(filter(_is_one, _with_causes(error)), None)
 
 
+def words_of(error: BaseException) -> str:
+    """An error's kind and the first line of what it says, for a message: `RuntimeError: …`."""
+    words = str(error).strip().partition("\n")[0][:200].rstrip(".")
+    kind = type(error).__name__
+    if not words:
+        return kind
+    return f"{kind}: {words}"
+
+
 def _is_one(error: BaseException) -> bool:
     if type(error).__name__ in _TYPES:
         return True

@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
 from reasondistill.models.shapes import ModelShape, shape_of_config
-from reasondistill.runs.memory import wanting
+from reasondistill.runs.memory import wanting, words_of
 from reasondistill.runs.store import is_no_room
 from reasondistill.stages.students import processes, saving
 from reasondistill.stages.students.distilling.teacher import free_memory
@@ -81,7 +81,6 @@ class AtWork:
 
     def message(self, error: BaseException) -> str:
         """Who, doing what, what was expected, what is kept, what to do."""
-        words = str(error).strip().partition("\n")[0][:200].rstrip(".")
         expected = ""
         if self.plan is not None:
             expected = f"The plan was {memory_words(self.plan)}. "
@@ -91,7 +90,7 @@ class AtWork:
             kept = f"Nothing that was saved is lost: the same command goes on from {checkpoint}"
         return (
             f"[students] {self.student.name}: out of memory {self.doing} "
-            f"({type(error).__name__}: {words}). {expected}{kept}. Less is taken by: "
+            f"({words_of(error)}). {expected}{kept}. Less is taken by: "
             f"{ways_to_less(self.student, self.settings)}. The first of these change no result, "
             "and the same command goes on with them; the others make another student."
         )
