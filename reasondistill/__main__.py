@@ -15,6 +15,7 @@ from reasondistill.interpreter import leave_working_directory
 def main() -> None:
     """Entry point: answer signals, then do what the arguments say."""
     leave_working_directory()
+    from reasondistill.imports import no_collections
     from reasondistill.signals import STOPS, stop, watch
 
     watch()
@@ -22,7 +23,8 @@ def main() -> None:
         # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
-    from reasondistill.cli import main as command
+    with no_collections():
+        from reasondistill.cli import main as command
 
     command()
 

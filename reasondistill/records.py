@@ -37,7 +37,7 @@ class Record(BaseModel):
     others wrote: data sets, models, servers; all else is ours (ids, names, keys of objects).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     foreign: ClassVar[frozenset[str]] = frozenset()
 

@@ -29,7 +29,9 @@ class Section(BaseModel):
     """
 
     # A key that is a word of Python's (`continue`) has an alias: it is read and written by that.
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", serialize_by_alias=True, defer_build=True
+    )
 
     instead: ClassVar[Mapping[str, str]] = {}
 

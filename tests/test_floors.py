@@ -35,7 +35,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.05: ("foreign_text", "foreign_files", "bounds", "signals"),
     0.02: ("shell_secrets",),
     0.01: ("secrets",),
-    0.0: ("errors", "hashing", "durations", "secret_names", "interpreter", "unseen"),
+    0.0: ("errors", "hashing", "durations", "secret_names", "imports", "interpreter", "unseen"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 
@@ -60,10 +60,11 @@ LATE = {
 # The rooms of the grader, and the other rooms that each stands on.
 GRADING_ROOMS: dict[str, set[str]] = {
     "policies": set(),
+    "version": set(),
     "read": set(),
     "extract": {"read", "policies"},
     "decide": {"read", "policies"},
-    "serve": {"read", "policies", "extract", "decide"},
+    "serve": {"read", "policies", "version", "extract", "decide"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -43,7 +43,7 @@ from reasondistill.pipeline import (
     served_teachers,
     teacher_of,
 )
-from reasondistill.pipeline.evaluating import baselines, step_benchmarks
+from reasondistill.pipeline.measured import baselines, step_benchmarks
 from reasondistill.records import VARIANT
 from reasondistill.runs.store import read_manifest
 from reasondistill.sections import short

@@ -45,7 +45,13 @@ from reasondistill.forecast.training_cost import is_alike, root_shape, start_of
 from reasondistill.models import topk
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.shapes import ModelShape, shape_of
-from reasondistill.pipeline import evaluating
+from reasondistill.pipeline.measured import (
+    Measured,
+    eval_models,
+    sampling_of,
+    served_teachers,
+    step_benchmarks,
+)
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import STEP, VARIANT
 from reasondistill.runs.figures import TracesFigures
@@ -268,7 +274,7 @@ def evals_costs(context: Context) -> Iterator[Cost]:
     run = context.run
     students = {student.name: student for student in run.pipeline.all_students()}
     sizes = {benchmark.name: problems_asked(context, benchmark) for benchmark in benchmarks(run)}
-    for model, measured in evaluating.eval_models(run).items() if sizes else ():
+    for model, measured in eval_models(run).items() if sizes else ():
         missing = [name for name, size in sizes.items() if size is None]
         if missing:
             unknown = f"unknown how many problems {missing[0]} has: set evals.limit"
@@ -306,7 +312,7 @@ def problems_asked(context: Context, benchmark: Benchmark) -> int | None:
 def questions_of(
     run: Run,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     sizes: dict[str, int],
     student: StudentSettings | None,
 ) -> Iterator[Question]:
@@ -314,7 +320,7 @@ def questions_of(
     settings = run.pipeline.evals
     by_name = {benchmark.name: benchmark for benchmark in benchmarks(run)}
     for name, problems in sizes.items():
-        drawn = evaluating.sampling_of(run, measured, by_name[name])
+        drawn = sampling_of(run, measured, by_name[name])
         cap = drawn.resolve().max_tokens
         yield Question(name, model, problems, drawn.n, cap)
         for prompt in settings.prompts:
@@ -323,7 +329,7 @@ def questions_of(
         steps = settings.checkpoints
         if not steps.count or student is None or student.method == "base":
             continue
-        if name in [benchmark.name for benchmark in evaluating.step_benchmarks(run)]:
+        if name in [benchmark.name for benchmark in step_benchmarks(run)]:
             fewer = min(problems, steps.limit or problems)
             samples = steps.n
             if drawn.resolve().temperature == 0:
@@ -336,7 +342,7 @@ def answer_piece(
     context: Context,
     question: Question,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
 ) -> Piece:
     """The samples that one question needs, and those of them that exist already."""
@@ -367,14 +373,14 @@ def answer_basis(
     context: Context,
     benchmark: str,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
     cap: int,
 ) -> Basis:
     """Lengths and speed, each from the model itself, else from the model most like it, with a
     note.
     """
-    is_teacher = model in evaluating.served_teachers(context.run)
+    is_teacher = model in served_teachers(context.run)
     lengths = answer_lengths(context, benchmark, model, measured, student)
     speed: Hint | None = None
     if not is_teacher or context.given.tokens_per_s is None:
@@ -430,7 +436,7 @@ def answer_lengths(
     context: Context,
     benchmark: str,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
 ) -> Hint | None:
     """The model's own lengths; for a student that learns to reason its teacher's.
@@ -447,7 +453,7 @@ def answer_lengths(
         hint = _own_answers(context, evidence, benchmark, model, measured, student)
         if hint is not None:
             return hint
-    is_teacher = model in evaluating.served_teachers(context.run)
+    is_teacher = model in served_teachers(context.run)
     if is_teacher or reasons:
         hint = teacher_lengths(context, benchmark)
         if hint is not None and reasons:
@@ -485,7 +491,7 @@ def _own_answers(
     evidence: Evidence,
     benchmark: str,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
 ) -> Hint | None:
     """What the model, or one of the same name, wrote on this benchmark, else on another."""
@@ -511,7 +517,7 @@ def is_same_model(
     context: Context,
     evidence: Evidence,
     written: Written,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
 ) -> bool:
     """Whether a model of the same name in another folder is the same, as far as is known."""
@@ -533,7 +539,7 @@ def _has_alike(context: Context, evidence: Evidence, student: StudentSettings, n
 
 def teacher_lengths(context: Context, benchmark: str) -> Hint | None:
     """The teacher's lengths on the benchmark, else in its traces."""
-    names = list(evaluating.served_teachers(context.run))
+    names = list(served_teachers(context.run))
     for evidence in context.everything:
         for name in names:
             written = evidence.answers.get((benchmark, name))
@@ -550,7 +556,7 @@ def teacher_lengths(context: Context, benchmark: str) -> Hint | None:
 def answer_speed(
     context: Context,
     model: str,
-    measured: evaluating.Measured,
+    measured: Measured,
     student: StudentSettings | None,
     benchmark: str,
 ) -> Hint | None:

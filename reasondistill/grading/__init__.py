@@ -13,23 +13,23 @@ A name is imported when it is first asked for: the workers need none of them, an
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from reasondistill.imports import late
 
 if TYPE_CHECKING:
     from reasondistill.grading.policies import POLICIES, Policy, find_policy
     from reasondistill.grading.serve.items import (
         ENGINE_ERROR,
-        GRADER,
         INPUT_FAULT,
         LONGEST_SHOWN,
-        VERSION,
         GradeItem,
         grade,
     )
     from reasondistill.grading.serve.pool import GradingPool
     from reasondistill.grading.serve.rewards import accuracy_reward, compute_score
     from reasondistill.grading.serve.verify import verify
+    from reasondistill.grading.version import GRADER, VERSION
 
 __all__ = [
     "ENGINE_ERROR",
@@ -50,12 +50,11 @@ __all__ = [
 
 _HOMES = {
     "policies": ("POLICIES", "Policy", "find_policy"),
+    "version": ("GRADER", "VERSION"),
     "serve.items": (
         "ENGINE_ERROR",
-        "GRADER",
         "INPUT_FAULT",
         "LONGEST_SHOWN",
-        "VERSION",
         "GradeItem",
         "grade",
     ),
@@ -64,11 +63,4 @@ _HOMES = {
     "serve.verify": ("verify",),
 }
 
-
-def __getattr__(name: str) -> object:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(import_module(f"{__name__}.{home}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = late(__name__, _HOMES)

@@ -10,7 +10,7 @@ on disk.
 from __future__ import annotations
 
 from reasondistill.pipeline.doing import run_task
-from reasondistill.pipeline.evaluating import eval_models, served_teachers, teacher_of
+from reasondistill.pipeline.measured import eval_models, served_teachers, teacher_of
 from reasondistill.pipeline.runs import (
     FOLDERS,
     RUN,

@@ -1,5 +1,7 @@
 """Doing one task: the stage is handed its folders and settings; what is complete is skipped, what
 is partial goes on, what was made from something else is refused.
+
+A stage is imported by who does it: all seven took a third of a task's start.
 """
 
 from __future__ import annotations
@@ -7,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reasondistill.config import VerdictSettings
-from reasondistill.grading import GradingPool
-from reasondistill.models.prompts import load_prompt
-from reasondistill.models.samplers.opening import Serving
-from reasondistill.pipeline import evaluating
-from reasondistill.pipeline.evaluating import teacher_of
+from reasondistill.pipeline.measured import teacher_of
 from reasondistill.pipeline.runs import (
     Run,
     Task,
@@ -27,7 +26,10 @@ from reasondistill.pipeline.tasks import measures_all
 from reasondistill.runs.layout import MANIFEST
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
-from reasondistill.stages import examples, problems, report, students, traces, verdicts
+from reasondistill.stages.students.processes import is_first
+
+if TYPE_CHECKING:
+    from reasondistill.grading import GradingPool
 
 Doer = Callable[[Run, Task, StopSignal], Manifest | None]
 
@@ -47,7 +49,7 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
             while_it_runs.enter_context(stop.at_once())
         manifest = DOERS[task.stage](run, task, stop)
     # Partial: open for workers. Of several processes that did it together the first one writes.
-    if manifest is None or manifest.status == "partial" or not students.processes.is_first():
+    if manifest is None or manifest.status == "partial" or not is_first():
         return manifest
     manifest = with_environment(folder_of(run, task), manifest)
     settle(run, task)
@@ -55,6 +57,8 @@ def run_task(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
 
 
 def grading_pool(run: Run) -> GradingPool:
+    from reasondistill.grading import GradingPool
+
     settings, grade = run.pipeline.verdicts, run.cluster.grade
     return GradingPool(
         workers=grade.workers,
@@ -66,6 +70,9 @@ def grading_pool(run: Run) -> GradingPool:
 
 def do_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
     """Benchmarks first: a training problem that a benchmark also has is set aside."""
+    from reasondistill.pipeline import evaluating
+    from reasondistill.stages import problems
+
     assert run.pipeline.problems is not None
     with grading_pool(run) as pool:
         held_out: dict[str, str] = {}
@@ -84,6 +91,9 @@ def do_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 
 def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    from reasondistill.models.samplers.opening import Serving
+    from reasondistill.stages import traces
+
     assert run.pipeline.traces is not None
     settings = run.pipeline.traces
     teachers = tuple(located(teacher) for teacher in settings.teachers)
@@ -105,6 +115,9 @@ def may_heal(run: Run) -> bool:
 
 
 def do_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    from reasondistill.models.samplers.opening import Serving
+    from reasondistill.stages import verdicts
+
     allowed = 0.0
     if run.pipeline.traces is not None:
         allowed = run.pipeline.traces.failures_allowed
@@ -128,6 +141,9 @@ def verdict_settings(run: Run) -> VerdictSettings:
 
 
 def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    from reasondistill.models.prompts import load_prompt
+    from reasondistill.stages import examples
+
     inputs = examples.ExampleInputs(
         run.stage("problems"), run.stage("traces"), run.stage("verdicts")
     )
@@ -143,6 +159,9 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
 
 
 def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    from reasondistill.models.prompts import load_prompt
+    from reasondistill.stages import students
+
     student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
     copied = steps_like(run, student)
     copied_folder = None
@@ -174,6 +193,10 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
     """Sample and grade the named models on every benchmark; without names, or with all of them, put
     the tables together.
     """
+    from reasondistill.models.samplers.opening import Serving
+    from reasondistill.pipeline import evaluating
+    from reasondistill.stages import verdicts
+
     share = task.share
     if not task.units:
         return put_together(run, stop)
@@ -207,11 +230,15 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
 
 def put_together(run: Run, stop: StopSignal) -> Manifest:
     """The tables of everything that was sampled and graded."""
+    from reasondistill.pipeline import evaluating
+
     with stop.at_once(), grading_pool(run) as pool:
         return evaluating.collect(run, pool)
 
 
 def do_report(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    from reasondistill.stages import report
+
     return report.run_report(
         run.folder,
         run.stage("report"),

@@ -31,8 +31,6 @@ from reasondistill.runs.store import (
     read_manifest,
     write_text,
 )
-from reasondistill.stages import traces
-from reasondistill.stages.traces import summary
 
 # `show` reads files of another time up to this size.
 _LOOKED_AT = 256 << 20
@@ -249,13 +247,15 @@ def missing_chunks(run: Run, task: Task) -> int | None:
     """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or
     nothing is claimed in chunks.
     """
+    from reasondistill.stages.traces import chunk_of, summary
+
     folder, problems = run.stage(task.stage), read_manifest(run.stage("problems"))
     if task.stage != "traces" or run.pipeline.traces is None or task.share is None:
         return None
     if problems is None or not folder.exists():
         return None
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
-    chunk = traces.chunk_of(count, n, task.share.of)
+    chunk = chunk_of(count, n, task.share.of)
     paths = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
     drawn = sum(summary.count_settled(path) for path in paths if path.exists())
     return max(1, math.ceil((count * n - drawn) / (n * chunk)))

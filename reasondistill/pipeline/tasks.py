@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reasondistill.errors import ConfigError
-from reasondistill.pipeline.evaluating import eval_models
+from reasondistill.pipeline.measured import eval_models
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.runs.layout import STAGES
 from reasondistill.runs.work_sharing import Share

@@ -66,7 +66,7 @@ class EngineFigures(LenientRecord):
     threads used, in the order of first use; settings of other versions are kept.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     tensor_parallel_size: Int64 = 1
     data_parallel_size: Int64 = 1
@@ -82,7 +82,7 @@ class ServerFigures(LenientRecord):
     `models`, `fingerprints`, …) is a field with all its values.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     teacher: str
 
@@ -201,7 +201,7 @@ class EvalsFigures(Figures):
     these names.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 class ReportFigures(Figures):

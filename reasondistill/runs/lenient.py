@@ -15,7 +15,7 @@ class LenientRecord(BaseModel):
     versions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     @classmethod
     def read(cls, values: object, where: str) -> Self:

@@ -13,7 +13,7 @@ from reasondistill.config import Cluster, Pipeline
 from reasondistill.doctor import check
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import Run, plan
-from reasondistill.pipeline.evaluating import baselines, teacher_of
+from reasondistill.pipeline.measured import baselines, teacher_of
 
 SHAPE = {
     "hidden_size": 32,

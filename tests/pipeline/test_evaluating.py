@@ -251,7 +251,7 @@ def test_bad_input_is_one_clear_error(workplace: Path, more: list[str], said: st
 def test_a_model_of_ours_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     from reasondistill.config import Cluster, make_pipeline
     from reasondistill.pipeline import Run
-    from reasondistill.pipeline.evaluating import eval_models, sampling_of
+    from reasondistill.pipeline.measured import eval_models, sampling_of
     from reasondistill.pipeline.runs import benchmarks
 
     values = {
@@ -385,7 +385,7 @@ def test_greedy_sampling_draws_once_says_so_and_records_it(workplace: Path) -> N
 def test_only_the_greedy_one_of_several_models_answers_once(tmp_path: Path) -> None:
     from reasondistill.config import Cluster, make_pipeline
     from reasondistill.pipeline import Run
-    from reasondistill.pipeline.evaluating import eval_models, greedy_models, sampling_of
+    from reasondistill.pipeline.measured import eval_models, greedy_models, sampling_of
     from reasondistill.pipeline.runs import benchmarks
     from reasondistill.stages.evals import EvalPlan, Variants
 

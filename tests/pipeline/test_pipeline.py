@@ -14,7 +14,7 @@ from test_cli import run as command
 from reasondistill.config import Cluster, load_pipeline, resources
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import STAGES, Run, eval_models, plan, select_stages, stage_states
-from reasondistill.pipeline.evaluating import baselines as compared_with
+from reasondistill.pipeline.measured import baselines as compared_with
 from reasondistill.records import EvalRecord, Example, Trace, Verdict
 from reasondistill.runs.store import (
     Identity,

@@ -17,7 +17,7 @@ from reasondistill.config import Cluster, StudentSettings, make_pipeline
 from reasondistill.doctor.checks import may_think, templates
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import Run
-from reasondistill.pipeline.evaluating import served_student
+from reasondistill.pipeline.measured import served_student
 from reasondistill.stages.students import read_student, run_student
 from reasondistill.stages.students.identity import identity_section
 

@@ -15,7 +15,7 @@ from reasondistill.config import Cluster, load_pipeline, resources
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
 from reasondistill.pipeline import Run
-from reasondistill.pipeline.evaluating import baselines
+from reasondistill.pipeline.measured import baselines
 from reasondistill.stages import evals
 from reasondistill.stages.evals.comparing import adjusted_in_families
 from reasondistill.stages.evals.outcomes import Sheet

@@ -16,10 +16,8 @@ from reasondistill.grading.extract.refusals import is_undetermined
 from reasondistill.grading.policies import Policy, find_policy
 from reasondistill.grading.read.clean import clean, string_key
 from reasondistill.grading.read.golds import alternatives, is_no_answer
+from reasondistill.grading.version import GRADER
 from reasondistill.records import Fault, Finish, Grade, Outcome, Trace
-
-VERSION = 5
-GRADER = f"reasondistill-grader@{VERSION}"
 
 LONGEST_SHOWN = 2_000
 # The reasons of samples that failed: the service lost it, or the model could not be asked.

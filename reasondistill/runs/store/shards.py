@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import pydantic
 from pydantic.config import ExtraValues
 from pydantic_core import from_json
@@ -294,6 +293,8 @@ def sort_shard(path: Path, order: Callable[[str], int], key: str = "id") -> int:
     always the same. Memory is 40 bytes per line. Raises DataError for a line of an unfinished shard
     that is not one that was written.
     """
+    import numpy as np
+
     repair_tail(path)
     numbers, lengths = array("q"), array("q")
     for name, line in _keyed_lines(path, key, refuses=True):

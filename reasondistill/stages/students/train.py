@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reasondistill.config import StudentSettings
 from reasondistill.errors import MissingDependencyError
+from reasondistill.imports import no_collections
 from reasondistill.stages.students.job import HERE, Trained, TrainingRun
 from reasondistill.stages.students.material import Material, TeacherSource
 
@@ -35,7 +36,8 @@ def train_student(
     settings ask and cannot have.
     """
     try:
-        from reasondistill.stages.students import training
+        with no_collections():
+            from reasondistill.stages.students import training
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "transformers", "train") from error
     if not student.distils():
