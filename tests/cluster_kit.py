@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reasondistill.launch.launcher import JobState
 from reasondistill.pipeline import Task
@@ -22,6 +22,7 @@ from reasondistill.runs.store import read_manifest
 
 PROBLEMS, N = 30, 4
 SECRET = "secret-of-the-test"
+Seen = TypeVar("Seen")
 PIPELINE = """\
 name = "sums"
 [problems]
@@ -52,6 +53,18 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 240) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def seen_whole(look: Callable[[], Seen]) -> Seen:
+    """What `look` sees in a folder where others rename and remove files meanwhile: it looks again
+    while something goes away under its eyes.
+    """
+    for _ in range(200):
+        try:
+            return look()
+        except FileNotFoundError:
+            time.sleep(0.01)
+    return look()
 
 
 class SlowTeacher:
@@ -156,13 +169,13 @@ class Bed:
             time.sleep(0.2)
 
     def drawn(self, number: int | None = None) -> int:
-        files = [
-            *self.run.glob(
-                f"2-traces/parts/*/w{'' if number is None else f'{number}-'}*/traces.jsonl"
-            ),
-            self.run / "2-traces" / "traces.jsonl",
-        ]
-        return sum(path.read_bytes().count(b"\n") for path in files if path.exists())
+        worker = "w" if number is None else f"w{number}-"
+        files = [f"2-traces/parts/*/{worker}*/traces.jsonl", "2-traces/traces.jsonl"]
+        return seen_whole(
+            lambda: sum(
+                path.read_bytes().count(b"\n") for name in files for path in self.run.glob(name)
+            )
+        )
 
     def is_finished(self, stage: str) -> bool:
         """Whether a stage is closed: its records are in order only then."""

@@ -14,13 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_kit import Recorder, wait_until
+from cluster_kit import Recorder, seen_whole, wait_until
 from slurm_machine import SlurmMachine
 from test_students import example
 from tiny_model import make_tiny_model
@@ -366,17 +365,18 @@ class AtUrl:
 
     def checkpoint(self) -> int:
         """The step of the newest whole checkpoint that was published."""
-        return _newest(self.store.glob(CHECKPOINTS))
+        return _newest(self.store, CHECKPOINTS)
 
     def checkpoint_here(self) -> int:
         """The step of the newest checkpoint that the processes have written. On a busy machine
         they may be at their end before it is published.
         """
-        return _newest(self.scratch.glob(f"**/{CHECKPOINTS}"))
+        return _newest(self.scratch, f"**/{CHECKPOINTS}")
 
 
-def _newest(states: Iterable[Path]) -> int:
-    steps = [int(path.parent.name.removeprefix("checkpoint-")) for path in states]
+def _newest(folder: Path, states: str) -> int:
+    found = seen_whole(lambda: list(folder.glob(states)))
+    steps = [int(path.parent.name.removeprefix("checkpoint-")) for path in found]
     return max(steps, default=0)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_kit import Bed, SlowTeacher, wait_until
+from cluster_kit import Bed, SlowTeacher, seen_whole, wait_until
 
 from reasondistill.cli import app
 from reasondistill.errors import ConfigError, StageError, StorageError
@@ -608,8 +608,12 @@ class Apart:
     def files(self) -> dict[str, bytes]:
         """What is there of the traces."""
         fs, place = remote.file_system(f"{self.store}/2-traces")
-        fs.invalidate_cache()
-        return {path[len(place) + 1 :]: fs.cat_file(path) for path in fs.find(place)}
+
+        def read() -> dict[str, bytes]:
+            fs.invalidate_cache()
+            return {path[len(place) + 1 :]: fs.cat_file(path) for path in fs.find(place)}
+
+        return seen_whole(read)
 
     def keys(self) -> list[str]:
         return [json.loads(line)["key"] for line in self.files()["traces.jsonl"].splitlines()]
