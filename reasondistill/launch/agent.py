@@ -12,6 +12,7 @@ import importlib
 import os
 from typing import Any
 
+from reasondistill.imports import no_collections
 from reasondistill.interpreter import safe_environment
 from reasondistill.runs import loopback
 
@@ -24,7 +25,8 @@ _STARTER = "torch.distributed.run"
 
 def main() -> None:
     """Start the processes that the arguments ask for, and wait for them."""
-    from accelerate.commands.launch import main as launch
+    with no_collections():
+        from accelerate.commands.launch import main as launch
 
     if loopback.is_wanted():
         loopback.stay_on_loopback()

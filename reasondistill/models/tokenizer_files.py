@@ -17,6 +17,7 @@ from reasondistill import foreign_json
 from reasondistill.bounds import ADDED_TOKENS, TEMPLATE_BYTES, TOKENIZER_BYTES
 from reasondistill.errors import ConfigError
 from reasondistill.foreign_files import read_bytes
+from reasondistill.imports import no_collections
 from reasondistill.models.folders import require_sound
 from reasondistill.models.loading import loading
 from reasondistill.models.tokenizer_parts import (
@@ -48,7 +49,8 @@ def open_tokenizer(
     Raises ConfigError for files beyond the bounds and for what the libraries trip over. ImportError
     is theirs, as are OSError of a disk or hub, and ValueError of a hub id.
     """
-    from transformers import AutoTokenizer
+    with no_collections():
+        from transformers import AutoTokenizer
 
     what = f"model {source}: its tokenizer"
     folder: Path | None = Path(source)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from warm import forking
 
 from reasondistill.runs.store import read_records
 
@@ -23,16 +24,10 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(cwd: Path, *arguments: str, code: int = 0) -> str:
-    """Run the command; check its exit code; return all it printed."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+    """Run the command; check its exit code; return all it printed. It is forked, and so are its
+    tasks: nothing for tests of how processes start and are stopped.
+    """
+    done = forking().run(*arguments, cwd=cwd, env=os.environ | {"COLUMNS": "200"})
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     assert "Traceback" not in text

@@ -5,24 +5,19 @@ direction of reading: standard output and error, log files, both reports.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from warm import forking
 
-from reasondistill import doctor, pipeline
-from reasondistill.cli import main
 from reasondistill.cli.jobs import LogFile
-from reasondistill.stages.evals import stored
 
 # The clipboard, the title, an empty screen, C1, marks of direction, tags, rich's markup, a line.
 SIGNS = "\x1b]52;c;aGk=\x1b\\\x1b]0;t\x07\x1b[2J\x9b2J\x85\x1e\u202e\u2066\u200b\U000e0041"
@@ -86,58 +81,27 @@ user = {content}
 
 
 def printed(folder: Path, *words: str, code: int | None = 0, in_colour: bool = False) -> str:
-    """What a command prints, looked through. Most are forked from here: that saves the imports."""
-    if in_colour or words[0] in ("run", "eval", "resume"):
-        variables = {"COLUMNS": "200"}
-        if in_colour:
-            variables |= {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-        command = [sys.executable, "-m", "reasondistill", *words]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            timeout=900,
-            check=False,
-            env=os.environ | variables,
-        )
-        ended, text = done.returncode, f"{done.stdout.decode()}\n{done.stderr.decode()}"
-    else:
-        process = FORK.Process(target=_command, args=(folder, words))
-        process.start()
-        process.join(900)
-        ended = process.exitcode
-        text = "\n".join((folder / f"std{name}").read_bytes().decode() for name in ("out", "err"))
-    assert code is None or ended == code, text
+    """What a command prints, looked through. Without colours it is forked: that saves the imports,
+    which look for colours.
+    """
+    python, variables = str(forking().python), {"COLUMNS": "200"}
+    if in_colour:
+        python = sys.executable
+        variables |= {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    done = subprocess.run(
+        [python, "-m", "reasondistill", *words],
+        cwd=folder,
+        capture_output=True,
+        timeout=900,
+        check=False,
+        env=os.environ | variables,
+    )
+    text = f"{done.stdout.decode()}\n{done.stderr.decode()}"
+    assert code is None or done.returncode == code, text
     left = FORBIDDEN.search(COLOURS.sub("", text) if in_colour else text)
     assert left is None, (words, left, text)
     assert "Traceback" not in text
     return text
-
-
-FORK = multiprocessing.get_context("fork")
-# What most commands import, once for all of them.
-LOADED = (doctor, pipeline, stored)
-
-
-def _command(folder: Path, words: Sequence[str]) -> None:
-    """In a process of its own: what `reasondistill` does with these words."""
-    os.chdir(folder)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, number)
-        setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
-    sys.argv = ["reasondistill", *words]
-    code: Any = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 @pytest.fixture(scope="module")

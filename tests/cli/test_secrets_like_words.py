@@ -5,14 +5,13 @@ masked, whatever stands in the environment.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faulty_server import FAULTS, Body, FaultyServer, Reply, good, question_of
 from same_records import differences
-from test_cli import command
+from warm import forking
 
 TEACHER = "teacher-of-the-seven-seas"
 PIPELINE = f"""\
@@ -75,7 +74,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
 
 def run(folder: Path, name: str) -> Path:
     words = ("run", "words.toml", "--set", f"name={name}", "--until", "examples")
-    done = subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, check=False)
+    done = forking().run(*words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "runs" / name
 

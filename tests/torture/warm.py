@@ -1,8 +1,8 @@
 """`reasondistill` commands in seconds instead of half a minute: each is a process of its own,
 forked from one that has imported everything and done nothing else.
 
-    with Warm(folder) as warm:
-        warm.run("run", "small.toml", cwd=place)    # as subprocess.run
+    forking().run("run", "small.toml", cwd=place)   # as subprocess.run
+    with Warm(folder) as warm:                      # of one's own
         warm.python                                 # what a command starts its tasks with
 
 A command that starts others (`run` starts a task for each stage) finds `warm.python` in
@@ -24,8 +24,10 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -72,7 +74,12 @@ class Warm:
         self.python.write_text(client)
         self.python.chmod(0o755)
         command = [sys.executable, __file__, str(self._socket), str(self.python)]
-        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+        self._server = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,
+            env=os.environ | {"COLUMNS": "200"},  # a console keeps the width of its beginning
+        )
         assert self._server.stdout is not None
         line = self._server.stdout.readline()
         assert line == _READY, line
@@ -95,6 +102,14 @@ class Warm:
         return subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False
         )
+
+
+@lru_cache
+def forking() -> Warm:
+    """One for all tests of a process, until they end."""
+    opened = ExitStack()
+    atexit.register(opened.close)
+    return opened.enter_context(Warm(Path(opened.enter_context(TemporaryDirectory()))))
 
 
 # ---- the process that forks ----------------------------------------------------------------------
@@ -159,6 +174,8 @@ def become(asked: Mapping[str, Any], streams: Sequence[int], client: str) -> Non
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["variables"])
+    named = asked["variables"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [place for place in named if place and place not in sys.path]
     sys.argv = ["reasondistill", *asked["arguments"]]
     if asked["arguments"][:1] != ["task"]:
         sys.executable = client

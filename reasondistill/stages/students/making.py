@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.errors import MissingDependencyError
+from reasondistill.imports import no_collections
 from reasondistill.models.weights import OWN_FACTS
 from reasondistill.records import Example, Shrunk, Student, TrainingFigures
 from reasondistill.runs import layout
@@ -77,7 +78,8 @@ def run_student(
         started = time.monotonic()
         examples = training_examples(job)
         try:
-            from reasondistill.stages.students import bases
+            with no_collections():
+                from reasondistill.stages.students import bases
         except ModuleNotFoundError as error:
             raise MissingDependencyError(error.name or "transformers", "train") from error
         if job.student.method == "base":
