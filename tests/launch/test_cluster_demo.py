@@ -26,7 +26,7 @@ SMALL = {
     "students.0.max_steps": 6,
     "students.0.batch_size": 8,
     "students.0.max_length": 320,
-    "students.0.architecture.num_hidden_layers": 2,
+    "students.0.shrink.layers": 2,
     "evals.limit": 12,
 }
 CLUSTER = """\
