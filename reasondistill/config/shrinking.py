@@ -40,6 +40,12 @@ class ShrinkSettings(Section):
     calibration: Annotated[int, Field(ge=1)] = 256
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What a Hugging Face config of the student has in place of its base's numbers."""
+        named = {theirs: getattr(self, key) for key, theirs in SIZES.items()}
+        return {theirs: size for theirs, size in named.items() if size is not None}
+
+    @property
     def is_calibrated(self) -> bool:
         """True when what is kept depends on the training examples."""
         by_width = (self.hidden_size, self.intermediate_size, self.num_key_value_heads)

@@ -545,20 +545,16 @@ def _rows_from_traces(context: Context, student: StudentSettings) -> float | Non
 
 
 def root_shape(context: Context, student: StudentSettings) -> ModelShape | None:
-    """The shape of a student, through all students that it goes on from; of one that is cut out of
-    its base the base's, which is more.
-    """
+    """The shape of a student, through all students that it goes on from."""
     every = {other.name: other for other in context.run.pipeline.all_students()}
     while student.starts_from is not None:
         student = every[student.starts_from]
-    return start_shape(student.model_copy(update={"shrink": None}))
+    return start_shape(student)
 
 
 def plan_of_training(context: Context, student: StudentSettings, known: _Known) -> Footprint | None:
     """What the student's training takes; None where its shape is not known."""
-    shape = None
-    if student.shrink is None or context.paper is not None:
-        shape = root_shape(context, student)
+    shape = root_shape(context, student)
     counted = known.model
     is_counted = counted is not None and counted.parameters and not known.speed_spread
     trained = None

@@ -45,17 +45,37 @@ class ModelShape:
 
 def shape_of(model: str, revision: str | None = None) -> ModelShape | None:
     """The shape of a folder, `shipped:NAME` or hub id; None where nothing here tells it."""
+    folder = _configured(model, revision)
+    if folder is None:
+        return shape_of_config(PUBLISHED.get(model, {}))
+    shape = shape_of_config(read_config(folder))
+    if shape is None:
+        return None
+    return _as_counted(shape, folder)
+
+
+def shape_of_cut(model: str, revision: str | None, sizes: Mapping[str, int]) -> ModelShape | None:
+    """The shape of what is cut out of a model: some numbers of its configuration are others.
+    Fewer key-value heads take their query heads with them.
+    """
+    folder = _configured(model, revision)
+    config = PUBLISHED.get(model, {}) if folder is None else read_config(folder)
+    heads = _number(config, "num_attention_heads")
+    groups = _number(config, "num_key_value_heads") or heads
+    cut = {**config, **sizes}
+    if groups:
+        cut["num_attention_heads"] = heads // groups * sizes.get("num_key_value_heads", groups)
+    return shape_of_config(cut)
+
+
+def _configured(model: str, revision: str | None) -> Path | None:
+    """The folder here that has a model's configuration."""
     folder = named_folder(model)
     if not folder.is_dir():
         folder = _cached(model, revision) or folder
-    if (folder / "config.json").is_file():
-        shape = shape_of_config(read_config(folder))
-        if shape is None:
-            return None
-        return _as_counted(shape, folder)
-    if model in PUBLISHED:
-        return shape_of_config(PUBLISHED[model])
-    return None
+    if not (folder / "config.json").is_file():
+        return None
+    return folder
 
 
 def _cached(model: str, revision: str | None) -> Path | None:

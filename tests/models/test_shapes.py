@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_model import make_tiny_model
 
-from reasondistill.models.shapes import PUBLISHED, shape_of, shape_of_config
+from reasondistill.config.shrinking import ShrinkSettings
+from reasondistill.models.shapes import PUBLISHED, shape_of, shape_of_config, shape_of_cut
 from reasondistill.models.weights import count_parameters
 
 
@@ -49,3 +50,14 @@ def test_a_cache_of_keys_and_values_is_known() -> None:
 def test_what_no_configuration_tells_is_unknown() -> None:
     assert shape_of("nobody/nothing-7B") is None
     assert shape_of_config({"hidden_size": 64}) is None
+
+
+def test_what_is_cut_out_of_a_model_has_the_shape_that_is_trained() -> None:
+    cut = shape_of_cut("shipped:demo-teacher", None, ShrinkSettings(layers=2).sizes)
+    assert cut is not None and (cut.layers, cut.parameters) == (2, 1_309_056)
+    name = "Qwen/Qwen3-0.6B"
+    whole, narrow = shape_of(name), shape_of_cut(name, None, {"num_key_value_heads": 4})
+    assert whole is not None and narrow is not None
+    assert narrow.key_value_width == whole.key_value_width // 2
+    assert narrow.attention_width == whole.attention_width // 2
+    assert shape_of_cut("nobody/nothing", None, {"num_hidden_layers": 2}) is None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import StageError
-from reasondistill.models.shapes import ModelShape, shape_of, shape_of_config
+from reasondistill.models.shapes import ModelShape, shape_of, shape_of_config, shape_of_cut
 from reasondistill.models.weights import has_cpu_bf16
 from reasondistill.runs import layout
 
@@ -224,10 +224,12 @@ def _activations(
 
 def start_shape(student: StudentSettings) -> ModelShape | None:
     """The shape that a student is trained in; None where it is not known before: of one that goes
-    on from another, is cut out of its base, or whose base is not here.
+    on from another, or whose base is not here.
     """
-    if student.starts_from is not None or student.shrink is not None:
+    if student.starts_from is not None:
         return None
+    if student.shrink is not None:
+        return shape_of_cut(student.base or "", student.revision, student.shrink.sizes)
     if student.architecture is None:
         return shape_of(student.base or "", student.revision)
     config = student.architecture.model_dump()
