@@ -8,6 +8,7 @@ some package.
 from __future__ import annotations
 
 import signal
+import sys
 
 from reasondistill.interpreter import leave_working_directory
 
@@ -15,6 +16,7 @@ from reasondistill.interpreter import leave_working_directory
 def main() -> None:
     """Entry point: answer signals, then do what the arguments say."""
     leave_working_directory()
+    from reasondistill.errors import Stopped
     from reasondistill.imports import no_collections
     from reasondistill.signals import STOPS, stop, watch
 
@@ -23,10 +25,14 @@ def main() -> None:
         # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
-    with no_collections():
-        from reasondistill.cli import main as command
+    try:
+        with no_collections():
+            from reasondistill.cli import main as command
 
-    command()
+        command()
+    except Stopped as stopped:  # between two imports, or before the command could answer
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,26 @@ def test_a_stop_of_any_other_verb_is_one_line(workplace: Path, verb: tuple[str, 
     assert (process.returncode, printed, said) == (130, "", "Stopped.\n")
 
 
+BETWEEN_IMPORTS = """
+import os, signal
+from contextlib import contextmanager
+from reasondistill import __main__, imports
+@contextmanager
+def stopped_at_the_end():
+    yield
+    os.kill(os.getpid(), signal.SIGTERM)
+imports.no_collections = stopped_at_the_end
+__main__.main()
+"""
+
+
+def test_a_stop_between_two_imports_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BETWEEN_IMPORTS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "Stopped.\n")
+
+
 UNWINDING = """
 import sys, time
 from reasondistill import __main__, cli
