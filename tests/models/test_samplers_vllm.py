@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,7 +22,7 @@ from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled
 from reasondistill.models.samplers.opening import Serving, kept_open
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.samplers.vllm import VllmSampler
-from reasondistill.models.samplers.vllm_engine import threads_for
+from reasondistill.models.samplers.vllm_engine import collected_once, threads_for
 from reasondistill.models.topk import TopKReader
 from reasondistill.models.weights import folder_fingerprint, model_folder, model_identity
 from reasondistill.records import Begun, Message, Problem, Sampling
@@ -573,3 +575,16 @@ def test_the_adapter_of_a_student_of_ours_points_to_its_merged_model(tmp_path: P
         ConfigError, match=rf"LoRA adapter of org/base.*That is here: {tmp_path}/model"
     ):
         model_folder(str(tmp_path / "adapter"))
+
+
+def test_an_engine_s_end_collects_garbage_once_and_all_of_it() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.itself = self
+
+    before = gc.collect, gc.unfreeze
+    ring = weakref.ref(Ring())
+    with pytest.raises(RuntimeError), collected_once():
+        assert gc.collect() == 0 and ring() is not None
+        raise RuntimeError
+    assert ring() is None and (gc.collect, gc.unfreeze) == before

@@ -56,8 +56,12 @@ def requests(
 
 def time_raw(sampler: VllmSampler, drawn: Sequence[Request]) -> tuple[float, int]:
     """Seconds and tokens of one `LLM.generate`."""
-    prompts = [{"prompt_token_ids": list(request.rendered.token_ids or ())} for request in drawn]
-    params = [sampler._params(r, len(r.rendered.token_ids or ())) for r in drawn]
+    ids = [list(request.rendered.token_ids or ()) for request in drawn]
+    prompts = [{"prompt_token_ids": its} for its in ids]
+    params = [
+        sampler._params(request, sampler._most_tokens(request, len(its)))
+        for request, its in zip(drawn, ids, strict=True)
+    ]
     for one in params:
         one.skip_clone = False  # as whoever calls `LLM.generate` makes them
     started = time.perf_counter()
@@ -106,6 +110,8 @@ def compare(model: str, root: Path, given: argparse.Namespace) -> dict[str, floa
         stage.append(time_stage(sampler, traces, problems, root / f"round-{number}"))
     VllmSampler.close(sampler)
     (raw_s, raw_tokens), (stage_s, stage_tokens) = min(raw), min(stage)
+    if abs(raw_tokens / stage_tokens - 1) > 0.02:  # other neighbours in a batch, other last digits
+        raise SystemExit(f"not the same work: {raw_tokens} tokens raw, {stage_tokens} by the stage")
     return {
         "model": model,
         "samples": len(drawn),
