@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from reasondistill.config import (
-    Benchmark,
-    TraceSettings,
-)
+from reasondistill.config import Benchmark, TraceSettings
 from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import make_ready

@@ -27,7 +27,8 @@ def run(cwd: Path, *arguments: str, code: int = 0) -> str:
     """Run the command; check its exit code; return all it printed. It is forked, and so are its
     tasks: nothing for tests of how processes start and are stopped.
     """
-    done = forking().run(*arguments, cwd=cwd, env=os.environ | {"COLUMNS": "200"})
+    environment = os.environ | {"COLUMNS": "200"}
+    done = forking().run(*arguments, cwd=cwd, env=environment, timeout_s=300)
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     assert "Traceback" not in text

@@ -95,12 +95,23 @@ class Warm:
         self._server.wait()
 
     def run(
-        self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Give a command, and wait for it."""
         command = [str(self.python), "-m", "reasondistill", *arguments]
         return subprocess.run(
-            command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False
+            command,
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
         )
 
 

@@ -96,6 +96,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     prefer_loopback()
     is_first = "vllm" not in sys.modules
+    if is_first:
+        gc.collect()  # what is frozen below is never freed: no garbage of an earlier training
     with no_collections():
         try:
             importlib.import_module("vllm")
