@@ -36,7 +36,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
 from reasondistill.runs.figures import read_forecast
-from reasondistill.runs.layout import FORECAST, FORECAST_COPY
+from reasondistill.runs.layout import FORECAST, FORECAST_COPY, RunFolder
 from reasondistill.runs.store import (
     append_metrics,
     count_lines,
@@ -510,18 +510,13 @@ def peak_of_reading(folder: Path, count: int) -> int:
         line = path.read_text(encoding="utf-8")
         copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(count)]
         path.write_text("".join(copies), encoding="utf-8")
-    read_graded(*files_of(run), ExampleSettings())  # what is imported late is there
+    read_graded(RunFolder(run), ExampleSettings())  # what is imported late is there
     tracemalloc.start()
-    graded = read_graded(*files_of(run), ExampleSettings())
+    graded = read_graded(RunFolder(run), ExampleSettings())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert graded is not None and graded.samples.sum() == count and graded.usable.sum() == 0
     return peak
-
-
-def files_of(folder: Path) -> tuple[Path, Path]:
-    """The folder of traces and the file of verdicts."""
-    return folder / "2-traces", folder / "3-verdicts" / "verdicts.jsonl"
 
 
 # ---- what is not known ---------------------------------------------------------------------------
