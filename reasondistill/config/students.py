@@ -22,8 +22,8 @@ class ExampleSettings(Section):
     generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
     filter, by name (curation/filters).
 
-    A gold is under suspicion when `suspect_share` of a problem's samples, and two, agree on another
-    answer; `suspect_golds = "leave_out"` makes no examples of such problems.
+    A gold is under suspicion when more than `suspect_share` of a problem's samples, and two, agree
+    on another answer; `suspect_golds = "leave_out"` makes no examples of such problems.
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
@@ -42,7 +42,7 @@ class ExampleSettings(Section):
     suspect_golds: Literal["keep", "leave_out"] = Field(
         default="keep", exclude_if=lambda choice: choice == "keep"
     )
-    suspect_share: Annotated[float, Field(gt=0, le=1)] = Field(
+    suspect_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5, exclude_if=lambda share: share == 0.5
     )
     prompt: str | None = None

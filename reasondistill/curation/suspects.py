@@ -9,6 +9,7 @@ samples as in self-consistency (Wang et al. 2022, arXiv 2203.11171), among those
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from reasondistill.config import ExampleSettings
@@ -26,8 +27,8 @@ def suspect_gold(
     examples: ExampleSettings,
     compare: Callable[[str, str], Outcome],
 ) -> SuspectGold | None:
-    """The problem's gold, where at least the share `suspect_share` of its samples, and two, say one
-    other answer: more than say the gold or any third one. None where they do not.
+    """The problem's gold, where more than the share `suspect_share` of its samples, and two, say
+    one other answer: more than say the gold or any third one. None where they do not.
 
     The share is of all samples that were written. Equal answers are what `compare` calls correct.
     An undecided sample, one that was cut off and one without an answer agree with nobody: so one
@@ -39,7 +40,7 @@ def suspect_gold(
     wrong = [_wrong_answer(pair) for pair in written]
     answers = [answer for answer in wrong if answer is not None]
     n = len(written)
-    least = max(_LEAST_VOTES, examples.suspect_share * n)
+    least = max(_LEAST_VOTES, math.floor(examples.suspect_share * n) + 1)
     if len(answers) < least:
         return None
     from reasondistill.grading.serve.majority import majority

@@ -41,9 +41,9 @@ def suspect(tools: Tools, pairs: Sequence[Graded], share: float = 0.5) -> Suspec
 
 
 def test_what_most_samples_say_stands_against_the_gold(tools: Tools) -> None:
-    found = suspect(tools, said("12", "12", "72", "12", "5", ("9", "undecided")))
+    found = suspect(tools, said("12", "12", "72", "12", ("9", "undecided")))
     assert found == SuspectGold(
-        problem_id="d/train/72", gold="72", answer="12", votes=3, n=6, correct=1
+        problem_id="d/train/72", gold="72", answer="12", votes=3, n=5, correct=1
     )
 
 
@@ -63,7 +63,7 @@ def test_samples_agree_by_the_grader_and_not_as_texts(tools: Tools) -> None:
         (said("12", "12", "5", "5"), "a tie"),
         (said("12", "12", "72", "72"), "a tie with the gold"),
         (said("12", "12", "72", "72", "72"), "more say the gold"),
-        (said("12", "12", "5", "6", "7"), "less than half agree"),
+        (said("12", "12", "5", "6"), "no more than half agree"),
         (said(*[("12", "undecided")] * 4), "nobody decided that 12 is wrong"),
         (said(*[(None, "truncated")] * 4), "no answers"),
         (said("12", "12", *[(None, "no_answer")] * 3), "silence is no agreement"),
@@ -76,11 +76,22 @@ def test_nothing_is_said_against_a_gold(pairs: list[Graded], why: str, tools: To
 
 def test_the_share_is_of_the_samples_that_were_written_and_can_be_set(tools: Tools) -> None:
     pairs = said("12", "12", "5", "6", "7")
-    assert suspect(tools, pairs, 0.4) is not None
+    assert suspect(tools, pairs, 0.4) is None
+    assert suspect(tools, pairs, 0.3) is not None
     lost = [graded(72, sample, "undecided", finish="error", error="x") for sample in (5, 6, 7)]
     found = suspect(tools, [*said("12", "12", "5"), *lost], 0.6)
     assert found is not None and found.n == 3
-    assert suspect(tools, said("12", "12", "12", "5"), 1.0) is None
+    assert suspect(tools, said("12", "12", "12", "5"), 0.99) is None
+
+
+@pytest.mark.parametrize(
+    "answers", [("12", "12", "5", "5"), ("12", "12", "72", "72"), ("12", "12", "72", "72", "72")]
+)
+def test_a_tie_is_none_however_small_a_share_is_enough(
+    answers: tuple[str, ...], tools: Tools
+) -> None:
+    assert suspect(tools, said(*answers), 0.0) is None
+    assert suspect(tools, said(*answers, "12", "12"), 0.0) is not None
 
 
 def test_a_problem_without_a_gold_has_none_to_doubt(tools: Tools) -> None:
