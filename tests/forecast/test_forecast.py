@@ -519,6 +519,21 @@ def peak_of_reading(folder: Path, count: int) -> int:
     return peak
 
 
+def test_a_forecast_filters_as_the_examples_stage_does(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "like", until="verdicts", problems=30, n=2, right={"teacher": 1.0})
+    tables: dict[str, dict[str, Any]] = {
+        "length_percentiles": {"highest": 50},
+        "reasoning": {"least_words": 1},
+        "language": {},
+    }
+    settings = ExampleSettings(filters=tables)
+    inputs = ExampleInputs(run / "1-problems", run / "2-traces", run / "3-verdicts")
+    made = run_examples(settings, load_prompt("think"), inputs, tmp_path / "made", about={})
+    found = read_graded(RunFolder(run), settings)
+    assert found is not None and found.usable.sum() == made.counts["out"] > 0
+    assert made.dropped["among the longest"] > 20
+
+
 # ---- what is not known ---------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ from reasondistill.runs import store
 from reasondistill.stages.examples import (
     ExampleInputs,
     decide,
+    make_examples,
     render_assistant,
     run_examples,
     split_of,
@@ -670,6 +671,27 @@ def test_the_longest_traces_of_a_run_are_dropped_by_percentile(tmp_path: Path) -
         "d/train/10:0",
         "d/train/10:1",
     }
+
+
+def test_the_plain_function_filters_and_doubts_as_the_stage_does(tmp_path: Path) -> None:
+    against: list[Outcome] = ["wrong", "wrong", "correct", "wrong"]
+    pairs = [graded(1, sample, outcome) for sample, outcome in enumerate(against)]
+    pairs += [graded(n, s, tokens=10 * n + s) for n in range(2, 12) for s in (0, 1)]
+    tables: dict[str, dict[str, Any]] = {"length_percentiles": {}, "agreement": {}}
+    run = Run(tmp_path, pairs)
+    run.make(filters=tables, suspect_golds="leave_out")
+    chosen = make_examples(
+        list(store.read_records(run.problems / "problems.jsonl", Problem)),
+        [pair.trace for pair in pairs],
+        [pair.verdict for pair in pairs],
+        PROMPT,
+        ExampleSettings(filters=tables, suspect_golds="leave_out"),
+    )
+    assert list(chosen.kept) == run.examples
+    assert {drop.trace_id: drop.reason for drop in chosen.dropped} == run.dropped
+    assert set(run.dropped.values()) >= {"among the longest", "gold under suspicion"}
+    suspects = store.read_records(run.out / "suspects.jsonl", SuspectGold)
+    assert list(chosen.suspects) == list(suspects)
 
 
 def test_lengths_are_counted_in_the_students_own_tokens(tmp_path: Path) -> None:
